@@ -1,0 +1,94 @@
+"""Every error that enricher raises on purpose.
+
+    EnricherError
+    |-- ConfigError         a setting is wrong: file, key, value, what would be right
+    |-- BadMessage          this message can never be processed: path, what was expected
+    |-- UnknownTopic        no route for a topic
+    |-- Overloaded          the pool is full and the caller asked not to wait
+    |-- SinkError
+    |   |-- SinkUnavailable the server is away, frozen or refuses everybody: wait and repeat
+    |   `-- Rejected        the server refuses this one write for good
+    |-- EmbeddedError       a bundled server could not be found, started or reached
+    `-- StopDeadline        draining took longer than it may
+
+The message of each names the thing, shows the value and says what would help. The original
+exception stays attached as ``__cause__``.
+"""
+
+from __future__ import annotations
+
+
+class EnricherError(Exception):
+    """The root of the family; catch it to catch all that enricher raises on purpose."""
+
+
+class ConfigError(EnricherError):
+    """A setting is wrong.
+
+    ``source`` is the file or environment variable, ``key`` the dotted setting, ``value`` what
+    was found there (never a password), ``expected`` what would be right.
+    """
+
+    def __init__(self, source: str, key: str, value: object, expected: str) -> None:
+        self.source = source
+        self.key = key
+        self.value = value
+        self.expected = expected
+        super().__init__(f"{source}: {key} = {value!r}: expected {expected}")
+
+
+class BadMessage(EnricherError):
+    """A message that can never be processed, however often it is tried.
+
+    ``path`` is the JSON path of the culprit (``$`` is the whole message), ``expected`` what
+    should have stood there and ``found`` a short rendering of what did.
+    """
+
+    def __init__(self, path: str, expected: str, found: str = "") -> None:
+        self.path = path
+        self.expected = expected
+        self.found = found
+        super().__init__(f"{path}: expected {expected}" + (f", got {found}" if found else ""))
+
+
+class UnknownTopic(BadMessage):
+    """No route is registered for a topic (it came through a pattern subscription)."""
+
+    def __init__(self, topic: str, known: tuple[str, ...]) -> None:
+        self.topic = topic
+        self.known = known
+        super().__init__("$", f"one of the known topics {', '.join(known) or '(none)'}", topic)
+
+
+class Overloaded(EnricherError):
+    """The pool is full; the message was not accepted. Try again later or slow down."""
+
+
+class SinkError(EnricherError):
+    """The root of what a sink reports."""
+
+
+class SinkUnavailable(SinkError):
+    """The server is away, frozen, failing over or refuses everybody; no message is to blame."""
+
+    def __init__(self, sink: str, reason: str) -> None:
+        self.sink = sink
+        self.reason = reason
+        super().__init__(f"{sink} is unavailable: {reason}")
+
+
+class Rejected(SinkError):
+    """A sink refuses one write for a reason that repeating cannot mend."""
+
+    def __init__(self, sink: str, reason: str) -> None:
+        self.sink = sink
+        self.reason = reason
+        super().__init__(f"{sink} rejected the write: {reason}")
+
+
+class EmbeddedError(EnricherError):
+    """A bundled server could not be found, started or reached."""
+
+
+class StopDeadline(EnricherError):
+    """Draining took longer than the deadline; what was left is counted and logged."""
