@@ -1,0 +1,114 @@
+"""The real servers every integration test can ask for.
+
+- ``redis_url``: Valkey, emptied before the test; ``any_redis_url``: the same test once per server
+  found (Valkey, and Redis where installed); ``debian_redis``: path of ``redis-server`` or None
+- ``mongo_url``: the server, without a database; ``mongo_database``: a name used by this test alone;
+  ``mongo_database_url``: both in one
+- ``own_redis``, ``own_mongo``: a server for this test alone, to be killed, frozen and restarted
+
+Everything that may be switched off or broken belongs to a server of the test's own; the shared
+ones only ever get data.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pymongo
+import pytest
+
+from tests.servers import MongoProcess, RedisProcess, debian_redis_binary, redis_binaries
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+REAL_DATA = REPOSITORY.parent / "shared" / "data"
+
+collect_ignore = [] if REAL_DATA.is_dir() else ["integration/test_real_files.py"]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:
+        return
+    found = ", ".join(f"{name} ({path})" for name, path in redis_binaries().items())
+    reporter.write_line(f"Redis servers to test with: {found}")
+    if not REAL_DATA.is_dir():
+        reporter.write_line(f"no recorded exchange files in {REAL_DATA}: their tests are left out")
+
+
+@pytest.fixture(scope="session")
+def redis_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RedisProcess]]:
+    """One running server per Redis found, by name ("valkey", "redis")."""
+    folder = tmp_path_factory.mktemp("redis-servers")
+    running: dict[str, RedisProcess] = {}
+    try:
+        for name, binary in redis_binaries().items():
+            running[name] = RedisProcess(folder / name, binary=binary).start()
+        yield running
+    finally:
+        for server in running.values():
+            server.stop()
+
+
+@pytest.fixture
+def redis_url(redis_processes: dict[str, RedisProcess]) -> str:
+    """An empty Valkey."""
+    redis_processes["valkey"].flush()
+    return redis_processes["valkey"].url
+
+
+@pytest.fixture(params=list(redis_binaries()))
+def any_redis_url(request: pytest.FixtureRequest, redis_processes: dict[str, RedisProcess]) -> str:
+    """An empty server; the test runs once for each that was found."""
+    server = redis_processes[request.param]
+    server.flush()
+    return server.url
+
+
+@pytest.fixture(scope="session")
+def debian_redis() -> Path | None:
+    """The path of ``redis-server`` where it is installed."""
+    return debian_redis_binary()
+
+
+@pytest.fixture(scope="session")
+def mongo_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoProcess]:
+    """The running MongoDB-compatible server that the tests share."""
+    with MongoProcess(tmp_path_factory.mktemp("mongo-server") / "data") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mongo_url(mongo_process: MongoProcess) -> str:
+    """Its URL, for durable writes, without a database."""
+    return mongo_process.url()
+
+
+@pytest.fixture
+def mongo_database(mongo_process: MongoProcess) -> Iterator[str]:
+    """The name of a database that only this test uses; it is dropped afterwards."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield name
+    with pymongo.MongoClient[dict[str, object]](mongo_process.url()) as client:
+        client.drop_database(name)
+
+
+@pytest.fixture
+def mongo_database_url(mongo_process: MongoProcess, mongo_database: str) -> str:
+    """The URL with this test's database as its path."""
+    return mongo_process.url(mongo_database)
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisProcess]:
+    """A running Valkey that this test may kill, freeze and restart on the same port."""
+    with RedisProcess(tmp_path / "own-redis") as server:
+        yield server
+
+
+@pytest.fixture
+def own_mongo(tmp_path: Path) -> Iterator[MongoProcess]:
+    """A running MongoDB-compatible server that this test may kill, freeze and restart."""
+    with MongoProcess(tmp_path / "own-mongo") as server:
+        yield server
