@@ -48,7 +48,7 @@ def redis_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[s
         yield running
     finally:
         for server in running.values():
-            server.stop()
+            server.kill()
 
 
 @pytest.fixture
