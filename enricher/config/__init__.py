@@ -1,0 +1,54 @@
+"""Settings: typed, frozen, read once; every mistake is named with what would be right."""
+
+from enricher.config.kinds import (
+    ByteSize,
+    Count,
+    PositiveSeconds,
+    Seconds,
+    Section,
+    Text,
+    WholeSeconds,
+    Zone,
+)
+from enricher.config.loader import environment_name, find_config, load
+from enricher.config.secrets import redact, redact_text
+from enricher.config.settings import (
+    DeadLetterSettings,
+    FeedSettings,
+    LogSettings,
+    MongoSettings,
+    PoolSettings,
+    RedisSettings,
+    RetrySettings,
+    ServiceSettings,
+    Settings,
+    StatsSettings,
+    WriterSettings,
+)
+
+__all__ = [
+    "ByteSize",
+    "Count",
+    "DeadLetterSettings",
+    "FeedSettings",
+    "LogSettings",
+    "MongoSettings",
+    "PoolSettings",
+    "PositiveSeconds",
+    "RedisSettings",
+    "RetrySettings",
+    "Seconds",
+    "Section",
+    "ServiceSettings",
+    "Settings",
+    "StatsSettings",
+    "Text",
+    "WholeSeconds",
+    "WriterSettings",
+    "Zone",
+    "environment_name",
+    "find_config",
+    "load",
+    "redact",
+    "redact_text",
+]

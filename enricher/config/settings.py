@@ -1,0 +1,212 @@
+"""The settings of everything that is not a route, one frozen section each, and the whole of them.
+
+Times are seconds and sizes bytes throughout. A route package brings a section of its own, which
+`Settings.section` hands out by its type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from enricher.config.kinds import (
+    ByteSize,
+    Count,
+    DatabaseName,
+    MongoUrl,
+    OptionalRedisUrl,
+    PositiveSeconds,
+    RedisUrl,
+    Seconds,
+    Section,
+    Text,
+    WholeSeconds,
+    Zone,
+)
+from enricher.config.secrets import redact, redact_text
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+class ServiceSettings(Section, frozen=True, kw_only=True):
+    """Who this process is and how it ends.
+
+    An empty ``instance`` stands for host name and process id, which only the running process
+    knows.
+    """
+
+    name: Text = "worker-enricher"
+    instance: str = ""
+    drain_deadline: Seconds = 10.0
+    health_interval: PositiveSeconds = 1.0
+
+
+class RedisSettings(Section, frozen=True, kw_only=True):
+    """The Redis of feeds, caches, channels and claims."""
+
+    url: RedisUrl = "redis://localhost:6379/0"
+    socket_timeout: PositiveSeconds = 5.0
+    # redis-py's RESP3 reader builds a debug string of every pushed message: 3 us a tick and 50 us
+    # a chain that protocol 2 does not cost.
+    protocol: Literal[2, 3] = 2
+    canary_interval: PositiveSeconds = 1.0
+    canary_timeout: PositiveSeconds = 5.0
+    max_connections: Count = 32
+
+
+class MongoSettings(Section, frozen=True, kw_only=True):
+    """The MongoDB that documents land in."""
+
+    url: MongoUrl = "mongodb://localhost:27017"
+    database: DatabaseName = ""
+    driver: Literal["motor", "pymongo"] = "motor"
+    timeout: PositiveSeconds = 10.0
+
+    @property
+    def database_name(self) -> str:
+        """The database to use: ``database``, else the path of the URL, else ``deltastream``."""
+        path = unquote(urlsplit(self.url).path.strip("/"))
+        return self.database or path or "deltastream"
+
+
+class DeadLetterSettings(Section, frozen=True, kw_only=True):
+    """Where messages are set aside; an empty ``url`` is the Redis of `RedisSettings`."""
+
+    url: OptionalRedisUrl = ""
+    key: Text = "dlq:enrichment"
+    max_length: Count = 100_000
+    guard_ttl: WholeSeconds = 86_400
+
+
+class PoolSettings(Section, frozen=True, kw_only=True):
+    """How much may be under way at once: slots, messages and bytes."""
+
+    concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 64
+    max_messages: Count = 200_000
+    max_bytes: ByteSize = 268_435_456
+    max_batch: Annotated[int, Meta(ge=1, le=10_000)] = 500
+    max_message_bytes: ByteSize = 1_048_576
+    turn_budget: PositiveSeconds = 0.005
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        if self.max_message_bytes > self.max_bytes:
+            yield "max_message_bytes", f"at most pool.max_bytes, which is {self.max_bytes}"
+
+
+class WriterSettings(Section, frozen=True, kw_only=True):
+    """What one commit and one script carry, and how many batches are gathered ahead."""
+
+    max_batch: Annotated[int, Meta(ge=1, le=10_000)] = 500
+    max_batch_bytes: ByteSize = 4_194_304
+    backlog: Annotated[int, Meta(ge=1, le=100)] = 2
+    script_messages: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    script_bytes: ByteSize = 262_144
+
+
+class RetrySettings(Section, frozen=True, kw_only=True):
+    """The wait between two tries of a commit while a sink is away: full jitter up to a cap."""
+
+    base: PositiveSeconds = 0.05
+    cap: PositiveSeconds = 5.0
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        if self.cap < self.base:
+            yield "cap", f"at least retry.base, which is {self.base:g} s"
+
+
+class StatsSettings(Section, frozen=True, kw_only=True):
+    """How often the counters are published, and under which keys."""
+
+    interval: PositiveSeconds = 1.0
+    summary_interval: PositiveSeconds = 60.0
+    key_prefix: Text = "enricher:stats"
+
+
+class LogSettings(Section, frozen=True, kw_only=True):
+    """What the command line logs; a host application configures logging itself."""
+
+    level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    format: Literal["json", "console"] = "json"
+    slow_handler: PositiveSeconds = 0.25
+
+
+class FeedSettings(Section, frozen=True, kw_only=True):
+    """How the time of a message is read."""
+
+    timezone: Zone = "UTC"
+    max_future: Seconds = 60.0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings, read once and handed down.
+
+    ``routes`` holds the sections the route packages brought, by name; ``origins`` the source of
+    every key that is not at its default; ``legacy`` the old names that are accepted and kept for
+    later use ({"jobs.url": ..., "results.url": ...}). No printed form shows a password.
+    """
+
+    service: ServiceSettings = ServiceSettings()
+    redis: RedisSettings = RedisSettings()
+    mongo: MongoSettings = MongoSettings()
+    dead_letters: DeadLetterSettings = DeadLetterSettings()
+    pool: PoolSettings = PoolSettings()
+    writer: WriterSettings = WriterSettings()
+    retry: RetrySettings = RetrySettings()
+    stats: StatsSettings = StatsSettings()
+    log: LogSettings = LogSettings()
+    feed: FeedSettings = FeedSettings()
+    routes: Mapping[str, Section] = {}
+    origins: Mapping[str, str] = {}
+    legacy: Mapping[str, str] = {}
+
+    def section(self, kind: type[SectionT]) -> SectionT:
+        """The section of this type, core or brought by a route package; LookupError if none."""
+        for section in self.sections().values():
+            if type(section) is kind:
+                return section
+        raise LookupError(
+            f"no section of type {kind.__name__}; there are {', '.join(self.sections())}; "
+            "a route package's section is named in load(sections=...)"
+        )
+
+    def sections(self) -> dict[str, Section]:
+        """Every section by its name, the core ones first."""
+        core = {name: getattr(self, name) for name in CORE_SECTIONS}
+        return {**core, **self.routes}
+
+    def printable(self) -> dict[str, dict[str, object]]:
+        """{section: {key: value}} as plain data without passwords, for people to read."""
+        plain = msgspec.to_builtins(self.sections())
+        return {
+            name: {key: _printable(value) for key, value in section.items()}
+            for name, section in plain.items()
+        }
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={section!r}" for name, section in self.sections().items())
+        legacy = {key: redact(url) for key, url in self.legacy.items()}
+        return f"Settings({shown}, legacy={legacy!r})"
+
+
+def _printable(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _printable(item) for key, item in value.items()}
+    return redact_text(value) if isinstance(value, str) else value
+
+
+CORE_SECTIONS: dict[str, type[Section]] = {
+    "service": ServiceSettings,
+    "redis": RedisSettings,
+    "mongo": MongoSettings,
+    "dead_letters": DeadLetterSettings,
+    "pool": PoolSettings,
+    "writer": WriterSettings,
+    "retry": RetrySettings,
+    "stats": StatsSettings,
+    "log": LogSettings,
+    "feed": FeedSettings,
+}

@@ -1,0 +1,69 @@
+"""The ``market`` section: channels, windows, lifetimes and policy of the three market routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from enricher.config import PositiveSeconds, Seconds, Section, Text, WholeSeconds, Zone
+
+Minutes = Annotated[int, Meta(ge=1, le=1440)]
+Overload = Annotated[
+    Literal["drop_oldest", "conflate", "block", "spill"],
+    Meta(
+        extra={
+            "refused": {
+                "block": "'block' needs a source that can wait, and Redis pub/sub cannot",
+                "spill": "'spill' needs the stream intake, which does not exist yet",
+            }
+        }
+    ),
+]
+
+
+class MarketChannels(Section, frozen=True, kw_only=True):
+    """The channels the market routes listen to; ``patterns`` are further PSUBSCRIBE patterns."""
+
+    underlying: Text = "market:underlying"
+    option_quote: Text = "market:option_quote"
+    option_chain: Text = "market:option_chain"
+    patterns: tuple[Text, ...] = ()
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        if self.option_quote == self.underlying:
+            yield "option_quote", "a channel of its own, not that of market.channels.underlying"
+        if self.option_chain in {self.underlying, self.option_quote}:
+            yield "option_chain", "a channel of its own, not that of another route"
+
+
+class MarketSettings(Section, frozen=True, kw_only=True):
+    """What the market routes are told.
+
+    ``windows`` in minutes; ``lateness``, ``idle_close``, ``quote_window``, ``buildup_min_age``,
+    ``claim_ttl`` and ``cache_ttl`` in seconds; ``half_tick`` in units of price. ``timezones``
+    {product: zone} are exceptions to `FeedSettings.timezone`. ``weight``, ``priority`` and ``cap``
+    (slots, 0 for no cap) are the share of the pool.
+    """
+
+    enabled: bool = True
+    channels: MarketChannels = MarketChannels()
+    windows: Annotated[tuple[Minutes, ...], Meta(min_length=1)] = (1, 5, 15)
+    lateness: Seconds = 2.0
+    idle_close: PositiveSeconds = 30.0
+    claim_ttl: WholeSeconds = 3600
+    cache_ttl: WholeSeconds = 300
+    quote_window: PositiveSeconds = 300.0
+    overload: Overload = "drop_oldest"
+    buildup_min_age: Seconds = 0.0
+    half_tick: Annotated[float, Meta(ge=0)] = 0.025
+    timezones: Mapping[str, Zone] = msgspec.field(default_factory=dict)
+    weight: Annotated[int, Meta(ge=1, le=1000)] = 1
+    priority: Annotated[int, Meta(ge=0, le=1000)] = 0
+    cap: Annotated[int, Meta(ge=0)] = 0
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        if len(set(self.windows)) < len(self.windows):
+            yield "windows", "every window once"
