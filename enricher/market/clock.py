@@ -1,0 +1,78 @@
+"""Timestamps of messages as exact integers, and back into the style they came in.
+
+Event time is a count of microseconds since 1970 in UTC everywhere in enricher: integers compare,
+subtract and bisect exactly, where float seconds lose the last digit and BSON dates the last three.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, tzinfo
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_NAIVE = datetime(1970, 1, 1)  # noqa: DTZ001  (the fast path for naive texts read in UTC)
+_DAY = 86_400 * SECOND
+# What a datetime can show in UTC; an offset can push a text of year 1 or 9999 beyond it.
+_EARLIEST = -719_162 * _DAY
+_LATEST = 2_932_897 * _DAY - 1
+_LONGEST_DATE = 10
+
+
+def event_us(text: str, zone: tzinfo = UTC) -> tuple[int, bool]:
+    """The moment of an ISO 8601 text in microseconds since 1970 UTC, and whether it was naive.
+
+    Accepts what ``datetime.fromisoformat`` accepts, offsets and ``Z`` included; digits after the
+    sixth decimal are cut. A naive text is read in ``zone`` (the earlier moment where a clock is
+    set back). Raises ``ValueError`` for anything else, for a mere date, and for a moment outside
+    the years 1 to 9999 in UTC.
+    """
+    moment = datetime.fromisoformat(text)
+    if len(text) <= _LONGEST_DATE and _is_date(text):
+        raise ValueError(f"a date without a time: {text!r}")
+    naive = moment.tzinfo is None
+    if not naive:
+        span = moment - _EPOCH
+    elif zone is UTC:
+        span = moment - _EPOCH_NAIVE
+    else:
+        span = moment.replace(tzinfo=zone) - _EPOCH
+    us = (span.days * 86_400 + span.seconds) * SECOND + span.microseconds
+    if not _EARLIEST <= us <= _LATEST:
+        raise ValueError(f"outside the years 1 to 9999 in UTC: {text!r}")
+    return us, naive
+
+
+def render(us: int, naive: bool, zone: tzinfo = UTC) -> str:
+    """A moment as ISO 8601 text: naive in ``zone`` if ``naive``, else UTC with ``+00:00``.
+
+    Decimals appear only when the microseconds are not zero.
+    """
+    if not naive:
+        return (_EPOCH + timedelta(microseconds=us)).isoformat()
+    if zone is UTC:
+        return (_EPOCH_NAIVE + timedelta(microseconds=us)).isoformat()
+    local = (_EPOCH + timedelta(microseconds=us)).astimezone(zone)
+    return local.replace(tzinfo=None).isoformat()
+
+
+def to_date(us: int) -> datetime:
+    """The moment as an aware UTC ``datetime`` (what MongoDB stores)."""
+    return _EPOCH + timedelta(microseconds=us)
+
+
+def to_millis(us: int) -> int:
+    """The moment cut to whole milliseconds, still counted in microseconds.
+
+    The cut goes down, as BSON's does, so text and stored date name the same millisecond.
+    """
+    return us - us % 1000
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

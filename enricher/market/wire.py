@@ -1,0 +1,338 @@
+"""How a market message looks on the wire: JSON, its types and ranges, and what to say if not.
+
+Parsing is strict and fast first. Only when that fails does the standard library have a go,
+because Python producers write ``NaN`` and ``Infinity``: at top level that is a bad message, in a
+leg it is one unknown number. Types are msgspec's to check; its error path becomes ours.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from enricher.errors import BadMessage
+
+Number = int | float
+
+LARGEST: Final = 1.7976931348623157e308  # the largest double; beyond it a number is infinite
+MAX_DEPTH: Final = 64  # MongoDB refuses 100 levels, orjson 254
+_LARGEST_LEG_NUMBER: Final = 1e100  # products and sums of these stay finite
+_INT64 = 2**63 - 1
+
+Text = Annotated[str, Meta(min_length=1)]
+T = TypeVar("T")
+
+
+class TickWire(msgspec.Struct, frozen=True, gc=False):
+    """``market:underlying`` as sent."""
+
+    product: Text
+    price: Number
+    timestamp: str
+    tick_id: int | str | None = None
+    volume: Number | None = None
+    open: Number | None = None
+    high: Number | None = None
+    low: Number | None = None
+    close: Number | None = None
+    change: Number | None = None
+
+
+class QuoteWire(msgspec.Struct, frozen=True, gc=False):
+    """``market:option_quote`` as sent."""
+
+    symbol: Text
+    product: Text
+    strike: Number
+    expiry: str
+    option_type: Literal["CALL", "PUT"]
+    timestamp: str
+    bid: Number | None = None
+    ask: Number | None = None
+    last: Number | None = None
+    volume: Number | None = None
+    open_interest: Number | None = None
+    delta: Number | None = None
+    gamma: Number | None = None
+    vega: Number | None = None
+    theta: Number | None = None
+    iv: Number | None = None
+
+
+class Leg(msgspec.Struct, frozen=True, gc=False):
+    """One leg of a chain: the fields that are computed with; None is unknown.
+
+    ``oi_change`` is the exchange's own change of open interest, under any of its three names.
+    """
+
+    strike: Number
+    option_type: Literal["CALL", "PUT"] | None = None
+    bid: Number | None = None
+    ask: Number | None = None
+    last: Number | None = None
+    volume: Number | None = None
+    open_interest: Number | None = None
+    iv: Number | None = None
+    delta: Number | None = None
+    gamma: Number | None = None
+    vega: Number | None = None
+    theta: Number | None = None
+    change_in_oi: Number | None = None
+    oi_change: Number | None = None
+    nse_oi_change: Number | None = msgspec.field(name="changeinOpenInterest", default=None)
+
+
+# Up to 2^63 the range check runs in C; what lies outside takes the slow, careful path.
+_Amount = Annotated[int, Meta(ge=0, le=_INT64)] | Annotated[float, Meta(ge=0, le=1e100)]
+_Signed = Annotated[int, Meta(ge=-_INT64, le=_INT64)] | Annotated[float, Meta(ge=-1e100, le=1e100)]
+
+
+class _CleanLeg(Leg, frozen=True, gc=False):
+    strike: _Amount
+    bid: _Amount | None = None
+    ask: _Amount | None = None
+    last: _Amount | None = None
+    volume: _Amount | None = None
+    open_interest: _Amount | None = None
+    iv: _Amount | None = None
+    delta: _Signed | None = None
+    gamma: _Signed | None = None
+    vega: _Signed | None = None
+    theta: _Signed | None = None
+    change_in_oi: _Signed | None = None
+    oi_change: _Signed | None = None
+    nse_oi_change: _Signed | None = msgspec.field(name="changeinOpenInterest", default=None)
+
+
+_AMOUNTS = ("bid", "ask", "last", "volume", "open_interest", "iv")
+_SIGNED = ("delta", "gamma", "vega", "theta", "change_in_oi", "oi_change", "nse_oi_change")
+
+
+class ChainWire(msgspec.Struct, frozen=True):
+    """``market:option_chain`` as sent."""
+
+    product: Text
+    expiry: str
+    spot_price: Number
+    timestamp: str
+    calls: list[Leg]
+    puts: list[Leg]
+    strikes: list[Number] | None = None
+
+
+class _CleanChain(ChainWire, frozen=True):
+    calls: list[_CleanLeg]  # type: ignore[assignment]  # read only, so covariance is safe
+    puts: list[_CleanLeg]  # type: ignore[assignment]
+    strikes: list[_Amount] | None = None
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The JSON object in these bytes; every number at its top level is finite."""
+    try:
+        raw = _ANY.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raw = _parse_leniently(body)
+    except RecursionError as error:
+        raise _too_deep() from error
+    if type(raw) is not dict:
+        raise BadMessage("$", "an object", shown(raw))
+    for name, value in raw.items():
+        if type(value) is float and not -LARGEST <= value <= LARGEST:
+            raise BadMessage(f"$.{name}", "a finite number", shown(value))
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
+        _check_depth(raw)
+    return raw
+
+
+def read(raw: dict[str, Any], kind: type[T]) -> T:
+    """The object as ``kind``, or ``BadMessage`` with the path of the first wrong field."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise _explained(raw, str(error)) from error
+
+
+def read_chain(raw: dict[str, Any], flags: dict[str, str]) -> ChainWire:
+    """The chain with every leg number that is negative or not finite turned to None and flagged.
+
+    Raises ``BadMessage`` for wrong types and for a strike that is negative or not finite.
+    """
+    try:
+        clean: ChainWire = msgspec.convert(raw, _CleanChain)
+    except msgspec.ValidationError:
+        pass
+    else:
+        if "strikes" not in raw or raw["strikes"] is not None:
+            return clean
+    sent = read(raw, ChainWire)
+    if "strikes" in raw and sent.strikes is None:
+        raise BadMessage("$.strikes", "a list", "null")
+    for index, strike in enumerate(sent.strikes or ()):
+        _check_strike(f"$.strikes[{index}]", strike)
+    calls = [_cleaned(leg, f"calls[{index}]", flags) for index, leg in enumerate(sent.calls)]
+    puts = [_cleaned(leg, f"puts[{index}]", flags) for index, leg in enumerate(sent.puts)]
+    return msgspec.structs.replace(sent, calls=calls, puts=puts)
+
+
+def side(
+    sent: list[dict[str, Any]], legs: list[Leg], name: str, kind: str, flags: dict[str, str]
+) -> tuple[list[dict[str, Any]], dict[Number, Leg]]:
+    """One side of a chain: the legs as sent without exact repetitions, and the leg of a strike."""
+    at: dict[Number, Leg] = {}
+    for index, leg in enumerate(legs):
+        if leg.option_type is not None and leg.option_type != kind:
+            path = f"$.{name}[{index}].option_type"
+            raise BadMessage(path, f'"{kind}"', shown(leg.option_type))
+        at[leg.strike] = leg
+    if len(at) == len(legs):
+        return sent, at
+    first: dict[Number, dict[str, Any]] = {}
+    for index, (raw, leg) in enumerate(zip(sent, legs, strict=True)):
+        if raw != first.setdefault(leg.strike, raw):
+            path = f"$.{name}[{index}].strike"
+            raise BadMessage(path, "one leg of a side at a strike", f"a second, other {leg.strike}")
+    _flag(flags, name, f"{len(legs) - len(at)} repeated legs dropped")
+    return list(first.values()), at
+
+
+def union(
+    listed: list[Number] | None,
+    call_at: dict[Number, Leg],
+    put_at: dict[Number, Leg],
+    flags: dict[str, str],
+) -> tuple[Number, ...]:
+    """All strikes of a chain, ascending; says in ``flags`` which legs or listings are missing."""
+    known = set(listed or ())
+    strikes = tuple(sorted(known | call_at.keys() | put_at.keys()))
+    if not strikes:
+        raise BadMessage("$.strikes", "at least one strike", "none, neither listed nor in a leg")
+    count = len(strikes)
+    if listed is not None and len(known) < len(listed):
+        _flag(flags, "strikes", "repeated")
+    if listed is not None and len(known) < count:
+        _flag(flags, "strikes", "only in a leg: " + _few(k for k in strikes if k not in known))
+    if len(call_at) < count:
+        _flag(flags, "calls", "no leg at " + _few(k for k in strikes if k not in call_at))
+    if len(put_at) < count:
+        _flag(flags, "puts", "no leg at " + _few(k for k in strikes if k not in put_at))
+    return strikes
+
+
+def check_prices(raw: dict[str, Any], *prices: tuple[Number | None, str]) -> None:
+    """Raises ``BadMessage`` for the first (value, name) that is negative or beyond a double."""
+    for value, name in prices:
+        if value is not None and not 0 <= value <= LARGEST:
+            raise BadMessage(f"$.{name}", "a finite number that is not negative", shown(raw[name]))
+
+
+def shown(value: object) -> str:
+    """A value as JSON, cut to a length that fits an error message."""
+    text = json.dumps(value, default=repr)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+_SHOWN = 60
+_FEW = 5
+_ANY = msgspec.json.Decoder()
+_PROBLEM = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>.*)`)?", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(.*)`")
+_TYPE = re.compile(r"Expected `([^`]*)`(.*)", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+_WORDS = {
+    "int | float": "a number",
+    "int | float | null": "a number or null",
+    "int | str | null": "a whole number, a text or null",
+    "str": "a text",
+    "array": "a list",
+    "array | null": "a list",
+    "object": "an object",
+}
+
+
+def _parse_leniently(body: bytes) -> Any:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise BadMessage("$", "UTF-8", f"byte {error.start}: {error.reason}") from error
+    try:
+        raw = json.loads(text)
+        if "\\u" in text:
+            # json lets a lone surrogate through, which no sink can store as UTF-8.
+            json.dumps(raw, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise _too_deep() from error
+    except UnicodeEncodeError as error:
+        raise BadMessage("$", "JSON", "half of a surrogate pair") from error
+    except ValueError as error:
+        raise BadMessage("$", "JSON", str(error)) from error
+    return raw
+
+
+def _too_deep() -> BadMessage:
+    return BadMessage("$", f"at most {MAX_DEPTH} levels of nesting", "more")
+
+
+def _check_depth(raw: dict[str, Any]) -> None:
+    level: list[Any] = [raw]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for node in level:
+            values = node.values() if type(node) is dict else node
+            inner += [value for value in values if type(value) is dict or type(value) is list]
+        if not inner:
+            return
+        level = inner
+    raise _too_deep()
+
+
+def _explained(raw: dict[str, Any], problem: str) -> BadMessage:
+    """msgspec's sentence as ours, with the value that stood there."""
+    match = _PROBLEM.fullmatch(problem)
+    what, path = (match["what"], match["path"] or "$") if match else (problem, "$")
+    if missing := _MISSING.fullmatch(what):
+        return BadMessage(f"{path}.{missing[1]}", "a value", "nothing")
+    value: Any = raw
+    for name, index in _STEP.findall(path):
+        value = value[int(index)] if index else value[name]
+    expected = what
+    if kind := _TYPE.fullmatch(what):
+        expected = _WORDS.get(kind[1], kind[1])
+        if "length" in kind[2]:
+            expected = "a text that is not empty"
+    elif what.startswith("Invalid enum value"):
+        expected = '"CALL" or "PUT"'
+    return BadMessage(path, expected, shown(value))
+
+
+def _check_strike(path: str, strike: Number) -> None:
+    if not 0 <= strike <= _LARGEST_LEG_NUMBER:
+        raise BadMessage(path, "a finite strike that is not negative", shown(strike))
+
+
+def _cleaned(leg: Leg, path: str, flags: dict[str, str]) -> Leg:
+    _check_strike(f"$.{path}.strike", leg.strike)
+    unknown: dict[str, None] = {}
+    for names, least in ((_AMOUNTS, 0.0), (_SIGNED, -_LARGEST_LEG_NUMBER)):
+        for name in names:
+            value: Number | None = getattr(leg, name)
+            if value is not None and not least <= value <= _LARGEST_LEG_NUMBER:
+                unknown[name] = None
+                reason = "negative" if -LARGEST <= value < 0 else "not finite"
+                field = "changeinOpenInterest" if name == "nse_oi_change" else name
+                _flag(flags, f"{path}.{field}", reason)
+    return msgspec.structs.replace(leg, **unknown) if unknown else leg
+
+
+def _flag(flags: dict[str, str], field: str, reason: str) -> None:
+    flags[field] = f"{flags[field]}; {reason}" if field in flags else reason
+
+
+def _few(strikes: Iterable[Number]) -> str:
+    every = list(strikes)
+    text = ", ".join(str(strike) for strike in every[:_FEW])
+    return text if len(every) <= _FEW else f"{text} and {len(every) - _FEW} more"

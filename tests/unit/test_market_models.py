@@ -1,0 +1,313 @@
+"""Messages become events, or say exactly what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from enricher.errors import BadMessage
+from enricher.market.clock import SECOND, event_us
+from enricher.market.models import (
+    Chain,
+    Quote,
+    Tick,
+    decode_chain,
+    decode_quote,
+    decode_tick,
+    peek_product,
+)
+
+STAMP = "2025-10-14T10:11:12.345678"
+NOW = event_us(STAMP)[0]
+
+
+def tick_fields(**changes: Any) -> dict[str, Any]:
+    fields = {"type": "UNDERLYING", "product": "NIFTY", "price": 21543.25, "timestamp": STAMP}
+    return fields | {"tick_id": 7} | changes
+
+
+def quote_fields(**changes: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = {"symbol": "N21500C", "product": "NIFTY", "strike": 21500}
+    fields |= {"expiry": "2025-10-30", "option_type": "CALL", "timestamp": STAMP, "iv": 0.15}
+    return fields | changes
+
+
+def leg(strike: Any, **fields: Any) -> dict[str, Any]:
+    return {"strike": strike, "open_interest": 10, "last": 1.5, **fields}
+
+
+def chain_fields(**changes: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = {"product": "NIFTY", "expiry": "2025-10-30", "spot_price": 21510}
+    fields |= {"strikes": [21500, 21600], "timestamp": STAMP}
+    fields |= {"calls": [leg(21500), leg(21600)], "puts": [leg(21500), leg(21600)]}
+    return fields | changes
+
+
+def without(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key != name}
+
+
+def encoded(message: Any) -> bytes:
+    return message if isinstance(message, bytes) else json.dumps(message).encode()
+
+
+def tick(message: Any) -> Tick:
+    return decode_tick(encoded(message), now_us=NOW)
+
+
+def quote(message: Any) -> Quote:
+    return decode_quote(encoded(message), now_us=NOW)
+
+
+def chain(message: Any) -> Chain:
+    return decode_chain(encoded(message), now_us=NOW)
+
+
+def test_a_tick_keeps_its_numbers_as_sent() -> None:
+    event = tick(tick_fields(price=21543, volume=2**70, change=-3.5))
+    assert (event.price, type(event.price)) == (21543, int)
+    assert (event.volume, event.change, event.tick_id) == (2**70, -3.5, 7)
+    assert (event.event_us, event.naive, event.timestamp) == (NOW, True, STAMP)
+
+
+def test_a_missing_null_or_empty_tick_id_is_no_tick_id() -> None:
+    assert tick(without(tick_fields(), "tick_id")).tick_id is None
+    assert tick(tick_fields(tick_id=None)).tick_id is None
+    assert tick(tick_fields(tick_id="")).tick_id is None
+    assert tick(tick_fields(tick_id=0)).tick_id == 0
+
+
+def test_a_price_of_zero_is_a_price() -> None:
+    assert tick(tick_fields(price=0)).price == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "path"),
+    [
+        (b"", "$"),
+        (b"\xff\xfe", "$"),
+        (b"{", "$"),
+        (b"[1]", "$"),
+        (b"null", "$"),
+        (b'"text"', "$"),
+        (b"NaN", "$"),
+        (b"[" * 200_000, "$"),
+        (b'{"product":' + b"[" * 100 + b"]" * 100 + b"}", "$"),
+        (b'{"product":"\\ud800","price":1,"timestamp":"' + STAMP.encode() + b'"}', "$"),
+        (b'{"price":1' + b"0" * 5000 + b"}", "$"),
+        (without(tick_fields(), "product"), "$.product"),
+        (without(tick_fields(), "price"), "$.price"),
+        (without(tick_fields(), "timestamp"), "$.timestamp"),
+        (tick_fields(product=""), "$.product"),
+        (tick_fields(product=5), "$.product"),
+        (tick_fields(price="21543"), "$.price"),
+        (tick_fields(price=True), "$.price"),
+        (tick_fields(price=None), "$.price"),
+        (tick_fields(price=-0.01), "$.price"),
+        (tick_fields(price=10**400), "$.price"),
+        (tick_fields(price=float("nan")), "$.price"),
+        (tick_fields(high=-1), "$.high"),
+        (tick_fields(volume="many"), "$.volume"),
+        (tick_fields(volume=False), "$.volume"),
+        (tick_fields(unknown=float("inf")), "$.unknown"),
+        (json.dumps(tick_fields()).encode()[:-1] + b',"other":1e999}', "$.other"),
+        (tick_fields(tick_id=True), "$.tick_id"),
+        (tick_fields(tick_id=1.5), "$.tick_id"),
+        (tick_fields(timestamp=1760436672), "$.timestamp"),
+        (tick_fields(timestamp="yesterday"), "$.timestamp"),
+        (tick_fields(timestamp="2025-10-14"), "$.timestamp"),
+        (tick_fields(timestamp="2025-10-14T10:12:12.345679"), "$.timestamp"),
+    ],
+)
+def test_a_bad_tick_names_the_path_of_the_culprit(message: Any, path: str) -> None:
+    with pytest.raises(BadMessage) as caught:
+        tick(message)
+    assert caught.value.path == path
+    assert caught.value.expected
+
+
+def test_the_error_says_what_was_expected_and_what_was_found() -> None:
+    with pytest.raises(BadMessage) as caught:
+        tick(tick_fields(price="21543"))
+    assert (caught.value.expected, caught.value.found) == ("a number", '"21543"')
+
+
+def test_a_time_is_flagged_from_five_seconds_ahead_and_bad_beyond_sixty() -> None:
+    def ahead(seconds: float) -> Tick:
+        return decode_tick(encoded(tick_fields()), now_us=NOW - int(seconds * SECOND))
+
+    assert not ahead(5).future
+    assert ahead(5.000001).future
+    assert ahead(60).ahead_us == 60 * SECOND
+    with pytest.raises(BadMessage, match=r"at most 60 s ahead"):
+        ahead(60.000001)
+
+
+def test_a_quote_keeps_the_whole_message() -> None:
+    event = quote(quote_fields(bid=1, venue={"name": "x"}))
+    assert event.raw == quote_fields(bid=1, venue={"name": "x"})
+    assert (event.strike, event.bid, event.ask, event.iv) == (21500, 1, None, 0.15)
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"symbol": ""}, "$.symbol"),
+        ({"product": ""}, "$.product"),
+        ({"strike": -1}, "$.strike"),
+        ({"strike": "21500"}, "$.strike"),
+        ({"bid": -0.05}, "$.bid"),
+        ({"last": -1}, "$.last"),
+        ({"iv": "15%"}, "$.iv"),
+        ({"option_type": "call"}, "$.option_type"),
+        ({"option_type": None}, "$.option_type"),
+        ({"expiry": "30-Oct-2025"}, "$.expiry"),
+        ({"expiry": "2025-W42-2"}, "$.expiry"),
+        ({"expiry": "20251030"}, "$.expiry"),
+        ({"expiry": "2025-02-30"}, "$.expiry"),
+        ({"delta": float("nan")}, "$.delta"),
+    ],
+)
+def test_a_bad_quote_names_the_path_of_the_culprit(changes: dict[str, Any], path: str) -> None:
+    with pytest.raises(BadMessage) as caught:
+        quote(quote_fields(**changes))
+    assert caught.value.path == path
+
+
+def test_a_chain_has_its_legs_as_sent_and_by_strike() -> None:
+    message = chain_fields(calls=[leg(21600, extra="x"), leg(21500)], strikes=[21600, 21500])
+    event = chain(message)
+    assert event.calls == message["calls"]
+    assert event.strikes == (21500, 21600)
+    assert event.call_at[21500].open_interest == 10
+    assert event.flags == {}
+
+
+def test_a_chain_needs_no_list_of_strikes_when_its_legs_give_them() -> None:
+    event = chain(without(chain_fields(), "strikes"))
+    assert (event.strikes, event.flags) == ((21500, 21600), {})
+
+
+def test_missing_legs_and_stray_or_repeated_strikes_are_flagged() -> None:
+    event = chain(chain_fields(strikes=[21500, 21500, 21700], puts=[leg(21600)]))
+    assert event.strikes == (21500, 21600, 21700)
+    assert event.flags == {
+        "strikes": "repeated; only in a leg: 21600",
+        "calls": "no leg at 21700",
+        "puts": "no leg at 21500, 21700",
+    }
+
+
+def test_a_negative_or_infinite_leg_number_is_unknown_flagged_and_kept_as_sent() -> None:
+    bad = [leg(21500, open_interest=-1, iv=float("nan"), delta=-0.4), leg(21600, last=10**400)]
+    event = chain(chain_fields(puts=bad))
+    assert event.put_at[21500].open_interest is None
+    assert event.put_at[21500].iv is None
+    assert event.put_at[21500].delta == -0.4
+    assert event.put_at[21600].last is None
+    assert event.puts[0]["open_interest"] == -1
+    assert event.flags == {
+        "puts[0].open_interest": "negative",
+        "puts[0].iv": "not finite",
+        "puts[1].last": "not finite",
+    }
+
+
+def test_a_whole_number_beyond_64_bits_stays_what_it_is() -> None:
+    event = chain(chain_fields(calls=[leg(21500, volume=2**80), leg(21600)]))
+    assert event.call_at[21500].volume == 2**80
+    assert event.flags == {}
+
+
+def test_an_identical_repeated_leg_is_dropped_and_flagged() -> None:
+    twice = [leg(21500, x=float("nan")), leg(21600), leg(21500, x=float("nan"))]
+    event = chain(chain_fields(calls=twice))
+    assert [call["strike"] for call in event.calls] == [21500, 21600]
+    assert event.flags == {"calls": "1 repeated legs dropped"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"spot_price": -1}, "$.spot_price"),
+        ({"spot_price": float("nan")}, "$.spot_price"),
+        ({"spot_price": None}, "$.spot_price"),
+        ({"expiry": "soon"}, "$.expiry"),
+        ({"strikes": None}, "$.strikes"),
+        ({"strikes": 5}, "$.strikes"),
+        ({"strikes": [21500, "x"]}, "$.strikes[1]"),
+        ({"strikes": [21500, -5]}, "$.strikes[1]"),
+        ({"strikes": [True]}, "$.strikes[0]"),
+        ({"strikes": [], "calls": [], "puts": []}, "$.strikes"),
+        ({"calls": None}, "$.calls"),
+        ({"calls": {}}, "$.calls"),
+        ({"calls": [5]}, "$.calls[0]"),
+        ({"calls": [leg(21500), {}]}, "$.calls[1].strike"),
+        ({"calls": [leg(None)]}, "$.calls[0].strike"),
+        ({"calls": [leg(-5)]}, "$.calls[0].strike"),
+        ({"puts": [leg(float("nan"))]}, "$.puts[0].strike"),
+        ({"calls": [leg(1), leg(2, open_interest="many")]}, "$.calls[1].open_interest"),
+        ({"calls": [leg(1, volume=True)]}, "$.calls[0].volume"),
+        ({"calls": [leg(1, changeinOpenInterest="x")]}, "$.calls[0].changeinOpenInterest"),
+        ({"calls": [leg(1, option_type="PUT")]}, "$.calls[0].option_type"),
+        ({"puts": [leg(1, option_type="CALL")]}, "$.puts[0].option_type"),
+        ({"puts": [leg(1, option_type="X")]}, "$.puts[0].option_type"),
+        ({"puts": [leg(1), leg(1.0, last=2)]}, "$.puts[1].strike"),
+    ],
+)
+def test_a_bad_chain_names_the_path_of_the_culprit(changes: dict[str, Any], path: str) -> None:
+    with pytest.raises(BadMessage) as caught:
+        chain(chain_fields(**changes))
+    assert caught.value.path == path
+
+
+@pytest.mark.parametrize("name", ["product", "expiry", "spot_price", "timestamp", "calls", "puts"])
+def test_a_chain_without_a_required_field_says_which(name: str) -> None:
+    with pytest.raises(BadMessage) as caught:
+        chain(without(chain_fields(), name))
+    assert caught.value.path == f"$.{name}"
+
+
+def test_the_same_tick_id_as_number_or_text_is_one_identity() -> None:
+    number, text = tick(tick_fields(tick_id=1)), tick(tick_fields(tick_id="1"))
+    assert number.identity(b"a") == text.identity(b"b")
+    assert number.document_id(b"a") == text.document_id(b"b") == f"{NOW}:5:NIFTY:1"
+
+
+def test_without_a_tick_id_the_bytes_are_the_identity() -> None:
+    event = tick(tick_fields(tick_id=None))
+    assert event.document_id(b"a") == event.document_id(b"a") != event.document_id(b"b")
+    assert event.document_id(b"a").startswith(f"{NOW}:5:NIFTY#")
+
+
+def test_products_with_colons_never_share_a_document_id() -> None:
+    left = tick(tick_fields(product="A", tick_id="B:1"))
+    right = tick(tick_fields(product="A:B", tick_id="1"))
+    assert left.document_id(b"") != right.document_id(b"")
+
+
+def test_quotes_and_chains_are_identified_by_their_bytes() -> None:
+    assert quote(quote_fields()).identity(b"a") != quote(quote_fields()).identity(b"b")
+    assert quote(quote_fields()).document_id(b"a").startswith(f"{NOW}:N21500C#")
+    assert chain(chain_fields()).document_id(b"a").startswith(f"{NOW}:5:NIFTY:2025-10-30#")
+    assert chain(chain_fields()).identity(b"a")[:3] == ("NIFTY", "2025-10-30", NOW)
+
+
+@pytest.mark.parametrize(
+    ("body", "product"),
+    [
+        (encoded(tick_fields()), "NIFTY"),
+        (encoded(chain_fields()), "NIFTY"),
+        (b'{"inner":{"product":"X"}}', None),
+        (b'{"product":5}', None),
+        (b'{"product":""}', None),
+        (b"[", None),
+        (b"", None),
+        (b'{"product":"\xff"}', None),
+        (b'{"x":' + b"[" * 200_000, None),
+    ],
+)
+def test_the_product_can_be_peeked_at(body: bytes, product: str | None) -> None:
+    assert peek_product(body) == product
