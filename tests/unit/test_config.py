@@ -1,0 +1,202 @@
+"""Where settings come from, and which source wins."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from enricher.config import (
+    RedisSettings,
+    Section,
+    Settings,
+    environment_name,
+    find_config,
+    load,
+)
+from enricher.market.settings import MarketSettings
+
+MARKET: dict[str, type[Section]] = {"market": MarketSettings}
+SHIPPED = Path(__file__).parents[2] / "config.toml"
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "config.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_without_any_source_everything_is_at_its_default() -> None:
+    settings = load(sections=MARKET)
+    assert settings == Settings(routes={"market": MarketSettings()})
+    assert settings.redis.url == "redis://localhost:6379/0"
+    assert settings.mongo.url == "mongodb://localhost:27017"
+    assert settings.mongo.database_name == "deltastream"
+    assert settings.service.name == "worker-enricher"
+
+
+def test_the_shipped_file_loads_to_exactly_the_defaults() -> None:
+    from_file, without = load(SHIPPED, sections=MARKET), load(sections=MARKET)
+    assert from_file.sections() == without.sections()
+
+
+def test_the_shipped_file_names_every_key() -> None:
+    plain = msgspec.to_builtins(load(sections=MARKET).sections())
+    shipped = tomllib.loads(SHIPPED.read_text(encoding="utf-8"))
+    assert {name: set(keys) for name, keys in shipped.items()} == {
+        name: set(keys) for name, keys in plain.items()
+    }
+    assert set(shipped["market"]["channels"]) == set(plain["market"]["channels"])
+
+
+def test_the_sources_win_in_their_order(tmp_path: Path) -> None:
+    file = write(tmp_path, '[redis]\nurl = "redis://file"\n')
+    old = {"REDIS_URL": "redis://old"}
+    new = {"ENRICHER_REDIS__URL": "redis://new"}
+    option = {"redis.url": "redis://option"}
+
+    def url(path: Path | None, environ: dict[str, str], overrides: dict[str, Any]) -> str:
+        return load(path, environ, overrides).redis.url
+
+    assert url(file, {}, {}) == "redis://file"
+    assert url(file, old, {}) == "redis://old"
+    assert url(file, old | new, {}) == "redis://new"
+    assert url(file, old | new, option) == "redis://option"
+
+
+def test_the_sources_are_remembered_key_by_key(tmp_path: Path) -> None:
+    file = write(tmp_path, "[pool]\nconcurrency = 8\n")
+    settings = load(file, {"SERVICE_NAME": "mine"}, {"log.level": "debug"})
+    assert settings.origins == {
+        "pool.concurrency": str(file),
+        "service.name": "SERVICE_NAME",
+        "log.level": "command line",
+    }
+
+
+def test_an_option_that_was_not_given_changes_nothing() -> None:
+    assert load(overrides={"redis.url": None}) == load()
+
+
+def test_the_old_names_are_read_and_an_empty_one_is_as_good_as_none() -> None:
+    environ = {"REDIS_URL": "", "MONGO_URL": "mongodb://m/ticks", "SERVICE_NAME": "old"}
+    settings = load(environ=environ)
+    assert settings.redis.url == "redis://localhost:6379/0"
+    assert settings.mongo.database_name == "ticks"
+    assert settings.service.name == "old"
+
+
+def test_the_names_of_the_celery_stack_are_kept_as_they_are() -> None:
+    environ = {
+        "CELERY_BROKER_URL": "amqp://guest:secret@rabbit//",
+        "CELERY_RESULT_BACKEND": "redis://results/1",
+    }
+    settings = load(environ=environ)
+    assert settings.legacy == {
+        "jobs.url": "amqp://guest:secret@rabbit//",
+        "results.url": "redis://results/1",
+    }
+    assert "secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("market.enabled", "false", False),
+        ("market.enabled", "1", True),
+        ("pool.concurrency", "8", 8),
+        ("redis.protocol", "3", 3),
+        ("redis.socket_timeout", "250ms", 0.25),
+        ("redis.socket_timeout", "2.5", 2.5),
+        ("service.drain_deadline", "1m", 60.0),
+        ("market.claim_ttl", "1h", 3600),
+        ("dead_letters.guard_ttl", "7d", 604_800),
+        ("pool.max_bytes", "4MiB", 4_194_304),
+        ("pool.max_bytes", "2MB", 2_000_000),
+        ("log.level", "INFO", "info"),
+        ("market.windows", "1, 5,60", (1, 5, 60)),
+        ("market.channels.patterns", "market:*,vix:*", ("market:*", "vix:*")),
+        ("market.channels.patterns", "", ()),
+        ("market.timezones", "NIFTY=Asia/Kolkata", {"NIFTY": "Asia/Kolkata"}),
+        ("mongo.database", "ticks", "ticks"),
+    ],
+)
+def test_the_environment_is_read_by_the_kind_of_the_key(key: str, text: str, value: object) -> None:
+    found: Any = load(environ={environment_name(key): text}, sections=MARKET)
+    section, *path = key.split(".")
+    found = found.sections()[section]
+    for name in path:
+        found = getattr(found, name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_a_name_in_the_environment_has_two_underscores_between_section_and_key() -> None:
+    assert environment_name("market.channels.underlying") == "ENRICHER_MARKET__CHANNELS__UNDERLYING"
+
+
+def test_text_with_a_unit_is_welcome_in_a_file_too(tmp_path: Path) -> None:
+    file = write(tmp_path, '[redis]\nsocket_timeout = "250ms"\n[pool]\nmax_bytes = "1GiB"\n')
+    settings = load(file)
+    assert (settings.redis.socket_timeout, settings.pool.max_bytes) == (0.25, 1_073_741_824)
+
+
+def test_a_whole_number_will_do_where_a_number_is_wanted(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "[market]\nlateness = 3\n"), sections=MARKET).section(
+        MarketSettings
+    ) == MarketSettings(lateness=3.0)
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_bytes(b'\xef\xbb\xbf[service]\nname = "x"\n')
+    assert load(file).service.name == "x"
+
+
+def test_the_file_is_the_one_asked_for_then_the_environments_then_the_folders(
+    tmp_path: Path,
+) -> None:
+    here = write(tmp_path, "")
+    environ = {"ENRICHER_CONFIG": "/etc/enricher/config.toml"}
+    assert find_config(Path("asked.toml"), environ, tmp_path) == Path("asked.toml")
+    assert find_config(None, environ, tmp_path) == Path("/etc/enricher/config.toml")
+    assert find_config(None, {}, tmp_path) == here
+    assert find_config(None, {}, tmp_path / "empty") is None
+    assert find_config(None) is None
+
+
+def test_a_section_is_handed_out_by_its_type() -> None:
+    settings = load(environ={"ENRICHER_MARKET__LATENESS": "5"}, sections=MARKET)
+    assert settings.section(MarketSettings).lateness == 5.0
+    assert settings.section(RedisSettings) is settings.redis
+
+
+def test_a_section_nobody_brought_is_a_lookup_error_that_lists_the_others() -> None:
+    with pytest.raises(LookupError, match="MarketSettings; there are service, redis"):
+        load().section(MarketSettings)
+
+
+@pytest.mark.parametrize(
+    ("url", "database", "name"),
+    [
+        ("mongodb://h", "", "deltastream"),
+        ("mongodb://h/", "", "deltastream"),
+        ("mongodb://h/?w=majority", "", "deltastream"),
+        ("mongodb://u:p@h1:1,h2:2/ticks?w=majority", "", "ticks"),
+        ("mongodb+srv://h/a%20b", "", "a b"),
+        ("mongodb://h/ticks", "other", "other"),
+    ],
+)
+def test_the_database_is_the_setting_or_the_path_of_the_url(
+    url: str, database: str, name: str
+) -> None:
+    overrides = {"mongo.url": url, "mongo.database": database}
+    assert load(overrides=overrides).mongo.database_name == name
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(AttributeError):
+        load().redis.url = "redis://other"  # type: ignore[misc]

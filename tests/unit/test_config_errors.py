@@ -1,0 +1,242 @@
+"""A wrong setting is reported with its source, key, value and what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enricher.config import Section, load, redact, redact_text
+from enricher.errors import ConfigError
+from enricher.market.settings import MarketSettings
+
+MARKET: dict[str, type[Section]] = {"market": MarketSettings}
+
+
+def refusal(
+    text: str | None = None,
+    folder: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    **overrides: Any,
+) -> ConfigError:
+    """The ConfigError of a file with this text, this environment or these options."""
+    path = None
+    if text is not None:
+        assert folder is not None
+        path = folder / "config.toml"
+        path.write_text(text, encoding="utf-8")
+    options = {key.replace("__", "."): value for key, value in overrides.items()}
+    with pytest.raises(ConfigError) as caught:
+        load(path, environ or {}, options, MARKET)
+    return caught.value
+
+
+def test_a_wrong_value_in_a_file_names_file_key_value_and_range(tmp_path: Path) -> None:
+    error = refusal("[pool]\nconcurrency = 0\n", tmp_path)
+    assert str(error) == (
+        f"{tmp_path / 'config.toml'}: pool.concurrency = 0: expected a whole number from 1 to 10000"
+    )
+
+
+def test_a_number_in_quotes_is_no_number_in_a_file(tmp_path: Path) -> None:
+    error = refusal('[pool]\nconcurrency = "64"\n', tmp_path)
+    assert (error.key, error.value) == ("pool.concurrency", "64")
+
+
+def test_a_truth_value_is_no_number(tmp_path: Path) -> None:
+    assert refusal("[pool]\nconcurrency = true\n", tmp_path).value is True
+
+
+def test_a_wrong_value_in_the_environment_names_the_variable() -> None:
+    error = refusal(environ={"ENRICHER_MARKET__WINDOWS": "1,x"})
+    assert (error.source, error.key, error.value) == (
+        "ENRICHER_MARKET__WINDOWS", "market.windows", "1,x",
+    )  # fmt: skip
+    assert error.expected == "a list of at least 1, each a whole number from 1 to 1440"
+
+
+def test_a_wrong_value_under_an_old_name_names_the_old_name() -> None:
+    error = refusal(environ={"REDIS_URL": "localhost"})
+    assert (error.source, error.key) == ("REDIS_URL", "redis.url")
+    assert "redis://localhost:6379/0" in error.expected
+
+
+def test_a_wrong_option_names_the_command_line() -> None:
+    error = refusal(log__level="loud")
+    assert error.source == "command line"
+    assert error.expected == "one of 'critical', 'debug', 'error', 'info', 'warning'"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "hint"),
+    [
+        ("market__overload", "drop_old", "did you mean 'drop_oldest'?"),
+        ("redis__ulr", "redis://h", "did you mean 'redis.url'?"),
+        ("redis__database", "3", "one of the keys of redis"),
+        ("mrket__enabled", "1", "did you mean 'market'?"),
+        ("feed__timezone", "Asia/Calcuta", "did you mean 'Asia/Calcutta'?"),
+        ("market__timezones", "NIFTY=Asia/Kolkatta", "did you mean 'Asia/Kolkata'?"),
+    ],
+)
+def test_the_nearest_right_word_is_named(key: str, value: str, hint: str) -> None:
+    assert hint in refusal(**{key: value}).expected
+
+
+@pytest.mark.parametrize(
+    ("overload", "reason"),
+    [
+        ("spill", "needs the stream intake, which does not exist yet"),
+        ("block", "needs a source that can wait, and Redis pub/sub cannot"),
+    ],
+)
+def test_an_overload_policy_the_market_cannot_have_says_why(overload: str, reason: str) -> None:
+    error = refusal(market__overload=overload)
+    assert error.expected.startswith("one of 'conflate', 'drop_oldest'; ")
+    assert reason in error.expected
+
+
+def test_an_unknown_name_in_the_environment_is_an_error() -> None:
+    error = refusal(environ={"ENRICHER_REDIS__ULR": "redis://h"})
+    assert (error.source, error.key) == ("environment", "ENRICHER_REDIS__ULR")
+
+
+def test_a_key_with_one_underscore_too_few_is_told_its_name() -> None:
+    error = refusal(environ={"ENRICHER_REDIS_URL": "redis://h"})
+    assert "ENRICHER_REDIS__URL" in error.expected
+
+
+def test_names_that_kubernetes_sets_for_a_service_called_enricher_are_left_alone() -> None:
+    environ = {
+        "ENRICHER_PORT": "tcp://10.0.0.1:80",
+        "ENRICHER_SERVICE_HOST": "10.0.0.1",
+        "ENRICHER_SERVICE_PORT": "80",
+    }
+    assert load(environ=environ) == load()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("redis__url", "http://localhost"),
+        ("redis__url", "redis://h:99999"),
+        ("redis__url", "redis://h/notadatabase"),
+        ("redis__url", "unix://"),
+        ("redis__url", ""),
+        ("mongo__url", "mongodb://"),
+        ("mongo__url", "mongo://h"),
+        ("mongo__database", "a/b"),
+        ("feed__max_future", "nan"),
+        ("feed__max_future", "inf"),
+        ("feed__max_future", "-1"),
+        ("redis__socket_timeout", "0"),
+        ("redis__socket_timeout", "5 parsecs"),
+        ("redis__protocol", "4"),
+        ("market__claim_ttl", "1500ms"),
+        ("market__enabled", "maybe"),
+        ("market__windows", ""),
+        ("market__windows", "1441"),
+        ("market__windows", "5,5"),
+        ("market__timezones", "NIFTY"),
+        ("market__channels__underlying", ""),
+        ("market__channels__option_chain", "market:underlying"),
+        ("market__weight", "0"),
+        ("feed__timezone", "../etc/passwd"),
+        ("service__name", ""),
+        ("retry__cap", "1ms"),
+        ("pool__max_message_bytes", "1GiB"),
+    ],
+)
+def test_a_value_that_could_never_work_is_refused(key: str, value: str) -> None:
+    assert refusal(**{key: value}).key == key.replace("__", ".")
+
+
+def test_a_key_where_a_table_should_be_is_told_so(tmp_path: Path) -> None:
+    error = refusal('redis = "redis://h"\n', tmp_path)
+    assert (error.key, error.expected) == ("redis", "a table [redis]")
+
+
+def test_a_file_that_is_no_toml_says_where(tmp_path: Path) -> None:
+    error = refusal("[redis\n", tmp_path)
+    assert "line 1" in str(error)
+
+
+def test_a_file_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load(tmp_path / "none.toml")
+
+
+def test_a_file_that_is_no_utf_8_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_bytes(b'[service]\nname = "\xff"\n')
+    with pytest.raises(ConfigError, match="expected UTF-8"):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[redis]\nurl = "http://u:hunter2@h"\n',
+        '[redis]\nurl = "u:hunter2@h:6379"\n',
+        '[redis]\nurl = "redis://h/x?password=hunter2"\n',
+        '[mongo]\nurl = "mongo://u:hunt/er2@hunter2@h"\n',
+        '[redis]\npassword = "hunter2"\n',
+        '[redis]\nulr = "redis://u:hunter2@h"\n',
+        '[redus]\nurl = "redis://u:hunter2@h"\n',
+        '[redus.deep]\nurl = "redis://u:hunter2@h"\n',
+        'redis = "u:hunter2@h"\n',
+        '[service]\nname = ["redis://u:hunter2@h"]\n',
+        '[pool]\nconcurrency = "redis://u:hunter2@h"\n',
+    ],
+)
+def test_no_error_shows_a_password(text: str, tmp_path: Path) -> None:
+    error = refusal(text, tmp_path)
+    assert "hunter2" not in f"{error} {error!r} {error.args} {error.__cause__}"
+
+
+def test_no_printed_form_of_the_settings_shows_a_password() -> None:
+    settings = load(
+        environ={
+            "REDIS_URL": "redis://:hunter2@h",
+            "MONGO_URL": "mongodb://u:hunter2@h1,h2/db?proxyPassword=hunter2",
+            "ENRICHER_DEAD_LETTERS__URL": "unix://u:hunter2@/run/redis.sock",
+        },
+        sections=MARKET,
+    )
+    for printed in (repr(settings), str(settings.mongo), str(settings.printable())):
+        assert "hunter2" not in printed
+        assert "***" in printed
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://h:6379/0", "redis://h:6379/0"),
+        ("redis://user@h", "redis://user@h"),
+        ("redis://:pw@h:6379/0", "redis://:***@h:6379/0"),
+        ("mongodb://u:p@ss/w:rd@h1:1,h2:2/d", "mongodb://u:***@h1:1,h2:2/d"),
+        ("redis://h?db=1&password=pw&x=1", "redis://h?db=1&password=***&x=1"),
+        ("user:pw@h", "***@h"),
+        ("localhost:6379", "localhost:6379"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert redact(url) == shown
+
+
+def test_text_without_a_url_is_left_alone() -> None:
+    assert redact_text("mail to a@b.example: late") == "mail to a@b.example: late"
+
+
+def test_every_address_in_a_text_is_hidden() -> None:
+    text = "tried redis://:one@a and then mongodb://u:two@b/x"
+    assert redact_text(text) == "tried redis://:***@a and then mongodb://u:***@b/x"
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=6))
+def test_no_password_without_white_space_survives(password: str) -> None:
+    hidden = redact(f"redis://user:{password}@host:6379/0")
+    assert hidden == "redis://user:***@host:6379/0"
