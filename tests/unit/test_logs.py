@@ -1,0 +1,141 @@
+"""What a log line looks like."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from enricher.cli.logs import configure
+from enricher.config import LogSettings
+
+
+@pytest.fixture(autouse=True)
+def _leave_logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+    root.handlers[:], root.level = handlers, level
+
+
+class Log:
+    """A configured log and the lines it wrote."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.stream = io.BytesIO()
+        configure(LogSettings(**settings), "worker-enricher", self.stream)
+        self.logger = structlog.get_logger("enricher")
+
+    @property
+    def text(self) -> str:
+        return self.stream.getvalue().decode()
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text.splitlines()]
+
+    def line(self) -> dict[str, Any]:
+        (only,) = self.lines()
+        return only
+
+
+def test_a_json_line_has_four_names_and_then_the_fields() -> None:
+    log = Log()
+    log.logger.info("committed", topic="market:underlying", messages=500)
+    line = log.line()
+    assert list(line) == ["message", "level", "timestamp", "service", "topic", "messages"]
+    assert (line["message"], line["level"]) == ("committed", "INFO")
+    assert (line["service"], line["messages"]) == ("worker-enricher", 500)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
+
+
+def test_only_lines_from_the_level_up_are_written() -> None:
+    log = Log(level="warning")
+    log.logger.info("quiet")
+    log.logger.warning("loud")
+    logging.getLogger("redis").info("quiet")
+    assert log.line()["message"] == "loud"
+
+
+def test_what_other_libraries_log_is_a_line_like_any_other() -> None:
+    log = Log()
+    logging.getLogger("redis.client").warning("lost %s, 100%% gone", "connection")
+    line = log.line()
+    assert (line["message"], line["level"]) == ("lost connection, 100% gone", "WARNING")
+    assert (line["logger"], line["service"]) == ("redis.client", "worker-enricher")
+
+
+def test_the_mongodb_driver_does_not_log_every_command_at_debug() -> None:
+    log = Log(level="debug")
+    logging.getLogger("pymongo.command").debug("insert ...")
+    log.logger.debug("processed_underlying_tick")
+    assert log.line()["message"] == "processed_underlying_tick"
+
+
+def test_a_warning_of_python_is_a_line_too() -> None:
+    log = Log()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=True)
+        warnings.warn("old ways", DeprecationWarning, stacklevel=1)
+    assert "old ways" in log.line()["message"]
+
+
+def test_no_line_shows_the_password_of_a_url() -> None:
+    log = Log()
+    url = "redis://user:hunter2@h:6379"
+    log.logger.info(f"connecting to {url}", url=url, tried=[url, {"deep": (url,)}], set={url})
+    log.logger.info("odd", error=ConnectionError(f"cannot reach {url}"))
+    try:
+        raise ConnectionError(f"cannot reach {url}")
+    except ConnectionError:
+        log.logger.exception("lost")
+        logging.getLogger("redis").exception("lost too")
+    assert "hunter2" not in log.text
+    assert log.text.count("redis://user:***@h:6379") >= 8
+
+
+def test_an_exception_is_a_field_of_its_line() -> None:
+    log = Log()
+    try:
+        _ = 1 / 0
+    except ZeroDivisionError:
+        log.logger.exception("handler raised")
+    line = log.line()
+    assert line["level"] == "ERROR"
+    assert "ZeroDivisionError: division by zero" in line["exception"]
+
+
+@pytest.mark.parametrize("value", [2**70, "half \ud83d", object(), b"\xff", {1: 2}, {(1, 2): 3}])
+def test_no_value_is_too_odd_for_a_line(value: object) -> None:
+    log = Log()
+    log.logger.info("odd", value=value)
+    assert "value" in log.line()
+
+
+def test_a_field_with_the_name_of_one_of_the_four_is_kept_beside_it() -> None:
+    log = Log()
+    log.logger.info("said", message="hello", service="theirs")
+    line = log.line()
+    assert (line["message"], line["message_"]) == ("said", "hello")
+    assert (line["service"], line["service_"]) == ("worker-enricher", "theirs")
+
+
+def test_the_console_format_is_for_people() -> None:
+    log = Log(format="console")
+    log.logger.info("committed", messages=500, url="redis://:hunter2@h")
+    assert re.search(r"info\s.*committed\s.*messages=500", log.text)
+    assert "hunter2" not in log.text
+    assert "\x1b" not in log.text
+
+
+def test_the_library_configures_nothing_by_being_imported() -> None:
+    assert not structlog.is_configured()
