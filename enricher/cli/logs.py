@@ -100,7 +100,7 @@ def json_line(service: str) -> Callable[[object, str, Event], bytes]:
         try:
             return orjson.dumps(line, default=repr)
         except TypeError:
-            # An integer beyond 64 bits or half a surrogate pair: rare, and no reason to lose a line.
+            # An integer beyond 64 bits or half a surrogate pair: no reason to lose a line.
             return json.dumps(line, default=repr).encode()
 
     return render

@@ -7,7 +7,9 @@ import re
 # Greedy up to the last "@" of the word: a password may itself hold "@", "/" or ":" where somebody
 # forgot to escape it. Hiding a little too much of such an address is the cheaper mistake.
 _USERINFO = re.compile(r"([a-z][a-z0-9+.\-]*://[^\s:/@?#]*):\S+@", re.IGNORECASE)
-_OPTION = re.compile(r"([?&;][\w.\-]*(?:password|passwd|pwd|secret|token)[\w.\-]*=)[^&;#\s]+", re.IGNORECASE)
+_OPTION = re.compile(
+    r"([?&;][\w.\-]*(?:password|passwd|pwd|secret|token)[\w.\-]*=)[^&;#\s]+", re.IGNORECASE
+)
 _AWS_TOKEN = re.compile(r"(AWS_SESSION_TOKEN:)[^,&\s]+", re.IGNORECASE)
 
 HIDDEN = "***"
