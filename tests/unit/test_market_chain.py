@@ -1,0 +1,219 @@
+"""What a chain says, against brute force and the worked examples of the contract."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enricher.market.chain import (
+    MaxPain,
+    Wall,
+    analyse,
+    atm_strike,
+    max_pain,
+    max_pain_of_legs,
+    pcr,
+    pcr_by_strike,
+    total,
+    walls,
+)
+from enricher.market.models import Chain, decode_chain
+
+Legs = list[dict[str, Any]]
+
+
+def legs(**oi_at: float) -> Legs:
+    return [{"strike": int(key[1:]), "open_interest": oi} for key, oi in oi_at.items()]
+
+
+CALLS = legs(k21000=50000, k21500=40000, k22000=30000)
+PUTS = legs(k21000=20000, k21500=30000, k22000=40000)
+
+
+def chain(calls: Legs, puts: Legs, spot: float = 21510, **fields: Any) -> Chain:
+    message: dict[str, Any] = {"product": "NIFTY", "expiry": "2025-10-30", "spot_price": spot}
+    message |= {"timestamp": "2025-10-14T10:00:00", "calls": calls, "puts": puts} | fields
+    return decode_chain(json.dumps(message).encode(), now_us=2**60)
+
+
+def test_max_pain_of_the_worked_example() -> None:
+    best = max_pain_of_legs(CALLS, PUTS)
+    assert best is not None
+    assert best.strike == 21500
+
+
+def test_pcr_of_the_worked_example() -> None:
+    calls, puts = legs(k1=50000, k2=40000), legs(k1=41000, k2=40000)
+    assert pcr(calls, puts) == 0.9
+
+
+def test_the_strike_at_the_money_of_the_worked_example() -> None:
+    assert atm_strike([21000, 21500, 22000, 22500], 21537) == 21500
+
+
+def test_between_two_strikes_the_lower_is_at_the_money() -> None:
+    assert atm_strike([100, 200], 150) == 100
+    assert atm_strike([0.1, 0.3], 0.2) == 0.1
+    assert atm_strike([100, 200], 150.01) == 200
+
+
+def test_spot_outside_all_strikes_takes_the_outermost() -> None:
+    assert atm_strike([200, 100], 5) == 100
+    assert atm_strike([200, 100], 500) == 200
+
+
+def test_no_strikes_have_none_at_the_money() -> None:
+    with pytest.raises(ValueError, match="no strikes"):
+        atm_strike([], 100)
+
+
+def test_a_plateau_is_resolved_to_the_strike_nearest_to_spot() -> None:
+    columns = ([100, 110, 120, 130], [5, 0, 0, 0], [0, 0, 0, 5])
+    assert max_pain(*columns, spot=118) == MaxPain(120, 150.0)
+    assert max_pain(*columns, spot=115) == MaxPain(110, 150.0)
+    assert max_pain(*columns) == MaxPain(100, 150.0)
+
+
+def test_without_open_interest_there_is_no_max_pain() -> None:
+    assert max_pain([100, 110], [0, None], [None, 0], 105) is None
+    assert max_pain([], [], [], 105) is None
+
+
+def test_open_interest_of_one_side_alone_pulls_to_its_end() -> None:
+    assert max_pain([100, 110], [1, 1], [None, None], 105) == MaxPain(100, 0.0)
+    assert max_pain([100, 110], [None, None], [1, 1], 105) == MaxPain(110, 0.0)
+
+
+quarters = st.one_of(st.none(), st.just(0), st.integers(0, 4_000_000).map(lambda n: n / 4))
+rows = st.lists(st.tuples(st.integers(0, 4000), quarters, quarters), min_size=1, max_size=25,
+                unique_by=lambda row: row[0])  # fmt: skip
+
+
+@given(rows, st.integers(0, 16_000).map(lambda n: n / 4))
+def test_max_pain_is_what_trying_every_strike_exactly_finds(
+    rows: list[tuple[int, float | None, float | None]], spot: float
+) -> None:
+    rows.sort()
+    strikes = [row[0] for row in rows]
+    found = max_pain(strikes, [row[1] for row in rows], [row[2] for row in rows], spot)
+    if not any(row[1] or row[2] for row in rows):
+        assert found is None
+        return
+
+    def paid_at(expiry: int) -> Fraction:
+        calls = sum(Fraction(oi or 0) * max(0, expiry - strike) for strike, oi, _ in rows)
+        puts = sum(Fraction(oi or 0) * max(0, strike - expiry) for strike, _, oi in rows)
+        return Fraction(calls + puts)
+
+    pains = {strike: paid_at(strike) for strike in strikes}
+    limit = min(pains.values()) * (1 + Fraction(1, 10**9))
+    tied = [strike for strike in strikes if pains[strike] <= limit]
+    assert found is not None
+    assert found.strike == min(tied, key=lambda strike: (abs(strike - spot), strike))
+    assert found.pain == pytest.approx(float(pains[found.strike]), rel=1e-12)
+
+
+def test_totals_are_exact_whole_where_whole_and_unknown_without_values() -> None:
+    assert total([0.1] * 10) == 1.0
+    assert type(total([1, 2, None])) is int
+    assert total([None]) is None
+
+
+def test_a_chain_is_analysed_whole() -> None:
+    calls = [leg | {"last": 12.345, "volume": 10, "bid": 10, "ask": 12} for leg in CALLS]
+    puts = [leg | {"last": 10, "volume": 5, "bid": 8, "ask": 9} for leg in PUTS]
+    numbers = analyse(chain(calls, puts))
+    assert numbers.pcr_oi == 0.75
+    assert numbers.pcr_volume == 0.5
+    assert numbers.atm_strike == numbers.max_pain_strike == 21500
+    assert numbers.atm_straddle_price == 22.34
+    assert numbers.atm_straddle_mid == 19.5
+    assert numbers.max_pain_distance_pct == -0.05
+    assert (numbers.total_call_oi, numbers.total_put_oi) == (120000, 90000)
+    assert (numbers.call_buildup_otm, numbers.put_buildup_otm) == (30000, 50000)
+    assert numbers.flags == {}
+
+
+def test_a_leg_on_the_spot_is_in_neither_out_of_the_money_sum() -> None:
+    numbers = analyse(chain(CALLS, PUTS, spot=21500))
+    assert (numbers.call_buildup_otm, numbers.put_buildup_otm) == (30000, 20000)
+
+
+def test_nothing_listed_beyond_spot_is_a_known_zero() -> None:
+    numbers = analyse(chain(CALLS, PUTS, spot=30000))
+    assert numbers.call_buildup_otm == 0
+    assert numbers.put_buildup_otm == 90000
+
+
+def test_what_is_unknown_is_null_with_a_reason_and_never_zero() -> None:
+    numbers = analyse(chain([{"strike": 100}], [{"strike": 100, "last": 3}], spot=90))
+    for field in ("pcr_oi", "pcr_volume", "atm_straddle_price", "atm_straddle_mid"):
+        assert getattr(numbers, field) is None
+        assert numbers.flags[field]
+    for field in ("max_pain_strike", "total_call_oi", "total_put_oi", "call_buildup_otm"):
+        assert getattr(numbers, field) is None
+        assert numbers.flags[field]
+
+
+def test_a_call_side_of_zero_has_no_ratio() -> None:
+    numbers = analyse(chain(legs(k100=0), legs(k100=5)))
+    assert numbers.pcr_oi is None
+    assert numbers.flags["pcr_oi"] == "the open interest of the calls is 0"
+    assert numbers.total_call_oi == 0
+
+
+def test_a_negative_leg_counts_as_unknown_and_is_flagged() -> None:
+    numbers = analyse(chain(legs(k100=-7, k200=10), legs(k100=5, k200=5)))
+    assert (numbers.total_call_oi, numbers.pcr_oi) == (10, 1.0)
+    assert numbers.flags["calls[0].open_interest"] == "negative"
+    assert numbers.flags["total_call_oi"] == "unknown at 1 of 2 legs"
+
+
+def test_a_missing_leg_contributes_nothing() -> None:
+    numbers = analyse(chain(legs(k100=10, k200=10), legs(k200=5)))
+    assert (numbers.total_put_oi, numbers.pcr_oi) == (5, 0.25)
+    assert numbers.flags["puts"] == "no leg at 100"
+
+
+def test_a_crossed_or_one_sided_quote_has_no_middle() -> None:
+    crossed = [{"strike": 100, "bid": 5, "ask": 4, "last": 1}]
+    numbers = analyse(chain(crossed, [{"strike": 100, "bid": 0, "ask": 4, "last": 1}], spot=100))
+    assert numbers.atm_straddle_mid is None
+    assert numbers.atm_straddle_price == 2
+
+
+def test_walls_are_the_largest_from_spot_outwards_with_their_share() -> None:
+    strikes, oi = [90, 100, 110, 120, 130], [50, 10, 20, 20, None]
+    assert walls(strikes, oi, 100, "resistance") == (
+        Wall(110, 20, 0.2),
+        Wall(120, 20, 0.2),
+        Wall(100, 10, 0.1),
+    )
+    assert walls(strikes, oi, 100, "support", count=1) == (Wall(90, 50, 0.5),)
+    assert walls(strikes, [None] * 5, 100, "support") == ()
+
+
+@pytest.mark.parametrize("name", ["change_in_oi", "oi_change", "changeinOpenInterest"])
+def test_the_exchanges_change_gives_walls_and_a_ratio_under_any_name(name: str) -> None:
+    calls = [{"strike": 100, name: 40}, {"strike": 110, name: -10}]
+    puts = [{"strike": 100, name: 15}, {"strike": 110, name: None}]
+    numbers = analyse(chain(calls, puts, spot=100))
+    assert numbers.pcr_oi_change == 0.5
+    assert numbers.resistance_by_change == (Wall(100, 40, 1.0),)
+    assert numbers.support_by_change == (Wall(100, 15, 1.0),)
+
+
+def test_the_ratio_of_every_strike_is_given_where_both_sides_are_known() -> None:
+    both = chain(legs(k100=10, k200=0), legs(k100=5, k200=3, k300=1))
+    assert pcr_by_strike(both) == {100: 0.5, 200: None, 300: None}
+
+
+def test_numbers_beyond_what_adds_up_do_not_break_the_analysis() -> None:
+    numbers = analyse(chain(legs(k100=10**400, k200=10**99), legs(k100=1e300, k200=1e99)))
+    assert numbers.pcr_oi == 1.0
+    assert numbers.flags["calls[0].open_interest"] == "not finite"
