@@ -1,0 +1,42 @@
+"""Redis clients as enricher needs them: nothing is repeated behind our back.
+
+redis-py's default repeats a command whose reply was lost, which makes an append happen twice. Our
+commits are harmless to repeat and are repeated by the engine, so the client itself never retries.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+
+def redis_client(
+    url: str,
+    *,
+    socket_timeout: float | None,
+    protocol: int = 2,
+    max_connections: int = 32,
+    client_name: str | None = None,
+) -> Redis:
+    """A client for ``url`` (redis://, rediss://, unix://); options in the URL win over the arguments.
+
+    ``socket_timeout`` is in seconds; None waits for ever, as a reader of pub/sub must. No connection is
+    made yet.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": socket_timeout,
+        "socket_connect_timeout": 5.0 if socket_timeout is None else socket_timeout,
+        "socket_keepalive": True,
+        "protocol": protocol,
+        "max_connections": max_connections,
+        "retry": Retry(NoBackoff(), 0),
+        "client_name": client_name,
+        "health_check_interval": 0,
+    }
+    if url.startswith("unix:"):
+        del options["socket_keepalive"]
+    client: Redis = Redis.from_url(url, **options)
+    return client

@@ -1,0 +1,194 @@
+"""Effects: what a handler wants written, as frozen data.
+
+A handler returns effects and writes nothing itself. Each kind of effect names the sink that lands it;
+a program adds its own kind by subclassing `Effect` with a ``sink`` of its own and registering a
+sink of that name. Effects of one delivery travel together as a `Write`; a batch of writes is what one
+commit carries.
+
+    documents     Insert, Upsert                        durable: landed first
+    live          SetKey, SetMember, Publish, claims    visible: landed second, atomically
+    dead_letters  DeadLetter                            visible
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+if TYPE_CHECKING:
+    from enricher.engine.lanes import Lane
+    from enricher.engine.ports import Delivery
+    from enricher.engine.router import Route
+
+DOCUMENTS = "documents"
+LIVE = "live"
+DEAD_LETTERS = "dead_letters"
+
+
+class Effect(msgspec.Struct, frozen=True, gc=False):
+    """A write as data. Subclass it, set ``sink`` and register a sink of that name."""
+
+    sink: ClassVar[str] = ""
+
+
+class Insert(Effect, frozen=True, gc=False):
+    """Store ``document`` (it carries its ``_id``) in ``collection`` unless that ``_id`` is there.
+
+    Doing it twice is harmless: the second time the sink answers with the stored document, and
+    ``stored`` turns that into the effects that replace this write's visible ones, so that what is
+    published is what was stored. ``None`` from it means: a duplicate, make nothing visible.
+    """
+
+    sink: ClassVar[str] = DOCUMENTS
+    collection: str
+    document: dict[str, Any]
+    stored: Callable[[Mapping[str, Any]], Sequence[Effect] | None] | None = None
+
+
+class Upsert(Effect, frozen=True, gc=False):
+    """Write ``document`` under its ``_id``, replacing the one stored there.
+
+    With ``guard`` the replacement happens only if the stored value of that field is smaller than
+    the document's own, so an older write that comes late changes nothing.
+    """
+
+    sink: ClassVar[str] = DOCUMENTS
+    collection: str
+    document: dict[str, Any]
+    guard: str | None = None
+
+
+class SetKey(Effect, frozen=True, gc=False):
+    """Set ``key`` to ``value`` for ``ttl_ms`` milliseconds (0: for ever).
+
+    With ``version`` (event time, microseconds) it is set only if no newer version was set in the
+    last 24 hours. The comparison never reads the value.
+    """
+
+    sink: ClassVar[str] = LIVE
+    key: str
+    value: bytes
+    ttl_ms: int
+    version: int | None = None
+
+
+class SetMember(Effect, frozen=True, gc=False):
+    """Let ``field`` hold exactly one ``member`` (with ``score``) in the sorted set ``key``.
+
+    The member it held before is removed, unless field ``twin``, the only other one that may, holds the
+    same. A ``version`` (event time, microseconds) older than the field's own changes nothing. An empty
+    ``member`` removes.
+    """
+
+    sink: ClassVar[str] = LIVE
+    key: str
+    field: str
+    twin: str
+    member: bytes
+    score: float
+    version: int
+
+
+class DropMembers(Effect, frozen=True, gc=False):
+    """Remove the members of all fields of sorted set ``key`` that sort before ``before``."""
+
+    sink: ClassVar[str] = LIVE
+    key: str
+    before: str
+
+
+class Publish(Effect, frozen=True, gc=False):
+    """Publish ``message`` on ``channel``, once per claim if the write carries one."""
+
+    sink: ClassVar[str] = LIVE
+    channel: str
+    message: bytes
+
+
+class KeyClaim(Effect, frozen=True, gc=False):
+    """Claim ``value`` under ``key``, which keeps the last eight values for ``ttl_s`` seconds."""
+
+    sink: ClassVar[str] = LIVE
+    key: str
+    value: int
+    ttl_s: int
+
+
+class SetClaim(Effect, frozen=True, gc=False):
+    """Claim ``member`` in the set ``key``; the set expires whole, ``ttl_s`` seconds after its last claim."""
+
+    sink: ClassVar[str] = LIVE
+    key: str
+    member: str
+    ttl_s: int
+
+
+class DeadLetter(Effect, frozen=True, gc=False):
+    """Set a message aside, whole, with why. Times are microseconds since 1970, UTC."""
+
+    sink: ClassVar[str] = DEAD_LETTERS
+    task_id: str
+    task_name: str
+    topic: str
+    key: str | None
+    body: bytes
+    stage: str
+    error: str
+    error_type: str
+    path: str | None
+    traceback: str
+    attempts: int
+    first_us: int
+    last_us: int
+
+
+Claim = KeyClaim | SetClaim
+
+
+class Write:
+    """All effects of one delivery (or of none: a clock event, statistics), committed together.
+
+    ``event_us`` is the event's own time for the latency histogram, 0 when it has none. ``label`` says
+    what the counters call it once it is committed.
+    """
+
+    __slots__ = ("body_size", "delivery", "effects", "event_us", "label", "lane", "route")
+
+    def __init__(
+        self,
+        effects: Sequence[Effect],
+        delivery: Delivery | None = None,
+        route: Route | None = None,
+        lane: Lane | None = None,
+        event_us: int = 0,
+        label: str = "processed",
+    ) -> None:
+        self.effects = effects
+        self.delivery = delivery
+        self.route = route
+        self.lane = lane
+        self.event_us = event_us
+        self.label = label
+        self.body_size = 0 if delivery is None else len(delivery.body)
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """A sink's answer for one write: it will never take it."""
+
+    reason: str
+    error_type: str = "Rejected"
+
+
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """A durable sink's answer for one write: the document was there already, and this is it."""
+
+    document: Mapping[str, Any]
+
+
+class Claimed(msgspec.Struct, frozen=True, gc=False):
+    """A visible sink's answer for one write: somebody had claimed it, nothing was published."""
+
+
+Answer = Refused | Stored | Claimed

@@ -1,0 +1,137 @@
+"""Lanes: the queue of one key, and the family of lanes that share a keeper, a group and a weight."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import IntEnum
+from typing import Any
+
+from enricher.engine.ports import Delivery, Keeper
+from enricher.engine.router import Kind, Route
+from enricher.engine.writer import Group
+
+_PURGE_AT = 64
+
+
+class Status(IntEnum):
+    """Where a lane stands. Only a READY lane is in its family's queue."""
+
+    IDLE = 0
+    READY = 1
+    RUNNING = 2
+    LOADING = 3
+    PARKED = 4
+
+
+class Lane:
+    """The queue of one key, with the state that its messages fold into.
+
+    A lane is data: nothing runs for it until the pool gives it a turn. ``unsettled`` counts its writes
+    that are not committed yet; a ``stale`` lane loads its state anew once that is 0, because a sink
+    refused a write whose change was folded.
+    """
+
+    __slots__ = (
+        "due_us",
+        "family",
+        "gone",
+        "key",
+        "queue",
+        "stale",
+        "state",
+        "status",
+        "touched_us",
+        "unsettled",
+    )
+
+    def __init__(self, family: Family, key: str | None) -> None:
+        self.family = family
+        self.key = key
+        self.queue: deque[Delivery] = deque()
+        self.state: Any = None
+        self.status = Status.IDLE
+        self.unsettled = 0
+        self.stale = False
+        self.gone = 0
+        self.touched_us = 0
+        self.due_us: int | None = None
+
+    @property
+    def cold(self) -> bool:
+        """Whether the state has to be loaded before the next turn."""
+        return self.family.keeper is not None and self.key is not None and self.state is None
+
+    def forget(self, delivery: Delivery) -> None:
+        """Let go of a queued delivery that was dropped; its place in the queue is cleared later."""
+        delivery.gone = True
+        delivery.body = b""
+        self.gone += 1
+        if self.gone > _PURGE_AT and self.gone * 2 > len(self.queue):
+            self.queue = deque(d for d in self.queue if not d.gone)
+            self.gone = 0
+
+    def take(self) -> Delivery | None:
+        """The next delivery, None when there is none."""
+        queue = self.queue
+        while queue:
+            delivery = queue.popleft()
+            if not delivery.gone:
+                delivery.gone = True
+                return delivery
+            self.gone -= 1
+        return None
+
+
+class Family:
+    """The lanes that share a keeper (or a topic), a group of sinks and a share of the slots."""
+
+    __slots__ = (
+        "cap",
+        "cold",
+        "group",
+        "inline",
+        "keeper",
+        "lanes",
+        "loading",
+        "name",
+        "passed",
+        "priority",
+        "ready",
+        "running",
+        "weight",
+    )
+
+    def __init__(self, routes: list[Route], group: Group) -> None:
+        first = routes[0]
+        self.name = first.family
+        self.keeper: Keeper[Any] | None = first.keeper
+        self.group = group
+        self.weight = first.weight
+        self.priority = first.priority
+        self.cap = first.cap
+        # Pure handlers never wait, so their turns need no task of their own.
+        self.inline = all(route.kind is Kind.PURE for route in routes)
+        self.lanes: dict[str, Lane] = {}
+        self.ready: deque[Lane] = deque()
+        self.cold: list[Lane] = []
+        self.loading = False
+        self.running = 0
+        self.passed = 0.0
+
+    def lane(self, key: str | None) -> Lane:
+        """The lane of ``key``; a message without one gets a lane for itself."""
+        if key is None:
+            return Lane(self, None)
+        found = self.lanes.get(key)
+        if found is None:
+            found = self.lanes[key] = Lane(self, key)
+        return found
+
+    def discard(self, lane: Lane) -> None:
+        """Forget an empty lane."""
+        if lane.key is not None and self.lanes.get(lane.key) is lane:
+            del self.lanes[lane.key]
+
+    def charge(self, messages: int) -> None:
+        """Note that ``messages`` were served: the family that was served least, by weight, is next."""
+        self.passed += messages / self.weight

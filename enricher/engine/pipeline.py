@@ -1,0 +1,202 @@
+"""The life of one message: decode, drop duplicates, enrich, and out comes a write.
+
+What the pool gives in is a delivery with its route and its lane's state; what it gets back is either a
+`Write` (effects, acknowledgement, or a dead letter) or `Again` (try later). Nothing here waits except an
+async or blocking handler.
+"""
+
+from __future__ import annotations
+
+import traceback
+import uuid
+from collections.abc import Generator, Iterable
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import msgspec
+
+from enricher.engine.effects import DeadLetter, Effect, Refused, Write
+from enricher.engine.lanes import Lane
+from enricher.engine.ports import Clock, Delivery
+from enricher.engine.retry import Retry
+from enricher.engine.router import Context, Kind, Route
+from enricher.engine.stats import Stats
+from enricher.errors import BadMessage
+
+
+class Again(msgspec.Struct, frozen=True):
+    """The attempt failed; try the delivery again in ``delay`` seconds."""
+
+    delay: float
+    error: str
+
+
+class Pipeline:
+    """Runs handlers. ``clients`` are what async handlers find in their context by name."""
+
+    def __init__(
+        self, clock: Clock, stats: Stats, clients: dict[str, Any], blocking_threads: int = 16
+    ) -> None:
+        self._clock = clock
+        self._stats = stats
+        self._clients = clients
+        self._threads = blocking_threads
+        self._limiters: dict[str, anyio.CapacityLimiter] = {}
+
+    def enrich(self, route: Route, delivery: Delivery, lane: Lane) -> Write | Again:
+        """The write of one message whose handler is pure."""
+        context = self._context(delivery)
+        try:
+            event = route.decode(delivery.body, context)
+        except Exception as error:  # noqa: BLE001  a message may fail in any way; the others go on
+            return self._failed(route, delivery, "decode", error)
+        try:
+            keeper = route.keeper
+            if keeper is None:
+                effects = route.handler(event, context)
+                return self._write(route, delivery, lane, event, effects)
+            state = self._state(lane)
+            seen = keeper.seen(state, event)
+            if seen == "live":
+                return Write(delivery.ack(), delivery, route, lane, 0, "duplicate")
+            change, effects = route.handler(state, event, context)
+            write = self._write(route, delivery, lane, event, effects)
+        except Exception as error:  # noqa: BLE001
+            return self._failed(route, delivery, "enrich", error)
+        return write if seen is not None else self._fold(route, delivery, lane, change, write)
+
+    async def enrich_waiting(self, route: Route, delivery: Delivery, lane: Lane) -> Write | Again:
+        """The write of one message whose handler may wait, of any kind."""
+        if route.kind is Kind.PURE:
+            return self.enrich(route, delivery, lane)
+        context = self._context(delivery)
+        try:
+            event = route.decode(delivery.body, context)
+        except Exception as error:  # noqa: BLE001
+            return self._failed(route, delivery, "decode", error)
+        try:
+            keeper = route.keeper
+            if keeper is None:
+                effects = await self._call(route, (event, context))
+                return self._write(route, delivery, lane, event, effects)
+            state = self._state(lane)
+            seen = keeper.seen(state, event)
+            if seen == "live":
+                return Write(delivery.ack(), delivery, route, lane, 0, "duplicate")
+            change, effects = await self._call(route, (state, event, context))
+            write = self._write(route, delivery, lane, event, effects)
+        except Exception as error:  # noqa: BLE001
+            return self._failed(route, delivery, "enrich", error)
+        return write if seen is not None else self._fold(route, delivery, lane, change, write)
+
+    def _fold(
+        self, route: Route, delivery: Delivery, lane: Lane, change: Any, write: Write
+    ) -> Write | Again:
+        assert route.keeper is not None  # noqa: S101  only stateful routes fold
+        try:
+            counter = route.keeper.apply(lane.state, change)
+        except Exception as error:  # noqa: BLE001
+            # Nobody knows how far the change got: the state is loaded anew.
+            lane.stale = True
+            return self.dead(delivery, "fold", error)
+        if counter is not None:
+            self._stats.count(route.topic, counter)
+        return write
+
+    async def _call(self, route: Route, arguments: tuple[Any, ...]) -> Any:
+        with anyio.fail_after(route.timeout):
+            if route.kind is Kind.ASYNC:
+                return await route.handler(*arguments)
+            if route.kind is Kind.GENERATOR:
+                return await _stepwise(route.handler(*arguments))
+            limiter = self._limiters.get(route.topic)
+            if limiter is None:
+                limiter = self._limiters[route.topic] = anyio.CapacityLimiter(
+                    route.cap or self._threads
+                )
+            # A thread cannot be stopped: after a timeout its result is thrown away.
+            return await anyio.to_thread.run_sync(
+                route.handler, *arguments, abandon_on_cancel=True, limiter=limiter
+            )
+
+    def _context(self, delivery: Delivery) -> Context:
+        delivery.attempts += 1
+        return Context(
+            delivery.topic, delivery.body, delivery.received_us, delivery.attempts, self._clients
+        )
+
+    @staticmethod
+    def _state(lane: Lane) -> Any:
+        if lane.key is None:
+            raise BadMessage("$", "a message that its route's key function understands")
+        return lane.state
+
+    @staticmethod
+    def _write(
+        route: Route, delivery: Delivery, lane: Lane, event: Any, effects: Iterable[Effect] | None
+    ) -> Write:
+        done = tuple(effects) if effects is not None else ()
+        names = lane.family.group.names
+        for effect in done:
+            if effect.sink not in names:
+                raise LookupError(
+                    f"effect {type(effect).__name__} wants sink {effect.sink!r}; "
+                    f"route {route.topic!r} has: {', '.join(sorted(names))}"
+                )
+        acks = delivery.ack()
+        if acks:
+            done = (*done, *acks)
+        return Write(done, delivery, route, lane, getattr(event, "event_us", 0))
+
+    def _failed(
+        self, route: Route, delivery: Delivery, stage: str, error: Exception
+    ) -> Write | Again:
+        decision = route.policy.decide(delivery.attempts, error)
+        if isinstance(decision, Retry):
+            return Again(decision.delay, f"{type(error).__name__}: {error}")
+        return self.dead(delivery, stage, error)
+
+    def dead(self, delivery: Delivery, stage: str, error: Exception | Refused) -> Write:
+        """The write that sets ``delivery`` aside, whole, with why."""
+        route = delivery.route
+        if isinstance(error, Refused):
+            text, kind, path, trace = error.reason, error.error_type, None, ""
+        else:
+            text = str(error) or type(error).__name__
+            kind = type(error).__name__
+            path = error.path if isinstance(error, BadMessage) else None
+            trace = "".join(traceback.format_exception(error))
+        # A redelivered entry must give the same id, so that it is set aside once.
+        task_id = str(
+            uuid.uuid4()
+            if delivery.id is None
+            else uuid.uuid5(uuid.NAMESPACE_OID, f"{delivery.topic}\n{delivery.id}")
+        )
+        letter = DeadLetter(
+            task_id=task_id,
+            task_name=route.name if route is not None else "unknown",
+            topic=delivery.topic,
+            key=delivery.key,
+            body=delivery.body,
+            stage=stage,
+            error=text,
+            error_type=kind,
+            path=path,
+            traceback=trace,
+            attempts=max(delivery.attempts, 1),
+            first_us=delivery.received_us,
+            last_us=self._clock(),
+        )
+        return Write((letter, *delivery.ack()), delivery, route, delivery.lane, 0, "dead")
+
+
+async def _stepwise(generator: Generator[Any, Any, Any]) -> Any:
+    """Run a generator to its return value, giving the loop a turn at each yield."""
+    while True:
+        try:
+            next(generator)
+        except StopIteration as stop:
+            return stop.value
+        await anyio.lowlevel.checkpoint()

@@ -1,0 +1,599 @@
+"""The pool: deliveries wait in lanes, lanes are served under one semaphore.
+
+It is bounded by messages and by bytes, counted from receipt until the commit. One dispatcher picks the next
+lane: strict priority first, then the family that was served least by its weight, lanes of a family in turn,
+so that neither a busy route nor a hot key starves the others. A turn takes what has gathered in the lane,
+up to `max_batch` messages or `turn_budget` seconds, and hands the writes to the lane's group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+
+import anyio
+import anyio.abc
+import msgspec
+import structlog
+
+from enricher.engine.effects import Answer, Claimed, Refused, Write
+from enricher.engine.lanes import Family, Lane, Status
+from enricher.engine.overload import Overload, Waiting
+from enricher.engine.pipeline import Again, Pipeline
+from enricher.engine.ports import Clock, Delivery, Reader
+from enricher.engine.retry import Backoff
+from enricher.engine.router import Route, Router
+from enricher.engine.stats import RouteStats, Stats
+from enricher.engine.writer import Writer
+from enricher.errors import BadMessage, SinkUnavailable, UnknownTopic
+
+log = structlog.get_logger("enricher")
+
+UNKNOWN = "(unknown)"
+
+
+class PoolLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of the pool.
+
+    ``concurrency`` slots; ``max_messages`` and ``max_bytes`` (of bodies) from receipt to commit; ``max_batch``
+    messages and ``turn_budget`` seconds per turn; ``max_message_bytes`` per message; ``slow_handler`` seconds
+    after which a handler run is logged; ``evict_after`` seconds after which an idle lane's state goes.
+    """
+
+    concurrency: int = 64
+    max_messages: int = 200_000
+    max_bytes: int = 256 * 1024 * 1024
+    max_batch: int = 500
+    turn_budget: float = 0.005
+    max_message_bytes: int = 1024 * 1024
+    slow_handler: float = 0.25
+    evict_after: float = 3600.0
+
+
+class Pool:
+    """Takes deliveries in, gives lanes their turns, and lets go of what is committed."""
+
+    def __init__(
+        self,
+        router: Router,
+        pipeline: Pipeline,
+        stats: Stats,
+        clock: Clock,
+        limits: PoolLimits,
+        reader: Reader | None,
+    ) -> None:
+        self.limits = limits
+        self.stats = stats
+        self.count = 0
+        self.bytes = 0
+        self.turns = 0
+        self._router = router
+        self._pipeline = pipeline
+        self._clock = clock
+        self._reader = reader
+        self._slots = anyio.Semaphore(limits.concurrency, fast_acquire=True)
+        self._wake = asyncio.Event()
+        self._space = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._families: dict[str, Family] = {}
+        self._by_rank: list[Family] = []
+        self._known: dict[str, tuple[Route, RouteStats, Waiting | None]] = {}
+        self._waiting: dict[str, Waiting] = {}
+        self._deferred: dict[int, Delivery] = {}
+        self._timers: list[tuple[int, int, Lane | None, Delivery | None]] = []
+        self._sequence = itertools.count()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._warned: dict[str, int] = {}
+
+    def connect(self, writer: Writer) -> None:
+        """Give the pool its writer (the two know each other); makes one family per keeper or topic."""
+        self._writer = writer
+        for route in self._router.routes:
+            if route.family not in self._families:
+                members = [r for r in self._router.routes if r.family == route.family]
+                self._families[route.family] = Family(members, writer.group(route.sinks))
+            if route.overload in (Overload.CONFLATE, Overload.DROP_OLDEST):
+                conflate = route.overload is Overload.CONFLATE
+                self._waiting[route.topic] = Waiting(conflate=conflate)
+        self._by_rank = sorted(self._families.values(), key=lambda f: -f.priority)
+
+    # -- taking in ---------------------------------------------------------------------------------
+
+    def offer(self, delivery: Delivery) -> bool:
+        """Take ``delivery`` without waiting; False if the pool was full and it had to be dropped."""
+        known = self._known.get(delivery.topic)
+        if known is None:
+            known = self._look_up(delivery.topic)
+            if known is None:
+                return self._set_aside(
+                    delivery, UNKNOWN, UnknownTopic(delivery.topic, self._router.topics)
+                )
+        route, counters, waiting = known
+        counters.counts["received"] += 1
+        delivery.route = route
+        size = len(delivery.body)
+        if size > self.limits.max_message_bytes:
+            expected = f"at most {self.limits.max_message_bytes} bytes"
+            return self._set_aside(delivery, None, BadMessage("$", expected, f"{size} bytes"))
+        same = None
+        if route.key is not None:
+            delivery.key = same = _key(route.key, delivery.body)
+        if waiting is not None and waiting.conflate and route.conflation is not None:
+            same = _key(route.conflation, delivery.body)
+        if self._full(size) and not self._make_room(size, waiting, same):
+            self._drop(delivery, "dropped")
+            return False
+        self.count += 1
+        self.bytes += size
+        if waiting is not None:
+            waiting.add(delivery, same if waiting.conflate else None)
+        self._enqueue(delivery, route)
+        return True
+
+    async def put(self, delivery: Delivery) -> None:
+        """Take ``delivery``, waiting for room if its route's policy is to block."""
+        route = self._router.match(delivery.topic)
+        if route is not None and route.overload is Overload.BLOCK:
+            while self._full(len(delivery.body)) and self.count:
+                self._space.clear()
+                await self._space.wait()
+        self.offer(delivery)
+
+    def full_for(self, delivery: Delivery) -> bool:
+        """Whether `offer` would have to drop something."""
+        return self._full(len(delivery.body))
+
+    def _look_up(self, topic: str) -> tuple[Route, RouteStats, Waiting | None] | None:
+        route = self._router.match(topic)
+        if route is None:
+            return None
+        known = (route, self.stats.topic(route.topic), self._waiting.get(route.topic))
+        if len(self._known) < 10_000:  # a pattern may match topics without end
+            self._known[topic] = known
+        return known
+
+    def _full(self, size: int) -> bool:
+        limits = self.limits
+        return self.count >= limits.max_messages or self.bytes + size > limits.max_bytes
+
+    def _make_room(self, size: int, waiting: Waiting | None, same: str | None) -> bool:
+        if waiting is None:
+            return False
+        if waiting.conflate:
+            older = waiting.older(same)
+            if older is not None:
+                self._evict(older, waiting, "conflated")
+        while self._full(size):
+            oldest = waiting.oldest()
+            if oldest is None:
+                return False
+            self._evict(oldest, waiting, "dropped")
+        return True
+
+    def _evict(self, delivery: Delivery, waiting: Waiting, label: str) -> None:
+        self.count -= 1
+        self.bytes -= len(delivery.body)
+        waiting.left()
+        if delivery.lane is not None:
+            delivery.lane.forget(delivery)
+        self._drop(delivery, label)
+
+    def _drop(self, delivery: Delivery, label: str) -> None:
+        topic = delivery.route.topic if delivery.route is not None else UNKNOWN
+        self.stats.count(topic, label)
+        delivery.settled(label)
+        now = self._clock()
+        if now - self._warned.get(topic, 0) > 10_000_000:
+            self._warned[topic] = now
+            total = self.stats.topic(topic).counts[label]
+            log.warning("overload", topic=topic, policy=label, total=total, queued=self.count)
+
+    def _set_aside(self, delivery: Delivery, topic: str | None, error: BadMessage) -> bool:
+        """A message that no lane should see becomes a dead letter at once."""
+        if topic is not None:
+            self.stats.count(topic, "received")
+        if self._full(len(delivery.body)):
+            self._drop(delivery, "dropped")
+            return False
+        self.count += 1
+        self.bytes += len(delivery.body)
+        delivery.attempts = 1
+        self._bury(self._pipeline.dead(delivery, "receive", error))
+        return True
+
+    def _bury(self, write: Write) -> None:
+        """Send a dead letter on its way; its sinks are those of the letter and of the acknowledgement."""
+        self._writer.group({effect.sink for effect in write.effects}).submit((write,))
+
+    # -- lanes -------------------------------------------------------------------------------------
+
+    def _enqueue(self, delivery: Delivery, route: Route) -> None:
+        lane = self._families[route.family].lane(delivery.key)
+        delivery.lane = lane
+        delivery.gone = False
+        lane.queue.append(delivery)
+        if lane.status is Status.IDLE:
+            self._ready(lane)
+
+    def _ready(self, lane: Lane) -> None:
+        """Queue a lane for its turn, or for the loading of its state."""
+        family = lane.family
+        if lane.stale:
+            if lane.unsettled:
+                lane.status = Status.PARKED  # until what it has in flight is stored
+                return
+            lane.stale, lane.state = False, None
+        if lane.cold:
+            lane.status = Status.LOADING
+            family.cold.append(lane)
+            if not family.loading and self._tasks is not None:
+                family.loading = True
+                self._tasks.start_soon(self._load, family)
+            return
+        if not family.ready and not family.running:
+            # A family that was idle gets no credit for the time it did not use.
+            busy = [f.passed for f in self._by_rank if f is not family and (f.ready or f.running)]
+            family.passed = max(family.passed, min(busy, default=family.passed))
+        lane.status = Status.READY
+        family.ready.append(lane)
+        self._wake.set()
+
+    async def _load(self, family: Family) -> None:
+        """Load the state of all lanes that wait for theirs, as one batch, until none waits."""
+        keeper, reader = family.keeper, self._reader
+        if keeper is None or reader is None:
+            raise LookupError(f"lanes of {family.name!r} keep state, but no reader can load it")
+        backoff, attempt = Backoff(base=0.05, cap=5.0), 0
+        while family.cold:
+            lanes, family.cold = family.cold[:1000], family.cold[1000:]
+            wanted = {str(lane.key): lane.queue[0] for lane in lanes if lane.queue}
+            while True:
+                try:
+                    states = await keeper.load(reader, wanted)
+                    loaded = [(lane, states[str(lane.key)]) for lane in lanes if lane.queue]
+                except Exception as error:  # noqa: BLE001  whatever it is, the messages wait
+                    attempt += 1
+                    if not isinstance(error, SinkUnavailable) or attempt == 1:
+                        log.warning("state_load_failed", family=family.name, error=repr(error))
+                    await anyio.sleep(backoff.delay(attempt))
+                else:
+                    break
+            attempt = 0
+            for lane in lanes:
+                lane.status = Status.IDLE
+            for lane, state in loaded:
+                lane.state = state
+                self._ready(lane)
+        family.loading = False
+
+    def _pick(self) -> tuple[Family, Lane] | None:
+        best: Family | None = None
+        for family in self._by_rank:
+            if best is not None and family.priority < best.priority:
+                break
+            if not family.ready or family.group.room <= 0:
+                continue
+            if family.cap and family.running >= family.cap:
+                continue
+            if best is None or family.passed < best.passed:
+                best = family
+        return None if best is None else (best, best.ready.popleft())
+
+    async def run(self) -> None:
+        """Serve lanes until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            for family in self._families.values():
+                if family.cold and not family.loading:
+                    family.loading = True
+                    tasks.start_soon(self._load, family)
+            tasks.start_soon(self._run_timers)
+            held_since = perf_counter()
+            while True:
+                picked = self._pick() if self._slots.value else None
+                if picked is None:
+                    self._wake.clear()
+                    await self._wake.wait()
+                    held_since = perf_counter()
+                    continue
+                family, lane = picked
+                if lane.stale:
+                    lane.status = Status.IDLE
+                    self._ready(lane)
+                    continue
+                self._slots.acquire_nowait()
+                lane.status = Status.RUNNING
+                family.running += 1
+                self.turns += 1
+                if family.inline:
+                    self._serve(lane)
+                    self._end_turn(lane)
+                else:
+                    tasks.start_soon(self._serve_waiting, lane)
+                if perf_counter() - held_since > self.limits.turn_budget:
+                    await asyncio.sleep(0)
+                    held_since = perf_counter()
+
+    def _serve(self, lane: Lane) -> None:
+        """One turn of a lane whose handlers are all pure."""
+        enrich, limits = self._pipeline.enrich, self.limits
+        writes: list[Write] = []
+        began = before = perf_counter()
+        room = min(limits.max_batch, lane.family.group.room)
+        served = 0
+        while served < room:
+            delivery = lane.take()
+            if delivery is None:
+                break
+            route = self._taken(delivery)
+            result = enrich(route, delivery, lane)
+            now = perf_counter()
+            self._handled(route, delivery, now - before)
+            before = now
+            served += 1
+            if isinstance(result, Again):
+                self._again(lane, delivery, route, result)
+                if lane.status is Status.PARKED:
+                    break
+            else:
+                self._collect(lane, result, writes)
+            if lane.stale or now - began > limits.turn_budget:
+                break
+        lane.family.charge(served)
+        self._finish(lane, writes)
+
+    async def _serve_waiting(self, lane: Lane) -> None:
+        """One turn of a lane whose handlers may wait; it keeps its slot, but not during a retry."""
+        group, limits = lane.family.group, self.limits
+        served = 0
+        try:
+            while served < limits.max_batch and lane.status is Status.RUNNING:
+                await group.wait_room()
+                delivery = lane.take()
+                if delivery is None:
+                    break
+                route = self._taken(delivery)
+                served += 1
+                began = perf_counter()
+                with self.stats.in_flight.entry(
+                    delivery.topic, delivery.key, delivery.attempts + 1, self._clock(), "handler"
+                ):
+                    result = await self._pipeline.enrich_waiting(route, delivery, lane)
+                self._handled(route, delivery, perf_counter() - began)
+                writes: list[Write] = []
+                if isinstance(result, Again):
+                    self._again(lane, delivery, route, result)
+                else:
+                    self._collect(lane, result, writes)
+                self._finish(lane, writes)
+                if lane.stale or self._someone_else_waits(lane):
+                    break
+        finally:
+            lane.family.charge(served)
+            self._end_turn(lane)
+
+    def _someone_else_waits(self, lane: Lane) -> bool:
+        return bool(lane.family.ready) or any(f.ready for f in self._by_rank)
+
+    def _taken(self, delivery: Delivery) -> Route:
+        route = delivery.route
+        assert route is not None  # noqa: S101  set in offer
+        waiting = self._waiting.get(route.topic)
+        if waiting is not None:
+            waiting.left()
+        return route
+
+    def _handled(self, route: Route, delivery: Delivery, seconds: float) -> None:
+        self.stats.topic(route.topic).handling.record(int(seconds * 1e6))
+        if seconds > self.limits.slow_handler:
+            log.warning(
+                "slow_handler", topic=delivery.topic, key=delivery.key, seconds=round(seconds, 3)
+            )
+
+    def _collect(self, lane: Lane, write: Write, writes: list[Write]) -> None:
+        if write.label == "dead":
+            self._bury(write)
+        else:
+            lane.unsettled += 1
+            writes.append(write)
+
+    def _finish(self, lane: Lane, writes: list[Write]) -> None:
+        """Add what the state as a whole has to say, and hand the writes over."""
+        keeper = lane.family.keeper
+        now_us = self._clock()
+        if keeper is not None and lane.state is not None and not lane.stale:
+            effects = keeper.settle(lane.state, now_us)
+            if effects:
+                lane.unsettled += 1
+                writes.append(Write(effects, lane=lane, label="settled"))
+            self._schedule(lane, keeper.due(lane.state), now_us)
+        if writes:
+            lane.family.group.submit(writes)
+
+    def _end_turn(self, lane: Lane) -> None:
+        self._slots.release()
+        lane.family.running -= 1
+        lane.touched_us = self._clock()
+        if lane.status is Status.RUNNING:
+            lane.status = Status.IDLE
+            if lane.queue:
+                self._ready(lane)
+            elif lane.state is None:
+                lane.family.discard(lane)
+        self._wake.set()
+
+    # -- retries and clock events ------------------------------------------------------------------
+
+    def _again(self, lane: Lane, delivery: Delivery, route: Route, again: Again) -> None:
+        """Leave the slot until the delay has passed; a strict route's lane waits with its message."""
+        self.stats.count(route.topic, "retried")
+        due_us = self._clock() + int(again.delay * 1e6)
+        log.debug(
+            "retry", topic=delivery.topic, key=delivery.key, delay=again.delay, error=again.error
+        )
+        handed_back = delivery.defer(due_us)
+        if handed_back is not None:
+            lane.unsettled += 1
+            write = Write(handed_back, delivery, route, lane, 0, "deferred")
+            self._writer.group({effect.sink for effect in handed_back}).submit((write,))
+            return
+        waiting = self._waiting.get(route.topic)
+        number = next(self._sequence)
+        if route.strict:
+            lane.status = Status.PARKED
+            delivery.gone = False
+            lane.queue.appendleft(delivery)
+            if waiting is not None:
+                waiting.queued += 1
+            heapq.heappush(self._timers, (due_us, number, lane, None))
+        else:
+            self._deferred[id(delivery)] = delivery
+            heapq.heappush(self._timers, (due_us, number, None, delivery))
+
+    def _schedule(self, lane: Lane, due_us: int | None, now_us: int) -> None:
+        """Remember when the lane wants a clock event; every state has one, if only to be evicted."""
+        latest = now_us + int(self.limits.evict_after * 1e6)
+        wanted = latest if due_us is None else min(due_us, latest)
+        if lane.due_us is None or wanted < lane.due_us:
+            lane.due_us = wanted
+            heapq.heappush(self._timers, (wanted, next(self._sequence), lane, None))
+
+    async def _run_timers(self) -> None:
+        while True:
+            await anyio.sleep(0.1)
+            now_us = self._clock()
+            timers, handled = self._timers, 0
+            while timers and timers[0][0] <= now_us:
+                due_us, _, lane, delivery = heapq.heappop(timers)
+                if delivery is not None:
+                    self._retry_now(delivery)
+                elif lane is not None:
+                    self._clock_event(lane, due_us, now_us)
+                handled += 1
+                if handled % 200 == 0:
+                    await asyncio.sleep(0)
+
+    def _retry_now(self, delivery: Delivery) -> None:
+        if self._deferred.pop(id(delivery), None) is None or delivery.route is None:
+            return
+        waiting = self._waiting.get(delivery.route.topic)
+        if waiting is not None:
+            waiting.queued += 1
+        self._enqueue(delivery, delivery.route)
+
+    def _clock_event(self, lane: Lane, due_us: int, now_us: int) -> None:
+        if lane.status is Status.PARKED and not lane.stale:
+            lane.status = Status.IDLE
+            self._ready(lane)
+            return
+        if lane.due_us != due_us:
+            return
+        lane.due_us = None
+        keeper = lane.family.keeper
+        if keeper is None or lane.state is None:
+            return
+        if lane.status is Status.RUNNING or lane.stale or lane.family.group.room <= 0:
+            self._schedule(lane, now_us + 500_000, now_us)
+            return
+        wanted = keeper.due(lane.state)
+        if wanted is not None and wanted <= now_us:
+            effects = keeper.on_clock(lane.state, now_us)
+            if effects:
+                lane.unsettled += 1
+                lane.family.group.submit((Write(effects, lane=lane, label="settled"),))
+            wanted = keeper.due(lane.state)
+        idle_us = now_us - lane.touched_us
+        if wanted is None and not lane.queue and idle_us >= self.limits.evict_after * 1e6:
+            if not lane.unsettled:
+                lane.family.discard(lane)
+                lane.state = None
+                return
+            wanted = now_us + 1_000_000
+        self._schedule(lane, wanted, now_us)
+
+    # -- letting go --------------------------------------------------------------------------------
+
+    def settle(self, batch: Sequence[Write], answers: Mapping[int, Answer]) -> None:
+        """A batch is committed: count it and let its messages go."""
+        now_us = self._clock()
+        commit, event = self.stats.histograms["commit"], self.stats.histograms["event"]
+        labels: Counter[tuple[str, str]] = Counter()
+        for index, write in enumerate(batch):
+            lane, delivery = write.lane, write.delivery
+            if lane is not None and write.label != "dead":
+                lane.unsettled -= 1
+                if lane.stale and not lane.unsettled and lane.status is Status.PARKED:
+                    lane.status = Status.IDLE
+                    if lane.queue:
+                        self._ready(lane)
+            if delivery is None:
+                continue
+            label = "duplicate" if isinstance(answers.get(index), Claimed) else write.label
+            labels[delivery.route.topic if delivery.route else UNKNOWN, label] += 1
+            commit.record(now_us - delivery.received_us)
+            if write.event_us and label == "processed":
+                event.record(now_us - write.event_us)
+            self.count -= 1
+            self.bytes -= write.body_size
+            delivery.settled(label)
+        for (topic, label), number in labels.items():
+            self.stats.count(topic, label, number)
+        self._space.set()
+        if not self.count:
+            self._empty.set()
+
+    def refuse(self, write: Write, answer: Refused) -> None:
+        """A sink will never take ``write``: its message is set aside, its lane's state loaded anew."""
+        lane = write.lane
+        if lane is not None:
+            lane.unsettled -= 1
+            if lane.family.keeper is not None:
+                lane.stale = True
+                if lane.status is Status.IDLE and lane.queue:
+                    self._ready(lane)
+        if write.delivery is None:
+            self.stats.counters["refused_effects"] += 1
+            log.error("effects_refused", reason=answer.reason, effects=len(write.effects))
+            return
+        self._bury(self._pipeline.dead(write.delivery, "commit", answer))
+
+    def room(self) -> None:
+        """A group has room again."""
+        self._wake.set()
+
+    async def drain(self) -> None:
+        """Return when everything that was taken in is committed (retries that wait in memory apart)."""
+        while self.count > len(self._deferred):
+            self._empty.clear()
+            with anyio.move_on_after(0.05):
+                await self._empty.wait()
+
+    def leftover(self) -> Counter[str]:
+        """Messages per topic that were taken in and are not committed; they are let go as `lost`."""
+        left: Counter[str] = Counter()
+        waiting = [w.delivery for w in self._writer.abandon() if w.delivery is not None]
+        waiting += self._deferred.values()
+        for family in self._families.values():
+            lanes = {id(lane): lane for lane in (*family.lanes.values(), *family.ready)}
+            for lane in lanes.values():
+                waiting += [d for d in lane.queue if not d.gone]
+        for delivery in waiting:
+            left[delivery.topic] += 1
+            self.stats.count(delivery.route.topic if delivery.route else UNKNOWN, "lost")
+            delivery.settled("lost")
+        in_handlers = self.count - left.total()
+        if in_handlers > 0:
+            left["(in a handler)"] = in_handlers
+        return left
+
+
+def _key(function: object, body: bytes) -> str | None:
+    """The key that ``function`` reads off ``body``; None when the body cannot be understood."""
+    try:
+        return function(body)  # type: ignore[operator,no-any-return]
+    except Exception:  # noqa: BLE001  the handler's own decoding will say what is wrong
+        return None

@@ -1,0 +1,154 @@
+"""What the engine asks of the world: sources, deliveries, sinks and keepers of state.
+
+Adapters implement these; the engine imports none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from enricher.engine.effects import Answer, Effect, Write
+
+if TYPE_CHECKING:
+    from enricher.engine.lanes import Lane
+    from enricher.engine.router import Route
+
+S = TypeVar("S")
+
+Clock = Callable[[], int]
+"""Wall clock: microseconds since 1970, UTC."""
+
+
+class Delivery:
+    """One message as it came: body, topic, when (microseconds UTC), and what to do when it is done.
+
+    A source subclasses this to add its own acknowledgement. ``attempts`` counts the runs of the handler.
+    ``id`` is the source's own name for the message, if it has one (a stream entry id).
+    """
+
+    __slots__ = ("attempts", "body", "gone", "id", "key", "lane", "received_us", "route", "topic")
+
+    def __init__(self, topic: str, body: bytes, received_us: int, id: str | None = None) -> None:  # noqa: A002
+        self.topic = topic
+        self.body = body
+        self.received_us = received_us
+        self.id = id
+        self.attempts = 0
+        # Set by the pool: where the message belongs, and whether it has left its queue.
+        self.key: str | None = None
+        self.route: Route | None = None
+        self.lane: Lane | None = None
+        self.gone = False
+
+    def ack(self) -> Sequence[Effect]:
+        """Effects that acknowledge the message; they land in the same commit as its own."""
+        return ()
+
+    def defer(self, until_us: int) -> Sequence[Effect] | None:
+        """Effects that hand the message back until ``until_us``; None if it must be kept in memory."""
+        return None
+
+    async def extend(self, seconds: float) -> None:
+        """Keep the lease of a message that takes long. Memory needs none."""
+
+    def settled(self, label: str) -> None:
+        """Called once when the message has left: `processed`, `duplicate`, `dead`, `dropped`, `lost`."""
+
+
+class Intake(Protocol):
+    """Where a source puts deliveries."""
+
+    def offer(self, delivery: Delivery) -> bool:
+        """Hand over without waiting; False if it (or something older) had to be dropped."""
+
+    async def put(self, delivery: Delivery) -> None:
+        """Hand over, waiting for room where the route's policy is to block."""
+
+
+class Source(Protocol):
+    """Where messages come from."""
+
+    name: str
+    can_wait: bool
+
+    async def start(self) -> None:
+        """Connect and begin to read; returns at once when the server is away (it keeps trying)."""
+
+    async def run(self, intake: Intake) -> None:
+        """Read until `stop_intake`; never waits for work unless ``can_wait``."""
+
+    async def stop_intake(self) -> None:
+        """Take nothing new."""
+
+    async def close(self) -> None:
+        """Release connections."""
+
+    def health(self) -> Mapping[str, Any]:
+        """`ready` (bool) plus figures for people: staleness per channel, gaps, reconnects."""
+
+
+class Sink(Protocol):
+    """Lands effects.
+
+    ``durable`` sinks are written before the others. `commit` answers only for writes that did not
+    simply land (by index), raises `SinkUnavailable` when the server is to blame, and must be
+    harmless when repeated.
+    """
+
+    name: str
+    durable: bool
+
+    async def open(self) -> None:
+        """Prepare what must exist (indexes, scripts). Raises `SinkUnavailable` if the server is away."""
+
+    async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+        """Land the effects of ``writes`` that name this sink, in order."""
+
+    async def close(self) -> None:
+        """Release connections."""
+
+
+class Reader(Protocol):
+    """Reads documents back, for loading state."""
+
+    async def find(
+        self,
+        collection: str,
+        query: Mapping[str, Any],
+        *,
+        sort: Sequence[tuple[str, int]] = (),
+        limit: int = 0,
+    ) -> list[dict[str, Any]]:
+        """Documents that match ``query``. Raises `SinkUnavailable`."""
+
+
+class Keeper(Protocol[S]):
+    """Owns what a family of lanes remembers per key. All methods but `load` are plain and fast.
+
+    Routes that share a keeper share lanes: one lane per key, whatever the topic.
+    """
+
+    name: str
+
+    async def load(self, reader: Reader, wanted: Mapping[str, Delivery]) -> Mapping[str, S]:
+        """State for each wanted key (with the delivery that asked first), from what was stored."""
+
+    def seen(self, state: S, event: Any) -> str | None:
+        """`live` if folded by this process, `primed` if folded before the state was loaded, else None."""
+
+    def apply(self, state: S, change: Any) -> str | None:
+        """Fold a change; called only when nothing raised. May name a counter (`late`) to add to."""
+
+    def settle(self, state: S, now_us: int) -> Sequence[Effect]:
+        """Effects of the state as a whole, once after each turn of the lane."""
+
+    def due(self, state: S) -> int | None:
+        """Wall clock (microseconds) at which `on_clock` should be called, if ever."""
+
+    def on_clock(self, state: S, now_us: int) -> Sequence[Effect]:
+        """A clock event: the time asked for by `due` has come."""
+
+
+PureHandler = Callable[..., Iterable[Effect]]
+AsyncHandler = Callable[..., Awaitable[Iterable[Effect]]]

@@ -1,0 +1,173 @@
+"""Routes: which handler a topic has, and under which policy.
+
+The kind of a handler is read off the function: a coroutine function may do I/O, a generator gives
+the loop a turn at each ``yield None``, everything else is pure and runs inline; ``blocking=True`` runs it
+in a thread. With a keeper the handler's first argument is the lane's state and it returns
+``(change, effects)``; without one it returns ``effects``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
+
+from enricher.engine.effects import DOCUMENTS, LIVE
+from enricher.engine.overload import Overload
+from enricher.engine.ports import Keeper
+from enricher.engine.retry import IO_RETRY, NO_RETRY, RetryPolicy
+from enricher.errors import BadMessage, ConfigError
+
+
+class Kind(Enum):
+    """How a handler is run."""
+
+    PURE = "pure"
+    GENERATOR = "generator"
+    ASYNC = "async"
+    BLOCKING = "blocking"
+
+
+class Context(msgspec.Struct, frozen=True, gc=False):
+    """What a handler may know besides the event.
+
+    ``now_us`` is the clock at receipt (microseconds UTC), ``attempt`` counts from 1, ``clients`` are the
+    named clients the application was given (for async handlers).
+    """
+
+    topic: str
+    body: bytes
+    now_us: int
+    attempt: int
+    clients: dict[str, Any]
+
+
+def decode_json(body: bytes, context: Context) -> Any:
+    """The message as plain JSON values; raises `BadMessage` when it is none."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadMessage("$", "JSON in UTF-8", str(error)) from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Topic -> event type + handler + policy.
+
+    ``topic``       the channel or stream; a pattern (``orders.*``) serves what no exact topic does
+    ``handler``     see the module's first lines
+    ``decode``      body -> event; raises `BadMessage`
+    ``key``         body -> key of the lane (cheap: it runs at receipt); None: every message for itself
+    ``keeper``      owner of the lane's state; routes with the same keeper share lanes
+    ``sinks``       the sinks its effects name; routes with the same set are committed together
+    ``retry``       default: none for pure handlers, three retries for those with I/O
+    ``overload``    what happens when the pool is full
+    ``conflation``  body -> what "the same thing, newer" means under `conflate` (default: the key)
+    ``timeout``     seconds one attempt may take (async and blocking handlers), None: unlimited
+    ``strict``      a message waiting for its retry holds back its lane, so order is kept
+    ``weight``      share of the slots among routes of one ``priority``; higher priorities go first
+    ``cap``         at most so many slots at once, 0: no cap
+    ``name``        what dead letters and log lines call it (default: the handler's name)
+    ``drain_deadline`` seconds that its queued messages get at a stop (default: the service's)
+    """
+
+    topic: str
+    handler: Callable[..., Any]
+    decode: Callable[[bytes, Context], Any] = decode_json
+    key: Callable[[bytes], str | None] | None = None
+    keeper: Keeper[Any] | None = None
+    sinks: tuple[str, ...] = (DOCUMENTS, LIVE)
+    retry: RetryPolicy | None = None
+    overload: Overload = Overload.BLOCK
+    conflation: Callable[[bytes], str | None] | None = None
+    timeout: float | None = None
+    strict: bool = False
+    blocking: bool = False
+    weight: int = 1
+    priority: int = 0
+    cap: int = 0
+    name: str = ""
+    drain_deadline: float | None = None
+    kind: Kind = field(init=False)
+    family: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        where = f"route {self.topic!r}"
+        if not self.topic:
+            raise ConfigError("route", "topic", self.topic, "a channel, stream or pattern")
+        if self.overload is Overload.SPILL:
+            raise ConfigError(
+                where, "overload", "spill", "block, conflate or drop_oldest (spill needs streams)"
+            )
+        if self.weight < 1:
+            raise ConfigError(where, "weight", self.weight, "a whole number of 1 or more")
+        if self.cap < 0:
+            raise ConfigError(where, "cap", self.cap, "a whole number, 0 for no cap")
+        kind = _kind(self.handler, self.blocking)
+        if self.keeper is not None and self.key is None:
+            raise ConfigError(where, "key", None, "a key function, since the route has a keeper")
+        set_ = object.__setattr__
+        set_(self, "kind", kind)
+        set_(self, "name", self.name or getattr(self.handler, "__name__", self.topic))
+        set_(self, "family", self.keeper.name if self.keeper is not None else self.topic)
+        if self.retry is None:
+            inline = kind in (Kind.PURE, Kind.GENERATOR)
+            set_(self, "retry", NO_RETRY if inline else IO_RETRY)
+
+    @property
+    def policy(self) -> RetryPolicy:
+        """The retry policy in force."""
+        assert self.retry is not None  # noqa: S101  set in __post_init__
+        return self.retry
+
+
+def _kind(handler: Callable[..., Any], blocking: bool) -> Kind:
+    function = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
+    if inspect.iscoroutinefunction(function):
+        return Kind.ASYNC
+    if blocking:
+        return Kind.BLOCKING
+    if inspect.isgeneratorfunction(function):
+        return Kind.GENERATOR
+    return Kind.PURE
+
+
+class Router:
+    """Finds the route of a topic: the exact one, else the first pattern that matches."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self.routes = tuple(routes)
+        self._exact: dict[str, Route] = {}
+        self._patterns: list[Route] = []
+        for route in self.routes:
+            if route.topic in self._exact:
+                raise ConfigError("routes", "topic", route.topic, "one route per topic")
+            self._exact[route.topic] = route
+            if any(c in route.topic for c in "*?["):
+                self._patterns.append(route)
+        for family in {r.family for r in self.routes}:
+            members = [r for r in self.routes if r.family == family]
+            if len({(r.weight, r.priority, r.cap, r.sinks) for r in members}) > 1:
+                raise ConfigError(
+                    "routes",
+                    "weight, priority, cap, sinks",
+                    [r.topic for r in members],
+                    f"the same for all routes that share the lanes of {family!r}",
+                )
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Every topic and pattern that has a route."""
+        return tuple(r.topic for r in self.routes)
+
+    def match(self, topic: str) -> Route | None:
+        """The route for ``topic``, None if nothing is registered for it."""
+        route = self._exact.get(topic)
+        if route is None:
+            route = next((r for r in self._patterns if fnmatchcase(topic, r.topic)), None)
+        return route

@@ -1,0 +1,362 @@
+"""Group commit: durable sinks first, visible sinks second, in order, batches as they gather.
+
+Routes that name the same sinks share a `Group`. A group has two stages, each with one commit in flight,
+so batch k+1 may be in the durable sinks while batch k is in the visible ones, effects never overtake each
+other, and a slow sink of one group does not hold another. There is no timer: a stage takes what has
+gathered while it was busy, a lone write at once, a flood in large batches.
+
+An outage of a sink is nobody's fault: the commit is repeated through its `Gate` for as long as it lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import anyio
+import msgspec
+import structlog
+
+from enricher.engine.effects import Answer, Refused, Stored, Write
+from enricher.engine.ports import Clock, Sink
+from enricher.engine.retry import Backoff
+from enricher.engine.stats import Stats
+from enricher.errors import SinkUnavailable
+
+log = structlog.get_logger("enricher")
+
+Batch = list[Write]
+
+
+class WriterLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """``max_batch`` writes or ``max_bytes`` of bodies per commit; ``backlog`` commits gather ahead."""
+
+    max_batch: int = 500
+    max_bytes: int = 4 * 1024 * 1024
+    backlog: int = 2
+
+
+class Gate:
+    """The way to one sink: lets everybody through while it works, one probe at a time while it does not."""
+
+    def __init__(self, sink: Sink, backoff: Backoff, clock: Clock, stats: Stats) -> None:
+        self.sink = sink
+        self.name = sink.name
+        self.down_since: int | None = None
+        self.last_error = ""
+        self._backoff = backoff
+        self._clock = clock
+        self._stats = stats
+        self._probe = asyncio.Lock()
+
+    async def commit(self, writes: Batch) -> Mapping[int, Answer]:
+        """Land ``writes``, waiting out any outage. Repeats are harmless by the sink's contract."""
+        if self.down_since is None:
+            try:
+                return await self._attempt(writes)
+            except SinkUnavailable as error:
+                self._mark_down(error)
+        attempt = 0
+        async with self._probe:
+            while True:
+                if self.down_since is not None:
+                    attempt += 1
+                    await anyio.sleep(self._backoff.delay(attempt))
+                try:
+                    answers = await self._attempt(writes)
+                except SinkUnavailable as error:
+                    self._mark_down(error)
+                else:
+                    self._mark_up()
+                    # What a first try landed before the reply was lost is not a duplicate.
+                    return {i: a for i, a in answers.items() if isinstance(a, (Refused, Stored))}
+
+    async def _attempt(self, writes: Batch) -> Mapping[int, Answer]:
+        """One try; an error that the sink cannot explain is narrowed down to the write that causes it."""
+        try:
+            return await self.sink.commit(writes)
+        except SinkUnavailable:
+            raise
+        except Exception as error:
+            if len(writes) == 1:
+                log.error("write_refused", sink=self.name, error=repr(error), exc_info=error)
+                return {0: Refused(str(error) or repr(error), type(error).__name__)}
+            half = len(writes) // 2
+            answers = dict(await self._attempt(writes[:half]))
+            for index, answer in (await self._attempt(writes[half:])).items():
+                answers[index + half] = answer
+            return answers
+
+    async def open(self) -> None:
+        """Open the sink, waiting for it however long it takes."""
+        attempt = 0
+        while True:
+            try:
+                await self.sink.open()
+            except SinkUnavailable as error:
+                self._mark_down(error)
+                attempt += 1
+                await anyio.sleep(self._backoff.delay(attempt))
+            else:
+                self._mark_up()
+                return
+
+    def _mark_down(self, error: SinkUnavailable) -> None:
+        self.last_error = error.reason
+        self._stats.counters[f"{self.name}_failures"] += 1
+        if self.down_since is None:
+            self.down_since = self._clock()
+            log.warning("outage_begin", sink=self.name, reason=error.reason)
+
+    def _mark_up(self) -> None:
+        if self.down_since is not None:
+            lasted = (self._clock() - self.down_since) / 1e6
+            self.down_since = None
+            log.warning("outage_end", sink=self.name, seconds=round(lasted, 3))
+
+
+class Group:
+    """The two stages that the writes of some routes pass, first in, first out."""
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        gates: Sequence[Gate],
+        limits: WriterLimits,
+        stats: Stats,
+        clock: Clock,
+        settle: Callable[[Batch, Mapping[int, Answer]], None],
+        refuse: Callable[[Write, Refused], None],
+        on_room: Callable[[], None],
+    ) -> None:
+        self.names = frozenset(names)
+        self._durable = [gate for gate in gates if gate.sink.durable]
+        self._visible = [gate for gate in gates if not gate.sink.durable]
+        self._limits = limits
+        self._stats = stats
+        self._clock = clock
+        self._settle = settle
+        self._refuse = refuse
+        self._on_room = on_room
+        self._capacity = limits.max_batch * limits.backlog
+        self._pending: deque[Write] = deque()
+        self._handed: deque[Batch] = deque()
+        self._arrived = asyncio.Event()
+        self._handed_over = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self.unfinished = 0
+
+    @property
+    def room(self) -> int:
+        """How many more writes the group takes before its callers should wait."""
+        return self._capacity - len(self._pending)
+
+    async def wait_room(self) -> None:
+        """Return when there is room for at least one more write."""
+        while self.room <= 0:
+            self._room.clear()
+            await self._room.wait()
+
+    def submit(self, writes: Iterable[Write]) -> None:
+        """Queue ``writes``; never waits (ask `room` first)."""
+        before = len(self._pending)
+        self._pending.extend(writes)
+        self.unfinished += len(self._pending) - before
+        self._arrived.set()
+
+    def abandon(self) -> list[Write]:
+        """What has not been committed, when there is no time left to commit it."""
+        left = [write for batch in self._handed for write in batch] + list(self._pending)
+        self._handed.clear()
+        self._pending.clear()
+        return left
+
+    async def run(self) -> None:
+        """Commit until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._run_durable)
+            tasks.start_soon(self._run_visible)
+
+    async def _run_durable(self) -> None:
+        while True:
+            while not self._pending:
+                self._arrived.clear()
+                await self._arrived.wait()
+            batch = self._take()
+            self._room.set()
+            self._on_room()
+            if self._durable:
+                answers = await self._commit(self._durable, batch, "durable")
+                if answers:
+                    batch = self._answered(batch, answers)
+            # One batch may wait behind the one in the visible sinks, no more: what
+            # gathers meanwhile makes the next batch larger instead.
+            while self._handed:
+                self._taken.clear()
+                await self._taken.wait()
+            self._handed.append(batch)
+            self._handed_over.set()
+
+    async def _run_visible(self) -> None:
+        while True:
+            while not self._handed:
+                self._handed_over.clear()
+                await self._handed_over.wait()
+            batch = self._handed.popleft()
+            self._taken.set()
+            answers: Mapping[int, Answer] = {}
+            if self._visible:
+                answers = await self._commit(self._visible, batch, "visible")
+            done = batch
+            if any(isinstance(answer, Refused) for answer in answers.values()):
+                done = self._answered(batch, answers)
+                kept = (i for i in range(len(batch)) if not isinstance(answers.get(i), Refused))
+                answers = {n: answers[i] for n, i in enumerate(kept) if i in answers}
+            self.unfinished -= len(done)
+            self._settle(done, answers)
+
+    def _take(self) -> Batch:
+        pending, limits = self._pending, self._limits
+        batch: Batch = []
+        size = 0
+        while pending and len(batch) < limits.max_batch:
+            size += pending[0].body_size
+            if batch and size > limits.max_bytes:
+                break
+            batch.append(pending.popleft())
+        return batch
+
+    async def _commit(self, gates: list[Gate], batch: Batch, stage: str) -> Mapping[int, Answer]:
+        began = self._clock()
+        first = batch[0].delivery if batch else None
+        topic = first.topic if first is not None else stage
+        with self._stats.in_flight.entry(
+            f"{topic} (+{len(batch) - 1})" if len(batch) > 1 else topic,
+            first.key if first is not None else None,
+            1,
+            began,
+            stage,
+        ):
+            if len(gates) == 1:
+                answers = await gates[0].commit(batch)
+            else:
+                answers = {}
+                found: dict[int, Answer] = {}
+
+                async def one(gate: Gate) -> None:
+                    for index, answer in (await gate.commit(batch)).items():
+                        if not isinstance(found.get(index), Refused):
+                            found[index] = answer
+
+                async with anyio.create_task_group() as tasks:
+                    for gate in gates:
+                        tasks.start_soon(one, gate)
+                answers = found
+        self._stats.histograms[stage].record(self._clock() - began)
+        return answers
+
+    def _answered(self, batch: Batch, answers: Mapping[int, Answer]) -> Batch:
+        """The batch without the refused writes, stored ones saying what was stored."""
+        kept: Batch = []
+        for index, write in enumerate(batch):
+            answer = answers.get(index)
+            if isinstance(answer, Refused):
+                self.unfinished -= 1
+                self._refuse(write, answer)
+                continue
+            if isinstance(answer, Stored):
+                replace_visible(write, answer)
+            kept.append(write)
+        return kept
+
+
+def replace_visible(write: Write, answer: Stored) -> None:
+    """Give ``write`` the visible effects of the document that was stored before it came."""
+    for effect in write.effects:
+        again = getattr(effect, "stored", None)
+        if again is None:
+            continue
+        effects = again(answer.document)
+        acks = () if write.delivery is None else write.delivery.ack()
+        write.effects = acks if effects is None else (*effects, *acks)
+        if effects is None:
+            write.label = "duplicate"
+        return
+
+
+class Writer:
+    """All groups and the gates they share."""
+
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        *,
+        limits: WriterLimits,
+        backoff: Backoff,
+        stats: Stats,
+        clock: Clock,
+        settle: Callable[[Batch, Mapping[int, Answer]], None],
+        refuse: Callable[[Write, Refused], None],
+        on_room: Callable[[], None],
+    ) -> None:
+        self.gates = {sink.name: Gate(sink, backoff, clock, stats) for sink in sinks}
+        self._groups: dict[frozenset[str], Group] = {}
+        self._limits = limits
+        self._stats = stats
+        self._clock = clock
+        self._settle = settle
+        self._refuse = refuse
+        self._on_room = on_room
+        self._tasks: anyio.abc.TaskGroup | None = None
+
+    def group(self, names: Iterable[str]) -> Group:
+        """The group of the sinks called ``names``, made on first use. Unknown names are loud."""
+        key = frozenset(names)
+        found = self._groups.get(key)
+        if found is None:
+            missing = sorted(key - self.gates.keys())
+            if missing:
+                raise LookupError(
+                    f"no sink named {', '.join(missing)}; known sinks: {', '.join(sorted(self.gates))}"
+                )
+            found = self._groups[key] = Group(
+                tuple(sorted(key)),
+                [self.gates[name] for name in sorted(key)],
+                self._limits,
+                self._stats,
+                self._clock,
+                self._settle,
+                self._refuse,
+                self._on_room,
+            )
+            if self._tasks is not None:
+                self._tasks.start_soon(found.run)
+        return found
+
+    @property
+    def unfinished(self) -> int:
+        """Writes that were submitted and are not yet committed."""
+        return sum(group.unfinished for group in self._groups.values())
+
+    @property
+    def outages(self) -> dict[str, str]:
+        """The sinks that are away right now, and why."""
+        return {g.name: g.last_error for g in self.gates.values() if g.down_since is not None}
+
+    def abandon(self) -> list[Write]:
+        """Take back everything that is not committed."""
+        return [write for group in self._groups.values() for write in group.abandon()]
+
+    async def run(self) -> None:
+        """Commit until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            try:
+                for group in self._groups.values():
+                    tasks.start_soon(group.run)
+                await anyio.sleep_forever()
+            finally:
+                self._tasks = None

@@ -1,0 +1,143 @@
+-- Lands the visible effects of some writes. One call is atomic, each write in it stands for itself:
+-- an error in one is reported for that one and the others go on.
+--
+-- ARGV is a flat list. ARGV[1] is the number of writes; each write is: the number of its effects, then
+-- the effects, claims first. Every effect starts with its letter:
+--   K key value ttl_s          claim `value` among the last eight values of the string `key`
+--   M key member ttl_s         claim `member` in the set `key`
+--   S key value ttl_ms         set
+--   V key value ttl_ms version set unless a newer version was set in the last 24 hours
+--   Z key field twin member score version   one member per field of a sorted set, newest version
+--                              wins; `twin` is the only other field that may hold the same member
+--   X key before               remove the members of all fields that sort before `before`
+--   P channel message          publish
+-- Replies one string per write: "" landed, "=" somebody had claimed it, else the error's text.
+local VERSION_TTL = 86400
+local KEPT = 8
+
+local function check(reply)
+  if type(reply) == 'table' and reply.err then error(reply.err, 0) end
+  return reply
+end
+
+local function call(...)
+  return check(redis.pcall(...))
+end
+
+-- What takes back the claims of the write in hand, should one of its effects fail: a message that
+-- ends as a dead letter must find itself unclaimed when it is tried again.
+local undo = {}
+
+local function claim_value(key, value, ttl)
+  local held = call('GET', key)
+  local kept = {value}
+  -- Anything but a list of 16-digit times (an old worker's "1") is no claim.
+  if held then
+    for old in string.gmatch(held, '[^,]+') do
+      if old == value then return false end
+      if #old > 6 and #kept < KEPT then kept[#kept + 1] = old end
+    end
+  end
+  call('SET', key, table.concat(kept, ','), 'EX', ttl)
+  undo[#undo + 1] = function()
+    if held then redis.pcall('SET', key, held, 'EX', ttl) else redis.pcall('DEL', key) end
+  end
+  return true
+end
+
+local function claim_member(key, member, ttl)
+  local new = call('SADD', key, member) == 1
+  if new then
+    call('EXPIRE', key, ttl)
+    undo[#undo + 1] = function() redis.pcall('SREM', key, member) end
+  end
+  return new
+end
+
+local function set(key, value, ttl_ms)
+  if ttl_ms == '0' then call('SET', key, value) else call('SET', key, value, 'PX', ttl_ms) end
+end
+
+local function set_newest(key, value, ttl_ms, version)
+  local version_key = 'version:' .. key
+  local held = tonumber(call('GET', version_key) or '')
+  if held and held > tonumber(version) then return end
+  set(key, value, ttl_ms)
+  call('SET', version_key, version, 'EX', VERSION_TTL)
+end
+
+local function member_of(entry)
+  return entry and string.sub(entry, string.find(entry, '|', 1, true) + 1)
+end
+
+local function set_member(key, field, twin, member, score, version)
+  local index = 'members:' .. key
+  -- A sorted set without an index is an old worker's: nobody knows whose its members are.
+  if call('EXISTS', index) == 0 then call('DEL', key) end
+  local entry = call('HGET', index, field)
+  if entry then
+    if tonumber(string.match(entry, '^%d+')) > tonumber(version) then return end
+    local old = member_of(entry)
+    if old ~= member and old ~= '' and old ~= member_of(call('HGET', index, twin)) then
+      call('ZREM', key, old)
+    end
+  end
+  if member ~= '' then call('ZADD', key, score, member) end
+  call('HSET', index, field, version .. '|' .. member)
+end
+
+local function drop_members(key, before)
+  local index = 'members:' .. key
+  local entries = call('HGETALL', index)
+  for i = 1, #entries, 2 do
+    if entries[i] < before then
+      call('HDEL', index, entries[i])
+      call('ZREM', key, member_of(entries[i + 1]))
+    end
+  end
+end
+
+local at = 2
+local function take(count)
+  local first = at
+  at = at + count
+  return unpack(ARGV, first, at - 1)
+end
+
+local SIZES = {K = 4, M = 4, S = 4, V = 5, Z = 7, X = 3, P = 3}
+
+local function land(effects)
+  local claimed = true
+  for _ = 1, effects do
+    local kind = ARGV[at]
+    local a, b, c, d, e, f = select(2, take(SIZES[kind]))
+    if kind == 'K' then claimed = claim_value(a, b, c) and claimed
+    elseif kind == 'M' then claimed = claim_member(a, b, c) and claimed
+    elseif kind == 'S' then set(a, b, c)
+    elseif kind == 'V' then set_newest(a, b, c, d)
+    elseif kind == 'Z' then set_member(a, b, c, d, e, f)
+    elseif kind == 'X' then drop_members(a, b)
+    elseif kind == 'P' and claimed then call('PUBLISH', a, b)
+    end
+  end
+  return claimed
+end
+
+local replies = {}
+for number = 1, tonumber(ARGV[1]) do
+  local effects = tonumber(ARGV[at])
+  at = at + 1
+  -- Where the next write starts, should this one fail half way.
+  local after = at
+  for _ = 1, effects do after = after + SIZES[ARGV[after]] end
+  undo = {}
+  local fine, result = pcall(land, effects)
+  at = after
+  if fine then
+    replies[number] = result and '' or '='
+  else
+    for _, step in ipairs(undo) do step() end
+    replies[number] = tostring(type(result) == 'table' and result.err or result)
+  end
+end
+return replies

@@ -1,0 +1,212 @@
+"""Sinks that keep everything in this process: for tests, trials and programs without servers.
+
+They hold the same promises as the real ones and pass the same contract suite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from enricher.engine.effects import (
+    DEAD_LETTERS,
+    DOCUMENTS,
+    LIVE,
+    Answer,
+    Claimed,
+    DeadLetter,
+    DropMembers,
+    Insert,
+    KeyClaim,
+    Publish,
+    SetClaim,
+    SetKey,
+    SetMember,
+    Stored,
+    Upsert,
+    Write,
+)
+
+_KEPT_CLAIMS = 8
+
+
+class MemoryDocuments:
+    """Collections as dictionaries by ``_id``; also reads them back."""
+
+    name = DOCUMENTS
+    durable = True
+
+    def __init__(self) -> None:
+        self.collections: dict[str, dict[Any, dict[str, Any]]] = {}
+
+    async def open(self) -> None:
+        """Nothing to prepare."""
+
+    async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+        """Land `Insert` and `Upsert`."""
+        answers: dict[int, Answer] = {}
+        for index, write in enumerate(writes):
+            for effect in write.effects:
+                if isinstance(effect, Insert):
+                    stored = self._of(effect.collection).setdefault(
+                        effect.document["_id"], effect.document
+                    )
+                    if stored is not effect.document and effect.stored is not None:
+                        answers[index] = Stored(stored)
+                elif isinstance(effect, Upsert):
+                    self._upsert(effect)
+                elif effect.sink == self.name:
+                    raise TypeError(f"the memory sink cannot land {type(effect).__name__}")
+        return answers
+
+    def _of(self, collection: str) -> dict[Any, dict[str, Any]]:
+        return self.collections.setdefault(collection, {})
+
+    def _upsert(self, effect: Upsert) -> None:
+        documents = self._of(effect.collection)
+        held = documents.get(effect.document["_id"])
+        guard = effect.guard
+        if held is None or guard is None or held[guard] < effect.document[guard]:
+            documents[effect.document["_id"]] = effect.document
+
+    async def find(
+        self,
+        collection: str,
+        query: Mapping[str, Any],
+        *,
+        sort: Sequence[tuple[str, int]] = (),
+        limit: int = 0,
+    ) -> list[dict[str, Any]]:
+        """Documents that match equality, ``$in``, ``$gte``, ``$gt``, ``$lte`` and ``$lt``."""
+        found = [d for d in self._of(collection).values() if _matches(d, query)]
+        for field, direction in reversed(sort):
+            found.sort(key=lambda d: d[field], reverse=direction < 0)
+        return found[:limit] if limit else found
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+def _matches(document: Mapping[str, Any], query: Mapping[str, Any]) -> bool:
+    for field, wanted in query.items():
+        value = document.get(field)
+        if not isinstance(wanted, dict):
+            if value != wanted:
+                return False
+            continue
+        for operator, operand in wanted.items():
+            if operator == "$in":
+                holds = value in operand
+            elif value is None:
+                holds = False
+            else:
+                holds = {
+                    "$gte": lambda a, b: a >= b,
+                    "$gt": lambda a, b: a > b,
+                    "$lte": lambda a, b: a <= b,
+                    "$lt": lambda a, b: a < b,
+                }[operator](value, operand)
+            if not holds:
+                return False
+    return True
+
+
+class MemoryLive:
+    """Keys, sorted sets, channels and claims as plain attributes. Nothing expires."""
+
+    name = LIVE
+    durable = False
+
+    def __init__(self) -> None:
+        self.keys: dict[str, bytes] = {}
+        self.versions: dict[str, int] = {}
+        self.members: dict[str, dict[str, tuple[int, bytes, float]]] = {}
+        self.published: list[tuple[str, bytes]] = []
+        self.value_claims: dict[str, list[int]] = {}
+        self.member_claims: dict[str, set[str]] = {}
+
+    async def open(self) -> None:
+        """Nothing to prepare."""
+
+    async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+        """Land the visible effects of each write, publishing only what was not claimed before."""
+        answers: dict[int, Answer] = {}
+        for index, write in enumerate(writes):
+            effects = [effect for effect in write.effects if effect.sink == self.name]
+            # A list: every claim is made, also after one that was lost.
+            claimed = all([self._claim(effect) for effect in effects])  # noqa: C419
+            for effect in effects:
+                self._land(effect, claimed)
+            if not claimed:
+                answers[index] = Claimed()
+        return answers
+
+    def _claim(self, effect: object) -> bool:
+        if isinstance(effect, KeyClaim):
+            held = self.value_claims.setdefault(effect.key, [])
+            if effect.value in held:
+                return False
+            self.value_claims[effect.key] = [effect.value, *held][:_KEPT_CLAIMS]
+        elif isinstance(effect, SetClaim):
+            members = self.member_claims.setdefault(effect.key, set())
+            if effect.member in members:
+                return False
+            members.add(effect.member)
+        return True
+
+    def _land(self, effect: object, claimed: bool) -> None:
+        match effect:
+            case SetKey(key=key, value=value, version=version):
+                if version is None or self.versions.get(key, version) <= version:
+                    self.keys[key] = value
+                    if version is not None:
+                        self.versions[key] = version
+            case SetMember(key=key, field=field, member=member, score=score, version=version):
+                fields = self.members.setdefault(key, {})
+                if field not in fields or fields[field][0] <= version:
+                    fields[field] = (version, member, score)
+            case DropMembers(key=key, before=before):
+                fields = self.members.get(key, {})
+                for field in [f for f in fields if f < before]:
+                    del fields[field]
+            case Publish(channel=channel, message=message):
+                if claimed:
+                    self.published.append((channel, message))
+            case KeyClaim() | SetClaim():
+                pass
+            case _:
+                raise TypeError(f"the memory sink cannot land {type(effect).__name__}")
+
+    def sorted_set(self, key: str) -> list[tuple[bytes, float]]:
+        """The members of a sorted set, as Redis would list them."""
+        held = {m: s for _, m, s in self.members.get(key, {}).values() if m}
+        return sorted(held.items(), key=lambda item: (item[1], item[0]))
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+class MemoryDeadLetters:
+    """Dead letters in a list, newest first, one per task id."""
+
+    name = DEAD_LETTERS
+    durable = False
+
+    def __init__(self) -> None:
+        self.letters: list[DeadLetter] = []
+        self._seen: set[str] = set()
+
+    async def open(self) -> None:
+        """Nothing to prepare."""
+
+    async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+        """Keep what is not kept yet."""
+        for write in writes:
+            for effect in write.effects:
+                if isinstance(effect, DeadLetter) and effect.task_id not in self._seen:
+                    self._seen.add(effect.task_id)
+                    self.letters.insert(0, effect)
+        return {}
+
+    async def close(self) -> None:
+        """Nothing to release."""
