@@ -1,0 +1,305 @@
+"""Tumbling event-time bars of one product: the fold of its ticks, whatever order they come in.
+
+A bar covers [start, start + minutes). The watermark is the newest event time less the lateness;
+a bar is final when the watermark has reached its end, or when the product falls idle. A tick into
+a bar that is final but retained is folded in and the bar given out again, one revision later.
+Only aggregates are kept, no ticks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, tzinfo
+from math import fsum, isfinite
+from typing import Final, Literal
+
+import msgspec
+
+from enricher.market.clock import MINUTE, SECOND, event_us, to_date
+from enricher.market.models import Number
+
+Folded = Literal["folded", "late_dropped"]
+BarKey = tuple[int, int]  # (minutes, start_us)
+
+_NEVER: Final = 2**63
+_LARGEST_VOLUME: Final = 1e100
+
+
+class Session(msgspec.Struct, frozen=True):
+    """Where long bars start counting: ``open_seconds`` after local midnight in ``zone``."""
+
+    zone: tzinfo
+    open_seconds: int
+
+
+class BarTick(msgspec.Struct, frozen=True, gc=False):
+    """What a bar needs of a tick; ``order`` ranks ticks of one microsecond."""
+
+    event_us: int
+    price: Number
+    order: int
+    volume: Number | None = None
+
+
+class Content(msgspec.Struct, frozen=True, gc=False):
+    """The numbers of a bar. ``volume`` sums trade sizes; it and ``vwap`` are None without any."""
+
+    open: float
+    high: float
+    low: float
+    close: float
+    num_ticks: int
+    volume: Number | None = None
+    vwap: float | None = None
+
+
+class Bar(msgspec.Struct, frozen=True, gc=False):
+    """A bar as given out: revision 0 the first time, one more whenever a late tick changed it."""
+
+    start_us: int
+    minutes: int
+    content: Content
+    revision: int
+    final: bool = True
+
+    @property
+    def end_us(self) -> int:
+        """The first moment after the bar."""
+        return self.start_us + self.minutes * MINUTE
+
+
+def bar_start(event_us: int, minutes: int, session: Session | None = None) -> int:
+    """The start of the bar that an event time falls into, in microseconds.
+
+    Whole multiples of the window since 1970 UTC. Windows of 60 minutes and more count from the
+    session's open on the local day instead, if there is one, backwards before it; let them divide
+    a day, or the last bar of one reaches into the next.
+    """
+    width = minutes * MINUTE
+    anchor = _session_open(event_us, session) if session and minutes >= 60 else 0
+    return event_us - (event_us - anchor) % width
+
+
+class Bars:
+    """The open and the retained final bars of one product, for every window length.
+
+    ``windows`` in minutes; ``retention_us``, at least the lateness, says how long before the
+    newest event time a tick is still folded. ``dropped`` counts the ticks that came later.
+    """
+
+    def __init__(
+        self,
+        windows: Sequence[int],
+        lateness_us: int,
+        retention_us: int,
+        session: Session | None = None,
+    ) -> None:
+        if not windows or min(windows) <= 0 or lateness_us < 0 or retention_us < lateness_us:
+            raise ValueError(
+                f"windows {list(windows)} min, lateness {lateness_us} us, retention {retention_us}"
+                " us: windows must be positive and the retention at least the lateness"
+            )
+        self.windows = tuple(windows)
+        self.lateness_us = lateness_us
+        self.retention_us = retention_us
+        self.session = session
+        self.newest: int | None = None
+        self.dropped = 0
+        self._bars: dict[BarKey, _Running] = {}
+        self._next_end = _NEVER  # the earliest end among bars not yet given out
+        self._changed: set[BarKey] = set()  # given out, and folded into since
+        self._complete_from = -_NEVER
+
+    @property
+    def watermark(self) -> int | None:
+        """Up to where the past counts as complete; None before the first tick."""
+        return None if self.newest is None else self.newest - self.lateness_us
+
+    def fold(self, event_us: int, price: Number, order: int, volume: Number | None = None) -> Folded:
+        """Folds a tick into its bar of every window, or drops it when it is beyond retention.
+
+        ``volume`` is the size of the trade; one that is negative or not finite is unknown. Ties
+        of event time are ordered by ``order``, then by arrival.
+        """
+        newest = self.newest
+        if newest is None or event_us > newest:
+            self.newest = event_us
+        elif event_us < newest - self.retention_us:
+            self.dropped += 1
+            return "late_dropped"
+        if volume is not None and not 0 <= volume <= _LARGEST_VOLUME:
+            volume = None
+        price = float(price)
+        result: Folded = "late_dropped"
+        for minutes in self.windows:
+            start = bar_start(event_us, minutes, self.session)
+            if start < self._complete_from:
+                continue
+            result = "folded"
+            bar = self._bars.get((minutes, start))
+            if bar is None:
+                self._bars[minutes, start] = _Running(event_us, price, order, volume)
+                self._next_end = min(self._next_end, start + minutes * MINUTE)
+                continue
+            bar.add(event_us, price, order, volume)
+            if bar.revision is not None:
+                self._changed.add((minutes, start))
+        self.dropped += result == "late_dropped"
+        return result
+
+    def due(self) -> bool:
+        """Whether ``close`` would give out anything now."""
+        return bool(self._changed) or (
+            self.newest is not None and self._next_end <= self.newest - self.lateness_us
+        )
+
+    def close(self, up_to_us: int | None = None) -> list[Bar]:
+        """The bars that became final by the watermark (or by ``up_to_us``) or have changed since.
+
+        Each is given out once per revision, oldest first; bars beyond retention are then
+        forgotten.
+        """
+        if self.newest is None:
+            return []
+        edge = self.newest - self.lateness_us if up_to_us is None else up_to_us
+        found = []
+        if self._next_end <= edge:
+            self._next_end = _NEVER
+            for (minutes, start), bar in self._bars.items():
+                end = start + minutes * MINUTE
+                if bar.revision is None and end <= edge:
+                    bar.revision = 0
+                    found.append(Bar(start, minutes, bar.content(), 0))
+                elif bar.revision is None:
+                    self._next_end = min(self._next_end, end)
+        for minutes, start in self._changed:
+            bar = self._bars[minutes, start]
+            revision = (bar.revision or 0) + 1
+            bar.revision = revision
+            found.append(Bar(start, minutes, bar.content(), revision))
+        self._changed.clear()
+        if found:
+            self._forget(self.newest - self.retention_us)
+        found.sort(key=_start_and_minutes)
+        return found
+
+    def idle_close(self, now_us: int) -> list[Bar]:
+        """The bars that the clock has left behind by the lateness, for a product fallen idle."""
+        watermark = self.watermark
+        if watermark is None:
+            return []
+        return self.close(max(watermark, now_us - self.lateness_us))
+
+    def restore(
+        self,
+        ticks: Iterable[BarTick],
+        stored: Mapping[BarKey, tuple[int, Content]],
+        complete_from_us: int | None = None,
+    ) -> None:
+        """Rebuilds fresh state from stored ticks and from the bars that were already stored.
+
+        ``stored`` maps (minutes, start_us) to (revision, content). A final bar that was never
+        stored is due as revision 0, one whose stored content differs as one revision more, an
+        equal one not at all. ``ticks`` are all there are from ``complete_from_us`` on; a bar that
+        starts earlier would be a fragment, so it is neither rebuilt nor folded into later.
+        """
+        if complete_from_us is not None:
+            self._complete_from = complete_from_us
+        for tick in ticks:
+            self.fold(tick.event_us, tick.price, tick.order, tick.volume)
+        self.dropped = 0
+        for key, (revision, content) in stored.items():
+            bar = self._bars.get(key)
+            if bar is None:
+                continue
+            bar.revision = revision
+            if bar.content() != content:
+                self._changed.add(key)
+
+    def __len__(self) -> int:
+        return len(self._bars)
+
+    def _forget(self, oldest: int) -> None:
+        over = [
+            key
+            for key, bar in self._bars.items()
+            if bar.revision is not None and key[1] + key[0] * MINUTE <= oldest
+        ]
+        for key in over:
+            del self._bars[key]
+
+
+class _Running:
+    """One bar in the making. Sums are kept exactly, so the order of ticks cannot show in them."""
+
+    __slots__ = (
+        "close",
+        "count",
+        "first",
+        "high",
+        "last",
+        "low",
+        "open",
+        "revision",
+        "traded",
+        "turnover",
+    )
+
+    def __init__(self, event_us: int, price: float, order: int, volume: Number | None) -> None:
+        self.first = self.last = (event_us, order)
+        self.open = self.high = self.low = self.close = price
+        self.count = 0
+        self.revision: int | None = None  # None until given out
+        self.traded: list[float] | None = None
+        self.turnover: list[float] | None = None
+        self.add(event_us, price, order, volume)
+
+    def add(self, event_us: int, price: float, order: int, volume: Number | None) -> None:
+        at = (event_us, order)
+        if at < self.first:
+            self.first, self.open = at, price
+        if at >= self.last:
+            self.last, self.close = at, price
+        if price > self.high:
+            self.high = price
+        if price < self.low:
+            self.low = price
+        self.count += 1
+        if volume is not None:
+            size = float(volume)
+            self.traded = _plus(self.traded or [], size)
+            self.turnover = _plus(self.turnover or [], price * size)
+
+    def content(self) -> Content:
+        traded = None if self.traded is None else fsum(self.traded)
+        vwap = fsum(self.turnover) / traded if traded and self.turnover is not None else None
+        if vwap is not None and not isfinite(vwap):  # a price times a size beyond a double
+            vwap = None
+        whole = int(traded) if traded is not None and traded.is_integer() else traded
+        return Content(self.open, self.high, self.low, self.close, self.count, whole, vwap)
+
+
+def _plus(parts: list[float], value: float) -> list[float]:
+    """The parts of an exact sum with one more value in it (Shewchuk 1997, as in ``math.fsum``)."""
+    kept = []
+    for part in parts:
+        if abs(value) < abs(part):
+            value, part = part, value
+        high = value + part
+        low = part - (high - value)
+        if low:
+            kept.append(low)
+        value = high
+    kept.append(value)
+    return kept
+
+
+def _start_and_minutes(bar: Bar) -> tuple[int, int]:
+    return (bar.start_us, bar.minutes)
+
+
+def _session_open(moment_us: int, session: Session) -> int:
+    """The session's open on the local day of a moment."""
+    day = to_date(moment_us).astimezone(session.zone)
+    midnight = datetime(day.year, day.month, day.day, tzinfo=session.zone).astimezone(UTC)
+    return event_us(midnight.isoformat())[0] + session.open_seconds * SECOND

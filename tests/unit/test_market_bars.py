@@ -1,0 +1,225 @@
+"""A bar is the fold of its ticks, in whatever order and however often they are looked at."""
+
+from __future__ import annotations
+
+import random
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enricher.market.bars import Bar, Bars, BarTick, Content, Session, bar_start
+from enricher.market.clock import MINUTE, SECOND, event_us
+
+HOUR = 60 * MINUTE
+
+
+def bars(*windows: int, lateness: int = 2 * SECOND, retention: int = HOUR) -> Bars:
+    return Bars(windows or (1,), lateness, retention)
+
+
+def at(minute: float) -> int:
+    return int(minute * MINUTE)
+
+
+def test_a_bar_is_final_when_the_watermark_reaches_its_end_and_not_before() -> None:
+    state = bars()
+    for order, (minute, price) in enumerate([(0, 10), (0.2, 12), (0.9, 11), (1, 13)]):
+        assert state.fold(at(minute), price, order) == "folded"
+    assert (state.due(), state.close()) == (False, [])
+    state.fold(at(1) + 2 * SECOND, 14, 9)
+    assert state.due()
+    assert state.close() == [Bar(0, 1, Content(10, 12, 10, 11, 3), revision=0)]
+    assert (state.due(), state.close()) == (False, [])
+
+
+def test_every_window_has_its_own_bar_and_the_oldest_comes_first() -> None:
+    state = bars(1, 5)
+    for minute in range(6):
+        state.fold(at(minute), minute, 0)
+    state.fold(at(7), 7, 0)
+    found = [(bar.start_us, bar.minutes) for bar in state.close()]
+    assert found == [(0, 1), (0, 5), *((at(minute), 1) for minute in range(1, 6))]
+
+
+def test_a_late_tick_gives_the_bar_out_again_one_revision_later() -> None:
+    state = bars()
+    state.fold(at(0.5), 10, 0)
+    state.fold(at(3), 11, 0)
+    assert [bar.revision for bar in state.close()] == [0]
+    assert state.fold(at(0.2), 9, 0) == "folded"
+    assert state.close() == [Bar(0, 1, Content(9, 10, 9, 10, 2), revision=1)]
+    state.fold(at(0.3), 8, 0)
+    state.fold(at(0.4), 7, 0)
+    assert state.close() == [Bar(0, 1, Content(9, 10, 7, 10, 4), revision=2)]
+
+
+def test_a_late_tick_where_no_bar_was_makes_a_final_one() -> None:
+    state = bars()
+    state.fold(at(5), 10, 0)
+    state.fold(at(1), 9, 0)
+    assert state.close() == [Bar(at(1), 1, Content(9, 9, 9, 9, 1), revision=0)]
+
+
+def test_a_tick_beyond_retention_is_dropped_and_counted() -> None:
+    state = bars(retention=at(10))
+    state.fold(at(20), 10, 0)
+    assert state.fold(at(10), 9, 0) == "folded"
+    assert state.fold(at(10) - 1, 9, 0) == "late_dropped"
+    assert state.dropped == 1
+
+
+def test_final_bars_beyond_retention_are_forgotten() -> None:
+    state = bars(retention=at(10))
+    for minute in range(1000):
+        state.fold(at(minute), 1, 0)
+        state.close()
+    assert len(state) <= 12
+
+
+def test_an_idle_product_has_its_bars_closed_by_the_clock() -> None:
+    state = bars(1, 5)
+    state.fold(at(0.5), 10, 0)
+    assert state.idle_close(at(1)) == []
+    assert [bar.minutes for bar in state.idle_close(at(1) + 2 * SECOND)] == [1]
+    state.fold(at(0.6), 11, 0)
+    assert [(bar.minutes, bar.revision) for bar in state.idle_close(HOUR)] == [(1, 1), (5, 0)]
+    assert state.idle_close(2 * HOUR) == []
+
+
+def test_without_ticks_there_are_no_bars() -> None:
+    state = bars()
+    assert (state.watermark, state.due(), state.close(), state.idle_close(HOUR)) == (
+        None,
+        False,
+        [],
+        [],
+    )
+
+
+def test_open_and_close_of_one_moment_go_by_order_key_then_arrival() -> None:
+    state = bars()
+    for price, order in ((3, 7), (1, 5), (2, 5), (4, 7)):
+        state.fold(at(0.5), price, order)
+    (bar,) = state.idle_close(HOUR)
+    assert (bar.content.open, bar.content.close) == (1, 4)
+
+
+def test_volume_and_vwap_come_from_trade_sizes_and_are_null_without() -> None:
+    state = bars()
+    state.fold(at(0.1), 10, 0, 1)
+    state.fold(at(0.2), 20, 0, 3)
+    state.fold(at(0.3), 90, 0, None)
+    state.fold(at(0.4), 90, 0, -5)
+    state.fold(at(1.1), 5, 0)
+    state.fold(at(2.1), 5, 0, 0)
+    found = [(bar.content.volume, bar.content.vwap) for bar in state.idle_close(HOUR)]
+    assert found == [(4, 17.5), (None, None), (0, None)]
+
+
+ticks = st.lists(
+    st.tuples(
+        st.integers(0, 40 * 60).map(lambda second: second * SECOND),
+        st.integers(1, 50_000).map(lambda paise: paise / 20),
+        st.one_of(st.none(), st.integers(0, 1000).map(lambda size: size / 8), st.integers(0, 9)),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@given(ticks, st.randoms(use_true_random=False))
+def test_bars_are_the_same_for_every_order_of_the_same_ticks(
+    found: list[tuple[int, float, float | None]], rng: random.Random
+) -> None:
+    arrivals = [BarTick(time, price, at, size) for at, (time, price, size) in enumerate(found)]
+
+    def contents(order: list[BarTick]) -> dict[tuple[int, int], Content]:
+        state = bars(1, 5, 15)
+        given_out: dict[tuple[int, int], Content] = {}
+        for tick in order:
+            state.fold(tick.event_us, tick.price, tick.order, tick.volume)
+            given_out |= {(bar.minutes, bar.start_us): bar.content for bar in state.close()}
+        last = state.idle_close(10 * HOUR)
+        return given_out | {(bar.minutes, bar.start_us): bar.content for bar in last}
+
+    in_order = sorted(arrivals, key=lambda tick: (tick.event_us, tick.order))
+    shuffled = rng.sample(arrivals, len(arrivals))
+    result = contents(shuffled)
+    assert result == contents(in_order)
+    for (minutes, start), content in result.items():
+        inside = [tick for tick in in_order if start <= tick.event_us < start + minutes * MINUTE]
+        prices = [tick.price for tick in inside]
+        assert (content.open, content.close) == (prices[0], prices[-1])
+        assert (content.high, content.low) == (max(prices), min(prices))
+        assert content.num_ticks == len(inside)
+
+
+def test_restoring_finds_which_bars_still_have_to_be_written() -> None:
+    feed = [BarTick(at(minute), minute, 0) for minute in (0, 1, 2, 3, 10)]
+    whole = bars()
+    whole.restore(feed, {})
+    first, second, third, fourth = whole.close()
+    stored = {
+        (1, first.start_us): (4, first.content),
+        (1, second.start_us): (2, Content(9, 9, 9, 9, 9)),
+        (1, third.start_us): (0, third.content),
+    }
+    again = bars()
+    again.restore(feed, stored)
+    assert again.close() == [Bar(at(1), 1, second.content, revision=3), fourth]
+    assert again.close() == []
+
+
+def test_a_bar_stored_while_idle_is_revised_only_when_it_changed() -> None:
+    content = Content(10, 10, 10, 10, 1)
+    state = bars()
+    state.restore([BarTick(at(0.5), 10, 0)], {(1, 0): (0, content)})
+    assert state.idle_close(HOUR) == []
+    state.fold(at(0.6), 11, 1)
+    assert state.close() == [Bar(0, 1, Content(10, 11, 10, 11, 2), revision=1)]
+
+
+def test_a_bar_cut_by_the_lower_bound_of_loading_is_left_alone() -> None:
+    state = bars(1, 5)
+    state.restore([BarTick(at(2), 1, 0), BarTick(at(5), 1, 0)], {}, complete_from_us=at(2))
+    state.fold(at(20), 1, 0)
+    assert [(bar.minutes, bar.start_us) for bar in state.close()] == [
+        (1, at(2)),
+        (1, at(5)),
+        (5, at(5)),
+    ]
+    assert state.fold(at(1.5), 1, 0) == "late_dropped"
+    assert state.dropped == 1
+
+
+def test_short_bars_start_on_whole_multiples_before_1970_too() -> None:
+    assert bar_start(at(7.5), 5) == at(5)
+    assert bar_start(-1, 15) == -at(15)
+
+
+def test_hour_bars_can_count_from_the_open_of_the_session() -> None:
+    session = Session(ZoneInfo("Asia/Kolkata"), (9 * 60 + 15) * 60)
+
+    def start(text: str) -> int:
+        return bar_start(event_us(text)[0], 60, session)
+
+    assert start("2025-10-14T09:15:00+05:30") == event_us("2025-10-14T09:15:00+05:30")[0]
+    assert start("2025-10-14T10:14:59+05:30") == event_us("2025-10-14T09:15:00+05:30")[0]
+    assert start("2025-10-14T09:14:59+05:30") == event_us("2025-10-14T08:15:00+05:30")[0]
+    assert bar_start(at(7.5), 5, session) == at(5)
+
+
+def test_a_session_follows_its_zone_through_a_change_of_the_clock() -> None:
+    session = Session(ZoneInfo("America/New_York"), (9 * 60 + 30) * 60)
+    for day in ("2025-03-07T09:45:00-05:00", "2025-03-10T09:45:00-04:00"):
+        assert bar_start(event_us(day)[0], 60, session) == event_us(day)[0] - at(15)
+
+
+@pytest.mark.parametrize(
+    ("windows", "lateness", "retention"), [((), 0, 0), ((0,), 0, 0), ((1,), -1, 0), ((1,), 5, 4)]
+)
+def test_impossible_settings_are_refused(windows: tuple[int, ...], lateness: int, retention: int) -> None:
+    with pytest.raises(ValueError, match="retention"):
+        Bars(windows, lateness, retention)
