@@ -1,0 +1,135 @@
+"""Build-up of positions: what price and open interest did between two snapshots of a chain.
+
+Price and open interest up is a long build-up, price down and open interest up a short one, price
+up and open interest down short covering, both down long unwinding. For puts the reading flips:
+a short build-up of puts is bullish.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from enricher.market.chain import total
+from enricher.market.clock import MINUTE, SECOND
+from enricher.market.models import Chain, Leg, Number
+
+Label = Literal[
+    "long_buildup", "short_buildup", "short_covering", "long_unwinding", "neutral"
+]  # fmt: skip
+LastAndInterest = tuple[Number | None, Number | None]
+
+# The exchange refreshes open interest only every few minutes: nearer snapshots show no change.
+BASELINE_AGE_US: Final = 3 * MINUTE
+HISTORY_STEP_US: Final = 30 * SECOND
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """One chain reduced to (last, open interest) by strike; None is unknown."""
+
+    event_us: int
+    calls: Mapping[Number, LastAndInterest]
+    puts: Mapping[Number, LastAndInterest]
+
+
+class Buildup(msgspec.Struct, frozen=True):
+    """Labels by strike (keys are the strikes' numbers as text) and the change of each side.
+
+    A label is None where a price or an open interest is unknown or a price is 0. The changes sum
+    the legs whose open interest is known in both snapshots, None when there is none.
+    """
+
+    since_us: int
+    calls: dict[str, Label | None]
+    puts: dict[str, Label | None]
+    call_oi_change: Number | None
+    put_oi_change: Number | None
+
+
+def snapshot(chain: Chain) -> Snapshot:
+    """What later build-up needs of a chain."""
+    return Snapshot(chain.event_us, _reduced(chain.call_at), _reduced(chain.put_at))
+
+
+def buildup(now: Snapshot, before: Snapshot, half_tick: float) -> Buildup:
+    """The build-up of every leg in ``now`` since ``before``.
+
+    A price change smaller than ``half_tick`` (half the least price step, in price units), or an
+    unchanged open interest, is neutral. ValueError unless ``before`` is earlier: a snapshot that
+    comes late says nothing about what followed it.
+    """
+    if before.event_us >= now.event_us:
+        raise ValueError(f"a baseline of {before.event_us} us is not before {now.event_us} us")
+    calls, call_change = _side(now.calls, before.calls, half_tick)
+    puts, put_change = _side(now.puts, before.puts, half_tick)
+    return Buildup(before.event_us, calls, puts, call_change, put_change)
+
+
+class SnapshotHistory:
+    """The recent snapshots of one product and expiry, for finding the baseline of the next.
+
+    Of snapshots closer than ``step_us`` only the first is kept, so that it stays small at any
+    pace: about ``age_us / step_us`` of them.
+    """
+
+    def __init__(self, age_us: int = BASELINE_AGE_US, step_us: int = HISTORY_STEP_US) -> None:
+        self.age_us = age_us
+        self.step_us = step_us
+        self._kept: list[Snapshot] = []
+
+    def add(self, taken: Snapshot) -> None:
+        """Remembers a snapshot; one that comes late finds its place and changes no other."""
+        kept = self._kept
+        at = bisect_right(kept, taken.event_us, key=_event_us)
+        near_before = at > 0 and taken.event_us - kept[at - 1].event_us < self.step_us
+        near_after = at < len(kept) and kept[at].event_us - taken.event_us < self.step_us
+        if near_before or near_after:
+            return
+        kept.insert(at, taken)
+        # The newest that is old enough for the newest of all serves it and all that follow.
+        useful = bisect_right(kept, kept[-1].event_us - self.age_us, key=_event_us) - 1
+        del kept[: max(0, useful)]
+
+    def baseline(self, event_us: int) -> Snapshot | None:
+        """The newest snapshot at least ``age_us`` before this moment, None if there is none."""
+        at = bisect_left(self._kept, event_us - self.age_us + 1, key=_event_us)
+        return self._kept[at - 1] if at else None
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+def _event_us(taken: Snapshot) -> int:
+    return taken.event_us
+
+
+def _reduced(legs: Mapping[Number, Leg]) -> dict[Number, LastAndInterest]:
+    return {strike: (leg.last, leg.open_interest) for strike, leg in legs.items()}
+
+
+def _side(
+    now: Mapping[Number, LastAndInterest], before: Mapping[Number, LastAndInterest], half_tick: float
+) -> tuple[dict[str, Label | None], Number | None]:
+    labels: dict[str, Label | None] = {}
+    changes: list[Number] = []
+    for strike in sorted(now):
+        last, oi = now[strike]
+        last_before, oi_before = before.get(strike, (None, None))
+        label: Label | None = None
+        if oi is not None and oi_before is not None:
+            changes.append(oi - oi_before)
+            if last and last_before:
+                label = _label(last - last_before, oi - oi_before, half_tick)
+        labels[str(strike)] = label
+    return labels, total(changes)
+
+
+def _label(price: Number, interest: Number, half_tick: float) -> Label:
+    if not interest or not price or abs(price) < half_tick:
+        return "neutral"
+    if interest > 0:
+        return "long_buildup" if price > 0 else "short_buildup"
+    return "short_covering" if price > 0 else "long_unwinding"
