@@ -164,12 +164,12 @@ class RedisProcess(ServerProcess):
         return [str(self.binary), *binaries.redis_arguments(self.port, self.folder), *self.extra]
 
     def answers(self) -> bool:
-        return _exchange(self.port, b"PING\r\n").startswith(b"+PONG")
+        return first_reply(self.port, b"PING\r\n").startswith(b"+PONG")
 
     def call(self, *arguments: str) -> bytes:
         """Send one command and return the start of the raw reply (for set-up)."""
         packed = b"".join(b"$%d\r\n%b\r\n" % (len(a.encode()), a.encode()) for a in arguments)
-        return _exchange(self.port, b"*%d\r\n" % len(arguments) + packed, timeout=10.0)
+        return first_reply(self.port, b"*%d\r\n" % len(arguments) + packed, timeout=10.0)
 
     def flush(self) -> None:
         """Empty every database and forget scripts."""
@@ -187,14 +187,14 @@ class MongoProcess(ServerProcess):
 
     def answers(self) -> bool:
         body = b"\0\0\0\0\0" + bson.encode({"hello": 1, "$db": "admin"})
-        return bool(_exchange(self.port, struct.pack("<iiii", 16 + len(body), 1, 0, 2013) + body))
+        return bool(first_reply(self.port, struct.pack("<iiii", 16 + len(body), 1, 0, 2013) + body))
 
     def url(self, database: str = "") -> str:
         """The URL of the server, with ``database`` as its path, for durable writes."""
         return f"mongodb://{LOOPBACK}:{self.port}/{database}?w=majority&journal=true"
 
 
-def _exchange(port: int, request: bytes, timeout: float = 1.0) -> bytes:
+def first_reply(port: int, request: bytes, timeout: float = 1.0) -> bytes:
     """Send ``request`` and return what arrives first; empty when nobody answers."""
     try:
         with socket.create_connection((LOOPBACK, port), timeout=timeout) as connection:

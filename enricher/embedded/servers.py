@@ -74,8 +74,7 @@ class EmbeddedServers:
             ports = {child.kind.name: child.port for child in self._children}
             endpoints = Endpoints(
                 redis_url=f"redis://{LOOPBACK}:{ports['valkey']}/0",
-                mongo_url=f"mongodb://{LOOPBACK}:{ports['mongo']}/{options.database}"
-                "?w=majority&journal=true",
+                mongo_url=f"mongodb://{LOOPBACK}:{ports['mongo']}/{options.database}?w=majority&journal=true",
                 pid=os.getpid(),
                 started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             )

@@ -24,7 +24,6 @@ import redis.asyncio as redis
 from enricher.embedded import (
     EmbeddedOptions,
     EmbeddedServers,
-    Endpoints,
     binaries,
     read_endpoints,
 )
@@ -169,9 +168,7 @@ async def test_watch_reports_a_server_that_died_with_its_log(tmp_path: Path) -> 
         watching = asyncio.create_task(servers.watch())
         async with redis.Redis.from_url(endpoints.redis_url) as client:
             os.kill((await client.info("server"))["process_id"], signal.SIGKILL)
-        with pytest.raises(
-            EmbeddedError, match=r"valkey .*signal 9.*valkey\.log\n(.*\n)*.*Ready to acc"
-        ):
+        with pytest.raises(EmbeddedError, match=r"valkey .*signal 9.*valkey\.log\n(.*\n)*.*Ready to acc"):
             await watching
 
 
@@ -209,9 +206,7 @@ async def test_a_free_port_that_somebody_takes_is_replaced_by_another(
 ) -> None:
     with RedisProcess(tmp_path / "stranger") as stranger:
         offered = iter([stranger.port, stranger.port])
-        monkeypatch.setattr(
-            "enricher.embedded.child.free_port", lambda: next(offered, None) or free_port()
-        )
+        monkeypatch.setattr("enricher.embedded.child.free_port", lambda: next(offered, None) or free_port())
         async with EmbeddedServers(tmp_path / "ours") as endpoints:
             ports = {urlsplit(url).port for url in (endpoints.redis_url, endpoints.mongo_url)}
             assert stranger.port not in ports
@@ -239,7 +234,3 @@ def test_an_unreadable_endpoints_file_counts_as_none(tmp_path: Path) -> None:
     with hold_folder(tmp_path):
         (tmp_path / "endpoints.json").write_text("{")
         assert read_endpoints(tmp_path) is None
-
-
-def test_endpoints_can_be_compared() -> None:
-    assert Endpoints("r", "m", 1, "t") == Endpoints("r", "m", 1, "t")

@@ -11,7 +11,7 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from tests.servers import FaultyProxy, MongoProcess, RedisProcess, _exchange
+from tests.servers import FaultyProxy, MongoProcess, RedisProcess, first_reply
 
 
 def plain(url: str, timeout: float = 0.3) -> redis.Redis:
@@ -39,7 +39,7 @@ def test_a_frozen_redis_accepts_and_does_not_answer_until_it_resumes(
     own_redis: RedisProcess,
 ) -> None:
     own_redis.pause()
-    assert _exchange(own_redis.port, b"PING\r\n", timeout=0.2) == b""
+    assert first_reply(own_redis.port, b"PING\r\n", timeout=0.2) == b""
     own_redis.resume()
     assert own_redis.answers()
 
@@ -53,9 +53,7 @@ def test_a_killed_mongo_comes_back_on_its_port_with_its_data(own_mongo: MongoPro
         assert client["d"]["c"].count_documents({}) == 1
 
 
-def test_the_test_database_is_named_in_its_url(
-    mongo_database: str, mongo_database_url: str
-) -> None:
+def test_the_test_database_is_named_in_its_url(mongo_database: str, mongo_database_url: str) -> None:
     with pymongo.MongoClient[dict[str, object]](mongo_database_url) as client:
         assert client.get_default_database().name == mongo_database
 
