@@ -1,0 +1,197 @@
+"""The newest volatilities, one a strike, and the sorted set that mirrors the quotes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enricher.market.clock import MINUTE, SECOND, event_us, render
+from enricher.market.models import Quote, decode_chain, decode_quote, digest
+from enricher.market.surface import (
+    Member,
+    MemberChange,
+    QuoteSurface,
+    expired_by,
+    volatility_surface,
+)
+
+START = event_us("2025-10-14T10:00:00")[0]
+NEAR, FAR = "2025-10-30", "2025-11-27"
+
+
+def quote(
+    strike: float = 100, iv: Any = 0.2, kind: str = "CALL", at: int = 0, expiry: str = NEAR
+) -> tuple[Quote, str]:
+    message = {"symbol": f"N{strike}{kind}", "product": "N", "strike": strike, "iv": iv}
+    message |= {"expiry": expiry, "option_type": kind, "timestamp": render(START + at, True)}
+    body = json.dumps(message).encode()
+    return decode_quote(body, now_us=2**60), digest(body)
+
+
+def fold_chain(surface: QuoteSurface, calls: dict[float, Any], at: int = 0, expiry: str = NEAR) -> bool:
+    legs = [{"strike": strike, "iv": iv} for strike, iv in calls.items()]
+    message = {"product": "N", "expiry": expiry, "spot_price": 100, "calls": legs, "puts": []}
+    body = json.dumps(message | {"timestamp": render(START + at, True)}).encode()
+    return surface.fold_chain(decode_chain(body, now_us=2**60), digest(body))
+
+
+def never(expiry: str) -> bool:
+    return False
+
+
+def payload(surface: QuoteSurface, spot: float | None = 100) -> list[dict[str, Any]]:
+    found = volatility_surface(surface, "N", "t", spot, never)
+    assert (found["product"], found["timestamp"]) == ("N", "t")
+    expiries: list[dict[str, Any]] = found["expiries"]
+    return expiries
+
+
+def ivs(surface: QuoteSurface, spot: float | None = 100) -> dict[float, float]:
+    (expiry,) = payload(surface, spot)
+    return dict(zip(expiry["strikes"], expiry["ivs"], strict=True))
+
+
+def test_strikes_ascend_beside_their_volatilities_with_a_plain_mean() -> None:
+    surface = QuoteSurface()
+    surface.fold_quote(*quote(110, 0.3, expiry=FAR))
+    for strike, iv in ((110, 0.3), (90, 0.1), (100, 0.2)):
+        surface.fold_quote(*quote(strike, iv))
+    assert payload(surface) == [
+        {"expiry": NEAR, "strikes": [90, 100, 110], "ivs": [0.1, 0.2, 0.3], "avg_iv": 0.2},
+        {"expiry": FAR, "strikes": [110], "ivs": [0.3], "avg_iv": 0.3},
+    ]
+
+
+def test_of_call_and_put_the_one_out_of_the_money_counts() -> None:
+    surface = QuoteSurface()
+    for strike in (90, 100, 110):
+        surface.fold_quote(*quote(strike, 0.25, "CALL"))
+        surface.fold_quote(*quote(strike, 0.75, "PUT"))
+    assert ivs(surface) == {90: 0.75, 100: 0.5, 110: 0.25}
+    assert ivs(surface, spot=None) == {90: 0.5, 100: 0.5, 110: 0.5}
+
+
+def test_an_option_in_the_money_counts_when_it_is_the_only_one() -> None:
+    surface = QuoteSurface()
+    surface.fold_quote(*quote(90, 0.25, "CALL"))
+    assert ivs(surface) == {90: 0.25}
+
+
+def test_unusable_volatilities_are_left_out() -> None:
+    surface = QuoteSurface()
+    for strike, iv in ((90, None), (100, 0), (110, -0.1), (120, 10**400)):
+        assert surface.fold_quote(*quote(strike, iv)) == MemberChange()
+    fold_chain(surface, {90: None, 100: 0, 110: -1})
+    assert payload(surface) == []
+    assert payload(QuoteSurface()) == []
+
+
+def test_quotes_count_for_five_minutes_of_event_time() -> None:
+    surface = QuoteSurface()
+    surface.fold_quote(*quote(90, 0.1))
+    surface.fold_quote(*quote(100, 0.2, at=1))
+    surface.fold_quote(*quote(110, 0.3, at=5 * MINUTE))
+    assert ivs(surface) == {100: 0.2, 110: 0.3}
+
+
+def test_the_newest_chain_counts_whatever_its_age_and_others_for_five_minutes() -> None:
+    surface = QuoteSurface()
+    fold_chain(surface, {100: 0.1}, at=0, expiry=FAR)
+    fold_chain(surface, {100: 0.2}, at=SECOND, expiry=NEAR)
+    surface.fold_quote(*quote(110, 0.3, at=10 * MINUTE))
+    assert ivs(surface) == {100: 0.2, 110: 0.3}
+
+
+def test_of_quote_and_leg_the_later_speaks_and_the_leg_at_equal_times() -> None:
+    surface = QuoteSurface()
+    fold_chain(surface, {90: 0.1, 100: 0.1, 110: 0.1}, at=SECOND)
+    surface.fold_quote(*quote(90, 0.2, at=0))
+    surface.fold_quote(*quote(100, 0.2, at=SECOND))
+    surface.fold_quote(*quote(110, 0.2, at=2 * SECOND))
+    assert ivs(surface) == {90: 0.1, 100: 0.1, 110: 0.2}
+
+
+def test_an_older_chain_changes_nothing() -> None:
+    surface = QuoteSurface()
+    assert fold_chain(surface, {100: 0.2}, at=SECOND)
+    assert not fold_chain(surface, {100: 0.1}, at=0)
+    assert not fold_chain(surface, {100: 0.2}, at=SECOND)
+    assert ivs(surface) == {100: 0.2}
+
+
+def test_a_quote_adds_its_member_and_replaces_its_own_old_one() -> None:
+    surface = QuoteSurface()
+    first = surface.fold_quote(*quote(100, 0.2))
+    assert first.add == Member('{"strike":100,"iv":0.2,"expiry":"2025-10-30"}', 100)
+    second = surface.fold_quote(*quote(100, 0.3, at=1))
+    assert second.remove == (first.add.text,)
+    assert second.add is not None
+    assert json.loads(second.add.text) == {"strike": 100, "iv": 0.3, "expiry": NEAR}
+    assert surface.fold_quote(*quote(100, 0.4, at=0)) == MemberChange()
+    assert surface.fold_quote(*quote(100, 0.3, at=2)) == MemberChange()
+    assert surface.fold_quote(*quote(100, None, at=3)) == MemberChange((second.add.text,))
+
+
+def test_a_member_that_call_and_put_share_stays_until_both_have_left_it() -> None:
+    surface = QuoteSurface()
+    shared = surface.fold_quote(*quote(100, 0.2, "CALL")).add
+    surface.fold_quote(*quote(100, 0.2, "PUT"))
+    assert shared is not None
+    assert surface.fold_quote(*quote(100, 0.3, "CALL", at=1)).remove == ()
+    assert surface.fold_quote(*quote(100, 0.3, "PUT", at=1)).remove == (shared.text,)
+
+
+def test_what_has_expired_leaves_the_surface_and_the_set() -> None:
+    surface = QuoteSurface()
+    gone = surface.fold_quote(*quote(100, 0.2)).add
+    kept = surface.fold_quote(*quote(100, 0.2, expiry=FAR)).add
+    fold_chain(surface, {100: 0.1})
+    assert gone is not None
+    assert kept is not None
+    after = expired_by(event_us("2025-10-31T00:00:00")[0])
+    assert [found["expiry"] for found in payload(surface)] == [NEAR, FAR]
+    found = volatility_surface(surface, "N", "t", 100, after)["expiries"]
+    assert [expiry["expiry"] for expiry in found] == [FAR]
+    assert surface.drop_expired(after) == MemberChange((gone.text,))
+    assert surface.drop_expired(after) == MemberChange()
+    assert surface.members() == {kept.text: 100}
+
+
+def test_an_expiry_lasts_through_its_local_day() -> None:
+    late = event_us("2025-10-30T18:29:59")[0]
+    kolkata = ZoneInfo("Asia/Kolkata")
+    assert not expired_by(late, kolkata)(NEAR)
+    assert expired_by(late + SECOND, kolkata)(NEAR)
+    assert not expired_by(late + SECOND)(NEAR)
+
+
+feeds = st.lists(
+    st.tuples(
+        st.sampled_from([90, 100]),
+        st.sampled_from([None, 0.1, 0.2, 0.3]),
+        st.sampled_from(["CALL", "PUT"]),
+        st.integers(0, 4),
+    ),
+    max_size=20,
+)
+
+
+@given(feeds, st.randoms(use_true_random=False))
+def test_the_set_follows_the_changes_and_the_order_of_arrival_never_shows(
+    feed: list[tuple[int, float | None, str, int]], rng: Any
+) -> None:
+    def mirrored(order: list[tuple[int, float | None, str, int]]) -> set[str]:
+        surface, sorted_set = QuoteSurface(), set[str]()
+        for fields in order:
+            change = surface.fold_quote(*quote(*fields))
+            sorted_set.difference_update(change.remove)
+            if change.add:
+                sorted_set.add(change.add.text)
+        assert sorted_set == surface.members().keys()
+        return sorted_set
+
+    assert mirrored(feed) == mirrored(rng.sample(feed, len(feed)))
