@@ -23,6 +23,7 @@ BarKey = tuple[int, int]  # (minutes, start_us)
 
 _NEVER: Final = 2**63
 _LARGEST_VOLUME: Final = 1e100
+_EXACT_TO: Final = 2.0**53  # up to here a double shows every whole number
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -275,7 +276,9 @@ class _Running:
         vwap = fsum(self.turnover) / traded if traded and self.turnover is not None else None
         if vwap is not None and not isfinite(vwap):  # a price times a size beyond a double
             vwap = None
-        whole = int(traded) if traded is not None and traded.is_integer() else traded
+        whole: Number | None = traded
+        if traded is not None and traded.is_integer() and traded < _EXACT_TO:
+            whole = int(traded)
         return Content(self.open, self.high, self.low, self.close, self.count, whole, vwap)
 
 

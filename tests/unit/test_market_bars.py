@@ -118,6 +118,13 @@ def test_volume_and_vwap_come_from_trade_sizes_and_are_null_without() -> None:
     assert found == [(4, 17.5), (None, None), (0, None)]
 
 
+def test_a_turnover_beyond_a_double_leaves_the_vwap_unknown() -> None:
+    state = bars()
+    state.fold(at(0.1), 1e300, 0, 1e99)
+    (bar,) = state.idle_close(HOUR)
+    assert (bar.content.volume, bar.content.vwap) == (1e99, None)
+
+
 ticks = st.lists(
     st.tuples(
         st.integers(0, 40 * 60).map(lambda second: second * SECOND),

@@ -217,3 +217,7 @@ def test_numbers_beyond_what_adds_up_do_not_break_the_analysis() -> None:
     numbers = analyse(chain(legs(k100=10**400, k200=10**99), legs(k100=1e300, k200=1e99)))
     assert numbers.pcr_oi == 1.0
     assert numbers.flags["calls[0].open_interest"] == "not finite"
+
+
+def test_a_pain_beyond_a_double_is_unknown() -> None:
+    assert max_pain([0, 1e300], [1e100, 0], [1e100, 1e100], 5) is None

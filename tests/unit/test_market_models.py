@@ -128,6 +128,14 @@ def test_a_bad_tick_names_the_path_of_the_culprit(message: Any, path: str) -> No
     assert caught.value.expected
 
 
+def test_unknown_nested_fields_are_welcome_up_to_a_reasonable_depth() -> None:
+    nested: Any = "x"
+    for _ in range(60):
+        nested = [nested]
+    wide = [[index] for index in range(500)]
+    assert tick(tick_fields(nested=nested, wide=wide)).price == 21543.25
+
+
 def test_the_error_says_what_was_expected_and_what_was_found() -> None:
     with pytest.raises(BadMessage) as caught:
         tick(tick_fields(price="21543"))
