@@ -140,10 +140,8 @@ class SyntheticMarket:
         """A quote of some listed option of ``product``; strikes near the spot trade more often."""
         state = self._products[product]
         listing = _Listing(self._random.choice(self._expiries(now_us)), now_us)
-        listed = self._strikes(state)
-        middle = (len(listed) - 1) / 2.0
-        index = round(self._random.gauss(middle, len(listed) / 6.0))
-        strike = listed[max(0, min(len(listed) - 1, index))]
+        index = round(self._random.gauss((self.strikes - 1) / 2.0, self.strikes / 6.0))
+        strike = self._strike(state, max(0, min(self.strikes - 1, index)))
         return self._leg(state, listing, strike, call=self._random.random() < 0.5)
 
     def chain(self, product: str, now_us: int) -> dict[str, Any]:
@@ -226,8 +224,11 @@ class SyntheticMarket:
         return [first + timedelta(weeks=i) for i in range(self.expiries)]
 
     def _strikes(self, state: _Product) -> list[float]:
+        return [self._strike(state, index) for index in range(self.strikes)]
+
+    def _strike(self, state: _Product, index: int) -> float:
         lowest = max(1, round(state.spot / state.step) - (self.strikes - 1) // 2)
-        return [round((lowest + i) * state.step, 4) for i in range(self.strikes)]
+        return round((lowest + index) * state.step, 4)
 
     def _leg(self, state: _Product, listing: _Listing, strike: float, *, call: bool) -> dict[str, Any]:
         contract = state.contracts.get((listing.expiry, strike, call))

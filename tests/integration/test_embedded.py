@@ -182,8 +182,10 @@ async def test_watch_returns_when_the_servers_are_stopped_on_purpose(tmp_path: P
 
 
 async def test_a_frozen_server_is_killed_when_its_time_to_stop_is_over(tmp_path: Path) -> None:
+    others = set(psutil.Process().children(recursive=True))
     async with EmbeddedServers(tmp_path, options=EmbeddedOptions(stop_timeout=0.2)):
-        servers = psutil.Process().children(recursive=True)
+        servers = list(set(psutil.Process().children(recursive=True)) - others)
+        assert len(servers) == 2
         for server in servers:
             server.suspend()
     wait_until_gone(servers)
@@ -234,3 +236,11 @@ def test_an_unreadable_endpoints_file_counts_as_none(tmp_path: Path) -> None:
     with hold_folder(tmp_path):
         (tmp_path / "endpoints.json").write_text("{")
         assert read_endpoints(tmp_path) is None
+
+
+async def test_a_server_that_takes_too_long_to_answer_is_given_up(tmp_path: Path) -> None:
+    before = set(psutil.Process().children(recursive=True))
+    with pytest.raises(EmbeddedError, match=r"does not answer on port \d+; log: "):
+        async with EmbeddedServers(tmp_path, options=EmbeddedOptions(start_timeout=0.0)):
+            pass
+    assert set(psutil.Process().children(recursive=True)) <= before
