@@ -37,6 +37,7 @@ class Lane:
         "gone",
         "key",
         "queue",
+        "resume_us",
         "stale",
         "state",
         "status",
@@ -55,6 +56,8 @@ class Lane:
         self.gone = 0
         self.touched_us = 0
         self.due_us: int | None = None
+        # When a strict lane's retry is due; nothing else may wake the lane before.
+        self.resume_us: int | None = None
 
     @property
     def cold(self) -> bool:

@@ -58,7 +58,7 @@ class Pipeline:
                 effects = route.handler(event, context)
                 return self._write(route, delivery, lane, event, effects)
             state = self._state(lane)
-            seen = keeper.seen(state, event)
+            seen = keeper.seen(state, event, context)
             if seen == "live":
                 return Write(delivery.ack(), delivery, route, lane, 0, "duplicate")
             change, effects = route.handler(state, event, context)
@@ -82,7 +82,7 @@ class Pipeline:
                 effects = await self._call(route, (event, context))
                 return self._write(route, delivery, lane, event, effects)
             state = self._state(lane)
-            seen = keeper.seen(state, event)
+            seen = keeper.seen(state, event, context)
             if seen == "live":
                 return Write(delivery.ack(), delivery, route, lane, 0, "duplicate")
             change, effects = await self._call(route, (state, event, context))
@@ -196,7 +196,10 @@ async def _stepwise(generator: Generator[Any, Any, Any]) -> Any:
     """Run a generator to its return value, giving the loop a turn at each yield."""
     while True:
         try:
-            next(generator)
+            given = next(generator)
         except StopIteration as stop:
             return stop.value
+        if given is not None:
+            generator.close()
+            raise TypeError(f"a handler yields None and returns its effects; this one yielded {given!r}")
         await anyio.lowlevel.checkpoint()

@@ -20,7 +20,7 @@ import anyio.abc
 import msgspec
 import structlog
 
-from enricher.engine.effects import Answer, Claimed, Refused, Write
+from enricher.engine.effects import DEAD_LETTERS, Answer, Claimed, Refused, Write
 from enricher.engine.lanes import Family, Lane, Status
 from enricher.engine.overload import Overload, Waiting
 from enricher.engine.pipeline import Again, Pipeline
@@ -39,7 +39,7 @@ UNKNOWN = "(unknown)"
 class PoolLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of the pool.
 
-    ``concurrency`` slots; ``max_messages`` and ``max_bytes`` (of bodies) from receipt to commit; ``max_batch``
+    ``concurrency`` slots; ``max_messages`` and ``max_bytes`` (bodies) from receipt to commit; ``max_batch``
     messages and ``turn_budget`` seconds per turn; ``max_message_bytes`` per message; ``slow_handler`` seconds
     after which a handler run is logged; ``evict_after`` seconds after which an idle lane's state goes.
     """
@@ -84,6 +84,7 @@ class Pool:
         self._known: dict[str, tuple[Route, RouteStats, Waiting | None]] = {}
         self._waiting: dict[str, Waiting] = {}
         self._deferred: dict[int, Delivery] = {}
+        self._parked: dict[int, Lane] = {}
         self._timers: list[tuple[int, int, Lane | None, Delivery | None]] = []
         self._sequence = itertools.count()
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -92,6 +93,7 @@ class Pool:
     def connect(self, writer: Writer) -> None:
         """Give the pool its writer (the two know each other); makes one family per keeper or topic."""
         self._writer = writer
+        writer.group((DEAD_LETTERS,))  # a missing store is found now, not by the first bad message
         for route in self._router.routes:
             if route.family not in self._families:
                 members = [r for r in self._router.routes if r.family == route.family]
@@ -142,6 +144,11 @@ class Pool:
                 self._space.clear()
                 await self._space.wait()
         self.offer(delivery)
+
+    @property
+    def lanes(self) -> int:
+        """How many lanes there are, idle ones with state included."""
+        return sum(len(family.lanes) for family in self._families.values())
 
     def full_for(self, delivery: Delivery) -> bool:
         """Whether `offer` would have to drop something."""
@@ -250,11 +257,12 @@ class Pool:
         backoff, attempt = Backoff(base=0.05, cap=5.0), 0
         while family.cold:
             lanes, family.cold = family.cold[:1000], family.cold[1000:]
-            wanted = {str(lane.key): lane.queue[0] for lane in lanes if lane.queue}
             while True:
+                firsts = [(lane, next((d for d in lane.queue if not d.gone), None)) for lane in lanes]
+                wanted = {str(lane.key): first for lane, first in firsts if first is not None}
                 try:
-                    states = await keeper.load(reader, wanted)
-                    loaded = [(lane, states[str(lane.key)]) for lane in lanes if lane.queue]
+                    states = await keeper.load(reader, wanted) if wanted else {}
+                    loaded = [(lane, states[str(lane.key)]) for lane, first in firsts if first is not None]
                 except Exception as error:  # noqa: BLE001  whatever it is, the messages wait
                     attempt += 1
                     if not isinstance(error, SinkUnavailable) or attempt == 1:
@@ -263,11 +271,14 @@ class Pool:
                 else:
                     break
             attempt = 0
-            for lane in lanes:
-                lane.status = Status.IDLE
             for lane, state in loaded:
                 lane.state = state
-                self._ready(lane)
+            for lane in lanes:
+                lane.status = Status.IDLE
+                if lane.queue:
+                    self._ready(lane)
+                elif lane.state is None:
+                    family.discard(lane)  # what it waited for was dropped meanwhile
         family.loading = False
 
     def _pick(self) -> tuple[Family, Lane] | None:
@@ -308,6 +319,8 @@ class Pool:
                 self._slots.acquire_nowait()
                 lane.status = Status.RUNNING
                 family.running += 1
+                # Charged ahead, so that slots are shared by weight also while turns last.
+                family.charge(1)
                 self.turns += 1
                 if family.inline:
                     self._serve(lane)
@@ -343,7 +356,7 @@ class Pool:
                 self._collect(lane, result, writes)
             if lane.stale or now - began > limits.turn_budget:
                 break
-        lane.family.charge(served)
+        lane.family.charge(served - 1)
         self._finish(lane, writes)
 
     async def _serve_waiting(self, lane: Lane) -> None:
@@ -351,8 +364,8 @@ class Pool:
         group, limits = lane.family.group, self.limits
         served = 0
         try:
-            while served < limits.max_batch and lane.status is Status.RUNNING:
-                await group.wait_room()
+            # A group without room (an outage) must not keep the slots from the other groups.
+            while served < limits.max_batch and lane.status is Status.RUNNING and group.room > 0:
                 delivery = lane.take()
                 if delivery is None:
                     break
@@ -373,7 +386,7 @@ class Pool:
                 if lane.stale or self._someone_else_waits(lane):
                     break
         finally:
-            lane.family.charge(served)
+            lane.family.charge(served - 1)
             self._end_turn(lane)
 
     def _someone_else_waits(self, lane: Lane) -> bool:
@@ -416,7 +429,6 @@ class Pool:
 
     def _end_turn(self, lane: Lane) -> None:
         self._slots.release()
-        lane.family.running -= 1
         lane.touched_us = self._clock()
         if lane.status is Status.RUNNING:
             lane.status = Status.IDLE
@@ -424,6 +436,8 @@ class Pool:
                 self._ready(lane)
             elif lane.state is None:
                 lane.family.discard(lane)
+        # Only now: a family whose one lane is queued again was never idle, and keeps its credit.
+        lane.family.running -= 1
         self._wake.set()
 
     # -- retries and clock events ------------------------------------------------------------------
@@ -435,7 +449,8 @@ class Pool:
         log.debug(
             "retry", topic=delivery.topic, key=delivery.key, delay=again.delay, error=again.error
         )
-        handed_back = delivery.defer(due_us)
+        # A strict lane keeps the message itself: handed back, it would come again behind later ones.
+        handed_back = None if route.strict else delivery.defer(due_us)
         if handed_back is not None:
             lane.unsettled += 1
             write = Write(handed_back, delivery, route, lane, 0, "deferred")
@@ -445,6 +460,8 @@ class Pool:
         number = next(self._sequence)
         if route.strict:
             lane.status = Status.PARKED
+            lane.resume_us = due_us
+            self._parked[id(lane)] = lane
             delivery.gone = False
             lane.queue.appendleft(delivery)
             if waiting is not None:
@@ -486,7 +503,9 @@ class Pool:
         self._enqueue(delivery, delivery.route)
 
     def _clock_event(self, lane: Lane, due_us: int, now_us: int) -> None:
-        if lane.status is Status.PARKED and not lane.stale:
+        if lane.resume_us == due_us:
+            lane.resume_us = None
+            self._parked.pop(id(lane), None)
             lane.status = Status.IDLE
             self._ready(lane)
             return
@@ -526,10 +545,7 @@ class Pool:
             lane, delivery = write.lane, write.delivery
             if lane is not None and write.label != "dead":
                 lane.unsettled -= 1
-                if lane.stale and not lane.unsettled and lane.status is Status.PARKED:
-                    lane.status = Status.IDLE
-                    if lane.queue:
-                        self._ready(lane)
+                self._wake_stale(lane)
             if delivery is None:
                 continue
             label = "duplicate" if isinstance(answers.get(index), Claimed) else write.label
@@ -549,24 +565,57 @@ class Pool:
     def refuse(self, write: Write, answer: Refused) -> None:
         """A sink will never take ``write``: its message is set aside, its lane's state loaded anew."""
         lane = write.lane
+        if write.label == "dead":
+            self._lose(write, answer)
+            return
         if lane is not None:
             lane.unsettled -= 1
             if lane.family.keeper is not None:
                 lane.stale = True
-                if lane.status is Status.IDLE and lane.queue:
-                    self._ready(lane)
+                self._wake_stale(lane)
         if write.delivery is None:
             self.stats.counters["refused_effects"] += 1
             log.error("effects_refused", reason=answer.reason, effects=len(write.effects))
             return
         self._bury(self._pipeline.dead(write.delivery, "commit", answer))
 
+    def _wake_stale(self, lane: Lane) -> None:
+        """Let a stale lane load its state anew once nothing of it is in flight, unless a retry holds it."""
+        if not lane.stale or lane.unsettled or lane.resume_us is not None:
+            return
+        if lane.status is Status.PARKED:
+            lane.status = Status.IDLE
+        if lane.status is Status.IDLE and lane.queue:
+            self._ready(lane)
+
+    def _lose(self, write: Write, answer: Refused) -> None:
+        """Let go of a dead letter that its store refuses: asking again would never end."""
+        delivery = write.delivery
+        assert delivery is not None  # noqa: S101  a dead letter is always somebody's
+        log.error(
+            "dead_letter_refused",
+            topic=delivery.topic,
+            key=delivery.key,
+            reason=answer.reason,
+            body=delivery.body[:1000],
+        )
+        self.stats.count(delivery.route.topic if delivery.route else UNKNOWN, "lost")
+        self.count -= 1
+        self.bytes -= write.body_size
+        delivery.settled("lost")
+        self._space.set()
+        if not self.count:
+            self._empty.set()
+
     def room(self) -> None:
         """A group has room again."""
         self._wake.set()
 
     async def drain(self) -> None:
-        """Return when everything that was taken in is committed (retries that wait in memory apart)."""
+        """Return when everything that was taken in is committed.
+
+        Retries that wait in memory are not waited for, unless they hold back a strict lane.
+        """
         while self.count > len(self._deferred):
             self._empty.clear()
             with anyio.move_on_after(0.05):
@@ -579,6 +628,8 @@ class Pool:
         waiting += self._deferred.values()
         for family in self._families.values():
             lanes = {id(lane): lane for lane in (*family.lanes.values(), *family.ready)}
+            # A message without a key has a lane that only its timer knows.
+            lanes.update((i, lane) for i, lane in self._parked.items() if lane.family is family)
             for lane in lanes.values():
                 waiting += [d for d in lane.queue if not d.gone]
         for delivery in waiting:

@@ -108,7 +108,13 @@ class Route:
             raise ConfigError(where, "weight", self.weight, "a whole number of 1 or more")
         if self.cap < 0:
             raise ConfigError(where, "cap", self.cap, "a whole number, 0 for no cap")
+        if self.overload is Overload.CONFLATE and self.key is None and self.conflation is None:
+            raise ConfigError(
+                where, "conflation", None, "a key or conflation function, which says what replaces what"
+            )
         kind = _kind(self.handler, self.blocking)
+        if self.blocking and kind is not Kind.BLOCKING:
+            raise ConfigError(where, "blocking", True, f"a plain function, not {kind.value}")
         if self.keeper is not None and self.key is None:
             raise ConfigError(where, "key", None, "a key function, since the route has a keeper")
         set_ = object.__setattr__
@@ -128,13 +134,11 @@ class Route:
 
 def _kind(handler: Callable[..., Any], blocking: bool) -> Kind:
     function = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
-    if inspect.iscoroutinefunction(function):
+    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(function):
         return Kind.ASYNC
-    if blocking:
-        return Kind.BLOCKING
-    if inspect.isgeneratorfunction(function):
+    if inspect.isgeneratorfunction(handler) or inspect.isgeneratorfunction(function):
         return Kind.GENERATOR
-    return Kind.PURE
+    return Kind.BLOCKING if blocking else Kind.PURE
 
 
 class Router:

@@ -69,8 +69,7 @@ class Gate:
                     self._mark_down(error)
                 else:
                     self._mark_up()
-                    # What a first try landed before the reply was lost is not a duplicate.
-                    return {i: a for i, a in answers.items() if isinstance(a, (Refused, Stored))}
+                    return _without_own_claims(answers)
 
     async def _attempt(self, writes: Batch) -> Mapping[int, Answer]:
         """One try; an error that the sink cannot explain is narrowed down to the write that causes it."""
@@ -86,7 +85,7 @@ class Gate:
             answers = dict(await self._attempt(writes[:half]))
             for index, answer in (await self._attempt(writes[half:])).items():
                 answers[index + half] = answer
-            return answers
+            return _without_own_claims(answers)
 
     async def open(self) -> None:
         """Open the sink, waiting for it however long it takes."""
@@ -116,6 +115,11 @@ class Gate:
             log.warning("outage_end", sink=self.name, seconds=round(lasted, 3))
 
 
+def _without_own_claims(answers: Mapping[int, Answer]) -> dict[int, Answer]:
+    """What an earlier try of the same batch landed before it failed is not a duplicate."""
+    return {i: a for i, a in answers.items() if isinstance(a, (Refused, Stored))}
+
+
 class Group:
     """The two stages that the writes of some routes pass, first in, first out."""
 
@@ -142,23 +146,17 @@ class Group:
         self._capacity = limits.max_batch * limits.backlog
         self._pending: deque[Write] = deque()
         self._handed: deque[Batch] = deque()
+        self._durable_batch: Batch = []
+        self._visible_batch: Batch = []
         self._arrived = asyncio.Event()
         self._handed_over = asyncio.Event()
         self._taken = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
         self.unfinished = 0
 
     @property
     def room(self) -> int:
-        """How many more writes the group takes before its callers should wait."""
+        """How many more writes the group takes before its callers should wait (may be negative)."""
         return self._capacity - len(self._pending)
-
-    async def wait_room(self) -> None:
-        """Return when there is room for at least one more write."""
-        while self.room <= 0:
-            self._room.clear()
-            await self._room.wait()
 
     def submit(self, writes: Iterable[Write]) -> None:
         """Queue ``writes``; never waits (ask `room` first)."""
@@ -168,8 +166,10 @@ class Group:
         self._arrived.set()
 
     def abandon(self) -> list[Write]:
-        """What has not been committed, when there is no time left to commit it."""
-        left = [write for batch in self._handed for write in batch] + list(self._pending)
+        """What has not been committed, when there is no time left; it is never settled after this."""
+        left = [w for batch in (self._visible_batch, *self._handed, self._durable_batch) for w in batch]
+        left += self._pending
+        self._visible_batch, self._durable_batch = [], []
         self._handed.clear()
         self._pending.clear()
         return left
@@ -185,19 +185,25 @@ class Group:
             while not self._pending:
                 self._arrived.clear()
                 await self._arrived.wait()
-            batch = self._take()
-            self._room.set()
+            batch = self._durable_batch = self._take()
             self._on_room()
             if self._durable:
                 answers = await self._commit(self._durable, batch, "durable")
+                if not self._durable_batch:
+                    continue  # abandoned meanwhile
                 if answers:
-                    batch = self._answered(batch, answers)
+                    batch = self._durable_batch = self._answered(batch, answers)
+                if not batch:
+                    continue
             # One batch may wait behind the one in the visible sinks, no more: what
             # gathers meanwhile makes the next batch larger instead.
             while self._handed:
                 self._taken.clear()
                 await self._taken.wait()
+            if not self._durable_batch:
+                continue
             self._handed.append(batch)
+            self._durable_batch = []
             self._handed_over.set()
 
     async def _run_visible(self) -> None:
@@ -205,17 +211,20 @@ class Group:
             while not self._handed:
                 self._handed_over.clear()
                 await self._handed_over.wait()
-            batch = self._handed.popleft()
+            batch = self._visible_batch = self._handed.popleft()
             self._taken.set()
             answers: Mapping[int, Answer] = {}
             if self._visible:
                 answers = await self._commit(self._visible, batch, "visible")
+            if not self._visible_batch:
+                continue  # abandoned meanwhile
             done = batch
             if any(isinstance(answer, Refused) for answer in answers.values()):
                 done = self._answered(batch, answers)
                 kept = (i for i in range(len(batch)) if not isinstance(answers.get(i), Refused))
                 answers = {n: answers[i] for n, i in enumerate(kept) if i in answers}
             self.unfinished -= len(done)
+            self._visible_batch = []
             self._settle(done, answers)
 
     def _take(self) -> Batch:

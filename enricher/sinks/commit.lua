@@ -76,7 +76,7 @@ local function set_member(key, field, twin, member, score, version)
   if call('EXISTS', index) == 0 then call('DEL', key) end
   local entry = call('HGET', index, field)
   if entry then
-    if tonumber(string.match(entry, '^%d+')) > tonumber(version) then return end
+    if tonumber(string.match(entry, '^-?%d+')) > tonumber(version) then return end
     local old = member_of(entry)
     if old ~= member and old ~= '' and old ~= member_of(call('HGET', index, twin)) then
       call('ZREM', key, old)

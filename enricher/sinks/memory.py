@@ -48,11 +48,12 @@ class MemoryDocuments:
         for index, write in enumerate(writes):
             for effect in write.effects:
                 if isinstance(effect, Insert):
-                    stored = self._of(effect.collection).setdefault(
-                        effect.document["_id"], effect.document
-                    )
-                    if stored is not effect.document and effect.stored is not None:
-                        answers[index] = Stored(stored)
+                    documents = self._of(effect.collection)
+                    held = documents.get(effect.document["_id"])
+                    if held is None:
+                        documents[effect.document["_id"]] = dict(effect.document)
+                    elif effect.stored is not None:
+                        answers[index] = Stored(held)
                 elif isinstance(effect, Upsert):
                     self._upsert(effect)
                 elif effect.sink == self.name:
@@ -66,8 +67,8 @@ class MemoryDocuments:
         documents = self._of(effect.collection)
         held = documents.get(effect.document["_id"])
         guard = effect.guard
-        if held is None or guard is None or held[guard] < effect.document[guard]:
-            documents[effect.document["_id"]] = effect.document
+        if held is None or guard is None or (guard in held and held[guard] < effect.document[guard]):
+            documents[effect.document["_id"]] = dict(effect.document)
 
     async def find(
         self,

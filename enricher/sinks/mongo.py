@@ -65,6 +65,13 @@ def mongo_client(url: str, *, driver: Driver, timeout: float) -> Any:
     return AsyncIOMotorClient(url, **options)
 
 
+async def close_client(client: Any) -> None:
+    """Close a client of either driver."""
+    closing = client.close()
+    if closing is not None:
+        await closing
+
+
 def unavailable(sink: str, error: PyMongoError) -> SinkUnavailable | None:
     """The outage behind a driver exception; None if it is none."""
     outage = isinstance(error, (ConnectionFailure, WTimeoutError))
@@ -80,7 +87,6 @@ class MongoDocuments:
     durable = True
 
     def __init__(self, client: Any, database: str, indexes: Sequence[Index] = ()) -> None:
-        self._client = client
         self._database = client.get_database(database, codec_options=CodecOptions(tz_aware=True))
         self._indexes = indexes
 
@@ -107,8 +113,11 @@ class MongoDocuments:
                     indices.append(index)
                     effects.append(effect)
                 elif type(effect) is Upsert:
-                    # Unordered operations on one document would race: the last one says it all.
-                    upserts.setdefault(effect.collection, {})[effect.document["_id"]] = (index, effect)
+                    # Unordered operations on one document would race: one of them says it all.
+                    found = upserts.setdefault(effect.collection, {})
+                    held = found.get(effect.document["_id"])
+                    if held is None or replaces(effect, held[1].document):
+                        found[effect.document["_id"]] = (index, effect)
                 elif effect.sink == self.name:
                     raise TypeError(f"the MongoDB sink cannot land {type(effect).__name__}")
         answers: dict[int, Answer] = {}
@@ -169,7 +178,7 @@ class MongoDocuments:
         duplicates = []
         for error in details.get("writeErrors", ()):
             code, text = error.get("code"), str(error.get("errmsg", ""))
-            if code == DUPLICATE_KEY and set(error.get("keyPattern") or {"_id": 1}) == {"_id"}:
+            if code == DUPLICATE_KEY and _is_identity(error, text):
                 duplicates.append(error["index"])
             elif code in OUTAGE_CODES:
                 raise SinkUnavailable(self.name, f"{code}: {text}")
@@ -195,10 +204,19 @@ class MongoDocuments:
             raise unavailable(self.name, error) or error from error
 
     async def close(self) -> None:
-        """Close the client."""
-        closing = self._client.close()
-        if closing is not None:
-            await closing
+        """Nothing: the client belongs to who made it."""
+
+
+def replaces(effect: Upsert, stored: Mapping[str, Any]) -> bool:
+    """Whether ``effect`` would replace the document ``stored`` under its ``_id``."""
+    guard = effect.guard
+    return guard is None or (guard in stored and stored[guard] < effect.document[guard])
+
+
+def _is_identity(error: Mapping[str, Any], text: str) -> bool:
+    """Whether a duplicate key is the ``_id``; servers before 4.4 say so in the text alone."""
+    pattern = error.get("keyPattern")
+    return set(pattern) == {"_id"} if pattern else "index: _id" in text
 
 
 async def _together(jobs: Sequence[tuple[Any, ...]]) -> None:

@@ -50,6 +50,18 @@ OUTAGE_REPLIES = (
     "max number of clients",
 )
 
+# The client takes the leading word off these replies and gives them a class instead.
+_OUTAGES = (
+    errors.ConnectionError,
+    errors.TimeoutError,
+    errors.ReadOnlyError,
+    errors.OutOfMemoryError,
+    errors.ClusterDownError,
+    errors.TryAgainError,
+    errors.NoPermissionError,
+    OSError,
+)
+
 Argument = str | bytes | int | float
 
 
@@ -60,8 +72,7 @@ def is_outage(text: str) -> bool:
 
 def unavailable(sink: str, error: Exception) -> SinkUnavailable | None:
     """The outage behind a redis-py exception; None if it is none."""
-    connection = (errors.ConnectionError, errors.TimeoutError, errors.ReadOnlyError, OSError)
-    if isinstance(error, connection) or is_outage(str(error)):
+    if isinstance(error, _OUTAGES) or is_outage(str(error)):
         return SinkUnavailable(sink, f"{type(error).__name__}: {error}")
     return None
 
@@ -142,7 +153,7 @@ class RedisLive:
             if not mine:
                 continue
             if len(mine) > 1:
-                mine.sort(key=_claims_first)
+                mine.sort(key=_rank)
             arguments.append(len(mine))
             for effect in mine:
                 found = _ARGUMENTS.get(type(effect))
@@ -156,7 +167,27 @@ class RedisLive:
                 arguments, indices, size = [], [], 0
         if indices:
             await self._call(arguments, indices, answers)
+        refused = [i for i, answer in answers.items() if isinstance(answer, Refused)]
+        if refused:
+            await self._set_what_was_left_out(writes, refused, newest)
         return answers
+
+    async def _set_what_was_left_out(
+        self, writes: Sequence[Write], refused: Sequence[int], newest: Mapping[str, SetKey]
+    ) -> None:
+        """Assignments that were not sent in favour of one that was refused with its write."""
+        gone = set(refused)
+        failed = {
+            effect.key
+            for i in refused
+            for effect in writes[i].effects
+            if type(effect) is SetKey and newest[effect.key] is effect
+        }
+        others = _last_of_each_key([write for i, write in enumerate(writes) if i not in gone])
+        again = [effect for key, effect in others.items() if key in failed]
+        if again:
+            arguments = [argument for effect in again for argument in (1, *_set_key(effect))]
+            await self._call(arguments, list(range(len(again))), {})
 
     async def _call(
         self, arguments: list[Argument], indices: list[int], answers: dict[int, Answer]
@@ -185,12 +216,14 @@ class RedisLive:
             return await self._client.evalsha(self._sha, 0, count, *arguments)  # type: ignore[no-any-return]
 
     async def close(self) -> None:
-        """Close the client's connections."""
-        await self._client.aclose()
+        """Nothing: the client belongs to who made it."""
 
 
-def _claims_first(effect: Effect) -> bool:
-    return not isinstance(effect, _CLAIMS)
+def _rank(effect: Effect) -> int:
+    """Claims first, publishing last: a write that is refused on the way has told nobody anything."""
+    if isinstance(effect, _CLAIMS):
+        return 0
+    return 2 if type(effect) is Publish else 1
 
 
 def _last_of_each_key(writes: Sequence[Write]) -> dict[str, SetKey]:
