@@ -1,0 +1,220 @@
+"""An engine on memory sinks with a clock that only moves when told, for the tests of the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from enricher.engine.effects import Answer, Effect, Publish, Refused, Write
+from enricher.engine.pool import PoolLimits
+from enricher.engine.ports import Delivery, Keeper, Sink
+from enricher.engine.retry import Backoff
+from enricher.engine.router import Route
+from enricher.engine.service import Engine
+from enricher.engine.writer import WriterLimits
+from enricher.errors import SinkUnavailable
+from enricher.sinks.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
+
+NOW_US = 1_750_000_000_000_000
+QUICK = Backoff(base=0.002, cap=0.004, jitter="none")
+
+
+class Clock:
+    """A wall clock in microseconds that stands still until `advance`."""
+
+    def __init__(self, now_us: int = NOW_US) -> None:
+        self.now_us = now_us
+
+    def __call__(self) -> int:
+        return self.now_us
+
+    def advance(self, seconds: float) -> None:
+        self.now_us += int(seconds * 1e6)
+
+
+class Told(Delivery):
+    """A delivery that remembers how it ended."""
+
+    __slots__ = ("ends",)
+
+    def __init__(self, topic: str, body: bytes, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(topic, body, NOW_US, id)
+        self.ends: list[str] = []
+
+    def settled(self, label: str) -> None:
+        self.ends.append(label)
+
+
+class Steered:
+    """A sink that passes on to ``inner`` and fails, waits or refuses as told; it keeps the batch sizes."""
+
+    def __init__(self, inner: Sink) -> None:
+        self.inner = inner
+        self.name = inner.name
+        self.durable = inner.durable
+        self.down = False
+        self.attempts = 0
+        self.active = 0
+        self.most_active = 0
+        self.batches: list[int] = []
+        self.open_gate = asyncio.Event()
+        self.open_gate.set()
+        self.refuses: Callable[[Write], bool] = lambda write: False
+        self.chokes_on: Callable[[Write], bool] = lambda write: False
+
+    async def open(self) -> None:
+        await self.inner.open()
+
+    async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+        self.attempts += 1
+        self.active += 1
+        self.most_active = max(self.most_active, self.active)
+        try:
+            await asyncio.sleep(0)
+            if self.down:
+                raise SinkUnavailable(self.name, "switched off")
+            await self.open_gate.wait()
+            if any(self.chokes_on(write) for write in writes):
+                raise RuntimeError("something in here is indigestible")
+            good = [i for i, write in enumerate(writes) if not self.refuses(write)]
+            answers: dict[int, Answer] = {
+                i: Refused("no", "Refusal") for i in range(len(writes)) if i not in set(good)
+            }
+            found = await self.inner.commit([writes[i] for i in good])
+            answers.update({good[i]: answer for i, answer in found.items()})
+            self.batches.append(len(writes))
+            return answers
+        finally:
+            self.active -= 1
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+class Rig:
+    """Memory sinks (each steered), a clock and the engine over ``routes``; enter ``rig.engine``."""
+
+    def __init__(
+        self,
+        *routes: Route,
+        pool: PoolLimits | None = None,
+        writer: WriterLimits | None = None,
+        clients: Mapping[str, Any] | None = None,
+        more: Sequence[Sink] = (),
+    ) -> None:
+        self.clock = Clock()
+        self.stored, self.shown, self.letters = MemoryDocuments(), MemoryLive(), MemoryDeadLetters()
+        self.documents, self.live = Steered(self.stored), Steered(self.shown)
+        self.dead_letters = Steered(self.letters)
+        self.engine = Engine(
+            routes,
+            [],
+            [self.documents, self.live, self.dead_letters, *more],
+            clock=self.clock,
+            reader=self.stored,
+            clients=clients,
+            pool=pool,
+            writer=writer,
+            backoff=QUICK,
+            drain_deadline=5.0,
+        )
+
+    def offer(self, topic: str, key: str = "a", number: int = 0, **fields: Any) -> Told:
+        """Hand in a message {k, n, ...}."""
+        delivery = Told(topic, message(key, number, **fields))
+        self.engine.pool.offer(delivery)
+        return delivery
+
+    def counts(self, topic: str) -> dict[str, int]:
+        """The counters of a topic that are not zero."""
+        return {name: n for name, n in self.engine.stats.topic(topic).counts.items() if n}
+
+    def numbers(self, key: str) -> list[int]:
+        """The numbers published for ``key``, in order."""
+        out = [json.loads(text) for _, text in self.shown.published]
+        return [m["n"] for m in out if m["k"] == key]
+
+    async def drained(self) -> None:
+        """Wait until everything taken in is committed."""
+        await asyncio.wait_for(self.engine.pool.drain(), 10)
+
+
+def message(key: str, number: int, **fields: Any) -> bytes:
+    """The body of a test message."""
+    return json.dumps({"k": key, "n": number, **fields}).encode()
+
+
+def key_of(body: bytes) -> str:
+    """The key of a test message."""
+    return str(json.loads(body)["k"])
+
+
+def echo(event: Any, context: Any) -> list[Effect]:
+    """A handler that publishes the message as it came."""
+    return [Publish("out", context.body)]
+
+
+async def until(condition: Callable[[], object], what: str = "the condition") -> None:
+    """Return when ``condition`` holds; fail after five seconds."""
+    limit = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < limit, f"waited in vain for {what}"
+        await asyncio.sleep(0.002)
+
+
+async def turns(number: int = 50) -> None:
+    """Give the loop some turns, for what must not happen in them."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+class Sums:
+    """A keeper whose state per key is the list of numbers folded, loaded from collection ``folded``."""
+
+    name = "sums"
+
+    def __init__(self) -> None:
+        self.loads: list[dict[str, Any]] = []
+        self.settles: list[tuple[str, ...]] = []
+        self.clocked: list[int] = []
+        self.due_us: int | None = None
+        self.fails = 0
+        self.breaks_on: int | None = None
+
+    async def load(self, reader: Any, wanted: Mapping[str, Delivery]) -> Mapping[str, dict[str, Any]]:
+        self.loads.append(dict(wanted))
+        if self.fails:
+            self.fails -= 1
+            raise SinkUnavailable("documents", "switched off")
+        found = await reader.find("folded", {"k": {"$in": list(wanted)}}, sort=[("n", 1)])
+        return {
+            key: {"primed": [d["n"] for d in found if d["k"] == key], "folded": []} for key in wanted
+        }
+
+    def seen(self, state: dict[str, Any], event: Any) -> str | None:
+        if event["n"] in state["folded"]:
+            return "live"
+        return "primed" if event["n"] in state["primed"] else None
+
+    def apply(self, state: dict[str, Any], change: int) -> str | None:
+        if change == self.breaks_on:
+            raise ValueError("cannot fold this")
+        state["folded"].append(change)
+        return "late" if change < 0 else None
+
+    def settle(self, state: dict[str, Any], now_us: int) -> Sequence[Effect]:
+        return ()
+
+    def due(self, state: dict[str, Any]) -> int | None:
+        return self.due_us
+
+    def on_clock(self, state: dict[str, Any], now_us: int) -> Sequence[Effect]:
+        self.clocked.append(now_us)
+        self.due_us = None
+        return [Publish("clock", b'{"k": "clock", "n": 0}')]
+
+
+_: type[Keeper[Any]] = Sums

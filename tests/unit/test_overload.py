@@ -1,0 +1,58 @@
+"""Whom an overload drops: the queue of arrivals of one route."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enricher.engine.overload import Waiting
+from enricher.engine.ports import Delivery
+
+
+def arrived(number: int) -> Delivery:
+    return Delivery("t", b"%d" % number, number)
+
+
+def test_the_oldest_is_the_one_that_was_queued_first_and_is_still_there() -> None:
+    waiting, deliveries = Waiting(conflate=False), [arrived(n) for n in range(3)]
+    for delivery in deliveries:
+        waiting.add(delivery, None)
+    deliveries[0].gone = True
+    waiting.left()
+    assert waiting.oldest() is deliveries[1]
+    assert waiting.queued == 2
+
+
+def test_with_nothing_queued_there_is_no_oldest() -> None:
+    assert Waiting(conflate=True).oldest() is None
+
+
+def test_the_newest_of_the_same_is_what_a_newer_one_replaces() -> None:
+    waiting, first, second = Waiting(conflate=True), arrived(1), arrived(2)
+    waiting.add(first, "k")
+    waiting.add(second, "k")
+    assert waiting.older("k") is second
+    assert waiting.older("other") is None
+    assert waiting.older(None) is None
+
+
+def test_what_was_taken_meanwhile_is_not_replaced() -> None:
+    waiting, delivery = Waiting(conflate=True), arrived(1)
+    waiting.add(delivery, "k")
+    delivery.gone = True
+    waiting.left()
+    assert waiting.older("k") is None
+
+
+@given(st.lists(st.booleans(), max_size=2000))
+def test_the_oldest_is_always_the_first_that_is_left(adds: list[bool]) -> None:
+    waiting, queued = Waiting(conflate=False), list[Delivery]()
+    for number, add in enumerate(adds):
+        if add or not queued:
+            queued.append(arrived(number))
+            waiting.add(queued[-1], None)
+        else:
+            queued.pop(len(queued) // 2).gone = True
+            waiting.left()
+        assert waiting.oldest() is (queued[0] if queued else None)
+        assert waiting.queued == len(queued)

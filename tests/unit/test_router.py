@@ -1,0 +1,143 @@
+"""Which route a topic has, and which routes are refused with a reason."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from enricher.engine.effects import Effect
+from enricher.engine.overload import Overload
+from enricher.engine.retry import IO_RETRY, NO_RETRY, RetryPolicy
+from enricher.engine.router import Context, Kind, Route, Router, decode_json
+from enricher.errors import BadMessage, ConfigError
+from tests.rig import Sums, key_of
+
+CONTEXT = Context("t", b"", 0, 1, {})
+
+
+def pure(event: Any, context: Context) -> list[Effect]:
+    return []
+
+
+async def waits(event: Any, context: Context) -> list[Effect]:
+    return []
+
+
+def steps(event: Any, context: Context) -> Iterator[None]:
+    yield
+
+
+class Callables:
+    def __call__(self, event: Any, context: Context) -> list[Effect]:
+        return []
+
+
+class AsyncCallables:
+    async def __call__(self, event: Any, context: Context) -> list[Effect]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("handler", "kind"),
+    [
+        (pure, Kind.PURE),
+        (waits, Kind.ASYNC),
+        (steps, Kind.GENERATOR),
+        (Callables(), Kind.PURE),
+        (AsyncCallables(), Kind.ASYNC),
+        (functools.partial(pure), Kind.PURE),
+        (functools.partial(waits), Kind.ASYNC),
+        (functools.partial(steps), Kind.GENERATOR),
+    ],
+)
+def test_the_kind_of_a_handler_is_read_off_the_function(handler: Callable[..., Any], kind: Kind) -> None:
+    assert Route(topic="t", handler=handler).kind is kind
+
+
+def test_a_plain_function_marked_blocking_runs_in_a_thread() -> None:
+    assert Route(topic="t", handler=pure, blocking=True).kind is Kind.BLOCKING
+
+
+def test_retries_default_to_none_for_pure_handlers_and_three_for_those_with_io() -> None:
+    assert Route(topic="t", handler=pure).policy is NO_RETRY
+    assert Route(topic="t", handler=steps).policy is NO_RETRY
+    assert Route(topic="t", handler=waits).policy is IO_RETRY
+    assert Route(topic="t", handler=pure, blocking=True).policy is IO_RETRY
+    assert Route(topic="t", handler=pure, retry=RetryPolicy(max_retries=7)).policy.max_retries == 7
+
+
+def test_a_route_is_named_after_its_handler() -> None:
+    assert Route(topic="t", handler=pure).name == "pure"
+    assert Route(topic="t", handler=pure, name="other").name == "other"
+    assert Route(topic="t", handler=Callables()).name == "t"
+
+
+def test_an_exact_topic_wins_over_a_pattern_and_patterns_go_in_order() -> None:
+    routes = [Route(topic=t, handler=pure) for t in ("orders.*", "orders.eu.?", "orders.eu.1")]
+    router = Router(routes)
+    found = {t: router.match(t) for t in ("orders.eu.1", "orders.eu.2", "orders.us", "other", "Orders.us")}
+    assert {t: r and r.topic for t, r in found.items()} == {
+        "orders.eu.1": "orders.eu.1",
+        "orders.eu.2": "orders.*",
+        "orders.us": "orders.*",
+        "other": None,
+        "Orders.us": None,
+    }
+
+
+def test_a_pattern_matches_itself_by_name() -> None:
+    router = Router([Route(topic="orders.[12]", handler=pure)])
+    assert router.match("orders.2") is router.match("orders.[12]") is router.routes[0]
+
+
+def test_routes_with_one_keeper_share_a_family_and_others_have_their_own() -> None:
+    sums = Sums()
+    shared = [Route(topic=t, handler=pure, key=key_of, keeper=sums) for t in ("a", "b")]
+    assert {r.family for r in shared} == {"sums"}
+    assert Route(topic="c", handler=pure).family == "c"
+    assert Router(shared).topics == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"topic": ""}, "pattern"),
+        ({"weight": 0}, "weight"),
+        ({"cap": -1}, "cap"),
+        ({"overload": Overload.SPILL}, "streams"),
+        ({"keeper": Sums()}, "key function"),
+        ({"overload": Overload.CONFLATE}, "conflation"),
+        ({"handler": waits, "blocking": True}, "plain function"),
+        ({"handler": steps, "blocking": True}, "plain function"),
+    ],
+)
+def test_a_wrong_route_is_refused_with_what_would_be_right(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Route(**{"topic": "t", "handler": pure, **settings})
+
+
+def test_two_routes_for_one_topic_are_refused() -> None:
+    with pytest.raises(ConfigError, match="one route per topic"):
+        Router([Route(topic="t", handler=pure), Route(topic="t", handler=pure)])
+
+
+@pytest.mark.parametrize("different", [{"weight": 2}, {"priority": 1}, {"cap": 3}, {"sinks": ("live",)}])
+def test_routes_that_share_lanes_must_agree(different: dict[str, Any]) -> None:
+    sums = Sums()
+    one = Route(topic="a", handler=pure, key=key_of, keeper=sums)
+    other = Route(topic="b", handler=pure, key=key_of, keeper=sums, **different)
+    with pytest.raises(ConfigError, match="share the lanes of 'sums'"):
+        Router([one, other])
+
+
+def test_plain_json_is_decoded_as_it_is() -> None:
+    assert decode_json(b'{"a": [1, null, "x"]}', CONTEXT) == {"a": [1, None, "x"]}
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b'"\xc3\x28"', b"[" * 100_000, b"NaN"])
+def test_what_is_no_json_is_a_bad_message(body: bytes) -> None:
+    with pytest.raises(BadMessage, match="JSON in UTF-8"):
+        decode_json(body, CONTEXT)
