@@ -1,1 +1,36 @@
-"""enricher."""
+"""enricher: one asyncio process that turns a raw market feed into enriched, stored, cached, republished data.
+
+    async with Enricher.from_settings(load()) as enricher:
+        await enricher.wait_ready()
+
+What is listed here is promised; everything else may change.
+"""
+
+from enricher.app import Enricher
+from enricher.config import Settings, load
+from enricher.engine.effects import Effect, Insert, Publish, SetKey, Upsert
+from enricher.engine.overload import Overload
+from enricher.engine.retry import RetryPolicy
+from enricher.engine.router import Context, Route
+from enricher.errors import BadMessage, ConfigError, EnricherError, Overloaded
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BadMessage",
+    "ConfigError",
+    "Context",
+    "Effect",
+    "Enricher",
+    "EnricherError",
+    "Insert",
+    "Overload",
+    "Overloaded",
+    "Publish",
+    "RetryPolicy",
+    "Route",
+    "SetKey",
+    "Settings",
+    "Upsert",
+    "load",
+]

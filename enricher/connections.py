@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -40,3 +40,23 @@ def redis_client(
         del options["socket_keepalive"]
     client: Redis = Redis.from_url(url, **options)
     return client
+
+
+def sibling_client(client: Redis, *, protocol: int) -> Redis:
+    """A client of the same server with one connection that may wait for ever: a reader of pub/sub.
+
+    The reader gets raw bytes and never repeats anything, whatever ``client`` was made for.
+    """
+    pool = client.connection_pool
+    options = dict(pool.connection_kwargs)
+    options.update(
+        socket_timeout=None,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_timeout=False,
+        retry_on_error=[],
+        decode_responses=False,
+        health_check_interval=0,
+        protocol=options.get("protocol") or protocol,
+    )
+    own = ConnectionPool(connection_class=pool.connection_class, max_connections=1, **options)
+    return Redis.from_pool(own)

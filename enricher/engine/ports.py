@@ -134,7 +134,7 @@ class Keeper(Protocol[S]):
     async def load(self, reader: Reader, wanted: Mapping[str, Delivery]) -> Mapping[str, S]:
         """State for each wanted key (with the delivery that asked first), from what was stored."""
 
-    def seen(self, state: S, event: Any) -> str | None:
+    def seen(self, state: S, event: Any, context: Any) -> str | None:
         """`live` if folded by this process, `primed` if folded before the state was loaded, else None."""
 
     def apply(self, state: S, change: Any) -> str | None:

@@ -148,6 +148,11 @@ class Bars:
         self.dropped += result == "late_dropped"
         return result
 
+    @property
+    def open_bars(self) -> bool:
+        """Whether any bar has not been given out yet."""
+        return self._next_end != _NEVER
+
     def due(self) -> bool:
         """Whether ``close`` would give out anything now."""
         return bool(self._changed) or (

@@ -54,9 +54,10 @@ class _LatestChain(msgspec.Struct, frozen=True):
 class QuoteSurface:
     """The newest quote of every option and the newest chain of every expiry, of one product."""
 
-    __slots__ = ("_chains", "_newest_chain_us", "_quotes", "newest_us")
+    __slots__ = ("_chains", "_fresh_us", "_newest_chain_us", "_quotes", "newest_us")
 
-    def __init__(self) -> None:
+    def __init__(self, fresh_us: int = FRESH_US) -> None:
+        self._fresh_us = fresh_us
         self.newest_us: int | None = None
         self._newest_chain_us: int | None = None
         self._quotes: dict[OptionKey, _Latest] = {}
@@ -124,14 +125,14 @@ class QuoteSurface:
     def volatilities(self, expired: Expired) -> dict[str, dict[Number, dict[OptionType, Number]]]:
         """The usable volatilities by expiry, strike and option type.
 
-        Quotes count for 5 minutes of event time before the newest message of the product; so do
+        Quotes count for ``fresh_us`` (5 minutes) of event time before the product's newest message; so do
         the chains of other expiries, while the newest chain counts whatever its age. Of quote and
         leg the later speaks, at equal times the leg.
         """
         if self.newest_us is None:
             return {}
         found: dict[str, dict[Number, dict[OptionType, Number]]] = {}
-        since = self.newest_us - FRESH_US
+        since = self.newest_us - self._fresh_us
         spoke: dict[OptionKey, int] = {}
         for expiry, chain in self._chains.items():
             if expired(expiry) or (chain.event_us <= since and not self._is_newest(chain)):

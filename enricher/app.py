@@ -1,0 +1,277 @@
+"""`Enricher`: the whole service inside any asyncio program.
+
+    async with Enricher.from_settings(settings) as enricher:
+        await enricher.wait_ready()
+        ...
+
+It installs no signal handler, sets up no logging and keeps no global state; several live in one loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import anyio
+import msgspec
+import structlog
+from redis.asyncio import Redis
+
+from enricher.build import GAPS, Parts, build, instance_name, stats_key
+from enricher.config import Settings, load
+from enricher.engine.effects import Effect, Insert, SetKey
+from enricher.engine.ports import Clock, Sink, Source
+from enricher.engine.router import Route
+from enricher.engine.service import Engine
+from enricher.engine.stats import Stats
+from enricher.errors import EnricherError, Overloaded
+from enricher.market.clock import to_date
+from enricher.sources.memory import MemoryDelivery
+from enricher.sources.pubsub import Gap
+
+log = structlog.get_logger("enricher")
+
+
+def wall_clock() -> int:
+    """Microseconds since 1970, UTC."""
+    return time.time_ns() // 1000
+
+
+class Enricher:
+    """The service: made from settings, entered once, drained and closed on leaving.
+
+    ``routes`` are added to those the settings switch on; ``clients`` are what async handlers find by name in
+    their context; ``redis`` and ``mongo`` are the host's own asyncio clients (never closed here); ``sinks``
+    land effects of the program's own kinds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        routes: Sequence[Route] = (),
+        sources: Sequence[Source] = (),
+        sinks: Sequence[Sink] = (),
+        clients: Mapping[str, Any] | None = None,
+        redis: Redis | None = None,
+        mongo: Any = None,
+        clock: Clock = wall_clock,
+    ) -> None:
+        self.settings = settings
+        self.instance = instance_name(settings)
+        self._clients = clients
+        self._clock = clock
+        self._make: Callable[[], Parts] = lambda: build(
+            settings,
+            clock=clock,
+            routes=routes,
+            sources=sources,
+            sinks=sinks,
+            redis=redis,
+            mongo=mongo,
+            on_gap=self._record_gap,
+        )
+        self._parts: Parts | None = None
+        self._engine: Engine | None = None
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._started_us = 0
+        self._lag_us = 0
+
+    @classmethod
+    def from_settings(cls, settings: Settings | None = None, **options: Any) -> Enricher:
+        """An enricher for ``settings`` (default: every default); ``options`` as in the constructor."""
+        return cls(load() if settings is None else settings, **options)
+
+    # -- life --------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Enricher:
+        if self._engine is not None:
+            raise EnricherError("an Enricher is entered once; make a new one to run again")
+        parts = self._parts = self._make()
+        self._started_us = self._clock()
+        self._engine = Engine(
+            parts.routes,
+            parts.sources,
+            parts.sinks,
+            clock=self._clock,
+            reader=parts.reader,
+            clients=self._clients,
+            pool=parts.pool,
+            writer=parts.writer,
+            backoff=parts.backoff,
+            drain_deadline=parts.drain_deadline,
+        )
+        log.info(
+            "starting",
+            instance=self.instance,
+            routes=[route.topic for route in parts.routes],
+            pid=os.getpid(),
+        )
+        await self._engine.__aenter__()
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._keep_stats)
+        self._tasks.start_soon(self._announce)
+        self._tasks.start_soon(self._measure_lag)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        assert self._tasks is not None  # noqa: S101  set in __aenter__
+        assert self._parts is not None  # noqa: S101
+        try:
+            self._tasks.cancel_scope.cancel()
+            await self._tasks.__aexit__(None, None, None)
+            return await self.engine.__aexit__(kind, error, trace)
+        finally:
+            with anyio.CancelScope(shield=True):
+                for close in self._parts.closers:
+                    await close()
+            log.info("stopped", instance=self.instance, lost=self.engine.lost.total())
+
+    async def run(self) -> None:
+        """Serve until cancelled, then drain and close: ``await Enricher(settings).run()``."""
+        async with self:
+            await anyio.sleep_forever()
+
+    async def stop(self, deadline: float | None = None) -> None:
+        """Stop taking in and drain for at most ``deadline`` seconds (default: the setting)."""
+        await self.engine.stop(deadline)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine underneath, while the block lasts."""
+        if self._engine is None:
+            raise EnricherError("the enricher is not running: use `async with enricher:`")
+        return self._engine
+
+    # -- use ---------------------------------------------------------------------------------------
+
+    async def submit(self, topic: str, body: bytes | str, *, committed: bool = False) -> str:
+        """Hand a message in; returns its id once it is accepted, or once it is committed.
+
+        Raises `Overloaded` when the pool is full, and with ``committed`` `EnricherError` when the message
+        ended any other way than processed (or as a duplicate of one that was).
+        """
+        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def settled(label: str) -> None:
+            if not done.done():
+                done.set_result(label)
+
+        data = body.encode() if isinstance(body, str) else body
+        delivery = MemoryDelivery(topic, data, self._clock(), settled)
+        delivery.id = uuid.uuid4().hex
+        pool = self.engine.pool
+        if self.engine.stopping or pool.full_for(delivery):
+            raise Overloaded(
+                f"the pool is full ({pool.count} messages, {pool.bytes} bytes) or stopping; try later"
+            )
+        pool.offer(delivery)
+        if committed and (label := await done) not in ("processed", "duplicate"):
+            raise EnricherError(f"message {delivery.id} on {topic!r} ended as {label}")
+        return delivery.id
+
+    def emit(self, *effects: Effect) -> None:
+        """Commit effects that belong to no message."""
+        self.engine.emit(*effects)
+
+    @property
+    def ready(self) -> bool:
+        """Everything is open and connected, and nobody has asked to stop."""
+        return self._engine is not None and self._engine.ready
+
+    async def wait_ready(self) -> None:
+        """Return when `ready` holds."""
+        await self.engine.wait_ready()
+
+    @property
+    def stats(self) -> Stats:
+        """Counters, histograms and the in-flight table."""
+        return self.engine.stats
+
+    @property
+    def lost(self) -> Counter[str]:
+        """After the end: messages per topic that the drain deadline cut off."""
+        return self.engine.lost
+
+    def health(self) -> dict[str, Any]:
+        """Status, outages, sources and level of the pool, as plain values."""
+        return self.engine.health()
+
+    def figures(self) -> dict[str, Any]:
+        """Everything a viewer wants to know, as plain values: health and counters, times in UTC."""
+        return {
+            "service": self.settings.service.name,
+            "instance": self.instance,
+            "pid": os.getpid(),
+            "started_us": self._started_us,
+            "now_us": self._clock(),
+            "loop_lag_ms": round(self._lag_us / 1000, 3),
+            **self.health(),
+            **self.stats.snapshot(),
+        }
+
+    # -- in the background -------------------------------------------------------------------------
+
+    async def _announce(self) -> None:
+        await self.wait_ready()
+        log.info("ready", instance=self.instance)
+
+    async def _measure_lag(self) -> None:
+        while True:
+            before = time.perf_counter()
+            await anyio.sleep(0.25)
+            self._lag_us = max(0, int((time.perf_counter() - before - 0.25) * 1e6))
+
+    async def _keep_stats(self) -> None:
+        stats = self.settings.stats
+        key, ttl_ms = stats_key(self.settings), int(stats.interval * 3000) + 5000
+        group = self.engine.writer.group(("live",))
+        summary_due = self._clock() + int(stats.summary_interval * 1e6)
+        before: Counter[str] = Counter()
+        while True:
+            await anyio.sleep(stats.interval)
+            # While Redis is away the figures do not pile up: the next ones replace them anyway.
+            if not group.unfinished:
+                self.emit(SetKey(key, msgspec.json.encode(self.figures()), ttl_ms))
+            if self._clock() >= summary_due:
+                summary_due += int(stats.summary_interval * 1e6)
+                before = self._summarise(before)
+
+    def _summarise(self, before: Counter[str]) -> Counter[str]:
+        names = ("received", "processed", "duplicate", "dead", "dropped", "conflated", "retried")
+        now = Counter({name: self.stats.total(name) for name in names})
+        commit = self.stats.histograms["commit"].summary()
+        log.info(
+            "summary",
+            **{name: now[name] - before[name] for name in names},
+            queued=self.engine.pool.count,
+            p50_ms=commit["p50_ms"],
+            p99_ms=commit["p99_ms"],
+            status=self.health()["status"],
+        )
+        return now
+
+    def _record_gap(self, gap: Gap) -> None:
+        self.stats.count(gap.channel, "gaps")
+        identity = f"{gap.channel}:{gap.from_us}:{self.instance}"
+        document = {
+            "_id": identity,
+            "channel": gap.channel,
+            "from": to_date(gap.from_us),
+            "to": to_date(gap.to_us),
+            "reason": gap.reason,
+            "instance": self.instance,
+        }
+        self.emit(Insert(GAPS, document))

@@ -1,0 +1,187 @@
+"""The composition root: settings become sources, sinks and routes. Only this file knows the adapters."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.asyncio import Redis
+
+from enricher.config import Settings
+from enricher.connections import redis_client, sibling_client
+from enricher.deadletters.sink import RedisDeadLetters
+from enricher.engine.pool import PoolLimits
+from enricher.engine.ports import Clock, Reader, Sink, Source
+from enricher.engine.retry import Backoff
+from enricher.engine.router import Route
+from enricher.engine.writer import WriterLimits
+from enricher.market import routes as market
+from enricher.market.settings import MarketSettings
+from enricher.sinks.mongo import MongoDocuments, close_client, mongo_client
+from enricher.sinks.redis import RedisLive
+from enricher.sources.pubsub import Gap, PubSubSource
+
+SECTIONS = {"market": MarketSettings}
+"""The sections that the route packages bring, by name."""
+
+GAPS = "feed_gaps"
+
+
+@dataclass
+class Parts:
+    """What an engine is made of, and what has to be closed after it."""
+
+    routes: list[Route]
+    sources: list[Source]
+    sinks: list[Sink]
+    reader: Reader
+    pool: PoolLimits
+    writer: WriterLimits
+    backoff: Backoff
+    drain_deadline: float
+    closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+
+def instance_name(settings: Settings) -> str:
+    """The configured instance, else host name and process id."""
+    return settings.service.instance or f"{socket.gethostname()}-{os.getpid()}"
+
+
+def market_routes(settings: Settings) -> list[Route]:
+    """The routes of the market section; none when it is switched off or absent."""
+    section = settings.routes.get("market")
+    if not isinstance(section, MarketSettings) or not section.enabled:
+        return []
+    return market.build(section, settings.feed)
+
+
+def is_pattern(topic: str) -> bool:
+    """Whether a topic is a glob pattern (PSUBSCRIBE) rather than the name of a channel."""
+    return any(c in topic for c in "*?[")
+
+
+def build(
+    settings: Settings,
+    *,
+    clock: Clock,
+    routes: Sequence[Route] = (),
+    sources: Sequence[Source] = (),
+    sinks: Sequence[Sink] = (),
+    redis: Redis | None = None,
+    mongo: Any = None,
+    on_gap: Callable[[Gap], None] | None = None,
+) -> Parts:
+    """The parts that ``settings`` describe, on the host's own clients if it hands them in.
+
+    Call it inside the event loop they will be used in. Topics of all routes are subscribed to. ``sources``
+    and ``sinks`` are added; a sink with a known name takes that one's place.
+    """
+    closers: list[Callable[[], Awaitable[None]]] = []
+    options, market_section = settings.redis, settings.routes.get("market")
+    live = redis
+    if live is None:
+        live = redis_client(
+            options.url,
+            socket_timeout=options.socket_timeout,
+            protocol=options.protocol,
+            max_connections=options.max_connections,
+            client_name=settings.service.name,
+        )
+        closers.append(live.aclose)
+    letters = live
+    if settings.dead_letters.url and settings.dead_letters.url != options.url:
+        letters = redis_client(
+            settings.dead_letters.url,
+            socket_timeout=options.socket_timeout,
+            protocol=options.protocol,
+        )
+        closers.append(letters.aclose)
+    database = mongo
+    if database is None:
+        database = mongo_client(
+            settings.mongo.url, driver=settings.mongo.driver, timeout=settings.mongo.timeout
+        )
+        owned = database
+
+        async def close_mongo() -> None:
+            await close_client(owned)
+
+        closers.append(close_mongo)
+    documents = MongoDocuments(database, settings.mongo.database_name, market.INDEXES)
+    every: list[Sink] = [
+        documents,
+        RedisLive(
+            live,
+            script_messages=settings.writer.script_messages,
+            script_bytes=settings.writer.script_bytes,
+        ),
+        RedisDeadLetters(
+            letters,
+            settings.dead_letters.key,
+            max_length=settings.dead_letters.max_length,
+            guard_ttl=settings.dead_letters.guard_ttl,
+        ),
+        *sinks,
+    ]
+    known = {sink.name: sink for sink in every}
+    all_routes = [*market_routes(settings), *routes]
+    topics = [route.topic for route in all_routes]
+    patterns = [t for t in topics if is_pattern(t)]
+    if isinstance(market_section, MarketSettings) and market_section.enabled:
+        patterns += [p for p in market_section.channels.patterns if p not in patterns]
+    channels = [t for t in topics if not is_pattern(t)]
+    listening: list[Source] = [*sources]
+    if channels or patterns:
+        shared = live
+        listening.append(
+            PubSubSource(
+                lambda: sibling_client(shared, protocol=options.protocol),
+                live,
+                channels=channels,
+                patterns=patterns,
+                instance=instance_name(settings),
+                clock=clock,
+                canary_interval=options.canary_interval,
+                canary_timeout=options.canary_timeout,
+                backoff=Backoff(base=settings.retry.base, cap=settings.retry.cap),
+                on_gap=on_gap,
+            )
+        )
+    return Parts(
+        routes=all_routes,
+        sources=listening,
+        sinks=list(known.values()),
+        reader=documents,
+        pool=_pool_limits(settings),
+        writer=WriterLimits(
+            max_batch=settings.writer.max_batch,
+            max_bytes=settings.writer.max_batch_bytes,
+            backlog=settings.writer.backlog,
+        ),
+        backoff=Backoff(base=settings.retry.base, cap=settings.retry.cap),
+        drain_deadline=settings.service.drain_deadline,
+        closers=closers,
+    )
+
+
+def _pool_limits(settings: Settings) -> PoolLimits:
+    pool = settings.pool
+    return PoolLimits(
+        concurrency=pool.concurrency,
+        max_messages=pool.max_messages,
+        max_bytes=pool.max_bytes,
+        max_batch=pool.max_batch,
+        turn_budget=pool.turn_budget,
+        max_message_bytes=pool.max_message_bytes,
+        slow_handler=settings.log.slow_handler,
+    )
+
+
+def stats_key(settings: Settings) -> str:
+    """The Redis key under which the worker keeps its figures."""
+    return f"{settings.stats.key_prefix}:{settings.service.name}:{instance_name(settings)}"
+
+

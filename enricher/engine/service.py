@@ -1,0 +1,193 @@
+"""The engine as one service: started, stopped and drained in one fixed order inside one task group.
+
+    start   writer, pool, sinks, sources (a server that is away delays readiness, not the start)
+    stop    not ready -> sources take nothing new -> drain to a deadline -> count what is left -> close
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import anyio
+import anyio.abc
+import structlog
+
+from enricher.engine.effects import Effect, Write
+from enricher.engine.pipeline import Pipeline
+from enricher.engine.pool import Pool, PoolLimits
+from enricher.engine.ports import Clock, Delivery, Reader, Sink, Source
+from enricher.engine.retry import Backoff
+from enricher.engine.router import Route, Router
+from enricher.engine.stats import Stats
+from enricher.engine.writer import Writer, WriterLimits
+
+log = structlog.get_logger("enricher")
+
+OUTAGE_BACKOFF = Backoff(base=0.05, factor=2.0, cap=5.0)
+
+
+class Engine:
+    """Sources in, routes through, sinks out. Use it as an async context manager, once."""
+
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        sources: Sequence[Source],
+        sinks: Sequence[Sink],
+        *,
+        clock: Clock,
+        reader: Reader | None = None,
+        clients: Mapping[str, Any] | None = None,
+        pool: PoolLimits | None = None,
+        writer: WriterLimits | None = None,
+        backoff: Backoff = OUTAGE_BACKOFF,
+        drain_deadline: float = 10.0,
+    ) -> None:
+        self.clock = clock
+        self.stats = Stats()
+        self.router = Router(routes)
+        self.sources = tuple(sources)
+        self.sinks = tuple(sinks)
+        self.stopping = False
+        self.lost: Counter[str] = Counter()
+        self._opened = anyio.Event()
+        self._drain_deadline = max(
+            [drain_deadline, *(r.drain_deadline for r in self.router.routes if r.drain_deadline)]
+        )
+        pipeline = Pipeline(clock, self.stats, dict(clients or {}))
+        self.pool = Pool(self.router, pipeline, self.stats, clock, pool or PoolLimits(), reader)
+        self.writer = Writer(
+            sinks,
+            limits=writer or WriterLimits(),
+            backoff=backoff,
+            stats=self.stats,
+            clock=clock,
+            settle=self.pool.settle,
+            refuse=self.pool.refuse,
+            on_room=self.pool.room,
+        )
+        self.pool.connect(self.writer)
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._stopped = anyio.Event()
+
+    # -- life --------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Engine:
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self.writer.run)
+        self._tasks.start_soon(self.pool.run)
+        self._tasks.start_soon(self._open_sinks)
+        for source in self.sources:
+            await source.start()
+            self._tasks.start_soon(source.run, self.pool)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        assert self._tasks is not None  # noqa: S101  set in __aenter__
+        try:
+            if kind is None or not issubclass(kind, BaseExceptionGroup):
+                # Also on the way out of an error or a cancellation the messages get their chance.
+                with anyio.CancelScope(shield=True):
+                    await self.stop()
+        finally:
+            self._tasks.cancel_scope.cancel()
+            result = await self._tasks.__aexit__(kind, error, trace)
+        return result
+
+    async def _open_sinks(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            for gate in self.writer.gates.values():
+                tasks.start_soon(gate.open)
+        self._opened.set()
+
+    @property
+    def ready(self) -> bool:
+        """Every sink was opened, every source is connected, and nobody has asked to stop."""
+        return (
+            self._opened.is_set()
+            and not self.stopping
+            and all(source.health()["ready"] for source in self.sources)
+        )
+
+    async def wait_ready(self) -> None:
+        """Return when `ready` holds."""
+        await self._opened.wait()
+        while not self.ready and not self.stopping:  # noqa: ASYNC110  sources have no event to wait for
+            await anyio.sleep(0.02)
+
+    async def stop(self, deadline: float | None = None) -> None:
+        """Stop taking in, drain for at most ``deadline`` seconds, count and log what is left."""
+        if self.stopping:
+            await self._stopped.wait()
+            return
+        self.stopping = True
+        for source in self.sources:
+            await source.stop_intake()
+        seconds = self._drain_deadline if deadline is None else deadline
+        with anyio.move_on_after(seconds) as scope:
+            await self.pool.drain()
+            while self.writer.unfinished and not self.writer.outages:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+        self.lost = self.pool.leftover()
+        if self.lost:
+            log.error(
+                "messages_lost",
+                total=self.lost.total(),
+                topics=dict(self.lost),
+                deadline_passed=scope.cancelled_caught,
+            )
+        for source in self.sources:
+            await source.close()
+        for sink in self.sinks:
+            await sink.close()
+        self._stopped.set()
+
+    # -- use ---------------------------------------------------------------------------------------
+
+    async def put(self, delivery: Delivery) -> None:
+        """Hand a delivery over, waiting for room where the route blocks."""
+        await self.pool.put(delivery)
+
+    def emit(self, *effects: Effect) -> None:
+        """Commit effects that belong to no message (progress, status), in order among themselves."""
+        self.writer.group({effect.sink for effect in effects}).submit((Write(effects, label="emitted"),))
+
+    @property
+    def outages(self) -> dict[str, str]:
+        """The sinks that are away right now, and why."""
+        return self.writer.outages
+
+    def health(self) -> dict[str, Any]:
+        """`status` (starting, ready, degraded, stopping), outages, sources and the pool's level."""
+        outages = self.outages
+        if self.stopping:
+            status = "stopping"
+        elif outages:
+            status = "degraded"
+        elif self.ready:
+            status = "ready"
+        else:
+            # Once open, a source that lost its server is degraded; before that we are starting.
+            status = "degraded" if self._opened.is_set() else "starting"
+        return {
+            "status": status,
+            "outages": outages,
+            "sources": {source.name: dict(source.health()) for source in self.sources},
+            "pool": {
+                "messages": self.pool.count,
+                "bytes": self.pool.bytes,
+                "lanes": self.pool.lanes,
+                "turns": self.pool.turns,
+            },
+        }
+
+

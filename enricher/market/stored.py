@@ -1,0 +1,206 @@
+"""What the market routes store, and how a stored document becomes an event again.
+
+Documents carry the contract's fields, `event_us` (the exact event time: a BSON date is cut to
+milliseconds) and `folded: false` where the message moved no window, so that rebuilding leaves it out too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from enricher.errors import BadMessage
+from enricher.market import wire
+from enricher.market.bars import Bar, Content
+from enricher.market.buildup import Buildup, Snapshot, snapshot
+from enricher.market.chain import ChainNumbers, Wall
+from enricher.market.clock import SECOND, to_date
+from enricher.market.models import Chain, Quote, Tick
+
+_TICK_EXTRAS = ("volume", "open", "high", "low", "close", "change")
+_STARTED = to_date(0)
+
+
+def micros(moment: datetime) -> int:
+    """An aware date in microseconds since 1970, UTC."""
+    delta = moment - _STARTED
+    return (delta.days * 86_400 + delta.seconds) * SECOND + delta.microseconds
+
+
+def event_time(document: Mapping[str, Any]) -> int:
+    """The event time (microseconds) of a stored message; an old worker's has only its date."""
+    return int(document["event_us"]) if "event_us" in document else micros(document["timestamp"])
+
+
+def tick_document(tick: Tick, identity: str, processed_us: int, folded: bool) -> dict[str, Any]:
+    """The document of a tick."""
+    document: dict[str, Any] = {
+        "_id": identity,
+        "product": tick.product,
+        "price": tick.price,
+        "timestamp": to_date(tick.event_us),
+        "tick_id": tick.tick_id,
+        "processed_at": to_date(processed_us),
+        "event_us": tick.event_us,
+    }
+    for name in _TICK_EXTRAS:
+        value = getattr(tick, name)
+        if value is not None:
+            document[name] = value
+    if not folded:
+        document["folded"] = False
+    return document
+
+
+def quote_document(quote: Quote, identity: str, processed_us: int) -> dict[str, Any]:
+    """The document of a quote: every field as sent, unknown ones too."""
+    document = {
+        **quote.raw,
+        "_id": identity,
+        "timestamp": to_date(quote.event_us),
+        "processed_at": to_date(processed_us),
+        "event_us": quote.event_us,
+    }
+    if quote.future:
+        document["folded"] = False
+    return document
+
+
+def chain_fields(
+    chain: Chain, numbers: ChainNumbers, change: Buildup | None, no_change: str
+) -> dict[str, Any]:
+    """What is stored and published of a chain, times apart. ``no_change`` says why there is no build-up."""
+    flags = numbers.flags
+    if change is None:
+        flags = {**flags, "buildup": no_change}
+    return {
+        "product": chain.product,
+        "expiry": chain.expiry,
+        "spot_price": chain.spot_price,
+        "pcr_oi": numbers.pcr_oi,
+        "pcr_volume": numbers.pcr_volume,
+        "pcr_oi_change": numbers.pcr_oi_change,
+        "atm_strike": numbers.atm_strike,
+        "atm_straddle_price": numbers.atm_straddle_price,
+        "atm_straddle_mid": numbers.atm_straddle_mid,
+        "max_pain_strike": numbers.max_pain_strike,
+        "max_pain_value": numbers.max_pain_value,
+        "max_pain_distance_pct": numbers.max_pain_distance_pct,
+        "total_call_oi": numbers.total_call_oi,
+        "total_put_oi": numbers.total_put_oi,
+        "total_call_volume": numbers.total_call_volume,
+        "total_put_volume": numbers.total_put_volume,
+        "call_buildup_otm": numbers.call_buildup_otm,
+        "put_buildup_otm": numbers.put_buildup_otm,
+        "resistance": _walls(numbers.resistance),
+        "support": _walls(numbers.support),
+        "resistance_by_change": _walls(numbers.resistance_by_change),
+        "support_by_change": _walls(numbers.support_by_change),
+        "buildup": None if change is None else _buildup(chain, change),
+        "strikes": list(chain.strikes),
+        "calls": chain.calls,
+        "puts": chain.puts,
+        "flags": flags,
+    }
+
+
+def _walls(found: tuple[Wall, ...]) -> list[dict[str, Any]]:
+    return [{"strike": w.strike, "amount": w.amount, "share": w.share} for w in found]
+
+
+def _buildup(chain: Chain, change: Buildup) -> dict[str, Any]:
+    strikes = [
+        {"strike": k, "call": change.calls.get(str(k)), "put": change.puts.get(str(k))}
+        for k in chain.strikes
+    ]
+    return {
+        "since_us": change.since_us,
+        "call_oi_change": change.call_oi_change,
+        "put_oi_change": change.put_oi_change,
+        "strikes": strikes,
+    }
+
+
+def bar_document(product: str, bar: Bar) -> dict[str, Any]:
+    """The document of a closed bar; its ``_id`` makes writing it twice harmless."""
+    content = bar.content
+    return {
+        "_id": f"{bar.start_us}:{bar.minutes}:{product}",
+        "product": product,
+        "window_minutes": bar.minutes,
+        "start": to_date(bar.start_us),
+        "end": to_date(bar.end_us),
+        "open": content.open,
+        "high": content.high,
+        "low": content.low,
+        "close": content.close,
+        "num_ticks": content.num_ticks,
+        "volume": content.volume,
+        "vwap": content.vwap,
+        "revision": bar.revision,
+        "final": bar.final,
+    }
+
+
+def bar_content(document: Mapping[str, Any]) -> Content:
+    """The numbers of a stored bar."""
+    return Content(
+        float(document["open"]),
+        float(document["high"]),
+        float(document["low"]),
+        float(document["close"]),
+        document["num_ticks"],
+        document.get("volume"),
+        document.get("vwap"),
+    )
+
+
+def quote_of(document: Mapping[str, Any]) -> Quote | None:
+    """The quote that was stored; None for a document that is none or that moved nothing."""
+    if document.get("folded") is False:
+        return None
+    raw = {**document, "timestamp": ""}
+    try:
+        sent = wire.read(raw, wire.QuoteWire)
+    except BadMessage:
+        return None
+    fields = msgspec.structs.asdict(sent)
+    fields |= {"raw": {}, "event_us": event_time(document), "naive": False, "ahead_us": 0}
+    return Quote(**fields)
+
+
+def chain_of(document: Mapping[str, Any]) -> tuple[Chain, Snapshot] | None:
+    """The chain that was stored, and what build-up needs of it; None as in `quote_of`."""
+    if document.get("folded") is False:
+        return None
+    raw: dict[str, Any] = {
+        "strikes": [],
+        **{k: document[k] for k in ("product", "expiry", "spot_price", "calls", "puts") if k in document},
+        "timestamp": "",
+    }
+    flags: dict[str, str] = {}
+    try:
+        sent = wire.read_chain(raw, flags)
+        calls, call_at = wire.side(raw["calls"], sent.calls, "calls", "CALL", flags)
+        puts, put_at = wire.side(raw["puts"], sent.puts, "puts", "PUT", flags)
+    except (BadMessage, KeyError):
+        return None
+    chain = Chain(
+        product=sent.product,
+        expiry=sent.expiry,
+        spot_price=sent.spot_price,
+        strikes=(),
+        calls=calls,
+        puts=puts,
+        call_at=call_at,
+        put_at=put_at,
+        flags=flags,
+        timestamp="",
+        event_us=event_time(document),
+        naive=False,
+        ahead_us=0,
+    )
+    return chain, snapshot(chain)

@@ -1,0 +1,231 @@
+"""Redis pub/sub as a source: a reader that never waits for work, and that knows what it missed.
+
+Pub/sub forgets what nobody hears, so this source makes every silence visible: whenever the connection was
+lost it records a `Gap` per channel, and a canary that it publishes to itself finds out within seconds
+that a server is frozen, which an idle feed would hide. The reader only hands over, because Redis
+disconnects a subscriber that reads too slowly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from time import perf_counter
+from typing import Any
+
+import anyio
+import msgspec
+import redis.exceptions as errors
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+
+from enricher.engine.ports import Clock, Delivery, Intake
+from enricher.engine.retry import Backoff
+
+log = structlog.get_logger("enricher")
+
+# How long (seconds) the reader may hold the loop when Redis has much to say.
+_HOLD = 0.002
+_BACKOFF = Backoff(base=0.05, cap=5.0)
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """A time (microseconds UTC) in which messages of ``channel`` may have been missed, and why."""
+
+    channel: str
+    from_us: int
+    to_us: int
+    reason: str
+
+
+class PubSubSource:
+    """Subscribes to ``channels`` and ``patterns`` and delivers what they say.
+
+    ``connect`` makes a client whose replies may take for ever (the reader blocks on it); ``canary`` is a
+    client with a timeout, used to publish to ourselves every ``canary_interval`` seconds. A canary that
+    has not come back after ``canary_timeout`` seconds ends the connection, and a new one is made.
+    """
+
+    can_wait = False
+
+    def __init__(
+        self,
+        connect: Callable[[], Redis],
+        canary: Redis,
+        *,
+        channels: Sequence[str],
+        patterns: Sequence[str] = (),
+        instance: str,
+        clock: Clock,
+        canary_interval: float = 1.0,
+        canary_timeout: float = 5.0,
+        backoff: Backoff = _BACKOFF,
+        on_gap: Callable[[Gap], None] | None = None,
+        name: str = "pubsub",
+    ) -> None:
+        self.name = name
+        self._connect = connect
+        self._canary = canary
+        self._canary_channel = f"enricher:canary:{instance}"
+        self._channels = tuple(channels)
+        self._patterns = tuple(patterns)
+        self._clock = clock
+        self._interval = canary_interval
+        self._timeout = canary_timeout
+        self._backoff = backoff
+        self._on_gap = on_gap
+        self._stopped = False
+        self._scope: anyio.CancelScope | None = None
+        self._connection: anyio.CancelScope | None = None
+        self.connected = False
+        self.reconnects = -1
+        self.gaps = 0
+        self.last_error = ""
+        self.last_good_us = 0
+        self.canary_us: int | None = None
+        self.last_message_us: dict[str, int] = {}
+
+    async def start(self) -> None:
+        """Nothing to wait for: `run` keeps trying while the server is away."""
+
+    async def run(self, intake: Intake) -> None:
+        """Read until `stop_intake`, over any number of connections."""
+        attempt = 0
+        with anyio.CancelScope() as self._scope:
+            while not self._stopped:
+                before = self.reconnects
+                try:
+                    await self._read_one_connection(intake)
+                except (errors.RedisError, OSError) as error:
+                    self._lost(f"{type(error).__name__}: {error}")
+                attempt = 1 if self.reconnects > before else attempt + 1
+                if not self._stopped:
+                    await anyio.sleep(self._backoff.delay(attempt))
+
+    async def _read_one_connection(self, intake: Intake) -> None:
+        client = self._connect()
+        pubsub = client.pubsub()
+        try:
+            with anyio.CancelScope() as self._connection:
+                with anyio.fail_after(self._timeout):
+                    await self._subscribe(pubsub)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._sing)
+                    await self._read(pubsub, intake)
+            self._lost(f"no canary for {self._timeout:g} s")
+        except TimeoutError:
+            self._lost(f"no answer to SUBSCRIBE for {self._timeout:g} s")
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
+        finally:
+            self.connected = False
+            with anyio.CancelScope(shield=True), suppress(Exception), anyio.move_on_after(1):
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+                await client.aclose()
+
+    async def _subscribe(self, pubsub: PubSub) -> None:
+        """Subscribe and wait for every confirmation; only then is the gap over."""
+        wanted = len(self._channels) + len(self._patterns) + 1
+        await pubsub.subscribe(*self._channels, self._canary_channel)
+        if self._patterns:
+            await pubsub.psubscribe(*self._patterns)
+        while wanted:
+            reply = await pubsub.get_message(timeout=None)
+            if reply is not None and reply["type"] in ("subscribe", "psubscribe"):
+                wanted -= 1
+        now = self._clock()
+        self.connected = True
+        self.reconnects += 1
+        if self.reconnects:
+            self._record_gap(now)
+        self.last_good_us = now
+        self.canary_us = now
+        log.info("subscribed", source=self.name, channels=self._channels, patterns=self._patterns)
+
+    async def _read(self, pubsub: PubSub, intake: Intake) -> None:
+        offer, clock, last = intake.offer, self._clock, self.last_message_us
+        canary = self._canary_channel.encode()
+        topics: dict[bytes, str] = {}
+        held_since = perf_counter()
+        while True:
+            reply = await pubsub.get_message(timeout=None)
+            if reply is None:
+                continue
+            kind = reply["type"]
+            now = clock()
+            self.last_good_us = now
+            if kind in ("message", "pmessage"):
+                channel = reply["channel"]
+                if channel == canary:
+                    self.canary_us = now
+                    continue
+                topic = topics.get(channel)
+                if topic is None:
+                    topic = channel.decode("utf-8", "backslashreplace")
+                    if len(topics) < 10_000:
+                        topics[channel] = topic
+                if len(last) < 10_000 or topic in last:
+                    last[topic] = now
+                offer(Delivery(topic, reply["data"], now))
+            elif kind in ("subscribe", "psubscribe"):
+                # The library has reconnected on its own.
+                self.reconnects += 1
+                self._record_gap(now, only=reply["channel"].decode("utf-8", "backslashreplace"))
+            if perf_counter() - held_since > _HOLD:
+                await asyncio.sleep(0)
+                held_since = perf_counter()
+
+    async def _sing(self) -> None:
+        """Publish to ourselves and give the connection up when it does not come back."""
+        while True:
+            await anyio.sleep(self._interval)
+            with suppress(errors.RedisError, OSError):
+                await self._canary.publish(self._canary_channel, b"")
+            silent = self._clock() - (self.canary_us or 0)
+            if silent > self._timeout * 1e6 and self._connection is not None:
+                self._connection.cancel()
+
+    def _lost(self, reason: str) -> None:
+        if self._stopped:
+            return
+        if reason != self.last_error or self.connected:
+            log.warning("connection_lost", source=self.name, reason=reason)
+        self.last_error = reason
+
+    def _record_gap(self, now: int, only: str | None = None) -> None:
+        names = (*self._channels, *self._patterns) if only is None else (only,)
+        for channel in names:
+            if channel == self._canary_channel:
+                continue
+            self.gaps += 1
+            gap = Gap(channel, self.last_good_us, now, self.last_error or "reconnected")
+            log.warning(
+                "gap", channel=channel, seconds=round((gap.to_us - gap.from_us) / 1e6, 3), reason=gap.reason
+            )
+            if self._on_gap is not None:
+                self._on_gap(gap)
+
+    async def stop_intake(self) -> None:
+        """Stop reading."""
+        self._stopped = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def close(self) -> None:
+        """Nothing: the connection ends with `run`, the canary's client belongs to who made it."""
+
+    def health(self) -> Mapping[str, Any]:
+        """Connected or not, since when nothing was heard per channel, gaps and reconnects."""
+        now = self._clock()
+        return {
+            "ready": self.connected,
+            "reconnects": max(self.reconnects, 0),
+            "gaps": self.gaps,
+            "last_error": self.last_error,
+            "silent_s": round((now - self.last_good_us) / 1e6, 1) if self.last_good_us else None,
+            "channels": {
+                name: round((now - at) / 1e6, 1) for name, at in sorted(self.last_message_us.items())
+            },
+        }
