@@ -1,0 +1,99 @@
+"""The command ``enricher``: its subcommands, what they share, and what their exit codes mean."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from types import MappingProxyType
+
+import click
+
+from enricher import __version__
+from enricher.config import redact_text
+from enricher.errors import ConfigError, EnricherError
+
+# The help of the whole program shows these, so that it need not import every command.
+COMMANDS = MappingProxyType(
+    {
+        "run": "Serve until SIGTERM or Ctrl-C, then drain and end.",
+        "check": "Test the settings and both servers, and say what looks wrong.",
+        "health": "Ask the worker on this host whether it works (exit code 0 or 1).",
+        "top": "Watch the running workers.",
+        "demo": "Show the whole of it at once, with servers and a feed of its own.",
+        "feed": "Publish a synthetic market.",
+        "record": "Write what is published on channels to a file.",
+        "replay": "Publish what a file holds.",
+        "dlq": "List, show, reprocess and discard dead letters.",
+    }
+)
+
+OK, FAILED, WRONG, SECOND_SIGNAL = 0, 1, 2, 130
+
+EPILOG = """\b
+Exit codes:
+  0    done, also after SIGTERM or Ctrl-C (even where the drain deadline cut it short)
+  1    failed: a server is away, a worker is not healthy, an embedded server ended
+  2    a setting or an argument is wrong
+  130  ended at once by a second SIGTERM or Ctrl-C
+
+\b
+Settings come from the command line, then the environment (ENRICHER_REDIS__URL is
+redis.url), then a .env file in this folder, then config.toml, then the defaults.
+"""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for: `enricher.cli.<name>:command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"enricher.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="enricher")
+def cli() -> None:
+    """Turn a raw market feed into enriched, stored, cached and republished data.
+
+    \b
+    See it work:        enricher demo
+    With real servers:  enricher check && enricher run
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process with its exit code.
+
+    A command says 0 by returning and anything else by ``ctx.exit(code)``. A wrong setting ends it with
+    2, any other error enricher raises on purpose with 1; both are said in one line, without passwords.
+    """
+    sys.exit(exit_code(arguments))
+
+
+def exit_code(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        result = cli.main(arguments, prog_name="enricher", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return SECOND_SIGNAL
+    except ConfigError as error:
+        click.echo(f"Wrong setting: {redact_text(str(error))}", err=True)
+        return WRONG
+    except EnricherError as error:
+        click.echo(f"Error: {redact_text(str(error))}", err=True)
+        return FAILED
+    return result if isinstance(result, int) else OK
