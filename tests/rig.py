@@ -190,11 +190,9 @@ class Sums:
             self.fails -= 1
             raise SinkUnavailable("documents", "switched off")
         found = await reader.find("folded", {"k": {"$in": list(wanted)}}, sort=[("n", 1)])
-        return {
-            key: {"primed": [d["n"] for d in found if d["k"] == key], "folded": []} for key in wanted
-        }
+        return {key: {"primed": [d["n"] for d in found if d["k"] == key], "folded": []} for key in wanted}
 
-    def seen(self, state: dict[str, Any], event: Any) -> str | None:
+    def seen(self, state: dict[str, Any], event: Any, context: Any) -> str | None:
         if event["n"] in state["folded"]:
             return "live"
         return "primed" if event["n"] in state["primed"] else None

@@ -1,0 +1,271 @@
+"""The life of one message through its handler: a write comes out, or a later attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+
+from enricher.engine.effects import DeadLetter, Effect, Insert, Publish
+from enricher.engine.retry import RetryPolicy
+from enricher.engine.router import Context, Route
+from enricher.errors import BadMessage
+from tests.rig import NOW_US, Rig, Told, echo, key_of, message, turns, until
+
+
+def one_letter(rig: Rig) -> DeadLetter:
+    assert len(rig.letters.letters) == 1
+    return rig.letters.letters[0]
+
+
+async def test_a_handler_sees_the_message_and_the_clock_at_receipt() -> None:
+    seen: list[Context] = []
+
+    def handler(event: Any, context: Context) -> list[Effect]:
+        seen.append(context)
+        return []
+
+    rig = Rig(Route(topic="t", handler=handler))
+    async with rig.engine:
+        rig.clock.advance(3)
+        rig.offer("t", number=1)
+        await rig.drained()
+    assert (seen[0].topic, seen[0].body, seen[0].attempt) == ("t", message("a", 1), 1)
+    assert seen[0].now_us == NOW_US
+
+
+async def test_an_undecodable_message_is_set_aside_whole_with_its_bytes() -> None:
+    rig = Rig(Route(topic="t", handler=echo, name="task"))
+    async with rig.engine:
+        delivery = Told("t", b"\xff{")
+        rig.engine.pool.offer(delivery)
+        await rig.drained()
+    letter = one_letter(rig)
+    assert (letter.body, letter.topic, letter.stage, letter.path) == (b"\xff{", "t", "decode", "$")
+    assert (letter.error_type, letter.task_name, letter.attempts) == ("BadMessage", "task", 1)
+    assert (letter.first_us, letter.last_us) == (NOW_US, NOW_US)
+    assert "JSON in UTF-8" in letter.error
+    assert delivery.ends == ["dead"]
+    assert rig.counts("t") == {"received": 1, "dead": 1}
+
+
+async def test_a_handler_that_raises_leaves_its_traceback_and_the_others_go_on() -> None:
+    def handler(event: Any, context: Context) -> list[Effect]:
+        if event["n"] == 1:
+            raise KeyError("volume")
+        return [Publish("out", context.body)]
+
+    rig = Rig(Route(topic="t", handler=handler, key=key_of))
+    async with rig.engine:
+        for number in range(3):
+            rig.offer("t", number=number)
+        await rig.drained()
+    letter = one_letter(rig)
+    assert (letter.stage, letter.error_type, letter.key) == ("enrich", "KeyError", "a")
+    assert "in handler" in letter.traceback
+    assert rig.numbers("a") == [0, 2]
+
+
+async def test_a_bad_message_says_where_it_is_bad() -> None:
+    def handler(event: Any, context: Context) -> list[Effect]:
+        raise BadMessage("$.price", "a positive number", "-1")
+
+    rig = Rig(Route(topic="t", handler=handler))
+    async with rig.engine:
+        rig.offer("t")
+        await rig.drained()
+    assert one_letter(rig).path == "$.price"
+
+
+async def test_an_effect_without_its_sink_is_loud() -> None:
+    rig = Rig(Route(topic="t", handler=lambda event, context: [Insert("c", {"_id": 1})], sinks=("live",)))
+    async with rig.engine:
+        rig.offer("t")
+        await rig.drained()
+    assert "effect Insert wants sink 'documents'" in one_letter(rig).error
+    assert rig.stored.collections == {}
+
+
+async def test_a_handler_may_have_nothing_to_say() -> None:
+    rig = Rig(Route(topic="t", handler=lambda event, context: None))
+    async with rig.engine:
+        delivery = rig.offer("t")
+        await rig.drained()
+    assert delivery.ends == ["processed"]
+
+
+async def test_a_generator_gives_the_loop_a_turn_at_each_yield() -> None:
+    loop_turns, at_step = 0, list[int]()
+
+    def handler(event: Any, context: Context) -> Generator[None, None, list[Effect]]:
+        for _ in range(4):
+            at_step.append(loop_turns)
+            yield
+        return [Publish("out", context.body)]
+
+    async def bystander() -> None:
+        nonlocal loop_turns
+        while len(at_step) < 4:
+            loop_turns += 1
+            await asyncio.sleep(0)
+
+    rig = Rig(Route(topic="t", handler=handler))
+    async with rig.engine, asyncio.TaskGroup() as tasks:
+        tasks.create_task(bystander())
+        await turns(3)
+        rig.offer("t", number=7)
+        await rig.drained()
+    assert at_step == sorted(set(at_step))
+    assert rig.numbers("a") == [7]
+
+
+async def test_a_generator_that_yields_its_effects_is_told_to_return_them() -> None:
+    def handler(event: Any, context: Context) -> Iterator[Effect]:
+        yield Publish("out", context.body)
+
+    rig = Rig(Route(topic="t", handler=handler))
+    async with rig.engine:
+        rig.offer("t")
+        await rig.drained()
+    assert "yields None and returns its effects" in one_letter(rig).error
+    assert rig.shown.published == []
+
+
+async def test_an_async_handler_finds_the_clients_by_name() -> None:
+    async def handler(event: Any, context: Context) -> list[Effect]:
+        return [Publish("out", await context.clients["prices"]())]
+
+    async def prices() -> bytes:
+        await asyncio.sleep(0)
+        return b'{"k": "a", "n": 42}'
+
+    rig = Rig(Route(topic="t", handler=handler), clients={"prices": prices})
+    async with rig.engine:
+        rig.offer("t")
+        await rig.drained()
+    assert rig.numbers("a") == [42]
+
+
+async def test_an_attempt_that_takes_too_long_fails_and_is_tried_again() -> None:
+    async def handler(event: Any, context: Context) -> list[Effect]:
+        if context.attempt == 1:
+            await asyncio.sleep(60)
+        return [Publish("out", context.body)]
+
+    policy = RetryPolicy(max_retries=1, base=1, jitter="none")
+    rig = Rig(Route(topic="t", handler=handler, timeout=0.02, retry=policy))
+    async with rig.engine:
+        rig.offer("t", number=1)
+        await until(lambda: rig.counts("t").get("retried"))
+        rig.clock.advance(1)
+        await until(lambda: rig.numbers("a"))
+
+
+async def test_the_last_attempt_that_times_out_makes_a_dead_letter() -> None:
+    async def handler(event: Any, context: Context) -> list[Effect]:
+        await asyncio.sleep(60)
+        return []
+
+    rig = Rig(Route(topic="t", handler=handler, timeout=0.01, retry=RetryPolicy(max_retries=0)))
+    async with rig.engine:
+        rig.offer("t")
+        await rig.drained()
+    assert one_letter(rig).error_type == "TimeoutError"
+
+
+async def test_a_blocking_handler_runs_in_a_thread_and_the_loop_goes_on() -> None:
+    release, threads = threading.Event(), set[int]()
+
+    def handler(event: Any, context: Context) -> list[Effect]:
+        threads.add(threading.get_ident())
+        assert release.wait(5)
+        return [Publish("out", context.body)]
+
+    rig = Rig(Route(topic="slow", handler=handler, blocking=True), Route(topic="quick", handler=echo))
+    async with rig.engine:
+        rig.offer("slow", "s", 1)
+        await until(lambda: threads)
+        rig.offer("quick", "q", 2)
+        await until(lambda: rig.numbers("q") == [2])
+        assert rig.numbers("s") == []
+        release.set()
+        await rig.drained()
+    assert rig.numbers("s") == [1]
+    assert threading.get_ident() not in threads
+
+
+async def test_blocking_routes_have_a_limiter_each() -> None:
+    release, running, most = threading.Event(), dict.fromkeys("ab", 0), dict.fromkeys("ab", 0)
+    lock = threading.Lock()
+
+    def handler(event: Any, context: Context) -> list[Effect]:
+        with lock:
+            running[context.topic] += 1
+            most[context.topic] = max(most[context.topic], running[context.topic])
+        assert release.wait(5)
+        with lock:
+            running[context.topic] -= 1
+        return []
+
+    rig = Rig(*(Route(topic=t, handler=handler, blocking=True, cap=2) for t in "ab"))
+    async with rig.engine:
+        for number in range(6):
+            rig.offer("a", str(number))
+            rig.offer("b", str(number))
+        await until(lambda: running == {"a": 2, "b": 2})
+        await turns()
+        release.set()
+        await rig.drained()
+    assert most == {"a": 2, "b": 2}
+
+
+async def test_a_blocking_handler_that_times_out_does_not_hold_its_slot() -> None:
+    release = threading.Event()
+
+    def handler(event: Any, context: Context) -> list[Effect]:
+        release.wait(5)
+        return []
+
+    rig = Rig(
+        Route(topic="t", handler=handler, blocking=True, timeout=0.02, retry=RetryPolicy(max_retries=0))
+    )
+    began = time.monotonic()
+    async with rig.engine:
+        rig.offer("t")
+        await rig.drained()
+        assert time.monotonic() - began < 5
+        release.set()
+    assert one_letter(rig).error_type == "TimeoutError"
+
+
+@pytest.mark.parametrize("entry", ["5-1", None])
+async def test_a_redelivered_stream_entry_is_set_aside_once_and_a_repeated_publish_twice(
+    entry: str | None,
+) -> None:
+    rig = Rig(Route(topic="t", handler=echo))
+    async with rig.engine:
+        for _ in range(2):
+            rig.engine.pool.offer(Told("t", b"{", id=entry))
+        await rig.drained()
+    assert len(rig.letters.letters) == (1 if entry else 2)
+
+
+async def test_a_dead_letter_counts_every_attempt_and_keeps_the_first_and_last_time() -> None:
+    async def handler(event: Any, context: Context) -> list[Effect]:
+        raise OSError("away")
+
+    rig = Rig(Route(topic="t", handler=handler, retry=RetryPolicy(jitter="none")))
+    async with rig.engine:
+        rig.offer("t")
+        for number, delay in enumerate((5, 10, 20), 1):
+            await until(lambda n=number: rig.counts("t").get("retried") == n)  # type: ignore[misc]
+            assert rig.letters.letters == []
+            rig.clock.advance(delay)
+        await until(lambda: rig.letters.letters)
+    letter = one_letter(rig)
+    assert (letter.attempts, letter.error, letter.error_type) == (4, "away", "OSError")
+    assert (letter.first_us, letter.last_us) == (NOW_US, NOW_US + 35_000_000)

@@ -1,0 +1,848 @@
+"""Lanes under one semaphore: order per key, fair shares, bounds, retries, outages, state and stopping."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from enricher.engine.effects import Effect, Insert, KeyClaim, Publish, SetKey, Write
+from enricher.engine.overload import Overload
+from enricher.engine.pool import PoolLimits
+from enricher.engine.retry import RetryPolicy
+from enricher.engine.router import Context, Route
+from enricher.engine.writer import WriterLimits
+from tests.rig import NOW_US, Rig, Sums, Told, echo, key_of, message, turns, until
+
+
+class Held:
+    """An async handler that publishes its message once it is let go; knows who is inside."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.inside: list[str] = []
+        self.most = 0
+        self.begun: Counter[str] = Counter()
+
+    async def __call__(self, event: Any, context: Context) -> list[Effect]:
+        self.begun[context.topic] += 1
+        self.inside.append(event["k"])
+        self.most = max(self.most, len(self.inside))
+        try:
+            await self.gate.wait()
+        finally:
+            self.inside.remove(event["k"])
+        return [Publish("out", context.body)]
+
+
+def failing(times: int, *numbers: int) -> Callable[..., Any]:
+    """A handler that fails the first ``times`` attempts at messages ``numbers``."""
+
+    async def handler(event: Any, context: Context) -> list[Effect]:
+        if event["n"] in numbers and context.attempt <= times:
+            raise OSError("not yet")
+        return [Publish("out", context.body)]
+
+    return handler
+
+
+STEADY = RetryPolicy(max_retries=3, base=5, jitter="none")
+
+# -- order and fairness --------------------------------------------------------------------------------
+
+
+async def test_messages_of_one_key_stay_in_order_under_load() -> None:
+    rig = Rig(Route(topic="t", handler=echo, key=key_of), writer=WriterLimits(max_batch=16))
+    async with rig.engine:
+        for number in range(500):
+            rig.offer("t", "abc"[number % 3], number)
+        await rig.drained()
+    for index, key in enumerate("abc"):
+        assert rig.numbers(key) == list(range(index, 500, 3))
+
+
+async def test_handlers_that_wait_keep_the_order_of_their_key_and_overlap_across_keys() -> None:
+    held = Held()
+    rig = Rig(Route(topic="t", handler=held, key=key_of), pool=PoolLimits(concurrency=8))
+    async with rig.engine:
+        for number in range(20):
+            rig.offer("t", "ab"[number % 2], number)
+        await until(lambda: len(held.inside) == 2)
+        assert sorted(held.inside) == ["a", "b"]
+        held.gate.set()
+        await rig.drained()
+    assert rig.numbers("a") == list(range(0, 20, 2))
+
+
+async def test_messages_without_a_key_are_each_on_their_own() -> None:
+    held = Held()
+    rig = Rig(Route(topic="t", handler=held))
+    async with rig.engine:
+        for number in range(5):
+            rig.offer("t", number=number)
+        await until(lambda: len(held.inside) == 5)
+        held.gate.set()
+        await rig.drained()
+
+
+async def test_no_more_handlers_run_than_there_are_slots() -> None:
+    held = Held()
+    rig = Rig(Route(topic="t", handler=held), pool=PoolLimits(concurrency=3))
+    async with rig.engine:
+        for number in range(10):
+            rig.offer("t", number=number)
+        await until(lambda: len(held.inside) == 3)
+        await turns()
+        assert len(rig.engine.stats.in_flight) == 3
+        held.gate.set()
+        await rig.drained()
+    assert held.most == 3
+
+
+async def test_a_route_has_no_more_slots_than_its_cap() -> None:
+    held = Held()
+    routes = [Route(topic="capped", handler=held, cap=2), Route(topic="free", handler=held)]
+    rig = Rig(*routes, pool=PoolLimits(concurrency=6))
+    async with rig.engine:
+        for number in range(10):
+            rig.offer("capped", "capped", number)
+            rig.offer("free", "free", number)
+        await until(lambda: len(held.inside) == 6)
+        assert Counter(held.inside) == {"capped": 2, "free": 4}
+        held.gate.set()
+        await rig.drained()
+
+
+async def test_a_hot_key_does_not_starve_the_others() -> None:
+    rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolLimits(max_batch=10))
+    async with rig.engine:
+        for number in range(400):
+            rig.offer("t", "hot", number)
+        rig.offer("t", "cold")
+        await rig.drained()
+    place = [body for _, body in rig.shown.published].index(message("cold", 0))
+    assert place <= 20
+
+
+async def test_a_hot_key_with_a_waiting_handler_shares_its_slot_too() -> None:
+    async def handler(event: Any, context: Context) -> list[Effect]:
+        await asyncio.sleep(0)
+        return [Publish("out", context.body)]
+
+    rig = Rig(Route(topic="t", handler=handler, key=key_of), pool=PoolLimits(concurrency=1))
+    async with rig.engine:
+        for number in range(100):
+            rig.offer("t", "hot", number)
+        rig.offer("t", "cold")
+        await rig.drained()
+    assert [body for _, body in rig.shown.published].index(message("cold", 0)) <= 3
+
+
+@pytest.mark.parametrize("keys", [1, 40])
+async def test_slots_are_shared_three_to_one_by_weight(keys: int) -> None:
+    served: list[str] = []
+
+    def handler(event: Any, context: Context) -> list[Effect]:
+        served.append(context.topic)
+        return []
+
+    routes = [Route(topic=t, handler=handler, key=key_of, weight=w) for t, w in (("b", 1), ("a", 3))]
+    limits = PoolLimits(max_batch=5, turn_budget=10)
+    rig = Rig(*routes, pool=limits, writer=WriterLimits(max_batch=10_000))
+    for number in range(800):
+        for topic in "ab":
+            rig.offer(topic, str(number % keys), number)
+    async with rig.engine:
+        await rig.drained()
+    share = Counter(served[:800])
+    assert abs(share["a"] - 600) <= 30
+
+
+async def test_long_handlers_get_slots_by_weight_too() -> None:
+    held = Held()
+    routes = [Route(topic=t, handler=held, weight=w) for t, w in (("a", 3), ("b", 1))]
+    rig = Rig(*routes, pool=PoolLimits(concurrency=8))
+    for number in range(20):
+        rig.offer("a", "a", number)
+        rig.offer("b", "b", number)
+    async with rig.engine:
+        await until(lambda: len(held.inside) == 8)
+        assert Counter(held.inside) == {"a": 6, "b": 2}
+        held.gate.set()
+        await rig.drained()
+
+
+async def test_a_route_that_was_idle_gets_no_credit_for_it() -> None:
+    served: list[str] = []
+
+    def handler(event: Any, context: Context) -> list[Effect]:
+        served.append(context.topic)
+        if len(served) == 200:
+            for number in range(200):
+                rig.offer("late", str(number), number)
+        return []
+
+    routes = [Route(topic=t, handler=handler, key=key_of) for t in ("busy", "late")]
+    rig = Rig(*routes, pool=PoolLimits(max_batch=5))
+    for number in range(400):
+        rig.offer("busy", str(number % 10), number)
+    async with rig.engine:
+        await rig.drained()
+    assert abs(Counter(served[200:300])["late"] - 50) <= 10
+
+
+async def test_a_higher_priority_goes_first() -> None:
+    served: list[str] = []
+
+    def handler(event: Any, context: Context) -> list[Effect]:
+        served.append(context.topic)
+        return []
+
+    rig = Rig(*(Route(topic=t, handler=handler, priority=p) for t, p in (("low", 0), ("high", 5))))
+    for number in range(50):
+        rig.offer("low", number=number)
+        rig.offer("high", number=number)
+    async with rig.engine:
+        await rig.drained()
+    assert served == ["high"] * 50 + ["low"] * 50
+
+
+async def test_a_flood_of_one_key_is_committed_in_large_batches_and_a_lone_message_at_once() -> None:
+    rig = Rig(Route(topic="t", handler=echo, key=key_of))
+    async with rig.engine:
+        rig.offer("t")
+        await rig.drained()
+        assert rig.live.batches == [1]
+        for number in range(2000):
+            rig.offer("t", number=number)
+        await rig.drained()
+    assert sum(rig.live.batches) == 2001
+    assert max(rig.live.batches) == 500
+
+
+# -- bounds --------------------------------------------------------------------------------------------
+
+
+def fill(rig: Rig, numbers: Sequence[int], key: str = "a", **fields: Any) -> list[Told]:
+    return [rig.offer("t", key, number, **fields) for number in numbers]
+
+
+async def test_when_full_the_oldest_are_dropped_and_every_drop_is_counted() -> None:
+    route = Route(topic="t", handler=echo, key=key_of, overload=Overload.DROP_OLDEST)
+    rig = Rig(route, pool=PoolLimits(max_messages=10))
+    told = fill(rig, range(25))
+    assert rig.engine.pool.count == 10
+    async with rig.engine:
+        await rig.drained()
+    assert rig.numbers("a") == list(range(15, 25))
+    assert rig.counts("t") == {"received": 25, "dropped": 15, "processed": 10}
+    assert [t.ends for t in told] == [["dropped"]] * 15 + [["processed"]] * 10
+
+
+async def test_the_bound_in_bytes_holds_too() -> None:
+    route = Route(topic="t", handler=echo, key=key_of, overload=Overload.DROP_OLDEST)
+    rig = Rig(route, pool=PoolLimits(max_bytes=1000))
+    fill(rig, range(10), pad="x" * 80)
+    fill(rig, [10], pad="x" * 700)
+    assert rig.engine.pool.bytes <= 1000
+    async with rig.engine:
+        await rig.drained()
+    counts = rig.counts("t")
+    assert rig.numbers("a")[-1] == 10
+    assert counts["dropped"] + counts["processed"] == 11
+    assert (rig.engine.pool.count, rig.engine.pool.bytes) == (0, 0)
+
+
+async def test_conflation_keeps_the_newest_of_each_key() -> None:
+    route = Route(topic="t", handler=echo, key=key_of, overload=Overload.CONFLATE)
+    rig = Rig(route, pool=PoolLimits(max_messages=4))
+    for number in range(20):
+        fill(rig, [number], key="abcd"[number % 4])
+    async with rig.engine:
+        await rig.drained()
+    assert {k: rig.numbers(k) for k in "abcd"} == {"a": [16], "b": [17], "c": [18], "d": [19]}
+    assert rig.counts("t") == {"received": 20, "conflated": 16, "processed": 4}
+
+
+async def test_conflation_may_use_a_finer_notion_of_the_same() -> None:
+    route = Route(
+        topic="t",
+        handler=echo,
+        key=key_of,
+        overload=Overload.CONFLATE,
+        conflation=lambda body: body[-4:].decode(),
+    )
+    rig = Rig(route, pool=PoolLimits(max_messages=2))
+    for number, strike in enumerate("xyxyx"):
+        fill(rig, [number], strike=strike)
+    async with rig.engine:
+        await rig.drained()
+    assert rig.numbers("a") == [3, 4]
+
+
+async def test_conflation_drops_the_oldest_when_there_is_nothing_to_replace() -> None:
+    route = Route(topic="t", handler=echo, key=key_of, overload=Overload.CONFLATE)
+    rig = Rig(route, pool=PoolLimits(max_messages=2))
+    for key in "abc":
+        fill(rig, [0], key=key)
+    async with rig.engine:
+        await rig.drained()
+    assert rig.counts("t") == {"received": 3, "dropped": 1, "processed": 2}
+    assert rig.numbers("a") == []
+
+
+async def test_a_blocking_route_lets_the_source_wait_and_loses_nothing() -> None:
+    rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolLimits(max_messages=5))
+    rig.live.open_gate.clear()
+    async with rig.engine, asyncio.TaskGroup() as tasks:
+
+        async def source() -> None:
+            for number in range(40):
+                await rig.engine.put(Told("t", message("a", number)))
+
+        tasks.create_task(source())
+        await until(lambda: rig.engine.pool.count == 5)
+        await turns()
+        assert rig.engine.pool.count == 5
+        rig.live.open_gate.set()
+        await until(lambda: len(rig.numbers("a")) == 40)
+    assert rig.numbers("a") == list(range(40))
+    assert rig.counts("t") == {"received": 40, "processed": 40}
+
+
+async def test_a_source_that_cannot_wait_has_the_drop_of_a_blocking_route_counted() -> None:
+    rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolLimits(max_messages=5))
+    told = fill(rig, range(8))
+    assert [t.ends for t in told] == [[]] * 5 + [["dropped"]] * 3
+    async with rig.engine:
+        await rig.drained()
+    assert rig.counts("t") == {"received": 8, "dropped": 3, "processed": 5}
+
+
+async def test_messages_being_committed_count_against_the_bound() -> None:
+    rig = Rig(
+        Route(topic="t", handler=echo, key=key_of, overload=Overload.DROP_OLDEST),
+        pool=PoolLimits(max_messages=3),
+    )
+    async with rig.engine:
+        rig.live.open_gate.clear()
+        fill(rig, range(3))
+        await until(lambda: rig.live.active)
+        assert fill(rig, [3])[0].ends == ["dropped"]
+        rig.live.open_gate.set()
+        await rig.drained()
+    assert rig.numbers("a") == [0, 1, 2]
+
+
+async def test_a_message_that_is_too_large_is_set_aside_unread() -> None:
+    rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolLimits(max_message_bytes=50))
+    async with rig.engine:
+        fill(rig, [1], pad="x" * 100)
+        fill(rig, [2])
+        await rig.drained()
+    letter = rig.letters.letters[0]
+    assert (letter.stage, letter.path) == ("receive", "$")
+    assert "at most 50 bytes" in letter.error
+    assert rig.numbers("a") == [2]
+
+
+async def test_a_topic_that_nobody_knows_is_set_aside_with_those_that_are() -> None:
+    rig = Rig(Route(topic="t", handler=echo))
+    async with rig.engine:
+        rig.offer("market:trad")
+        await rig.drained()
+    assert rig.letters.letters[0].error_type == "UnknownTopic"
+    assert "known topics t" in rig.letters.letters[0].error
+    assert rig.counts("(unknown)") == {"received": 1, "dead": 1}
+
+
+async def test_topics_of_a_pattern_share_its_counters() -> None:
+    rig = Rig(Route(topic="orders.*", handler=echo))
+    async with rig.engine:
+        for topic in ("orders.eu", "orders.us"):
+            rig.offer(topic)
+        await rig.drained()
+    assert rig.counts("orders.*") == {"received": 2, "processed": 2}
+
+
+# -- retries -------------------------------------------------------------------------------------------
+
+
+async def test_a_retry_leaves_the_slot_and_the_lane() -> None:
+    route = Route(topic="t", handler=failing(1, 1), key=key_of, retry=STEADY)
+    rig = Rig(route, pool=PoolLimits(concurrency=1))
+    async with rig.engine:
+        for number in range(4):
+            rig.offer("t", "a", number)
+        rig.offer("t", "b")
+        await until(lambda: rig.numbers("a") == [0, 2, 3] and rig.numbers("b") == [0])
+        assert len(rig.engine.stats.in_flight) == 0
+        rig.clock.advance(4.9)
+        await asyncio.sleep(0.15)
+        assert rig.numbers("a") == [0, 2, 3]
+        rig.clock.advance(0.1)
+        await until(lambda: rig.numbers("a") == [0, 2, 3, 1])
+    assert rig.counts("t") == {"received": 5, "retried": 1, "processed": 5}
+
+
+async def test_a_strict_lane_waits_with_its_message_and_the_others_go_on() -> None:
+    route = Route(topic="t", handler=failing(2, 1), key=key_of, retry=STEADY, strict=True)
+    rig = Rig(route, pool=PoolLimits(concurrency=1))
+    async with rig.engine:
+        for number in range(4):
+            rig.offer("t", "a", number)
+        rig.offer("t", "b")
+        await until(lambda: rig.numbers("b") == [0])
+        for delay in (5, 10):
+            assert rig.numbers("a") == [0]
+            rig.clock.advance(delay)
+            await asyncio.sleep(0.25)
+        await until(lambda: rig.numbers("a") == [0, 1, 2, 3])
+        # A message that comes meanwhile waits behind the others.
+        rig.offer("t", "a", 4)
+        await rig.drained()
+    assert rig.numbers("a") == [0, 1, 2, 3, 4]
+
+
+async def test_pure_handlers_may_be_strict_and_retried_too() -> None:
+    def handler(event: Any, context: Context) -> list[Effect]:
+        if event["n"] == 1 and context.attempt == 1:
+            raise OSError("not yet")
+        return [Publish("out", context.body)]
+
+    rig = Rig(Route(topic="t", handler=handler, key=key_of, retry=STEADY, strict=True))
+    async with rig.engine:
+        for number in range(3):
+            rig.offer("t", "a", number)
+        await until(lambda: rig.numbers("a") == [0])
+        rig.clock.advance(5)
+        await until(lambda: rig.numbers("a") == [0, 1, 2])
+
+
+async def test_the_clock_event_of_a_state_does_not_end_a_strict_wait() -> None:
+    sums = Sums()
+    sums.due_us = NOW_US + 1_000_000
+
+    def handler(state: Any, event: Any, context: Context) -> tuple[int, list[Effect]]:
+        if event["n"] == 1 and context.attempt == 1:
+            raise OSError("not yet")
+        return event["n"], [Publish("out", context.body)]
+
+    rig = Rig(Route(topic="t", handler=handler, key=key_of, retry=STEADY, strict=True, keeper=sums))
+    async with rig.engine:
+        rig.offer("t", "a", 0)
+        rig.offer("t", "a", 1)
+        await until(lambda: rig.numbers("a") == [0])
+        rig.clock.advance(2)
+        await until(lambda: sums.clocked)
+        await turns()
+        assert rig.numbers("a") == [0]
+        rig.clock.advance(3)
+        await until(lambda: rig.numbers("a") == [0, 1])
+
+
+class Streamed(Told):
+    """A delivery that its source can take back until later."""
+
+    __slots__ = ()
+
+    def ack(self) -> Sequence[Effect]:
+        return (Publish("acked", self.body),)
+
+    def defer(self, until_us: int) -> Sequence[Effect]:
+        return (Publish("deferred", b"%d" % until_us),)
+
+
+async def test_a_source_that_can_take_the_message_back_keeps_it_during_the_delay() -> None:
+    rig = Rig(Route(topic="t", handler=failing(1, 1), key=key_of, retry=STEADY))
+    async with rig.engine:
+        delivery = Streamed("t", message("a", 1))
+        rig.engine.pool.offer(delivery)
+        await rig.drained()
+    assert rig.shown.published == [("deferred", b"%d" % (NOW_US + 5_000_000))]
+    assert delivery.ends == ["deferred"]
+    assert rig.engine.pool.count == 0
+
+
+async def test_a_strict_lane_never_gives_its_message_back() -> None:
+    rig = Rig(Route(topic="t", handler=failing(1, 1), key=key_of, retry=STEADY, strict=True))
+    async with rig.engine:
+        for number in (1, 2):
+            rig.engine.pool.offer(Streamed("t", message("a", number)))
+        await until(lambda: rig.counts("t").get("retried"))
+        rig.clock.advance(5)
+        await rig.drained()
+    assert rig.numbers("a") == [1, 1, 2, 2]
+    assert [channel for channel, _ in rig.shown.published] == ["out", "acked"] * 2
+
+
+# -- refusals and duplicates ---------------------------------------------------------------------------
+
+
+async def test_a_refused_write_is_set_aside_with_stage_commit_and_the_others_land() -> None:
+    rig = Rig(Route(topic="t", handler=echo, key=key_of))
+    rig.live.refuses = lambda w: w.delivery is not None and w.delivery.body == message("a", 2)
+    async with rig.engine:
+        told = fill(rig, range(5))
+        await rig.drained()
+    letter = rig.letters.letters[0]
+    assert (letter.stage, letter.error, letter.error_type) == ("commit", "no", "Refusal")
+    assert letter.body == message("a", 2)
+    assert rig.numbers("a") == [0, 1, 3, 4]
+    assert [t.ends for t in told] == [["processed"]] * 2 + [["dead"]] + [["processed"]] * 2
+
+
+async def test_a_dead_letter_that_its_store_refuses_is_let_go_and_counted_as_lost() -> None:
+    rig = Rig(Route(topic="t", handler=echo))
+    rig.dead_letters.refuses = lambda write: True
+    async with rig.engine:
+        delivery = Told("t", b"{")
+        rig.engine.pool.offer(delivery)
+        await rig.drained()
+    assert delivery.ends == ["lost"]
+    assert rig.counts("t") == {"received": 1, "lost": 1}
+
+
+async def test_a_duplicate_claim_counts_as_a_duplicate() -> None:
+    def handler(event: Any, context: Context) -> list[Effect]:
+        return [KeyClaim("claim", event["n"], 60), Publish("out", context.body)]
+
+    rig = Rig(Route(topic="t", handler=handler, key=key_of))
+    async with rig.engine:
+        told = fill(rig, [1, 1, 2])
+        await rig.drained()
+    assert rig.numbers("a") == [1, 2]
+    assert [t.ends for t in told] == [["processed"], ["duplicate"], ["processed"]]
+
+
+def folding(state: dict[str, Any], event: Any, context: Context) -> tuple[int, list[Effect]]:
+    """Store and publish the number with how many were folded before it."""
+    n = event["n"]
+    before = len(state["primed"]) + len(state["folded"])
+    document = {"_id": f"{event['k']}{n}", "k": event["k"], "n": n, "before": before}
+
+    def visible(stored: Any) -> list[Effect]:
+        return [Publish("out", message(stored["k"], stored["n"], before=stored["before"]))]
+
+    return n, [Insert("folded", document, stored=visible), *visible(document)]
+
+
+def stateful(sums: Sums, **policy: Any) -> Route:
+    return Route(topic="t", handler=folding, key=key_of, keeper=sums, **policy)
+
+
+async def test_state_is_loaded_once_per_key_in_batches_before_the_first_fold() -> None:
+    sums = Sums()
+    rig = Rig(stateful(sums))
+    fill(rig, range(3), "a")
+    fill(rig, range(3), "b")
+    async with rig.engine:
+        await rig.drained()
+        fill(rig, [3], "a")
+        await rig.drained()
+    assert [sorted(wanted) for wanted in sums.loads] == [["a", "b"]]
+    assert [d["before"] for d in rig.stored.collections["folded"].values() if d["k"] == "a"] == [0, 1, 2, 3]
+
+
+async def test_state_that_cannot_be_loaded_is_waited_for() -> None:
+    sums = Sums()
+    sums.fails = 2
+    rig = Rig(stateful(sums))
+    async with rig.engine:
+        fill(rig, range(2))
+        await rig.drained()
+    assert len(sums.loads) == 3
+    assert rig.numbers("a") == [0, 1]
+
+
+async def test_a_message_that_was_folded_already_is_only_acknowledged() -> None:
+    rig = Rig(stateful(Sums()))
+    async with rig.engine:
+        told = fill(rig, [1, 1])
+        await rig.drained()
+    assert rig.numbers("a") == [1]
+    assert [t.ends for t in told] == [["processed"], ["duplicate"]]
+
+
+async def test_what_another_life_had_folded_is_committed_again_but_not_folded() -> None:
+    rig = Rig(stateful(Sums()))
+    rig.stored.collections["folded"] = {
+        f"a{n}": {"_id": f"a{n}", "k": "a", "n": n, "before": n} for n in range(3)
+    }
+    async with rig.engine:
+        fill(rig, [1, 3])
+        await rig.drained()
+    bodies = [body for _, body in rig.shown.published]
+    assert bodies == [message("a", 1, before=1), message("a", 3, before=3)]
+
+
+async def test_a_late_message_is_counted_by_its_keeper() -> None:
+    rig = Rig(stateful(Sums()))
+    async with rig.engine:
+        fill(rig, [-1])
+        await rig.drained()
+    assert rig.counts("t")["late"] == 1
+
+
+async def test_messages_without_a_key_do_not_reach_a_stateful_handler() -> None:
+    rig = Rig(Route(topic="t", handler=folding, key=lambda body: None, keeper=Sums()))
+    async with rig.engine:
+        fill(rig, [1])
+        await rig.drained()
+    assert rig.letters.letters[0].error_type == "BadMessage"
+
+
+async def test_after_a_refusal_the_state_is_loaded_anew_from_what_was_stored() -> None:
+    sums = Sums()
+    rig = Rig(stateful(sums))
+    rig.documents.refuses = lambda w: w.delivery is not None and w.delivery.body == message("a", 1)
+    async with rig.engine:
+        for number in range(4):
+            fill(rig, [number])
+            await rig.drained()
+    assert len(sums.loads) == 2
+    assert [d["before"] for d in rig.stored.collections["folded"].values()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("refused", [{1}, {0, 1}, {0, 1, 2, 3}])
+async def test_a_lane_with_refused_writes_in_flight_goes_on_whichever_ends_last(refused: set[int]) -> None:
+    rig = Rig(stateful(Sums()), writer=WriterLimits(max_batch=1, backlog=100))
+    rig.documents.refuses = lambda w: (
+        w.delivery is not None and w.delivery.body in {message("a", n) for n in refused}
+    )
+    async with rig.engine:
+        rig.documents.open_gate.clear()
+        fill(rig, range(4))
+        await until(lambda: rig.documents.active)
+        fill(rig, [4, 5])
+        rig.documents.open_gate.set()
+        await rig.drained()
+        fill(rig, [6])
+        await rig.drained()
+    assert rig.numbers("a") == [n for n in range(7) if n not in refused]
+
+
+async def test_a_refusal_does_not_wake_or_lose_a_lane_that_waits_for_a_strict_retry() -> None:
+    def handler(state: Any, event: Any, context: Context) -> tuple[int, list[Effect]]:
+        if event["n"] == 1 and context.attempt == 1:
+            raise OSError("not yet")
+        change, effects = folding(state, event, context)
+        return change, effects
+
+    route = Route(topic="t", handler=handler, key=key_of, keeper=Sums(), strict=True, retry=STEADY)
+    rig = Rig(route)
+    rig.documents.refuses = lambda w: w.delivery is not None and w.delivery.body == message("a", 0)
+    async with rig.engine:
+        fill(rig, range(3))
+        await until(lambda: rig.letters.letters)
+        await asyncio.sleep(0.15)
+        assert rig.numbers("a") == []
+        rig.clock.advance(5)
+        await until(lambda: rig.numbers("a") == [1, 2])
+
+
+async def test_a_change_that_cannot_be_folded_is_set_aside_and_the_state_loaded_anew() -> None:
+    sums = Sums()
+    sums.breaks_on = 1
+    rig = Rig(stateful(sums))
+    async with rig.engine:
+        fill(rig, range(3))
+        await rig.drained()
+    assert rig.letters.letters[0].stage == "fold"
+    assert rig.numbers("a") == [0, 2]
+    assert len(sums.loads) == 2
+
+
+async def test_topics_with_one_keeper_share_the_lane_of_a_key() -> None:
+    sums = Sums()
+    routes = [Route(topic=t, handler=folding, key=key_of, keeper=sums) for t in ("t", "u")]
+    rig = Rig(*routes)
+    for number in range(6):
+        rig.offer("tu"[number % 2], "a", number)
+    async with rig.engine:
+        await rig.drained()
+    assert rig.numbers("a") == list(range(6))
+    assert len(sums.loads) == 1
+
+
+async def test_a_state_gets_its_clock_event_and_an_idle_one_is_forgotten() -> None:
+    sums = Sums()
+    sums.due_us = NOW_US + 2_000_000
+    rig = Rig(stateful(sums), pool=PoolLimits(evict_after=60))
+    async with rig.engine:
+        fill(rig, [0])
+        await rig.drained()
+        rig.clock.advance(2)
+        await until(lambda: sums.clocked)
+        assert sums.clocked == [NOW_US + 2_000_000]
+        await until(lambda: rig.numbers("clock") == [0])
+        assert rig.engine.pool.lanes == 1
+        rig.clock.advance(61)
+        await until(lambda: rig.engine.pool.lanes == 0)
+        fill(rig, [1])
+        await rig.drained()
+    assert len(sums.loads) == 2
+
+
+# -- outages -------------------------------------------------------------------------------------------
+
+
+async def test_an_outage_sets_nothing_aside_and_everything_lands_when_it_is_over() -> None:
+    rig = Rig(stateful(Sums()), writer=WriterLimits(max_batch=10))
+    async with rig.engine:
+        rig.documents.down = True
+        fill(rig, range(100))
+        await until(lambda: rig.documents.attempts > 5)
+        assert rig.engine.health()["status"] == "degraded"
+        rig.documents.down = False
+        await rig.drained()
+        assert rig.engine.outages == {}
+    assert rig.numbers("a") == list(range(100))
+    assert rig.letters.letters == []
+
+
+@pytest.mark.parametrize("waits", [True, False])
+async def test_only_the_routes_that_use_a_sink_wait_for_it(waits: bool) -> None:
+    async def waiting(event: Any, context: Context) -> list[Effect]:
+        return [Insert("c", {"_id": event["n"]})]
+
+    def pure(event: Any, context: Context) -> list[Effect]:
+        return [Insert("c", {"_id": event["n"]})]
+
+    routes = [
+        Route(topic="stored", handler=waiting if waits else pure, key=key_of),
+        Route(topic="shown", handler=echo, key=key_of, sinks=("live",)),
+    ]
+    rig = Rig(*routes, writer=WriterLimits(max_batch=2), pool=PoolLimits(concurrency=2))
+    async with rig.engine:
+        rig.documents.down = True
+        for number in range(60):
+            rig.offer("stored", "ab"[number % 2], number)
+        await until(lambda: rig.documents.attempts > 3)
+        for number in range(50):
+            rig.offer("shown", "s", number)
+        await until(lambda: rig.numbers("s") == list(range(50)))
+        rig.documents.down = False
+        await rig.drained()
+    assert sorted(rig.stored.collections["c"]) == list(range(60))
+
+
+# -- stopping ------------------------------------------------------------------------------------------
+
+
+async def test_leaving_drains_what_was_taken_in() -> None:
+    rig = Rig(Route(topic="t", handler=echo, key=key_of))
+    async with rig.engine:
+        told = fill(rig, range(300))
+    assert rig.numbers("a") == list(range(300))
+    assert {end for t in told for end in t.ends} == {"processed"}
+    assert not rig.engine.lost
+
+
+async def test_what_the_deadline_cuts_off_is_counted_wherever_it_was() -> None:
+    held = Held()
+    routes = [
+        Route(topic="retry", handler=failing(9, 0), key=key_of, retry=STEADY),
+        Route(topic="strict", handler=failing(9, 0), retry=STEADY, strict=True),
+        Route(topic="inside", handler=held, key=key_of),
+    ]
+    rig = Rig(*routes, writer=WriterLimits(max_batch=1))
+    async with rig.engine:
+        rig.live.open_gate.clear()
+        told = [rig.offer("retry"), rig.offer("strict")]
+        told += [rig.offer("inside", "a", n) for n in range(3)]
+        await until(lambda: rig.engine.stats.total("retried") == 2 and held.inside)
+        await rig.engine.stop(0.05)
+        lost = rig.engine.lost
+    assert lost == {"retry": 1, "strict": 1, "inside": 2, "(in a handler)": 1}
+    assert [t.ends for t in told] == [["lost"], ["lost"], [], ["lost"], ["lost"]]
+
+
+async def test_writes_in_flight_at_the_deadline_are_counted_under_their_topic() -> None:
+    rig = Rig(Route(topic="t", handler=echo, key=key_of), writer=WriterLimits(max_batch=1))
+    async with rig.engine:
+        rig.live.open_gate.clear()
+        told = fill(rig, range(20))
+        await until(lambda: rig.live.active)
+        await rig.engine.stop(0.05)
+        assert rig.engine.lost == {"t": 20}
+        rig.live.open_gate.set()
+        await turns()
+    assert [t.ends for t in told] == [["lost"]] * 20
+
+
+# -- the law -------------------------------------------------------------------------------------------
+
+FATES = ("pass", "pass", "fail", "die", "refuse")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    traffic=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(FATES)), max_size=40),
+    turn_size=st.integers(1, 8),
+    batch=st.integers(1, 8),
+    slots=st.integers(1, 4),
+    waits=st.booleans(),
+    outages=st.sets(st.integers(0, 30), max_size=6),
+)
+def test_effects_of_a_key_land_in_order_and_nothing_is_missing_or_twice(
+    traffic: list[tuple[str, str]], turn_size: int, batch: int, slots: int, waits: bool, outages: set[int]
+) -> None:
+    def decide(event: Any, context: Context) -> list[Effect]:
+        if event["do"] == "die":
+            raise ValueError("never")
+        if event["do"] == "fail" and context.attempt == 1:
+            raise OSError("not yet")
+        key, n = event["k"], event["n"]
+        return [
+            Insert("c", {"_id": n}),
+            KeyClaim(f"claim:{n}", 1, 60),
+            SetKey(f"last:{key}", b"%d" % n, 0),
+            Publish("out", context.body),
+        ]
+
+    async def waiting(event: Any, context: Context) -> list[Effect]:
+        for _ in range(event["n"] % 3):
+            await asyncio.sleep(0)
+        return decide(event, context)
+
+    def refused(write: Write) -> bool:
+        return write.delivery is not None and b'"refuse"' in write.delivery.body
+
+    async def run() -> Rig:
+        retry = RetryPolicy(max_retries=1, base=0, jitter="none", exceptions=(OSError,))
+        rig = Rig(
+            Route(topic="t", handler=waiting if waits else decide, key=key_of, strict=True, retry=retry),
+            pool=PoolLimits(concurrency=slots, max_batch=turn_size),
+            writer=WriterLimits(max_batch=batch),
+        )
+        rig.documents.refuses = refused
+
+        class Flaky:
+            def __get__(self, sink: Any, owner: Any) -> bool:
+                return sink.attempts in outages
+
+        rig.live.__class__ = type("FlakySink", (type(rig.live),), {"down": Flaky()})
+        del rig.live.__dict__["down"]
+        async with rig.engine:
+            for number, (key, do) in enumerate(traffic):
+                rig.offer("t", key, number, do=do)
+                if number % 7 == 0:
+                    await asyncio.sleep(0)
+            await rig.drained()
+        return rig
+
+    rig = asyncio.run(run())
+    fine = [(n, key) for n, (key, do) in enumerate(traffic) if do in ("pass", "fail")]
+    for key in "abc":
+        mine = [n for n, k in fine if k == key]
+        assert rig.numbers(key) == mine
+        assert rig.shown.keys.get(f"last:{key}") == (b"%d" % mine[-1] if mine else None)
+    assert sorted(rig.stored.collections.get("c", {})) == [n for n, _ in fine]
+    assert len(rig.letters.letters) == len(traffic) - len(fine)
+    assert (rig.engine.pool.count, rig.engine.pool.bytes) == (0, 0)

@@ -1,0 +1,344 @@
+"""Group commit: two stages in order, batches as they gather, outages waited out, refusals narrowed down."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from enricher.engine.effects import (
+    Answer,
+    Effect,
+    Insert,
+    KeyClaim,
+    Publish,
+    Refused,
+    SetKey,
+    Write,
+)
+from enricher.engine.ports import Delivery
+from enricher.engine.router import Context, Route
+from enricher.engine.stats import Stats
+from enricher.engine.writer import Writer, WriterLimits
+from enricher.errors import SinkUnavailable
+from enricher.sinks.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
+from tests.rig import QUICK, Clock, Rig, Steered, echo, key_of, turns, until
+
+
+def numbered(number: int) -> Write:
+    """A write that stores and publishes a number."""
+    body = json.dumps({"k": "a", "n": number}).encode()
+    return Write([Insert("c", {"_id": number}), Publish("out", body)], Delivery("t", body, 0))
+
+
+class Running:
+    """A writer on memory sinks, outside any pool."""
+
+    def __init__(self, **limits: int) -> None:
+        self.stored, self.shown = MemoryDocuments(), MemoryLive()
+        self.documents, self.live = Steered(self.stored), Steered(self.shown)
+        self.stats, self.settled, self.refused = Stats(), list[Write](), list[tuple[Write, Refused]]()
+        self.answers: list[Answer] = []
+        self.writer = Writer(
+            [self.documents, self.live, Steered(MemoryDeadLetters())],
+            limits=WriterLimits(**limits),
+            backoff=QUICK,
+            stats=self.stats,
+            clock=Clock(),
+            settle=self._settle,
+            refuse=lambda write, answer: self.refused.append((write, answer)),
+            on_room=lambda: None,
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    def _settle(self, batch: Sequence[Write], answers: Mapping[int, Answer]) -> None:
+        self.settled += batch
+        self.answers += answers.values()
+
+    async def __aenter__(self) -> Running:
+        self._task = asyncio.create_task(self.writer.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def settles(self, number: int) -> None:
+        await until(lambda: len(self.settled) >= number, f"{number} settled writes")
+
+    @property
+    def published(self) -> list[int]:
+        return [json.loads(body)["n"] for _, body in self.shown.published]
+
+
+async def test_a_lone_write_is_committed_at_once() -> None:
+    async with Running() as run:
+        run.writer.group(("documents", "live")).submit([numbered(1)])
+        await run.settles(1)
+    assert (run.documents.batches, run.live.batches) == ([1], [1])
+
+
+async def test_what_gathers_during_a_commit_makes_the_next_batch() -> None:
+    async with Running(max_batch=10) as run:
+        group = run.writer.group(("documents", "live"))
+        run.documents.open_gate.clear()
+        group.submit([numbered(0)])
+        await until(lambda: run.documents.active)
+        group.submit(numbered(n) for n in range(1, 25))
+        run.documents.open_gate.set()
+        await run.settles(25)
+    assert run.documents.batches == [1, 10, 10, 4]
+    assert run.published == list(range(25))
+
+
+async def test_a_batch_is_bounded_by_bytes_but_never_empty() -> None:
+    async with Running(max_bytes=50) as run:
+        group = run.writer.group(("documents",))
+        group.submit(Write([], Delivery("t", b"x" * size, 0)) for size in (20, 20, 20, 500, 10))
+        await run.settles(5)
+    assert run.documents.batches == [2, 1, 1, 1]
+
+
+async def test_documents_land_before_anything_is_visible() -> None:
+    async with Running() as run:
+        run.documents.open_gate.clear()
+        run.writer.group(("documents", "live")).submit([numbered(1)])
+        await turns()
+        assert run.published == []
+        run.documents.open_gate.set()
+        await run.settles(1)
+    assert run.published == [1]
+
+
+async def test_the_next_batch_is_stored_while_the_one_before_becomes_visible() -> None:
+    async with Running(max_batch=1) as run:
+        run.live.open_gate.clear()
+        group = run.writer.group(("documents", "live"))
+        group.submit(numbered(n) for n in range(6))
+        await until(lambda: run.live.active)
+        await turns()
+        # One in the visible sinks, one waiting behind it, one stored and waiting to be handed over.
+        assert len(run.documents.batches) == 3
+        assert group.room == 2 - 3
+        run.live.open_gate.set()
+        await run.settles(6)
+    assert run.published == list(range(6))
+    assert run.live.most_active == run.documents.most_active == 1
+
+
+async def test_an_outage_is_waited_out_and_nothing_is_refused() -> None:
+    async with Running(max_batch=4) as run:
+        run.documents.down = True
+        run.writer.group(("documents", "live")).submit(numbered(n) for n in range(10))
+        await until(lambda: run.documents.attempts > 3)
+        assert run.writer.outages == {"documents": "switched off"}
+        assert run.settled == []
+        run.documents.down = False
+        await run.settles(10)
+        assert run.writer.outages == {}
+    assert run.published == list(range(10))
+    assert run.refused == []
+    assert run.stats.counters["documents_failures"] >= 3
+
+
+async def test_during_an_outage_one_group_probes_at_a_time() -> None:
+    async with Running() as run:
+        run.live.down = True
+        groups = [run.writer.group(names) for names in (("live",), ("documents", "live"))]
+        groups.append(run.writer.group(("dead_letters", "live")))
+        for number, group in enumerate(groups):
+            group.submit([Write([Publish("out", b'{"n": %d}' % number)])])
+        await until(lambda: run.live.attempts > 3)
+        run.live.most_active = 0
+        before = run.live.attempts
+        await until(lambda: run.live.attempts > before + 5)
+        assert run.live.most_active == 1
+        run.live.down = False
+        await run.settles(3)
+    assert sorted(run.published) == [0, 1, 2]
+
+
+async def test_what_landed_before_its_reply_was_lost_is_no_duplicate() -> None:
+    class Forgetful(MemoryLive):
+        replies = 0
+
+        async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+            answers = await super().commit(writes)
+            self.replies += 1
+            if self.replies == 1:
+                raise SinkUnavailable("live", "reply lost")
+            return answers
+
+    async with Running() as run:
+        run.live.inner = run.shown = Forgetful()
+        group = run.writer.group(("live",))
+        claimed = [KeyClaim("claim", 1, 60), Publish("out", b'{"n": 1}')]
+        group.submit([Write(claimed, Delivery("t", b"", 0))])
+        await run.settles(1)
+        assert run.answers == []
+        group.submit([Write(claimed, Delivery("t", b"", 0))])
+        await run.settles(2)
+    assert len(run.answers) == 1
+    assert run.published == [1]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64])
+async def test_an_error_that_nobody_understands_is_narrowed_down_to_its_write(size: int) -> None:
+    def is_bad(write: Write) -> bool:
+        effect = write.effects[0]
+        return isinstance(effect, Insert) and effect.document["_id"] in {0, 5}
+
+    async with Running() as run:
+        run.documents.chokes_on = is_bad
+        run.writer.group(("documents", "live")).submit(numbered(n) for n in range(size))
+        bad = [n for n in (0, 5) if n < size]
+        await run.settles(size - len(bad))
+        await until(lambda: len(run.refused) == len(bad))
+        assert run.writer.unfinished == 0
+    assert [write.effects[0].document["_id"] for write, _ in run.refused] == bad  # type: ignore[attr-defined]
+    assert {(a.reason, a.error_type) for _, a in run.refused} == {
+        ("something in here is indigestible", "RuntimeError")
+    }
+    assert run.published == [n for n in range(size) if n not in bad]
+
+
+async def test_narrowing_down_calls_nobody_a_duplicate() -> None:
+    class ChokesLate(MemoryLive):
+        async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+            answers = await super().commit(writes[:-1])
+            if any(isinstance(e, SetKey) for e in writes[-1].effects):
+                raise RuntimeError("the last one is bad")
+            return {**answers, **await super().commit(writes[-1:])}
+
+    async with Running() as run:
+        run.live.inner = run.shown = ChokesLate()
+        writes = [Write([KeyClaim("k", n, 60), Publish("out", b'{"n": %d}' % n)]) for n in range(3)]
+        run.writer.group(("live",)).submit([*writes, Write([SetKey("k", b"", 0)])])
+        await run.settles(3)
+    assert run.answers == []
+    assert run.published == [0, 1, 2]
+    assert len(run.refused) == 1
+
+
+async def test_a_write_that_was_refused_becomes_visible_nowhere() -> None:
+    async with Running() as run:
+        run.documents.refuses = lambda write: True
+        run.writer.group(("documents", "live")).submit([numbered(1), numbered(2)])
+        await until(lambda: len(run.refused) == 2)
+        await turns()
+        assert run.writer.unfinished == 0
+    assert run.live.attempts == 0
+    assert run.settled == []
+
+
+async def test_answers_stay_with_their_writes_when_others_are_refused() -> None:
+    async with Running() as run:
+        group = run.writer.group(("live",))
+
+        def claimed(number: int) -> Write:
+            return Write([KeyClaim("k", number, 60)], Delivery("t", b"%d" % number, 0))
+
+        group.submit([claimed(2)])
+        await run.settles(1)
+        run.live.refuses = lambda write: write.delivery is not None and write.delivery.body == b"1"
+        seen: list[tuple[bytes, bool]] = []
+        again = run.writer.group(("live", "documents"))
+        again._settle = lambda batch, answers: seen.extend(
+            (w.delivery.body, i in answers) for i, w in enumerate(batch) if w.delivery is not None
+        )
+        again.submit([claimed(1), claimed(2), claimed(3)])
+        await until(lambda: len(seen) == 2)
+    assert seen == [(b"2", True), (b"3", False)]
+
+
+async def test_a_slow_sink_of_one_group_does_not_hold_another() -> None:
+    async with Running() as run:
+        run.documents.open_gate.clear()
+        run.writer.group(("documents", "live")).submit([numbered(1)])
+        run.writer.group(("live",)).submit([Write([Publish("out", b'{"n": 2}')])])
+        await run.settles(1)
+        assert run.published == [2]
+        run.documents.open_gate.set()
+        await run.settles(2)
+
+
+async def test_a_group_of_two_visible_sinks_waits_for_both() -> None:
+    async with Running() as run:
+        run.live.open_gate.clear()
+        run.writer.group(("live", "dead_letters")).submit([Write([Publish("out", b'{"n": 1}')])])
+        await turns()
+        assert run.settled == []
+        run.live.open_gate.set()
+        await run.settles(1)
+
+
+async def test_a_group_whose_sink_is_unknown_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(LookupError, match="no sink named serch; known sinks: dead_letters, documents, live"):
+        Running().writer.group(("serch",))
+
+
+async def test_the_same_sinks_make_the_same_group() -> None:
+    writer = Running().writer
+    assert writer.group(("live", "documents")) is writer.group(["documents", "live"])
+
+
+async def test_what_is_abandoned_is_handed_out_once_and_never_settled() -> None:
+    async with Running(max_batch=1) as run:
+        run.live.open_gate.clear()
+        run.writer.group(("documents", "live")).submit(numbered(n) for n in range(5))
+        await until(lambda: run.live.active and len(run.documents.batches) == 3)
+        left = run.writer.abandon()
+        assert sorted(w.effects[0].document["_id"] for w in left) == [0, 1, 2, 3, 4]  # type: ignore[attr-defined]
+        run.live.open_gate.set()
+        await turns()
+        assert run.settled == []
+        assert run.writer.abandon() == []
+
+
+async def test_effects_without_a_message_are_committed_too() -> None:
+    rig = Rig(Route(topic="t", handler=echo, key=key_of))
+    async with rig.engine:
+        rig.engine.emit(SetKey("progress", b"1", 0))
+        await until(lambda: rig.shown.keys)
+    assert rig.shown.keys == {"progress": b"1"}
+
+
+async def test_refused_effects_without_a_message_are_counted() -> None:
+    rig = Rig(Route(topic="t", handler=echo))
+    async with rig.engine:
+        rig.live.refuses = lambda write: True
+        rig.engine.emit(SetKey("progress", b"1", 0))
+        await until(lambda: rig.engine.stats.counters["refused_effects"])
+    assert rig.letters.letters == []
+
+
+async def test_a_program_lands_its_own_effects_in_its_own_sink() -> None:
+    class Search(Effect, frozen=True, gc=False):
+        sink = "search"
+        text: str
+
+    class Index:
+        name, durable, found = "search", True, list[str]()
+
+        async def open(self) -> None: ...
+
+        async def close(self) -> None: ...
+
+        async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+            self.found += [e.text for w in writes for e in w.effects if isinstance(e, Search)]
+            return {}
+
+    def handler(event: Any, context: Context) -> list[Effect]:
+        return [Search(event["k"]), Publish("out", context.body)]
+
+    index = Index()
+    rig = Rig(Route(topic="t", handler=handler, sinks=("search", "live")), more=[index])
+    async with rig.engine:
+        rig.offer("t", "word")
+        await rig.drained()
+    assert index.found == ["word"]
+    assert rig.numbers("word") == [0]
