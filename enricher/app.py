@@ -15,6 +15,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any
 
@@ -77,9 +78,8 @@ class Enricher:
             mongo=mongo,
             on_gap=self._record_gap,
         )
-        self._parts: Parts | None = None
         self._engine: Engine | None = None
-        self._tasks: anyio.abc.TaskGroup | None = None
+        self._exits = AsyncExitStack()
         self._started_us = 0
         self._lag_us = 0
 
@@ -93,7 +93,7 @@ class Enricher:
     async def __aenter__(self) -> Enricher:
         if self._engine is not None:
             raise EnricherError("an Enricher is entered once; make a new one to run again")
-        parts = self._parts = self._make()
+        parts = self._make()
         self._started_us = self._clock()
         self._engine = Engine(
             parts.routes,
@@ -113,12 +113,16 @@ class Enricher:
             routes=[route.topic for route in parts.routes],
             pid=os.getpid(),
         )
-        await self._engine.__aenter__()
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(self._keep_stats)
-        self._tasks.start_soon(self._announce)
-        self._tasks.start_soon(self._measure_lag)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._close_clients, parts)
+            await stack.enter_async_context(self._engine)
+            tasks = await stack.enter_async_context(anyio.create_task_group())
+            tasks.start_soon(self._keep_stats)
+            tasks.start_soon(self._announce)
+            tasks.start_soon(self._measure_lag)
+            stack.callback(tasks.cancel_scope.cancel)
+            # Whatever ends the block, a crash or a cancellation too, the engine gets to see it and to drain.
+            self._exits = stack.pop_all()
         return self
 
     async def __aexit__(
@@ -127,17 +131,13 @@ class Enricher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        assert self._tasks is not None  # noqa: S101  set in __aenter__
-        assert self._parts is not None  # noqa: S101
-        try:
-            self._tasks.cancel_scope.cancel()
-            await self._tasks.__aexit__(None, None, None)
-            return await self.engine.__aexit__(kind, error, trace)
-        finally:
-            with anyio.CancelScope(shield=True):
-                for close in self._parts.closers:
-                    await close()
-            log.info("stopped", instance=self.instance, lost=self.engine.lost.total())
+        return await self._exits.__aexit__(kind, error, trace)
+
+    async def _close_clients(self, parts: Parts) -> None:
+        with anyio.CancelScope(shield=True):
+            for close in parts.closers:
+                await close()
+        log.info("stopped", instance=self.instance, lost=self.engine.lost.total())
 
     async def run(self) -> None:
         """Serve until cancelled, then drain and close: ``await Enricher(settings).run()``."""

@@ -150,6 +150,14 @@ class Pool:
         """How many lanes there are, idle ones with state included."""
         return sum(len(family.lanes) for family in self._families.values())
 
+    @property
+    def can_serve(self) -> bool:
+        """Whether a lane waits for a turn that nothing but the dispatcher withholds: no slot, room or cap."""
+        return self._slots.value > 0 and any(
+            family.ready and family.group.room > 0 and (not family.cap or family.running < family.cap)
+            for family in self._by_rank
+        )
+
     def full_for(self, delivery: Delivery) -> bool:
         """Whether `offer` would have to drop something."""
         return self._full(len(delivery.body))
