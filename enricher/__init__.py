@@ -7,7 +7,8 @@ What is listed here is promised; everything else may change.
 """
 
 from enricher.app import Enricher
-from enricher.config import Settings, load
+from enricher.build import load
+from enricher.config import Settings
 from enricher.engine.effects import Effect, Insert, Publish, SetKey, Upsert
 from enricher.engine.overload import Overload
 from enricher.engine.retry import RetryPolicy

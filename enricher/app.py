@@ -24,8 +24,8 @@ import msgspec
 import structlog
 from redis.asyncio import Redis
 
-from enricher.build import GAPS, Parts, build, instance_name, stats_key
-from enricher.config import Settings, load
+from enricher.build import GAPS, Parts, build, instance_name, load, stats_key
+from enricher.config import Settings
 from enricher.engine.effects import Effect, Insert, SetKey
 from enricher.engine.ports import Clock, Sink, Source
 from enricher.engine.router import Route

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
 
-from enricher.config import Settings
+from enricher.config import Section, Settings
+from enricher.config import load as load_sections
 from enricher.connections import redis_client, sibling_client
 from enricher.deadletters.sink import RedisDeadLetters
 from enricher.engine.pool import PoolLimits
@@ -24,8 +26,25 @@ from enricher.sinks.mongo import MongoDocuments, close_client, mongo_client
 from enricher.sinks.redis import RedisLive
 from enricher.sources.pubsub import Gap, PubSubSource
 
-SECTIONS = {"market": MarketSettings}
+SECTIONS: Mapping[str, type[Section]] = {"market": MarketSettings}
 """The sections that the route packages bring, by name."""
+
+
+def load(
+    path: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    sections: Mapping[str, type[Section]] | None = None,
+    folder: Path | None = None,
+) -> Settings:
+    """All settings, those of the shipped routes included; ``sections`` are a program's own, by name.
+
+    Nothing is read that is not handed in: a file at ``path`` (or named by ENRICHER_CONFIG in ``environ``, or
+    config.toml in ``folder``), ``environ`` (pass `os.environ`), and ``overrides`` {"redis.url": ...}, which
+    win. Raises `ConfigError`, which names source, key, value and what would be right.
+    """
+    every = {**SECTIONS, **(sections or {})}
+    return load_sections(path, environ or {}, overrides or {}, every, folder)
 
 GAPS = "feed_gaps"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from math import fsum, isfinite
+from math import isfinite
 from typing import Final, Literal
 
 import msgspec
@@ -23,6 +23,8 @@ BarKey = tuple[int, int]  # (minutes, start_us)
 
 _NEVER: Final = 2**63
 _LARGEST_VOLUME: Final = 1e100
+_ONE_BITS: Final = 1074
+_ONE: Final = 1 << _ONE_BITS
 _EXACT_TO: Final = 2.0**53  # up to here a double shows every whole number
 
 
@@ -128,9 +130,10 @@ class Bars:
         elif event_us < newest - self.retention_us:
             self.dropped += 1
             return "late_dropped"
-        if volume is not None and not 0 <= volume <= _LARGEST_VOLUME:
-            volume = None
         price = float(price)
+        traded = turnover = None
+        if volume is not None and 0 <= volume <= _LARGEST_VOLUME:
+            traded, turnover = _exact(float(volume)), _exact(price * volume)
         result: Folded = "late_dropped"
         for minutes in self.windows:
             start = bar_start(event_us, minutes, self.session)
@@ -139,10 +142,10 @@ class Bars:
             result = "folded"
             bar = self._bars.get((minutes, start))
             if bar is None:
-                self._bars[minutes, start] = _Running(event_us, price, order, volume)
+                self._bars[minutes, start] = _Running(event_us, price, order, traded, turnover)
                 self._next_end = min(self._next_end, start + minutes * MINUTE)
                 continue
-            bar.add(event_us, price, order, volume)
+            bar.add(event_us, price, order, traded, turnover)
             if bar.revision is not None:
                 self._changed.add((minutes, start))
         self.dropped += result == "late_dropped"
@@ -251,16 +254,20 @@ class _Running:
         "turnover",
     )
 
-    def __init__(self, event_us: int, price: float, order: int, volume: Number | None) -> None:
+    def __init__(
+        self, event_us: int, price: float, order: int, traded: int | None, turnover: int | None
+    ) -> None:
         self.first = self.last = (event_us, order)
         self.open = self.high = self.low = self.close = price
         self.count = 0
         self.revision: int | None = None  # None until given out
-        self.traded: list[float] | None = None
-        self.turnover: list[float] | None = None
-        self.add(event_us, price, order, volume)
+        self.traded: int | None = None
+        self.turnover: int | None = None
+        self.add(event_us, price, order, traded, turnover)
 
-    def add(self, event_us: int, price: float, order: int, volume: Number | None) -> None:
+    def add(
+        self, event_us: int, price: float, order: int, traded: int | None, turnover: int | None
+    ) -> None:
         at = (event_us, order)
         if at < self.first:
             self.first, self.open = at, price
@@ -271,35 +278,29 @@ class _Running:
         if price < self.low:
             self.low = price
         self.count += 1
-        if volume is not None:
-            size = float(volume)
-            self.traded = _plus(self.traded or [], size)
-            self.turnover = _plus(self.turnover or [], price * size)
+        if traded is not None:
+            self.traded = traded + (self.traded or 0)
+        if turnover is not None:
+            self.turnover = turnover + (self.turnover or 0)
 
     def content(self) -> Content:
-        traded = None if self.traded is None else fsum(self.traded)
-        vwap = fsum(self.turnover) / traded if traded and self.turnover is not None else None
-        if vwap is not None and not isfinite(vwap):  # a price times a size beyond a double
-            vwap = None
-        whole: Number | None = traded
-        if traded is not None and traded.is_integer() and traded < _EXACT_TO:
-            whole = int(traded)
+        volume = None if self.traded is None else self.traded / _ONE
+        whole = int(volume) if volume is not None and volume.is_integer() else volume
+        vwap = None
+        if self.traded and self.turnover is not None:
+            vwap = self.turnover / self.traded
         return Content(self.open, self.high, self.low, self.close, self.count, whole, vwap)
 
 
-def _plus(parts: list[float], value: float) -> list[float]:
-    """The parts of an exact sum with one more value in it (Shewchuk 1997, as in ``math.fsum``)."""
-    kept = []
-    for part in parts:
-        if abs(value) < abs(part):
-            value, part = part, value
-        high = value + part
-        low = part - (high - value)
-        if low:
-            kept.append(low)
-        value = high
-    kept.append(value)
-    return kept
+def _exact(value: float) -> int | None:
+    """The value as a whole number of 2^-1074, the smallest double, so that sums are exact.
+
+    None for a value that is not finite: a price times a size may be beyond a double.
+    """
+    if not isfinite(value):
+        return None
+    numerator, denominator = value.as_integer_ratio()
+    return numerator << (_ONE_BITS - denominator.bit_length() + 1)
 
 
 def _start_and_minutes(bar: Bar) -> tuple[int, int]:

@@ -1,0 +1,183 @@
+"""``enricher run``: the worker as a process, with logs, signals, exit codes and a service manager."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import click
+import structlog
+
+from enricher.app import Enricher
+from enricher.cli import logs
+from enricher.cli.live import look, standstill, status_line
+from enricher.cli.main import FAILED, OK
+from enricher.cli.notify import ServiceManager, watchdog_interval
+from enricher.cli.options import SettingsOptions, settings_options
+from enricher.cli.signals import stop_on_signal
+from enricher.config import Settings, redact
+from enricher.embedded import EmbeddedServers
+from enricher.errors import EmbeddedError, EnricherError
+
+log = structlog.get_logger("enricher")
+
+DATA_DIR = Path("enricher-data")
+
+# Seconds to drain once an embedded server has ended: there is nothing left to drain into.
+_NO_SERVER_DRAIN = 1.0
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  enricher run                                    servers on localhost, or config.toml
+  enricher run --redis-url redis://cache:6379/0 --mongo-url mongodb://db:27017/market
+  enricher run --embedded --data-dir ./data       with servers of its own
+  enricher run --set pool.concurrency=128 --log-format console
+
+Ends with 0 after SIGTERM or Ctrl-C, 130 after a second one, 2 for a wrong setting, 1 otherwise.
+"""
+)
+@click.option("--embedded", is_flag=True, help="Start the bundled servers and use them.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DATA_DIR,
+    show_default=True,
+    help="Where the bundled servers keep their data and endpoints.json.",
+)
+@settings_options
+def command(options: SettingsOptions, embedded: bool, data_dir: Path) -> None:
+    """Serve until SIGTERM or Ctrl-C, then drain and end.
+
+    Subscribes to the feed, enriches every message and lands it in MongoDB and Redis. A server that is
+    away is waited for. Logs go to standard output.
+    """
+    settings = options.load()
+    logs.configure(settings.log, settings.service.name)
+    code = run_loop(lambda: serve(options, settings, data_dir if embedded else None))
+    click.get_current_context().exit(code)
+
+
+def run_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    """Run ``main`` to its end on uvloop where there is one, else on asyncio's own loop."""
+    try:
+        import uvloop
+    except ImportError:
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main())
+
+
+async def serve(options: SettingsOptions, settings: Settings, data_dir: Path | None) -> int:
+    """Run a worker until a signal comes; returns the exit code.
+
+    With ``data_dir`` the bundled servers are started there and win over all other addresses.
+    """
+    manager = ServiceManager.from_environ(os.environ)
+    with stop_on_signal() as stop:
+        try:
+            async with AsyncExitStack() as stack:
+                servers = None
+                if data_dir is not None:
+                    servers = EmbeddedServers(data_dir)
+                    urls = await start_servers(servers, stack, stop)
+                    if urls is None:
+                        return OK
+                    settings = options.load(urls)
+                return await _work(settings, servers, stop, manager)
+        except EnricherError as error:
+            log.error("cannot_run", error=str(error))
+        except Exception:
+            # The exit code alone says nothing; the log is where a crash is looked for.
+            log.exception("crashed")
+        return FAILED
+
+
+async def start_servers(
+    servers: EmbeddedServers, stack: AsyncExitStack, stop: asyncio.Event
+) -> dict[str, str] | None:
+    """Start the bundled servers; their addresses as settings, or None if ``stop`` came first.
+
+    They end when ``stack`` does. Raises EmbeddedError.
+    """
+    endpoints = None
+    failed: BaseException | None = None
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            starting = tasks.create_task(stack.enter_async_context(servers))
+            stopping = tasks.create_task(stop.wait())
+            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if starting.done():
+                endpoints = starting.result()
+            else:
+                starting.cancel()
+    except* EmbeddedError as group:
+        failed = group.exceptions[0]
+    if failed is not None:
+        raise failed
+    if endpoints is None:
+        return None
+    log.info("embedded_servers", redis=redact(endpoints.redis_url), mongo=redact(endpoints.mongo_url))
+    return {"redis.url": endpoints.redis_url, "mongo.url": endpoints.mongo_url}
+
+
+async def _work(
+    settings: Settings, servers: EmbeddedServers | None, stop: asyncio.Event, manager: ServiceManager
+) -> int:
+    died: BaseException | None = None
+    async with Enricher(settings) as enricher:
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_tell, enricher, manager)
+                if servers is not None:
+                    tasks.start_soon(servers.watch)
+                await stop.wait()
+                tasks.cancel_scope.cancel()
+        except* EmbeddedError as group:
+            died = group.exceptions[0]
+        manager.stopping("draining")
+        if died is not None:
+            log.error("embedded_server_ended", error=str(died))
+            await enricher.stop(_NO_SERVER_DRAIN)
+        else:
+            log.info("stopping", waiting=enricher.engine.pool.count)
+    return OK if died is None else FAILED
+
+
+async def _tell(enricher: Enricher, manager: ServiceManager) -> None:
+    """Keep the service manager informed: ready once, a status line, and a sign of life while we move."""
+    settings = enricher.settings
+    due = watchdog_interval(os.environ)
+    interval = min(settings.service.health_interval, due or settings.service.health_interval)
+    # By then a source whose own canary works would long have given the connection up.
+    longest_silence = 2 * settings.redis.canary_timeout + settings.redis.canary_interval
+    ready, status, reason = False, "", None
+    pool, next_ping = enricher.engine.pool, 0.0
+    before = look(enricher.health(), can_serve=False)
+    clock = asyncio.get_running_loop().time
+    while True:
+        line = status_line(enricher.figures())
+        if enricher.ready and not ready:
+            ready = manager.ready(line) or True
+        elif line != status:
+            manager.status(line)
+        status = line
+        if due is not None and clock() >= next_ping:
+            now = look(enricher.health(), pool.can_serve)
+            was, reason = reason, standstill(before, now, longest_silence)
+            before, next_ping = now, clock() + due
+            if reason is None:
+                manager.watchdog()
+            elif was is None:
+                log.critical("standstill", reason=reason)
+        with suppress(TimeoutError):
+            await asyncio.sleep(interval)

@@ -1,0 +1,43 @@
+"""SIGTERM and Ctrl-C: the first asks to stop, the second ends the process at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from enricher.cli.main import SECOND_SIGNAL
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[asyncio.Event]:
+    """An event that the first SIGTERM or SIGINT sets; the second ends the process with 130.
+
+    To be entered in the main thread, inside the running loop. Handlers of before are restored on
+    leaving. The second signal works even while the loop is busy: it waits for nothing, and embedded
+    servers end with this process.
+    """
+    loop = asyncio.get_running_loop()
+    asked = asyncio.Event()
+    seen = 0
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        nonlocal seen
+        seen += 1
+        if seen > 1:
+            # Only what is safe in the middle of anything: no buffers, no locks.
+            os.write(2, f"ended at once by a second {signal.Signals(number).name}\n".encode())
+            os._exit(SECOND_SIGNAL)
+        loop.call_soon_threadsafe(asked.set)
+
+    before = {number: signal.signal(number, on_signal) for number in SIGNALS}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
