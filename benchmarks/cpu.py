@@ -1,8 +1,8 @@
 """CPU time of our own process per message, under flood, servers apart.
 
 A workload is made beforehand and published as fast as Redis takes it; the worker runs in a process of its
-own against a Redis and a sink that keeps nothing. What is printed is the worker's user + system time divided by the
-messages, the median of several rounds after one that is not counted.
+own against a Redis and a sink that keeps nothing. What is printed is the worker's user + system time
+divided by the messages, the median of several rounds after one that is not counted.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ async def one_kind(
             mongo_url = f"mongodb://127.0.0.1:{mongo_port}"
             command = (sys.executable, "-m", "benchmarks.worker", redis_url, mongo_url, *options)
             with process(*command) as worker:
-                while not (await figures(client)).get("status") == "ready":
+                while (await figures(client)).get("status") != "ready":
                     await asyncio.sleep(0.1)
                 watched = psutil.Process(worker.pid)
                 market = workload(kind, count * (rounds + 1), products, strikes)

@@ -1,4 +1,4 @@
-"""A worker process for benchmarks: ``python -m benchmarks.worker REDIS_URL MONGO_URL [section.key=value ...]``."""
+"""A worker process: ``python -m benchmarks.worker REDIS_URL MONGO_URL [section.key=value ...]``."""
 
 from __future__ import annotations
 

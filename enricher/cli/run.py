@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,8 @@ async def _tell(enricher: Enricher, manager: ServiceManager) -> None:
     while True:
         line = status_line(enricher.figures())
         if enricher.ready and not ready:
-            ready = manager.ready(line) or True
+            ready = True
+            manager.ready(line)
         elif line != status:
             manager.status(line)
         status = line
@@ -179,5 +180,4 @@ async def _tell(enricher: Enricher, manager: ServiceManager) -> None:
                 manager.watchdog()
             elif was is None:
                 log.critical("standstill", reason=reason)
-        with suppress(TimeoutError):
-            await asyncio.sleep(interval)
+        await asyncio.sleep(interval)
