@@ -1,0 +1,71 @@
+"""Which dead letters are meant: by error, topic, stage and time."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from enricher.config import PositiveSeconds
+from enricher.config.values import WrongValueError, read
+from enricher.deadletters.store import StoredLetter
+
+
+class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dead letter must be like; whatever is left at its default lets everything through.
+
+    ``error`` is a part of the error's text in any case, ``pattern`` a regular expression searched in it,
+    ``topic`` a name or glob pattern, ``stage`` the exact stage. ``since_us`` and ``until_us`` (microseconds
+    since 1970 UTC, both inclusive) bound the time of the last attempt; a letter without a readable time is
+    outside of every bound.
+    """
+
+    error: str = ""
+    pattern: str = ""
+    topic: str = ""
+    stage: str = ""
+    since_us: int | None = None
+    until_us: int | None = None
+
+    def matches(self, letter: StoredLetter) -> bool:
+        """Whether ``letter`` is meant."""
+        if self.error and self.error.casefold() not in letter.error.casefold():
+            return False
+        if self.pattern and not re.search(self.pattern, letter.error):
+            return False
+        if self.topic and not fnmatchcase(letter.topic or "", self.topic):
+            return False
+        if self.stage and letter.stage != self.stage:
+            return False
+        if self.since_us is None and self.until_us is None:
+            return True
+        at_us = letter.at_us
+        if at_us is None:
+            return False
+        return (self.since_us is None or at_us >= self.since_us) and (
+            self.until_us is None or at_us <= self.until_us
+        )
+
+
+EVERY = LetterFilter()
+
+
+def parse_moment(text: str, now_us: int) -> int:
+    """Microseconds since 1970 UTC of ISO 8601 text (without an offset: UTC), or of ``2h``: so long ago.
+
+    Raises ValueError, which says what would be right.
+    """
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            ago: float = read(text, PositiveSeconds, is_text=True)
+        except WrongValueError:
+            right = "a time such as 2025-10-14T09:15:00Z, or a while ago such as 90s, 2h, 1d"
+            raise ValueError(f"expected {right}, got {text!r}") from None
+        return now_us - int(ago * 1e6)
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return round(when.timestamp() * 1e6)
