@@ -1,0 +1,202 @@
+"""``enricher check``: is the configuration right, are the servers there, and what looks wrong?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from pymongo.errors import PyMongoError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from enricher.build import market_routes
+from enricher.cli.main import FAILED, OK
+from enricher.cli.options import SettingsOptions, duration, settings_options
+from enricher.config import Section, Settings, redact, redact_text
+from enricher.connections import redis_client
+from enricher.engine.router import Route, Router
+from enricher.market.settings import MarketSettings
+from enricher.sinks.mongo import close_client, mongo_client
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What one server said: its version and what else is known, or why it could not be asked."""
+
+    name: str
+    url: str
+    says: str = ""
+    error: str = ""
+    policy: str = ""
+    dead_letters: int | None = None
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  enricher check
+  enricher check --config /etc/enricher/config.toml --verbose
+  enricher check --quiet && systemctl restart enricher
+
+Exit code 0 when both servers answer (warnings may be shown), 1 when one does not, 2 for a wrong setting.
+"""
+)
+@click.option("-v", "--verbose", is_flag=True, help="Also print the settings in effect, and whence.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only what is wrong.")
+@click.option(
+    "--timeout",
+    type=duration,
+    metavar="DURATION",
+    default="3s",
+    show_default=True,
+    help="How long to wait for a server.",
+)
+@settings_options
+def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float) -> None:
+    """Test the settings and both servers, and say what looks wrong.
+
+    Lists the routes, the number of dead letters and, with --verbose, every setting in effect. Passwords
+    are never printed. Nothing is written anywhere.
+    """
+    settings = options.load()
+    routes = market_routes(settings)
+    Router(routes)
+    servers = asyncio.run(ask_servers(settings, timeout))
+    away = [server for server in servers if server.error]
+    if not quiet:
+        for line in _report(settings, servers, routes, verbose):
+            click.echo(line)
+    for server in away:
+        click.echo(f"Error: {server.name} at {server.url} is away: {server.error}", err=True)
+    for warning in warnings(settings, servers, routes):
+        click.echo(f"Warning: {warning}", err=True)
+    click.get_current_context().exit(FAILED if away else OK)
+
+
+async def ask_servers(settings: Settings, timeout: float) -> list[Server]:
+    """Ask Redis, MongoDB and, where it is another one, the Redis of the dead letters, all at once."""
+    letters_url = settings.dead_letters.url or settings.redis.url
+    apart = letters_url != settings.redis.url
+    questions = [
+        _ask_redis("Redis", settings, settings.redis.url, timeout, letters=not apart),
+        _ask_mongo(settings, timeout),
+    ]
+    if apart:
+        questions.append(
+            _ask_redis("Redis of the dead letters", settings, letters_url, timeout, letters=True)
+        )
+    return await asyncio.gather(*questions)
+
+
+async def _ask_redis(name: str, settings: Settings, url: str, timeout: float, *, letters: bool) -> Server:
+    shown = redact(url)
+    async with redis_client(url, socket_timeout=timeout, protocol=settings.redis.protocol) as client:
+        try:
+            info = await client.info()
+            policy = await _eviction_policy(client)
+            count = await client.llen(settings.dead_letters.key) if letters else None
+        except (RedisError, OSError, TimeoutError) as error:
+            return Server(name, shown, error=redact_text(f"{type(error).__name__}: {error}"))
+    kind = info.get("server_name", "redis")
+    version = info.get(f"{kind}_version") or info.get("redis_version", "of unknown version")
+    says = f"{kind} {version}, maxmemory-policy {policy or 'unknown'}"
+    return Server(name, shown, says, policy=policy, dead_letters=count)
+
+
+async def _eviction_policy(client: Redis) -> str:
+    """The policy of the server; empty where it does not tell (hosted ones often refuse CONFIG)."""
+    memory = await client.info("memory")
+    return str(memory.get("maxmemory_policy", ""))
+
+
+async def _ask_mongo(settings: Settings, timeout: float) -> Server:
+    shown = redact(settings.mongo.url)
+    client = mongo_client(settings.mongo.url, driver=settings.mongo.driver, timeout=timeout)
+    try:
+        await client.admin.command("ping")
+        build = await client.admin.command("buildInfo")
+    except (PyMongoError, OSError) as error:
+        # The driver adds a dump of its view of the servers; the first part is what a reader needs.
+        text = str(error).partition(", Timeout:")[0]
+        return Server("MongoDB", shown, error=redact_text(f"{type(error).__name__}: {text}"))
+    finally:
+        await close_client(client)
+    says = f"version {build.get('version', 'unknown')}, database {settings.mongo.database_name}"
+    return Server("MongoDB", shown, says)
+
+
+def warnings(settings: Settings, servers: Sequence[Server], routes: Sequence[Route]) -> Iterator[str]:
+    """What is allowed but will probably be regretted, one sentence each."""
+    for server in servers:
+        if server.policy.startswith("allkeys-"):
+            yield (
+                f"{server.name}: maxmemory-policy {server.policy} may throw away claims, dead letters and "
+                "streams, which have to stay; expected noeviction or one of volatile-*"
+            )
+    if not routes:
+        yield "no route is registered, so nothing will be processed; see market.enabled"
+    market = settings.routes.get("market")
+    if isinstance(market, MarketSettings) and market.enabled:
+        longest = max(market.windows) * 60
+        if market.claim_ttl < longest:
+            yield (
+                f"market.claim_ttl {market.claim_ttl} s is shorter than the longest window, {longest} s: a "
+                f"message repeated later than that is published again (it is stored once in any case); "
+                f"expected at least {longest} s, and more than a stream keeps or a replay reaches back"
+            )
+    for key in settings.legacy:
+        yield f"{key} is accepted as an old name and not used by the routes that are registered"
+
+
+def _report(
+    settings: Settings, servers: Sequence[Server], routes: Sequence[Route], verbose: bool
+) -> Iterator[str]:
+    sources = sorted(set(settings.origins.values()))
+    yield f"Settings are valid ({', '.join(sources) if sources else 'all at their defaults'})."
+    for server in servers:
+        yield f"{server.name} at {server.url}: {server.says or 'away'}"
+        if server.dead_letters is not None:
+            yield f"  {server.dead_letters} dead letters in {settings.dead_letters.key}"
+    yield "Routes:"
+    yield from columns(
+        ["topic", "handler", "sinks", "overload"],
+        [[r.topic, r.name, "+".join(r.sinks), r.overload.value] for r in routes],
+    )
+    market = settings.routes.get("market")
+    if isinstance(market, MarketSettings) and market.enabled:
+        yield (
+            f"A repeated message is recognised for {market.claim_ttl} s (market.claim_ttl); let no stream "
+            "keep and no replay reach back further."
+        )
+    if verbose:
+        shown = settings.printable()
+        yield "Settings in effect:"
+        yield from columns(
+            ["key", "value", "from"],
+            [
+                [key, repr(value), settings.origins.get(key, "default")]
+                for name, section in settings.sections().items()
+                for key, value in _flat(name, section, shown[name])
+            ],
+        )
+
+
+def _flat(prefix: str, section: Section, shown: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    """Every dotted key of a section with its printable value; ``shown`` is the section as plain data."""
+    for name, value in shown.items():
+        inner = getattr(section, name)
+        if isinstance(inner, Section):
+            yield from _flat(f"{prefix}.{name}", inner, value)
+        else:
+            yield f"{prefix}.{name}", value
+
+
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines of left-aligned columns, two spaces in and apart, under their names."""
+    table = [head, *rows]
+    widths = [max(len(row[i]) for row in table) for i in range(len(head))]
+    for row in table:
+        yield "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

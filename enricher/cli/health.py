@@ -1,0 +1,57 @@
+"""``enricher health``: one question to the worker on this host, for a container's health check."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from enricher.cli.main import FAILED, OK
+from enricher.cli.options import SettingsOptions, duration, settings_options
+from enricher.cli.workers import now_us, own_pattern, read_figures, stats_client, verdict
+from enricher.config import Settings
+from enricher.errors import SinkUnavailable
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  enricher health                 0 if the worker of this host is ready or degraded
+  enricher health --max-age 5s
+"""
+)
+@click.option(
+    "--max-age",
+    type=duration,
+    metavar="DURATION",
+    help="How old the worker's figures may be [default: 3 x stats.interval, at least 5s].",
+)
+@click.option(
+    "--timeout",
+    type=duration,
+    metavar="DURATION",
+    default="3s",
+    show_default=True,
+    help="How long to wait for Redis.",
+)
+@settings_options
+def command(options: SettingsOptions, max_age: float | None, timeout: float) -> None:
+    """Ask the worker on this host whether it works.
+
+    Looks at the figures that the worker keeps in Redis. Exit code 0 when they are fresh and say ready
+    or degraded (a server is away and waited for), 1 otherwise.
+    """
+    settings = options.load()
+    oldest = max_age if max_age is not None else max(5.0, 3 * settings.stats.interval)
+    well, line = asyncio.run(_ask(settings, oldest, timeout))
+    click.echo(line, err=not well)
+    click.get_current_context().exit(OK if well else FAILED)
+
+
+async def _ask(settings: Settings, max_age: float, timeout: float) -> tuple[bool, str]:
+    async with stats_client(settings, timeout) as client:
+        try:
+            found = await read_figures(client, settings, own_pattern(settings))
+        except SinkUnavailable as error:
+            return False, str(error)
+    return verdict(found, now_us(), max_age)
