@@ -89,10 +89,15 @@ end
 local function drop_members(key, before)
   local index = 'members:' .. key
   local entries = call('HGETALL', index)
+  local kept = {}
+  for i = 1, #entries, 2 do
+    if entries[i] >= before then kept[member_of(entries[i + 1])] = true end
+  end
   for i = 1, #entries, 2 do
     if entries[i] < before then
+      local member = member_of(entries[i + 1])
       call('HDEL', index, entries[i])
-      call('ZREM', key, member_of(entries[i + 1]))
+      if not kept[member] then call('ZREM', key, member) end
     end
   end
 end
