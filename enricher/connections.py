@@ -13,6 +13,20 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 
+_WHERE_AND_WHOM = {
+    "client_name",
+    "credential_provider",
+    "db",
+    "host",
+    "password",
+    "path",
+    "port",
+    "socket_connect_timeout",
+    "socket_keepalive",
+    "username",
+}
+
+
 def redis_client(
     url: str,
     *,
@@ -48,15 +62,12 @@ def sibling_client(client: Redis, *, protocol: int) -> Redis:
     The reader gets raw bytes and never repeats anything, whatever ``client`` was made for.
     """
     pool = client.connection_pool
-    options = dict(pool.connection_kwargs)
-    options.update(
-        socket_timeout=None,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_timeout=False,
-        retry_on_error=[],
-        decode_responses=False,
-        health_check_interval=0,
-        protocol=options.get("protocol") or protocol,
-    )
+    # Where and as whom, and nothing of how: a host's client also carries objects of its own pool.
+    options: dict[str, Any] = {
+        name: value
+        for name, value in pool.connection_kwargs.items()
+        if name in _WHERE_AND_WHOM or name.startswith("ssl_")
+    }
+    options.update(socket_timeout=None, retry=Retry(NoBackoff(), 0), protocol=protocol)
     own = ConnectionPool(connection_class=pool.connection_class, max_connections=1, **options)
     return Redis.from_pool(own)

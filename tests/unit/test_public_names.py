@@ -1,0 +1,65 @@
+"""The list of promises: what a program may import, and no more."""
+
+import ast
+from pathlib import Path
+
+import enricher
+
+PACKAGE = Path(enricher.__file__).parent
+
+
+def test_the_package_exports_exactly_its_promises() -> None:
+    assert sorted(enricher.__all__) == [
+        "BadMessage",
+        "ConfigError",
+        "Context",
+        "Effect",
+        "Enricher",
+        "EnricherError",
+        "Insert",
+        "Overload",
+        "Overloaded",
+        "Publish",
+        "RetryPolicy",
+        "Route",
+        "SetKey",
+        "Settings",
+        "Upsert",
+        "load",
+    ]
+    assert all(hasattr(enricher, name) for name in enricher.__all__)
+
+
+def imports_of(folder: str) -> set[str]:
+    """Every module that the files of a sub-package import."""
+    found: set[str] = set()
+    for file in (PACKAGE / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module)
+    return found
+
+
+def test_the_engine_knows_neither_redis_nor_mongodb() -> None:
+    forbidden = ("redis", "motor", "pymongo", "bson", "enricher.sinks", "enricher.sources", "enricher.market")
+    assert not [name for name in imports_of("engine") if name.startswith(forbidden)]
+
+
+def test_the_market_package_imports_no_adapter() -> None:
+    forbidden = ("redis", "motor", "pymongo", "bson", "enricher.sinks", "enricher.sources")
+    assert not [name for name in imports_of("market") if name.startswith(forbidden)]
+
+
+def test_only_one_sink_knows_a_mongodb_driver() -> None:
+    drivers = ("motor", "pymongo", "bson")
+    knowing = {
+        file.relative_to(PACKAGE).as_posix()
+        for folder in ("engine", "market", "sinks", "sources", "deadletters", "config")
+        for file in (PACKAGE / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if (isinstance(node, ast.ImportFrom) and (node.module or "").startswith(drivers))
+        or (isinstance(node, ast.Import) and any(a.name.startswith(drivers) for a in node.names))
+    }
+    assert knowing == {"sinks/mongo.py"}
