@@ -1,57 +1,79 @@
-"""Is the worker moving? What the service manager's watchdog is told, and the line it shows."""
+"""A view that is redrawn on a terminal and printed once per interval anywhere else."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.table import Table
+
+# Columns of a file or a pipe; nothing is wrapped at the 80 that rich would take for it.
+PLAIN_WIDTH = 160
+
+NOTHING = "-"
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What one look at a worker saw: turns served so far, and whether one is overdue by now.
+def console() -> Console:
+    """Standard output; without a terminal behind it wide, and without colours."""
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(highlight=False, width=PLAIN_WIDTH, no_color=True)
 
-    ``silent`` are the connected sources by name, each with the seconds since it last read anything
-    (its own canary counts).
+
+def table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> Table:
+    """An empty table; the columns in ``numbers`` are aligned to the right."""
+    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, title_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in numbers else "left", no_wrap=column in numbers)
+    return made
+
+
+def number(value: float | None, decimals: int = 0, unit: str = "") -> str:
+    """A number for people: thousands apart, ``-`` for None."""
+    return NOTHING if value is None else f"{value:,.{decimals}f}{unit}"
+
+
+def milliseconds(value: float | None) -> str:
+    """A duration given in milliseconds, short."""
+    if value is None:
+        return NOTHING
+    return f"{value / 1000:,.1f} s" if value >= 10_000 else f"{value:,.1f} ms"
+
+
+def time_of_day(us: int) -> str:
+    """Microseconds since 1970 as the time of the day, UTC."""
+    return datetime.fromtimestamp(us / 1e6, UTC).strftime("%H:%M:%S")
+
+
+async def wait(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for ``event``, for at most ``seconds``; True when it came."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
+
+
+async def show(
+    out: Console,
+    view: Callable[[], Awaitable[RenderableType]],
+    interval: float,
+    stop: asyncio.Event,
+    *,
+    screen: bool = False,
+) -> None:
+    """Show ``view()`` every ``interval`` seconds until ``stop`` is set.
+
+    On a terminal it is redrawn in place (``screen``: on a screen of its own, gone afterwards); elsewhere
+    each view is printed below the one before.
     """
-
-    turns: int
-    can_serve: bool
-    silent: Mapping[str, float]
-
-
-def look(health: Mapping[str, Any], can_serve: bool) -> Look:
-    """A look at a worker from its ``health()`` and its pool's ``can_serve``."""
-    silent = {
-        name: float(source["silent_s"])
-        for name, source in health["sources"].items()
-        # A source that is reconnecting is at work; only a connected one can be stuck.
-        if source.get("ready") and source.get("silent_s") is not None
-    }
-    return Look(turns=int(health["pool"]["turns"]), can_serve=can_serve, silent=silent)
-
-
-def standstill(before: Look, now: Look, longest_silence: float) -> str | None:
-    """Why the worker does not move although it could; None while it moves, rests or waits out an outage.
-
-    ``longest_silence`` is in seconds. An outage, slow handlers and retries are no standstill: nothing
-    could be served then. A lane that could be served at two looks in a row, with no turn in between, is.
-    """
-    for name, seconds in now.silent.items():
-        if seconds > longest_silence:
-            return f"source {name} is connected and has read nothing for {seconds:g} s"
-    if before.can_serve and now.can_serve and before.turns == now.turns:
-        return "messages wait, slots are free, and no turn was served"
-    return None
-
-
-def status_line(figures: Mapping[str, Any]) -> str:
-    """One line for people: status, what is away, messages waiting, processed, set aside."""
-    topics = figures["topics"].values()
-    parts = [figures["status"]]
-    if figures["outages"]:
-        parts.append("away: " + ", ".join(sorted(figures["outages"])))
-    parts.append(f"{figures['pool']['messages']} waiting")
-    parts.append(f"{sum(topic.get('processed', 0) for topic in topics)} processed")
-    parts.append(f"{sum(topic.get('dead', 0) for topic in topics)} dead letters")
-    return ", ".join(parts)
+    if not out.is_terminal:
+        while not await wait(stop, interval):
+            out.print(await view())
+        return
+    with Live(await view(), console=out, screen=screen, auto_refresh=False, transient=True) as live:
+        while not await wait(stop, interval):
+            live.update(await view(), refresh=True)

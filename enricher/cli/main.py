@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from types import MappingProxyType
@@ -90,6 +91,10 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except click.Abort:
         return SECOND_SIGNAL
+    except BrokenPipeError:
+        # Whoever read us (`| head`) has gone; nothing more may be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except ConfigError as error:
         click.echo(f"Wrong setting: {redact_text(str(error))}", err=True)
         return WRONG

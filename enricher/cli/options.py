@@ -12,8 +12,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import click
 from dotenv import dotenv_values
 
-from enricher.build import SECTIONS
-from enricher.config import PositiveSeconds, Settings, load
+from enricher.build import load
+from enricher.config import PositiveSeconds, Settings
 from enricher.config.loader import NOTHING
 from enricher.config.values import WrongValueError, read
 
@@ -36,7 +36,7 @@ class SettingsOptions:
         Reads the environment, and a .env file and config.toml in the working folder. Raises ConfigError.
         """
         folder = Path.cwd()
-        return load(self.config, environment(folder), {**self.overrides, **more}, SECTIONS, folder=folder)
+        return load(self.config, environment(folder), {**self.overrides, **more}, folder=folder)
 
 
 def environment(folder: Path) -> dict[str, str]:

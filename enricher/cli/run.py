@@ -15,10 +15,10 @@ import structlog
 
 from enricher.app import Enricher
 from enricher.cli import logs
-from enricher.cli.live import look, standstill, status_line
 from enricher.cli.main import FAILED, OK
 from enricher.cli.notify import ServiceManager, watchdog_interval
 from enricher.cli.options import SettingsOptions, settings_options
+from enricher.cli.progress import look, standstill, status_line
 from enricher.cli.signals import stop_on_signal
 from enricher.config import Settings, redact
 from enricher.embedded import EmbeddedServers

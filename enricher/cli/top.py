@@ -1,0 +1,215 @@
+"""``enricher top``: what the running workers are doing, from the figures they keep in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+
+import click
+from redis.asyncio import Redis
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from enricher.cli.live import NOTHING, console, milliseconds, number, show, table, time_of_day, wait
+from enricher.cli.main import FAILED, OK
+from enricher.cli.options import SettingsOptions, duration, settings_options
+from enricher.cli.signals import stop_on_signal
+from enricher.cli.workers import Figures, every_pattern, now_us, read_figures, stats_client
+from enricher.config import Settings, redact
+from enricher.errors import SinkUnavailable
+
+TOPIC_COUNTS = ("received", "processed", "duplicate", "dead", "dropped", "conflated", "retried")
+
+_COLORS = {"ready": "green", "degraded": "yellow", "starting": "cyan", "stopping": "magenta"}
+_PATIENCE = 2.0
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  enricher top                     all workers, redrawn every second; Ctrl-C ends it
+  enricher top --once              one picture, with the rates of the last second
+  enricher top --interval 5s > top.txt
+"""
+)
+@click.option("--once", is_flag=True, help="Print one picture and end.")
+@click.option(
+    "--interval",
+    type=duration,
+    metavar="DURATION",
+    default="1s",
+    show_default=True,
+    help="Time between two pictures.",
+)
+@settings_options
+def command(options: SettingsOptions, once: bool, interval: float) -> None:
+    """Watch the running workers.
+
+    Rates, latency, what is away, how long each source has been silent, counts per topic and what is in
+    flight, for every worker that keeps figures in the Redis of the settings.
+    """
+    code = asyncio.run(_watch(options.load(), once, interval))
+    click.get_current_context().exit(code)
+
+
+async def _watch(settings: Settings, once: bool, interval: float) -> int:
+    out = console()
+    with stop_on_signal() as stop:
+        async with stats_client(settings, _PATIENCE) as client:
+            watcher = Watcher(client, settings)
+            if not once:
+                await show(out, watcher.view, interval, stop, screen=True)
+                return OK
+            # A rate needs two looks, one publication of the figures apart.
+            try:
+                await watcher.look()
+                if watcher.now and not await wait(stop, settings.stats.interval * 1.2):
+                    await watcher.look()
+            except SinkUnavailable as error:
+                click.echo(f"Error: {error}", err=True)
+                return FAILED
+            out.print(watcher.picture())
+    return OK
+
+
+class Watcher:
+    """Looks at the workers again and again and remembers the look before."""
+
+    def __init__(self, client: Redis, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._before: dict[str, Figures] = {}
+        self.now: dict[str, Figures] = {}
+
+    async def look(self) -> None:
+        """Read the figures once. Raises SinkUnavailable."""
+        found = await read_figures(self._client, self._settings, every_pattern(self._settings))
+        latest = {f"{f['service']}:{f['instance']}": f for f in found}
+        for key, figures in latest.items():
+            held = self.now.get(key)
+            # Looked twice at one publication: the pair that gives the rate stays as it was.
+            if held is not None and held["now_us"] != figures["now_us"]:
+                self._before[key] = held
+        self.now = latest
+
+    async def view(self) -> RenderableType:
+        """Look, and render; an outage is part of the picture."""
+        try:
+            await self.look()
+        except SinkUnavailable as error:
+            return Group(self.picture(), Text(str(error), style="red"))
+        return self.picture()
+
+    def picture(self) -> RenderableType:
+        """The last look as tables."""
+        if not self.now:
+            where = redact(self._settings.redis.url)
+            return Text(f"No worker keeps figures in {where}; start one with: enricher run")
+        return Group(*pictures(self.now, self._before, now_us()))
+
+
+def per_second(now: Figures, before: Figures | None, label: str, topic: str | None = None) -> float | None:
+    """How fast a counter grew between two looks, over one topic or all; None without a look before."""
+    if before is None or now["started_us"] != before["started_us"]:
+        return None
+    seconds = float(now["now_us"] - before["now_us"]) / 1e6
+    if seconds <= 0:
+        return None
+    return (total(now, label, topic) - total(before, label, topic)) / seconds
+
+
+def total(figures: Figures, label: str, topic: str | None = None) -> int:
+    """One counter, over one topic or all."""
+    topics: Mapping[str, Mapping[str, int]] = figures.get("topics", {})
+    return sum(counts.get(label, 0) for name, counts in topics.items() if topic in (None, name))
+
+
+def pictures(now: Mapping[str, Figures], before: Mapping[str, Figures], at_us: int) -> Iterator[Table]:
+    """Tables of the workers, their topics, their sources and what they are busy with."""
+    yield workers_table(now, before, at_us)
+    yield topics_table(now, before)
+    yield sources_table(now.values())
+    flights = in_flight_table(now.values(), at_us)
+    if flights.row_count:
+        yield flights
+
+
+def workers_table(now: Mapping[str, Figures], before: Mapping[str, Figures], at_us: int) -> Table:
+    """One row per worker: status, rates per second, latency, level of the pool."""
+    numbers = ("in/s", "done/s", "p50", "p99", "event p99", "waiting", "lanes", "lag", "seen")
+    made = table("Workers", "service", "instance", "status", "since", *numbers, "away", numbers=numbers)
+    for key, figures in now.items():
+        status, latency, pool = figures["status"], figures["latency"], figures["pool"]
+        made.add_row(
+            figures["service"],
+            figures["instance"],
+            Text(status, style=_COLORS.get(status, "red")),
+            time_of_day(figures["started_us"]),
+            number(per_second(figures, before.get(key), "received")),
+            number(per_second(figures, before.get(key), "processed")),
+            milliseconds(latency["commit"]["p50_ms"]),
+            milliseconds(latency["commit"]["p99_ms"]),
+            milliseconds(latency["event"]["p99_ms"]),
+            number(pool["messages"]),
+            number(pool["lanes"]),
+            milliseconds(figures["loop_lag_ms"]),
+            number(max(0.0, (at_us - figures["now_us"]) / 1e6), 1, " s"),
+            "; ".join(f"{sink}: {why}" for sink, why in figures["outages"].items()) or NOTHING,
+        )
+    return made
+
+
+def topics_table(now: Mapping[str, Figures], before: Mapping[str, Figures]) -> Table:
+    """One row per worker and topic: rates, counts, and how long the handler takes."""
+    numbers = ("in/s", "done/s", *TOPIC_COUNTS, "handler p99")
+    made = table("Topics", "instance", "topic", *numbers, numbers=numbers)
+    for key, figures in now.items():
+        for topic, counts in figures["topics"].items():
+            made.add_row(
+                figures["instance"],
+                topic,
+                number(per_second(figures, before.get(key), "received", topic)),
+                number(per_second(figures, before.get(key), "processed", topic)),
+                *(number(counts.get(label, 0)) for label in TOPIC_COUNTS),
+                milliseconds(counts["handling"]["p99_ms"]),
+            )
+    return made
+
+
+def sources_table(now: Iterable[Figures]) -> Table:
+    """One row per worker and source: connected or not, and for how long nothing was heard."""
+    numbers = ("silent", "reconnects", "gaps")
+    made = table("Sources", "instance", "source", "state", *numbers, "last message", numbers=numbers)
+    for figures in now:
+        for name, source in figures["sources"].items():
+            ready = bool(source.get("ready"))
+            channels = source.get("channels", {})
+            made.add_row(
+                figures["instance"],
+                name,
+                Text("connected" if ready else "away", style="green" if ready else "yellow"),
+                number(source.get("silent_s"), 1, " s"),
+                number(source.get("reconnects")),
+                number(source.get("gaps")),
+                ", ".join(f"{channel} {seconds:g} s ago" for channel, seconds in channels.items()) or NOTHING,
+            )
+    return made
+
+
+def in_flight_table(now: Iterable[Figures], at_us: int) -> Table:
+    """One row per message that a handler is busy with, the oldest first."""
+    numbers = ("attempt", "for")
+    made = table("In flight", "instance", "topic", "key", "stage", "since", *numbers, numbers=numbers)
+    for figures in now:
+        for row in figures["in_flight"]:
+            made.add_row(
+                figures["instance"],
+                row["topic"],
+                row["key"] or NOTHING,
+                row["stage"],
+                time_of_day(row["since_us"]),
+                number(row["attempt"]),
+                number(max(0.0, (at_us - row["since_us"]) / 1e6), 1, " s"),
+            )
+    return made
