@@ -99,7 +99,7 @@ async def one_kind(
             process(sys.executable, "-m", "benchmarks.null_mongo", str(mongo_port)),
         ):
             client = Redis.from_url(redis_url)
-            await _answers(client)
+            await answers(client)
             mongo_url = f"mongodb://127.0.0.1:{mongo_port}"
             command = (sys.executable, "-m", "benchmarks.worker", redis_url, mongo_url, *options)
             with process(*command) as worker:
