@@ -1,0 +1,100 @@
+"""How dead letters look: a table, one in full, JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import click
+import msgspec
+
+from enricher.cli.until import terminal_out
+from enricher.config import redact_text
+from enricher.deadletters.store import StoredLetter
+
+COLUMNS = ("position", "task id", "last tried (UTC)", "topic", "stage", "tries", "error")
+_BODY = 20_000
+
+
+def as_json(letter: StoredLetter) -> str:
+    """The letter as one line of JSON: its position and every field of its entry."""
+    if not letter.readable:
+        entry = letter.raw.decode("utf-8", "replace")
+        return msgspec.json.encode({"position": letter.position, "unreadable": entry}).decode()
+    record = msgspec.json.decode(letter.raw, type=dict[str, msgspec.Raw])
+    # Fields are passed on byte for byte, so numbers of any size survive.
+    return msgspec.json.encode({"position": letter.position, **record}).decode()
+
+
+def row(letter: StoredLetter) -> tuple[str, ...]:
+    """The letter as cells under COLUMNS."""
+    error = letter.error if letter.readable else "(not a dead letter)"
+    return (
+        str(letter.position),
+        letter.task_id,
+        _moment(letter.at_us),
+        letter.topic or str(letter.record.get("task_name") or "?"),
+        letter.stage or "-",
+        str(letter.attempts),
+        " ".join(redact_text(error).split()),
+    )
+
+
+def show_table(letters: Sequence[StoredLetter]) -> None:
+    """Print letters as a table on a terminal, as lines with tabs for other programs."""
+    if not terminal_out():
+        for cells in (COLUMNS, *map(row, letters)):
+            click.echo("\t".join(cells))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in COLUMNS:
+        number = name in ("position", "tries")
+        table.add_column(name, no_wrap=name != "error", justify="right" if number else "left")
+    for letter in letters:
+        position, task_id, *others = row(letter)
+        table.add_row(*map(Text, (position, task_id[:8], *others)))
+    Console().print(table)
+
+
+def details(letter: StoredLetter) -> str:
+    """The letter in full, for people: its fields, the traceback and the body."""
+    if not letter.readable:
+        return f"position    {letter.position}\nnot a dead letter:\n{letter.raw.decode('utf-8', 'replace')}"
+    record = letter.record
+    lines = [f"{'position':<11} {letter.position}"]
+    for field in ("task_id", "task_name", "topic", "key", "stage", "error_type", "path", "error", "attempts"):
+        value = letter.topic if field == "topic" else record.get(field)
+        if value is not None and value != "":
+            lines.append(f"{field:<11} {redact_text(str(value))}")
+    lines += [f"{field:<11} {record[field]}" for field in ("first_at", "last_at") if record.get(field)]
+    if record.get("timestamp") and not record.get("last_at"):
+        lines.append(f"{'timestamp':<11} {record['timestamp']}")
+    if record.get("traceback"):
+        lines += ["", "traceback", redact_text(str(record["traceback"])).rstrip()]
+    try:
+        body = letter.body
+    except ValueError as error:
+        return "\n".join([*lines, "", f"body (cannot be read: {error})"])
+    shown = body[:_BODY].decode("utf-8", "backslashreplace")
+    more = f"\n... ({len(body):,} bytes in all; --json shows everything)" if len(body) > _BODY else ""
+    return "\n".join([*lines, "", f"body ({len(body):,} bytes)", shown + more])
+
+
+def summary(counts: Counter[tuple[str, str]]) -> str:
+    """Counts by topic and stage as one line of JSON."""
+    parts = [
+        {"topic": topic or None, "stage": stage or None, "count": number}
+        for (topic, stage), number in sorted(counts.items())
+    ]
+    return msgspec.json.encode({"count": counts.total(), "parts": parts}).decode()
+
+
+def _moment(us: int | None) -> str:
+    if us is None:
+        return "?"
+    return datetime.fromtimestamp(us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")

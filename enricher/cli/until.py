@@ -1,0 +1,92 @@
+"""What the commands that talk to Redis for a while share: their end, their errors, their lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import anyio
+import click
+from redis.exceptions import RedisError
+
+from enricher.cli.main import OK
+from enricher.cli.run import run_loop
+from enricher.cli.signals import stop_on_signal
+from enricher.config import redact
+from enricher.errors import EnricherError
+
+
+def until_signal(work: Callable[[], Awaitable[None]]) -> None:
+    """Run ``work`` to its end, or cancel it at the first SIGTERM or Ctrl-C; its errors are passed on."""
+
+    async def main() -> int:
+        with stop_on_signal() as stop:
+            try:
+                async with anyio.create_task_group() as tasks:
+
+                    async def watch() -> None:
+                        await stop.wait()
+                        tasks.cancel_scope.cancel()
+
+                    tasks.start_soon(watch)
+                    await work()
+                    tasks.cancel_scope.cancel()
+            except BaseExceptionGroup as group:
+                error: BaseException = group
+                while isinstance(error, BaseExceptionGroup):
+                    error = error.exceptions[0]
+                raise error from group
+        return OK
+
+    run_loop(main)
+
+
+@contextmanager
+def talking_to(url: str) -> Iterator[None]:
+    """Turns what the Redis client raises into an error that names the server, without its password."""
+    try:
+        yield
+    except RedisError as error:
+        raise EnricherError(f"Redis at {redact(url)}: {type(error).__name__}: {error}") from error
+
+
+def say(text: str) -> None:
+    """A line for the person who waits, on standard error."""
+    click.echo(text, err=True)
+
+
+def listed(counts: Counter[str]) -> str:
+    """``a 1,234, b 5``: counts by name, in the order of the names."""
+    return ", ".join(f"{name} {number:,}" for name, number in sorted(counts.items())) or "nothing"
+
+
+class EverySecond:
+    """Says when it is time for the next line, and how much came since the last."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = self._last = clock()
+        self._before = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return self._clock() - self._began
+
+    def rate(self, total: int) -> float | None:
+        """Per second since the last line, once a second has passed since then; else None."""
+        now = self._clock()
+        passed = now - self._last
+        if passed < 1.0:
+            return None
+        rate = (total - self._before) / passed
+        self._last, self._before = now, total
+        return rate
+
+
+def terminal_out() -> bool:
+    """Whether standard output is a terminal (else plain text, for other programs)."""
+    return sys.stdout.isatty()
