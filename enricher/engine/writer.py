@@ -11,6 +11,7 @@ An outage of a sink is nobody's fault: the commit is repeated through its `Gate`
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -77,9 +78,11 @@ class Gate:
             return await self.sink.commit(writes)
         except SinkUnavailable:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the write that causes it is refused with it
             if len(writes) == 1:
-                log.error("write_refused", sink=self.name, error=repr(error), exc_info=error)
+                # As text: a console renderer of exceptions with their locals can take seconds for one.
+                trace = "".join(traceback.format_exception(error))
+                log.error("write_refused", sink=self.name, error=repr(error), traceback=trace)
                 return {0: Refused(str(error) or repr(error), type(error).__name__)}
             half = len(writes) // 2
             answers = dict(await self._attempt(writes[:half]))

@@ -82,7 +82,9 @@ async def test_repeating_the_very_same_commit_changes_nothing(documents: Documen
 
 
 async def test_the_second_of_two_with_one_id_in_a_batch_gets_the_first(documents: Documents) -> None:
-    batch = writes(Insert("c", {"_id": 1, "n": 5}, stored_again), Insert("c", {"_id": 1, "n": 6}, stored_again))
+    batch = writes(
+        Insert("c", {"_id": 1, "n": 5}, stored_again), Insert("c", {"_id": 1, "n": 6}, stored_again)
+    )
     assert await documents.commit(batch) == {1: Stored({"_id": 1, "n": 5})}
 
 
@@ -191,10 +193,13 @@ class WatchedRedis(Watched):
         await self._pubsub.aclose()  # type: ignore[no-untyped-call]
 
     async def value(self, key: str) -> bytes | None:
-        return await self.client.get(key)  # type: ignore[no-any-return]
+        found = await self.client.get(key)
+        assert not isinstance(found, str)
+        return found
 
     async def members(self, key: str) -> list[tuple[bytes, float]]:
-        return list(await self.client.zrange(key, 0, -1, withscores=True))
+        found: list[Any] = list(await self.client.zrange(key, 0, -1, withscores=True))
+        return found
 
     async def published(self) -> list[tuple[str, bytes]]:
         await self.client.publish(self._end, b"")

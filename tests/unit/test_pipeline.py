@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -233,11 +232,9 @@ async def test_a_blocking_handler_that_times_out_does_not_hold_its_slot() -> Non
     rig = Rig(
         Route(topic="t", handler=handler, blocking=True, timeout=0.02, retry=RetryPolicy(max_retries=0))
     )
-    began = time.monotonic()
     async with rig.engine:
         rig.offer("t")
         await rig.drained()
-        assert time.monotonic() - began < 5
         release.set()
     assert one_letter(rig).error_type == "TimeoutError"
 

@@ -1,0 +1,335 @@
+"""What the real sinks do with leftovers, obstacles, refusals and servers that are away."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pymongo
+import pytest
+
+from enricher.connections import redis_client
+from enricher.engine.effects import (
+    Claimed,
+    Insert,
+    KeyClaim,
+    Publish,
+    Refused,
+    SetClaim,
+    SetKey,
+    SetMember,
+    Stored,
+    Upsert,
+    Write,
+)
+from enricher.engine.stats import Stats
+from enricher.engine.writer import Gate
+from enricher.errors import SinkUnavailable
+from enricher.sinks.mongo import MongoDocuments, close_client, mongo_client
+from enricher.sinks.redis import RedisLive
+from tests.contract.test_sinks import WatchedRedis, watched_redis, writes
+from tests.rig import QUICK, Clock
+from tests.servers import FaultyProxy, MongoProcess, RedisProcess
+
+NOW = 1_750_000_000_000_000
+Driver = Literal["motor", "pymongo"]
+
+
+@pytest.fixture
+async def live(any_redis_url: str) -> AsyncIterator[WatchedRedis]:
+    async with watched_redis(any_redis_url) as found:
+        yield found
+
+
+def claimed(number: int, *more: Any) -> list[Any]:
+    """A message with a claim in each form, a cache and a publication."""
+    return [
+        Publish("out", b"%d" % number),
+        SetKey("last", b"%d" % number, 300_000, NOW + number),
+        *more,
+        SetClaim("minute", f"m{number}", 600),
+        KeyClaim(f"claim:{number}", NOW + number, 3600),
+    ]
+
+
+# -- Redis: lifetimes and leftovers --------------------------------------------------------------------
+
+
+async def test_keys_claims_and_versions_expire_when_they_should(live: WatchedRedis) -> None:
+    await live.commit(claimed(1, SetKey("ever", b"", 0)))
+    client = live.client
+    assert 299_000 < await client.pttl("last") <= 300_000
+    assert 86_000 < await client.ttl("version:last") <= 86_400
+    assert 3_590 < await client.ttl("claim:1") <= 3_600
+    assert 590 < await client.ttl("minute") <= 600
+    assert await client.ttl("ever") == -1
+
+
+async def test_a_set_of_claims_lives_on_with_each_new_one_only(live: WatchedRedis) -> None:
+    await live.commit(SetClaim("s", "a", 600))
+    await live.client.expire("s", 100)
+    await live.commit(SetClaim("s", "a", 600))
+    assert await live.client.ttl("s") <= 100
+    await live.commit(SetClaim("s", "b", 600))
+    assert await live.client.ttl("s") > 590
+
+
+async def test_the_claim_of_an_old_worker_is_no_claim(live: WatchedRedis) -> None:
+    await live.client.set("claim:1", "1", ex=3600)
+    assert await live.commit(claimed(1)) == {}
+    assert await live.published() == [("out", b"1")]
+    assert await live.client.get("claim:1") == b"%d" % (NOW + 1)
+
+
+async def test_the_sorted_set_of_an_old_worker_is_cleared_once(live: WatchedRedis) -> None:
+    await live.client.zadd("z", {"stale": 1.0, "staler": 2.0})
+    await live.commit(SetMember("z", "1C", "1P", b"a", 5.0, NOW))
+    await live.commit(SetMember("z", "2C", "2P", b"b", 6.0, NOW))
+    assert await live.members("z") == [(b"a", 5.0), (b"b", 6.0)]
+
+
+async def test_event_times_before_1970_are_compared_like_any_other(live: WatchedRedis) -> None:
+    for text, version in ((b"a", -5), (b"b", -9), (b"c", 3), (b"d", -1)):
+        await live.commit(SetMember("z", "1C", "1P", text, 5.0, version), SetKey("k", text, 0, version))
+    assert await live.members("z") == [(b"c", 5.0)]
+    assert await live.value("k") == b"c"
+
+
+# -- Redis: what is refused, and for whom --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("obstacle", ["claim:2", "members:z"])
+async def test_a_key_of_the_wrong_type_refuses_only_its_write_which_can_come_again(
+    live: WatchedRedis, obstacle: str
+) -> None:
+    await live.client.rpush(obstacle, "in the way")
+    in_the_way = claimed(2, SetMember("z", "1C", "1P", b"a", 5.0, NOW))
+    answers = await live.commit(claimed(1), in_the_way, claimed(3))
+    assert list(answers) == [1]
+    assert isinstance(answers[1], Refused)
+    assert answers[1].error_type == "WRONGTYPE"
+    assert await live.published() == [("out", b"1"), ("out", b"3")]
+    await live.client.delete(obstacle)
+    assert await live.commit(in_the_way) == {}
+    assert await live.published() == [("out", b"2")]
+    assert await live.members("z") == [(b"a", 5.0)]
+
+
+async def test_claims_that_were_held_before_are_held_after_a_refusal(live: WatchedRedis) -> None:
+    await live.commit(KeyClaim("claim:2", NOW, 3600))
+    await live.client.rpush("members:z", "in the way")
+    answers = await live.commit(claimed(2, SetMember("z", "1C", "1P", b"a", 5.0, NOW)))
+    assert isinstance(answers[0], Refused)
+    assert await live.commit(KeyClaim("claim:2", NOW, 3600)) == {0: Claimed()}
+    assert await live.commit(KeyClaim("claim:2", NOW + 2, 3600)) == {}
+
+
+async def test_a_cache_keeps_the_newest_of_the_writes_that_were_not_refused(live: WatchedRedis) -> None:
+    await live.client.rpush("claim:3", "in the way")
+    answers = await live.commit(claimed(1), claimed(2), claimed(3))
+    assert list(answers) == [2]
+    assert await live.value("last") == b"2"
+    assert await live.client.get("version:last") == b"%d" % (NOW + 2)
+
+
+async def test_out_of_memory_is_an_outage_and_the_repeat_completes_it_once(live: WatchedRedis) -> None:
+    await live.client.config_set("maxmemory", 1)
+    try:
+        for _ in range(2):
+            with pytest.raises(SinkUnavailable, match=r"live is unavailable: .*memory"):
+                await live.commit(claimed(1), claimed(2))
+        assert await live.published() == []
+    finally:
+        await live.client.config_set("maxmemory", 0)
+    assert await live.commit(claimed(1), claimed(2)) == {}
+    assert await live.published() == [("out", b"1"), ("out", b"2")]
+
+
+async def test_a_replica_that_may_not_write_is_an_outage(own_redis: RedisProcess) -> None:
+    async with watched_redis(own_redis.url) as live:
+        own_redis.call("REPLICAOF", "127.0.0.1", "1")
+        with pytest.raises(SinkUnavailable):
+            await live.commit(claimed(1))
+        own_redis.call("REPLICAOF", "NO", "ONE")
+        assert await live.commit(claimed(1)) == {}
+
+
+async def test_a_forgotten_script_is_loaded_again(live: WatchedRedis) -> None:
+    await live.commit(claimed(1))
+    await live.client.script_flush()
+    assert await live.commit(claimed(2)) == {}
+    assert await live.published() == [("out", b"1"), ("out", b"2")]
+
+
+async def test_what_cannot_be_encoded_is_refused_alone(live: WatchedRedis) -> None:
+    bad = [Publish("out", object())]  # type: ignore[arg-type]
+    gate = Gate(live.sink, QUICK, Clock(), Stats())
+    answers = await gate.commit(writes(claimed(1), bad, claimed(3)))
+    assert list(answers) == [1]
+    assert await live.published() == [("out", b"1"), ("out", b"3")]
+
+
+# -- Redis: servers that are away ----------------------------------------------------------------------
+
+
+async def test_a_frozen_and_a_killed_redis_are_outages(own_redis: RedisProcess) -> None:
+    client = redis_client(own_redis.url, socket_timeout=0.2)
+    sink = RedisLive(client)
+    await sink.open()
+    own_redis.pause()
+    with pytest.raises(SinkUnavailable):
+        await sink.commit(writes(claimed(1)))
+    own_redis.resume()
+    # Whether the frozen server ran the script before nobody knows; repeating is harmless.
+    await sink.commit(writes(claimed(1)))
+    own_redis.kill()
+    with pytest.raises(SinkUnavailable):
+        await sink.commit(writes(claimed(2)))
+    with pytest.raises(SinkUnavailable):
+        await sink.open()
+    own_redis.start()
+    await sink.commit(writes(claimed(2)))
+    assert await client.get("last") == b"2"
+    await client.aclose()
+
+
+async def test_a_lost_reply_does_not_publish_twice(live: WatchedRedis) -> None:
+    port = int(live.client.connection_pool.connection_kwargs["port"])
+    async with FaultyProxy(port) as proxy:
+        client = redis_client(proxy.redis_url(), socket_timeout=2)
+        gate = Gate(RedisLive(client), QUICK, Clock(), Stats())
+        await gate.open()
+        proxy.lose_next_reply(only_if=lambda request: b"EVALSHA" in request)
+        assert await gate.commit(writes(claimed(1), claimed(2))) == {}
+        assert proxy.lost_replies == 1
+        await client.aclose()
+    assert await live.published() == [("out", b"1"), ("out", b"2")]
+
+
+# -- MongoDB -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["motor", "pymongo"])
+def driver(request: pytest.FixtureRequest) -> Driver:
+    found: Driver = request.param
+    return found
+
+
+@pytest.fixture
+async def documents(driver: Driver, mongo_url: str, mongo_database: str) -> AsyncIterator[MongoDocuments]:
+    client = mongo_client(mongo_url, driver=driver, timeout=5)
+    yield MongoDocuments(client, mongo_database)
+    await close_client(client)
+
+
+def stored_again(document: Any) -> list[Any]:
+    return []
+
+
+async def through_gate(sink: MongoDocuments, batch: list[Write]) -> dict[int, Any]:
+    return dict(await Gate(sink, QUICK, Clock(), Stats()).commit(batch))
+
+
+@pytest.mark.parametrize("kind", [Insert, Upsert])
+async def test_a_number_that_is_too_large_is_refused_alone(
+    documents: MongoDocuments, kind: type[Insert] | type[Upsert]
+) -> None:
+    batch = writes(*(kind("c", {"_id": n, "volume": 2**70 if n == 3 else n}) for n in range(8)))
+    answers = await through_gate(documents, batch)
+    assert list(answers) == [3]
+    assert answers[3].error_type == "OverflowError"
+    assert sorted(d["_id"] for d in await documents.find("c", {})) == [0, 1, 2, 4, 5, 6, 7]
+
+
+async def test_a_document_that_is_too_large_is_refused_alone(documents: MongoDocuments) -> None:
+    huge = Insert("c", {"_id": 1, "text": "x" * (16 * 1024 * 1024 + 1000)})
+    answers = await through_gate(documents, writes(Insert("c", {"_id": 0}), huge, Insert("c", {"_id": 2})))
+    assert list(answers) == [1]
+    assert isinstance(answers[1], Refused)
+    assert sorted(d["_id"] for d in await documents.find("c", {})) == [0, 2]
+
+
+@pytest.mark.parametrize("kind", [Insert, Upsert])
+async def test_a_violated_index_other_than_the_id_is_a_refusal(
+    documents: MongoDocuments, mongo_database_url: str, kind: type[Insert] | type[Upsert]
+) -> None:
+    with pymongo.MongoClient[dict[str, Any]](mongo_database_url) as client:
+        client.get_default_database()["c"].create_index("tick_id", unique=True)
+    batch = writes(*(kind("c", {"_id": n, "tick_id": t}) for n, t in enumerate("aba")))
+    answers = await documents.commit(batch)
+    assert {i: type(a) for i, a in answers.items()} == {2: Refused}
+    assert [d["_id"] for d in await documents.find("c", {}, sort=[("_id", 1)])] == [0, 1]
+
+
+async def test_indexes_are_made_at_opening_and_left_alone_when_they_differ(
+    driver: Driver, mongo_url: str, mongo_database: str, mongo_database_url: str
+) -> None:
+    with pymongo.MongoClient[dict[str, Any]](mongo_database_url) as plain:
+        plain.get_default_database()["c"].create_index([("a", 1), ("b", -1)], expireAfterSeconds=60)
+    client = mongo_client(mongo_url, driver=driver, timeout=5)
+    sink = MongoDocuments(client, mongo_database, [("c", (("a", 1), ("b", -1))), ("c", (("x", 1),))])
+    await sink.open()
+    await sink.open()
+    await close_client(client)
+    with pymongo.MongoClient[dict[str, Any]](mongo_database_url) as plain:
+        assert {"a_1_b_-1", "x_1"} <= set(plain.get_default_database()["c"].index_information())
+
+
+def fail(server: MongoProcess, mode: str, **data: Any) -> None:
+    with pymongo.MongoClient[dict[str, Any]](server.url()) as client:
+        client.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
+
+
+@pytest.mark.parametrize("code", [50, 189])
+async def test_errors_of_a_server_in_trouble_are_outages(
+    own_mongo: MongoProcess, driver: Driver, code: int
+) -> None:
+    # This server does not announce a change of its state, so the driver has to look by itself.
+    url = own_mongo.url() + "&serverMonitoringMode=poll&heartbeatFrequencyMS=500"
+    client = mongo_client(url, driver=driver, timeout=0.6)
+    sink = MongoDocuments(client, "db")
+    fail(own_mongo, "alwaysOn", failCommands=["insert", "update", "find"], errorCode=code)
+    for effect in (Insert("c", {"_id": 1}), Upsert("c", {"_id": 2})):
+        with pytest.raises(SinkUnavailable):
+            await sink.commit(writes(effect))
+    with pytest.raises(SinkUnavailable):
+        await sink.find("c", {})
+    fail(own_mongo, "off")
+    assert await sink.commit(writes(Insert("c", {"_id": 1}))) == {}
+    await close_client(client)
+
+
+async def test_a_frozen_and_a_killed_mongo_are_outages_and_the_repeat_stores_once(
+    own_mongo: MongoProcess, driver: Driver
+) -> None:
+    client = mongo_client(own_mongo.url(), driver=driver, timeout=0.3)
+    sink = MongoDocuments(client, "db", [("c", (("n", 1),))])
+    await sink.open()
+    batch = writes(*(Insert("c", {"_id": n, "n": n}, stored_again) for n in range(5)))
+    own_mongo.pause()
+    with pytest.raises(SinkUnavailable):
+        await sink.commit(batch)
+    own_mongo.resume()
+    gate = Gate(sink, QUICK, Clock(), Stats())
+    answers = await gate.commit(batch)
+    assert all(isinstance(a, Stored) for a in answers.values())
+    own_mongo.kill()
+    with pytest.raises(SinkUnavailable):
+        await sink.commit(batch)
+    with pytest.raises(SinkUnavailable):
+        await sink.open()
+    with pytest.raises(SinkUnavailable):
+        await sink.find("c", {})
+    own_mongo.start()
+    assert len(await gate.commit(batch)) == 5
+    assert [d["n"] for d in await sink.find("c", {}, sort=[("n", 1)])] == [0, 1, 2, 3, 4]
+    await close_client(client)
+
+
+async def test_a_server_that_was_never_there_is_an_outage(driver: Driver, tmp_path: Path) -> None:
+    absent = MongoProcess(tmp_path / "never-started")
+    client = mongo_client(absent.url(), driver=driver, timeout=0.2)
+    with pytest.raises(SinkUnavailable, match="documents is unavailable: ServerSelectionTimeoutError"):
+        await MongoDocuments(client, "db").commit(writes(Insert("c", {"_id": 1})))
+    await close_client(client)

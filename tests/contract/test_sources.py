@@ -1,0 +1,261 @@
+"""What every source promises, asked of the one in memory and of pub/sub, and what pub/sub does about gaps."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+
+from enricher.connections import redis_client, sibling_client
+from enricher.engine.ports import Delivery, Source
+from enricher.engine.retry import Backoff
+from enricher.sources.memory import MemorySource
+from enricher.sources.pubsub import Gap, PubSubSource
+from tests.rig import until
+from tests.servers import RedisProcess, redis_binaries
+
+
+def wall_clock() -> int:
+    return time.time_ns() // 1000
+
+
+class Taken:
+    """An intake that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.deliveries: list[Delivery] = []
+
+    def offer(self, delivery: Delivery) -> bool:
+        self.deliveries.append(delivery)
+        return True
+
+    async def put(self, delivery: Delivery) -> None:
+        await asyncio.sleep(0)
+        self.offer(delivery)
+
+    @property
+    def messages(self) -> list[tuple[str, bytes]]:
+        return [(d.topic, d.body) for d in self.deliveries]
+
+
+class Fed:
+    """A running source, what it delivered, and a way to send it something."""
+
+    def __init__(self, source: Source, send: Callable[[str, bytes], Awaitable[object]]) -> None:
+        self.source = source
+        self.send = send
+        self.taken = Taken()
+        self.task: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Fed]:
+        await self.source.start()
+        self.task = asyncio.create_task(self.source.run(self.taken))
+        try:
+            await until(lambda: self.source.health()["ready"], "the source to be ready")
+            yield self
+        finally:
+            await self.source.stop_intake()
+            await asyncio.wait_for(self.task, 5)
+            await self.source.close()
+
+
+CHANNELS = ("market:a", "market:b")
+QUICK = Backoff(base=0.01, cap=0.05, jitter="none")
+
+
+def pubsub_source(
+    client: Redis,
+    *,
+    gaps: list[Gap] | None = None,
+    patterns: tuple[str, ...] = (),
+    interval: float = 1.0,
+    timeout: float = 5.0,
+) -> PubSubSource:
+    return PubSubSource(
+        lambda: sibling_client(client, protocol=2),
+        client,
+        channels=CHANNELS,
+        patterns=patterns,
+        instance="test",
+        clock=wall_clock,
+        canary_interval=interval,
+        canary_timeout=timeout,
+        backoff=QUICK,
+        on_gap=None if gaps is None else gaps.append,
+    )
+
+
+@pytest.fixture(params=["memory", *redis_binaries()])
+async def fed(request: pytest.FixtureRequest, redis_processes: dict[str, RedisProcess]) -> AsyncIterator[Fed]:
+    if request.param == "memory":
+        source = MemorySource(wall_clock)
+
+        async def send(topic: str, body: bytes) -> None:
+            source.send(topic, body)
+
+        async with Fed(source, send).running() as found:
+            yield found
+        return
+    client = redis_client(redis_processes[request.param].url, socket_timeout=5)
+    async with Fed(pubsub_source(client), client.publish).running() as found:
+        yield found
+    await client.aclose()
+
+
+async def test_messages_are_delivered_whole_and_in_order(fed: Fed) -> None:
+    sent = [(CHANNELS[n % 2], b"\xff\x00 %d" % n) for n in range(200)]
+    for topic, body in sent:
+        await fed.send(topic, body)
+    await until(lambda: len(fed.taken.deliveries) == 200)
+    assert fed.taken.messages == sent
+
+
+async def test_a_delivery_carries_the_clock_at_receipt(fed: Fed) -> None:
+    before = wall_clock()
+    await fed.send("market:a", b"x")
+    await until(lambda: fed.taken.deliveries)
+    assert before <= fed.taken.deliveries[0].received_us <= wall_clock()
+
+
+async def test_an_empty_message_is_a_message(fed: Fed) -> None:
+    await fed.send("market:a", b"")
+    await until(lambda: fed.taken.messages == [("market:a", b"")])
+
+
+async def test_after_stopping_nothing_new_is_taken_and_reading_ends(fed: Fed) -> None:
+    await fed.send("market:a", b"1")
+    await until(lambda: fed.taken.deliveries)
+    await fed.source.stop_intake()
+    assert fed.task is not None
+    await asyncio.wait_for(asyncio.shield(fed.task), 5)
+    await fed.send("market:a", b"2")
+    await asyncio.sleep(0.02)
+    assert fed.taken.messages == [("market:a", b"1")]
+
+
+async def test_a_source_says_who_it_is_and_whether_it_may_wait(fed: Fed) -> None:
+    assert (fed.source.name, fed.source.can_wait) in {("memory", True), ("pubsub", False)}
+
+
+# -- memory --------------------------------------------------------------------------------------------
+
+
+async def test_what_was_sent_in_memory_before_the_stop_is_still_delivered() -> None:
+    source, taken, ends = MemorySource(wall_clock), Taken(), list[str]()
+    for number in range(5):
+        source.send("t", b"%d" % number, ends.append)
+    await source.stop_intake()
+    await asyncio.wait_for(source.run(taken), 5)
+    assert [body for _, body in taken.messages] == [b"0", b"1", b"2", b"3", b"4"]
+    taken.deliveries[0].settled("processed")
+    assert ends == ["processed"]
+
+
+# -- pub/sub -------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def listening(
+    server: RedisProcess,
+    gaps: list[Gap] | None = None,
+    *,
+    patterns: tuple[str, ...] = (),
+    interval: float = 1.0,
+    timeout: float = 5.0,
+) -> AsyncIterator[Fed]:
+    client = redis_client(server.url, socket_timeout=0.5)
+    source = pubsub_source(client, gaps=gaps, patterns=patterns, interval=interval, timeout=timeout)
+    async with Fed(source, client.publish).running() as found:
+        yield found
+    await client.aclose()
+
+
+async def test_a_pattern_delivers_under_the_name_of_the_channel(own_redis: RedisProcess) -> None:
+    async with listening(own_redis, patterns=("orders.*",)) as fed:
+        await fed.send("orders.eu", b"1")
+        await fed.send("other", b"2")
+        await fed.send("market:b", b"3")
+        await until(lambda: len(fed.taken.deliveries) == 2)
+    assert fed.taken.messages == [("orders.eu", b"1"), ("market:b", b"3")]
+
+
+async def test_a_first_connection_is_no_gap_and_the_canary_no_message(own_redis: RedisProcess) -> None:
+    gaps: list[Gap] = []
+    async with listening(own_redis, gaps, interval=0.01) as fed:
+        assert isinstance(fed.source, PubSubSource)
+        first = fed.source.canary_us
+        await until(lambda: fed.source.canary_us != first, "a canary")  # type: ignore[attr-defined]
+    assert (gaps, fed.taken.messages) == ([], [])
+
+
+async def gap_after(fed: Fed, gaps: list[Gap]) -> None:
+    """Wait for the gap of the one interruption, and for messages to come again."""
+    await until(lambda: len(gaps) >= len(CHANNELS), "the gaps")
+    await until(lambda: fed.source.health()["ready"])
+    await fed.send("market:a", b"after")
+    await until(lambda: ("market:a", b"after") in fed.taken.messages)
+    assert sorted(gap.channel for gap in gaps) == sorted(CHANNELS)
+    assert all(gap.from_us < gap.to_us and gap.reason for gap in gaps)
+    assert fed.source.health()["reconnects"] == 1
+
+
+async def test_a_connection_that_the_server_ends_leaves_a_gap_per_channel(own_redis: RedisProcess) -> None:
+    gaps: list[Gap] = []
+    async with listening(own_redis, gaps) as fed:
+        own_redis.call("CLIENT", "KILL", "TYPE", "pubsub")
+        await gap_after(fed, gaps)
+
+
+async def test_a_server_that_was_killed_is_waited_for_and_leaves_a_gap(own_redis: RedisProcess) -> None:
+    gaps: list[Gap] = []
+    async with listening(own_redis, gaps) as fed:
+        began = wall_clock()
+        own_redis.kill()
+        await until(lambda: not fed.source.health()["ready"])
+        own_redis.start()
+        await gap_after(fed, gaps)
+    assert all(gap.from_us <= began + 1_000_000 for gap in gaps)
+
+
+async def test_a_frozen_server_is_found_out_by_the_canary(own_redis: RedisProcess) -> None:
+    gaps: list[Gap] = []
+    async with listening(own_redis, gaps, interval=0.05, timeout=0.3) as fed:
+        await fed.send("market:b", b"before")
+        await until(lambda: fed.taken.deliveries)
+        own_redis.pause()
+        await until(lambda: not fed.source.health()["ready"], "the canary to be missed")
+        own_redis.resume()
+        await until(lambda: gaps and fed.source.health()["ready"])
+    assert {gap.channel for gap in gaps} == set(CHANNELS)
+
+
+async def test_a_server_that_is_away_at_the_start_is_waited_for(own_redis: RedisProcess) -> None:
+    own_redis.kill()
+    client = redis_client(own_redis.url, socket_timeout=0.5)
+    gaps: list[Gap] = []
+    fed = Fed(pubsub_source(client, gaps=gaps), client.publish)
+    starting = asyncio.create_task(fed.source.run(fed.taken))
+    await until(lambda: fed.source.health()["last_error"])
+    assert not fed.source.health()["ready"]
+    own_redis.start()
+    await until(lambda: fed.source.health()["ready"])
+    await fed.send("market:a", b"x")
+    await until(lambda: fed.taken.messages == [("market:a", b"x")])
+    await fed.source.stop_intake()
+    await asyncio.wait_for(starting, 5)
+    await client.aclose()
+    assert gaps == []
+
+
+async def test_stopping_does_not_wait_for_a_server_that_is_away(own_redis: RedisProcess) -> None:
+    async with listening(own_redis) as fed:
+        own_redis.kill()
+        await until(lambda: not fed.source.health()["ready"])
+        await fed.source.stop_intake()
+        assert fed.task is not None
+        await asyncio.wait_for(fed.task, 5)
