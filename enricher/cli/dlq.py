@@ -233,7 +233,12 @@ def discard(
     help="Who reprocesses: the running worker, or this process.",
 )
 @click.option(
-    "--timeout", type=duration, default="30s", show_default=True, help="How long one letter may take."
+    "--timeout",
+    type=duration,
+    metavar="DURATION",
+    default="30s",
+    show_default=True,
+    help="How long one letter may take.",
 )
 @as_json_option
 @settings_options

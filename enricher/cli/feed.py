@@ -128,10 +128,20 @@ after Ctrl-C.
 """
 )
 @click.option(
-    "--products", type=parse_products, default="4", show_default=True, help="How many, or names: A,B,C."
+    "--products",
+    type=parse_products,
+    metavar="N|NAMES",
+    default="4",
+    show_default=True,
+    help="How many, or names: A,B,C.",
 )
 @click.option(
-    "--rate", type=parse_rate, default="500", show_default=True, help="Messages a second in all, or max."
+    "--rate",
+    type=parse_rate,
+    metavar="N|max",
+    default="500",
+    show_default=True,
+    help="Messages a second in all, or max.",
 )
 @click.option(
     "--chain-size",

@@ -164,6 +164,7 @@ are read to their end before the first message is published, so a mistake in one
 @click.option(
     "--speed",
     type=parse_speed,
+    metavar="N|max",
     default="1",
     show_default=True,
     help="1 keeps the recorded distances, 10 is ten times as fast, max as fast as possible.",
@@ -171,13 +172,17 @@ are read to their end before the first message is published, so a mistake in one
 @click.option(
     "--kind", type=click.Choice([RECORDING, NSE, TICKS, CHAINS]), help="What the files are [default: look]."
 )
-@click.option("--timezone", type=parse_zone, help="Whose local time it is where times have no offset.")
+@click.option("--timezone", type=parse_zone, metavar="ZONE", help="Zone of times without an offset.")
 @click.option("--product", help="CSV ticks: the product of all of them.")
-@click.option("--product-column", type=parse_column, help="CSV ticks: its column (a name, or from 0).")
-@click.option("--time-column", type=parse_column, help="CSV ticks [default: time, or 0].")
-@click.option("--price-column", type=parse_column, help="CSV ticks [default: price, or 1].")
-@click.option("--tick-id-column", type=parse_column, help="CSV ticks [default: rows are numbered].")
-@click.option("--volume-column", type=parse_column, help="CSV ticks [default: none].")
+@click.option(
+    "--product-column", type=parse_column, metavar="COLUMN", help="CSV ticks: a column (name, or from 0)."
+)
+@click.option("--time-column", type=parse_column, metavar="COLUMN", help="CSV ticks [default: time, or 0].")
+@click.option("--price-column", type=parse_column, metavar="COLUMN", help="CSV ticks [default: price, or 1].")
+@click.option(
+    "--tick-id-column", type=parse_column, metavar="COLUMN", help="CSV ticks [default: rows are numbered]."
+)
+@click.option("--volume-column", type=parse_column, metavar="COLUMN", help="CSV ticks [default: none].")
 @click.option("--header/--no-header", default=None, help="CSV ticks: line 1 holds names [default: look].")
 @click.option("--time-format", help="CSV ticks: as of strptime, such as '%d/%m/%Y %H:%M:%S' [default: ISO].")
 @click.option("--timestamp", help="CSV chains: their moment, where the name of the file does not tell.")
