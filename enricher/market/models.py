@@ -140,7 +140,13 @@ def peek_product(body: bytes) -> str | None:
     try:
         return _PEEK.decode(body).product or None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    # What strict JSON refuses (NaN in a leg) may be a message all the same, and belongs to its product.
+    try:
+        product = wire.parse(body).get("product")
+    except BadMessage:
         return None
+    return product if isinstance(product, str) and product else None
 
 
 def decode_tick(

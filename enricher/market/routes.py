@@ -32,7 +32,6 @@ from enricher.engine.effects import (
 from enricher.engine.overload import Overload
 from enricher.engine.ports import Delivery, Reader
 from enricher.engine.router import Context, Route
-from enricher.errors import BadMessage
 from enricher.market.bars import Bar
 from enricher.market.buildup import Snapshot, buildup, snapshot
 from enricher.market.chain import analyse
@@ -47,18 +46,9 @@ from enricher.market.models import (
     digest,
     peek_product,
 )
+from enricher.market.reload import load
 from enricher.market.settings import MarketSettings
-from enricher.market.state import (
-    BARS,
-    CHAINS,
-    CHECKPOINT_US,
-    QUOTES,
-    STATE,
-    TICKS,
-    ProductState,
-    Spans,
-    load,
-)
+from enricher.market.state import BARS, CHAINS, QUOTES, STATE, TICKS, ProductState, Spans
 from enricher.market.stored import bar_document, chain_fields, micros, quote_document, tick_document
 from enricher.market.surface import expired_by, volatility_surface
 from enricher.market.ticks import identity_key
@@ -280,17 +270,7 @@ class MarketKeeper:
         self, reader: Reader, wanted: Mapping[str, Delivery]
     ) -> Mapping[str, ProductState]:
         """State rebuilt from what is stored."""
-        first = {product: self._event_us(delivery) for product, delivery in wanted.items()}
-        return await load(reader, wanted, first, self._spans)
-
-    def _event_us(self, delivery: Delivery) -> int:
-        """The event time of a message that has not been decoded yet; its receipt if it is bad."""
-        context = Context(delivery.topic, delivery.body, delivery.received_us, 0, {})
-        decode = delivery.route.decode if delivery.route is not None else self._market.decode_tick
-        try:
-            return int(decode(delivery.body, context).event_us)
-        except BadMessage:
-            return delivery.received_us
+        return await load(reader, wanted, self._spans)
 
     def seen(
         self, state: ProductState, event: Tick | Quote | Chain, context: Context
@@ -301,7 +281,15 @@ class MarketKeeper:
         """
         if isinstance(event, Tick):
             ident = tick_key(event, digest(context.body) if event.tick_id is None else "")
-            return state.ticks.seen(event.event_us, ident)
+            if (event.event_us, ident) in state.aside:
+                return "primed"
+            mark = state.ticks.seen(event.event_us, ident)
+            if mark == "primed":
+                # The crash may have come after it was stored and before it was shown.
+                state.show_tick(event)
+            return mark
+        if state.aside and (event.event_us, digest(context.body)) in state.aside:
+            return "primed"
         if isinstance(event, Quote):
             last = state.recent_quotes.get(event.symbol)
             same = last is not None and last[0] == event.event_us and last[1] == digest(context.body)
@@ -333,21 +321,18 @@ class MarketKeeper:
             self._show_members(state, effects)
         if state.surface_text is not None:
             self._show_surface(state, effects)
-        newest = max(state.ticks.newest or 0, state.surface.newest_us or 0)
-        if newest and (state.checkpoint_us is None or newest >= state.checkpoint_us + CHECKPOINT_US):
-            state.checkpoint_us = newest
-            effects.append(
-                Upsert(
-                    STATE,
-                    {"_id": state.product, "newest_us": newest, "chains": dict(state.chain_ids)},
-                    "newest_us",
-                )
-            )
+        checkpoint = state.next_checkpoint()
+        if checkpoint is not None:
+            document = {
+                "_id": state.product,
+                **msgspec.structs.asdict(checkpoint),
+                "chains": dict(state.chain_ids),
+            }
+            effects.append(Upsert(STATE, document, "revision"))
         return effects
 
     def _show_ticks(self, state: ProductState, effects: list[Effect]) -> None:
         product, latest, zone = state.product, state.latest, self._market.zone(state.product)
-        naive = latest.naive if latest is not None else False
         newest = state.ticks.newest or 0
         if latest is not None and latest.rank[0] == newest:
             value = {"price": latest.price, "timestamp": latest.timestamp}
@@ -363,8 +348,8 @@ class MarketKeeper:
                 "high": window.high,
                 "low": window.low,
                 "close": window.close,
-                "start_time": render(window.start_us, naive, zone),
-                "end_time": render(window.end_us, naive, zone),
+                "start_time": render(window.start_us, state.naive, zone),
+                "end_time": render(window.end_us, state.naive, zone),
                 "num_ticks": window.count,
             }
             effects.append(

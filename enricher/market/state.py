@@ -1,26 +1,20 @@
 """What the lane of one product remembers, and how it is rebuilt from what was stored.
 
 Bars, rolling windows, last chains and the quote surface are the fold of the product's stored messages, so
-stopping, killing and starting in the middle of a window changes no number: `load` reads back what any window
-can still need, from a lower bound that a checkpoint gives (a range with a lower bound costs the same whatever
-the history).
+stopping, killing and starting in the middle of a window changes no number; `enricher.market.reload` reads it
+back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import msgspec
 
-from enricher.engine.ports import Delivery, Reader
-from enricher.market.bars import Bars, BarTick, Content
+from enricher.market.bars import Bars
 from enricher.market.buildup import Snapshot, SnapshotHistory
-from enricher.market.clock import MINUTE, SECOND, to_date
+from enricher.market.clock import MINUTE, SECOND
 from enricher.market.models import Chain, Number, Quote, Tick
-from enricher.market.stored import bar_content, chain_of, event_time, micros, quote_of
 from enricher.market.surface import QuoteSurface
-from enricher.market.ticks import TickWindow, identity_key, order_key
+from enricher.market.ticks import TickWindow, order_key
 
 TICKS = "underlying_ticks"
 QUOTES = "option_quotes"
@@ -30,6 +24,9 @@ STATE = "enricher_state"
 
 CHECKPOINT_US = 60 * SECOND
 """How far event time moves before a product's checkpoint is written again: it only bounds a range."""
+
+_EXPIRIES_KEPT = 200
+_ASIDE_KEPT = 1000
 
 
 class Spans(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,25 +48,39 @@ class Spans(msgspec.Struct, frozen=True, kw_only=True):
         return self.retention_us + max(self.windows) * MINUTE
 
 
+class Checkpoint(msgspec.Struct, frozen=True, gc=False):
+    """Where to look for what a product's state is made of: the newest tick, and the newest quote or chain.
+
+    They are apart because a replay of old ticks beside newer chains must find its ticks again. Microseconds;
+    0 is none.
+    """
+
+    revision: int = 0
+    ticks_us: int = 0
+    options_us: int = 0
+
+
 class LatestTick(msgspec.Struct, frozen=True, gc=False):
     """The newest tick as sent; ``rank`` (event time, order key) says which of two is newer."""
 
     rank: tuple[int, int]
     price: Number
     timestamp: str
-    naive: bool
 
 
 class ProductState:
     """Everything one product's lane remembers. Owned by the lane, touched by nobody else."""
 
     __slots__ = (
+        "aside",
         "bars",
         "chain_ids",
-        "checkpoint_us",
+        "chains_unsaid",
+        "checkpoint",
         "heard_us",
         "latest",
         "members",
+        "naive",
         "newest_chain_us",
         "primed_chains",
         "product",
@@ -96,17 +107,23 @@ class ProductState:
         self.recent_quotes: dict[str, tuple[int, str]] = {}
         self.recent_chains: dict[str, tuple[int, str]] = {}
         self.primed_chains: dict[int, set[str]] = {}
+        # Messages that moved nothing because they were ahead of the clock: when they come again, and their
+        # time has come meanwhile, they must move nothing still, or a restart would change the numbers.
+        self.aside: dict[tuple[int, int | str], None] = {}
         # Expiry -> _id of its newest chain, for the checkpoint.
         self.chain_ids: dict[str, str] = {}
+        self.chains_unsaid = False
         self.newest_chain_us = 0
         self.spot: Number | None = None
         # What `settle` has still to say.
         self.latest: LatestTick | None = None
+        # Whether the times of windows are written without an offset: as those of the newest tick.
+        self.naive = False
         self.ticks_changed = False
         self.members: dict[tuple[str, Number, str], tuple[bytes, int]] = {}
         self.surface_text: tuple[str, bool, int] | None = None
         self.pruned = ""
-        self.checkpoint_us: int | None = None
+        self.checkpoint = Checkpoint()
         self.heard_us: int | None = None
 
     # -- folding -----------------------------------------------------------------------------------
@@ -119,22 +136,29 @@ class ProductState:
     def fold_tick(self, tick: Tick, ident: int, received_us: int) -> str | None:
         """Fold a tick; `future` or `late` when it folds into nothing."""
         if tick.future:
+            self.set_aside(tick.event_us, ident)
             return "future"
         self.heard_us = received_us
         order = order_key(tick.tick_id)
         if not self.ticks.add(tick.event_us, tick.price, order, ident):
             return "late"
         self.bars.fold(tick.event_us, tick.price, order, tick.volume)
-        self.ticks_changed = True
-        rank = (tick.event_us, order)
-        if tick.event_us == self.ticks.newest and (self.latest is None or rank >= self.latest.rank):
-            self.latest = LatestTick(rank, tick.price, tick.timestamp, tick.naive)
+        self.show_tick(tick)
         return None
+
+    def show_tick(self, tick: Tick) -> None:
+        """Have `settle` show the windows, and this tick if it is the newest."""
+        self.ticks_changed = True
+        rank = (tick.event_us, order_key(tick.tick_id))
+        if tick.event_us == self.ticks.newest and (self.latest is None or rank >= self.latest.rank):
+            self.latest = LatestTick(rank, tick.price, tick.timestamp)
+            self.naive = tick.naive
 
     def fold_quote(self, quote: Quote, digest: str) -> str | None:
         """Fold a quote into the surface; its member of the sorted set is noted for `settle`."""
         self.recent_quotes[quote.symbol] = (quote.event_us, digest)
         if quote.future:
+            self.set_aside(quote.event_us, digest)
             return "future"
         change = self.surface.fold_quote(quote, digest)
         if change.add is not None or change.remove:
@@ -146,16 +170,42 @@ class ProductState:
         """Fold a chain: baseline of later build-up, and the surface. A late one changes neither."""
         self.recent_chains[chain.expiry] = (chain.event_us, digest)
         if chain.future:
+            self.set_aside(chain.event_us, digest)
             return "future"
         self.history(chain.expiry).add(taken)
         if not self.surface.fold_chain(chain, digest):
             return "late"
-        self.chain_ids[chain.expiry] = document_id
+        self._note_chain(chain, document_id)
         if chain.event_us >= self.newest_chain_us:
             self.newest_chain_us = chain.event_us
             self.spot = chain.spot_price
             self.surface_text = (chain.timestamp, chain.naive, chain.event_us)
         return None
+
+    def _note_chain(self, chain: Chain, document_id: str) -> None:
+        self.chain_ids.pop(chain.expiry, None)
+        self.chain_ids[chain.expiry] = document_id
+        if len(self.chain_ids) > _EXPIRIES_KEPT:
+            del self.chain_ids[next(iter(self.chain_ids))]
+        # One that lies before what a restart reads anyway would be lost without a checkpoint of its own.
+        self.chains_unsaid |= chain.event_us < self.checkpoint.options_us
+
+    def set_aside(self, event_us: int, identity: int | str) -> None:
+        """Remember a message that was stored and published but moves nothing."""
+        self.aside[event_us, identity] = None
+        if len(self.aside) > _ASIDE_KEPT:
+            del self.aside[next(iter(self.aside))]
+
+    def next_checkpoint(self) -> Checkpoint | None:
+        """The checkpoint to write now, None while the last one serves."""
+        last = self.checkpoint
+        ticks_us, options_us = self.ticks.newest or 0, self.surface.newest_us or 0
+        moved = ticks_us - last.ticks_us >= CHECKPOINT_US or options_us - last.options_us >= CHECKPOINT_US
+        if not (moved or self.chains_unsaid):
+            return None
+        self.chains_unsaid = False
+        self.checkpoint = Checkpoint(last.revision + 1, ticks_us, options_us)
+        return self.checkpoint
 
     def history(self, expiry: str) -> SnapshotHistory:
         """The snapshots of one expiry."""
@@ -171,117 +221,3 @@ class ProductState:
         """The snapshot that build-up at ``event_us`` compares with; strictly earlier."""
         found = self.history(expiry).baseline(event_us)
         return found if found is not None and found.event_us < event_us else None
-
-
-# -- loading -----------------------------------------------------------------------------------------
-
-
-async def load(
-    reader: Reader,
-    wanted: Mapping[str, Delivery],
-    first_us: Mapping[str, int],
-    spans: Spans,
-) -> dict[str, ProductState]:
-    """The state of each wanted product, rebuilt from what is stored.
-
-    ``first_us`` is the event time of the message that asked, the lower bound's origin for a product without
-    a checkpoint. Raises `SinkUnavailable`.
-    """
-    states = {product: ProductState(product, spans) for product in wanted}
-    checkpoints = {
-        document["_id"]: document
-        for document in await reader.find(STATE, {"_id": {"$in": list(wanted)}})
-    }
-    origins = {
-        product: int(checkpoints[product]["newest_us"]) if product in checkpoints else first_us[product]
-        for product in wanted
-    }
-    for products in _near_each_other(origins):
-        bounds = {product: origins[product] - spans.reload_us for product in products}
-        await _load_ticks(reader, {p: states[p] for p in products}, bounds)
-        await _load_options(reader, {p: states[p] for p in products}, origins, checkpoints)
-    for product, document in checkpoints.items():
-        states[product].checkpoint_us = int(document["newest_us"])
-    return states
-
-
-def _near_each_other(origins: Mapping[str, int]) -> list[list[str]]:
-    """Products whose bounds lie within an hour share a query, so that a replay drags no other along."""
-    groups: list[list[str]] = []
-    first = 0
-    for product in sorted(origins, key=lambda p: origins[p]):
-        if not groups or origins[product] - first > 60 * MINUTE:
-            groups.append([])
-            first = origins[product]
-        groups[-1].append(product)
-    return groups
-
-
-async def _load_ticks(
-    reader: Reader, states: Mapping[str, ProductState], bounds: Mapping[str, int]
-) -> None:
-    since = {"$gte": to_date(min(bounds.values()))}
-    ticks: dict[str, list[dict[str, Any]]] = {product: [] for product in states}
-    query = {"product": {"$in": list(states)}, "timestamp": since}
-    for document in await reader.find(TICKS, query):
-        mine = document["product"]
-        if document.get("folded") is not False and event_time(document) >= bounds[mine]:
-            ticks[mine].append(document)
-    stored: dict[str, dict[tuple[int, int], tuple[int, Content]]] = {p: {} for p in states}
-    for document in await reader.find(BARS, {"product": {"$in": list(states)}, "start": since}):
-        key = (document["window_minutes"], micros(document["start"]))
-        stored[document["product"]][key] = (document["revision"], bar_content(document))
-    for product, state in states.items():
-        rows = []
-        for document in sorted(ticks[product], key=_tick_rank):
-            event_us, order = _tick_rank(document)
-            price = float(document["price"])
-            digest = str(document["_id"]).rpartition("#")[2]
-            ident = identity_key(document.get("tick_id"), digest)
-            state.ticks.add(event_us, price, order, ident, False)
-            rows.append(BarTick(event_us, price, order, document.get("volume")))
-        state.bars.restore(rows, stored[product], bounds[product])
-
-
-async def _load_options(
-    reader: Reader,
-    states: Mapping[str, ProductState],
-    origins: Mapping[str, int],
-    checkpoints: Mapping[str, Mapping[str, Any]],
-) -> None:
-    spans = next(iter(states.values())).spans
-    origin = min(origins[product] for product in states)
-    names = {"$in": list(states)}
-    since = {"$gte": to_date(origin - spans.quote_us - spans.reload_us)}
-    for document in await reader.find(QUOTES, {"product": names, "timestamp": since}):
-        quote = quote_of(document)
-        if quote is not None:
-            states[quote.product].surface.fold_quote(quote, document["_id"].rpartition("#")[2])
-    back = max(spans.quote_us, 4 * spans.buildup_us) + spans.reload_us
-    chains = await reader.find(CHAINS, {"product": names, "timestamp": {"$gte": to_date(origin - back)}})
-    # The last chain of an expiry may be older than any range: the checkpoint knows its _id.
-    have = {document["_id"] for document in chains}
-    older = {
-        identity
-        for product in states
-        for identity in checkpoints.get(product, {}).get("chains", {}).values()
-        if identity not in have
-    }
-    if older:
-        chains += await reader.find(CHAINS, {"_id": {"$in": sorted(older)}})
-    for document in sorted(chains, key=event_time):
-        found = chain_of(document)
-        if found is None:
-            continue
-        chain, taken = found
-        state = states[chain.product]
-        digest = str(document["_id"]).rpartition("#")[2]
-        state.fold_chain(chain, digest, taken, str(document["_id"]))
-        state.primed_chains.setdefault(chain.event_us, set()).add(digest)
-        state.recent_chains.pop(chain.expiry, None)
-    for state in states.values():
-        state.surface_text = None
-
-
-def _tick_rank(document: Mapping[str, Any]) -> tuple[int, int]:
-    return event_time(document), order_key(document.get("tick_id"))

@@ -2,6 +2,7 @@
 
 Documents carry the contract's fields, `event_us` (the exact event time: a BSON date is cut to
 milliseconds) and `folded: false` where the message moved no window, so that rebuilding leaves it out too.
+A tick whose time was sent without an offset says `naive: true`.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ def tick_document(tick: Tick, identity: str, processed_us: int, folded: bool) ->
         value = getattr(tick, name)
         if value is not None:
             document[name] = value
+    if tick.naive:
+        document["naive"] = True
     if not folded:
         document["folded"] = False
     return document

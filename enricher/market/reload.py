@@ -1,0 +1,203 @@
+"""Rebuilding what the lane of a product remembers from what was stored.
+
+Each query is a range with a lower bound, which costs the same whatever the history. The bound comes from the
+product's checkpoint; without one, or with one that is ahead of what was stored (the crash came in the middle
+of a commit), the newest stored message is looked up. Documents that an old worker left are read for what they
+hold; one that makes no sense is left out, for a product must not stand still because of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import structlog
+
+from enricher.engine.ports import Delivery, Reader
+from enricher.market.bars import BarTick, Content
+from enricher.market.clock import MINUTE, to_date
+from enricher.market.state import BARS, CHAINS, QUOTES, STATE, TICKS, Checkpoint, ProductState, Spans
+from enricher.market.stored import bar_content, chain_of, event_time, micros, quote_of
+from enricher.market.ticks import identity_key, order_key
+
+log = structlog.get_logger("enricher")
+
+Document = Mapping[str, Any]
+States = Mapping[str, ProductState]
+R = TypeVar("R")
+
+
+async def load(reader: Reader, wanted: Mapping[str, Delivery], spans: Spans) -> dict[str, ProductState]:
+    """The state of each wanted product, rebuilt from what is stored. Raises `SinkUnavailable`."""
+    states = {product: ProductState(product, spans) for product in wanted}
+    chains: dict[str, list[str]] = {}
+    for document in await reader.find(STATE, {"_id": {"$in": list(wanted)}}):
+        product = document["_id"]
+        numbers = (int(document.get(name, 0)) for name in ("revision", "ticks_us", "options_us"))
+        states[product].checkpoint = Checkpoint(*numbers)
+        chains[product] = list(document.get("chains", {}).values())
+    await _load_all_ticks(reader, states)
+    await _load_all_options(reader, states, chains)
+    for product, state in states.items():
+        state.surface_text, state.chains_unsaid = None, False
+        if state.bars.open_bars:
+            # Should no further tick come, the open bars are closed when it has been idle for long enough.
+            state.heard_us = wanted[product].received_us
+    return states
+
+
+# -- ticks -------------------------------------------------------------------------------------------
+
+
+async def _load_all_ticks(reader: Reader, states: States) -> None:
+    origins: dict[str, int] = {}
+    for product, state in states.items():
+        newest = state.checkpoint.ticks_us or await _newest(reader, TICKS, product)
+        if newest is not None:
+            origins[product] = newest
+    for products in _near_each_other(origins):
+        await _load_ticks(reader, {p: states[p] for p in products}, origins)
+    for product, origin in origins.items():
+        state = states[product]
+        if (state.ticks.newest or 0) < origin and (newest := await _newest(reader, TICKS, product)):
+            # The checkpoint ran ahead: what it bounded may lack the beginning.
+            fresh = ProductState(product, state.spans)
+            state.ticks, state.bars = fresh.ticks, fresh.bars
+            await _load_ticks(reader, {product: state}, {product: newest})
+
+
+async def _load_ticks(reader: Reader, states: States, origins: Mapping[str, int]) -> None:
+    bounds = {product: origins[product] - state.spans.reload_us for product, state in states.items()}
+    since = {"$gte": to_date(min(bounds.values()))}
+    ticks: dict[str, list[tuple[BarTick, int]]] = {product: [] for product in states}
+    for document in await reader.find(TICKS, {"product": {"$in": list(states)}, "timestamp": since}):
+        product = document["product"]
+        row = _read(_tick, document)
+        if row is None or row[0].event_us < bounds[product]:
+            continue
+        if document.get("folded") is False:
+            states[product].set_aside(row[0].event_us, row[1])
+        else:
+            ticks[product].append(row)
+            states[product].naive = bool(document.get("naive"))
+    bars: dict[str, dict[tuple[int, int], tuple[int, Content]]] = {product: {} for product in states}
+    for document in await reader.find(BARS, {"product": {"$in": list(states)}, "start": since}):
+        bar = _read(_bar, document)
+        if bar is not None:
+            bars[document["product"]][bar[0]] = bar[1]
+    for product, state in states.items():
+        rows = sorted(ticks[product], key=_tick_rank)
+        for tick, ident in rows:
+            state.ticks.add(tick.event_us, tick.price, tick.order, ident, False)
+        state.bars.restore([tick for tick, _ in rows], bars[product], bounds[product])
+
+
+def _tick(document: Document) -> tuple[BarTick, int]:
+    tick_id, volume = document.get("tick_id"), document.get("volume")
+    if not isinstance(volume, (int, float)):
+        volume = None
+    ident = identity_key(tick_id, str(document["_id"]).rpartition("#")[2])
+    price = float(document["price"])
+    return BarTick(event_time(document), price, order_key(tick_id), volume), ident
+
+
+def _tick_rank(row: tuple[BarTick, int]) -> tuple[int, int]:
+    return row[0].event_us, row[0].order
+
+
+def _bar(document: Document) -> tuple[tuple[int, int], tuple[int, Content]]:
+    key = (int(document["window_minutes"]), micros(document["start"]))
+    return key, (int(document["revision"]), bar_content(document))
+
+
+# -- quotes and chains -------------------------------------------------------------------------------
+
+
+async def _load_all_options(reader: Reader, states: States, chains: Mapping[str, list[str]]) -> None:
+    origins: dict[str, int] = {}
+    for product, state in states.items():
+        newest = state.checkpoint.options_us
+        if not newest:
+            found = [await _newest(reader, name, product) for name in (QUOTES, CHAINS)]
+            newest = max((us for us in found if us is not None), default=0)
+        if newest:
+            origins[product] = newest
+    for products in _near_each_other(origins):
+        group = {product: states[product] for product in products}
+        origin = min(origins[product] for product in products)
+        await _load_quotes(reader, group, origin)
+        await _load_chains(reader, group, origin, {i for p in products for i in chains.get(p, ())})
+
+
+async def _load_quotes(reader: Reader, states: States, origin: int) -> None:
+    spans = next(iter(states.values())).spans
+    since = {"$gte": to_date(origin - spans.quote_us - spans.reload_us)}
+    for document in await reader.find(QUOTES, {"product": {"$in": list(states)}, "timestamp": since}):
+        state, digest = states[document["product"]], _digest(document)
+        if document.get("folded") is False:
+            state.set_aside(_read(event_time, document) or 0, digest)
+            continue
+        quote = _read(quote_of, document)
+        if quote is not None:
+            state.surface.fold_quote(quote, digest)
+
+
+async def _load_chains(reader: Reader, states: States, origin: int, last: set[str]) -> None:
+    spans = next(iter(states.values())).spans
+    back = max(spans.quote_us, 4 * spans.buildup_us) + spans.reload_us
+    query = {"product": {"$in": list(states)}, "timestamp": {"$gte": to_date(origin - back)}}
+    documents = await reader.find(CHAINS, query)
+    # The last chain of an expiry may be older than any range: the checkpoint knows its _id.
+    older = last - {str(document["_id"]) for document in documents}
+    if older:
+        documents += await reader.find(CHAINS, {"_id": {"$in": sorted(older)}})
+    known = [(us, document) for document in documents if (us := _read(event_time, document)) is not None]
+    for event_us, document in sorted(known, key=lambda pair: pair[0]):
+        state, digest = states[document["product"]], _digest(document)
+        if document.get("folded") is False:
+            state.set_aside(event_us, digest)
+            continue
+        found = _read(chain_of, document)
+        if found is None:
+            continue
+        chain, taken = found
+        state.fold_chain(chain, digest, taken, str(document["_id"]))
+        state.primed_chains.setdefault(event_us, set()).add(digest)
+        state.recent_chains.pop(chain.expiry, None)
+
+
+# -- both --------------------------------------------------------------------------------------------
+
+
+async def _newest(reader: Reader, collection: str, product: str) -> int | None:
+    """The event time of the product's newest message; None if there is none (which is quickly found)."""
+    query = {"product": product}
+    if not await reader.find(collection, query, limit=1):
+        return None
+    found = await reader.find(collection, query, sort=[("timestamp", -1)], limit=1)
+    return _read(event_time, found[0]) if found else None
+
+
+def _near_each_other(origins: Mapping[str, int]) -> list[list[str]]:
+    """Products whose bounds lie within an hour share a query, so that a replay drags no other along."""
+    groups: list[list[str]] = []
+    first = 0
+    for product in sorted(origins, key=lambda p: origins[p]):
+        if not groups or origins[product] - first > 60 * MINUTE:
+            groups.append([])
+            first = origins[product]
+        groups[-1].append(product)
+    return groups
+
+
+def _digest(document: Document) -> str:
+    return str(document["_id"]).rpartition("#")[2]
+
+
+def _read(read: Callable[[Document], R], document: Document) -> R | None:
+    """What ``read`` makes of a stored document; None, and a line in the log, when it makes no sense."""
+    try:
+        return read(document)
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+        log.warning("unreadable_document", id=str(document.get("_id")), error=repr(error))
+        return None
