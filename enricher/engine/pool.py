@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from time import perf_counter
@@ -426,12 +427,18 @@ class Pool:
         """Add what the state as a whole has to say, and hand the writes over."""
         keeper = lane.family.keeper
         now_us = self._clock()
-        if keeper is not None and lane.state is not None and not lane.stale:
-            effects = keeper.settle(lane.state, now_us)
-            if effects:
-                lane.unsettled += 1
-                writes.append(Write(effects, lane=lane, label="settled"))
-            self._schedule(lane, keeper.due(lane.state), now_us)
+        if keeper is not None and lane.state is not None:
+            due_us = None
+            try:
+                effects = () if lane.stale else keeper.settle(lane.state, now_us)
+                due_us = None if lane.stale else keeper.due(lane.state)
+            except Exception as error:  # noqa: BLE001  one key's state must not end the engine
+                self._distrust(lane, "settle", error)
+            else:
+                if effects:
+                    lane.unsettled += 1
+                    writes.append(Write(effects, lane=lane, label="settled"))
+            self._schedule(lane, due_us, now_us)
         if writes:
             lane.family.group.submit(writes)
 
@@ -523,16 +530,25 @@ class Pool:
         keeper = lane.family.keeper
         if keeper is None or lane.state is None:
             return
+        if lane.stale and lane.status is Status.IDLE and not lane.unsettled and not lane.queue:
+            lane.family.discard(lane)
+            lane.state = None
+            return
         if lane.status is Status.RUNNING or lane.stale or lane.family.group.room <= 0:
             self._schedule(lane, now_us + 500_000, now_us)
             return
-        wanted = keeper.due(lane.state)
-        if wanted is not None and wanted <= now_us:
-            effects = keeper.on_clock(lane.state, now_us)
-            if effects:
-                lane.unsettled += 1
-                lane.family.group.submit((Write(effects, lane=lane, label="settled"),))
+        try:
             wanted = keeper.due(lane.state)
+            if wanted is not None and wanted <= now_us:
+                effects = keeper.on_clock(lane.state, now_us)
+                if effects:
+                    lane.unsettled += 1
+                    lane.family.group.submit((Write(effects, lane=lane, label="settled"),))
+                wanted = keeper.due(lane.state)
+        except Exception as error:  # noqa: BLE001
+            self._distrust(lane, "on_clock", error)
+            self._schedule(lane, now_us + 500_000, now_us)
+            return
         idle_us = now_us - lane.touched_us
         if wanted is None and not lane.queue and idle_us >= self.limits.evict_after * 1e6:
             if not lane.unsettled:
@@ -541,6 +557,19 @@ class Pool:
                 return
             wanted = now_us + 1_000_000
         self._schedule(lane, wanted, now_us)
+
+    def _distrust(self, lane: Lane, step: str, error: Exception) -> None:
+        """A keeper failed outside any message: its state is loaded anew before the next one."""
+        lane.stale = True
+        self.stats.counters["keeper_failures"] += 1
+        log.error(
+            "keeper_failed",
+            family=lane.family.name,
+            key=lane.key,
+            step=step,
+            error=repr(error),
+            traceback="".join(traceback.format_exception(error)),
+        )
 
     # -- letting go --------------------------------------------------------------------------------
 

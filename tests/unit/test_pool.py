@@ -691,6 +691,41 @@ async def test_a_state_gets_its_clock_event_and_an_idle_one_is_forgotten() -> No
     assert len(sums.loads) == 2
 
 
+@pytest.mark.parametrize("step", ["settle", "on_clock"])
+async def test_a_keeper_that_fails_costs_its_own_state_and_nothing_else(step: str) -> None:
+    sums = Sums()
+    sums.due_us = NOW_US + 1_000_000
+
+    def fails(state: Any, now_us: int) -> list[Effect]:
+        sums.due_us = None
+        delattr(sums, step)
+        raise ZeroDivisionError
+
+    setattr(sums, step, fails)
+    rig = Rig(stateful(sums))
+    async with rig.engine:
+        fill(rig, [0, 1])
+        await rig.drained()
+        rig.clock.advance(1)
+        await until(lambda: rig.engine.stats.counters["keeper_failures"] == 1)
+        fill(rig, [2])
+        await rig.drained()
+    assert rig.numbers("a") == [0, 1, 2]
+    assert len(sums.loads) == 2
+    assert rig.letters.letters == []
+
+
+async def test_a_distrusted_state_that_nobody_asks_for_is_forgotten() -> None:
+    sums = Sums()
+    sums.breaks_on = 0
+    rig = Rig(stateful(sums))
+    async with rig.engine:
+        fill(rig, [1, 0])
+        await rig.drained()
+        rig.clock.advance(3600)
+        await until(lambda: rig.engine.pool.lanes == 0)
+
+
 # -- outages -------------------------------------------------------------------------------------------
 
 
