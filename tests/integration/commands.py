@@ -1,0 +1,97 @@
+"""The command line as a process of its own, as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 30.0
+ESCAPE = re.compile(r"\x1b")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment without settings of whoever runs the tests."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ENRICHER_", "REDIS_", "MONGO_", "CELERY_", "NOTIFY_", "WATCHDOG_"))
+    }
+    return {**kept, "PYTHONPATH": str(ROOT), **more}
+
+
+class Command:
+    """``enricher ARGUMENTS`` in ``folder``; killed on leaving if it still runs."""
+
+    def __init__(
+        self, folder: Path, *arguments: str, program: tuple[str, ...] = (), **variables: str
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        number = len(list(folder.glob("out-*")))
+        self._out = folder / f"out-{number}"
+        self._err = folder / f"err-{number}"
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, *(program or ("-m", "enricher")), *arguments],
+                cwd=folder,
+                env=environment(**variables),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+
+    @property
+    def out(self) -> str:
+        """Standard output so far."""
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        """Standard error so far."""
+        return self._err.read_text()
+
+    def logged(self) -> list[dict[str, Any]]:
+        """The complete lines of standard output as JSON."""
+        return [json.loads(line) for line in self.out.splitlines(keepends=True) if line.endswith("\n")]
+
+    def events(self) -> list[str]:
+        """The messages logged so far."""
+        return [line["message"] for line in self.logged()]
+
+    def until(self, *wanted: str) -> Self:
+        """Wait until each of these messages was logged."""
+        deadline = time.monotonic() + PATIENCE
+        while not set(wanted) <= set(self.events()):
+            assert self.process.poll() is None, f"ended early:\n{self.out}\n{self.err}"
+            assert time.monotonic() < deadline, f"{wanted} not logged:\n{self.out}\n{self.err}"
+            time.sleep(0.02)
+        return self
+
+    def signal(self, number: signal.Signals) -> Self:
+        """Send a signal."""
+        self.process.send_signal(number)
+        return self
+
+    def end(self) -> int:
+        """Wait for the end; the exit code."""
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"did not end:\n{self.out}\n{self.err}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.process.kill()
+        self.process.wait()

@@ -1,0 +1,223 @@
+"""`enricher run` as a process: ready, signals, exit codes, the service manager, embedded servers."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import pytest
+import redis
+
+from enricher.embedded import read_endpoints
+from tests.integration.commands import PATIENCE, Command
+from tests.servers import MongoProcess, RedisProcess, free_port
+
+TERM, INT, KILL = signal.SIGTERM, signal.SIGINT, signal.SIGKILL
+
+CRASH = """
+import enricher.engine.pool
+from enricher.cli.main import main
+
+async def crash(self):
+    raise ValueError("a bug in the engine")
+
+enricher.engine.pool.Pool._run_timers = crash
+main()
+"""
+
+
+def tick(number: int = 1) -> bytes:
+    return json.dumps(
+        {
+            "type": "UNDERLYING",
+            "product": "NIFTY",
+            "price": 22000.5,
+            "timestamp": datetime.now(UTC).isoformat(),
+            "tick_id": number,
+        }
+    ).encode()
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
+def run(folder: Path, redis_url: str, mongo_url: str, *more: str, **variables: str) -> Command:
+    return Command(folder, "run", "--redis-url", redis_url, "--mongo-url", mongo_url, *more, **variables)
+
+
+def test_a_worker_gets_ready_enriches_what_is_published_and_ends_with_0_after_sigterm(
+    tmp_path: Path, redis_url: str, mongo_database_url: str
+) -> None:
+    with run(tmp_path, redis_url, mongo_database_url) as worker, redis.Redis.from_url(redis_url) as client:
+        worker.until("ready")
+        client.publish("market:underlying", tick())
+        eventually(lambda: client.exists("latest:underlying:NIFTY"))
+        assert worker.signal(TERM).end() == 0
+        assert worker.events()[-1] == "stopped"
+        first = list(worker.logged()[0])[:4]
+        assert first == ["message", "level", "timestamp", "service"]
+        assert worker.err == ""
+
+
+def test_ctrl_c_ends_it_with_0_too(tmp_path: Path, redis_url: str, mongo_database_url: str) -> None:
+    with run(tmp_path, redis_url, mongo_database_url) as worker:
+        assert worker.until("ready").signal(INT).end() == 0
+
+
+def test_the_service_manager_hears_ready_signs_of_life_and_stopping(
+    tmp_path: Path, redis_url: str, mongo_database_url: str
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(PATIENCE)
+        with run(
+            tmp_path / "worker",
+            redis_url,
+            mongo_database_url,
+            NOTIFY_SOCKET=str(tmp_path / "notify"),
+            WATCHDOG_USEC="200000",
+        ) as worker:
+            heard = ""
+            while "READY=1" not in heard:
+                heard = manager.recv(4096).decode()
+            assert "STATUS=ready, 0 waiting" in heard
+            while "WATCHDOG=1" not in heard:
+                heard = manager.recv(4096).decode()
+            worker.signal(TERM)
+            while "STOPPING=1" not in heard:
+                heard = manager.recv(4096).decode()
+            assert worker.end() == 0
+
+
+def test_a_server_that_is_away_at_the_start_is_waited_for(
+    tmp_path: Path, own_redis: RedisProcess, mongo_database_url: str
+) -> None:
+    own_redis.stop()
+    with run(tmp_path, own_redis.url, mongo_database_url) as worker:
+        worker.until("connection_lost")
+        assert "ready" not in worker.events()
+        own_redis.start()
+        worker.until("ready")
+        assert worker.signal(TERM).end() == 0
+
+
+def test_it_can_be_ended_with_0_while_both_servers_are_away(tmp_path: Path) -> None:
+    nobody = free_port()
+    with run(
+        tmp_path,
+        f"redis://127.0.0.1:{nobody}/0",
+        f"mongodb://127.0.0.1:{nobody}",
+        "--set",
+        "service.drain_deadline=300ms",
+    ) as worker:
+        assert worker.until("connection_lost").signal(TERM).end() == 0
+
+
+def test_a_drain_that_the_deadline_cuts_ends_with_0_and_names_what_was_lost(
+    tmp_path: Path, redis_url: str, own_mongo: MongoProcess
+) -> None:
+    with (
+        run(tmp_path, redis_url, own_mongo.url("d"), "--set", "service.drain_deadline=300ms") as worker,
+        redis.Redis.from_url(redis_url) as client,
+    ):
+        worker.until("ready")
+        own_mongo.pause()
+        client.publish("market:underlying", tick())
+        time.sleep(0.3)
+        assert worker.signal(TERM).end() == 0
+        lost = next(line for line in worker.logged() if line["message"] == "messages_lost")
+        assert lost["topics"] == {"market:underlying": 1}
+        assert lost["level"] == "ERROR"
+
+
+def test_a_second_signal_ends_it_at_once_with_130(
+    tmp_path: Path, redis_url: str, own_mongo: MongoProcess
+) -> None:
+    with (
+        run(tmp_path, redis_url, own_mongo.url("d"), "--set", "service.drain_deadline=1h") as worker,
+        redis.Redis.from_url(redis_url) as client,
+    ):
+        worker.until("ready")
+        own_mongo.pause()
+        client.publish("market:underlying", tick())
+        time.sleep(0.3)
+        worker.signal(TERM).until("stopping")
+        assert worker.signal(TERM).end() == 130
+
+
+def test_a_crash_of_the_engine_is_logged_and_ends_it_with_1(
+    tmp_path: Path, redis_url: str, mongo_database_url: str
+) -> None:
+    arguments = ("run", "--redis-url", redis_url, "--mongo-url", mongo_database_url)
+    with Command(
+        tmp_path, *arguments, "--set", "service.drain_deadline=300ms", program=("-c", CRASH)
+    ) as worker:
+        assert worker.end() == 1
+        crash = next(line for line in worker.logged() if line["message"] == "crashed")
+        assert "a bug in the engine" in crash["exception"]
+
+
+def test_a_wrong_setting_ends_it_with_2_and_shows_no_password(tmp_path: Path) -> None:
+    with Command(tmp_path, "run", "--redis-url", "http://user:geheim@host") as worker:
+        assert worker.end() == 2
+        assert "redis.url" in worker.err
+        assert "geheim" not in worker.err + worker.out
+
+
+def test_settings_of_a_dotenv_file_count_and_the_environment_wins(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ENRICHER_POOL__CONCURRENCY=0\n")
+    with Command(tmp_path, "run") as worker:
+        assert worker.end() == 2
+        assert "pool.concurrency" in worker.err
+    with Command(tmp_path, "run", ENRICHER_POOL__CONCURRENCY="none") as worker:
+        assert worker.end() == 2
+        assert "'none'" in worker.err
+
+
+def servers_of(worker: Command) -> list[psutil.Process]:
+    return psutil.Process(worker.process.pid).children(recursive=True)
+
+
+def embedded(folder: Path) -> Command:
+    return Command(folder, "run", "--embedded", "--data-dir", "data")
+
+
+def test_embedded_servers_are_announced_used_and_ended_with_the_worker(tmp_path: Path) -> None:
+    with embedded(tmp_path) as worker:
+        worker.until("ready")
+        endpoints = read_endpoints(tmp_path / "data")
+        assert endpoints is not None
+        said = next(line for line in worker.logged() if line["message"] == "embedded_servers")
+        assert (said["redis"], said["mongo"]) == (endpoints.redis_url, endpoints.mongo_url)
+        servers = servers_of(worker)
+        assert len(servers) >= 2
+        assert worker.signal(TERM).end() == 0
+        assert read_endpoints(tmp_path / "data") is None
+        assert psutil.wait_procs(servers, timeout=PATIENCE)[1] == []
+
+
+@pytest.mark.parametrize("name", ["valkey", "secantus"])
+def test_an_embedded_server_that_dies_ends_the_worker_with_1(tmp_path: Path, name: str) -> None:
+    with embedded(tmp_path) as worker:
+        worker.until("ready")
+        next(s for s in servers_of(worker) if name in " ".join(s.cmdline())).kill()
+        assert worker.end() == 1
+        assert "embedded_server_ended" in worker.events()
+
+
+def test_a_killed_worker_leaves_no_server_behind(tmp_path: Path) -> None:
+    with embedded(tmp_path) as worker:
+        worker.until("ready")
+        servers = servers_of(worker)
+        worker.signal(KILL).end()
+        assert psutil.wait_procs(servers, timeout=PATIENCE)[1] == []
