@@ -162,8 +162,11 @@ async def test_a_write_whose_reply_was_lost_doubles_nothing(
     url = redis_url if lost == "redis" else mongo_database_url
     name = urlsplit(mongo_database_url).path.strip("/")
     async with FaultyProxy(port_of(url)) as proxy:
-        through = {"redis.url": proxy.redis_url()} if lost == "redis" else {"mongo.url": proxy.mongo_url(name) + '&heartbeatFrequencyMS=1000'}
-        async with running(redis_url, mongo_database_url, through=through, clock=Clock(NOW + MINUTE)) as worker:
+        through = {"redis.url": proxy.redis_url()}
+        if lost == "mongo":
+            through = {"mongo.url": f"{proxy.mongo_url(name)}&socketTimeoutMS=1500"}
+        later = Clock(NOW + MINUTE)
+        async with running(redis_url, mongo_database_url, through=through, clock=later) as worker:
             await worker.take(TICKS, tick(1.0, AT - SECOND, 999))
             proxy.lose_next_reply(commit_script if lost == "redis" else insert_command)
             for channel, message in EVERYTHING:

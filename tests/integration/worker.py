@@ -96,11 +96,15 @@ class Worker:
                 self.heard.append((reply["channel"].decode(), json.loads(reply["data"])))
 
     async def send(self, channel: str, *messages: object) -> None:
-        """Publish messages (objects or bytes) in order, in round trips of at most 500."""
+        """Publish messages (objects or bytes) in order."""
+        await self.send_all([(channel, encoded(message)) for message in messages])
+
+    async def send_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Publish (channel, body) in order, in round trips of at most 500."""
         for at in range(0, len(messages), 500):
             async with self.redis.pipeline(transaction=False) as pipeline:
-                for message in messages[at : at + 500]:
-                    pipeline.publish(channel, encoded(message))
+                for channel, body in messages[at : at + 500]:
+                    pipeline.publish(channel, body)
                 heard_by = await pipeline.execute()
             self.sent += sum(heard_by)
 
@@ -204,7 +208,7 @@ class WorkerProcess:
         self._starts += 1
         self.sent = 0
         command = [sys.executable, "-m", "tests.integration.worker"]
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: ASYNC220  the start itself takes a millisecond
             binaries.bound_to_this_process(command),
             cwd=ROOT,
             env={**self._environment, "ENRICHER_SERVICE__INSTANCE": f"test-{self._starts}"},
@@ -223,6 +227,10 @@ class WorkerProcess:
             least = self.sent - 2000
             if least > 0:
                 await self._figures_say(lambda f, least=least: received(f) >= least, f"{least} messages")  # type: ignore[misc]
+
+    async def taken_in(self) -> None:
+        """Return when everything sent to this start of the process was received."""
+        await self._figures_say(lambda f: received(f) >= self.sent, f"{self.sent} messages")
 
     async def settled(self) -> None:
         """Return when everything sent to this start of the process is committed."""

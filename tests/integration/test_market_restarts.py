@@ -1,0 +1,180 @@
+"""Killing, stopping and starting in the middle of a window changes no number."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from enricher.app import wall_clock
+from enricher.market.clock import to_date
+from tests.integration.test_market_contract import MINUTE, SECOND, chain, leg, quote, tick
+from tests.integration.worker import CHAINS, QUOTES, TICKS, WorkerProcess, database, encoded, iso, running
+
+LENGTH = 40 * MINUTE
+SETTINGS = {"market.lateness": 2.0, "feed.max_future": 600.0, "market.buildup_min_age": 60.0}
+ENVIRONMENT = {
+    "ENRICHER_MARKET__LATENESS": "2",
+    "ENRICHER_FEED__MAX_FUTURE": "600",
+    "ENRICHER_MARKET__BUILDUP_MIN_AGE": "60",
+}
+Message = tuple[str, bytes]
+
+
+def session(end_us: int) -> list[Message]:
+    """Forty minutes of one product, out of order by up to three minutes, some ticks far too late or early."""
+    rng = random.Random(11)
+    timed: list[tuple[int, Message]] = []
+    price = 21500.0
+    for n in range(800):
+        at = end_us - LENGTH + n * 3 * SECOND
+        price = round(price + rng.uniform(-5, 5), 2)
+        held_back = rng.choice([0, 0, 0, 0, 1, 10, 180]) * SECOND
+        message = tick(price, at, n if n % 7 else None, volume=rng.randrange(100))
+        timed.append((at + held_back, (TICKS, encoded(message))))
+        if n % 4 == 0:
+            strike = 21000 + 100 * rng.randrange(10)
+            kind = rng.choice(["CALL", "PUT"])
+            iv = rng.choice([None, round(rng.uniform(0.1, 0.3), 4)])
+            expiry = rng.choice(["2099-06-26", "2099-07-31"])
+            sent = quote(strike, kind, at, iv=iv, expiry=expiry)
+            timed.append((at + held_back, (QUOTES, encoded(sent))))
+        if n % 10 == 0:
+            legs = [
+                leg(21000 + 500 * k, "CALL", rng.randrange(9999), 5, rng.uniform(1, 500)) for k in range(3)
+            ]
+            sent = chain(at, expiry=rng.choice(["2099-06-26", "2099-07-31"]), calls=legs)
+            timed.append((at + held_back // 2, (CHAINS, encoded(sent))))
+    for n in range(5):
+        # Beyond what any window holds, and beyond what the clock allows to move anything.
+        late = tick(1.0, end_us - LENGTH - n * SECOND, f"late {n}")
+        ahead = tick(99999.0, end_us + (400 + n) * SECOND, f"ahead {n}")
+        timed.append((end_us - (19 - 3 * n) * MINUTE, (TICKS, encoded(late))))
+        timed.append((end_us - (20 - 3 * n) * MINUTE, (TICKS, encoded(ahead))))
+    timed.sort(key=lambda pair: pair[0])
+    return [message for _, message in timed]
+
+
+async def numbers(redis_url: str, mongo_url: str) -> dict[str, Any]:
+    """Everything that was computed, but for the times of processing and the count of revisions."""
+    found: dict[str, Any] = {}
+    client = Redis.from_url(redis_url)
+    try:
+        keys = sorted([key.decode() async for key in client.scan_iter("*")])
+        shown = ("ohlc:", "latest:", "volatility_surface:")
+        for key in (k for k in keys if k.startswith(shown)):
+            value = json.loads(await client.get(key))
+            value.pop("processed_at", None)
+            found[key] = value
+        found["iv_surface"] = await client.zrange("iv_surface:NIFTY", 0, -1, withscores=True)
+        found["letters"] = await client.lrange("dlq:enrichment", 0, -1)
+    finally:
+        await client.aclose()
+    documents = database(mongo_url)
+    with documents.client:
+        for collection in ("underlying_ticks", "option_quotes", "option_chains", "ohlc_bars"):
+            rows = list(documents[collection].find().sort("_id", 1))
+            for row in rows:
+                row.pop("processed_at", None)
+                row.pop("revision", None)
+            found[collection] = rows
+    return found
+
+
+def assert_the_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        if isinstance(value, list) and found[name] != value:
+            assert len(found[name]) == len(value), name
+            wrong = [pair for pair in zip(found[name], value, strict=True) if pair[0] != pair[1]]
+            assert not wrong, (name, len(wrong), wrong[0])
+        assert found[name] == value, name
+
+
+@pytest.mark.parametrize("how", ["killed when idle", "killed at work", "stopped"])
+async def test_an_interrupted_run_ends_with_the_numbers_of_one_that_was_not(
+    redis_url: str, mongo_database_url: str, how: str
+) -> None:
+    messages = session(wall_clock() - 20 * SECOND)
+    straight_redis, straight_mongo = redis_url[:-1] + "1", mongo_database_url.replace("/test_", "/test_s")
+    try:
+        async with running(straight_redis, straight_mongo, SETTINGS) as worker:
+            for at in range(0, len(messages), 50):
+                await worker.send_all(messages[at : at + 50])
+                await worker.settled()
+        expected = await numbers(straight_redis, straight_mongo)
+    finally:
+        documents = database(straight_mongo)
+        with documents.client:
+            documents.client.drop_database(documents.name)
+    assert len(expected["underlying_ticks"]) == 810
+    assert sum(d.get("folded") is False for d in expected["underlying_ticks"]) == 10
+    cuts = [0, 333, 640, len(messages)]
+    async with WorkerProcess(redis_url, mongo_database_url, ENVIRONMENT) as process:
+        for begin, end in pairwise(cuts):
+            await process.send(messages[begin:end])
+            if how == "killed at work":
+                await process.kill()
+                await process.start()
+                # The publisher says again what it does not know to have arrived.
+                await process.send(messages[begin:end])
+            if how != "stopped":
+                await process.settled()
+            if end != len(messages):
+                if how == "stopped":
+                    await process.taken_in()
+                    assert await process.stop() == 0
+                else:
+                    await process.kill()
+                await process.start()
+        await process.settled()
+        found = await numbers(redis_url, mongo_database_url)
+    assert_the_same(found, expected)
+
+
+async def test_what_was_taken_in_is_committed_before_a_stop_ends(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    async with WorkerProcess(redis_url, mongo_database_url) as process:
+        ticks = [(TICKS, encoded(tick(1.0 + n, tick_id=n))) for n in range(1500)]
+        await process.send(ticks)
+        await process.taken_in()
+        assert await process.stop() == 0
+    documents = database(mongo_database_url)
+    with documents.client:
+        assert documents["underlying_ticks"].count_documents({}) == 1500
+
+
+async def test_twenty_thousand_stored_ticks_do_not_delay_a_restart(
+    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The window after it is that of all ticks in it; the time is printed, not judged."""
+    now = wall_clock()
+    documents = database(mongo_database_url)
+    with documents.client:
+        async with running(redis_url, mongo_database_url) as worker:
+            await worker.take(TICKS, tick(1.0, now - 60 * MINUTE, "first"))
+            (model,) = worker.stored("underlying_ticks")
+        rows = []
+        for n in range(20_000):
+            at = now - (20_000 - n) * 200_000
+            row = {**model, "_id": f"{at}:5:NIFTY:{n}", "tick_id": n, "event_us": at, "price": float(n)}
+            rows.append({**row, "timestamp": to_date(at)})
+        for at in range(0, 20_000, 5000):
+            documents["underlying_ticks"].insert_many(rows[at : at + 5000])
+        documents["enricher_state"].update_one({"_id": "NIFTY"}, {"$set": {"ticks_us": now - 200_000}})
+    async with running(redis_url, mongo_database_url) as worker:
+        began = time.perf_counter()
+        await worker.take(TICKS, tick(0.5, now, "last"))
+        lasted = time.perf_counter() - began
+        window = await worker.cached("ohlc:NIFTY:15m")
+        assert window["num_ticks"] == 4500
+        assert window["end_time"] == iso(now)
+        assert (window["high"], window["low"]) == (19_999.0, 0.5)
+    with capsys.disabled():
+        print(f"\nfirst tick after a restart on 20,000 stored ticks: {lasted * 1000:.0f} ms")
