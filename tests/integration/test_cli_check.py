@@ -1,0 +1,161 @@
+"""`enricher check` and `enricher health` against real servers."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+
+from enricher.cli.main import exit_code
+from enricher.cli.workers import now_us
+from tests.servers import RedisProcess, free_port
+
+
+@pytest.fixture(autouse=True)
+def nobodys_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder and an environment in which nothing is set."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith(("ENRICHER_", "REDIS_", "MONGO_", "CELERY_", "SERVICE_")):
+            monkeypatch.delenv(name)
+
+
+def servers(redis_url: str, mongo_url: str) -> list[str]:
+    return ["--redis-url", redis_url, "--mongo-url", mongo_url]
+
+
+def test_with_both_servers_there_it_lists_routes_and_dead_letters(
+    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.lpush("dlq:enrichment", "one", "two")
+    assert exit_code(["check", *servers(redis_url, mongo_database_url)]) == 0
+    out, err = capsys.readouterr()
+    assert "2 dead letters in dlq:enrichment" in out
+    assert "maxmemory-policy noeviction" in out
+    row = next(line for line in out.splitlines() if "market:option_chain" in line)
+    assert row.split() == ["market:option_chain", "process_option_chain", "documents+live", "drop_oldest"]
+    assert err == ""
+
+
+def test_quiet_says_nothing_when_all_is_well(
+    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(["check", "--quiet", *servers(redis_url, mongo_database_url)]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_each_server_that_is_away_is_named_without_its_password(
+    redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away = f"mongodb://user:geheim@127.0.0.1:{free_port()}/d"
+    assert exit_code(["check", "-v", "--timeout", "300ms", *servers(redis_url, away)]) == 1
+    out, err = capsys.readouterr()
+    assert "MongoDB at mongodb://user:***@" in err
+    assert "Redis" not in err
+    assert "mongo.url" in out
+    assert "geheim" not in out + err
+
+
+def test_a_frozen_redis_counts_as_away(
+    own_redis: RedisProcess, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_redis.pause()
+    code = exit_code(["check", "--timeout", "300ms", *servers(own_redis.url, mongo_database_url)])
+    own_redis.resume()
+    assert code == 1
+    assert "Redis at" in capsys.readouterr().err
+
+
+def test_an_eviction_policy_that_may_throw_away_dead_letters_is_warned_of(
+    own_redis: RedisProcess, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["check", "--quiet", *servers(own_redis.url, mongo_database_url)]
+    own_redis.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    assert exit_code(arguments) == 0
+    assert "maxmemory-policy allkeys-lru" in capsys.readouterr().err
+    own_redis.call("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
+    assert exit_code(arguments) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_claims_that_live_shorter_than_a_window_are_warned_of(
+    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = ["--set", "market.claim_ttl=60", "--set", "market.windows=1,5"]
+    assert exit_code(["check", *short, *servers(redis_url, mongo_database_url)]) == 0
+    assert "market.claim_ttl 60 s is shorter than the longest window, 300 s" in capsys.readouterr().err
+
+
+def test_dead_letters_in_a_redis_of_their_own_are_asked_for_there(
+    redis_url: str, own_redis: RedisProcess, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_redis.call("LPUSH", "letters", "one")
+    apart = ["--set", f"dead_letters.url={own_redis.url}", "--set", "dead_letters.key=letters"]
+    assert exit_code(["check", *apart, *servers(redis_url, mongo_database_url)]) == 0
+    assert "1 dead letters in letters" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--set", "pool.concurrency=0"], "pool.concurrency"),
+        (["--set", "pool.concurency=1"], "did you mean 'pool.concurrency'?"),
+        (["--set", "nonsense"], "section.key=value"),
+        (["--config", "no-such-file.toml"], "no-such-file.toml"),
+        (["--redis-url", "http://somewhere"], "redis.url"),
+        (["--timeout", "soon"], "20s, 2m or 1h"),
+    ],
+)
+def test_what_is_wrong_with_a_setting_is_said_with_exit_code_2(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code(["check", *arguments]) == 2
+    assert named in capsys.readouterr().err
+
+
+def leave_figures(url: str, instance: str, status: str, age: float = 0.0) -> None:
+    figures = {
+        "service": "worker-enricher",
+        "instance": instance,
+        "status": status,
+        "now_us": now_us() - int(age * 1e6),
+    }
+    with redis.Redis.from_url(url) as client:
+        client.set(f"enricher:stats:worker-enricher:{instance}", msgspec.json.encode(figures), ex=60)
+
+
+HERE = f"{socket.gethostname()}-4711"
+
+
+@pytest.mark.parametrize(
+    ("instance", "status", "age", "code"),
+    [
+        (HERE, "ready", 0.0, 0),
+        (HERE, "degraded", 0.0, 0),
+        (HERE, "starting", 0.0, 1),
+        (HERE, "stopping", 0.0, 1),
+        (HERE, "ready", 20.0, 1),
+        ("some-other-host-4711", "ready", 0.0, 1),
+    ],
+)
+def test_health_asks_whether_this_hosts_worker_is_fresh_and_at_work(
+    redis_url: str, instance: str, status: str, age: float, code: int
+) -> None:
+    leave_figures(redis_url, instance, status, age)
+    assert exit_code(["health", "--redis-url", redis_url]) == code
+
+
+def test_health_asks_for_a_configured_instance_and_age(redis_url: str) -> None:
+    leave_figures(redis_url, "blue", "ready", age=20.0)
+    ask = ["health", "--redis-url", redis_url, "--set", "service.instance=blue"]
+    assert exit_code([*ask, "--max-age", "1m"]) == 0
+    assert exit_code([*ask, "--max-age", "10s"]) == 1
+
+
+def test_health_is_1_without_redis() -> None:
+    assert exit_code(["health", "--redis-url", f"redis://127.0.0.1:{free_port()}"]) == 1

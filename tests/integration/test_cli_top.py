@@ -1,0 +1,77 @@
+"""`enricher top` while a worker works."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from enricher.cli.workers import now_us
+from enricher.feed.synthetic import SyntheticMarket
+from tests.integration.commands import ESCAPE, Command
+from tests.servers import free_port
+
+
+@pytest.fixture
+def busy_worker(tmp_path: Path, redis_url: str, mongo_database_url: str) -> Iterator[str]:
+    """The Redis of a worker that has always something to do."""
+    market, stop = SyntheticMarket(1), threading.Event()
+
+    def publish() -> None:
+        with redis.Redis.from_url(redis_url) as client:
+            while not stop.wait(0.05):
+                for channel, body in market.mix(now_us()):
+                    client.publish(channel, body)
+                client.publish("market:underlying", "{")
+
+    arguments = ("run", "--redis-url", redis_url, "--mongo-url", mongo_database_url)
+    with Command(tmp_path / "worker", *arguments, "--set", "stats.interval=200ms") as worker:
+        worker.until("ready")
+        feed = threading.Thread(target=publish)
+        feed.start()
+        worker.until("dead_letter")
+        yield redis_url
+        stop.set()
+        feed.join()
+
+
+def rows(text: str, start: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines() if line.strip().startswith(start)]
+
+
+def test_once_prints_one_picture_of_rates_topics_and_sources(tmp_path: Path, busy_worker: str) -> None:
+    with Command(tmp_path / "top", "top", "--once", "--redis-url", busy_worker) as top:
+        assert top.end() == 0
+        assert not ESCAPE.search(top.out)
+        worker = rows(top.out, "worker-enricher")[0]
+        assert worker[2] == "ready"
+        received, processed = (float(cell.replace(",", "")) for cell in worker[4:6])
+        assert received > processed > 0
+        assert "market:underlying" in top.out
+        assert "connected" in top.out
+
+
+def test_without_a_terminal_a_picture_is_printed_per_interval_until_ctrl_c(
+    tmp_path: Path, busy_worker: str
+) -> None:
+    with Command(tmp_path / "top", "top", "--interval", "200ms", "--redis-url", busy_worker) as top:
+        while top.out.count("Workers") < 3:
+            assert top.process.poll() is None, top.err
+        assert top.signal(signal.SIGINT).end() == 0
+        assert not ESCAPE.search(top.out)
+
+
+def test_without_a_worker_it_says_how_to_start_one(tmp_path: Path, redis_url: str) -> None:
+    with Command(tmp_path, "top", "--once", "--redis-url", redis_url) as top:
+        assert top.end() == 0
+        assert "enricher run" in top.out
+
+
+def test_without_redis_once_ends_with_1(tmp_path: Path) -> None:
+    with Command(tmp_path, "top", "--once", "--redis-url", f"redis://:geheim@127.0.0.1:{free_port()}") as top:
+        assert top.end() == 1
+        assert "geheim" not in top.err
