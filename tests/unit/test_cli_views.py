@@ -1,0 +1,250 @@
+"""What the command line reads from figures, and how it renders them."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import click
+import pytest
+from rich.console import Console, RenderableType
+
+from enricher.cli.check import Server, columns, warnings
+from enricher.cli.demo_picture import ChainView, Letter, Picture, Price, Product, Window, line, tables
+from enricher.cli.live import milliseconds, number
+from enricher.cli.main import COMMANDS, cli
+from enricher.cli.options import assignment, duration
+from enricher.cli.progress import Look, look, standstill, status_line
+from enricher.cli.top import per_second, pictures, total
+from enricher.cli.workers import verdict
+from enricher.config import load
+from enricher.engine.stats import Histogram
+
+SECOND = 1_000_000
+EMPTY = Histogram().summary()
+
+
+def figures(now_us: int = 0, **more: Any) -> dict[str, Any]:
+    """The figures of a worker that has rested since 1970."""
+    return {
+        "service": "worker-enricher",
+        "instance": "blue",
+        "started_us": 0,
+        "now_us": now_us,
+        "loop_lag_ms": 0.1,
+        "status": "ready",
+        "outages": {},
+        "sources": {},
+        "pool": {"messages": 0, "bytes": 0, "lanes": 0, "turns": 0},
+        "topics": {},
+        "latency": {"commit": EMPTY, "event": EMPTY},
+        "in_flight": [],
+        **more,
+    }
+
+
+def received(count: int, topic: str = "market:underlying") -> dict[str, Any]:
+    return {topic: {"received": count, "processed": count // 2, "handling": EMPTY}}
+
+
+def text(*parts: RenderableType) -> str:
+    out = Console(file=io.StringIO(), width=200, no_color=True)
+    out.print(*parts)
+    assert isinstance(out.file, io.StringIO)
+    return out.file.getvalue()
+
+
+# -- options -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"), [("20s", 20.0), ("2m", 120.0), ("1h", 3600.0), ("250ms", 0.25), ("7", 7.0)]
+)
+def test_durations_are_seconds(written: str, seconds: float) -> None:
+    assert duration(written) == seconds
+
+
+@pytest.mark.parametrize("written", ["", "soon", "-1s", "0s", "20 s 3"])
+def test_what_is_no_duration_is_refused(written: str) -> None:
+    with pytest.raises(click.BadParameter):
+        duration(written)
+
+
+def test_an_assignment_is_split_at_the_first_equals_sign() -> None:
+    url = "redis://h/0?a=b"
+    assert assignment(f"redis.url={url}") == ("redis.url", url)
+
+
+@pytest.mark.parametrize("written", ["redis.url", "=1", "geheim=1"])
+def test_a_text_that_assigns_nothing_is_refused_without_being_repeated(written: str) -> None:
+    with pytest.raises(click.BadParameter) as refused:
+        assignment(written)
+    assert "geheim" not in refused.value.message
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help_with_examples(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    page = command.get_help(click.Context(command, info_name=f"enricher {name}"))
+    assert "--help" in page
+    assert f"enricher {name}" in page.partition("--help")[2] or isinstance(command, click.Group)
+
+
+# -- is it moving? -------------------------------------------------------------------------------------
+
+
+def test_a_lane_that_could_be_served_twice_without_a_turn_is_a_standstill() -> None:
+    before, now = Look(5, can_serve=True, silent={}), Look(5, can_serve=True, silent={})
+    assert standstill(before, now, 11.0) is not None
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        (Look(5, can_serve=True, silent={}), Look(6, can_serve=True, silent={})),
+        (Look(5, can_serve=False, silent={}), Look(5, can_serve=True, silent={})),
+        (Look(5, can_serve=True, silent={}), Look(5, can_serve=False, silent={})),
+        (
+            Look(5, can_serve=False, silent={"pubsub": 10.9}),
+            Look(5, can_serve=False, silent={"pubsub": 10.9}),
+        ),
+    ],
+)
+def test_work_rest_and_outages_are_no_standstill(before: Look, now: Look) -> None:
+    assert standstill(before, now, 11.0) is None
+
+
+def test_a_connected_source_that_reads_not_even_its_canary_is_a_standstill() -> None:
+    calm = Look(0, can_serve=False, silent={})
+    assert "pubsub" in (standstill(calm, Look(0, can_serve=False, silent={"pubsub": 11.5}), 11.0) or "")
+
+
+def test_a_source_that_is_reconnecting_may_be_silent() -> None:
+    sources = {"pubsub": {"ready": False, "silent_s": 99.0}, "other": {"ready": True, "silent_s": 0.5}}
+    assert look(figures(sources=sources), can_serve=False).silent == {"other": 0.5}
+
+
+def test_the_status_line_names_what_is_away() -> None:
+    away = figures(status="degraded", outages={"documents": "refused"}, topics=received(10))
+    assert status_line(away) == "degraded, away: documents, 0 waiting, 5 processed, 0 dead letters"
+
+
+# -- health --------------------------------------------------------------------------------------------
+
+
+def test_of_several_workers_of_a_host_the_newest_figures_count() -> None:
+    left_behind = figures(0, instance="old", status="stopping")
+    assert verdict([figures(9 * SECOND), left_behind], 10 * SECOND, 5.0)[0]
+
+
+def test_figures_from_the_future_of_another_clock_are_fresh() -> None:
+    assert verdict([figures(12 * SECOND)], 10 * SECOND, 5.0)[0]
+
+
+def test_no_figures_are_no_health() -> None:
+    assert not verdict([], 0, 5.0)[0]
+
+
+# -- check ---------------------------------------------------------------------------------------------
+
+
+def test_a_setup_with_nothing_to_regret_gets_no_warning_but_for_its_missing_routes() -> None:
+    calm = [Server("Redis", "redis://h", "valkey 9", policy="noeviction")]
+    assert [w.split(",")[0] for w in warnings(load(), calm, [])] == ["no route is registered"]
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    assert list(columns(["a", "b"], [["long", "x"], ["s", "y"]])) == ["  a     b", "  long  x", "  s     y"]
+
+
+# -- top -----------------------------------------------------------------------------------------------
+
+
+def test_a_rate_is_what_was_counted_between_two_looks() -> None:
+    before, now = figures(SECOND, topics=received(100)), figures(3 * SECOND, topics=received(400))
+    assert per_second(now, before, "received") == 150.0
+    assert per_second(now, before, "received", "market:underlying") == 150.0
+    assert per_second(now, before, "received", "mail") == 0.0
+
+
+def test_there_is_no_rate_without_a_look_before_nor_across_a_restart() -> None:
+    now = figures(3 * SECOND, topics=received(4), started_us=2 * SECOND)
+    assert per_second(now, None, "received") is None
+    assert per_second(now, figures(SECOND, topics=received(9)), "received") is None
+    assert per_second(now, now, "received") is None
+
+
+def test_a_total_is_over_all_topics_or_one() -> None:
+    both = figures(topics={**received(3, "a"), **received(4, "b")})
+    assert (total(both, "received"), total(both, "received", "b")) == (7, 4)
+
+
+def test_top_shows_outages_silence_and_what_is_in_flight() -> None:
+    flight = {"topic": "mail", "key": None, "attempt": 2, "since_us": SECOND, "stage": "handler"}
+    busy = figures(
+        2 * SECOND,
+        status="degraded",
+        outages={"documents": "connection refused"},
+        sources={"pubsub": {"ready": True, "silent_s": 3.5, "gaps": 1, "channels": {"market:x": 4.0}}},
+        topics=received(10),
+        in_flight=[flight],
+    )
+    shown = text(*pictures({"w": busy}, {}, 3 * SECOND))
+    for wanted in ("degraded", "documents: connection refused", "3.5 s", "market:x 4 s ago", "mail", "2.0 s"):
+        assert wanted in shown
+
+
+def test_top_leaves_the_table_of_what_is_in_flight_out_when_nothing_is() -> None:
+    assert "In flight" not in text(*pictures({"w": figures()}, {}, 0))
+
+
+# -- demo ----------------------------------------------------------------------------------------------
+
+
+def picture(**more: Any) -> Picture:
+    kept: dict[str, Any] = {
+        "seconds": 4.0,
+        "figures": figures(2 * SECOND, topics=received(1200)),
+        "before": figures(SECOND, topics=received(200)),
+        "publish": EMPTY,
+        "publish_now": EMPTY,
+        "event_now": EMPTY,
+    }
+    return Picture(**{**kept, **more})
+
+
+def test_the_line_of_a_demo_has_rates_and_latencies() -> None:
+    quick = Histogram()
+    quick.record(2_000)
+    shown = line(picture(publish_now=quick.summary(), dead_letters=3))
+    assert "in 1,000/s  out 500/s" in shown
+    assert "PUBLISH to publish p50 2.0 ms p99 2.0 ms" in shown
+    assert "event to commit p50 - p99 -" in shown
+    assert shown.endswith("dead letters 3")
+
+
+def test_the_tables_of_a_demo_show_what_is_known_and_a_dash_for_the_rest() -> None:
+    known = Product(
+        "NIFTY",
+        Price(price=21850.5),
+        Window(open=1.0, high=4.0, low=0.5, close=2.0, num_ticks=7),
+        ChainView(
+            expiry="2025-01-30", pcr_oi=0.9, max_pain_strike=21500.0, atm_strike=None, atm_straddle_price=None
+        ),
+    )
+    letter = Letter(task_name="process_option_quote", error="$.strike: x", timestamp="2025-01-01T10:11:12Z")
+    shown = text(*tables(picture(products=[known, Product("OTHER")], letters=[letter], dead_letters=1)))
+    nifty = next(row.split() for row in shown.splitlines() if "NIFTY" in row)
+    assert nifty == [
+        *("NIFTY", "21,850.50", "1.00", "4.00", "0.50", "2.00", "7"),
+        *("0.9000", "21,500.0", "-", "-", "2025-01-30"),
+    ]
+    other = next(row.split() for row in shown.splitlines() if "OTHER" in row)
+    assert set(other[1:]) == {"-"}
+    assert "10:11:12" in shown
+
+
+def test_numbers_are_for_people() -> None:
+    assert (number(None), number(1234567), number(2.5, 2, " s")) == ("-", "1,234,567", "2.50 s")
+    assert (milliseconds(None), milliseconds(12.34), milliseconds(12_345.0)) == ("-", "12.3 ms", "12.3 s")
