@@ -12,7 +12,6 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-
 _WHERE_AND_WHOM = {
     "client_name",
     "credential_provider",

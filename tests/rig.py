@@ -180,6 +180,7 @@ class Sums:
         self.loads: list[dict[str, Any]] = []
         self.settles: list[tuple[str, ...]] = []
         self.clocked: list[int] = []
+        self.left_over: tuple[str, ...] = ()
         self.due_us: int | None = None
         self.fails = 0
         self.breaks_on: int | None = None
@@ -191,6 +192,9 @@ class Sums:
             raise SinkUnavailable("documents", "switched off")
         found = await reader.find("folded", {"k": {"$in": list(wanted)}}, sort=[("n", 1)])
         return {key: {"primed": [d["n"] for d in found if d["k"] == key], "folded": []} for key in wanted}
+
+    async def unfinished(self, reader: Any, now_us: int) -> Sequence[str]:
+        return self.left_over
 
     def seen(self, state: dict[str, Any], event: Any, context: Any) -> str | None:
         if event["n"] in state["folded"]:

@@ -43,6 +43,7 @@ class Lane:
         "status",
         "touched_us",
         "unsettled",
+        "waking",
     )
 
     def __init__(self, family: Family, key: str | None) -> None:
@@ -56,6 +57,8 @@ class Lane:
         self.gone = 0
         self.touched_us = 0
         self.due_us: int | None = None
+        # State is wanted although no message waits, because something was left unfinished.
+        self.waking = False
         # When a strict lane's retry is due; nothing else may wake the lane before.
         self.resume_us: int | None = None
 

@@ -15,6 +15,7 @@ import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from time import perf_counter
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -25,7 +26,7 @@ from enricher.engine.effects import DEAD_LETTERS, Answer, Claimed, Refused, Writ
 from enricher.engine.lanes import Family, Lane, Status
 from enricher.engine.overload import Overload, Waiting
 from enricher.engine.pipeline import Again, Pipeline
-from enricher.engine.ports import Clock, Delivery, Reader
+from enricher.engine.ports import Clock, Delivery, Keeper, Reader
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route, Router
 from enricher.engine.stats import RouteStats, Stats
@@ -258,6 +259,25 @@ class Pool:
         family.ready.append(lane)
         self._wake.set()
 
+    async def _wake_unfinished(self, family: Family, keeper: Keeper[Any], reader: Reader) -> None:
+        """Load the state of keys that were left with something to do, whether or not a message comes."""
+        backoff, attempt = Backoff(base=0.05, cap=5.0), 0
+        while True:
+            try:
+                keys = await keeper.unfinished(reader, self._clock())
+            except Exception as error:  # noqa: BLE001  whatever it is, messages go on
+                attempt += 1
+                if not isinstance(error, SinkUnavailable) or attempt == 1:
+                    log.warning("unfinished_unknown", family=family.name, error=repr(error))
+                await anyio.sleep(backoff.delay(attempt))
+            else:
+                break
+        for key in keys:
+            lane = family.lane(key)
+            if lane.cold and lane.status is Status.IDLE:
+                lane.waking = True
+                self._ready(lane)
+
     async def _load(self, family: Family) -> None:
         """Load the state of all lanes that wait for theirs, as one batch, until none waits."""
         keeper, reader = family.keeper, self._reader
@@ -267,7 +287,7 @@ class Pool:
         while family.cold:
             lanes, family.cold = family.cold[:1000], family.cold[1000:]
             while True:
-                firsts = [(lane, next((d for d in lane.queue if not d.gone), None)) for lane in lanes]
+                firsts = [(lane, self._first(lane)) for lane in lanes]
                 wanted = {str(lane.key): first for lane, first in firsts if first is not None}
                 try:
                     states = await keeper.load(reader, wanted) if wanted else {}
@@ -284,11 +304,20 @@ class Pool:
                 lane.state = state
             for lane in lanes:
                 lane.status = Status.IDLE
+                lane.waking = False
+                if lane.state is not None:
+                    lane.touched_us = self._clock()
+                    self._schedule(lane, keeper.due(lane.state), lane.touched_us)
                 if lane.queue:
                     self._ready(lane)
                 elif lane.state is None:
                     family.discard(lane)  # what it waited for was dropped meanwhile
         family.loading = False
+
+    def _first(self, lane: Lane) -> Delivery | None:
+        """The delivery that asks for the lane's state; a waking lane asks for itself."""
+        first = next((d for d in lane.queue if not d.gone), None)
+        return Delivery("", b"", self._clock()) if first is None and lane.waking else first
 
     def _pick(self) -> tuple[Family, Lane] | None:
         best: Family | None = None
@@ -311,6 +340,8 @@ class Pool:
                 if family.cold and not family.loading:
                     family.loading = True
                     tasks.start_soon(self._load, family)
+                if family.keeper is not None and self._reader is not None:
+                    tasks.start_soon(self._wake_unfinished, family, family.keeper, self._reader)
             tasks.start_soon(self._run_timers)
             held_since = perf_counter()
             while True:

@@ -134,6 +134,9 @@ class Keeper(Protocol[S]):
     async def load(self, reader: Reader, wanted: Mapping[str, Delivery]) -> Mapping[str, S]:
         """State for each wanted key (with the delivery that asked first), from what was stored."""
 
+    async def unfinished(self, reader: Reader, now_us: int) -> Sequence[str]:
+        """Keys that have something left to do although no message may come: asked once, at the start."""
+
     def seen(self, state: S, event: Any, context: Any) -> str | None:
         """`live` if folded by this process, `primed` if folded before the state was loaded, else None."""
 

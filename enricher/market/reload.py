@@ -51,7 +51,10 @@ async def load(reader: Reader, wanted: Mapping[str, Delivery], spans: Spans) -> 
 
 async def _load_all_ticks(reader: Reader, states: States) -> None:
     origins: dict[str, int] = {}
+    new = await _without_history(reader, TICKS, [p for p, s in states.items() if not s.checkpoint.ticks_us])
     for product, state in states.items():
+        if product in new:
+            continue
         newest = state.checkpoint.ticks_us or await _newest(reader, TICKS, product)
         if newest is not None:
             origins[product] = newest
@@ -115,10 +118,17 @@ def _bar(document: Document) -> tuple[tuple[int, int], tuple[int, Content]]:
 
 async def _load_all_options(reader: Reader, states: States, chains: Mapping[str, list[str]]) -> None:
     origins: dict[str, int] = {}
+    unknown = [product for product, state in states.items() if not state.checkpoint.options_us]
+    no_quotes = await _without_history(reader, QUOTES, unknown)
+    no_chains = await _without_history(reader, CHAINS, unknown)
     for product, state in states.items():
         newest = state.checkpoint.options_us
         if not newest:
-            found = [await _newest(reader, name, product) for name in (QUOTES, CHAINS)]
+            found = [
+                await _newest(reader, name, product)
+                for name, without in ((QUOTES, no_quotes), (CHAINS, no_chains))
+                if product not in without
+            ]
             newest = max((us for us in found if us is not None), default=0)
         if newest:
             origins[product] = newest
@@ -167,6 +177,13 @@ async def _load_chains(reader: Reader, states: States, origin: int, last: set[st
 
 
 # -- both --------------------------------------------------------------------------------------------
+
+
+async def _without_history(reader: Reader, collection: str, products: list[str]) -> set[str]:
+    """All of ``products`` if nothing of any of them is stored: a new market costs one look, not thousands."""
+    if products and await reader.find(collection, {"product": {"$in": products}}, limit=1):
+        return set()
+    return set(products)
 
 
 async def _newest(reader: Reader, collection: str, product: str) -> int | None:

@@ -49,7 +49,14 @@ from enricher.market.models import (
 from enricher.market.reload import load
 from enricher.market.settings import MarketSettings
 from enricher.market.state import BARS, CHAINS, QUOTES, STATE, TICKS, ProductState, Spans
-from enricher.market.stored import bar_document, chain_fields, micros, quote_document, tick_document
+from enricher.market.stored import (
+    bar_document,
+    chain_fields,
+    micros,
+    quote_document,
+    storable,
+    tick_document,
+)
 from enricher.market.surface import expired_by, volatility_surface
 from enricher.market.ticks import identity_key
 
@@ -63,6 +70,9 @@ INDEXES = (
     (BARS, (("product", 1), ("window_minutes", 1), ("start", -1))),
     (BARS, (("product", 1), ("start", -1))),
 )
+
+RECENT_US = 86_400 * SECOND
+"""Receipt within this time before a start: such products' state is loaded without waiting for a message."""
 
 OPTION_CLAIM_TTL = 600
 """Seconds: nothing replays a quote or chain of a channel later than this."""
@@ -120,21 +130,20 @@ class Market:
 
     def tick(
         self, state: ProductState, tick: Tick, context: Context
-    ) -> tuple[TickChange, Sequence[Effect]]:
+    ) -> tuple[TickChange | None, Sequence[Effect]]:
         """Store the tick, claim it, publish it enriched."""
         processed_us = to_millis(context.now_us)
         identity = tick.document_id(context.body)
         folded = not (tick.future or state.is_late(tick.event_us))
         claim = self._tick_claim(tick, identity)
+        document = tick_document(tick, identity, processed_us, folded)
         effects = (
-            Insert(
-                TICKS,
-                tick_document(tick, identity, processed_us, folded),
-                partial(self._stored_tick, tick, claim, processed_us),
-            ),
+            Insert(TICKS, document, partial(self._stored_tick, tick, claim, processed_us)),
             claim,
             self._publish_tick(tick, processed_us),
         )
+        if not storable(context.body, document):
+            return None, effects
         return TickChange(tick, tick_key(tick, identity), context.now_us), effects
 
     def _tick_claim(self, tick: Tick, identity: str) -> KeyClaim | SetClaim:
@@ -169,7 +178,7 @@ class Market:
 
     def quote(
         self, state: ProductState, quote: Quote, context: Context
-    ) -> tuple[QuoteChange, Sequence[Effect]]:
+    ) -> tuple[QuoteChange | None, Sequence[Effect]]:
         """Store the quote as sent and keep the newest of its symbol in the cache."""
         processed_us = to_millis(context.now_us)
         identity = quote.document_id(context.body)
@@ -183,7 +192,10 @@ class Market:
             quote_document(quote, identity, processed_us),
             partial(_stored_option, visible, processed_us, OPTION_CLAIM_TTL * SECOND),
         )
-        return QuoteChange(quote, identity.rpartition("#")[2]), (insert, *visible)
+        change = None
+        if storable(context.body, quote.raw):
+            change = QuoteChange(quote, identity.rpartition("#")[2])
+        return change, (insert, *visible)
 
     # -- chains ------------------------------------------------------------------------------------
 
@@ -193,7 +205,7 @@ class Market:
 
     def chain(
         self, state: ProductState, chain: Chain, context: Context
-    ) -> tuple[ChainChange, Sequence[Effect]]:
+    ) -> tuple[ChainChange | None, Sequence[Effect]]:
         """Store the chain with its numbers, cache and publish it."""
         processed_us = to_millis(context.now_us)
         identity = chain.document_id(context.body)
@@ -214,6 +226,8 @@ class Market:
             Insert(CHAINS, document, partial(self._stored_chain, chain, identity, processed_us)),
             *self._show_chain(chain, identity, fields, processed_us),
         )
+        if not storable(context.body, document):
+            return None, effects
         return ChainChange(chain, identity.rpartition("#")[2], taken, identity), effects
 
     def _show_chain(
@@ -272,6 +286,12 @@ class MarketKeeper:
         """State rebuilt from what is stored."""
         return await load(reader, wanted, self._spans)
 
+    async def unfinished(self, reader: Reader, now_us: int) -> Sequence[str]:
+        """Products heard of in the last 24 hours: their open bars are closed though they stay silent."""
+        since = now_us - RECENT_US
+        documents = await reader.find(STATE, {"heard_us": {"$gte": since}})
+        return [document["_id"] for document in documents]
+
     def seen(
         self, state: ProductState, event: Tick | Quote | Chain, context: Context
     ) -> str | None:
@@ -302,9 +322,11 @@ class MarketKeeper:
         return None
 
     def apply(
-        self, state: ProductState, change: TickChange | QuoteChange | ChainChange
+        self, state: ProductState, change: TickChange | QuoteChange | ChainChange | None
     ) -> str | None:
-        """Fold a tick, quote or chain."""
+        """Fold a tick, quote or chain; None is one that MongoDB is going to refuse."""
+        if change is None:
+            return None
         if isinstance(change, TickChange):
             return state.fold_tick(change.tick, change.ident, change.received_us)
         if isinstance(change, QuoteChange):
@@ -326,6 +348,7 @@ class MarketKeeper:
             document = {
                 "_id": state.product,
                 **msgspec.structs.asdict(checkpoint),
+                "heard_us": now_us,
                 "chains": dict(state.chain_ids),
             }
             effects.append(Upsert(STATE, document, "revision"))

@@ -888,3 +888,15 @@ def test_effects_of_a_key_land_in_order_and_nothing_is_missing_or_twice(
     assert sorted(rig.stored.collections.get("c", {})) == [n for n, _ in fine]
     assert len(rig.letters.letters) == len(traffic) - len(fine)
     assert (rig.engine.pool.count, rig.engine.pool.bytes) == (0, 0)
+
+
+async def test_a_key_left_unfinished_gets_its_clock_event_though_no_message_comes() -> None:
+    sums = Sums()
+    sums.left_over = ("silent",)
+    sums.due_us = NOW_US
+    rig = Rig(stateful(sums))
+    async with rig.engine:
+        await until(lambda: sums.clocked)
+        await until(lambda: rig.shown.published)
+    assert list(sums.loads[0]) == ["silent"]
+    assert [channel for channel, _ in rig.shown.published] == ["clock"]
