@@ -6,16 +6,21 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 from dotenv import dotenv_values
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
 
 from enricher.build import load
-from enricher.config import PositiveSeconds, Settings
+from enricher.config import PositiveSeconds, Settings, redact
 from enricher.config.loader import NOTHING
 from enricher.config.values import WrongValueError, read
+from enricher.connections import redis_client
+from enricher.errors import ConfigError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,7 +41,35 @@ class SettingsOptions:
         Reads the environment, and a .env file and config.toml in the working folder. Raises ConfigError.
         """
         folder = Path.cwd()
-        return load(self.config, environment(folder), {**self.overrides, **more}, folder=folder)
+        settings = load(self.config, environment(folder), {**self.overrides, **more}, folder=folder)
+        refuse_unusable_urls(settings)
+        return settings
+
+
+def refuse_unusable_urls(settings: Settings) -> None:
+    """Raise ConfigError for an address whose options the client libraries refuse. Connects to nothing."""
+    addresses: dict[str, tuple[str, Callable[[str], object]]] = {
+        "redis.url": (settings.redis.url, _redis_connection),
+        "dead_letters.url": (settings.dead_letters.url, _redis_connection),
+        # Of the shape of the other kind the driver learns from DNS, which is no question of settings.
+        "mongo.url": (
+            "" if "+srv" in settings.mongo.url else settings.mongo.url,
+            partial(parse_uri, warn=True),
+        ),
+    }
+    for key, (url, use) in addresses.items():
+        try:
+            if url:
+                use(url)
+        except (ValueError, TypeError, PyMongoError) as error:
+            source = settings.origins.get(key, "default")
+            # What the libraries say names the option, never its value, and no password.
+            raise ConfigError(source, key, redact(url), f"an address the client takes: {error}") from None
+
+
+def _redis_connection(url: str) -> object:
+    pool = redis_client(url, socket_timeout=1.0).connection_pool
+    return pool.make_connection()  # type: ignore[no-untyped-call]
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import click
 import structlog
+from click.core import ParameterSource
 
 from enricher.app import Enricher
 from enricher.cli import logs
@@ -22,7 +23,7 @@ from enricher.cli.progress import look, standstill, status_line
 from enricher.cli.signals import stop_on_signal
 from enricher.config import Settings, redact
 from enricher.embedded import EmbeddedServers
-from enricher.errors import EmbeddedError, EnricherError
+from enricher.errors import ConfigError, EmbeddedError, EnricherError
 
 log = structlog.get_logger("enricher")
 
@@ -58,10 +59,13 @@ def command(options: SettingsOptions, embedded: bool, data_dir: Path) -> None:
     Subscribes to the feed, enriches every message and lands it in MongoDB and Redis. A server that is
     away is waited for. Logs go to standard output.
     """
+    context = click.get_current_context()
+    if not embedded and context.get_parameter_source("data_dir") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--data-dir is of use only with --embedded")
     settings = options.load()
     logs.configure(settings.log, settings.service.name)
     code = run_loop(lambda: serve(options, settings, data_dir if embedded else None))
-    click.get_current_context().exit(code)
+    context.exit(code)
 
 
 def run_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
@@ -93,6 +97,8 @@ async def serve(options: SettingsOptions, settings: Settings, data_dir: Path | N
                         return OK
                     settings = options.load(urls)
                 return await _work(settings, servers, stop, manager)
+        except ConfigError:
+            raise
         except EnricherError as error:
             log.error("cannot_run", error=str(error))
         except Exception:

@@ -108,6 +108,10 @@ def test_dead_letters_in_a_redis_of_their_own_are_asked_for_there(
         (["--set", "nonsense"], "section.key=value"),
         (["--config", "no-such-file.toml"], "no-such-file.toml"),
         (["--redis-url", "http://somewhere"], "redis.url"),
+        (["--redis-url", "redis://host/0?socket_timeout=long"], "redis.url"),
+        (["--redis-url", "redis://host/0?no_such_option=1"], "no_such_option"),
+        (["--mongo-url", "mongodb://us:er:p@ss@host"], "mongo.url"),
+        (["--mongo-url", "mongodb://host:99999"], "mongo.url"),
         (["--timeout", "soon"], "20s, 2m or 1h"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -28,6 +29,15 @@ async def crash(self):
     raise ValueError("a bug in the engine")
 
 enricher.engine.pool.Pool._run_timers = crash
+main()
+"""
+
+
+STANDSTILL = """
+import enricher.engine.pool
+from enricher.cli.main import main
+
+enricher.engine.pool.Pool._pick = lambda self: None
 main()
 """
 
@@ -97,6 +107,41 @@ def test_the_service_manager_hears_ready_signs_of_life_and_stopping(
             while "STOPPING=1" not in heard:
                 heard = manager.recv(4096).decode()
             assert worker.end() == 0
+
+
+def test_no_sign_of_life_goes_out_while_messages_wait_and_no_turn_is_served(
+    tmp_path: Path, redis_url: str, mongo_database_url: str
+) -> None:
+    arguments = ("run", "--redis-url", redis_url, "--mongo-url", mongo_database_url)
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with (
+        manager,
+        Command(
+            tmp_path / "worker",
+            *arguments,
+            *("--set", "service.drain_deadline=100ms"),
+            program=("-c", STANDSTILL),
+            NOTIFY_SOCKET=str(tmp_path / "notify"),
+            WATCHDOG_USEC="200000",
+        ) as worker,
+        redis.Redis.from_url(redis_url) as client,
+    ):
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(PATIENCE)
+        worker.until("ready")
+        client.publish("market:underlying", tick())
+        worker.until("standstill")
+        manager.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                manager.recv(4096)
+        time.sleep(0.5)
+        heard = b""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                heard += manager.recv(4096)
+        assert b"WATCHDOG=1" not in heard
+        assert worker.signal(TERM).end() == 0
 
 
 def test_a_server_that_is_away_at_the_start_is_waited_for(
@@ -172,6 +217,12 @@ def test_a_wrong_setting_ends_it_with_2_and_shows_no_password(tmp_path: Path) ->
         assert worker.end() == 2
         assert "redis.url" in worker.err
         assert "geheim" not in worker.err + worker.out
+
+
+def test_a_folder_for_servers_that_are_not_asked_for_is_wrong_usage(tmp_path: Path) -> None:
+    with Command(tmp_path, "run", "--data-dir", "data") as worker:
+        assert worker.end() == 2
+        assert "--embedded" in worker.err
 
 
 def test_settings_of_a_dotenv_file_count_and_the_environment_wins(tmp_path: Path) -> None:
