@@ -25,6 +25,7 @@ from typing import Any, Self
 import pymongo
 from bson.codec_options import CodecOptions
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from enricher.app import Enricher, wall_clock
 from enricher.build import SECTIONS
@@ -79,11 +80,12 @@ class Worker:
         self.sent = 0
         self.heard: list[tuple[str, Document]] = []
         self._ends = 0
-        self._listener = client.pubsub()
+        self._listener: Any = None
         self._task: asyncio.Task[None] | None = None
 
     async def listen(self) -> None:
         """Begin to hear the channels ``enriched:*``."""
+        self._listener = self.redis.pubsub()
         await self._listener.psubscribe("enriched:*")
         await self._listener.get_message(timeout=5)
         self._task = asyncio.create_task(self._hear())
@@ -150,13 +152,17 @@ class Worker:
         """A counter of a route."""
         return self.enricher.stats.topic(channel).counts[name]
 
-    async def close(self) -> None:
-        """Let go of the clients (the enricher is somebody else's)."""
+    async def unlisten(self) -> None:
+        """Stop hearing the channels."""
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
+            with suppress(asyncio.CancelledError, RedisError):
                 await self._task
-        await self._listener.aclose()  # type: ignore[no-untyped-call]
+            await self._listener.aclose()
+
+    async def close(self) -> None:
+        """Let go of the clients (the enricher is somebody else's)."""
+        await self.unlisten()
         await self.redis.aclose()
         self.documents.client.close()
 

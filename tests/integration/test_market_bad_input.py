@@ -1,0 +1,309 @@
+"""What is bad becomes one dead letter that says where and why; what is only odd is kept and flagged."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from typing import Any
+
+import pytest
+
+from tests.integration.test_market_contract import AT, MINUTE, NOW, SECOND, chain, leg, quote, tick
+from tests.integration.worker import CHAINS, QUOTES, TICKS, Worker, encoded, iso, running
+from tests.rig import Clock
+
+NAMES = {
+    TICKS: "process_underlying_tick",
+    QUOTES: "process_option_quote",
+    CHAINS: "process_option_chain",
+}
+
+
+def without(message: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in message.items() if key != name}
+
+
+def text(message: dict[str, Any], old: str, new: str) -> bytes:
+    """A message with something in it that `json.dumps` would not write."""
+    body = json.dumps(message)
+    assert old in body
+    return body.replace(old, new).encode()
+
+
+DEEP = b'{"product": "NIFTY", "x": ' + b"[" * 70 + b"]" * 70 + b"}"
+TWICE = [leg(21000, "CALL", 1, 1, 1), leg(21000, "CALL", 2, 1, 1)]
+BAD: list[tuple[str, object, str, str]] = [
+    (TICKS, b"\xff\xfe{}", "$", "UTF-8"),
+    (TICKS, b"", "$", "JSON"),
+    (TICKS, b'{"product": "NIFTY", ', "$", "JSON"),
+    (TICKS, b"[1, 2]", "$", "an object"),
+    (TICKS, b"null", "$", "an object"),
+    (CHAINS, DEEP, "$", "levels of nesting"),
+    (TICKS, b"[" * 100_000, "$", "levels of nesting"),
+    (TICKS, without(tick(1.0), "price"), "$.price", "a value"),
+    (TICKS, without(tick(1.0), "product"), "$.product", "a value"),
+    (TICKS, without(tick(1.0), "timestamp"), "$.timestamp", "a value"),
+    (TICKS, {**tick(1.0), "price": "12"}, "$.price", "a number"),
+    (TICKS, {**tick(1.0), "price": None}, "$.price", "a number"),
+    (TICKS, {**tick(1.0), "tick_id": 1.5}, "$.tick_id", "a whole number"),
+    (TICKS, {**tick(1.0), "product": ""}, "$.product", "not empty"),
+    (TICKS, {**tick(1.0), "product": 5}, "$.product", "a text"),
+    (TICKS, text(tick(1.5), "1.5", "NaN"), "$.price", "a finite number"),
+    (TICKS, text(tick(1.5), "1.5", "-Infinity"), "$.price", "a finite number"),
+    (TICKS, text(tick(1.5), "1.5", "1e999"), "$.price", "a finite number"),
+    (TICKS, text(tick(1.0, other=7.25), "7.25", "NaN"), "$.other", "a finite number"),
+    (TICKS, tick(-1.0), "$.price", "not negative"),
+    (TICKS, {**tick(1.0), "timestamp": "yesterday"}, "$.timestamp", "ISO 8601"),
+    (TICKS, {**tick(1.0), "timestamp": 1_750_000_000}, "$.timestamp", "a text"),
+    (TICKS, {**tick(1.0), "timestamp": "2025-06-15"}, "$.timestamp", "ISO 8601"),
+    (TICKS, tick(1.0, NOW + 61 * SECOND), "$.timestamp", "at most 60 s ahead"),
+    (QUOTES, quote(symbol=""), "$.symbol", "not empty"),
+    (QUOTES, without(quote(), "option_type"), "$.option_type", "a value"),
+    (QUOTES, quote(option_type="call"), "$.option_type", '"CALL" or "PUT"'),
+    (QUOTES, quote(strike=-5), "$.strike", "not negative"),
+    (QUOTES, quote(bid=-0.5), "$.bid", "not negative"),
+    (QUOTES, quote(expiry="26-06-2025"), "$.expiry", "YYYY-MM-DD"),
+    (QUOTES, quote(expiry="2025-06-31"), "$.expiry", "YYYY-MM-DD"),
+    (QUOTES, text(quote(iv=0.125), "0.125", "NaN"), "$.iv", "a finite number"),
+    (CHAINS, chain(spot_price=-1), "$.spot_price", "not negative"),
+    (CHAINS, chain(strikes=[], calls=[], puts=[]), "$.strikes", "at least one strike"),
+    (CHAINS, chain(calls=TWICE), "$.calls[1].strike", "one leg of a side at a strike"),
+    (CHAINS, chain(calls=[leg(21000, "PUT", 1, 1, 1)]), "$.calls[0].option_type", '"CALL"'),
+    (CHAINS, chain(calls=[leg(21000, "FUT", 1, 1, 1)]), "$.calls[0].option_type", '"CALL" or "PUT"'),
+    (CHAINS, chain(puts=[leg(-5, "PUT", 1, 1, 1)]), "$.puts[0].strike", "not negative"),
+    (CHAINS, chain(calls=[without(leg(5, "CALL", 1, 1, 1), "strike")]), "$.calls[0].strike", "a value"),
+    (CHAINS, chain(calls=None), "$.calls", "a list"),
+    (CHAINS, without(chain(), "puts"), "$.puts", "a value"),
+    (CHAINS, chain(calls=[7]), "$.calls[0]", "an object"),
+    (CHAINS, chain(expiry="2025-W26-4"), "$.expiry", "YYYY-MM-DD"),
+]
+
+
+def finite(number: str) -> float:
+    """The number, or ValueError when it is none that JSON readers agree on."""
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError(number)
+    return value
+
+
+async def send_between_good_ones(worker: Worker, channel: str, bad: object) -> None:
+    """Publish ``bad`` twice with good messages of its product before, between and after."""
+    await worker.send(TICKS, tick(100.0, tick_id="before"))
+    await worker.send(channel, bad)
+    await worker.send(TICKS, tick(101.0, AT + 1, tick_id="between"))
+    await worker.send(channel, bad)
+    await worker.send(TICKS, tick(102.0, AT + 2, tick_id="after"))
+    await worker.settled()
+    assert [m["price"] for m in worker.published("underlying")] == [100.0, 101.0, 102.0]
+    window = await worker.cached("ohlc:NIFTY:1m")
+    assert (window["open"], window["high"], window["close"], window["num_ticks"]) == (100.0, 102.0, 102.0, 3)
+    assert len(worker.stored("underlying_ticks")) == 3
+
+
+def assert_whole(letter: dict[str, Any], channel: str, body: bytes) -> None:
+    """The old fields and ours; the original bytes come back."""
+    assert letter["task_name"] == NAMES[channel]
+    assert letter["topic"] == channel
+    try:
+        assert letter["body"].encode() == body
+    except KeyError:
+        assert base64.b64decode(letter["body_base64"]) == body
+    try:
+        message = json.loads(body, parse_constant=int, parse_float=finite)  # NaN is no JSON
+    except (ValueError, RecursionError):
+        message = body.decode("utf-8", "replace")
+    assert letter["args"] == [message]
+    assert letter["attempts"] == 1
+    assert letter["timestamp"] == letter["first_at"] == letter["last_at"] == iso(NOW)
+
+
+@pytest.mark.parametrize(
+    ("channel", "bad", "path", "expected"), BAD, ids=[f"{b[2]} {b[3]}"[:60] for b in BAD]
+)
+async def test_a_bad_message_is_a_dead_letter_and_its_neighbours_go_through(
+    redis_url: str, mongo_database_url: str, channel: str, bad: object, path: str, expected: str
+) -> None:
+    async with running(redis_url, mongo_database_url, clock=Clock(NOW)) as worker:
+        await send_between_good_ones(worker, channel, bad)
+        letters = await worker.letters()
+        assert len(letters) == 2
+        assert letters[0]["task_id"] != letters[1]["task_id"]
+        for letter in letters:
+            assert_whole(letter, channel, encoded(bad))
+            assert letter["stage"] == "decode"
+            assert letter["error_type"] == "BadMessage"
+            assert letter["path"] == path
+            assert letter["error"].startswith(f"{path}: expected ")
+            assert expected in letter["error"]
+        assert worker.count(channel, "dead") == 2
+        assert worker.stored("option_quotes") == worker.stored("option_chains") == []
+
+
+async def test_a_message_beyond_the_size_limit_is_a_dead_letter(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    body = encoded(tick(1.0, padding="x" * 2000))
+    limit = {"pool.max_message_bytes": 1000}
+    async with running(redis_url, mongo_database_url, limit, clock=Clock(NOW)) as worker:
+        await send_between_good_ones(worker, TICKS, body)
+        letters = await worker.letters()
+        assert len(letters) == 2
+        for letter in letters:
+            assert_whole(letter, TICKS, body)
+            assert (letter["stage"], letter["path"]) == ("receive", "$")
+            assert f"at most 1000 bytes, got {len(body)} bytes" in letter["error"]
+
+
+async def test_an_unknown_topic_of_a_pattern_is_a_dead_letter(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    pattern = {"market.channels.patterns": "market:*"}
+    async with running(redis_url, mongo_database_url, pattern, clock=Clock(NOW)) as worker:
+        await worker.redis.publish("market:news", b'{"headline": "up"}')
+        await worker.redis.publish("market:option_quote", encoded(quote()))
+        worker.sent += 2
+        await worker.settled()
+        (letter,) = await worker.letters()
+        assert letter["topic"] == "market:news"
+        assert letter["args"] == [{"headline": "up"}]
+        assert letter["error_type"] == "UnknownTopic"
+        assert "market:underlying" in letter["error"]
+        # Subscribed to by name and by pattern it comes twice, and is one message all the same.
+        assert len(worker.stored("option_quotes")) == 1
+
+
+HUGE = 2**70
+REFUSED: list[tuple[str, dict[str, Any]]] = [
+    (TICKS, tick(500.0, AT + SECOND, HUGE)),
+    (TICKS, tick(500.0, AT + SECOND, 5, volume=HUGE)),
+    (QUOTES, quote(at_us=AT + SECOND, open_interest=HUGE, iv=0.99)),
+    (QUOTES, quote(at_us=AT + SECOND, nested={"deep": [HUGE]}, iv=0.99)),
+    (CHAINS, chain(AT + SECOND, spot_price=9, puts=[leg(21000, "PUT", HUGE, 1, 1, iv=0.99)])),
+]
+
+
+@pytest.mark.parametrize(("channel", "refused"), REFUSED, ids=["tick_id", "volume", "oi", "nested", "leg"])
+async def test_what_mongodb_refuses_is_a_dead_letter_of_the_commit_and_moves_nothing(
+    redis_url: str, mongo_database_url: str, channel: str, refused: dict[str, Any]
+) -> None:
+    keys = (
+        "latest:underlying:NIFTY",
+        "latest:option:NIFTYCALL21500",
+        "latest:chain:NIFTY:2025-06-26",
+        "volatility_surface:NIFTY",
+        *(f"ohlc:NIFTY:{minutes}m" for minutes in (1, 5, 15)),
+    )
+    async with running(redis_url, mongo_database_url, clock=Clock(NOW + MINUTE)) as worker:
+        for good_channel, good in ((TICKS, tick(100.0)), (QUOTES, quote()), (CHAINS, chain())):
+            await worker.take(good_channel, good)
+        shown = [await worker.redis.get(key) for key in keys]
+        members = await worker.redis.zrange("iv_surface:NIFTY", 0, -1)
+        assert None not in shown
+        heard = len(worker.heard)
+        await worker.take(channel, refused)
+        (letter,) = await worker.letters()
+        assert (letter["stage"], letter["task_name"]) == ("commit", NAMES[channel])
+        assert letter["args"] == [refused]
+        assert len(worker.heard) == heard
+        assert [await worker.redis.get(key) for key in keys] == shown
+        assert await worker.redis.zrange("iv_surface:NIFTY", 0, -1) == members
+        # Those that come with it, and after it, find the state as if it had never been there.
+        await worker.send(TICKS, tick(101.0, AT + 1, 2))
+        await worker.send(channel, refused)
+        await worker.send(CHAINS, chain(AT + 2 * SECOND))
+        await worker.send(TICKS, tick(102.0, AT + 2, 3))
+        await worker.settled()
+        window = await worker.cached("ohlc:NIFTY:1m")
+        assert (window["high"], window["close"], window["num_ticks"]) == (102.0, 102.0, 3)
+        newest = worker.stored("option_chains")[-1]
+        assert newest["buildup"]["since_us"] == AT
+        surface = await worker.cached("volatility_surface:NIFTY")
+        assert 0.99 not in surface["expiries"][0]["ivs"]
+        assert await worker.redis.zrange("iv_surface:NIFTY", 0, -1) == members
+        assert len(await worker.letters()) == 2
+
+
+def chain_with(side: str, index: int, **fields: Any) -> dict[str, Any]:
+    found = chain()
+    found[side][index] |= fields
+    return found
+
+
+KEPT: list[tuple[str, object, str, dict[str, object]]] = [
+    ("a missing leg", chain(puts=chain()["puts"][:2]), "puts", {"total_put_oi": 50_000}),
+    ("only in strikes", chain(strikes=[21000, 21500, 22000, 22500]), "calls", {"atm_strike": 21500}),
+    ("only in a leg", chain(strikes=[21000, 21500]), "strikes", {"total_call_oi": 120_000}),
+    ("repeated strikes", chain(strikes=[21000, 21000, 21500, 22000]), "strikes", {"pcr_oi": 0.75}),
+    ("repeated legs", chain(calls=chain()["calls"] + chain()["calls"][:1]), "calls", {"pcr_oi": 0.75}),
+    (
+        "negative",
+        chain_with("calls", 0, open_interest=-1),
+        "calls[0].open_interest",
+        {"total_call_oi": 70_000},
+    ),
+    (
+        "not a number",
+        text(chain_with("calls", 1, last=123.456), "123.456", "NaN"),
+        "calls[1].last",
+        {"atm_straddle_price": None},
+    ),
+    (
+        "infinite",
+        text(chain_with("puts", 0, volume=123.456), "123.456", "Infinity"),
+        "puts[0].volume",
+        {"pcr_volume": round(110 / 60, 4)},
+    ),
+]
+
+
+@pytest.mark.parametrize(("sent", "flag", "numbers"), [k[1:] for k in KEPT], ids=[k[0] for k in KEPT])
+async def test_what_is_only_odd_is_flagged_and_kept(
+    redis_url: str, mongo_database_url: str, sent: object, flag: str, numbers: dict[str, object]
+) -> None:
+    async with running(redis_url, mongo_database_url, clock=Clock(NOW)) as worker:
+        await worker.take(CHAINS, sent)
+        assert await worker.letters() == []
+        (document,) = worker.stored("option_chains")
+        (message,) = worker.published("option_chain")
+        assert flag in document["flags"]
+        for name, number in numbers.items():
+            assert document[name] == message[name] == number
+        original = json.loads(sent) if isinstance(sent, bytes) else sent
+        assert isinstance(original, dict)
+        for side in ("calls", "puts"):
+            # As sent; NaN is not equal to itself, but looks the same.
+            kept = list({json.dumps(one): one for one in original[side]})
+            assert [json.dumps(one) for one in document[side]] == kept
+
+
+async def test_a_message_a_little_ahead_of_the_clock_is_stored_and_published_and_moves_nothing(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    ahead = AT + 30 * SECOND
+    async with running(redis_url, mongo_database_url, clock=Clock(AT)) as worker:
+        for channel, message in (
+            (TICKS, tick(100.0)),
+            (TICKS, tick(999.0, ahead, 2)),
+            (QUOTES, quote(at_us=ahead)),
+            (CHAINS, chain(ahead)),
+        ):
+            await worker.take(channel, message)
+        assert await worker.letters() == []
+        assert [len(worker.stored(c)) for c in ("underlying_ticks", "option_quotes", "option_chains")] == [
+            2,
+            1,
+            1,
+        ]
+        assert [m["price"] for m in worker.published("underlying")] == [100.0, 999.0]
+        assert len(worker.published("option_chain")) == 1
+        assert (await worker.cached("latest:underlying:NIFTY"))["price"] == 100.0
+        assert (await worker.cached("ohlc:NIFTY:1m"))["num_ticks"] == 1
+        for key in (
+            "latest:option:NIFTYCALL21500",
+            "latest:chain:NIFTY:2025-06-26",
+            "volatility_surface:NIFTY",
+        ):
+            assert await worker.redis.exists(key) == 0
+        assert await worker.redis.exists("iv_surface:NIFTY") == 0
