@@ -87,8 +87,17 @@ def first_line(path: Path) -> bytes:
             return next((line for line in file if line.strip()), b"").removeprefix(b"\xef\xbb\xbf").strip()
     except EOFError:
         return b""
-    except OSError as error:
-        raise EnricherError(f"{path}: {error.strerror or error}") from error
+    except unreadable() as error:
+        raise EnricherError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def unreadable() -> tuple[type[Exception], ...]:
+    """What reading a file raises that is not what its suffix says."""
+    try:
+        import zstandard
+    except ImportError:
+        return (OSError,)
+    return (OSError, zstandard.ZstdError)
 
 
 def kind_of(path: Path, first: bytes) -> str:
