@@ -93,9 +93,10 @@ async def heard_again(worker: Worker, gaps: int) -> None:
 
 
 async def listen_again(worker: Worker) -> None:
-    """A new listener, since the outage ended that of the test too."""
-    await worker.unlisten()
-    await worker.listen()
+    """A new listener, since the outage ended that of the test too, and new connections."""
+    await worker.listener.stop()
+    await worker.redis.connection_pool.disconnect()
+    await worker.listener.start()
 
 
 @pytest.mark.parametrize(("begin", "end"), [(kill, restart), (freeze, thaw)], ids=["killed", "frozen"])
@@ -151,7 +152,7 @@ async def test_a_worker_starts_while_both_servers_are_away_and_waits_for_them(
         await restart(own_redis)
         await until(lambda: worker.enricher.health()["sources"]["pubsub"]["ready"], "the subscription")
         assert not worker.enricher.ready
-        await worker.listen()
+        await worker.listener.start()
         await feed(worker, 0, 100)
         await until(lambda: worker.enricher.stats.total("received") == worker.sent, "the intake")
         assert worker.enricher.engine.pool.count == worker.sent

@@ -2,8 +2,6 @@
 
 Nothing here sleeps for a fixed time. `Worker.settled` and `WorkerProcess.settled` poll the worker's own
 figures until everything published was received and nothing is under way any more, up to a deadline.
-
-As a module it is the process: `python -m tests.integration.worker`, settings from the environment.
 """
 
 from __future__ import annotations
@@ -31,6 +29,7 @@ from enricher.app import Enricher, wall_clock
 from enricher.build import SECTIONS
 from enricher.config import Settings, load
 from enricher.embedded import binaries
+from enricher.embedded.endpoints import read_endpoints
 
 ROOT = Path(__file__).parents[2]
 TICKS, QUOTES, CHAINS = "market:underlying", "market:option_quote", "market:option_chain"
@@ -70,22 +69,19 @@ async def until(condition: Callable[[], object], what: str, deadline: float = DE
         await asyncio.sleep(0.01)
 
 
-class Worker:
-    """A running `Enricher`, with clients to publish to it and to look at what it did."""
+class Listener:
+    """Hears the channels ``enriched:*`` of a Redis."""
 
-    def __init__(self, enricher: Enricher, client: Redis, documents: Any) -> None:
-        self.enricher = enricher
-        self.redis = client
-        self.documents = documents
-        self.sent = 0
+    def __init__(self, client: Redis) -> None:
+        self._client = client
         self.heard: list[tuple[str, Document]] = []
         self._ends = 0
         self._listener: Any = None
         self._task: asyncio.Task[None] | None = None
 
-    async def listen(self) -> None:
-        """Begin to hear the channels ``enriched:*``."""
-        self._listener = self.redis.pubsub()
+    async def start(self) -> None:
+        """Begin to hear."""
+        self._listener = self._client.pubsub()
         await self._listener.psubscribe("enriched:*")
         await self._listener.get_message(timeout=5)
         self._task = asyncio.create_task(self._hear())
@@ -96,6 +92,46 @@ class Worker:
                 self._ends += 1
             elif reply["type"] == "pmessage":
                 self.heard.append((reply["channel"].decode(), json.loads(reply["data"])))
+
+    async def end(self) -> None:
+        """Return when everything published before was heard."""
+        before = self._ends
+        await self._client.publish("enriched:end", b"")
+        await until(lambda: self._ends > before, "the end on the channel")
+
+    def published(self, channel: str) -> list[Document]:
+        """What was heard on ``enriched:{channel}``, in order."""
+        return [message for name, message in self.heard if name == f"enriched:{channel}"]
+
+    async def stop(self) -> None:
+        """Stop hearing."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError, RedisError):
+                await self._task
+            self._task = None
+            with suppress(RedisError):
+                await self._listener.aclose()
+
+
+class Worker:
+    """A running `Enricher`, with clients to publish to it and to look at what it did."""
+
+    def __init__(self, enricher: Enricher, client: Redis, documents: Any) -> None:
+        self.enricher = enricher
+        self.redis = client
+        self.documents = documents
+        self.sent = 0
+        self.listener = Listener(client)
+
+    @property
+    def heard(self) -> list[tuple[str, Document]]:
+        """(channel, message) heard so far."""
+        return self.listener.heard
+
+    def published(self, channel: str) -> list[Document]:
+        """What was heard on ``enriched:{channel}``, in order."""
+        return self.listener.published(channel)
 
     async def send(self, channel: str, *messages: object) -> None:
         """Publish messages (objects or bytes) in order."""
@@ -122,18 +158,12 @@ class Worker:
             f"{self.sent} messages; counted {self.enricher.stats.snapshot()['topics']}",
             deadline,
         )
-        before = self._ends
-        await self.redis.publish("enriched:end", b"")
-        await until(lambda: self._ends > before, "the end on the channel")
+        await self.listener.end()
 
     async def take(self, channel: str, *messages: object) -> None:
         """Publish messages and wait until all is settled."""
         await self.send(channel, *messages)
         await self.settled()
-
-    def published(self, channel: str) -> list[Document]:
-        """What was heard on ``enriched:{channel}``, in order."""
-        return [message for name, message in self.heard if name == f"enriched:{channel}"]
 
     def stored(self, collection: str, **query: Any) -> list[Document]:
         """The documents of a collection by event time."""
@@ -152,17 +182,9 @@ class Worker:
         """A counter of a route."""
         return self.enricher.stats.topic(channel).counts[name]
 
-    async def unlisten(self) -> None:
-        """Stop hearing the channels."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError, RedisError):
-                await self._task
-            await self._listener.aclose()
-
     async def close(self) -> None:
         """Let go of the clients (the enricher is somebody else's)."""
-        await self.unlisten()
+        await self.listener.stop()
         await self.redis.aclose()
         self.documents.client.close()
 
@@ -186,16 +208,24 @@ async def running(
         async with enricher:
             if ready:
                 await asyncio.wait_for(enricher.wait_ready(), DEADLINE)
-                await worker.listen()
+                await worker.listener.start()
             yield worker
     finally:
         await worker.close()
 
 
 class WorkerProcess:
-    """A worker in a process of its own, to be stopped, killed and started again."""
+    """``enricher run`` on given servers, to be stopped, killed and started again."""
 
-    def __init__(self, redis_url: str, mongo_url: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        mongo_url: str,
+        environment: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        self.redis_url, self.mongo_url = redis_url, mongo_url
+        self._arguments = tuple(arguments)
         self._environment = {
             **os.environ,
             "REDIS_URL": redis_url,
@@ -204,7 +234,7 @@ class WorkerProcess:
             "ENRICHER_STATS__KEY_PREFIX": "figures",
             **(environment or {}),
         }
-        self._client = Redis.from_url(redis_url)
+        self._client: Redis | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
         self.sent = 0
@@ -213,18 +243,29 @@ class WorkerProcess:
         """Start the process and wait until it is ready."""
         self._starts += 1
         self.sent = 0
-        command = [sys.executable, "-m", "tests.integration.worker"]
+        command = [sys.executable, "-m", "enricher", "run", "--log-level", "warning", *self._arguments]
         self._process = subprocess.Popen(  # noqa: ASYNC220  the start itself takes a millisecond
             binaries.bound_to_this_process(command),
             cwd=ROOT,
             env={**self._environment, "ENRICHER_SERVICE__INSTANCE": f"test-{self._starts}"},
         )
+        await self._connect()
         await self._figures_say(lambda figures: figures["status"] == "ready", "a worker that is ready")
+
+    async def _connect(self) -> None:
+        if self._client is None:
+            self._client = Redis.from_url(self.redis_url)
+
+    @property
+    def client(self) -> Redis:
+        """A client of the worker's Redis."""
+        assert self._client is not None, "the worker was not started"
+        return self._client
 
     async def send(self, messages: Sequence[tuple[str, bytes]]) -> None:
         """Publish (channel, body) in order; never more than 2,000 ahead of what the worker has done."""
         for at in range(0, len(messages), 500):
-            async with self._client.pipeline(transaction=False) as pipeline:
+            async with self.client.pipeline(transaction=False) as pipeline:
                 for channel, body in messages[at : at + 500]:
                     pipeline.publish(channel, body)
                 heard_by = await pipeline.execute()
@@ -247,7 +288,7 @@ class WorkerProcess:
     async def figures(self) -> Document | None:
         """What the process last said about itself."""
         name = self._environment.get("SERVICE_NAME", "worker-enricher")
-        text = await self._client.get(f"figures:{name}:test-{self._starts}")
+        text = await self.client.get(f"figures:{name}:test-{self._starts}")
         return None if text is None else json.loads(text)
 
     async def _figures_say(self, holds: Callable[[Document], bool], what: str) -> None:
@@ -287,21 +328,27 @@ class WorkerProcess:
     ) -> None:
         if self._process is not None:
             await self.kill()
-        await self._client.aclose()
+        if self._client is not None:
+            await self._client.aclose()
+
+
+class EmbeddedProcess(WorkerProcess):
+    """``enricher run --embedded`` with its servers' data in ``folder``."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        super().__init__("", "", environment, ("--embedded", "--data-dir", str(folder)))
+        self._folder = folder
+
+    async def _connect(self) -> None:
+        if self._client is not None:
+            await self._client.aclose()
+        await until(lambda: read_endpoints(self._folder), "the embedded servers")
+        endpoints = read_endpoints(self._folder)
+        assert endpoints is not None
+        self.redis_url, self.mongo_url = endpoints.redis_url, endpoints.mongo_url
+        self._client = Redis.from_url(self.redis_url)
 
 
 def received(figures: Document) -> int:
     """Messages taken in, over all topics."""
     return sum(topic.get("received", 0) for topic in figures["topics"].values())
-
-
-async def _main() -> None:
-    settings = load(environ=os.environ, sections=SECTIONS)
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with Enricher(settings):
-        await stop.wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(_main())
