@@ -1,0 +1,115 @@
+"""`enricher dlq` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+import redis
+
+from tests.integration.test_cli_feed import finished
+from tests.integration.test_dead_letters import KEY, entry, tick
+from tests.servers import free_port
+
+BAD = b'{"product": "NIFTY"}'
+
+
+@pytest.fixture
+def list_of_three(redis_url: str) -> redis.Redis:
+    """Newest first: one that will fail again, one that will go, one of another topic."""
+    client = redis.Redis.from_url(redis_url)
+    client.lpush(KEY, entry("cccc-mail", b"x", topic="mail:in", error="no such folder"))
+    client.lpush(KEY, entry("bbbb-good", tick(55.0)))
+    client.lpush(KEY, entry("aaaa-bad", BAD))
+    return client
+
+
+def ids(client: redis.Redis) -> list[str]:
+    return [json.loads(raw)["task_id"] for raw in client.lrange(KEY, 0, -1)]
+
+
+def test_list_shows_positions_newest_first_and_filters(
+    list_of_three: redis.Redis, redis_url: str, tmp_path: Path
+) -> None:
+    done = finished(tmp_path, "dlq", "list", "--redis-url", redis_url)
+    assert done.returncode == 0, done.stderr
+    cells = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [row[:2] for row in cells[1:]] == [["0", "aaaa-bad"], ["1", "bbbb-good"], ["2", "cccc-mail"]]
+    assert "\x1b" not in done.stdout
+    done = finished(
+        tmp_path, "dlq", "list", "--json", "--topic", "mail:*", "--since", "1h", "--redis-url", redis_url
+    )
+    (line,) = done.stdout.splitlines()
+    assert (json.loads(line)["position"], json.loads(line)["task_id"]) == (2, "cccc-mail")
+
+
+def test_count_and_show_say_what_is_there(list_of_three: redis.Redis, redis_url: str, tmp_path: Path) -> None:
+    assert finished(tmp_path, "dlq", "count", "--redis-url", redis_url).stdout == "3\n"
+    counted = finished(tmp_path, "dlq", "count", "--json", "--error", "disk", "--redis-url", redis_url)
+    assert json.loads(counted.stdout)["count"] == 2
+    shown = finished(tmp_path, "dlq", "show", "cccc", "--redis-url", redis_url).stdout
+    assert "no such folder" in shown
+    assert "body (1 bytes)\nx" in shown
+    unknown = finished(tmp_path, "dlq", "show", "9", "--redis-url", redis_url)
+    assert unknown.returncode == 1
+    assert "no dead letter at position 9; there are 3" in unknown.stderr
+
+
+def test_retry_here_removes_what_went_through_keeps_what_failed_and_ends_with_1(
+    list_of_three: redis.Redis, redis_url: str, mongo_database_url: str, tmp_path: Path
+) -> None:
+    servers = ("--redis-url", redis_url, "--mongo-url", mongo_database_url)
+    dry = finished(tmp_path, "dlq", "retry", "--all", "--dry-run", *servers)
+    assert (dry.returncode, dry.stdout.count("would be reprocessed")) == (0, 3)
+    assert len(ids(list_of_three)) == 3
+    done = finished(tmp_path, "dlq", "retry", "--topic", "market:*", "--json", *servers)
+    assert done.returncode == 1
+    outcomes = {line["task_id"]: line["outcome"] for line in map(json.loads, done.stdout.splitlines())}
+    assert outcomes == {"bbbb-good": "processed", "aaaa-bad": "failed"}
+    assert ids(list_of_three) == ["aaaa-bad", "cccc-mail"]
+    assert json.loads(list_of_three.lindex(KEY, 0) or b"{}")["attempts"] == 2
+    with pymongo.MongoClient[dict[str, Any]](mongo_database_url) as mongo:
+        assert [d["price"] for d in mongo.get_default_database()["underlying_ticks"].find()] == [55.0]
+    assert json.loads(list_of_three.get("latest:underlying:NIFTY") or b"{}")["price"] == 55.0
+
+
+def test_retry_ends_with_0_when_all_went_through(
+    list_of_three: redis.Redis, redis_url: str, mongo_database_url: str, tmp_path: Path
+) -> None:
+    done = finished(
+        tmp_path, "dlq", "retry", "bbbb", "--redis-url", redis_url, "--mongo-url", mongo_database_url
+    )
+    assert done.returncode == 0, done.stderr
+    assert "bbbb-good  market:underlying  processed" in done.stdout
+    assert ids(list_of_three) == ["aaaa-bad", "cccc-mail"]
+
+
+def test_retry_without_the_database_changes_nothing(
+    list_of_three: redis.Redis, redis_url: str, tmp_path: Path
+) -> None:
+    away = f"mongodb://127.0.0.1:{free_port()}/d"
+    done = finished(
+        tmp_path, "dlq", "retry", "1", "--timeout", "1s", "--redis-url", redis_url, "--mongo-url", away
+    )
+    assert done.returncode == 1
+    assert "unavailable" in done.stderr
+    assert ids(list_of_three) == ["aaaa-bad", "bbbb-good", "cccc-mail"]
+
+
+def test_discard_removes_exactly_what_was_meant(
+    list_of_three: redis.Redis, redis_url: str, tmp_path: Path
+) -> None:
+    assert finished(tmp_path, "dlq", "discard", "--yes", "--redis-url", redis_url).returncode == 2
+    assert finished(tmp_path, "dlq", "discard", "--dry-run", "0", "--redis-url", redis_url).returncode == 0
+    assert len(ids(list_of_three)) == 3
+    done = finished(tmp_path, "dlq", "discard", "--matching", "^no such", "--yes", "--redis-url", redis_url)
+    assert done.returncode == 0
+    assert ids(list_of_three) == ["aaaa-bad", "bbbb-good"]
+
+
+def test_a_filter_that_cannot_be_read_ends_with_2(redis_url: str, tmp_path: Path) -> None:
+    for wrong in (["--since", "yesterday"], ["--matching", "("]):
+        assert finished(tmp_path, "dlq", "list", *wrong, "--redis-url", redis_url).returncode == 2
