@@ -71,8 +71,9 @@ def buildup(now: Snapshot, before: Snapshot, half_tick: float) -> Buildup:
 class SnapshotHistory:
     """The recent snapshots of one product and expiry, for finding the baseline of the next.
 
-    Of snapshots closer than ``step_us`` only the first is kept, so that it stays small at any
-    pace: about ``age_us / step_us`` of them.
+    Time is cut into steps of ``step_us`` and of each only the earliest snapshot is kept, so that it stays
+    small at any pace: about ``age_us / step_us`` of them. Steps of the clock, not distances between
+    neighbours: what is kept depends neither on the order of arrival nor on where a restart begins to read.
     """
 
     def __init__(self, age_us: int = BASELINE_AGE_US, step_us: int = HISTORY_STEP_US) -> None:
@@ -84,14 +85,18 @@ class SnapshotHistory:
         """Remembers a snapshot; one that comes late finds its place and changes no other."""
         kept = self._kept
         at = bisect_right(kept, taken.event_us, key=_event_us)
-        near_before = at > 0 and taken.event_us - kept[at - 1].event_us < self.step_us
-        near_after = at < len(kept) and kept[at].event_us - taken.event_us < self.step_us
-        if near_before or near_after:
+        if at and self._same_step(kept[at - 1], taken):
             return
-        kept.insert(at, taken)
+        if at < len(kept) and self._same_step(kept[at], taken):
+            kept[at] = taken
+        else:
+            kept.insert(at, taken)
         # The newest that is old enough for the newest of all serves it and all that follow.
         useful = bisect_right(kept, kept[-1].event_us - self.age_us, key=_event_us) - 1
         del kept[: max(0, useful)]
+
+    def _same_step(self, one: Snapshot, other: Snapshot) -> bool:
+        return self.step_us > 0 and one.event_us // self.step_us == other.event_us // self.step_us
 
     def baseline(self, event_us: int) -> Snapshot | None:
         """The newest snapshot at least ``age_us`` before this moment, None if there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 
 import pytest
 
@@ -112,3 +113,19 @@ def test_a_late_snapshot_takes_its_place_without_disturbing_the_others() -> None
     assert history.baseline(5 * MINUTE) == taken(2 * MINUTE)
     history.add(taken(-10 * MINUTE))
     assert history.baseline(4 * MINUTE) == taken(MINUTE)
+
+
+def test_the_order_of_arrival_does_not_show_in_any_baseline() -> None:
+    rng = random.Random(3)
+    moments = sorted(rng.sample(range(1800), 200))
+    straight, mixed, tail = SnapshotHistory(), SnapshotHistory(), SnapshotHistory()
+    for second in moments:
+        straight.add(taken(second * SECOND))
+    for second in sorted(moments, key=lambda s: s + rng.randrange(60)):
+        mixed.add(taken(second * SECOND))
+    for second in (s for s in moments if s > 1000):
+        tail.add(taken(second * SECOND))
+    for second in range(moments[-1], 2200):
+        baseline = straight.baseline(second * SECOND)
+        assert baseline is not None
+        assert mixed.baseline(second * SECOND) == tail.baseline(second * SECOND) == baseline
