@@ -67,6 +67,9 @@ def sibling_client(client: Redis, *, protocol: int) -> Redis:
         for name, value in pool.connection_kwargs.items()
         if name in _WHERE_AND_WHOM or name.startswith("ssl_")
     }
-    options.update(socket_timeout=None, retry=Retry(NoBackoff(), 0), protocol=protocol)
+    # No error is one to retry: else redis-py, before it says that a connection is lost, subscribes anew on
+    # one that nobody reads, and Redis counts us among those who heard.
+    never = Retry(NoBackoff(), 0, supported_errors=())
+    options.update(socket_timeout=None, retry=never, protocol=protocol)
     own = ConnectionPool(connection_class=pool.connection_class, max_connections=1, **options)
     return Redis.from_pool(own)

@@ -110,7 +110,7 @@ class PubSubSource:
         try:
             with anyio.CancelScope() as self._connection:
                 with anyio.fail_after(self._timeout):
-                    await self._subscribe(pubsub)
+                    await self._subscribe(pubsub, intake)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._sing)
                     await self._read(pubsub, intake)
@@ -125,16 +125,25 @@ class PubSubSource:
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
                 await client.aclose()
 
-    async def _subscribe(self, pubsub: PubSub) -> None:
-        """Subscribe and wait for every confirmation; only then is the gap over."""
+    async def _subscribe(self, pubsub: PubSub, intake: Intake) -> None:
+        """Subscribe and wait for every confirmation; only then is the gap over.
+
+        What the channels say before the patterns are confirmed is handed over like everything later.
+        """
         wanted = len(self._channels) + len(self._patterns) + 1
         await pubsub.subscribe(*self._channels, self._canary_channel)
         if self._patterns:
             await pubsub.psubscribe(*self._patterns)
         while wanted:
             reply = await pubsub.get_message(timeout=None)
-            if reply is not None and reply["type"] in ("subscribe", "psubscribe"):
+            if reply is None:
+                continue
+            if reply["type"] in ("subscribe", "psubscribe"):
                 wanted -= 1
+            elif reply["type"] in ("message", "pmessage"):
+                topic = reply["channel"].decode("utf-8", "backslashreplace")
+                if topic != self._canary_channel:
+                    intake.offer(Delivery(topic, reply["data"], self._clock()))
         now = self._clock()
         self.connected = True
         self.reconnects += 1
