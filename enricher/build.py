@@ -14,7 +14,9 @@ from redis.asyncio import Redis
 from enricher.config import Section, Settings
 from enricher.config import load as load_sections
 from enricher.connections import redis_client, sibling_client
+from enricher.deadletters.replay import RetryListener
 from enricher.deadletters.sink import RedisDeadLetters
+from enricher.deadletters.store import DeadLetterStore
 from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Clock, Reader, Sink, Source
 from enricher.engine.retry import Backoff
@@ -167,6 +169,15 @@ def build(
                 canary_timeout=options.canary_timeout,
                 backoff=Backoff(base=settings.retry.base, cap=settings.retry.cap),
                 on_gap=on_gap,
+            )
+        )
+        topics_by_name = {route.name: route.topic for route in all_routes}
+        listening.append(
+            RetryListener(
+                letters,
+                DeadLetterStore(letters, settings.dead_letters.key, topics_by_name),
+                service=settings.service.name,
+                clock=clock,
             )
         )
     return Parts(

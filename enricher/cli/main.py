@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from types import MappingProxyType
 
@@ -79,7 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     A command says 0 by returning and anything else by ``ctx.exit(code)``. A wrong setting ends it with
     2, any other error enricher raises on purpose with 1; both are said in one line, without passwords.
     """
-    sys.exit(exit_code(arguments))
+    code = exit_code(arguments)
+    if len(threading.enumerate()) > 1:
+        # A driver's thread may still wait for a reply of a frozen server; the interpreter would wait for
+        # the thread. Whatever could be committed is, and what could not is counted and logged.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def exit_code(arguments: Sequence[str] | None = None) -> int:

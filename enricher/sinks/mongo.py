@@ -11,9 +11,11 @@ duplicate key, and the stored document is handed back.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import iscoroutinefunction
 from typing import Any, Literal
 
 import anyio
+import anyio.to_thread
 import structlog
 from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient, ReplaceOne
@@ -65,11 +67,16 @@ def mongo_client(url: str, *, driver: Driver, timeout: float) -> Any:
     return AsyncIOMotorClient(url, **options)
 
 
-async def close_client(client: Any) -> None:
-    """Close a client of either driver."""
-    closing = client.close()
-    if closing is not None:
-        await closing
+async def close_client(client: Any, patience: float = 1.0) -> None:
+    """Close a client of either driver; a frozen server is not waited for longer than ``patience`` seconds.
+
+    Closing ends the server's sessions, which is a request like any other.
+    """
+    with anyio.move_on_after(patience):
+        if iscoroutinefunction(client.close):
+            await client.close()
+        else:
+            await anyio.to_thread.run_sync(client.close, abandon_on_cancel=True)
 
 
 def unavailable(sink: str, error: PyMongoError) -> SinkUnavailable | None:
