@@ -131,6 +131,10 @@ class Enricher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            # An error of the block is no business of the task groups, which would wrap it: everything ends
+            # as it does without one, and then the error goes on as it is.
+            kind = error = trace = None
         return await self._exits.__aexit__(kind, error, trace)
 
     async def _close_clients(self, parts: Parts) -> None:

@@ -87,6 +87,7 @@ class Pool:
         self._waiting: dict[str, Waiting] = {}
         self._deferred: dict[int, Delivery] = {}
         self._parked: dict[int, Lane] = {}
+        self._handling: dict[int, Delivery] = {}
         self._timers: list[tuple[int, int, Lane | None, Delivery | None]] = []
         self._sequence = itertools.count()
         self._tasks: anyio.abc.TaskGroup | None = None
@@ -412,10 +413,13 @@ class Pool:
                 route = self._taken(delivery)
                 served += 1
                 began = perf_counter()
+                self._handling[id(delivery)] = delivery
                 with self.stats.in_flight.entry(
                     delivery.topic, delivery.key, delivery.attempts + 1, self._clock(), "handler"
                 ):
                     result = await self._pipeline.enrich_waiting(route, delivery, lane)
+                # Not in a `finally`: what is cut off in its handler is what `leftover` looks for.
+                del self._handling[id(delivery)]
                 self._handled(route, delivery, perf_counter() - began)
                 writes: list[Write] = []
                 if isinstance(result, Again):
@@ -694,6 +698,7 @@ class Pool:
         left: Counter[str] = Counter()
         waiting = [w.delivery for w in self._writer.abandon() if w.delivery is not None]
         waiting += self._deferred.values()
+        waiting += self._handling.values()
         for family in self._families.values():
             lanes = {id(lane): lane for lane in (*family.lanes.values(), *family.ready)}
             # A message without a key has a lane that only its timer knows.
@@ -704,9 +709,6 @@ class Pool:
             left[delivery.topic] += 1
             self.stats.count(delivery.route.topic if delivery.route else UNKNOWN, "lost")
             delivery.settled("lost")
-        in_handlers = self.count - left.total()
-        if in_handlers > 0:
-            left["(in a handler)"] = in_handlers
         return left
 
 

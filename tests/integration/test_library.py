@@ -1,0 +1,575 @@
+"""enricher inside somebody else's asyncio program: what it does there, and what it leaves alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import structlog
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import AsyncMongoClient
+from redis.asyncio import Redis
+
+from enricher import (
+    Context,
+    Effect,
+    Enricher,
+    EnricherError,
+    Insert,
+    Overloaded,
+    Publish,
+    RetryPolicy,
+    Route,
+    SetKey,
+    Settings,
+    load,
+)
+from enricher.config import Count, Section, Text
+from enricher.engine.effects import Answer, Write
+from enricher.engine.ports import Delivery, Reader
+from tests.integration.worker import database, until
+from tests.servers import LOOPBACK, MongoProcess, RedisProcess
+
+QUICK = {
+    "redis.socket_timeout": 0.5,
+    "redis.canary_interval": 0.1,
+    "redis.canary_timeout": 1,
+    "retry.cap": 0.1,
+    "mongo.timeout": 1,
+}
+
+
+def settings_for(redis_url: str, mongo_url: str, **overrides: Any) -> Settings:
+    """Settings without the market, for routes of the program's own."""
+    given = {"redis.url": redis_url, "mongo.url": mongo_url, "market.enabled": False, **QUICK}
+    return load(overrides={**given, **{key.replace("__", "."): value for key, value in overrides.items()}})
+
+
+def greet(event: Any, context: Context) -> list[Effect]:
+    """Store a greeting and say it."""
+    document = {"_id": event["id"], "text": f"hello {event['name']}"}
+    return [
+        Insert("greetings", document),
+        SetKey(f"greeting:{event['id']}", document["text"].encode(), 60_000),
+        Publish("greeted", document["text"].encode()),
+    ]
+
+
+def numbered(number: int, **fields: Any) -> bytes:
+    return json.dumps({"id": number, "name": f"n{number}", **fields}).encode()
+
+
+GREETINGS = Route(topic="greetings", handler=greet)
+
+
+@pytest.fixture
+def settings(redis_url: str, mongo_database_url: str) -> Settings:
+    return settings_for(redis_url, mongo_database_url)
+
+
+def stored(mongo_url: str, collection: str = "greetings") -> list[Any]:
+    """The ``_id``s in a collection, in order."""
+    documents = database(mongo_url)
+    try:
+        return sorted(document["_id"] for document in documents[collection].find())
+    finally:
+        documents.client.close()
+
+
+# -- what is left alone ----------------------------------------------------------------------------
+
+
+def test_importing_does_nothing() -> None:
+    program = """
+import os, sys, threading, asyncio, signal, logging
+read = []
+class Watched(type(os.environ)):
+    def __getitem__(self, key):
+        read.append(key)
+        return super().__getitem__(key)
+import motor.motor_asyncio, redis.asyncio, structlog, anyio, msgspec, rich, click, stamina
+os.environ.__class__ = Watched
+signals = {n: signal.getsignal(n) for n in signal.valid_signals()}
+configured, threads = structlog.get_config(), threading.enumerate()
+import enricher, enricher.app, enricher.build
+assert not [key for key in read if "ENRICHER" in key or "URL" in key or "SERVICE" in key], read
+assert threading.enumerate() == threads
+assert asyncio._get_running_loop() is None
+assert asyncio.get_event_loop_policy()._local._loop is None
+assert {n: signal.getsignal(n) for n in signal.valid_signals()} == signals
+assert structlog.get_config() == configured and not logging.getLogger().handlers
+assert "uvloop" not in type(asyncio.get_event_loop_policy()).__module__
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+async def test_signals_logging_and_tasks_are_as_before_once_it_has_gone(settings: Settings) -> None:
+    def surroundings() -> object:
+        root = logging.getLogger()
+        signals = {number: signal.getsignal(number) for number in signal.valid_signals()}
+        return signals, root.handlers[:], root.level, structlog.get_config(), structlog.is_configured()
+
+    before, tasks = surroundings(), asyncio.all_tasks()
+    async with Enricher(settings, routes=[GREETINGS]) as enricher:
+        await enricher.wait_ready()
+        assert surroundings() == before
+    assert surroundings() == before
+    assert asyncio.all_tasks() == tasks
+
+
+@pytest.mark.parametrize("driver", [AsyncIOMotorClient, AsyncMongoClient])
+async def test_clients_of_the_host_are_used_and_left_open(
+    driver: Callable[[str], Any], redis_url: str, mongo_database_url: str
+) -> None:
+    # As a host has them: text for answers, the newest protocol, its own pool.
+    redis = Redis.from_url(redis_url, decode_responses=True, protocol=3, client_name="host")
+    mongo = driver(mongo_database_url)
+    name = mongo.get_default_database().name
+    # The addresses in the settings lead nowhere: only the host's clients can do the work.
+    here = settings_for(f"redis://{LOOPBACK}:1/0", f"mongodb://{LOOPBACK}:1", mongo__database=name)
+    listener = redis.pubsub()
+    await listener.subscribe("greeted")
+    async with Enricher(here, routes=[GREETINGS], redis=redis, mongo=mongo) as enricher:
+        await asyncio.wait_for(enricher.wait_ready(), 20)
+        assert await redis.publish("greetings", numbered(1)) == 1
+        await until(lambda: enricher.stats.total("processed") == 1, "the message")
+        await enricher.submit("greetings", b"no JSON")
+        await until(lambda: enricher.stats.total("dead") == 1, "the dead letter")
+    assert await redis.get("greeting:1") == "hello n1"
+    assert await redis.llen("dlq:enrichment") == 1
+    heard = [await listener.get_message(timeout=1) for _ in range(2)]
+    assert [m["data"] for m in heard if m and m["type"] == "message"] == ["hello n1"]
+    assert (await mongo.get_default_database()["greetings"].find_one({}))["text"] == "hello n1"
+    await listener.aclose()
+    await redis.aclose()
+    closing = mongo.close()
+    if closing is not None:
+        await closing
+
+
+async def test_two_live_side_by_side_in_one_loop(
+    redis_url: str, mongo_database_url: str, own_redis: RedisProcess, own_mongo: MongoProcess
+) -> None:
+    def wave(event: Any, context: Context) -> list[Effect]:
+        return [Insert("waves", {"_id": event["id"]})]
+
+    one = Enricher(settings_for(redis_url, mongo_database_url), routes=[GREETINGS])
+    other_url = own_mongo.url("other")
+    two = Enricher(settings_for(own_redis.url, other_url), routes=[Route(topic="waves", handler=wave)])
+    async with one, two:
+        await asyncio.gather(one.wait_ready(), two.wait_ready())
+        await asyncio.gather(
+            *(one.submit("greetings", numbered(n), committed=True) for n in range(50)),
+            *(two.submit("waves", numbered(n), committed=True) for n in range(70)),
+        )
+        own_redis.kill()
+        await until(lambda: two.health()["status"] == "degraded", "the second one's outage")
+        assert one.health()["status"] == "ready"
+        await one.submit("greetings", numbered(50), committed=True)
+        own_redis.start()
+        await until(lambda: two.ready and two.health()["status"] == "ready", "its end")
+    assert (one.stats.total("processed"), two.stats.total("processed")) == (51, 70)
+    assert stored(mongo_database_url) == list(range(51))
+    assert stored(other_url, "waves") == list(range(70))
+    assert stored(mongo_database_url, "waves") == []
+
+
+# -- a program's own parts -------------------------------------------------------------------------
+
+
+class Index(Effect, frozen=True):
+    """Put a document into the search index."""
+
+    sink: ClassVar[str] = "search"
+    identity: str
+    words: tuple[str, ...]
+
+
+class Search:
+    """A sink of the program's own."""
+
+    name = "search"
+    durable = False
+
+    def __init__(self) -> None:
+        self.words: dict[str, tuple[str, ...]] = {}
+        self.opened = 0
+        self.closed = 0
+
+    async def open(self) -> None:
+        self.opened += 1
+
+    async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+        for write in writes:
+            for effect in write.effects:
+                if isinstance(effect, Index):
+                    self.words[effect.identity] = effect.words
+        return {}
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def test_a_sink_of_ones_own_lands_effects_of_ones_own_kind(
+    settings: Settings, mongo_database_url: str
+) -> None:
+    def index(event: Any, context: Context) -> list[Effect]:
+        identity = str(event["id"])
+        return [Insert("pages", {"_id": event["id"]}), Index(identity, tuple(event["name"].split()))]
+
+    search = Search()
+    route = Route(topic="pages", handler=index, sinks=("documents", "search"))
+    async with Enricher(settings, routes=[route, GREETINGS], sinks=[search]) as enricher:
+        await enricher.submit("pages", numbered(1, name="max pain"), committed=True)
+        enricher.emit(Index("2", ("by", "hand")))
+        await enricher.submit("greetings", numbered(1), committed=True)
+    assert search.words == {"1": ("max", "pain"), "2": ("by", "hand")}
+    assert (search.opened, search.closed) == (1, 1)
+    assert stored(mongo_database_url, "pages") == [1]
+
+
+async def test_an_effect_that_no_sink_lands_is_loud(settings: Settings) -> None:
+    async with Enricher(settings, routes=[GREETINGS]) as enricher:
+        with pytest.raises(LookupError, match="no sink named search"):
+            enricher.emit(Index("1", ()))
+    with pytest.raises(LookupError, match="no sink named search"):
+        async with Enricher(settings, routes=[Route(topic="pages", handler=greet, sinks=("search",))]):
+            pass
+
+
+class ShopSettings(Section, frozen=True, kw_only=True):
+    """A program's own section."""
+
+    greeting: Text = "welcome"
+    copies: Count = 1
+
+
+async def test_a_section_of_ones_own_is_read_like_any_other(
+    redis_url: str, mongo_database_url: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "shop.toml"
+    file.write_text('[shop]\ngreeting = "namaste"\n\n[market]\nenabled = false\n')
+    environment = {"ENRICHER_SHOP__COPIES": "3", "REDIS_URL": redis_url, "MONGO_URL": mongo_database_url}
+    settings = load(file, environment, sections={"shop": ShopSettings})
+    shop = settings.section(ShopSettings)
+    assert shop == ShopSettings(greeting="namaste", copies=3)
+
+    def serve(event: Any, context: Context) -> list[Effect]:
+        return [Insert("served", {"_id": n, "text": shop.greeting}) for n in range(shop.copies)]
+
+    async with Enricher(settings, routes=[Route(topic="shop", handler=serve)]) as enricher:
+        await enricher.submit("shop", b"{}", committed=True)
+    assert stored(mongo_database_url, "served") == [0, 1, 2]
+
+
+async def test_an_async_handler_finds_its_clients_and_is_retried(
+    settings: Settings, redis_url: str, mongo_database_url: str
+) -> None:
+    directory = Redis.from_url(redis_url)
+    attempts: list[int] = []
+
+    async def look_up(event: Any, context: Context) -> list[Effect]:
+        attempts.append(context.attempt)
+        owner = await context.clients["directory"].get("owner:7")
+        if owner is None:
+            await context.clients["directory"].set("owner:7", "Asha")
+            raise ConnectionError("the directory does not know yet")
+        return [Insert("orders", {"_id": event["id"], "owner": owner.decode()})]
+
+    policy = RetryPolicy(max_retries=2, base=0.01, jitter="none")
+    route = Route(topic="orders.*", handler=look_up, retry=policy, timeout=5)
+    async with Enricher(settings, routes=[route], clients={"directory": directory}) as enricher:
+        await enricher.submit("orders.new", numbered(1), committed=True)
+    await directory.aclose()
+    assert attempts == [1, 2]
+    assert stored(mongo_database_url, "orders") == [1]
+
+
+async def test_a_blocking_handler_keeps_no_other_waiting(settings: Settings, mongo_database_url: str) -> None:
+    loop_thread, release = threading.get_ident(), threading.Event()
+    threads: list[int] = []
+
+    def convert(event: Any, context: Context) -> list[Effect]:
+        threads.append(threading.get_ident())
+        assert release.wait(20)
+        return [Insert("converted", {"_id": event["id"]})]
+
+    routes = [Route(topic="convert", handler=convert, blocking=True), GREETINGS]
+    async with Enricher(settings, routes=routes) as enricher:
+        slow = asyncio.create_task(enricher.submit("convert", numbered(1), committed=True))
+        await until(lambda: threads, "the thread")
+        await enricher.submit("greetings", numbered(1), committed=True)
+        assert not slow.done()
+        release.set()
+        await slow
+    assert threads[0] != loop_thread
+    assert stored(mongo_database_url, "converted") == [1]
+
+
+class Tally:
+    """A keeper of the program's own: how many messages each account has had."""
+
+    name = "tally"
+
+    async def load(self, reader: Reader, wanted: Mapping[str, Delivery]) -> Mapping[str, list[int]]:
+        query = {"account": {"$in": list(wanted)}}
+        found = await reader.find("tallies", query, sort=[("count", 1)])
+        held = {document["account"]: document["count"] for document in found}
+        return {key: [held.get(key, 0)] for key in wanted}
+
+    async def unfinished(self, reader: Reader, now_us: int) -> Sequence[str]:
+        return ()
+
+    def seen(self, state: list[int], event: Any, context: Any) -> str | None:
+        return None
+
+    def apply(self, state: list[int], change: Any) -> str | None:
+        state[0] = change
+        return None
+
+    def settle(self, state: list[int], now_us: int) -> Sequence[Effect]:
+        return ()
+
+    def due(self, state: list[int]) -> int | None:
+        return None
+
+    def on_clock(self, state: list[int], now_us: int) -> Sequence[Effect]:
+        return ()
+
+
+async def test_a_keeper_of_ones_own_remembers_over_a_restart(
+    settings: Settings, mongo_database_url: str
+) -> None:
+    def count(state: list[int], event: Any, context: Context) -> tuple[int, list[Effect]]:
+        account, number = str(event["id"]), state[0] + 1
+        document = {"_id": f"{account}:{number}", "account": account, "count": number}
+        return number, [Insert("tallies", document)]
+
+    def account_of(body: bytes) -> str:
+        return str(json.loads(body)["id"])
+
+    route = Route(topic="counted", handler=count, key=account_of, keeper=Tally())
+    for _ in range(2):
+        async with Enricher(settings, routes=[route]) as enricher:
+            accounts = [n % 3 for n in range(30)]
+            await asyncio.gather(
+                *(enricher.submit("counted", numbered(a), committed=True) for a in accounts)
+            )
+    expected = sorted(f"{account}:{number}" for account in range(3) for number in range(1, 21))
+    assert stored(mongo_database_url, "tallies") == expected
+
+
+# -- handing in ------------------------------------------------------------------------------------
+
+
+async def test_submit_returns_once_accepted_or_once_committed_as_asked(
+    redis_url: str, own_mongo: MongoProcess
+) -> None:
+    settings = settings_for(redis_url, own_mongo.url("shop"))
+    async with Enricher(settings, routes=[GREETINGS]) as enricher:
+        await enricher.wait_ready()
+        own_mongo.pause()
+        first = await asyncio.wait_for(enricher.submit("greetings", numbered(1)), 5)
+        waiting = asyncio.create_task(enricher.submit("greetings", numbered(2), committed=True))
+        await until(lambda: "documents" in enricher.health()["outages"], "the outage")
+        assert not waiting.done()
+        own_mongo.resume()
+        second = await asyncio.wait_for(waiting, 20)
+        assert stored(own_mongo.url("shop")) == [1, 2]
+        assert first != second
+
+
+async def test_submit_says_when_there_is_no_room(redis_url: str, own_mongo: MongoProcess) -> None:
+    settings = settings_for(redis_url, own_mongo.url("shop"), pool__max_messages=3)
+    async with Enricher(settings, routes=[GREETINGS]) as enricher:
+        await enricher.wait_ready()
+        own_mongo.pause()
+        for number in range(3):
+            await enricher.submit("greetings", numbered(number))
+        with pytest.raises(Overloaded, match=r"3 messages"):
+            await enricher.submit("greetings", numbered(3))
+        own_mongo.resume()
+        await until(lambda: not enricher.engine.pool.count, "room")
+        await enricher.submit("greetings", numbered(4), committed=True)
+        await enricher.stop()
+        with pytest.raises(Overloaded, match="stopping"):
+            await enricher.submit("greetings", numbered(5))
+    assert stored(own_mongo.url("shop")) == [0, 1, 2, 4]
+
+
+async def test_submit_says_when_a_message_was_set_aside(settings: Settings, redis_url: str) -> None:
+    async with Enricher(settings, routes=[GREETINGS]) as enricher:
+        for body in (b"no JSON", b'{"id": 1}'):
+            with pytest.raises(EnricherError, match="ended as dead"):
+                await enricher.submit("greetings", body, committed=True)
+        with pytest.raises(EnricherError, match="ended as dead"):
+            await enricher.submit("unheard of", b"{}", committed=True)
+    client = Redis.from_url(redis_url)
+    assert await client.llen("dlq:enrichment") == 3
+    await client.aclose()
+
+
+async def test_emitted_effects_land_in_their_order(
+    settings: Settings, redis_url: str, mongo_database_url: str
+) -> None:
+    client = Redis.from_url(redis_url)
+    async with Enricher(settings, routes=[GREETINGS]) as enricher:
+        for number in range(100):
+            enricher.emit(SetKey("progress", str(number).encode(), 0), Insert("steps", {"_id": number}))
+    assert await client.get("progress") == b"99"
+    await client.aclose()
+    assert stored(mongo_database_url, "steps") == list(range(100))
+
+
+# -- outages and ends ------------------------------------------------------------------------------
+
+
+async def test_health_goes_from_ready_to_degraded_and_back(
+    own_redis: RedisProcess, own_mongo: MongoProcess
+) -> None:
+    url = own_mongo.url("shop")
+    async with Enricher(settings_for(own_redis.url, url), routes=[GREETINGS]) as enricher:
+        assert enricher.health()["status"] == "starting"
+        await enricher.wait_ready()
+        assert enricher.health()["status"] == "ready"
+        for number, (server, sink) in enumerate([(own_mongo, "documents"), (own_redis, "live")]):
+            server.kill()
+            await enricher.submit("greetings", numbered(number))
+            await until(lambda sink=sink: sink in enricher.health()["outages"], f"an outage of {sink}")
+            assert enricher.health()["status"] == "degraded"
+            server.start()
+            await until(lambda: enricher.health()["status"] == "ready", "the end of the outage")
+            await until(lambda: not enricher.engine.pool.count, "what had waited")
+        assert not enricher.health()["outages"]
+    assert stored(url) == [0, 1]
+
+
+async def test_it_becomes_ready_when_servers_that_were_away_come(
+    own_redis: RedisProcess, own_mongo: MongoProcess
+) -> None:
+    own_redis.kill()
+    own_mongo.kill()
+    url = own_mongo.url("shop")
+    async with Enricher(settings_for(own_redis.url, url), routes=[GREETINGS]) as enricher:
+        await until(lambda: set(enricher.health()["outages"]) >= {"documents", "live"}, "both outages")
+        waiting = asyncio.create_task(enricher.submit("greetings", numbered(1), committed=True))
+        own_redis.start()
+        await until(lambda: enricher.engine.sources[0].health()["ready"], "the subscription")
+        assert not enricher.ready
+        own_mongo.start()
+        await asyncio.wait_for(enricher.wait_ready(), 20)
+        await asyncio.wait_for(waiting, 20)
+        assert enricher.health()["status"] == "ready"
+    assert stored(url) == [1]
+
+
+async def test_leaving_the_block_drains(settings: Settings, mongo_database_url: str) -> None:
+    async with Enricher(settings, routes=[GREETINGS]) as enricher:
+        for number in range(2000):
+            await enricher.submit("greetings", numbered(number))
+    assert stored(mongo_database_url) == list(range(2000))
+    assert not enricher.lost
+
+
+async def test_an_error_in_the_block_comes_out_as_it_is_after_draining(
+    settings: Settings, mongo_database_url: str
+) -> None:
+    async def program(error: BaseException, first: int) -> None:
+        async with Enricher(settings, routes=[GREETINGS]) as enricher:
+            for number in range(first, first + 500):
+                await enricher.submit("greetings", numbered(number))
+            raise error
+
+    errors = ZeroDivisionError(), ExceptionGroup("of the host", [KeyError(1)]), KeyboardInterrupt()
+    for round_, error in enumerate(errors):
+        with pytest.raises(type(error)) as caught:
+            await program(error, round_ * 500)
+        assert caught.value is error
+        assert stored(mongo_database_url) == list(range((round_ + 1) * 500))
+
+
+async def test_a_cancelled_program_drains_before_it_ends(settings: Settings, mongo_database_url: str) -> None:
+    handed_in = asyncio.Event()
+
+    async def program() -> None:
+        async with Enricher(settings, routes=[GREETINGS]) as enricher:
+            for number in range(500):
+                await enricher.submit("greetings", numbered(number))
+            handed_in.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(program())
+    await handed_in.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stored(mongo_database_url) == list(range(500))
+
+
+async def test_draining_ends_at_its_deadline_and_everybody_who_waits_is_told(
+    redis_url: str, own_mongo: MongoProcess
+) -> None:
+    async def never(event: Any, context: Context) -> list[Effect]:
+        await asyncio.sleep(3600)
+        return []
+
+    settings = settings_for(redis_url, own_mongo.url("shop"), service__drain_deadline=0.3)
+    routes = [GREETINGS, Route(topic="never", handler=never)]
+    waiting: list[asyncio.Task[str]] = []
+    ready = asyncio.Event()
+    enrichers: list[Enricher] = []
+
+    async def program() -> None:
+        async with Enricher(settings, routes=routes) as enricher:
+            enrichers.append(enricher)
+            await enricher.wait_ready()
+            own_mongo.pause()
+            for topic, number in (("greetings", 1), ("greetings", 2), ("never", 3)):
+                waiting.append(
+                    asyncio.create_task(enricher.submit(topic, numbered(number), committed=True))
+                )
+            await until(lambda: len(enricher.stats.in_flight) == 2, "a commit and a handler")
+            ready.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(program())
+    await asyncio.wait_for(ready.wait(), 20)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 20)
+    ends = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+    assert [str(end).rpartition(" ")[2] for end in ends] == ["lost"] * 3
+    assert enrichers[0].lost == {"greetings": 2, "never": 1}
+    assert enrichers[0].stats.total("lost") == 3
+
+
+async def test_run_serves_until_it_is_cancelled(settings: Settings, redis_url: str) -> None:
+    enricher = Enricher(settings, routes=[GREETINGS])
+    task = asyncio.create_task(enricher.run())
+    await until(lambda: enricher.ready, "a running enricher")
+    await enricher.submit("greetings", numbered(1), committed=True)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not enricher.ready
+
+
+async def test_an_enricher_is_entered_once(settings: Settings) -> None:
+    enricher = Enricher(settings, routes=[GREETINGS])
+    with pytest.raises(EnricherError, match="not running"):
+        await enricher.submit("greetings", numbered(1))
+    async with enricher:
+        with pytest.raises(EnricherError, match="entered once"):
+            await enricher.__aenter__()
+        await enricher.submit("greetings", numbered(1), committed=True)
+    with pytest.raises(EnricherError, match="entered once"):
+        await enricher.__aenter__()
