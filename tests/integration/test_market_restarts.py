@@ -167,7 +167,7 @@ async def test_the_first_tick_after_a_restart_finds_every_stored_tick_of_its_win
             row = {**model, "_id": f"{at}:5:NIFTY:{n}", "tick_id": n, "event_us": at, "price": float(n)}
             rows.append({**row, "timestamp": to_date(at)})
         for at in range(0, STORED, 2500):
-            documents["underlying_ticks"].insert_many(rows[at : at + 5000])
+            documents["underlying_ticks"].insert_many(rows[at : at + 2500])
         documents["enricher_state"].update_one({"_id": "NIFTY"}, {"$set": {"ticks_us": now - 200_000}})
     async with running(redis_url, mongo_database_url) as worker:
         began = time.perf_counter()
