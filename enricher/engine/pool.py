@@ -378,11 +378,13 @@ class Pool:
         writes: list[Write] = []
         began = before = perf_counter()
         room = min(limits.max_batch, lane.family.group.room)
+        room_bytes = lane.family.group.room_bytes
         served = 0
-        while served < room:
+        while served < room and room_bytes > 0:
             delivery = lane.take()
             if delivery is None:
                 break
+            room_bytes -= len(delivery.body)
             route = self._taken(delivery)
             result = enrich(route, delivery, lane)
             now = perf_counter()

@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import msgspec
 import structlog
 
 from enricher.engine.effects import Effect, Write
@@ -25,6 +26,9 @@ from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer, WriterLimits
 
 log = structlog.get_logger("enricher")
+
+# At most this part of the pool is with one group of the writer, out of reach of every overload policy.
+HELD = 1 / 4
 
 OUTAGE_BACKOFF = Backoff(base=0.05, factor=2.0, cap=5.0)
 
@@ -58,10 +62,16 @@ class Engine:
             [drain_deadline, *(r.drain_deadline for r in self.router.routes if r.drain_deadline)]
         )
         pipeline = Pipeline(clock, self.stats, dict(clients or {}))
-        self.pool = Pool(self.router, pipeline, self.stats, clock, pool or PoolLimits(), reader)
+        bounds = pool or PoolLimits()
+        held = msgspec.structs.replace(
+            writer or WriterLimits(),
+            held_messages=max(1, int(bounds.max_messages * HELD)),
+            held_bytes=max(1, int(bounds.max_bytes * HELD)),
+        )
+        self.pool = Pool(self.router, pipeline, self.stats, clock, bounds, reader)
         self.writer = Writer(
             sinks,
-            limits=writer or WriterLimits(),
+            limits=held,
             backoff=backoff,
             stats=self.stats,
             clock=clock,

@@ -31,11 +31,18 @@ Batch = list[Write]
 
 
 class WriterLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """``max_batch`` writes or ``max_bytes`` of bodies per commit; ``backlog`` commits gather ahead."""
+    """``max_batch`` writes or ``max_bytes`` of bodies per commit; ``backlog`` commits gather ahead.
+
+    A group takes no more while ``held_messages`` writes or ``held_bytes`` of bodies of its own are not
+    committed: what is with the writer can be neither dropped nor conflated, so most of a full pool must
+    still wait in lanes.
+    """
 
     max_batch: int = 500
     max_bytes: int = 4 * 1024 * 1024
     backlog: int = 2
+    held_messages: int = 50_000
+    held_bytes: int = 64 * 1024 * 1024
 
 
 class Gate:
@@ -154,18 +161,26 @@ class Group:
         self._arrived = asyncio.Event()
         self._handed_over = asyncio.Event()
         self._taken = asyncio.Event()
+        self._bytes = 0
         self.unfinished = 0
 
     @property
     def room(self) -> int:
         """How many more writes the group takes before its callers should wait (may be negative)."""
-        return self._capacity - len(self._pending)
+        if self._bytes >= self._limits.held_bytes:
+            return 0
+        return min(self._capacity - len(self._pending), self._limits.held_messages - self.unfinished)
 
-    def submit(self, writes: Iterable[Write]) -> None:
+    @property
+    def room_bytes(self) -> int:
+        """How many more bytes of bodies the group takes before its callers should wait."""
+        return self._limits.held_bytes - self._bytes
+
+    def submit(self, writes: Sequence[Write]) -> None:
         """Queue ``writes``; never waits (ask `room` first)."""
-        before = len(self._pending)
         self._pending.extend(writes)
-        self.unfinished += len(self._pending) - before
+        self.unfinished += len(writes)
+        self._bytes += sum(write.body_size for write in writes)
         self._arrived.set()
 
     def abandon(self) -> list[Write]:
@@ -227,8 +242,10 @@ class Group:
                 kept = (i for i in range(len(batch)) if not isinstance(answers.get(i), Refused))
                 answers = {n: answers[i] for n, i in enumerate(kept) if i in answers}
             self.unfinished -= len(done)
+            self._bytes -= sum(write.body_size for write in done)
             self._visible_batch = []
             self._settle(done, answers)
+            self._on_room()
 
     def _take(self) -> Batch:
         pending, limits = self._pending, self._limits
@@ -277,7 +294,9 @@ class Group:
             answer = answers.get(index)
             if isinstance(answer, Refused):
                 self.unfinished -= 1
+                self._bytes -= write.body_size
                 self._refuse(write, answer)
+                self._on_room()
                 continue
             if isinstance(answer, Stored):
                 replace_visible(write, answer)

@@ -6,7 +6,9 @@ subtract and bisect exactly, where float seconds lose the last digit and BSON da
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -76,3 +78,15 @@ def _is_date(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+class Zones:
+    """The zone in which naive times of a product are read and written: a default and exceptions."""
+
+    def __init__(self, default: str = "UTC", exceptions: Mapping[str, str] | None = None) -> None:
+        self.default = ZoneInfo(default)
+        self.exceptions = {product: ZoneInfo(zone) for product, zone in (exceptions or {}).items()}
+
+    def of(self, product: str) -> ZoneInfo:
+        """The zone of ``product``."""
+        return self.exceptions.get(product, self.default)

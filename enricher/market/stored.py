@@ -7,11 +7,13 @@ A tick whose time was sent without an offset says `naive: true`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
+import orjson
 
 from enricher.errors import BadMessage
 from enricher.market import wire
@@ -234,3 +236,11 @@ def chain_of(document: Mapping[str, Any]) -> tuple[Chain, Snapshot] | None:
         ahead_us=0,
     )
     return chain, snapshot(chain)
+
+
+def encode(value: Any) -> bytes:
+    """JSON as UTF-8. Integers beyond 64 bits are written out too; NaN becomes null."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
