@@ -176,11 +176,12 @@ class Group:
         """How many more bytes of bodies the group takes before its callers should wait."""
         return self._limits.held_bytes - self._bytes
 
-    def submit(self, writes: Sequence[Write]) -> None:
+    def submit(self, writes: Iterable[Write]) -> None:
         """Queue ``writes``; never waits (ask `room` first)."""
-        self._pending.extend(writes)
-        self.unfinished += len(writes)
-        self._bytes += sum(write.body_size for write in writes)
+        for write in writes:
+            self._pending.append(write)
+            self.unfinished += 1
+            self._bytes += write.body_size
         self._arrived.set()
 
     def abandon(self) -> list[Write]:

@@ -328,16 +328,38 @@ async def test_a_source_that_cannot_wait_has_the_drop_of_a_blocking_route_counte
 async def test_messages_being_committed_count_against_the_bound() -> None:
     rig = Rig(
         Route(topic="t", handler=echo, key=key_of, overload=Overload.DROP_OLDEST),
-        pool=PoolLimits(max_messages=3),
+        pool=PoolLimits(max_messages=1),
     )
     async with rig.engine:
         rig.live.open_gate.clear()
-        fill(rig, range(3))
+        fill(rig, [0])
         await until(lambda: rig.live.active)
-        assert fill(rig, [3])[0].ends == ["dropped"]
+        assert fill(rig, [1])[0].ends == ["dropped"]
         rig.live.open_gate.set()
         await rig.drained()
-    assert rig.numbers("a") == [0, 1, 2]
+    assert rig.numbers("a") == [0]
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [PoolLimits(max_messages=40), PoolLimits(max_bytes=40 * len(message("a", 100)))],
+    ids=["messages", "bytes"],
+)
+async def test_most_of_a_full_pool_waits_where_an_overload_can_reach_it(limits: PoolLimits) -> None:
+    route = Route(topic="t", handler=echo, key=key_of, overload=Overload.DROP_OLDEST)
+    rig = Rig(route, pool=limits)
+    async with rig.engine:
+        rig.live.open_gate.clear()
+        fill(rig, range(100, 140))
+        await until(lambda: rig.live.active)
+        told = fill(rig, range(140, 200))
+        assert [t.ends for t in told[-30:]] == [[]] * 30
+        rig.live.open_gate.set()
+        await rig.drained()
+    numbers = rig.numbers("a")
+    assert numbers == sorted(numbers)
+    assert numbers[-30:] == list(range(170, 200))
+    assert len(numbers) == 40
 
 
 async def test_a_message_that_is_too_large_is_set_aside_unread() -> None:
