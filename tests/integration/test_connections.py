@@ -19,7 +19,15 @@ from enricher.connections import redis_client
 from enricher.sinks.mongo import close_client, mongo_client
 from tests.integration.test_market_contract import chain, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, Worker, encoded, running, until, worker_settings
-from tests.servers import LOOPBACK, MongoProcess, RedisProcess, debian_redis_binary, free_port, redis_binaries
+from tests.servers import (
+    LOOPBACK,
+    FaultyProxy,
+    MongoProcess,
+    RedisProcess,
+    debian_redis_binary,
+    free_port,
+    redis_binaries,
+)
 
 SECRET = "cannot-be-guessed-17"
 # The bundled Valkey is built without TLS; Debian's redis-server has it.
@@ -256,6 +264,28 @@ async def test_a_subscriber_that_is_cut_off_misses_what_nobody_heard_and_nothing
         gaps = worker.stored("feed_gaps")
         assert {gap["channel"] for gap in gaps} == {TICKS, QUOTES, CHAINS}
         assert len(gaps) == 9
+
+
+async def test_what_channels_say_before_the_patterns_are_confirmed_is_not_thrown_away(
+    own_redis: RedisProcess, mongo_database_url: str
+) -> None:
+    async with FaultyProxy(own_redis.port) as proxy:
+        proxy.delay = 0.05
+        slow = {"redis.url": proxy.redis_url()}
+        # So long that it needs several pieces: SUBSCRIBE is carried out well before PSUBSCRIBE has arrived.
+        patterns = {"market.channels.patterns": ["other:*" + "x" * 200_000]}
+        async with running(own_redis.url, mongo_database_url, patterns, through=slow, ready=False) as worker:
+            now = wall_clock()
+            heard: list[int] = []
+            number = 0
+            while not worker.enricher.ready:
+                number += 1
+                if await worker.redis.publish(TICKS, encoded(tick(100, now + number, number))):
+                    heard.append(number)
+            proxy.heal()
+            await until(lambda: worker.count(TICKS, "processed") >= len(heard), "every tick that was heard")
+            assert [d["tick_id"] for d in worker.stored("underlying_ticks")] == heard
+            assert len(heard) > 10
 
 
 async def test_a_sink_that_hangs_does_not_make_the_reader_a_slow_subscriber(
