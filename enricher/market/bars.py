@@ -112,6 +112,8 @@ class Bars:
         self._next_end = _NEVER  # the earliest end among bars not yet given out
         self._changed: set[BarKey] = set()  # given out, and folded into since
         self._complete_from = -_NEVER
+        # Per window the bar that was opened last, which is where most ticks belong.
+        self._current: list[tuple[int, int, _Running | None]] = [(0, 0, None) for _ in windows]
 
     @property
     def watermark(self) -> int | None:
@@ -135,7 +137,14 @@ class Bars:
         if volume is not None and 0 <= volume <= _LARGEST_VOLUME:
             traded, turnover = _exact(float(volume)), _exact(price * volume)
         result: Folded = "late_dropped"
-        for minutes in self.windows:
+        for place, minutes in enumerate(self.windows):
+            start, end, bar = self._current[place]
+            if bar is not None and start <= event_us < end:
+                result = "folded"
+                bar.add(event_us, price, order, traded, turnover)
+                if bar.revision is not None:
+                    self._changed.add((minutes, start))
+                continue
             start = bar_start(event_us, minutes, self.session)
             if start < self._complete_from:
                 continue
@@ -144,6 +153,7 @@ class Bars:
             if bar is None:
                 self._bars[minutes, start] = _Running(event_us, price, order, traded, turnover)
                 self._next_end = min(self._next_end, start + minutes * MINUTE)
+                self._current[place] = (start, start + minutes * MINUTE, self._bars[minutes, start])
                 continue
             bar.add(event_us, price, order, traded, turnover)
             if bar.revision is not None:

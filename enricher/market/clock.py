@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 SECOND = 1_000_000
@@ -51,12 +52,18 @@ def render(us: int, naive: bool, zone: tzinfo = UTC) -> str:
 
     Decimals appear only when the microseconds are not zero.
     """
+    second, micros = divmod(us, SECOND)
+    text, offset = _second(second, naive, zone)
+    return f"{text}.{micros:06d}{offset}" if micros else text + offset
+
+
+@lru_cache(maxsize=4096)
+def _second(second: int, naive: bool, zone: tzinfo) -> tuple[str, str]:
+    # A feed's messages share their seconds, so the costly part is done once for many of them.
+    moment = _EPOCH + timedelta(seconds=second)
     if not naive:
-        return (_EPOCH + timedelta(microseconds=us)).isoformat()
-    if zone is UTC:
-        return (_EPOCH_NAIVE + timedelta(microseconds=us)).isoformat()
-    local = (_EPOCH + timedelta(microseconds=us)).astimezone(zone)
-    return local.replace(tzinfo=None).isoformat()
+        return moment.replace(tzinfo=None).isoformat(), "+00:00"
+    return moment.astimezone(zone).replace(tzinfo=None).isoformat(), ""
 
 
 def to_date(us: int) -> datetime:

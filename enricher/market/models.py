@@ -153,10 +153,9 @@ def decode_tick(
     body: bytes, *, zone: tzinfo = UTC, now_us: int, max_future_us: int = MAX_FUTURE_US
 ) -> Tick:
     """The tick in these bytes, or ``BadMessage``."""
-    raw = wire.parse(body)
-    sent = wire.read(raw, wire.TickWire)
+    sent = wire.read_tick(body)
     wire.check_prices(
-        raw, (sent.price, "price"), (sent.open, "open"), (sent.high, "high"), (sent.low, "low"),
+        (sent.price, "price"), (sent.open, "open"), (sent.high, "high"), (sent.low, "low"),
         (sent.close, "close"),
     )  # fmt: skip
     us, naive, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
@@ -185,7 +184,7 @@ def decode_quote(
     raw = wire.parse(body)
     sent = wire.read(raw, wire.QuoteWire)
     wire.check_prices(
-        raw, (sent.strike, "strike"), (sent.bid, "bid"), (sent.ask, "ask"), (sent.last, "last")
+        (sent.strike, "strike"), (sent.bid, "bid"), (sent.ask, "ask"), (sent.last, "last")
     )
     _check_expiry(sent.expiry)
     us, naive, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
@@ -220,7 +219,7 @@ def decode_chain(
     raw = wire.parse(body)
     flags: dict[str, str] = {}
     sent = wire.read_chain(raw, flags)
-    wire.check_prices(raw, (sent.spot_price, "spot_price"))
+    wire.check_prices((sent.spot_price, "spot_price"))
     _check_expiry(sent.expiry)
     us, naive, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
     calls, call_at = wire.side(raw["calls"], sent.calls, "calls", "CALL", flags)

@@ -131,7 +131,7 @@ class ProductState:
     def is_late(self, event_us: int) -> bool:
         """Whether a tick of this time is too old to fold into anything."""
         newest = self.ticks.newest
-        return newest is not None and event_us < newest - self.spans.retention_us
+        return newest is not None and event_us < newest - self.ticks.retention_us
 
     def fold_tick(self, tick: Tick, ident: int, received_us: int) -> str | None:
         """Fold a tick; `future` or `late` when it folds into nothing."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import hiredis
 import redis.exceptions as errors
 from redis.asyncio import Redis
 
@@ -140,6 +141,7 @@ class RedisLive:
         """Land the visible effects, in order, in as few script calls as the limits allow."""
         answers: dict[int, Answer] = {}
         newest = _last_of_each_key(writes)
+        calls: list[tuple[list[Argument], list[int]]] = []
         arguments: list[Argument] = []
         indices: list[int] = []
         size = 0
@@ -163,10 +165,12 @@ class RedisLive:
             size += write.body_size
             indices.append(index)
             if len(indices) >= self._script_messages or size >= self._script_bytes:
-                await self._call(arguments, indices, answers)
+                calls.append((arguments, indices))
                 arguments, indices, size = [], [], 0
         if indices:
-            await self._call(arguments, indices, answers)
+            calls.append((arguments, indices))
+        if calls:
+            await self._call(calls, answers)
         refused = [i for i, answer in answers.items() if isinstance(answer, Refused)]
         if refused:
             await self._set_what_was_left_out(writes, refused, newest)
@@ -187,15 +191,21 @@ class RedisLive:
         again = [effect for key, effect in others.items() if key in failed]
         if again:
             arguments = [argument for effect in again for argument in (1, *_set_key(effect))]
-            await self._call(arguments, list(range(len(again))), {})
+            await self._call([(arguments, list(range(len(again))))], {})
 
     async def _call(
-        self, arguments: list[Argument], indices: list[int], answers: dict[int, Answer]
+        self, calls: Sequence[tuple[list[Argument], list[int]]], answers: dict[int, Answer]
     ) -> None:
         try:
-            replies = await self._evaluate(len(indices), arguments)
+            results = await self._evaluate([(len(indices), arguments) for arguments, indices in calls])
         except Exception as error:
             raise unavailable(self.name, error) or error from error
+        for (_, indices), replies in zip(calls, results, strict=True):
+            self._note(indices, replies, answers)
+
+    def _note(
+        self, indices: Sequence[int], replies: Sequence[bytes | str], answers: dict[int, Answer]
+    ) -> None:
         for index, reply in zip(indices, replies, strict=True):
             if not reply:
                 continue
@@ -207,13 +217,42 @@ class RedisLive:
                 raise SinkUnavailable(self.name, text)
             answers[index] = Refused(text, text.split(" ", 1)[0])
 
-    async def _evaluate(self, count: int, arguments: list[Argument]) -> list[bytes | str]:
+    async def _evaluate(
+        self, calls: Sequence[tuple[int, list[Argument]]]
+    ) -> list[list[bytes | str]]:
+        """The replies of the script to each call, in order; all calls travel in one write."""
         try:
-            return await self._client.evalsha(self._sha, 0, count, *arguments)  # type: ignore[no-any-return]
+            return await self._send(calls)
         except errors.NoScriptError:
             # A restarted or failed-over server has forgotten the script.
             await self.open()
-            return await self._client.evalsha(self._sha, 0, count, *arguments)  # type: ignore[no-any-return]
+            return await self._send(calls)
+
+    async def _send(self, calls: Sequence[tuple[int, list[Argument]]]) -> list[list[bytes | str]]:
+        # redis-py packs arguments one by one in Python, which costs more than all else in a commit.
+        # hiredis packs them in C, and redis-py's own connection takes what is packed.
+        head: tuple[Any, ...] = ("EVALSHA", self._sha, 0)
+        packed = [hiredis.pack_command((*head, count, *arguments)) for count, arguments in calls]
+        pool: Any = self._client.connection_pool
+        connection = await pool.get_connection()
+        replies: list[list[bytes | str]] = []
+        failed: Exception | None = None
+        try:
+            await connection.send_packed_command(packed)
+            for _ in calls:
+                try:
+                    replies.append(await connection.read_response())
+                except errors.ResponseError as error:
+                    failed = failed or error  # the other calls have replies of their own
+        except BaseException:
+            # Half a conversation must not be somebody else's beginning.
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await pool.release(connection)
+        if failed is not None:
+            raise failed
+        return replies
 
     async def close(self) -> None:
         """Nothing: the client belongs to who made it."""
