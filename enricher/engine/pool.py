@@ -15,27 +15,24 @@ import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import Any
 
 import anyio
 import anyio.abc
 import msgspec
 import structlog
 
+from enricher.engine.admission import Admission, counted_as
 from enricher.engine.effects import DEAD_LETTERS, Answer, Claimed, Refused, Write
 from enricher.engine.lanes import Family, Lane, Status
-from enricher.engine.overload import Overload, Waiting
+from enricher.engine.loading import StateLoader
 from enricher.engine.pipeline import Again, Pipeline
-from enricher.engine.ports import Clock, Delivery, Keeper, Reader
-from enricher.engine.retry import Backoff
+from enricher.engine.ports import Clock, Delivery, Reader
 from enricher.engine.router import Route, Router
-from enricher.engine.stats import RouteStats, Stats
+from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer
-from enricher.errors import BadMessage, SinkUnavailable, UnknownTopic
+from enricher.errors import BadMessage
 
 log = structlog.get_logger("enricher")
-
-UNKNOWN = "(unknown)"
 
 
 class PoolLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,28 +67,28 @@ class Pool:
     ) -> None:
         self.limits = limits
         self.stats = stats
-        self.count = 0
-        self.bytes = 0
         self.turns = 0
         self._router = router
         self._pipeline = pipeline
         self._clock = clock
-        self._reader = reader
+        self._admission = Admission(
+            router,
+            stats,
+            clock,
+            max_messages=limits.max_messages,
+            max_bytes=limits.max_bytes,
+            max_message_bytes=limits.max_message_bytes,
+        )
+        self._loader = StateLoader(reader, clock, self._loaded)
         self._slots = anyio.Semaphore(limits.concurrency, fast_acquire=True)
         self._wake = asyncio.Event()
-        self._space = asyncio.Event()
-        self._empty = asyncio.Event()
         self._families: dict[str, Family] = {}
         self._by_rank: list[Family] = []
-        self._known: dict[str, tuple[Route, RouteStats, Waiting | None]] = {}
-        self._waiting: dict[str, Waiting] = {}
         self._deferred: dict[int, Delivery] = {}
         self._parked: dict[int, Lane] = {}
         self._handling: dict[int, Delivery] = {}
         self._timers: list[tuple[int, int, Lane | None, Delivery | None]] = []
         self._sequence = itertools.count()
-        self._tasks: anyio.abc.TaskGroup | None = None
-        self._warned: dict[str, int] = {}
 
     def connect(self, writer: Writer) -> None:
         """Give the pool its writer (the two know each other); makes one family per keeper or topic."""
@@ -101,52 +98,39 @@ class Pool:
             if route.family not in self._families:
                 members = [r for r in self._router.routes if r.family == route.family]
                 self._families[route.family] = Family(members, writer.group(route.sinks))
-            if route.overload in (Overload.CONFLATE, Overload.DROP_OLDEST):
-                conflate = route.overload is Overload.CONFLATE
-                self._waiting[route.topic] = Waiting(conflate=conflate)
         self._by_rank = sorted(self._families.values(), key=lambda f: -f.priority)
 
     # -- taking in ---------------------------------------------------------------------------------
 
     def offer(self, delivery: Delivery) -> bool:
         """Take ``delivery`` without waiting; False if the pool was full and it had to be dropped."""
-        known = self._known.get(delivery.topic)
-        if known is None:
-            known = self._look_up(delivery.topic)
-            if known is None:
-                return self._set_aside(
-                    delivery, UNKNOWN, UnknownTopic(delivery.topic, self._router.topics)
-                )
-        route, counters, waiting = known
-        counters.counts["received"] += 1
-        delivery.route = route
-        size = len(delivery.body)
-        if size > self.limits.max_message_bytes:
-            expected = f"at most {self.limits.max_message_bytes} bytes"
-            return self._set_aside(delivery, None, BadMessage("$", expected, f"{size} bytes"))
-        same = None
-        if route.key is not None:
-            delivery.key = same = _key(route.key, delivery.body)
-        if waiting is not None and waiting.conflate and route.conflation is not None:
-            same = _key(route.conflation, delivery.body)
-        if self._full(size) and not self._make_room(size, waiting, same):
-            self._drop(delivery, "dropped")
+        admitted = self._admission.admit(delivery)
+        if admitted is None:
             return False
-        self.count += 1
-        self.bytes += size
-        if waiting is not None:
-            waiting.add(delivery, same if waiting.conflate else None)
-        self._enqueue(delivery, route)
+        if isinstance(admitted, BadMessage):
+            self._bury(self._pipeline.dead(delivery, "receive", admitted))
+        else:
+            self._enqueue(delivery, admitted)
         return True
 
     async def put(self, delivery: Delivery) -> None:
         """Take ``delivery``, waiting for room if its route's policy is to block."""
-        route = self._router.match(delivery.topic)
-        if route is not None and route.overload is Overload.BLOCK:
-            while self._full(len(delivery.body)) and self.count:
-                self._space.clear()
-                await self._space.wait()
+        await self._admission.wait_for_room(delivery)
         self.offer(delivery)
+
+    def full_for(self, delivery: Delivery) -> bool:
+        """Whether `offer` would have to drop something."""
+        return self._admission.full(len(delivery.body))
+
+    @property
+    def count(self) -> int:
+        """Messages taken in and not yet committed, dropped or lost."""
+        return self._admission.count
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of their bodies."""
+        return self._admission.bytes
 
     @property
     def lanes(self) -> int:
@@ -160,68 +144,6 @@ class Pool:
             family.ready and family.group.room > 0 and (not family.cap or family.running < family.cap)
             for family in self._by_rank
         )
-
-    def full_for(self, delivery: Delivery) -> bool:
-        """Whether `offer` would have to drop something."""
-        return self._full(len(delivery.body))
-
-    def _look_up(self, topic: str) -> tuple[Route, RouteStats, Waiting | None] | None:
-        route = self._router.match(topic)
-        if route is None:
-            return None
-        known = (route, self.stats.topic(route.topic), self._waiting.get(route.topic))
-        if len(self._known) < 10_000:  # a pattern may match topics without end
-            self._known[topic] = known
-        return known
-
-    def _full(self, size: int) -> bool:
-        limits = self.limits
-        return self.count >= limits.max_messages or self.bytes + size > limits.max_bytes
-
-    def _make_room(self, size: int, waiting: Waiting | None, same: str | None) -> bool:
-        if waiting is None:
-            return False
-        if waiting.conflate:
-            older = waiting.older(same)
-            if older is not None:
-                self._evict(older, waiting, "conflated")
-        while self._full(size):
-            oldest = waiting.oldest()
-            if oldest is None:
-                return False
-            self._evict(oldest, waiting, "dropped")
-        return True
-
-    def _evict(self, delivery: Delivery, waiting: Waiting, label: str) -> None:
-        self.count -= 1
-        self.bytes -= len(delivery.body)
-        waiting.left()
-        if delivery.lane is not None:
-            delivery.lane.forget(delivery)
-        self._drop(delivery, label)
-
-    def _drop(self, delivery: Delivery, label: str) -> None:
-        topic = delivery.route.topic if delivery.route is not None else UNKNOWN
-        self.stats.count(topic, label)
-        delivery.settled(label)
-        now = self._clock()
-        if now - self._warned.get(topic, 0) > 10_000_000:
-            self._warned[topic] = now
-            total = self.stats.topic(topic).counts[label]
-            log.warning("overload", topic=topic, policy=label, total=total, queued=self.count)
-
-    def _set_aside(self, delivery: Delivery, topic: str | None, error: BadMessage) -> bool:
-        """A message that no lane should see becomes a dead letter at once."""
-        if topic is not None:
-            self.stats.count(topic, "received")
-        if self._full(len(delivery.body)):
-            self._drop(delivery, "dropped")
-            return False
-        self.count += 1
-        self.bytes += len(delivery.body)
-        delivery.attempts = 1
-        self._bury(self._pipeline.dead(delivery, "receive", error))
-        return True
 
     def _bury(self, write: Write) -> None:
         """Send a dead letter on its way; its sinks are those of the letter and of the acknowledgement."""
@@ -246,11 +168,7 @@ class Pool:
                 return
             lane.stale, lane.state = False, None
         if lane.cold:
-            lane.status = Status.LOADING
-            family.cold.append(lane)
-            if not family.loading and self._tasks is not None:
-                family.loading = True
-                self._tasks.start_soon(self._load, family)
+            self._loader.want(lane)
             return
         if not family.ready and not family.running:
             # A family that was idle gets no credit for the time it did not use.
@@ -260,65 +178,16 @@ class Pool:
         family.ready.append(lane)
         self._wake.set()
 
-    async def _wake_unfinished(self, family: Family, keeper: Keeper[Any], reader: Reader) -> None:
-        """Load the state of keys that were left with something to do, whether or not a message comes."""
-        backoff, attempt = Backoff(base=0.05, cap=5.0), 0
-        while True:
-            try:
-                keys = await keeper.unfinished(reader, self._clock())
-            except Exception as error:  # noqa: BLE001  whatever it is, messages go on
-                attempt += 1
-                if not isinstance(error, SinkUnavailable) or attempt == 1:
-                    log.warning("unfinished_unknown", family=family.name, error=repr(error))
-                await anyio.sleep(backoff.delay(attempt))
-            else:
-                break
-        for key in keys:
-            lane = family.lane(key)
-            if lane.cold and lane.status is Status.IDLE:
-                lane.waking = True
-                self._ready(lane)
-
-    async def _load(self, family: Family) -> None:
-        """Load the state of all lanes that wait for theirs, as one batch, until none waits."""
-        keeper, reader = family.keeper, self._reader
-        if keeper is None or reader is None:
-            raise LookupError(f"lanes of {family.name!r} keep state, but no reader can load it")
-        backoff, attempt = Backoff(base=0.05, cap=5.0), 0
-        while family.cold:
-            lanes, family.cold = family.cold[:1000], family.cold[1000:]
-            while True:
-                firsts = [(lane, self._first(lane)) for lane in lanes]
-                wanted = {str(lane.key): first for lane, first in firsts if first is not None}
-                try:
-                    states = await keeper.load(reader, wanted) if wanted else {}
-                    loaded = [(lane, states[str(lane.key)]) for lane, first in firsts if first is not None]
-                except Exception as error:  # noqa: BLE001  whatever it is, the messages wait
-                    attempt += 1
-                    if not isinstance(error, SinkUnavailable) or attempt == 1:
-                        log.warning("state_load_failed", family=family.name, error=repr(error))
-                    await anyio.sleep(backoff.delay(attempt))
-                else:
-                    break
-            attempt = 0
-            for lane, state in loaded:
-                lane.state = state
-            for lane in lanes:
-                lane.status = Status.IDLE
-                lane.waking = False
-                if lane.state is not None:
-                    lane.touched_us = self._clock()
-                    self._schedule(lane, keeper.due(lane.state), lane.touched_us)
-                if lane.queue:
-                    self._ready(lane)
-                elif lane.state is None:
-                    family.discard(lane)  # what it waited for was dropped meanwhile
-        family.loading = False
-
-    def _first(self, lane: Lane) -> Delivery | None:
-        """The delivery that asks for the lane's state; a waking lane asks for itself."""
-        first = next((d for d in lane.queue if not d.gone), None)
-        return Delivery("", b"", self._clock()) if first is None and lane.waking else first
+    def _loaded(self, lane: Lane) -> None:
+        """The state of ``lane`` was loaded, unless what asked for it has been dropped meanwhile."""
+        keeper = lane.family.keeper
+        if lane.state is not None and keeper is not None:
+            lane.touched_us = self._clock()
+            self._schedule(lane, keeper.due(lane.state), lane.touched_us)
+        if lane.queue:
+            self._ready(lane)
+        elif lane.state is None:
+            lane.family.discard(lane)
 
     def _pick(self) -> tuple[Family, Lane] | None:
         best: Family | None = None
@@ -336,13 +205,7 @@ class Pool:
     async def run(self) -> None:
         """Serve lanes until cancelled."""
         async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
-            for family in self._families.values():
-                if family.cold and not family.loading:
-                    family.loading = True
-                    tasks.start_soon(self._load, family)
-                if family.keeper is not None and self._reader is not None:
-                    tasks.start_soon(self._wake_unfinished, family, family.keeper, self._reader)
+            self._loader.start(tasks, self._by_rank)
             tasks.start_soon(self._run_timers)
             held_since = perf_counter()
             while True:
@@ -441,9 +304,7 @@ class Pool:
     def _taken(self, delivery: Delivery) -> Route:
         route = delivery.route
         assert route is not None  # noqa: S101  set in offer
-        waiting = self._waiting.get(route.topic)
-        if waiting is not None:
-            waiting.left()
+        self._admission.taken(route)
         return route
 
     def _handled(self, route: Route, delivery: Delivery, seconds: float) -> None:
@@ -508,7 +369,6 @@ class Pool:
             write = Write(handed_back, delivery, route, lane, 0, "deferred")
             self._writer.group({effect.sink for effect in handed_back}).submit((write,))
             return
-        waiting = self._waiting.get(route.topic)
         number = next(self._sequence)
         if route.strict:
             lane.status = Status.PARKED
@@ -516,8 +376,7 @@ class Pool:
             self._parked[id(lane)] = lane
             delivery.gone = False
             lane.queue.appendleft(delivery)
-            if waiting is not None:
-                waiting.queued += 1
+            self._admission.queued_again(route)
             heapq.heappush(self._timers, (due_us, number, lane, None))
         else:
             self._deferred[id(delivery)] = delivery
@@ -549,9 +408,7 @@ class Pool:
     def _retry_now(self, delivery: Delivery) -> None:
         if self._deferred.pop(id(delivery), None) is None or delivery.route is None:
             return
-        waiting = self._waiting.get(delivery.route.topic)
-        if waiting is not None:
-            waiting.queued += 1
+        self._admission.queued_again(delivery.route)
         self._enqueue(delivery, delivery.route)
 
     def _clock_event(self, lane: Lane, due_us: int, now_us: int) -> None:
@@ -623,18 +480,14 @@ class Pool:
             if delivery is None:
                 continue
             label = "duplicate" if isinstance(answers.get(index), Claimed) else write.label
-            labels[delivery.route.topic if delivery.route else UNKNOWN, label] += 1
+            labels[counted_as(delivery), label] += 1
             commit.record(now_us - delivery.received_us)
             if write.event_us and label == "processed":
                 event.record(now_us - write.event_us)
-            self.count -= 1
-            self.bytes -= write.body_size
+            self._admission.release(write.body_size)
             delivery.settled(label)
         for (topic, label), number in labels.items():
             self.stats.count(topic, label, number)
-        self._space.set()
-        if not self.count:
-            self._empty.set()
 
     def refuse(self, write: Write, answer: Refused) -> None:
         """A sink will never take ``write``: its message is set aside, its lane's state loaded anew."""
@@ -673,13 +526,9 @@ class Pool:
             reason=answer.reason,
             body=delivery.body[:1000],
         )
-        self.stats.count(delivery.route.topic if delivery.route else UNKNOWN, "lost")
-        self.count -= 1
-        self.bytes -= write.body_size
+        self.stats.count(counted_as(delivery), "lost")
+        self._admission.release(write.body_size)
         delivery.settled("lost")
-        self._space.set()
-        if not self.count:
-            self._empty.set()
 
     def room(self) -> None:
         """A group has room again."""
@@ -691,9 +540,9 @@ class Pool:
         Retries that wait in memory are not waited for, unless they hold back a strict lane.
         """
         while self.count > len(self._deferred):
-            self._empty.clear()
+            self._admission.empty.clear()
             with anyio.move_on_after(0.05):
-                await self._empty.wait()
+                await self._admission.empty.wait()
 
     def leftover(self) -> Counter[str]:
         """Messages per topic that were taken in and are not committed; they are let go as `lost`."""
@@ -709,14 +558,6 @@ class Pool:
                 waiting += [d for d in lane.queue if not d.gone]
         for delivery in waiting:
             left[delivery.topic] += 1
-            self.stats.count(delivery.route.topic if delivery.route else UNKNOWN, "lost")
+            self.stats.count(counted_as(delivery), "lost")
             delivery.settled("lost")
         return left
-
-
-def _key(function: object, body: bytes) -> str | None:
-    """The key that ``function`` reads off ``body``; None when the body cannot be understood."""
-    try:
-        return function(body)  # type: ignore[operator,no-any-return]
-    except Exception:  # noqa: BLE001  the handler's own decoding will say what is wrong
-        return None

@@ -1,0 +1,177 @@
+"""Admission: how much may be under way at once, and who makes room when it is too much."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from enricher.engine.overload import Overload, Waiting
+from enricher.engine.ports import Clock, Delivery
+from enricher.engine.router import Route, Router
+from enricher.engine.stats import RouteStats, Stats
+from enricher.errors import BadMessage, UnknownTopic
+
+log = structlog.get_logger("enricher")
+
+UNKNOWN = "(unknown)"
+
+# Topics whose route is remembered: a pattern may match topics without end.
+_KNOWN = 10_000
+_WARN_EVERY_US = 10_000_000
+
+
+def counted_as(delivery: Delivery) -> str:
+    """The topic under which a delivery is counted: its route's, so that a pattern has one row."""
+    return delivery.route.topic if delivery.route is not None else UNKNOWN
+
+
+class Admission:
+    """Lets deliveries in up to ``max_messages`` and ``max_bytes`` (of bodies), counted until `release`.
+
+    A message larger than ``max_message_bytes``, or of a topic without a route, is let in to be set aside.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        stats: Stats,
+        clock: Clock,
+        *,
+        max_messages: int,
+        max_bytes: int,
+        max_message_bytes: int,
+    ) -> None:
+        self.count = 0
+        self.bytes = 0
+        self.empty = asyncio.Event()
+        self._space = asyncio.Event()
+        self._router = router
+        self._stats = stats
+        self._clock = clock
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._max_message_bytes = max_message_bytes
+        self._known: dict[str, tuple[Route, RouteStats, Waiting | None]] = {}
+        self._waiting = {
+            route.topic: Waiting(conflate=route.overload is Overload.CONFLATE)
+            for route in router.routes
+            if route.overload in (Overload.CONFLATE, Overload.DROP_OLDEST)
+        }
+        self._warned: dict[str, int] = {}
+
+    def admit(self, delivery: Delivery) -> Route | BadMessage | None:
+        """Its route if it may go to its lane, why it must be set aside, or None if it was dropped."""
+        known = self._known.get(delivery.topic) or self._look_up(delivery.topic)
+        size = len(delivery.body)
+        if known is None:
+            self._stats.count(UNKNOWN, "received")
+            return self._aside(delivery, UnknownTopic(delivery.topic, self._router.topics))
+        route, counters, waiting = known
+        counters.counts["received"] += 1
+        delivery.route = route
+        if size > self._max_message_bytes:
+            expected = f"at most {self._max_message_bytes} bytes"
+            return self._aside(delivery, BadMessage("$", expected, f"{size} bytes"))
+        same = None
+        if route.key is not None:
+            delivery.key = same = _key(route.key, delivery.body)
+        if waiting is not None and waiting.conflate and route.conflation is not None:
+            same = _key(route.conflation, delivery.body)
+        if self.full(size) and not self._make_room(size, waiting, same):
+            self._drop(delivery, "dropped")
+            return None
+        self.count += 1
+        self.bytes += size
+        if waiting is not None:
+            waiting.add(delivery, same if waiting.conflate else None)
+        return route
+
+    async def wait_for_room(self, delivery: Delivery) -> None:
+        """Return when there is room, if it is the policy of the delivery's route to wait for it."""
+        route = self._router.match(delivery.topic)
+        if route is not None and route.overload is Overload.BLOCK:
+            while self.full(len(delivery.body)) and self.count:
+                self._space.clear()
+                await self._space.wait()
+
+    def full(self, size: int) -> bool:
+        """Whether a message of ``size`` bytes finds no room."""
+        return self.count >= self._max_messages or self.bytes + size > self._max_bytes
+
+    def taken(self, route: Route) -> None:
+        """A message of ``route`` has left its queue: nobody can drop it any more."""
+        waiting = self._waiting.get(route.topic)
+        if waiting is not None:
+            waiting.left()
+
+    def queued_again(self, route: Route) -> None:
+        """A message of ``route`` is back in a queue, for another attempt."""
+        waiting = self._waiting.get(route.topic)
+        if waiting is not None:
+            waiting.queued += 1
+
+    def release(self, size: int) -> None:
+        """A message of ``size`` bytes has left for good."""
+        self.count -= 1
+        self.bytes -= size
+        self._space.set()
+        if not self.count:
+            self.empty.set()
+
+    def _look_up(self, topic: str) -> tuple[Route, RouteStats, Waiting | None] | None:
+        route = self._router.match(topic)
+        if route is None:
+            return None
+        known = (route, self._stats.topic(route.topic), self._waiting.get(route.topic))
+        if len(self._known) < _KNOWN:
+            self._known[topic] = known
+        return known
+
+    def _aside(self, delivery: Delivery, why: BadMessage) -> BadMessage | None:
+        if self.full(len(delivery.body)):
+            self._drop(delivery, "dropped")
+            return None
+        self.count += 1
+        self.bytes += len(delivery.body)
+        delivery.attempts = 1
+        return why
+
+    def _make_room(self, size: int, waiting: Waiting | None, same: str | None) -> bool:
+        if waiting is None:
+            return False
+        if waiting.conflate:
+            older = waiting.older(same)
+            if older is not None:
+                self._evict(older, waiting, "conflated")
+        while self.full(size):
+            oldest = waiting.oldest()
+            if oldest is None:
+                return False
+            self._evict(oldest, waiting, "dropped")
+        return True
+
+    def _evict(self, delivery: Delivery, waiting: Waiting, label: str) -> None:
+        self.release(len(delivery.body))
+        waiting.left()
+        if delivery.lane is not None:
+            delivery.lane.forget(delivery)
+        self._drop(delivery, label)
+
+    def _drop(self, delivery: Delivery, label: str) -> None:
+        topic = counted_as(delivery)
+        self._stats.count(topic, label)
+        delivery.settled(label)
+        now = self._clock()
+        if now - self._warned.get(topic, 0) > _WARN_EVERY_US:
+            self._warned[topic] = now
+            total = self._stats.topic(topic).counts[label]
+            log.warning("overload", topic=topic, policy=label, total=total, queued=self.count)
+
+
+def _key(function: object, body: bytes) -> str | None:
+    """The key that ``function`` reads off ``body``; None when the body cannot be understood."""
+    try:
+        return function(body)  # type: ignore[operator,no-any-return]
+    except Exception:  # noqa: BLE001  the handler's own decoding will say what is wrong
+        return None

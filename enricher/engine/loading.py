@@ -1,0 +1,105 @@
+"""Loading: the state of lanes that have none, in batches, before their first turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.abc
+import structlog
+
+from enricher.engine.lanes import Family, Lane, Status
+from enricher.engine.ports import Clock, Delivery, Keeper, Reader
+from enricher.engine.retry import Backoff
+from enricher.errors import SinkUnavailable
+
+log = structlog.get_logger("enricher")
+
+# Lanes whose state is loaded together.
+_TOGETHER = 1000
+
+
+class StateLoader:
+    """Loads what lanes need, all that wait as one batch; ``done`` is told of each lane afterwards.
+
+    An error costs time, never messages: the lanes wait and the loading is repeated.
+    """
+
+    def __init__(self, reader: Reader | None, clock: Clock, done: Callable[[Lane], None]) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._done = done
+        self._tasks: anyio.abc.TaskGroup | None = None
+
+    def start(self, tasks: anyio.abc.TaskGroup, families: list[Family]) -> None:
+        """Begin, with the lanes that are waiting already and the keys that were left unfinished."""
+        self._tasks = tasks
+        for family in families:
+            self._begin(family)
+            if family.keeper is not None and self._reader is not None:
+                tasks.start_soon(self._wake_unfinished, family, family.keeper, self._reader)
+
+    def want(self, lane: Lane) -> None:
+        """Load the state of ``lane``."""
+        lane.status = Status.LOADING
+        lane.family.cold.append(lane)
+        self._begin(lane.family)
+
+    def _begin(self, family: Family) -> None:
+        if family.cold and not family.loading and self._tasks is not None:
+            family.loading = True
+            self._tasks.start_soon(self._load, family)
+
+    async def _wake_unfinished(self, family: Family, keeper: Keeper[Any], reader: Reader) -> None:
+        """Load the state of keys that were left with something to do, whether or not a message comes."""
+        backoff, attempt = Backoff(base=0.05, cap=5.0), 0
+        while True:
+            try:
+                keys = await keeper.unfinished(reader, self._clock())
+            except Exception as error:  # noqa: BLE001  whatever it is, messages go on
+                attempt += 1
+                if not isinstance(error, SinkUnavailable) or attempt == 1:
+                    log.warning("unfinished_unknown", family=family.name, error=repr(error))
+                await anyio.sleep(backoff.delay(attempt))
+            else:
+                break
+        for key in keys:
+            lane = family.lane(key)
+            if lane.cold and lane.status is Status.IDLE:
+                lane.waking = True
+                self.want(lane)
+
+    async def _load(self, family: Family) -> None:
+        keeper, reader = family.keeper, self._reader
+        if keeper is None or reader is None:
+            raise LookupError(f"lanes of {family.name!r} keep state, but no reader can load it")
+        backoff, attempt = Backoff(base=0.05, cap=5.0), 0
+        while family.cold:
+            lanes, family.cold = family.cold[:_TOGETHER], family.cold[_TOGETHER:]
+            while True:
+                firsts = [(lane, self._first(lane)) for lane in lanes]
+                wanted = {str(lane.key): first for lane, first in firsts if first is not None}
+                try:
+                    states = await keeper.load(reader, wanted) if wanted else {}
+                    loaded = [(lane, states[str(lane.key)]) for lane, first in firsts if first is not None]
+                except Exception as error:  # noqa: BLE001  whatever it is, the messages wait
+                    attempt += 1
+                    if not isinstance(error, SinkUnavailable) or attempt == 1:
+                        log.warning("state_load_failed", family=family.name, error=repr(error))
+                    await anyio.sleep(backoff.delay(attempt))
+                else:
+                    break
+            attempt = 0
+            for lane, state in loaded:
+                lane.state = state
+            for lane in lanes:
+                lane.status = Status.IDLE
+                lane.waking = False
+                self._done(lane)
+        family.loading = False
+
+    def _first(self, lane: Lane) -> Delivery | None:
+        """The delivery that asks for the lane's state; a waking lane asks for itself."""
+        first = next((d for d in lane.queue if not d.gone), None)
+        return Delivery("", b"", self._clock()) if first is None and lane.waking else first
