@@ -113,6 +113,8 @@ class MarketKeeper:
         if isinstance(change, TickChange):
             return state.fold_tick(change.tick, change.ident, change.received_us)
         if isinstance(change, QuoteChange):
+            # The surface is as of the last chain: what comes after it in the same turn is not in it.
+            self._take_surface(state)
             return state.fold_quote(change.quote, change.digest)
         return state.fold_chain(change.chain, change.digest, change.taken, change.identity)
 
@@ -124,8 +126,12 @@ class MarketKeeper:
             self._show_ticks(state, effects)
         if state.members:
             self._show_members(state, effects)
-        if state.surface_text is not None:
-            self._show_surface(state, effects)
+        self._take_surface(state)
+        if state.surface_shown is not None:
+            event_us, payload = state.surface_shown
+            state.surface_shown = None
+            key = f"volatility_surface:{state.product}"
+            effects.append(SetKey(key, payload, self._cache_ms, event_us))
         checkpoint = state.next_checkpoint()
         if checkpoint is not None:
             document = {
@@ -182,14 +188,15 @@ class MarketKeeper:
             effects.append(SetMember(key, field, twin, member, float(strike), event_us))
         state.members.clear()
 
-    def _show_surface(self, state: ProductState, effects: list[Effect]) -> None:
-        assert state.surface_text is not None  # noqa: S101  asked by settle
+    def _take_surface(self, state: ProductState) -> None:
+        """Draw the surface that the last chain asked for, before anything else moves it."""
+        if state.surface_text is None:
+            return
         timestamp, _, event_us = state.surface_text
         state.surface_text = None
         expired = expired_by(event_us, self._zones.of(state.product))
         payload = volatility_surface(state.surface, state.product, timestamp, state.spot, expired)
-        key = f"volatility_surface:{state.product}"
-        effects.append(SetKey(key, encode(payload), self._cache_ms, event_us))
+        state.surface_shown = (event_us, encode(payload))
 
     def due(self, state: ProductState) -> int | None:
         """When an open bar is to be closed because nothing was heard."""

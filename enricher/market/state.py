@@ -91,6 +91,7 @@ class ProductState:
         "spans",
         "spot",
         "surface",
+        "surface_shown",
         "surface_text",
         "ticks",
         "ticks_changed",
@@ -122,6 +123,7 @@ class ProductState:
         self.ticks_changed = False
         self.members: dict[tuple[str, Number, str], tuple[bytes, int]] = {}
         self.surface_text: tuple[str, bool, int] | None = None
+        self.surface_shown: tuple[int, bytes] | None = None
         self.pruned = ""
         self.checkpoint = Checkpoint()
         self.heard_us: int | None = None

@@ -1,0 +1,82 @@
+"""What the lane of a product says at the end of a turn does not depend on how messages fell into turns."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import orjson
+
+from enricher import load
+from enricher.build import market_routes
+from enricher.engine.effects import Effect, SetKey
+from enricher.engine.router import Context, Route
+from enricher.market.keeper import MarketKeeper
+from enricher.market.state import ProductState, Spans
+
+NOW_US = 1_750_000_000_000_000
+EXPIRY = "2099-01-29"
+
+
+def body(kind: str, at: int, **fields: Any) -> bytes:
+    stamp = f"2025-06-15T15:06:{at:02d}+00:00"
+    common = {"product": "N", "timestamp": stamp, **fields}
+    if kind == "option_chain":
+        leg = {"strike": 100, "open_interest": 5, "last": 2.0, "iv": fields["iv"]}
+        common |= {"expiry": EXPIRY, "spot_price": 100, "strikes": [100], "calls": [leg], "puts": []}
+    if kind == "option_quote":
+        common |= {"symbol": "N110C", "expiry": EXPIRY, "strike": 110, "option_type": "CALL"}
+    return orjson.dumps(common)
+
+
+SESSION = [
+    ("underlying", body("underlying", 1, price=100.0, tick_id=1)),
+    ("option_quote", body("option_quote", 2, iv=0.2)),
+    ("option_chain", body("option_chain", 3, iv=0.15)),
+    ("option_quote", body("option_quote", 4, iv=0.3)),
+    ("underlying", body("underlying", 5, price=101.0, tick_id=2)),
+    ("option_chain", body("option_chain", 6, iv=0.16)),
+    ("option_quote", body("option_quote", 7, iv=0.4)),
+]
+
+
+def keys_after(turns: list[list[tuple[str, bytes]]]) -> dict[str, bytes]:
+    """The keys as they stand after these turns of one lane."""
+    routes: dict[str, Route] = {route.topic.removeprefix("market:"): route for route in market_routes(load())}
+    keeper = routes["underlying"].keeper
+    assert isinstance(keeper, MarketKeeper)
+    state = ProductState("N", Spans(windows=(1, 5, 15), lateness_us=0, quote_us=300_000_000, buildup_us=0))
+    keys: dict[str, bytes] = {}
+
+    def land(effects: Any) -> None:
+        found: list[Effect] = list(effects)
+        keys.update({e.key: e.value for e in found if isinstance(e, SetKey)})
+
+    for turn in turns:
+        for kind, data in turn:
+            context = Context("", data, NOW_US, 1, {})
+            event = routes[kind].decode(data, context)
+            change, effects = routes[kind].handler(state, event, context)
+            land(effects)
+            keeper.apply(state, change)
+        land(keeper.settle(state, NOW_US))
+    return keys
+
+
+def test_the_surface_is_as_of_the_last_chain_whatever_came_after_it_in_its_turn() -> None:
+    one_turn = keys_after([SESSION])
+    surface = orjson.loads(one_turn["volatility_surface:N"])
+    assert surface["timestamp"].endswith("15:06:06+00:00")
+    assert surface["expiries"][0]["ivs"] == [0.16, 0.3]
+
+
+def test_every_way_to_cut_messages_into_turns_leaves_the_same_keys() -> None:
+    expected = keys_after([[message] for message in SESSION])
+    for cuts in itertools.product([False, True], repeat=len(SESSION) - 1):
+        turns: list[list[tuple[str, bytes]]] = [[SESSION[0]]]
+        for message, cut in zip(SESSION[1:], cuts, strict=True):
+            if cut:
+                turns.append([message])
+            else:
+                turns[-1].append(message)
+        assert keys_after(turns) == expected
