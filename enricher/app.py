@@ -30,7 +30,7 @@ from enricher.engine.effects import Effect, Insert, SetKey
 from enricher.engine.ports import Clock, Sink, Source
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
-from enricher.engine.stats import Stats
+from enricher.engine.stats import Histogram, Stats
 from enricher.errors import EnricherError, Overloaded
 from enricher.market.clock import to_date
 from enricher.sources.memory import MemoryDelivery
@@ -82,6 +82,8 @@ class Enricher:
         self._exits = AsyncExitStack()
         self._started_us = 0
         self._lag_us = 0
+        # Latency of the last statistics interval alone.
+        self._recent: dict[str, Any] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, **options: Any) -> Enricher:
@@ -224,6 +226,7 @@ class Enricher:
             "loop_lag_ms": round(self._lag_us / 1000, 3),
             **self.health(),
             **self.stats.snapshot(),
+            "recent": dict(self._recent),
         }
 
     # -- in the background -------------------------------------------------------------------------
@@ -244,19 +247,26 @@ class Enricher:
         group = self.engine.writer.group(("live",))
         summary_due = self._clock() + int(stats.summary_interval * 1e6)
         before: Counter[str] = Counter()
+        commits = self.stats.histograms["commit"].copy()
+        earlier = {name: histogram.copy() for name, histogram in self.stats.histograms.items()}
         while True:
             await anyio.sleep(stats.interval)
+            for name, histogram in self.stats.histograms.items():
+                self._recent[name] = histogram.since(earlier[name]).summary()
+                earlier[name] = histogram.copy()
             # While Redis is away the figures do not pile up: the next ones replace them anyway.
             if not group.unfinished:
                 self.emit(SetKey(key, msgspec.json.encode(self.figures()), ttl_ms))
             if self._clock() >= summary_due:
                 summary_due += int(stats.summary_interval * 1e6)
-                before = self._summarise(before)
+                before = self._summarise(before, commits)
+                commits = self.stats.histograms["commit"].copy()
 
-    def _summarise(self, before: Counter[str]) -> Counter[str]:
+    def _summarise(self, before: Counter[str], earlier: Histogram) -> Counter[str]:
+        """Log what happened since the last summary: counts and latency of that time alone."""
         names = ("received", "processed", "duplicate", "dead", "dropped", "conflated", "retried")
         now = Counter({name: self.stats.total(name) for name in names})
-        commit = self.stats.histograms["commit"].summary()
+        commit = self.stats.histograms["commit"].since(earlier).summary()
         log.info(
             "summary",
             **{name: now[name] - before[name] for name in names},

@@ -11,7 +11,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from enricher.config import Section, Settings
+from enricher.config import Section, Settings, redact
 from enricher.config import load as load_sections
 from enricher.connections import redis_client, sibling_client
 from enricher.deadletters.replay import RetryListener
@@ -131,19 +131,27 @@ def build(
             await close_client(owned)
 
         closers.append(close_mongo)
-    documents = MongoDocuments(database, settings.mongo.database_name, market.INDEXES)
+    documents = MongoDocuments(
+        database,
+        settings.mongo.database_name,
+        market.INDEXES,
+        server=redact(settings.mongo.url) if mongo is None else "the host's client",
+    )
+    redis_server = redact(options.url) if redis is None else "the host's client"
     every: list[Sink] = [
         documents,
         RedisLive(
             live,
             script_messages=settings.writer.script_messages,
             script_bytes=settings.writer.script_bytes,
+            server=redis_server,
         ),
         RedisDeadLetters(
             letters,
             settings.dead_letters.key,
             max_length=settings.dead_letters.max_length,
             guard_ttl=settings.dead_letters.guard_ttl,
+            server=redact(settings.dead_letters.url) or redis_server,
         ),
         *sinks,
     ]

@@ -24,15 +24,15 @@ def encode(letter: DeadLetter) -> bytes:
     record: dict[str, Any] = {
         "task_id": letter.task_id,
         "task_name": letter.task_name,
-        "error": letter.error,
+        "error": _text(letter.error),
         "args": [_argument(letter.body)],
         "timestamp": iso(letter.last_us),
-        "topic": letter.topic,
-        "key": letter.key,
+        "topic": _text(letter.topic),
+        "key": None if letter.key is None else _text(letter.key),
         "stage": letter.stage,
         "error_type": letter.error_type,
-        "path": letter.path,
-        "traceback": letter.traceback,
+        "path": None if letter.path is None else _text(letter.path),
+        "traceback": _text(letter.traceback),
         "attempts": letter.attempts,
         "first_at": iso(letter.first_us),
         "last_at": iso(letter.last_us),
@@ -42,6 +42,11 @@ def encode(letter: DeadLetter) -> bytes:
     except UnicodeDecodeError:
         record["body_base64"] = base64.b64encode(letter.body).decode("ascii")
     return msgspec.json.encode(record)
+
+
+def _text(value: str) -> str:
+    """The text with half surrogate pairs (of file names, of the operating system's errors) written out."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _argument(body: bytes) -> msgspec.Raw | str:
@@ -60,6 +65,8 @@ def body_of(record: dict[str, Any]) -> bytes:
     if isinstance(text := record.get("body_base64"), str):
         return base64.b64decode(text)
     arguments = record.get("args") or [None]
+    if not isinstance(arguments, list):
+        raise ValueError("args is not a list")  # noqa: TRY004  as any other unreadable entry
     first = arguments[0]
     return first.encode("utf-8") if isinstance(first, str) else msgspec.json.encode(first)
 

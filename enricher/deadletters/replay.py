@@ -98,7 +98,7 @@ async def retry(store: DeadLetterStore, letter: StoredLetter, reprocess: Reproce
     identity = f"retry:{letter.task_id}:{letter.attempts}"
     try:
         body = letter.body
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         return Outcome(FAILED, f"the entry's body cannot be read: {error}")
     label = await reprocess(letter.topic, body, identity)
     if label in REPROCESSED:
@@ -196,7 +196,7 @@ class RetryListener:
                 pipeline.rpush(key, msgspec.json.encode(outcome))
                 pipeline.expire(key, ANSWER_TTL)
                 await pipeline.execute()
-        except (RedisError, OSError) as error:
+        except Exception as error:  # noqa: BLE001  one odd entry must not end the worker
             log.warning("retry_unanswered", id=request.id, error=f"{type(error).__name__}: {error}")
         finally:
             self._under_way -= 1

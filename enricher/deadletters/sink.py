@@ -42,7 +42,9 @@ class RedisDeadLetters:
         max_length: int = 100_000,
         guard_ttl: int = 86_400,
         on_evicted: Callable[[int], None] | None = None,
+        server: str = "",
     ) -> None:
+        self.server = server
         self._client = client
         self._key = key
         self._max_length = max_length
@@ -64,9 +66,10 @@ class RedisDeadLetters:
 
     async def _store(self, letter: DeadLetter) -> None:
         guard = f"{self._key}:seen:{letter.task_id}"
+        entry = encode(letter)
         try:
             over = await self._push(
-                keys=[self._key, guard], args=[encode(letter), self._guard_ttl, self._max_length]
+                keys=[self._key, guard], args=[entry, self._guard_ttl, self._max_length]
             )
         except Exception as error:
             raise SinkUnavailable(self.name, f"{type(error).__name__}: {error}") from error

@@ -73,6 +73,11 @@ class Lane:
         delivery.body = b""
         self.gone += 1
         if self.gone > _PURGE_AT and self.gone * 2 > len(self.queue):
+            self.purge()
+
+    def purge(self) -> None:
+        """Clear the places of what was dropped, so that a queue that is not empty has something to give."""
+        if self.gone:
             self.queue = deque(d for d in self.queue if not d.gone)
             self.gone = 0
 

@@ -59,8 +59,7 @@ class StateLoader:
                 keys = await keeper.unfinished(reader, self._clock())
             except Exception as error:  # noqa: BLE001  whatever it is, messages go on
                 attempt += 1
-                if not isinstance(error, SinkUnavailable) or attempt == 1:
-                    log.warning("unfinished_unknown", family=family.name, error=repr(error))
+                _complain("unfinished_unknown", family, error)
                 await anyio.sleep(backoff.delay(attempt))
             else:
                 break
@@ -85,8 +84,7 @@ class StateLoader:
                     loaded = [(lane, states[str(lane.key)]) for lane, first in firsts if first is not None]
                 except Exception as error:  # noqa: BLE001  whatever it is, the messages wait
                     attempt += 1
-                    if not isinstance(error, SinkUnavailable) or attempt == 1:
-                        log.warning("state_load_failed", family=family.name, error=repr(error))
+                    _complain("state_load_failed", family, error)
                     await anyio.sleep(backoff.delay(attempt))
                 else:
                     break
@@ -96,6 +94,7 @@ class StateLoader:
             for lane in lanes:
                 lane.status = Status.IDLE
                 lane.waking = False
+                lane.purge()
                 self._done(lane)
         family.loading = False
 
@@ -103,3 +102,9 @@ class StateLoader:
         """The delivery that asks for the lane's state; a waking lane asks for itself."""
         first = next((d for d in lane.queue if not d.gone), None)
         return Delivery("", b"", self._clock()) if first is None and lane.waking else first
+
+
+def _complain(event: str, family: Family, error: Exception) -> None:
+    # An outage has its own log line; what else waits because of it is detail.
+    say = log.debug if isinstance(error, SinkUnavailable) else log.warning
+    say(event, family=family.name, error=f"{type(error).__name__}: {error}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import logging
 import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ import msgspec
 import structlog
 
 from enricher.engine.admission import Admission, counted_as
-from enricher.engine.effects import DEAD_LETTERS, Answer, Claimed, Refused, Write
+from enricher.engine.effects import DEAD_LETTERS, Answer, Claimed, DeadLetter, Refused, Write
 from enricher.engine.lanes import Family, Lane, Status
 from enricher.engine.loading import StateLoader
 from enricher.engine.pipeline import Again, Pipeline
@@ -33,6 +34,9 @@ from enricher.engine.writer import Writer
 from enricher.errors import BadMessage
 
 log = structlog.get_logger("enricher")
+
+# Seconds that a run of clock events may hold the loop.
+_HOLD = 0.002
 
 
 class PoolLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -394,16 +398,16 @@ class Pool:
         while True:
             await anyio.sleep(0.1)
             now_us = self._clock()
-            timers, handled = self._timers, 0
+            timers, began = self._timers, perf_counter()
             while timers and timers[0][0] <= now_us:
                 due_us, _, lane, delivery = heapq.heappop(timers)
                 if delivery is not None:
                     self._retry_now(delivery)
                 elif lane is not None:
                     self._clock_event(lane, due_us, now_us)
-                handled += 1
-                if handled % 200 == 0:
+                if perf_counter() - began > _HOLD:
                     await asyncio.sleep(0)
+                    began = perf_counter()
 
     def _retry_now(self, delivery: Delivery) -> None:
         if self._deferred.pop(id(delivery), None) is None or delivery.route is None:
@@ -488,6 +492,8 @@ class Pool:
             delivery.settled(label)
         for (topic, label), number in labels.items():
             self.stats.count(topic, label, number)
+        if _debugging():
+            _tell(batch, answers)
 
     def refuse(self, write: Write, answer: Refused) -> None:
         """A sink will never take ``write``: its message is set aside, its lane's state loaded anew."""
@@ -561,3 +567,27 @@ class Pool:
             self.stats.count(counted_as(delivery), "lost")
             delivery.settled("lost")
         return left
+
+
+def _debugging() -> bool:
+    """Whether lines at debug would be seen. A program that has not set up logging gets none per message."""
+    bound = log.bind() if structlog.is_configured() else None
+    ask = getattr(bound, "is_enabled_for", None) or getattr(bound, "isEnabledFor", None)
+    return bool(ask(logging.DEBUG)) if ask is not None else False
+
+
+def _tell(batch: Sequence[Write], answers: Mapping[int, Answer]) -> None:
+    """A debug line per message, under the names that the log's readers look for."""
+    for index, write in enumerate(batch):
+        delivery = write.delivery
+        if delivery is None:
+            continue
+        if write.label == "dead":
+            for letter in write.effects:
+                if isinstance(letter, DeadLetter):
+                    log.debug(
+                        "task_failed", task_id=letter.task_id, task_name=letter.task_name, error=letter.error
+                    )
+        elif delivery.route is not None:
+            twice = write.label == "duplicate" or isinstance(answers.get(index), Claimed)
+            log.debug(delivery.route.events[twice], topic=delivery.topic, key=delivery.key)

@@ -73,6 +73,7 @@ class Route:
     ``weight``      share of the slots among routes of one ``priority``; higher priorities go first
     ``cap``         at most so many slots at once, 0: no cap
     ``name``        what dead letters and log lines call it (default: the handler's name)
+    ``events``      debug log events of a processed message and of a duplicate
     ``drain_deadline`` seconds that its queued messages get at a stop (default: the service's)
     """
 
@@ -92,6 +93,7 @@ class Route:
     priority: int = 0
     cap: int = 0
     name: str = ""
+    events: tuple[str, str] = ("processed", "already_processed")
     drain_deadline: float | None = None
     kind: Kind = field(init=False)
     family: str = field(init=False)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Four buckets per power of two from 1 us to 2^40 us (12 days): quantiles are right within 25 %.
+# Four buckets per power of two from 1 us to 2^42 us (51 days): quantiles are right within 25 %, and beyond
+# that range they are the largest value seen.
 _BUCKETS = 41 * 4
 
 
@@ -45,7 +46,8 @@ class Histogram:
         for index, count in enumerate(self.counts):
             seen += count
             if count and seen >= rank:
-                return float(min(upper_edge(index), self.max))
+                last = index == _BUCKETS - 1
+                return float(self.max if last else min(upper_edge(index), self.max))
         return float(self.max)
 
     def since(self, earlier: Histogram | None) -> Histogram:

@@ -51,6 +51,8 @@ class Gate:
     def __init__(self, sink: Sink, backoff: Backoff, clock: Clock, stats: Stats) -> None:
         self.sink = sink
         self.name = sink.name
+        # Operators know servers by their addresses; a sink may say (without password) where its own is.
+        self._server: str = getattr(sink, "server", "")
         self.down_since: int | None = None
         self.last_error = ""
         self._backoff = backoff
@@ -116,13 +118,13 @@ class Gate:
         self._stats.counters[f"{self.name}_failures"] += 1
         if self.down_since is None:
             self.down_since = self._clock()
-            log.warning("outage_begin", sink=self.name, reason=error.reason)
+            log.warning("outage_begin", sink=self.name, server=self._server, reason=error.reason)
 
     def _mark_up(self) -> None:
         if self.down_since is not None:
             lasted = (self._clock() - self.down_since) / 1e6
             self.down_since = None
-            log.warning("outage_end", sink=self.name, seconds=round(lasted, 3))
+            log.warning("outage_end", sink=self.name, server=self._server, seconds=round(lasted, 3))
 
 
 def _without_own_claims(answers: Mapping[int, Answer]) -> dict[int, Answer]:

@@ -35,6 +35,7 @@ log = structlog.get_logger("enricher")
 Driver = Literal["motor", "pymongo"]
 
 DUPLICATE_KEY = 11000
+SELECTION_MS = 2000
 # Server codes that mean "not now" or "not you", never "not this document": host unreachable, network
 # timeout, unauthorized, authentication failed, exceeded time limit, shutdown, not primary, write
 # conflict, out of disk space and their kin (mongo/src/mongo/base/error_codes.yml).
@@ -55,11 +56,13 @@ def mongo_client(url: str, *, driver: Driver, timeout: float) -> Any:
     """
     milliseconds = int(timeout * 1000)
     given = url.partition("?")[2].lower()
-    options: dict[str, Any] = {
-        name: milliseconds
-        for name in ("serverSelectionTimeoutMS", "connectTimeoutMS", "socketTimeoutMS")
-        if name.lower() not in given
+    wanted = {
+        # An outage should be known, and said, soon: the engine repeats whatever found no server.
+        "serverSelectionTimeoutMS": min(milliseconds, SELECTION_MS),
+        "connectTimeoutMS": milliseconds,
+        "socketTimeoutMS": milliseconds,
     }
+    options: dict[str, Any] = {name: ms for name, ms in wanted.items() if name.lower() not in given}
     if driver == "pymongo":
         return AsyncMongoClient(url, **options)
     from motor.motor_asyncio import AsyncIOMotorClient
@@ -84,7 +87,9 @@ def unavailable(sink: str, error: PyMongoError) -> SinkUnavailable | None:
     outage = isinstance(error, (ConnectionFailure, WTimeoutError))
     if isinstance(error, OperationFailure) and not isinstance(error, BulkWriteError):
         outage = outage or error.code in OUTAGE_CODES
-    return SinkUnavailable(sink, f"{type(error).__name__}: {error}") if outage else None
+    # The driver appends its whole view of the topology, which says the same again at length.
+    text = str(error).partition(", Timeout:")[0].partition(", Topology Description:")[0]
+    return SinkUnavailable(sink, f"{type(error).__name__}: {text[:300]}") if outage else None
 
 
 class MongoDocuments:
@@ -93,7 +98,10 @@ class MongoDocuments:
     name = DOCUMENTS
     durable = True
 
-    def __init__(self, client: Any, database: str, indexes: Sequence[Index] = ()) -> None:
+    def __init__(
+        self, client: Any, database: str, indexes: Sequence[Index] = (), *, server: str = ""
+    ) -> None:
+        self.server = server
         self._database = client.get_database(database, codec_options=CodecOptions(tz_aware=True))
         self._indexes = indexes
 

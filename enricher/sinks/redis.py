@@ -122,8 +122,14 @@ class RedisLive:
     durable = False
 
     def __init__(
-        self, client: Redis, *, script_messages: int = 100, script_bytes: int = 256 * 1024
+        self,
+        client: Redis,
+        *,
+        script_messages: int = 100,
+        script_bytes: int = 256 * 1024,
+        server: str = "",
     ) -> None:
+        self.server = server
         self._client = client
         self._script_messages = script_messages
         self._script_bytes = script_bytes

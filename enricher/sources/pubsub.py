@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from time import perf_counter
 from typing import Any
 
@@ -79,6 +80,8 @@ class PubSubSource:
         self._stopped = False
         self._scope: anyio.CancelScope | None = None
         self._connection: anyio.CancelScope | None = None
+        self._mute = False
+        self._named = {channel.encode() for channel in self._channels}
         self.connected = False
         self.reconnects = -1
         self.gaps = 0
@@ -140,7 +143,7 @@ class PubSubSource:
                 continue
             if reply["type"] in ("subscribe", "psubscribe"):
                 wanted -= 1
-            elif reply["type"] in ("message", "pmessage"):
+            elif reply["type"] in ("message", "pmessage") and not self._said_twice(reply):
                 topic = reply["channel"].decode("utf-8", "backslashreplace")
                 if topic != self._canary_channel:
                     intake.offer(Delivery(topic, reply["data"], self._clock()))
@@ -170,6 +173,8 @@ class PubSubSource:
                 if channel == canary:
                     self.canary_us = now
                     continue
+                if kind == "pmessage" and self._said_twice(reply):
+                    continue
                 topic = topics.get(channel)
                 if topic is None:
                     topic = channel.decode("utf-8", "backslashreplace")
@@ -186,13 +191,35 @@ class PubSubSource:
                 await asyncio.sleep(0)
                 held_since = perf_counter()
 
+    def _said_twice(self, reply: Mapping[str, Any]) -> bool:
+        """Whether Redis says the same message again, because another subscription covers its channel too."""
+        if reply["type"] != "pmessage":
+            return False
+        channel = reply["channel"]
+        if channel in self._named:
+            return True
+        if len(self._patterns) == 1:
+            return False
+        name = channel.decode("utf-8", "backslashreplace")
+        first = next((p for p in self._patterns if fnmatchcase(name, p)), None)
+        return first is not None and first.encode() != reply["pattern"]
+
     async def _sing(self) -> None:
         """Publish to ourselves and give the connection up when it does not come back."""
         while True:
             await anyio.sleep(self._interval)
-            with suppress(errors.RedisError, OSError):
+            try:
                 await self._canary.publish(self._canary_channel, b"")
-            silent = self._clock() - (self.canary_us or 0)
+            except errors.NoPermissionError as error:
+                # Not a sign of the server's health. Without a canary only the server's own end is noticed.
+                if not self._mute:
+                    self._mute = True
+                    log.warning("canary_forbidden", channel=self._canary_channel, reason=str(error))
+                continue
+            except (errors.RedisError, OSError):
+                pass  # the subscription's own silence decides
+            # Any message is as good as a canary, which may be queued behind many of them.
+            silent = self._clock() - max(self.canary_us or 0, self.last_good_us)
             if silent > self._timeout * 1e6 and self._connection is not None:
                 self._connection.cancel()
 
