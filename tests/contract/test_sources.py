@@ -259,3 +259,34 @@ async def test_stopping_does_not_wait_for_a_server_that_is_away(own_redis: Redis
         await fed.source.stop_intake()
         assert fed.task is not None
         await asyncio.wait_for(fed.task, 5)
+
+
+async def test_subscriptions_that_overlap_deliver_a_message_once(own_redis: RedisProcess) -> None:
+    async with listening(own_redis, patterns=("market:*", "market:c*")) as fed:
+        for channel in ("market:a", "market:c", "market:d"):
+            await fed.send(channel, channel.encode())
+        await until(lambda: len(fed.taken.deliveries) >= 3)
+        await fed.send("market:b", b"last")
+        await until(lambda: ("market:b", b"last") in fed.taken.messages)
+    topics = [topic for topic, _ in fed.taken.messages]
+    assert sorted(topics) == ["market:a", "market:b", "market:c", "market:d"]
+
+
+async def test_a_reader_that_is_behind_is_not_cut_off_by_its_own_canary(own_redis: RedisProcess) -> None:
+    gaps: list[Gap] = []
+    async with listening(own_redis, gaps=gaps, interval=0.05, timeout=0.5) as fed:
+        offer = fed.taken.offer
+
+        def slowly(delivery: Delivery) -> bool:
+            time.sleep(0.001)  # noqa: ASYNC251  a reader that is behind, so that canaries queue up
+            return offer(delivery)
+
+        fed.taken.offer = slowly  # type: ignore[method-assign]
+        async with redis_client(own_redis.url, socket_timeout=5) as client:
+            pipeline = client.pipeline(transaction=False)
+            for number in range(1500):
+                pipeline.publish("market:a", b"%d" % number)
+            await pipeline.execute()
+        await until(lambda: len(fed.taken.deliveries) >= 1500)
+    assert [int(body) for _, body in fed.taken.messages] == list(range(1500))
+    assert gaps == []

@@ -11,7 +11,7 @@ import pytest
 from enricher.cli.feed import parse_defects, parse_products, parse_rate
 from enricher.cli.letters import as_json, details, row
 from enricher.deadletters.filters import EVERY, LetterFilter, parse_moment
-from enricher.deadletters.record import encode
+from enricher.deadletters.record import body_of, encode
 from enricher.deadletters.replay import fresh_task_id, merged
 from enricher.deadletters.store import DeadLetterStore, StoredLetter
 from enricher.engine.effects import DeadLetter
@@ -200,3 +200,14 @@ def test_defects_are_shares_by_kind() -> None:
     for wrong in ("typo=0.1", "late", "late=2"):
         with pytest.raises(click.BadParameter):
             parse_defects(wrong)
+
+
+@pytest.mark.parametrize("args", [{"product": "N"}, 7, "text"])
+def test_an_entry_whose_arguments_are_no_list_is_unreadable_and_nothing_worse(args: object) -> None:
+    with pytest.raises(ValueError, match="args is not a list"):
+        body_of({"args": args})
+
+
+def test_a_letter_about_half_a_surrogate_pair_can_be_stored() -> None:
+    stored = letter(error="no file \udcff", key="\udcfe").record
+    assert (stored["error"], stored["key"]) == ("no file \\udcff", "\\udcfe")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -923,3 +924,41 @@ async def test_a_key_left_unfinished_gets_its_clock_event_though_no_message_come
         await until(lambda: rig.shown.published)
     assert list(sums.loads[0]) == ["silent"]
     assert [channel for channel, _ in rig.shown.published] == ["clock"]
+
+
+async def test_a_lane_whose_messages_were_all_dropped_while_it_loaded_holds_up_nobody() -> None:
+    sums = Sums()
+    sums.fails = 1
+    rig = Rig(stateful(sums, overload=Overload.DROP_OLDEST), pool=PoolLimits(max_messages=4))
+    async with rig.engine:
+        fill(rig, [0], "quiet")
+        fill(rig, range(4), "busy")
+        await rig.drained()
+    assert rig.numbers("busy") == [0, 1, 2, 3]
+    assert rig.counts("t")["dropped"] == 1
+
+
+def shouting() -> Rig:
+    return Rig(Route(topic="t", handler=echo, key=key_of, events=("done", "done_already")))
+
+
+async def test_messages_are_told_of_at_debug() -> None:
+    rig = shouting()
+    with structlog.testing.capture_logs() as captured:
+        async with rig.engine:
+            fill(rig, [0])
+            rig.engine.pool.offer(Told("t", b"not json"))
+            await rig.drained()
+    told = [line["event"] for line in captured if line["log_level"] == "debug"]
+    assert sorted(told) == ["done", "task_failed"]
+
+
+async def test_a_program_that_has_not_set_up_logging_gets_no_line_per_message(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    structlog.reset_defaults()
+    rig = shouting()
+    async with rig.engine:
+        fill(rig, [0])
+        await rig.drained()
+    assert "done" not in capsys.readouterr().out
