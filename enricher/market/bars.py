@@ -23,6 +23,7 @@ BarKey = tuple[int, int]  # (minutes, start_us)
 
 _NEVER: Final = 2**63
 _LARGEST_VOLUME: Final = 1e100
+_INT64: Final = 2**63  # from here on MongoDB takes no whole number
 _ONE_BITS: Final = 1074
 _ONE: Final = 1 << _ONE_BITS
 _EXACT_TO: Final = 2.0**53  # up to here a double shows every whole number
@@ -45,7 +46,11 @@ class BarTick(msgspec.Struct, frozen=True, gc=False):
 
 
 class Content(msgspec.Struct, frozen=True, gc=False):
-    """The numbers of a bar. ``volume`` sums trade sizes; it and ``vwap`` are None without any."""
+    """The numbers of a bar, each finite and storable: whole numbers fit 64 bits.
+
+    ``volume`` sums trade sizes; it and ``vwap`` are None without any. ``vwap`` is None too when the
+    turnover of a trade is beyond a double.
+    """
 
     open: float
     high: float
@@ -124,7 +129,7 @@ class Bars:
         """Folds a tick into its bar of every window, or drops it when it is beyond retention.
 
         ``volume`` is the size of the trade; one that is negative or not finite is unknown. Ties
-        of event time are ordered by ``order``, then by arrival.
+        of event time are ordered by ``order``, then by arrival. ``price`` is finite.
         """
         newest = self.newest
         if newest is None or event_us > newest:
@@ -262,6 +267,7 @@ class _Running:
         "revision",
         "traded",
         "turnover",
+        "unpriced",
     )
 
     def __init__(
@@ -273,6 +279,7 @@ class _Running:
         self.revision: int | None = None  # None until given out
         self.traded: int | None = None
         self.turnover: int | None = None
+        self.unpriced = False  # whether a trade's turnover is unknown
         self.add(event_us, price, order, traded, turnover)
 
     def add(
@@ -290,16 +297,27 @@ class _Running:
         self.count += 1
         if traded is not None:
             self.traded = traded + (self.traded or 0)
-        if turnover is not None:
-            self.turnover = turnover + (self.turnover or 0)
+            if turnover is None:
+                self.unpriced = True
+            else:
+                self.turnover = turnover + (self.turnover or 0)
 
     def content(self) -> Content:
-        volume = None if self.traded is None else self.traded / _ONE
-        whole = int(volume) if volume is not None and volume.is_integer() else volume
+        volume: Number | None = None if self.traded is None else self.traded / _ONE
+        if volume is not None and volume < _INT64 and volume == int(volume):
+            volume = int(volume)
         vwap = None
-        if self.traded and self.turnover is not None:
-            vwap = self.turnover / self.traded
-        return Content(self.open, self.high, self.low, self.close, self.count, whole, vwap)
+        if self.traded and self.turnover is not None and not self.unpriced:
+            vwap = _ratio(self.turnover, self.traded)
+        return Content(self.open, self.high, self.low, self.close, self.count, volume, vwap)
+
+
+def _ratio(turnover: int, traded: int) -> float | None:
+    """None beyond a double: products of the smallest sizes are rounded, and a quotient with them."""
+    try:
+        return turnover / traded
+    except OverflowError:
+        return None
 
 
 def _exact(value: float) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from math import isfinite
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from enricher.market.bars import Bar, Bars, BarTick, Content, Session, bar_start
 from enricher.market.clock import MINUTE, SECOND, event_us
+from enricher.market.stored import bar_document
 
 HOUR = 60 * MINUTE
 
@@ -123,6 +125,43 @@ def test_a_turnover_beyond_a_double_leaves_the_vwap_unknown() -> None:
     state.fold(at(0.1), 1e300, 0, 1e99)
     (bar,) = state.idle_close(HOUR)
     assert (bar.content.volume, bar.content.vwap) == (1e99, None)
+
+
+def storable_number(value: object) -> bool:
+    return isfinite(value) if isinstance(value, float) else isinstance(value, int) and abs(value) < 2**63
+
+
+def test_a_volume_beyond_64_bits_is_no_whole_number() -> None:
+    state = bars()
+    state.fold(0, 100.0, 1, 9 * 10**18)
+    state.fold(1, 100.0, 2, 9 * 10**18)
+    (bar,) = state.idle_close(HOUR)
+    assert bar.content.volume == 18 * 10**18
+    assert isinstance(bar.content.volume, float)
+
+
+def test_one_unknown_turnover_leaves_the_vwap_of_the_whole_bar_unknown() -> None:
+    state = bars()
+    state.fold(0, 1e308, 1, 1e99)
+    state.fold(1, 2.0, 2, 10)
+    (bar,) = state.idle_close(HOUR)
+    assert bar.content.vwap is None
+
+
+sizes = st.one_of(st.none(), st.integers(0, 10**400), st.floats(allow_nan=True))
+prices = st.one_of(st.floats(0, allow_infinity=False), st.integers(0, 10**300))
+
+
+@given(st.lists(st.tuples(prices, sizes), min_size=1, max_size=20))
+def test_whatever_a_bar_carries_can_be_stored(trades: list[tuple[float, float | None]]) -> None:
+    state = bars()
+    for order, (price, size) in enumerate(trades):
+        state.fold(order, price, order, size)
+    (bar,) = state.idle_close(HOUR)
+    document = bar_document("N", bar)
+    numbers = ("open", "high", "low", "close", "num_ticks", "volume", "vwap", "revision")
+    held = [document[name] for name in numbers if document[name] is not None]
+    assert all(storable_number(value) for value in held), held
 
 
 ticks = st.lists(
