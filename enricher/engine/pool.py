@@ -37,6 +37,8 @@ log = structlog.get_logger("enricher")
 
 # Seconds that a run of clock events may hold the loop.
 _HOLD = 0.002
+# How often (microseconds) a refusal that comes with every turn is worth a line.
+_SAY_EVERY_US = 10_000_000
 
 
 class PoolLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +95,7 @@ class Pool:
         self._handling: dict[int, Delivery] = {}
         self._timers: list[tuple[int, int, Lane | None, Delivery | None]] = []
         self._sequence = itertools.count()
+        self._refused_us = 0
 
     def connect(self, writer: Writer) -> None:
         """Give the pool its writer (the two know each other); makes one family per keeper or topic."""
@@ -503,14 +506,40 @@ class Pool:
             return
         if lane is not None:
             lane.unsettled -= 1
-            if lane.family.keeper is not None:
-                lane.stale = True
-                self._wake_stale(lane)
         if write.delivery is None:
-            self.stats.counters["refused_effects"] += 1
-            log.error("effects_refused", reason=answer.reason, effects=len(write.effects))
+            self._refuse_settled(write, answer)
             return
+        if lane is not None and lane.family.keeper is not None:
+            lane.stale = True
+            self._wake_stale(lane)
         self._bury(self._pipeline.dead(write.delivery, "commit", answer))
+
+    def _refuse_settled(self, write: Write, answer: Refused) -> None:
+        """Effects that are no message's own: those that are not to blame land each for itself.
+
+        The state stays: it is right, only this picture of it cannot be shown.
+        """
+        lane = write.lane
+        if len(write.effects) > 1:
+            single = [Write((effect,), lane=lane, label=write.label) for effect in write.effects]
+            for part in single:
+                if lane is not None:
+                    lane.unsettled += 1
+                self._writer.group({effect.sink for effect in part.effects}).submit((part,))
+            return
+        if lane is not None:
+            self._wake_stale(lane)
+        self.stats.counters["refused_effects"] += 1
+        now_us = self._clock()
+        if now_us - self._refused_us > _SAY_EVERY_US:
+            self._refused_us = now_us
+            log.error(
+                "effect_refused",
+                effect=type(write.effects[0]).__name__,
+                key=None if lane is None else lane.key,
+                reason=answer.reason,
+                total=self.stats.counters["refused_effects"],
+            )
 
     def _wake_stale(self, lane: Lane) -> None:
         """Let a stale lane load its state anew once nothing of it is in flight, unless a retry holds it."""

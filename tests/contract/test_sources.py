@@ -278,7 +278,7 @@ async def test_a_reader_that_is_behind_is_not_cut_off_by_its_own_canary(own_redi
         offer = fed.taken.offer
 
         def slowly(delivery: Delivery) -> bool:
-            time.sleep(0.001)  # noqa: ASYNC251  a reader that is behind, so that canaries queue up
+            time.sleep(0.001)
             return offer(delivery)
 
         fed.taken.offer = slowly  # type: ignore[method-assign]

@@ -316,6 +316,16 @@ async def test_refused_effects_without_a_message_are_counted() -> None:
     assert rig.letters.letters == []
 
 
+async def test_of_refused_effects_those_that_are_not_to_blame_land() -> None:
+    rig = Rig(Route(topic="t", handler=echo))
+    async with rig.engine:
+        rig.live.refuses = lambda write: any(getattr(e, "key", "") == "bad" for e in write.effects)
+        rig.engine.emit(SetKey("good", b"1", 0), SetKey("bad", b"2", 0), SetKey("fine", b"3", 0))
+        await until(lambda: len(rig.shown.keys) == 2)
+    assert rig.shown.keys == {"good": b"1", "fine": b"3"}
+    assert rig.engine.stats.counters["refused_effects"] == 1
+
+
 async def test_a_program_lands_its_own_effects_in_its_own_sink() -> None:
     class Search(Effect, frozen=True, gc=False):
         sink = "search"
