@@ -36,15 +36,15 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Buildup(msgspec.Struct, frozen=True):
-    """Labels by strike (keys are the strikes' numbers as text) and the change of each side.
+    """Labels by strike (as numbers, for 100 and 100.0 are one strike) and the change of each side.
 
     A label is None where a price or an open interest is unknown or a price is 0. The changes sum
     the legs whose open interest is known in both snapshots, None when there is none.
     """
 
     since_us: int
-    calls: dict[str, Label | None]
-    puts: dict[str, Label | None]
+    calls: dict[Number, Label | None]
+    puts: dict[Number, Label | None]
     call_oi_change: Number | None
     put_oi_change: Number | None
 
@@ -117,8 +117,8 @@ def _reduced(legs: Mapping[Number, Leg]) -> dict[Number, LastAndInterest]:
 
 def _side(
     now: Mapping[Number, LastAndInterest], before: Mapping[Number, LastAndInterest], half_tick: float
-) -> tuple[dict[str, Label | None], Number | None]:
-    labels: dict[str, Label | None] = {}
+) -> tuple[dict[Number, Label | None], Number | None]:
+    labels: dict[Number, Label | None] = {}
     changes: list[Number] = []
     for strike in sorted(now):
         last, oi = now[strike]
@@ -128,7 +128,7 @@ def _side(
             changes.append(oi - oi_before)
             if last and last_before:
                 label = _label(last - last_before, oi - oi_before, half_tick)
-        labels[str(strike)] = label
+        labels[strike] = label
     return labels, total(changes)
 
 

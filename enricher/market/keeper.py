@@ -16,7 +16,7 @@ from enricher.engine.router import Context
 from enricher.market.bars import Bar
 from enricher.market.buildup import Snapshot
 from enricher.market.clock import MINUTE, SECOND, Zones, render
-from enricher.market.models import Chain, Quote, Tick, digest
+from enricher.market.models import Chain, Number, Quote, Tick, digest
 from enricher.market.reload import load
 from enricher.market.settings import MarketSettings
 from enricher.market.state import BARS, STATE, ProductState, Spans
@@ -183,8 +183,8 @@ class MarketKeeper:
             if expiry < today:
                 continue
             other = "PUT" if option_type == "CALL" else "CALL"
-            field = f"{expiry}|{strike}|{option_type}"
-            twin = f"{expiry}|{strike}|{other}"
+            where = f"{expiry}|{strike_text(strike)}"
+            field, twin = f"{where}|{option_type}", f"{where}|{other}"
             effects.append(SetMember(key, field, twin, member, float(strike), event_us))
         state.members.clear()
 
@@ -211,6 +211,11 @@ class MarketKeeper:
         # Bars that reach into the future of the clock need another look.
         state.heard_us = now_us if state.bars.open_bars else None
         return effects
+
+
+def strike_text(strike: Number) -> str:
+    """One text for one strike: 21000 for 21000 and 21000.0, else the shortest that reads back."""
+    return repr(float(strike) + 0.0).removesuffix(".0")
 
 
 def tick_key(tick: Tick, identity: str) -> int:

@@ -257,6 +257,7 @@ def build(settings: MarketSettings, feed: FeedSettings) -> list[Route]:
             handler=market.tick,
             decode=market.decode_tick,
             name="process_underlying_tick",
+            events=("processed_underlying_tick", "tick_already_processed"),
             **shared,
         ),
         Route(
@@ -265,6 +266,7 @@ def build(settings: MarketSettings, feed: FeedSettings) -> list[Route]:
             decode=market.decode_quote,
             conflation=_symbol,
             name="process_option_quote",
+            events=("processed_option_quote", "quote_already_processed"),
             **shared,
         ),
         Route(
@@ -273,6 +275,7 @@ def build(settings: MarketSettings, feed: FeedSettings) -> list[Route]:
             decode=market.decode_chain,
             conflation=_product_and_expiry,
             name="process_option_chain",
+            events=("processed_option_chain", "chain_already_processed"),
             **shared,
         ),
     ]

@@ -145,7 +145,7 @@ def _walls(found: tuple[Wall, ...]) -> list[dict[str, Any]]:
 
 def _buildup(chain: Chain, change: Buildup) -> dict[str, Any]:
     strikes = [
-        {"strike": k, "call": change.calls.get(str(k)), "put": change.puts.get(str(k))}
+        {"strike": k, "call": change.calls.get(k), "put": change.puts.get(k)}
         for k in chain.strikes
     ]
     return {

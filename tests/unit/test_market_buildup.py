@@ -8,8 +8,10 @@ import random
 import pytest
 
 from enricher.market.buildup import Buildup, Snapshot, SnapshotHistory, buildup, snapshot
+from enricher.market.chain import analyse
 from enricher.market.clock import MINUTE, SECOND
-from enricher.market.models import Number, decode_chain
+from enricher.market.models import Chain, Number, decode_chain
+from enricher.market.stored import chain_fields
 
 HALF_TICK = 0.025
 
@@ -18,7 +20,7 @@ def label_of(
     now: tuple[Number | None, Number | None], before: tuple[Number | None, Number | None]
 ) -> str | None:
     found = buildup(Snapshot(1, {100: now}, {}), Snapshot(0, {100: before}, {}), HALF_TICK)
-    return found.calls["100"]
+    return found.calls[100]
 
 
 @pytest.mark.parametrize(
@@ -53,8 +55,8 @@ def test_the_sides_sum_the_changes_of_legs_known_twice() -> None:
     before = Snapshot(4, {100: (1, 4), 110: (None, 8)}, {100: (1, 3)})
     assert buildup(now, before, HALF_TICK) == Buildup(
         since_us=4,
-        calls={"100": "neutral", "110": None, "120": None},
-        puts={"100": None},
+        calls={100: "neutral", 110: None, 120: None},
+        puts={100: None},
         call_oi_change=5,
         put_oi_change=None,
     )
@@ -65,7 +67,7 @@ def test_a_baseline_must_be_earlier() -> None:
         buildup(Snapshot(5, {}, {}), Snapshot(5, {}, {}), HALF_TICK)
 
 
-def test_strikes_are_named_as_they_were_sent_and_matched_as_numbers() -> None:
+def test_strikes_are_matched_as_numbers_however_they_are_written() -> None:
     def of(strike: float) -> Snapshot:
         leg = {"strike": strike, "last": 2, "open_interest": 3}
         message = {"product": "N", "expiry": "2025-10-30", "spot_price": 1, "calls": [leg]}
@@ -73,8 +75,22 @@ def test_strikes_are_named_as_they_were_sent_and_matched_as_numbers() -> None:
         return snapshot(decode_chain(json.dumps(message).encode(), now_us=0))
 
     earlier = moved(of(21500), -1)
-    assert buildup(of(21500.0), earlier, HALF_TICK).calls == {"21500.0": "neutral"}
-    assert buildup(of(21500), earlier, HALF_TICK).calls == {"21500": "neutral"}
+    for strike in (21500.0, 21500):
+        assert buildup(of(strike), earlier, HALF_TICK).calls == {21500: "neutral"}
+
+
+def test_a_strike_listed_as_a_whole_number_finds_the_label_of_its_decimal_leg() -> None:
+    def of(at: int, last: float) -> Chain:
+        leg = {"strike": 21500.0, "last": last, "open_interest": 3 * last}
+        message = {"product": "N", "expiry": "2025-10-30", "spot_price": 1, "strikes": [21500]}
+        message |= {"calls": [leg], "puts": [leg], "timestamp": f"1970-01-01T00:00:0{at}"}
+        return decode_chain(json.dumps(message).encode(), now_us=0)
+
+    before, now = of(0, 2.0), of(1, 5.0)
+    change = buildup(snapshot(now), snapshot(before), HALF_TICK)
+    fields = chain_fields(now, analyse(now), change, "")
+    (row,) = fields["buildup"]["strikes"]
+    assert row == {"strike": 21500, "call": "long_buildup", "put": "long_buildup"}
 
 
 def moved(taken: Snapshot, by_us: int) -> Snapshot:

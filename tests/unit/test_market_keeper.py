@@ -9,7 +9,7 @@ import orjson
 
 from enricher import load
 from enricher.build import market_routes
-from enricher.engine.effects import Effect, SetKey
+from enricher.engine.effects import Effect, SetKey, SetMember
 from enricher.engine.router import Context, Route
 from enricher.market.keeper import MarketKeeper
 from enricher.market.state import ProductState, Spans
@@ -40,27 +40,51 @@ SESSION = [
 ]
 
 
+SPANS = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=300_000_000, buildup_us=0)
+
+
+class OneLane:
+    """A product's lane without an engine: messages in, effects and keys out."""
+
+    def __init__(self, state: ProductState | None = None) -> None:
+        routes = market_routes(load())
+        self.routes: dict[str, Route] = {route.topic.removeprefix("market:"): route for route in routes}
+        keeper = self.routes["underlying"].keeper
+        assert isinstance(keeper, MarketKeeper)
+        self.keeper = keeper
+        self.state = ProductState("N", SPANS) if state is None else state
+        self.keys: dict[str, bytes] = {}
+        self.said: list[Effect] = []
+
+    def take(self, kind: str, data: bytes, now_us: int = NOW_US) -> str | None:
+        context = Context("", data, now_us, 1, {})
+        event = self.routes[kind].decode(data, context)
+        mark = self.keeper.seen(self.state, event, context)
+        if mark is not None:
+            return mark
+        change, effects = self.routes[kind].handler(self.state, event, context)
+        self._land(effects)
+        return self.keeper.apply(self.state, change)
+
+    def settle(self) -> list[Effect]:
+        effects = list(self.keeper.settle(self.state, NOW_US))
+        self._land(effects)
+        return effects
+
+    def _land(self, effects: Any) -> None:
+        found: list[Effect] = list(effects)
+        self.said += found
+        self.keys.update({e.key: e.value for e in found if isinstance(e, SetKey)})
+
+
 def keys_after(turns: list[list[tuple[str, bytes]]]) -> dict[str, bytes]:
     """The keys as they stand after these turns of one lane."""
-    routes: dict[str, Route] = {route.topic.removeprefix("market:"): route for route in market_routes(load())}
-    keeper = routes["underlying"].keeper
-    assert isinstance(keeper, MarketKeeper)
-    state = ProductState("N", Spans(windows=(1, 5, 15), lateness_us=0, quote_us=300_000_000, buildup_us=0))
-    keys: dict[str, bytes] = {}
-
-    def land(effects: Any) -> None:
-        found: list[Effect] = list(effects)
-        keys.update({e.key: e.value for e in found if isinstance(e, SetKey)})
-
+    lane = OneLane()
     for turn in turns:
         for kind, data in turn:
-            context = Context("", data, NOW_US, 1, {})
-            event = routes[kind].decode(data, context)
-            change, effects = routes[kind].handler(state, event, context)
-            land(effects)
-            keeper.apply(state, change)
-        land(keeper.settle(state, NOW_US))
-    return keys
+            lane.take(kind, data)
+        lane.settle()
+    return lane.keys
 
 
 def test_the_surface_is_as_of_the_last_chain_whatever_came_after_it_in_its_turn() -> None:
@@ -80,3 +104,14 @@ def test_every_way_to_cut_messages_into_turns_leaves_the_same_keys() -> None:
             else:
                 turns[-1].append(message)
         assert keys_after(turns) == expected
+
+
+def test_an_option_is_one_field_of_the_sorted_set_however_its_strike_is_written() -> None:
+    lane = OneLane()
+    for at, strike in enumerate([110, 110.0, 110.5, 0, -0.0]):
+        sent = orjson.loads(body("option_quote", at + 1, iv=0.1 + at / 100))
+        lane.take("option_quote", orjson.dumps({**sent, "strike": strike}))
+        lane.settle()
+    members = [effect for effect in lane.said if isinstance(effect, SetMember)]
+    assert [m.field for m in members] == [f"{EXPIRY}|{k}|CALL" for k in ("110", "110", "110.5", "0", "0")]
+    assert [m.twin for m in members] == [m.field.replace("CALL", "PUT") for m in members]
