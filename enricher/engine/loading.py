@@ -17,7 +17,7 @@ from enricher.errors import SinkUnavailable
 log = structlog.get_logger("enricher")
 
 # Lanes whose state is loaded together.
-_TOGETHER = 1000
+_TOGETHER = 200
 
 
 class StateLoader:
