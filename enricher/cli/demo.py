@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio
 import click
-from rich.console import Console, Group
+from rich.console import Console
 
 from enricher.app import Enricher
 from enricher.cli import logs
@@ -21,6 +21,7 @@ from enricher.cli.live import console, show
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
 from enricher.cli.run import DATA_DIR, run_loop, start_servers
+from enricher.cli.sheets import Stack
 from enricher.cli.signals import stop_on_signal
 from enricher.config import Settings
 from enricher.connections import redis_client
@@ -155,7 +156,7 @@ async def _perform(
         if failure is not None:
             await enricher.stop(_FAILED_DRAIN)
         else:
-            out.print(Group(*tables(await viewer.picture())))
+            out.print(Stack(list(tables(await viewer.picture()))))
             out.print("\n".join(ending(enricher, data_dir)), soft_wrap=True)
     await close_client(mongo)
     if failure is not None:

@@ -11,11 +11,12 @@ import msgspec
 from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from enricher.app import Enricher
 from enricher.cli.demo_picture import ChainView, Letter, Picture, Price, Product, Window, line, tables
+from enricher.cli.sheets import Stack
 from enricher.cli.workers import now_us
 from enricher.connections import redis_client
 from enricher.engine.stats import Histogram
@@ -98,7 +99,7 @@ class Viewer:
 
     async def view(self) -> RenderableType:
         """A picture as tables, or what kept us from making one."""
-        return await self._rendered(lambda picture: Group(*tables(picture)))
+        return await self._rendered(lambda picture: Stack(list(tables(picture)), by_height=True))
 
     async def line(self) -> RenderableType:
         """A picture as one line, or what kept us from making one."""

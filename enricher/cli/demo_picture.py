@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from rich.table import Table
 
-from enricher.cli.live import NOTHING, milliseconds, number, table
+from enricher.cli.live import NOTHING, milliseconds, number
+from enricher.cli.sheets import Sheet
 from enricher.cli.top import per_second, total
 
 Latency = Mapping[str, float | int | None]
@@ -99,22 +99,26 @@ def line(picture: Picture) -> str:
     )
 
 
-def tables(picture: Picture) -> Iterator[Table]:
+def tables(picture: Picture) -> Iterator[Sheet]:
     """The picture as tables, the most important first."""
     yield flow_table(picture)
-    yield latency_table(picture)
     yield products_table(picture.products)
-    if picture.bars:
-        yield bars_table(picture.bars)
+    yield latency_table(picture)
     if picture.letters:
         yield letters_table(picture)
+    if picture.bars:
+        yield bars_table(picture.bars)
 
 
-def flow_table(picture: Picture) -> Table:
+def flow_table(picture: Picture) -> Sheet:
     """Rates and counts of the worker, in one row."""
     figures = picture.figures
     numbers = ("in/s", "out/s", "received", "processed", "duplicate", "dead", "dropped", "lanes", "waiting")
-    made = table(f"Flow after {picture.seconds:.0f} s", "status", *numbers, numbers=numbers)
+    made = Sheet(
+        *(f"Flow after {picture.seconds:.0f} s", "status", *numbers),
+        numbers=numbers,
+        drop=("lanes", "dropped", "duplicate", "received"),
+    )
     made.add_row(
         figures["status"],
         number(picture.rate_in),
@@ -129,10 +133,15 @@ def flow_table(picture: Picture) -> Table:
     return made
 
 
-def latency_table(picture: Picture) -> Table:
+def latency_table(picture: Picture) -> Sheet:
     """Both latencies: of the last interval and of the whole run."""
     numbers = ("p50 now", "p99 now", "p50", "p99", "max", "messages")
-    made = table("Latency", "from - to", *numbers, numbers=numbers)
+    made = Sheet(
+        *("Latency", "from - to", *numbers),
+        numbers=numbers,
+        drop=("messages", "max", "p50", "p99", "p50 now", "p99 now"),
+        floor=40,
+    )
     rows = (
         ("PUBLISH - enriched message received", picture.publish_now, picture.publish),
         ("event time - committed and visible", picture.event_now, picture.figures["latency"]["event"]),
@@ -150,10 +159,16 @@ def latency_table(picture: Picture) -> Table:
     return made
 
 
-def products_table(products: Sequence[Product]) -> Table:
+def products_table(products: Sequence[Product]) -> Sheet:
     """One row per product: price, the moving minute, and the chain of the nearest expiry."""
-    numbers = ("price", "1m open", "high", "low", "close", "ticks", "PCR", "max pain", "ATM", "straddle")
-    made = table("Products", "product", *numbers, "expiry", numbers=numbers)
+    numbers = ("price", "1m open", "1m high", "1m low", "1m close", "ticks")
+    chain_numbers = ("PCR", "max pain", "ATM", "straddle")
+    made = Sheet(
+        *("Products", "product", *numbers, *chain_numbers, "expiry"),
+        numbers=(*numbers, *chain_numbers),
+        # The close of a minute that moves is the price.
+        drop=("1m close", "ticks", "1m open", "expiry", "straddle", "1m low", "1m high", "PCR"),
+    )
     for product in products:
         window, chain = product.window, product.chain
         made.add_row(
@@ -176,10 +191,12 @@ def _window_cells(window: Window | None) -> tuple[str, ...]:
     return (*(number(price, 2) for price in prices), number(window.num_ticks))
 
 
-def bars_table(bars: Sequence[Mapping[str, Any]]) -> Table:
+def bars_table(bars: Sequence[Mapping[str, Any]]) -> Sheet:
     """The last closed one-minute bars, as they are stored."""
     numbers = ("open", "high", "low", "close", "ticks", "revision")
-    made = table("Closed bars (1 minute)", "start", "product", *numbers, numbers=numbers)
+    made = Sheet(
+        *("Closed bars (1 minute)", "start", "product", *numbers), numbers=numbers, drop=numbers[::-1]
+    )
     for bar in bars:
         made.add_row(
             f"{bar['start']:%H:%M}",
@@ -191,9 +208,9 @@ def bars_table(bars: Sequence[Mapping[str, Any]]) -> Table:
     return made
 
 
-def letters_table(picture: Picture) -> Table:
+def letters_table(picture: Picture) -> Sheet:
     """The newest dead letters."""
-    made = table(f"Dead letters ({picture.dead_letters:,} in all)", "time", "task", "error")
+    made = Sheet(f"Dead letters ({picture.dead_letters:,} in all)", "time", "task", "error")
     for letter in picture.letters:
-        made.add_row(letter.timestamp[11:19], letter.task_name, letter.error[:110])
+        made.add_row(letter.timestamp[11:19], letter.task_name, " ".join(letter.error.split())[:110])
     return made

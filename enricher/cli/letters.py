@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -13,8 +14,12 @@ from enricher.cli.until import terminal_out
 from enricher.config import redact_text
 from enricher.deadletters.store import StoredLetter
 
+if TYPE_CHECKING:
+    from enricher.cli.sheets import Sheet
+
 COLUMNS = ("position", "task id", "last tried (UTC)", "topic", "stage", "tries", "error")
 _BODY = 20_000
+_NARROW = 110
 
 
 def as_json(letter: StoredLetter) -> str:
@@ -47,18 +52,29 @@ def show_table(letters: Sequence[StoredLetter]) -> None:
         for cells in (COLUMNS, *map(row, letters)):
             click.echo("\t".join(cells))
         return
+    # rich takes a tenth of a second to import, which other programs need not wait for.
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in COLUMNS:
-        number = name in ("position", "tries")
-        table.add_column(name, no_wrap=name != "error", justify="right" if number else "left")
+    out = Console(highlight=False)
+    out.print(sheet(letters, out.width))
+
+
+def sheet(letters: Sequence[StoredLetter], width: int) -> Sheet:
+    """Letters as a table for a terminal of ``width`` columns; ids and times are short where it is narrow."""
+    from enricher.cli.sheets import Sheet
+
+    narrow = width < _NARROW
+    moment = "tried (UTC)" if narrow else "last tried (UTC)"
+    made = Sheet(
+        *("", "pos", "task id", moment, "topic", "stage", "tries", "error"),
+        numbers=("pos", "tries"),
+        drop=("tries", "stage", moment),
+        wraps=("error",),
+    )
     for letter in letters:
-        position, task_id, *others = row(letter)
-        table.add_row(*map(Text, (position, task_id[:8], *others)))
-    Console().print(table)
+        position, task_id, tried, *others = row(letter)
+        made.add_row(position, task_id[:8], tried[5:16] if narrow else tried, *others)
+    return made
 
 
 def details(letter: StoredLetter) -> str:

@@ -7,10 +7,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from rich import box
 from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.table import Table
 
 # Columns of a file or a pipe; nothing is wrapped at the 80 that rich would take for it.
 PLAIN_WIDTH = 160
@@ -24,24 +22,19 @@ def console() -> Console:
     return found if found.is_terminal else Console(highlight=False, width=PLAIN_WIDTH, no_color=True)
 
 
-def table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> Table:
-    """An empty table; the columns in ``numbers`` are aligned to the right."""
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, title_style="bold")
-    for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", no_wrap=column in numbers)
-    return made
-
-
 def number(value: float | None, decimals: int = 0, unit: str = "") -> str:
     """A number for people: thousands apart, ``-`` for None."""
     return NOTHING if value is None else f"{value:,.{decimals}f}{unit}"
 
 
 def milliseconds(value: float | None) -> str:
-    """A duration given in milliseconds, short."""
+    """A duration given in milliseconds, short: ``12.3 ms``, ``34.5 s``, ``2.5 h``, ``51.0 d``."""
     if value is None:
         return NOTHING
-    return f"{value / 1000:,.1f} s" if value >= 10_000 else f"{value:,.1f} ms"
+    for unit, size, least in (("d", 86_400_000, 2), ("h", 3_600_000, 2), ("s", 1000, 10)):
+        if value >= least * size:
+            return f"{value / size:,.1f} {unit}"
+    return f"{value:,.1f} ms"
 
 
 def time_of_day(us: int) -> str:

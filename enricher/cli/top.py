@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import click
 from redis.asyncio import Redis
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
-from enricher.cli.live import NOTHING, console, milliseconds, number, show, table, time_of_day, wait
+from enricher.cli.live import NOTHING, console, milliseconds, number, show, time_of_day, wait
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
+from enricher.cli.sheets import Sheet, Stack
 from enricher.cli.signals import stop_on_signal
 from enricher.cli.workers import Figures, every_pattern, now_us, read_figures, stats_client
 from enricher.config import Settings, redact
@@ -98,15 +98,18 @@ class Watcher:
         try:
             await self.look()
         except SinkUnavailable as error:
-            return Group(self.picture(), Text(str(error), style="red"))
-        return self.picture()
+            return Stack([Text(str(error), style="red"), *self._tables()], by_height=True)
+        return self.picture(by_height=True)
 
-    def picture(self) -> RenderableType:
-        """The last look as tables."""
+    def picture(self, *, by_height: bool = False) -> RenderableType:
+        """The last look as tables; with ``by_height`` no higher than the terminal."""
         if not self.now:
             where = redact(self._settings.redis.url)
             return Text(f"No worker keeps figures in {where}; start one with: enricher run")
-        return Group(*pictures(self.now, self._before, now_us()))
+        return Stack(self._tables(), by_height=by_height)
+
+    def _tables(self) -> list[Sheet]:
+        return list(pictures(self.now, self._before, now_us())) if self.now else []
 
 
 def per_second(now: Figures, before: Figures | None, label: str, topic: str | None = None) -> float | None:
@@ -125,20 +128,31 @@ def total(figures: Figures, label: str, topic: str | None = None) -> int:
     return sum(counts.get(label, 0) for name, counts in topics.items() if topic in (None, name))
 
 
-def pictures(now: Mapping[str, Figures], before: Mapping[str, Figures], at_us: int) -> Iterator[Table]:
+def pictures(now: Mapping[str, Figures], before: Mapping[str, Figures], at_us: int) -> Iterator[Sheet]:
     """Tables of the workers, their topics, their sources and what they are busy with."""
     yield workers_table(now, before, at_us)
     yield topics_table(now, before)
     yield sources_table(now.values())
     flights = in_flight_table(now.values(), at_us)
-    if flights.row_count:
+    if flights.rows:
         yield flights
 
 
-def workers_table(now: Mapping[str, Figures], before: Mapping[str, Figures], at_us: int) -> Table:
+def workers_table(now: Mapping[str, Figures], before: Mapping[str, Figures], at_us: int) -> Sheet:
     """One row per worker: status, rates per second, latency, level of the pool."""
     numbers = ("in/s", "done/s", "p50", "p99", "event p99", "waiting", "lanes", "lag", "seen")
-    made = table("Workers", "service", "instance", "status", "since", *numbers, "away", numbers=numbers)
+    made = Sheet(
+        "Workers",
+        *("service", "instance", "status", "since", *numbers, "away"),
+        numbers=numbers,
+        drop=(
+            # What nobody misses as long as nothing is away.
+            *(() if any(figures["outages"] for figures in now.values()) else ("away",)),
+            *("lanes", "lag", "since", "p50", "seen", "waiting", "service", "event p99", "p99"),
+            *("done/s", "in/s"),
+        ),
+        wraps=("away",),
+    )
     for key, figures in now.items():
         status, latency, pool = figures["status"], figures["latency"], figures["pool"]
         made.add_row(
@@ -160,10 +174,15 @@ def workers_table(now: Mapping[str, Figures], before: Mapping[str, Figures], at_
     return made
 
 
-def topics_table(now: Mapping[str, Figures], before: Mapping[str, Figures]) -> Table:
+def topics_table(now: Mapping[str, Figures], before: Mapping[str, Figures]) -> Sheet:
     """One row per worker and topic: rates, counts, and how long the handler takes."""
     numbers = ("in/s", "done/s", *TOPIC_COUNTS, "handler p99")
-    made = table("Topics", "instance", "topic", *numbers, numbers=numbers)
+    alone = ("instance",) if len(now) == 1 else ()
+    made = Sheet(
+        *("Topics", "instance", "topic", *numbers),
+        numbers=numbers,
+        drop=("retried", "conflated", "handler p99", "dropped", "duplicate", *alone, *numbers[::-1]),
+    )
     for key, figures in now.items():
         for topic, counts in figures["topics"].items():
             made.add_row(
@@ -177,10 +196,15 @@ def topics_table(now: Mapping[str, Figures], before: Mapping[str, Figures]) -> T
     return made
 
 
-def sources_table(now: Iterable[Figures]) -> Table:
+def sources_table(now: Iterable[Figures]) -> Sheet:
     """One row per worker and source: connected or not, and for how long nothing was heard."""
     numbers = ("silent", "reconnects", "gaps")
-    made = table("Sources", "instance", "source", "state", *numbers, "last message", numbers=numbers)
+    made = Sheet(
+        *("Sources", "instance", "source", "state", *numbers, "last message"),
+        numbers=numbers,
+        drop=("gaps", "reconnects", "silent"),
+        wraps=("last message",),
+    )
     for figures in now:
         for name, source in figures["sources"].items():
             ready = bool(source.get("ready"))
@@ -197,10 +221,14 @@ def sources_table(now: Iterable[Figures]) -> Table:
     return made
 
 
-def in_flight_table(now: Iterable[Figures], at_us: int) -> Table:
+def in_flight_table(now: Iterable[Figures], at_us: int) -> Sheet:
     """One row per message that a handler is busy with, the oldest first."""
     numbers = ("attempt", "for")
-    made = table("In flight", "instance", "topic", "key", "stage", "since", *numbers, numbers=numbers)
+    made = Sheet(
+        *("In flight", "instance", "topic", "key", "stage", "since", *numbers),
+        numbers=numbers,
+        drop=("since", "attempt", "instance"),
+    )
     for figures in now:
         for row in figures["in_flight"]:
             made.add_row(

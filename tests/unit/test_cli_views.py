@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -11,14 +13,18 @@ from rich.console import Console, RenderableType
 
 from enricher.cli.check import Server, columns, warnings
 from enricher.cli.demo_picture import ChainView, Letter, Picture, Price, Product, Window, line, tables
+from enricher.cli.letters import sheet
 from enricher.cli.live import milliseconds, number
 from enricher.cli.main import COMMANDS, cli
 from enricher.cli.options import assignment, duration
 from enricher.cli.progress import Look, look, standstill, status_line
-from enricher.cli.top import per_second, pictures, total
+from enricher.cli.sheets import Sheet, Stack
+from enricher.cli.top import TOPIC_COUNTS, per_second, pictures, total
 from enricher.cli.workers import verdict
 from enricher.config import load
+from enricher.deadletters.store import StoredLetter
 from enricher.engine.stats import Histogram
+from enricher.feed.synthetic import SyntheticMarket
 
 SECOND = 1_000_000
 EMPTY = Histogram().summary()
@@ -248,3 +254,111 @@ def test_the_tables_of_a_demo_show_what_is_known_and_a_dash_for_the_rest() -> No
 def test_numbers_are_for_people() -> None:
     assert (number(None), number(1234567), number(2.5, 2, " s")) == ("-", "1,234,567", "2.50 s")
     assert (milliseconds(None), milliseconds(12.34), milliseconds(12_345.0)) == ("-", "12.3 ms", "12.3 s")
+    assert (milliseconds(9 * 3.6e6), milliseconds(51.5 * 86.4e6)) == ("9.0 h", "51.5 d")
+
+
+# -- on a terminal -------------------------------------------------------------------------------------
+
+SIZES = [(80, 24), (120, 40)]
+SYNTHETIC = SyntheticMarket(8).products
+TOPICS = ("market:underlying", "market:option_quote", "market:option_chain")
+
+
+def screen(part: RenderableType, width: int, height: int) -> list[str]:
+    """The lines of a view on a terminal of this size."""
+    out = Console(file=io.StringIO(), width=width, height=height, no_color=True, force_terminal=True)
+    with out.capture() as captured:
+        out.print(part)
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in captured.get().splitlines()]
+    assert max(len(line) for line in lines) <= width
+    return lines
+
+
+def busy() -> dict[str, Any]:
+    """The figures of a worker with three topics and much to count."""
+    slow = Histogram()
+    slow.record(123_456_789)
+    counts = dict.fromkeys(TOPIC_COUNTS, 1_234_567)
+    return figures(
+        2 * SECOND,
+        instance="trading-host-7-4242",
+        topics={topic: {**counts, "handling": slow.summary()} for topic in TOPICS},
+        latency={"commit": slow.summary(), "event": slow.summary()},
+        sources={"pubsub": {"ready": True, "silent_s": 3.5, "channels": dict.fromkeys(TOPICS, 4.0)}},
+        in_flight=[
+            {"topic": TOPICS[0], "key": "NIFTY", "attempt": 1, "since_us": SECOND, "stage": "handler"}
+        ] * 30,
+    )
+
+
+def busy_picture() -> Picture:
+    slow = busy()["latency"]["event"]
+    window = Window(open=21850.5, high=21850.5, low=21850.5, close=21850.5, num_ticks=1234)
+    chain = ChainView("2025-01-30", 0.9123, 21500.0, 21500.0, 312.55)
+    products = [Product(name, Price(price=21850.5), window, chain) for name in SYNTHETIC]
+    error = "$.strike: expected a number, got [x]" * 5
+    letter = Letter("process_option_quote", error, "2025-01-01T10:11:12Z")
+    bar = dict.fromkeys(("open", "high", "low", "close", "num_ticks", "revision"), 1.0)
+    return picture(
+        figures=busy(), publish=slow, publish_now=slow, event_now=slow, products=products,
+        letters=[letter] * 3, dead_letters=3,
+        bars=[{**bar, "start": datetime(2025, 1, 1, tzinfo=UTC), "product": name} for name in SYNTHETIC],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_a_demo_names_every_product_in_a_line_of_its_own_and_fits_the_screen(width: int, height: int) -> None:
+    lines = screen(Stack(list(tables(busy_picture())), by_height=True), width, height)
+    assert len(lines) <= height
+    for name in SYNTHETIC:
+        assert lines[first_line(lines, name)].split()[1] == "21,850.50"
+
+
+def first_line(lines: list[str], word: str) -> int:
+    """Where the first line that begins with ``word`` is."""
+    return next(i for i, line in enumerate(lines) if line.split()[:1] == [word])
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_top_names_every_topic_in_a_line_of_its_own_and_fits_the_screen(width: int, height: int) -> None:
+    lines = screen(Stack(list(pictures({"w": busy()}, {}, 3 * SECOND)), by_height=True), width, height)
+    assert len(lines) <= height
+    topics = lines[first_line(lines, "Topics") : first_line(lines, "Sources")]
+    for topic in TOPICS:
+        assert sum(topic in line.split() and "1,234,567" in line for line in topics) == 1
+    assert "In flight" in lines[-1]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_a_list_of_dead_letters_names_every_topic_and_wraps_only_the_errors(width: int, height: int) -> None:
+    record = {
+        "stage": "decode",
+        "attempts": 2,
+        "timestamp": "2025-01-01T10:11:12Z",
+        "error": "$.timestamp: expected a time at most 60 s ahead of the clock, got 2031-01-01T10:11:12Z",
+    }
+    letters = [
+        StoredLetter(i, b"", {"task_id": f"{i}f2a9c71-0000", **record}, topic)
+        for i, topic in enumerate(TOPICS)
+    ]
+    lines = screen(sheet(letters, width), width, height)
+    for i, topic in enumerate(TOPICS):
+        row = next(line for line in lines if topic in line.split())
+        assert f"{i}f2a9c71" in row
+        assert "01-01 10:11" in row
+    assert len(lines) <= 2 + 3 * len(TOPICS)
+
+
+def test_what_does_not_fit_the_height_is_named_in_the_last_line() -> None:
+    lines = screen(Stack(list(tables(busy_picture())), by_height=True), 80, 24)
+    assert "Closed bars (1 minute)" in lines[-1]
+
+
+def test_without_a_limit_everything_is_shown() -> None:
+    assert len(screen(Stack(list(tables(busy_picture()))), 80, 24)) > 24
+
+
+def test_a_name_in_brackets_is_no_markup() -> None:
+    made = Sheet("", "name")
+    made.add_row("[red]x[/red]")
+    assert "[red]x[/red]" in text(made)
