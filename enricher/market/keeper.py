@@ -28,6 +28,9 @@ RECENT_US = 86_400 * SECOND
 """Receipt within this time before a start: such products' state is loaded without waiting for a message."""
 
 
+_DATE_LENGTH = 10
+
+
 class TickChange(msgspec.Struct, frozen=True, gc=False):
     """A tick to fold: with the 64-bit stand-in for its identity and its receipt (microseconds)."""
 
@@ -124,8 +127,8 @@ class MarketKeeper:
         if state.ticks_changed:
             state.ticks_changed = False
             self._show_ticks(state, effects)
-        if state.members:
-            self._show_members(state, effects)
+        if state.surface.newest_us is not None:
+            self._show_members(state, state.surface.newest_us, effects)
         self._take_surface(state)
         if state.surface_shown is not None:
             event_us, payload = state.surface_shown
@@ -170,14 +173,14 @@ class MarketKeeper:
         if state.bars.due():
             _write_bars(state, state.bars.close(), effects)
 
-    def _show_members(self, state: ProductState, effects: list[Effect]) -> None:
-        product = state.product
-        key = f"iv_surface:{product}"
-        zone = self._zones.of(product)
-        today = render(state.surface.newest_us or 0, True, zone)[:10]
+    def _show_members(self, state: ProductState, newest_us: int, effects: list[Effect]) -> None:
+        key = f"iv_surface:{state.product}"
+        zone = self._zones.of(state.product)
+        today = render(newest_us - newest_us % SECOND, True, zone)[:_DATE_LENGTH]
         if today > state.pruned:
+            # Whether or not a member moves: the sorted set may hold what an earlier process put there.
             state.pruned = today
-            state.surface.drop_expired(expired_by(state.surface.newest_us or 0, zone))
+            state.prune(expired_by(newest_us, zone))
             effects.append(DropMembers(key, today))
         for (expiry, strike, option_type), (member, event_us) in state.members.items():
             if expiry < today:

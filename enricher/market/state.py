@@ -7,13 +7,15 @@ back.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from enricher.market.bars import Bars
 from enricher.market.buildup import Snapshot, SnapshotHistory
 from enricher.market.clock import MINUTE, SECOND
 from enricher.market.models import Chain, Number, Quote, Tick
-from enricher.market.surface import QuoteSurface
+from enricher.market.surface import Expired, QuoteSurface
 from enricher.market.ticks import TickWindow, order_key
 
 TICKS = "underlying_ticks"
@@ -198,6 +200,22 @@ class ProductState:
         if len(self.aside) > _ASIDE_KEPT:
             del self.aside[next(iter(self.aside))]
 
+    def prune(self, expired: Expired) -> None:
+        """Forget what has expired, and identities from before the quote window.
+
+        Without it a product would grow with every symbol and every expiry there ever was.
+        """
+        self.surface.drop_expired(expired)
+        by_expiry: tuple[dict[str, Any], ...] = (self.snapshots, self.recent_chains, self.chain_ids)
+        for held in by_expiry:
+            for expiry in [expiry for expiry in held if expired(expiry)]:
+                del held[expiry]
+        oldest = (self.surface.newest_us or 0) - self.spans.quote_us
+        for symbol in [name for name, (event_us, _) in self.recent_quotes.items() if event_us < oldest]:
+            del self.recent_quotes[symbol]
+        for event_us in [event_us for event_us in self.primed_chains if event_us < oldest]:
+            del self.primed_chains[event_us]
+
     def next_checkpoint(self) -> Checkpoint | None:
         """The checkpoint to write now, None while the last one serves."""
         last = self.checkpoint
@@ -221,5 +239,6 @@ class ProductState:
 
     def baseline(self, expiry: str, event_us: int) -> Snapshot | None:
         """The snapshot that build-up at ``event_us`` compares with; strictly earlier."""
-        found = self.history(expiry).baseline(event_us)
+        history = self.snapshots.get(expiry)
+        found = None if history is None else history.baseline(event_us)
         return found if found is not None and found.event_us < event_us else None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from datetime import date, timedelta
 from typing import Any
 
 import orjson
+import pytest
 
 from enricher import load
 from enricher.build import market_routes
-from enricher.engine.effects import Effect, SetKey, SetMember
+from enricher.engine.effects import DropMembers, Effect, SetKey, SetMember
 from enricher.engine.router import Context, Route
 from enricher.market.keeper import MarketKeeper
 from enricher.market.state import ProductState, Spans
@@ -115,3 +117,53 @@ def test_an_option_is_one_field_of_the_sorted_set_however_its_strike_is_written(
     members = [effect for effect in lane.said if isinstance(effect, SetMember)]
     assert [m.field for m in members] == [f"{EXPIRY}|{k}|CALL" for k in ("110", "110", "110.5", "0", "0")]
     assert [m.twin for m in members] == [m.field.replace("CALL", "PUT") for m in members]
+
+
+def day_of(day: int) -> str:
+    return (date(2025, 1, 1) + timedelta(days=day)).isoformat()
+
+
+def on_day(day: int, kind: str, expiry: str, symbol: str = "") -> bytes:
+    sent = orjson.loads(body(kind, 1, iv=0.2)) | {"timestamp": f"{day_of(day)}T10:00:00+00:00"}
+    return orjson.dumps({**sent, "expiry": expiry, **({"symbol": symbol} if symbol else {})})
+
+
+@pytest.mark.parametrize("quotes", [0, 3])
+def test_a_product_remembers_no_more_after_a_hundred_expiries_than_after_three(quotes: int) -> None:
+    lane = OneLane()
+    for day in range(100):
+        lane.take("option_chain", on_day(day, "option_chain", day_of(day)))
+        for number in range(quotes):
+            sent = on_day(day, "option_quote", day_of(day), f"S{day}-{number}")
+            lane.take("option_quote", sent)
+        lane.state.primed_chains.setdefault(lane.state.newest_chain_us, set()).add("digest")
+        lane.settle()
+    state = lane.state
+    assert set(state.snapshots) == set(state.chain_ids) == set(state.recent_chains) == {day_of(99)}
+    assert len(state.recent_quotes) == quotes
+    assert len(state.primed_chains) == 1
+    assert len(state.surface) == min(quotes, 1)
+
+
+def test_expired_members_are_dropped_once_a_day_though_only_chains_come() -> None:
+    lane = OneLane()
+    for day, number in [(0, 1), (0, 2), (1, 1), (1, 2), (0, 3)]:
+        lane.take("option_chain", on_day(day, "option_chain", f"2099-01-0{number}"))
+        lane.settle()
+    dropped = [effect for effect in lane.said if isinstance(effect, DropMembers)]
+    assert dropped == [DropMembers("iv_surface:N", day_of(0)), DropMembers("iv_surface:N", day_of(1))]
+
+
+def test_what_lasts_is_kept_when_the_day_moves() -> None:
+    lane = OneLane()
+    for day in range(3):
+        lane.take("option_chain", on_day(day, "option_chain", EXPIRY))
+        lane.settle()
+    assert set(lane.state.snapshots) == set(lane.state.chain_ids) == {EXPIRY}
+    assert orjson.loads(lane.keys[f"latest:chain:N:{EXPIRY}"])["buildup"] is not None
+
+
+def test_asking_for_a_baseline_leaves_nothing_behind() -> None:
+    state = ProductState("N", SPANS)
+    assert state.baseline(EXPIRY, 5) is None
+    assert state.snapshots == {}
