@@ -92,7 +92,7 @@ class MarketKeeper:
             mark = state.ticks.seen(event.event_us, ident)
             if mark == "primed":
                 # The crash may have come after it was stored and before it was shown.
-                state.show_tick(event)
+                state.show_tick(event, ident)
             return mark
         if state.aside and (event.event_us, digest(context.body)) in state.aside:
             return "primed"
@@ -149,7 +149,7 @@ class MarketKeeper:
     def _show_ticks(self, state: ProductState, effects: list[Effect]) -> None:
         product, latest, zone = state.product, state.latest, self._zones.of(state.product)
         newest = state.ticks.newest or 0
-        if latest is not None and latest.rank[0] == newest:
+        if latest is not None and latest.event_us == newest:
             value = {"price": latest.price, "timestamp": latest.timestamp}
             effects.append(SetKey(f"latest:underlying:{product}", encode(value), self._cache_ms, newest))
         for minutes in self._spans.windows:

@@ -63,9 +63,9 @@ class Checkpoint(msgspec.Struct, frozen=True, gc=False):
 
 
 class LatestTick(msgspec.Struct, frozen=True, gc=False):
-    """The newest tick as sent; ``rank`` (event time, order key) says which of two is newer."""
+    """The newest tick as sent."""
 
-    rank: tuple[int, int]
+    event_us: int
     price: Number
     timestamp: str
 
@@ -147,15 +147,15 @@ class ProductState:
         if not self.ticks.add(tick.event_us, tick.price, order, ident):
             return "late"
         self.bars.fold(tick.event_us, tick.price, order, tick.volume)
-        self.show_tick(tick)
+        self.show_tick(tick, ident)
         return None
 
-    def show_tick(self, tick: Tick) -> None:
-        """Have `settle` show the windows, and this tick if it is the newest."""
+    def show_tick(self, tick: Tick, ident: int) -> None:
+        """Have `settle` show the windows, and this tick if it is the last of those folded."""
         self.ticks_changed = True
-        rank = (tick.event_us, order_key(tick.tick_id))
-        if tick.event_us == self.ticks.newest and (self.latest is None or rank >= self.latest.rank):
-            self.latest = LatestTick(rank, tick.price, tick.timestamp)
+        # The windows are asked, not the tick shown before: after a restart there is none.
+        if self.ticks.is_last(tick.event_us, ident):
+            self.latest = LatestTick(tick.event_us, tick.price, tick.timestamp)
             self.naive = tick.naive
 
     def fold_quote(self, quote: Quote, digest: str) -> str | None:

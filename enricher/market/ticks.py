@@ -21,6 +21,9 @@ Mark = Literal["primed", "live"]
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _TEXTS_FROM = 2**62  # order keys: whole numbers below, other texts above, no id last
 _LONGEST_INT64 = 20
+_LONGEST_NUMBER = 18  # digits at the end of a text that count as its number: all below 2^60
+_NUMBER_BITS = (20, 44, 60)  # of the 60 bits of a key that its number takes
+_TEXT_BITS = 60
 
 
 class Window(msgspec.Struct, frozen=True, gc=False):
@@ -41,20 +44,36 @@ class Window(msgspec.Struct, frozen=True, gc=False):
 def order_key(tick_id: TickId) -> int:
     """Where a tick stands among those of its microsecond, as a signed 64-bit integer.
 
-    Whole numbers (as number or text) by value, then other texts by their first 8 bytes, then
-    ticks without an id.
+    Whole numbers (as number or text) by value, then texts that end in no digit by their first 60
+    bits, then texts with a number at their end, then ticks without an id. Of two texts that are
+    alike but for the decimal number at their end (its last 18 digits, if it has more) the smaller
+    number comes first, whatever came before it: NIFTY-2, NIFTY-0011, NIFTY-100. With unlike
+    beginnings those whose number has the same width (up to 20, 44 or 60 bits) go by the beginning, in
+    the bits that the number leaves of 60, and others by that width. Equal keys leave it to arrival.
     """
     if tick_id is None:
         return _INT64_MAX
     if isinstance(tick_id, str):
         digits = tick_id.removeprefix("-")
         if not (digits.isascii() and digits.isdigit()):
-            first = int.from_bytes(tick_id.encode()[:8].ljust(8, b"\0"), "big")
-            return min(_TEXTS_FROM + (first >> 2), _INT64_MAX - 1)
+            return _TEXTS_FROM + _text_key(tick_id)
         if len(digits) > _LONGEST_INT64:  # int() is quadratic, and refuses the very long
             return _TEXTS_FROM - 1 if digits == tick_id else _INT64_MIN
         tick_id = int(tick_id)
     return max(_INT64_MIN, min(tick_id, _TEXTS_FROM - 1))
+
+
+def _text_key(text: str) -> int:
+    """62 bits: two for the width of the number at the end (0 without one), the rest for text and number."""
+    digits = len(text) - len(text.rstrip("0123456789"))
+    at = len(text) - min(digits, _LONGEST_NUMBER)
+    first = int.from_bytes(text[: min(at, 8)].encode()[:8].ljust(8, b"\0"), "big") >> (64 - _TEXT_BITS)
+    if not digits:
+        return first
+    number = int(text[at:])
+    width = bisect_right(_NUMBER_BITS, number.bit_length() - 1)
+    bits = _NUMBER_BITS[width]
+    return (width + 1 << _TEXT_BITS) | (first >> bits << bits) | number
 
 
 def identity_key(tick_id: TickId, digest: str) -> int:
@@ -148,6 +167,10 @@ class TickWindow:
     def newest(self) -> int | None:
         """The latest event time, None before the first tick."""
         return self._events[-1] if self._events else None
+
+    def is_last(self, event_us: int, ident: int) -> bool:
+        """Whether the last tick of all, by event time, order key and arrival, is this one."""
+        return bool(self._events) and self._events[-1] == event_us and self._idents[-1] == ident
 
     @property
     def columns(self) -> tuple[array[int] | array[float], ...]:

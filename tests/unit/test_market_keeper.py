@@ -15,6 +15,7 @@ from enricher.engine.effects import DropMembers, Effect, SetKey, SetMember
 from enricher.engine.router import Context, Route
 from enricher.market.keeper import MarketKeeper
 from enricher.market.state import ProductState, Spans
+from enricher.market.ticks import order_key
 
 NOW_US = 1_750_000_000_000_000
 EXPIRY = "2099-01-29"
@@ -167,3 +168,19 @@ def test_asking_for_a_baseline_leaves_nothing_behind() -> None:
     state = ProductState("N", SPANS)
     assert state.baseline(EXPIRY, 5) is None
     assert state.snapshots == {}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_of_ticks_of_one_moment_the_last_by_id_is_shown_after_a_restart_too(restarted: bool) -> None:
+    lane = OneLane()
+    lane.take("underlying", body("underlying", 5, price=105.0, tick_id="T-10"))
+    lane.settle()
+    if restarted:
+        after = OneLane()
+        after.state.ticks.add(lane.state.ticks.newest or 0, 105.0, order_key("T-10"), 1, live=False)
+        after.keys = lane.keys
+        lane = after
+    lane.take("underlying", body("underlying", 5, price=104.0, tick_id="T-9"))
+    lane.settle()
+    assert orjson.loads(lane.keys["latest:underlying:N"])["price"] == 105.0
+    assert orjson.loads(lane.keys["ohlc:N:1m"])["close"] == 105.0

@@ -6,7 +6,7 @@ import random
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from enricher.market.ticks import TickWindow, Window, identity_key, order_key
@@ -133,6 +133,7 @@ def test_a_retained_tick_takes_at_most_64_bytes(shape: str) -> None:
 
 def test_order_keys_put_numbers_before_texts_and_no_id_last() -> None:
     ascending = [-(2**70), -5, "-4", 0, "7", 10, "0011", 2**70, "", "AAAA", "B", "b", "\U0010ffff"]
+    ascending += ["A-7", "B-0", "A-70000000", "B-69999999", "A-9000000000000000", "\U0010ffff" + "9" * 50]
     keys = [order_key(tick_id) for tick_id in [*ascending, None]]
     assert keys == sorted(keys)
     assert order_key(7) == order_key("7") == order_key("007")
@@ -141,7 +142,44 @@ def test_order_keys_put_numbers_before_texts_and_no_id_last() -> None:
     assert order_key("\U0010ffff") < order_key(None)
 
 
-@given(st.one_of(st.none(), st.integers(), st.text()))
+@given(st.text(), st.integers(0, 10**18 - 1), st.integers(0, 10**18 - 1), st.integers(0, 18))
+def test_ids_alike_but_for_the_number_at_their_end_go_by_that_number(
+    beginning: str, one: int, other: int, width: int
+) -> None:
+    assume(not beginning.removeprefix("-").isdecimal() and beginning not in {"", "-"})
+    assume(not beginning.endswith(tuple("0123456789")))
+    first, second = (order_key(f"{beginning}{number:0{width}}") for number in (one, other))
+    assert (first < second, first == second) == (one < other, one == other)
+
+
+@given(st.text("AB-0123456789", min_size=1), st.integers(0, 10**18 - 2))
+def test_numbers_of_full_width_go_up_whatever_digits_stand_before_them(beginning: str, number: int) -> None:
+    first, second = order_key(f"A{beginning}{number:018}"), order_key(f"A{beginning}{number + 1:018}")
+    assert first < second
+
+
+@pytest.mark.parametrize("ids", [("NIFTY-0001", "NIFTY-0002"), ("NIFTY-0009", "NIFTY-0010"), ("T9", "T10"),
+                                 ("2025-06-15T15:06:40-999", "2025-06-15T15:06:40-1000")])  # fmt: skip
+def test_numbered_ids_of_one_moment_stand_in_the_order_of_their_numbers(ids: tuple[str, str]) -> None:
+    for arrival in (ids, ids[::-1]):
+        window = TickWindow(100)
+        for tick_id in arrival:
+            window.add(50, ids.index(tick_id), order_key(tick_id), 0)
+        found = window.window(1)
+        assert found is not None
+        assert (found.open, found.close) == (0, 1)
+
+
+def test_the_last_tick_is_told_by_order_key_and_arrival() -> None:
+    window = TickWindow(100)
+    assert not window.is_last(0, 1)
+    for ident, order in ((1, 5), (2, 7), (3, 7), (4, 6)):
+        window.add(50, 1.0, order, ident, live=False)
+    assert [window.is_last(50, ident) for ident in (1, 2, 3, 4)] == [False, False, True, False]
+    assert not window.is_last(49, 3)
+
+
+@given(st.one_of(st.none(), st.integers(), st.text(), st.from_regex(r"\A[A-Z\U0010ffff]*-?[0-9]*\Z")))
 def test_every_order_key_fits_a_64_bit_column(tick_id: int | str | None) -> None:
     assert -(2**63) <= order_key(tick_id) < 2**63
 
