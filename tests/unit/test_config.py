@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import msgspec.inspect
 import pytest
 
 from enricher.config import (
@@ -17,7 +18,8 @@ from enricher.config import (
     find_config,
     load,
 )
-from enricher.market.settings import MarketSettings
+from enricher.config.settings import CORE_SECTIONS
+from enricher.market.settings import MarketChannels, MarketSettings
 
 MARKET: dict[str, type[Section]] = {"market": MarketSettings}
 SHIPPED = Path(__file__).parents[2] / "config.toml"
@@ -50,6 +52,46 @@ def test_the_shipped_file_names_every_key() -> None:
         name: set(keys) for name, keys in plain.items()
     }
     assert set(shipped["market"]["channels"]) == set(plain["market"]["channels"])
+
+
+def commented(file: Path) -> dict[str, str]:
+    """The comment right above each key and above each table that has no keys, by dotted name."""
+    found, section, above = {}, "", [""]
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            above.append(line.lstrip("# "))
+            continue
+        name = line.strip("[]") if line.startswith("[") else f"{section}.{line.partition(' = ')[0]}"
+        section = name if line.startswith("[") else section
+        if line:
+            found[name] = " ".join(above)
+        above = []
+    return found
+
+
+def plain(value: Any) -> Any:
+    """The value as TOML has it."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def test_the_shipped_file_says_of_every_key_what_it_is_its_unit_and_its_default() -> None:
+    comments = commented(SHIPPED)
+    defaults: dict[str, Any] = msgspec.to_builtins(load(sections=MARKET).sections())
+    channels = defaults["market"].pop("channels")
+    defaults["market.channels"] = channels
+    kinds = {**CORE_SECTIONS, **MARKET, "market.channels": MarketChannels}
+    for section, keys in defaults.items():
+        for field in msgspec.structs.fields(kinds[section]):
+            if field.name not in keys:
+                continue
+            comment = comments[f"{section}.{field.name}"]
+            what, _, written = comment.partition("(default ")
+            assert len(what) > 10, f"{section}.{field.name} has no comment of its own"
+            default = written.partition(")")[0].removesuffix(": none")
+            assert tomllib.loads(f"x = {default}")["x"] == plain(keys[field.name]), f"{section}.{field.name}"
+            info = msgspec.inspect.type_info(field.type)
+            unit = (info.extra or {}).get("unit") if isinstance(info, msgspec.inspect.Metadata) else None
+            assert {"s": "seconds", "bytes": "bytes", None: ""}[unit] in what.lower(), comment
 
 
 def test_the_sources_win_in_their_order(tmp_path: Path) -> None:
