@@ -152,11 +152,12 @@ def parse(body: bytes) -> dict[str, Any]:
 def read_tick(body: bytes) -> TickWire:
     """The tick in these bytes, or ``BadMessage``.
 
-    Read straight into its type when it is flat, short and without an exponent: then what that passes over
-    unread (fields nobody knows) can hold no number beyond a double and nothing nested.
+    Read straight into its type when it is flat, short, of plain ASCII and without an exponent: then what that
+    passes over unread (fields nobody knows) can hold no number beyond a double, nothing nested and no text
+    that is none: neither bytes that are not UTF-8 nor half of a surrogate pair.
     """
     flat = body.count(b"{") + body.count(b"[") == 1
-    if flat and len(body) < _SHORT and not _EXPONENT.search(body):
+    if flat and len(body) < _SHORT and body.isascii() and b"\\" not in body and not _EXPONENT.search(body):
         try:
             sent = _TICK.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -79,6 +79,12 @@ def test_a_missing_null_or_empty_tick_id_is_no_tick_id() -> None:
     assert tick(tick_fields(tick_id=0)).tick_id == 0
 
 
+@pytest.mark.parametrize("note", ["caf\u00e9", "\\", '"', "\U0001f600"])
+def test_a_field_nobody_knows_may_hold_any_text(note: str) -> None:
+    for product in ("N", "\u0928\u093f\u092b\u094d\u091f\u0940"):
+        assert tick(tick_fields(product=product, note=note)).product == product
+
+
 def test_a_price_of_zero_is_a_price() -> None:
     assert tick(tick_fields(price=0)).price == 0
 
@@ -97,6 +103,8 @@ def test_a_price_of_zero_is_a_price() -> None:
         (b'{"product":' + b"[" * 100 + b"]" * 100 + b"}", "$"),
         (b'{"product":"\\ud800","price":1,"timestamp":"' + STAMP.encode() + b'"}', "$"),
         (b'{"price":1' + b"0" * 5000 + b"}", "$"),
+        (encoded(tick_fields(note="??")).replace(b"??", b"\xff\xfe"), "$"),
+        (encoded(tick_fields(note="??")).replace(b"??", b"\\udc80"), "$"),
         (without(tick_fields(), "product"), "$.product"),
         (without(tick_fields(), "price"), "$.price"),
         (without(tick_fields(), "timestamp"), "$.timestamp"),
