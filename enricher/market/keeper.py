@@ -195,9 +195,11 @@ class MarketKeeper:
         """Draw the surface that the last chain asked for, before anything else moves it."""
         if state.surface_text is None:
             return
-        timestamp, _, event_us = state.surface_text
+        timestamp, naive, event_us = state.surface_text
         state.surface_text = None
-        expired = expired_by(event_us, self._zones.of(state.product))
+        zone = self._zones.of(state.product)
+        timestamp = timestamp or render(event_us, naive, zone)
+        expired = expired_by(event_us, zone)
         payload = volatility_surface(state.surface, state.product, timestamp, state.spot, expired)
         state.surface_shown = (event_us, encode(payload))
 

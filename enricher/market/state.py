@@ -83,6 +83,7 @@ class ProductState:
         "latest",
         "members",
         "naive",
+        "newest_chain_text",
         "newest_chain_us",
         "primed_chains",
         "product",
@@ -117,6 +118,7 @@ class ProductState:
         self.chain_ids: dict[str, str] = {}
         self.chains_unsaid = False
         self.newest_chain_us = 0
+        self.newest_chain_text = ""  # its time as sent; empty when it was read back
         self.spot: Number | None = None
         # What `settle` has still to say.
         self.latest: LatestTick | None = None
@@ -124,6 +126,7 @@ class ProductState:
         self.naive = False
         self.ticks_changed = False
         self.members: dict[tuple[str, Number, str], tuple[bytes, int]] = {}
+        # The surface to draw: its time as text and, for want of one, in which style; its time.
         self.surface_text: tuple[str, bool, int] | None = None
         self.surface_shown: tuple[int, bytes] | None = None
         self.pruned = ""
@@ -171,7 +174,10 @@ class ProductState:
         return None
 
     def fold_chain(self, chain: Chain, digest: str, taken: Snapshot, document_id: str) -> str | None:
-        """Fold a chain: baseline of later build-up, and the surface. A late one changes neither."""
+        """Fold a chain: baseline of later build-up, and the surface.
+
+        `late`, and no news for the surface, when its expiry has a newer one.
+        """
         self.recent_chains[chain.expiry] = (chain.event_us, digest)
         if chain.future:
             self.set_aside(chain.event_us, digest)
@@ -182,8 +188,10 @@ class ProductState:
         self._note_chain(chain, document_id)
         if chain.event_us >= self.newest_chain_us:
             self.newest_chain_us = chain.event_us
+            self.newest_chain_text = chain.timestamp
             self.spot = chain.spot_price
-            self.surface_text = (chain.timestamp, chain.naive, chain.event_us)
+        # An older chain of another expiry belongs to the surface too, which is as of the newest still.
+        self.surface_text = (self.newest_chain_text, chain.naive, self.newest_chain_us)
         return None
 
     def _note_chain(self, chain: Chain, document_id: str) -> None:

@@ -32,6 +32,7 @@ def body(kind: str, at: int, **fields: Any) -> bytes:
     return orjson.dumps(common)
 
 
+OTHER_EXPIRY = {"expiry": "2099-02-26"}
 SESSION = [
     ("underlying", body("underlying", 1, price=100.0, tick_id=1)),
     ("option_quote", body("option_quote", 2, iv=0.2)),
@@ -40,6 +41,7 @@ SESSION = [
     ("underlying", body("underlying", 5, price=101.0, tick_id=2)),
     ("option_chain", body("option_chain", 6, iv=0.16)),
     ("option_quote", body("option_quote", 7, iv=0.4)),
+    ("option_chain", orjson.dumps({**orjson.loads(body("option_chain", 5, iv=0.5)), **OTHER_EXPIRY})),
 ]
 
 
@@ -91,10 +93,31 @@ def keys_after(turns: list[list[tuple[str, bytes]]]) -> dict[str, bytes]:
 
 
 def test_the_surface_is_as_of_the_last_chain_whatever_came_after_it_in_its_turn() -> None:
-    one_turn = keys_after([SESSION])
+    one_turn = keys_after([SESSION[:-1]])
     surface = orjson.loads(one_turn["volatility_surface:N"])
     assert surface["timestamp"].endswith("15:06:06+00:00")
     assert surface["expiries"][0]["ivs"] == [0.16, 0.3]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_slightly_older_chain_of_another_expiry_is_drawn_as_of_the_newest(restarted: bool) -> None:
+    def sent(at: int, expiry: str) -> bytes:
+        return orjson.dumps({**orjson.loads(body("option_chain", at, iv=0.2)), "expiry": expiry})
+
+    lane = OneLane()
+    lane.take("option_chain", sent(6, "2099-01-29"))
+    lane.settle()
+    if restarted:
+        lane.state.newest_chain_text = ""
+    lane.take("option_chain", sent(5, "2099-02-26"))
+    effects = lane.settle()
+    (shown,) = [effect for effect in effects if isinstance(effect, SetKey)]
+    surface = orjson.loads(shown.value)
+    assert [row["expiry"] for row in surface["expiries"]] == ["2099-01-29", "2099-02-26"]
+    assert surface["timestamp"] == "2025-06-15T15:06:06+00:00"
+    assert shown.version == lane.state.newest_chain_us
+    lane.take("option_chain", sent(4, "2099-02-26"))
+    assert lane.settle() == []
 
 
 def test_every_way_to_cut_messages_into_turns_leaves_the_same_keys() -> None:
