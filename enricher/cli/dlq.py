@@ -23,11 +23,13 @@ from enricher.deadletters.filters import EVERY, LetterFilter, parse_moment
 from enricher.deadletters.replay import Outcome
 from enricher.deadletters.store import StoredLetter
 
+STAGES = ("receive", "decode", "enrich", "fold", "commit")
+
 EXAMPLES = """\b
 Examples:
   enricher dlq list --since 2h --topic 'market:*'
   enricher dlq show 0                            the newest
-  enricher dlq retry --error 'in the future' --dry-run
+  enricher dlq retry --error 'ahead of the clock' --dry-run
   enricher dlq retry 3f2a9c71
   enricher dlq discard --stage decode --until 2025-10-14 --yes
 
@@ -77,7 +79,7 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
         "--matching", default="", type=regular_expression, metavar="REGEX", help="Whose error matches this."
     )
     @click.option("--topic", default="", help="Of this topic; may be a pattern such as 'market:*'.")
-    @click.option("--stage", default="", help="That failed at: receive, decode, enrich, fold, commit.")
+    @click.option("--stage", type=click.Choice(STAGES), help="That failed at this stage.")
     @click.option("--since", type=moment, metavar="WHEN", help="Last tried since: ISO 8601, or 2h (ago).")
     @click.option("--until", type=moment, metavar="WHEN", help="Last tried until: ISO 8601, or 2h (ago).")
     @functools.wraps(command)
@@ -86,13 +88,13 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
         error: str,
         matching: str,
         topic: str,
-        stage: str,
+        stage: str | None,
         since: int | None,
         until: int | None,
         **kwargs: Any,
     ) -> Any:
         wanted = LetterFilter(
-            error=error, pattern=matching, topic=topic, stage=stage, since_us=since, until_us=until
+            error=error, pattern=matching, topic=topic, stage=stage or "", since_us=since, until_us=until
         )
         return command(*args, wanted=wanted, **kwargs)
 

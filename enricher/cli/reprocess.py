@@ -77,7 +77,8 @@ Attempt = Callable[[StoredLetter], Awaitable[Outcome]]
 async def reprocessing(letters: Letters, via: str, timeout: float) -> AsyncIterator[Attempt]:
     """A way to reprocess one letter, by whom ``via`` says; ``timeout`` is in seconds per letter."""
     service = letters.settings.service.name
-    if via == WORKER or (via == AUTO and await listening(letters.live, service)):
+    heard = await listening(letters.live, service)
+    if via == WORKER or (via == AUTO and heard):
 
         async def by_worker(letter: StoredLetter) -> Outcome:
             return await ask_worker(letters.live, service, letter, timeout)
@@ -86,8 +87,8 @@ async def reprocessing(letters: Letters, via: str, timeout: float) -> AsyncItera
         yield by_worker
         return
     figures = await read_figures(letters.live, letters.settings, every_pattern(letters.settings))
-    if deaf := ", ".join(str(found["instance"]) for found in figures if found["service"] == service):
-        say(f"Warning: {deaf} runs and takes no retries: its windows and bars will lack these messages")
+    if running := ", ".join(str(found["instance"]) for found in figures if found["service"] == service):
+        say(f"Warning: {unseen(running, heard)}")
     say("reprocessed in this process")
     async with engine(letters.settings, timeout) as reprocess:
 
@@ -97,6 +98,16 @@ async def reprocessing(letters: Letters, via: str, timeout: float) -> AsyncItera
             return Outcome(UNANSWERED, f"not committed after {timeout:g} s; the entry stays as it was")
 
         yield here
+
+
+def unseen(running: str, heard: bool) -> str:
+    """What a worker that runs misses of what is reprocessed here; ``heard``: it listens for retries."""
+    if heard:
+        return (
+            f"{running} runs, and its windows and bars will lack these messages; "
+            "with --via worker they would see them"
+        )
+    return f"{running} runs and takes no retries: its windows and bars will lack these messages"
 
 
 @asynccontextmanager

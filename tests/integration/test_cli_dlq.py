@@ -87,6 +87,20 @@ def test_retry_ends_with_0_when_all_went_through(
     assert ids(list_of_three) == ["aaaa-bad", "cccc-mail"]
 
 
+@pytest.mark.parametrize("listens", [True, False])
+def test_retry_here_warns_of_what_a_worker_that_runs_will_miss(
+    list_of_three: redis.Redis, redis_url: str, mongo_database_url: str, tmp_path: Path, listens: bool
+) -> None:
+    worker = {"service": "worker-enricher", "instance": "blue", "now_us": 1, "status": "ready"}
+    list_of_three.set("enricher:stats:worker-enricher:blue", json.dumps(worker))
+    if listens:
+        list_of_three.set("enricher:retry:worker-enricher:listening", 1)
+    servers = ("--redis-url", redis_url, "--mongo-url", mongo_database_url)
+    done = finished(tmp_path, "dlq", "retry", "bbbb", "--via", "here", *servers)
+    assert done.returncode == 0, done.stderr
+    assert ("takes no retries" in done.stderr, "--via worker" in done.stderr) == (not listens, listens)
+
+
 def test_retry_without_the_database_changes_nothing(
     list_of_three: redis.Redis, redis_url: str, tmp_path: Path
 ) -> None:
@@ -111,5 +125,5 @@ def test_discard_removes_exactly_what_was_meant(
 
 
 def test_a_filter_that_cannot_be_read_ends_with_2(redis_url: str, tmp_path: Path) -> None:
-    for wrong in (["--since", "yesterday"], ["--matching", "("]):
+    for wrong in (["--since", "yesterday"], ["--matching", "("], ["--stage", "decoed"]):
         assert finished(tmp_path, "dlq", "list", *wrong, "--redis-url", redis_url).returncode == 2

@@ -13,18 +13,23 @@ from rich.console import Console, RenderableType
 
 from enricher.cli.check import Server, columns, warnings
 from enricher.cli.demo_picture import ChainView, Letter, Picture, Price, Product, Window, line, tables
+from enricher.cli.dlq import EXAMPLES
 from enricher.cli.letters import sheet
 from enricher.cli.live import milliseconds, number
 from enricher.cli.main import COMMANDS, cli
 from enricher.cli.options import assignment, duration
 from enricher.cli.progress import Look, look, standstill, status_line
+from enricher.cli.reprocess import unseen
 from enricher.cli.sheets import Sheet, Stack
 from enricher.cli.top import TOPIC_COUNTS, per_second, pictures, total
 from enricher.cli.workers import verdict
 from enricher.config import load
+from enricher.deadletters.filters import LetterFilter
 from enricher.deadletters.store import StoredLetter
 from enricher.engine.stats import Histogram
+from enricher.errors import BadMessage
 from enricher.feed.synthetic import SyntheticMarket
+from enricher.market.models import decode_tick
 
 SECOND = 1_000_000
 EMPTY = Histogram().summary()
@@ -362,3 +367,21 @@ def test_a_name_in_brackets_is_no_markup() -> None:
     made = Sheet("", "name")
     made.add_row("[red]x[/red]")
     assert "[red]x[/red]" in text(made)
+
+
+# -- dlq -----------------------------------------------------------------------------------------------
+
+
+def test_the_filter_in_the_help_of_dlq_matches_the_letter_of_a_message_from_the_future() -> None:
+    with pytest.raises(BadMessage) as refused:
+        decode_tick(b'{"product": "NIFTY", "price": 1.0, "timestamp": "2031-01-01T00:00:00Z"}', now_us=0)
+    letter = StoredLetter(0, b"", {"error": str(refused.value)}, None)
+    wanted = re.search(r"--error '(.+?)'", EXAMPLES)
+    assert wanted is not None
+    assert LetterFilter(error=wanted[1]).matches(letter)
+
+
+def test_a_warning_of_what_a_worker_misses_says_that_it_takes_no_retries_only_where_it_does_not() -> None:
+    assert "takes no retries" in unseen("blue", heard=False)
+    assert "takes no retries" not in unseen("blue", heard=True)
+    assert "with --via worker" in unseen("blue", heard=True)
