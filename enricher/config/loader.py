@@ -21,6 +21,7 @@ FILE_NAME = "config.toml"
 FILE_VARIABLE = "ENRICHER_CONFIG"
 PREFIX = "ENRICHER_"
 COMMAND_LINE = "command line"
+ENVIRONMENT = "environment"
 OLD_NAMES = MappingProxyType(
     {"REDIS_URL": "redis.url", "MONGO_URL": "mongo.url", "SERVICE_NAME": "service.name"}
 )
@@ -30,7 +31,9 @@ LEGACY_NAMES = MappingProxyType(
     {"CELERY_BROKER_URL": "jobs.url", "CELERY_RESULT_BACKEND": "results.url"}
 )
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-_SECRET_NAME = re.compile(r"password|passwd|pwd|secret|token|url", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"password|passwd|passphrase|pwd|secret|token|credential|auth|api_?key|url", re.IGNORECASE
+)
 
 
 class Given(NamedTuple):
@@ -157,11 +160,11 @@ def _from_environment(environ: Mapping[str, str], leaves: Mapping[str, Any]) -> 
             continue
         if "__" in name:
             key = name.removeprefix(PREFIX).lower().replace("__", ".")
-            _known(key, name, text, "environment", leaves)
+            _known(key, name, text, ENVIRONMENT, leaves)
             given[key] = Given(text, name, is_text=True)
         elif name in nearly:
             right = f"the name {environment_name(nearly[name])}, with two underscores"
-            raise ConfigError("environment", name, _hidden(name, text), right)
+            raise ConfigError(ENVIRONMENT, name, _hidden(name, text), right)
     return given
 
 
@@ -183,9 +186,13 @@ def _known(key: str, name: str, value: object, source: str, leaves: Mapping[str,
 
 def _hidden(key: str, value: object) -> object:
     """The value of a key nobody knows, which may all the same be somebody's password."""
+    if isinstance(value, dict):
+        return {name: _hidden(f"{key}.{name}", inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_hidden(key, inner) for inner in value]
     if isinstance(value, str) and "@" in value:
         return redact(value)
-    return HIDDEN if _SECRET_NAME.search(key) or isinstance(value, dict) else shown(value)
+    return HIDDEN if _SECRET_NAME.search(key) else shown(value)
 
 
 def _value(key: str, given: Given, kind: Any) -> Any:

@@ -159,6 +159,12 @@ def test_a_key_where_a_table_should_be_is_told_so(tmp_path: Path) -> None:
     assert (error.key, error.expected) == ("redis", "a table [redis]")
 
 
+def test_a_section_nobody_knows_is_shown_with_its_keys_and_only_secrets_are_hidden(tmp_path: Path) -> None:
+    error = refusal('[redus]\nsocket_timeout = 5.0\npassword = "x"\ndeep = { sizes = [1, 2] }\n', tmp_path)
+    assert error.value == {"socket_timeout": 5.0, "password": "***", "deep": {"sizes": [1, 2]}}
+    assert "did you mean 'redis'?" in error.expected
+
+
 def test_a_file_that_is_no_toml_says_where(tmp_path: Path) -> None:
     error = refusal("[redis\n", tmp_path)
     assert "line 1" in str(error)
@@ -188,6 +194,7 @@ def test_a_file_that_is_no_utf_8_says_so(tmp_path: Path) -> None:
         '[redus]\nurl = "redis://u:hunter2@h"\n',
         '[redus.deep]\nurl = "redis://u:hunter2@h"\n',
         'redis = "u:hunter2@h"\n',
+        '[redus]\nhosts = ["u:hunter2@h", {api_key = "hunter2"}]\n',
         '[service]\nname = ["redis://u:hunter2@h"]\n',
         '[pool]\nconcurrency = "redis://u:hunter2@h"\n',
     ],
