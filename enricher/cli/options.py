@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
-from dotenv import dotenv_values
+import msgspec
+from dotenv.parser import parse_stream
 from pymongo.errors import PyMongoError
-from pymongo.uri_parser import parse_uri
+from pymongo.uri_parser import parse_uri, split_options
 
 from enricher.build import load
 from enricher.config import PositiveSeconds, Settings, redact
-from enricher.config.loader import NOTHING
+from enricher.config.loader import ENVIRONMENT, NOTHING
 from enricher.config.values import WrongValueError, read
 from enricher.connections import redis_client
 from enricher.errors import ConfigError
@@ -41,7 +43,23 @@ class SettingsOptions:
         Reads the environment, and a .env file and config.toml in the working folder. Raises ConfigError.
         """
         folder = Path.cwd()
-        settings = load(self.config, environment(folder), {**self.overrides, **more}, folder=folder)
+        file, written = folder / DOTENV, written_variables(folder / DOTENV)
+        try:
+            settings = load(
+                self.config, {**written, **os.environ}, {**self.overrides, **more}, folder=folder
+            )
+        except ConfigError as error:
+            # An unknown name has the environment as its source, and itself as its key.
+            name = error.key if error.source == ENVIRONMENT else error.source
+            if name not in written or name in os.environ:
+                raise
+            whole = error.key if name == error.key else f"{name}: {error.key}"
+            raise ConfigError(str(file), whole, error.value, error.expected) from None
+        origins = {
+            key: f"{file}: {name}" if name in written and name not in os.environ else name
+            for key, name in settings.origins.items()
+        }
+        settings = msgspec.structs.replace(settings, origins=origins)
         refuse_unusable_urls(settings)
         return settings
 
@@ -51,20 +69,26 @@ def refuse_unusable_urls(settings: Settings) -> None:
     addresses: dict[str, tuple[str, Callable[[str], object]]] = {
         "redis.url": (settings.redis.url, _redis_connection),
         "dead_letters.url": (settings.dead_letters.url, _redis_connection),
-        # Of the shape of the other kind the driver learns from DNS, which is no question of settings.
-        "mongo.url": (
-            "" if "+srv" in settings.mongo.url else settings.mongo.url,
-            partial(parse_uri, warn=True),
-        ),
+        "mongo.url": (settings.mongo.url, _mongo_address),
     }
     for key, (url, use) in addresses.items():
         try:
-            if url:
-                use(url)
-        except (ValueError, TypeError, PyMongoError) as error:
+            with warnings.catch_warnings():
+                # What MongoDB's driver only warns of, an unknown option, it would then leave out.
+                warnings.simplefilter("error", UserWarning)
+                if url:
+                    use(url)
+        except (ValueError, TypeError, PyMongoError, UserWarning) as error:
             source = settings.origins.get(key, "default")
             # What the libraries say names the option, never its value, and no password.
             raise ConfigError(source, key, redact(url), f"an address the client takes: {error}") from None
+
+
+def _mongo_address(url: str) -> object:
+    if "+srv" in url.partition("://")[0]:
+        # Its hosts the driver learns from DNS, which is no question of settings.
+        return split_options(url.partition("?")[2], warn=True) if "?" in url else None
+    return parse_uri(url, warn=True)
 
 
 def _redis_connection(url: str) -> object:
@@ -72,14 +96,28 @@ def _redis_connection(url: str) -> object:
     return pool.make_connection()  # type: ignore[no-untyped-call]
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """The environment, on top of what a .env file in ``folder`` says.
+def written_variables(file: Path) -> dict[str, str]:
+    """The variables in a .env file; none where there is no such file. Raises ConfigError.
 
-    A value is taken as it stands: a ``$`` in a password is a ``$``.
+    A value is taken as it stands: a ``$`` in a password is a ``$``. A name without a value is left out.
     """
-    file = folder / DOTENV
-    written = dotenv_values(file, interpolate=False) if file.is_file() else {}
-    return {**{name: value for name, value in written.items() if value is not None}, **os.environ}
+    if not file.is_file():
+        return {}
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(str(file), ".env file", error.strerror or str(error), "a readable file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(file), ".env file", f"byte {error.start}", "UTF-8 text") from error
+    found = {}
+    for binding in parse_stream(io.StringIO(text)):
+        if binding.error:
+            # The line is not shown: it may be half of a password.
+            line = f"line {binding.original.line}"
+            raise ConfigError(str(file), ".env file", line, "NAME=value, a # comment or an empty line")
+        if binding.key is not None and binding.value is not None:
+            found[binding.key] = binding.value
+    return found
 
 
 def assignment(text: str | tuple[str, str]) -> tuple[str, str]:

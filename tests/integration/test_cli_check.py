@@ -110,6 +110,9 @@ def test_dead_letters_in_a_redis_of_their_own_are_asked_for_there(
         (["--redis-url", "http://somewhere"], "redis.url"),
         (["--redis-url", "redis://host/0?socket_timeout=long"], "redis.url"),
         (["--redis-url", "redis://host/0?no_such_option=1"], "no_such_option"),
+        (["--mongo-url", "mongodb://host/?nosuchoption=1"], "nosuchoption"),
+        (["--mongo-url", "mongodb+srv://cluster.example.org/?nosuchoption=1"], "nosuchoption"),
+        (["--mongo-url", "mongodb://host/?nosuchoption=1"], "expected an address the client takes"),
         (["--mongo-url", "mongodb://us:er:p@ss@host"], "mongo.url"),
         (["--mongo-url", "mongodb://host:99999"], "mongo.url"),
         (["--timeout", "soon"], "20s, 2m or 1h"),
@@ -120,6 +123,36 @@ def test_what_is_wrong_with_a_setting_is_said_with_exit_code_2(
 ) -> None:
     assert exit_code(["check", *arguments]) == 2
     assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("ENRICHER_POOL__CONCURRENCY=0\n", "ENRICHER_POOL__CONCURRENCY: pool.concurrency = '0'"),
+        ("ENRICHER_POOL__CONCURENCY=1\n", "ENRICHER_POOL__CONCURENCY = '1'"),
+        ("REDIS_URL=localhost\n", "REDIS_URL: redis.url = 'localhost'"),
+        ("MONGO_URL=mongodb://host:99999\n", "MONGO_URL: mongo.url"),
+        ("# fine\nREDIS_URL redis://:geheim@h\n", "line 2"),
+    ],
+)
+def test_a_mistake_in_the_env_file_names_the_file_and_the_name_with_exit_code_2(
+    tmp_path: Path, text: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".env").write_text(text)
+    assert exit_code(["check"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"Wrong setting: {tmp_path / '.env'}: ")
+    assert named in err
+    assert "geheim" not in err
+
+
+def test_what_the_environment_overrides_in_the_env_file_is_blamed_on_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".env").write_text("REDIS_URL=redis://h\n")
+    monkeypatch.setenv("REDIS_URL", "localhost")
+    assert exit_code(["check"]) == 2
+    assert capsys.readouterr().err.startswith("Wrong setting: REDIS_URL: redis.url")
 
 
 def leave_figures(url: str, instance: str, status: str, age: float = 0.0) -> None:

@@ -71,6 +71,15 @@ def test_without_a_worker_it_says_how_to_start_one(tmp_path: Path, redis_url: st
         assert "enricher run" in top.out
 
 
+def test_without_redis_the_view_says_only_that_it_is_away(tmp_path: Path) -> None:
+    url = f"redis://127.0.0.1:{free_port()}"
+    with Command(tmp_path, "top", "--interval", "100ms", "--redis-url", url) as top:
+        while "unavailable" not in top.out:
+            assert top.process.poll() is None, top.err
+        assert top.signal(signal.SIGINT).end() == 0
+        assert "No worker" not in top.out
+
+
 def test_without_redis_once_ends_with_1(tmp_path: Path) -> None:
     with Command(tmp_path, "top", "--once", "--redis-url", f"redis://:geheim@127.0.0.1:{free_port()}") as top:
         assert top.end() == 1
