@@ -3,13 +3,15 @@
 Each query is a range with a lower bound, which costs the same whatever the history. The bound comes from the
 product's checkpoint; without one, or with one that is ahead of what was stored (the crash came in the middle
 of a commit), the newest stored message is looked up. Documents that an old worker left are read for what they
-hold; one that makes no sense is left out, for a product must not stand still because of it.
+hold; one that makes no sense is left out, for a product must not stand still because of it. Whatever folds
+documents gives way to the event loop every few of them, for other products go on meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -24,7 +26,11 @@ log = structlog.get_logger("enricher")
 
 Document = Mapping[str, Any]
 States = Mapping[str, ProductState]
+Read = tuple[int, Document]  # event time and what was read
 R = TypeVar("R")
+
+_IN_ONE_PIECE: Final = 200  # documents folded before others have their turn: about 2 ms
+_CHAINS_IN_ONE_PIECE: Final = 4  # a chain has hundreds of legs
 
 
 async def load(reader: Reader, wanted: Mapping[str, Delivery], spans: Spans) -> dict[str, ProductState]:
@@ -40,6 +46,7 @@ async def load(reader: Reader, wanted: Mapping[str, Delivery], spans: Spans) -> 
     await _load_all_options(reader, states, chains)
     for product, state in states.items():
         state.surface_text, state.chains_unsaid = None, False
+        await asyncio.sleep(0)
         if state.bars.open_bars:
             # Should no further tick come, the open bars are closed when it has been idle for long enough.
             state.heard_us = wanted[product].received_us
@@ -73,7 +80,8 @@ async def _load_ticks(reader: Reader, states: States, origins: Mapping[str, int]
     bounds = {product: origins[product] - state.spans.reload_us for product, state in states.items()}
     since = {"$gte": to_date(min(bounds.values()))}
     ticks: dict[str, list[tuple[BarTick, int]]] = {product: [] for product in states}
-    for document in await reader.find(TICKS, {"product": {"$in": list(states)}, "timestamp": since}):
+    found = await reader.find(TICKS, {"product": {"$in": list(states)}, "timestamp": since})
+    async for document in _giving_way(found):
         product = document["product"]
         row = _read(_tick, document)
         if row is None or row[0].event_us < bounds[product]:
@@ -84,15 +92,20 @@ async def _load_ticks(reader: Reader, states: States, origins: Mapping[str, int]
             ticks[product].append(row)
             states[product].naive = bool(document.get("naive"))
     bars: dict[str, dict[tuple[int, int], tuple[int, Content]]] = {product: {} for product in states}
-    for document in await reader.find(BARS, {"product": {"$in": list(states)}, "start": since}):
+    found = await reader.find(BARS, {"product": {"$in": list(states)}, "start": since})
+    async for document in _giving_way(found):
         bar = _read(_bar, document)
         if bar is not None:
             bars[document["product"]][bar[0]] = bar[1]
     for product, state in states.items():
         rows = sorted(ticks[product], key=_tick_rank)
-        for tick, ident in rows:
-            state.ticks.add(tick.event_us, tick.price, tick.order, ident, False)
-        state.bars.restore([tick for tick, _ in rows], bars[product], bounds[product])
+        for at in range(0, len(rows), _IN_ONE_PIECE):
+            piece = rows[at : at + _IN_ONE_PIECE]
+            for tick, ident in piece:
+                state.ticks.add(tick.event_us, tick.price, tick.order, ident, False)
+            state.bars.restore([tick for tick, _ in piece], {}, bounds[product])
+            await asyncio.sleep(0)
+        state.bars.restore((), bars[product], bounds[product])
 
 
 def _tick(document: Document) -> tuple[BarTick, int]:
@@ -134,15 +147,15 @@ async def _load_all_options(reader: Reader, states: States, chains: Mapping[str,
             origins[product] = newest
     for products in _near_each_other(origins):
         group = {product: states[product] for product in products}
-        origin = min(origins[product] for product in products)
-        await _load_quotes(reader, group, origin)
-        await _load_chains(reader, group, origin, {i for p in products for i in chains.get(p, ())})
+        await _load_quotes(reader, group, min(origins[product] for product in products))
+        await _load_chains(reader, group, origins, {i for p in products for i in chains.get(p, ())})
 
 
 async def _load_quotes(reader: Reader, states: States, origin: int) -> None:
     spans = next(iter(states.values())).spans
     since = {"$gte": to_date(origin - spans.quote_us - spans.reload_us)}
-    for document in await reader.find(QUOTES, {"product": {"$in": list(states)}, "timestamp": since}):
+    found = await reader.find(QUOTES, {"product": {"$in": list(states)}, "timestamp": since})
+    async for document in _giving_way(found):
         state, digest = states[document["product"]], _digest(document)
         if document.get("folded") is False:
             state.set_aside(_read(event_time, document) or 0, digest)
@@ -152,28 +165,63 @@ async def _load_quotes(reader: Reader, states: States, origin: int) -> None:
             state.surface.fold_quote(quote, digest)
 
 
-async def _load_chains(reader: Reader, states: States, origin: int, last: set[str]) -> None:
+async def _load_chains(
+    reader: Reader, states: States, origins: Mapping[str, int], last: set[str]
+) -> None:
     spans = next(iter(states.values())).spans
-    back = max(spans.quote_us, 4 * spans.buildup_us) + spans.reload_us
-    query = {"product": {"$in": list(states)}, "timestamp": {"$gte": to_date(origin - back)}}
-    documents = await reader.find(CHAINS, query)
+    back = max(spans.quote_us, 4 * spans.buildup_us)
+    if spans.buildup_us:
+        # The baseline is by its age the chain before the last or an earlier one, and chains may be rare.
+        back += spans.reload_us
+    bounds = {product: origins[product] - back for product in states}
+    since = {"$gte": to_date(min(bounds.values()))}
+    found = await reader.find(CHAINS, {"product": {"$in": list(states)}, "timestamp": since})
+    documents: list[Document] = list(found)
     # The last chain of an expiry may be older than any range: the checkpoint knows its _id.
     older = last - {str(document["_id"]) for document in documents}
     if older:
         documents += await reader.find(CHAINS, {"_id": {"$in": sorted(older)}})
-    known = [(us, document) for document in documents if (us := _read(event_time, document)) is not None]
-    for event_us, document in sorted(known, key=lambda pair: pair[0]):
+    known: list[Read] = []
+    async for document in _giving_way(documents):
+        us = _read(event_time, document)
+        if us is not None and (us >= bounds[document["product"]] or str(document["_id"]) in last):
+            known.append((us, document))
+    known.sort(key=lambda pair: pair[0])
+    folded: list[Read] = []
+    async for event_us, document in _giving_way(known):
         state, digest = states[document["product"]], _digest(document)
         if document.get("folded") is False:
             state.set_aside(event_us, digest)
+        else:
+            state.primed_chains.setdefault(event_us, set()).add(digest)
+            folded.append((event_us, document))
+    if not spans.buildup_us:
+        folded = await _last_of_each_expiry(folded)
+    async for _, document in _giving_way(folded, _CHAINS_IN_ONE_PIECE):
+        sent = _read(chain_of, document)
+        if sent is not None:
+            chain, taken = sent
+            state = states[document["product"]]
+            state.fold_chain(chain, _digest(document), taken, str(document["_id"]))
+            state.recent_chains.pop(chain.expiry, None)
+
+
+async def _last_of_each_expiry(ascending: Sequence[Read]) -> list[Read]:
+    """All that counts when build-up compares with the chain before: the last that can be read.
+
+    All of its moment, for then the digest decides.
+    """
+    last: dict[tuple[str, Any], int] = {}
+    found: list[Read] = []
+    async for event_us, document in _giving_way(ascending[::-1]):
+        key = (document["product"], str(document.get("expiry")))
+        if event_us < last.get(key, event_us):
             continue
-        found = _read(chain_of, document)
-        if found is None:
-            continue
-        chain, taken = found
-        state.fold_chain(chain, digest, taken, str(document["_id"]))
-        state.primed_chains.setdefault(event_us, set()).add(digest)
-        state.recent_chains.pop(chain.expiry, None)
+        if _read(chain_of, document) is not None:
+            last[key] = event_us
+            found.append((event_us, document))
+            await asyncio.sleep(0)
+    return found[::-1]
 
 
 # -- both --------------------------------------------------------------------------------------------
@@ -193,6 +241,14 @@ async def _newest(reader: Reader, collection: str, product: str) -> int | None:
         return None
     found = await reader.find(collection, query, sort=[("timestamp", -1)], limit=1)
     return _read(event_time, found[0]) if found else None
+
+
+async def _giving_way(items: Sequence[R], every: int = _IN_ONE_PIECE) -> AsyncIterator[R]:
+    """The items, with a turn for everybody else after ``every`` of them."""
+    for count, item in enumerate(items, 1):
+        yield item
+        if count % every == 0:
+            await asyncio.sleep(0)
 
 
 def _near_each_other(origins: Mapping[str, int]) -> list[list[str]]:
