@@ -46,6 +46,9 @@ async def load(reader: Reader, wanted: Mapping[str, Delivery], spans: Spans) -> 
     await _load_all_options(reader, states, chains)
     for product, state in states.items():
         state.surface_text, state.chains_unsaid = None, False
+        # Some of these may never have reached the sorted set, and would not as long as they do not move.
+        for key, text, event_us in state.surface.standing():
+            state.members[key] = (text.encode(), event_us)
         await asyncio.sleep(0)
         if state.bars.open_bars:
             # Should no further tick come, the open bars are closed when it has been idle for long enough.

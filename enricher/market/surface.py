@@ -122,6 +122,11 @@ class QuoteSurface:
         latest = self._quotes.values()
         return {quote.member.text: quote.member.score for quote in latest if quote.member}
 
+    def standing(self) -> Iterator[tuple[OptionKey, str, int]]:
+        """Of every option its member's text (empty without a usable volatility) and event time."""
+        for key, quote in self._quotes.items():
+            yield key, quote.member.text if quote.member else "", quote.event_us
+
     def volatilities(self, expired: Expired) -> dict[str, dict[Number, dict[OptionType, Number]]]:
         """The usable volatilities by expiry, strike and option type.
 

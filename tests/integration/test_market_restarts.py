@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import time
@@ -11,10 +12,16 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from enricher import load
 from enricher.app import wall_clock
+from enricher.build import market_routes
+from enricher.engine.ports import Delivery
+from enricher.market import reload
 from enricher.market.clock import to_date
+from enricher.market.state import Spans
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, leg, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, WorkerProcess, database, encoded, iso, running
+from tests.rig import Rig, until
 
 LENGTH = 40 * MINUTE
 STORED = 5000
@@ -179,3 +186,82 @@ async def test_the_first_tick_after_a_restart_finds_every_stored_tick_of_its_win
         assert (window["high"], window["low"]) == (STORED - 1, 0.5)
     with capsys.disabled():
         print(f"\nfirst tick after a restart on {STORED} stored ticks: {lasted * 1000:.0f} ms")
+
+
+def rig_over(before: Rig | None = None) -> Rig:
+    """The market routes on memory sinks; one after ``before`` finds what that stored and showed."""
+    rig = Rig(*market_routes(load()))
+    if before is not None:
+        rig.stored.collections = before.stored.collections
+        rig.shown.keys, rig.shown.versions = before.shown.keys, before.shown.versions
+        rig.shown.members, rig.shown.member_claims = before.shown.members, before.shown.member_claims
+    return rig
+
+
+def hand_in(rig: Rig, channel: str, message: dict[str, Any]) -> None:
+    rig.engine.pool.offer(Delivery(channel, encoded(message), rig.clock()))
+
+
+async def test_a_member_that_a_crash_kept_from_the_sorted_set_is_in_it_after_the_next_message() -> None:
+    before = rig_over()
+    at = before.clock.now_us
+    await before.engine.__aenter__()
+    before.live.down = True
+    hand_in(before, QUOTES, quote(21000, "CALL", at - SECOND, iv=0.2, expiry="2099-06-26"))
+    await until(lambda: bool(before.stored.collections.get("option_quotes")))
+    await before.engine.stop(0.05)
+    after = rig_over(before)
+    async with after.engine:
+        hand_in(after, QUOTES, quote(21000, "PUT", at, iv=None, expiry="2099-06-26"))
+        await after.drained()
+        ((member, score),) = after.shown.sorted_set("iv_surface:NIFTY")
+    assert (json.loads(member)["iv"], score) == (0.2, 21000.0)
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+async def test_a_restart_between_any_two_chains_changes_nothing_that_is_said_of_them(cut: int) -> None:
+    rng = random.Random(5)
+    start = rig_over().clock.now_us - 60 * MINUTE
+    sent = []
+    for n in range(12):
+        at = start + n * 4 * MINUTE - rng.choice([0, 0, 5 * MINUTE])
+        legs = [leg(21000, "CALL", rng.randrange(9999), 5, rng.uniform(1, 500))]
+        sent.append(chain(at, expiry=rng.choice(["2099-06-26", "2099-07-31"]), calls=legs))
+
+    async def said(*pieces: list[dict[str, Any]]) -> tuple[list[bytes], dict[str, bytes]]:
+        messages: list[bytes] = []
+        rig: Rig | None = None
+        for piece in pieces:
+            rig = rig_over(rig)
+            async with rig.engine:
+                for message in piece:
+                    hand_in(rig, CHAINS, message)
+                    await rig.drained()
+            messages += [text for _, text in rig.shown.published]
+        assert rig is not None
+        return messages, rig.shown.keys
+
+    assert await said(sent[:cut], sent[cut:]) == await said(sent)
+
+
+async def test_loading_gives_way_to_the_loop_every_few_documents() -> None:
+    rig = rig_over()
+    at, documents, turns = rig.clock.now_us, 3000, 0
+    async with rig.engine:
+        for n in range(documents):
+            hand_in(rig, TICKS, tick(100.0 + n, at - n * 100_000, n))
+            await asyncio.sleep(0)
+        await rig.drained()
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    spans = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=5 * MINUTE, buildup_us=0)
+    states = await reload.load(rig.stored, {"NIFTY": Delivery("", b"", at)}, spans)
+    beside.cancel()
+    assert len(states["NIFTY"].ticks) == documents
+    assert turns >= 2 * documents // 200
