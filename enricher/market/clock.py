@@ -17,9 +17,10 @@ MINUTE = 60 * SECOND
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_NAIVE = datetime(1970, 1, 1)  # noqa: DTZ001  (the fast path for naive texts read in UTC)
 _DAY = 86_400 * SECOND
-# What a datetime can show in UTC; an offset can push a text of year 1 or 9999 beyond it.
-_EARLIEST = -719_162 * _DAY
-_LATEST = 2_932_897 * _DAY - 1
+# A datetime shows the years 1 to 9999. The outermost are left free, for windows, ranges and zones reach
+# beyond a moment, and the first of year 1 is what some programs send for a time they do not know.
+_EARLIEST = -718_797 * _DAY
+_LATEST = 2_932_532 * _DAY - 1
 _LONGEST_DATE = 10
 
 
@@ -29,7 +30,7 @@ def event_us(text: str, zone: tzinfo = UTC) -> tuple[int, bool]:
     Accepts what ``datetime.fromisoformat`` accepts, offsets and ``Z`` included; digits after the
     sixth decimal are cut. A naive text is read in ``zone`` (the earlier moment where a clock is
     set back). Raises ``ValueError`` for anything else, for a mere date, and for a moment outside
-    the years 1 to 9999 in UTC.
+    the years 2 to 9998 in UTC.
     """
     moment = datetime.fromisoformat(text)
     if len(text) <= _LONGEST_DATE and _is_date(text):
@@ -43,7 +44,7 @@ def event_us(text: str, zone: tzinfo = UTC) -> tuple[int, bool]:
         span = moment.replace(tzinfo=zone) - _EPOCH
     us = (span.days * 86_400 + span.seconds) * SECOND + span.microseconds
     if not _EARLIEST <= us <= _LATEST:
-        raise ValueError(f"outside the years 1 to 9999 in UTC: {text!r}")
+        raise ValueError(f"outside the years 2 to 9998 in UTC: {text!r}")
     return us, naive
 
 

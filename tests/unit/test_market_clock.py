@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.clock import event_us, render, to_date, to_millis
+from enricher.market.clock import MINUTE, event_us, render, to_date, to_millis
 
 KOLKATA = ZoneInfo("Asia/Kolkata")
 
@@ -38,11 +38,21 @@ def test_a_naive_text_is_read_in_the_zone_and_an_aware_one_is_not() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "now", "2025-10-14", "20251014", "2025-W42-2", "2025-10-14T25:00", "1760400000", " "]
-    + ["0001-01-01T00:00:00+05:30", "9999-12-31T23:59:59-00:01"],
+    + ["0001-01-01T00:00:00+05:30", "9999-12-31T23:59:59-00:01"]
+    + ["0001-01-01T00:00:00", "0001-12-31T23:59:59.999999Z", "9999-01-01T00:00:00"],
 )
 def test_dates_other_texts_and_moments_beyond_the_calendar_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         event_us(text)
+
+
+@pytest.mark.parametrize("text", ["0002-01-01T00:00:00Z", "9998-12-31T23:59:59.999999Z"])
+def test_days_around_the_outermost_moments_can_be_shown_in_every_zone(text: str) -> None:
+    for days in (-3, 3):
+        us = event_us(text)[0] + days * 24 * 60 * MINUTE
+        assert to_date(us).year in {1, 2, 9998, 9999}
+        for zone in (ZoneInfo("Pacific/Kiritimati"), ZoneInfo("America/Los_Angeles")):
+            assert len(render(us, naive=True, zone=zone)) >= 19
 
 
 def test_rendering_keeps_the_style_and_drops_zero_decimals() -> None:
