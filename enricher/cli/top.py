@@ -154,7 +154,9 @@ def workers_table(now: Mapping[str, Figures], before: Mapping[str, Figures], at_
         wraps=("away",),
     )
     for key, figures in now.items():
-        status, latency, pool = figures["status"], figures["latency"], figures["pool"]
+        status, pool = figures["status"], figures["pool"]
+        # Of the last interval alone, so that a burst of an hour ago does not look like now.
+        latency = {**figures["latency"], **figures.get("recent", {})}
         made.add_row(
             figures["service"],
             figures["instance"],
