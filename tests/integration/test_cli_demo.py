@@ -31,7 +31,7 @@ def test_it_shows_rates_latency_prices_and_dead_letters_and_ends_with_0_in_time(
             name: int(number.replace(",", "")) for number, name in re.findall(r"([\d,]+) (\w+)[,.]", out)
         }
         assert counts["lost"] == 0
-        assert counts["processed"] + counts["duplicate"] + counts["dead"] == counts["received"] > 300
+        assert counts["processed"] + counts["duplicate"] + counts["dead"] == counts["received"] > 50
         assert counts["dead"] > 0
         timed = next(line for line in out.splitlines() if "enriched message received" in line)
         assert int(timed.split()[-1].replace(",", "")) > 0
