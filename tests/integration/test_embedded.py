@@ -34,9 +34,12 @@ from tests.servers import RedisProcess, free_port
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 OWNER = """
-    import asyncio, sys
+    import asyncio, signal, sys
     from pathlib import Path
     from enricher.embedded import EmbeddedServers
+
+    # Whoever runs the tests in the background of a shell has it ignored, and so would we.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     async def main():
         async with EmbeddedServers(Path(sys.argv[1])):
