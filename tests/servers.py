@@ -16,6 +16,7 @@ import socket
 import struct
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
@@ -52,7 +53,7 @@ def free_port() -> int:
         return port
 
 
-class ServerProcess:
+class ServerProcess(ABC):
     """A server on a fixed port that can be started, stopped, killed and frozen at will."""
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
@@ -62,11 +63,13 @@ class ServerProcess:
         self.log = folder.with_name(folder.name + ".log")
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """The command line that starts the server."""
 
+    @abstractmethod
     def answers(self) -> bool:
-        raise NotImplementedError
+        """Whether the server takes requests."""
 
     @property
     def pid(self) -> int:
