@@ -1,8 +1,8 @@
 """A server that speaks enough of the MongoDB wire protocol to be written to, and keeps nothing.
 
 It decodes every document it is sent and counts them, so that a benchmark sees our own cost and not a
-server's. Run as a process: ``python -m benchmarks.null_mongo PORT``; counts are answered to the command
-``{nullStats: 1}``.
+server's. Run as a process: ``python -m benchmarks.null_mongo [PORT]``, a free port by default; the port is
+printed once it listens, and counts are answered to the command ``{nullStats: 1}``.
 """
 
 from __future__ import annotations
@@ -115,12 +115,13 @@ class NullMongo:
         return _HEADER.pack(16 + len(body), next(self._ids), request, OP_REPLY) + body
 
 
-async def main(port: int) -> None:
+async def main(port: int = 0) -> None:
     """Serve on loopback until killed."""
     server = await asyncio.start_server(NullMongo().serve, "127.0.0.1", port, limit=64 * 1024 * 1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
     async with server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(*map(int, sys.argv[1:])))

@@ -10,52 +10,40 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import tempfile
 import time
 
 import psutil
 from redis.asyncio import Redis
 
-from benchmarks.cpu import answers, figures, process
-from enricher.embedded.binaries import redis_binary
+from benchmarks.servers import Worker, null_mongo, redis_server
+from benchmarks.servers import worker as worker_process
 from enricher.feed.publish import publish_at_rate, redis_publisher
 from enricher.feed.synthetic import SyntheticMarket
 
-REDIS_PORT, MONGO_PORT = 17380, 17018
-
-
 async def main(minutes: float = 25, rate: float = 1000) -> None:
     """Run the load and print the samples."""
-    redis_url = f"redis://127.0.0.1:{REDIS_PORT}/0"
-    mongo_url = f"mongodb://127.0.0.1:{MONGO_PORT}"
-    with tempfile.TemporaryDirectory() as folder:
-        server = (str(redis_binary()), "--port", str(REDIS_PORT), "--save", "", "--dir", folder)
-        with (
-            process(*server, "--bind", "127.0.0.1", "--loglevel", "warning"),
-            process(sys.executable, "-m", "benchmarks.null_mongo", str(MONGO_PORT)),
-        ):
-            client = Redis.from_url(redis_url)
-            await answers(client)
-            with process(sys.executable, "-m", "benchmarks.worker", redis_url, mongo_url) as worker:
-                while (await figures(client)).get("status") != "ready":
-                    await asyncio.sleep(0.1)
-                feed = asyncio.create_task(
-                    publish_at_rate(
-                        SyntheticMarket(8).stream(lambda: time.time_ns() // 1000),
-                        redis_publisher(client),
-                        rate=rate,
-                        duration=minutes * 60,
-                    )
+    with (
+        redis_server() as redis,
+        null_mongo() as mongo,
+        worker_process(redis.url, mongo.url) as worker,
+    ):
+        async with Redis.from_url(redis.url) as client:
+            feed = asyncio.create_task(
+                publish_at_rate(
+                    SyntheticMarket(8).stream(lambda: time.time_ns() // 1000),
+                    redis_publisher(client),
+                    rate=rate,
+                    duration=minutes * 60,
                 )
-                await _sample(feed, client, psutil.Process(worker.pid))
-            await client.aclose()
+            )
+            await _sample(feed, worker, psutil.Process(worker.pid))
 
 
-async def _sample(feed: asyncio.Task[object], client: Redis, watched: psutil.Process) -> None:
+async def _sample(feed: asyncio.Task[object], worker: Worker, watched: psutil.Process) -> None:
     began, before_cpu, before_done = time.monotonic(), 0.0, 0
     while not feed.done():
         await asyncio.sleep(30)
-        now = await figures(client)
+        now = worker.figures()
         done = sum(t.get("processed", 0) for t in now["topics"].values())
         times = watched.cpu_times()
         cpu = times.user + times.system

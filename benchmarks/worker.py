@@ -1,24 +1,81 @@
-"""A worker process: ``python -m benchmarks.worker REDIS_URL MONGO_URL [section.key=value ...]``."""
+"""A worker process: ``python -m benchmarks.worker REDIS_URL MONGO_URL [--lag] [section.key=value ...]``.
+
+It prints ``ready``; then it answers each line ``figures`` on its standard input with one line of JSON: the
+worker's own figures, its CPU seconds (``cpu_s``), resident bytes (``rss``) and, with ``--lag``, how late its
+loop wakes a sleeper of 10 ms (``lag``: microseconds). ``reset`` answers the same and forgets the lag.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import sys
+import threading
+import time
+from typing import Any
 
+import msgspec
+import psutil
 import structlog
 import uvloop
 
+from benchmarks.measure import Latencies
 from enricher import Enricher, load
 from enricher.build import SECTIONS
+
+LAG_SAMPLE = 0.01
 
 
 async def main(redis_url: str, mongo_url: str, *options: str) -> None:
     """Serve until killed."""
-    overrides = dict(option.split("=", 1) for option in options)
+    overrides = dict(option.split("=", 1) for option in options if option != "--lag")
     settings = load(
         overrides={"redis.url": redis_url, "mongo.url": mongo_url, **overrides}, sections=SECTIONS
     )
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    await Enricher.from_settings(settings).run()
+    lag = Latencies() if "--lag" in options else None
+    async with Enricher.from_settings(settings) as enricher:
+        await enricher.wait_ready()
+        questions = asked()
+        print("ready", flush=True)
+        async with asyncio.TaskGroup() as tasks:
+            if lag is not None:
+                tasks.create_task(sample(lag))
+            while True:
+                question = await questions.get()
+                print(answer(enricher, lag), flush=True)
+                if question == "reset" and lag is not None:
+                    lag.clear()
+
+
+def answer(enricher: Enricher, lag: Latencies | None) -> str:
+    """One line of JSON."""
+    figures: dict[str, Any] = enricher.figures()
+    figures["cpu_s"] = time.process_time()
+    figures["rss"] = psutil.Process().memory_info().rss
+    if lag is not None:
+        figures["lag"] = lag.summary()
+    return msgspec.json.encode(figures).decode()
+
+
+async def sample(lag: Latencies) -> None:
+    """Record by how much each sleep is longer than asked for."""
+    while True:
+        before = time.perf_counter()
+        await asyncio.sleep(LAG_SAMPLE)
+        lag.record(int((time.perf_counter() - before - LAG_SAMPLE) * 1e6))
+
+
+def asked() -> asyncio.Queue[str]:
+    """The lines of the standard input, as they come; a thread reads, for it may be a file or a terminal."""
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        for line in sys.stdin:
+            loop.call_soon_threadsafe(lines.put_nowait, line.strip())
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
 
 
 if __name__ == "__main__":

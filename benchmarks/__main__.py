@@ -1,0 +1,70 @@
+"""``python -m benchmarks [PART ...]``: run parts, print their tables, write them down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchmarks.parts import PARTS, Options
+from benchmarks.report import Calibration, Report, calibrate, show, write_json
+
+
+def settings(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """NAME=VALUE as a mapping."""
+    made = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or name.partition(".")[0] not in PARTS:
+            raise click.BadParameter(f"{text!r} is not PART.NAME=VALUE; parts: {', '.join(PARTS)}")
+        made[name] = value
+    return made
+
+
+def listed() -> str:
+    """Every part with what it measures."""
+    wide = max(map(len, PARTS))
+    return "\n".join(f"  {name:{wide}}  {part.about}" for name, part in PARTS.items())
+
+
+@click.command(epilog="\b\nParts:\n" + listed())
+@click.argument("names", nargs=-1, metavar="[PART]...")
+@click.option("--quick", is_flag=True, help="The smallest run that still shows something.")
+@click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write all to FILE.")
+@click.option("--plots", type=click.Path(path_type=Path, file_okay=False), help="Draw pictures into FOLDER.")
+@click.option("--rounds", type=click.IntRange(1), help="Repetitions of each figure (default 3; quick 1).")
+@click.option("--update", is_flag=True, help="Rewrite the committed limits (part guard).")
+@click.option("--set", "given", multiple=True, callback=settings, metavar="PART.NAME=VALUE", help="Part's own.")
+def main(
+    names: tuple[str, ...],
+    quick: bool,
+    file: Path | None,
+    plots: Path | None,
+    rounds: int | None,
+    update: bool,
+    given: dict[str, str],
+) -> None:
+    """Run these parts of the benchmarks, or all of them, each on servers of its own."""
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        raise click.UsageError(f"no part {unknown[0]!r}; known parts: {', '.join(PARTS)}")
+    if plots is not None:
+        plots.mkdir(parents=True, exist_ok=True)
+    options = Options(quick, rounds or (1 if quick else 3), plots, update, given)
+    reports: list[Report] = []
+    calibrations: list[Calibration] = [calibrate()]
+    for name in names or PARTS:
+        for report in PARTS[name].run(options):
+            show(report)
+            reports.append(report)
+        calibrations.append(calibrate())
+        if file is not None:  # after each part, so that what was measured is not lost with a later one
+            write_json(file, reports, calibrations)
+    speed = calibrations[-1]
+    click.echo(f"this machine: {speed.bson_us} us bson.encode of a tick, {speed.loop_us} us 1,000 additions")
+    if any(report.failed for report in reports):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")

@@ -1,0 +1,57 @@
+"""The parts of the benchmarks by name, and what each is told.
+
+A part is a module with ``def run(options: Options) -> list[Report]``. It is imported when it is asked for, so
+that a package that only one part needs is only missed there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.report import Report
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What the command line says.
+
+    ``quick`` asks for the smallest run that still shows something, ``rounds`` how often each figure is taken
+    (after one round that is not counted), ``plots`` for pictures in that folder. ``update`` rewrites what is
+    committed (the guard's limits). ``settings`` are a part's own, by name: {"soak.minutes": "30"}.
+    """
+
+    quick: bool = False
+    rounds: int = 3
+    plots: Path | None = None
+    update: bool = False
+    settings: Mapping[str, str] = {}
+
+    def number(self, name: str, default: float) -> float:
+        """The setting as a number; ValueError with its name where it is none."""
+        text = self.settings.get(name)
+        if text is None:
+            return default
+        try:
+            return float(text.replace("_", ""))
+        except ValueError:
+            raise ValueError(f"{name} must be a number, not {text!r}") from None
+
+
+class Part(msgspec.Struct, frozen=True):
+    """What it measures, in half a sentence, and the module that does it."""
+
+    about: str
+    module: str
+
+    def run(self, options: Options) -> list[Report]:
+        """Run the part; servers it starts have ended when it returns."""
+        found: list[Report] = import_module(self.module).run(options)
+        return found
+
+
+PARTS: dict[str, Part] = {
+    "cpu": Part("CPU time per message and messages a second under flood", "benchmarks.cpu"),
+}

@@ -1,0 +1,197 @@
+"""Servers and workers for a benchmark, each a process of its own on a free port, ended with the block.
+
+    with redis_server() as redis, null_mongo() as mongo, worker(redis.url, mongo.url) as ours:
+        ...  # ours.figures(), cpu_seconds(ours.pid)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from enricher.embedded.binaries import (
+    LOOPBACK,
+    bound_to_this_process,
+    mongo_arguments,
+    mongo_command,
+    redis_binary,
+)
+from enricher.embedded.child import free_port, mongo_answers, redis_answers
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PATIENCE = 30.0  # seconds a process may take to be ready
+ATTEMPTS = 4
+
+
+class Server(msgspec.Struct, frozen=True):
+    """A running process: where it listens and who it is."""
+
+    name: str
+    pid: int
+    port: int
+    url: str
+
+
+@contextmanager
+def process(
+    *command: str, stdin: int | None = subprocess.DEVNULL, stdout: int | IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that is ended with the block, whatever happens in it, and that dies with this process."""
+    child = subprocess.Popen(
+        bound_to_this_process(_absolute(command)), stdin=stdin, stdout=stdout, cwd=REPOSITORY
+    )
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """The command that runs a module with this interpreter."""
+    return [sys.executable, "-m", name, *arguments]
+
+
+@contextmanager
+def redis_server(*extra: str) -> Iterator[Server]:
+    """The bundled Valkey on loopback that writes nothing to disk; ``extra`` arguments come last."""
+    with tempfile.TemporaryDirectory(prefix="enricher-bench-") as folder:
+        binary = str(redis_binary())
+        quiet = ("--bind", LOOPBACK, "--save", "", "--appendonly", "no", "--loglevel", "warning")
+
+        def command(port: int) -> Sequence[str]:
+            return (binary, "--port", str(port), "--dir", folder, *quiet, *extra)
+
+        with _on_free_port("redis", command, redis_answers, Path(folder) / "log") as (pid, port):
+            yield Server("redis", pid, port, f"redis://{LOOPBACK}:{port}/0")
+
+
+@contextmanager
+def document_server(database: str = "deltastream") -> Iterator[Server]:
+    """The embedded MongoDB-wire server as `run --embedded` starts it, empty; its URL asks for durable writes."""
+    with tempfile.TemporaryDirectory(prefix="enricher-bench-") as folder:
+
+        def command(port: int) -> Sequence[str]:
+            return (*mongo_command(), *mongo_arguments(port, Path(folder)))
+
+        with _on_free_port("documents", command, mongo_answers, Path(folder) / "log") as (pid, port):
+            url = f"mongodb://{LOOPBACK}:{port}/{database}?w=majority&journal=true"
+            yield Server("documents", pid, port, url)
+
+
+@contextmanager
+def null_mongo() -> Iterator[Server]:
+    """A server that takes documents, counts them and keeps nothing (`benchmarks.null_mongo`)."""
+    command = module("benchmarks.null_mongo", "0")
+    with process(*command, stdout=subprocess.PIPE) as child:
+        port = int(_line(child, "null_mongo"))
+        yield Server("null_mongo", child.pid, port, f"mongodb://{LOOPBACK}:{port}")
+
+
+class Worker:
+    """A running worker (`benchmarks.worker`) that answers questions over its standard input and output."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+        self.pid = child.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._child.poll() is None
+
+    def figures(self) -> dict[str, Any]:
+        """What `Enricher.figures` says at this moment, with ``cpu_s`` (seconds of user and system time of
+        the process), ``rss`` (bytes) and, where lag is sampled, ``lag`` (the summary of a `Latencies`)."""
+        return self._ask("figures")
+
+    def reset(self) -> dict[str, Any]:
+        """Forget the loop lag recorded so far; returns the figures."""
+        return self._ask("reset")
+
+    def _ask(self, question: str) -> dict[str, Any]:
+        assert self._child.stdin is not None
+        self._child.stdin.write(question.encode() + b"\n")
+        self._child.stdin.flush()
+        answer: dict[str, Any] = json.loads(_line(self._child, "the worker"))
+        return answer
+
+
+@contextmanager
+def worker(redis_url: str, mongo_url: str, *options: str, lag: bool = False) -> Iterator[Worker]:
+    """A worker that is ready; ``options`` are settings, ``section.key=value``.
+
+    ``lag`` samples how late the event loop wakes up a sleeper (every 10 ms, about 0.2 % of a core).
+    """
+    sampled = ("--lag",) if lag else ()
+    command = module("benchmarks.worker", redis_url, mongo_url, *sampled, *options)
+    with process(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        if _line(child, "the worker") != "ready":
+            raise RuntimeError("the worker said something else than that it is ready")
+        yield Worker(child)
+
+
+def _line(child: subprocess.Popen[bytes], name: str) -> str:
+    assert child.stdout is not None
+    line = child.stdout.readline()
+    if not line.endswith(b"\n"):
+        raise RuntimeError(f"{name} ended with status {child.wait(10)} instead of answering")
+    return line.decode().strip()
+
+
+@contextmanager
+def _on_free_port(
+    name: str, command: Callable[[int], Sequence[str]], answers: Callable[..., Any], log: Path
+) -> Iterator[tuple[int, int]]:
+    # Somebody may take a free port before the server does: then another one is tried.
+    for attempt in range(1, ATTEMPTS + 1):
+        port = free_port()
+        with log.open("wb") as out, process(*command(port), stdout=out) as child:
+            if _ready(child, port, answers):
+                yield child.pid, port
+                return
+        if attempt < ATTEMPTS:
+            time.sleep(0.1 * attempt)
+    raise TimeoutError(f"{name} did not answer:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def _ready(child: subprocess.Popen[bytes], port: int, answers: Callable[..., Any]) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while child.poll() is None and time.monotonic() < deadline:
+        if _run(answers(port, child.pid)):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _run(question: Any) -> bool:
+    # On a loop of its own, by hand: the caller may be inside a running one.
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return bool(asyncio.run(question))
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        return bool(pool.submit(asyncio.run, question).result())
+
+
+def _absolute(command: Sequence[str]) -> list[str]:
+    return [str(part) for part in command]
