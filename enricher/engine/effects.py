@@ -6,7 +6,8 @@ sink of that name. Effects of one delivery travel together as a `Write`; a batch
 commit carries.
 
     documents     Insert, Upsert                        durable: landed first
-    live          SetKey, SetMember, Publish, claims    visible: landed second, atomically
+    live          SetKey, SetMember, Publish, claims,   visible: landed second, atomically
+                  Append, Later, Ack
     dead_letters  DeadLetter                            visible
 """
 
@@ -123,6 +124,44 @@ class SetClaim(Effect, frozen=True, gc=False):
     key: str
     member: str
     ttl_s: int
+
+
+class Append(Effect, frozen=True, gc=False):
+    """Append an entry with ``fields`` to ``stream``, once per claim or acknowledgement of its write.
+
+    The stream is kept at about ``max_length`` entries (0: all are kept).
+    """
+
+    sink: ClassVar[str] = LIVE
+    stream: str
+    fields: Mapping[bytes, bytes]
+    max_length: int = 0
+
+
+class Later(Effect, frozen=True, gc=False):
+    """Keep an entry with ``fields`` in the delay set ``key`` until ``due_ms`` (milliseconds since 1970, UTC).
+
+    Like `Append` it lands once per claim or acknowledgement of its write.
+    """
+
+    sink: ClassVar[str] = LIVE
+    key: str
+    due_ms: int
+    fields: Mapping[bytes, bytes]
+
+
+class Ack(Effect, frozen=True, gc=False):
+    """Acknowledge entry ``id`` of ``stream`` for ``group``, together with its write and after all of it.
+
+    It is a claim too. When the entry waits for no acknowledgement although the stream still holds it, then
+    somebody has committed it already, or it will be delivered again: nothing of the write becomes visible.
+    The acknowledgement of a write that sets its message aside is landed by the store of dead letters.
+    """
+
+    sink: ClassVar[str] = LIVE
+    stream: str
+    group: str
+    id: str
 
 
 class DeadLetter(Effect, frozen=True, gc=False):

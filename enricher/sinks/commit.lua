@@ -2,7 +2,9 @@
 -- an error in one is reported for that one and the others go on.
 --
 -- ARGV is a flat list. ARGV[1] is the number of writes; each write is: the number of its effects, then
--- the effects, claims first. Every effect starts with its letter:
+-- the effects, the acknowledgement and claims first. Every effect starts with its letter:
+--   A stream group id          acknowledge, after all the others; if the entry is somebody else's by
+--                              now, nothing of its write lands
 --   K key value ttl_s          claim `value` among the last eight values of the string `key`
 --   M key member ttl_s         claim `member` in the set `key`
 --   S key value ttl_ms         set
@@ -11,6 +13,8 @@
 --                              wins; `twin` is the only other field that may hold the same member
 --   X key before               remove the members of all fields that sort before `before`
 --   P channel message          publish
+--   E stream most fields       append an entry; `fields` is a MessagePack list of names and values
+--   L key due_ms fields        keep an entry in a delay set
 -- Replies one string per write: "" landed, "=" somebody had claimed it, else the error's text.
 local VERSION_TTL = 86400
 local KEPT = 8
@@ -109,10 +113,20 @@ local function take(count)
   return unpack(ARGV, first, at - 1)
 end
 
-local SIZES = {K = 4, M = 4, S = 4, V = 5, Z = 7, X = 3, P = 3}
+local function append(stream, most, fields)
+  local entry = cmsgpack.unpack(fields)
+  if most == '0' then
+    call('XADD', stream, '*', unpack(entry))
+  else
+    call('XADD', stream, 'MAXLEN', '~', most, '*', unpack(entry))
+  end
+end
+
+local SIZES = {A = 4, K = 4, M = 4, S = 4, V = 5, Z = 7, X = 3, P = 3, E = 4, L = 4}
 
 local function land(effects)
   local claimed = true
+  local acks = {}
   for _ = 1, effects do
     local kind = ARGV[at]
     local a, b, c, d, e, f = select(2, take(SIZES[kind]))
@@ -123,8 +137,14 @@ local function land(effects)
     elseif kind == 'Z' then set_member(a, b, c, d, e, f)
     elseif kind == 'X' then drop_members(a, b)
     elseif kind == 'P' and claimed then call('PUBLISH', a, b)
+    elseif kind == 'E' and claimed then append(a, b, c)
+    elseif kind == 'L' and claimed then call('ZADD', a, b, c)
+    elseif kind == 'A' then
+      if not to_commit(a, b, c) then return false end
+      acks[#acks + 1] = {a, b, c}
     end
   end
+  for _, ack in ipairs(acks) do acknowledge(unpack(ack)) end
   return claimed
 end
 
@@ -145,4 +165,5 @@ for number = 1, tonumber(ARGV[1]) do
     replies[number] = tostring(type(result) == 'table' and result.err or result)
   end
 end
+advance()
 return replies

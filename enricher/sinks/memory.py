@@ -12,12 +12,15 @@ from enricher.engine.effects import (
     DEAD_LETTERS,
     DOCUMENTS,
     LIVE,
+    Ack,
     Answer,
+    Append,
     Claimed,
     DeadLetter,
     DropMembers,
     Insert,
     KeyClaim,
+    Later,
     Publish,
     SetClaim,
     SetKey,
@@ -125,6 +128,9 @@ class MemoryLive:
         self.published: list[tuple[str, bytes]] = []
         self.value_claims: dict[str, list[int]] = {}
         self.member_claims: dict[str, set[str]] = {}
+        self.streams: dict[str, list[dict[bytes, bytes]]] = {}
+        self.later: dict[str, list[tuple[int, dict[bytes, bytes]]]] = {}
+        self.acknowledged: list[Ack] = []
 
     async def open(self) -> None:
         """Nothing to prepare."""
@@ -173,6 +179,16 @@ class MemoryLive:
             case Publish(channel=channel, message=message):
                 if claimed:
                     self.published.append((channel, message))
+            case Append(stream=stream, fields=entry, max_length=most):
+                if claimed:
+                    entries = self.streams.setdefault(stream, [])
+                    entries.append(dict(entry))
+                    del entries[: len(entries) - most if most else 0]
+            case Later(key=key, due_ms=due_ms, fields=entry):
+                if claimed:
+                    self.later.setdefault(key, []).append((due_ms, dict(entry)))
+            case Ack():
+                self.acknowledged.append(effect)
             case KeyClaim() | SetClaim():
                 pass
             case _:

@@ -12,16 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import hiredis
+import msgspec
 import redis.exceptions as errors
 from redis.asyncio import Redis
 
 from enricher.engine.effects import (
     LIVE,
+    Ack,
     Answer,
+    Append,
     Claimed,
     DropMembers,
     Effect,
     KeyClaim,
+    Later,
     Publish,
     Refused,
     SetClaim,
@@ -31,7 +35,9 @@ from enricher.engine.effects import (
 )
 from enricher.errors import SinkUnavailable
 
-SCRIPT = Path(__file__).with_name("commit.lua").read_text(encoding="utf-8")
+# Acknowledging in Lua, for every script that does: functions `to_commit`, `acknowledge` and `advance`.
+ACKNOWLEDGE = Path(__file__).with_name("ack.lua").read_text(encoding="utf-8")
+SCRIPT = ACKNOWLEDGE + Path(__file__).with_name("commit.lua").read_text(encoding="utf-8")
 
 # Replies with which a server refuses everybody for now. The message is innocent.
 OUTAGE_REPLIES = (
@@ -104,6 +110,23 @@ def _publish(e: Publish) -> tuple[Argument, ...]:
     return ("P", e.channel, e.message)
 
 
+def packed_entry(fields: Mapping[bytes, bytes]) -> bytes:
+    """The fields of a stream entry as the scripts take them: a MessagePack list of names and values."""
+    return msgspec.msgpack.encode([part for field in fields.items() for part in field])
+
+
+def _append(e: Append) -> tuple[Argument, ...]:
+    return ("E", e.stream, e.max_length, packed_entry(e.fields))
+
+
+def _later(e: Later) -> tuple[Argument, ...]:
+    return ("L", e.key, e.due_ms, packed_entry(e.fields))
+
+
+def _ack(e: Ack) -> tuple[Argument, ...]:
+    return ("A", e.stream, e.group, e.id)
+
+
 _ARGUMENTS: dict[type[Effect], Callable[[Any], tuple[Argument, ...]]] = {
     KeyClaim: _key_claim,
     SetClaim: _set_claim,
@@ -111,12 +134,18 @@ _ARGUMENTS: dict[type[Effect], Callable[[Any], tuple[Argument, ...]]] = {
     SetMember: _set_member,
     DropMembers: _drop_members,
     Publish: _publish,
+    Append: _append,
+    Later: _later,
+    Ack: _ack,
 }
 _CLAIMS = (KeyClaim, SetClaim)
 
 
 class RedisLive:
-    """Lands `SetKey`, `SetMember`, `DropMembers`, `Publish` and claims on one Redis primary."""
+    """Lands every effect for ``live`` (keys, members, publishing, entries, claims) on one Redis primary.
+
+    The acknowledgement of a dead letter is left to the store of dead letters, which lands both at once.
+    """
 
     name = LIVE
     durable = False
@@ -156,6 +185,7 @@ class RedisLive:
                 effect
                 for effect in write.effects
                 if effect.sink == LIVE
+                and (type(effect) is not Ack or write.label != "dead")
                 and (type(effect) is not SetKey or newest.get(effect.key) is effect)
             ]
             if not mine:
@@ -268,7 +298,10 @@ def _rank(effect: Effect) -> int:
     """Claims first, publishing last: a write that is refused on the way has told nobody anything."""
     if isinstance(effect, _CLAIMS):
         return 0
-    return 2 if type(effect) is Publish else 1
+    # Asked before any claim: a write that is no longer ours must not leave one.
+    if type(effect) is Ack:
+        return -1
+    return 2 if type(effect) in (Publish, Append, Later) else 1
 
 
 def _last_of_each_key(writes: Sequence[Write]) -> dict[str, SetKey]:
