@@ -34,7 +34,7 @@ def listed() -> str:
 @click.option("--plots", type=click.Path(path_type=Path, file_okay=False), help="Draw pictures into FOLDER.")
 @click.option("--rounds", type=click.IntRange(1), help="Repetitions of each figure (default 3; quick 1).")
 @click.option("--update", is_flag=True, help="Rewrite the committed limits (part guard).")
-@click.option("--set", "given", multiple=True, callback=settings, metavar="PART.NAME=VALUE", help="Part's own.")
+@click.option("--set", "given", multiple=True, callback=settings, metavar="PART.NAME=VALUE", help="Its own.")
 def main(
     names: tuple[str, ...],
     quick: bool,

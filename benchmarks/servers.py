@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -85,7 +86,7 @@ def redis_server(*extra: str) -> Iterator[Server]:
 
 @contextmanager
 def document_server(database: str = "deltastream") -> Iterator[Server]:
-    """The embedded MongoDB-wire server as `run --embedded` starts it, empty; its URL asks for durable writes."""
+    """The embedded MongoDB-wire server as `run --embedded` starts it, empty, with durable writes."""
     with tempfile.TemporaryDirectory(prefix="enricher-bench-") as folder:
 
         def command(port: int) -> Sequence[str]:
@@ -101,7 +102,7 @@ def null_mongo() -> Iterator[Server]:
     """A server that takes documents, counts them and keeps nothing (`benchmarks.null_mongo`)."""
     command = module("benchmarks.null_mongo", "0")
     with process(*command, stdout=subprocess.PIPE) as child:
-        port = int(_line(child, "null_mongo"))
+        port = int(line(child, "null_mongo"))
         yield Server("null_mongo", child.pid, port, f"mongodb://{LOOPBACK}:{port}")
 
 
@@ -123,14 +124,14 @@ class Worker:
         return self._ask("figures")
 
     def reset(self) -> dict[str, Any]:
-        """Forget the loop lag recorded so far; returns the figures."""
+        """The figures; from then on the loop lag is sampled, afresh."""
         return self._ask("reset")
 
     def _ask(self, question: str) -> dict[str, Any]:
         assert self._child.stdin is not None
         self._child.stdin.write(question.encode() + b"\n")
         self._child.stdin.flush()
-        answer: dict[str, Any] = json.loads(_line(self._child, "the worker"))
+        answer: dict[str, Any] = json.loads(line(self._child, "the worker"))
         return answer
 
 
@@ -143,12 +144,13 @@ def worker(redis_url: str, mongo_url: str, *options: str, lag: bool = False) -> 
     sampled = ("--lag",) if lag else ()
     command = module("benchmarks.worker", redis_url, mongo_url, *sampled, *options)
     with process(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        if _line(child, "the worker") != "ready":
+        if line(child, "the worker") != "ready":
             raise RuntimeError("the worker said something else than that it is ready")
         yield Worker(child)
 
 
-def _line(child: subprocess.Popen[bytes], name: str) -> str:
+def line(child: subprocess.Popen[bytes], name: str) -> str:
+    """The next line the process prints; RuntimeError, with its name, when it ended instead."""
     assert child.stdout is not None
     line = child.stdout.readline()
     if not line.endswith(b"\n"):
@@ -187,8 +189,6 @@ def _run(question: Any) -> bool:
         asyncio.get_running_loop()
     except RuntimeError:
         return bool(asyncio.run(question))
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(1) as pool:
         return bool(pool.submit(asyncio.run, question).result())
 

@@ -20,6 +20,7 @@ from benchmarks.servers import worker as worker_process
 from enricher.feed.publish import publish_at_rate, redis_publisher
 from enricher.feed.synthetic import SyntheticMarket
 
+
 async def main(minutes: float = 25, rate: float = 1000) -> None:
     """Run the load and print the samples."""
     with (

@@ -1,0 +1,154 @@
+"""Part `latency`: from PUBLISH to the enriched channel at fixed rates, and what the worker takes when idle.
+
+Load comes from an open loop (`benchmarks.sender`) and is timed by a third process (`benchmarks.listener`):
+latency counts from the moment at which a message was due, so that waiting is never hidden. Ticks and chains
+are published and timed; the quotes of a mix are load. The null sink shows our own share, the embedded
+default (bundled Valkey and Mongo-wire server, journaled writes) what a user meets.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager
+from typing import Any
+
+import msgspec
+
+from benchmarks import plots
+from benchmarks.load import Listener, listener, sender
+from benchmarks.measure import Latencies, counted, cpu_seconds, settled
+from benchmarks.parts import Options
+from benchmarks.report import Report, median, spread
+from benchmarks.servers import Server, Worker, document_server, null_mongo, redis_server, worker
+
+
+class Load(msgspec.Struct, frozen=True):
+    """A kind of workload at a rate (messages a second), for so many seconds a round.
+
+    ``lag`` samples the worker's loop: where little comes, that would be a good part of its CPU.
+    """
+
+    name: str
+    kind: str
+    rate: float
+    seconds: float
+    quick: float
+    lag: bool = True
+
+
+LOADS = (
+    # Not a divisor of a second: the ticks meet the worker's own timers at every phase.
+    Load("a lone tick", "ticks", 4.7, 20, 2, lag=False),
+    Load("100 ticks/s", "ticks", 100, 10, 1.5),
+    Load("1,000 mixed/s", "mix", 1000, 10, 1.5),
+)
+SINKS = {"null": null_mongo, "embedded": document_server}
+
+COLUMNS = [
+    *("sink", "load", "timed", "p50_ms", "p99_ms", "p999_ms", "max_ms", "p99_spread"),
+    *("us", "worker_pct", "lag_p99_ms", "sender_p99_ms", "rss_mb", "lost"),
+]
+IDLE = ["sink", "seconds", "worker_pct", "redis_pct", "sink_pct", "rss_mb"]
+NOTES = [
+    "timed: enriched messages heard; us: CPU microseconds of the worker per message, its idle share included",
+    "lag: how late the worker's loop wakes a sleeper; sender: how late messages went out (part of it)",
+]
+
+
+def run(options: Options) -> list[Report]:
+    """Latency per sink and load, and the CPU share when nothing comes."""
+    report = Report("latency", "from PUBLISH to the enriched channel, milliseconds", COLUMNS, notes=NOTES)
+    idle = Report("idle", "CPU while nothing comes, percent of one core", IDLE)
+    curves: dict[str, Latencies] = {}
+    for name, sink in SINKS.items():
+        _one_sink(name, sink(), options, report, idle, curves)
+    if options.plots is not None:
+        plots.latency_curves(options.plots / "latency.svg", "PUBLISH to the enriched channel", curves)
+    return [report, idle]
+
+
+def _one_sink(
+    name: str,
+    sink: AbstractContextManager[Server],
+    options: Options,
+    report: Report,
+    idle: Report,
+    curves: dict[str, Latencies],
+) -> None:
+    with redis_server() as redis, sink as documents, worker(redis.url, documents.url) as ours:
+        pids = {"worker_pct": ours.pid, "redis_pct": redis.pid, "sink_pct": documents.pid}
+        idle.rows.append({"sink": name, **_resting(pids, 1 if options.quick else 12), **_memory(ours)})
+        with listener(redis.url) as heard:
+            for load in LOADS:
+                row, every = _loaded(redis.url, ours, heard, load, options)
+                report.rows.append({"sink": name, "load": load.name, **row})
+                curves[f"{load.name}, {name}"] = every
+
+
+def _resting(pids: dict[str, int], seconds: float) -> dict[str, Any]:
+    """CPU of each process in percent of one core over a time in which nothing is sent."""
+    time.sleep(min(2.0, seconds))
+    before, began = {name: cpu_seconds(pid) for name, pid in pids.items()}, time.monotonic()
+    time.sleep(seconds)
+    took = time.monotonic() - began
+    used = {name: cpu_seconds(pid) - before[name] for name, pid in pids.items()}
+    return {"seconds": round(took, 1), **{name: round(cpu / took * 100, 2) for name, cpu in used.items()}}
+
+
+def _memory(ours: Worker) -> dict[str, Any]:
+    return {"rss_mb": round(ours.figures()["rss"] / 1e6, 1)}
+
+
+def _loaded(
+    redis_url: str, ours: Worker, heard: Listener, load: Load, options: Options
+) -> tuple[dict[str, Any], Latencies]:
+    """One row: latencies over all rounds but the first, which is short and warms up."""
+    every, p50, p99, us, share, late = Latencies(), [], [], [], [], []
+    seconds = load.quick if options.quick else load.seconds
+    lag: dict[str, Any] = {}
+    before = ours.figures()
+    for number in range(options.rounds + 1):
+        lasting = seconds if number else min(seconds, 2.0)
+        with sender(redis_url, load.kind, rate=load.rate, seconds=lasting, seed=number) as sending:
+            now = ours.reset() if load.lag else ours.figures()
+            gone = counted(now, "received")
+            cpu, began = cpu_seconds(ours.pid), time.monotonic()
+            told = sending.go()
+            lag = settled(ours.figures, gone + told.sent).get("lag", {})
+            used, took = cpu_seconds(ours.pid) - cpu, time.monotonic() - began
+            found = _all_heard(heard)
+        if number:
+            every.extend(found)
+            p50.append((found.quantile(0.5) or 0) / 1000)
+            p99.append((found.quantile(0.99) or 0) / 1000)
+            us.append(used / told.sent * 1e6)
+            share.append(used / took * 100)
+            late.append(told.late["p99_ms"])
+    after = ours.figures()
+    done = counted(after, "processed") - counted(before, "processed")
+    row = {
+        "rate": load.rate,
+        "timed": every.total,
+        **{name: value for name, value in every.summary().items() if name != "count"},
+        "p50_spread": spread(p50, 2),
+        "p99_spread": spread(p99, 2),
+        "us": median(us),
+        "worker_pct": median(share),
+        "lag_p99_ms": lag.get("p99_ms"),
+        "sender_p99_ms": median(late, 3),
+        "rss_mb": round(after["rss"] / 1e6, 1),
+        "lost": counted(after, "received") - counted(before, "received") - done,
+        "counts": every.plain()["counts"],
+    }
+    return row, every
+
+
+def _all_heard(heard: Listener) -> Latencies:
+    """Everything the listener has once nothing more comes: it may lag behind the worker's own count."""
+    every = heard.report()
+    while True:
+        time.sleep(0.05)
+        more = heard.report()
+        if not more.total:
+            return every
+        every.extend(more)
