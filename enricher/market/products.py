@@ -1,0 +1,206 @@
+"""Which product has which option contract: the shipped table, what a configuration changes, and the look-up.
+
+The rates, yields, lots and tick sizes shipped are round figures that age: `ProductSettings` replaces any of
+them. The units are those of `enricher.market.contracts.Contract`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date
+from types import MappingProxyType
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from enricher.config.kinds import Section, did_you_mean, zone_problem
+from enricher.market.contracts import Contract, Exercise, OiUnit, PriceUnit, Settlement
+
+DEFAULT: Final = "default"
+
+_CLOCK = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d|24:00")
+_ALWAYS = (0, 1, 2, 3, 4, 5, 6)
+_KEPT = 4096
+
+
+class ProductSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the configuration says otherwise about one product; a field left out keeps the shipped value.
+
+    ``like`` names the shipped entry to start from, such as ``US_STOCK``. ``lot`` holds for every expiry.
+    """
+
+    like: str | None = None
+    zone: str | None = None
+    expiry_time: str | None = None
+    settlement: Settlement | None = None
+    exercise: Exercise | None = None
+    rate: Annotated[float, Meta(ge=-1, le=1)] | None = None
+    dividend_yield: Annotated[float, Meta(ge=-1, le=1)] | None = None
+    tick_size: Annotated[float, Meta(gt=0)] | None = None
+    lot: Annotated[float, Meta(gt=0)] | None = None
+    multiplier: Annotated[float, Meta(gt=0)] | None = None
+    oi_unit: OiUnit | None = None
+    price_unit: PriceUnit | None = None
+    currency: str | None = None
+    strike_step: Annotated[float, Meta(gt=0)] | None = None
+    session_open: str | None = None
+    session_close: str | None = None
+    weekdays: tuple[Annotated[int, Meta(ge=0, le=6)], ...] | None = None
+    holidays: tuple[str, ...] | None = None
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        if self.like is not None and self.like not in SHIPPED:
+            yield "like", f"a shipped entry: {', '.join(SHIPPED)}{did_you_mean(self.like, SHIPPED)}"
+        if self.zone is not None and (problem := zone_problem(self.zone)):
+            yield "zone", problem
+        for key in ("expiry_time", "session_open", "session_close"):
+            clock = getattr(self, key)
+            if clock is not None and not _CLOCK.fullmatch(clock):
+                yield key, "a time of day as HH:MM, at most 24:00"
+        if (self.session_open is None) != (self.session_close is None):
+            yield "session_open", "given together with session_close"
+        elif self.session_open is not None and self.session_open >= (self.session_close or ""):
+            yield "session_close", f"later than session_open, which is {self.session_open}"
+        if any(not _is_date(day) for day in self.holidays or ()):
+            yield "holidays", "a list of dates as YYYY-MM-DD"
+
+    def over(self, base: Contract, name: str) -> Contract:
+        """The contract ``name``: ``base`` with what is set here."""
+        said = {key: getattr(self, key) for key in self.__struct_fields__ if key != "like"}
+        changes = {key: value for key, value in said.items() if value is not None}
+        if "lot" in changes:
+            changes["lots_before"] = ()
+        assumed = base.assumed and not changes
+        return msgspec.structs.replace(base, name=name, assumed=assumed, **changes)
+
+
+class Contracts:
+    """The contract of every product: the shipped table with what the configuration says otherwise.
+
+    A name is looked up as written, then in capitals without an exchange prefix (``NSE:``) and without a
+    leading ``^ . $``, then by the longest entry it begins with, when no letter and no space follows
+    (``NIFTY25OCT``, ``BTC-27DEC24``). What is left takes the class of its exchange prefix, else ``default``.
+    """
+
+    def __init__(self, products: Mapping[str, ProductSettings] = MappingProxyType({})) -> None:
+        self._table = dict(SHIPPED)
+        self._found: dict[str, Contract] = {}
+        # The default first, for products start from it; then in any order, since ``like`` names shipped ones.
+        for name in sorted(products, key=lambda name: name != DEFAULT):
+            like = products[name].like
+            base = SHIPPED[like] if like is not None else self.of(name)
+            self._found.clear()
+            self._table[name] = products[name].over(base, name)
+
+    def of(self, product: str) -> Contract:
+        """The contract of this product; never fails, see `Contract.assumed`."""
+        found = self._found.get(product)
+        if found is None:
+            if len(self._found) >= _KEPT:  # names come from messages, so they may be endless
+                self._found.clear()
+            found = self._found[product] = self._look_up(product)
+        return found
+
+    def _look_up(self, product: str) -> Contract:
+        if product in self._table:
+            return self._table[product]
+        exchange, _, name = product.strip().upper().rpartition(":")
+        name = name.lstrip("^.$")
+        name = _ALIASES.get(name, name)
+        for length in range(len(name), 0, -1):
+            follows = name[length : length + 1]
+            if not (follows.isalpha() or follows == " ") and name[:length] in self._table:
+                return self._table[name[:length]]
+        return self._table[_CLASSES.get(exchange, DEFAULT)]
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _entries() -> dict[str, Contract]:
+    india = Contract(
+        name="NSE_STOCK", zone="Asia/Kolkata", expiry_time="15:30", settlement="closing_average",
+        rate=0.065, dividend_yield=0.012, tick_size=0.05, currency="INR",
+        session_open="09:15", session_close="15:30",
+    )  # fmt: skip
+    america = Contract(
+        name="US_INDEX", zone="America/New_York", expiry_time="16:00", settlement="close", rate=0.04,
+        dividend_yield=0.012, tick_size=0.05, lot=100.0, currency="USD",
+        session_open="09:30", session_close="16:00",
+    )  # fmt: skip
+    deribit = Contract(
+        name="DERIBIT", expiry_time="08:00", settlement="half_hour_average", tick_size=0.0001,
+        price_unit="underlying", currency="USD", session_open="00:00", session_close="24:00",
+        weekdays=_ALWAYS,
+    )  # fmt: skip
+
+    def like(base: Contract, name: str, **terms: Any) -> Contract:
+        return msgspec.structs.replace(base, name=name, **terms)
+
+    morning = {"expiry_time": "09:30", "settlement": "opening"}
+    stock = like(america, "US_STOCK", exercise="american", dividend_yield=0.0, tick_size=0.01)
+    linear = like(deribit, "DERIBIT_USDC", price_unit="quote", tick_size=0.1, currency="USDC")
+    new = "2026-01-01"  # the first expiries of the lots that NSE announced on 3 October 2025
+    bank, mid = (("2025-07-01", 30.0), (new, 35.0)), (("2025-07-01", 120.0), (new, 140.0))
+    found = (
+        Contract(name=DEFAULT, assumed=True),
+        india,
+        like(india, "NIFTY", lot=65.0, lots_before=((new, 75.0),), strike_step=50.0),
+        like(india, "BANKNIFTY", lot=30.0, lots_before=bank, strike_step=100.0),
+        like(india, "FINNIFTY", lot=60.0, lots_before=((new, 65.0),), strike_step=50.0),
+        like(india, "MIDCPNIFTY", lot=120.0, lots_before=mid, strike_step=25.0),
+        like(india, "NIFTYNXT50", lot=25.0, strike_step=100.0),
+        like(india, "SENSEX", lot=20.0, strike_step=100.0),
+        like(india, "BANKEX", lot=30.0, strike_step=100.0),
+        america,
+        stock,
+        like(america, "SPX", **morning, strike_step=5.0),
+        like(america, "SPXW", strike_step=5.0),
+        like(america, "XSP", tick_size=0.01, strike_step=1.0),
+        like(america, "NDX", **morning, dividend_yield=0.006, strike_step=25.0),
+        like(america, "NDXP", dividend_yield=0.006, strike_step=10.0),
+        like(america, "RUT", **morning, strike_step=5.0),
+        like(america, "RUTW", strike_step=5.0),
+        like(america, "DJX", **morning, dividend_yield=0.016, tick_size=0.01, strike_step=1.0),
+        like(america, "OEX", exercise="american", strike_step=5.0),
+        like(america, "XEO", strike_step=5.0),
+        # The volatility index cannot be held, so its forward is its future, or parity, and never its spot.
+        like(america, "VIX", **morning, dividend_yield=None, tick_size=0.01, strike_step=1.0),
+        like(america, "VIXW", **morning, dividend_yield=None, tick_size=0.01, strike_step=0.5),
+        like(stock, "SPY", dividend_yield=0.012, strike_step=1.0),
+        like(stock, "QQQ", dividend_yield=0.006, strike_step=1.0),
+        like(stock, "IWM", dividend_yield=0.011, strike_step=1.0),
+        like(stock, "DIA", dividend_yield=0.016, strike_step=1.0),
+        deribit,
+        linear,
+        like(deribit, "BTC", strike_step=500.0),
+        like(deribit, "ETH", strike_step=25.0),
+        like(linear, "BTC_USDC", tick_size=5.0, strike_step=500.0),
+        like(linear, "ETH_USDC", strike_step=25.0),
+    )
+    return {entry.name: entry for entry in found}
+
+
+SHIPPED: Final[Mapping[str, Contract]] = MappingProxyType(_entries())
+_ALIASES: Final = MappingProxyType(
+    {
+        "NIFTY 50": "NIFTY",
+        "NIFTY BANK": "BANKNIFTY",
+        "NIFTY FIN SERVICE": "FINNIFTY",
+        "NIFTY MID SELECT": "MIDCPNIFTY",
+        "NIFTY MIDCAP SELECT": "MIDCPNIFTY",
+        "NIFTY NEXT 50": "NIFTYNXT50",
+        "BSE SENSEX": "SENSEX",
+    }
+)
+_CLASSES: Final = MappingProxyType(
+    {"NSE": "NSE_STOCK", "NFO": "NSE_STOCK", "BSE": "NSE_STOCK", "BFO": "NSE_STOCK"}
+    | dict.fromkeys(("US", "NYSE", "NASDAQ", "AMEX", "ARCA", "OPRA"), "US_STOCK")
+    | {"CBOE": "US_INDEX", "DERIBIT": "DERIBIT"}
+)
