@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from math import isfinite
+from math import inf, isfinite
 from typing import Final, Literal
 
 import msgspec
@@ -20,13 +20,16 @@ from enricher.market.models import Number
 
 Folded = Literal["folded", "late_dropped"]
 BarKey = tuple[int, int]  # (minutes, start_us)
+Exact = tuple[int, int]  # whole numbers of 2^-64 and of 2^-1074
 
 _NEVER: Final = 2**63
 _LARGEST_VOLUME: Final = 1e100
 _INT64: Final = 2**63  # from here on MongoDB takes no whole number
 _ONE_BITS: Final = 1074
 _ONE: Final = 1 << _ONE_BITS
-_EXACT_TO: Final = 2.0**53  # up to here a double shows every whole number
+_FINE_BITS: Final = 64
+_FINE: Final = 2.0**_FINE_BITS
+_NOTHING: Final = (0, 0)
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -93,6 +96,9 @@ class Bars:
 
     ``windows`` in minutes; ``retention_us``, at least the lateness, says how long before the
     newest event time a tick is still folded. ``dropped`` counts the ticks that came later.
+
+    A tick is folded once, whatever the number of windows: into its cell, which is the time that its bars of
+    all windows have in common. A bar is put together from its cells when it is given out.
     """
 
     def __init__(
@@ -113,12 +119,13 @@ class Bars:
         self.session = session
         self.newest: int | None = None
         self.dropped = 0
-        self._bars: dict[BarKey, _Running] = {}
+        self._bars: dict[BarKey, _Bar] = {}
+        self._cells: dict[tuple[int, ...], _Cell] = {}
+        # The cell that was found last, which is where most ticks belong.
+        self._current: tuple[int, int, _Cell | None] = (0, 0, None)
         self._next_end = _NEVER  # the earliest end among bars not yet given out
         self._changed: set[BarKey] = set()  # given out, and folded into since
         self._complete_from = -_NEVER
-        # Per window the bar that was opened last, which is where most ticks belong.
-        self._current: list[tuple[int, int, _Running | None]] = [(0, 0, None) for _ in windows]
 
     @property
     def watermark(self) -> int | None:
@@ -137,34 +144,46 @@ class Bars:
         elif event_us < newest - self.retention_us:
             self.dropped += 1
             return "late_dropped"
-        price = float(price)
-        traded = turnover = None
+        start, end, cell = self._current
+        if cell is None or not start <= event_us < end:
+            cell = self._cell(event_us)
+            if cell is None:
+                self.dropped += 1
+                return "late_dropped"
+        cell.add(event_us, float(price), order)
         if volume is not None and 0 <= volume <= _LARGEST_VOLUME:
-            traded, turnover = _exact(float(volume)), _exact(price * volume)
-        result: Folded = "late_dropped"
-        for place, minutes in enumerate(self.windows):
-            start, end, bar = self._current[place]
-            if bar is not None and start <= event_us < end:
-                result = "folded"
-                bar.add(event_us, price, order, traded, turnover)
-                if bar.revision is not None:
-                    self._changed.add((minutes, start))
-                continue
-            start = bar_start(event_us, minutes, self.session)
-            if start < self._complete_from:
-                continue
-            result = "folded"
-            bar = self._bars.get((minutes, start))
-            if bar is None:
-                self._bars[minutes, start] = _Running(event_us, price, order, traded, turnover)
-                self._next_end = min(self._next_end, start + minutes * MINUTE)
-                self._current[place] = (start, start + minutes * MINUTE, self._bars[minutes, start])
-                continue
-            bar.add(event_us, price, order, traded, turnover)
-            if bar.revision is not None:
-                self._changed.add((minutes, start))
-        self.dropped += result == "late_dropped"
-        return result
+            cell.trade(float(price), float(volume))
+        if cell.given_out:
+            self._changed.update(cell.given_out)
+        return "folded"
+
+    def _cell(self, event_us: int) -> _Cell | None:
+        """The cell of this moment; None if no bar there is complete."""
+        starts = tuple([bar_start(event_us, minutes, self.session) for minutes in self.windows])
+        cell = self._cells.get(starts)
+        if cell is None:
+            cell = _Cell()
+            for minutes, start in zip(self.windows, starts, strict=True):
+                if start >= self._complete_from:
+                    self._join(cell, minutes, start)
+            if not cell.bars:
+                return None
+            self._cells[starts] = cell
+        end = min(start + minutes * MINUTE for minutes, start in zip(self.windows, starts, strict=True))
+        self._current = (max(starts), end, cell)
+        return cell
+
+    def _join(self, cell: _Cell, minutes: int, start: int) -> None:
+        """Make a new cell part of a bar, which may be new too, or given out already."""
+        key = (minutes, start)
+        bar = self._bars.get(key)
+        if bar is None:
+            bar = self._bars[key] = _Bar()
+            self._next_end = min(self._next_end, start + minutes * MINUTE)
+        elif bar.revision is not None:
+            cell.given_out.append(key)
+        bar.cells.append(cell)
+        cell.bars += 1
 
     @property
     def open_bars(self) -> bool:
@@ -192,7 +211,7 @@ class Bars:
             for (minutes, start), bar in self._bars.items():
                 end = start + minutes * MINUTE
                 if bar.revision is None and end <= edge:
-                    bar.revision = 0
+                    bar.give_out((minutes, start), 0)
                     found.append(Bar(start, minutes, bar.content(), 0))
                 elif bar.revision is None:
                     self._next_end = min(self._next_end, end)
@@ -236,7 +255,7 @@ class Bars:
             bar = self._bars.get(key)
             if bar is None:
                 continue
-            bar.revision = revision
+            bar.give_out(key, revision)
             if bar.content() != content:
                 self._changed.add(key)
 
@@ -250,66 +269,106 @@ class Bars:
             if bar.revision is not None and key[1] + key[0] * MINUTE <= oldest
         ]
         for key in over:
-            del self._bars[key]
+            for cell in self._bars.pop(key).cells:
+                cell.bars -= 1
+        if over:
+            self._cells = {starts: cell for starts, cell in self._cells.items() if cell.bars}
+            if self._current[2] is not None and not self._current[2].bars:
+                self._current = (0, 0, None)
 
 
-class _Running:
-    """One bar in the making. Sums are kept exactly, so the order of ticks cannot show in them."""
+class _Cell:
+    """The ticks of the time between two edges of bars. Sums are exact: the order of ticks cannot show."""
 
     __slots__ = (
+        "bars",
         "close",
         "count",
-        "first",
+        "first_order",
+        "first_us",
+        "given_out",
         "high",
-        "last",
+        "last_order",
+        "last_us",
         "low",
         "open",
-        "revision",
-        "traded",
+        "trades",
         "turnover",
         "unpriced",
+        "volume",
     )
 
-    def __init__(
-        self, event_us: int, price: float, order: int, traded: int | None, turnover: int | None
-    ) -> None:
-        self.first = self.last = (event_us, order)
-        self.open = self.high = self.low = self.close = price
-        self.count = 0
-        self.revision: int | None = None  # None until given out
-        self.traded: int | None = None
-        self.turnover: int | None = None
+    def __init__(self) -> None:
+        self.bars = 0  # how many it is part of
+        self.given_out: list[BarKey] = []  # those that were given out, which another tick revises
+        self.first_us, self.first_order = _NEVER, 0
+        self.last_us, self.last_order = -_NEVER, 0
+        self.open = self.close = 0.0
+        self.high, self.low = -inf, inf
+        self.count = self.trades = 0
+        self.volume = self.turnover = _NOTHING
         self.unpriced = False  # whether a trade's turnover is unknown
-        self.add(event_us, price, order, traded, turnover)
 
-    def add(
-        self, event_us: int, price: float, order: int, traded: int | None, turnover: int | None
-    ) -> None:
-        at = (event_us, order)
-        if at < self.first:
-            self.first, self.open = at, price
-        if at >= self.last:
-            self.last, self.close = at, price
+    def add(self, event_us: int, price: float, order: int) -> None:
+        if event_us > self.last_us or (event_us == self.last_us and order >= self.last_order):
+            self.last_us, self.last_order, self.close = event_us, order, price
+        if event_us < self.first_us or (event_us == self.first_us and order < self.first_order):
+            self.first_us, self.first_order, self.open = event_us, order, price
         if price > self.high:
             self.high = price
         if price < self.low:
             self.low = price
         self.count += 1
-        if traded is not None:
-            self.traded = traded + (self.traded or 0)
-            if turnover is None:
-                self.unpriced = True
-            else:
-                self.turnover = turnover + (self.turnover or 0)
+
+    def trade(self, price: float, size: float) -> None:
+        self.trades += 1
+        self.volume = _plus(self.volume, size)
+        turnover = price * size
+        if isfinite(turnover):
+            self.turnover = _plus(self.turnover, turnover)
+        else:
+            self.unpriced = True
+
+
+class _Bar:
+    """One bar in the making: its cells, which follow one another in time, and how often it was given out."""
+
+    __slots__ = ("cells", "revision")
+
+    def __init__(self) -> None:
+        self.cells: list[_Cell] = []
+        self.revision: int | None = None  # None until given out
+
+    def give_out(self, key: BarKey, revision: int) -> None:
+        self.revision = revision
+        for cell in self.cells:
+            if key not in cell.given_out:
+                cell.given_out.append(key)
 
     def content(self) -> Content:
-        volume: Number | None = None if self.traded is None else self.traded / _ONE
-        if volume is not None and volume < _INT64 and volume == int(volume):
-            volume = int(volume)
+        cells = self.cells
+        first = min(cells, key=_first_us)
+        last = max(cells, key=_last_us)
+        volume: Number | None = None
         vwap = None
-        if self.traded and self.turnover is not None and not self.unpriced:
-            vwap = _ratio(self.turnover, self.traded)
-        return Content(self.open, self.high, self.low, self.close, self.count, volume, vwap)
+        if any(cell.trades for cell in cells):
+            traded = _total([cell.volume for cell in cells])
+            volume = traded / _ONE
+            if volume < _INT64 and volume == int(volume):
+                volume = int(volume)
+            if traded and not any(cell.unpriced for cell in cells):
+                vwap = _ratio(_total([cell.turnover for cell in cells]), traded)
+        high, low = max(cell.high for cell in cells), min(cell.low for cell in cells)
+        count = sum(cell.count for cell in cells)
+        return Content(first.open, high, low, last.close, count, volume, vwap)
+
+
+def _first_us(cell: _Cell) -> int:
+    return cell.first_us
+
+
+def _last_us(cell: _Cell) -> int:
+    return cell.last_us
 
 
 def _ratio(turnover: int, traded: int) -> float | None:
@@ -320,15 +379,26 @@ def _ratio(turnover: int, traded: int) -> float | None:
         return None
 
 
-def _exact(value: float) -> int | None:
-    """The value as a whole number of 2^-1074, the smallest double, so that sums are exact.
+def _plus(held: Exact, value: float) -> Exact:
+    """The sum with one more finite value, exactly.
 
-    None for a value that is not finite: a price times a size may be beyond a double.
+    Nearly every price and size is a whole number of 2^-64, which makes small integers; what is not is
+    summed in units of the smallest double.
     """
-    if not isfinite(value):
-        return None
+    scaled = value * _FINE
+    if scaled.is_integer():
+        return (held[0] + int(scaled), held[1])
     numerator, denominator = value.as_integer_ratio()
-    return numerator << (_ONE_BITS - denominator.bit_length() + 1)
+    return (held[0], held[1] + (numerator << (_ONE_BITS - denominator.bit_length() + 1)))
+
+
+def _total(sums: Iterable[Exact]) -> int:
+    """Several sums as one whole number of 2^-1074, the smallest double."""
+    fine = rest = 0
+    for one, other in sums:
+        fine += one
+        rest += other
+    return (fine << (_ONE_BITS - _FINE_BITS)) + rest
 
 
 def _start_and_minutes(bar: Bar) -> tuple[int, int]:
