@@ -32,7 +32,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from enricher.deadletters.store import DeadLetterStore, StoredLetter, UnknownLetter
+from enricher.deadletters.store import LetterStore, StoredLetter, UnknownLetter
 from enricher.engine.ports import Clock, Delivery, Intake
 from enricher.engine.retry import Backoff
 from enricher.sources.memory import MemoryDelivery
@@ -88,7 +88,7 @@ def through(put: Callable[[Delivery], Awaitable[None]], clock: Clock) -> Reproce
     return reprocess
 
 
-async def retry(store: DeadLetterStore, letter: StoredLetter, reprocess: Reprocess) -> Outcome:
+async def retry(store: LetterStore, letter: StoredLetter, reprocess: Reprocess) -> Outcome:
     """Reprocess ``letter``; remove it if that went well, bring it up to date if it failed again."""
     if not letter.readable:
         return Outcome(FAILED, "the entry is not a dead letter")
@@ -110,7 +110,7 @@ async def retry(store: DeadLetterStore, letter: StoredLetter, reprocess: Reproce
         fresh = await store.get(fresh_task_id(letter.topic, identity))
     except UnknownLetter:
         return Outcome(FAILED, letter.error)  # somebody else has merged or discarded it meanwhile
-    await store.replace(letter, merged(letter, fresh), fresh.raw)
+    await store.replace(letter, merged(letter, fresh), fresh)
     return Outcome(FAILED, fresh.error)
 
 
@@ -145,7 +145,7 @@ class RetryListener:
     name = "retries"
     can_wait = True
 
-    def __init__(self, client: Redis, store: DeadLetterStore, *, service: str, clock: Clock) -> None:
+    def __init__(self, client: Redis, store: LetterStore, *, service: str, clock: Clock) -> None:
         self._client = client
         self._store = store
         self._clock = clock

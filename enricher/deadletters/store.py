@@ -1,8 +1,12 @@
-"""The list of dead letters as people work with it: look, find, remove one, replace one in place."""
+"""The dead letters as people work with them: look, find, remove one, replace one.
+
+`LetterStore` is the interface; `DeadLetterStore` here is the list, `StreamLetterStore` the stream.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -31,16 +35,17 @@ class UnknownLetter(EnricherError):
 
 
 class StoredLetter(msgspec.Struct, frozen=True):
-    """An entry of the list: its ``position`` (0 is the newest), its exact bytes, and what they say.
+    """A stored entry: its ``position`` (0 is the newest), its exact bytes, and what they say.
 
     ``record`` is empty where the entry is not a JSON object. ``topic`` is None where neither the entry nor
-    the name of its task tells it.
+    the name of its task tells it. ``id`` is that of a stream's entry; a list's have none.
     """
 
     position: int
     raw: bytes
     record: dict[str, Any]
     topic: str | None
+    id: bytes = b""
 
     @property
     def readable(self) -> bool:
@@ -89,8 +94,8 @@ class StoredLetter(msgspec.Struct, frozen=True):
         return "" if found is None else str(found)
 
 
-class DeadLetterStore:
-    """The list ``key`` in the Redis of ``client``.
+class LetterStore(ABC):
+    """The dead letters under ``key`` in the Redis of ``client``.
 
     ``topics`` are the topics by task name; they tell the topic of an old worker's entries, which name only
     their task. Errors of the client are passed on.
@@ -100,6 +105,77 @@ class DeadLetterStore:
         self._client = client
         self._key = key
         self._topics = topics
+
+    @abstractmethod
+    async def count(self) -> int:
+        """How many there are."""
+
+    @abstractmethod
+    def letters(self) -> AsyncIterator[StoredLetter]:
+        """All that are there at the start, newest first, whatever arrives meanwhile."""
+
+    @abstractmethod
+    async def at(self, position: int) -> StoredLetter | None:
+        """The letter at ``position`` (0 is the newest), if there is one."""
+
+    @abstractmethod
+    async def remove(self, letter: StoredLetter) -> bool:
+        """Remove exactly this entry; False if it is no longer there."""
+
+    @abstractmethod
+    async def replace(self, letter: StoredLetter, entry: bytes, twin: StoredLetter | None = None) -> bool:
+        """Put ``entry`` in place of the letter and remove ``twin``, at once.
+
+        False, and nothing changed, if the letter is no longer there.
+        """
+
+    async def get(self, name: str) -> StoredLetter:
+        """The letter at a position (``0``: the newest), or of a task id or the unique start of one.
+
+        Raises `UnknownLetter`.
+        """
+        if name.isascii() and name.isdigit() and len(name) <= 9:
+            position = int(name)
+            found_there = await self.at(position)
+            if found_there is not None:
+                return found_there
+            raise UnknownLetter(f"no dead letter at position {name}; there are {await self.count()}")
+        if len(name) < SHORTEST_PREFIX:
+            raise UnknownLetter(f"{name!r}: at least {SHORTEST_PREFIX} characters of a task id are needed")
+        found: list[StoredLetter] = []
+        async for letter in self.letters():
+            if letter.task_id == name:
+                return letter
+            if letter.task_id.startswith(name):
+                found.append(letter)
+        if not found:
+            raise UnknownLetter(f"no dead letter {name!r}; `enricher dlq list` shows their ids and positions")
+        if len(found) > 1:
+            raise UnknownLetter(f"{len(found)} dead letters begin with {name!r}; give more of the id")
+        return found[0]
+
+    def read(self, raw: bytes, position: int = -1, id: bytes = b"") -> StoredLetter:  # noqa: A002
+        """The letter that an entry is."""
+        try:
+            found = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            found = None
+        record = found if isinstance(found, dict) else {}
+        return StoredLetter(position, raw, record, self._topic(record), id)
+
+    def _topic(self, record: Mapping[str, Any]) -> str | None:
+        if isinstance(topic := record.get("topic"), str) and topic:
+            return topic
+        # An old worker may have registered its tasks with their module in front.
+        name = str(record.get("task_name") or "").rpartition(".")[2]
+        return self._topics.get(name)
+
+
+class DeadLetterStore(LetterStore):
+    """The letters of a list: a replacement takes the very place of what it replaces."""
+
+    def __init__(self, client: Redis, key: str, topics: Mapping[str, str]) -> None:
+        super().__init__(client, key, topics)
         self._replace = client.register_script(REPLACE)
 
     async def count(self) -> int:
@@ -117,56 +193,19 @@ class DeadLetterStore:
             for offset, raw in enumerate(await self._range(first - length, last - length)):
                 yield self.read(raw, first + offset)
 
-    async def get(self, name: str) -> StoredLetter:
-        """The letter at a position (``0``: the newest), or of a task id or the unique start of one.
-
-        Raises `UnknownLetter`.
-        """
-        if name.isascii() and name.isdigit() and len(name) <= 9:
-            position = int(name)
-            for raw in await self._range(position, position):
-                return self.read(raw, position)
-            raise UnknownLetter(f"no dead letter at position {name}; there are {await self.count()}")
-        if len(name) < SHORTEST_PREFIX:
-            raise UnknownLetter(f"{name!r}: at least {SHORTEST_PREFIX} characters of a task id are needed")
-        found: list[StoredLetter] = []
-        async for letter in self.letters():
-            if letter.task_id == name:
-                return letter
-            if letter.task_id.startswith(name):
-                found.append(letter)
-        if not found:
-            raise UnknownLetter(f"no dead letter {name!r}; `enricher dlq list` shows their ids and positions")
-        if len(found) > 1:
-            raise UnknownLetter(f"{len(found)} dead letters begin with {name!r}; give more of the id")
-        return found[0]
+    async def at(self, position: int) -> StoredLetter | None:
+        """The letter at ``position`` (0 is the newest), if there is one."""
+        found = await self._range(position, position)
+        return self.read(found[0], position) if found else None
 
     async def remove(self, letter: StoredLetter) -> bool:
         """Remove exactly this entry; False if it is no longer there."""
         return bool(await self._client.lrem(self._key, 1, letter.raw))  # type: ignore[arg-type]
 
-    async def replace(self, letter: StoredLetter, entry: bytes, twin: bytes = b"") -> bool:
-        """Put ``entry`` in the letter's place and remove ``twin``, at once.
-
-        False, and nothing changed, if the letter is no longer there.
-        """
-        return bool(await self._replace(keys=[self._key], args=[letter.raw, entry, twin]))
-
-    def read(self, raw: bytes, position: int = -1) -> StoredLetter:
-        """The letter that an entry is."""
-        try:
-            found = msgspec.json.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            found = None
-        record = found if isinstance(found, dict) else {}
-        return StoredLetter(position, raw, record, self._topic(record))
-
-    def _topic(self, record: Mapping[str, Any]) -> str | None:
-        if isinstance(topic := record.get("topic"), str) and topic:
-            return topic
-        # An old worker may have registered its tasks with their module in front.
-        name = str(record.get("task_name") or "").rpartition(".")[2]
-        return self._topics.get(name)
+    async def replace(self, letter: StoredLetter, entry: bytes, twin: StoredLetter | None = None) -> bool:
+        """Put ``entry`` in the letter's place and remove ``twin``, at once."""
+        arguments = [letter.raw, entry, b"" if twin is None else twin.raw]
+        return bool(await self._replace(keys=[self._key], args=arguments))
 
     async def _range(self, first: int, last: int) -> list[bytes]:
         return await cast("Awaitable[list[bytes]]", self._client.lrange(self._key, first, last))

@@ -252,5 +252,5 @@ async def test_a_merge_whose_letter_was_discarded_meanwhile_keeps_the_fresh_one(
     await client.lpush(KEY, entry("gone-soon", b"{}"), entry("fresh-one", b"{}"))
     letter, fresh = await store.get("gone-soon"), await store.get("fresh-one")
     await store.remove(letter)
-    assert not await store.replace(letter, merged(letter, fresh), fresh.raw)
+    assert not await store.replace(letter, merged(letter, fresh), fresh)
     assert await entries(store) == ["fresh-one"]
