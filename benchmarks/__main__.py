@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from benchmarks.parts import PARTS, Options
-from benchmarks.report import Calibration, Report, calibrate, show, write_json
+from benchmarks.report import Calibration, Report, Surroundings, Watch, calibrate, remark, show, write_json
 
 
 def settings(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -53,15 +53,17 @@ def main(
     options = Options(quick, rounds or (1 if quick else 3), plots, update, given)
     reports: list[Report] = []
     calibrations: list[Calibration] = [calibrate()]
+    around: list[Surroundings] = []
     for name in names or PARTS:
+        watch = Watch()
         for report in PARTS[name].run(options):
             show(report)
             reports.append(report)
+        around.append(watch.surroundings(name))
         calibrations.append(calibrate())
+        click.echo(remark(around[-1], calibrations[-1]) + "\n")
         if file is not None:  # after each part, so that what was measured is not lost with a later one
-            write_json(file, reports, calibrations)
-    speed = calibrations[-1]
-    click.echo(f"this machine: {speed.bson_us} us bson.encode of a tick, {speed.loop_us} us 1,000 additions")
+            write_json(file, reports, calibrations, around)
     if any(report.failed for report in reports):
         raise SystemExit(1)
 

@@ -27,7 +27,7 @@ FULL = (
     ("chains", 200, 8, 200),
     ("mix", 10_000, 8, 21),
 )
-QUICK = (("ticks", 1_000, 8, 21), ("quotes", 1_000, 8, 21), ("chains", 100, 8, 21), ("mix", 1_000, 8, 21))
+QUICK = (("ticks", 1_000, 8, 21), ("mix", 1_000, 8, 21))
 
 COLUMNS = ["workload", "products", "strikes", "messages", "us", "us_spread", "per_s", "rss_mb", "lost"]
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
-import pymongo
-from redis.asyncio import Redis
 
 from benchmarks.wire import Wire
-from enricher.feed.channels import Message
+
+if TYPE_CHECKING:  # the listener is to start quickly and needs none of them
+    from redis.asyncio import Redis
+
+    from enricher.feed.channels import Message
 
 LEAVING = ("processed", "duplicate", "dead", "dropped", "conflated")
 
@@ -187,6 +189,8 @@ def publish_all(redis_url: str, messages: Sequence[Message], batch: int = 200) -
 
 def null_counts(mongo_url: str) -> dict[str, dict[str, int]]:
     """What the null server has been sent: {"documents": {collection: number}, "commands": {name: number}}."""
+    import pymongo
+
     with pymongo.MongoClient[dict[str, Any]](mongo_url, directConnection=True) as client:
         reply = client.admin.command("nullStats")
     return {"documents": dict(reply["documents"]), "commands": dict(reply["commands"])}

