@@ -56,4 +56,5 @@ PARTS: dict[str, Part] = {
     "cpu": Part("CPU time per message and messages a second under flood", "benchmarks.cpu"),
     "latency": Part("PUBLISH to the enriched channel at fixed rates; CPU when idle", "benchmarks.latency"),
     "keys": Part("cost per message and memory at 8, 500 and 50,000 products", "benchmarks.keys"),
+    "peers": Part("the same jobs in six other frameworks, in the same run", "benchmarks.peers.compare"),
 }

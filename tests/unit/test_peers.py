@@ -1,0 +1,138 @@
+"""The programs of other frameworks that we compare with find the numbers that enricher finds."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.parts import PARTS, Options
+from benchmarks.peers import compare
+from benchmarks.peers.catalogue import PEERS
+from benchmarks.peers.contest import Round, expected
+from benchmarks.peers.domain import TOPICS, Windows, read, show
+from benchmarks.peers.install import own_requirements
+from benchmarks.peers.watch import Seen
+from benchmarks.workloads import workload
+from enricher import load
+from enricher.build import market_routes
+from enricher.engine.effects import Insert, Publish, SetKey
+from enricher.engine.router import Context
+from enricher.errors import BadMessage
+from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
+from enricher.market.keeper import MarketKeeper
+from enricher.market.state import ProductState, Spans
+
+START_US = 1_790_000_000_000_000
+SPANS = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=300_000_000, buildup_us=0)
+
+
+class Enriched:
+    """What enricher's own handlers store, cache and publish for messages of one product, turn by turn."""
+
+    def __init__(self) -> None:
+        self.routes = {route.topic: route for route in market_routes(load())}
+        self.state = ProductState("NIFTY", SPANS)
+
+    def take(self, topic: str, body: bytes, now_us: int) -> list[Any]:
+        route = self.routes[topic]
+        context = Context(topic, body, now_us, 1, {})
+        event = route.decode(body, context)
+        change, effects = route.handler(self.state, event, context)
+        assert isinstance(route.keeper, MarketKeeper)
+        route.keeper.apply(self.state, change)
+        return [*effects, *route.keeper.settle(self.state, now_us)]
+
+
+def session(kind: str, count: int) -> list[Message]:
+    return workload(kind, count, products=1, start_us=START_US, step_us=700_000)
+
+
+def at(number: int) -> int:
+    return START_US + number * 700_000
+
+
+@pytest.mark.parametrize(("kind", "count"), [("ticks", 400), ("mix", 120)])
+def test_peers_store_cache_and_publish_what_enricher_does(kind: str, count: int) -> None:
+    ours, windows, compared = Enriched(), Windows(), 0
+    for number, (topic, body) in enumerate(session(kind, count)):
+        effects = ours.take(topic, body, at(number))
+        work = read(topic, body, at(number))
+        commands = show(work, windows)
+
+        (stored,) = (e for e in effects if isinstance(e, Insert) and e.collection == work.collection)
+        assert work.document == {name: stored.document[name] for name in work.document}
+
+        cached = {e.key: orjson.loads(e.value) for e in effects if isinstance(e, SetKey)}
+        for command in commands:
+            if command[0] == "SET" and command[1] != work.claim:
+                value = orjson.loads(command[2])  # type: ignore[arg-type]
+                assert value == {name: cached[str(command[1])][name] for name in value}
+                compared += 1
+
+        published = [(e.channel, orjson.loads(e.message)) for e in effects if isinstance(e, Publish)]
+        for (channel, message), command in itertools.zip_longest(
+            published, (c for c in commands if c[0] == "PUBLISH"), fillvalue=(None, None)
+        ):
+            assert command[1] == channel
+            value = orjson.loads(command[2])  # type: ignore[arg-type,misc]
+            assert value == {name: message[name] for name in value}  # type: ignore[index]
+            compared += 1
+    assert compared > count
+
+
+@given(st.permutations(range(30)))
+def test_windows_of_the_peers_do_not_depend_on_the_order_of_ticks(order: list[int]) -> None:
+    ticks = [read(topic, body, at(30)) for topic, body in session("ticks", 30)]
+    in_order, shuffled = Windows(), Windows()
+    for number in range(30):
+        last = in_order.fold(ticks[number].event)  # type: ignore[arg-type]
+        other = shuffled.fold(ticks[order[number]].event)  # type: ignore[arg-type]
+    assert other.window(300_000_000) == last.window(300_000_000)
+
+
+def test_a_peer_refuses_what_enricher_refuses() -> None:
+    with pytest.raises(BadMessage):
+        read(UNDERLYING, b'{"product": "NIFTY", "price": -1, "timestamp": "2026-01-01T00:00:00"}', START_US)
+
+
+def test_a_mix_leaves_a_document_per_message_and_a_publication_per_tick_and_chain() -> None:
+    messages = session("mix", 72)
+    published = sum(topic in (UNDERLYING, OPTION_CHAIN) for topic, _ in messages)
+    assert expected(messages) == Seen(72, published)
+    assert {topic for topic, _ in messages} == set(TOPICS) == {UNDERLYING, OPTION_QUOTE, OPTION_CHAIN}
+
+
+def test_what_is_missing_counts_as_lost_and_what_came_twice_does_not() -> None:
+    assert Round(1.0, 1.0, Seen(10, 5), Seen(8, 4)).lost == 3
+    assert Round(1.0, 1.0, Seen(10, 5), Seen(11, 6)).lost == 0
+
+
+def test_no_message_is_sent_to_a_contestant_twice() -> None:
+    parts = compare.shares("ticks", compare.Size(5, 10, 30), rounds=2)
+    assert [(len(ours), len(theirs)) for ours, theirs in parts] == [(5, 5), (30, 10), (30, 10)]
+    for side in (0, 1):
+        sent = [message for part in parts for message in part[side]]
+        assert len(set(sent)) == len(sent)
+
+
+def test_without_the_peers_the_part_says_how_to_install_them_and_reports_nothing(tmp_path: Path) -> None:
+    (report,) = PARTS["peers"].run(Options(quick=True, settings={"peers.folder": str(tmp_path)}))
+    assert report.rows == []
+    assert "python -m benchmarks.peers install" in report.notes[0]
+    assert all(peer.name in report.notes[0] for peer in PEERS)
+
+
+def test_an_unknown_peer_is_named_with_those_that_are_known() -> None:
+    with pytest.raises(ValueError, match=r"no peer 'sidekiq'; known peers: celery, faststream"):
+        compare.chosen("saq,sidekiq")
+
+
+def test_peers_choose_their_own_version_of_redis() -> None:
+    assert not [one for one in own_requirements() if one.startswith("redis")]
+    assert any(one.startswith("msgspec") for one in own_requirements())
