@@ -15,7 +15,6 @@ SECOND = 1_000_000
 MINUTE = 60 * SECOND
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EPOCH_NAIVE = datetime(1970, 1, 1)  # noqa: DTZ001  (the fast path for naive texts read in UTC)
 _DAY = 86_400 * SECOND
 # A datetime shows the years 1 to 9999. The outermost are left free, for windows, ranges and zones reach
 # beyond a moment, and the first of year 1 is what some programs send for a time they do not know.
@@ -32,22 +31,26 @@ def event_us(text: str, zone: tzinfo = UTC) -> tuple[int, bool]:
     set back). Raises ``ValueError`` for anything else, for a mere date, and for a moment outside
     the years 2 to 9998 in UTC.
     """
+    us, naive, _ = read_moment(text, zone)
+    return us, naive
+
+
+def read_moment(text: str, zone: tzinfo = UTC) -> tuple[int, bool, datetime]:
+    """As `event_us`, and the same moment as an aware ``datetime``, in the zone it was written in."""
     moment = datetime.fromisoformat(text)
     if len(text) <= _LONGEST_DATE and _is_date(text):
         raise ValueError(f"a date without a time: {text!r}")
     naive = moment.tzinfo is None
-    if not naive:
-        span = moment - _EPOCH
-    elif zone is UTC:
-        span = moment - _EPOCH_NAIVE
-    else:
-        span = moment.replace(tzinfo=zone) - _EPOCH
+    if naive:
+        moment = moment.replace(tzinfo=zone)
+    span = moment - _EPOCH
     us = (span.days * 86_400 + span.seconds) * SECOND + span.microseconds
     if not _EARLIEST <= us <= _LATEST:
         raise ValueError(f"outside the years 2 to 9998 in UTC: {text!r}")
-    return us, naive
+    return us, naive, moment
 
 
+@lru_cache(maxsize=512)  # the messages of one millisecond share the time at which they were processed
 def render(us: int, naive: bool, zone: tzinfo = UTC) -> str:
     """A moment as ISO 8601 text: naive in ``zone`` if ``naive``, else UTC with ``+00:00``.
 
@@ -67,6 +70,7 @@ def _second(second: int, naive: bool, zone: tzinfo) -> tuple[str, str]:
     return moment.astimezone(zone).replace(tzinfo=None).isoformat(), ""
 
 
+@lru_cache(maxsize=512)
 def to_date(us: int) -> datetime:
     """The moment as an aware UTC ``datetime`` (what MongoDB stores)."""
     return _EPOCH + timedelta(microseconds=us)

@@ -8,7 +8,7 @@ clock at receipt is handed in (``now_us``) and serves only the far-future check.
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, date, tzinfo
+from datetime import UTC, date, datetime, tzinfo
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -16,7 +16,7 @@ import msgspec
 
 from enricher.errors import BadMessage
 from enricher.market import wire
-from enricher.market.clock import SECOND, event_us, render
+from enricher.market.clock import SECOND, read_moment, render
 from enricher.market.wire import Leg, Number
 
 __all__ = ["Chain", "Leg", "Number", "Quote", "Tick", "decode_chain", "decode_quote"]
@@ -34,13 +34,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What every market event carries.
 
     ``timestamp`` is the message's own text, ``event_us`` the same moment in microseconds since
-    1970 UTC, ``naive`` whether the text had no offset, ``ahead_us`` by how much it lies ahead of
-    the clock at receipt (0 when it does not).
+    1970 UTC, ``moment`` as an aware date in some zone, ``naive`` whether the text had no offset,
+    ``ahead_us`` by how much it lies ahead of the clock at receipt (0 when it does not).
     """
 
     product: str
     timestamp: str
     event_us: int
+    moment: datetime
     naive: bool
     ahead_us: int
 
@@ -51,9 +52,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tick(Event, frozen=True, kw_only=True):
-    """One price of an underlying. Numbers are as sent, int or float; absent ones are None."""
+    """One price of an underlying. Numbers are as sent, int or float; absent ones are None.
+
+    ``clean`` says that nothing was sent but known fields, whole numbers of at most 64 bits, plain text.
+    """
 
     price: Number
+    clean: bool = False
     tick_id: TickId = None
     volume: Number | None = None
     open: Number | None = None
@@ -154,12 +159,9 @@ def decode_tick(
 ) -> Tick:
     """The tick in these bytes, or ``BadMessage``."""
     sent = wire.read_tick(body)
-    wire.check_prices(
-        (sent.price, "price"), (sent.open, "open"), (sent.high, "high"), (sent.low, "low"),
-        (sent.close, "close"),
-    )  # fmt: skip
-    us, naive, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
+    us, naive, moment, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
     return Tick(
+        clean=type(sent) is wire.CleanTick,
         product=sent.product,
         price=sent.price,
         timestamp=sent.timestamp,
@@ -172,6 +174,7 @@ def decode_tick(
         close=sent.close,
         change=sent.change,
         event_us=us,
+        moment=moment,
         naive=naive,
         ahead_us=ahead,
     )
@@ -182,12 +185,9 @@ def decode_quote(
 ) -> Quote:
     """The option quote in these bytes, or ``BadMessage``."""
     raw = wire.parse(body)
-    sent = wire.read(raw, wire.QuoteWire)
-    wire.check_prices(
-        (sent.strike, "strike"), (sent.bid, "bid"), (sent.ask, "ask"), (sent.last, "last")
-    )
+    sent = wire.read_quote(raw)
     _check_expiry(sent.expiry)
-    us, naive, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
+    us, naive, moment, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
     return Quote(
         symbol=sent.symbol,
         product=sent.product,
@@ -207,6 +207,7 @@ def decode_quote(
         raw=raw,
         timestamp=sent.timestamp,
         event_us=us,
+        moment=moment,
         naive=naive,
         ahead_us=ahead,
     )
@@ -221,7 +222,7 @@ def decode_chain(
     sent = wire.read_chain(raw, flags)
     wire.check_prices((sent.spot_price, "spot_price"))
     _check_expiry(sent.expiry)
-    us, naive, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
+    us, naive, moment, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
     calls, call_at = wire.side(raw["calls"], sent.calls, "calls", "CALL", flags)
     puts, put_at = wire.side(raw["puts"], sent.puts, "puts", "PUT", flags)
     strikes = wire.union(sent.strikes, call_at, put_at, flags)
@@ -237,6 +238,7 @@ def decode_chain(
         flags=flags,
         timestamp=sent.timestamp,
         event_us=us,
+        moment=moment,
         naive=naive,
         ahead_us=ahead,
     )
@@ -249,20 +251,22 @@ class _Peek(msgspec.Struct):
 _PEEK = msgspec.json.Decoder(_Peek)
 
 
-def _moment(text: str, zone: tzinfo, now_us: int, max_future_us: int) -> tuple[int, bool, int]:
+def _moment(
+    text: str, zone: tzinfo, now_us: int, max_future_us: int
+) -> tuple[int, bool, datetime, int]:
     try:
-        us, naive = event_us(text, zone)
+        us, naive, moment = read_moment(text, zone)
     except ValueError as error:
         expected = "an ISO 8601 date and time"
         raise BadMessage("$.timestamp", expected, wire.shown(text)) from error
     ahead = us - now_us
     if ahead <= 0:
-        return us, naive, 0
+        return us, naive, moment, 0
     if ahead > max_future_us:
         limit = f"a time at most {max_future_us / SECOND:g} s ahead of the clock"
         clock = render(now_us, naive=False)
         raise BadMessage("$.timestamp", limit, f"{wire.shown(text)} at {clock}")
-    return us, naive, ahead
+    return us, naive, moment, ahead
 
 
 def _check_expiry(expiry: str) -> None:

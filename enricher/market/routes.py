@@ -98,7 +98,7 @@ class Market:
             claim,
             self._publish_tick(tick, processed_us),
         )
-        if not storable(context.body, document):
+        if not (tick.clean or storable(context.body, document)):
             return None, effects
         return TickChange(tick, tick_key(tick, identity), context.now_us), effects
 
@@ -172,7 +172,7 @@ class Market:
         document = {
             "_id": identity,
             **fields,
-            "timestamp": to_date(chain.event_us),
+            "timestamp": chain.moment,
             "processed_at": to_date(processed_us),
             "event_us": chain.event_us,
         }

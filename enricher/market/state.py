@@ -62,14 +62,6 @@ class Checkpoint(msgspec.Struct, frozen=True, gc=False):
     options_us: int = 0
 
 
-class LatestTick(msgspec.Struct, frozen=True, gc=False):
-    """The newest tick as sent."""
-
-    event_us: int
-    price: Number
-    timestamp: str
-
-
 class ProductState:
     """Everything one product's lane remembers. Owned by the lane, touched by nobody else."""
 
@@ -121,7 +113,7 @@ class ProductState:
         self.newest_chain_text = ""  # its time as sent; empty when it was read back
         self.spot: Number | None = None
         # What `settle` has still to say.
-        self.latest: LatestTick | None = None
+        self.latest: Tick | None = None
         # Whether the times of windows are written without an offset: as those of the newest tick.
         self.naive = False
         self.ticks_changed = False
@@ -158,7 +150,7 @@ class ProductState:
         self.ticks_changed = True
         # The windows are asked, not the tick shown before: after a restart there is none.
         if self.ticks.is_last(tick.event_us, ident):
-            self.latest = LatestTick(tick.event_us, tick.price, tick.timestamp)
+            self.latest = tick
             self.naive = tick.naive
 
     def fold_quote(self, quote: Quote, digest: str) -> str | None:

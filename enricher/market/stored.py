@@ -71,7 +71,7 @@ def tick_document(tick: Tick, identity: str, processed_us: int, folded: bool) ->
         "_id": identity,
         "product": tick.product,
         "price": tick.price,
-        "timestamp": to_date(tick.event_us),
+        "timestamp": tick.moment,
         "tick_id": tick.tick_id,
         "processed_at": to_date(processed_us),
         "event_us": tick.event_us,
@@ -92,7 +92,7 @@ def quote_document(quote: Quote, identity: str, processed_us: int) -> dict[str, 
     document = {
         **quote.raw,
         "_id": identity,
-        "timestamp": to_date(quote.event_us),
+        "timestamp": quote.moment,
         "processed_at": to_date(processed_us),
         "event_us": quote.event_us,
     }
@@ -200,7 +200,8 @@ def quote_of(document: Mapping[str, Any]) -> Quote | None:
     except BadMessage:
         return None
     fields = msgspec.structs.asdict(sent)
-    fields |= {"raw": {}, "event_us": event_time(document), "naive": False, "ahead_us": 0}
+    event_us = event_time(document)
+    fields |= {"raw": {}, "event_us": event_us, "moment": to_date(event_us), "naive": False, "ahead_us": 0}
     return Quote(**fields)
 
 
@@ -220,6 +221,7 @@ def chain_of(document: Mapping[str, Any]) -> tuple[Chain, Snapshot] | None:
         puts, put_at = wire.side(raw["puts"], sent.puts, "puts", "PUT", flags)
     except (BadMessage, KeyError):
         return None
+    event_us = event_time(document)
     chain = Chain(
         product=sent.product,
         expiry=sent.expiry,
@@ -231,7 +233,8 @@ def chain_of(document: Mapping[str, Any]) -> tuple[Chain, Snapshot] | None:
         put_at=put_at,
         flags=flags,
         timestamp="",
-        event_us=event_time(document),
+        event_us=event_us,
+        moment=to_date(event_us),
         naive=False,
         ahead_us=0,
     )
