@@ -1,0 +1,136 @@
+"""The price to compute a leg with, and the unit of the volatilities a vendor sends.
+
+``choose`` takes the columns of one side of a chain to one price a leg: the middle of the quote, else the
+last trade while it is fresh, else None. ``volatility_unit`` tells percent from decimals, chain by chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from statistics import median
+from typing import Final, Literal
+
+Values = Sequence[float | None]
+Source = Literal["mid", "last"]
+Unit = Literal["percent", "decimal"]
+
+MAX_AGE: Final = 300.0
+"""Seconds after which a quote or a trade is stale."""
+WIDE_SHARE: Final = 0.5
+WIDE_TICKS: Final = 5
+PERCENT_FROM: Final = 5.0
+"""A median volatility above this is percent: as a decimal it would be 500 %."""
+DECIMAL_BELOW: Final = 1.5
+"""A median volatility below this is a decimal: as percent hardly any market is so calm."""
+_EVIDENCE = 3  # volatilities of our own that outvote the size of the vendor's
+_APART = 10.0  # geometric middle between the same unit (1) and percent of a decimal (100)
+
+
+def choose(
+    bids: Values,
+    asks: Values,
+    lasts: Values,
+    ages: Values | None,
+    tick_size: float,
+    max_age: float = MAX_AGE,
+    *,
+    quote_ages: Values | None = None,
+) -> tuple[list[float | None], list[Source | None], dict[int, str]]:
+    """The price of every leg, where it is from, and {index: reason} where there is something to say.
+
+    ``ages`` are seconds from the last trade to the time of the chain, ``quote_ages`` those from the quote;
+    None, for a leg or the whole column, is as old as the chain itself. Older than ``max_age`` is stale and
+    does not count; nor does a field that is NaN, infinite or negative, nor a last of 0 (no trade). The mid
+    needs 0 < bid <= ask; bid = ask is fine. ``tick_size`` is the least price step, in the unit of prices.
+
+    Reasons with a price: ``wide`` (spread above half the mid and above 5 ticks: good for sums, not for the
+    surface), ``crossed`` (bid > ask, so the last), ``beyond_quote`` (the last, though it lies below the only
+    bid or above the only ask). Without one: ``crossed``, ``stale`` (there was one, too old), ``no_bid`` (an
+    ask, which is but a bound), ``no_price``.
+    """
+    prices: list[float | None] = []
+    sources: list[Source | None] = []
+    flags: dict[int, str] = {}
+    wide = WIDE_TICKS * tick_size * (1 + 1e-9)
+    for at, (bid, ask, last) in enumerate(zip(bids, asks, lasts, strict=True)):
+        old_quote = quote_ages is not None and _older(quote_ages[at], max_age)
+        if bid is not None and ask is not None and 0 < bid <= ask < inf and not old_quote:
+            mid = bid + 0.5 * (ask - bid)
+            spread = ask - bid
+            if spread > wide and spread > WIDE_SHARE * mid:
+                flags[at] = "wide"
+            prices.append(mid)
+            sources.append("mid")
+            continue
+        bound = None if bid is None or old_quote or not 0 < bid < inf else bid
+        limit = None if ask is None or old_quote or not 0 < ask < inf else ask
+        crossed = bound is not None and limit is not None
+        traded = last is not None and 0 < last < inf
+        if traded and not (ages is not None and _older(ages[at], max_age)):
+            prices.append(last)
+            sources.append("last")
+            if crossed:
+                flags[at] = "crossed"
+            elif _beyond(last, bound, limit):
+                flags[at] = "beyond_quote"
+            continue
+        prices.append(None)
+        sources.append(None)
+        if crossed:
+            flags[at] = "crossed"
+        elif traded or (old_quote and _quoted(bid, ask)):
+            flags[at] = "stale"
+        else:
+            flags[at] = "no_bid" if limit is not None else "no_price"
+    return prices, sources, flags
+
+
+def age_seconds(chain_us: int, leg_us: int | None) -> float | None:
+    """How much older than the chain a leg's own moment is, never below 0; None stays None."""
+    return None if leg_us is None else max(0.0, (chain_us - leg_us) / 1_000_000)
+
+
+def volatility_unit(vendor: Values, own: Values | None = None, before: Unit | None = None) -> Unit | None:
+    """Whether the volatilities a vendor sent in one chain are percent or decimals; None if it sent none.
+
+    ``own`` are the decimals computed here at the same places: from three of them on their ratio decides
+    (nearer to 1 or to 100). Without them the median does: above 5 percent, below 1.5 decimal, and in between
+    the unit the product had ``before``, at first percent from 3 on. So a unit once known changes only on
+    clear evidence.
+    """
+    usable = [(at, value) for at, value in enumerate(vendor) if value is not None and 0 < value < inf]
+    if not usable:
+        return None
+    if own is not None:
+        ratios = []
+        for at, value in usable:
+            computed = own[at]
+            if computed is not None and computed > 0:
+                ratios.append(value / computed)
+        if len(ratios) >= _EVIDENCE:
+            return "percent" if median(ratios) > _APART else "decimal"
+    middle = median(value for _, value in usable)
+    if middle > PERCENT_FROM:
+        return "percent"
+    if middle < DECIMAL_BELOW:
+        return "decimal"
+    return before or ("percent" if middle >= 3 else "decimal")
+
+
+def as_decimals(vendor: Values, unit: Unit) -> list[float | None]:
+    """The vendor's volatilities as decimals; None for what is 0, negative or not finite."""
+    scale = 100.0 if unit == "percent" else 1.0
+    return [value / scale if value is not None and 0 < value < inf else None for value in vendor]
+
+
+def _older(age: float | None, max_age: float) -> bool:
+    return age is not None and age > max_age
+
+
+def _quoted(bid: float | None, ask: float | None) -> bool:
+    return any(price is not None and 0 < price < inf for price in (bid, ask))
+
+
+def _beyond(last: float | None, bid: float | None, ask: float | None) -> bool:
+    return last is not None and ((bid is not None and last < bid) or (ask is not None and last > ask))
