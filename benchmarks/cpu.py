@@ -90,3 +90,9 @@ def run(options: Options) -> list[Report]:
         report.rows.append(measured(kind, count, products, strikes, options.rounds))
     report.notes.append("us: CPU microseconds per message, median; lost: messages that were not processed")
     return [report]
+
+
+if __name__ == "__main__":
+    from benchmarks.__main__ import main
+
+    main(["cpu"], prog_name="python -m benchmarks")

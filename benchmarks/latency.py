@@ -75,7 +75,11 @@ def _one_sink(
     idle: Report,
     curves: dict[str, Latencies],
 ) -> None:
-    with redis_server() as redis, sink as documents, worker(redis.url, documents.url) as ours:
+    with (
+        redis_server(durable=name == "embedded") as redis,
+        sink as documents,
+        worker(redis.url, documents.url) as ours,
+    ):
         pids = {"worker_pct": ours.pid, "redis_pct": redis.pid, "sink_pct": documents.pid}
         idle.rows.append({"sink": name, **_resting(pids, 1 if options.quick else 12), **_memory(ours)})
         with listener(redis.url) as heard:

@@ -25,6 +25,7 @@ from enricher.embedded.binaries import (
     bound_to_this_process,
     mongo_arguments,
     mongo_command,
+    redis_arguments,
     redis_binary,
 )
 from enricher.embedded.child import free_port, mongo_answers, redis_answers
@@ -32,6 +33,7 @@ from enricher.embedded.child import free_port, mongo_answers, redis_answers
 REPOSITORY = Path(__file__).resolve().parent.parent
 PATIENCE = 30.0  # seconds a process may take to be ready
 ATTEMPTS = 4
+QUIET = ("--loglevel", "warning")
 
 
 class Server(msgspec.Struct, frozen=True):
@@ -45,11 +47,14 @@ class Server(msgspec.Struct, frozen=True):
 
 @contextmanager
 def process(
-    *command: str, stdin: int | None = subprocess.DEVNULL, stdout: int | IO[bytes] | None = None
+    *command: str,
+    stdin: int | None = subprocess.DEVNULL,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child that is ended with the block, whatever happens in it, and that dies with this process."""
     child = subprocess.Popen(
-        bound_to_this_process(_absolute(command)), stdin=stdin, stdout=stdout, cwd=REPOSITORY
+        bound_to_this_process(command), stdin=stdin, stdout=stdout, stderr=stderr, cwd=REPOSITORY
     )
     try:
         yield child
@@ -71,14 +76,16 @@ def module(name: str, *arguments: str) -> list[str]:
 
 
 @contextmanager
-def redis_server(*extra: str) -> Iterator[Server]:
-    """The bundled Valkey on loopback that writes nothing to disk; ``extra`` arguments come last."""
+def redis_server(*extra: str, durable: bool = False) -> Iterator[Server]:
+    """The bundled Valkey on loopback that writes nothing to disk; ``extra`` arguments come last.
+
+    ``durable`` lets it write as `run --embedded` does.
+    """
+    kept = () if durable else ("--appendonly", "no")
     with tempfile.TemporaryDirectory(prefix="enricher-bench-") as folder:
-        binary = str(redis_binary())
-        quiet = ("--bind", LOOPBACK, "--save", "", "--appendonly", "no", "--loglevel", "warning")
 
         def command(port: int) -> Sequence[str]:
-            return (binary, "--port", str(port), "--dir", folder, *quiet, *extra)
+            return (str(redis_binary()), *redis_arguments(port, Path(folder)), *kept, *QUIET, *extra)
 
         with _on_free_port("redis", command, redis_answers, Path(folder) / "log") as (pid, port):
             yield Server("redis", pid, port, f"redis://{LOOPBACK}:{port}/0")
@@ -165,7 +172,7 @@ def _on_free_port(
     # Somebody may take a free port before the server does: then another one is tried.
     for attempt in range(1, ATTEMPTS + 1):
         port = free_port()
-        with log.open("wb") as out, process(*command(port), stdout=out) as child:
+        with log.open("wb") as out, process(*command(port), stdout=out, stderr=subprocess.STDOUT) as child:
             if _ready(child, port, answers):
                 yield child.pid, port
                 return
@@ -191,7 +198,3 @@ def _run(question: Any) -> bool:
         return bool(asyncio.run(question))
     with ThreadPoolExecutor(1) as pool:
         return bool(pool.submit(asyncio.run, question).result())
-
-
-def _absolute(command: Sequence[str]) -> list[str]:
-    return [str(part) for part in command]

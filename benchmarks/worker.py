@@ -32,7 +32,10 @@ async def main(redis_url: str, mongo_url: str, *options: str) -> None:
     settings = load(
         overrides={"redis.url": redis_url, "mongo.url": mongo_url, **overrides}, sections=SECTIONS
     )
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(30),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),  # standard output is for the answers
+    )
     lag = Latencies()
     async with Enricher.from_settings(settings) as enricher:
         await enricher.wait_ready()
