@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import hiredis
-import msgspec
 import redis.exceptions as errors
 from redis.asyncio import Redis
 
@@ -112,7 +111,10 @@ def _publish(e: Publish) -> tuple[Argument, ...]:
 
 def packed_entry(fields: Mapping[bytes, bytes]) -> bytes:
     """The fields of a stream entry as the scripts take them: a MessagePack list of names and values."""
-    return msgspec.msgpack.encode([part for field in fields.items() for part in field])
+    # The servers' decoder does not know MessagePack's type for bytes, and its strings need not be text.
+    parts = [part for field in fields.items() for part in field]
+    texts = (b"\xdb" + len(part).to_bytes(4, "big") + part for part in parts)
+    return b"".join((b"\xdd", len(parts).to_bytes(4, "big"), *texts))
 
 
 def _append(e: Append) -> tuple[Argument, ...]:
@@ -138,7 +140,15 @@ _ARGUMENTS: dict[type[Effect], Callable[[Any], tuple[Argument, ...]]] = {
     Later: _later,
     Ack: _ack,
 }
-_CLAIMS = (KeyClaim, SetClaim)
+# An acknowledgement is asked before any claim: a write that is no longer ours must not leave one.
+_RANKS: dict[type[Effect], int] = {
+    Ack: -1,
+    KeyClaim: 0,
+    SetClaim: 0,
+    Publish: 2,
+    Append: 2,
+    Later: 2,
+}
 
 
 class RedisLive:
@@ -181,23 +191,24 @@ class RedisLive:
         indices: list[int] = []
         size = 0
         for index, write in enumerate(writes):
-            mine = [
-                effect
-                for effect in write.effects
-                if effect.sink == LIVE
-                and (type(effect) is not Ack or write.label != "dead")
-                and (type(effect) is not SetKey or newest.get(effect.key) is effect)
-            ]
+            mine: list[Effect] = []
+            for effect in write.effects:
+                kind = type(effect)
+                if kind not in _ARGUMENTS:
+                    if effect.sink == LIVE:
+                        raise TypeError(f"the Redis sink cannot land {kind.__name__}")
+                elif kind is SetKey:
+                    if newest[effect.key] is effect:  # type: ignore[attr-defined]
+                        mine.append(effect)
+                elif kind is not Ack or write.label != "dead":
+                    mine.append(effect)
             if not mine:
                 continue
             if len(mine) > 1:
                 mine.sort(key=_rank)
             arguments.append(len(mine))
             for effect in mine:
-                found = _ARGUMENTS.get(type(effect))
-                if found is None:
-                    raise TypeError(f"the Redis sink cannot land {type(effect).__name__}")
-                arguments += found(effect)
+                arguments += _ARGUMENTS[type(effect)](effect)
             size += write.body_size
             indices.append(index)
             if len(indices) >= self._script_messages or size >= self._script_bytes:
@@ -296,12 +307,7 @@ class RedisLive:
 
 def _rank(effect: Effect) -> int:
     """Claims first, publishing last: a write that is refused on the way has told nobody anything."""
-    if isinstance(effect, _CLAIMS):
-        return 0
-    # Asked before any claim: a write that is no longer ours must not leave one.
-    if type(effect) is Ack:
-        return -1
-    return 2 if type(effect) in (Publish, Append, Later) else 1
+    return _RANKS.get(type(effect), 1)
 
 
 def _last_of_each_key(writes: Sequence[Write]) -> dict[str, SetKey]:

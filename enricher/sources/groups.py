@@ -1,0 +1,301 @@
+"""A consumer group on a stream, as the few questions and orders that a source has for it.
+
+Every order that depends on who holds an entry is a script, so that nobody takes away what somebody else has
+taken over meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgspec
+import redis.exceptions as errors
+import structlog
+from redis.asyncio import Redis
+
+from enricher.sinks.redis import ACKNOWLEDGE
+from enricher.sources.entries import Fields, GroupKeys
+
+log = structlog.get_logger("enricher")
+
+PAGE = 100
+
+# In all of them KEYS: stream. ARGV: group, consumer, ...
+
+# ... lease (ms), where to go on, how many. Replies where to go on, [id, deliveries] of what was taken over
+# without counting as a delivery, ids that the stream has lost.
+SWEEP = """
+local found = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4],
+  'COUNT', ARGV[5], 'JUSTID')
+local taken = {}
+for _, id in ipairs(found[2]) do
+  local held = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1)
+  taken[#taken + 1] = {id, held[1][4]}
+end
+return {found[1], taken, found[3] or {}}
+"""
+
+# ... id, number of this delivery. Replies the fields; nothing if it is somebody else's; 0 if the stream
+# has lost it, and then it waits no more.
+TAKE = """
+if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2]) == 0 then return false end
+local entry = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'RETRYCOUNT', ARGV[4])
+if entry[1] then return entry[1][2] end
+redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
+return 0
+"""
+
+# ... ids. Renews the lease of those that are still the consumer's; replies those that are not.
+RENEW = """
+local gone = {}
+for i = 3, #ARGV do
+  if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2]) == 0 then
+    gone[#gone + 1] = ARGV[i]
+  else
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
+  end
+end
+return gone
+"""
+
+# ... idle time to set (ms), deliveries to take back (0 or 1), ids. Lets the next sweep of anybody have them.
+RELEASE = """
+for i = 5, #ARGV do
+  local held = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])
+  if held[1] then
+    local before = math.max(held[1][4] - tonumber(ARGV[4]), 0)
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i],
+      'IDLE', ARGV[3], 'RETRYCOUNT', before, 'JUSTID')
+  end
+end
+"""
+
+# ... idle time (ms) after which a consumer without entries has left; 0: the consumer itself leaves, now.
+TIDY = """
+local removed = 0
+for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local found = {}
+  for i = 1, #fields, 2 do found[fields[i]] = fields[i + 1] end
+  local left = found.idle >= tonumber(ARGV[3]) and found.name ~= ARGV[2]
+  if ARGV[3] == '0' then left = found.name == ARGV[2] end
+  if left and found.pending == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], found.name)
+    removed = removed + 1
+  end
+end
+return removed
+"""
+
+# ARGV: the lowest millisecond that is kept in any case. Trims what every group has acknowledged.
+TRIM = """
+local function parts(id)
+  local ms, number = string.match(id, '^(%d+)%-(%d+)$')
+  return tonumber(ms), tonumber(number)
+end
+local function less(a, b)
+  local ams, an = parts(a)
+  local bms, bn = parts(b)
+  return ams < bms or (ams == bms and an < bn)
+end
+local lowest = ARGV[1] .. '-0'
+local groups = redis.call('XINFO', 'GROUPS', KEYS[1])
+for _, fields in ipairs(groups) do
+  local found = {}
+  for i = 1, #fields, 2 do found[fields[i]] = fields[i + 1] end
+  local needed = found['last-delivered-id']
+  if found.pending > 0 then needed = redis.call('XPENDING', KEYS[1], found.name)[2] end
+  if less(needed, lowest) then lowest = needed end
+end
+if #groups == 0 then return 0 end
+return redis.call('XTRIM', KEYS[1], 'MINID', '~', lowest)
+"""
+
+# KEYS: delay set, stream, list of what cannot be read. ARGV: now (ms), how many. Replies how many were due.
+COME_BACK = """
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+for _, entry in ipairs(due) do
+  local fine, fields = pcall(cmsgpack.unpack, entry)
+  if fine and type(fields) == 'table' and #fields > 0 and #fields % 2 == 0 then
+    redis.call('XADD', KEYS[2], '*', unpack(fields))
+  else
+    redis.call('RPUSH', KEYS[3], entry)
+  end
+  redis.call('ZREM', KEYS[1], entry)
+end
+return #due
+"""
+
+# ... ids. Acknowledges what needs no commit.
+ACK = ACKNOWLEDGE + """
+for i = 2, #ARGV do acknowledge(KEYS[1], ARGV[1], ARGV[i]) end
+advance()
+"""
+
+
+class Left(msgspec.Struct, frozen=True):
+    """An entry that waits for an acknowledgement: its id, and its deliveries so far."""
+
+    id: str
+    deliveries: int
+
+
+class StreamGroup:
+    """Group ``keys.group`` on ``keys.stream`` as consumer ``consumer`` sees it, through ``client``.
+
+    ``client`` gives raw bytes and does one thing at a time. Errors of the client are passed on.
+    """
+
+    def __init__(self, client: Redis, keys: GroupKeys, consumer: str) -> None:
+        self.keys = keys
+        self.consumer = consumer
+        self._client = client
+
+    async def create(self, start: str) -> bool:
+        """Make sure that stream and group exist; True if the group had been destroyed.
+
+        A new group begins at ``start`` ("0": everything, "$": what comes from now on, or an id), one that
+        was destroyed where it was.
+        """
+        stream, group = self.keys.stream, self.keys.group
+        held = cast("bytes | None", await self._client.get(self.keys.cursor))
+        begin = start
+        if held is not None:
+            try:
+                info = await self._client.xinfo_stream(stream)
+                last = _text(cast("bytes", info["last-generated-id"]))
+            except errors.ResponseError:
+                last = "0-0"
+            # Ids below the cursor: the stream itself was made anew, and nobody has seen any of it.
+            begin = after(held.decode())
+            begin = begin if _parts(begin) <= _parts(last) else "0"
+        try:
+            await self._client.xgroup_create(stream, group, begin, mkstream=True)
+        except errors.ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+            return False
+        if held is None:
+            for found in await self._client.xinfo_groups(stream):
+                if _text(found["name"]) == group:
+                    await self._client.set(self.keys.cursor, found["last-delivered-id"], nx=True)
+        else:
+            log.warning("group_created_again", stream=stream, group=group, begin=begin)
+        return held is not None
+
+    async def own(self) -> list[Left]:
+        """What was delivered to this consumer and never acknowledged, all of it."""
+        found: list[Left] = []
+        first = "-"
+        while True:
+            page = await self._client.xpending_range(
+                self.keys.stream, self.keys.group, first, "+", PAGE, self.consumer
+            )
+            found += [Left(_text(cast("bytes", p["message_id"])), int(p["times_delivered"])) for p in page]
+            if len(page) < PAGE:
+                return found
+            first = "(" + found[-1].id
+
+    async def sweep(self, lease_ms: int, begin: str) -> tuple[str, list[Left], list[str]]:
+        """Where to go on ("0-0": done), what was not renewed for ``lease_ms`` and is ours now, what is lost."""
+        reply = await self._run(SWEEP, lease_ms, begin, PAGE)
+        left = [Left(_text(id_), int(count)) for id_, count in reply[1]]
+        return _text(reply[0]), left, [_text(id_) for id_ in reply[2]]
+
+    async def take(self, id_: str, delivery: int) -> Fields | bool | None:
+        """The fields of an entry of ours, whose delivery has this number now.
+
+        None if somebody else has it, False if the stream has lost it.
+        """
+        reply = await self._run(TAKE, id_, delivery)
+        if reply is None:
+            return None
+        return False if reply == 0 else dict(zip(reply[::2], reply[1::2], strict=True))
+
+    async def renew(self, ids: Sequence[str]) -> list[str]:
+        """Renew the leases; the ids that are no longer ours."""
+        gone: list[str] = []
+        for at in range(0, len(ids), 500):
+            gone += [_text(id_) for id_ in await self._run(RENEW, *ids[at : at + 500])]
+        return gone
+
+    async def release(self, ids: Sequence[str], lease_ms: int, *, uncount: bool = True) -> None:
+        """Give entries up: whoever sweeps next gets them, and with ``uncount`` this delivery was none."""
+        for at in range(0, len(ids), 500):
+            await self._run(RELEASE, lease_ms, int(uncount), *ids[at : at + 500])
+
+    async def acknowledge(self, ids: Sequence[str]) -> None:
+        """Acknowledge entries that have nothing to commit."""
+        if ids:
+            await self._client.eval(ACK, 1, self.keys.stream, self.keys.group, *ids)
+
+    async def tidy(self, gone_ms: int) -> int:
+        """Remove consumers without entries that have been silent for ``gone_ms``; how many."""
+        return int(await self._run(TIDY, gone_ms))
+
+    async def leave(self) -> None:
+        """Remove this consumer, unless entries wait for it."""
+        await self._run(TIDY, 0)
+
+    async def trim(self, keep_from_ms: int) -> int:
+        """Trim what all groups have acknowledged and is older than ``keep_from_ms``; how many went."""
+        return int(await self._client.eval(TRIM, 1, self.keys.stream, keep_from_ms))
+
+    async def trim_to(self, max_length: int) -> int:
+        """Trim to about ``max_length`` entries, read or not; how many went."""
+        return int(await self._client.xtrim(self.keys.stream, maxlen=max_length))
+
+    async def come_back(self, now_ms: int, again: str) -> int:
+        """Move what is due from the delay set to stream ``again``; how many entries.
+
+        What is no entry (somebody else's) goes to the list ``{later}:unreadable``.
+        """
+        moved, total = PAGE, 0
+        while moved == PAGE:
+            keys = (self.keys.later, again, f"{self.keys.later}:unreadable")
+            moved = int(await self._client.eval(COME_BACK, 3, *keys, now_ms, PAGE))
+            total += moved
+        return total
+
+    async def figures(self) -> dict[str, Any]:
+        """Length of the stream, of the delay set; the group's lag (None: unknown), pending and consumers."""
+        length = await self._client.xlen(self.keys.stream)
+        delayed = await self._client.zcard(self.keys.later)
+        for found in await self._client.xinfo_groups(self.keys.stream):
+            if _text(found["name"]) == self.keys.group:
+                return {
+                    "length": int(length),
+                    "delayed": int(delayed),
+                    "lag": found.get("lag"),
+                    "pending": int(found["pending"]),
+                    "consumers": int(found["consumers"]),
+                }
+        return {"length": int(length), "delayed": int(delayed)}
+
+    async def _run(self, script: str, *arguments: str | int) -> Any:
+        return await self._client.eval(
+            script, 1, self.keys.stream, self.keys.group, self.consumer, *arguments
+        )
+
+
+def after(cursor: str) -> str:
+    """The id behind which a group begins, from a stored cursor.
+
+    >>> after("5-7"), after("(5-7"), after("(5-0")
+    ('5-7', '5-6', '4-18446744073709551615')
+    """
+    if not cursor.startswith("("):
+        return cursor
+    ms, number = _parts(cursor[1:])
+    if number:
+        return f"{ms}-{number - 1}"
+    return f"{ms - 1}-{2**64 - 1}" if ms else "0-0"
+
+
+def _parts(id_: str) -> tuple[int, int]:
+    ms, _, number = id_.partition("-")
+    return int(ms), int(number or 0)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
