@@ -10,7 +10,7 @@ sign: they are those of the holders of all open options.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, fsum, log, sqrt
+from math import exp, expm1, fsum, log, log1p, sqrt
 from typing import Final
 
 import msgspec
@@ -19,9 +19,10 @@ from enricher.market.chain import Column
 
 ASSUMPTION: Final = "dealers long calls, short puts"
 
-_REACH = 0.10
-_STEPS = 20  # cells on either side of the price: about half a per cent each
+_STEP = 0.005  # of the price
+_STEPS = 20  # on either side, so up to 10 %
 _REFINED = 1e-9
+_NOISE = 1e-14  # of all weights: what rounding leaves where calls and puts cancel
 _TRIES = 40
 
 # (1 / s sqrt(2), so that d1 / sqrt(2) = x times it + constant, constant, signed weight) at x = ln(price)
@@ -132,7 +133,7 @@ def zero_gamma(
     """The root of net gamma exposure nearest to ``price``, with gammas repriced and volatilities kept.
 
     Each option keeps its volatility (a decimal a year, sticky by strike) while the price moves to 10 % below
-    and above; the forward moves in proportion. Net exposure is looked at about every half per cent, from the
+    and above; the forward moves in proportion. Net exposure is looked at every half per cent, from the
     price outwards; where it changes sign the root is found to 1e-9 of the price, so that two roots within
     one cell go unseen. Black-76 gamma is D phi(d1) / (F s), so that price^2 times the sum of the signed
     gammas has the sign of the sum of OI phi(d1) / s, which is all that is computed here.
@@ -232,27 +233,32 @@ def _net(terms: list[_Term], x: float) -> float:
 def _nearest_root(terms: list[_Term]) -> tuple[float, bool] | None:
     """The root nearest to x = 0 and whether the function rises there; None without a change of sign.
 
-    Points where it is 0 (all terms underflow between far strikes) are stepped over: only signs count.
+    Points where it is 0 but for rounding (between far strikes, where calls and puts cancel) are stepped over.
     """
-    down, up = -log(1 - _REACH) / _STEPS, log(1 + _REACH) / _STEPS
-    left = right = (0.0, _net(terms, 0.0))
+    noise = _NOISE * sum(abs(weight) for _, _, weight in terms)
+    left = right = (0.0, _clean(_net(terms, 0.0), noise))
     undecided = right[1] == 0
     for step in range(1, _STEPS + 1):
         found = []
-        lower = (-step * down, _net(terms, -step * down))
+        low, high = log1p(-step * _STEP), log1p(step * _STEP)
+        lower = (low, _clean(_net(terms, low), noise))
         if _unlike(lower[1], left[1]):
             found.append((_root(terms, lower, left), lower[1] < 0))
-        upper = (step * up, _net(terms, step * up))
+        upper = (high, _clean(_net(terms, high), noise))
         if _unlike(upper[1], right[1]):
             found.append((_root(terms, right, upper), upper[1] > 0))
         if found:
-            return min(found, key=lambda root: abs(root[0]))
+            return min(found, key=lambda root: abs(expm1(root[0])))
         left, right = lower if lower[1] else left, upper if upper[1] else right
         if undecided and left[1] and right[1]:
             if _unlike(left[1], right[1]):
                 return 0.0, right[1] > 0
             undecided = False
     return None
+
+
+def _clean(net: float, noise: float) -> float:
+    return net if abs(net) > noise else 0.0
 
 
 def _unlike(one: float, other: float) -> bool:
