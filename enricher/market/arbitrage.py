@@ -1,0 +1,285 @@
+"""Whether the quotes of a chain contradict each other: profits that can be traded on at the quoted prices.
+
+Whoever trades buys at the ask and sells at the bid, so prices that differ by less than the spread are no
+contradiction. Prices, strikes, forward and amounts share one unit; ``discount`` is D = exp(-rate * T). Sizes,
+fees and margin are not looked at. The laws are those of European options; an American chain may break them a
+little (parity first). Sources: R. Merton, Theory of rational option pricing, 1973; P. Carr and D. Madan, A
+note on sufficient conditions for no arbitrage, 2005.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import Final, Literal
+
+import msgspec
+
+Kind = Literal["vertical_below_zero", "vertical_above_width", "butterfly", "parity", "calendar"]
+Option = Literal["call", "put"]
+Prices = Sequence[float | None]
+
+CAP: Final = 20
+_ROUNDING = 1e-9  # of the highest strike: less is what rounding leaves where quotes just touch
+
+
+class ChainQuotes(msgspec.Struct, frozen=True, gc=False):
+    """The quotes of one expiry as columns beside ascending ``strikes``.
+
+    A bid counts when it is positive, an ask too, and neither when the bid is above the ask.
+    """
+
+    strikes: Sequence[float]
+    call_bids: Prices
+    call_asks: Prices
+    put_bids: Prices
+    put_asks: Prices
+
+
+class Finding(msgspec.Struct, frozen=True, gc=False):
+    """One profit: ``amount`` in price units, for one option sold (parity: for one forward sold).
+
+    ``option`` is None for parity. ``strikes`` by kind: ``vertical_below_zero`` and ``vertical_above_width``
+    (lower, higher); ``butterfly`` (wing, body, wing); ``parity`` (where the forward is sold, where it is
+    bought), with None for the quoted forward; ``calendar`` (near, then one far strike or two).
+    """
+
+    kind: Kind
+    option: Option | None
+    strikes: tuple[float | None, ...]
+    amount: float
+
+
+class Findings(msgspec.Struct, frozen=True, gc=False):
+    """The largest findings first, and how many there are with those cut off."""
+
+    found: tuple[Finding, ...]
+    count: int
+
+
+def check_chain(
+    quotes: ChainQuotes,
+    discount: float,
+    forward_bid: float | None = None,
+    forward_ask: float | None = None,
+    least: float = 0.0,
+    cap: int = CAP,
+) -> Findings:
+    """Every contradiction within one expiry worth more than ``least``, at most ``cap`` of them named.
+
+    ``forward_bid`` and ``forward_ask`` are of a future or another quote that is not made of these options;
+    one price may stand for both. Without them parity is judged by the forwards of the other strikes.
+    """
+    strikes = quotes.strikes
+    if not strikes:
+        return Findings((), 0)
+    least = max(least, _ROUNDING * strikes[-1])
+    call_bids, call_asks = _usable(quotes.call_bids, quotes.call_asks)
+    put_bids, put_asks = _usable(quotes.put_bids, quotes.put_asks)
+    found: list[Finding] = []
+    _verticals("call", strikes, call_bids, call_asks, discount, least, found)
+    _verticals("put", strikes, put_bids, put_asks, discount, least, found)
+    _butterflies("call", strikes, call_bids, call_asks, least, found)
+    _butterflies("put", strikes, put_bids, put_asks, least, found)
+    _parity(
+        strikes, (call_bids, call_asks, put_bids, put_asks), discount, forward_bid, forward_ask, least, found
+    )
+    return largest(found, cap)
+
+
+def calendar(
+    near: ChainQuotes,
+    near_forward: float,
+    near_discount: float,
+    far: ChainQuotes,
+    far_forward: float,
+    far_discount: float,
+    least: float = 0.0,
+    cap: int = CAP,
+) -> Findings:
+    """Every option of the nearer expiry that can be sold for more than the farther one costs at equal K/F.
+
+    C/(D F) at equal K/F does not fall with time when carry is known beforehand. Sold is one near option of
+    strike K, bought are D1 F1/(D2 F2) far ones of strike K F2/F1, or of the two strikes around it that cost
+    least and by convexity are worth no less. Amounts are what is left of the near bid.
+    """
+    if not near.strikes or not far.strikes:
+        return Findings((), 0)
+    least = max(least, _ROUNDING * near.strikes[-1])
+    grown = far_forward / near_forward
+    scale = near_discount / (far_discount * grown)
+    found: list[Finding] = []
+    sides: tuple[tuple[Option, Prices, Prices, Prices, Prices], ...] = (
+        ("call", near.call_bids, near.call_asks, far.call_bids, far.call_asks),
+        ("put", near.put_bids, near.put_asks, far.put_bids, far.put_asks),
+    )
+    for option, near_bids, near_asks, far_bids, far_asks in sides:
+        bids, _ = _usable(near_bids, near_asks)
+        _, asks = _usable(far_bids, far_asks)
+        offered = [(strike, ask) for strike, ask in zip(far.strikes, asks, strict=True) if ask < inf]
+        hull = _lower_hull(offered)
+        for strike, bid in zip(near.strikes, bids, strict=True):
+            if bid > least:
+                cost, bought = _on_hull(hull, strike * grown)
+                if bid - scale * cost > least:
+                    found.append(Finding("calendar", option, (strike, *bought), bid - scale * cost))
+    return largest(found, cap)
+
+
+def largest(found: Iterable[Finding], cap: int = CAP) -> Findings:
+    """These findings by falling amount, cut off after ``cap``; also for those of several checks together."""
+    ordered = sorted(found, key=_amount, reverse=True)
+    return Findings(tuple(ordered[:cap]), len(ordered))
+
+
+def _usable(bids: Prices, asks: Prices) -> tuple[list[float], list[float]]:
+    """Prices that somebody stands by: -inf for no bid and inf for no ask, so that no sum with them pays."""
+    sold: list[float] = []
+    bought: list[float] = []
+    for bid, ask in zip(bids, asks, strict=True):
+        sell = bid if bid is not None and 0 < bid < inf else -inf
+        buy = ask if ask is not None and 0 < ask < inf else inf
+        if sell > buy:
+            sell, buy = -inf, inf
+        sold.append(sell)
+        bought.append(buy)
+    return sold, bought
+
+
+def _verticals(
+    option: Option,
+    strikes: Sequence[float],
+    bids: Sequence[float],
+    asks: Sequence[float],
+    discount: float,
+    least: float,
+    found: list[Finding],
+) -> None:
+    """0 <= C(K1) - C(K2) <= D (K2 - K1), and for puts the other way round, of each strike with all others.
+
+    With each strike the best partner below it is enough, and a running extreme is that partner: one pass
+    finds the worst of all pairs. Mirrored (strikes and order negated), puts are calls.
+    """
+    if option == "put":
+        columns = zip(map(_negative, reversed(strikes)), reversed(bids), reversed(asks), strict=True)
+    else:
+        columns = zip(strikes, bids, asks, strict=True)
+    cheapest = dearest = 0.0
+    least_ask, most_bid = inf, -inf
+    for strike, bid, ask in columns:
+        worth = discount * strike
+        if bid - least_ask > least:
+            pair = (cheapest, strike) if option == "call" else (-strike, -cheapest)
+            found.append(Finding("vertical_below_zero", option, pair, bid - least_ask))
+        if most_bid - worth - ask > least:
+            pair = (dearest, strike) if option == "call" else (-strike, -dearest)
+            found.append(Finding("vertical_above_width", option, pair, most_bid - worth - ask))
+        if ask < least_ask:
+            least_ask, cheapest = ask, strike
+        if bid + worth > most_bid:
+            most_bid, dearest = bid + worth, strike
+
+
+def _butterflies(
+    option: Option,
+    strikes: Sequence[float],
+    bids: Sequence[float],
+    asks: Sequence[float],
+    least: float,
+    found: list[Finding],
+) -> None:
+    """Prices are convex in the strike: a body may not be sold for more than its best two wings cost.
+
+    The best wings of all are the corners of the lower hull of the asks on either side of the body. A body
+    that is a corner itself costs less than any wings would.
+    """
+    offered = [(strike, ask) for strike, ask in zip(strikes, asks, strict=True) if ask < inf]
+    if len(offered) < 2:
+        return
+    hull = _lower_hull(offered)
+    at, last = 1, len(hull) - 1
+    (left, left_ask), (right, right_ask) = hull[0], hull[1]
+    for strike, bid in zip(strikes, bids, strict=True):
+        if bid <= least or strike <= left:
+            continue
+        while strike >= right and at < last:
+            at += 1
+            (left, left_ask), (right, right_ask) = hull[at - 1], hull[at]
+        if left < strike < right:
+            share = (strike - left) / (right - left)
+            amount = bid - left_ask - share * (right_ask - left_ask)
+            if amount > least:
+                found.append(Finding("butterfly", option, (left, strike, right), amount))
+
+
+def _parity(
+    strikes: Sequence[float],
+    columns: tuple[Sequence[float], Sequence[float], Sequence[float], Sequence[float]],
+    discount: float,
+    forward_bid: float | None,
+    forward_ask: float | None,
+    least: float,
+    found: list[Finding],
+) -> None:
+    """A forward sold at one strike, K + (call bid - put ask)/D, may not fetch more than one bought elsewhere.
+
+    With each strike that sells goes the cheapest other seller of forwards: another strike, K + (call ask -
+    put bid)/D, or the quoted forward. Discounted: D F for D K + call - put.
+    """
+    sellers: list[tuple[float, float | None]] = []
+    buyers: list[tuple[float, float | None]] = []
+    for strike, call_bid, call_ask, put_bid, put_ask in zip(strikes, *columns, strict=True):
+        worth = discount * strike
+        sellers.append((worth + call_ask - put_bid, strike))
+        buyers.append((worth + call_bid - put_ask, strike))
+    if forward_ask is not None and 0 < forward_ask < inf:
+        sellers.append((discount * forward_ask, None))
+    if forward_bid is not None and 0 < forward_bid < inf:
+        buyers.append((discount * forward_bid, None))
+    best: tuple[float, float | None] = (inf, None)
+    second = best
+    for offer in sellers:
+        if offer[0] < best[0]:
+            best, second = offer, best
+        elif offer[0] < second[0]:
+            second = offer
+    for price, at in buyers:
+        cost, other = second if at == best[1] else best
+        if price - cost > least:
+            found.append(Finding("parity", None, (at, other), price - cost))
+
+
+def _lower_hull(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The corners of the largest convex function that is nowhere above the points."""
+    hull: list[tuple[float, float]] = []
+    for x, y in points:
+        while len(hull) > 1:
+            (x1, y1), (x2, y2) = hull[-2], hull[-1]
+            if (y2 - y1) * (x - x2) < (y - y2) * (x2 - x1):
+                break
+            hull.pop()
+        hull.append((x, y))
+    return hull
+
+
+def _on_hull(hull: Sequence[tuple[float, float]], x: float) -> tuple[float, tuple[float, ...]]:
+    """The price of the hull at x and the strikes that make it up; infinite beyond its ends."""
+    at = bisect_left(hull, (x, -inf))
+    if at == len(hull):
+        return inf, ()
+    right, right_ask = hull[at]
+    if right == x:
+        return right_ask, (right,)
+    if at == 0:
+        return inf, ()
+    left, left_ask = hull[at - 1]
+    return left_ask + (x - left) / (right - left) * (right_ask - left_ask), (left, right)
+
+
+def _negative(strike: float) -> float:
+    return -strike
+
+
+def _amount(finding: Finding) -> float:
+    return finding.amount
