@@ -111,9 +111,9 @@ class Admission:
         if waiting is not None:
             waiting.queued += 1
 
-    def release(self, size: int) -> None:
-        """A message of ``size`` bytes has left for good."""
-        self.count -= 1
+    def release(self, size: int, count: int = 1) -> None:
+        """A message, or ``count`` of them with ``size`` bytes in all, has left for good."""
+        self.count -= count
         self.bytes -= size
         self._space.set()
         if not self.count:

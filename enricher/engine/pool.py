@@ -246,7 +246,9 @@ class Pool:
         """One turn of a lane whose handlers are all pure."""
         enrich, limits = self._pipeline.enrich, self.limits
         writes: list[Write] = []
+        handled: dict[str, list[int]] = {}
         began = before = perf_counter()
+        over = began + limits.turn_budget
         room = min(limits.max_batch, lane.family.group.room)
         room_bytes = lane.family.group.room_bytes
         served = 0
@@ -258,7 +260,9 @@ class Pool:
             route = self._taken(delivery)
             result = enrich(route, delivery, lane)
             now = perf_counter()
-            self._handled(route, delivery, now - before)
+            if now - before > limits.slow_handler:
+                _warn_of_slow(delivery, now - before)
+            handled.setdefault(route.topic, []).append(int((now - before) * 1e6))
             before = now
             served += 1
             if isinstance(result, Again):
@@ -267,8 +271,10 @@ class Pool:
                     break
             else:
                 self._collect(lane, result, writes)
-            if lane.stale or now - began > limits.turn_budget:
+            if lane.stale or now > over:
                 break
+        for topic, durations in handled.items():
+            self.stats.topic(topic).handling.record_all(durations)
         lane.family.charge(served - 1)
         self._finish(lane, writes)
 
@@ -292,7 +298,10 @@ class Pool:
                     result = await self._pipeline.enrich_waiting(route, delivery, lane)
                 # Not in a `finally`: what is cut off in its handler is what `leftover` looks for.
                 del self._handling[id(delivery)]
-                self._handled(route, delivery, perf_counter() - began)
+                seconds = perf_counter() - began
+                self.stats.topic(route.topic).handling.record(int(seconds * 1e6))
+                if seconds > limits.slow_handler:
+                    _warn_of_slow(delivery, seconds)
                 writes: list[Write] = []
                 if isinstance(result, Again):
                     self._again(lane, delivery, route, result)
@@ -313,13 +322,6 @@ class Pool:
         assert route is not None  # noqa: S101  set in offer
         self._admission.taken(route)
         return route
-
-    def _handled(self, route: Route, delivery: Delivery, seconds: float) -> None:
-        self.stats.topic(route.topic).handling.record(int(seconds * 1e6))
-        if seconds > self.limits.slow_handler:
-            log.warning(
-                "slow_handler", topic=delivery.topic, key=delivery.key, seconds=round(seconds, 3)
-            )
 
     def _collect(self, lane: Lane, write: Write, writes: list[Write]) -> None:
         if write.label == "dead":
@@ -477,22 +479,31 @@ class Pool:
     def settle(self, batch: Sequence[Write], answers: Mapping[int, Answer]) -> None:
         """A batch is committed: count it and let its messages go."""
         now_us = self._clock()
-        commit, event = self.stats.histograms["commit"], self.stats.histograms["event"]
-        labels: Counter[tuple[str, str]] = Counter()
+        since_receipt: list[int] = []
+        since_event: list[int] = []
+        labels: dict[tuple[str, str], int] = {}
+        size = 0
         for index, write in enumerate(batch):
-            lane, delivery = write.lane, write.delivery
-            if lane is not None and write.label != "dead":
+            lane, delivery, label = write.lane, write.delivery, write.label
+            if lane is not None and label != "dead":
                 lane.unsettled -= 1
-                self._wake_stale(lane)
+                if lane.stale:
+                    self._wake_stale(lane)
             if delivery is None:
                 continue
-            label = "duplicate" if isinstance(answers.get(index), Claimed) else write.label
-            labels[counted_as(delivery), label] += 1
-            commit.record(now_us - delivery.received_us)
+            if answers and isinstance(answers.get(index), Claimed):
+                label = "duplicate"
+            kind = (counted_as(delivery), label)
+            labels[kind] = labels.get(kind, 0) + 1
+            since_receipt.append(now_us - delivery.received_us)
             if write.event_us and label == "processed":
-                event.record(now_us - write.event_us)
-            self._admission.release(write.body_size)
+                since_event.append(now_us - write.event_us)
+            size += write.body_size
             delivery.settled(label)
+        if since_receipt:
+            self._admission.release(size, len(since_receipt))
+        self.stats.histograms["commit"].record_all(since_receipt)
+        self.stats.histograms["event"].record_all(since_event)
         for (topic, label), number in labels.items():
             self.stats.count(topic, label, number)
         if _debugging():
@@ -596,6 +607,10 @@ class Pool:
             self.stats.count(counted_as(delivery), "lost")
             delivery.settled("lost")
         return left
+
+
+def _warn_of_slow(delivery: Delivery, seconds: float) -> None:
+    log.warning("slow_handler", topic=delivery.topic, key=delivery.key, seconds=round(seconds, 3))
 
 
 def _debugging() -> bool:
