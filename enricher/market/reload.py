@@ -1,10 +1,11 @@
 """Rebuilding what the lane of a product remembers from what was stored.
 
-Each query is a range with a lower bound, which costs the same whatever the history. The bound comes from the
-product's checkpoint; without one, or with one that is ahead of what was stored (the crash came in the middle
-of a commit), the newest stored message is looked up. Documents that an old worker left are read for what they
-hold; one that makes no sense is left out, for a product must not stand still because of it. Whatever folds
-documents gives way to the event loop every few of them, for other products go on meanwhile.
+Each query is one product's range of time with a lower bound, which costs the same whatever the history; it is
+read in slices (`enricher.market.slices`). The bound comes from the product's checkpoint; without one, or with
+one that is ahead of what was stored (the crash came in the middle of a commit), the newest stored message is
+looked up. Documents that an old worker left are read for what they hold; one that makes no sense is left out,
+for a product must not stand still because of it. Whatever folds documents gives way to the event loop every
+few of them, for other products go on meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import structlog
 
 from enricher.engine.ports import Delivery, Reader
 from enricher.market.bars import BarTick, Content
-from enricher.market.clock import MINUTE, to_date
+from enricher.market.slices import Pace, at_once, in_slices, newest_before
 from enricher.market.state import BARS, CHAINS, QUOTES, STATE, TICKS, Checkpoint, ProductState, Spans
 from enricher.market.stored import bar_content, chain_of, event_time, micros, quote_of
 from enricher.market.ticks import identity_key, order_key
@@ -31,6 +32,11 @@ R = TypeVar("R")
 
 _IN_ONE_PIECE: Final = 200  # documents folded before others have their turn: about 2 ms
 _CHAINS_IN_ONE_PIECE: Final = 4  # a chain has hundreds of legs
+# Documents that are decoded in one piece: 2 to 5 ms, with the loop waiting.
+_TICKS_AT_ONCE: Final = 500
+_BARS_AT_ONCE: Final = 500
+_QUOTES_AT_ONCE: Final = 250
+_CHAINS_AT_ONCE: Final = 20
 
 
 async def load(reader: Reader, wanted: Mapping[str, Delivery], spans: Spans) -> dict[str, ProductState]:
@@ -42,8 +48,8 @@ async def load(reader: Reader, wanted: Mapping[str, Delivery], spans: Spans) -> 
         numbers = (int(document.get(name, 0)) for name in ("revision", "ticks_us", "options_us"))
         states[product].checkpoint = Checkpoint(*numbers)
         chains[product] = list(document.get("chains", {}).values())
-    await _load_all_ticks(reader, states)
-    await _load_all_options(reader, states, chains)
+    await _load_all_ticks(reader, states, wanted)
+    await _load_all_options(reader, states, chains, wanted)
     for product, state in states.items():
         state.surface_text, state.chains_unsaid = None, False
         # Some of these may never have reached the sorted set, and would not as long as they do not move.
@@ -59,56 +65,56 @@ async def load(reader: Reader, wanted: Mapping[str, Delivery], spans: Spans) -> 
 # -- ticks -------------------------------------------------------------------------------------------
 
 
-async def _load_all_ticks(reader: Reader, states: States) -> None:
-    origins: dict[str, int] = {}
-    new = await _without_history(reader, TICKS, [p for p, s in states.items() if not s.checkpoint.ticks_us])
-    for product, state in states.items():
-        if product in new:
-            continue
-        newest = state.checkpoint.ticks_us or await _newest(reader, TICKS, product)
-        if newest is not None:
-            origins[product] = newest
-    for products in _near_each_other(origins):
-        await _load_ticks(reader, {p: states[p] for p in products}, origins)
-    for product, origin in origins.items():
-        state = states[product]
-        if (state.ticks.newest or 0) < origin and (newest := await _newest(reader, TICKS, product)):
+async def _load_all_ticks(reader: Reader, states: States, wanted: Mapping[str, Delivery]) -> None:
+    unknown = [product for product, state in states.items() if not state.checkpoint.ticks_us]
+    new = await _without_history(reader, TICKS, unknown)
+    paces = Pace(_TICKS_AT_ONCE), Pace(_BARS_AT_ONCE)
+
+    async def one(product: str) -> None:
+        state, near_us = states[product], wanted[product].received_us
+        origin = state.checkpoint.ticks_us or await _newest(reader, TICKS, product, near_us, state.spans)
+        if not origin:
+            return
+        await _load_ticks(reader, state, origin, paces)
+        if (state.ticks.newest or 0) < origin and (
+            newest := await _newest(reader, TICKS, product, origin, state.spans)
+        ):
             # The checkpoint ran ahead: what it bounded may lack the beginning.
             fresh = ProductState(product, state.spans)
             state.ticks, state.bars = fresh.ticks, fresh.bars
-            await _load_ticks(reader, {product: state}, {product: newest})
+            await _load_ticks(reader, state, newest, paces)
+
+    await at_once([product for product in states if product not in new], one)
 
 
-async def _load_ticks(reader: Reader, states: States, origins: Mapping[str, int]) -> None:
-    bounds = {product: origins[product] - state.spans.reload_us for product, state in states.items()}
-    since = {"$gte": to_date(min(bounds.values()))}
-    ticks: dict[str, list[tuple[BarTick, int]]] = {product: [] for product in states}
-    found = await reader.find(TICKS, {"product": {"$in": list(states)}, "timestamp": since})
-    async for document in _giving_way(found):
-        product = document["product"]
-        row = _read(_tick, document)
-        if row is None or row[0].event_us < bounds[product]:
-            continue
-        if document.get("folded") is False:
-            states[product].set_aside(row[0].event_us, row[1])
-        else:
-            ticks[product].append(row)
-            states[product].naive = bool(document.get("naive"))
-    bars: dict[str, dict[tuple[int, int], tuple[int, Content]]] = {product: {} for product in states}
-    found = await reader.find(BARS, {"product": {"$in": list(states)}, "start": since})
-    async for document in _giving_way(found):
-        bar = _read(_bar, document)
-        if bar is not None:
-            bars[document["product"]][bar[0]] = bar[1]
-    for product, state in states.items():
-        rows = sorted(ticks[product], key=_tick_rank)
+async def _load_ticks(
+    reader: Reader, state: ProductState, origin: int, paces: tuple[Pace, Pace]
+) -> None:
+    product, bound = state.product, origin - state.spans.reload_us
+    async for found in in_slices(reader, TICKS, product, bound, origin, paces[0]):
+        rows: list[tuple[BarTick, int]] = []
+        async for document in _giving_way(found):
+            row = _read(_tick, document)
+            if row is None or row[0].event_us < bound:
+                continue
+            if document.get("folded") is False:
+                state.set_aside(row[0].event_us, row[1])
+            else:
+                rows.append(row)
+                state.naive = bool(document.get("naive"))
+        # Slices come in the order of time, so that sorting each of them sorts all.
+        rows.sort(key=_tick_rank)
         for at in range(0, len(rows), _IN_ONE_PIECE):
             piece = rows[at : at + _IN_ONE_PIECE]
             for tick, ident in piece:
                 state.ticks.add(tick.event_us, tick.price, tick.order, ident, False)
-            state.bars.restore([tick for tick, _ in piece], {}, bounds[product])
+            state.bars.restore([tick for tick, _ in piece], {}, bound)
             await asyncio.sleep(0)
-        state.bars.restore((), bars[product], bounds[product])
+    bars: dict[tuple[int, int], tuple[int, Content]] = {}
+    if state.ticks.newest is not None:
+        async for found in in_slices(reader, BARS, product, bound, origin, paces[1], "start"):
+            bars.update([bar for document in found if (bar := _read(_bar, document)) is not None])
+    state.bars.restore((), bars, bound)
 
 
 def _tick(document: Document) -> tuple[BarTick, int]:
@@ -132,67 +138,69 @@ def _bar(document: Document) -> tuple[tuple[int, int], tuple[int, Content]]:
 # -- quotes and chains -------------------------------------------------------------------------------
 
 
-async def _load_all_options(reader: Reader, states: States, chains: Mapping[str, list[str]]) -> None:
-    origins: dict[str, int] = {}
+async def _load_all_options(
+    reader: Reader, states: States, chains: Mapping[str, list[str]], wanted: Mapping[str, Delivery]
+) -> None:
     unknown = [product for product, state in states.items() if not state.checkpoint.options_us]
     no_quotes = await _without_history(reader, QUOTES, unknown)
     no_chains = await _without_history(reader, CHAINS, unknown)
-    for product, state in states.items():
-        newest = state.checkpoint.options_us
-        if not newest:
+    quotes, pieces = Pace(_QUOTES_AT_ONCE), Pace(_CHAINS_AT_ONCE)
+
+    async def one(product: str) -> None:
+        state, near_us = states[product], wanted[product].received_us
+        origin = state.checkpoint.options_us
+        if not origin:
             found = [
-                await _newest(reader, name, product)
+                await _newest(reader, name, product, near_us, state.spans)
                 for name, without in ((QUOTES, no_quotes), (CHAINS, no_chains))
                 if product not in without
             ]
-            newest = max((us for us in found if us is not None), default=0)
-        if newest:
-            origins[product] = newest
-    for products in _near_each_other(origins):
-        group = {product: states[product] for product in products}
-        await _load_quotes(reader, group, min(origins[product] for product in products))
-        await _load_chains(reader, group, origins, {i for p in products for i in chains.get(p, ())})
+            origin = max((us for us in found if us is not None), default=0)
+        if origin:
+            await _load_quotes(reader, state, origin, quotes)
+            await _load_chains(reader, state, origin, set(chains.get(product, ())), pieces)
+
+    await at_once([product for product in states if product not in no_quotes & no_chains], one)
 
 
-async def _load_quotes(reader: Reader, states: States, origin: int) -> None:
-    spans = next(iter(states.values())).spans
-    since = {"$gte": to_date(origin - spans.quote_us - spans.reload_us)}
-    found = await reader.find(QUOTES, {"product": {"$in": list(states)}, "timestamp": since})
-    async for document in _giving_way(found):
-        state, digest = states[document["product"]], _digest(document)
-        if document.get("folded") is False:
-            state.set_aside(_read(event_time, document) or 0, digest)
-            continue
-        quote = _read(quote_of, document)
-        if quote is not None:
-            state.surface.fold_quote(quote, digest)
+async def _load_quotes(reader: Reader, state: ProductState, origin: int, pace: Pace) -> None:
+    since = origin - state.spans.quote_us - state.spans.reload_us
+    async for found in in_slices(reader, QUOTES, state.product, since, origin, pace):
+        async for document in _giving_way(found):
+            digest = _digest(document)
+            if document.get("folded") is False:
+                state.set_aside(_read(event_time, document) or 0, digest)
+                continue
+            quote = _read(quote_of, document)
+            if quote is not None:
+                state.surface.fold_quote(quote, digest)
 
 
 async def _load_chains(
-    reader: Reader, states: States, origins: Mapping[str, int], last: set[str]
+    reader: Reader, state: ProductState, origin: int, last: set[str], pace: Pace
 ) -> None:
-    spans = next(iter(states.values())).spans
+    spans = state.spans
     back = max(spans.quote_us, 4 * spans.buildup_us)
     if spans.buildup_us:
         # The baseline is by its age the chain before the last or an earlier one, and chains may be rare.
         back += spans.reload_us
-    bounds = {product: origins[product] - back for product in states}
-    since = {"$gte": to_date(min(bounds.values()))}
-    found = await reader.find(CHAINS, {"product": {"$in": list(states)}, "timestamp": since})
-    documents: list[Document] = list(found)
+    bound = origin - back
+    documents: list[Document] = []
+    async for found in in_slices(reader, CHAINS, state.product, bound, origin, pace):
+        documents += found
     # The last chain of an expiry may be older than any range: the checkpoint knows its _id.
-    older = last - {str(document["_id"]) for document in documents}
-    if older:
-        documents += await reader.find(CHAINS, {"_id": {"$in": sorted(older)}})
+    older = sorted(last - {str(document["_id"]) for document in documents})
+    for at in range(0, len(older), pace.most):
+        documents += await reader.find(CHAINS, {"_id": {"$in": older[at : at + pace.most]}})
     known: list[Read] = []
     async for document in _giving_way(documents):
         us = _read(event_time, document)
-        if us is not None and (us >= bounds[document["product"]] or str(document["_id"]) in last):
+        if us is not None and (us >= bound or str(document["_id"]) in last):
             known.append((us, document))
     known.sort(key=lambda pair: pair[0])
     folded: list[Read] = []
     async for event_us, document in _giving_way(known):
-        state, digest = states[document["product"]], _digest(document)
+        digest = _digest(document)
         if document.get("folded") is False:
             state.set_aside(event_us, digest)
         else:
@@ -204,7 +212,6 @@ async def _load_chains(
         sent = _read(chain_of, document)
         if sent is not None:
             chain, taken = sent
-            state = states[document["product"]]
             state.fold_chain(chain, _digest(document), taken, str(document["_id"]))
             state.recent_chains.pop(chain.expiry, None)
 
@@ -214,10 +221,10 @@ async def _last_of_each_expiry(ascending: Sequence[Read]) -> list[Read]:
 
     All of its moment, for then the digest decides.
     """
-    last: dict[tuple[str, Any], int] = {}
+    last: dict[str, int] = {}
     found: list[Read] = []
     async for event_us, document in _giving_way(ascending[::-1]):
-        key = (document["product"], str(document.get("expiry")))
+        key = str(document.get("expiry"))
         if event_us < last.get(key, event_us):
             continue
         if _read(chain_of, document) is not None:
@@ -237,13 +244,12 @@ async def _without_history(reader: Reader, collection: str, products: list[str])
     return set(products)
 
 
-async def _newest(reader: Reader, collection: str, product: str) -> int | None:
-    """The event time of the product's newest message; None if there is none (which is quickly found)."""
-    query = {"product": product}
-    if not await reader.find(collection, query, limit=1):
-        return None
-    found = await reader.find(collection, query, sort=[("timestamp", -1)], limit=1)
-    return _read(event_time, found[0]) if found else None
+async def _newest(
+    reader: Reader, collection: str, product: str, near_us: int, spans: Spans
+) -> int | None:
+    """The event time of the product's newest message, looked for from ``near_us`` on backwards."""
+    found = await newest_before(reader, collection, product, near_us, spans.reload_us)
+    return None if found is None else _read(event_time, found)
 
 
 async def _giving_way(items: Sequence[R], every: int = _IN_ONE_PIECE) -> AsyncIterator[R]:
@@ -252,18 +258,6 @@ async def _giving_way(items: Sequence[R], every: int = _IN_ONE_PIECE) -> AsyncIt
         yield item
         if count % every == 0:
             await asyncio.sleep(0)
-
-
-def _near_each_other(origins: Mapping[str, int]) -> list[list[str]]:
-    """Products whose bounds lie within an hour share a query, so that a replay drags no other along."""
-    groups: list[list[str]] = []
-    first = 0
-    for product in sorted(origins, key=lambda p: origins[p]):
-        if not groups or origins[product] - first > 60 * MINUTE:
-            groups.append([])
-            first = origins[product]
-        groups[-1].append(product)
-    return groups
 
 
 def _digest(document: Document) -> str:
