@@ -59,9 +59,13 @@ class GroupKeys(msgspec.Struct, frozen=True):
 
 
 class StreamDelivery(Delivery):
-    """An entry under way. ``unfinished`` counts the deliveries before this one that nobody finished."""
+    """An entry under way.
 
-    __slots__ = ("_extend", "_settled", "entry", "fields", "later", "place", "unfinished")
+    ``unfinished`` counts the deliveries before this one that nobody finished, ``missed`` the renewals that
+    found its lease in other hands.
+    """
+
+    __slots__ = ("_extend", "_settled", "entry", "fields", "later", "missed", "place", "unfinished")
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class StreamDelivery(Delivery):
         self.fields = fields
         self.later = later
         self.unfinished = 0
+        self.missed = 0
         self._settled = settled
         self._extend = extend
 

@@ -197,7 +197,7 @@ class StreamGroup:
             first = "(" + found[-1].id
 
     async def sweep(self, lease_ms: int, begin: str) -> tuple[str, list[Left], list[str]]:
-        """Where to go on ("0-0": done), what was not renewed for ``lease_ms`` and is ours now, what is lost."""
+        """Where to go on ("0-0": done), what nobody renewed for ``lease_ms``; ours now, what was lost."""
         reply = await self._run(SWEEP, lease_ms, begin, PAGE)
         left = [Left(_text(id_), int(count)) for id_, count in reply[1]]
         return _text(reply[0]), left, [_text(id_) for id_ in reply[2]]

@@ -395,10 +395,12 @@ class StreamSource:
         for group in self._groups:
             ids = [id_ for stream, id_ in self._under_way if stream == group.keys.stream]
             ids += [suspect.id for suspect in self._suspects if suspect.group.keys == group.keys]
-            gone = set(await group.renew(ids))
-            # What was committed meanwhile is no longer ours to renew either.
-            lapsed = [id_ for id_ in gone if (group.keys.stream, id_) in self._under_way]
-            self.counts["lapsed"] += len(lapsed)
+            for id_ in await group.renew(ids):
+                delivery = self._under_way.get((group.keys.stream, id_))
+                if delivery is not None:
+                    # The first time it may be that its commit has landed and we do not know yet.
+                    delivery.missed += 1
+                    self.counts["lapsed"] += delivery.missed == 2
 
     async def _sweep(self) -> None:
         """Take over what dead workers left; what is lost is found on the way."""

@@ -1,0 +1,188 @@
+"""Engines on a stream for tests: in this process, or as processes of their own that can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from enricher.connections import redis_client
+from enricher.deadletters.sink import RedisDeadLetters
+from enricher.embedded import binaries
+from enricher.engine.effects import Append, Effect
+from enricher.engine.retry import Backoff, RetryPolicy
+from enricher.engine.router import Route
+from enricher.engine.service import Engine
+from enricher.sinks.redis import RedisLive
+from enricher.sources.entries import ReadEntry
+from enricher.sources.streams import StreamLimits, StreamSource
+
+ROOT = Path(__file__).parents[2]
+STREAM, GROUP, OUT, LETTERS = "in", "workers", "out", "dlq"
+QUICK = Backoff(base=0.02, cap=0.1, jitter="none")
+LIMITS: dict[str, Any] = {"block": 0.1, "lease": 0.6, "tick": 0.02, "timeout": 2.0, "trim": False}
+
+
+def wall_clock() -> int:
+    return time.time_ns() // 1000
+
+
+async def until(condition: Callable[[], Any], what: str = "the condition", deadline: float = 15) -> Any:
+    """The first true value of ``condition`` (plain or async)."""
+    limit = time.monotonic() + deadline
+    while True:
+        found = condition()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return found
+        assert time.monotonic() < limit, f"waited in vain for {what}"
+        await asyncio.sleep(0.01)
+
+
+def copied(event: Any, context: Any) -> list[Effect]:
+    """A handler that appends the message to the stream of results."""
+    return [Append(OUT, {b"body": context.body, b"attempt": b"%d" % context.attempt})]
+
+
+class Line:
+    """A running engine over the stream, with a client to look at what it did."""
+
+    def __init__(self, engine: Engine, source: StreamSource, client: Redis) -> None:
+        self.engine = engine
+        self.source = source
+        self.client = client
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {name: n for name, n in self.engine.stats.topic(STREAM).counts.items() if n}
+
+
+@asynccontextmanager
+async def line(
+    url: str,
+    *,
+    handler: Callable[..., Any] = copied,
+    consumer: str = "one",
+    retry: RetryPolicy | None = None,
+    read_entry: ReadEntry | None = None,
+    letters_url: str = "",
+    drain: float = 5.0,
+    ready: bool = True,
+    through: str = "",
+    **limits: Any,
+) -> AsyncIterator[Line]:
+    """An engine with one route fed from the stream; ``through`` is the URL that it alone uses."""
+    client = redis_client(through or url, socket_timeout=1)
+    looking = redis_client(url, socket_timeout=5)
+    apart = redis_client(letters_url, socket_timeout=1) if letters_url else None
+    letters = RedisDeadLetters(apart or client, LETTERS, streams=client if apart else None)
+    source = StreamSource(
+        client,
+        STREAM,
+        group=GROUP,
+        consumer=consumer,
+        letters=letters,
+        clock=wall_clock,
+        read_entry=read_entry,
+        limits=StreamLimits(**{**LIMITS, **limits}),
+        backoff=QUICK,
+    )
+    route = Route(topic=STREAM, handler=handler, sinks=("live",), retry=retry)
+    engine = Engine(
+        [route],
+        [source],
+        [RedisLive(client), letters],
+        clock=wall_clock,
+        backoff=QUICK,
+        drain_deadline=drain,
+    )
+    try:
+        async with engine:
+            if ready:
+                await asyncio.wait_for(engine.wait_ready(), 10)
+            yield Line(engine, source, looking)
+    finally:
+        for each in (client, looking, *([apart] if apart else [])):
+            await each.aclose()
+
+
+async def send(client: Redis, *bodies: object) -> list[str]:
+    """Append messages to the stream, in order; their ids."""
+    async with client.pipeline(transaction=False) as pipeline:
+        for body in bodies:
+            pipeline.xadd(STREAM, {"body": body if isinstance(body, bytes) else json.dumps(body).encode()})
+        return [id_.decode() for id_ in await pipeline.execute()]
+
+
+async def results(client: Redis) -> list[Any]:
+    """The bodies in the stream of results, in order."""
+    return [json.loads(fields[b"body"]) for _, fields in await client.xrange(OUT)]
+
+
+async def letters(client: Redis) -> list[dict[str, Any]]:
+    """The dead letters, newest first."""
+    return [json.loads(entry) for entry in await client.lrange(LETTERS, 0, -1)]
+
+
+async def pending(client: Redis, stream: str = STREAM) -> int:
+    """How many entries wait for an acknowledgement."""
+    found = await client.xpending(stream, GROUP)
+    return int(found["pending"])
+
+
+class Crew:
+    """Workers as processes: ``python -m tests.integration.streams URL CONSUMER LIMITS``."""
+
+    def __init__(self, url: str, **limits: Any) -> None:
+        self._url = url
+        self._limits = limits
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, consumer: str) -> subprocess.Popen[bytes]:
+        """Start a worker; it handles messages as `told` says."""
+        arguments = [self._url, consumer, json.dumps(self._limits)]
+        command = [sys.executable, "-m", "tests.integration.streams", *arguments]
+        process = subprocess.Popen(binaries.bound_to_this_process(command), cwd=ROOT)
+        self._running.append(process)
+        return process
+
+    def kill(self) -> None:
+        """End whoever still runs."""
+        for process in self._running:
+            process.kill()
+            process.wait()
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+async def told(event: Any, context: Any) -> Sequence[Effect]:
+    """A handler that does as the message says: end the process, or take its time."""
+    if event.get("do") == "die":
+        import os
+
+        os._exit(9)
+    await asyncio.sleep(event.get("seconds", 0))
+    return copied(event, context)
+
+
+async def work(url: str, consumer: str, limits: dict[str, Any]) -> None:
+    """A worker until it is killed."""
+    async with line(url, handler=told, consumer=consumer, **limits):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(work(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))

@@ -1,0 +1,323 @@
+"""What dead workers leave: taken over, processed alone, at last set aside; retries outlive everybody."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from redis.asyncio import Redis
+
+from enricher.connections import redis_client
+from enricher.engine.effects import Effect
+from enricher.engine.retry import RetryPolicy
+from tests.integration.streams import (
+    GROUP,
+    OUT,
+    STREAM,
+    Crew,
+    copied,
+    letters,
+    line,
+    pending,
+    results,
+    send,
+    until,
+)
+
+LATER = f"{STREAM}:{GROUP}:later"
+
+
+async def left_behind(client: Redis, *bodies: object, consumer: str = "dead", times: int = 1) -> list[str]:
+    """Entries that a consumer was given ``times`` times and never finished, a long while ago."""
+    await client.xgroup_create(STREAM, GROUP, "0", mkstream=True)
+    ids = await send(client, *bodies)
+    await client.xreadgroup(GROUP, consumer, {STREAM: ">"})
+    await client.xclaim(STREAM, GROUP, consumer, 0, ids, idle=600_000, retrycount=times, justid=True)
+    return ids
+
+
+async def for_ever(event: Any, context: Any) -> list[Effect]:
+    """A handler that never ends."""
+    await asyncio.Event().wait()
+    return []
+
+
+async def finished(client: Redis, number: int) -> list[Any]:
+    """The results once there are ``number`` and nothing is pending."""
+
+    async def done() -> bool:
+        return await client.xlen(OUT) >= number and await pending(client) == 0
+
+    await until(done, f"{number} results")
+    return await results(client)
+
+
+async def test_entries_of_a_worker_that_was_killed_are_taken_over(redis_url: str) -> None:
+    async with redis_client(redis_url, socket_timeout=5) as client:
+        with Crew(redis_url, lease=0.5) as crew:
+            crew.start("doomed")
+            await send(client, *[{"n": n, "seconds": 600} for n in range(3)])
+
+            async def given() -> bool:
+                return bool(await client.exists(f"{STREAM}:{GROUP}:cursor")) and await pending(client) == 3
+
+            await until(given, "a worker with three entries")
+            crew.kill()
+        async with line(redis_url, lease=0.5):
+            assert sorted(r["n"] for r in await finished(client, 3)) == [0, 1, 2]
+
+            async def alone() -> bool:
+                return [c["name"] for c in await client.xinfo_consumers(STREAM, GROUP)] == [b"one"]
+
+            await until(alone, "the dead worker to be struck off")
+
+
+async def test_what_was_delivered_before_is_processed_alone(any_redis_url: str) -> None:
+    under_way: list[int] = []
+    most: list[int] = []
+
+    async def handler(event: Any, context: Any) -> list[Effect]:
+        under_way.append(event)
+        most.append(len(under_way))
+        await asyncio.sleep(0.01)
+        under_way.remove(event)
+        return copied(event, context)
+
+    async with redis_client(any_redis_url, socket_timeout=5) as client:
+        await left_behind(client, *range(5))
+        async with line(any_redis_url, handler=handler) as found:
+            assert await finished(client, 5) == list(range(5))
+            assert set(most) == {1}
+            assert found.source.health()["recovered"] == 5
+            await send(client, *range(5, 50))
+            await finished(client, 50)
+            assert max(most) > 1
+
+
+async def test_an_entry_that_kills_whoever_has_it_is_set_aside_and_the_innocent_are_not(
+    redis_url: str,
+) -> None:
+    async with redis_client(redis_url, socket_timeout=5) as client:
+        with Crew(redis_url, lease=0.4, max_deliveries=2) as crew:
+            await send(client, {"n": 0, "seconds": 0.2}, {"n": 1, "do": "die"}, {"n": 2, "seconds": 0.2})
+            for life in range(2):
+                worker = crew.start(f"life-{life}")
+                await until(lambda worker=worker: worker.poll() is not None, "the worker to die")
+        async with line(redis_url, max_deliveries=2, lease=0.4):
+            (letter,) = await until(lambda: letters(client))
+            assert (letter["stage"], letter["error_type"], letter["attempts"]) == ("poison", "Poison", 2)
+            assert json.loads(letter["body"]) == {"n": 1, "do": "die"}
+            assert sorted(r["n"] for r in await finished(client, 2)) == [0, 2]
+            assert len(await letters(client)) == 1
+
+
+async def test_an_entry_within_the_cap_is_processed_and_one_beyond_it_is_poison(any_redis_url: str) -> None:
+    async with redis_client(any_redis_url, socket_timeout=5) as client:
+        await left_behind(client, "last chance", times=2)
+        async with line(any_redis_url):
+            assert await finished(client, 1) == ["last chance"]
+        await client.xgroup_destroy(STREAM, GROUP)
+        await client.flushall()
+        await left_behind(client, "too often", times=3)
+        async with line(any_redis_url) as found:
+            (letter,) = await until(lambda: letters(client))
+            assert (letter["stage"], letter["attempts"]) == ("poison", 3)
+            assert await pending(client) == 0
+            assert found.source.health()["poison"] == 1
+        assert await results(client) == []
+
+
+async def test_a_worker_that_comes_back_under_its_name_has_its_entries_at_once(redis_url: str) -> None:
+    async with redis_client(redis_url, socket_timeout=5) as client:
+        await client.xgroup_create(STREAM, GROUP, "0", mkstream=True)
+        await send(client, 1, 2)
+        await client.xreadgroup(GROUP, "one", {STREAM: ">"})
+        async with line(redis_url, consumer="one", lease=600.0):
+            assert sorted(await finished(client, 2)) == [1, 2]
+
+
+async def test_a_slow_worker_keeps_what_it_has(any_redis_url: str) -> None:
+    calls: list[str] = []
+
+    async def slow(event: Any, context: Any) -> list[Effect]:
+        calls.append(event)
+        await asyncio.sleep(1.0)
+        return copied(event, context)
+
+    async with (
+        line(any_redis_url, handler=slow, consumer="slow", lease=0.3) as found,
+        redis_client(any_redis_url, socket_timeout=5) as client,
+    ):
+        await send(client, "long")
+        await until(lambda: calls)
+        async with line(any_redis_url, consumer="greedy", lease=0.3):
+            assert await finished(client, 1) == ["long"]
+        assert (calls, found.source.health()["lapsed"]) == (["long"], 0)
+
+
+async def test_a_worker_that_lost_its_lease_finishes_nothing_twice(redis_url: str) -> None:
+    go_on = asyncio.Event()
+
+    async def stuck(event: Any, context: Any) -> list[Effect]:
+        await go_on.wait()
+        return copied(event, context)
+
+    async with line(redis_url, handler=stuck, consumer="stuck", lease=600.0, drain=0.2) as found:
+        (id_,) = await send(found.client, "x")
+        await until(lambda: found.source.health()["under_way"])
+        await found.client.xclaim(STREAM, GROUP, "nobody", 0, [id_], idle=900_000, justid=True)
+        async with line(redis_url, consumer="other"):
+            assert await finished(found.client, 1) == ["x"]
+        go_on.set()
+        await until(lambda: found.counts.get("duplicate"))
+        assert await results(found.client) == ["x"]
+
+
+async def test_entries_deleted_while_pending_are_counted_as_lost(any_redis_url: str) -> None:
+    async with redis_client(any_redis_url, socket_timeout=5) as client:
+        ids = await left_behind(client, 1, 2, 3)
+        await client.xdel(STREAM, ids[1])
+        async with line(any_redis_url) as found:
+            await until(lambda: found.source.health()["lost"] == 1)
+            assert sorted(await finished(client, 2)) == [1, 3]
+
+
+async def test_what_is_deleted_while_a_worker_has_it_is_finished(any_redis_url: str) -> None:
+    go_on = asyncio.Event()
+
+    async def waits(event: Any, context: Any) -> list[Effect]:
+        await go_on.wait()
+        return copied(event, context)
+
+    async with line(any_redis_url, handler=waits, lease=0.2) as found:
+        (id_,) = await send(found.client, "gone")
+        await until(lambda: found.source.health()["under_way"])
+        await found.client.xdel(STREAM, id_)
+
+        async def dropped() -> bool:
+            return await pending(found.client) == 0
+
+        await until(dropped, "the renewal to drop it from the pending")
+        go_on.set()
+        assert await finished(found.client, 1) == ["gone"]
+        assert found.source.health()["lost"] == 0
+
+
+async def test_what_a_stopping_worker_hands_back_is_no_further_delivery(any_redis_url: str) -> None:
+    async with redis_client(any_redis_url, socket_timeout=5) as client:
+        for life in range(4):
+            async with line(
+                any_redis_url, handler=for_ever, consumer=f"life-{life}", lease=30.0, drain=0.05
+            ) as found:
+                if not life:
+                    await send(client, "x")
+                await until(lambda found=found: found.source.health()["under_way"], "the entry")
+        async with line(any_redis_url, lease=30.0):
+            assert await finished(client, 1) == ["x"]
+        assert await letters(client) == []
+
+
+# -- retries -------------------------------------------------------------------------------------------
+
+AGAIN = RetryPolicy(max_retries=2, base=0.3, factor=1.0, jitter="none")
+
+
+def failing(times: int, calls: list[tuple[Any, int]]) -> Any:
+    """A handler that fails ``times`` times for messages that say so."""
+
+    def handler(event: Any, context: Any) -> list[Effect]:
+        calls.append((event, context.attempt))
+        if event == "fails" and context.attempt <= times:
+            raise OSError("the other side is busy")
+        return copied(event, context)
+
+    return handler
+
+
+async def test_a_retry_waits_in_the_delay_set_and_blocks_nobody(any_redis_url: str) -> None:
+    calls: list[tuple[Any, int]] = []
+    async with line(any_redis_url, handler=failing(1, calls), retry=AGAIN) as found:
+        await send(found.client, "fails", "a", "b")
+        assert await finished(found.client, 2) == ["a", "b"]
+        assert await found.client.zcard(LATER) == 1
+        assert found.source.health()["under_way"] == 0
+        assert await finished(found.client, 3) == ["a", "b", "fails"]
+        assert await found.client.zcard(LATER) == 0
+    assert calls == [("fails", 1), ("a", 1), ("b", 1), ("fails", 2)]
+
+
+async def test_a_retry_outlives_the_worker_and_knows_how_often_it_was_tried(any_redis_url: str) -> None:
+    calls: list[tuple[Any, int]] = []
+    async with line(any_redis_url, handler=failing(9, calls), retry=AGAIN) as found:
+        (id_,) = await send(found.client, "fails")
+        await until(lambda: calls)
+        await until(lambda: found.counts.get("deferred"))
+    async with line(any_redis_url, handler=failing(9, calls), retry=AGAIN, consumer="next") as found:
+        (letter,) = await until(lambda: letters(found.client))
+        assert await pending(found.client, f"{STREAM}:{GROUP}:again") == 0
+    assert [attempt for _, attempt in calls] == [1, 2, 3]
+    assert (letter["attempts"], letter["stage"], letter["body"]) == (3, "enrich", '"fails"')
+    assert letter["first_at"] < letter["last_at"]
+    assert id_
+
+
+async def test_an_entry_that_came_back_and_was_left_is_taken_over_too(redis_url: str) -> None:
+    calls: list[tuple[Any, int]] = []
+    again = f"{STREAM}:{GROUP}:again"
+    async with line(redis_url, handler=failing(1, calls), retry=AGAIN) as found:
+        await send(found.client, "fails")
+        await until(lambda: found.counts.get("deferred"))
+    async with redis_client(redis_url, socket_timeout=5) as client:
+        ((entry, _),) = await client.zrange(LATER, 0, -1, withscores=True)
+        await client.zadd(LATER, {entry: 1})
+        async with line(redis_url, handler=for_ever, consumer="brief", drain=0.01) as brief:
+            await until(lambda: brief.source.health()["under_way"])
+        left = await client.xreadgroup(GROUP, "dead", {again: ">"})
+        assert (left, await pending(client, again)) == ([], 1)
+        async with line(redis_url, handler=failing(1, calls), retry=AGAIN, consumer="next"):
+            assert await finished(client, 1) == ["fails"]
+    assert calls[-1] == ("fails", 2)
+
+
+async def test_what_is_no_entry_in_the_delay_set_holds_nobody_up(any_redis_url: str) -> None:
+    async with line(any_redis_url) as found:
+        await found.client.zadd(LATER, {b"\xc1nonsense": 1, b"\x93\x01\x02\x03": 2})
+        await until(lambda: found.client.exists(f"{LATER}:unreadable"))
+        await send(found.client, 1)
+        assert await finished(found.client, 1) == [1]
+        assert await found.client.llen(f"{LATER}:unreadable") == 2
+
+
+# -- trimming ------------------------------------------------------------------------------------------
+
+
+async def test_only_what_all_groups_have_acknowledged_is_trimmed(any_redis_url: str) -> None:
+    async with redis_client(any_redis_url, socket_timeout=5) as client:
+        await client.config_set("stream-node-max-entries", 1)
+        try:
+            await client.xgroup_create(STREAM, "others", "0", mkstream=True)
+            ids = await send(client, *range(10))
+            ((_, read),) = await client.xreadgroup("others", "x", {STREAM: ">"}, count=6)
+            await client.xack(STREAM, "others", *[id_ for id_, _ in read[:4]])
+            async with line(any_redis_url, trim=True, keep=0.0):
+                await finished(client, 10)
+
+                async def trimmed() -> bool:
+                    return await client.xlen(STREAM) < 10
+
+                await until(trimmed, "the stream to be trimmed")
+            assert (await client.xrange(STREAM))[0][0].decode() == ids[4]
+        finally:
+            await client.config_set("stream-node-max-entries", 100)
+
+
+async def test_a_stream_may_be_kept_at_a_length(redis_url: str) -> None:
+    async with line(redis_url, max_length=100, lease=0.2) as found:
+        await send(found.client, *range(1000))
+        await finished(found.client, 1000)
+
+        async def short() -> bool:
+            return await found.client.xlen(STREAM) <= 200
+
+        await until(short, "the stream to be trimmed")
