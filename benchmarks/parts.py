@@ -57,4 +57,6 @@ PARTS: dict[str, Part] = {
     "latency": Part("PUBLISH to the enriched channel at fixed rates; CPU when idle", "benchmarks.latency"),
     "keys": Part("cost per message and memory at 8, 500 and 50,000 products", "benchmarks.keys"),
     "peers": Part("the same jobs in six other frameworks, in the same run", "benchmarks.peers.compare"),
+    "floor": Part("our cost as a multiple of the tightest loop with the same libraries", "benchmarks.floor"),
+    "guard": Part("the engine's work per message, counted, against committed limits", "benchmarks.guard"),
 }
