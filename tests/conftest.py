@@ -24,7 +24,11 @@ from tests.servers import MongoProcess, RedisProcess, debian_redis_binary, redis
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 
-_REAL_FILES = ["integration/test_real_files.py", "integration/test_market_real_files.py"]
+_REAL_FILES = [
+    "integration/test_analytics_real_data.py",
+    "integration/test_market_real_files.py",
+    "integration/test_real_files.py",
+]
 collect_ignore = [] if REAL_DATA.is_dir() else _REAL_FILES
 
 

@@ -1,0 +1,171 @@
+"""Which price a leg is computed with, and in which unit its vendor speaks of volatility."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from enricher.market.prices import Unit, age_seconds, as_decimals, choose, volatility_unit
+
+TICK = 0.05
+field = st.one_of(st.none(), st.floats(), st.floats(0, 100))
+
+
+def chosen(
+    bid: float | None,
+    ask: float | None,
+    last: float | None,
+    age: float | None = None,
+    quote_age: float | None = None,
+) -> tuple[float | None, str | None, str | None]:
+    """Price, source and flag of one leg."""
+    prices, sources, flags = choose([bid], [ask], [last], [age], TICK, quote_ages=[quote_age])
+    return prices[0], sources[0], flags.get(0)
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "last", "expected"),
+    [
+        (10.0, 10.5, 9.0, (10.25, "mid", None)),
+        (10.0, 10.0, 9.0, (10.0, "mid", None)),
+        (10.5, 10.0, 9.0, (9.0, "last", "crossed")),
+        (10.5, 10.0, None, (None, None, "crossed")),
+        (0.0, 0.10, 0.05, (0.05, "last", None)),
+        (0.0, 0.10, 0.15, (0.15, "last", "beyond_quote")),
+        (2.0, 0.0, 1.5, (1.5, "last", "beyond_quote")),
+        (2.0, None, 2.5, (2.5, "last", None)),
+        (0.0, 0.10, None, (None, None, "no_bid")),
+        (0.0, 0.10, 0.0, (None, None, "no_bid")),
+        (None, None, 7.0, (7.0, "last", None)),
+        (0.0, 0.0, 0.0, (None, None, "no_price")),
+        (None, None, None, (None, None, "no_price")),
+        (3.0, None, None, (None, None, "no_price")),
+    ],
+)
+def test_the_price_is_the_mid_and_else_the_last_trade(
+    bid: float | None, ask: float | None, last: float | None, expected: tuple[object, ...]
+) -> None:
+    assert chosen(bid, ask, last) == expected
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -0.05])
+def test_a_field_that_is_no_price_counts_as_not_sent(bad: float) -> None:
+    assert chosen(bad, 10.0, 9.0) == chosen(None, 10.0, 9.0) == (9.0, "last", None)
+    assert chosen(10.0, bad, 11.0) == chosen(10.0, None, 11.0) == (11.0, "last", None)
+    assert chosen(None, None, bad) == (None, None, "no_price")
+    assert chosen(bad, bad, bad) == (None, None, "no_price")
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "flag"),
+    [
+        (1.0, 1.50, None),  # 40 % of the mid
+        (1.0, 1.70, "wide"),  # 52 % and 14 ticks
+        (0.05, 0.30, None),  # 143 %, but 5 ticks
+        (0.05, 0.35, "wide"),  # 6 ticks
+        (100.0, 140.0, None),
+    ],
+)
+def test_a_spread_is_wide_above_half_the_mid_and_above_five_ticks(
+    bid: float, ask: float, flag: str | None
+) -> None:
+    assert chosen(bid, ask, None) == (pytest.approx((bid + ask) / 2), "mid", flag)
+
+
+@pytest.mark.parametrize(
+    ("age", "expected"),
+    [
+        (None, (5.0, "last", None)),
+        (0.0, (5.0, "last", None)),
+        (300.0, (5.0, "last", None)),
+        (300.1, (None, None, "stale")),
+    ],
+)
+def test_a_trade_counts_for_five_minutes(age: float | None, expected: tuple[object, ...]) -> None:
+    assert chosen(None, None, 5.0, age) == expected
+
+
+def test_a_stale_quote_is_no_quote() -> None:
+    assert chosen(10.0, 10.5, 9.0, age=0.0, quote_age=301.0) == (9.0, "last", None)
+    assert chosen(10.0, 10.5, 9.0, age=301.0, quote_age=301.0) == (None, None, "stale")
+    assert chosen(10.0, 10.5, None, quote_age=301.0) == (None, None, "stale")
+    assert chosen(10.0, 10.5, 9.0, age=301.0, quote_age=300.0) == (10.25, "mid", None)
+    # What a stale quote would contradict is not contradicted.
+    assert chosen(None, 0.1, 0.15, age=0.0, quote_age=301.0) == (0.15, "last", None)
+
+
+def test_how_old_is_too_old_is_a_setting() -> None:
+    assert choose([None], [None], [5.0], [20.0], TICK, 10.0) == ([None], [None], {0: "stale"})
+    assert choose([None], [None], [5.0], [20.0], TICK, 30.0) == ([5.0], ["last"], {})
+
+
+def test_without_ages_every_leg_is_as_old_as_its_chain() -> None:
+    assert choose([None, 1.0], [None, 1.1], [5.0, None], None, TICK)[0] == [5.0, pytest.approx(1.05)]
+
+
+def test_an_age_is_in_seconds_and_never_negative() -> None:
+    assert age_seconds(10_000_000, 8_500_000) == 1.5
+    assert age_seconds(10_000_000, 11_000_000) == 0.0
+    assert age_seconds(10_000_000, None) is None
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(field, field, field, field, field)))
+def test_every_leg_has_a_finite_price_from_a_named_source_or_a_reason(
+    legs: list[tuple[float | None, ...]],
+) -> None:
+    columns = [[leg[at] for leg in legs] for at in range(5)]
+    prices, sources, flags = choose(*columns[:4], TICK, quote_ages=columns[4])
+    assert len(prices) == len(sources) == len(legs)
+    for at, (worth, source) in enumerate(zip(prices, sources, strict=True)):
+        bid, ask, last = legs[at][:3]
+        if worth is None:
+            assert source is None
+            assert flags[at] in {"crossed", "stale", "no_bid", "no_price"}
+        elif source == "mid":
+            assert bid is not None
+            assert ask is not None
+            assert 0 < bid <= worth <= ask < math.inf
+        else:
+            assert source == "last"
+            assert worth == last
+            assert 0 < worth < math.inf
+
+
+@pytest.mark.parametrize(
+    ("vendor", "unit"),
+    [
+        ([12.5, 13.0, 40.0], "percent"),
+        ([0.125, 0.13, 4.0], "decimal"),
+        ([120.0, 90.0], "percent"),
+        ([1.2, 0.9], "decimal"),
+        ([3.1], "percent"),
+        ([2.9], "decimal"),
+        ([0, None, math.nan, -1.0], None),
+        ([0, 0, 0, 14.0], "percent"),
+    ],
+)
+def test_the_unit_of_a_chain_shows_in_its_median(vendor: list[float | None], unit: Unit | None) -> None:
+    assert volatility_unit(vendor) == unit
+
+
+def test_a_known_unit_changes_only_on_clear_evidence() -> None:
+    assert volatility_unit([4.9], before="decimal") == "decimal"
+    assert volatility_unit([1.6], before="percent") == "percent"
+    assert volatility_unit([5.1], before="decimal") == "percent"
+    assert volatility_unit([1.4], before="percent") == "decimal"
+
+
+def test_volatilities_of_our_own_settle_the_unit() -> None:
+    own = [0.03, 0.031, 0.032, None]
+    assert volatility_unit([3.0, 3.1, 3.3, 90.0], own, before="decimal") == "percent"
+    assert volatility_unit([3.0, 3.1, 3.3, None], [3.0, 3.2, 3.1, 3.0], before="percent") == "decimal"
+    assert volatility_unit([3.0, None, None, 0], own, before="decimal") == "decimal"
+
+
+def test_volatilities_become_decimals_and_zero_is_none() -> None:
+    assert as_decimals([12.5, 0, None, math.nan, -3.0], "percent") == [0.125, None, None, None, None]
+    assert as_decimals([0.125], "decimal") == [0.125]
