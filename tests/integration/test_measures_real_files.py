@@ -1,0 +1,118 @@
+"""Forwards, variance and the feed watch on what exchanges really published, where the files are at hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+from itertools import pairwise
+from math import exp
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from enricher.feed.readers import TickColumns, read_csv_ticks, read_nse_chains
+from enricher.market.clock import SECOND, event_us
+from enricher.market.contracts import years
+from enricher.market.forward import forward
+from enricher.market.models import Chain, decode_chain, decode_tick
+from enricher.market.products import Contracts
+from enricher.market.variance import Strip, constant_maturity, variance_strip
+from enricher.market.watch import FeedWatch, WatchSettings
+from tests.conftest import REAL_DATA
+
+INDIA = ZoneInfo("Asia/Kolkata")
+LATER = event_us("2040-01-01T00:00:00+00:00")[0]
+NIFTY = Contracts().of("NIFTY")
+EXAMPLES = sorted(REAL_DATA.glob("vix/*.json"))
+DOCUMENTS = sorted(REAL_DATA.glob("nse_*.json"))
+TICKS = sorted(REAL_DATA.glob("ticks_*.csv"))
+COLUMNS = ("strike", "call_bid", "call_ask", "put_bid", "put_ask")
+
+
+def named(path: Path) -> str:
+    return path.name
+
+
+def strip(term: dict[str, Any]) -> Strip:
+    columns = [[quote[name] for quote in term["quotes"]] for name in COLUMNS]
+    return variance_strip(*columns, years=term["minutes_to_expiry"] / 525_600, rate=term["rate"])
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=named)
+def test_every_published_figure_of_the_volatility_index_is_reproduced(path: Path) -> None:
+    example = json.loads(path.read_text())
+    published = example["published"]
+    strips = {name: strip(example["inputs"][name]) for name in ("near", "next")}
+    for name, found in strips.items():
+        right = published[name]
+        assert round(found.forward or 0, 5) == right["forward"]
+        assert found.k0 == right["K0"]
+        assert round(found.contributions or 0, 10) == right["sum_of_contributions"]
+        assert round(found.variance or 0, 9) == right["sigma2"]
+        assert (found.lowest, found.highest) == (right["lowest_included"], right["highest_included"])
+        assert found.count == example["computed_numpy"][name]["n_strikes"]
+        assert found.truncated is False
+    index = constant_maturity(list(strips.values()), published["N30"] / published["N365"]).volatility
+    assert index is not None
+    assert round(index, 8) == published["vix_unrounded"]
+    assert round(100 * index, 2) == published["vix"]
+
+
+def mids(chain: Chain, side: str) -> list[float | None]:
+    legs = chain.call_at if side == "calls" else chain.put_at
+    found = [legs.get(strike) for strike in chain.strikes]
+    return [
+        (leg.bid + leg.ask) / 2 if leg and leg.bid and leg.ask and leg.bid <= leg.ask else None
+        for leg in found
+    ]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=named)
+def test_the_forward_of_liquid_chains_is_that_of_a_line_through_many_strikes(path: Path) -> None:
+    compared = 0
+    for record in read_nse_chains(path, zone=INDIA):
+        chain = decode_chain(record.body, now_us=LATER)
+        left = years(NIFTY.expiry_us(chain.expiry), chain.event_us)
+        calls, puts = mids(chain, "calls"), mids(chain, "puts")
+        found = forward(
+            chain.strikes, calls, puts, spot=chain.spot_price, years=left, rate=NIFTY.rate, dividend_yield=0.0
+        )
+        rows = [
+            (strike, call - put)
+            for strike, call, put in zip(chain.strikes, calls, puts, strict=True)
+            if call is not None and put is not None and abs(strike / chain.spot_price - 1) < 0.03
+        ]
+        if len(rows) < 15:
+            continue
+        # C - P = D F - D K, with the shipped D: its height is the mean of what the strikes say.
+        discount = exp(-NIFTY.rate * left)
+        height = np.mean([difference + discount * strike for strike, difference in rows])
+        assert found.source == "parity"
+        assert found.value == pytest.approx(height / discount, rel=5e-4)
+        compared += 1
+    assert compared >= 5
+
+
+@pytest.mark.parametrize("path", TICKS, ids=named)
+def test_the_watch_finds_the_silences_of_a_real_day_and_nothing_else(path: Path) -> None:
+    columns = TickColumns(time=0, price=1, header=False)
+    records = list(read_csv_ticks(path, columns, product="NIFTY", zone=INDIA))
+    watched = FeedWatch("NIFTY", NIFTY, records[0].at_us, WatchSettings(silence=10))
+    findings = []
+    for record in records:
+        tick = decode_tick(record.body, now_us=LATER)
+        findings += watched.fold(tick.event_us, record.at_us, tick.tick_id, tick.price)
+    with path.open(newline="") as file:
+        moments = [event_us(row[0], INDIA)[0] for row in csv.reader(file)]
+    session = NIFTY.session(moments[0])
+    silences = [
+        (after - before) / SECOND
+        for before, after in pairwise(moments)
+        if after - before >= 10 * SECOND and session.is_open(before) and session.is_open(after)
+    ]
+    assert [finding.amount for finding in findings] == silences
+    assert {finding.kind for finding in findings} == {"silence"}
+    assert watched.missing == 0
