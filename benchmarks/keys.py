@@ -67,7 +67,7 @@ def run(options: Options) -> list[Report]:
     report = Report("keys", about, COLUMNS)
     for products, count in QUICK if options.quick else FULL:
         report.rows.append(measured(products, count, options.rounds))
-    report.notes.append("us first: while every product is new; pause: longest time the event loop did not turn")
+    report.notes.append("us first: while every product is new; pause: longest time the loop did not turn")
     report.notes.append("kb per product: growth of RSS since the start")
     if options.plots is not None:
         xs = [row["products"] for row in report.rows]

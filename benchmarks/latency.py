@@ -46,7 +46,7 @@ SINKS = {"null": null_mongo, "embedded": document_server}
 
 COLUMNS = [
     *("sink", "load", "timed", "p50_ms", "p99_ms", "p999_ms", "max_ms", "p99_spread"),
-    *("us", "worker_pct", "lag_p99_ms", "sender_p99_ms", "rss_mb", "lost"),
+    *("us", "worker_pct", "sink_pct", "lag_p99_ms", "sender_p99_ms", "rss_mb", "lost"),
 ]
 IDLE = ["sink", "seconds", "worker_pct", "redis_pct", "sink_pct", "rss_mb"]
 NOTES = [
@@ -84,7 +84,7 @@ def _one_sink(
         idle.rows.append({"sink": name, **_resting(pids, 1 if options.quick else 12), **_memory(ours)})
         with listener(redis.url) as heard:
             for load in LOADS:
-                row, every = _loaded(redis.url, ours, heard, load, options)
+                row, every = _loaded(redis.url, ours, pids, heard, load, options)
                 report.rows.append({"sink": name, "load": load.name, **row})
                 curves[f"{load.name}, {name}"] = every
 
@@ -92,11 +92,15 @@ def _one_sink(
 def _resting(pids: dict[str, int], seconds: float) -> dict[str, Any]:
     """CPU of each process in percent of one core over a time in which nothing is sent."""
     time.sleep(min(2.0, seconds))
-    before, began = {name: cpu_seconds(pid) for name, pid in pids.items()}, time.monotonic()
+    before, began = _cpu(pids), time.monotonic()
     time.sleep(seconds)
     took = time.monotonic() - began
-    used = {name: cpu_seconds(pid) - before[name] for name, pid in pids.items()}
+    used = {name: now_s - before[name] for name, now_s in _cpu(pids).items()}
     return {"seconds": round(took, 1), **{name: round(cpu / took * 100, 2) for name, cpu in used.items()}}
+
+
+def _cpu(pids: dict[str, int]) -> dict[str, float]:
+    return {name: cpu_seconds(pid) for name, pid in pids.items()}
 
 
 def _memory(ours: Worker) -> dict[str, Any]:
@@ -104,10 +108,11 @@ def _memory(ours: Worker) -> dict[str, Any]:
 
 
 def _loaded(
-    redis_url: str, ours: Worker, heard: Listener, load: Load, options: Options
+    redis_url: str, ours: Worker, pids: dict[str, int], heard: Listener, load: Load, options: Options
 ) -> tuple[dict[str, Any], Latencies]:
     """One row: latencies over all rounds but the first, which is short and warms up."""
-    every, p50, p99, us, share, late = Latencies(), [], [], [], [], []
+    every, p50, p99, us, late = Latencies(), [], [], [], []
+    shares: dict[str, list[float]] = {name: [] for name in pids}
     seconds = load.quick if options.quick else load.seconds
     lag: dict[str, Any] = {}
     before = ours.figures()
@@ -116,17 +121,19 @@ def _loaded(
         with sender(redis_url, load.kind, rate=load.rate, seconds=lasting, seed=number) as sending:
             now = ours.reset() if load.lag else ours.figures()
             gone = counted(now, "received")
-            cpu, began = cpu_seconds(ours.pid), time.monotonic()
+            cpu, began = _cpu(pids), time.monotonic()
             told = sending.go()
             lag = settled(ours.figures, gone + told.sent).get("lag", {})
-            used, took = cpu_seconds(ours.pid) - cpu, time.monotonic() - began
+            took = time.monotonic() - began
+            used = {name: now_s - cpu[name] for name, now_s in _cpu(pids).items()}
             found = _all_heard(heard)
         if number:
             every.extend(found)
             p50.append((found.quantile(0.5) or 0) / 1000)
             p99.append((found.quantile(0.99) or 0) / 1000)
-            us.append(used / told.sent * 1e6)
-            share.append(used / took * 100)
+            us.append(used["worker_pct"] / told.sent * 1e6)
+            for name, seconds_used in used.items():
+                shares[name].append(seconds_used / took * 100)
             late.append(told.late["p99_ms"])
     after = ours.figures()
     done = counted(after, "processed") - counted(before, "processed")
@@ -137,7 +144,7 @@ def _loaded(
         "p50_spread": spread(p50, 2),
         "p99_spread": spread(p99, 2),
         "us": median(us),
-        "worker_pct": median(share),
+        **{name: median(percent) for name, percent in shares.items()},
         "lag_p99_ms": lag.get("p99_ms"),
         "sender_p99_ms": median(late, 3),
         "rss_mb": round(after["rss"] / 1e6, 1),
