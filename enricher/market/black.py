@@ -72,7 +72,7 @@ def expiry_flag(years: float) -> str | None:
 
 
 def price(kind: int, forward: float, strike: float, years: float, sigma: float, discount: float) -> float:
-    """The discounted price; the time value in it is right to 1e-11 of itself, however small.
+    """The discounted price; the time value in it is right to about 1e-11 of itself, however small.
 
     Expired (``years`` <= 0) or without volatility it is the discounted intrinsic value.
     """

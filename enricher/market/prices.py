@@ -23,6 +23,7 @@ PERCENT_FROM: Final = 5.0
 """A median volatility above this is percent: as a decimal it would be 500 %."""
 DECIMAL_BELOW: Final = 1.5
 """A median volatility below this is a decimal: as percent hardly any market is so calm."""
+_LARGEST = 1e100  # of prices; beyond it sums would not stay finite
 _EVIDENCE = 3  # volatilities of our own that outvote the size of the vendor's
 _APART = 10.0  # geometric middle between the same unit (1) and percent of a decimal (100)
 
@@ -55,18 +56,18 @@ def choose(
     wide = WIDE_TICKS * tick_size * (1 + 1e-9)
     for at, (bid, ask, last) in enumerate(zip(bids, asks, lasts, strict=True)):
         old_quote = quote_ages is not None and _older(quote_ages[at], max_age)
-        if bid is not None and ask is not None and 0 < bid <= ask < inf and not old_quote:
-            mid = bid + 0.5 * (ask - bid)
+        if bid is not None and ask is not None and 0 < bid <= ask < _LARGEST and not old_quote:
+            mid = 0.5 * (bid + ask)
             spread = ask - bid
             if spread > wide and spread > WIDE_SHARE * mid:
                 flags[at] = "wide"
             prices.append(mid)
             sources.append("mid")
             continue
-        bound = None if bid is None or old_quote or not 0 < bid < inf else bid
-        limit = None if ask is None or old_quote or not 0 < ask < inf else ask
+        bound = None if bid is None or old_quote or not 0 < bid < _LARGEST else bid
+        limit = None if ask is None or old_quote or not 0 < ask < _LARGEST else ask
         crossed = bound is not None and limit is not None
-        traded = last is not None and 0 < last < inf
+        traded = last is not None and 0 < last < _LARGEST
         if traded and not (ages is not None and _older(ages[at], max_age)):
             prices.append(last)
             sources.append("last")
@@ -129,7 +130,7 @@ def _older(age: float | None, max_age: float) -> bool:
 
 
 def _quoted(bid: float | None, ask: float | None) -> bool:
-    return any(price is not None and 0 < price < inf for price in (bid, ask))
+    return any(price is not None and 0 < price < _LARGEST for price in (bid, ask))
 
 
 def _beyond(last: float | None, bid: float | None, ask: float | None) -> bool:

@@ -128,7 +128,8 @@ def test_every_leg_has_a_finite_price_from_a_named_source_or_a_reason(
         elif source == "mid":
             assert bid is not None
             assert ask is not None
-            assert 0 < bid <= worth <= ask < math.inf
+            assert 0 < bid <= ask < math.inf
+            assert worth == pytest.approx((bid + ask) / 2)
         else:
             assert source == "last"
             assert worth == last
