@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
+from benchmarks.listener import stamp_us
 from benchmarks.load import listener, sender
 from benchmarks.measure import null_counts, publish_all, settled
+from benchmarks.report import Calibration, Report, Surroundings, Watch, write_json
 from benchmarks.servers import null_mongo, process, redis_server, worker
 from benchmarks.workloads import workload
 from tests.integration.commands import ROOT, environment
@@ -102,3 +105,34 @@ def test_a_child_is_ended_when_the_block_fails() -> None:
     with pytest.raises(ZeroDivisionError), process(*endless) as child:
         _ = 1 / 0
     assert child.returncode is not None
+
+
+def test_the_file_has_everything_a_reader_needs_to_compare(tmp_path: Path) -> None:
+    file = tmp_path / "f.json"
+    report = Report("cpu", "per message", ["us"], [{"us": 1.0, "rounds_us": [1.0]}])
+    speed, around = Calibration("2026-01-01T00:00:00+00:00", 1.0, 30.0), Surroundings("cpu", 1.0, 0.0, 0.0)
+    write_json(file, [report], [speed], [around])
+    written = json.loads(file.read_bytes())
+    assert written["machine"]["cores"] >= 1
+    assert written["versions"]["enricher"] != "absent"
+    assert written["calibration"] == [msgspec.to_builtins(speed)]
+    assert written["surroundings"] == [msgspec.to_builtins(around)]
+    assert written["reports"][0]["rows"] == report.rows
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_no_message_lies_in_the_future_and_no_two_share_a_time() -> None:
+    stamps = [stamp_us(body) for _, body in workload("ticks", 50, 2)]
+    last = stamp_us(workload("ticks", 1, 1)[0][1])
+    assert stamps == sorted(set(stamps))
+    assert stamps[-1] <= last
+
+
+def test_the_work_of_ended_children_is_not_other_programs_work() -> None:
+    watch = Watch()
+    busy = "import time; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+    subprocess.run([sys.executable, "-c", busy], check=True)
+    around = watch.surroundings("cpu")
+    assert around.part == "cpu"
+    assert around.seconds >= 0.4
+    assert around.others_pct is None or 0 <= around.others_pct <= 100

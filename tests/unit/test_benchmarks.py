@@ -6,9 +6,7 @@ import io
 import json
 import sys
 from collections import Counter
-from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +16,7 @@ from benchmarks.listener import stamp_us
 from benchmarks.measure import Latencies, bucket, edge, finished, schedule
 from benchmarks.parts import PARTS, Options
 from benchmarks.plots import curve, figure
-from benchmarks.report import Calibration, Report, Surroundings, show, shown, spread, write_json
+from benchmarks.report import Report, show, shown, spread
 from benchmarks.workloads import KINDS, lazily, workload
 from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
 
@@ -144,13 +142,6 @@ def test_chains_have_the_strikes_asked_for_and_their_expiries_take_turns() -> No
     assert chains[0]["expiry"] != chains[1]["expiry"]
 
 
-def test_no_message_lies_in_the_future_and_no_two_share_a_time() -> None:
-    stamps = [stamp_us(body) for _, body in workload("ticks", 50, 2)]
-    last = stamp_us(workload("ticks", 1, 1)[0][1])
-    assert stamps == sorted(set(stamps))
-    assert stamps[-1] <= last
-
-
 def test_lazy_messages_are_the_same_but_for_their_time() -> None:
     clock = iter(range(MONDAY, MONDAY + 10_000, 100))
     made = lazily("mix", 4, 3, seed=5, clock=lambda: next(clock))
@@ -190,20 +181,6 @@ def test_values_are_shown_as_a_reader_wants_them(value: object, text: str) -> No
 def test_a_spread_goes_from_the_smallest_to_the_largest() -> None:
     assert spread([3.0, 1.25, 2.0]) == "1.2-3.0"
     assert spread([]) == ""
-
-
-def test_the_file_has_everything_a_reader_needs_to_compare(tmp_path: Path) -> None:
-    file = tmp_path / "f.json"
-    report = Report("cpu", "per message", ["us"], [{"us": 1.0, "rounds_us": [1.0]}])
-    speed, around = Calibration("2026-01-01T00:00:00+00:00", 1.0, 30.0), Surroundings("cpu", 1.0, 0.0, 0.0)
-    write_json(file, [report], [speed], [around])
-    written = json.loads(file.read_bytes())
-    assert written["machine"]["cores"] >= 1
-    assert written["versions"]["enricher"] != "absent"
-    assert written["calibration"] == [msgspec.to_builtins(speed)]
-    assert written["surroundings"] == [msgspec.to_builtins(around)]
-    assert written["reports"][0]["rows"] == report.rows
-    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_pictures_without_the_package_for_them_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
