@@ -22,7 +22,6 @@ log = structlog.get_logger("enricher")
 PAGE = 100
 
 # In all of them KEYS: stream. ARGV: group, consumer, ...
-
 # ... lease (ms), where to go on, how many. Replies where to go on, [id, deliveries] of what was taken over
 # without counting as a delivery, ids that the stream has lost.
 SWEEP = """

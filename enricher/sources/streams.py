@@ -20,72 +20,31 @@ A destroyed group is created again where it was, nothing is skipped and what is 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import anyio
-import msgspec
 import redis.exceptions as errors
 import structlog
 from redis.asyncio import Redis
 
 from enricher.connections import sibling_client
-from enricher.engine.ports import Clock, Intake, Sink
+from enricher.engine.ports import Clock, Intake
 from enricher.engine.retry import Backoff
 from enricher.errors import EnricherError, SinkUnavailable
 from enricher.sources.entries import EntryReader, Fields, GroupKeys, ReadEntry, StreamDelivery, aside
 from enricher.sources.groups import StreamGroup
+from enricher.sources.housekeeping import Holdings, House, LetterSink, StreamLimits, Suspect
 
 log = structlog.get_logger("enricher")
 
 _BACKOFF = Backoff(base=0.05, cap=5.0)
-_TRIM_EVERY = 10.0
-# A consumer without entries that was silent for so many leases has left.
-_GONE = 10
 
 
 class Poison(EnricherError):
     """An entry that was delivered again and again and never finished."""
-
-
-class LetterSink(Sink, Protocol):
-    """A store of dead letters that lands acknowledgements with them."""
-
-    async def count(self) -> int:
-        """How many dead letters there are."""
-
-
-class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How a source treats its stream; times are seconds.
-
-    ``batch`` entries per read, which waits ``block`` for them; ``prefetch`` entries under way; ``lease``
-    after which others may take over; ``max_deliveries`` before an entry is poison; ``start`` of a new group
-    ("0": everything, "$": what comes from now on, or an id); ``tick`` between looks at the delay set;
-    ``timeout`` of a command. Trimming: with ``max_length`` to about so many entries, read or not; else, with
-    ``trim``, of what all groups have acknowledged and is older than ``keep``.
-    """
-
-    batch: int = 100
-    block: float = 2.0
-    prefetch: int = 1000
-    lease: float = 30.0
-    max_deliveries: int = 3
-    start: str = "0"
-    tick: float = 0.25
-    timeout: float = 5.0
-    trim: bool = True
-    keep: float = 60.0
-    max_length: int = 0
-
-
-class _Suspect(msgspec.Struct, frozen=True):
-    """An entry to take, and the number of the delivery that this will be."""
-
-    group: StreamGroup
-    id: str
-    delivery: int
 
 
 class StreamSource:
@@ -117,8 +76,6 @@ class StreamSource:
         self.name = name or f"stream {stream}"
         self.limits = limits or StreamLimits()
         self.keys = GroupKeys(stream, group)
-        self.counts: Counter[str] = Counter()
-        self.figures: dict[str, Any] = {}
         self.connected = False
         self.last_error = ""
         self._again = GroupKeys(self.keys.again, group)
@@ -128,17 +85,14 @@ class StreamSource:
         self._clock = clock
         self._task_name = task_name or topic or stream
         self._backoff = backoff
+        self._held = Holdings()
+        self._house: House | None = None
         self._entries = EntryReader(
-            topic or stream, self.keys.later, clock, read_entry, self._settled, self._extend
+            topic or stream, self.keys.later, clock, read_entry, self._held.settled, self._extend
         )
-        self._groups: tuple[StreamGroup, ...] = ()
-        self._under_way: dict[tuple[str, str], StreamDelivery] = {}
-        self._suspects: deque[_Suspect] = deque()
-        self._given_up: list[StreamDelivery] = []
-        self._waived: list[StreamDelivery] = []
-        self._moved = asyncio.Event()
+        # Read, and not yet with the pool.
+        self._ready: deque[tuple[StreamDelivery, Exception | None]] = deque()
         self._ended = asyncio.Event()
-        self._one_at_a_time = asyncio.Lock()
         self._stopped = False
         self._lived = False
         self._scope: anyio.CancelScope | None = None
@@ -154,14 +108,14 @@ class StreamSource:
         attempt = 0
         try:
             with anyio.CancelScope() as self._scope:
-                while not (self._stopped and not self._under_way):
+                while not (self._stopped and not self._held.under_way):
                     try:
                         await self._serve(intake)
                     except* (errors.RedisError, OSError) as group:
                         self._lost(group)
                     attempt = 1 if self.connected else attempt + 1
                     self.connected = False
-                    if not self._stopped or self._under_way:
+                    if not self._stopped or self._held.under_way:
                         await anyio.sleep(self._backoff.delay(attempt))
         finally:
             self.connected = False
@@ -170,20 +124,21 @@ class StreamSource:
     async def _serve(self, intake: Intake) -> None:
         """Over one pair of connections: read, and keep house beside it."""
         reader, keeper = (sibling_client(self._client, protocol=2) for _ in range(2))
-        self._groups = tuple(StreamGroup(keeper, keys, self._consumer) for keys in (self.keys, self._again))
+        groups = self._groups_over(keeper)
+        house = self._house = House(groups, self._held, self.limits, self._letters, self._clock)
         try:
             with anyio.fail_after(self.limits.timeout):
-                await self._open()
-                await self._take_up_own()
+                await self._open(groups)
+                await self._take_up_own(groups)
             self.connected, self._lived = True, True
             log.info("reading", source=self.name, group=self.keys.group, consumer=self._consumer)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._keep_house)
+                tasks.start_soon(house.run)
                 with anyio.CancelScope() as self._reading:
                     while not self._stopped:
-                        await self._read(reader, intake)
-                while self._under_way:
-                    await self._something_moves()
+                        await self._read(reader, house, intake)
+                while self._held.under_way:
+                    await self._held.something_moves()
                 tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True), suppress(Exception), anyio.move_on_after(1):
@@ -208,7 +163,7 @@ class StreamSource:
             self._reading.cancel()
         if self._scope is not None and not self.connected:
             self._scope.cancel()
-        self._moved.set()
+        self._held.moved.set()
 
     async def close(self) -> None:
         """Give up what is not finished, so that others have it at once, and leave the group."""
@@ -217,46 +172,46 @@ class StreamSource:
             with anyio.move_on_after(2):
                 await self._ended.wait()
         keeper = sibling_client(self._client, protocol=2)
+        house = House(self._groups_over(keeper), self._held, self.limits, self._letters, self._clock)
         with suppress(errors.RedisError, OSError), anyio.fail_after(min(self.limits.timeout, 2.0)):
-            for keys in (self.keys, self._again):
-                group = StreamGroup(keeper, keys, self._consumer)
-                await group.acknowledge([d.entry for d in self._waived if d.place == keys])
-                # Those that wait to be taken were not delivered this time, all others were.
-                waiting = {suspect.id for suspect in self._suspects if suspect.group.keys == keys}
-                own = [left.id for left in await group.own()]
-                await group.release([id_ for id_ in own if id_ not in waiting], self._lease_ms)
-                await group.release([id_ for id_ in own if id_ in waiting], self._lease_ms, uncount=False)
-                await group.leave()
+            await house.leave()
         with suppress(Exception):
             await keeper.aclose()
 
     # -- reading -----------------------------------------------------------------------------------
 
-    async def _open(self) -> None:
-        for group, start in zip(self._groups, (self.limits.start, "0"), strict=True):
-            self.counts["created_again"] += await group.create(start)
+    def _groups_over(self, client: Redis) -> tuple[StreamGroup, StreamGroup]:
+        return (
+            StreamGroup(client, self.keys, self._consumer),
+            StreamGroup(client, self._again, self._consumer),
+        )
 
-    async def _take_up_own(self) -> None:
+    async def _open(self, groups: Sequence[StreamGroup]) -> None:
+        for group, start in zip(groups, (self.limits.start, "0"), strict=True):
+            self._held.counts["created_again"] += await group.create(start)
+
+    async def _take_up_own(self, groups: Sequence[StreamGroup]) -> None:
         """What this consumer was given and never acknowledged: in an earlier life, or in a lost reply."""
-        held = {(suspect.group.keys, suspect.id): suspect for suspect in self._suspects}
-        self._suspects.clear()
-        for group in self._groups:
+        held = {(suspect.group.keys, suspect.id): suspect for suspect in self._held.suspects}
+        self._held.suspects.clear()
+        for group in groups:
             for left in await group.own():
-                if (group.keys.stream, left.id) in self._under_way:
+                if (group.keys.stream, left.id) in self._held.under_way:
                     continue
                 known = held.get((group.keys, left.id))
                 # Within one life it was never handed over, so this is no further delivery.
                 again = left.deliveries + (not self._lived)
                 number = known.delivery if known is not None else max(again, 1)
-                self._suspects.append(_Suspect(group, left.id, number))
+                self._held.suspects.append(Suspect(group, left.id, number))
 
-    async def _read(self, reader: Redis, intake: Intake) -> None:
-        room = self.limits.prefetch - len(self._under_way)
-        if self._suspects:
-            await self._take(self._suspects[0], intake)
+    async def _read(self, reader: Redis, house: House, intake: Intake) -> None:
+        await self._hand_over(intake)
+        room = self.limits.prefetch - len(self._held.under_way)
+        if self._held.suspects:
+            await self._take(self._held.suspects[0], house, intake)
             return
         if room <= 0:
-            await self._something_moves()
+            await self._held.something_moves()
             return
         block = self.limits.block
         with anyio.fail_after(block + self.limits.timeout):
@@ -273,64 +228,62 @@ class StreamSource:
             for stream, entries in cast("list[tuple[bytes, list[tuple[bytes, Fields]]]]", found)
             for id_, fields in entries
         ]
-        for delivery, problem in made:
-            await self._hand_over(delivery, problem, intake)
+        self._ready += made
 
     def _made(
         self, keys: GroupKeys, id_: str, fields: Fields
     ) -> tuple[StreamDelivery, Exception | None]:
         """The delivery of an entry, known as under way, and what is wrong with it."""
         made = self._entries.delivery(keys, id_, fields)
-        self._under_way[keys.stream, id_] = made[0]
+        self._held.under_way[keys.stream, id_] = made[0]
         return made
 
-    async def _hand_over(
-        self, delivery: StreamDelivery, problem: Exception | None, intake: Intake
-    ) -> None:
-        if problem is not None:
-            await self._set_aside(delivery, "decode", problem)
-        elif delivery.unfinished >= self.limits.max_deliveries:
-            why = f"delivered {delivery.unfinished} times and never finished: it may end whoever handles it"
-            await self._set_aside(delivery, "poison", Poison(why))
-        else:
-            await intake.put(delivery)
+    async def _hand_over(self, intake: Intake) -> None:
+        """Hand over what was read; a connection that ends meanwhile leaves the rest for the next one."""
+        while self._ready:
+            delivery, problem = self._ready[0]
+            if problem is not None:
+                await self._set_aside(delivery, "decode", problem)
+            elif (times := delivery.unfinished) >= self.limits.max_deliveries:
+                why = f"delivered {times} times and never finished: it may end whoever handles it"
+                await self._set_aside(delivery, "poison", Poison(why))
+            else:
+                await intake.put(delivery)
+            self._ready.popleft()
 
-    async def _take(self, suspect: _Suspect, intake: Intake) -> None:
+    async def _take(self, suspect: Suspect, house: House, intake: Intake) -> None:
         """Process an entry that was left by somebody: alone, if whoever had it may have died of it."""
         alone = suspect.delivery > 1
         if alone:
             await self._until_idle()
-        async with self._one_at_a_time:
+        async with house.lock:
             with anyio.fail_after(self.limits.timeout):
                 fields = await suspect.group.take(suspect.id, suspect.delivery)
         # Until now its lease was renewed with those that wait.
-        self._suspects.remove(suspect)
+        self._held.suspects.remove(suspect)
         if fields is None:
             return
         if isinstance(fields, bool):
-            self._note_lost(suspect.group, [suspect.id])
+            self._held.note_lost(suspect.group, [suspect.id])
             return
-        self.counts["recovered"] += 1
+        self._held.counts["recovered"] += 1
         delivery, problem = self._made(suspect.group.keys, suspect.id, fields)
         delivery.unfinished += suspect.delivery - 1
-        await self._hand_over(delivery, problem, intake)
+        self._ready.append((delivery, problem))
+        await self._hand_over(intake)
         if alone:
             await self._until_idle()
 
     async def _until_idle(self) -> None:
         """Wait for what is under way, though not for ever: one that takes long must not hold up the rest."""
         with anyio.move_on_after(self.limits.lease):
-            while self._under_way:
-                await self._something_moves()
-
-    async def _something_moves(self) -> None:
-        self._moved.clear()
-        await self._moved.wait()
+            while self._held.under_way:
+                await self._held.something_moves()
 
     async def _set_aside(self, delivery: StreamDelivery, stage: str, error: Exception) -> None:
         """Store the dead letter and acknowledge, waiting out any outage of the store."""
         write = aside(delivery, self._task_name, stage, error, self._clock())
-        self.counts["poison" if stage == "poison" else "undecodable"] += 1
+        self._held.counts["poison" if stage == "poison" else "undecodable"] += 1
         attempt = 0
         while True:
             try:
@@ -341,111 +294,11 @@ class StreamSource:
                 if attempt == 1:
                     log.warning("outage_begin", sink=self._letters.name, reason=outage.reason)
                 await anyio.sleep(self._backoff.delay(attempt))
-        self._settled(delivery, "dead")
-
-    def _settled(self, delivery: StreamDelivery, label: str) -> None:
-        """A delivery has left. Given up by the engine at the end, it stays ours until `close`."""
-        if label == "lost":
-            return
-        self._under_way.pop((delivery.place.stream, delivery.entry), None)
-        if label == "dropped":
-            self._given_up.append(delivery)
-        elif label == "conflated":
-            self._waived.append(delivery)
-        self._moved.set()
-
-    # -- keeping house -----------------------------------------------------------------------------
-
-    @property
-    def _lease_ms(self) -> int:
-        return max(int(self.limits.lease * 1000), 1)
-
-    async def _keep_house(self) -> None:
-        limits = self.limits
-        due = dict.fromkeys(("renew", "sweep", "figures", "trim"), 0.0)
-        every = {
-            "renew": limits.lease / 3,
-            "sweep": limits.lease / 2,
-            "figures": min(1.0, limits.lease),
-            "trim": min(_TRIM_EVERY, limits.lease),
-        }
-        while True:
-            async with self._one_at_a_time:
-                with anyio.fail_after(limits.timeout):
-                    await self._hand_back()
-                    await self._groups[0].come_back(self._clock() // 1000, self._again.stream)
-                    now = anyio.current_time()
-                    for task in [task for task, at in due.items() if at <= now]:
-                        due[task] = now + every[task]
-                        await getattr(self, f"_{task}")()
-            await anyio.sleep(limits.tick)
-
-    async def _hand_back(self) -> None:
-        """What the pool dropped comes again later; what it conflated is done with."""
-        for group in self._groups:
-            given_up = [d for d in self._given_up if d.place == group.keys]
-            waived = [d for d in self._waived if d.place == group.keys]
-            await group.release([d.entry for d in given_up], self._lease_ms)
-            await group.acknowledge([d.entry for d in waived])
-            # Only what was dealt with: more may have come while we waited.
-            self._given_up = [d for d in self._given_up if d not in given_up]
-            self._waived = [d for d in self._waived if d not in waived]
-
-    async def _renew(self) -> None:
-        for group in self._groups:
-            ids = [id_ for stream, id_ in self._under_way if stream == group.keys.stream]
-            ids += [suspect.id for suspect in self._suspects if suspect.group.keys == group.keys]
-            for id_ in await group.renew(ids):
-                delivery = self._under_way.get((group.keys.stream, id_))
-                if delivery is not None:
-                    # The first time it may be that its commit has landed and we do not know yet.
-                    delivery.missed += 1
-                    self.counts["lapsed"] += delivery.missed == 2
-
-    async def _sweep(self) -> None:
-        """Take over what dead workers left; what is lost is found on the way."""
-        for group in self._groups:
-            begin = "0-0"
-            while not self._suspects and not self._stopped:
-                begin, left, gone = await group.sweep(self._lease_ms, begin)
-                self._note_lost(group, gone)
-                self._suspects += [
-                    _Suspect(group, entry.id, entry.deliveries + 1)
-                    for entry in left
-                    if (group.keys.stream, entry.id) not in self._under_way
-                ]
-                if begin == "0-0":
-                    break
-            await group.tidy(self._lease_ms * _GONE)
-
-    async def _trim(self) -> None:
-        keep_from_ms = self._clock() // 1000 - int(self.limits.keep * 1000)
-        if self.limits.max_length:
-            await self._groups[0].trim_to(self.limits.max_length)
-        elif self.limits.trim:
-            await self._groups[0].trim(keep_from_ms)
-        await self._groups[1].trim(keep_from_ms)
-
-    async def _figures(self) -> None:
-        again = await self._groups[1].figures()
-        self.figures = await self._groups[0].figures()
-        self.figures["retrying"] = int(again.get("pending", 0)) + int(again.get("lag") or 0)
-        # The store may be in another Redis, whose troubles are none of ours.
-        with suppress(errors.RedisError, OSError), anyio.fail_after(1):
-            self.figures["dead_letters"] = await self._letters.count()
+        self._held.settled(delivery, "dead")
 
     async def _extend(self, delivery: StreamDelivery) -> None:
-        for group in self._groups:
-            if group.keys == delivery.place:
-                async with self._one_at_a_time:
-                    with anyio.fail_after(self.limits.timeout):
-                        await group.renew([delivery.entry])
-
-    def _note_lost(self, group: StreamGroup, ids: Sequence[str]) -> None:
-        gone = [id_ for id_ in ids if (group.keys.stream, id_) not in self._under_way]
-        if gone:
-            self.counts["lost"] += len(gone)
-            log.error("entries_lost", stream=group.keys.stream, group=group.keys.group, ids=gone[:100])
+        if self._house is not None and self.connected:
+            await self._house.renew(delivery)
 
     def health(self) -> Mapping[str, Any]:
         """Connected or not; length, lag, pending, delayed, dead letters; what was recovered, lost, poison."""
@@ -455,10 +308,10 @@ class StreamSource:
             "stream": self.keys.stream,
             "group": self.keys.group,
             "consumer": self._consumer,
-            "under_way": len(self._under_way),
-            "waiting_alone": len(self._suspects),
-            **self.figures,
-            **{name: self.counts[name] for name in _COUNTS},
+            "under_way": len(self._held.under_way),
+            "waiting_alone": len(self._held.suspects),
+            **({} if self._house is None else self._house.figures),
+            **{name: self._held.counts[name] for name in _COUNTS},
         }
 
 

@@ -1,0 +1,225 @@
+"""What a stream's source does beside reading: leases, retries that are due, what dead workers left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+import anyio
+import msgspec
+import redis.exceptions as errors
+import structlog
+
+from enricher.engine.ports import Clock, Sink
+from enricher.sources.entries import StreamDelivery
+from enricher.sources.groups import StreamGroup
+
+log = structlog.get_logger("enricher")
+
+_TRIM_EVERY = 10.0
+# A consumer without entries that was silent for so many leases has left.
+_GONE = 10
+
+
+class LetterSink(Sink, Protocol):
+    """A store of dead letters that lands acknowledgements with them."""
+
+    async def count(self) -> int:
+        """How many dead letters there are."""
+
+
+class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How a source treats its stream; times are seconds.
+
+    ``batch`` entries per read, which waits ``block`` for them; ``prefetch`` entries under way; ``lease``
+    after which others may take over; ``max_deliveries`` before an entry is poison; ``start`` of a new group
+    ("0": everything, "$": what comes from now on, or an id); ``tick`` between looks at the delay set;
+    ``timeout`` of a command. Trimming: with ``max_length`` to about so many entries, read or not; else, with
+    ``trim``, of what all groups have acknowledged and is older than ``keep``.
+    """
+
+    batch: int = 100
+    block: float = 2.0
+    prefetch: int = 1000
+    lease: float = 30.0
+    max_deliveries: int = 3
+    start: str = "0"
+    tick: float = 0.25
+    timeout: float = 5.0
+    trim: bool = True
+    keep: float = 60.0
+    max_length: int = 0
+
+    @property
+    def lease_ms(self) -> int:
+        """The lease as Redis takes it."""
+        return max(int(self.lease * 1000), 1)
+
+
+class Suspect(msgspec.Struct, frozen=True):
+    """An entry to take, and the number of the delivery that this will be."""
+
+    group: StreamGroup
+    id: str
+    delivery: int
+
+
+class Holdings:
+    """What one consumer has in hand: data that its reader and its house share.
+
+    ``under_way`` by stream and id; ``suspects`` wait to be taken; ``given_up`` were dropped by the pool and
+    come again; ``waived`` were conflated and need no commit. ``moved`` is set whenever something leaves.
+    """
+
+    def __init__(self) -> None:
+        self.under_way: dict[tuple[str, str], StreamDelivery] = {}
+        self.suspects: deque[Suspect] = deque()
+        self.given_up: list[StreamDelivery] = []
+        self.waived: list[StreamDelivery] = []
+        self.counts: Counter[str] = Counter()
+        self.moved = asyncio.Event()
+
+    def settled(self, delivery: StreamDelivery, label: str) -> None:
+        """A delivery has left. One that the engine gave up at the end stays in hand until `House.leave`."""
+        if label == "lost":
+            return
+        self.under_way.pop((delivery.place.stream, delivery.entry), None)
+        if label == "dropped":
+            self.given_up.append(delivery)
+        elif label == "conflated":
+            self.waived.append(delivery)
+        self.moved.set()
+
+    async def something_moves(self) -> None:
+        """Return when something has left."""
+        self.moved.clear()
+        await self.moved.wait()
+
+    def note_lost(self, group: StreamGroup, ids: Sequence[str]) -> None:
+        """Entries that the stream has lost, unless they are in hand."""
+        gone = [id_ for id_ in ids if (group.keys.stream, id_) not in self.under_way]
+        if gone:
+            self.counts["lost"] += len(gone)
+            log.error("entries_lost", stream=group.keys.stream, group=group.keys.group, ids=gone[:100])
+
+
+class House:
+    """Keeps house for one consumer over one connection; ``groups`` are the stream's and that of its retries.
+
+    ``lock`` lets one at a time use the connection. Errors of the client are passed on.
+    """
+
+    def __init__(
+        self,
+        groups: tuple[StreamGroup, StreamGroup],
+        held: Holdings,
+        limits: StreamLimits,
+        letters: LetterSink,
+        clock: Clock,
+    ) -> None:
+        self.lock = asyncio.Lock()
+        self.figures: dict[str, Any] = {}
+        self._groups = groups
+        self._held = held
+        self._limits = limits
+        self._letters = letters
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Do it all, each in its time, until cancelled."""
+        limits = self._limits
+        due = dict.fromkeys(("renew", "sweep", "figures", "trim"), 0.0)
+        every = {
+            "renew": limits.lease / 3,
+            "sweep": limits.lease / 2,
+            "figures": min(1.0, limits.lease),
+            "trim": min(_TRIM_EVERY, limits.lease),
+        }
+        while True:
+            async with self.lock:
+                with anyio.fail_after(limits.timeout):
+                    await self._hand_back()
+                    await self._groups[0].come_back(self._clock() // 1000, self._groups[1].keys.stream)
+                    now = anyio.current_time()
+                    for task in [task for task, at in due.items() if at <= now]:
+                        due[task] = now + every[task]
+                        await getattr(self, f"_{task}")()
+            await anyio.sleep(limits.tick)
+
+    async def _hand_back(self) -> None:
+        """What the pool dropped comes again later; what it conflated is done with."""
+        for group in self._groups:
+            given_up = [d for d in self._held.given_up if d.place == group.keys]
+            waived = [d for d in self._held.waived if d.place == group.keys]
+            await group.release([d.entry for d in given_up], self._limits.lease_ms)
+            await group.acknowledge([d.entry for d in waived])
+            # Only what was dealt with: more may have come while we waited.
+            self._held.given_up = [d for d in self._held.given_up if d not in given_up]
+            self._held.waived = [d for d in self._held.waived if d not in waived]
+
+    async def _renew(self) -> None:
+        for group in self._groups:
+            ids = [id_ for stream, id_ in self._held.under_way if stream == group.keys.stream]
+            ids += [suspect.id for suspect in self._held.suspects if suspect.group.keys == group.keys]
+            for id_ in await group.renew(ids):
+                delivery = self._held.under_way.get((group.keys.stream, id_))
+                if delivery is not None:
+                    # The first time it may be that its commit has landed and we do not know yet.
+                    delivery.missed += 1
+                    self._held.counts["lapsed"] += delivery.missed == 2
+
+    async def _sweep(self) -> None:
+        """Take over what dead workers left; what is lost is found on the way."""
+        for group in self._groups:
+            begin = "0-0"
+            while not self._held.suspects:
+                begin, left, gone = await group.sweep(self._limits.lease_ms, begin)
+                self._held.note_lost(group, gone)
+                self._held.suspects += [
+                    Suspect(group, entry.id, entry.deliveries + 1)
+                    for entry in left
+                    if (group.keys.stream, entry.id) not in self._held.under_way
+                ]
+                if begin == "0-0":
+                    break
+            await group.tidy(self._limits.lease_ms * _GONE)
+
+    async def _trim(self) -> None:
+        keep_from_ms = self._clock() // 1000 - int(self._limits.keep * 1000)
+        if self._limits.max_length:
+            await self._groups[0].trim_to(self._limits.max_length)
+        elif self._limits.trim:
+            await self._groups[0].trim(keep_from_ms)
+        await self._groups[1].trim(keep_from_ms)
+
+    async def _figures(self) -> None:
+        again = await self._groups[1].figures()
+        self.figures = await self._groups[0].figures()
+        self.figures["retrying"] = int(again.get("pending", 0)) + int(again.get("lag") or 0)
+        # The store may be in another Redis, whose troubles are none of ours.
+        with suppress(errors.RedisError, OSError), anyio.fail_after(1):
+            self.figures["dead_letters"] = await self._letters.count()
+
+    async def renew(self, delivery: StreamDelivery) -> None:
+        """Renew one lease now."""
+        for group in self._groups:
+            if group.keys == delivery.place:
+                async with self.lock:
+                    with anyio.fail_after(self._limits.timeout):
+                        await group.renew([delivery.entry])
+
+    async def leave(self) -> None:
+        """Give up what is not finished, so that others have it at once, and leave the group."""
+        held = self._held
+        for group in self._groups:
+            await group.acknowledge([d.entry for d in held.waived if d.place == group.keys])
+            # Those that wait to be taken were not delivered this time, all others were.
+            waiting = {suspect.id for suspect in held.suspects if suspect.group.keys == group.keys}
+            own = [left.id for left in await group.own()]
+            lease_ms = self._limits.lease_ms
+            await group.release([id_ for id_ in own if id_ not in waiting], lease_ms)
+            await group.release([id_ for id_ in own if id_ in waiting], lease_ms, uncount=False)
+            await group.leave()
