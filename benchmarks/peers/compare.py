@@ -7,7 +7,6 @@ workers, children), not of the servers. What was stored and published is counted
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from benchmarks.peers.contest import Contestant, Round, framework, own_worker, v
 from benchmarks.report import Report, median, spread
 from benchmarks.workloads import workload
 from enricher import __version__
+from enricher.feed.channels import Message
 
 KINDS = ("ticks", "mix")
 OURS = "enricher"
@@ -129,7 +129,7 @@ def contest(base: Contestant, ours: Side, other: Contestant, theirs: Side, size:
         side.processes, side.rss_mb = contestant.processes(), contestant.rss_mb()
 
 
-def shares(kind: str, size: Size, rounds: int) -> list[tuple[Sequence[Any], Sequence[Any]]]:
+def shares(kind: str, size: Size, rounds: int) -> list[tuple[list[Message], list[Message]]]:
     """Messages for us and for them: a warm-up, then one pair per round. None is sent to anyone twice."""
     counts = [(size.warm, size.warm)] + [(size.ours, size.theirs)] * rounds
     made = []

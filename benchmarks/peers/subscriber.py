@@ -22,7 +22,10 @@ def start(enqueue: Enqueue) -> None:
 
 
 async def _forward(enqueue: Enqueue) -> None:
-    client = redis.asyncio.Redis.from_url(REDIS_URL, protocol=RESP, decode_responses=True)
+    # A pause of the feed is no fault: redis-py's default gives a silent connection up after 5 s.
+    client = redis.asyncio.Redis.from_url(
+        REDIS_URL, protocol=RESP, decode_responses=True, socket_timeout=None
+    )
     pubsub = client.pubsub(ignore_subscribe_messages=True)
     await pubsub.subscribe(*TOPICS)
     while True:

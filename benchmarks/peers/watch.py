@@ -46,7 +46,7 @@ class Watch:
         self._thread = threading.Thread(target=self._count, daemon=True)
 
     def __enter__(self) -> Watch:
-        self._socket.sendall(hiredis.pack_command(("SUBSCRIBE", *CHANNELS)))
+        self._socket.sendall(" ".join(("SUBSCRIBE", *CHANNELS)).encode() + b"\r\n")
         self._thread.start()
         return self
 

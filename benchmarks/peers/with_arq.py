@@ -11,7 +11,7 @@ from arq.connections import RedisSettings
 from benchmarks.peers import subscriber
 from benchmarks.peers.landing import REDIS_URL, Landing
 
-AT_ONCE = 100
+AT_ONCE = 32
 
 LOGGING = {"version": 1, "disable_existing_loggers": False, "loggers": {"arq": {"level": "WARNING"}}}
 """Without it arq writes two lines for every job."""

@@ -25,7 +25,6 @@ app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     task_store_errors_even_if_ignored=False,
-    worker_prefetch_multiplier=64,
     worker_send_task_events=False,
     worker_enable_remote_control=False,
     broker_connection_retry_on_startup=True,
@@ -54,7 +53,9 @@ def queue(number: int) -> str:
 
 def subscribe() -> None:
     """Turn every message into a task, until killed."""
-    client = redis.Redis.from_url(REDIS_URL, protocol=RESP, decode_responses=True)
+    client = redis.Redis.from_url(
+        REDIS_URL, protocol=RESP, decode_responses=True, socket_timeout=None
+    )
     pubsub = client.pubsub(ignore_subscribe_messages=True)
     pubsub.subscribe(*TOPICS)
     for message in pubsub.listen():

@@ -12,7 +12,7 @@ from saq.queue.redis import RedisQueue
 from benchmarks.peers import subscriber
 from benchmarks.peers.landing import REDIS_URL, RESP, Landing
 
-AT_ONCE = 32
+AT_ONCE = 16
 
 uvloop.install()
 queue = RedisQueue(

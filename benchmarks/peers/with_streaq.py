@@ -10,7 +10,7 @@ from streaq import Worker
 from benchmarks.peers import subscriber
 from benchmarks.peers.landing import REDIS_URL, Landing
 
-AT_ONCE = 64
+AT_ONCE = 16
 
 
 @asynccontextmanager

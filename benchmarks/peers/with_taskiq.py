@@ -7,9 +7,10 @@ from taskiq.serializers import ORJSONSerializer
 from taskiq_redis import ListQueueBroker
 
 from benchmarks.peers import subscriber
-from benchmarks.peers.landing import REDIS_URL, Landing
+from benchmarks.peers.landing import REDIS_URL, RESP, Landing
 
-broker = ListQueueBroker(REDIS_URL, protocol=2).with_serializer(ORJSONSerializer())
+# Its listener waits without a limit, and ends for good when redis-py's default of 5 s cuts the wait short.
+broker = ListQueueBroker(REDIS_URL, protocol=RESP, socket_timeout=None).with_serializer(ORJSONSerializer())
 
 _landings: list[Landing] = []
 

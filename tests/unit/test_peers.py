@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +75,11 @@ def test_peers_store_cache_and_publish_what_enricher_does(kind: str, count: int)
                 compared += 1
 
         published = [(e.channel, orjson.loads(e.message)) for e in effects if isinstance(e, Publish)]
-        for (channel, message), command in itertools.zip_longest(
-            published, (c for c in commands if c[0] == "PUBLISH"), fillvalue=(None, None)
-        ):
+        republished = [c for c in commands if c[0] == "PUBLISH"]
+        for (channel, message), command in zip(published, republished, strict=True):
             assert command[1] == channel
-            value = orjson.loads(command[2])  # type: ignore[arg-type,misc]
-            assert value == {name: message[name] for name in value}  # type: ignore[index]
+            value = orjson.loads(command[2])  # type: ignore[arg-type]
+            assert value == {name: message[name] for name in value}
             compared += 1
     assert compared > count
 
