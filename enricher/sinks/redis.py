@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hiredis
 import redis.exceptions as errors
 from redis.asyncio import Redis
 
@@ -33,6 +32,7 @@ from enricher.engine.effects import (
     Write,
 )
 from enricher.errors import SinkUnavailable
+from enricher.link import Link, pack
 
 # Acknowledging in Lua, for every script that does: functions `to_commit`, `acknowledge` and `advance`.
 ACKNOWLEDGE = Path(__file__).with_name("ack.lua").read_text(encoding="utf-8")
@@ -173,6 +173,8 @@ class RedisLive:
         self._script_messages = script_messages
         self._script_bytes = script_bytes
         self._sha = ""
+        self._links: list[Link] = []
+        self._timeout: float | None = client.connection_pool.connection_kwargs.get("socket_timeout")
 
     async def open(self) -> None:
         """Load the script. Raises `SinkUnavailable` if the server is away."""
@@ -276,33 +278,22 @@ class RedisLive:
             return await self._send(calls)
 
     async def _send(self, calls: Sequence[tuple[int, list[Argument]]]) -> list[list[bytes | str]]:
-        # redis-py packs arguments one by one in Python, which costs more than all else in a commit.
-        # hiredis packs them in C, and redis-py's own connection takes what is packed.
-        head: tuple[Any, ...] = ("EVALSHA", self._sha, 0)
-        packed = [hiredis.pack_command((*head, count, *arguments)) for count, arguments in calls]
-        pool: Any = self._client.connection_pool
-        connection = await pool.get_connection()
-        replies: list[list[bytes | str]] = []
-        failed: Exception | None = None
+        # Groups of routes may commit at the same time; each conversation has a connection to itself.
+        link = self._links.pop() if self._links else Link(self._client, timeout=self._timeout)
         try:
-            await connection.send_packed_command(packed)
-            for _ in calls:
-                try:
-                    replies.append(await connection.read_response())
-                except errors.ResponseError as error:
-                    failed = failed or error  # the other calls have replies of their own
-        except BaseException:
-            # Half a conversation must not be somebody else's beginning.
-            await connection.disconnect(nowait=True)
-            raise
+            replies = await link.ask([pack("EVALSHA", self._sha, 0, count, *rest) for count, rest in calls])
         finally:
-            await pool.release(connection)
-        if failed is not None:
-            raise failed
+            self._links.append(link)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise errors.NoScriptError(str(reply)) if str(reply).startswith("NOSCRIPT") else reply
         return replies
 
     async def close(self) -> None:
-        """Nothing: the client belongs to who made it."""
+        """Close its own connections; the client belongs to who made it."""
+        for link in self._links:
+            await link.close()
+        self._links.clear()
 
 
 def _rank(effect: Effect) -> int:

@@ -20,16 +20,18 @@ import msgspec
 import redis.exceptions as errors
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
 
 from enricher.engine.ports import Clock, Delivery, Intake
 from enricher.engine.retry import Backoff
+from enricher.link import Link, pack
 
 log = structlog.get_logger("enricher")
 
 # How long (seconds) the reader may hold the loop when Redis has much to say.
 _HOLD = 0.002
 _BACKOFF = Backoff(base=0.05, cap=5.0)
+# Channels whose names are remembered.
+_KNOWN = 10_000
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -89,6 +91,7 @@ class PubSubSource:
         self.last_good_us = 0
         self.canary_us: int | None = None
         self.last_message_us: dict[str, int] = {}
+        self._topics: dict[bytes, str] = {}
 
     async def start(self) -> None:
         """Nothing to wait for: `run` keeps trying while the server is away."""
@@ -109,14 +112,15 @@ class PubSubSource:
 
     async def _read_one_connection(self, intake: Intake) -> None:
         client = self._connect()
-        pubsub = client.pubsub()
+        link = Link(client, timeout=None)
         try:
             with anyio.CancelScope() as self._connection:
                 with anyio.fail_after(self._timeout):
-                    await self._subscribe(pubsub, intake)
+                    await link.open()
+                    await self._subscribe(link, intake)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(self._sing)
-                    await self._read(pubsub, intake)
+                    await self._read(link, intake)
             self._lost(f"no canary for {self._timeout:g} s")
         except TimeoutError:
             self._lost(f"no answer to SUBSCRIBE for {self._timeout:g} s")
@@ -125,28 +129,23 @@ class PubSubSource:
         finally:
             self.connected = False
             with anyio.CancelScope(shield=True), suppress(Exception), anyio.move_on_after(1):
-                await pubsub.aclose()  # type: ignore[no-untyped-call]
+                await link.close()
                 await client.aclose()
 
-    async def _subscribe(self, pubsub: PubSub, intake: Intake) -> None:
+    async def _subscribe(self, link: Link, intake: Intake) -> None:
         """Subscribe and wait for every confirmation; only then is the gap over.
 
         What the channels say before the patterns are confirmed is handed over like everything later.
         """
-        wanted = len(self._channels) + len(self._patterns) + 1
-        await pubsub.subscribe(*self._channels, self._canary_channel)
+        commands = [pack("SUBSCRIBE", *self._channels, self._canary_channel)]
         if self._patterns:
-            await pubsub.psubscribe(*self._patterns)
-        while wanted:
-            reply = await pubsub.get_message(timeout=None)
-            if reply is None:
-                continue
-            if reply["type"] in ("subscribe", "psubscribe"):
-                wanted -= 1
-            elif reply["type"] in ("message", "pmessage") and not self._said_twice(reply):
-                topic = reply["channel"].decode("utf-8", "backslashreplace")
-                if topic != self._canary_channel:
-                    intake.offer(Delivery(topic, reply["data"], self._clock()))
+            commands.append(pack("PSUBSCRIBE", *self._patterns))
+        link.send(commands)
+        wanted = len(self._channels) + len(self._patterns) + 1
+        while wanted > 0:
+            replies = await link.receive()
+            wanted -= sum(1 for reply in replies if _kind(reply) in (b"subscribe", b"psubscribe"))
+            self._hand_over(replies, intake)
         now = self._clock()
         self.connected = True
         self.reconnects += 1
@@ -156,53 +155,56 @@ class PubSubSource:
         self.canary_us = now
         log.info("subscribed", source=self.name, channels=self._channels, patterns=self._patterns)
 
-    async def _read(self, pubsub: PubSub, intake: Intake) -> None:
-        offer, clock, last = intake.offer, self._clock, self.last_message_us
-        canary = self._canary_channel.encode()
-        topics: dict[bytes, str] = {}
+    async def _read(self, link: Link, intake: Intake) -> None:
         held_since = perf_counter()
         while True:
-            reply = await pubsub.get_message(timeout=None)
-            if reply is None:
-                continue
-            kind = reply["type"]
-            now = clock()
-            self.last_good_us = now
-            if kind in ("message", "pmessage"):
-                channel = reply["channel"]
-                if channel == canary:
-                    self.canary_us = now
-                    continue
-                if kind == "pmessage" and self._said_twice(reply):
-                    continue
-                topic = topics.get(channel)
-                if topic is None:
-                    topic = channel.decode("utf-8", "backslashreplace")
-                    if len(topics) < 10_000:
-                        topics[channel] = topic
-                if len(last) < 10_000 or topic in last:
-                    last[topic] = now
-                offer(Delivery(topic, reply["data"], now))
-            elif kind in ("subscribe", "psubscribe"):
-                # The library has reconnected on its own.
-                self.reconnects += 1
-                self._record_gap(now, only=reply["channel"].decode("utf-8", "backslashreplace"))
+            replies = await link.receive()
+            self._hand_over(replies, intake)
             if perf_counter() - held_since > _HOLD:
                 await asyncio.sleep(0)
                 held_since = perf_counter()
 
-    def _said_twice(self, reply: Mapping[str, Any]) -> bool:
+    def _hand_over(self, replies: Sequence[Any], intake: Intake) -> None:
+        """Deliver the messages among what Redis said. Raises an error it answered with."""
+        now = self._clock()
+        if self.connected:
+            self.last_good_us = now
+        offer, topics = intake.offer, self._topics
+        for reply in replies:
+            kind = _kind(reply)
+            if kind == b"message":
+                _, channel, body = reply
+            elif kind == b"pmessage":
+                _, pattern, channel, body = reply
+                if self._said_twice(channel, pattern):
+                    continue
+            else:
+                continue
+            topic = topics.get(channel) or self._topic(channel)
+            if topic == self._canary_channel:
+                self.canary_us = now
+                continue
+            self.last_message_us[topic] = now
+            offer(Delivery(topic, body, now))
+
+    def _topic(self, channel: bytes) -> str:
+        """The channel's name as text. A pattern may match channels without end: so many are remembered."""
+        topic = channel.decode("utf-8", "backslashreplace")
+        if len(self._topics) >= _KNOWN:
+            self._topics.clear()
+            self.last_message_us.clear()
+        self._topics[channel] = topic
+        return topic
+
+    def _said_twice(self, channel: bytes, pattern: bytes) -> bool:
         """Whether Redis says the same message again, because another subscription covers its channel too."""
-        if reply["type"] != "pmessage":
-            return False
-        channel = reply["channel"]
         if channel in self._named:
             return True
         if len(self._patterns) == 1:
             return False
         name = channel.decode("utf-8", "backslashreplace")
         first = next((p for p in self._patterns if fnmatchcase(name, p)), None)
-        return first is not None and first.encode() != reply["pattern"]
+        return first is not None and first.encode() != pattern
 
     async def _sing(self) -> None:
         """Publish to ourselves and give the connection up when it does not come back."""
@@ -230,11 +232,8 @@ class PubSubSource:
             log.warning("connection_lost", source=self.name, reason=reason)
         self.last_error = reason
 
-    def _record_gap(self, now: int, only: str | None = None) -> None:
-        names = (*self._channels, *self._patterns) if only is None else (only,)
-        for channel in names:
-            if channel == self._canary_channel:
-                continue
+    def _record_gap(self, now: int) -> None:
+        for channel in (*self._channels, *self._patterns):
             self.gaps += 1
             gap = Gap(channel, self.last_good_us, now, self.last_error or "reconnected")
             log.warning(
@@ -265,3 +264,11 @@ class PubSubSource:
                 name: round((now - at) / 1e6, 1) for name, at in sorted(self.last_message_us.items())
             },
         }
+
+
+def _kind(reply: Any) -> bytes:
+    """What Redis says: `message`, `subscribe` and so on. Raises an error reply."""
+    if isinstance(reply, Exception):
+        raise reply
+    kind: bytes = reply[0]
+    return kind

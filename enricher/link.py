@@ -1,0 +1,100 @@
+"""A connection to Redis that is spoken to directly: redis-py connects, hiredis packs and parses.
+
+Address, TLS, users and passwords are redis-py's business. What travels afterwards would cost 5 to 17 us a
+message in its pub/sub layer and about 90 us a command in its pool and timeouts, so that is done here: packed
+commands go out in one write, and what has come in is parsed many replies at a time.
+"""
+
+from __future__ import annotations
+
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import hiredis
+from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError as Lost
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as TooLate
+
+_CHUNK = 256 * 1024
+
+
+def pack(*parts: str | bytes | int | float) -> bytes:
+    """One command as RESP."""
+    packed: bytes = hiredis.pack_command(parts)  # type: ignore[arg-type]  # its stub says a tuple of one
+    return packed
+
+
+class Link:
+    """One connection to the server of ``client``, apart from that client's own.
+
+    It is opened on first use, closed by any failure, and opened again by the use after that; it never
+    repeats a command. ``timeout`` (seconds) bounds a whole `ask`; None waits for ever. Replies are bytes
+    whatever the client decodes. Not to be used by two tasks at once.
+    """
+
+    def __init__(self, client: Redis, *, timeout: float | None) -> None:
+        self.timeout = timeout
+        self._client = client
+        self._connection: AbstractConnection | None = None
+
+    async def open(self) -> None:
+        """Connect if need be. Raises what redis-py raises: `RedisError`, `OSError`."""
+        connection = self._connection
+        if connection is not None and connection.is_connected:
+            return
+        await self.close()
+        pool: Any = self._client.connection_pool
+        connection = pool.make_connection()
+        await connection.connect()
+        self._connection = connection
+        self._reader: StreamReader = connection._reader
+        self._writer: StreamWriter = connection._writer
+        self._parser = hiredis.Reader(replyError=ResponseError)
+
+    def send(self, packed: Sequence[bytes]) -> None:
+        """Write packed commands (`hiredis.pack_command`) to the open connection without waiting."""
+        self._writer.writelines(packed)
+
+    async def receive(self) -> list[Any]:
+        """The replies that have come, at least one; an error reply is among them as a `ResponseError`.
+
+        Raises `redis.exceptions.ConnectionError` when the server closes the connection.
+        """
+        parser = self._parser
+        while True:
+            chunk = await self._reader.read(_CHUNK)
+            if not chunk:
+                raise Lost("Connection closed by server.")
+            parser.feed(chunk)
+            replies = []
+            while (reply := parser.gets()) is not False:
+                replies.append(reply)
+            if replies:
+                return replies
+
+    async def ask(self, packed: Sequence[bytes]) -> list[Any]:
+        """The replies to as many packed commands, in order, errors among them. Connects if need be."""
+        replies: list[Any] = []
+        try:
+            with anyio.fail_after(self.timeout):
+                await self.open()
+                self.send(packed)
+                while len(replies) < len(packed):
+                    replies += await self.receive()
+        except BaseException as error:
+            # Half a conversation must not be the beginning of the next.
+            await self.close()
+            if isinstance(error, TimeoutError):
+                raise TooLate(f"no answer from Redis for {self.timeout:g} s") from error
+            raise
+        return replies
+
+    async def close(self) -> None:
+        """Close the connection without waiting for the server."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
