@@ -85,7 +85,7 @@ def gamma_exposure(
     """gamma * open interest * units * price^2 * 0.01 by strike, calls positive and puts negative.
 
     ``price`` is what the gammas are taken to: the forward for Black-76 gammas, spot for spot gammas; the
-    product is the same. Convention as popularised by SqueezeMetrics, "The Implied Order Book" (2016-2020).
+    product is the same. Signs and scale as in SqueezeMetrics, Gamma Exposure (2016).
     """
     scale = units * price * price * 0.01
     by_strike: list[float | None] = []

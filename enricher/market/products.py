@@ -181,7 +181,7 @@ def _entries() -> dict[str, Contract]:
         linear,
         like(deribit, "BTC", strike_step=500.0),
         like(deribit, "ETH", strike_step=25.0),
-        like(linear, "BTC_USDC", tick_size=5.0, strike_step=500.0),
+        like(linear, "BTC_USDC", strike_step=500.0),
         like(linear, "ETH_USDC", strike_step=25.0),
     )
     return {entry.name: entry for entry in found}
