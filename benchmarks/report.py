@@ -119,12 +119,17 @@ class Watch:
         after, own = _machine_seconds(), _own_seconds() - self._own
         if self._before is None or after is None:
             return Surroundings(part, round(seconds, 1), None, None)
-        percent = 100 / (seconds * (os.cpu_count() or 1))
         busy, stolen = (now - then for now, then in zip(after, self._before, strict=True))
-        others = max(0.0, busy - own)
-        return Surroundings(
-            part, round(seconds, 1), round(others * percent, 1), round(stolen * percent, 1)
-        )
+        return taken(part, seconds, os.cpu_count() or 1, busy=busy, own=own, stolen=stolen)
+
+
+def taken(
+    part: str, seconds: float, cores: int, *, busy: float, own: float, stolen: float
+) -> Surroundings:
+    """What was not the part's: of ``busy`` core seconds all but its ``own``, and those of the host."""
+    percent = 100 / (seconds * cores)
+    others = max(0.0, busy - own)  # ticks are counted for each side by itself and need not agree
+    return Surroundings(part, round(seconds, 1), round(others * percent, 1), round(stolen * percent, 1))
 
 
 def _own_seconds() -> float:

@@ -16,7 +16,7 @@ from benchmarks.listener import stamp_us
 from benchmarks.measure import Latencies, bucket, edge, finished, schedule
 from benchmarks.parts import PARTS, Options
 from benchmarks.plots import curve, figure
-from benchmarks.report import Report, show, shown, spread
+from benchmarks.report import Report, Surroundings, show, shown, spread, taken
 from benchmarks.workloads import KINDS, lazily, workload
 from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
 
@@ -181,6 +181,12 @@ def test_values_are_shown_as_a_reader_wants_them(value: object, text: str) -> No
 def test_a_spread_goes_from_the_smallest_to_the_largest() -> None:
     assert spread([3.0, 1.25, 2.0]) == "1.2-3.0"
     assert spread([]) == ""
+
+
+def test_what_the_part_did_itself_is_not_other_programs_work() -> None:
+    around = taken("cpu", 10.0, 2, busy=9.0, own=7.0, stolen=1.0)
+    assert around == Surroundings("cpu", 10.0, others_pct=10.0, stolen_pct=5.0)
+    assert taken("cpu", 10.0, 2, busy=6.99, own=7.0, stolen=0.0).others_pct == 0.0
 
 
 def test_pictures_without_the_package_for_them_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
