@@ -1,0 +1,173 @@
+"""The bridge: what channels say stands in the stream, in order and once, also when somebody dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+
+from enricher.connections import redis_client, sibling_client
+from enricher.engine.ports import Delivery
+from enricher.sources.bridge import BridgeLimits, StreamBridge
+from enricher.sources.memory import MemorySource
+from enricher.sources.pubsub import PubSubSource
+from tests.integration.streams import QUICK, until, wall_clock
+from tests.servers import FaultyProxy, RedisProcess
+
+STREAM = "intake"
+
+
+class Nobody:
+    """An intake that nothing may reach: a bridge delivers to the stream only."""
+
+    def offer(self, delivery: Delivery) -> bool:
+        raise AssertionError("the bridge delivered something itself")
+
+    async def put(self, delivery: Delivery) -> None:
+        self.offer(delivery)
+
+
+@asynccontextmanager
+async def bridge(
+    url: str, *, instance: str = "one", memory: MemorySource | None = None, **limits: Any
+) -> AsyncIterator[StreamBridge]:
+    """A running bridge from channels ``a`` and ``b``, or from a source in memory."""
+    client = redis_client(url, socket_timeout=1)
+    source = memory or PubSubSource(
+        lambda: sibling_client(client, protocol=2),
+        client,
+        channels=("a", "b"),
+        instance=instance,
+        clock=wall_clock,
+        canary_interval=0.1,
+        canary_timeout=1.0,
+        backoff=QUICK,
+    )
+    made = StreamBridge(
+        source,
+        client,
+        STREAM,
+        instance=instance,
+        clock=wall_clock,
+        limits=BridgeLimits(**{"lease": 0.6, "timeout": 1.0, **limits}),
+        backoff=QUICK,
+    )
+    await made.start()
+    running = asyncio.create_task(made.run(Nobody()))
+    try:
+        yield made
+    finally:
+        await made.stop_intake()
+        await made.close()
+        running.cancel()
+        await asyncio.wait([running])
+        await client.aclose()
+
+
+async def said(client: Redis) -> list[tuple[bytes, bytes]]:
+    """(topic, body) in the order of the stream."""
+    return [(fields[b"topic"], fields[b"body"]) for _, fields in await client.xrange(STREAM)]
+
+
+async def publish(client: Redis, first: int, last: int) -> list[tuple[bytes, bytes]]:
+    """Publish numbers on both channels in turn; what the stream should say."""
+    messages = [(b"ab"[n % 2 : n % 2 + 1], b"\xff%d" % n) for n in range(first, last)]
+    async with client.pipeline(transaction=False) as pipeline:
+        for channel, body in messages:
+            pipeline.publish(channel, body)
+        await pipeline.execute()
+    return messages
+
+
+async def test_messages_stand_in_the_stream_in_order_with_topic_and_time(any_redis_url: str) -> None:
+    async with redis_client(any_redis_url, socket_timeout=5) as client, bridge(any_redis_url) as found:
+        await until(lambda: found.health()["ready"] and found.holds)
+        before = wall_clock()
+        expected = await publish(client, 0, 2000)
+        await until(lambda: found.appended == 2000)
+        assert await said(client) == expected
+        at = [int(fields[b"at"]) for _, fields in await client.xrange(STREAM)]
+        assert before - 1000 <= at[0] <= at[-1] <= wall_clock()
+        assert at == sorted(at)
+
+
+async def test_what_was_heard_is_appended_before_the_end(redis_url: str) -> None:
+    memory = MemorySource(wall_clock)
+    async with redis_client(redis_url, socket_timeout=5) as client:
+        async with bridge(redis_url, memory=memory, batch=7) as found:
+            await until(lambda: found.holds)
+            for number in range(100):
+                memory.send("a", b"%d" % number)
+        assert [body for _, body in await said(client)] == [b"%d" % n for n in range(100)]
+        assert not await client.exists(f"{STREAM}:bridge")
+
+
+async def test_a_batch_whose_reply_got_lost_is_appended_once(own_redis: RedisProcess) -> None:
+    memory = MemorySource(wall_clock)
+    async with (
+        FaultyProxy(own_redis.port) as proxy,
+        bridge(proxy.redis_url(), memory=memory) as found,
+        redis_client(own_redis.url, socket_timeout=5) as client,
+    ):
+        await until(lambda: found.holds)
+        proxy.lose_next_reply(lambda request: b"body-1" in request)
+        for number in range(3):
+            memory.send("a", b"body-%d" % number)
+        await until(lambda: found.appended == 3)
+        assert proxy.lost_replies == 1
+        assert [body for _, body in await said(client)] == [b"body-0", b"body-1", b"body-2"]
+
+
+async def test_an_outage_is_bridged_by_the_buffer_which_is_bounded(own_redis: RedisProcess) -> None:
+    memory = MemorySource(wall_clock)
+    async with (
+        bridge(own_redis.url, memory=memory, max_messages=50, batch=10) as found,
+        redis_client(own_redis.url, socket_timeout=5) as client,
+    ):
+        await until(lambda: found.holds)
+        own_redis.kill()
+        for number in range(100):
+            memory.send("a", b"%d" % number)
+        await until(lambda: found.dropped >= 40 and not found.health()["ready"])
+        own_redis.start()
+        await until(lambda: found.health()["ready"] and not found.health()["buffered"])
+        bodies = [int(body) for _, body in await said(client)]
+        assert bodies == sorted(bodies)
+        assert bodies[-50:] == list(range(50, 100))
+        assert len(bodies) + found.dropped == 100
+
+
+async def test_one_of_two_appends_and_the_other_goes_on_when_it_dies(redis_url: str) -> None:
+    async with (
+        redis_client(redis_url, socket_timeout=5) as client,
+        bridge(redis_url, instance="first") as first,
+    ):
+        await until(lambda: first.holds and first.health()["ready"])
+        async with bridge(redis_url, instance="second") as second:
+            await until(lambda: second.health()["ready"])
+            await publish(client, 0, 100)
+            await until(lambda: first.appended == 100)
+            assert (second.holds, second.appended) == (False, 0)
+            # As dead as a process can be within another: its lease is not renewed, it hears nothing.
+            first._append_once = asyncio.Event().wait  # type: ignore[assignment,method-assign]
+            await until(lambda: second.holds, "the second to take over")
+            await publish(client, 100, 200)
+            await until(lambda: second.appended >= 100)
+        numbers = [int(body[1:]) for _, body in await said(client)]
+        assert list(dict.fromkeys(numbers)) == list(range(200))
+
+
+async def test_the_stream_may_be_kept_at_a_length(redis_url: str) -> None:
+    memory = MemorySource(wall_clock)
+    async with (
+        redis_client(redis_url, socket_timeout=5) as client,
+        bridge(redis_url, memory=memory, max_length=100) as found,
+    ):
+        await until(lambda: found.holds)
+        for number in range(1000):
+            memory.send("a", b"%d" % number)
+        await until(lambda: found.appended == 1000)
+        assert await client.xlen(STREAM) <= 300
