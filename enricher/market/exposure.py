@@ -10,7 +10,7 @@ sign: they are those of the holders of all open options.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, expm1, fsum, log, log1p, sqrt
+from math import ceil, exp, expm1, fsum, log, log1p, sqrt
 from typing import Final
 
 import msgspec
@@ -19,8 +19,8 @@ from enricher.market.chain import Column
 
 ASSUMPTION: Final = "dealers long calls, short puts"
 
-_STEP = 0.005  # of the price
-_STEPS = 20  # on either side, so up to 10 %
+_REACH = 0.10
+_FINEST, _COARSEST = 0.002, 0.005  # steps of the search, as shares of the price
 _REFINED = 1e-9
 _NOISE = 1e-14  # of all weights: what rounding leaves where calls and puts cancel
 _TRIES = 40
@@ -133,10 +133,10 @@ def zero_gamma(
     """The root of net gamma exposure nearest to ``price``, with gammas repriced and volatilities kept.
 
     Each option keeps its volatility (a decimal a year, sticky by strike) while the price moves to 10 % below
-    and above; the forward moves in proportion. Net exposure is looked at every half per cent, from the
-    price outwards; where it changes sign the root is found to 1e-9 of the price, so that two roots within
-    one cell go unseen. Black-76 gamma is D phi(d1) / (F s), so that price^2 times the sum of the signed
-    gammas has the sign of the sum of OI phi(d1) / s, which is all that is computed here.
+    and above; the forward moves in proportion. Net exposure is looked at from the price outwards, in steps of
+    half the narrowest sigma sqrt(T), between 0.2 % and 0.5 %; where it changes sign the root is found to 1e-9
+    of the price, so that two roots within one step go unseen. Black-76 gamma is D phi(d1) / (F s), so that
+    price^2 times the sum of the signed gammas has the sign of the sum of OI phi(d1) / s: all computed here.
     """
     if years <= 0:
         return ZeroGamma(None, None, 0, "expired")
@@ -238,9 +238,11 @@ def _nearest_root(terms: list[_Term]) -> tuple[float, bool] | None:
     noise = _NOISE * sum(abs(weight) for _, _, weight in terms)
     left = right = (0.0, _clean(_net(terms, 0.0), noise))
     undecided = right[1] == 0
-    for step in range(1, _STEPS + 1):
+    narrowest = sqrt(0.5) / max(slope for slope, _, _ in terms)
+    steps = ceil(_REACH / min(max(narrowest / 2, _FINEST), _COARSEST))
+    for step in range(1, steps + 1):
         found = []
-        low, high = log1p(-step * _STEP), log1p(step * _STEP)
+        low, high = log1p(-step * _REACH / steps), log1p(step * _REACH / steps)
         lower = (low, _clean(_net(terms, low), noise))
         if _unlike(lower[1], left[1]):
             found.append((_root(terms, lower, left), lower[1] < 0))

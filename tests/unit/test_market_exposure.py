@@ -139,10 +139,23 @@ def test_a_book_in_balance_at_the_price_turns_there() -> None:
     assert found.rising is True
 
 
+def test_on_the_day_of_expiry_the_search_is_finer_than_the_strikes() -> None:
+    strikes = [24_400.0 + 50 * at for at in range(9)]
+    calls = [0.0, 0, 0, 0, 0, 900, 0, 0, 0]
+    puts = [0.0, 0, 0, 0, 0, 0, 900, 0, 0]
+    ivs = [0.12] * 9
+    price, years = 24_500.0, 2 / 24 / 365
+    found = zero_gamma(strikes, ivs, ivs, calls, puts, price=price, forward=price, years=years)
+    assert found.price == pytest.approx(24_675, rel=1e-4)
+    assert found.rising is False
+
+
 def test_a_gap_between_strikes_where_no_gamma_is_left_is_stepped_over() -> None:
     found = zero_gamma([95, 105], [0.1] * 2, [0.1] * 2, [0, 5], [5, 0], price=100, forward=100, years=1e-5)
     assert found.price == pytest.approx(100, abs=5)
     assert found.rising is True
+    calls = zero_gamma([95, 105], [0.1] * 2, [0.1] * 2, [5, 5], [0, 0], price=100, forward=100, years=1e-5)
+    assert calls.reason == "no_sign_change"
 
 
 def test_expired_or_unknown_options_have_no_zero_gamma() -> None:
