@@ -91,6 +91,12 @@ def test_every_product_has_a_contract(product: str) -> None:
     assert SHIPPED_CONTRACTS.of(product).expiry_us("2025-10-28") > 0
 
 
+def test_more_names_than_are_remembered_are_answered_too() -> None:
+    contracts = Contracts()
+    assert {contracts.of(f"ACME{number}").name for number in range(5000)} == {"default"}
+    assert contracts.of("NIFTY").name == "NIFTY"
+
+
 def test_terms_that_nobody_named_are_marked_as_assumed() -> None:
     assert SHIPPED_CONTRACTS.of("RELIANCE").assumed
     assert [name for name, entry in SHIPPED.items() if entry.assumed] == ["default"]
