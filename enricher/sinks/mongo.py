@@ -4,23 +4,23 @@ This is the only file that knows a MongoDB driver. Both have the same calls, so 
 both; motor is past its end of life, and ``driver = "pymongo"`` is all it takes to leave it.
 
 One batched insert costs this process about 8 us a document and a single one 350 us, so a commit is one
-unordered `insert_many` per collection. ``_id`` comes from the message's identity: done again it is a
+unordered insert per collection. ``_id`` comes from the message's identity: done again it is a
 duplicate key, and the stored document is handed back.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from inspect import iscoroutinefunction
 from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
 import structlog
-from bson.codec_options import CodecOptions
-from pymongo import AsyncMongoClient, ReplaceOne
+from pymongo import AsyncMongoClient
 from pymongo.errors import (
-    BulkWriteError,
     ConnectionFailure,
     OperationFailure,
     PyMongoError,
@@ -44,6 +44,8 @@ OUTAGE_CODES = frozenset(
     | {10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031}
 )
 _INDEX_CONFLICTS = {85, 86}
+# As many groups of routes may commit at the same time.
+_THREADS = 8
 
 Index = tuple[str, tuple[tuple[str, int], ...]]
 
@@ -85,7 +87,7 @@ async def close_client(client: Any, patience: float = 1.0) -> None:
 def unavailable(sink: str, error: PyMongoError) -> SinkUnavailable | None:
     """The outage behind a driver exception; None if it is none."""
     outage = isinstance(error, (ConnectionFailure, WTimeoutError))
-    if isinstance(error, OperationFailure) and not isinstance(error, BulkWriteError):
+    if isinstance(error, OperationFailure):
         outage = outage or error.code in OUTAGE_CODES
     # The driver appends its whole view of the topology, which says the same again at length.
     text = str(error).partition(", Timeout:")[0].partition(", Topology Description:")[0]
@@ -102,8 +104,15 @@ class MongoDocuments:
         self, client: Any, database: str, indexes: Sequence[Index] = (), *, server: str = ""
     ) -> None:
         self.server = server
-        self._database = client.get_database(database, codec_options=CodecOptions(tz_aware=True))
+        self._database = client.get_database(database)
+        options = self._database.codec_options.with_options(tz_aware=True)
+        self._database = self._database.with_options(codec_options=options)
         self._indexes = indexes
+        # Under motor there is a client that blocks, and its database (`delegate`) does our commands.
+        self._blocking = None if isinstance(client, AsyncMongoClient) else self._database.delegate
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="enricher-mongo")
+        concern = self._database.write_concern.document
+        self._unordered = {"ordered": False, **({"writeConcern": concern} if concern else {})}
 
     async def open(self) -> None:
         """Create the indexes; those that exist are left as they are."""
@@ -118,7 +127,7 @@ class MongoDocuments:
                 raise unavailable(self.name, error) or error from error
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
-        """Land the documents: per collection one unordered insert and one unordered bulk write."""
+        """Land the documents: per collection one unordered insert and one unordered update."""
         inserts: dict[str, tuple[list[int], list[Insert]]] = {}
         upserts: dict[str, dict[Any, tuple[int, Upsert]]] = {}
         for index, write in enumerate(writes):
@@ -136,27 +145,62 @@ class MongoDocuments:
                 elif effect.sink == self.name:
                     raise TypeError(f"the MongoDB sink cannot land {type(effect).__name__}")
         answers: dict[int, Answer] = {}
-        jobs = [(self._insert, name, *found, answers) for name, found in inserts.items()]
-        more = [(self._upsert, name, found, answers) for name, found in upserts.items()]
-        if len(jobs) + len(more) == 1:
-            job = (jobs or more)[0]
-            await job[0](*job[1:])
-        elif jobs or more:
-            await _together([*jobs, *more])
-        return answers
-
-    async def _insert(
-        self, name: str, indices: list[int], effects: list[Insert], answers: dict[int, Answer]
-    ) -> None:
-        collection = self._database[name]
+        commands = [self._insert(name, found) for name, (_, found) in inserts.items()]
+        commands += [self._update(name, found) for name, found in upserts.items()]
+        if not commands:
+            return answers
         try:
-            await collection.insert_many([e.document for e in effects], ordered=False)
-        except BulkWriteError as error:
-            duplicates = self._sort_out(error.details, indices, answers)
+            replies = await self._run(commands)
         except PyMongoError as error:
             raise unavailable(self.name, error) or error from error
-        else:
-            return
+        for (name, (indices, effects)), reply in zip(inserts.items(), replies, strict=False):
+            duplicates = self._sort_out(reply, indices, answers)
+            if duplicates:
+                await self._look_at_stored(name, duplicates, indices, effects, answers)
+        for found, reply in zip(upserts.values(), replies[len(inserts) :], strict=True):
+            # A duplicate key here is a stored document that the guard found newer: as it should be.
+            self._sort_out(reply, [index for index, _ in found.values()], answers)
+        return answers
+
+    def _insert(self, name: str, effects: Sequence[Insert]) -> dict[str, Any]:
+        return {"insert": name, "documents": [e.document for e in effects], **self._unordered}
+
+    def _update(self, name: str, effects: Mapping[Any, tuple[int, Upsert]]) -> dict[str, Any]:
+        updates = []
+        for identity, (_, effect) in effects.items():
+            query: dict[str, Any] = {"_id": identity}
+            if effect.guard is not None:
+                query[effect.guard] = {"$lt": effect.document[effect.guard]}
+            if next(iter(effect.document)).startswith("$"):
+                raise ValueError(f"{effect.document!r} is an update, not a document")
+            updates.append({"q": query, "u": effect.document, "upsert": True})
+        return {"update": name, "updates": updates, **self._unordered}
+
+    async def _run(self, commands: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The replies, in order. Raises the first failure, after all have ended.
+
+        These are the commands that `insert_many` and `bulk_write` send, without the Python they spend on
+        every document: the driver encodes all of them in one call in C.
+        """
+        if self._blocking is not None:
+            # Motor would take a thread for each. One does them in turn: a trip to a thread and back costs
+            # more than a small insert, and a large one keeps the server busy by itself.
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, _in_turn, self._blocking, commands)
+        return [
+            await self._database.command(command, codec_options=self._database.codec_options)
+            for command in commands
+        ]
+
+    async def _look_at_stored(
+        self,
+        name: str,
+        duplicates: Sequence[int],
+        indices: Sequence[int],
+        effects: Sequence[Insert],
+        answers: dict[int, Answer],
+    ) -> None:
+        """Answer with the documents that were there already, for those whose effects depend on them."""
         asked = [i for i in duplicates if effects[i].stored is not None]
         if not asked:
             return
@@ -167,31 +211,14 @@ class MongoDocuments:
             if document is not None and indices[i] not in answers:
                 answers[indices[i]] = Stored(document)
 
-    async def _upsert(
-        self, name: str, effects: dict[Any, tuple[int, Upsert]], answers: dict[int, Answer]
-    ) -> None:
-        operations = []
-        for identity, (_, effect) in effects.items():
-            query: dict[str, Any] = {"_id": identity}
-            if effect.guard is not None:
-                query[effect.guard] = {"$lt": effect.document[effect.guard]}
-            operations.append(ReplaceOne(query, effect.document, upsert=True))
-        try:
-            await self._database[name].bulk_write(operations, ordered=False)
-        except BulkWriteError as error:
-            # A duplicate key here is a stored document that the guard found newer: as it should be.
-            self._sort_out(error.details, [index for index, _ in effects.values()], answers)
-        except PyMongoError as error:
-            raise unavailable(self.name, error) or error from error
-
     def _sort_out(
-        self, details: Mapping[str, Any], indices: list[int], answers: dict[int, Answer]
+        self, reply: Mapping[str, Any], indices: Sequence[int], answers: dict[int, Answer]
     ) -> list[int]:
         """Positions of duplicate ``_id``s; other errors become refusals, or an outage is raised."""
-        if details.get("writeConcernErrors"):
-            raise SinkUnavailable(self.name, f"write concern: {details['writeConcernErrors'][0]}")
+        if "writeConcernError" in reply:
+            raise SinkUnavailable(self.name, f"write concern: {reply['writeConcernError']}")
         duplicates = []
-        for error in details.get("writeErrors", ()):
+        for error in reply.get("writeErrors", ()):
             code, text = error.get("code"), str(error.get("errmsg", ""))
             if code == DUPLICATE_KEY and _is_identity(error, text):
                 duplicates.append(error["index"])
@@ -219,7 +246,8 @@ class MongoDocuments:
             raise unavailable(self.name, error) or error from error
 
     async def close(self) -> None:
-        """Nothing: the client belongs to who made it."""
+        """End its threads; the client belongs to who made it."""
+        self._threads.shutdown(wait=False)
 
 
 def replaces(effect: Upsert, stored: Mapping[str, Any]) -> bool:
@@ -234,18 +262,5 @@ def _is_identity(error: Mapping[str, Any], text: str) -> bool:
     return set(pattern) == {"_id"} if pattern else "index: _id" in text
 
 
-async def _together(jobs: Sequence[tuple[Any, ...]]) -> None:
-    """Run all jobs; the first outage (or other error) is raised plainly, after all have ended."""
-    errors: list[Exception] = []
-
-    async def one(job: tuple[Any, ...]) -> None:
-        try:
-            await job[0](*job[1:])
-        except Exception as error:  # noqa: BLE001  raised below
-            errors.append(error)
-
-    async with anyio.create_task_group() as tasks:
-        for job in jobs:
-            tasks.start_soon(one, job)
-    if errors:
-        raise next((e for e in errors if isinstance(e, SinkUnavailable)), errors[0])
+def _in_turn(database: Any, commands: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [database.command(command, codec_options=database.codec_options) for command in commands]
