@@ -21,6 +21,7 @@ Option = Literal["call", "put"]
 Prices = Sequence[float | None]
 
 CAP: Final = 20
+_SAME = 1e-12  # share by which equal strikes may differ
 _ROUNDING = 1e-9  # of the highest strike: less is what rounding leaves where quotes just touch
 
 
@@ -265,11 +266,12 @@ def _lower_hull(points: Sequence[tuple[float, float]]) -> list[tuple[float, floa
 
 def _on_hull(hull: Sequence[tuple[float, float]], x: float) -> tuple[float, tuple[float, ...]]:
     """The price of the hull at x and the strikes that make it up; infinite beyond its ends."""
-    at = bisect_left(hull, (x, -inf))
+    # A strike times F2/F1 meets the same moneyness but for rounding, which must not put it beyond an end.
+    at = bisect_left(hull, (x * (1 - _SAME), -inf))
     if at == len(hull):
         return inf, ()
     right, right_ask = hull[at]
-    if right == x:
+    if right <= x * (1 + _SAME):
         return right_ask, (right,)
     if at == 0:
         return inf, ()

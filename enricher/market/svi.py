@@ -116,9 +116,9 @@ def fit_steps(
     n = len(ks)
     if n < LEAST_NODES or years <= 0:
         return Fit(None, n, reason="expired" if years <= 0 else "too_few_nodes")
+    _check(ks, ws, weights or [1.0] * n)
     if weights is None:
-        weights = [_vega(k, w) for k, w in zip(ks, ws, strict=True)]
-    _check(ks, ws, weights)
+        weights = list(map(_vega, ks, ws))
     roots = [sqrt(weight / w) for weight, w in zip(weights, ws, strict=True)]
     least = min(ws) * 1e-4
     problem = _Problem(ks, ws, roots, least)
