@@ -73,12 +73,12 @@ class Case(msgspec.Struct, frozen=True):
 
 
 CASES = (
-    Case("ticks", 400, "flood"),
-    Case("quotes", 400, "flood"),
-    Case("chains", 40, "flood"),
-    Case("mix", 400, "flood"),
-    Case("ticks", 60, "trickle"),
-    Case("mix", 150, "trickle"),
+    Case("ticks", 320, "flood"),
+    Case("quotes", 320, "flood"),
+    Case("chains", 32, "flood"),
+    Case("mix", 320, "flood"),
+    Case("ticks", 48, "trickle"),
+    Case("mix", 96, "trickle"),
 )
 _WARM_UP = 80
 """Messages that go before those that are counted: every product has its state by then."""

@@ -58,5 +58,6 @@ PARTS: dict[str, Part] = {
     "keys": Part("cost per message and memory at 8, 500 and 50,000 products", "benchmarks.keys"),
     "peers": Part("the same jobs in six other frameworks, in the same run", "benchmarks.peers.compare"),
     "floor": Part("our cost as a multiple of the tightest loop with the same libraries", "benchmarks.floor"),
+    "stages": Part("our cost stage by stage, beside that loop's", "benchmarks.stages"),
     "guard": Part("the engine's work per message, counted, against committed limits", "benchmarks.guard"),
 }

@@ -67,11 +67,15 @@ class StillLoop(asyncio.SelectorEventLoop):
 
 
 class NullSink:
-    """Takes everything and keeps nothing; ``batches`` collects what came, if somebody puts a list there."""
+    """Takes everything and keeps nothing; ``batches`` collects what came, if somebody puts a list there.
+
+    A commit lasts ``pause`` seconds: the longer, the more gathers for the next.
+    """
 
     def __init__(self, name: str, *, durable: bool) -> None:
         self.name = name
         self.durable = durable
+        self.pause = 0.0
         self.commits = 0
         self.batches: list[Sequence[Write]] | None = None
 
@@ -79,11 +83,11 @@ class NullSink:
         """Nothing to prepare."""
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
-        """Let the loop have a turn, as a sink that waits for its server does."""
+        """Let the loop have a turn at least, as a sink that waits for its server does."""
         self.commits += 1
         if self.batches is not None:
             self.batches.append(writes)
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.pause)
         return {}
 
     async def close(self) -> None:
@@ -109,7 +113,9 @@ def unchanged(routes: list[Route]) -> list[Route]:
 class Still:
     """The engine with the shipped routes (after ``change``), a memory source, and sinks that keep nothing."""
 
-    def __init__(self, clock: Clock, change: Change = unchanged) -> None:
+    def __init__(
+        self, clock: Clock, change: Change = unchanged, limits: PoolLimits = _LIMITS
+    ) -> None:
         self.labels: Counter[str] = Counter()
         self.routes = change(market_routes(load()))
         self.source = MemorySource(clock)
@@ -122,7 +128,7 @@ class Still:
             [self.documents, self.live, self.letters],
             clock=clock,
             reader=NothingStored(),
-            pool=_LIMITS,
+            pool=limits,
         )
 
     async def flood(self, messages: Sequence[Message]) -> None:
