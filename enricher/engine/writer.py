@@ -67,19 +67,32 @@ class Gate:
                 return await self._attempt(writes)
             except SinkUnavailable as error:
                 self._mark_down(error)
-        attempt = 0
         async with self._probe:
-            while True:
-                if self.down_since is not None:
-                    attempt += 1
-                    await anyio.sleep(self._backoff.delay(attempt))
-                try:
-                    answers = await self._attempt(writes)
-                except SinkUnavailable as error:
-                    self._mark_down(error)
-                else:
-                    self._mark_up()
-                    return _without_own_claims(answers)
+            return _without_own_claims(await self._piecemeal(writes))
+
+    async def _piecemeal(self, writes: Batch) -> dict[int, Answer]:
+        """Land ``writes`` in order, of what is left half as many after each failure.
+
+        A server that is slow may manage a part in time, and one that is away is asked little.
+        """
+        answers: dict[int, Answer] = {}
+        attempt, at, size = 0, 0, len(writes)
+        while at < len(writes):
+            if self.down_since is not None:
+                attempt += 1
+                size = max(1, size // 2)
+                await anyio.sleep(self._backoff.delay(attempt))
+            try:
+                found = await self._attempt(writes[at : at + size])
+            except SinkUnavailable as error:
+                self._mark_down(error)
+                continue
+            self._mark_up()
+            attempt = 0
+            for index, answer in found.items():
+                answers[at + index] = answer
+            at += size
+        return answers
 
     async def _attempt(self, writes: Batch) -> Mapping[int, Answer]:
         """One try; an error that the sink cannot explain is narrowed down to the write that causes it."""
