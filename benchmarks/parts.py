@@ -59,5 +59,8 @@ PARTS: dict[str, Part] = {
     "peers": Part("the same jobs in six other frameworks, in the same run", "benchmarks.peers.compare"),
     "floor": Part("our cost as a multiple of the tightest loop with the same libraries", "benchmarks.floor"),
     "stages": Part("our cost stage by stage, beside that loop's", "benchmarks.stages"),
+    "overload": Part("a tenth to ten times of capacity, per overload policy", "benchmarks.overload"),
+    "soak": Part("memory, CPU and latency over time under a steady load", "benchmarks.soak"),
+    "ready": Part("a start on a day's stored ticks, and whether it is right", "benchmarks.ready"),
     "guard": Part("the engine's work per message, counted, against committed limits", "benchmarks.guard"),
 }

@@ -1,0 +1,48 @@
+"""The benchmarks of overload, soak and readiness on real servers, as small as they go."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from benchmarks.overload import MARK_US, Point, blocked, published
+from benchmarks.ready import one_start
+from benchmarks.servers import null_mongo, redis_server, worker
+from benchmarks.soak import sampled
+from benchmarks.workloads import workload
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "conflate", "block"])
+def test_every_message_of_an_overload_is_accounted_for(policy: str) -> None:
+    # What no machine does in half a second, into a pool that holds next to nothing.
+    point = Point(policy, 10.0, 20_000, 0.3)
+    made = workload("mix", 6000, start_us=MARK_US, step_us=0)
+    offer = blocked if policy == "block" else published
+    with redis_server() as redis, null_mongo() as mongo:
+        row = offer(point, made, redis, mongo, 100)
+    assert row["balanced"], row
+    assert row["processed"] > 0
+    assert (row["dropped"] + row["conflated"] > 0) is (policy != "block")
+    if policy == "conflate":
+        assert row["conflated"] > 0
+
+
+def test_a_soak_samples_memory_cpu_and_latency_of_each_interval() -> None:
+    with (
+        redis_server() as redis,
+        null_mongo() as mongo,
+        worker(redis.url, mongo.url, "stats.interval=0.5") as ours,
+    ):
+        rows, sent = asyncio.run(sampled(redis.url, ours, 0.04, 200, 0.6))
+    assert sent.total == 480
+    assert len(rows) >= 2
+    assert all(row["rss_mb"] > 10 and row["us"] > 0 and row["p99_ms"] > 0 for row in rows[1:])
+
+
+def test_a_start_on_stored_ticks_shows_windows_that_are_what_the_ticks_add_up_to() -> None:
+    row, moments = one_start(600, 3)
+    assert row["wrong"] == 0
+    assert row["windows"] == 9
+    assert len(moments) == 3
+    assert row["ready_s"] <= moments[0]

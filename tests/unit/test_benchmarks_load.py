@@ -1,0 +1,134 @@
+"""What the benchmarks of overload, soak and readiness compute with."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from benchmarks.overload import balanced, send
+from benchmarks.ready import history, last_tick, window
+from benchmarks.soak import drift, judged
+from enricher.market.clock import MINUTE, SECOND
+from enricher.market.models import decode_tick
+from enricher.market.ticks import TickWindow
+
+END_US = 1_790_000_000_000_000
+
+COUNTS = {
+    "received": 10,
+    "processed": 6,
+    "stored": 6,
+    "duplicate": 1,
+    "dropped": 1,
+    "conflated": 1,
+    "dead": 1,
+    "lost": 0,
+    "redis_lost": 0,
+    "gaps": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, True),
+        ({"dropped": 0}, False),
+        ({"stored": 5}, False),
+        ({"redis_lost": 3}, False),
+        ({"redis_lost": 3, "gaps": 1}, True),
+        ({"redis_lost": -1, "gaps": 1}, False),
+    ],
+)
+def test_a_count_that_does_not_add_up_or_a_loss_that_nobody_noticed_is_not_balanced(
+    changed: dict[str, int], expected: bool
+) -> None:
+    assert balanced(COUNTS | changed) is expected
+
+
+class Answering:
+    """A connection that answers each command with one subscriber, all at once when they are waited for."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.unanswered = 0
+
+    def send(self, packed: bytes) -> None:
+        self.sent.append(packed)
+        self.unanswered += packed.count(b".")
+
+    def replies(self, *, wait: bool) -> list[int]:
+        found = [1] * self.unanswered if wait else []
+        self.unanswered -= len(found)
+        return found
+
+
+def test_what_is_overdue_is_sent_in_order_and_every_answer_is_waited_for() -> None:
+    wire: Any = Answering()
+    packed = [b"%d." % number for number in range(1200)]
+    late, receivers = send(wire, packed, [END_US - 1_000_000_000_000 + n for n in range(1200)])
+    assert b"".join(wire.sent) == b"".join(packed)
+    assert late.total == receivers == 1200
+
+
+def test_windows_by_sorting_and_adding_are_those_of_the_rolling_windows() -> None:
+    rows = list(history(["A", "B"], 3000, END_US))
+    rng = random.Random(3)
+    rolling = TickWindow(15 * MINUTE)
+    mine = [row for row in rows if row["product"] == "B"]
+    for number, row in enumerate(mine):
+        rolling.add(row["event_us"], row["price"], number, number)
+    rng.shuffle(mine)
+    newest = rolling.newest
+    assert newest is not None
+    for minutes in (1, 5, 15):
+        expected = rolling.window(minutes * MINUTE)
+        assert expected is not None
+        found = window(mine, newest, minutes)
+        assert found["num_ticks"] == expected.count
+        assert {k: found[k] for k in ("open", "high", "low", "close")} == {
+            "open": expected.open,
+            "high": expected.high,
+            "low": expected.low,
+            "close": expected.close,
+        }
+
+
+def test_a_history_has_its_ticks_once_each_in_order_and_ends_before_the_last_tick() -> None:
+    rows = list(history(["A", "B", "C"], 100, END_US))
+    assert len({row["_id"] for row in rows}) == 100
+    assert [row["event_us"] for row in rows] == sorted(row["event_us"] for row in rows)
+    last = decode_tick(last_tick("A", END_US + SECOND), now_us=END_US + SECOND)
+    assert rows[-1]["event_us"] < last.event_us == END_US + SECOND
+
+
+def test_drift_is_the_growth_in_ten_minutes_and_an_outlier_does_not_move_it() -> None:
+    points = [(minute / 6, 100 + 0.2 * minute / 6) for minute in range(90)]
+    expected = 100 * 2 / 101.5
+    assert drift(points) == pytest.approx(expected, rel=0.01)
+    points[40] = (points[40][0], 5000.0)
+    assert drift(points) == pytest.approx(expected, rel=0.02)
+    assert drift([(0.0, 7.0), (1.0, 7.0)]) == 0
+
+
+def samples(minutes: float, rss_per_minute: float) -> list[dict[str, Any]]:
+    rows = []
+    for number in range(int(minutes * 6)):
+        minute = number / 6
+        rss = 80.0 + min(minute, 16) + max(0.0, minute - 16) * rss_per_minute
+        rows.append({"minute": minute, "rss_mb": rss, "us": 200.0, "p50_ms": 3.0, "p99_ms": None})
+    return rows
+
+
+def test_memory_that_grows_while_the_windows_fill_is_steady_and_later_growth_is_not() -> None:
+    assert not judged(samples(30, 0.0), 30).failed
+    leaking = judged(samples(30, 0.5), 30)
+    assert leaking.failed
+    assert {row["figure"]: row["steady"] for row in leaking.rows} == {"rss": False, "us": True, "p50": True}
+
+
+def test_a_short_run_is_no_verdict() -> None:
+    report = judged(samples(2, 0.0), 2)
+    assert not report.failed
+    assert report.notes
