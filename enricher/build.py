@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,24 @@ from enricher.config import Section, Settings, redact
 from enricher.config import load as load_sections
 from enricher.connections import redis_client, sibling_client
 from enricher.deadletters.replay import RetryListener
-from enricher.deadletters.sink import RedisDeadLetters
+from enricher.deadletters.sink import DeadLetterSink, RedisDeadLetters
 from enricher.deadletters.store import DeadLetterStore
+from enricher.engine.effects import DEAD_LETTERS, LIVE
+from enricher.engine.overload import Overload
 from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Clock, Reader, Sink, Source
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route
 from enricher.engine.writer import WriterLimits
+from enricher.errors import ConfigError
 from enricher.market import routes as market
 from enricher.market.settings import MarketSettings
 from enricher.sinks.mongo import MongoDocuments, close_client, mongo_client
 from enricher.sinks.redis import RedisLive
+from enricher.sources.bridge import BridgeLimits, StreamBridge
+from enricher.sources.housekeeping import StreamLimits
 from enricher.sources.pubsub import Gap, PubSubSource
+from enricher.sources.streams import StreamSource
 
 SECTIONS: Mapping[str, type[Section]] = {"market": MarketSettings}
 """The sections that the route packages bring, by name."""
@@ -84,6 +90,40 @@ def is_pattern(topic: str) -> bool:
     return any(c in topic for c in "*?[")
 
 
+def over_stream(route: Route) -> Route:
+    """The route as a stream feeds it: a full pool makes the stream wait, and every commit acknowledges."""
+    sinks = route.sinks if LIVE in route.sinks else (*route.sinks, LIVE)
+    return replace(route, sinks=sinks, overload=Overload.BLOCK)
+
+
+def _known_topics(named: Iterable[str], topics: Sequence[str]) -> None:
+    for topic in named:
+        if topic not in topics:
+            raise ConfigError("settings", "streams.intake", topic, f"one of the topics {', '.join(topics)}")
+
+
+def _acknowledging(sink: Sink) -> DeadLetterSink:
+    if not isinstance(sink, DeadLetterSink):
+        expected = "a DeadLetterSink where topics come over a stream, for it acknowledges what it stores"
+        raise ConfigError("sinks", DEAD_LETTERS, type(sink).__name__, expected)
+    return sink
+
+
+def stream_limits(settings: Settings) -> StreamLimits:
+    """How a stream is read, as the settings have it."""
+    streams = settings.streams
+    return StreamLimits(
+        batch=streams.batch,
+        block=streams.block,
+        prefetch=streams.prefetch,
+        lease=streams.lease,
+        max_deliveries=streams.max_deliveries,
+        timeout=settings.redis.socket_timeout,
+        keep=streams.keep,
+        max_length=streams.max_length,
+    )
+
+
 def build(
     settings: Settings,
     *,
@@ -138,6 +178,14 @@ def build(
         server=redact(settings.mongo.url) if mongo is None else "the host's client",
     )
     redis_server = redact(options.url) if redis is None else "the host's client"
+    set_aside = RedisDeadLetters(
+        letters,
+        settings.dead_letters.key,
+        max_length=settings.dead_letters.max_length,
+        guard_ttl=settings.dead_letters.guard_ttl,
+        server=redact(settings.dead_letters.url) or redis_server,
+        streams=None if letters is live else live,
+    )
     every: list[Sink] = [
         documents,
         RedisLive(
@@ -146,39 +194,60 @@ def build(
             script_bytes=settings.writer.script_bytes,
             server=redis_server,
         ),
-        RedisDeadLetters(
-            letters,
-            settings.dead_letters.key,
-            max_length=settings.dead_letters.max_length,
-            guard_ttl=settings.dead_letters.guard_ttl,
-            server=redact(settings.dead_letters.url) or redis_server,
-        ),
+        set_aside,
         *sinks,
     ]
     known = {sink.name: sink for sink in every}
-    all_routes = [*market_routes(settings), *routes]
+    by_stream = {topic for topic, way in settings.streams.intake.items() if way == "stream"}
+    all_routes = [
+        over_stream(route) if route.topic in by_stream else route
+        for route in (*market_routes(settings), *routes)
+    ]
     topics = [route.topic for route in all_routes]
-    patterns = [t for t in topics if is_pattern(t)]
+    _known_topics(by_stream, topics)
+    patterns = [t for t in topics if is_pattern(t) and t not in by_stream]
     if isinstance(market_section, MarketSettings) and market_section.enabled:
         patterns += [p for p in market_section.channels.patterns if p not in patterns]
-    channels = [t for t in topics if not is_pattern(t)]
+    channels = [t for t in topics if not is_pattern(t) and t not in by_stream]
     listening: list[Source] = [*sources]
-    if channels or patterns:
-        shared = live
+    shared, instance = live, instance_name(settings)
+
+    def subscription(channels: Sequence[str], patterns: Sequence[str], name: str) -> PubSubSource:
+        return PubSubSource(
+            lambda: sibling_client(shared, protocol=options.protocol),
+            shared,
+            channels=channels,
+            patterns=patterns,
+            instance=instance if name == "pubsub" else f"{instance}:{name}",
+            clock=clock,
+            canary_interval=options.canary_interval,
+            canary_timeout=options.canary_timeout,
+            backoff=Backoff(base=settings.retry.base, cap=settings.retry.cap),
+            on_gap=on_gap,
+            name=name,
+        )
+
+    if by_stream:
+        stream = settings.streams.bridge or f"enricher:intake:{settings.service.name}"
+        named = [t for t in by_stream if not is_pattern(t)], [t for t in by_stream if is_pattern(t)]
+        heard = subscription(sorted(named[0]), sorted(named[1]), "bridge")
+        limits = BridgeLimits(timeout=options.socket_timeout, max_length=settings.streams.max_length)
+        listening.append(StreamBridge(heard, live, stream, instance=instance, clock=clock, limits=limits))
         listening.append(
-            PubSubSource(
-                lambda: sibling_client(shared, protocol=options.protocol),
+            StreamSource(
                 live,
-                channels=channels,
-                patterns=patterns,
-                instance=instance_name(settings),
+                stream,
+                group=settings.streams.group or settings.service.name,
+                consumer=instance,
+                letters=_acknowledging(known[DEAD_LETTERS]),
                 clock=clock,
-                canary_interval=options.canary_interval,
-                canary_timeout=options.canary_timeout,
+                limits=stream_limits(settings),
                 backoff=Backoff(base=settings.retry.base, cap=settings.retry.cap),
-                on_gap=on_gap,
             )
         )
+    if channels or patterns:
+        listening.append(subscription(channels, patterns, "pubsub"))
+    if topics or patterns:
         topics_by_name = {route.name: route.topic for route in all_routes}
         listening.append(
             RetryListener(

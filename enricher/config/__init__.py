@@ -23,6 +23,7 @@ from enricher.config.settings import (
     ServiceSettings,
     Settings,
     StatsSettings,
+    StreamSettings,
     WriterSettings,
 )
 
@@ -42,6 +43,7 @@ __all__ = [
     "ServiceSettings",
     "Settings",
     "StatsSettings",
+    "StreamSettings",
     "Text",
     "WholeSeconds",
     "WriterSettings",

@@ -82,6 +82,29 @@ class DeadLetterSettings(Section, frozen=True, kw_only=True):
     guard_ttl: WholeSeconds = 86_400
 
 
+class StreamSettings(Section, frozen=True, kw_only=True):
+    """The stream intake: which topics take the way over a stream, and how its entries are read.
+
+    ``intake`` {topic: "memory" or "stream"}; a topic that is not named stays in memory. An empty ``group``
+    is the service's name, an empty ``bridge`` the stream ``enricher:intake:{service}``.
+    """
+
+    bridge: str = ""
+    group: str = ""
+    batch: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    block: PositiveSeconds = 2.0
+    prefetch: Count = 1000
+    lease: PositiveSeconds = 30.0
+    max_deliveries: Count = 3
+    keep: Seconds = 60.0
+    max_length: Annotated[int, Meta(ge=0)] = 0
+    intake: Mapping[str, Literal["memory", "stream"]] = msgspec.field(default_factory=dict)
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        if self.lease < 1:
+            yield "lease", "at least 1 s, or a busy worker loses what it is at"
+
+
 class PoolSettings(Section, frozen=True, kw_only=True):
     """How much may be under way at once: slots, messages and bytes."""
 
@@ -153,6 +176,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis: RedisSettings = RedisSettings()
     mongo: MongoSettings = MongoSettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
+    streams: StreamSettings = StreamSettings()
     pool: PoolSettings = PoolSettings()
     writer: WriterSettings = WriterSettings()
     retry: RetrySettings = RetrySettings()
@@ -203,6 +227,7 @@ CORE_SECTIONS: dict[str, type[Section]] = {
     "redis": RedisSettings,
     "mongo": MongoSettings,
     "dead_letters": DeadLetterSettings,
+    "streams": StreamSettings,
     "pool": PoolSettings,
     "writer": WriterSettings,
     "retry": RetrySettings,

@@ -23,7 +23,8 @@ from enricher.engine.router import Route
 from enricher.engine.service import Engine
 from enricher.sinks.redis import RedisLive
 from enricher.sources.entries import ReadEntry
-from enricher.sources.streams import StreamLimits, StreamSource
+from enricher.sources.housekeeping import StreamLimits
+from enricher.sources.streams import StreamSource
 
 ROOT = Path(__file__).parents[2]
 STREAM, GROUP, OUT, LETTERS = "in", "workers", "out", "dlq"

@@ -1,0 +1,109 @@
+"""The market over a stream: what was published while nobody worked is enriched, once, after a crash too."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from enricher.app import wall_clock
+from enricher.build import build, load
+from enricher.engine.overload import Overload
+from enricher.errors import ConfigError
+from enricher.sinks.memory import MemoryDeadLetters
+from tests.integration.worker import TICKS, WorkerProcess, database, encoded, iso, running, until
+
+INTAKE = {"streams.intake": {TICKS: "stream"}}
+STREAM = "enricher:intake:worker-enricher"
+
+
+def tick(number: int, at_us: int) -> dict[str, Any]:
+    return {
+        "type": "UNDERLYING",
+        "product": "NIFTY",
+        "price": 100.0 + number,
+        "tick_id": number,
+        "timestamp": iso(at_us + number),
+    }
+
+
+async def test_ticks_take_the_way_over_the_stream(redis_url: str, mongo_database_url: str) -> None:
+    async with running(redis_url, mongo_database_url, INTAKE) as worker:
+        at = wall_clock()
+        await worker.take(TICKS, *[tick(n, at) for n in range(200)], b"no tick")
+        assert [d["tick_id"] for d in worker.stored("underlying_ticks")] == list(range(200))
+        assert [m["price"] for m in worker.published("underlying")] == [100.0 + n for n in range(200)]
+        (letter,) = await worker.letters()
+        assert (letter["body"], letter["stage"]) == ("no tick", "decode")
+        assert (await worker.redis.xpending(STREAM, "worker-enricher"))["pending"] == 0
+        assert await worker.redis.xlen(STREAM) == 201
+        sources = worker.enricher.health()["sources"]
+        assert sources[f"bridge to {STREAM}"]["appended"] == 201
+
+
+async def test_entries_that_wait_when_a_worker_starts_are_enriched(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    async with running(redis_url, mongo_database_url, INTAKE) as worker:
+        await worker.take(TICKS, tick(0, wall_clock()))
+        at = wall_clock()
+    async with running(redis_url, mongo_database_url, INTAKE, ready=False) as worker:
+        for number in range(1, 50):
+            await worker.redis.xadd(STREAM, {"topic": TICKS, "body": encoded(tick(number, at)), "at": at})
+        await until(lambda: len(worker.stored("underlying_ticks")) == 50, "all ticks")
+        await until(lambda: not worker.enricher.engine.pool.count, "the commit")
+        window = await worker.cached("ohlc:NIFTY:1m")
+        assert (window["num_ticks"], window["high"]) == (50, 149.0)
+
+
+async def test_a_worker_killed_in_the_middle_loses_and_repeats_nothing(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    environment = {
+        "ENRICHER_STREAMS__INTAKE": f"{TICKS}=stream",
+        "ENRICHER_STREAMS__LEASE": "1",
+        "ENRICHER_STREAMS__BLOCK": "0.2",
+    }
+    at = wall_clock()
+    async with WorkerProcess(redis_url, mongo_database_url, environment) as worker:
+        heard = worker.client.pubsub()
+        await heard.subscribe("enriched:underlying")
+        await heard.get_message(timeout=5)
+        for number in range(600):
+            await worker.client.xadd(STREAM, {"topic": TICKS, "body": encoded(tick(number, at)), "at": at})
+            if number == 300:
+                await worker.kill()
+        await worker.start()
+        documents = database(mongo_database_url)
+        await until(lambda: documents["underlying_ticks"].count_documents({}) >= 600, "all ticks")
+
+        prices: list[float] = []
+        while len(prices) < 600:
+            message = await heard.get_message(timeout=10)
+            assert message is not None, f"only {len(prices)} were published"
+            prices.append(json.loads(message["data"])["price"])
+        assert sorted(prices) == [100.0 + n for n in range(600)]
+        assert await heard.get_message(timeout=0.2) is None
+        assert documents["underlying_ticks"].count_documents({}) == 600
+        documents.client.close()
+
+
+async def test_what_a_stream_feeds_waits_when_the_pool_is_full() -> None:
+    settings = load(overrides=INTAKE)
+    parts = build(settings, clock=wall_clock)
+    overloads = {route.topic: route.overload for route in parts.routes}
+    assert overloads[TICKS] is Overload.BLOCK
+    assert set(overloads.values()) == {Overload.BLOCK, Overload.DROP_OLDEST}
+    for close in parts.closers:
+        await close()
+
+
+async def test_an_intake_for_a_topic_that_nobody_handles_is_a_wrong_setting() -> None:
+    with pytest.raises(ConfigError, match=r"streams\.intake = 'market:trad'.*market:underlying"):
+        build(load(overrides={"streams.intake": {"market:trad": "stream"}}), clock=wall_clock)
+
+
+async def test_a_store_of_dead_letters_that_does_not_acknowledge_is_refused() -> None:
+    with pytest.raises(ConfigError, match="DeadLetterSink"):
+        build(load(overrides=INTAKE), clock=wall_clock, sinks=[MemoryDeadLetters()])
