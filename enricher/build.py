@@ -15,7 +15,7 @@ from enricher.config import Section, Settings, redact
 from enricher.config import load as load_sections
 from enricher.connections import redis_client, sibling_client
 from enricher.deadletters.replay import RetryListener
-from enricher.deadletters.sink import DeadLetterSink, RedisDeadLetters
+from enricher.deadletters.sink import DeadLetterSink, LettersByTopic, RedisDeadLetters
 from enricher.deadletters.store import DeadLetterStore
 from enricher.engine.effects import DEAD_LETTERS, LIVE
 from enricher.engine.overload import Overload
@@ -102,8 +102,8 @@ def _known_topics(named: Iterable[str], topics: Sequence[str]) -> None:
             raise ConfigError("settings", "streams.intake", topic, f"one of the topics {', '.join(topics)}")
 
 
-def _acknowledging(sink: Sink) -> DeadLetterSink:
-    if not isinstance(sink, DeadLetterSink):
+def _acknowledging(sink: Sink) -> DeadLetterSink | LettersByTopic:
+    if not isinstance(sink, (DeadLetterSink, LettersByTopic)):
         expected = "a DeadLetterSink where topics come over a stream, for it acknowledges what it stores"
         raise ConfigError("sinks", DEAD_LETTERS, type(sink).__name__, expected)
     return sink

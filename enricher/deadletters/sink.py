@@ -201,3 +201,38 @@ class StreamDeadLetters(DeadLetterSink):
     async def count(self) -> int:
         """The length of the stream."""
         return int(await self._client.xlen(self._key))
+
+
+class LettersByTopic:
+    """Lands each dead letter in the store of its topic, all others in ``others``."""
+
+    name = DEAD_LETTERS
+    durable = False
+
+    def __init__(self, others: DeadLetterSink, stores: Mapping[str, DeadLetterSink]) -> None:
+        self.server = others.server
+        self._others = others
+        self._stores = dict(stores)
+
+    async def open(self) -> None:
+        """Open every store."""
+        for store in (self._others, *self._stores.values()):
+            await store.open()
+
+    async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+        """Store the letters, in order."""
+        for write in writes:
+            for effect in write.effects:
+                if isinstance(effect, DeadLetter):
+                    await self._stores.get(effect.topic, self._others).commit((write,))
+                    break
+        return {}
+
+    async def count(self) -> int:
+        """How many dead letters there are in all stores."""
+        return sum([await store.count() for store in (self._others, *self._stores.values())])
+
+    async def close(self) -> None:
+        """Close every store."""
+        for store in (self._others, *self._stores.values()):
+            await store.close()

@@ -183,7 +183,7 @@ class MemoryLive:
                 if claimed:
                     entries = self.streams.setdefault(stream, [])
                     entries.append(dict(entry))
-                    del entries[: len(entries) - most if most else 0]
+                    del entries[: max(len(entries) - most, 0) if most else 0]
             case Later(key=key, due_ms=due_ms, fields=entry):
                 if claimed:
                     self.later.setdefault(key, []).append((due_ms, dict(entry)))

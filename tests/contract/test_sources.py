@@ -1,4 +1,4 @@
-"""What every source promises, asked of the one in memory and of pub/sub, and what pub/sub does about gaps."""
+"""What every source promises, asked of memory, pub/sub and streams, and what pub/sub does about gaps."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import pytest
 from redis.asyncio import Redis
 
 from enricher.connections import redis_client, sibling_client
+from enricher.deadletters.sink import RedisDeadLetters
 from enricher.engine.ports import Delivery, Source
 from enricher.engine.retry import Backoff
+from enricher.sources.housekeeping import StreamLimits
 from enricher.sources.memory import MemorySource
 from enricher.sources.pubsub import Gap, PubSubSource
+from enricher.sources.streams import StreamSource
 from tests.rig import until
 from tests.servers import RedisProcess, redis_binaries
 
@@ -42,13 +45,27 @@ class Taken:
         return [(d.topic, d.body) for d in self.deliveries]
 
 
+class Finished(Taken):
+    """An intake that is done with everything at once."""
+
+    def offer(self, delivery: Delivery) -> bool:
+        taken = super().offer(delivery)
+        delivery.settled("processed")
+        return taken
+
+
 class Fed:
     """A running source, what it delivered, and a way to send it something."""
 
-    def __init__(self, source: Source, send: Callable[[str, bytes], Awaitable[object]]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        send: Callable[[str, bytes], Awaitable[object]],
+        taken: Taken | None = None,
+    ) -> None:
         self.source = source
         self.send = send
-        self.taken = Taken()
+        self.taken = taken or Taken()
         self.task: asyncio.Task[None] | None = None
 
     @asynccontextmanager
@@ -90,7 +107,20 @@ def pubsub_source(
     )
 
 
-@pytest.fixture(params=["memory", *redis_binaries()])
+def stream_source(client: Redis) -> StreamSource:
+    return StreamSource(
+        client,
+        "intake",
+        group="tests",
+        consumer="test",
+        letters=RedisDeadLetters(client, "dlq"),
+        clock=wall_clock,
+        limits=StreamLimits(block=0.1, tick=0.02),
+        backoff=QUICK,
+    )
+
+
+@pytest.fixture(params=["memory", *redis_binaries(), *(f"stream of {name}" for name in redis_binaries())])
 async def fed(request: pytest.FixtureRequest, redis_processes: dict[str, RedisProcess]) -> AsyncIterator[Fed]:
     if request.param == "memory":
         source = MemorySource(wall_clock)
@@ -101,7 +131,18 @@ async def fed(request: pytest.FixtureRequest, redis_processes: dict[str, RedisPr
         async with Fed(source, send).running() as found:
             yield found
         return
-    client = redis_client(redis_processes[request.param].url, socket_timeout=5)
+    server = redis_processes[request.param.removeprefix("stream of ")]
+    client = redis_client(server.url, socket_timeout=5)
+    if request.param.startswith("stream"):
+        server.flush()
+
+        async def append(topic: str, body: bytes) -> None:
+            await client.xadd("intake", {"topic": topic, "body": body})
+
+        async with Fed(stream_source(client), append, Finished()).running() as found:
+            yield found
+        await client.aclose()
+        return
     async with Fed(pubsub_source(client), client.publish).running() as found:
         yield found
     await client.aclose()
@@ -139,7 +180,8 @@ async def test_after_stopping_nothing_new_is_taken_and_reading_ends(fed: Fed) ->
 
 
 async def test_a_source_says_who_it_is_and_whether_it_may_wait(fed: Fed) -> None:
-    assert (fed.source.name, fed.source.can_wait) in {("memory", True), ("pubsub", False)}
+    known = {("memory", True), ("pubsub", False), ("stream intake", True)}
+    assert (fed.source.name, fed.source.can_wait) in known
 
 
 # -- memory --------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from enricher.connections import redis_client
 from enricher.deadletters.sink import RedisDeadLetters
 from enricher.embedded import binaries
 from enricher.engine.effects import Append, Effect
+from enricher.engine.overload import Overload
+from enricher.engine.pool import PoolLimits
 from enricher.engine.retry import Backoff, RetryPolicy
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
@@ -79,6 +81,9 @@ async def line(
     drain: float = 5.0,
     ready: bool = True,
     through: str = "",
+    overload: Overload = Overload.BLOCK,
+    conflation: Callable[[bytes], str] | None = None,
+    pool: PoolLimits | None = None,
     **limits: Any,
 ) -> AsyncIterator[Line]:
     """An engine with one route fed from the stream; ``through`` is the URL that it alone uses."""
@@ -97,13 +102,21 @@ async def line(
         limits=StreamLimits(**{**LIMITS, **limits}),
         backoff=QUICK,
     )
-    route = Route(topic=STREAM, handler=handler, sinks=("live",), retry=retry)
+    route = Route(
+        topic=STREAM,
+        handler=handler,
+        sinks=("live",),
+        retry=retry,
+        overload=overload,
+        conflation=conflation,
+    )
     engine = Engine(
         [route],
         [source],
         [RedisLive(client), letters],
         clock=wall_clock,
         backoff=QUICK,
+        pool=pool,
         drain_deadline=drain,
     )
     try:

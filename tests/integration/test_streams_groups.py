@@ -10,6 +10,8 @@ from redis.asyncio import Redis
 
 from enricher.connections import redis_client
 from enricher.engine.effects import Effect
+from enricher.engine.overload import Overload
+from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Delivery
 from enricher.errors import BadMessage
 from tests.integration.streams import (
@@ -76,6 +78,50 @@ async def test_an_entry_says_its_topic_and_when_it_was_received(any_redis_url: s
         await found.client.xadd(STREAM, {"body": b"1", "topic": STREAM, "at": b"1700000000000001"})
         await until(lambda: seen)
     assert seen == [(STREAM, 1_700_000_000_000_001)]
+
+
+async def test_no_more_than_the_prefetch_is_taken_from_the_others(any_redis_url: str) -> None:
+    held = Held()
+    async with line(any_redis_url, handler=held, prefetch=3, batch=2) as found:
+        await send(found.client, *range(10))
+        await until(lambda: len(held.seen) == 3)
+        await until(lambda: found.source.health().get("pending") == 3)
+        assert found.source.health()["lag"] == 7
+        held.open.set()
+        assert sorted(await settled(found.client, 10)) == list(range(10))
+
+
+async def test_what_a_full_pool_drops_comes_again(redis_url: str) -> None:
+    held = Held()
+    async with line(
+        redis_url, handler=held, overload=Overload.DROP_OLDEST, pool=PoolLimits(max_messages=3, concurrency=1)
+    ) as found:
+        await send(found.client, *range(6))
+        await until(lambda: found.counts.get("dropped", 0) >= 3)
+        held.open.set()
+        assert sorted(await settled(found.client, 6)) == list(range(6))
+        assert await letters(found.client) == []
+
+
+async def test_what_a_full_pool_conflates_is_acknowledged(redis_url: str) -> None:
+    held = Held()
+    async with line(
+        redis_url,
+        handler=held,
+        overload=Overload.CONFLATE,
+        conflation=lambda body: "same",
+        pool=PoolLimits(max_messages=3, concurrency=1),
+    ) as found:
+        await send(found.client, *range(6))
+        await until(lambda: found.counts.get("conflated", 0) >= 1)
+        held.open.set()
+        await until(lambda: not found.engine.pool.count)
+
+        async def done() -> bool:
+            return await pending(found.client) == 0
+
+        await until(done, "nothing to be pending")
+        assert (await results(found.client))[-1] == 5
 
 
 async def test_other_formats_are_read_by_a_hook(redis_url: str) -> None:

@@ -1,0 +1,152 @@
+"""Entries that are appended, delayed and acknowledged by a commit: in memory and in Redis alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from enricher.connections import redis_client
+from enricher.engine.effects import Ack, Append, Claimed, Later, Publish, Refused, SetClaim, SetKey
+from enricher.sinks.memory import MemoryLive
+from enricher.sinks.redis import RedisLive
+from enricher.sources.groups import after
+from tests.contract.test_sinks import writes
+from tests.servers import RedisProcess, redis_binaries
+
+ODD = {b"body": b"\xff\x00", b"": b"", b"many": b"x" * 70_000}
+
+
+@pytest.fixture(params=["memory", *redis_binaries()])
+async def live(
+    request: pytest.FixtureRequest, redis_processes: dict[str, RedisProcess]
+) -> AsyncIterator[tuple[MemoryLive | RedisLive, Redis | None]]:
+    if request.param == "memory":
+        yield MemoryLive(), None
+        return
+    redis_processes[request.param].flush()
+    async with redis_client(redis_processes[request.param].url, socket_timeout=5) as client:
+        sink = RedisLive(client)
+        await sink.open()
+        yield sink, client
+
+
+async def entries(
+    sink: MemoryLive | RedisLive, client: Redis | None, stream: str
+) -> list[dict[bytes, bytes]]:
+    if client is None:
+        assert isinstance(sink, MemoryLive)
+        return sink.streams.get(stream, [])
+    return [fields for _, fields in await client.xrange(stream)]
+
+
+Live = tuple[MemoryLive | RedisLive, Redis | None]
+
+
+async def test_entries_are_appended_whole_and_in_order(live: Live) -> None:
+    sink, client = live
+    batch = writes(Append("s", ODD), [Append("s", {b"n": b"1"}), Append("s", {b"n": b"2"})])
+    assert await sink.commit(batch) == {}
+    assert await entries(sink, client, "s") == [ODD, {b"n": b"1"}, {b"n": b"2"}]
+
+
+async def test_an_entry_is_appended_once_per_claim(live: Live) -> None:
+    sink, client = live
+    write = [Append("s", {b"n": b"1"}), SetClaim("claims", "m", 60)]
+    assert await sink.commit(writes(write)) == {}
+    assert await sink.commit(writes(write)) == {0: Claimed()}
+    assert await entries(sink, client, "s") == [{b"n": b"1"}]
+
+
+async def test_a_stream_is_kept_at_about_a_length(live: Live) -> None:
+    sink, client = live
+    await sink.commit(writes(*(Append("s", {b"n": b"%d" % n}, 10) for n in range(500))))
+    kept = await entries(sink, client, "s")
+    assert 10 <= len(kept) < 200
+    assert kept[-1] == {b"n": b"499"}
+
+
+async def test_an_entry_waits_in_the_delay_set_until_its_time(live: Live) -> None:
+    sink, client = live
+    assert await sink.commit(writes(Later("later", 1_700_000_000_123, ODD))) == {}
+    if client is None:
+        assert isinstance(sink, MemoryLive)
+        assert sink.later == {"later": [(1_700_000_000_123, ODD)]}
+    else:
+        ((_, due),) = await client.zrange("later", 0, -1, withscores=True)
+        assert due == 1_700_000_000_123
+
+
+@pytest.fixture(params=list(redis_binaries()))
+async def group(
+    request: pytest.FixtureRequest, redis_processes: dict[str, RedisProcess]
+) -> AsyncIterator[tuple[RedisLive, Redis, list[str]]]:
+    """A sink, and three entries that were delivered and not acknowledged."""
+    redis_processes[request.param].flush()
+    async with redis_client(redis_processes[request.param].url, socket_timeout=5) as client:
+        sink = RedisLive(client)
+        await sink.open()
+        await client.xgroup_create("s", "g", "0", mkstream=True)
+        ids = [(await client.xadd("s", {"n": n})).decode() for n in range(3)]
+        await client.xreadgroup("g", "c", {"s": ">"})
+        yield sink, client, ids
+
+
+async def waiting(client: Redis) -> list[str]:
+    return [e["message_id"].decode() for e in await client.xpending_range("s", "g", "-", "+", 10)]
+
+
+Group = tuple[RedisLive, Redis, list[str]]
+
+
+async def test_an_acknowledgement_lands_with_its_write_and_the_cursor_follows(group: Group) -> None:
+    sink, client, ids = group
+    assert await sink.commit(writes([SetKey("k", b"1", 0), Ack("s", "g", ids[1])])) == {}
+    assert (await waiting(client), await client.get("k")) == ([ids[0], ids[2]], b"1")
+    assert await client.get("s:g:cursor") == f"({ids[0]}".encode()
+    await sink.commit(writes(Ack("s", "g", ids[0]), Ack("s", "g", ids[2])))
+    assert await client.get("s:g:cursor") == ids[2].encode()
+
+
+async def test_a_write_that_is_refused_is_not_acknowledged(group: Group) -> None:
+    sink, client, ids = group
+    await client.set("text", "not a stream")
+    answers = await sink.commit(
+        writes([Append("text", {b"a": b"b"}), Ack("s", "g", ids[0])], [Ack("s", "g", ids[1])])
+    )
+    assert isinstance(answers[0], Refused)
+    assert await waiting(client) == [ids[0], ids[2]]
+
+
+async def test_what_was_acknowledged_before_lands_nothing_not_even_a_claim(group: Group) -> None:
+    sink, client, ids = group
+    out = Append("out", {b"a": b"b"})
+    write = [SetClaim("claims", "m", 60), out, Publish("c", b""), Ack("s", "g", ids[0])]
+    await client.xack("s", "g", ids[0])
+    assert await sink.commit(writes(write)) == {0: Claimed()}
+    assert await client.exists("claims", "out") == 0
+
+
+async def test_what_the_stream_has_lost_lands_nevertheless(group: Group) -> None:
+    sink, client, ids = group
+    await client.xdel("s", ids[0])
+    await client.xack("s", "g", ids[0])
+    assert await sink.commit(writes([Append("out", {b"a": b"b"}), Ack("s", "g", ids[0])])) == {}
+    assert await client.xlen("out") == 1
+
+
+async def test_a_duplicate_is_acknowledged_too(group: Group) -> None:
+    sink, client, ids = group
+    for id_, answers in ((ids[0], {}), (ids[1], {0: Claimed()})):
+        write = [SetClaim("claims", "m", 60), Append("out", {b"a": b"b"}), Ack("s", "g", id_)]
+        assert await sink.commit(writes(write)) == answers
+    assert (await waiting(client), await client.xlen("out")) == ([ids[2]], 1)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "begin"),
+    [("5-7", "5-7"), ("(5-7", "5-6"), ("(5-0", f"4-{2**64 - 1}"), ("(0-1", "0-0")],
+)
+def test_a_cursor_says_behind_which_id_a_group_begins(cursor: str, begin: str) -> None:
+    assert after(cursor) == begin
