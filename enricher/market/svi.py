@@ -24,7 +24,7 @@ import msgspec
 LEAST_NODES: Final = 5
 STEEPEST_WING: Final = 2.0
 
-_STEP_NODES = 600  # nodes looked at between two turns of the loop: well below a millisecond of work
+_STEP_NODES = 600  # nodes looked at before the loop is given a turn: a millisecond or two on a slow core
 _GRID_M = (0.0, 0.25, 0.5, 0.75, 1.0)  # shares of the nodes' span
 _GRID_SIGMA = (0.03, 0.1, 0.3, 1.0)  # multiples of the nodes' span
 _COARSE_NODES = 40
