@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-import orjson
 
 from benchmarks.least_parts import (
     MINUTE,
@@ -29,6 +28,7 @@ from benchmarks.least_parts import (
     analysed,
     appended,
     digest,
+    encode,
     time_of,
 )
 from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
@@ -129,7 +129,7 @@ class Least:
                 "timestamp": stamp,
                 "processed_at": text,
             }
-            claims += (f"processed:underlying:{product}:{number}", us, orjson.dumps(message))
+            claims += (f"processed:underlying:{product}:{number}", us, encode(message))
             window = windows.get(product)
             if window is None:
                 window = windows[product] = Window()
@@ -180,7 +180,7 @@ class Least:
             "timestamp": chain.timestamp,
         }
         self._latest[f"chain {where}"] = (f"latest:chain:{where}", message, CACHE_MS, us)
-        self._latest[f"pcr {where}"] = (f"latest:pcr:{where}", orjson.dumps(ratios), CACHE_MS, us)
+        self._latest[f"pcr {where}"] = (f"latest:pcr:{where}", encode(ratios), CACHE_MS, us)
         raw.update(numbers)
         raw["_id"], raw["timestamp"], raw["processed_at"], raw["event_us"] = identity, moment, now, us
         self.documents.setdefault("option_chains", []).append(raw)
@@ -204,7 +204,7 @@ class Least:
         for product, window in self._moved.items():
             newest = window.events[-1]
             value = {"price": window.prices[-1], "timestamp": window.latest}
-            latest[product] = (f"latest:underlying:{product}", orjson.dumps(value), CACHE_MS, newest)
+            latest[product] = (f"latest:underlying:{product}", encode(value), CACHE_MS, newest)
             for minutes in WINDOWS:
                 key = f"ohlc:{product}:{minutes}m"
                 latest[key] = (key, window.shown(product, minutes), str(minutes * 60_000), newest)
@@ -216,7 +216,7 @@ class Least:
         sets = [argument for entry in latest.values() for argument in entry]
         members: list[Any] = []
         for (product, expiry, strike, kind), iv in self._changed.items():
-            member = orjson.dumps({"strike": strike, "iv": iv, "expiry": expiry})
+            member = encode({"strike": strike, "iv": iv, "expiry": expiry})
             old = self._members.get((product, expiry, strike, kind), b"")
             if member == old:
                 continue
@@ -240,7 +240,7 @@ class Least:
                 one = {"expiry": expiry, "strikes": strikes, "ivs": [ivs[k] for k in strikes]}
                 expiries.append({**one, "avg_iv": round(math.fsum(ivs.values()) / len(ivs), 6)})
         shown = {"product": product, "timestamp": chain.timestamp, "expiries": expiries}
-        return newest, orjson.dumps(shown)
+        return newest, encode(shown)
 
 
 _ANY = msgspec.json.Decoder(dict[str, Any])

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
-import orjson
 from msgspec import Meta
 
 MINUTE = 60_000_000
@@ -17,6 +16,10 @@ WINDOWS = (1, 5, 15)
 Text = Annotated[str, Meta(min_length=1)]
 Amount = Annotated[int, Meta(ge=0)] | Annotated[float, Meta(ge=0, le=1e100)]
 Option = Literal["CALL", "PUT"]
+
+
+encode = msgspec.json.Encoder().encode
+"""JSON as bytes. orjson is as fast, but leaves each result with the 4 KiB that it was written into."""
 
 
 class Tick(msgspec.Struct, gc=False):
@@ -129,7 +132,7 @@ class Window:
         events = self.events
         edge = events[-1] - minutes * MINUTE
         first = bisect_right(events, edge)
-        return orjson.dumps(
+        return encode(
             {
                 "product": product,
                 "window_minutes": minutes,
@@ -190,8 +193,8 @@ def max_pain(strikes: list[float], call_oi: dict[float, float], put_oi: dict[flo
 def appended(body: bytes, raw: dict[str, Any], fields: dict[str, Any]) -> bytes:
     """The message with fields added: behind the bytes that came, unless one of the names is taken."""
     if body.endswith(b"}") and raw.keys().isdisjoint(fields):
-        return b"%b,%b" % (body[:-1], orjson.dumps(fields)[1:])
-    return orjson.dumps({**raw, **fields})
+        return b"%b,%b" % (body[:-1], encode(fields)[1:])
+    return encode({**raw, **fields})
 
 
 def digest(body: bytes) -> str:
