@@ -153,8 +153,7 @@ class Later(Effect, frozen=True, gc=False):
 class Ack(Effect, frozen=True, gc=False):
     """Acknowledge entry ``id`` of ``stream`` for ``group``, together with its write and after all of it.
 
-    It is a claim too. When the entry waits for no acknowledgement although the stream still holds it, then
-    somebody has committed it already, or it will be delivered again: nothing of the write becomes visible.
+    It is a claim too: of an entry that somebody has acknowledged already nothing becomes visible.
     The acknowledgement of a write that sets its message aside is landed by the store of dead letters.
     """
 

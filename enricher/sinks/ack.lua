@@ -4,19 +4,12 @@
 -- destroy it: an id up to which everything was acknowledged, or "(" and the lowest id that was not.
 local acknowledged = {}
 
--- Whether the entry is the caller's to commit. An entry that waits for no acknowledgement although the
--- stream holds it was committed by somebody, or its group has gone and it will be delivered again. One
--- that the stream has lost is known to the caller alone.
-local function to_commit(stream, group, id)
-  local pending = redis.pcall('XPENDING', stream, group, id, id, 1)
-  if not pending.err and #pending > 0 then return true end
-  local entry = redis.pcall('XRANGE', stream, id, id)
-  return entry.err ~= nil or #entry == 0
-end
+-- The set `{stream}:{group}:early` has the ids that were committed while their group was gone: they will
+-- be delivered again, and then nothing of them must land.
+local EARLY_TTL = 86400
 
-local function acknowledge(stream, group, id)
-  redis.pcall('XACK', stream, group, id)
-  acknowledged[stream .. '\n' .. group] = {stream, group}
+local function early(stream, group)
+  return stream .. ':' .. group .. ':early'
 end
 
 local function last_delivered(stream, group)
@@ -26,6 +19,38 @@ local function last_delivered(stream, group)
     for i = 1, #fields, 2 do found[fields[i]] = fields[i + 1] end
     if found.name == group then return found['last-delivered-id'] end
   end
+end
+
+local function is_before(a, b)
+  local ams, an = string.match(a, '(%d+)-(%d+)')
+  local bms, bn = string.match(b, '(%d+)-(%d+)')
+  ams, bms = tonumber(ams), tonumber(bms)
+  return ams < bms or (ams == bms and tonumber(an) < tonumber(bn))
+end
+
+local function acknowledge(stream, group, id)
+  if redis.pcall('XACK', stream, group, id) == 0 then
+    redis.pcall('SADD', early(stream, group), id)
+    redis.pcall('EXPIRE', early(stream, group), EARLY_TTL)
+  end
+  acknowledged[stream .. '\n' .. group] = {stream, group}
+end
+
+-- Whether the entry is the caller's to commit.
+local function to_commit(stream, group, id)
+  local pending = redis.pcall('XPENDING', stream, group, id, id, 1)
+  if not pending.err and #pending > 0 then
+    if redis.pcall('SREM', early(stream, group), id) ~= 1 then return true end
+    acknowledge(stream, group, id)
+    return false
+  end
+  -- One that the stream has lost is known to the caller alone.
+  local entry = redis.pcall('XRANGE', stream, id, id)
+  if entry.err or #entry == 0 then return true end
+  -- Not pending but there: either somebody has committed it, or the group was destroyed.
+  local last = not pending.err and last_delivered(stream, group)
+  if last and not is_before(last, id) then return false end
+  return redis.pcall('SISMEMBER', early(stream, group), id) == 0
 end
 
 -- Once, at the end of the script: the cursors of the groups for which something was acknowledged.

@@ -3,8 +3,8 @@
 --
 -- ARGV is a flat list. ARGV[1] is the number of writes; each write is: the number of its effects, then
 -- the effects, the acknowledgement and claims first. Every effect starts with its letter:
---   A stream group id          acknowledge, after all the others; if the entry is somebody else's by
---                              now, nothing of its write lands
+--   A stream group id          acknowledge, after all the others; if somebody has done so before, nothing
+--                              of its write lands
 --   K key value ttl_s          claim `value` among the last eight values of the string `key`
 --   M key member ttl_s         claim `member` in the set `key`
 --   S key value ttl_ms         set

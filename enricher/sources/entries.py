@@ -10,6 +10,7 @@ Keys of group ``g`` on stream ``s``:
     s:g:later   delay set: entries (MessagePack) by the millisecond at which they are due
     s:g:again   stream on which they come back, read by this group alone
     s:g:cursor  where the group begins should it have to be created again (see ``ack.lua``)
+    s:g:early   ids of entries that were committed while the group was destroyed
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@
                 counted and logged
     handed back at the end, what is not finished is given up, and does not count as a delivery
 
-A destroyed group is created again where it was, nothing is skipped and what is under way commits nothing
-(it comes again). The group's routes must have ``live`` among their sinks, for that is what acknowledges.
+A destroyed group is created again where it was. What is under way then is committed, and marked, for it
+will be delivered again. The routes must have ``live`` among their sinks, for that is what acknowledges.
 """
 
 from __future__ import annotations

@@ -136,6 +136,19 @@ async def test_what_the_stream_has_lost_lands_nevertheless(group: Group) -> None
     assert await client.xlen("out") == 1
 
 
+async def test_what_is_committed_while_its_group_is_gone_lands_once(group: Group) -> None:
+    sink, client, ids = group
+    write = [Append("out", {b"a": b"b"}), Ack("s", "g", ids[1])]
+    await client.xgroup_destroy("s", "g")
+    assert await sink.commit(writes(write)) == {}
+    assert await sink.commit(writes(write)) == {0: Claimed()}
+    await client.xgroup_create("s", "g", "0")
+    assert await sink.commit(writes([Append("out", {b"a": b"c"}), Ack("s", "g", ids[2])])) == {}
+    await client.xreadgroup("g", "c", {"s": ">"})
+    assert await sink.commit(writes(write, [Ack("s", "g", ids[2])])) == {0: Claimed(), 1: Claimed()}
+    assert (await client.xlen("out"), await waiting(client)) == (2, [ids[0]])
+
+
 async def test_a_duplicate_is_acknowledged_too(group: Group) -> None:
     sink, client, ids = group
     for id_, answers in ((ids[0], {}), (ids[1], {0: Claimed()})):

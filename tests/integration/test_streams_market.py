@@ -89,6 +89,23 @@ async def test_a_worker_killed_in_the_middle_loses_and_repeats_nothing(
         documents.client.close()
 
 
+async def test_a_group_destroyed_under_load_costs_no_tick_and_repeats_none(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    async with running(redis_url, mongo_database_url, INTAKE) as worker:
+        at = wall_clock()
+        for part in range(5):
+            await worker.send(TICKS, *[tick(n, at) for n in range(part * 100, part * 100 + 100)])
+            await until(lambda part=part: worker.count(TICKS, "received") > part * 100, "some of them")
+            await worker.redis.xgroup_destroy(STREAM, "worker-enricher")
+        await until(lambda: len(worker.published("underlying")) >= 500, "all ticks")
+        await worker.settled()
+        prices = [message["price"] for message in worker.published("underlying")]
+        assert sorted(prices) == [100.0 + n for n in range(500)]
+        assert len(worker.stored("underlying_ticks")) == 500
+        assert worker.enricher.health()["sources"][f"stream {STREAM}"]["created_again"] >= 1
+
+
 async def test_what_a_stream_feeds_waits_when_the_pool_is_full() -> None:
     settings = load(overrides=INTAKE)
     parts = build(settings, clock=wall_clock)
