@@ -43,6 +43,7 @@ from enricher.market.state import BARS, CHAINS, QUOTES, TICKS, ProductState, Spa
 from enricher.market.stored import (
     chain_fields,
     encode,
+    encode_large,
     micros,
     quote_document,
     storable,
@@ -190,7 +191,7 @@ class Market:
         self, chain: Chain, identity: str, fields: Mapping[str, Any], processed_us: int
     ) -> tuple[Effect, ...]:
         zone = self.zones.of(chain.product)
-        message = encode(
+        message = encode_large(
             {
                 **fields,
                 "timestamp": chain.timestamp,
