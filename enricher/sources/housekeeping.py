@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -131,13 +131,13 @@ class House:
     async def run(self) -> None:
         """Do it all, each in its time, until cancelled."""
         limits = self._limits
-        due = dict.fromkeys(("renew", "sweep", "figures", "trim"), 0.0)
-        every = {
-            "renew": limits.lease / 3,
-            "sweep": limits.lease / 2,
-            "figures": min(1.0, limits.lease),
-            "trim": min(_TRIM_EVERY, limits.lease),
+        every: dict[Callable[[], Awaitable[None]], float] = {
+            self._renew: limits.lease / 3,
+            self._sweep: limits.lease / 2,
+            self._figure: min(1.0, limits.lease),
+            self._trim: min(_TRIM_EVERY, limits.lease),
         }
+        due = dict.fromkeys(every, 0.0)
         while True:
             async with self.lock:
                 with anyio.fail_after(limits.timeout):
@@ -146,7 +146,7 @@ class House:
                     now = anyio.current_time()
                     for task in [task for task, at in due.items() if at <= now]:
                         due[task] = now + every[task]
-                        await getattr(self, f"_{task}")()
+                        await task()
             await anyio.sleep(limits.tick)
 
     async def _hand_back(self) -> None:
@@ -195,7 +195,7 @@ class House:
             await self._groups[0].trim(keep_from_ms)
         await self._groups[1].trim(keep_from_ms)
 
-    async def _figures(self) -> None:
+    async def _figure(self) -> None:
         again = await self._groups[1].figures()
         self.figures = await self._groups[0].figures()
         self.figures["retrying"] = int(again.get("pending", 0)) + int(again.get("lag") or 0)

@@ -332,3 +332,25 @@ async def test_a_reader_that_is_behind_is_not_cut_off_by_its_own_canary(own_redi
         await until(lambda: len(fed.taken.deliveries) >= 1500)
     assert [int(body) for _, body in fed.taken.messages] == list(range(1500))
     assert gaps == []
+
+
+# -- streams -------------------------------------------------------------------------------------------
+
+
+async def test_the_lease_of_an_entry_can_be_renewed_at_once(own_redis: RedisProcess) -> None:
+    async with redis_client(own_redis.url, socket_timeout=5) as client:
+
+        async def append(topic: str, body: bytes) -> None:
+            await client.xadd("intake", {"topic": topic, "body": body})
+
+        async with Fed(stream_source(client), append).running() as fed:
+            await fed.send("market:a", b"x")
+            await until(lambda: fed.taken.deliveries)
+            (delivery,) = fed.taken.deliveries
+            (held,) = await client.xpending_range("intake", "tests", "-", "+", 1)
+            await client.xclaim("intake", "tests", "test", 0, [held["message_id"]], idle=900_000, justid=True)
+            await delivery.extend(30)
+            (held,) = await client.xpending_range("intake", "tests", "-", "+", 1)
+            assert held["time_since_delivered"] < 60_000
+            assert held["times_delivered"] == 1
+            delivery.settled("processed")
