@@ -141,10 +141,7 @@ class Pipeline:
         names = lane.family.group.names
         for effect in done:
             if effect.sink not in names:
-                raise LookupError(
-                    f"effect {type(effect).__name__} wants sink {effect.sink!r}; "
-                    f"route {route.topic!r} has: {', '.join(sorted(names))}"
-                )
+                raise _nowhere_to_land(effect, route, names)
         acks = delivery.ack()
         if acks:
             done = (*done, *acks)
@@ -190,6 +187,13 @@ class Pipeline:
             last_us=self._clock(),
         )
         return Write((letter, *delivery.ack()), delivery, route, delivery.lane, 0, "dead")
+
+
+def _nowhere_to_land(effect: Effect, route: Route, names: frozenset[str]) -> LookupError:
+    known = ", ".join(sorted(names))
+    return LookupError(
+        f"effect {type(effect).__name__} wants sink {effect.sink!r}; route {route.topic!r} has: {known}"
+    )
 
 
 async def _stepwise(generator: Generator[Any, Any, Any]) -> Any:

@@ -237,7 +237,8 @@ class Group:
             if not self._durable_batch:
                 continue
             self._handed.append(batch)
-            self._durable_batch = []
+            # Nothing may keep what is committed alive until the next message, which may be hours away.
+            batch = self._durable_batch = []
             self._handed_over.set()
 
     async def _run_visible(self) -> None:
@@ -261,6 +262,7 @@ class Group:
             self._bytes -= sum(write.body_size for write in done)
             self._visible_batch = []
             self._settle(done, answers)
+            batch = done = []
             self._on_room()
 
     def _take(self) -> Batch:

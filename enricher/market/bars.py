@@ -20,7 +20,6 @@ from enricher.market.models import Number
 
 Folded = Literal["folded", "late_dropped"]
 BarKey = tuple[int, int]  # (minutes, start_us)
-Exact = tuple[int, int]  # whole numbers of 2^-64 and of 2^-1074
 
 _NEVER: Final = 2**63
 _LARGEST_VOLUME: Final = 1e100
@@ -29,7 +28,6 @@ _ONE_BITS: Final = 1074
 _ONE: Final = 1 << _ONE_BITS
 _FINE_BITS: Final = 64
 _FINE: Final = 2.0**_FINE_BITS
-_NOTHING: Final = (0, 0)
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -294,8 +292,10 @@ class _Cell:
         "open",
         "trades",
         "turnover",
+        "turnover_rest",
         "unpriced",
         "volume",
+        "volume_rest",
     )
 
     def __init__(self) -> None:
@@ -306,7 +306,8 @@ class _Cell:
         self.open = self.close = 0.0
         self.high, self.low = -inf, inf
         self.count = self.trades = 0
-        self.volume = self.turnover = _NOTHING
+        # In whole numbers of 2^-64; what is none is summed in units of the smallest double.
+        self.volume = self.turnover = self.volume_rest = self.turnover_rest = 0
         self.unpriced = False  # whether a trade's turnover is unknown
 
     def add(self, event_us: int, price: float, order: int) -> None:
@@ -322,10 +323,18 @@ class _Cell:
 
     def trade(self, price: float, size: float) -> None:
         self.trades += 1
-        self.volume = _plus(self.volume, size)
         turnover = price * size
-        if isfinite(turnover):
-            self.turnover = _plus(self.turnover, turnover)
+        # Nearly every price and size is a whole number of 2^-64, which makes small integers.
+        scaled = size * _FINE
+        if scaled.is_integer():
+            self.volume += int(scaled)
+        else:
+            self.volume_rest += _smallest(size)
+        scaled = turnover * _FINE
+        if scaled.is_integer():
+            self.turnover += int(scaled)
+        elif isfinite(turnover):
+            self.turnover_rest += _smallest(turnover)
         else:
             self.unpriced = True
 
@@ -352,12 +361,12 @@ class _Bar:
         volume: Number | None = None
         vwap = None
         if any(cell.trades for cell in cells):
-            traded = _total([cell.volume for cell in cells])
+            traded = _total([(cell.volume, cell.volume_rest) for cell in cells])
             volume = traded / _ONE
             if volume < _INT64 and volume == int(volume):
                 volume = int(volume)
             if traded and not any(cell.unpriced for cell in cells):
-                vwap = _ratio(_total([cell.turnover for cell in cells]), traded)
+                vwap = _ratio(_total([(cell.turnover, cell.turnover_rest) for cell in cells]), traded)
         high, low = max(cell.high for cell in cells), min(cell.low for cell in cells)
         count = sum(cell.count for cell in cells)
         return Content(first.open, high, low, last.close, count, volume, vwap)
@@ -379,21 +388,14 @@ def _ratio(turnover: int, traded: int) -> float | None:
         return None
 
 
-def _plus(held: Exact, value: float) -> Exact:
-    """The sum with one more finite value, exactly.
-
-    Nearly every price and size is a whole number of 2^-64, which makes small integers; what is not is
-    summed in units of the smallest double.
-    """
-    scaled = value * _FINE
-    if scaled.is_integer():
-        return (held[0] + int(scaled), held[1])
+def _smallest(value: float) -> int:
+    """A finite value as a whole number of 2^-1074, the smallest double, so that sums are exact."""
     numerator, denominator = value.as_integer_ratio()
-    return (held[0], held[1] + (numerator << (_ONE_BITS - denominator.bit_length() + 1)))
+    return numerator << (_ONE_BITS - denominator.bit_length() + 1)
 
 
-def _total(sums: Iterable[Exact]) -> int:
-    """Several sums as one whole number of 2^-1074, the smallest double."""
+def _total(sums: Iterable[tuple[int, int]]) -> int:
+    """Sums in units of 2^-64 and of 2^-1074 as one whole number of the latter."""
     fine = rest = 0
     for one, other in sums:
         fine += one

@@ -74,11 +74,17 @@ def tick_document(tick: Tick, identity: str, processed_us: int, folded: bool) ->
         "tick_id": tick.tick_id,
         "processed_at": to_date(processed_us),
         "event_us": tick.event_us,
+        "volume": tick.volume,
+        "open": tick.open,
+        "high": tick.high,
+        "low": tick.low,
+        "close": tick.close,
+        "change": tick.change,
     }
-    for name in _TICK_EXTRAS:
-        value = getattr(tick, name)
-        if value is not None:
-            document[name] = value
+    if None in document.values():
+        for name in _TICK_EXTRAS:
+            if document[name] is None:
+                del document[name]
     if tick.naive:
         document["naive"] = True
     if not folded:
@@ -126,11 +132,11 @@ def chain_fields(
         "total_put_volume": numbers.total_put_volume,
         "call_buildup_otm": numbers.call_buildup_otm,
         "put_buildup_otm": numbers.put_buildup_otm,
-        "resistance": _walls(numbers.resistance),
-        "support": _walls(numbers.support),
-        "resistance_by_change": _walls(numbers.resistance_by_change),
-        "support_by_change": _walls(numbers.support_by_change),
-        "buildup": None if change is None else _buildup(chain, change),
+        "resistance": wall_fields(numbers.resistance),
+        "support": wall_fields(numbers.support),
+        "resistance_by_change": wall_fields(numbers.resistance_by_change),
+        "support_by_change": wall_fields(numbers.support_by_change),
+        "buildup": None if change is None else buildup_fields(chain, change),
         "strikes": list(chain.strikes),
         "calls": chain.calls,
         "puts": chain.puts,
@@ -138,11 +144,13 @@ def chain_fields(
     }
 
 
-def _walls(found: tuple[Wall, ...]) -> list[dict[str, Any]]:
+def wall_fields(found: tuple[Wall, ...]) -> list[dict[str, Any]]:
+    """Walls as plain data."""
     return [{"strike": w.strike, "amount": w.amount, "share": w.share} for w in found]
 
 
-def _buildup(chain: Chain, change: Buildup) -> dict[str, Any]:
+def buildup_fields(chain: Chain, change: Buildup) -> dict[str, Any]:
+    """A build-up as plain data, strike by strike."""
     strikes = [
         {"strike": k, "call": change.calls.get(k), "put": change.puts.get(k)}
         for k in chain.strikes
@@ -225,7 +233,7 @@ def chain_of(document: Mapping[str, Any]) -> tuple[Chain, Snapshot] | None:
         product=sent.product,
         expiry=sent.expiry,
         spot_price=sent.spot_price,
-        strikes=(),
+        strikes=tuple(sorted(call_at.keys() | put_at.keys() | set(sent.strikes or ()))),
         calls=calls,
         puts=puts,
         call_at=call_at,

@@ -98,20 +98,24 @@ class _Staircase:
         times, prices, head = self._times, self._prices, self._head
         at = len(times)
         if at > head and time <= times[-1]:
-            at = bisect_left(times, time, head)
-            if prices[at] >= price:
-                return
-            end = at + (times[at] == time)
-        else:
-            end = at
+            self._insert(time, price)
+            return
+        while at > head and prices[-1] <= price:
+            at -= 1
+            del times[at], prices[at]
+        times.append(time)
+        prices.append(price)
+
+    def _insert(self, time: int, price: float) -> None:
+        times, prices, head = self._times, self._prices, self._head
+        at = bisect_left(times, time, head)
+        if prices[at] >= price:
+            return
+        end = at + (times[at] == time)
         while at > head and prices[at - 1] <= price:
             at -= 1
-        if at == end == len(times):
-            times.append(time)
-            prices.append(price)
-        else:
-            times[at:end] = array("q", (time,))
-            prices[at:end] = array("d", (price,))
+        times[at:end] = array("q", (time,))
+        prices[at:end] = array("d", (price,))
 
     def highest_after(self, time: int) -> float:
         return self._prices[bisect_right(self._times, time, self._head)]
@@ -146,11 +150,13 @@ class TickWindow:
         "_low",
         "_orders",
         "_prices",
+        "newest",
         "retention_us",
     )
 
     def __init__(self, retention_us: int) -> None:
         self.retention_us = retention_us
+        self.newest: int | None = None  # the latest event time
         self._events = array("q")
         self._prices = array("d")
         self._orders = array("q")
@@ -162,11 +168,6 @@ class TickWindow:
 
     def __len__(self) -> int:
         return len(self._events) - self._head
-
-    @property
-    def newest(self) -> int | None:
-        """The latest event time, None before the first tick."""
-        return self._events[-1] if self._events else None
 
     def is_last(self, event_us: int, ident: int) -> bool:
         """Whether the last tick of all, by event time, order key and arrival, is this one."""
@@ -185,16 +186,18 @@ class TickWindow:
         only remembered from before a restart. OverflowError for a price beyond a double.
         """
         price = float(price)
-        events = self._events
-        if not events or event_us > events[-1]:
+        events, newest = self._events, self.newest
+        if newest is None or event_us > newest:
+            self.newest = event_us
             events.append(event_us)
             self._prices.append(price)
             self._orders.append(order)
             self._idents.append(ident)
             self._live.append(live)
-            self._evict(event_us - self.retention_us)
+            if events[self._head] < event_us - self.retention_us:
+                self._evict(event_us - self.retention_us)
         else:
-            if event_us < events[-1] - self.retention_us:
+            if event_us < newest - self.retention_us:
                 return False
             low = bisect_left(events, event_us, self._head)
             at = bisect_right(self._orders, order, low, bisect_right(events, event_us, low))
@@ -209,6 +212,9 @@ class TickWindow:
 
     def seen(self, event_us: int, ident: int) -> Mark | None:
         """How this identity was folded: live, primed from before a restart, or not at all."""
+        newest = self.newest
+        if newest is None or event_us > newest:
+            return None
         events = self._events
         low = bisect_left(events, event_us, self._head)
         if low == len(events) or events[low] != event_us:
@@ -244,8 +250,6 @@ class TickWindow:
 
     def _evict(self, oldest: int) -> None:
         events = self._events
-        if events[self._head] >= oldest:
-            return
         self._head = bisect_left(events, oldest, self._head)
         if _worth_compacting(self._head, len(events)):
             for column in (events, self._prices, self._orders, self._idents, self._live):
