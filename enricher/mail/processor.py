@@ -1,0 +1,194 @@
+"""What is done with a mail: once, read, handed to the program's own function, stored with what that said.
+
+    async def on_mail(mail):                # plain functions run in a thread
+        return {"lang": detect(mail.text)}  # stored as `result`
+
+A second parameter gets the context (attempt, clients). `BadMessage` from it sets the mail aside at once, any
+other exception lets it be tried again by the route's policy. It runs once per mail unless the process dies,
+or its result cannot be committed, between its return and the commit.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from enricher.engine.effects import Effect, Insert, SetClaim
+from enricher.engine.ports import Clock
+from enricher.engine.retry import Backoff
+from enricher.engine.router import Context
+from enricher.errors import ConfigError, SinkUnavailable
+from enricher.mail.entries import Entry
+from enricher.mail.idempotency import Found, Idempotency, State
+from enricher.mail.message import parse_message
+from enricher.mail.models import Mail
+from enricher.mail.parsed import mail_of_fields
+
+MailHandler = Callable[..., Any]
+"""``(mail)`` or ``(mail, context)``, plain or async; what it returns is stored, so BSON must take it."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_OUTAGE = Backoff(base=0.05, cap=5.0)
+_BUSY = Backoff(base=0.05, cap=1.0, jitter="none")
+# Longer messages are read in a thread: 64 KiB take some 5 ms.
+_AT_ONCE = 64 * 1024
+
+
+class Processor:
+    """The handler of the mail route: entry in, effects out.
+
+    ``seen`` says what was processed; ``handler`` is the program's own; ``timeout`` (seconds, None: unlimited)
+    bounds one run of it, ``threads`` how many plain ones run at once; ``lease`` seconds after which a mail
+    that a dead process was at may be begun by others.
+    """
+
+    def __init__(
+        self,
+        seen: Idempotency,
+        *,
+        collection: str,
+        clock: Clock,
+        handler: MailHandler | None = None,
+        timeout: float | None = None,
+        threads: int = 16,
+        lease: float = 30.0,
+    ) -> None:
+        self._seen = seen
+        self._collection = collection
+        self._clock = clock
+        self._handler = handler
+        self._waits = handler is not None and _is_async(handler)
+        self._with_context = handler is not None and takes_context(handler)
+        self._timeout = timeout
+        self._threads = threads
+        self._limiter: anyio.CapacityLimiter | None = None
+        self._lease = lease
+
+    async def __call__(self, entry: Entry, context: Context) -> Sequence[Effect]:
+        """The effects of one mail; of one that was processed already, a claim that is taken."""
+        token = uuid.uuid4().hex if self._handler is not None else ""
+        found = await self._begin(entry, token)
+        if found.state is State.PROCESSED:
+            return (SetClaim(found.key, found.member, self._seen.ttl),)
+        try:
+            mail = await read_mail(entry)
+            document = mail.document()
+            if self._handler is not None:
+                document["result"] = await self._handled(mail, context, token)
+        except BaseException:
+            if token:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(1), suppress(Exception):
+                    await self._seen.release(entry.id, token)
+            raise
+        document["received_at"] = _date(context.now_us)
+        document["processed_at"] = _date(self._clock())
+        key, member = self._seen.claim(entry.id)
+        return (Insert(self._collection, document), SetClaim(key, member, self._seen.ttl))
+
+    async def _begin(self, entry: Entry, token: str) -> Found:
+        """Reserve the mail, waiting out any outage, and whoever is at the same mail."""
+        outages = waits = 0
+        others = (entry.message_id,) if entry.message_id else ()
+        while True:
+            try:
+                found = await self._seen.begin(entry.id, token, int(self._lease * 1000), others)
+            except SinkUnavailable:
+                outages += 1
+                await anyio.sleep(_OUTAGE.delay(outages))
+                continue
+            if found.state is not State.BUSY:
+                return found
+            waits += 1
+            await anyio.sleep(_BUSY.delay(waits))
+
+    async def _handled(self, mail: Mail, context: Context, token: str) -> Any:
+        """What the program's own function says; the reservation is renewed as long as it runs."""
+        failed: Exception | None = None
+        result = None
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._keep, mail.id, token)
+            try:
+                with anyio.fail_after(self._timeout):
+                    result = await self._call(mail, context)
+            except Exception as error:  # noqa: BLE001  raised below, as it is and in no group
+                failed = error
+            tasks.cancel_scope.cancel()
+        if failed is not None:
+            raise failed
+        return result
+
+    async def _call(self, mail: Mail, context: Context) -> Any:
+        assert self._handler is not None  # noqa: S101  asked by the caller
+        arguments = (mail, context) if self._with_context else (mail,)
+        if self._waits:
+            return await self._handler(*arguments)
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(self._threads)
+        # A thread cannot be stopped: after a timeout its result is thrown away.
+        result = await anyio.to_thread.run_sync(
+            self._handler, *arguments, abandon_on_cancel=True, limiter=self._limiter
+        )
+        return await result if inspect.isawaitable(result) else result
+
+    async def _keep(self, identity: str, token: str) -> None:
+        while True:
+            await anyio.sleep(self._lease / 3)
+            with suppress(SinkUnavailable):
+                await self._seen.renew(identity, token, int(self._lease * 1000))
+
+
+async def read_mail(entry: Entry) -> Mail:
+    """The mail of an entry. Raises `BadMessage`."""
+    if entry.raw is None:
+        return mail_of_fields(entry.fields, id=entry.id, message_id=entry.message_id, size=0)
+    raw = entry.raw
+    if len(raw) <= _AT_ONCE:
+        return parse_message(raw, id=entry.id, message_id=entry.message_id, fields=entry.fields)
+    return await anyio.to_thread.run_sync(
+        lambda: parse_message(raw, id=entry.id, message_id=entry.message_id, fields=entry.fields)
+    )
+
+
+def load_handler(name: str) -> MailHandler:
+    """The function that ``module:function`` names. Raises `ConfigError`."""
+    right = "module:function, such as 'shop.mails:on_mail', which this Python can import"
+    module, colon, path = name.partition(":")
+    if not colon or not module or not path:
+        raise ConfigError("settings", "mail.handler", name, right)
+    try:
+        found: Any = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        why = f"{right} ({type(error).__name__}: {error})"
+        raise ConfigError("settings", "mail.handler", name, why) from error
+    if not callable(found):
+        raise ConfigError("settings", "mail.handler", name, f"{right}; this is a {type(found).__name__}")
+    return found  # type: ignore[no-any-return]
+
+
+def takes_context(handler: MailHandler) -> bool:
+    """Whether a handler has a second positional parameter."""
+    try:
+        parameters = inspect.signature(handler).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(positional) > 1
+
+
+def _is_async(handler: MailHandler) -> bool:
+    function = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(function)
+
+
+def _date(us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=us)
