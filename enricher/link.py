@@ -7,11 +7,11 @@ commands go out in one write, and what has come in is parsed many replies at a t
 
 from __future__ import annotations
 
-from asyncio import StreamReader, StreamWriter
+import asyncio
+from asyncio import StreamReader, StreamWriter, TimerHandle
 from collections.abc import Sequence
 from typing import Any
 
-import anyio
 import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
@@ -32,7 +32,8 @@ class Link:
     """One connection to the server of ``client``, apart from that client's own.
 
     It is opened on first use, closed by any failure, and opened again by the use after that; it never
-    repeats a command. ``timeout`` (seconds) bounds a whole `ask`; None waits for ever. Replies are bytes
+    repeats a command. ``timeout`` (seconds) bounds an `ask` once connected (connecting has the client's
+    own limit); None waits for ever. Replies are bytes
     whatever the client decodes. Not to be used by two tasks at once.
     """
 
@@ -78,19 +79,25 @@ class Link:
 
     async def ask(self, packed: Sequence[bytes]) -> list[Any]:
         """The replies to as many packed commands, in order, errors among them. Connects if need be."""
+        await self.open()
         replies: list[Any] = []
+        late = None
+        if self.timeout is not None:
+            # An alarm that hangs up costs a tenth of a scope that cancels.
+            late = asyncio.get_running_loop().call_later(self.timeout, self._writer.transport.abort)
         try:
-            with anyio.fail_after(self.timeout):
-                await self.open()
-                self.send(packed)
-                while len(replies) < len(packed):
-                    replies += await self.receive()
+            self.send(packed)
+            while len(replies) < len(packed):
+                replies += await self.receive()
         except BaseException as error:
             # Half a conversation must not be the beginning of the next.
             await self.close()
-            if isinstance(error, TimeoutError):
+            if isinstance(error, (Lost, OSError)) and late is not None and _rang(late):
                 raise TooLate(f"no answer from Redis for {self.timeout:g} s") from error
             raise
+        finally:
+            if late is not None:
+                late.cancel()
         return replies
 
     async def close(self) -> None:
@@ -98,3 +105,7 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)
+
+
+def _rang(alarm: TimerHandle) -> bool:
+    return alarm.when() <= asyncio.get_running_loop().time()

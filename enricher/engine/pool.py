@@ -292,10 +292,13 @@ class Pool:
                 served += 1
                 began = perf_counter()
                 self._handling[id(delivery)] = delivery
-                with self.stats.in_flight.entry(
+                row = self.stats.in_flight.begin(
                     delivery.topic, delivery.key, delivery.attempts + 1, self._clock(), "handler"
-                ):
+                )
+                try:
                     result = await self._pipeline.enrich_waiting(route, delivery, lane)
+                finally:
+                    self.stats.in_flight.end(row)
                 # Not in a `finally`: what is cut off in its handler is what `leftover` looks for.
                 del self._handling[id(delivery)]
                 seconds = perf_counter() - began

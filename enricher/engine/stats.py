@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 # Four buckets per power of two from 1 us to 2^42 us (51 days): quantiles are right within 25 %, and beyond
@@ -36,7 +35,9 @@ class Histogram:
     def record_all(self, durations: Iterable[int]) -> None:
         """Add many: sorted once, they are counted bucket by bucket and not one by one."""
         ascending = sorted(durations)
-        if not ascending:
+        if len(ascending) <= 1:
+            for only in ascending:
+                self.record(only)
             return
         at, many = 0, len(ascending)
         while at < many:
@@ -118,18 +119,15 @@ class InFlight:
         self._rows: dict[int, tuple[str, str | None, int, int, str]] = {}
         self._next = 0
 
-    @contextmanager
-    def entry(
-        self, topic: str, key: str | None, attempt: int, since_us: int, stage: str
-    ) -> Iterator[None]:
-        """List something for as long as the block runs."""
+    def begin(self, topic: str, key: str | None, attempt: int, since_us: int, stage: str) -> int:
+        """List something until `end` is called with the number returned."""
         self._next += 1
-        row = self._next
-        self._rows[row] = (topic, key, attempt, since_us, stage)
-        try:
-            yield
-        finally:
-            del self._rows[row]
+        self._rows[self._next] = (topic, key, attempt, since_us, stage)
+        return self._next
+
+    def end(self, row: int) -> None:
+        """Take something off the list."""
+        del self._rows[row]
 
     def rows(self, limit: int = 50) -> list[dict[str, Any]]:
         """The oldest entries first."""

@@ -280,13 +280,10 @@ class Group:
         began = self._clock()
         first = batch[0].delivery if batch else None
         topic = first.topic if first is not None else stage
-        with self._stats.in_flight.entry(
-            f"{topic} (+{len(batch) - 1})" if len(batch) > 1 else topic,
-            first.key if first is not None else None,
-            1,
-            began,
-            stage,
-        ):
+        in_flight = self._stats.in_flight
+        more = f"{topic} (+{len(batch) - 1})" if len(batch) > 1 else topic
+        row = in_flight.begin(more, first.key if first is not None else None, 1, began, stage)
+        try:
             if len(gates) == 1:
                 answers = await gates[0].commit(batch)
             else:
@@ -302,6 +299,8 @@ class Group:
                     for gate in gates:
                         tasks.start_soon(one, gate)
                 answers = found
+        finally:
+            in_flight.end(row)
         self._stats.histograms[stage].record(self._clock() - began)
         return answers
 

@@ -78,14 +78,26 @@ def test_counters_are_kept_per_topic_and_added_up() -> None:
 
 def test_the_table_lists_the_oldest_first_and_only_while_it_lasts() -> None:
     table = Stats().in_flight
-    with table.entry("late", None, 1, 20, "handler"):
-        with table.entry("early", "k", 2, 10, "handler"):
-            assert [row["topic"] for row in table.rows()] == ["early", "late"]
-            assert table.rows(limit=1)[0] == {
-                "topic": "early", "key": "k", "attempt": 2, "since_us": 10, "stage": "handler",
-            }  # fmt: skip
-        assert len(table) == 1
+    late = table.begin("late", None, 1, 20, "handler")
+    early = table.begin("early", "k", 2, 10, "handler")
+    assert [row["topic"] for row in table.rows()] == ["early", "late"]
+    assert table.rows(limit=1)[0] == {
+        "topic": "early", "key": "k", "attempt": 2, "since_us": 10, "stage": "handler",
+    }  # fmt: skip
+    table.end(early)
+    assert len(table) == 1
+    table.end(late)
     assert len(table) == 0
+
+
+@given(st.lists(st.integers(-5, 2**44)), st.lists(st.integers(-5, 2**44)))
+def test_durations_recorded_together_count_as_they_do_one_by_one(some: list[int], more: list[int]) -> None:
+    together, apart = Histogram(), Histogram()
+    for durations in (some, more):
+        together.record_all(durations)
+        for duration in durations:
+            apart.record(duration)
+    assert (together.counts, together.total, together.max) == (apart.counts, apart.total, apart.max)
 
 
 def test_a_snapshot_is_plain_json() -> None:
