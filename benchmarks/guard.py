@@ -65,11 +65,12 @@ class Case(msgspec.Struct, frozen=True):
     kind: str
     count: int
     way: str
+    analytics: bool = False
 
     @property
     def name(self) -> str:
         """What the tables and the limits call it."""
-        return f"{self.kind}, {self.way}"
+        return f"{self.kind}{' analysed' if self.analytics else ''}, {self.way}"
 
 
 CASES = (
@@ -133,7 +134,7 @@ def _in_still(case: Case, change: Change, count: Counting) -> Figures:
     middle, last = made[_WARM_UP:-1], made[-1:]
 
     async def run() -> Figures:
-        still = Still(_clock(loop), change)
+        still = Still(_clock(loop), change, analytics=case.analytics)
         way = still.trickle if case.way == "trickle" else still.flood
         async with still.engine:
             await way(made[:_WARM_UP])

@@ -111,13 +111,21 @@ def unchanged(routes: list[Route]) -> list[Route]:
 
 
 class Still:
-    """The engine with the shipped routes (after ``change``), a memory source, and sinks that keep nothing."""
+    """The engine with the shipped routes (after ``change``), a memory source, and sinks that keep nothing.
+
+    Without ``analytics`` a chain costs what the engine and the contract's own fields cost.
+    """
 
     def __init__(
-        self, clock: Clock, change: Change = unchanged, limits: PoolLimits = _LIMITS
+        self,
+        clock: Clock,
+        change: Change = unchanged,
+        limits: PoolLimits = _LIMITS,
+        *,
+        analytics: bool = False,
     ) -> None:
         self.labels: Counter[str] = Counter()
-        self.routes = change(market_routes(load()))
+        self.routes = change(market_routes(load(overrides={"market.analytics": analytics})))
         self.source = MemorySource(clock)
         self.documents = NullSink(DOCUMENTS, durable=True)
         self.live = NullSink(LIVE, durable=False)

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, get_args, get_origin
 
 import msgspec
 
@@ -196,12 +196,51 @@ def _hidden(key: str, value: object) -> object:
 
 
 def _value(key: str, given: Given, kind: Any) -> Any:
+    inner = _table_of(kind)
+    if inner is not None:
+        return _tables(key, given, inner)
     try:
         return read(given.value, kind, is_text=given.is_text)
     except WrongValueError as error:
         wrong = shown(given.value, kind)
         # Not `from error`: what int() and others say quotes the value, password and all.
         raise ConfigError(given.source, key, wrong, str(error)) from None
+
+
+def _table_of(kind: Any) -> type[Section] | None:
+    """The section that a mapping of names to sections holds, such as ``[market.products.NAME]``."""
+    arguments = get_args(kind)
+    inner = arguments[1] if get_origin(kind) is Mapping and len(arguments) > 1 else None
+    return inner if isinstance(inner, type) and issubclass(inner, Section) else None
+
+
+def _tables(key: str, given: Given, section: type[Section]) -> dict[str, Section]:
+    """{name: section} of an open table; text is JSON."""
+    value = given.value
+    if given.is_text:
+        try:
+            value = msgspec.json.decode(str(value))
+        except msgspec.DecodeError:
+            raise ConfigError(given.source, key, shown(given.value), "a table of tables, as JSON") from None
+    if not isinstance(value, Mapping):
+        raise ConfigError(given.source, key, _hidden(key, value), f"tables [{key}.NAME]")
+    found = {}
+    for name, table in value.items():
+        if not isinstance(table, Mapping):
+            raise ConfigError(given.source, f"{key}.{name}", _hidden(key, table), f"a table [{key}.{name}]")
+        kinds = {field.name: field.type for field in msgspec.structs.fields(section)}
+        arguments = {}
+        for field, one in table.items():
+            dotted = f"{key}.{name}.{field}"
+            if field not in kinds:
+                right = f"one of the keys {', '.join(kinds)}{did_you_mean(field, kinds)}"
+                raise ConfigError(given.source, dotted, _hidden(field, one), right)
+            arguments[field] = _value(dotted, Given(one, given.source, is_text=False), kinds[field])
+        found[name] = section(**arguments)
+        for field, right in found[name].problems():
+            value_there = shown(getattr(found[name], field))
+            raise ConfigError(given.source, f"{key}.{name}.{field}", value_there, right)
+    return found
 
 
 def _build(section: type[Section], prefix: str, values: Mapping[str, Any]) -> Section:

@@ -99,6 +99,9 @@ def expected(kind: Any, value: object = None) -> str:
 
 
 def _unwrap(info: kinds.Type) -> tuple[kinds.Type, dict[str, Any]]:
+    if isinstance(info, kinds.UnionType):
+        # "or nothing" is said by leaving the key out.
+        info = next(one for one in info.types if not isinstance(one, kinds.NoneType))
     if isinstance(info, kinds.Metadata):
         return info.type, info.extra or {}
     return info, {}

@@ -8,13 +8,14 @@ a short build-up of puts is bullish.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
 
 from enricher.market.chain import total
 from enricher.market.clock import MINUTE, SECOND
+from enricher.market.columns import Columns
 from enricher.market.models import Chain, Leg, Number
 
 Label = Literal[
@@ -66,6 +67,43 @@ def buildup(now: Snapshot, before: Snapshot, half_tick: float) -> Buildup:
     calls, call_change = _side(now.calls, before.calls, half_tick)
     puts, put_change = _side(now.puts, before.puts, half_tick)
     return Buildup(before.event_us, calls, puts, call_change, put_change)
+
+
+def since_open(
+    now: Snapshot, first: Snapshot | None, cells: Columns, half_tick: float
+) -> Buildup | None:
+    """The build-up of the day: since its ``first`` chain, open interest as the exchange counts its change.
+
+    Where the exchange sent no change of open interest, it is that since the first chain. None when this is
+    the first chain of its day, unless the exchange's changes tell something all the same: then ``since_us``
+    is that of this chain, and no leg has a label, for no earlier price is known.
+    """
+    calls, puts = cells.calls.oi_change, cells.puts.oi_change
+    told = any(change is not None for change in calls) or any(change is not None for change in puts)
+    earlier = first is not None and first.event_us < now.event_us
+    if not earlier and not told:
+        return None
+    start = first if first is not None and earlier else Snapshot(now.event_us, {}, {})
+    call_before = _opening(now.calls, start.calls, cells.strikes, calls)
+    put_before = _opening(now.puts, start.puts, cells.strikes, puts)
+    call_labels, call_change = _side(now.calls, call_before, half_tick)
+    put_labels, put_change = _side(now.puts, put_before, half_tick)
+    return Buildup(start.event_us, call_labels, put_labels, call_change, put_change)
+
+
+def _opening(
+    now: Mapping[Number, LastAndInterest],
+    first: Mapping[Number, LastAndInterest],
+    strikes: Sequence[Number],
+    changes: Sequence[Number | None],
+) -> dict[Number, LastAndInterest]:
+    """One side as it stood before the day, as far as that is known."""
+    found = dict(first)
+    for strike, change in zip(strikes, changes, strict=True):
+        held = now.get(strike, (None, None))[1]
+        if change is not None and held is not None:
+            found[strike] = (first.get(strike, (None, None))[0], held - change)
+    return found
 
 
 class SnapshotHistory:

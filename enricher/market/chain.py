@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from enricher.market.columns import Columns, columns
 from enricher.market.models import Chain, Leg, Number
 
 Column = Sequence[Number | None]
@@ -66,19 +67,15 @@ class ChainNumbers(msgspec.Struct, frozen=True, kw_only=True):
     flags: dict[str, str]
 
 
-def analyse(chain: Chain) -> ChainNumbers:
-    """All numbers of a chain, from one pass over its columns."""
+def analyse(chain: Chain, cells: Columns | None = None) -> ChainNumbers:
+    """All numbers of a chain but those that need prices to be understood; ``cells`` are its columns."""
     strikes, spot, flags = chain.strikes, chain.spot_price, dict(chain.flags)
-    calls = [chain.call_at.get(strike) for strike in strikes]
-    puts = [chain.put_at.get(strike) for strike in strikes]
-    call_oi = [leg.open_interest if leg else None for leg in calls]
-    put_oi = [leg.open_interest if leg else None for leg in puts]
-    call_change = [oi_change(leg) if leg else None for leg in calls]
-    put_change = [oi_change(leg) if leg else None for leg in puts]
+    cells = columns(chain) if cells is None else cells
+    call_oi, put_oi = cells.calls.oi, cells.puts.oi
+    call_change, put_change = cells.calls.oi_change, cells.puts.oi_change
 
     call_total, put_total = total(call_oi), total(put_oi)
-    call_volume = total(leg.volume for leg in calls if leg)
-    put_volume = total(leg.volume for leg in puts if leg)
+    call_volume, put_volume = total(cells.calls.volume), total(cells.puts.volume)
     _flag_total(flags, "total_call_oi", call_total, call_oi, len(chain.call_at))
     _flag_total(flags, "total_put_oi", put_total, put_oi, len(chain.put_at))
     _flag_ratio(flags, "pcr_oi", put_total, call_total, "open interest")
@@ -169,14 +166,9 @@ def max_pain(
     by the gap times the open interest passed so far, calls from below and puts from above, so that
     only positive numbers are added and fractional open interest leaves no residue.
     """
-    pains = _pains(strikes, call_oi)
-    from_above = _pains([-strike for strike in reversed(strikes)], list(reversed(put_oi)))
-    if pains is None and from_above is None:
-        return None
+    pains = pain_curve(strikes, call_oi, put_oi)
     if pains is None:
-        pains = [0.0] * len(strikes)
-    if from_above is not None:
-        pains = [up + down for up, down in zip(pains, reversed(from_above), strict=True)]
+        return None
     least = min(pains)
     if not isfinite(least):
         return None
@@ -184,6 +176,17 @@ def max_pain(
     tied = [strike for strike, pain in zip(strikes, pains, strict=True) if pain <= limit]
     best = tied[0] if spot is None or len(tied) == 1 else atm_strike(tied, spot)
     return MaxPain(best, pains[strikes.index(best)])
+
+
+def pain_curve(strikes: Sequence[Number], call_oi: Column, put_oi: Column) -> list[float] | None:
+    """What all options pay if they expire at each strike, see `max_pain`; None without open interest."""
+    pains = _pains(strikes, call_oi)
+    from_above = _pains([-strike for strike in reversed(strikes)], list(reversed(put_oi)))
+    if from_above is None:
+        return pains
+    if pains is None:
+        return from_above[::-1]
+    return [up + down for up, down in zip(pains, reversed(from_above), strict=True)]
 
 
 def max_pain_of_legs(
@@ -220,13 +223,6 @@ def mid(leg: Leg) -> float | None:
     if leg.bid is None or leg.ask is None or not 0 < leg.bid <= leg.ask:
         return None
     return (leg.bid + leg.ask) / 2
-
-
-def oi_change(leg: Leg) -> Number | None:
-    """The exchange's own change of open interest on the day, whichever name it came under."""
-    if leg.change_in_oi is not None:
-        return leg.change_in_oi
-    return leg.oi_change if leg.oi_change is not None else leg.nse_oi_change
 
 
 def walls(

@@ -16,10 +16,13 @@ from enricher.engine.router import Context
 from enricher.market.bars import Bar
 from enricher.market.buildup import Snapshot
 from enricher.market.clock import MINUTE, SECOND, Zones, render
+from enricher.market.history import history_documents
 from enricher.market.models import Chain, Number, Quote, Tick, digest
+from enricher.market.products import Contracts
 from enricher.market.reload import load
+from enricher.market.remembered import Remembered
 from enricher.market.settings import MarketSettings
-from enricher.market.state import BARS, STATE, ProductState, Spans
+from enricher.market.state import BARS, HISTORY, STATE, ProductState, Spans
 from enricher.market.stored import bar_document, encode
 from enricher.market.surface import expired_by, volatility_surface
 from enricher.market.ticks import identity_key
@@ -53,6 +56,7 @@ class ChainChange(msgspec.Struct, frozen=True):
     digest: str
     taken: Snapshot
     identity: str
+    known: Remembered | None = None
 
 
 class MarketKeeper:
@@ -60,9 +64,12 @@ class MarketKeeper:
 
     name = "market"
 
-    def __init__(self, settings: MarketSettings, zones: Zones, spans: Spans) -> None:
+    def __init__(
+        self, settings: MarketSettings, zones: Zones, spans: Spans, contracts: Contracts | None = None
+    ) -> None:
         self._zones = zones
         self._spans = spans
+        self._contracts = contracts or Contracts(settings.products)
         self._idle_us = int(settings.idle_close * SECOND)
         self._cache_ms = settings.cache_ttl * 1000
 
@@ -70,7 +77,7 @@ class MarketKeeper:
         self, reader: Reader, wanted: Mapping[str, Delivery]
     ) -> Mapping[str, ProductState]:
         """State rebuilt from what is stored."""
-        return await load(reader, wanted, self._spans)
+        return await load(reader, wanted, self._spans, self._contracts)
 
     async def unfinished(self, reader: Reader, now_us: int) -> Sequence[str]:
         """Products heard of in the last 24 hours: their open bars are closed though they stay silent."""
@@ -119,7 +126,7 @@ class MarketKeeper:
             # The surface is as of the last chain: what comes after it in the same turn is not in it.
             self._take_surface(state)
             return state.fold_quote(change.quote, change.digest)
-        return state.fold_chain(change.chain, change.digest, change.taken, change.identity)
+        return state.fold_chain(change.chain, change.digest, change.taken, change.identity, change.known)
 
     def settle(self, state: ProductState, now_us: int) -> Sequence[Effect]:
         """Caches of windows and surface, members of the sorted set, closed bars, the checkpoint."""
@@ -142,8 +149,12 @@ class MarketKeeper:
                 **msgspec.structs.asdict(checkpoint),
                 "heard_us": now_us,
                 "chains": dict(state.chain_ids),
+                "firsts": {expiry: first.document_id for expiry, first in state.firsts.items()},
             }
             effects.append(Upsert(STATE, document, "revision"))
+            effects.extend(
+                Upsert(HISTORY, document, "event_us") for document in history_documents(state)
+            )
         return effects
 
     def _show_ticks(self, state: ProductState, effects: list[Effect]) -> None:

@@ -108,6 +108,10 @@ class DailySeries:
         for row in rows:
             self.fold(row.day, row.event_us, row.value)
 
+    def of(self, day: int) -> DayValue | None:
+        """The row of a day."""
+        return self._rows.get(day)
+
     def rows(self) -> list[DayValue]:
         """All rows kept, by day."""
         return [self._rows[day] for day in self._days]

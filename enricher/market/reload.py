@@ -12,14 +12,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import structlog
 
 from enricher.engine.ports import Delivery, Reader
 from enricher.market.bars import BarTick, Content
+from enricher.market.history import restore_history
+from enricher.market.models import Chain
+from enricher.market.products import Contracts
+from enricher.market.remembered import Remembered, remember
 from enricher.market.slices import Pace, at_once, in_slices, newest_before
-from enricher.market.state import BARS, CHAINS, QUOTES, STATE, TICKS, Checkpoint, ProductState, Spans
+from enricher.market.state import BARS, CHAINS, HISTORY, QUOTES, STATE, TICKS, Checkpoint, ProductState, Spans
 from enricher.market.stored import bar_content, chain_of, event_time, micros, quote_of
 from enricher.market.ticks import identity_key, order_key
 
@@ -39,15 +44,19 @@ _QUOTES_AT_ONCE: Final = 250
 _CHAINS_AT_ONCE: Final = 20
 
 
-async def load(reader: Reader, wanted: Mapping[str, Delivery], spans: Spans) -> dict[str, ProductState]:
+async def load(
+    reader: Reader, wanted: Mapping[str, Delivery], spans: Spans, contracts: Contracts | None = None
+) -> dict[str, ProductState]:
     """The state of each wanted product, rebuilt from what is stored. Raises `SinkUnavailable`."""
-    states = {product: ProductState(product, spans) for product in wanted}
+    terms = contracts or Contracts()
+    states = {product: ProductState(product, spans, terms.of(product)) for product in wanted}
     chains: dict[str, list[str]] = {}
     for document in await reader.find(STATE, {"_id": {"$in": list(wanted)}}):
         product = document["_id"]
         numbers = (int(document.get(name, 0)) for name in ("revision", "ticks_us", "options_us"))
         states[product].checkpoint = Checkpoint(*numbers)
-        chains[product] = list(document.get("chains", {}).values())
+        # The last of each expiry, and the first of its day.
+        chains[product] = [*document.get("chains", {}).values(), *document.get("firsts", {}).values()]
     await _load_all_ticks(reader, states, wanted)
     await _load_all_options(reader, states, chains, wanted)
     for product, state in states.items():
@@ -80,7 +89,7 @@ async def _load_all_ticks(reader: Reader, states: States, wanted: Mapping[str, D
             newest := await _newest(reader, TICKS, product, origin, state.spans)
         ):
             # The checkpoint ran ahead: what it bounded may lack the beginning.
-            fresh = ProductState(product, state.spans)
+            fresh = ProductState(product, state.spans, state.contract)
             state.ticks, state.bars = fresh.ticks, fresh.bars
             await _load_ticks(reader, state, newest, paces)
 
@@ -157,10 +166,19 @@ async def _load_all_options(
             ]
             origin = max((us for us in found if us is not None), default=0)
         if origin:
+            await _load_history(reader, state)
             await _load_quotes(reader, state, origin, quotes)
             await _load_chains(reader, state, origin, set(chains.get(product, ())), pieces)
 
     await at_once([product for product in states if product not in no_quotes & no_chains], one)
+
+
+async def _load_history(reader: Reader, state: ProductState) -> None:
+    query, most = {"product": state.product}, 2 * state.spans.look_back
+    documents = await reader.find(HISTORY, query, sort=[("day", -1)], limit=most)
+    # Ascending, so that none counts as too old.
+    async for document in _giving_way(documents[::-1]):
+        _read(partial(restore_history, state), document)
 
 
 async def _load_quotes(reader: Reader, state: ProductState, origin: int, pace: Pace) -> None:
@@ -206,22 +224,35 @@ async def _load_chains(
         else:
             state.primed_chains.setdefault(event_us, set()).add(digest)
             folded.append((event_us, document))
-    if not spans.buildup_us:
-        folded = await _last_of_each_expiry(folded)
-    async for _, document in _giving_way(folded, _CHAINS_IN_ONE_PIECE):
+    needed = folded if spans.buildup_us else await _first_and_last_of_each_expiry(state, folded)
+    async for _, document in _giving_way(needed, _CHAINS_IN_ONE_PIECE):
         sent = _read(chain_of, document)
         if sent is not None:
             chain, taken = sent
-            state.fold_chain(chain, _digest(document), taken, str(document["_id"]))
+            kept = _read(partial(_remembered, chain, state), document)
+            state.fold_chain(chain, _digest(document), taken, str(document["_id"]), kept)
             state.recent_chains.pop(chain.expiry, None)
+    if not spans.buildup_us:
+        # The other chains count only for what they said of the product as a whole.
+        async for event_us, document in _giving_way(folded):
+            _read(partial(state.fold_said, event_us), document)
 
 
-async def _last_of_each_expiry(ascending: Sequence[Read]) -> list[Read]:
+def _remembered(chain: Chain, state: ProductState, document: Document) -> Remembered | None:
+    return remember(chain, document, state.contract)
+
+
+async def _first_and_last_of_each_expiry(state: ProductState, ascending: Sequence[Read]) -> list[Read]:
     """All that counts when build-up compares with the chain before: the last that can be read.
 
-    All of its moment, for then the digest decides.
+    All of its moment, for then the digest decides; and the first of its local day.
     """
     last: dict[str, int] = {}
+    first: dict[tuple[str, int], Read] = {}
+    async for event_us, document in _giving_way(ascending):
+        of_day = str(document.get("expiry")), state.session(event_us).day
+        if of_day not in first and _read(chain_of, document) is not None:
+            first[of_day] = (event_us, document)
     found: list[Read] = []
     async for event_us, document in _giving_way(ascending[::-1]):
         key = str(document.get("expiry"))
@@ -231,7 +262,9 @@ async def _last_of_each_expiry(ascending: Sequence[Read]) -> list[Read]:
             last[key] = event_us
             found.append((event_us, document))
             await asyncio.sleep(0)
-    return found[::-1]
+    found.extend(read for read in first.values() if read not in found)
+    found.sort(key=lambda pair: pair[0])
+    return found
 
 
 # -- both --------------------------------------------------------------------------------------------

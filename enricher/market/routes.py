@@ -25,9 +25,9 @@ from enricher.engine.effects import (
 )
 from enricher.engine.overload import Overload
 from enricher.engine.router import Context, Route
-from enricher.market.buildup import buildup, snapshot
-from enricher.market.chain import analyse
+from enricher.market.buildup import snapshot
 from enricher.market.clock import MINUTE, SECOND, Zones, render, to_date, to_millis
+from enricher.market.enrich import enrich
 from enricher.market.keeper import ChainChange, MarketKeeper, QuoteChange, TickChange, tick_key
 from enricher.market.models import (
     Chain,
@@ -39,9 +39,8 @@ from enricher.market.models import (
     peek_product,
 )
 from enricher.market.settings import MarketSettings
-from enricher.market.state import BARS, CHAINS, QUOTES, TICKS, ProductState, Spans
+from enricher.market.state import BARS, CHAINS, HISTORY, QUOTES, TICKS, ProductState, Spans
 from enricher.market.stored import (
-    chain_fields,
     encode,
     encode_large,
     micros,
@@ -59,6 +58,7 @@ INDEXES = (
     (CHAINS, (("product", 1), ("timestamp", -1))),
     (BARS, (("product", 1), ("window_minutes", 1), ("start", -1))),
     (BARS, (("product", 1), ("start", -1))),
+    (HISTORY, (("product", 1), ("day", -1))),
 )
 
 OPTION_CLAIM_TTL = 600
@@ -167,9 +167,8 @@ class Market:
         processed_us = to_millis(context.now_us)
         identity = chain.document_id(context.body)
         taken = snapshot(chain)
-        before = state.baseline(chain.expiry, chain.event_us)
-        change = None if before is None else buildup(taken, before, self.settings.half_tick)
-        fields = chain_fields(chain, analyse(chain), change, "no earlier snapshot to compare with")
+        zone = self.zones.of(chain.product)
+        fields, known = enrich(state, chain, taken, self.settings, zone)
         document = {
             "_id": identity,
             **fields,
@@ -185,7 +184,7 @@ class Market:
         )
         if not storable(context.body, document):
             return None, effects
-        return ChainChange(chain, identity.rpartition("#")[2], taken, identity), effects
+        return ChainChange(chain, identity.rpartition("#")[2], taken, identity, known), effects
 
     def _show_chain(
         self, chain: Chain, identity: str, fields: Mapping[str, Any], processed_us: int
@@ -241,6 +240,8 @@ def build(settings: MarketSettings, feed: FeedSettings) -> list[Route]:
         lateness_us=int(settings.lateness * SECOND),
         quote_us=int(settings.quote_window * SECOND),
         buildup_us=int(settings.buildup_min_age * SECOND),
+        look_back=settings.history_days,
+        least_days=settings.history_least,
     )
     keeper = MarketKeeper(settings, market.zones, spans)
     shared: dict[str, Any] = {

@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from enricher.config import PositiveSeconds, Seconds, Section, Text, WholeSeconds, Zone
+from enricher.config import Count, PositiveSeconds, Seconds, Section, Text, WholeSeconds, Zone
+from enricher.market.products import ProductSettings
+from enricher.market.watch import WatchSettings
 
 Minutes = Annotated[int, Meta(ge=1, le=1440)]
 Overload = Annotated[
@@ -46,6 +48,12 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     ``claim_ttl`` and ``cache_ttl`` in seconds; ``half_tick`` in units of price. ``timezones``
     {product: zone} are exceptions to `FeedSettings.timezone`. ``weight``, ``priority`` and ``cap``
     (slots, 0 for no cap) are the share of the pool.
+
+    ``analytics`` switches everything on that is computed from prices of options, with ``products`` for the
+    terms of their contracts, ``price_max_age`` in seconds, ``vendor_iv`` the unit of volatilities as sent.
+    ``history_days`` is the look-back of percentiles, which take ``history_least`` days. A surface is stored
+    every ``surface_interval`` and fitted every ``svi_interval`` seconds, 0 for never. ``volume`` says what a
+    tick's volume is: the size of a trade, or that of the session so far.
     """
 
     enabled: bool = True
@@ -63,6 +71,17 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     weight: Annotated[int, Meta(ge=1, le=1000)] = 1
     priority: Annotated[int, Meta(ge=0, le=1000)] = 0
     cap: Annotated[int, Meta(ge=0)] = 0
+    volume: Literal["trade", "cumulative"] = "trade"
+    analytics: bool = True
+    price_max_age: PositiveSeconds = 300.0
+    vendor_iv: Literal["auto", "percent", "decimal"] = "auto"
+    max_pain_curve: bool = False
+    history_days: Count = 365
+    history_least: Count = 20
+    surface_interval: Seconds = 60.0
+    svi_interval: Seconds = 30.0
+    watch: WatchSettings = WatchSettings()
+    products: Mapping[str, ProductSettings] = msgspec.field(default_factory=dict)
 
     def problems(self) -> Iterable[tuple[str, str]]:
         if len(set(self.windows)) < len(self.windows):

@@ -7,6 +7,7 @@ back.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -14,7 +15,12 @@ import msgspec
 from enricher.market.bars import Bars
 from enricher.market.buildup import Snapshot, SnapshotHistory
 from enricher.market.clock import MINUTE, SECOND
+from enricher.market.contracts import Contract, Session
 from enricher.market.models import Chain, Number, Quote, Tick
+from enricher.market.percentile import LEAST_DAYS, LOOK_BACK_DAYS, DailySeries
+from enricher.market.prices import Unit
+from enricher.market.products import Contracts
+from enricher.market.remembered import Remembered
 from enricher.market.surface import Expired, QuoteSurface
 from enricher.market.ticks import TickWindow, order_key
 
@@ -23,6 +29,10 @@ QUOTES = "option_quotes"
 CHAINS = "option_chains"
 BARS = "ohlc_bars"
 STATE = "enricher_state"
+HISTORY = "market_history"
+
+MEASURES = ("atm_iv", "iv_30d", "pcr_oi", "pcr_volume")
+"""What a product's percentiles are of, one value a day each."""
 
 CHECKPOINT_US = 60 * SECOND
 """How far event time moves before a product's checkpoint is written again: it only bounds a range."""
@@ -32,12 +42,14 @@ _ASIDE_KEPT = 1000
 
 
 class Spans(msgspec.Struct, frozen=True, kw_only=True):
-    """How far back state reaches: bar windows in minutes, the rest in microseconds."""
+    """How far back state reaches: bar windows in minutes, history in days, the rest in microseconds."""
 
     windows: tuple[int, ...]
     lateness_us: int
     quote_us: int
     buildup_us: int
+    look_back: int = LOOK_BACK_DAYS
+    least_days: int = LEAST_DAYS
 
     @property
     def retention_us(self) -> int:
@@ -62,6 +74,14 @@ class Checkpoint(msgspec.Struct, frozen=True, gc=False):
     options_us: int = 0
 
 
+class First(msgspec.Struct, frozen=True):
+    """The first chain of an expiry on a local day (its ordinal): what the build-up of the day starts from."""
+
+    day: int
+    taken: Snapshot
+    document_id: str
+
+
 class ProductState:
     """Everything one product's lane remembers. Owned by the lane, touched by nobody else."""
 
@@ -71,7 +91,12 @@ class ProductState:
         "chain_ids",
         "chains_unsaid",
         "checkpoint",
+        "contract",
+        "firsts",
         "heard_us",
+        "history",
+        "history_changed",
+        "known",
         "latest",
         "members",
         "naive",
@@ -82,6 +107,7 @@ class ProductState:
         "pruned",
         "recent_chains",
         "recent_quotes",
+        "session_found",
         "snapshots",
         "spans",
         "spot",
@@ -90,11 +116,13 @@ class ProductState:
         "surface_text",
         "ticks",
         "ticks_changed",
+        "unit_us",
     )
 
-    def __init__(self, product: str, spans: Spans) -> None:
+    def __init__(self, product: str, spans: Spans, contract: Contract | None = None) -> None:
         self.product = product
         self.spans = spans
+        self.contract = Contracts().of(product) if contract is None else contract
         self.ticks = TickWindow(spans.retention_us)
         self.bars = Bars(spans.windows, spans.lateness_us, spans.retention_us)
         self.snapshots: dict[str, SnapshotHistory] = {}
@@ -124,6 +152,13 @@ class ProductState:
         self.pruned = ""
         self.checkpoint = Checkpoint()
         self.heard_us: int | None = None
+        # Of each expiry its last chain, and the first of its day.
+        self.known: dict[str, Remembered] = {}
+        self.firsts: dict[str, First] = {}
+        self.unit_us: tuple[int, Unit | None] = (0, None)
+        self.session_found: Session | None = None
+        self.history = {name: DailySeries(spans.look_back, spans.least_days) for name in MEASURES}
+        self.history_changed: set[int] = set()
 
     # -- folding -----------------------------------------------------------------------------------
 
@@ -165,8 +200,10 @@ class ProductState:
             self.members[quote.expiry, quote.strike, quote.option_type] = (text, quote.event_us)
         return None
 
-    def fold_chain(self, chain: Chain, digest: str, taken: Snapshot, document_id: str) -> str | None:
-        """Fold a chain: baseline of later build-up, and the surface.
+    def fold_chain(
+        self, chain: Chain, digest: str, taken: Snapshot, document_id: str, known: Remembered | None = None
+    ) -> str | None:
+        """Fold a chain: baseline of later build-up, what is remembered of it, and the surface.
 
         `late`, and no news for the surface, when its expiry has a newer one.
         """
@@ -174,10 +211,17 @@ class ProductState:
         if chain.future:
             self.set_aside(chain.event_us, digest)
             return "future"
-        self.history(chain.expiry).add(taken)
+        self.history_of(chain.expiry).add(taken)
+        self.note_first(chain.expiry, taken, document_id)
+        if known is not None:
+            self._note_said(known.event_us, known.unit, known.said)
         if not self.surface.fold_chain(chain, digest):
             return "late"
         self._note_chain(chain, document_id)
+        if known is None:
+            self.known.pop(chain.expiry, None)
+        else:
+            self.known[chain.expiry] = known
         if chain.event_us >= self.newest_chain_us:
             self.newest_chain_us = chain.event_us
             self.newest_chain_text = chain.timestamp
@@ -186,11 +230,67 @@ class ProductState:
         self.surface_text = (self.newest_chain_text, chain.naive, self.newest_chain_us)
         return None
 
+    def _note_said(self, event_us: int, unit: Unit | None, said: Mapping[str, float | None]) -> None:
+        """The unit of the vendor's volatilities, and the day's values of what has a history."""
+        if unit is not None and event_us >= self.unit_us[0]:
+            self.unit_us = (event_us, unit)
+        day = self.session(event_us).day
+        for name, value in said.items():
+            if self.history[name].fold(day, event_us, value) is not None:
+                self.history_changed.add(day)
+
+    def fold_said(self, event_us: int, document: Mapping[str, Any]) -> None:
+        """What a stored chain said of the product as a whole."""
+        if "standing" in document:
+            said = {name: one["value"] for name, one in document["standing"].items()}
+            self._note_said(event_us, document["conventions"]["vendor_iv"], said)
+
+    def note_first(self, expiry: str, taken: Snapshot, document_id: str) -> None:
+        """Remember the chain if it is the first of its local day, by event time."""
+        day, held = self.session(taken.event_us).day, self.firsts.get(expiry)
+        if held is None or day > held.day or (day == held.day and taken.event_us < held.taken.event_us):
+            self.firsts[expiry] = First(day, taken, document_id)
+            # One that lies before what a restart reads anyway would be lost, see `reload`.
+            self.chains_unsaid |= taken.event_us < self.checkpoint.options_us - self.spans.quote_us
+
+    def first_of_day(self, expiry: str, event_us: int) -> Snapshot | None:
+        """The first chain of this expiry on the local day of a moment."""
+        held = self.firsts.get(expiry)
+        return held.taken if held is not None and held.day == self.session(event_us).day else None
+
+    def session(self, moment_us: int) -> Session:
+        """The local day of a moment, with the product's hours of trading."""
+        found = self.session_found
+        if found is None or not found.start_us <= moment_us < found.end_us:
+            found = self.session_found = self.contract.session(moment_us)
+        return found
+
+    @property
+    def unit(self) -> Unit | None:
+        """What the vendor's volatilities were in so far."""
+        return self.unit_us[1]
+
+    def beside(
+        self, mine: Remembered, event_us: int, session: Session
+    ) -> tuple[list[Remembered], list[Remembered]]:
+        """This chain and the last ones of the other expiries, by expiry: those of now, and of the day.
+
+        Those of now are as young as the surface's quotes and not expired.
+        """
+        every = {**self.known, mine.expiry: mine}
+        ordered = [every[expiry] for expiry in sorted(every)]
+        since, zone = event_us - self.spans.quote_us, self.contract
+        now = [one for one in ordered if one.event_us > since and zone.expiry_us(one.expiry) > event_us]
+        return now, [one for one in ordered if one.event_us >= session.start_us]
+
     def _note_chain(self, chain: Chain, document_id: str) -> None:
         self.chain_ids.pop(chain.expiry, None)
         self.chain_ids[chain.expiry] = document_id
         if len(self.chain_ids) > _EXPIRIES_KEPT:
-            del self.chain_ids[next(iter(self.chain_ids))]
+            forgotten = next(iter(self.chain_ids))
+            del self.chain_ids[forgotten]
+            self.known.pop(forgotten, None)
+            self.firsts.pop(forgotten, None)
         # One that lies before what a restart reads anyway would be lost without a checkpoint of its own.
         self.chains_unsaid |= chain.event_us < self.checkpoint.options_us
 
@@ -206,7 +306,9 @@ class ProductState:
         Without it a product would grow with every symbol and every expiry there ever was.
         """
         self.surface.drop_expired(expired)
-        by_expiry: tuple[dict[str, Any], ...] = (self.snapshots, self.recent_chains, self.chain_ids)
+        by_expiry: tuple[dict[str, Any], ...] = (
+            self.snapshots, self.recent_chains, self.chain_ids, self.known, self.firsts
+        )  # fmt: skip
         for held in by_expiry:
             for expiry in [expiry for expiry in held if expired(expiry)]:
                 del held[expiry]
@@ -227,7 +329,7 @@ class ProductState:
         self.checkpoint = Checkpoint(last.revision + 1, ticks_us, options_us)
         return self.checkpoint
 
-    def history(self, expiry: str) -> SnapshotHistory:
+    def history_of(self, expiry: str) -> SnapshotHistory:
         """The snapshots of one expiry."""
         found = self.snapshots.get(expiry)
         if found is None:

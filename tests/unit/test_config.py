@@ -20,6 +20,7 @@ from enricher.config import (
 )
 from enricher.config.settings import CORE_SECTIONS
 from enricher.market.settings import MarketChannels, MarketSettings
+from enricher.market.watch import WatchSettings
 
 MARKET: dict[str, type[Section]] = {"market": MarketSettings}
 SHIPPED = Path(__file__).parents[2] / "config.toml"
@@ -51,7 +52,8 @@ def test_the_shipped_file_names_every_key() -> None:
     assert {name: set(keys) for name, keys in shipped.items()} == {
         name: set(keys) for name, keys in plain.items()
     }
-    assert set(shipped["market"]["channels"]) == set(plain["market"]["channels"])
+    for section in ("channels", "watch"):
+        assert set(shipped["market"][section]) == set(plain["market"][section])
 
 
 def commented(file: Path) -> dict[str, str]:
@@ -77,9 +79,9 @@ def plain(value: Any) -> Any:
 def test_the_shipped_file_says_of_every_key_what_it_is_its_unit_and_its_default() -> None:
     comments = commented(SHIPPED)
     defaults: dict[str, Any] = msgspec.to_builtins(load(sections=MARKET).sections())
-    channels = defaults["market"].pop("channels")
-    defaults["market.channels"] = channels
-    kinds = {**CORE_SECTIONS, **MARKET, "market.channels": MarketChannels}
+    for inner in ("channels", "watch"):
+        defaults[f"market.{inner}"] = defaults["market"].pop(inner)
+    kinds = {**CORE_SECTIONS, **MARKET, "market.channels": MarketChannels, "market.watch": WatchSettings}
     for section, keys in defaults.items():
         for field in msgspec.structs.fields(kinds[section]):
             if field.name not in keys:

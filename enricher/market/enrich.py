@@ -1,0 +1,136 @@
+"""One chain enriched: everything that is stored and published of it, times apart.
+
+A plain function of the chain and of what the product's lane remembers. With ``analytics`` off it is the
+contract's fields and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from enricher.market.analytics import Terms, analyse_prices, price_scale
+from enricher.market.buildup import Snapshot, buildup, since_open
+from enricher.market.chain import ChainNumbers, analyse, pain_curve, ratio
+from enricher.market.clock import event_us
+from enricher.market.columns import Columns, columns
+from enricher.market.models import Chain
+from enricher.market.percentile import Standing
+from enricher.market.remembered import Remembered, remember, together
+from enricher.market.report import Fields, analysis_fields, rounded, rounded_all
+from enricher.market.settings import MarketSettings
+from enricher.market.state import ProductState
+from enricher.market.stored import buildup_fields, chain_fields, wall_fields
+from enricher.market.walls import losses, trading_range
+
+_BEYOND = "numbers beyond what can be computed with"
+
+
+def enrich(
+    state: ProductState,
+    chain: Chain,
+    taken: Snapshot,
+    settings: MarketSettings,
+    zone: Any,
+) -> tuple[Fields, Remembered | None]:
+    """The fields of a chain, and what is remembered of it; ``zone`` is that of times without an offset."""
+    half_tick = settings.half_tick
+    before = state.baseline(chain.expiry, chain.event_us)
+    change = None if before is None else buildup(taken, before, half_tick)
+    no_change = "no earlier snapshot to compare with"
+    if not settings.analytics:
+        return chain_fields(chain, analyse(chain), change, no_change), None
+    cells = columns(chain)
+    numbers = analyse(chain, cells)
+    fields = chain_fields(chain, numbers, change, no_change)
+    contract = state.contract
+    terms = Terms(
+        max_age=settings.price_max_age, vendor_iv=settings.vendor_iv, curve=settings.max_pain_curve
+    )
+    scale = price_scale(contract, chain.spot_price)
+    priced = cells if scale == 1 else columns(chain, scale)
+    try:
+        found = analyse_prices(chain, priced, contract, terms, _reader(zone), state.unit)
+        more = analysis_fields(found, cells.strikes, contract, chain.expiry, terms)
+    except (ArithmeticError, ValueError):
+        fields["flags"] = {**fields["flags"], "analytics": _BEYOND}
+        return fields, None
+    flags = {**fields["flags"], **more.pop("flags")}
+    fields |= more
+    fields["analytics"]["pcr"] = [
+        ratio(put, call) for call, put in zip(cells.calls.oi, cells.puts.oi, strict=True)
+    ]
+    _more_of_walls(fields, numbers, cells, chain)
+    if terms.curve:
+        curve = pain_curve(cells.strikes, cells.calls.oi, cells.puts.oi)
+        fields["max_pain_curve"] = None if curve is None else rounded_all(curve, 2)
+    first = state.first_of_day(chain.expiry, chain.event_us)
+    since = since_open(taken, first, cells, half_tick)
+    if since is None:
+        flags["buildup_day"] = "the first chain of the day"
+    fields["buildup_day"] = None if since is None else buildup_fields(chain, since)
+    fields["flags"] = flags
+    known = remember(chain, fields, contract)
+    if known is None:  # what was just written can be read
+        raise LookupError("an analysed chain that cannot be remembered")
+    _together(state, fields, known)
+    return fields, known
+
+
+def _more_of_walls(fields: Fields, numbers: ChainNumbers, cells: Columns, chain: Chain) -> None:
+    between = trading_range(numbers.support, numbers.resistance, chain.spot_price)
+    fields["trading_range"] = None if between is None else {
+        "support": between.support,
+        "resistance": between.resistance,
+        "width_pct": between.width_pct,
+        "position": between.position,
+        "balance": between.balance,
+    }
+    spot = chain.spot_price
+    fields["resistance_losses"] = wall_fields(
+        losses(cells.strikes, cells.calls.oi_change, spot, "resistance")
+    )
+    fields["support_losses"] = wall_fields(losses(cells.strikes, cells.puts.oi_change, spot, "support"))
+
+
+def _together(state: ProductState, fields: Fields, known: Remembered) -> None:
+    """Adds what all expiries say together and where that stands in its own past."""
+    event = known.event_us
+    session = state.session(event)
+    now, today = state.beside(known, event, session)
+    fields["all_expiries"] = everywhere = together(now, today)
+    front = next((one for one in now if one.row["smile"]["atm_iv"] is not None), None)
+    said = {
+        "atm_iv": None if front is None else front.row["smile"]["atm_iv"],
+        "iv_30d": everywhere["iv_30d"],
+        "pcr_oi": everywhere["pcr_oi"],
+        "pcr_volume": everywhere["pcr_volume"],
+    }
+    fields["standing"] = {
+        name: _standing(value, state.history[name].standing(session.day, value))
+        for name, value in said.items()
+    }
+    fields["standing"]["atm_iv"]["expiry"] = None if front is None else front.expiry
+    known.said.update(said)
+
+
+def _standing(value: float | None, found: Standing) -> Fields:
+    return {
+        "value": value,
+        "percentile": rounded(found.percentile, 2),
+        "rank": rounded(found.rank, 2),
+        "days": found.days,
+        "low": found.low,
+        "high": found.high,
+        "reason": found.reason,
+    }
+
+
+def _reader(zone: Any) -> Callable[[str], int | None]:
+    def read(text: str) -> int | None:
+        try:
+            return event_us(text, zone)[0]
+        except ValueError:
+            return None
+
+    return read

@@ -1,0 +1,199 @@
+"""What an analysis becomes in a stored and published chain: plain data, rounded here and nowhere before.
+
+Volatilities, deltas and ratios have 6 decimals, gammas 10, prices, vegas, thetas and rhos 6, amounts of
+currency 2. What is unknown is null; ``reasons`` and ``flags`` say why, the legs by side and reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+from enricher.market.analytics import Analysis, Priced, Terms
+from enricher.market.arbitrage import Findings
+from enricher.market.contracts import Contract
+from enricher.market.exposure import ASSUMPTION, Exposure
+from enricher.market.models import Number
+from enricher.market.smile import Measures
+from enricher.market.variance import Strip
+
+Fields = dict[str, Any]
+
+MODEL = "black76"
+
+
+def rounded(value: float | None, digits: int = 6) -> float | None:
+    """The value as it is shown; None for what is unknown or not finite."""
+    return None if value is None or not isfinite(value) else round(value, digits)
+
+
+def rounded_all(values: Sequence[float | None], digits: int = 6) -> list[float | None]:
+    """A column as it is shown."""
+    return [None if value is None or not isfinite(value) else round(value, digits) for value in values]
+
+
+def analysis_fields(
+    found: Analysis, strikes: Sequence[Number], contract: Contract, expiry: str, terms: Terms
+) -> Fields:
+    """The fields that an analysis adds to a chain, its ``flags`` among them ({field: reason})."""
+    ahead, move = found.forward, found.move
+    flags: dict[str, str] = {}
+    if ahead.reason is not None:
+        flags["forward"] = ahead.reason
+    if move.reason is not None:
+        flags["expected_move"] = move.reason
+    if (no_atm := found.measures.reasons.get("atm_iv")) is not None:
+        flags["atm_iv"] = no_atm
+    gamma, zero = found.gamma, found.zero_gamma
+    return {
+        "years": rounded(found.years, 10),
+        "discount": rounded(found.discount, 10),
+        "forward": {
+            "price": rounded(ahead.value),
+            "source": ahead.source,
+            "strikes": list(ahead.strikes),
+        },
+        "atm_forward_strike": found.atm_forward_strike,
+        "atm_iv": rounded(found.measures.atm_iv),
+        "expected_move": {
+            "strike": move.strike,
+            "straddle": rounded(move.straddle),
+            "move": rounded(move.expected_move),
+            "one_sigma": rounded(move.one_sigma),
+            "low": rounded(move.low),
+            "high": rounded(move.high),
+        },
+        "smile": {
+            **measures_fields(found.measures),
+            "strikes": found.smile.strikes,
+            "ivs": rounded_all(found.smile.iv, 8),
+        },
+        "gex": {
+            "net": rounded(gamma.net, 2),
+            "gross": rounded(gamma.gross, 2),
+            "call_wall": gamma.call_wall,
+            "put_wall": gamma.put_wall,
+            "zero_gamma": rounded(zero.price, 4),
+            "rising": zero.rising,
+            "legs": gamma.legs,
+            "assumption": ASSUMPTION,
+            "reason": gamma.reason or zero.reason,
+        },
+        "exposure": {
+            "delta": _exposure(found.delta),
+            "vega": _exposure(found.vega),
+            "premium": _exposure(found.premium),
+            "oi_weighted_iv": rounded(found.oi_weighted_iv),
+            "vega_weighted_iv": rounded(found.vega_weighted_iv),
+        },
+        "variance_swap": strip_fields(found.strip),
+        "arbitrage": findings_fields(found.arbitrage),
+        "analytics": {
+            "strikes": list(strikes),
+            "calls": _side(found.calls),
+            "puts": _side(found.puts),
+            "gex": rounded_all(gamma.by_strike, 2),
+            "reasons": {
+                "calls": _by_reason(strikes, found.calls),
+                "puts": _by_reason(strikes, found.puts),
+            },
+        },
+        "conventions": {
+            **contract.conventions(expiry),
+            "units": found.units,
+            "model": MODEL,
+            "price": "mid_else_last",
+            "max_price_age": terms.max_age,
+            "delta": "forward",
+            "vega": "per_volatility_point",
+            "theta": "per_calendar_day",
+            "rho": "per_percent",
+            "vendor_iv": found.unit,
+        },
+        "flags": flags,
+    }
+
+
+def measures_fields(found: Measures) -> Fields:
+    """The measures of a smile."""
+    return {
+        "nodes": found.nodes,
+        "atm_iv": rounded(found.atm_iv),
+        "call_25_iv": rounded(found.call_25_iv),
+        "put_25_iv": rounded(found.put_25_iv),
+        "risk_reversal": rounded(found.risk_reversal),
+        "butterfly": rounded(found.butterfly),
+        "slope": rounded(found.slope),
+        "skew": rounded(found.skew),
+        "average_iv": rounded(found.average_iv),
+        "reasons": found.reasons,
+    }
+
+
+def strip_fields(found: Strip) -> Fields:
+    """A variance swap's strip."""
+    return {
+        "volatility": rounded(found.volatility),
+        "variance": rounded(found.variance, 10),
+        "forward": rounded(found.forward),
+        "k0": found.k0,
+        "lowest": found.lowest,
+        "highest": found.highest,
+        "strikes": found.count,
+        "put_wing": found.put_wing,
+        "call_wing": found.call_wing,
+        "truncated": found.truncated,
+        "reason": found.reason,
+    }
+
+
+def findings_fields(found: Findings) -> Fields:
+    """Arbitrage findings, the largest first, and how many there are in all."""
+    rows = [
+        {"kind": f.kind, "option": f.option, "strikes": list(f.strikes), "amount": rounded(f.amount, 4)}
+        for f in found.found
+    ]
+    return {"count": found.count, "found": rows}
+
+
+def _exposure(found: Exposure) -> Fields:
+    return {
+        "total": rounded(found.total, 2),
+        "calls": rounded(found.calls, 2),
+        "puts": rounded(found.puts, 2),
+        "legs": found.legs,
+    }
+
+
+def _side(side: Priced) -> Fields:
+    own = side.found
+    return {
+        "price": rounded_all(side.price),
+        "iv": rounded_all(own.iv),
+        "delta": rounded_all(own.delta),
+        "gamma": rounded_all(own.gamma, 10),
+        "vega": rounded_all(own.vega),
+        "theta": rounded_all(own.theta),
+        "rho": rounded_all(own.rho),
+        "feed_iv": rounded_all(side.vendor_iv),
+    }
+
+
+def _by_reason(strikes: Sequence[Number], side: Priced) -> dict[str, list[Number]]:
+    """{reason: strikes} of a side, about the price and about the volatility; ``last_price`` for no mid."""
+    found: dict[str, list[Number]] = {}
+    if "last" in side.source:
+        found["last_price"] = [k for k, source in zip(strikes, side.source, strict=True) if source == "last"]
+    for reasons in (side.flags, side.found.reasons):
+        _sort_in(found, strikes, reasons)
+    return found
+
+
+def _sort_in(
+    found: dict[str, list[Number]], strikes: Sequence[Number], reasons: Mapping[int, str]
+) -> None:
+    for at in sorted(reasons):
+        held = found.setdefault(reasons[at], [])
+        if not held or held[-1] != strikes[at]:
+            held.append(strikes[at])
