@@ -14,9 +14,10 @@ class Overload(Enum):
     """The policy of a route for a full pool.
 
     ``BLOCK``        the source waits (only sources that can)
-    ``CONFLATE``     the newest per key replaces an older one that is still queued
+    ``CONFLATE``     the oldest per key that is still queued makes room for a newer one
     ``DROP_OLDEST``  the oldest queued message of the route makes room
-    ``SPILL``        to a Redis stream; a configuration error until that intake exists
+    ``SPILL``        what finds memory full takes the way over a Redis stream (`sources.spill`), from which
+                     it comes back when there is room; a source without that way drops it
     """
 
     BLOCK = "block"
@@ -29,39 +30,47 @@ class Waiting:
     """The queued deliveries of one route in order of arrival, so that an overload knows whom to drop.
 
     Kept only for routes that drop or conflate. Deliveries that were taken meanwhile are skipped and
-    cleared in bulk, which makes each operation constant on average.
+    cleared in bulk, which makes each operation constant on average. Of several of the same it is the oldest
+    that goes: what stays is fresher, and it has waited for less time.
     """
 
-    __slots__ = ("_arrivals", "_newest", "conflate", "queued")
+    __slots__ = ("_arrivals", "_same", "conflate", "queued")
 
     def __init__(self, *, conflate: bool) -> None:
         self.conflate = conflate
         self.queued = 0
         self._arrivals: deque[Delivery] = deque()
-        self._newest: dict[str, Delivery] = {}
+        self._same: dict[str, deque[Delivery]] = {}
 
     def add(self, delivery: Delivery, same: str | None) -> None:
         """A delivery was queued; ``same`` names what a newer one would replace (`conflate`)."""
         self.queued += 1
         self._arrivals.append(delivery)
         if same is not None:
-            self._newest[same] = delivery
+            queue = self._same.get(same)
+            if queue is None:
+                queue = self._same[same] = deque()
+            queue.append(delivery)
         if len(self._arrivals) > 2 * self.queued + 256:
             self._arrivals = deque(d for d in self._arrivals if not d.gone)
-            self._newest = {k: d for k, d in self._newest.items() if not d.gone}
+            left = {key: [d for d in queue if not d.gone] for key, queue in self._same.items()}
+            self._same = {key: deque(queue) for key, queue in left.items() if queue}
 
     def left(self) -> None:
         """A delivery was taken out of its queue."""
         self.queued -= 1
 
     def older(self, same: str | None) -> Delivery | None:
-        """The queued delivery that a newer one for ``same`` replaces, if there is one."""
-        found = None if same is None else self._newest.get(same)
-        return None if found is None or found.gone else found
+        """The delivery for ``same`` that has been queued longest, if there is one."""
+        return None if same is None or same not in self._same else _first(self._same[same])
 
     def oldest(self) -> Delivery | None:
         """The delivery that has been queued longest, if there is one."""
-        arrivals = self._arrivals
-        while arrivals and arrivals[0].gone:
-            arrivals.popleft()
-        return arrivals[0] if arrivals else None
+        return _first(self._arrivals)
+
+
+def _first(queue: deque[Delivery]) -> Delivery | None:
+    """The first that has not left, after clearing those before it."""
+    while queue and queue[0].gone:
+        queue.popleft()
+    return queue[0] if queue else None

@@ -27,10 +27,13 @@ def test_with_nothing_queued_there_is_no_oldest() -> None:
     assert Waiting(conflate=True).oldest() is None
 
 
-def test_the_newest_of_the_same_is_what_a_newer_one_replaces() -> None:
+def test_the_oldest_of_the_same_is_what_a_newer_one_replaces() -> None:
     waiting, first, second = Waiting(conflate=True), arrived(1), arrived(2)
     waiting.add(first, "k")
     waiting.add(second, "k")
+    assert waiting.older("k") is first
+    first.gone = True
+    waiting.left()
     assert waiting.older("k") is second
     assert waiting.older("other") is None
     assert waiting.older(None) is None
@@ -56,3 +59,17 @@ def test_the_oldest_is_always_the_first_that_is_left(adds: list[bool]) -> None:
             waiting.left()
         assert waiting.oldest() is (queued[0] if queued else None)
         assert waiting.queued == len(queued)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), max_size=2000))
+def test_the_oldest_of_the_same_is_the_first_of_its_key_that_is_left(steps: list[tuple[str, int]]) -> None:
+    waiting, queued = Waiting(conflate=True), list[tuple[str, Delivery]]()
+    for number, (key, step) in enumerate(steps):
+        if step or not queued:
+            queued.append((key, arrived(number)))
+            waiting.add(queued[-1][1], key)
+        else:
+            queued.pop(len(queued) // 2)[1].gone = True
+            waiting.left()
+        for wanted in "abc":
+            assert waiting.older(wanted) is next((d for k, d in queued if k == wanted), None)

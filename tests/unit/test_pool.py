@@ -271,6 +271,17 @@ async def test_conflation_keeps_the_newest_of_each_key() -> None:
     assert rig.counts("t") == {"received": 20, "conflated": 16, "processed": 4}
 
 
+async def test_conflation_gives_up_the_oldest_of_a_key_and_keeps_the_rest_in_order() -> None:
+    route = Route(topic="t", handler=echo, key=key_of, overload=Overload.CONFLATE)
+    rig = Rig(route, pool=PoolLimits(max_messages=4))
+    told = [*fill(rig, range(3)), *fill(rig, [0], key="b"), *fill(rig, [3, 4])]
+    async with rig.engine:
+        await rig.drained()
+    assert (rig.numbers("a"), rig.numbers("b")) == ([2, 3, 4], [0])
+    assert [t.ends for t in told] == [["conflated"]] * 2 + [["processed"]] * 4
+    assert rig.counts("t") == {"received": 6, "conflated": 2, "processed": 4}
+
+
 async def test_conflation_may_use_a_finer_notion_of_the_same() -> None:
     route = Route(
         topic="t",
