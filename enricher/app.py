@@ -32,6 +32,7 @@ from enricher.engine.router import Route
 from enricher.engine.service import Engine
 from enricher.engine.stats import Histogram, Stats
 from enricher.errors import EnricherError, Overloaded
+from enricher.mail.processor import MailHandler
 from enricher.market.clock import to_date
 from enricher.sources.memory import MemoryDelivery
 from enricher.sources.pubsub import Gap
@@ -49,7 +50,7 @@ class Enricher:
 
     ``routes`` are added to those the settings switch on; ``clients`` are what async handlers find by name in
     their context; ``redis`` and ``mongo`` are the host's own asyncio clients (never closed here); ``sinks``
-    land effects of the program's own kinds.
+    land effects of the program's own kinds; ``mail_handler`` is called with each `mail.Mail`.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Enricher:
         clients: Mapping[str, Any] | None = None,
         redis: Redis | None = None,
         mongo: Any = None,
+        mail_handler: MailHandler | None = None,
         clock: Clock = wall_clock,
     ) -> None:
         self.settings = settings
@@ -77,7 +79,9 @@ class Enricher:
             redis=redis,
             mongo=mongo,
             on_gap=self._record_gap,
+            mail_handler=mail_handler,
         )
+        self._parts: Parts | None = None
         self._engine: Engine | None = None
         self._exits = AsyncExitStack()
         self._started_us = 0
@@ -95,7 +99,7 @@ class Enricher:
     async def __aenter__(self) -> Enricher:
         if self._engine is not None:
             raise EnricherError("an Enricher is entered once; make a new one to run again")
-        parts = self._make()
+        parts = self._parts = self._make()
         self._started_us = self._clock()
         self._engine = Engine(
             parts.routes,
@@ -143,6 +147,7 @@ class Enricher:
         with anyio.CancelScope(shield=True):
             for close in parts.closers:
                 await close()
+        self._say_summaries()
         log.info("stopped", instance=self.instance, lost=self.engine.lost.total())
 
     async def run(self) -> None:
@@ -259,6 +264,7 @@ class Enricher:
                 self.emit(SetKey(key, msgspec.json.encode(self.figures()), ttl_ms))
             if self._clock() >= summary_due:
                 summary_due += int(stats.summary_interval * 1e6)
+                self._say_summaries()
                 before = self._summarise(before, commits)
                 commits = self.stats.histograms["commit"].copy()
 
@@ -276,6 +282,11 @@ class Enricher:
             status=self.health()["status"],
         )
         return now
+
+    def _say_summaries(self) -> None:
+        for summary in self._parts.summaries if self._parts is not None else ():
+            line, figures = summary(self.stats)
+            log.info(line, **figures)
 
     def _record_gap(self, gap: Gap) -> None:
         self.stats.count(gap.channel, "gaps")

@@ -11,6 +11,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from enricher.build_mail import MailParts, mail_parts
 from enricher.config import Section, Settings, redact
 from enricher.config import load as load_sections
 from enricher.connections import redis_client, sibling_client
@@ -23,8 +24,11 @@ from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Clock, Reader, Sink, Source
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route
+from enricher.engine.stats import Stats
 from enricher.engine.writer import WriterLimits
 from enricher.errors import ConfigError
+from enricher.mail.processor import MailHandler
+from enricher.mail.settings import MailSettings
 from enricher.market import routes as market
 from enricher.market.settings import MarketSettings
 from enricher.sinks.mongo import MongoDocuments, close_client, mongo_client
@@ -34,7 +38,7 @@ from enricher.sources.housekeeping import StreamLimits
 from enricher.sources.pubsub import Gap, PubSubSource
 from enricher.sources.streams import StreamSource
 
-SECTIONS: Mapping[str, type[Section]] = {"market": MarketSettings}
+SECTIONS: Mapping[str, type[Section]] = {"market": MarketSettings, "mail": MailSettings}
 """The sections that the route packages bring, by name."""
 
 
@@ -59,7 +63,7 @@ GAPS = "feed_gaps"
 
 @dataclass
 class Parts:
-    """What an engine is made of, and what has to be closed after it."""
+    """What an engine is made of, what has to be closed after it, and lines of its own for the log."""
 
     routes: list[Route]
     sources: list[Source]
@@ -70,6 +74,7 @@ class Parts:
     backoff: Backoff
     drain_deadline: float
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    summaries: list[Callable[[Stats], tuple[str, Mapping[str, int]]]] = field(default_factory=list)
 
 
 def instance_name(settings: Settings) -> str:
@@ -134,6 +139,7 @@ def build(
     redis: Redis | None = None,
     mongo: Any = None,
     on_gap: Callable[[Gap], None] | None = None,
+    mail_handler: MailHandler | None = None,
 ) -> Parts:
     """The parts that ``settings`` describe, on the host's own clients if it hands them in.
 
@@ -171,10 +177,18 @@ def build(
             await close_client(owned)
 
         closers.append(close_mongo)
+    mail = mail_parts(
+        settings,
+        live=live,
+        letters=letters,
+        clock=clock,
+        instance=instance_name(settings),
+        handler=mail_handler,
+    )
     documents = MongoDocuments(
         database,
         settings.mongo.database_name,
-        market.INDEXES,
+        (*market.INDEXES, *(mail.indexes if mail is not None else ())),
         server=redact(settings.mongo.url) if mongo is None else "the host's client",
     )
     redis_server = redact(options.url) if redis is None else "the host's client"
@@ -194,7 +208,7 @@ def build(
             script_bytes=settings.writer.script_bytes,
             server=redis_server,
         ),
-        set_aside,
+        set_aside if mail is None else LettersByTopic(set_aside, {mail.route.topic: mail.letters}),
         *sinks,
     ]
     known = {sink.name: sink for sink in every}
@@ -257,12 +271,15 @@ def build(
                 clock=clock,
             )
         )
+    if mail is not None:
+        all_routes.append(mail.route)
+        listening.append(mail.source)
     return Parts(
         routes=all_routes,
         sources=listening,
         sinks=list(known.values()),
         reader=documents,
-        pool=_pool_limits(settings),
+        pool=_pool_limits(settings, mail),
         writer=WriterLimits(
             max_batch=settings.writer.max_batch,
             max_bytes=settings.writer.max_batch_bytes,
@@ -271,18 +288,23 @@ def build(
         backoff=Backoff(base=settings.retry.base, cap=settings.retry.cap),
         drain_deadline=settings.service.drain_deadline,
         closers=closers,
+        summaries=[] if mail is None else [mail.summary],
     )
 
 
-def _pool_limits(settings: Settings) -> PoolLimits:
+def _pool_limits(settings: Settings, mail: MailParts | None) -> PoolLimits:
     pool = settings.pool
+    longest = pool.max_message_bytes
+    if mail is not None:
+        # Mails are longer than messages of a feed, and one bound serves all.
+        longest = min(max(longest, mail.max_message_bytes), pool.max_bytes)
     return PoolLimits(
         concurrency=pool.concurrency,
         max_messages=pool.max_messages,
         max_bytes=pool.max_bytes,
         max_batch=pool.max_batch,
         turn_budget=pool.turn_budget,
-        max_message_bytes=pool.max_message_bytes,
+        max_message_bytes=longest,
         slow_handler=settings.log.slow_handler,
     )
 

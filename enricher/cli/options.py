@@ -29,6 +29,9 @@ R = TypeVar("R")
 
 DOTENV = ".env"
 
+MAIL_ALONE: Mapping[str, str] = {"mail.enabled": "true", "market.enabled": "false"}
+"""What giving an option of the mail route means beside itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class SettingsOptions:
@@ -185,3 +188,41 @@ def settings_options(command: Callable[Concatenate[SettingsOptions, P], R]) -> C
         return command(SettingsOptions(config, {**dict(assignments), **given}), *args, **kwargs)
 
     return with_settings
+
+
+def mail_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Gives a command the options of the mail route; it gets what was given as settings, in ``mail``."""
+
+    @click.option("--stream", help="Mail: the Redis stream [default: mail.stream].")
+    @click.option("--group", help="Mail: the consumer group [default: mail.group].")
+    @click.option("--consumer", help="Mail: this worker's name in the group [default: mail.consumer].")
+    @click.option(
+        "--batch-size", type=click.IntRange(min=1), help="Mail: entries read at once [default: mail.batch]."
+    )
+    @click.option(
+        "--block-timeout",
+        type=click.IntRange(min=1),
+        metavar="MILLISECONDS",
+        help="Mail: how long one read waits for entries [default: mail.block].",
+    )
+    @functools.wraps(command)
+    def with_mail(
+        *args: Any,
+        stream: str | None,
+        group: str | None,
+        consumer: str | None,
+        batch_size: int | None,
+        block_timeout: int | None,
+        **kwargs: Any,
+    ) -> R:
+        given = {
+            "mail.stream": stream,
+            "mail.group": group,
+            "mail.consumer": consumer,
+            "mail.batch": batch_size and str(batch_size),
+            "mail.block": block_timeout and f"{block_timeout}ms",
+        }
+        kwargs["mail"] = {key: text for key, text in given.items() if text is not None}
+        return command(*args, **kwargs)
+
+    return with_mail

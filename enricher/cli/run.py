@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from enricher.app import Enricher
 from enricher.cli import logs
 from enricher.cli.main import FAILED, OK
 from enricher.cli.notify import ServiceManager, watchdog_interval
-from enricher.cli.options import SettingsOptions, settings_options
+from enricher.cli.options import MAIL_ALONE, SettingsOptions, mail_options, settings_options
 from enricher.cli.progress import look, standstill, status_line
 from enricher.cli.signals import stop_on_signal
 from enricher.config import Settings, redact
@@ -40,6 +40,7 @@ Examples:
   enricher run --redis-url redis://cache:6379/0 --mongo-url mongodb://db:27017/market
   enricher run --embedded --data-dir ./data       with servers of its own
   enricher run --set pool.concurrency=128 --log-format console
+  enricher run --consumer worker_02 --batch-size 50     a mail worker, by any of its options
 
 Ends with 0 after SIGTERM or Ctrl-C, 130 after a second one, 2 for a wrong setting, 1 otherwise.
 """
@@ -52,16 +53,21 @@ Ends with 0 after SIGTERM or Ctrl-C, 130 after a second one, 2 for a wrong setti
     show_default=True,
     help="Where the bundled servers keep their data and endpoints.json.",
 )
+@mail_options
 @settings_options
-def command(options: SettingsOptions, embedded: bool, data_dir: Path) -> None:
+def command(options: SettingsOptions, mail: Mapping[str, str], embedded: bool, data_dir: Path) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain and end.
 
     Subscribes to the feed, enriches every message and lands it in MongoDB and Redis. A server that is
-    away is waited for. Logs go to standard output.
+    away is waited for. Logs go to standard output. An option of the mail route switches mail on and the
+    market off.
     """
     context = click.get_current_context()
     if not embedded and context.get_parameter_source("data_dir") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--data-dir is of use only with --embedded")
+    if mail:
+        # What was said by --set wins: a worker may do both.
+        options = SettingsOptions(options.config, {**MAIL_ALONE, **mail, **options.overrides})
     settings = options.load()
     logs.configure(settings.log, settings.service.name)
     code = run_loop(lambda: serve(options, settings, data_dir if embedded else None))

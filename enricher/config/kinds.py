@@ -12,8 +12,8 @@ msgspec has no word for stands in ``extra``:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -24,7 +24,13 @@ from enricher.config.secrets import redact_text
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of every section: frozen, printable without a password, able to judge itself."""
+    """The base of every section: frozen, printable without a password, able to judge itself.
+
+    ``old_names`` {variable: (key, unit)} are further names in the environment, which count while the
+    section's ``enabled`` is on; the unit is that of a plain number there.
+    """
+
+    old_names: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     def problems(self) -> Iterable[tuple[str, str]]:
         """Each disagreement between two keys, as (key, what would be right); none by default."""

@@ -53,6 +53,8 @@ def load(
 ) -> Settings:
     """All settings; command line over environment over old names over file over defaults.
 
+    REDIS_HOST and REDIS_PORT make an address where REDIS_URL does not give one.
+
     ``overrides`` are the command line's {"redis.url": ...}; None means not given, text is read as
     in the environment. ``sections`` are the route packages' {"market": MarketSettings}. The file is
     `find_config` of path, environ and folder; with none of them nothing is read. Raises
@@ -64,16 +66,21 @@ def load(
     file = find_config(path, environ, folder)
     if file is not None:
         given |= _from_file(file, leaves)
+    given |= _from_host_and_port(environ)
     given |= {
         key: Given(environ[name], name, is_text=True)
         for name, key in OLD_NAMES.items()
         if environ.get(name)
     }
-    given |= _from_environment(environ, leaves)
+    stronger = _from_environment(environ, leaves)
     for key, value in overrides.items():
         if value is not None:
             _known(key, key, value, COMMAND_LINE, leaves)
-            given[key] = Given(value, COMMAND_LINE, is_text=isinstance(value, str))
+            stronger[key] = Given(value, COMMAND_LINE, is_text=isinstance(value, str))
+    for name, brought in kinds.items():
+        if brought.old_names and _switched_on(name, brought, {**given, **stronger}, leaves):
+            given |= _from_old_names(name, brought, environ)
+    given |= stronger
     values = {key: _value(key, one, leaves[key]) for key, one in given.items()}
     built = {name: _build(section, name, values) for name, section in kinds.items()}
     for name, section in built.items():
@@ -165,6 +172,38 @@ def _from_environment(environ: Mapping[str, str], leaves: Mapping[str, Any]) -> 
         elif name in nearly:
             right = f"the name {environment_name(nearly[name])}, with two underscores"
             raise ConfigError(ENVIRONMENT, name, _hidden(name, text), right)
+    return given
+
+
+def _from_host_and_port(environ: Mapping[str, str]) -> dict[str, Given]:
+    """The address that REDIS_HOST and REDIS_PORT make, unless REDIS_URL says it all."""
+    host, port = environ.get("REDIS_HOST", "").strip(), environ.get("REDIS_PORT", "").strip()
+    # With a Service called "redis", Kubernetes sets REDIS_PORT to tcp://10.0.0.1:6379.
+    port = "" if port.startswith("tcp://") else port
+    if environ.get("REDIS_URL") or not (host or port):
+        return {}
+    shown_host = f"[{host}]" if ":" in host else host or "localhost"
+    address = f"redis://{shown_host}:{port or '6379'}/0"
+    return {"redis.url": Given(address, "REDIS_HOST" if host else "REDIS_PORT", is_text=True)}
+
+
+def _switched_on(
+    name: str, section: type[Section], given: Mapping[str, Given], leaves: Mapping[str, Any]
+) -> bool:
+    key = f"{name}.enabled"
+    if key in given:
+        return bool(_value(key, given[key], leaves[key]))
+    return bool(getattr(section(), "enabled", True))
+
+
+def _from_old_names(name: str, section: type[Section], environ: Mapping[str, str]) -> dict[str, Given]:
+    """What the environment says under the section's old names."""
+    given = {}
+    for variable, (key, unit) in section.old_names.items():
+        text = environ.get(variable, "").strip()
+        if text:
+            with_unit = text + unit if text.replace(".", "", 1).isdecimal() else text
+            given[f"{name}.{key}"] = Given(with_unit, variable, is_text=True)
     return given
 
 

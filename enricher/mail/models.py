@@ -40,6 +40,7 @@ class Mail(msgspec.Struct, frozen=True, kw_only=True):
     ``headers``      every header in order, values decoded
     ``defects``      what is wrong with it, by name (`email.errors` and ours)
     ``fields``       the entry's other fields, unchanged
+    ``size``         bytes of the message, None where the entry brought parsed fields
     ``raw``          the message as it came, None where the entry brought parsed fields
     """
 
@@ -61,7 +62,7 @@ class Mail(msgspec.Struct, frozen=True, kw_only=True):
     attachments: tuple[Attachment, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     defects: tuple[str, ...] = ()
-    size: int = 0
+    size: int | None = None
     fields: Mapping[str, Any] = {}
     raw: bytes | None = None
 

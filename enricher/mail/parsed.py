@@ -21,7 +21,7 @@ _HTML = ("html", "body_html")
 _MILLISECONDS = 100_000_000_000
 
 
-def mail_of_fields(values: Mapping[str, Any], *, id: str, message_id: str | None, size: int) -> Mail:  # noqa: A002
+def mail_of_fields(values: Mapping[str, Any], *, id: str, message_id: str | None) -> Mail:  # noqa: A002
     """The mail in the fields of an entry (see `entries`); what it does not take stays in ``fields``.
 
     Values that cannot be read stay there too, and ``defects`` names them.
@@ -60,7 +60,6 @@ def mail_of_fields(values: Mapping[str, Any], *, id: str, message_id: str | None
         attachments=_listed(fields, "attachments", _attachments, defects),
         headers=_listed(fields, "headers", _headers, defects),
         defects=tuple(defects),
-        size=size,
         fields=fields,
         **people,
     )

@@ -148,7 +148,7 @@ class Processor:
 async def read_mail(entry: Entry) -> Mail:
     """The mail of an entry. Raises `BadMessage`."""
     if entry.raw is None:
-        return mail_of_fields(entry.fields, id=entry.id, message_id=entry.message_id, size=0)
+        return mail_of_fields(entry.fields, id=entry.id, message_id=entry.message_id)
     raw = entry.raw
     if len(raw) <= _AT_ONCE:
         return parse_message(raw, id=entry.id, message_id=entry.message_id, fields=entry.fields)

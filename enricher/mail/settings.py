@@ -60,5 +60,3 @@ class MailSettings(Section, frozen=True, kw_only=True):
             yield "dead_letters", "a stream of its own, not mail.stream"
         if self.lease < 1:
             yield "lease", "at least 1 s, or a busy worker loses what it is at"
-        if self.prefetch < self.batch:
-            yield "prefetch", f"at least mail.batch, which is {self.batch}"

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+from enricher.build import SECTIONS
 from enricher.config import load
-from enricher.market.settings import MarketSettings
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "enricher.service"
@@ -156,7 +156,7 @@ def test_the_image_reads_its_settings_where_the_composition_mounts_them() -> Non
 
 def test_the_composition_gives_the_worker_settings_it_understands() -> None:
     environment = composition()["services"]["enricher"]["environment"]
-    settings = load(ROOT / "config.toml", environ=environment, sections={"market": MarketSettings})
+    settings = load(ROOT / "config.toml", environ=environment, sections=SECTIONS)
     assert settings.redis.url == "redis://redis:6379/0"
     assert settings.mongo.database_name == "deltastream"
 

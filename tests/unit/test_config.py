@@ -19,10 +19,12 @@ from enricher.config import (
     load,
 )
 from enricher.config.settings import CORE_SECTIONS
+from enricher.mail.settings import MailSettings
 from enricher.market.settings import MarketChannels, MarketSettings
 from enricher.market.watch import WatchSettings
 
 MARKET: dict[str, type[Section]] = {"market": MarketSettings}
+EVERY: dict[str, type[Section]] = {**MARKET, "mail": MailSettings}
 SHIPPED = Path(__file__).parents[2] / "config.toml"
 
 
@@ -42,12 +44,12 @@ def test_without_any_source_everything_is_at_its_default() -> None:
 
 
 def test_the_shipped_file_loads_to_exactly_the_defaults() -> None:
-    from_file, without = load(SHIPPED, sections=MARKET), load(sections=MARKET)
+    from_file, without = load(SHIPPED, sections=EVERY), load(sections=EVERY)
     assert from_file.sections() == without.sections()
 
 
 def test_the_shipped_file_names_every_key() -> None:
-    plain = msgspec.to_builtins(load(sections=MARKET).sections())
+    plain = msgspec.to_builtins(load(sections=EVERY).sections())
     shipped = tomllib.loads(SHIPPED.read_text(encoding="utf-8"))
     assert {name: set(keys) for name, keys in shipped.items()} == {
         name: set(keys) for name, keys in plain.items()
@@ -78,10 +80,10 @@ def plain(value: Any) -> Any:
 
 def test_the_shipped_file_says_of_every_key_what_it_is_its_unit_and_its_default() -> None:
     comments = commented(SHIPPED)
-    defaults: dict[str, Any] = msgspec.to_builtins(load(sections=MARKET).sections())
+    defaults: dict[str, Any] = msgspec.to_builtins(load(sections=EVERY).sections())
     for inner in ("channels", "watch"):
         defaults[f"market.{inner}"] = defaults["market"].pop(inner)
-    kinds = {**CORE_SECTIONS, **MARKET, "market.channels": MarketChannels, "market.watch": WatchSettings}
+    kinds = {**CORE_SECTIONS, **EVERY, "market.channels": MarketChannels, "market.watch": WatchSettings}
     for section, keys in defaults.items():
         for field in msgspec.structs.fields(kinds[section]):
             if field.name not in keys:

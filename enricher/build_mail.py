@@ -1,0 +1,103 @@
+"""The mail's part of the composition root: its stream, its dead letters and its route."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from enricher.config import Settings, redact
+from enricher.deadletters.sink import StreamDeadLetters
+from enricher.engine.ports import Clock
+from enricher.engine.retry import Backoff
+from enricher.engine.router import Route
+from enricher.engine.stats import Stats
+from enricher.mail import routes
+from enricher.mail.idempotency import Idempotency
+from enricher.mail.letters import letter_fields
+from enricher.mail.processor import MailHandler, load_handler
+from enricher.mail.settings import MailSettings
+from enricher.sinks.mongo import Index
+from enricher.sources.entries import whole
+from enricher.sources.housekeeping import StreamLimits
+from enricher.sources.streams import StreamSource
+
+
+@dataclass(frozen=True)
+class MailParts:
+    """What the mail route adds to an engine."""
+
+    route: Route
+    source: StreamSource
+    letters: StreamDeadLetters
+    indexes: tuple[Index, ...]
+    max_message_bytes: int
+
+    def summary(self, stats: Stats) -> tuple[str, Mapping[str, int]]:
+        """The line of statistics since the start, and its counts."""
+        found = self.source.health()
+        aside = int(found["poison"]) + int(found["undecodable"])
+        figures = routes.statistics(stats.topic(self.route.topic).counts, aside)
+        return routes.statistics_line(figures), figures
+
+
+def mail_settings(settings: Settings) -> MailSettings | None:
+    """The mail section, if mail is switched on."""
+    section = settings.routes.get("mail")
+    return section if isinstance(section, MailSettings) and section.enabled else None
+
+
+def mail_parts(
+    settings: Settings,
+    *,
+    live: Redis,
+    letters: Redis,
+    clock: Clock,
+    instance: str,
+    handler: MailHandler | None = None,
+) -> MailParts | None:
+    """The parts of the mail route; None when it is switched off.
+
+    ``live`` is the Redis of stream and claims, ``letters`` that of the dead letters. ``handler`` wins over
+    the one that the settings name. Connects to nothing. Raises `ConfigError` if that cannot be loaded.
+    """
+    mail = mail_settings(settings)
+    if mail is None:
+        return None
+    if handler is None and mail.handler:
+        handler = load_handler(mail.handler)
+    seen = Idempotency(live, ttl=mail.claim_ttl, clock=lambda: clock() / 1e6)
+    route = routes.mail_route(mail, seen=seen, clock=clock, handler=handler)
+    set_aside = StreamDeadLetters(
+        letters,
+        mail.dead_letters,
+        more=letter_fields,
+        max_length=settings.dead_letters.max_length,
+        guard_ttl=settings.dead_letters.guard_ttl,
+        server=redact(settings.dead_letters.url or settings.redis.url),
+        streams=None if letters is live else live,
+    )
+    source = StreamSource(
+        live,
+        mail.stream,
+        group=mail.group,
+        consumer=mail.consumer or instance,
+        letters=set_aside,
+        clock=clock,
+        task_name=routes.NAME,
+        # All fields as one JSON object: what a dead letter shows, and what `submit` takes too.
+        read_entry=whole,
+        limits=StreamLimits(
+            batch=mail.batch,
+            block=mail.block,
+            prefetch=max(mail.prefetch, mail.batch),
+            lease=mail.lease,
+            max_deliveries=mail.max_deliveries,
+            timeout=settings.redis.socket_timeout,
+            trim=mail.keep > 0,
+            keep=mail.keep,
+        ),
+        backoff=Backoff(base=settings.retry.base, cap=settings.retry.cap),
+    )
+    return MailParts(route, source, set_aside, routes.indexes(mail), mail.max_message_bytes)
