@@ -23,7 +23,7 @@ from enricher.deadletters.filters import EVERY, LetterFilter, parse_moment
 from enricher.deadletters.replay import Outcome
 from enricher.deadletters.store import StoredLetter
 
-STAGES = ("receive", "decode", "enrich", "fold", "commit")
+STAGES = ("receive", "decode", "enrich", "fold", "commit", "poison")
 
 EXAMPLES = """\b
 Examples:

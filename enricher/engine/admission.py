@@ -87,6 +87,14 @@ class Admission:
             waiting.add(delivery, same if waiting.conflate else None)
         return route
 
+    def admit_aside(self, delivery: Delivery) -> None:
+        """Count a delivery in, without a look at the bounds, that is on its way to the dead letters."""
+        known = self._known.get(delivery.topic) or self._look_up(delivery.topic)
+        delivery.route = None if known is None else known[0]
+        self._stats.count(counted_as(delivery), "received")
+        self.count += 1
+        self.bytes += len(delivery.body)
+
     async def wait_for_room(self, delivery: Delivery) -> None:
         """Return when there is room, if it is the policy of the delivery's route to wait for it."""
         route = self._router.match(delivery.topic)

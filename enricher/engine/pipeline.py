@@ -144,6 +144,9 @@ class Pipeline:
                 raise _nowhere_to_land(effect, route, names)
         acks = delivery.ack()
         if acks:
+            for ack in acks:
+                if ack.sink not in names:
+                    raise _nowhere_to_land(ack, route, names)
             done = (*done, *acks)
         return Write(done, delivery, route, lane, getattr(event, "event_us", 0))
 
@@ -155,8 +158,10 @@ class Pipeline:
             return Again(decision.delay, f"{type(error).__name__}: {error}")
         return self.dead(delivery, stage, error)
 
-    def dead(self, delivery: Delivery, stage: str, error: Exception | Refused) -> Write:
-        """The write that sets ``delivery`` aside, whole, with why."""
+    def dead(
+        self, delivery: Delivery, stage: str, error: Exception | Refused, task_name: str = ""
+    ) -> Write:
+        """The write that sets ``delivery`` aside, whole, with why; ``task_name`` if it has no route."""
         route = delivery.route
         if isinstance(error, Refused):
             text, kind, path, trace = error.reason, error.error_type, None, ""
@@ -173,7 +178,7 @@ class Pipeline:
         )
         letter = DeadLetter(
             task_id=task_id,
-            task_name=route.name if route is not None else "unknown",
+            task_name=route.name if route is not None else task_name or "unknown",
             topic=delivery.topic,
             key=delivery.key,
             body=delivery.body,

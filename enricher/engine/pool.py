@@ -125,6 +125,11 @@ class Pool:
         await self._admission.wait_for_room(delivery)
         self.offer(delivery)
 
+    def set_aside(self, delivery: Delivery, stage: str, error: Exception, task_name: str = "") -> None:
+        """Make a dead letter of a delivery that no handler shall see, whatever room there is."""
+        self._admission.admit_aside(delivery)
+        self._bury(self._pipeline.dead(delivery, stage, error, task_name))
+
     def full_for(self, delivery: Delivery) -> bool:
         """Whether `offer` would have to drop something."""
         return self._admission.full(len(delivery.body))
@@ -593,9 +598,12 @@ class Pool:
             with anyio.move_on_after(0.05):
                 await self._admission.empty.wait()
 
-    def leftover(self) -> Counter[str]:
-        """Messages per topic that were taken in and are not committed; they are let go as `lost`."""
-        left: Counter[str] = Counter()
+    def leftover(self) -> tuple[Counter[str], Counter[str]]:
+        """Messages per topic that were taken in and are not committed: those that are lost, and those that
+        are handed back to whoever keeps them. All are let go.
+        """
+        lost: Counter[str] = Counter()
+        handed_back: Counter[str] = Counter()
         waiting = [w.delivery for w in self._writer.abandon() if w.delivery is not None]
         waiting += self._deferred.values()
         waiting += self._handling.values()
@@ -606,10 +614,11 @@ class Pool:
             for lane in lanes.values():
                 waiting += [d for d in lane.queue if not d.gone]
         for delivery in waiting:
-            left[delivery.topic] += 1
-            self.stats.count(counted_as(delivery), "lost")
-            delivery.settled("lost")
-        return left
+            label = "handed_back" if delivery.kept else "lost"
+            (handed_back if delivery.kept else lost)[delivery.topic] += 1
+            self.stats.count(counted_as(delivery), label)
+            delivery.settled(label)
+        return lost, handed_back
 
 
 def _warn_of_slow(delivery: Delivery, seconds: float) -> None:

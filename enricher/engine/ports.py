@@ -24,9 +24,11 @@ class Delivery:
     """One message as it came: body, topic, when (microseconds UTC), and what to do when it is done.
 
     A source subclasses this to add its own acknowledgement. ``attempts`` counts the runs of the handler.
-    ``id`` is the source's own name for the message, if it has one (a stream entry id).
+    ``id`` is the source's own name for the message, if it has one (a stream entry id). ``kept`` says that
+    whoever sent it has it still: one that is not finished is handed back and not lost.
     """
 
+    kept = False
     __slots__ = ("attempts", "body", "gone", "id", "key", "lane", "received_us", "route", "topic")
 
     def __init__(self, topic: str, body: bytes, received_us: int, id: str | None = None) -> None:  # noqa: A002
@@ -53,7 +55,10 @@ class Delivery:
         """Keep the lease of a message that takes long. Memory needs none."""
 
     def settled(self, label: str) -> None:
-        """Called once when the message has left: `processed`, `duplicate`, `dead`, `dropped`, `lost`."""
+        """Called once when the message has left.
+
+        As `processed`, `duplicate`, `dead`, `dropped`, `conflated`, `lost`, or `handed_back`.
+        """
 
 
 class Intake(Protocol):
@@ -64,6 +69,9 @@ class Intake(Protocol):
 
     async def put(self, delivery: Delivery) -> None:
         """Hand over, waiting for room where the route's policy is to block."""
+
+    def set_aside(self, delivery: Delivery, stage: str, error: Exception, task_name: str = "") -> None:
+        """Make a dead letter of what no handler shall see; ``task_name`` is for a topic without a route."""
 
 
 class Source(Protocol):

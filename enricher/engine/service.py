@@ -57,6 +57,7 @@ class Engine:
         self.sinks = tuple(sinks)
         self.stopping = False
         self.lost: Counter[str] = Counter()
+        self.handed_back: Counter[str] = Counter()
         self._opened = anyio.Event()
         self._drain_deadline = max(
             [drain_deadline, *(r.drain_deadline for r in self.router.routes if r.drain_deadline)]
@@ -135,7 +136,10 @@ class Engine:
             await anyio.sleep(0.02)
 
     async def stop(self, deadline: float | None = None) -> None:
-        """Stop taking in, drain for at most ``deadline`` seconds, count and log what is left."""
+        """Stop taking in, drain for at most ``deadline`` seconds, count and log what is left.
+
+        What came from a source that has it still is handed back, the rest is lost.
+        """
         if self.stopping:
             await self._stopped.wait()
             return
@@ -147,7 +151,14 @@ class Engine:
             await self.pool.drain()
             while self.writer.unfinished and not self.writer.outages:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
-        self.lost = self.pool.leftover()
+        self.lost, self.handed_back = self.pool.leftover()
+        if self.handed_back:
+            log.info(
+                "messages_handed_back",
+                total=self.handed_back.total(),
+                topics=dict(self.handed_back),
+                deadline_passed=scope.cancelled_caught,
+            )
         if self.lost:
             log.error(
                 "messages_lost",

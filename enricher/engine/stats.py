@@ -153,9 +153,9 @@ class RouteStats:
 class Stats:
     """All figures of one engine. Reading them never disturbs the work.
 
-    Counters per topic: received, processed, duplicates, dead, dropped, conflated, retried, lost, and
-    whatever a route adds. Histograms: `commit` (received to visible), `event` (event time to visible),
-    `durable` and `visible` (one commit of a stage).
+    Counters per topic: received, processed, duplicates, dead, dropped, conflated, retried, lost,
+    handed_back, and whatever a route adds. Histograms: `commit` (received to visible), `event` (event time to
+    visible), `durable` and `visible` (one commit of a stage).
     """
 
     def __init__(self) -> None:

@@ -138,6 +138,10 @@ class StreamBridge:
         """As `offer`: pub/sub cannot wait."""
         self.offer(delivery)
 
+    def set_aside(self, delivery: Delivery, stage: str, error: Exception, task_name: str = "") -> None:
+        """As `offer`: a bridge judges nothing, whoever reads the stream does."""
+        self.offer(delivery)
+
     def _next_batch(self) -> list[Delivery]:
         """What the next call appends; it stays the same until it is known to be in the stream."""
         size = 0

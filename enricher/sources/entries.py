@@ -15,13 +15,12 @@ Keys of group ``g`` on stream ``s``:
 
 from __future__ import annotations
 
-import uuid
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import msgspec
 
-from enricher.engine.effects import Ack, DeadLetter, Effect, Later, Write
+from enricher.engine.effects import Ack, Effect, Later
 from enricher.engine.ports import Delivery
 from enricher.errors import BadMessage
 
@@ -66,6 +65,7 @@ class StreamDelivery(Delivery):
     found its lease in other hands.
     """
 
+    kept = True
     __slots__ = ("_extend", "_settled", "entry", "fields", "later", "missed", "place", "unfinished")
 
     def __init__(
@@ -203,23 +203,3 @@ def whole(fields: Fields) -> bytes:
     return msgspec.json.encode(
         {name.decode("utf-8", "backslashreplace"): shown(value) for name, value in fields.items()}
     )
-
-
-def aside(delivery: StreamDelivery, task_name: str, stage: str, error: Exception, now_us: int) -> Write:
-    """The write that sets an entry aside before any handler has seen it, and acknowledges it."""
-    letter = DeadLetter(
-        task_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{delivery.topic}\n{delivery.id}")),
-        task_name=task_name,
-        topic=delivery.topic,
-        key=None,
-        body=delivery.body,
-        stage=stage,
-        error=str(error) or type(error).__name__,
-        error_type=type(error).__name__,
-        path=error.path if isinstance(error, BadMessage) else None,
-        traceback="",
-        attempts=max(delivery.attempts + delivery.unfinished, 1),
-        first_us=delivery.received_us,
-        last_us=now_us,
-    )
-    return Write((letter, *delivery.ack()), delivery, label="dead")

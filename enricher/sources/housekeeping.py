@@ -25,7 +25,7 @@ _GONE = 10
 
 
 class LetterSink(Sink, Protocol):
-    """A store of dead letters that lands acknowledgements with them."""
+    """A store of dead letters that lands acknowledgements with them, and can be counted."""
 
     async def count(self) -> int:
         """How many dead letters there are."""
@@ -83,8 +83,8 @@ class Holdings:
         self.moved = asyncio.Event()
 
     def settled(self, delivery: StreamDelivery, label: str) -> None:
-        """A delivery has left. One that the engine gave up at the end stays in hand until `House.leave`."""
-        if label == "lost":
+        """A delivery has left. One that was not finished stays in hand until `House.leave`."""
+        if label in ("handed_back", "lost"):
             return
         self.under_way.pop((delivery.place.stream, delivery.entry), None)
         if label == "dropped":

@@ -14,7 +14,8 @@
     handed back at the end, what is not finished is given up, and does not count as a delivery
 
 A destroyed group is created again where it was. What is under way then is committed, and marked, for it
-will be delivered again. The routes must have ``live`` among their sinks, for that is what acknowledges.
+will be delivered again. The routes must have ``live`` among their sinks, for that is what acknowledges: a
+message of one that has not is a dead letter, which says so.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from redis.asyncio import Redis
 from enricher.connections import sibling_client
 from enricher.engine.ports import Clock, Intake
 from enricher.engine.retry import Backoff
-from enricher.errors import EnricherError, SinkUnavailable
-from enricher.sources.entries import EntryReader, Fields, GroupKeys, ReadEntry, StreamDelivery, aside
+from enricher.errors import EnricherError
+from enricher.sources.entries import EntryReader, Fields, GroupKeys, ReadEntry, StreamDelivery
 from enricher.sources.groups import StreamGroup
 from enricher.sources.housekeeping import Holdings, House, LetterSink, StreamLimits, Suspect
 
@@ -50,9 +51,10 @@ class Poison(EnricherError):
 class StreamSource:
     """Delivers the entries of ``stream`` to ``group``, as ``consumer``.
 
-    ``client`` says where Redis is; the source reads and keeps its leases on clients of its own. ``letters``
-    takes what cannot be understood and what is poison, under ``task_name``. ``topic`` (default: the stream's
-    name) is that of entries which name none.
+    ``client`` says where Redis is; the source reads and keeps its leases on clients of its own. What
+    cannot be understood and what is poison is set aside by the intake, under ``task_name`` if its topic has
+    no route; ``letters``, where it ends, says how many there are. ``topic`` (default: the stream's name) is
+    that of entries which name none.
     """
 
     can_wait = True
@@ -243,10 +245,10 @@ class StreamSource:
         while self._ready:
             delivery, problem = self._ready[0]
             if problem is not None:
-                await self._set_aside(delivery, "decode", problem)
+                self._set_aside(delivery, "decode", problem, intake)
             elif (times := delivery.unfinished) >= self.limits.max_deliveries:
                 why = f"delivered {times} times and never finished: it may end whoever handles it"
-                await self._set_aside(delivery, "poison", Poison(why))
+                self._set_aside(delivery, "poison", Poison(why), intake)
             else:
                 await intake.put(delivery)
             self._ready.popleft()
@@ -280,21 +282,12 @@ class StreamSource:
             while self._held.under_way:
                 await self._held.something_moves()
 
-    async def _set_aside(self, delivery: StreamDelivery, stage: str, error: Exception) -> None:
-        """Store the dead letter and acknowledge, waiting out any outage of the store."""
-        write = aside(delivery, self._task_name, stage, error, self._clock())
+    def _set_aside(
+        self, delivery: StreamDelivery, stage: str, error: Exception, intake: Intake
+    ) -> None:
         self._held.counts["poison" if stage == "poison" else "undecodable"] += 1
-        attempt = 0
-        while True:
-            try:
-                await self._letters.commit([write])
-                break
-            except SinkUnavailable as outage:
-                attempt += 1
-                if attempt == 1:
-                    log.warning("outage_begin", sink=self._letters.name, reason=outage.reason)
-                await anyio.sleep(self._backoff.delay(attempt))
-        self._held.settled(delivery, "dead")
+        delivery.attempts += delivery.unfinished
+        intake.set_aside(delivery, stage, error, self._task_name)
 
     async def _extend(self, delivery: StreamDelivery) -> None:
         if self._house is not None and self.connected:

@@ -125,6 +125,7 @@ async def test_an_entry_within_the_cap_is_processed_and_one_beyond_it_is_poison(
             assert (letter["stage"], letter["attempts"]) == ("poison", 3)
             assert await pending(client) == 0
             assert found.source.health()["poison"] == 1
+            assert found.counts["dead"] == 1
         assert await results(client) == []
 
 
@@ -213,6 +214,8 @@ async def test_what_a_stopping_worker_hands_back_is_no_further_delivery(any_redi
                 if not life:
                     await send(client, "x")
                 await until(lambda found=found: found.source.health()["under_way"], "the entry")
+            assert (found.engine.lost, found.engine.handed_back) == ({}, {STREAM: 1})
+            assert "lost" not in found.counts
         async with line(any_redis_url, lease=30.0):
             assert await finished(client, 1) == ["x"]
         assert await letters(client) == []

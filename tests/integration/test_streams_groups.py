@@ -147,6 +147,7 @@ async def test_what_cannot_be_read_is_a_dead_letter_at_once_and_whole(any_redis_
         assert json.loads(first["body"]) == {"text": {"base64": "/w=="}, "n": "1"}
         assert second["path"] == "$.at"
         assert found.source.health()["undecodable"] == 2
+        await until(lambda: found.counts.get("dead") == 2)
 
 
 async def test_a_dead_letter_and_its_acknowledgement_are_one(any_redis_url: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from enricher.engine.effects import DeadLetter, Effect, Insert, Publish
+from enricher.engine.effects import Ack, DeadLetter, Effect, Insert, Publish
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route
 from enricher.errors import BadMessage
@@ -50,6 +50,38 @@ async def test_an_undecodable_message_is_set_aside_whole_with_its_bytes() -> Non
     assert "JSON in UTF-8" in letter.error
     assert delivery.ends == ["dead"]
     assert rig.counts("t") == {"received": 1, "dead": 1}
+
+
+async def test_what_a_source_sets_aside_is_a_dead_letter_once_and_counted_under_its_route() -> None:
+    rig = Rig(Route(topic="t", handler=echo, name="task"))
+    async with rig.engine:
+        for topic in ("t", "t", "nobody's"):
+            delivery = Told(topic, b"?")
+            delivery.id, delivery.attempts = "in/g/5-1", 3
+            rig.engine.pool.set_aside(delivery, "poison", ValueError("no"), "intake")
+        await rig.drained()
+        assert rig.engine.pool.count == 0
+    found = {letter.task_id: letter for letter in rig.letters.letters}
+    assert sorted((x.topic, x.task_name, x.stage, x.attempts) for x in found.values()) == [
+        ("nobody's", "intake", "poison", 3),
+        ("t", "task", "poison", 3),
+    ]
+    assert rig.counts("t") == {"received": 2, "dead": 2}
+    assert rig.counts("(unknown)") == {"received": 1, "dead": 1}
+
+
+async def test_a_message_whose_acknowledgement_cannot_land_is_a_dead_letter_that_says_so() -> None:
+    class Entry(Told):
+        def ack(self) -> list[Effect]:
+            return [Ack("in", "g", "5-1")]
+
+    rig = Rig(Route(topic="t", handler=lambda event, context: [], sinks=("documents",)))
+    async with rig.engine:
+        delivery = Entry("t", message("a", 1))
+        rig.engine.pool.offer(delivery)
+        await rig.drained()
+    assert one_letter(rig).error == "effect Ack wants sink 'live'; route 't' has: documents"
+    assert delivery.ends == ["dead"]
 
 
 async def test_a_handler_that_raises_leaves_its_traceback_and_the_others_go_on() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from enricher.engine.effects import Ack, Later
 from enricher.engine.ports import Delivery
-from enricher.sources.entries import EntryReader, GroupKeys, ReadEntry, StreamDelivery, aside, whole
+from enricher.sources.entries import EntryReader, GroupKeys, ReadEntry, StreamDelivery, whole
 
 PLACE = GroupKeys("in", "g")
 NOW = 1_750_000_000_000_000
@@ -88,9 +88,8 @@ def test_a_hook_never_sees_the_history() -> None:
     assert seen == [{b"a": b"b"}] * 2
 
 
-def test_set_aside_a_redelivered_entry_has_the_same_id() -> None:
-    delivery, problem = read({b"text": b"\xff"})
+def test_what_cannot_be_understood_is_whole_in_its_body_and_keeps_its_name() -> None:
+    (first, problem), (second, _) = (read({b"text": b"\xff"}) for _ in range(2))
     assert problem is not None
-    letters = [aside(delivery, "name", "decode", problem, NOW + n).effects[0] for n in (0, 1)]
-    assert len({letter.task_id for letter in letters}) == 1  # type: ignore[attr-defined]
-    assert json.loads(letters[0].body) == {"text": {"base64": "/w=="}}  # type: ignore[attr-defined]
+    assert json.loads(first.body) == {"text": {"base64": "/w=="}}
+    assert first.id == second.id == "in/g/5-1"
