@@ -1,0 +1,89 @@
+"""Part `faults`: what each fault costs, counted from outside.
+
+Worker processes enrich a mixed load that comes by two intakes at once: entries appended to the intake's
+stream by the sender itself (`stream`), and messages published on channels that the worker bridges to that
+stream (`bridge`). While they do, something breaks. In the end everything that was sent is looked for in the
+stream, in the documents and among what was published; the worker's own counters are not asked.
+
+``faults.only`` names scenarios (``worker_killed+resent``), ``faults.kills`` is how often a worker is killed,
+``faults.rate`` messages a second by each intake, ``faults.frozen`` and ``faults.outage`` seconds,
+``faults.seed`` of messages and moments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from benchmarks.faults_ledger import BRIDGE, STREAM, row
+from benchmarks.faults_scenarios import QUICK, SCENARIOS, Plan, Scenario
+from benchmarks.faults_stage import Stage, StageOptions
+from benchmarks.parts import Options
+from benchmarks.report import Report
+
+COLUMNS = [
+    *("scenario", "intake", "faults", "sent", "appended", "stored", "published", "lost_before"),
+    *("lost_after", "duplicated", "wrong", "dead", "late", "recovery_s", "broken"),
+]
+
+
+def run(options: Options) -> list[Report]:
+    """One row per scenario and intake; a promise that is broken fails the run."""
+    base = QUICK if options.quick else Plan()
+    plan = Plan(
+        kills=int(options.number("faults.kills", base.kills)),
+        times=base.times,
+        frozen=options.number("faults.frozen", base.frozen),
+        outage=options.number("faults.outage", base.outage),
+        refusing=base.refusing,
+    )
+    stage = StageOptions(
+        seed=int(options.number("faults.seed", 7)), rate=options.number("faults.rate", 100)
+    )
+    report = Report("faults", "what is lost, repeated and late, by scenario and intake", COLUMNS)
+    report.notes.append("lost_before: by pub/sub, before a bridge heard it; late: by more than a second")
+    for name in chosen(options.settings.get("faults.only", "")):
+        try:
+            rows, notes = asyncio.run(played(name, plan, stage))
+        except (RuntimeError, TimeoutError) as error:  # the others go on
+            rows, notes = [{"scenario": name, "broken": f"{type(error).__name__}: {error}"}], []
+        report.rows += rows
+        report.notes += notes
+        report.failed = report.failed or any(one["broken"] for one in rows)
+    return [report]
+
+
+def chosen(names: str) -> list[str]:
+    """The scenarios of a list like ``flushed+resent``, all of an empty one; ValueError for an unknown one."""
+    wanted = names.split("+") if names else list(SCENARIOS)
+    for name in wanted:
+        if name not in SCENARIOS:
+            raise ValueError(f"no scenario {name!r}; known scenarios: {', '.join(SCENARIOS)}")
+    return wanted
+
+
+async def played(name: str, plan: Plan, options: StageOptions) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of one scenario on servers of its own, and what there is to say about it."""
+    scenario = SCENARIOS[name]
+    with tempfile.TemporaryDirectory(prefix="enricher-faults-") as folder:
+        async with Stage(Path(folder), msgspec.structs.replace(options, **scenario.stage)) as stage:
+            for worker in scenario.workers:
+                await stage.start_worker(worker)
+            await stage.load(scenario.fault(stage, plan))
+            rows = accounts(name, scenario, stage, await stage.settled())
+            broken = [f"{name}: {worker} logged {stage.log(worker)}" for worker in stage.workers]
+            return rows, stage.notes + (broken if any(one["broken"] for one in rows) else [])
+
+
+def accounts(name: str, scenario: Scenario, stage: Stage, found: Any) -> list[dict[str, Any]]:
+    """One row per intake."""
+    found.whole = not scenario.deaf
+    common = {"scenario": name, "about": scenario.about, "faults": len(stage.ends_us), "dead": found.dead}
+    return [
+        common | row(stage.sent, found, stage.ends_us, scenario.promise, intake)
+        for intake in (STREAM, BRIDGE)
+    ]

@@ -1,0 +1,262 @@
+"""The faults, each a function of a stage under load, and what is promised of it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from benchmarks.faults_ledger import BRIDGE, STREAM, Promise
+from benchmarks.faults_stage import INTAKE, SERVICE, Stage
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of everything: ``kills`` of a worker, ``times`` of another fault, seconds a server is frozen,
+    away or refuses."""
+
+    kills: int = 50
+    times: int = 20
+    frozen: float = 10.0
+    outage: float = 60.0
+    refusing: float = 5.0
+
+
+QUICK = Plan(kills=4, times=4, frozen=3.0, outage=5.0, refusing=2.0)
+SHORTEST = Plan(kills=2, times=2, frozen=1.0, outage=1.0, refusing=1.0)
+
+Fault = Callable[[Stage, Plan], Awaitable[None]]
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault: in words, as a function, what holds, and what the stage is like."""
+
+    about: str
+    fault: Fault
+    promise: Promise = Promise()
+    workers: tuple[str, ...] = ("one",)
+    stage: dict[str, Any] = {}
+    # Whether a subscriber can miss what is published: its own connection ends with the server.
+    deaf: bool = False
+
+
+async def worker_killed(stage: Stage, plan: Plan) -> None:
+    """Kill -9 of the worker at random moments; it is started again under its name."""
+    for _ in range(plan.kills):
+        await asyncio.sleep(stage.random.uniform(0.05, 1.5))
+        await stage.end_worker("one")
+        stage.fault_ended()
+        await stage.start_worker("one")
+
+
+async def worker_stopped(stage: Stage, plan: Plan) -> None:
+    """SIGTERM of the worker at random moments; it is started again under its name."""
+    for _ in range(max(2, plan.kills // 10)):
+        await asyncio.sleep(stage.random.uniform(0.05, 1.5))
+        code = await stage.end_worker("one", signal.SIGTERM)
+        if code != 0:
+            raise RuntimeError(f"ended with {code} after SIGTERM: {stage.log('one')}")
+        stage.fault_ended()
+        await stage.start_worker("one")
+
+
+async def one_of_two_killed(stage: Stage, plan: Plan) -> None:
+    """Kill -9 of one of two workers at random; all is well again before the next is killed."""
+    for _ in range(max(2, plan.kills // 5)):
+        await asyncio.sleep(stage.random.uniform(0.05, 1.5))
+        name = stage.random.choice(("one", "two"))
+        await stage.end_worker(name)
+        stage.fault_ended()
+        await stage.start_worker(name)
+        await stage.bridged()
+
+
+async def redis_killed(stage: Stage, plan: Plan) -> None:
+    """Kill -9 of Redis, which comes back with its data."""
+    for _ in range(max(2, plan.times // 4)):
+        await asyncio.sleep(stage.random.uniform(0.5, 1.5))
+        stage.redis.kill()
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(stage.redis.start)
+        stage.fault_ended()
+        await stage.subscribed(1)
+
+
+async def mongo_killed(stage: Stage, plan: Plan) -> None:
+    """Kill -9 of the document server, which comes back with its data."""
+    for _ in range(max(2, plan.times // 4)):
+        await asyncio.sleep(stage.random.uniform(0.5, 1.5))
+        stage.mongo.kill()
+        await asyncio.to_thread(stage.mongo.start)
+        stage.fault_ended()
+
+
+async def redis_frozen(stage: Stage, plan: Plan) -> None:
+    """Redis answers nothing, its connections stay."""
+    stage.redis.pause()
+    await asyncio.sleep(plan.frozen)
+    stage.redis.resume()
+    stage.fault_ended()
+    await stage.subscribed(1)
+
+
+async def mongo_frozen(stage: Stage, plan: Plan) -> None:
+    """The document server answers nothing, its connections stay."""
+    stage.mongo.pause()
+    await asyncio.sleep(plan.frozen)
+    stage.mongo.resume()
+    stage.fault_ended()
+
+
+async def mongo_away(stage: Stage, plan: Plan) -> None:
+    """The document server is away for a while."""
+    stage.mongo.kill()
+    await asyncio.sleep(plan.outage)
+    await asyncio.to_thread(stage.mongo.start)
+    stage.fault_ended()
+
+
+async def connections_cut(stage: Stage, plan: Plan) -> None:
+    """Every connection of the worker is reset, at random moments."""
+    for _ in range(plan.times):
+        await asyncio.sleep(stage.random.uniform(0.05, 0.5))
+        for proxy in stage.proxies.values():
+            proxy.cut()
+        stage.fault_ended()
+    await stage.subscribed(1)
+
+
+async def replies_swallowed(stage: Stage, plan: Plan) -> None:
+    """A write is applied and its reply never comes: of the commit, of the append, of the documents."""
+    writes = (
+        ("redis", lambda request: b"EVALSHA" in request),
+        ("redis", lambda request: b"XADD" in request),
+        ("mongo", lambda request: b"underlying_ticks" in request),
+    )
+    for number in range(plan.times):
+        name, is_write = writes[number % len(writes)]
+        proxy = stage.proxies[name]
+        before = proxy.lost_replies
+        proxy.lose_next_reply(is_write)
+        async with asyncio.timeout(30):
+            while proxy.lost_replies == before:
+                await asyncio.sleep(0.01)
+        stage.fault_ended()
+        await asyncio.sleep(stage.random.uniform(0.05, 0.3))
+
+
+async def group_destroyed(stage: Stage, plan: Plan) -> None:
+    """Somebody destroys the consumer group of the intake."""
+    for _ in range(plan.times):
+        await asyncio.sleep(stage.random.uniform(0.05, 0.5))
+        await stage.client.xgroup_destroy(INTAKE, SERVICE)
+        stage.fault_ended()
+
+
+async def flushed(stage: Stage, plan: Plan) -> None:
+    """FLUSHALL while entries wait; what the intake had until then is read in the same transaction."""
+    for _ in range(max(2, plan.times // 4)):
+        stage.workers["one"].send_signal(signal.SIGSTOP)
+        await asyncio.sleep(stage.random.uniform(0.2, 0.5))
+        async with stage.client.pipeline(transaction=True) as pipeline:
+            pipeline.xrange(INTAKE)
+            pipeline.flushall()
+            entries, _ = await pipeline.execute()
+        stage.note_entries(entries)
+        stage.workers["one"].send_signal(signal.SIGCONT)
+        stage.fault_ended()
+        await asyncio.sleep(1.0)
+
+
+async def resent(stage: Stage, plan: Plan) -> None:
+    """Nothing: the stage itself sends again and out of order."""
+    await asyncio.sleep(plan.times / 4)
+
+
+async def out_of_memory(stage: Stage, plan: Plan) -> None:
+    """Redis answers writes with OOM."""
+    await stage.client.config_set("maxmemory", 1)
+    await asyncio.sleep(plan.refusing)
+    await stage.client.config_set("maxmemory", 0)
+    stage.fault_ended()
+
+
+async def cannot_save(stage: Stage, plan: Plan) -> None:
+    """Redis answers writes with MISCONF, because it could not write its snapshot."""
+    # A folder in its place is what even root cannot write over.
+    in_the_way = stage.redis.folder / "dump.rdb"
+    in_the_way.mkdir()
+    await stage.client.config_set("save", "3600 1000000")
+    await _save(stage, "err")
+    await asyncio.sleep(plan.refusing)
+    in_the_way.rmdir()
+    await _save(stage, "ok")
+    stage.fault_ended()
+    await stage.client.config_set("save", "")
+
+
+async def _save(stage: Stage, status: str) -> None:
+    await stage.client.bgsave()
+    async with asyncio.timeout(30):
+        while (await stage.client.info("persistence"))["rdb_last_bgsave_status"] != status:
+            await asyncio.sleep(0.02)
+
+
+async def evicted(stage: Stage, plan: Plan) -> None:
+    """Redis runs short of memory and may evict any key: claims, the intake, caches."""
+    await stage.client.config_set("maxmemory-policy", "allkeys-lru")
+    used = (await stage.client.info("memory"))["used_memory"]
+    await stage.client.config_set("maxmemory", used + 200_000)
+    ends = asyncio.get_running_loop().time() + plan.refusing
+    number = 0
+    while asyncio.get_running_loop().time() < ends:
+        await stage.client.set(f"filler:{number}", b"x" * 20_000, ex=60)
+        number += 1
+        await asyncio.sleep(0.01)
+    gone = (await stage.client.info("stats"))["evicted_keys"]
+    await stage.client.config_set("maxmemory", 0)
+    stage.fault_ended()
+    stage.notes.append(f"allkeys-lru: Redis evicted {gone} keys")
+
+
+NOTHING = Promise(complete=False, once=False, intake=(), windows=False)
+
+SCENARIOS: dict[str, Scenario] = {
+    "worker_killed": Scenario(about="kill -9 of the worker", fault=worker_killed),
+    "worker_stopped": Scenario(about="SIGTERM of the worker", fault=worker_stopped),
+    "one_of_two_killed": Scenario(
+        about="two workers bridge one channel, kill -9 of one",
+        fault=one_of_two_killed,
+        # Each of them has seen a part: windows of the whole take shards.
+        promise=Promise(intake=(STREAM, BRIDGE), windows=False),
+        workers=("one", "two"),
+    ),
+    "redis_killed": Scenario(about="kill -9 of Redis (appendfsync always)", fault=redis_killed, deaf=True),
+    "mongo_killed": Scenario(about="kill -9 of the document server (journaled)", fault=mongo_killed),
+    "redis_frozen": Scenario(about="Redis answers nothing", fault=redis_frozen),
+    "mongo_frozen": Scenario(about="the document server answers nothing", fault=mongo_frozen),
+    "mongo_away": Scenario(about="the document server is away", fault=mongo_away),
+    "connections_cut": Scenario(
+        about="every connection of the worker is reset", fault=connections_cut, stage={"proxied": True}
+    ),
+    "replies_swallowed": Scenario(
+        about="a write is applied, its reply lost", fault=replies_swallowed, stage={"proxied": True}
+    ),
+    "group_destroyed": Scenario(about="XGROUP DESTROY", fault=group_destroyed),
+    "resent": Scenario(
+        about="messages sent again and out of order", fault=resent, stage={"disorder": True}
+    ),
+    "out_of_memory": Scenario(about="Redis answers OOM", fault=out_of_memory),
+    "cannot_save": Scenario(about="Redis answers MISCONF", fault=cannot_save),
+    "flushed": Scenario(
+        about="FLUSHALL", fault=flushed, promise=NOTHING, stage={"still": 5.0}
+    ),
+    "evicted": Scenario(
+        about="Redis evicts keys (allkeys-lru)",
+        fault=evicted,
+        promise=NOTHING,
+        stage={"still": 5.0, "disorder": True},
+    ),
+}
