@@ -48,8 +48,8 @@ def codec(name: str) -> str | None:
     try:
         found = codecs.lookup(wanted)
         # Codecs such as zlib and rot13 are none of text; asking tells.
-        b"".decode(found.name)
-    except (LookupError, ValueError, UnicodeError):
+        b"\n\n\n\n".decode(found.name)
+    except (LookupError, ValueError):  # UnicodeError is a ValueError
         return None
     return None if found.name in _REFUSED else found.name
 
@@ -68,7 +68,9 @@ def to_text(data: bytes, charset: str | None) -> tuple[str, bool]:
     try:
         return data.decode("utf-8"), False
     except UnicodeDecodeError:
-        return data.decode("cp1252", "replace"), False
+        # What was truncated in an Asian charset or in UTF-16 is still that.
+        likely = "cp1252" if name in (None, "ascii", "utf-8") else name
+        return data.decode(likely or "cp1252", "replace"), False
 
 
 def _whole(text: str) -> str:

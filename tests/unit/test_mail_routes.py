@@ -1,0 +1,165 @@
+"""The mail route's policy, statistics and dead letters as data; its settings under old and new names."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from enricher.build import load
+from enricher.build_mail import mail_settings
+from enricher.engine.effects import DeadLetter
+from enricher.engine.router import Kind
+from enricher.errors import ConfigError
+from enricher.mail.entries import identity_of
+from enricher.mail.letters import letter_fields
+from enricher.mail.processor import load_handler, takes_context
+from enricher.mail.routes import indexes, mail_route, statistics, statistics_line
+from enricher.mail.settings import MailSettings
+
+ON = {"ENRICHER_MAIL__ENABLED": "true"}
+OLD = {
+    "REDIS_STREAM_NAME": "in",
+    "CONSUMER_GROUP_NAME": "g",
+    "CONSUMER_NAME": "worker_01",
+    "BATCH_SIZE": "50",
+    "BLOCK_TIMEOUT_MS": "250",
+    "DLQ_STREAM_NAME": "out",
+    "MAX_RETRY_ATTEMPTS": "5",
+    "INITIAL_BACKOFF_SECONDS": "0.5",
+    "MAX_BACKOFF_SECONDS": "60",
+    "IDEMPOTENCY_TTL_SECONDS": "3600",
+}
+
+
+def letter(body: bytes, attempts: int = 4) -> DeadLetter:
+    return DeadLetter(
+        task_id="t",
+        task_name="process_email",
+        topic="in",
+        key=None,
+        body=body,
+        stage="enrich",
+        error="no route to host",
+        error_type="OSError",
+        path=None,
+        traceback="",
+        attempts=attempts,
+        first_us=0,
+        last_us=1_771_232_400_000_000,
+    )
+
+
+def test_the_figures_of_the_statistics_add_up() -> None:
+    counts = {"received": 1020, "processed": 950, "duplicate": 45, "dead": 4, "retried": 17, "deferred": 17}
+    figures = statistics(counts, set_aside=1)
+    assert statistics_line(figures) == (
+        "Worker Stats - Total: 1000, Processed: 950, Skipped: 45, Failed: 5, DLQ: 5"
+    )
+    assert figures["total"] == figures["processed"] + figures["skipped"] + figures["failed"]
+    assert figures["retried"] == 17
+
+
+def test_a_dead_letter_has_the_names_its_readers_know() -> None:
+    body = json.dumps({"message_id": "<1@x>", "subject": "s"}).encode()
+    assert letter_fields(letter(body)) == {
+        b"original_data": body,
+        b"error": b"OSError: no route to host",
+        b"retry_count": b"3",
+        b"message_id": b"1@x",
+        b"failed_at": b"2026-02-16T09:00:00+00:00",
+    }
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b'{"raw": ""}', b"[" * 100_000])
+def test_a_dead_letter_of_anything_at_all_can_be_written(body: bytes) -> None:
+    assert letter_fields(letter(body, attempts=0))[b"retry_count"] == b"0"
+
+
+def test_the_environment_of_the_old_worker_is_understood_while_mail_is_on() -> None:
+    settings = load(environ={**OLD, **ON})
+    assert settings.section(MailSettings) == MailSettings(
+        enabled=True,
+        stream="in",
+        group="g",
+        consumer="worker_01",
+        batch=50,
+        block=0.25,
+        dead_letters="out",
+        max_retries=5,
+        initial_backoff=0.5,
+        max_backoff=60.0,
+        claim_ttl=3600,
+    )
+    assert settings.origins["mail.block"] == "BLOCK_TIMEOUT_MS"
+
+
+def test_it_means_nothing_while_mail_is_off() -> None:
+    settings = load(environ={**OLD, "BATCH_SIZE": "many"})
+    assert settings.section(MailSettings) == MailSettings()
+    assert mail_settings(settings) is None
+
+
+def test_new_names_win_over_old_ones_and_these_over_the_defaults() -> None:
+    environ = {**ON, "BATCH_SIZE": "50", "ENRICHER_MAIL__BATCH": "60"}
+    assert load(environ=environ).section(MailSettings).batch == 60
+    given = load(environ=environ, overrides={"mail.batch": "70"})
+    assert given.section(MailSettings).batch == 70
+
+
+def test_a_wrong_old_name_is_called_by_its_name() -> None:
+    with pytest.raises(ConfigError) as wrong:
+        load(environ={**ON, "BATCH_SIZE": "many"})
+    assert (wrong.value.source, wrong.value.key) == ("BATCH_SIZE", "mail.batch")
+
+
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({"REDIS_HOST": "cache"}, "redis://cache:6379/0"),
+        ({"REDIS_HOST": "cache", "REDIS_PORT": "6380"}, "redis://cache:6380/0"),
+        ({"REDIS_PORT": "6380"}, "redis://localhost:6380/0"),
+        ({"REDIS_HOST": "::1"}, "redis://[::1]:6379/0"),
+        ({"REDIS_HOST": "cache", "REDIS_URL": "redis://url:1/2"}, "redis://url:1/2"),
+        ({"REDIS_PORT": "tcp://10.0.0.1:6379"}, "redis://localhost:6379/0"),
+        ({"REDIS_HOST": "", "REDIS_PORT": ""}, "redis://localhost:6379/0"),
+    ],
+)
+def test_host_and_port_make_the_address_where_there_is_none(environ: dict[str, str], url: str) -> None:
+    assert load(environ=environ).redis.url == url
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mail.max_backoff": 1.0},
+        {"mail.dead_letters": "email_ingestion_stream"},
+        {"mail.lease": 0.5},
+        {"mail.batch": 0},
+    ],
+)
+def test_settings_that_disagree_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        load(overrides=wrong)
+
+
+def test_a_handler_is_named_by_module_and_function() -> None:
+    assert load_handler("enricher.mail.entries:identity_of") is identity_of
+    for name in ("nowhere", "no.such.module:f", "json:no_such_name", "json:__doc__", ":f"):
+        with pytest.raises(ConfigError, match="module:function"):
+            load_handler(name)
+
+
+def test_a_handler_that_has_room_for_the_context_gets_it() -> None:
+    assert takes_context(lambda mail, context: None)
+    assert not takes_context(lambda mail: None)
+    assert not takes_context(lambda mail, *, tenant="x": None)
+
+
+def test_the_route_is_one_lane_per_mail_with_the_backoff_of_its_settings() -> None:
+    settings = MailSettings(max_retries=2, initial_backoff=1, concurrency=4)
+    route = mail_route(settings, seen=None, clock=lambda: 0, handler=None)  # type: ignore[arg-type]
+    assert (route.topic, route.kind, route.cap) == ("email_ingestion_stream", Kind.ASYNC, 4)
+    assert (route.policy.max_retries, route.policy.base, route.policy.jitter) == (2, 1, "none")
+    assert route.key is identity_of
+    assert {name for name, _ in indexes(settings)} == {"emails"}
