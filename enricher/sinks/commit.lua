@@ -2,7 +2,9 @@
 -- an error in one is reported for that one and the others go on.
 --
 -- ARGV is a flat list. ARGV[1] is the number of writes; each write is: the number of its effects, then
--- the effects, the acknowledgement and claims first. Every effect starts with its letter:
+-- the effects: fence, acknowledgement and claims first. Every effect starts with its letter:
+--   F key number               go on only if `key` holds `number`; else somebody else does this work now,
+--                              and nothing of the write lands
 --   A stream group id          acknowledge, after all the others; if somebody has done so before, nothing
 --                              of its write lands
 --   K key value ttl_s          claim `value` among the last eight values of the string `key`
@@ -16,6 +18,8 @@
 --   E stream most fields       append an entry; `fields` is a MessagePack list of names and values
 --   L key due_ms fields        keep an entry in a delay set
 -- Replies one string per write: "" landed, "=" somebody had claimed it, else the error's text.
+-- RECORD is the stream to which everything that is published is appended, false for none, and RECORDED about
+-- how many entries of it are kept.
 local VERSION_TTL = 86400
 local KEPT = 8
 
@@ -122,7 +126,20 @@ local function append(stream, most, fields)
   end
 end
 
-local SIZES = {A = 4, K = 4, M = 4, S = 4, V = 5, Z = 7, X = 3, P = 3, E = 4, L = 4}
+-- What the message in hand is known by: its claim, else the entry that it acknowledges. Whoever counts
+-- entries with the same channel and identity counts duplicates.
+local identity = ''
+
+local function publish(channel, message)
+  -- Recorded first: a stream that cannot be appended to has told nobody anything.
+  if RECORD then
+    call('XADD', RECORD, 'MAXLEN', '~', RECORDED, '*',
+      'channel', channel, 'identity', identity, 'message', message)
+  end
+  call('PUBLISH', channel, message)
+end
+
+local SIZES = {F = 3, A = 4, K = 4, M = 4, S = 4, V = 5, Z = 7, X = 3, P = 3, E = 4, L = 4}
 
 local function land(effects)
   local claimed = true
@@ -130,17 +147,21 @@ local function land(effects)
   for _ = 1, effects do
     local kind = ARGV[at]
     local a, b, c, d, e, f = select(2, take(SIZES[kind]))
+    if RECORD and (kind == 'K' or kind == 'M') then identity = a .. ' ' .. b end
     if kind == 'K' then claimed = claim_value(a, b, c) and claimed
     elseif kind == 'M' then claimed = claim_member(a, b, c) and claimed
     elseif kind == 'S' then set(a, b, c)
     elseif kind == 'V' then set_newest(a, b, c, d)
     elseif kind == 'Z' then set_member(a, b, c, d, e, f)
     elseif kind == 'X' then drop_members(a, b)
-    elseif kind == 'P' and claimed then call('PUBLISH', a, b)
+    elseif kind == 'P' and claimed then publish(a, b)
     elseif kind == 'E' and claimed then append(a, b, c)
     elseif kind == 'L' and claimed then call('ZADD', a, b, c)
+    elseif kind == 'F' then
+      if call('GET', a) ~= b then return false end
     elseif kind == 'A' then
       if not to_commit(a, b, c) then return false end
+      identity = a .. ' ' .. b .. ' ' .. c
       acks[#acks + 1] = {a, b, c}
     end
   end
@@ -155,7 +176,7 @@ for number = 1, tonumber(ARGV[1]) do
   -- Where the next write starts, should this one fail half way.
   local after = at
   for _ = 1, effects do after = after + SIZES[ARGV[after]] end
-  undo = {}
+  undo, identity = {}, ''
   local fine, result = pcall(land, effects)
   at = after
   if fine then

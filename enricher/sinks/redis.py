@@ -31,12 +31,23 @@ from enricher.engine.effects import (
     SetMember,
     Write,
 )
-from enricher.errors import SinkUnavailable
+from enricher.errors import ConfigError, SinkUnavailable
 from enricher.link import Link, pack
 
 # Acknowledging in Lua, for every script that does: functions `to_commit`, `acknowledge` and `advance`.
 ACKNOWLEDGE = Path(__file__).with_name("ack.lua").read_text(encoding="utf-8")
-SCRIPT = ACKNOWLEDGE + Path(__file__).with_name("commit.lua").read_text(encoding="utf-8")
+_COMMIT = Path(__file__).with_name("commit.lua").read_text(encoding="utf-8")
+
+
+def script(record: str = "", record_length: int = 0) -> str:
+    """The commit script; ``record`` is the stream that gets a copy of everything published."""
+    # A Lua string whose every byte is escaped: the name may be anything.
+    name = "'" + "".join(f"\\{byte:03d}" for byte in record.encode()) + "'"
+    constants = f"local RECORD, RECORDED = {name if record else 'false'}, '{record_length}'\n"
+    return constants + ACKNOWLEDGE + _COMMIT
+
+
+SCRIPT = script()
 
 # Replies with which a server refuses everybody for now. The message is innocent.
 OUTAGE_REPLIES = (
@@ -155,6 +166,11 @@ class RedisLive:
     """Lands every effect for ``live`` (keys, members, publishing, entries, claims) on one Redis primary.
 
     The acknowledgement of a dead letter is left to the store of dead letters, which lands both at once.
+
+    ``record`` names a stream to which the script appends whatever it publishes, so that anybody can count
+    what channels said: fields `channel`, `identity` (the claim or the entry) and `message`, about
+    ``record_length`` entries. ``fence`` gives a key and the number it must hold: writes of lanes with state
+    land only while it does.
     """
 
     name = LIVE
@@ -167,9 +183,15 @@ class RedisLive:
         script_messages: int = 100,
         script_bytes: int = 256 * 1024,
         server: str = "",
+        record: str = "",
+        record_length: int = 1_000_000,
+        fence: Callable[[], tuple[str, int]] | None = None,
     ) -> None:
         self.server = server
         self._client = client
+        self._record = record
+        self._script = script(record, record_length)
+        self._fence = fence
         self._script_messages = script_messages
         self._script_bytes = script_bytes
         self._sha = ""
@@ -179,9 +201,13 @@ class RedisLive:
     async def open(self) -> None:
         """Load the script. Raises `SinkUnavailable` if the server is away."""
         try:
-            sha = await self._client.script_load(SCRIPT)
+            sha = await self._client.script_load(self._script)
+            kind = await self._client.type(self._record) if self._record else "none"
         except Exception as error:
             raise unavailable(self.name, error) or error from error
+        if kind not in (b"none", "none", b"stream", "stream"):
+            expected = "the name of a stream, or of no key yet"
+            raise ConfigError("settings", "streams.record_effects", self._record, expected)
         self._sha = sha.decode() if isinstance(sha, bytes) else sha
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
@@ -192,6 +218,7 @@ class RedisLive:
         arguments: list[Argument] = []
         indices: list[int] = []
         size = 0
+        fence = None if self._fence is None else ("F", *self._fence())
         for index, write in enumerate(writes):
             mine: list[Effect] = []
             for effect in write.effects:
@@ -208,7 +235,11 @@ class RedisLive:
                 continue
             if len(mine) > 1:
                 mine.sort(key=_rank)
-            arguments.append(len(mine))
+            if fence is not None and write.lane is not None and write.lane.family.keeper is not None:
+                arguments.append(len(mine) + 1)
+                arguments += fence
+            else:
+                arguments.append(len(mine))
             for effect in mine:
                 arguments += _ARGUMENTS[type(effect)](effect)
             size += write.body_size

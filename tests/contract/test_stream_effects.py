@@ -8,11 +8,27 @@ import pytest
 from redis.asyncio import Redis
 
 from enricher.connections import redis_client
-from enricher.engine.effects import Ack, Append, Claimed, Later, Publish, Refused, SetClaim, SetKey
-from enricher.sinks.memory import MemoryLive
+from enricher.engine.effects import (
+    Ack,
+    Append,
+    Claimed,
+    KeyClaim,
+    Later,
+    Publish,
+    Refused,
+    SetClaim,
+    SetKey,
+    Write,
+)
+from enricher.engine.lanes import Family, Lane
+from enricher.engine.router import Route
+from enricher.engine.service import Engine
+from enricher.errors import ConfigError
+from enricher.sinks.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 from enricher.sinks.redis import RedisLive
 from enricher.sources.groups import after
 from tests.contract.test_sinks import writes
+from tests.rig import Sums, echo
 from tests.servers import RedisProcess, redis_binaries
 
 ODD = {b"body": b"\xff\x00", b"": b"", b"many": b"x" * 70_000}
@@ -163,3 +179,81 @@ async def test_a_duplicate_is_acknowledged_too(group: Group) -> None:
 )
 def test_a_cursor_says_behind_which_id_a_group_begins(cursor: str, begin: str) -> None:
     assert after(cursor) == begin
+
+
+# -- what is published is recorded; who may commit is checked ------------------------------------------
+
+
+async def test_what_is_published_is_recorded_with_what_it_is_known_by(any_redis_url: str) -> None:
+    async with redis_client(any_redis_url, socket_timeout=5) as client:
+        sink = RedisLive(client, record="a 'record'\\", record_length=1000)
+        await sink.open()
+        await client.xgroup_create("in", "g", "0", mkstream=True)
+        id_ = (await client.xadd("in", {"body": b"1"})).decode()
+        await client.xreadgroup("g", "c", {"in": ">"})
+        batch = writes(
+            [Publish("out", b"1"), KeyClaim("claim", 5, 60)],
+            [Publish("out", b"2"), Publish("other", b"3"), SetClaim("claims", "m", 60)],
+            [Publish("out", b"4"), Ack("in", "g", id_)],
+            Publish("out", b"\xff"),
+        )
+        for _ in range(2):
+            await sink.commit(batch)
+        found = [tuple(fields.values()) for _, fields in await client.xrange("a 'record'\\")]
+        once = [
+            (b"out", b"claim 5", b"1"),
+            (b"out", b"claims m", b"2"),
+            (b"other", b"claims m", b"3"),
+            (b"out", f"in g {id_}".encode(), b"4"),
+        ]
+        assert found == [*once, (b"out", b"", b"\xff"), (b"out", b"", b"\xff")]
+        await sink.close()
+
+
+async def test_the_record_is_kept_at_about_a_length(redis_url: str) -> None:
+    async with redis_client(redis_url, socket_timeout=5) as client:
+        sink = RedisLive(client, record="record", record_length=10)
+        await sink.open()
+        await sink.commit(writes(*(Publish("out", b"%d" % n) for n in range(500))))
+        assert 10 <= await client.xlen("record") < 200
+        await sink.close()
+
+
+async def test_a_record_that_cannot_be_one_is_refused_at_the_start(redis_url: str) -> None:
+    async with redis_client(redis_url, socket_timeout=5) as client:
+        await client.set("record", "something else")
+        with pytest.raises(ConfigError, match="record_effects"):
+            await RedisLive(client, record="record").open()
+
+
+def of_a_lane(write: Write, *, with_state: bool) -> Write:
+    """The write as a lane's, whose state somebody keeps or nobody."""
+    route = Route(topic="t", handler=echo, key=lambda body: "a", keeper=Sums() if with_state else None)
+    sinks = (MemoryDocuments(), MemoryLive(), MemoryDeadLetters())
+    group = Engine([route], [], sinks, clock=lambda: 0).writer.group(route.sinks)
+    write.lane = Lane(Family([route], group), "a")
+    return write
+
+
+async def test_behind_a_fence_nothing_of_a_lane_with_state_lands(any_redis_url: str) -> None:
+    number = 7
+    async with redis_client(any_redis_url, socket_timeout=5) as client:
+        sink = RedisLive(client, fence=lambda: ("fence", number))
+        await sink.open()
+
+        async def commit(*, with_state: bool) -> object:
+            effects = [SetKey("k", b"%d" % number, 0), Append("s", {b"n": b"1"}), KeyClaim("c", number, 60)]
+            batch = writes(effects)
+            return await sink.commit([of_a_lane(write, with_state=with_state) for write in batch])
+
+        assert await commit(with_state=True) == {0: Claimed()}
+        assert not await client.keys("*")
+        await client.set("fence", 7)
+        assert await commit(with_state=True) == {}
+        assert await client.get("k") == b"7"
+        number = 6
+        assert await commit(with_state=True) == {0: Claimed()}
+        assert (await client.get("k"), await client.get("c"), await client.xlen("s")) == (b"7", b"7", 1)
+        assert await commit(with_state=False) == {}
+        assert await client.xlen("s") == 2
+        await sink.close()
