@@ -17,16 +17,16 @@ from typing import Any
 import msgspec
 import psutil
 import structlog
-import uvloop
 
 from benchmarks.measure import Latencies
 from enricher import Enricher, load
 from enricher.build import SECTIONS
+from enricher.cli.run import run_loop
 
 LAG_SAMPLE = 0.01
 
 
-async def main(redis_url: str, mongo_url: str, *options: str) -> None:
+async def main(redis_url: str, mongo_url: str, *options: str) -> int:
     """Serve until killed."""
     overrides = dict(option.split("=", 1) for option in options if option != "--lag")
     settings = load(
@@ -83,4 +83,4 @@ def asked() -> asyncio.Queue[str]:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(*sys.argv[1:]))
+    run_loop(lambda: main(*sys.argv[1:]))
