@@ -26,6 +26,8 @@ from redis.asyncio import Redis
 
 from enricher.build import GAPS, Parts, build, instance_name, load, stats_key
 from enricher.config import Settings
+from enricher.deadletters.alert import AlertHook
+from enricher.deadletters.store import LetterStore
 from enricher.engine.effects import Effect, Insert, SetKey
 from enricher.engine.ports import Clock, Sink, Source
 from enricher.engine.router import Route
@@ -51,6 +53,8 @@ class Enricher:
     ``routes`` are added to those the settings switch on; ``clients`` are what async handlers find by name in
     their context; ``redis`` and ``mongo`` are the host's own asyncio clients (never closed here); ``sinks``
     land effects of the program's own kinds; ``mail_handler`` is called with each `mail.Mail`.
+    ``dead_letters`` is a store of the program's own for them, ``on_dead_letters`` is called with a
+    `LengthAlert` when there are too many (both: `enricher.deadletters`).
     """
 
     def __init__(
@@ -64,6 +68,8 @@ class Enricher:
         redis: Redis | None = None,
         mongo: Any = None,
         mail_handler: MailHandler | None = None,
+        dead_letters: LetterStore | None = None,
+        on_dead_letters: AlertHook | None = None,
         clock: Clock = wall_clock,
     ) -> None:
         self.settings = settings
@@ -80,6 +86,8 @@ class Enricher:
             mongo=mongo,
             on_gap=self._record_gap,
             mail_handler=mail_handler,
+            dead_letters=dead_letters,
+            on_dead_letters=on_dead_letters,
         )
         self._parts: Parts | None = None
         self._engine: Engine | None = None

@@ -11,13 +11,15 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from enricher.build_letters import length_watch, letter_store, stores_of
 from enricher.build_mail import MailParts, mail_parts
 from enricher.config import Section, Settings, redact
 from enricher.config import load as load_sections
 from enricher.connections import redis_client, sibling_client
-from enricher.deadletters.replay import RetryListener
-from enricher.deadletters.sink import DeadLetterSink, LettersByTopic, RedisDeadLetters
-from enricher.deadletters.store import DeadLetterStore
+from enricher.deadletters.alert import AlertHook
+from enricher.deadletters.requests import RetryListener
+from enricher.deadletters.sink import DeadLetterSink, LettersByTopic
+from enricher.deadletters.store import LetterStore
 from enricher.engine.effects import DEAD_LETTERS, LIVE
 from enricher.engine.overload import Overload
 from enricher.engine.pool import PoolLimits
@@ -140,11 +142,14 @@ def build(
     mongo: Any = None,
     on_gap: Callable[[Gap], None] | None = None,
     mail_handler: MailHandler | None = None,
+    dead_letters: LetterStore | None = None,
+    on_dead_letters: AlertHook | None = None,
 ) -> Parts:
     """The parts that ``settings`` describe, on the host's own clients if it hands them in.
 
     Call it inside the event loop they will be used in. Topics of all routes are subscribed to. ``sources``
-    and ``sinks`` are added; a sink with a known name takes that one's place.
+    and ``sinks`` are added; a sink with a known name takes that one's place. ``dead_letters`` is a store of
+    the program's own, ``on_dead_letters`` is called when there are too many.
     """
     closers: list[Callable[[], Awaitable[None]]] = []
     options, market_section = settings.redis, settings.routes.get("market")
@@ -184,6 +189,7 @@ def build(
         clock=clock,
         instance=instance_name(settings),
         handler=mail_handler,
+        on_dead_letters=on_dead_letters,
     )
     documents = MongoDocuments(
         database,
@@ -192,13 +198,18 @@ def build(
         server=redact(settings.mongo.url) if mongo is None else "the host's client",
     )
     redis_server = redact(options.url) if redis is None else "the host's client"
-    set_aside = RedisDeadLetters(
-        letters,
-        settings.dead_letters.key,
-        max_length=settings.dead_letters.max_length,
-        guard_ttl=settings.dead_letters.guard_ttl,
-        server=redact(settings.dead_letters.url) or redis_server,
-        streams=None if letters is live else live,
+    own_routes = (*market_routes(settings), *routes)
+    if dead_letters is None:
+        topics_by_name = {route.name: route.topic for route in own_routes}
+        store: LetterStore = letter_store(settings, letters, topics_by_name)
+        letters_server = redact(settings.dead_letters.url) or redis_server
+    else:
+        store, letters_server = dead_letters, dead_letters.name
+    set_aside = DeadLetterSink(
+        store,
+        watch=length_watch(settings, on_dead_letters),
+        server=letters_server,
+        streams=None if dead_letters is None and letters is live else live,
     )
     every: list[Sink] = [
         documents,
@@ -215,7 +226,7 @@ def build(
     by_stream = {topic for topic, way in settings.streams.intake.items() if way == "stream"}
     all_routes = [
         over_stream(route) if route.topic in by_stream else route
-        for route in (*market_routes(settings), *routes)
+        for route in own_routes
     ]
     topics = [route.topic for route in all_routes]
     _known_topics(by_stream, topics)
@@ -261,16 +272,9 @@ def build(
         )
     if channels or patterns:
         listening.append(subscription(channels, patterns, "pubsub"))
-    if topics or patterns:
-        topics_by_name = {route.name: route.topic for route in all_routes}
-        listening.append(
-            RetryListener(
-                letters,
-                DeadLetterStore(letters, settings.dead_letters.key, topics_by_name),
-                service=settings.service.name,
-                clock=clock,
-            )
-        )
+    kept = stores_of(known[DEAD_LETTERS])
+    if kept and (topics or patterns or mail is not None):
+        listening.append(RetryListener(live, *kept, service=settings.service.name, clock=clock))
     if mail is not None:
         all_routes.append(mail.route)
         listening.append(mail.source)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from enricher.build_letters import length_watch
 from enricher.config import Settings, redact
+from enricher.deadletters.alert import AlertHook
 from enricher.deadletters.sink import StreamDeadLetters
 from enricher.engine.ports import Clock
 from enricher.engine.retry import Backoff
@@ -56,6 +58,7 @@ def mail_parts(
     clock: Clock,
     instance: str,
     handler: MailHandler | None = None,
+    on_dead_letters: AlertHook | None = None,
 ) -> MailParts | None:
     """The parts of the mail route; None when it is switched off.
 
@@ -75,6 +78,7 @@ def mail_parts(
         more=letter_fields,
         max_length=settings.dead_letters.max_length,
         guard_ttl=settings.dead_letters.guard_ttl,
+        watch=length_watch(settings, on_dead_letters),
         server=redact(settings.dead_letters.url or settings.redis.url),
         streams=None if letters is live else live,
     )

@@ -20,8 +20,8 @@ from enricher.cli.reprocess import AUTO, HERE, WORKER, Letters, opened, reproces
 from enricher.cli.until import say, talking_to, until_signal
 from enricher.config import Settings, redact_text
 from enricher.deadletters.filters import EVERY, LetterFilter, parse_moment
+from enricher.deadletters.record import StoredLetter
 from enricher.deadletters.replay import Outcome
-from enricher.deadletters.store import StoredLetter
 
 STAGES = ("receive", "decode", "enrich", "fold", "commit", "poison")
 

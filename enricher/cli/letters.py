@@ -12,7 +12,7 @@ import msgspec
 
 from enricher.cli.until import terminal_out
 from enricher.config import redact_text
-from enricher.deadletters.store import StoredLetter
+from enricher.deadletters.record import StoredLetter
 
 if TYPE_CHECKING:
     from enricher.cli.sheets import Sheet

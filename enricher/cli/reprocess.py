@@ -16,16 +16,10 @@ from enricher.cli.workers import every_pattern, read_figures
 from enricher.config import Settings
 from enricher.connections import redis_client
 from enricher.deadletters.filters import LetterFilter
-from enricher.deadletters.replay import (
-    UNANSWERED,
-    Outcome,
-    Reprocess,
-    ask_worker,
-    listening,
-    retry,
-    through,
-)
-from enricher.deadletters.store import DeadLetterStore, StoredLetter
+from enricher.deadletters.record import StoredLetter
+from enricher.deadletters.redis import ListLetterStore as DeadLetterStore
+from enricher.deadletters.replay import UNANSWERED, Outcome, Reprocess, retry, through
+from enricher.deadletters.requests import ask_worker, listening
 from enricher.engine.service import Engine
 from enricher.errors import SinkUnavailable
 

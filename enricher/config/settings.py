@@ -74,12 +74,23 @@ class MongoSettings(Section, frozen=True, kw_only=True):
 
 
 class DeadLetterSettings(Section, frozen=True, kw_only=True):
-    """Where messages are set aside; an empty ``url`` is the Redis of `RedisSettings`."""
+    """Where messages are set aside, and how many are too many.
+
+    An empty ``url`` is the Redis of `RedisSettings`. ``alert_at`` is the number above which the alert hook is
+    called; 0 for never.
+    """
 
     url: OptionalRedisUrl = ""
     key: Text = "dlq:enrichment"
+    store: Literal["list", "stream"] = "list"
     max_length: Count = 100_000
     guard_ttl: WholeSeconds = 86_400
+    alert_at: Annotated[int, Meta(ge=0)] = 1000
+
+    @property
+    def alert_above(self) -> int:
+        """The number above which to alert: ``alert_at``, but a full store is reason enough."""
+        return min(self.alert_at, self.max_length - 1)
 
 
 class StreamSettings(Section, frozen=True, kw_only=True):

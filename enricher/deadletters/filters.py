@@ -1,25 +1,67 @@
-"""Which dead letters are meant: by error, topic, stage and time."""
+"""Which dead letters are meant: by error, topic, stage, time and field."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from typing import Any
 
 import msgspec
 
 from enricher.config import PositiveSeconds
 from enricher.config.values import WrongValueError, read
-from enricher.deadletters.store import StoredLetter
+from enricher.deadletters.record import StoredLetter
+
+ABSENT = object()
+
+
+class FieldFilter(msgspec.Struct, frozen=True):
+    """What a field must be: ``path`` leads to it, and ``value`` is its text or a glob pattern.
+
+    The path (``product``, ``calls.0.strike``) leads into the message, and if there is no such field there,
+    into the letter (``error_type``, ``task_name``). Numbers are compared as numbers: 1 is 1.0.
+    """
+
+    path: str
+    value: str
+
+    def matches(self, letter: StoredLetter) -> bool:
+        """Whether the letter has the field, and with this value."""
+        found = value_at(letter.message, self.path)
+        if found is ABSENT:
+            found = value_at(letter.record, self.path)
+        if found is ABSENT:
+            return False
+        if isinstance(found, int | float) and not isinstance(found, bool):
+            try:
+                if float(self.value) == found:
+                    return True
+            except ValueError:
+                pass
+        text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
+        return fnmatchcase(text, self.value)
+
+
+def value_at(value: Any, path: str) -> Any:
+    """What ``path`` leads to in plain values; ABSENT where it leads nowhere."""
+    for step in path.split("."):
+        if isinstance(value, dict) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return ABSENT
+    return value
 
 
 class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     """What a dead letter must be like; whatever is left at its default lets everything through.
 
     ``error`` is a part of the error's text in any case, ``pattern`` a regular expression searched in it,
-    ``topic`` a name or glob pattern, ``stage`` the exact stage. ``since_us`` and ``until_us`` (microseconds
-    since 1970 UTC, both inclusive) bound the time of the last attempt; a letter without a readable time is
-    outside of every bound.
+    ``topic`` a name or glob pattern, ``stage`` the exact stage, ``fields`` fields that must all match.
+    ``since_us`` and ``until_us`` (microseconds since 1970 UTC, both inclusive) bound the time of the last
+    attempt; a letter without a readable time is outside of every bound.
     """
 
     error: str = ""
@@ -28,6 +70,7 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     stage: str = ""
     since_us: int | None = None
     until_us: int | None = None
+    fields: tuple[FieldFilter, ...] = ()
 
     def matches(self, letter: StoredLetter) -> bool:
         """Whether ``letter`` is meant."""
@@ -39,6 +82,9 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
             return False
         if self.stage and letter.stage != self.stage:
             return False
+        return self._in_time(letter) and all(field.matches(letter) for field in self.fields)
+
+    def _in_time(self, letter: StoredLetter) -> bool:
         if self.since_us is None and self.until_us is None:
             return True
         at_us = letter.at_us
@@ -69,3 +115,11 @@ def parse_moment(text: str, now_us: int) -> int:
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
     return round(when.timestamp() * 1e6)
+
+
+def parse_field(text: str) -> FieldFilter:
+    """The filter of ``product=NIFTY``. Raises ValueError, which says what would be right."""
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise ValueError(f"expected FIELD=VALUE, such as product=NIFTY, got {text!r}")
+    return FieldFilter(path, value)

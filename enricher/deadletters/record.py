@@ -4,11 +4,15 @@
                                                   message, or its text if it is not JSON
     topic, key, stage, error_type, path, traceback, attempts, first_at, last_at
     body or body_base64                           the original bytes, base64 if they are not UTF-8
+
+Entries of others are read as far as they go: those of the old worker have the first five fields, those of
+an old intake of mails `original_data`, `error`, `retry_count` and `failed_at`.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +21,85 @@ import msgspec
 from enricher.engine.effects import DeadLetter
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class StoredLetter(msgspec.Struct, frozen=True):
+    """A stored entry: its ``position`` (0 is the newest), its exact bytes, and what they say.
+
+    ``record`` is empty where the entry is not a JSON object. ``topic`` is None where neither the entry nor
+    the name of its task tells it. ``id`` is the store's own name for the entry; a list has none.
+    """
+
+    position: int
+    raw: bytes
+    record: dict[str, Any]
+    topic: str | None
+    id: bytes = b""
+
+    @property
+    def readable(self) -> bool:
+        """Whether the entry is a dead letter at all."""
+        return bool(self.record)
+
+    @property
+    def task_id(self) -> str:
+        """The letter's id; of an entry that has none, a digest of its bytes."""
+        return self._text("task_id") or hashlib.sha256(self.raw).hexdigest()[:32]
+
+    @property
+    def error(self) -> str:
+        """What went wrong, in words."""
+        return self._text("error")
+
+    @property
+    def error_type(self) -> str:
+        """The kind of error; empty in an entry of an old worker."""
+        return self._text("error_type")
+
+    @property
+    def stage(self) -> str:
+        """Where it went wrong; empty in an entry of an old worker."""
+        return self._text("stage")
+
+    @property
+    def attempts(self) -> int:
+        """How often the message was tried, at least once."""
+        found = self.record.get("attempts")
+        if isinstance(found, int) and found > 0:
+            return found
+        retries = self._text("retry_count")
+        return int(retries) + 1 if retries.isdecimal() and len(retries) < 10 else 1
+
+    @property
+    def at_us(self) -> int | None:
+        """When it was tried last (microseconds since 1970 UTC); None if the entry does not tell."""
+        try:
+            when = datetime.fromisoformat(self._text("timestamp") or self._text("failed_at"))
+        except ValueError:
+            return None
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=UTC)
+        return round(when.timestamp() * 1e6)
+
+    @property
+    def body(self) -> bytes:
+        """The message as it came (from an old worker: as JSON says it again). Raises ValueError."""
+        return body_of(self.record)
+
+    @property
+    def message(self) -> Any:
+        """The message as plain values; its text where it is not JSON, None where there is none."""
+        arguments = self.record.get("args")
+        if isinstance(arguments, list) and arguments:
+            return arguments[0]
+        try:
+            return msgspec.json.decode(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+    def _text(self, field: str) -> str:
+        found = self.record.get(field)
+        return "" if found is None else str(found)
 
 
 def encode(letter: DeadLetter) -> bytes:
@@ -59,11 +142,16 @@ def _argument(body: bytes) -> msgspec.Raw | str:
 
 
 def body_of(record: dict[str, Any]) -> bytes:
-    """The original bytes of a stored dead letter; of an old worker's, its first argument as JSON."""
+    """The original bytes of a stored dead letter; of an old worker's, its first argument as JSON.
+
+    Raises ValueError where the entry holds no message.
+    """
     if isinstance(text := record.get("body"), str):
         return text.encode("utf-8")
     if isinstance(text := record.get("body_base64"), str):
         return base64.b64decode(text)
+    if isinstance(text := record.get("original_data"), str):
+        return text.encode("utf-8")
     arguments = record.get("args") or [None]
     if not isinstance(arguments, list):
         raise ValueError("args is not a list")  # noqa: TRY004  as any other unreadable entry

@@ -1,110 +1,59 @@
-"""The dead letters as people work with them: look, find, remove one, replace one.
+"""The dead letters as people and programs work with them, wherever they are kept.
 
-`LetterStore` is the interface; `DeadLetterStore` here is the list, `StreamLetterStore` the stream.
+`LetterStore` is the interface. A store of one's own implements its five abstract methods and gets the rest:
+looking, filtering, reprocessing, the sink of a worker (`enricher.deadletters.DeadLetterSink`).
 """
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from datetime import UTC, datetime
-from typing import Any, cast
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
-from redis.asyncio import Redis
 
-from enricher.deadletters.record import body_of
+from enricher.deadletters.filters import EVERY, LetterFilter
+from enricher.deadletters.record import StoredLetter
+from enricher.engine.effects import DeadLetter
 from enricher.errors import EnricherError
 
-PAGE = 200
 SHORTEST_PREFIX = 4
-
-# KEYS: list. ARGV: entry, its replacement, its twin (or empty). The twin goes only where the entry stays.
-REPLACE = """
-local at = redis.call('LPOS', KEYS[1], ARGV[1])
-if not at then return 0 end
-redis.call('LSET', KEYS[1], at, ARGV[2])
-if ARGV[3] ~= '' then redis.call('LREM', KEYS[1], 1, ARGV[3]) end
-return 1
-"""
+NO_TOPICS: Mapping[str, str] = MappingProxyType({})
 
 
 class UnknownLetter(EnricherError):
     """No dead letter, or more than one, answers to a name."""
 
 
-class StoredLetter(msgspec.Struct, frozen=True):
-    """A stored entry: its ``position`` (0 is the newest), its exact bytes, and what they say.
+class Added(msgspec.Struct, frozen=True):
+    """What came of `LetterStore.add`: the length afterwards, what fell off the old end, whether it is new."""
 
-    ``record`` is empty where the entry is not a JSON object. ``topic`` is None where neither the entry nor
-    the name of its task tells it. ``id`` is that of a stream's entry; a list's have none.
-    """
-
-    position: int
-    raw: bytes
-    record: dict[str, Any]
-    topic: str | None
-    id: bytes = b""
-
-    @property
-    def readable(self) -> bool:
-        """Whether the entry is a dead letter at all."""
-        return bool(self.record)
-
-    @property
-    def task_id(self) -> str:
-        """The letter's id; of an entry that has none, a digest of its bytes."""
-        return self._text("task_id") or hashlib.sha256(self.raw).hexdigest()[:32]
-
-    @property
-    def error(self) -> str:
-        """What went wrong, in words."""
-        return self._text("error")
-
-    @property
-    def stage(self) -> str:
-        """Where it went wrong; empty in an entry of an old worker."""
-        return self._text("stage")
-
-    @property
-    def attempts(self) -> int:
-        """How often the message was tried, at least once."""
-        found = self.record.get("attempts")
-        return found if isinstance(found, int) and found > 0 else 1
-
-    @property
-    def at_us(self) -> int | None:
-        """When it was tried last (microseconds since 1970 UTC); None if the entry does not tell."""
-        try:
-            when = datetime.fromisoformat(self._text("timestamp"))
-        except ValueError:
-            return None
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=UTC)
-        return round(when.timestamp() * 1e6)
-
-    @property
-    def body(self) -> bytes:
-        """The message as it came (from an old worker: as JSON says it again)."""
-        return body_of(self.record)
-
-    def _text(self, field: str) -> str:
-        found = self.record.get(field)
-        return "" if found is None else str(found)
+    length: int
+    evicted: int = 0
+    new: bool = True
 
 
 class LetterStore(ABC):
-    """The dead letters under ``key`` in the Redis of ``client``.
+    """Dead letters in one place, called ``name``.
 
     ``topics`` are the topics by task name; they tell the topic of an old worker's entries, which name only
-    their task. Errors of the client are passed on.
+    their task. What the place raises (it is away, it refuses) is passed on. An entry is the JSON of
+    `enricher.deadletters.encode`, or whatever else is found there: `read` makes a `StoredLetter` of it.
     """
 
-    def __init__(self, client: Redis, key: str, topics: Mapping[str, str]) -> None:
-        self._client = client
-        self._key = key
-        self._topics = topics
+    name: str = "dead letters"
+    topics: Mapping[str, str] = NO_TOPICS
+
+    # -- what a store has to do ------------------------------------------------------------------------
+
+    @abstractmethod
+    async def add(self, letter: DeadLetter) -> Added:
+        """Store ``letter``, once per ``task_id`` however often it is asked.
+
+        A bounded store lets its oldest entries go and counts them, unless the id is one it was told to
+        `expect`.
+        """
 
     @abstractmethod
     async def count(self) -> int:
@@ -113,10 +62,6 @@ class LetterStore(ABC):
     @abstractmethod
     def letters(self) -> AsyncIterator[StoredLetter]:
         """All that are there at the start, newest first, whatever arrives meanwhile."""
-
-    @abstractmethod
-    async def at(self, position: int) -> StoredLetter | None:
-        """The letter at ``position`` (0 is the newest), if there is one."""
 
     @abstractmethod
     async def remove(self, letter: StoredLetter) -> bool:
@@ -128,6 +73,49 @@ class LetterStore(ABC):
 
         False, and nothing changed, if the letter is no longer there.
         """
+
+    # -- what a store may do better than this ----------------------------------------------------------
+
+    async def at(self, position: int) -> StoredLetter | None:
+        """The letter at ``position`` (0 is the newest), if there is one."""
+        async for letter in self.letters():
+            if letter.position == position:
+                return letter
+        return None
+
+    async def fresh(self, task_id: str) -> StoredLetter | None:
+        """The letter that was added under this id a short while ago, if it is there."""
+        async for letter in self.letters():
+            if letter.task_id == task_id:
+                return letter
+        return None
+
+    async def expect(self, task_id: str) -> None:  # noqa: B027
+        """Told before a message is tried again: its next letter, under this id, must push nothing out.
+
+        That letter is merged with the one that is being tried, so the length stays. `forget` follows.
+        """
+
+    async def forget(self, task_id: str) -> None:  # noqa: B027
+        """The letter of this id is no longer expected."""
+
+    async def evicted(self) -> int:
+        """How many have ever fallen off the old end."""
+        return 0
+
+    # -- what every store can do -----------------------------------------------------------------------
+
+    async def peek(self, limit: int = 10, wanted: LetterFilter = EVERY) -> list[StoredLetter]:
+        """The newest ``limit`` letters that ``wanted`` lets through, newest first; they stay."""
+        found: list[StoredLetter] = []
+        if limit <= 0:
+            return found
+        async for letter in self.letters():
+            if wanted.matches(letter):
+                found.append(letter)
+                if len(found) >= limit:
+                    break
+        return found
 
     async def get(self, name: str) -> StoredLetter:
         """The letter at a position (``0``: the newest), or of a task id or the unique start of one.
@@ -168,44 +156,4 @@ class LetterStore(ABC):
             return topic
         # An old worker may have registered its tasks with their module in front.
         name = str(record.get("task_name") or "").rpartition(".")[2]
-        return self._topics.get(name)
-
-
-class DeadLetterStore(LetterStore):
-    """The letters of a list: a replacement takes the very place of what it replaces."""
-
-    def __init__(self, client: Redis, key: str, topics: Mapping[str, str]) -> None:
-        super().__init__(client, key, topics)
-        self._replace = client.register_script(REPLACE)
-
-    async def count(self) -> int:
-        """How many there are."""
-        return await self._client.llen(self._key)
-
-    async def letters(self) -> AsyncIterator[StoredLetter]:
-        """All that are there at the start, newest first.
-
-        Pages are counted from the old end, so letters that arrive meanwhile move nothing.
-        """
-        length = await self.count()
-        for first in range(0, length, PAGE):
-            last = min(first + PAGE, length) - 1
-            for offset, raw in enumerate(await self._range(first - length, last - length)):
-                yield self.read(raw, first + offset)
-
-    async def at(self, position: int) -> StoredLetter | None:
-        """The letter at ``position`` (0 is the newest), if there is one."""
-        found = await self._range(position, position)
-        return self.read(found[0], position) if found else None
-
-    async def remove(self, letter: StoredLetter) -> bool:
-        """Remove exactly this entry; False if it is no longer there."""
-        return bool(await self._client.lrem(self._key, 1, letter.raw))  # type: ignore[arg-type]
-
-    async def replace(self, letter: StoredLetter, entry: bytes, twin: StoredLetter | None = None) -> bool:
-        """Put ``entry`` in the letter's place and remove ``twin``, at once."""
-        arguments = [letter.raw, entry, b"" if twin is None else twin.raw]
-        return bool(await self._replace(keys=[self._key], args=arguments))
-
-    async def _range(self, first: int, last: int) -> list[bytes]:
-        return await cast("Awaitable[list[bytes]]", self._client.lrange(self._key, first, last))
+        return self.topics.get(name)

@@ -1,4 +1,4 @@
-"""The dead letters of a stream as people work with them.
+"""Dead letters in a Redis stream.
 
 An entry carries its letter in field ``letter``; without one its other fields, as a JSON object, stand for
 it. Entries of a stream cannot be changed, so a letter that failed again becomes the newest.
@@ -6,17 +6,40 @@ it. Entries of a stream cannot be changed, so a letter that failed again becomes
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, cast
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
 
-from enricher.deadletters.store import PAGE, LetterStore, StoredLetter
+from enricher.deadletters.record import StoredLetter, encode
+from enricher.deadletters.redis import ACKNOWLEDGE_ALL, PAGE, RedisLetterStore, as_bytes
+from enricher.deadletters.store import NO_TOPICS
+from enricher.engine.effects import DeadLetter
 from enricher.sinks.redis import packed_entry
 
 LETTER = b"letter"
+MoreFields = Callable[[DeadLetter], Mapping[bytes, bytes]]
 _Entries = list[tuple[bytes, dict[bytes, bytes]]]
+
+# As PUSH of the list; the entry is a MessagePack list of names and values.
+APPEND = (
+    ACKNOWLEDGE_ALL
+    + """
+local over, new = 0, 0
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  new = 1
+  redis.call('XADD', KEYS[1], '*', unpack(cmsgpack.unpack(ARGV[1])))
+  redis.call('SET', KEYS[2], '1', 'EX', ARGV[3])
+  if redis.call('SREM', KEYS[4], ARGV[2]) == 0 then
+    over = redis.call('XTRIM', KEYS[1], 'MAXLEN', ARGV[4])
+    if over > 0 then redis.call('INCRBY', KEYS[3], over) end
+  end
+end
+acknowledge_all(5)
+return {redis.call('XLEN', KEYS[1]), over, new}
+"""
+)
 
 # KEYS: stream. ARGV: id, id of the twin (or empty), fields of the entry that follows.
 REPLACE = """
@@ -27,16 +50,43 @@ return 1
 """
 
 
-class StreamLetterStore(LetterStore):
-    """The letters of a stream, by entry id."""
+def _entries(reply: Any) -> _Entries:
+    return [
+        (as_bytes(id_), {as_bytes(name): as_bytes(value) for name, value in fields.items()})
+        for id_, fields in reply
+    ]
 
-    def __init__(self, client: Redis, key: str, topics: Mapping[str, str]) -> None:
-        super().__init__(client, key, topics)
+
+class StreamLetterStore(RedisLetterStore):
+    """The letters of a stream, by entry id.
+
+    ``more`` gives a new entry further fields, for readers that expect names of their own.
+    """
+
+    kind = "stream"
+    add_script = APPEND
+
+    def __init__(
+        self,
+        client: Redis,
+        key: str,
+        topics: Mapping[str, str] = NO_TOPICS,
+        *,
+        more: MoreFields | None = None,
+        **limits: Any,
+    ) -> None:
+        super().__init__(client, key, topics, **limits)
+        self._more = more
         self._replace = client.register_script(REPLACE)
+
+    def entry(self, letter: DeadLetter) -> bytes:
+        """The fields of the entry, packed."""
+        more = {} if self._more is None else self._more(letter)
+        return packed_entry({**more, LETTER: encode(letter)})
 
     async def count(self) -> int:
         """How many there are."""
-        return int(await self._client.xlen(self._key))
+        return int(await self.client.xlen(self.key))
 
     async def letters(self) -> AsyncIterator[StoredLetter]:
         """All that are there at the start, newest first: what arrives later has a higher id."""
@@ -60,22 +110,22 @@ class StreamLetterStore(LetterStore):
 
     async def remove(self, letter: StoredLetter) -> bool:
         """Remove exactly this entry; False if it is no longer there."""
-        return bool(await self._client.xdel(self._key, letter.id))
+        return bool(await self.client.xdel(self.key, letter.id))
 
     async def replace(self, letter: StoredLetter, entry: bytes, twin: StoredLetter | None = None) -> bool:
         """Append ``entry`` and remove the letter and ``twin``, at once.
 
         What a reader of the old entry expects beside the letter goes on with the new one.
         """
-        found = cast("_Entries", await self._client.xrange(self._key, letter.id, letter.id))
+        found = _entries(await self.client.xrange(self.key, letter.id, letter.id))
         if not found:
             return False
         fields = {**found[0][1], LETTER: entry}
         arguments = [letter.id, b"" if twin is None else twin.id, packed_entry(fields)]
-        return bool(await self._replace(keys=[self._key], args=arguments))
+        return bool(await self._replace(keys=[self.key], args=arguments))
 
     async def _before(self, last: str, most: int) -> _Entries:
-        return cast("_Entries", await self._client.xrevrange(self._key, last, "-", count=most))
+        return _entries(await self.client.xrevrange(self.key, last, "-", count=most))
 
     def _letter(self, id_: bytes, fields: Mapping[bytes, bytes], position: int) -> StoredLetter:
         raw = fields.get(LETTER)

@@ -15,16 +15,10 @@ from enricher.app import Enricher, wall_clock
 from enricher.build import load
 from enricher.connections import redis_client
 from enricher.deadletters.record import encode, iso
-from enricher.deadletters.replay import (
-    FAILED,
-    UNANSWERED,
-    RetryListener,
-    ask_worker,
-    fresh_task_id,
-    listening,
-    merged,
-)
-from enricher.deadletters.store import PAGE, DeadLetterStore, UnknownLetter
+from enricher.deadletters.redis import PAGE, ListLetterStore
+from enricher.deadletters.replay import FAILED, UNANSWERED, fresh_task_id, merged
+from enricher.deadletters.requests import RetryListener, ask_worker, listening
+from enricher.deadletters.store import UnknownLetter
 from enricher.engine.effects import DeadLetter
 
 KEY, SERVICE = "dlq:enrichment", "worker-enricher"
@@ -75,13 +69,13 @@ async def client(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def store(client: Redis) -> DeadLetterStore:
-    return DeadLetterStore(client, KEY, TOPICS)
+def store(client: Redis) -> ListLetterStore:
+    return ListLetterStore(client, KEY, TOPICS)
 
 
 @pytest.fixture
 async def worker(
-    redis_url: str, mongo_database_url: str, client: Redis, store: DeadLetterStore
+    redis_url: str, mongo_database_url: str, client: Redis, store: ListLetterStore
 ) -> AsyncIterator[Enricher]:
     """A running worker that takes requests to reprocess."""
     settings = load(overrides={"redis.url": redis_url, "mongo.url": mongo_database_url})
@@ -103,12 +97,12 @@ async def worker(
         stop.set()
 
 
-async def entries(store: DeadLetterStore) -> list[str]:
+async def entries(store: ListLetterStore) -> list[str]:
     return [letter.task_id async for letter in store.letters()]
 
 
 async def test_letters_are_listed_newest_first_over_pages_while_others_arrive(
-    client: Redis, store: DeadLetterStore
+    client: Redis, store: ListLetterStore
 ) -> None:
     for number in range(2 * PAGE + 5):
         await client.lpush(KEY, entry(f"id-{number:04}", b"{}"))
@@ -121,7 +115,7 @@ async def test_letters_are_listed_newest_first_over_pages_while_others_arrive(
 
 
 async def test_a_letter_is_found_by_position_by_id_and_by_the_start_of_one(
-    client: Redis, store: DeadLetterStore
+    client: Redis, store: ListLetterStore
 ) -> None:
     for task_id in ("aaaa-1", "aaaa-2", "bbbb-1"):
         await client.lpush(KEY, entry(task_id, b"{}"))
@@ -138,7 +132,7 @@ async def test_a_letter_is_found_by_position_by_id_and_by_the_start_of_one(
             await store.get(wrong)
 
 
-async def test_removing_takes_exactly_one_of_two_equal_entries(client: Redis, store: DeadLetterStore) -> None:
+async def test_removing_takes_exactly_one_of_two_equal_entries(client: Redis, store: ListLetterStore) -> None:
     await client.lpush(KEY, *[entry_ := entry("same", b"{}"), entry_, entry("other", b"{}")])
     letter = await store.get("same")
     assert await store.remove(letter)
@@ -148,7 +142,7 @@ async def test_removing_takes_exactly_one_of_two_equal_entries(client: Redis, st
 
 
 async def test_a_reprocessed_letter_goes_and_the_workers_windows_see_it(
-    client: Redis, store: DeadLetterStore, worker: Enricher, mongo_database_url: str
+    client: Redis, store: ListLetterStore, worker: Enricher, mongo_database_url: str
 ) -> None:
     await worker.submit("market:underlying", tick(100.0, 1), committed=True)
     await client.lpush(KEY, entry("lost-tick", tick(140.0, 2)), entry("another", b"{}"))
@@ -163,7 +157,7 @@ async def test_a_reprocessed_letter_goes_and_the_workers_windows_see_it(
 
 
 async def test_a_letter_whose_message_had_gone_through_after_all_goes_as_a_duplicate(
-    client: Redis, store: DeadLetterStore, worker: Enricher
+    client: Redis, store: ListLetterStore, worker: Enricher
 ) -> None:
     body = tick()
     await worker.submit("market:underlying", body, committed=True)
@@ -173,7 +167,7 @@ async def test_a_letter_whose_message_had_gone_through_after_all_goes_as_a_dupli
 
 
 async def test_a_letter_that_fails_again_stays_once_in_its_place_with_the_new_error(
-    client: Redis, store: DeadLetterStore, worker: Enricher
+    client: Redis, store: ListLetterStore, worker: Enricher
 ) -> None:
     await client.lpush(
         KEY, entry("older", b"{}"), entry("bad-one", b'{"product": "NIFTY"}'), entry("newer", b"{}")
@@ -191,7 +185,7 @@ async def test_a_letter_that_fails_again_stays_once_in_its_place_with_the_new_er
 
 
 async def test_a_double_left_by_a_crash_before_the_merge_is_merged_by_the_next_retry(
-    client: Redis, store: DeadLetterStore, worker: Enricher
+    client: Redis, store: ListLetterStore, worker: Enricher
 ) -> None:
     body = b'{"product": "NIFTY"}'
     twin = fresh_task_id("market:underlying", "retry:crashed:1")
@@ -203,7 +197,7 @@ async def test_a_double_left_by_a_crash_before_the_merge_is_merged_by_the_next_r
 
 
 async def test_an_old_workers_entry_is_reprocessed_by_the_name_of_its_task(
-    client: Redis, store: DeadLetterStore, worker: Enricher
+    client: Redis, store: ListLetterStore, worker: Enricher
 ) -> None:
     old = {
         "task_id": "old-entry",
@@ -219,7 +213,7 @@ async def test_an_old_workers_entry_is_reprocessed_by_the_name_of_its_task(
 
 
 async def test_what_names_no_topic_or_is_no_letter_stays_and_says_why(
-    client: Redis, store: DeadLetterStore, worker: Enricher
+    client: Redis, store: ListLetterStore, worker: Enricher
 ) -> None:
     await client.lpush(KEY, b'{"task_id": "lost-name", "task_name": "send_mail"}', b"nonsense")
     outcome = await ask_worker(client, SERVICE, await store.get("lost-name"), 10)
@@ -229,7 +223,7 @@ async def test_what_names_no_topic_or_is_no_letter_stays_and_says_why(
 
 
 async def test_without_a_worker_the_request_is_withdrawn_and_the_entry_stays(
-    client: Redis, store: DeadLetterStore
+    client: Redis, store: ListLetterStore
 ) -> None:
     await client.lpush(KEY, entry("alone", tick()))
     assert not await listening(client, SERVICE)
@@ -240,14 +234,14 @@ async def test_without_a_worker_the_request_is_withdrawn_and_the_entry_stays(
 
 
 async def test_a_worker_that_ends_says_that_it_listens_no_more(
-    client: Redis, store: DeadLetterStore, worker: Enricher
+    client: Redis, store: ListLetterStore, worker: Enricher
 ) -> None:
     await worker.stop()
     assert not await listening(client, SERVICE)
 
 
 async def test_a_merge_whose_letter_was_discarded_meanwhile_keeps_the_fresh_one(
-    client: Redis, store: DeadLetterStore
+    client: Redis, store: ListLetterStore
 ) -> None:
     await client.lpush(KEY, entry("gone-soon", b"{}"), entry("fresh-one", b"{}"))
     letter, fresh = await store.get("gone-soon"), await store.get("fresh-one")

@@ -10,9 +10,10 @@ from redis.asyncio import Redis
 
 from enricher.connections import redis_client
 from enricher.deadletters.record import encode
+from enricher.deadletters.redis import PAGE, ListLetterStore
 from enricher.deadletters.replay import fresh_task_id, retry
 from enricher.deadletters.sink import LettersByTopic, RedisDeadLetters, StreamDeadLetters
-from enricher.deadletters.store import PAGE, DeadLetterStore, LetterStore, UnknownLetter
+from enricher.deadletters.store import LetterStore, UnknownLetter
 from enricher.deadletters.streams import StreamLetterStore
 from enricher.engine.effects import Ack, DeadLetter, Write
 
@@ -56,7 +57,7 @@ def sink(kind: str, client: Redis) -> RedisDeadLetters | StreamDeadLetters:
 
 @pytest.fixture
 def store(kind: str, client: Redis) -> LetterStore:
-    return (DeadLetterStore if kind == "list" else StreamLetterStore)(client, KEY, {})
+    return (ListLetterStore if kind == "list" else StreamLetterStore)(client, KEY, {})
 
 
 Sink = RedisDeadLetters | StreamDeadLetters

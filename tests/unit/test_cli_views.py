@@ -25,7 +25,7 @@ from enricher.cli.top import TOPIC_COUNTS, per_second, pictures, total
 from enricher.cli.workers import verdict
 from enricher.config import load
 from enricher.deadletters.filters import LetterFilter
-from enricher.deadletters.store import StoredLetter
+from enricher.deadletters.record import StoredLetter
 from enricher.engine.stats import Histogram
 from enricher.errors import BadMessage
 from enricher.feed.synthetic import SyntheticMarket

@@ -11,9 +11,9 @@ import pytest
 from enricher.cli.feed import parse_defects, parse_products, parse_rate
 from enricher.cli.letters import as_json, details, row
 from enricher.deadletters.filters import EVERY, LetterFilter, parse_moment
-from enricher.deadletters.record import body_of, encode
+from enricher.deadletters.record import StoredLetter, body_of, encode
+from enricher.deadletters.redis import ListLetterStore
 from enricher.deadletters.replay import fresh_task_id, merged
-from enricher.deadletters.store import DeadLetterStore, StoredLetter
 from enricher.engine.effects import DeadLetter
 from enricher.engine.pipeline import Pipeline
 from enricher.engine.ports import Delivery
@@ -30,7 +30,7 @@ class NoClient:
         """Scripts are registered without a connection."""
 
 
-STORE = DeadLetterStore(NoClient(), "dlq", {"process_underlying_tick": "market:underlying"})  # type: ignore[arg-type]
+STORE = ListLetterStore(NoClient(), "dlq", {"process_underlying_tick": "market:underlying"})  # type: ignore[arg-type]
 
 
 def letter(**changes: Any) -> StoredLetter:

@@ -1,0 +1,36 @@
+"""The dead letters' part of the composition root: which store, and who hears when there are too many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from redis.asyncio import Redis
+
+from enricher.config import Settings
+from enricher.deadletters.alert import AlertHook, LengthWatch, log_alert
+from enricher.deadletters.redis import ListLetterStore, RedisLetterStore
+from enricher.deadletters.sink import DeadLetterSink, LettersByTopic
+from enricher.deadletters.store import LetterStore
+from enricher.deadletters.streams import StreamLetterStore
+from enricher.engine.ports import Sink
+
+STORES: Mapping[str, type[RedisLetterStore]] = {"list": ListLetterStore, "stream": StreamLetterStore}
+
+
+def letter_store(settings: Settings, client: Redis, topics: Mapping[str, str]) -> RedisLetterStore:
+    """The store that the settings describe, in the Redis of ``client``; ``topics`` are by task name."""
+    section = settings.dead_letters
+    kind = STORES[section.store]
+    return kind(client, section.key, topics, max_length=section.max_length, guard_ttl=section.guard_ttl)
+
+
+def length_watch(settings: Settings, hook: AlertHook | None) -> LengthWatch:
+    """Who watches one store: each needs its own."""
+    return LengthWatch(settings.dead_letters.alert_above, hook or log_alert)
+
+
+def stores_of(sink: Sink) -> tuple[LetterStore, ...]:
+    """The stores in which a sink lands dead letters, as far as it says so."""
+    if isinstance(sink, LettersByTopic):
+        return tuple(each.store for each in sink.sinks)
+    return (sink.store,) if isinstance(sink, DeadLetterSink) else ()
