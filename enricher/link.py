@@ -88,7 +88,8 @@ class Link:
         try:
             self.send(packed)
             while len(replies) < len(packed):
-                replies += await self.receive()
+                # What a server announces unasked (RESP3, on a host's client) is nobody's reply.
+                replies += [r for r in await self.receive() if not isinstance(r, hiredis.PushNotification)]
         except BaseException as error:
             # Half a conversation must not be the beginning of the next.
             await self.close()
