@@ -15,15 +15,15 @@ from enricher.engine.ports import Delivery, Reader
 from enricher.engine.router import Context
 from enricher.market.bars import Bar
 from enricher.market.buildup import Snapshot
-from enricher.market.clock import MINUTE, SECOND, Zones, render
+from enricher.market.clock import MINUTE, SECOND, Zones, render, to_date
 from enricher.market.history import history_documents
 from enricher.market.models import Chain, Number, Quote, Tick, digest
 from enricher.market.products import Contracts
 from enricher.market.reload import load
 from enricher.market.remembered import Remembered
 from enricher.market.settings import MarketSettings
-from enricher.market.state import BARS, HISTORY, STATE, ProductState, Spans
-from enricher.market.stored import bar_document, encode
+from enricher.market.state import BARS, HISTORY, STATE, SURFACES, ProductState, Spans
+from enricher.market.stored import bar_document, encode, encode_large
 from enricher.market.surface import expired_by, volatility_surface
 from enricher.market.ticks import identity_key
 
@@ -72,6 +72,8 @@ class MarketKeeper:
         self._contracts = contracts or Contracts(settings.products)
         self._idle_us = int(settings.idle_close * SECOND)
         self._cache_ms = settings.cache_ttl * 1000
+        self._analytics = settings.analytics
+        self._surface_us = int(settings.surface_interval * SECOND)
 
     async def load(
         self, reader: Reader, wanted: Mapping[str, Delivery]
@@ -140,8 +142,8 @@ class MarketKeeper:
         if state.surface_shown is not None:
             event_us, payload = state.surface_shown
             state.surface_shown = None
-            key = f"volatility_surface:{state.product}"
-            effects.append(SetKey(key, payload, self._cache_ms, event_us))
+            effects.append(self._show_surface(state, payload, event_us))
+            self._store_surface(state, event_us, effects)
         checkpoint = state.next_checkpoint()
         if checkpoint is not None:
             document = {
@@ -212,20 +214,51 @@ class MarketKeeper:
         timestamp = timestamp or render(event_us, naive, zone)
         expired = expired_by(event_us, zone)
         payload = volatility_surface(state.surface, state.product, timestamp, state.spot, expired)
-        state.surface_shown = (event_us, encode(payload))
+        if self._analytics:
+            payload |= state.across.fields(state.shown_with(expired), state.fits.done)
+            state.drawn = payload
+        state.surface_shown = (event_us, encode_large(payload))
+
+    def _store_surface(self, state: ProductState, event_us: int, effects: list[Effect]) -> None:
+        """The first surface of every interval of event time is stored; doing it twice is harmless."""
+        if not self._surface_us or state.drawn is None:
+            return
+        interval = event_us // self._surface_us
+        if interval <= state.surface_stored:
+            return
+        state.surface_stored = interval
+        document = {
+            **state.drawn,
+            "_id": f"{interval * self._surface_us}:{state.product}",
+            "timestamp": to_date(event_us),
+            "event_us": event_us,
+        }
+        effects.append(Insert(SURFACES, document))
+
+    def _show_surface(self, state: ProductState, payload: bytes, event_us: int) -> SetKey:
+        return SetKey(f"volatility_surface:{state.product}", payload, self._cache_ms, event_us)
 
     def due(self, state: ProductState) -> int | None:
-        """When an open bar is to be closed because nothing was heard."""
+        """When an open bar is to be closed because nothing was heard, or a smile to be fitted."""
+        fit_us = state.fits.due()
         if state.heard_us is None:
-            return None
-        return state.heard_us + self._idle_us
+            return fit_us
+        idle_us = state.heard_us + self._idle_us
+        return idle_us if fit_us is None else min(idle_us, fit_us)
 
     def on_clock(self, state: ProductState, now_us: int) -> Sequence[Effect]:
-        """The product fell idle: the bars that the clock has left behind are final."""
+        """A smile is fitted a little further. Or the product fell idle: the bars left behind are final."""
         effects: list[Effect] = []
-        _write_bars(state, state.bars.idle_close(now_us), effects)
-        # Bars that reach into the future of the clock need another look.
-        state.heard_us = now_us if state.bars.open_bars else None
+        if state.fits.work(now_us) and state.drawn is not None:
+            # The surface is still as of the last chain: only the curves are new.
+            done, rows = state.fits.done, state.drawn["smiles"]
+            smiles = [{**row, "svi": done.get(row["expiry"])} for row in rows]
+            state.drawn = {**state.drawn, "smiles": smiles}
+            effects.append(self._show_surface(state, encode_large(state.drawn), state.newest_chain_us))
+        if state.heard_us is not None and state.heard_us + self._idle_us <= now_us:
+            _write_bars(state, state.bars.idle_close(now_us), effects)
+            # Bars that reach into the future of the clock need another look.
+            state.heard_us = now_us if state.bars.open_bars else None
         return effects
 
 

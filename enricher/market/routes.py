@@ -39,7 +39,16 @@ from enricher.market.models import (
     peek_product,
 )
 from enricher.market.settings import MarketSettings
-from enricher.market.state import BARS, CHAINS, HISTORY, QUOTES, TICKS, ProductState, Spans
+from enricher.market.state import (
+    BARS,
+    CHAINS,
+    HISTORY,
+    QUOTES,
+    SURFACES,
+    TICKS,
+    ProductState,
+    Spans,
+)
 from enricher.market.stored import (
     encode,
     encode_large,
@@ -59,6 +68,7 @@ INDEXES = (
     (BARS, (("product", 1), ("window_minutes", 1), ("start", -1))),
     (BARS, (("product", 1), ("start", -1))),
     (HISTORY, (("product", 1), ("day", -1))),
+    (SURFACES, (("product", 1), ("timestamp", -1))),
 )
 
 OPTION_CLAIM_TTL = 600
@@ -242,6 +252,7 @@ def build(settings: MarketSettings, feed: FeedSettings) -> list[Route]:
         buildup_us=int(settings.buildup_min_age * SECOND),
         look_back=settings.history_days,
         least_days=settings.history_least,
+        svi_us=int(settings.svi_interval * SECOND) if settings.analytics else 0,
     )
     keeper = MarketKeeper(settings, market.zones, spans)
     shared: dict[str, Any] = {

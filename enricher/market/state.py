@@ -12,10 +12,12 @@ from typing import Any
 
 import msgspec
 
+from enricher.market.across import Across
 from enricher.market.bars import Bars
 from enricher.market.buildup import Snapshot, SnapshotHistory
 from enricher.market.clock import MINUTE, SECOND
 from enricher.market.contracts import Contract, Session
+from enricher.market.fits import Fits
 from enricher.market.models import Chain, Number, Quote, Tick
 from enricher.market.percentile import LEAST_DAYS, LOOK_BACK_DAYS, DailySeries
 from enricher.market.prices import Unit
@@ -30,6 +32,7 @@ CHAINS = "option_chains"
 BARS = "ohlc_bars"
 STATE = "enricher_state"
 HISTORY = "market_history"
+SURFACES = "volatility_surfaces"
 
 MEASURES = ("atm_iv", "iv_30d", "pcr_oi", "pcr_volume")
 """What a product's percentiles are of, one value a day each."""
@@ -50,6 +53,7 @@ class Spans(msgspec.Struct, frozen=True, kw_only=True):
     buildup_us: int
     look_back: int = LOOK_BACK_DAYS
     least_days: int = LEAST_DAYS
+    svi_us: int = 30 * SECOND
 
     @property
     def retention_us(self) -> int:
@@ -86,13 +90,16 @@ class ProductState:
     """Everything one product's lane remembers. Owned by the lane, touched by nobody else."""
 
     __slots__ = (
+        "across",
         "aside",
         "bars",
         "chain_ids",
         "chains_unsaid",
         "checkpoint",
         "contract",
+        "drawn",
         "firsts",
+        "fits",
         "heard_us",
         "history",
         "history_changed",
@@ -113,6 +120,7 @@ class ProductState:
         "spot",
         "surface",
         "surface_shown",
+        "surface_stored",
         "surface_text",
         "ticks",
         "ticks_changed",
@@ -159,6 +167,11 @@ class ProductState:
         self.session_found: Session | None = None
         self.history = {name: DailySeries(spans.look_back, spans.least_days) for name in MEASURES}
         self.history_changed: set[int] = set()
+        self.across = Across()
+        self.fits = Fits(spans.svi_us)
+        # The surface as it was drawn last, for a fit that is done later; the interval that has one stored.
+        self.drawn: dict[str, Any] | None = None
+        self.surface_stored = -1
 
     # -- folding -----------------------------------------------------------------------------------
 
@@ -222,6 +235,7 @@ class ProductState:
             self.known.pop(chain.expiry, None)
         else:
             self.known[chain.expiry] = known
+            self.fits.want(chain.expiry, known.event_us, known.smile)
         if chain.event_us >= self.newest_chain_us:
             self.newest_chain_us = chain.event_us
             self.newest_chain_text = chain.timestamp
@@ -283,6 +297,14 @@ class ProductState:
         now = [one for one in ordered if one.event_us > since and zone.expiry_us(one.expiry) > event_us]
         return now, [one for one in ordered if one.event_us >= session.start_us]
 
+    def shown_with(self, expired: Expired) -> list[Remembered]:
+        """The last chains that the surface shows the smiles of, by expiry."""
+        return [
+            self.known[expiry]
+            for expiry in sorted(self.known)
+            if self.surface.counts(self.known[expiry].event_us) and not expired(expiry)
+        ]
+
     def _note_chain(self, chain: Chain, document_id: str) -> None:
         self.chain_ids.pop(chain.expiry, None)
         self.chain_ids[chain.expiry] = document_id
@@ -291,6 +313,7 @@ class ProductState:
             del self.chain_ids[forgotten]
             self.known.pop(forgotten, None)
             self.firsts.pop(forgotten, None)
+            self.fits.forget(forgotten)
         # One that lies before what a restart reads anyway would be lost without a checkpoint of its own.
         self.chains_unsaid |= chain.event_us < self.checkpoint.options_us
 
@@ -312,6 +335,7 @@ class ProductState:
         for held in by_expiry:
             for expiry in [expiry for expiry in held if expired(expiry)]:
                 del held[expiry]
+                self.fits.forget(expiry)
         oldest = (self.surface.newest_us or 0) - self.spans.quote_us
         for symbol in [name for name, (event_us, _) in self.recent_quotes.items() if event_us < oldest]:
             del self.recent_quotes[symbol]

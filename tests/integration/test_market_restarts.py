@@ -78,6 +78,8 @@ async def numbers(redis_url: str, mongo_url: str) -> dict[str, Any]:
         for key in (k for k in keys if k.startswith(shown)):
             value = json.loads(await client.get(key))
             value.pop("processed_at", None)
+            for row in value.get("smiles", ()):
+                row.pop("svi")  # fitted when there is time: perhaps not yet
             found[key] = value
         found["iv_surface"] = await client.zrange("iv_surface:NIFTY", 0, -1, withscores=True)
         found["letters"] = await client.lrange("dlq:enrichment", 0, -1)
@@ -190,7 +192,8 @@ async def test_the_first_tick_after_a_restart_finds_every_stored_tick_of_its_win
 
 def rig_over(before: Rig | None = None) -> Rig:
     """The market routes on memory sinks; one after ``before`` finds what that stored and showed."""
-    rig = Rig(*market_routes(load()))
+    # Curves are fitted when there is time for it, which is no part of what is compared.
+    rig = Rig(*market_routes(load(overrides={"market.svi_interval": 0})))
     if before is not None:
         rig.stored.collections = before.stored.collections
         rig.shown.keys, rig.shown.versions = before.shown.keys, before.shown.versions
@@ -225,8 +228,16 @@ async def test_a_restart_between_any_two_chains_changes_nothing_that_is_said_of_
     sent = []
     for n in range(12):
         at = start + n * 4 * MINUTE - rng.choice([0, 0, 5 * MINUTE])
-        legs = [leg(21000, "CALL", rng.randrange(9999), 5, rng.uniform(1, 500))]
-        sent.append(chain(at, expiry=rng.choice(["2099-06-26", "2099-07-31"]), calls=legs))
+        expiry = rng.choice(["2025-06-26", "2025-07-31"])
+        legs = [
+            leg(k, "CALL", rng.randrange(9999), 5, last, bid=last - 2, ask=last + 2, iv=rng.uniform(0.1, 0.3))
+            for k, last in ((21000, 640.0), (21500, rng.uniform(200, 300)), (22000, 70.0))
+        ]
+        puts = [
+            leg(k, "PUT", rng.randrange(9999), 5, last, bid=last - 2, ask=last + 2)
+            for k, last in ((21000, 60.0), (21500, rng.uniform(200, 300)), (22000, 520.0))
+        ]
+        sent.append(chain(at, expiry=expiry, calls=legs, puts=puts))
 
     async def said(*pieces: list[dict[str, Any]]) -> tuple[list[bytes], dict[str, bytes]]:
         messages: list[bytes] = []

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.market.clock import MINUTE, SECOND, event_us, render
+from enricher.market.expiry_surface import Member
 from enricher.market.models import Quote, decode_chain, decode_quote, digest
 from enricher.market.surface import (
-    Member,
     MemberChange,
     QuoteSurface,
     expired_by,
@@ -195,3 +195,38 @@ def test_the_set_follows_the_changes_and_the_order_of_arrival_never_shows(
         return sorted_set
 
     assert mirrored(feed) == mirrored(rng.sample(feed, len(feed)))
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["quote", "chain", "draw"]),
+        st.sampled_from([90, 95, 100, 105, 110]),
+        st.sampled_from([None, 0, 0.1, 0.2, 0.3]),
+        st.sampled_from(["CALL", "PUT"]),
+        st.integers(0, 12).map(lambda minutes: minutes * MINUTE),
+        st.sampled_from([NEAR, FAR]),
+        st.sampled_from([None, 80, 95, 100, 102, 120]),
+    ),
+    max_size=40,
+)
+
+
+@given(steps)
+def test_a_surface_drawn_bit_by_bit_is_the_one_drawn_at_once(steps: list[Any]) -> None:
+    kept = QuoteSurface()
+    taken: list[Any] = []
+    for step in [*steps, ("draw", 0, None, "", 0, "", 100)]:
+        kind, strike, iv, option_type, at, expiry, spot = step
+        if kind == "quote":
+            kept.fold_quote(*quote(strike, iv, option_type, at, expiry))
+        elif kind == "chain":
+            fold_chain(kept, {strike: iv, strike + 5: 0.4}, at, expiry)
+        else:
+            fresh = QuoteSurface()
+            for _, strike, iv, option_type, at, expiry, _ in [t for t in taken if t[0] == "quote"]:
+                fresh.fold_quote(*quote(strike, iv, option_type, at, expiry))
+            for _, strike, iv, _, at, expiry, _ in [t for t in taken if t[0] == "chain"]:
+                fold_chain(fresh, {strike: iv, strike + 5: 0.4}, at, expiry)
+            assert kept.rows(spot, never) == fresh.rows(spot, never)
+            continue
+        taken.append(step)

@@ -1,0 +1,96 @@
+"""Fitting the SVI curve to the last smile of each expiry, a little at a time and off the path of messages.
+
+A fit takes milliseconds, so it is done on clock events in slices of at most two milliseconds; of the smiles
+that came meanwhile only the last counts. What is fitted is a function of the smile alone: after a restart
+the last smiles are fitted again and give the same curves.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any, Final
+
+from enricher.market.report import rounded
+from enricher.market.smile import Smile
+from enricher.market.svi import Fit, Turns, fit_steps
+
+_SLICE: Final = 0.002
+
+
+class Fits:
+    """The fits of one product: those wanted, the one under way, and the last one of each expiry."""
+
+    __slots__ = ("_interval_us", "_last_us", "_running", "_wanted", "done")
+
+    def __init__(self, interval_us: int) -> None:
+        self._interval_us = interval_us
+        self._wanted: dict[str, tuple[int, Smile]] = {}
+        self._last_us: dict[str, int] = {}
+        self._running: tuple[str, int, Turns] | None = None
+        self.done: dict[str, dict[str, Any]] = {}
+
+    def want(self, expiry: str, event_us: int, smile: Smile) -> None:
+        """Have this smile fitted when its expiry is due again."""
+        if self._interval_us:
+            self._wanted[expiry] = (event_us, smile)
+
+    def forget(self, expiry: str) -> None:
+        """Let go of an expiry."""
+        self._wanted.pop(expiry, None)
+        self._last_us.pop(expiry, None)
+        self.done.pop(expiry, None)
+
+    def due(self) -> int | None:
+        """The moment of the clock (microseconds) at which there is something to do; None for nothing."""
+        if self._running is not None:
+            return 0
+        return min((self._due_of(expiry) for expiry in self._wanted), default=None)
+
+    def work(self, now_us: int) -> bool:
+        """Fit for up to two milliseconds; whether a fit was completed."""
+        until, completed = perf_counter() + _SLICE, False
+        while True:
+            if self._running is None:
+                expiry = next((e for e in self._wanted if self._due_of(e) <= now_us), None)
+                if expiry is None:
+                    return completed
+                event_us, smile = self._wanted.pop(expiry)
+                self._last_us[expiry] = now_us
+                self._running = expiry, event_us, fit_steps(smile.k, smile.w, smile.years)
+            expiry, event_us, turns = self._running
+            try:
+                while perf_counter() < until:
+                    next(turns)
+            except StopIteration as stop:
+                self._running = None
+                self.done[expiry] = fit_fields(stop.value, event_us)
+                completed = True
+            except ValueError as error:  # a smile of numbers that cannot be fitted
+                self._running = None
+                self.done[expiry] = {"as_of_us": event_us, "reason": str(error)}
+                completed = True
+            if perf_counter() >= until:
+                return completed
+
+    def _due_of(self, expiry: str) -> int:
+        return self._last_us.get(expiry, -self._interval_us) + self._interval_us
+
+
+def fit_fields(found: Fit, event_us: int) -> dict[str, Any]:
+    """A fit as plain data: parameters, errors in volatility points, the least g(k) and where it is."""
+    svi, worst = found.svi, found.butterfly
+    return {
+        "as_of_us": event_us,
+        "a": None if svi is None else rounded(svi.a, 10),
+        "b": None if svi is None else rounded(svi.b, 10),
+        "rho": None if svi is None else rounded(svi.rho, 10),
+        "m": None if svi is None else rounded(svi.m, 10),
+        "sigma": None if svi is None else rounded(svi.sigma, 10),
+        "nodes": found.nodes,
+        "rmse": rounded(found.rmse),
+        "worst": rounded(found.worst),
+        "g_least": None if worst is None else rounded(worst.worst_g),
+        "g_at": None if worst is None else rounded(worst.worst_k),
+        "butterfly_free": None if worst is None else worst.free,
+        "reason": found.reason,
+    }
