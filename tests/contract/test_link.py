@@ -1,0 +1,86 @@
+"""A link speaks to Redis directly: replies in order, errors among them, one failure and it begins anew."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import redis.exceptions as errors
+from redis.asyncio import Redis
+
+from enricher.connections import redis_client
+from enricher.link import Link, pack
+from tests.servers import RedisProcess, redis_binaries
+
+
+@pytest.fixture(params=redis_binaries())
+async def client(
+    request: pytest.FixtureRequest, redis_processes: dict[str, RedisProcess]
+) -> AsyncIterator[Redis]:
+    found = redis_client(redis_processes[request.param].url, socket_timeout=5)
+    await found.flushall()
+    yield found
+    await found.aclose()
+
+
+@pytest.fixture
+async def link(client: Redis) -> AsyncIterator[Link]:
+    found = Link(client, timeout=5)
+    yield found
+    await found.close()
+
+
+async def test_replies_come_in_the_order_of_the_commands_and_an_error_takes_its_place(link: Link) -> None:
+    replies = await link.ask([pack("SET", "a", 1), pack("INCR", "a", "b"), pack("GET", "a")])
+    assert (replies[0], replies[2]) == (b"OK", b"1")
+    assert isinstance(replies[1], errors.ResponseError)
+    assert "wrong number of arguments" in str(replies[1])
+
+
+async def test_large_replies_are_whole_however_many_pieces_they_come_in(link: Link) -> None:
+    value = bytes(range(256)) * 8192
+    replies = await link.ask([pack("SET", "big", value), *[pack("GET", "big")] * 3])
+    assert replies[1:] == [value] * 3
+
+
+async def test_replies_are_bytes_whatever_the_client_decodes(client: Redis) -> None:
+    options = client.connection_pool.connection_kwargs
+    decoding = Redis(host=options["host"], port=options["port"], decode_responses=True, protocol=3)
+    link = Link(decoding, timeout=5)
+    assert await link.ask([pack("SET", "a", "x"), pack("GET", "a")]) == [b"OK", b"x"]
+    await link.close()
+    await decoding.aclose()
+
+
+async def test_what_the_server_announces_unasked_is_nobodys_reply(client: Redis) -> None:
+    options = client.connection_pool.connection_kwargs
+    third = Redis(host=options["host"], port=options["port"], protocol=3)
+    link = Link(third, timeout=5)
+    await link.ask([pack("CLIENT", "TRACKING", "ON"), pack("GET", "watched")])
+    await client.set("watched", 1)  # which has the server say that what we have read is old
+    assert await link.ask([pack("GET", "watched"), pack("ECHO", "x")]) == [b"1", b"x"]
+    await link.close()
+    await third.aclose()
+
+
+async def test_a_server_that_does_not_answer_in_time_is_an_error_and_the_next_ask_begins_anew(
+    client: Redis,
+) -> None:
+    link = Link(client, timeout=0.2)
+    assert await link.ask([pack("PING")]) == [b"PONG"]
+    await client.client_pause(700)
+    with pytest.raises(errors.TimeoutError, match=r"0\.2 s"):
+        await link.ask([pack("SET", "late", 1)])
+    await client.client_unpause()
+    assert await link.ask([pack("ECHO", "mine")]) == [b"mine"]
+    await link.close()
+
+
+async def test_a_connection_that_the_server_ended_is_an_error_and_the_next_ask_begins_anew(
+    client: Redis, link: Link
+) -> None:
+    number = (await link.ask([pack("CLIENT", "ID")]))[0]
+    await client.execute_command("CLIENT", "KILL", "ID", number)
+    with pytest.raises(errors.ConnectionError):
+        await link.ask([pack("PING")])
+    assert await link.ask([pack("PING")]) == [b"PONG"]
