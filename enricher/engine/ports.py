@@ -73,6 +73,9 @@ class Intake(Protocol):
     def set_aside(self, delivery: Delivery, stage: str, error: Exception, task_name: str = "") -> None:
         """Make a dead letter of what no handler shall see; ``task_name`` is for a topic without a route."""
 
+    def full_for(self, delivery: Delivery) -> bool:
+        """Whether `offer` would have to drop something."""
+
 
 class Source(Protocol):
     """Where messages come from."""

@@ -40,6 +40,12 @@ class Taken:
         await asyncio.sleep(0)
         self.offer(delivery)
 
+    def set_aside(self, delivery: Delivery, stage: str, error: Exception, task_name: str = "") -> None:
+        raise AssertionError(f"{stage}: {error}")
+
+    def full_for(self, delivery: Delivery) -> bool:
+        return False
+
     @property
     def messages(self) -> list[tuple[str, bytes]]:
         return [(d.topic, d.body) for d in self.deliveries]

@@ -11,7 +11,8 @@ from redis.asyncio import Redis
 
 from enricher.connections import redis_client, sibling_client
 from enricher.engine.ports import Delivery
-from enricher.sources.bridge import BridgeLimits, StreamBridge
+from enricher.sources.appender import BridgeLimits
+from enricher.sources.bridge import StreamBridge
 from enricher.sources.memory import MemorySource
 from enricher.sources.pubsub import PubSubSource
 from tests.integration.streams import QUICK, until, wall_clock
@@ -28,6 +29,12 @@ class Nobody:
 
     async def put(self, delivery: Delivery) -> None:
         self.offer(delivery)
+
+    def set_aside(self, delivery: Delivery, stage: str, error: Exception, task_name: str = "") -> None:
+        self.offer(delivery)
+
+    def full_for(self, delivery: Delivery) -> bool:
+        return False
 
 
 @asynccontextmanager
@@ -84,10 +91,10 @@ async def publish(client: Redis, first: int, last: int) -> list[tuple[bytes, byt
 
 async def test_messages_stand_in_the_stream_in_order_with_topic_and_time(any_redis_url: str) -> None:
     async with redis_client(any_redis_url, socket_timeout=5) as client, bridge(any_redis_url) as found:
-        await until(lambda: found.health()["ready"] and found.holds)
+        await until(lambda: found.health()["ready"] and found.appender.holds)
         before = wall_clock()
         expected = await publish(client, 0, 2000)
-        await until(lambda: found.appended == 2000)
+        await until(lambda: found.appender.appended == 2000)
         assert await said(client) == expected
         at = [int(fields[b"at"]) for _, fields in await client.xrange(STREAM)]
         assert before - 1000 <= at[0] <= at[-1] <= wall_clock()
@@ -98,7 +105,7 @@ async def test_what_was_heard_is_appended_before_the_end(redis_url: str) -> None
     memory = MemorySource(wall_clock)
     async with redis_client(redis_url, socket_timeout=5) as client:
         async with bridge(redis_url, memory=memory, batch=7) as found:
-            await until(lambda: found.holds)
+            await until(lambda: found.appender.holds)
             for number in range(100):
                 memory.send("a", b"%d" % number)
         assert [body for _, body in await said(client)] == [b"%d" % n for n in range(100)]
@@ -112,11 +119,11 @@ async def test_a_batch_whose_reply_got_lost_is_appended_once(own_redis: RedisPro
         bridge(proxy.redis_url(), memory=memory) as found,
         redis_client(own_redis.url, socket_timeout=5) as client,
     ):
-        await until(lambda: found.holds)
+        await until(lambda: found.appender.holds)
         proxy.lose_next_reply(lambda request: b"body-1" in request)
         for number in range(3):
             memory.send("a", b"body-%d" % number)
-        await until(lambda: found.appended == 3)
+        await until(lambda: found.appender.appended == 3)
         assert proxy.lost_replies == 1
         assert [body for _, body in await said(client)] == [b"body-0", b"body-1", b"body-2"]
 
@@ -127,17 +134,17 @@ async def test_an_outage_is_bridged_by_the_buffer_which_is_bounded(own_redis: Re
         bridge(own_redis.url, memory=memory, max_messages=50, batch=10) as found,
         redis_client(own_redis.url, socket_timeout=5) as client,
     ):
-        await until(lambda: found.holds)
+        await until(lambda: found.appender.holds)
         own_redis.kill()
         for number in range(100):
             memory.send("a", b"%d" % number)
-        await until(lambda: found.dropped >= 40 and not found.health()["ready"])
+        await until(lambda: found.appender.dropped >= 40 and not found.health()["ready"])
         own_redis.start()
         await until(lambda: found.health()["ready"] and not found.health()["buffered"])
         bodies = [int(body) for _, body in await said(client)]
         assert bodies == sorted(bodies)
         assert bodies[-50:] == list(range(50, 100))
-        assert len(bodies) + found.dropped == 100
+        assert len(bodies) + found.appender.dropped == 100
 
 
 async def test_one_of_two_appends_and_the_other_goes_on_when_it_dies(redis_url: str) -> None:
@@ -145,17 +152,17 @@ async def test_one_of_two_appends_and_the_other_goes_on_when_it_dies(redis_url: 
         redis_client(redis_url, socket_timeout=5) as client,
         bridge(redis_url, instance="first") as first,
     ):
-        await until(lambda: first.holds and first.health()["ready"])
+        await until(lambda: first.appender.holds and first.health()["ready"])
         async with bridge(redis_url, instance="second") as second:
             await until(lambda: second.health()["ready"])
             await publish(client, 0, 100)
-            await until(lambda: first.appended == 100)
-            assert (second.holds, second.appended) == (False, 0)
+            await until(lambda: first.appender.appended == 100)
+            assert (second.appender.holds, second.appender.appended) == (False, 0)
             # As dead as a process can be within another: its lease is not renewed, it hears nothing.
-            first._append_once = asyncio.Event().wait  # type: ignore[assignment,method-assign]
-            await until(lambda: second.holds, "the second to take over")
+            first.appender._append_once = asyncio.Event().wait  # type: ignore[assignment,method-assign]
+            await until(lambda: second.appender.holds, "the second to take over")
             await publish(client, 100, 200)
-            await until(lambda: second.appended >= 100)
+            await until(lambda: second.appender.appended >= 100)
         numbers = [int(body[1:]) for _, body in await said(client)]
         assert list(dict.fromkeys(numbers)) == list(range(200))
 
@@ -166,8 +173,8 @@ async def test_the_stream_may_be_kept_at_a_length(redis_url: str) -> None:
         redis_client(redis_url, socket_timeout=5) as client,
         bridge(redis_url, memory=memory, max_length=100) as found,
     ):
-        await until(lambda: found.holds)
+        await until(lambda: found.appender.holds)
         for number in range(1000):
             memory.send("a", b"%d" % number)
-        await until(lambda: found.appended == 1000)
+        await until(lambda: found.appender.appended == 1000)
         assert await client.xlen(STREAM) <= 300
