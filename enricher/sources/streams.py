@@ -7,8 +7,10 @@
     failed      a retry moves the entry to the delay set, in one script; when it is due, the first worker
                 that looks moves it to the group's own stream ``again``, in one script, and any reads it
     left        entries of a worker that died are taken over when their lease has run out, without counting
-                it; each is counted when it is handed over, and processed alone. One that was delivered
-                ``max_deliveries`` times and never finished is a dead letter of stage `poison`
+                it; each is counted when it is handed over, and processed in a small company, apart from
+                all others. Its last delivery is alone, and not before this worker has lived for a third
+                of a lease. One that was delivered ``max_deliveries`` times and never finished is a dead
+                letter of stage `poison`
     lost        entries that were deleted while they were pending, and that nobody has in memory, are
                 counted and logged
     handed back at the end, what is not finished is given up, and does not count as a delivery
@@ -42,6 +44,10 @@ from enricher.sources.housekeeping import Holdings, House, LetterSink, StreamLim
 log = structlog.get_logger("enricher")
 
 _BACKOFF = Backoff(base=0.05, cap=5.0)
+
+# Entries left by somebody that are processed together. One by one they would hold up a busy stream for
+# longer than a worker that is killed now and then lives.
+_COMPANY = 32
 
 
 class Poison(EnricherError):
@@ -96,7 +102,7 @@ class StreamSource:
         self._ready: deque[tuple[StreamDelivery, Exception | None]] = deque()
         self._ended = asyncio.Event()
         self._stopped = False
-        self._lived = False
+        self._lived_since: float | None = None
         self._scope: anyio.CancelScope | None = None
         self._reading: anyio.CancelScope | None = None
 
@@ -132,7 +138,8 @@ class StreamSource:
             with anyio.fail_after(self.limits.timeout):
                 await self._open(groups)
                 await self._take_up_own(groups)
-            self.connected, self._lived = True, True
+            self.connected = True
+            self._lived_since = self._lived_since or anyio.current_time()
             log.info("reading", source=self.name, group=self.keys.group, consumer=self._consumer)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(house.run)
@@ -202,20 +209,20 @@ class StreamSource:
                     continue
                 known = held.get((group.keys, left.id))
                 # Within one life it was never handed over, so this is no further delivery.
-                again = left.deliveries + (not self._lived)
+                again = left.deliveries + (self._lived_since is None)
                 number = known.delivery if known is not None else max(again, 1)
                 self._held.suspects.append(Suspect(group, left.id, number))
 
     async def _read(self, reader: Redis, house: House, intake: Intake) -> None:
         await self._hand_over(intake)
         room = self.limits.prefetch - len(self._held.under_way)
-        if self._held.suspects:
-            await self._take(self._held.suspects[0], house, intake)
+        if company := self._company():
+            await self._take(company, house, intake)
             return
         if room <= 0:
             await self._held.something_moves()
             return
-        block = self.limits.block
+        block = min(self.limits.block, self._probation) if self._held.suspects else self.limits.block
         with anyio.fail_after(block + self.limits.timeout):
             found = await reader.xreadgroup(
                 self.keys.group,
@@ -253,27 +260,49 @@ class StreamSource:
                 await intake.put(delivery)
             self._ready.popleft()
 
-    async def _take(self, suspect: Suspect, house: House, intake: Intake) -> None:
-        """Process an entry that was left by somebody: alone, if whoever had it may have died of it."""
-        alone = suspect.delivery > 1
-        if alone:
+    def _company(self) -> list[Suspect]:
+        """Whom to take next of what was left by others: a company, or one whose last delivery this will be.
+
+        The last ones wait until the rest is done and this worker has lived for a while: one that is killed
+        again and again, for whatever reason, must not blame those that happen to come first.
+        """
+        suspects = self._held.suspects
+        company = [s for s in suspects if not self._is_last(s)][:_COMPANY]
+        if not company and suspects and self._probation <= 0:
+            company = [suspects[0]]
+        return company
+
+    def _is_last(self, suspect: Suspect) -> bool:
+        return 1 < suspect.delivery == self.limits.max_deliveries
+
+    @property
+    def _probation(self) -> float:
+        """Seconds until this worker has lived long enough to try what may end it."""
+        since = anyio.current_time() if self._lived_since is None else self._lived_since
+        return max(since + self.limits.lease / 3 - anyio.current_time(), 0.0)
+
+    async def _take(self, company: Sequence[Suspect], house: House, intake: Intake) -> None:
+        """Process entries that were left by somebody: apart, if whoever had them may have died of one."""
+        apart = any(suspect.delivery > 1 for suspect in company)
+        if apart:
             await self._until_idle()
-        async with house.lock:
-            with anyio.fail_after(self.limits.timeout):
-                fields = await suspect.group.take(suspect.id, suspect.delivery)
-        # Until now its lease was renewed with those that wait.
-        self._held.suspects.remove(suspect)
-        if fields is None:
-            return
-        if isinstance(fields, bool):
-            self._held.note_lost(suspect.group, [suspect.id])
-            return
-        self._held.counts["recovered"] += 1
-        delivery, problem = self._made(suspect.group.keys, suspect.id, fields)
-        delivery.unfinished += suspect.delivery - 1
-        self._ready.append((delivery, problem))
+        for suspect in company:
+            async with house.lock:
+                with anyio.fail_after(self.limits.timeout):
+                    fields = await suspect.group.take(suspect.id, suspect.delivery)
+            # Until now its lease was renewed with those that wait.
+            self._held.suspects.remove(suspect)
+            if fields is None:
+                continue
+            if isinstance(fields, bool):
+                self._held.note_lost(suspect.group, [suspect.id])
+                continue
+            self._held.counts["recovered"] += 1
+            delivery, problem = self._made(suspect.group.keys, suspect.id, fields)
+            delivery.unfinished += suspect.delivery - 1
+            self._ready.append((delivery, problem))
         await self._hand_over(intake)
-        if alone:
+        if apart:
             await self._until_idle()
 
     async def _until_idle(self) -> None:

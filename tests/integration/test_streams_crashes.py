@@ -73,26 +73,47 @@ async def test_entries_of_a_worker_that_was_killed_are_taken_over(redis_url: str
             await until(alone, "the dead worker to be struck off")
 
 
-async def test_what_was_delivered_before_is_processed_alone(any_redis_url: str) -> None:
+async def test_what_was_left_is_processed_in_small_companies_and_at_the_last_delivery_alone(
+    any_redis_url: str,
+) -> None:
     under_way: list[int] = []
-    most: list[int] = []
+    together: dict[int, int] = {}
 
     async def handler(event: Any, context: Any) -> list[Effect]:
         under_way.append(event)
-        most.append(len(under_way))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.02)
+        together[event] = len(under_way)
+        await asyncio.sleep(0.02)
         under_way.remove(event)
         return copied(event, context)
 
     async with redis_client(any_redis_url, socket_timeout=5) as client:
-        await left_behind(client, *range(5))
+        ids = await left_behind(client, *range(50))
+        await client.xclaim(STREAM, GROUP, "dead", 0, ids[:3], idle=600_000, retrycount=2, justid=True)
+        await send(client, *range(50, 100))
         async with line(any_redis_url, handler=handler) as found:
-            assert await finished(client, 5) == list(range(5))
-            assert set(most) == {1}
-            assert found.source.health()["recovered"] == 5
-            await send(client, *range(5, 50))
-            await finished(client, 50)
-            assert max(most) > 1
+            assert len(await finished(client, 100)) == 100
+            assert found.source.health()["recovered"] == 50
+        assert [together[n] for n in range(3)] == [1, 1, 1]
+        assert 1 < max(together[n] for n in range(3, 50)) <= 32
+        assert max(together[n] for n in range(50, 100)) > 1
+        first = [event for event in await results(client) if event < 50]
+        assert sorted(first[-3:]) == [0, 1, 2]
+
+
+async def test_workers_killed_again_and_again_blame_no_entry_for_it(redis_url: str) -> None:
+    async with redis_client(redis_url, socket_timeout=5) as client:
+        ids = await left_behind(client, *[{"n": n} for n in range(3)])
+        for _ in range(5):
+            # A life too short to try again what two others did not finish.
+            await client.xclaim(STREAM, GROUP, "one", 0, ids, idle=600_000, retrycount=2, justid=True)
+            async with line(redis_url, consumer="one", lease=600.0) as found:
+                await send(client, {"n": -1})
+                await until(lambda found=found: found.counts.get("processed"), "a new entry")
+                assert found.source.health()["waiting_alone"] == 3
+        async with line(redis_url, consumer="one"):
+            await finished(client, 8)
+        assert await letters(client) == []
 
 
 async def test_an_entry_that_kills_whoever_has_it_is_set_aside_and_the_innocent_are_not(
