@@ -197,11 +197,12 @@ class House:
 
     async def _figure(self) -> None:
         again = await self._groups[1].figures()
-        self.figures = await self._groups[0].figures()
-        self.figures["retrying"] = int(again.get("pending", 0)) + int(again.get("lag") or 0)
+        figures = await self._groups[0].figures()
+        figures["retrying"] = int(again.get("pending", 0)) + int(again.get("lag") or 0)
         # The store may be in another Redis, whose troubles are none of ours.
         with suppress(errors.RedisError, OSError), anyio.fail_after(1):
-            self.figures["dead_letters"] = await self._letters.count()
+            figures["dead_letters"] = await self._letters.count()
+        self.figures = figures
 
     async def renew(self, delivery: StreamDelivery) -> None:
         """Renew one lease now."""
