@@ -27,6 +27,7 @@ COMMANDS = MappingProxyType(
         "feed": "Publish a synthetic market.",
         "record": "Write what is published on channels to a file.",
         "replay": "Publish what a file holds.",
+        "mail": "Show how the mail route stands: entries, claims, dead letters.",
         "dlq": "List, show, reprocess and discard dead letters.",
     }
 )
