@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from enricher.build import market_routes
+from enricher.build_mail import mail_parts, mail_settings
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
 from enricher.config import Section, Settings, redact, redact_text
@@ -62,7 +63,7 @@ def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float
     are never printed. Nothing is written anywhere.
     """
     settings = options.load()
-    routes = market_routes(settings)
+    routes = [*market_routes(settings), *mail_routes(settings)]
     Router(routes)
     servers = asyncio.run(ask_servers(settings, timeout))
     away = [server for server in servers if server.error]
@@ -74,6 +75,13 @@ def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float
     for warning in warnings(settings, servers, routes):
         click.echo(f"Warning: {warning}", err=True)
     click.get_current_context().exit(FAILED if away else OK)
+
+
+def mail_routes(settings: Settings) -> list[Route]:
+    """The route of the mail section, if it is on; connects to nothing. Raises ConfigError."""
+    client = redis_client(settings.redis.url, socket_timeout=1.0)
+    parts = mail_parts(settings, live=client, letters=client, clock=lambda: 0, instance="check")
+    return [] if parts is None else [parts.route]
 
 
 async def ask_servers(settings: Settings, timeout: float) -> list[Server]:
@@ -137,7 +145,7 @@ def warnings(settings: Settings, servers: Sequence[Server], routes: Sequence[Rou
                 "streams, which have to stay; expected noeviction or one of volatile-*"
             )
     if not routes:
-        yield "no route is registered, so nothing will be processed; see market.enabled"
+        yield "no route is registered, so nothing will be processed; see market.enabled and mail.enabled"
     market = settings.routes.get("market")
     if isinstance(market, MarketSettings) and market.enabled:
         longest = max(market.windows) * 60
@@ -147,6 +155,12 @@ def warnings(settings: Settings, servers: Sequence[Server], routes: Sequence[Rou
                 f"message repeated later than that is published again (it is stored once in any case); "
                 f"expected at least {longest} s, and more than a stream keeps or a replay reaches back"
             )
+    mail = mail_settings(settings)
+    if mail is not None and mail.claim_ttl < mail.keep:
+        yield (
+            f"mail.claim_ttl {mail.claim_ttl} s is shorter than mail.keep {mail.keep:g} s: a mail read again "
+            "from the stream's beginning would be processed again"
+        )
     for key in settings.legacy:
         yield f"{key} is accepted as an old name and not used by the routes that are registered"
 
@@ -170,6 +184,12 @@ def _report(
         yield (
             f"A repeated message is recognised for {market.claim_ttl} s (market.claim_ttl); let no stream "
             "keep and no replay reach back further."
+        )
+    mail = mail_settings(settings)
+    if mail is not None:
+        yield (
+            f"A repeated mail is recognised for {mail.claim_ttl} s (mail.claim_ttl); its dead letters are on "
+            f"stream {mail.dead_letters}."
         )
     if verbose:
         shown = settings.printable()
