@@ -138,10 +138,13 @@ class Pipeline:
         route: Route, delivery: Delivery, lane: Lane, event: Any, effects: Iterable[Effect] | None
     ) -> Write:
         done = tuple(effects) if effects is not None else ()
-        names = lane.family.group.names
-        for effect in done:
-            if effect.sink not in names:
-                raise _nowhere_to_land(effect, route, names)
+        group = lane.family.group
+        names = group.names
+        if not group.landing.issuperset(map(type, done)):
+            for effect in done:
+                if effect.sink not in names:
+                    raise _nowhere_to_land(effect, route, names)
+                group.landing.add(type(effect))
         acks = delivery.ack()
         if acks:
             for ack in acks:

@@ -19,7 +19,7 @@ import anyio
 import msgspec
 import structlog
 
-from enricher.engine.effects import Answer, Refused, Stored, Write
+from enricher.engine.effects import Answer, Effect, Refused, Stored, Write
 from enricher.engine.ports import Clock, Sink
 from enricher.engine.retry import Backoff
 from enricher.engine.stats import Stats
@@ -160,6 +160,8 @@ class Group:
         on_room: Callable[[], None],
     ) -> None:
         self.names = frozenset(names)
+        self.landing: set[type[Effect]] = set()
+        """Kinds of effects that were seen to name a sink of this group."""
         self._durable = [gate for gate in gates if gate.sink.durable]
         self._visible = [gate for gate in gates if not gate.sink.durable]
         self._limits = limits

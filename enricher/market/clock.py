@@ -15,6 +15,7 @@ SECOND = 1_000_000
 MINUTE = 60 * SECOND
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _DAY = 86_400 * SECOND
 # A datetime shows the years 1 to 9999. The outermost are left free, for windows, ranges and zones reach
 # beyond a moment, and the first of year 1 is what some programs send for a time they do not know.
@@ -43,8 +44,7 @@ def read_moment(text: str, zone: tzinfo = UTC) -> tuple[int, bool, datetime]:
     naive = moment.tzinfo is None
     if naive:
         moment = moment.replace(tzinfo=zone)
-    span = moment - _EPOCH
-    us = (span.days * 86_400 + span.seconds) * SECOND + span.microseconds
+    us = (moment - _EPOCH) // _MICROSECOND
     if not _EARLIEST <= us <= _LATEST:
         raise ValueError(f"outside the years 2 to 9998 in UTC: {text!r}")
     return us, naive, moment

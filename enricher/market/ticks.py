@@ -94,21 +94,22 @@ class _Staircase:
         self._prices = array("d")
         self._head = 0
 
-    def add(self, time: int, price: float) -> None:
-        times, prices, head = self._times, self._prices, self._head
-        at = len(times)
-        if at > head and time <= times[-1]:
-            self._insert(time, price)
-            return
-        while at > head and prices[-1] <= price:
-            at -= 1
-            del times[at], prices[at]
+    def append(self, time: int, price: float) -> None:
+        """A price later than all others."""
+        times, prices = self._times, self._prices
+        while prices and prices[-1] <= price and len(prices) > self._head:
+            times.pop()
+            prices.pop()
         times.append(time)
         prices.append(price)
 
-    def _insert(self, time: int, price: float) -> None:
+    def insert(self, time: int, price: float) -> None:
+        """A price of any time."""
         times, prices, head = self._times, self._prices, self._head
         at = bisect_left(times, time, head)
+        if at == len(times):
+            self.append(time, price)
+            return
         if prices[at] >= price:
             return
         end = at + (times[at] == time)
@@ -194,6 +195,8 @@ class TickWindow:
             self._orders.append(order)
             self._idents.append(ident)
             self._live.append(live)
+            self._high.append(event_us, price)
+            self._low.append(event_us, -price)
             if events[self._head] < event_us - self.retention_us:
                 self._evict(event_us - self.retention_us)
         else:
@@ -206,8 +209,8 @@ class TickWindow:
             self._orders.insert(at, order)
             self._idents.insert(at, ident)
             self._live.insert(at, live)
-        self._high.add(event_us, price)
-        self._low.add(event_us, -price)
+            self._high.insert(event_us, price)
+            self._low.insert(event_us, -price)
         return True
 
     def seen(self, event_us: int, ident: int) -> Mark | None:
