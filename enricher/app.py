@@ -120,6 +120,7 @@ class Enricher:
             writer=parts.writer,
             backoff=parts.backoff,
             drain_deadline=parts.drain_deadline,
+            owns=parts.owns,
         )
         log.info(
             "starting",

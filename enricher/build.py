@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,15 @@ from redis.asyncio import Redis
 
 from enricher.build_letters import length_watch, letter_store, stores_of
 from enricher.build_mail import MailParts, mail_parts
+from enricher.build_streams import IntakeParts, hold_of, over_streams
 from enricher.config import Section, Settings, redact
 from enricher.config import load as load_sections
-from enricher.connections import redis_client, sibling_client
+from enricher.connections import redis_client
 from enricher.deadletters.alert import AlertHook
 from enricher.deadletters.requests import RetryListener
 from enricher.deadletters.sink import DeadLetterSink, LettersByTopic
 from enricher.deadletters.store import LetterStore
-from enricher.engine.effects import DEAD_LETTERS, LIVE
-from enricher.engine.overload import Overload
+from enricher.engine.effects import DEAD_LETTERS
 from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Clock, Reader, Sink, Source
 from enricher.engine.retry import Backoff
@@ -35,10 +35,8 @@ from enricher.market import routes as market
 from enricher.market.settings import MarketSettings
 from enricher.sinks.mongo import MongoDocuments, close_client, mongo_client
 from enricher.sinks.redis import RedisLive
-from enricher.sources.bridge import BridgeLimits, StreamBridge
-from enricher.sources.housekeeping import StreamLimits
-from enricher.sources.pubsub import Gap, PubSubSource
-from enricher.sources.streams import StreamSource
+from enricher.sources.pubsub import Gap
+from enricher.sources.shards import HeldDocuments
 
 SECTIONS: Mapping[str, type[Section]] = {"market": MarketSettings, "mail": MailSettings}
 """The sections that the route packages bring, by name."""
@@ -76,6 +74,7 @@ class Parts:
     backoff: Backoff
     drain_deadline: float
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    owns: Callable[[str], bool] | None = None
     summaries: list[Callable[[Stats], tuple[str, Mapping[str, int]]]] = field(default_factory=list)
 
 
@@ -92,43 +91,11 @@ def market_routes(settings: Settings) -> list[Route]:
     return market.build(section, settings.feed)
 
 
-def is_pattern(topic: str) -> bool:
-    """Whether a topic is a glob pattern (PSUBSCRIBE) rather than the name of a channel."""
-    return any(c in topic for c in "*?[")
-
-
-def over_stream(route: Route) -> Route:
-    """The route as a stream feeds it: a full pool makes the stream wait, and every commit acknowledges."""
-    sinks = route.sinks if LIVE in route.sinks else (*route.sinks, LIVE)
-    return replace(route, sinks=sinks, overload=Overload.BLOCK)
-
-
-def _known_topics(named: Iterable[str], topics: Sequence[str]) -> None:
-    for topic in named:
-        if topic not in topics:
-            raise ConfigError("settings", "streams.intake", topic, f"one of the topics {', '.join(topics)}")
-
-
 def _acknowledging(sink: Sink) -> DeadLetterSink | LettersByTopic:
     if not isinstance(sink, (DeadLetterSink, LettersByTopic)):
         expected = "a DeadLetterSink where topics come over a stream, for it acknowledges what it stores"
         raise ConfigError("sinks", DEAD_LETTERS, type(sink).__name__, expected)
     return sink
-
-
-def stream_limits(settings: Settings) -> StreamLimits:
-    """How a stream is read, as the settings have it."""
-    streams = settings.streams
-    return StreamLimits(
-        batch=streams.batch,
-        block=streams.block,
-        prefetch=streams.prefetch,
-        lease=streams.lease,
-        max_deliveries=streams.max_deliveries,
-        timeout=settings.redis.socket_timeout,
-        keep=streams.keep,
-        max_length=streams.max_length,
-    )
 
 
 def build(
@@ -197,6 +164,9 @@ def build(
         (*market.INDEXES, *(mail.indexes if mail is not None else ())),
         server=redact(settings.mongo.url) if mongo is None else "the host's client",
     )
+    instance = instance_name(settings)
+    hold = hold_of(settings, live, instance)
+    known_documents = documents if hold is None else HeldDocuments(documents, documents, hold)
     redis_server = redact(options.url) if redis is None else "the host's client"
     own_routes = (*market_routes(settings), *routes)
     if dead_letters is None:
@@ -212,68 +182,36 @@ def build(
         streams=None if dead_letters is None and letters is live else live,
     )
     every: list[Sink] = [
-        documents,
+        known_documents,
         RedisLive(
             live,
             script_messages=settings.writer.script_messages,
             script_bytes=settings.writer.script_bytes,
             server=redis_server,
+            record=settings.streams.record_effects,
+            record_length=settings.streams.record_length,
+            fence=None if hold is None else lambda: hold.fencing,
         ),
         set_aside if mail is None else LettersByTopic(set_aside, {mail.route.topic: mail.letters}),
         *sinks,
     ]
     known = {sink.name: sink for sink in every}
-    by_stream = {topic for topic, way in settings.streams.intake.items() if way == "stream"}
-    all_routes = [
-        over_stream(route) if route.topic in by_stream else route
-        for route in own_routes
-    ]
-    topics = [route.topic for route in all_routes]
-    _known_topics(by_stream, topics)
-    patterns = [t for t in topics if is_pattern(t) and t not in by_stream]
+    all_routes = over_streams(settings, own_routes)
+    patterns: tuple[str, ...] = ()
     if isinstance(market_section, MarketSettings) and market_section.enabled:
-        patterns += [p for p in market_section.channels.patterns if p not in patterns]
-    channels = [t for t in topics if not is_pattern(t) and t not in by_stream]
-    listening: list[Source] = [*sources]
-    shared, instance = live, instance_name(settings)
-
-    def subscription(channels: Sequence[str], patterns: Sequence[str], name: str) -> PubSubSource:
-        return PubSubSource(
-            lambda: sibling_client(shared, protocol=options.protocol),
-            shared,
-            channels=channels,
-            patterns=patterns,
-            instance=instance if name == "pubsub" else f"{instance}:{name}",
-            clock=clock,
-            canary_interval=options.canary_interval,
-            canary_timeout=options.canary_timeout,
-            backoff=Backoff(base=settings.retry.base, cap=settings.retry.cap),
-            on_gap=on_gap,
-            name=name,
-        )
-
-    if by_stream:
-        stream = settings.streams.bridge or f"enricher:intake:{settings.service.name}"
-        named = [t for t in by_stream if not is_pattern(t)], [t for t in by_stream if is_pattern(t)]
-        heard = subscription(sorted(named[0]), sorted(named[1]), "bridge")
-        limits = BridgeLimits(timeout=options.socket_timeout, max_length=settings.streams.max_length)
-        listening.append(StreamBridge(heard, live, stream, instance=instance, clock=clock, limits=limits))
-        listening.append(
-            StreamSource(
-                live,
-                stream,
-                group=settings.streams.group or settings.service.name,
-                consumer=instance,
-                letters=_acknowledging(known[DEAD_LETTERS]),
-                clock=clock,
-                limits=stream_limits(settings),
-                backoff=Backoff(base=settings.retry.base, cap=settings.retry.cap),
-            )
-        )
-    if channels or patterns:
-        listening.append(subscription(channels, patterns, "pubsub"))
+        patterns = market_section.channels.patterns
+    intake = IntakeParts(
+        settings,
+        live,
+        instance=instance,
+        clock=clock,
+        letters=lambda: _acknowledging(known[DEAD_LETTERS]),
+        hold=hold,
+        on_gap=on_gap,
+    )
+    listening: list[Source] = [*sources, *intake.sources(all_routes, patterns)]
     kept = stores_of(known[DEAD_LETTERS])
-    if kept and (topics or patterns or mail is not None):
+    if kept and (all_routes or patterns or mail is not None):
         listening.append(RetryListener(live, *kept, service=settings.service.name, clock=clock))
     if mail is not None:
         all_routes.append(mail.route)
@@ -282,7 +220,7 @@ def build(
         routes=all_routes,
         sources=listening,
         sinks=list(known.values()),
-        reader=documents,
+        reader=known_documents,
         pool=_pool_limits(settings, mail),
         writer=WriterLimits(
             max_batch=settings.writer.max_batch,
@@ -292,6 +230,7 @@ def build(
         backoff=Backoff(base=settings.retry.base, cap=settings.retry.cap),
         drain_deadline=settings.service.drain_deadline,
         closers=closers,
+        owns=None if hold is None else hold.shard.owns,
         summaries=[] if mail is None else [mail.summary],
     )
 

@@ -12,7 +12,7 @@ import click
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
-from enricher.build import is_pattern
+from enricher.build_streams import is_pattern
 from enricher.cli.feed import OUTAGE, channel_names
 from enricher.cli.options import SettingsOptions, duration, settings_options
 from enricher.cli.until import EverySecond, listed, say, talking_to, until_signal

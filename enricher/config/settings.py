@@ -97,7 +97,9 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     """The stream intake: which topics take the way over a stream, and how its entries are read.
 
     ``intake`` {topic: "memory" or "stream"}; a topic that is not named stays in memory. An empty ``group``
-    is the service's name, an empty ``bridge`` the stream ``enricher:intake:{service}``.
+    is the service's name, an empty ``bridge`` the stream ``enricher:intake:{service}``, an empty ``spill``
+    ``enricher:spill:{service}:{instance or host}``. ``shard`` ("i/n", or "" for none) is the part of the keys
+    that this process has. Everything published is appended to the stream ``record_effects``, if one is named.
     """
 
     bridge: str = ""
@@ -109,9 +111,17 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     max_deliveries: Count = 3
     keep: Seconds = 60.0
     max_length: Annotated[int, Meta(ge=0)] = 0
+    shard: str = ""
+    spill: str = ""
+    record_effects: str = ""
+    record_length: Count = 1_000_000
     intake: Mapping[str, Literal["memory", "stream"]] = msgspec.field(default_factory=dict)
 
     def problems(self) -> Iterable[tuple[str, str]]:
+        index, _, count = self.shard.partition("/")
+        numbers = index.isdecimal() and count.isdecimal()
+        if self.shard and not (numbers and int(index) < int(count)):
+            yield "shard", "i/n with i from 0 to n-1, such as 0/4, or nothing"
         if self.lease < 1:
             yield "lease", "at least 1 s, or a busy worker loses what it is at"
 

@@ -98,7 +98,7 @@ class Admission:
     async def wait_for_room(self, delivery: Delivery) -> None:
         """Return when there is room, if it is the policy of the delivery's route to wait for it."""
         route = self._router.match(delivery.topic)
-        if route is not None and route.overload is Overload.BLOCK:
+        if route is not None and route.overload in (Overload.BLOCK, Overload.SPILL):
             while self.full(len(delivery.body)) and self.count:
                 self._space.clear()
                 await self._space.wait()

@@ -23,10 +23,19 @@ _TOGETHER = 200
 class StateLoader:
     """Loads what lanes need, all that wait as one batch; ``done`` is told of each lane afterwards.
 
+    ``owns`` says which keys are this process's, where several share them.
+
     An error costs time, never messages: the lanes wait and the loading is repeated.
     """
 
-    def __init__(self, reader: Reader | None, clock: Clock, done: Callable[[Lane], None]) -> None:
+    def __init__(
+        self,
+        reader: Reader | None,
+        clock: Clock,
+        done: Callable[[Lane], None],
+        owns: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._owns = owns
         self._reader = reader
         self._clock = clock
         self._done = done
@@ -64,6 +73,8 @@ class StateLoader:
             else:
                 break
         for key in keys:
+            if self._owns is not None and not self._owns(key):
+                continue
             lane = family.lane(key)
             if lane.cold and lane.status is Status.IDLE:
                 lane.waking = True

@@ -14,7 +14,7 @@ import itertools
 import logging
 import traceback
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 
 import anyio
@@ -70,6 +70,7 @@ class Pool:
         clock: Clock,
         limits: PoolLimits,
         reader: Reader | None,
+        owns: Callable[[str], bool] | None = None,
     ) -> None:
         self.limits = limits
         self.stats = stats
@@ -85,7 +86,7 @@ class Pool:
             max_bytes=limits.max_bytes,
             max_message_bytes=limits.max_message_bytes,
         )
-        self._loader = StateLoader(reader, clock, self._loaded)
+        self._loader = StateLoader(reader, clock, self._loaded, owns)
         self._slots = anyio.Semaphore(limits.concurrency, fast_acquire=True)
         self._wake = asyncio.Event()
         self._families: dict[str, Family] = {}

@@ -102,10 +102,6 @@ class Route:
         where = f"route {self.topic!r}"
         if not self.topic:
             raise ConfigError("route", "topic", self.topic, "a channel, stream or pattern")
-        if self.overload is Overload.SPILL:
-            raise ConfigError(
-                where, "overload", "spill", "block, conflate or drop_oldest (spill needs streams)"
-            )
         if self.weight < 1:
             raise ConfigError(where, "weight", self.weight, "a whole number of 1 or more")
         if self.cap < 0:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -34,7 +34,10 @@ OUTAGE_BACKOFF = Backoff(base=0.05, factor=2.0, cap=5.0)
 
 
 class Engine:
-    """Sources in, routes through, sinks out. Use it as an async context manager, once."""
+    """Sources in, routes through, sinks out. Use it as an async context manager, once.
+
+    ``owns`` says which keys are this process's, where several processes share them.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class Engine:
         writer: WriterLimits | None = None,
         backoff: Backoff = OUTAGE_BACKOFF,
         drain_deadline: float = 10.0,
+        owns: Callable[[str], bool] | None = None,
     ) -> None:
         self.clock = clock
         self.stats = Stats()
@@ -69,7 +73,7 @@ class Engine:
             held_messages=max(1, int(bounds.max_messages * HELD)),
             held_bytes=max(1, int(bounds.max_bytes * HELD)),
         )
-        self.pool = Pool(self.router, pipeline, self.stats, clock, bounds, reader)
+        self.pool = Pool(self.router, pipeline, self.stats, clock, bounds, reader, owns)
         self.writer = Writer(
             sinks,
             limits=held,

@@ -19,7 +19,6 @@ Overload = Annotated[
         extra={
             "refused": {
                 "block": "'block' needs a source that can wait, and Redis pub/sub cannot",
-                "spill": "'spill' needs the stream intake, which does not exist yet",
             }
         }
     ),

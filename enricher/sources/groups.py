@@ -150,6 +150,10 @@ class StreamGroup:
         self.consumer = consumer
         self._client = client
 
+    def beside(self, group: str) -> StreamGroup:
+        """Another group on the same stream."""
+        return StreamGroup(self._client, GroupKeys(self.keys.stream, group), self.consumer)
+
     async def create(self, start: str) -> bool:
         """Make sure that stream and group exist; True if the group had been destroyed.
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -61,6 +61,11 @@ class StreamSource:
     cannot be understood and what is poison is set aside by the intake, under ``task_name`` if its topic has
     no route; ``letters``, where it ends, says how many there are. ``topic`` (default: the stream's name) is
     that of entries which name none.
+
+    A group that shares a stream with others may keep only some entries: ``keeps`` is asked with topic and
+    body, the others are acknowledged at once. ``siblings`` are groups that must exist before anything is
+    trimmed. With ``sole`` nobody else may be reading for the group: what others hold is taken over at the
+    start, without waiting for their leases.
     """
 
     can_wait = True
@@ -80,6 +85,9 @@ class StreamSource:
         limits: StreamLimits | None = None,
         backoff: Backoff = _BACKOFF,
         name: str = "",
+        keeps: Callable[[str, bytes], bool] | None = None,
+        sole: bool = False,
+        siblings: Sequence[str] = (),
     ) -> None:
         self.name = name or f"stream {stream}"
         self.limits = limits or StreamLimits()
@@ -93,6 +101,9 @@ class StreamSource:
         self._clock = clock
         self._task_name = task_name or topic or stream
         self._backoff = backoff
+        self._keeps = keeps
+        self._sole = sole
+        self._siblings = siblings
         self._held = Holdings()
         self._house: House | None = None
         self._entries = EntryReader(
@@ -198,6 +209,16 @@ class StreamSource:
     async def _open(self, groups: Sequence[StreamGroup]) -> None:
         for group, start in zip(groups, (self.limits.start, "0"), strict=True):
             self._held.counts["created_again"] += await group.create(start)
+        for name in self._siblings:
+            await groups[0].beside(name).create(self.limits.start)
+        if self._sole and self._lived_since is None:
+            for group in groups:
+                begin = "0-0"
+                while True:
+                    begin, _, gone = await group.sweep(0, begin)
+                    self._held.note_lost(group, gone)
+                    if begin == "0-0":
+                        break
 
     async def _take_up_own(self, groups: Sequence[StreamGroup]) -> None:
         """What this consumer was given and never acknowledged: in an earlier life, or in a lost reply."""
@@ -232,12 +253,32 @@ class StreamSource:
                 block=max(int(block * 1000), 1),
             )
         places = {keys.stream.encode(): keys for keys in (self.keys, self._again)}
-        made = [
-            self._made(places[stream], id_.decode(), fields)
+        read = [
+            (places[stream], id_.decode(), fields)
             for stream, entries in cast("list[tuple[bytes, list[tuple[bytes, Fields]]]]", found)
             for id_, fields in entries
         ]
-        self._ready += made
+        if self._keeps is None:
+            self._ready += [self._made(*entry) for entry in read]
+        elif read:
+            await self._sift(reader, read)
+
+    async def _sift(self, client: Redis, read: Sequence[tuple[GroupKeys, str, Fields]]) -> None:
+        """Keep the entries that are ours, and acknowledge the others."""
+        others: dict[GroupKeys, list[str]] = {}
+        for entry in read:
+            made = self._made(*entry)
+            if self._is_ours(made[0]):
+                self._ready.append(made)
+            else:
+                del self._held.under_way[entry[0].stream, entry[1]]
+                others.setdefault(entry[0], []).append(entry[1])
+        with anyio.fail_after(self.limits.timeout):
+            for keys, ids in others.items():
+                await StreamGroup(client, keys, self._consumer).acknowledge(ids)
+
+    def _is_ours(self, delivery: StreamDelivery) -> bool:
+        return self._keeps is None or self._keeps(delivery.topic, delivery.body)
 
     def _made(
         self, keys: GroupKeys, id_: str, fields: Fields
@@ -300,6 +341,9 @@ class StreamSource:
             self._held.counts["recovered"] += 1
             delivery, problem = self._made(suspect.group.keys, suspect.id, fields)
             delivery.unfinished += suspect.delivery - 1
+            if not self._is_ours(delivery):
+                self._held.settled(delivery, "conflated")
+                continue
             self._ready.append((delivery, problem))
         await self._hand_over(intake)
         if apart:

@@ -89,13 +89,12 @@ def test_the_nearest_right_word_is_named(key: str, value: str, hint: str) -> Non
 @pytest.mark.parametrize(
     ("overload", "reason"),
     [
-        ("spill", "needs the stream intake, which does not exist yet"),
         ("block", "needs a source that can wait, and Redis pub/sub cannot"),
     ],
 )
 def test_an_overload_policy_the_market_cannot_have_says_why(overload: str, reason: str) -> None:
     error = refusal(market__overload=overload)
-    assert error.expected.startswith("one of 'conflate', 'drop_oldest'; ")
+    assert error.expected.startswith("one of 'conflate', 'drop_oldest', 'spill'; ")
     assert reason in error.expected
 
 

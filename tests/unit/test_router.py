@@ -107,7 +107,6 @@ def test_routes_with_one_keeper_share_a_family_and_others_have_their_own() -> No
         ({"topic": ""}, "pattern"),
         ({"weight": 0}, "weight"),
         ({"cap": -1}, "cap"),
-        ({"overload": Overload.SPILL}, "streams"),
         ({"keeper": Sums()}, "key function"),
         ({"overload": Overload.CONFLATE}, "conflation"),
         ({"handler": waits, "blocking": True}, "plain function"),
