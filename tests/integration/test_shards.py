@@ -1,0 +1,284 @@
+"""Shards: four processes share the products, and all is as if it were one, whoever dies or doubles."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+from collections import Counter
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from enricher.app import wall_clock
+from enricher.connections import redis_client
+from enricher.engine.effects import Effect, Publish
+from enricher.engine.router import Route, Router
+from enricher.sources.memory import MemorySource
+from enricher.sources.shards import Hold, OwnMessages, Shard, ShardLost
+from tests.integration.streams import QUICK
+from tests.integration.streams import until as eventually
+from tests.integration.worker import TICKS, WorkerProcess, database, encoded, iso, running, until
+from tests.rig import Sums
+
+INTAKE = {"streams.intake": {TICKS: "stream"}, "market.idle_close": 1.0}
+STREAM = "enricher:intake:worker-enricher"
+RECORD = "published"
+PRODUCTS = [f"P{n}" for n in range(10)]
+
+
+def ticks(count: int, at_us: int) -> list[bytes]:
+    """Ticks of several minutes and products in a fixed order, some out of order and some twice."""
+    chance = random.Random(7)
+    made = []
+    for number in range(count):
+        at = at_us + number * 240_000_000 // count - chance.choice((0, 0, 0, 500_000))
+        tick = {
+            "type": "UNDERLYING",
+            "product": chance.choice(PRODUCTS),
+            "price": 100 + chance.randrange(1000) / 4,
+            "tick_id": number,
+            "timestamp": iso(at),
+        }
+        made += [encoded(tick)] * chance.choice((1, 1, 1, 2))
+    return made
+
+
+async def result(redis: Redis, mongo_url: str) -> dict[str, Any]:
+    """Ticks, bars and caches, without what depends on the clock."""
+    documents = database(mongo_url)
+    unlike = {"processed_at", "revision", "updated_at"}
+    found: dict[str, Any] = {
+        name: sorted(
+            (json.dumps({k: v for k, v in d.items() if k not in unlike}, default=str, sort_keys=True))
+            for d in documents[name].find()
+        )
+        for name in ("underlying_ticks", "ohlc_bars")
+    }
+    for key in sorted(await redis.keys("ohlc:*") + await redis.keys("latest:*")):
+        found[key.decode()] = json.loads(await redis.get(key) or b"null")
+    documents.client.close()
+    return found
+
+
+async def append(redis: Redis, messages: list[bytes]) -> None:
+    """Append ticks to the intake stream, as the bridge does."""
+    async with redis.pipeline(transaction=False) as pipeline:
+        for message in messages:
+            pipeline.xadd(STREAM, {"topic": TICKS, "body": message, "at": wall_clock()})
+        await pipeline.execute()
+
+
+class ShardProcess(WorkerProcess):
+    """``enricher run`` for one shard, with figures of its own."""
+
+    def __init__(self, redis_url: str, mongo_url: str, shard: str, name: str) -> None:
+        super().__init__(
+            redis_url,
+            mongo_url,
+            {
+                "ENRICHER_STREAMS__INTAKE": f"{TICKS}=stream",
+                "ENRICHER_STREAMS__LEASE": "1",
+                "ENRICHER_STREAMS__BLOCK": "0.2",
+                "ENRICHER_STREAMS__SHARD": shard,
+                "ENRICHER_STREAMS__RECORD_EFFECTS": RECORD,
+                "ENRICHER_MARKET__IDLE_CLOSE": "1",
+                "ENRICHER_STATS__KEY_PREFIX": f"figures-{name}",
+            },
+        )
+        self._prefix = f"figures-{name}"
+
+    async def figures(self) -> dict[str, Any] | None:
+        text = await self.client.get(f"{self._prefix}:worker-enricher:test-{self._starts}")
+        return None if text is None else json.loads(text)
+
+    async def shard(self) -> dict[str, Any]:
+        """What its hold says."""
+        found = await self.figures() or {}
+        held = [s for name, s in found.get("sources", {}).items() if name.startswith("shard ")]
+        return dict(held[0]) if held else {}
+
+    def freeze(self, *, on: bool) -> None:
+        """Stop the process in its tracks, or let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
+
+    async def ended(self) -> int:
+        """The exit code of a process that ends by itself."""
+        assert self._process is not None
+        process, self._process = self._process, None
+        return await asyncio.to_thread(process.wait, 30)
+
+
+async def test_four_processes_one_killed_and_one_doubled_do_what_one_does(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    at = wall_clock() - 300_000_000
+    messages = ticks(400, at)
+    path, mark, options = mongo_database_url.partition("?")
+    alone = f"{path}_alone{mark}{options}"
+    async with running(redis_url, alone, INTAKE) as worker:
+        await append(worker.redis, messages)
+        await until(lambda: len(worker.stored("underlying_ticks")) == 400, "all ticks")
+        await worker.settled()
+        await until(lambda: worker.documents["ohlc_bars"].count_documents({}) > 0, "bars")
+        await asyncio.sleep(2.0)  # until the last bars are final: idle_close is 1 s
+        expected = await result(worker.redis, alone)
+        await worker.redis.flushall()
+
+    processes = [ShardProcess(redis_url, mongo_database_url, f"{i}/4", f"w{i}") for i in range(4)]
+    second = ShardProcess(redis_url, mongo_database_url, "2/4", "second")
+    try:
+        await asyncio.gather(*(p.start() for p in processes))
+        redis = processes[0].client
+        await append(redis, messages[:150])
+        await processes[1].kill()
+        await append(redis, messages[150:300])
+        await asyncio.gather(processes[1].start(), doubled(second))
+        await append(redis, messages[300:])
+        documents = database(mongo_database_url)
+        await until(lambda: documents["underlying_ticks"].count_documents({}) == 400, "all ticks")
+
+        async def same() -> bool:
+            return await result(redis, mongo_database_url) == expected
+
+        await eventually(same, "the result of one process", 20)
+        assert (await second.shard())["ready"] is False
+        published = Counter(fields[b"identity"] for _, fields in await redis.xrange(RECORD))
+        assert (len(published), set(published.values())) == (400, {1})
+        groups = {g["name"].decode(): g["pending"] for g in await redis.xinfo_groups(STREAM)}
+        assert groups == {f"worker-enricher:{i}/4": 0 for i in range(4)}
+        documents.client.close()
+    finally:
+        for process in (*processes, second):
+            await process.__aexit__(None, None, None)
+
+
+async def doubled(process: ShardProcess) -> None:
+    """Start a process whose shard is held: it waits, so nobody waits for it."""
+    starting = asyncio.create_task(process.start())
+    async def waits() -> bool:
+        return process._client is not None and bool((await process.shard()).get("holder"))
+
+    await eventually(waits, "the second to wait", 30)
+    starting.cancel()
+
+
+async def test_a_holder_that_was_frozen_lands_nothing_and_ends(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    messages = ticks(150, wall_clock() - 300_000_000)
+    first = ShardProcess(redis_url, mongo_database_url, "0/1", "first")
+    second = ShardProcess(redis_url, mongo_database_url, "0/1", "second")
+    try:
+        await first.start()
+        await append(first.client, messages[:100])
+        await asyncio.sleep(0.05)
+        first.freeze(on=True)
+        await second.start()
+        await append(second.client, messages[100:])
+        documents = database(mongo_database_url)
+        await until(lambda: documents["underlying_ticks"].count_documents({}) == 150, "all ticks")
+        first.freeze(on=False)
+        assert await first.ended() == 1
+        assert documents["underlying_ticks"].count_documents({}) == 150
+        published = Counter(f[b"identity"] for _, f in await second.client.xrange(RECORD))
+        assert (len(published), set(published.values())) == (150, {1})
+        documents.client.close()
+    finally:
+        await first.__aexit__(None, None, None)
+        await second.__aexit__(None, None, None)
+
+
+# -- the parts -----------------------------------------------------------------------------------------
+
+
+async def test_a_second_holder_waits_and_takes_over_under_a_higher_number(any_redis_url: str) -> None:
+    async with redis_client(any_redis_url, socket_timeout=5) as client:
+        first, second = (
+            Hold(client, Shard(0, 2), scope="s", instance=name, lease=0.6, backoff=QUICK)
+            for name in ("first", "second")
+        )
+        tasks = [asyncio.create_task(first.run(None))]  # type: ignore[arg-type]
+        await asyncio.wait_for(first.wait(), 5)
+        tasks.append(asyncio.create_task(second.run(None)))  # type: ignore[arg-type]
+        await eventually(lambda: second.health()["holder"].startswith("first "))
+        await asyncio.sleep(1.0)  # longer than a lease: it is renewed
+        assert (first.sure, second.sure) == (True, False)
+        await first.close()
+        await asyncio.wait_for(second.wait(), 5)
+        assert second.number > first.number
+        assert int(await client.get(second.fence)) == second.number
+        before = second.number
+        await client.flushall()
+        await eventually(lambda: second.number > before, "a new number after all was lost")
+        assert not tasks[1].done()
+        # Somebody takes it by force, as after a pause longer than the lease.
+        await client.mset({"s:holder": "thief", second.fence: second.number + 1})
+        with pytest.raises(ShardLost, match="thief"):
+            await asyncio.wait_for(tasks[1], 5)
+        assert not second.sure
+        await second.close()
+        assert await client.get("s:holder") == b"thief"
+
+
+def nothing(state: Any, event: Any, context: Any) -> tuple[Any, list[Effect]]:
+    return None, [Publish("out", b"")]
+
+
+def product(body: bytes) -> str:
+    return str(json.loads(body)["product"])
+
+
+def test_every_message_belongs_to_exactly_one_shard() -> None:
+    router = Router([Route(topic=TICKS, handler=nothing, key=product, keeper=Sums())])
+    bodies = [encoded({"product": name}) for name in PRODUCTS] + [b"no JSON", b"", b"\xff"]
+    for count in (1, 2, 4, 7):
+        for topic in (TICKS, "unknown"):
+            for body in bodies:
+                keeping = [s for s in Shard(0, count).siblings if s.keeps(router, topic, body)]
+                assert len(keeping) == 1
+    shards = Shard(0, 4).siblings
+    assert {next(s for s in shards if s.owns(name)) for name in PRODUCTS} == set(shards)
+    with_key = next(s for s in shards if s.keeps(router, TICKS, bodies[0]))
+    assert with_key.owns(PRODUCTS[0])
+
+
+async def test_what_is_heard_in_memory_is_sifted_too() -> None:
+    router = Router([Route(topic=TICKS, handler=nothing, key=product, keeper=Sums())])
+    heard: dict[int, list[bytes]] = {0: [], 1: []}
+    for shard in Shard(0, 2).siblings:
+
+        class Kept:
+            def offer(self, delivery: Any, index: int = shard.index) -> bool:
+                heard[index].append(delivery.body)
+                return True
+
+            async def put(self, delivery: Any) -> None:
+                self.offer(delivery)
+
+            def set_aside(self, delivery: Any, stage: str, error: Exception, task_name: str = "") -> None:
+                self.offer(delivery)
+
+            def full_for(self, delivery: Any) -> bool:
+                return False
+
+        memory = MemorySource(wall_clock)
+        source = OwnMessages(memory, shard, router)
+        await source.start()
+        task = asyncio.create_task(source.run(Kept()))
+        for name in PRODUCTS:
+            memory.send(TICKS, encoded({"product": name}))
+        await asyncio.sleep(0.05)
+        await source.stop_intake()
+        await task
+    assert sorted(heard[0] + heard[1]) == sorted(encoded({"product": name}) for name in PRODUCTS)
+    assert all(heard.values())
+
+
+@pytest.mark.parametrize("text", ["4", "4/4", "-1/4", "a/b", "0/0", "1/", "/2"])
+def test_what_is_no_shard_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="i/n"):
+        Shard.parse(text)
