@@ -8,7 +8,7 @@ Only aggregates are kept, no ticks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from math import inf, isfinite
 from typing import Final, Literal
@@ -22,6 +22,7 @@ Folded = Literal["folded", "late_dropped"]
 BarKey = tuple[int, int]  # (minutes, start_us)
 
 _NEVER: Final = 2**63
+_OPENING_US: Final = 5 * MINUTE
 _LARGEST_VOLUME: Final = 1e100
 _INT64: Final = 2**63  # from here on MongoDB takes no whole number
 _ONE_BITS: Final = 1074
@@ -50,7 +51,8 @@ class Content(msgspec.Struct, frozen=True, gc=False):
     """The numbers of a bar, each finite and storable: whole numbers fit 64 bits.
 
     ``volume`` sums trade sizes; it and ``vwap`` are None without any. ``vwap`` is None too when the
-    turnover of a trade is beyond a double.
+    turnover of a trade is beyond a double, and where volumes are cumulative: the price of what was traded
+    between two ticks is not known.
     """
 
     open: float
@@ -97,6 +99,11 @@ class Bars:
 
     A tick is folded once, whatever the number of windows: into its cell, which is the time that its bars of
     all windows have in common. A bar is put together from its cells when it is given out.
+
+    With ``day_of`` (event time to the start of its day, both in microseconds) a tick's volume is what was
+    traded on the day so far. A bar's volume is then the increase of its running maximum. The day counts from
+    0, or from what `start_volume` says was traded before; if the first volume comes more than 5 minutes after
+    the opening, from that one.
     """
 
     def __init__(
@@ -105,6 +112,7 @@ class Bars:
         lateness_us: int,
         retention_us: int,
         session: Session | None = None,
+        day_of: Callable[[int], int] | None = None,
     ) -> None:
         if not windows or min(windows) <= 0 or lateness_us < 0 or retention_us < lateness_us:
             raise ValueError(
@@ -115,6 +123,8 @@ class Bars:
         self.lateness_us = lateness_us
         self.retention_us = retention_us
         self.session = session
+        self._day_of = day_of
+        self._traded: dict[int, float] = {}  # by day, up to the first of the cells kept
         self.newest: int | None = None
         self.dropped = 0
         self._bars: dict[BarKey, _Bar] = {}
@@ -150,7 +160,10 @@ class Bars:
                 return "late_dropped"
         cell.add(event_us, float(price), order)
         if volume is not None and 0 <= volume <= _LARGEST_VOLUME:
-            cell.trade(float(price), float(volume))
+            if self._day_of is None:
+                cell.trade(float(price), float(volume))
+            elif volume > cell.peak:
+                self._raise(cell, float(volume))
         if cell.given_out:
             self._changed.update(cell.given_out)
         return "folded"
@@ -158,18 +171,67 @@ class Bars:
     def _cell(self, event_us: int) -> _Cell | None:
         """The cell of this moment; None if no bar there is complete."""
         starts = tuple([bar_start(event_us, minutes, self.session) for minutes in self.windows])
-        cell = self._cells.get(starts)
+        key, day = starts, 0
+        if self._day_of is not None:
+            day = self._day_of(event_us)
+            key = (*starts, day)
+        cell = self._cells.get(key)
         if cell is None:
             cell = _Cell()
+            cell.day, cell.start = day, max(key)
             for minutes, start in zip(self.windows, starts, strict=True):
                 if start >= self._complete_from:
                     self._join(cell, minutes, start)
             if not cell.bars:
                 return None
-            self._cells[starts] = cell
+            self._cells[key] = cell
         end = min(start + minutes * MINUTE for minutes, start in zip(self.windows, starts, strict=True))
-        self._current = (max(starts), end, cell)
+        if self._day_of is not None and self._day_of(end - 1) != day:
+            end = event_us + 1  # a cell that ends with its day: the next tick is looked up anew
+        self._current = (max(key), end, cell)
         return cell
+
+    def start_volume(self, day: int, traded: float) -> None:
+        """What was traded on a day before the first tick that is folded here."""
+        self._traded[day] = max(traded, self._traded.get(day, 0.0))
+
+    def _raise(self, cell: _Cell, volume: float) -> None:
+        """A new peak of a cell: what follows on its day counts from there, so bars given out may change."""
+        before, cell.peak = cell.peak, volume
+        cell.trades += 1
+        if before < 0 and cell.day not in self._traded and self._begins_late(cell):
+            # Nobody was listening since the opening, so most of this was traded before.
+            self._traded[cell.day] = volume
+        for other in sorted(self._cells.values(), key=_start):
+            if other.day == cell.day and other.start > cell.start and other.peak >= 0:
+                self._changed.update(other.given_out)
+                if other.peak >= max(before, volume):
+                    return
+
+    def _begins_late(self, cell: _Cell) -> bool:
+        """Whether it is the first of its day with a volume, and later than the first minutes of trading."""
+        for other in self._cells.values():
+            if other is not cell and other.day == cell.day and other.peak >= 0:
+                return False
+        opened = cell.day + (self.session.open_seconds * SECOND if self.session else 0)
+        return cell.start > opened + _OPENING_US
+
+    def _content(self, bar: _Bar) -> Content:
+        """The numbers of a bar, its volume by the day's cells where volumes are cumulative."""
+        content = bar.content()
+        if self._day_of is None or not any(cell.peak >= 0 for cell in bar.cells):
+            return content
+        gained = 0.0
+        begin = min(cell.start for cell in bar.cells)
+        for day in {cell.day for cell in bar.cells}:
+            before = self._traded.get(day, 0.0)
+            for cell in self._cells.values():
+                if cell.day == day and cell.start < begin:
+                    before = max(before, cell.peak)
+            peak = max(cell.peak for cell in bar.cells if cell.day == day)
+            gained += max(peak - before, 0.0)
+        volume: Number = int(gained) if gained < _INT64 and gained.is_integer() else gained
+        return msgspec.structs.replace(content, volume=volume, vwap=None)
 
     def _join(self, cell: _Cell, minutes: int, start: int) -> None:
         """Make a new cell part of a bar, which may be new too, or given out already."""
@@ -210,14 +272,14 @@ class Bars:
                 end = start + minutes * MINUTE
                 if bar.revision is None and end <= edge:
                     bar.give_out((minutes, start), 0)
-                    found.append(Bar(start, minutes, bar.content(), 0))
+                    found.append(Bar(start, minutes, self._content(bar), 0))
                 elif bar.revision is None:
                     self._next_end = min(self._next_end, end)
         for minutes, start in self._changed:
             bar = self._bars[minutes, start]
             revision = (bar.revision or 0) + 1
             bar.revision = revision
-            found.append(Bar(start, minutes, bar.content(), revision))
+            found.append(Bar(start, minutes, self._content(bar), revision))
         self._changed.clear()
         if found:
             self._forget(self.newest - self.retention_us)
@@ -254,7 +316,7 @@ class Bars:
             if bar is None:
                 continue
             bar.give_out(key, revision)
-            if bar.content() != content:
+            if self._content(bar) != content:
                 self._changed.add(key)
 
     def __len__(self) -> int:
@@ -270,7 +332,12 @@ class Bars:
             for cell in self._bars.pop(key).cells:
                 cell.bars -= 1
         if over:
+            for cell in self._cells.values():
+                if not cell.bars and cell.peak >= 0:
+                    self.start_volume(cell.day, cell.peak)
             self._cells = {starts: cell for starts, cell in self._cells.items() if cell.bars}
+            for day in sorted(self._traded)[:-2]:
+                del self._traded[day]
             if self._current[2] is not None and not self._current[2].bars:
                 self._current = (0, 0, None)
 
@@ -282,6 +349,7 @@ class _Cell:
         "bars",
         "close",
         "count",
+        "day",
         "first_order",
         "first_us",
         "given_out",
@@ -290,6 +358,8 @@ class _Cell:
         "last_us",
         "low",
         "open",
+        "peak",
+        "start",
         "trades",
         "turnover",
         "turnover_rest",
@@ -300,6 +370,8 @@ class _Cell:
 
     def __init__(self) -> None:
         self.bars = 0  # how many it is part of
+        self.day = self.start = 0
+        self.peak = -1.0  # of cumulative volume; below 0 without any
         self.given_out: list[BarKey] = []  # those that were given out, which another tick revises
         self.first_us, self.first_order = _NEVER, 0
         self.last_us, self.last_order = -_NEVER, 0
@@ -370,6 +442,10 @@ class _Bar:
         high, low = max(cell.high for cell in cells), min(cell.low for cell in cells)
         count = sum(cell.count for cell in cells)
         return Content(first.open, high, low, last.close, count, volume, vwap)
+
+
+def _start(cell: _Cell) -> int:
+    return cell.start
 
 
 def _first_us(cell: _Cell) -> int:

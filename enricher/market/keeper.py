@@ -16,6 +16,7 @@ from enricher.engine.router import Context
 from enricher.market.bars import Bar
 from enricher.market.buildup import Snapshot
 from enricher.market.clock import MINUTE, SECOND, Zones, render, to_date
+from enricher.market.feed_health import FeedHealth
 from enricher.market.history import history_documents
 from enricher.market.models import Chain, Number, Quote, Tick, digest
 from enricher.market.products import Contracts
@@ -30,6 +31,9 @@ from enricher.market.ticks import identity_key
 RECENT_US = 86_400 * SECOND
 """Receipt within this time before a start: such products' state is loaded without waiting for a message."""
 
+
+HEALTH_TTL_MS = 86_400_000
+"""A day: that a feed fell silent is to be seen in the morning."""
 
 _DATE_LENGTH = 10
 
@@ -73,6 +77,7 @@ class MarketKeeper:
         self._idle_us = int(settings.idle_close * SECOND)
         self._cache_ms = settings.cache_ttl * 1000
         self._analytics = settings.analytics
+        self._watching = settings.watch
         self._surface_us = int(settings.surface_interval * SECOND)
 
     async def load(
@@ -95,6 +100,8 @@ class MarketKeeper:
         What is not recognised here is found out by its ``_id`` and its claim; this spares the trip.
         """
         if isinstance(event, Tick):
+            if self._analytics:
+                self._watch(state, event, context.now_us)
             ident = tick_key(event, digest(context.body) if event.tick_id is None else "")
             if (event.event_us, ident) in state.aside:
                 return "primed"
@@ -115,6 +122,12 @@ class MarketKeeper:
         if event.event_us in state.primed_chains:
             return "primed" if digest(context.body) in state.primed_chains[event.event_us] else None
         return None
+
+    def _watch(self, state: ProductState, tick: Tick, received_us: int) -> None:
+        """Every tick counts here, whatever comes of it."""
+        if state.health is None:
+            state.health = FeedHealth(state.product, state.contract, received_us, self._watching)
+        state.health.take(tick, received_us)
 
     def apply(
         self, state: ProductState, change: TickChange | QuoteChange | ChainChange | None
@@ -144,6 +157,8 @@ class MarketKeeper:
             state.surface_shown = None
             effects.append(self._show_surface(state, payload, event_us))
             self._store_surface(state, event_us, effects)
+        if state.health is not None:
+            self._show_health(state, state.health, now_us, effects)
         checkpoint = state.next_checkpoint()
         if checkpoint is not None:
             document = {
@@ -185,6 +200,13 @@ class MarketKeeper:
             )
         if state.bars.due():
             _write_bars(state, state.bars.close(), effects)
+
+    def _show_health(
+        self, state: ProductState, health: FeedHealth, now_us: int, effects: list[Effect]
+    ) -> None:
+        payload = health.payload(now_us)
+        if payload is not None:
+            effects.append(SetKey(f"feed:health:{state.product}", encode(payload), HEALTH_TTL_MS))
 
     def _show_members(self, state: ProductState, newest_us: int, effects: list[Effect]) -> None:
         key = f"iv_surface:{state.product}"
@@ -239,16 +261,19 @@ class MarketKeeper:
         return SetKey(f"volatility_surface:{state.product}", payload, self._cache_ms, event_us)
 
     def due(self, state: ProductState) -> int | None:
-        """When an open bar is to be closed because nothing was heard, or a smile to be fitted."""
-        fit_us = state.fits.due()
-        if state.heard_us is None:
-            return fit_us
-        idle_us = state.heard_us + self._idle_us
-        return idle_us if fit_us is None else min(idle_us, fit_us)
+        """When open bars are to be closed because nothing was heard, a smile fitted, or a feed looked at."""
+        idle_us = None if state.heard_us is None else state.heard_us + self._idle_us
+        if not self._analytics:
+            return idle_us
+        look_us = None if state.health is None else state.health.due_us
+        return min((us for us in (idle_us, look_us, state.fits.due()) if us is not None), default=None)
 
     def on_clock(self, state: ProductState, now_us: int) -> Sequence[Effect]:
-        """A smile is fitted a little further. Or the product fell idle: the bars left behind are final."""
+        """A smile is fitted a little further, a silent feed noticed; of an idle product bars are final."""
         effects: list[Effect] = []
+        if state.health is not None and state.health.due_us is not None and state.health.due_us <= now_us:
+            state.health.on_clock(now_us)
+            self._show_health(state, state.health, now_us, effects)
         if state.fits.work(now_us) and state.drawn is not None:
             # The surface is still as of the last chain: only the curves are new.
             done, rows = state.fits.done, state.drawn["smiles"]

@@ -19,6 +19,7 @@ import structlog
 
 from enricher.engine.ports import Delivery, Reader
 from enricher.market.bars import BarTick, Content
+from enricher.market.clock import to_date
 from enricher.market.history import restore_history
 from enricher.market.models import Chain
 from enricher.market.products import Contracts
@@ -39,6 +40,7 @@ _IN_ONE_PIECE: Final = 200  # documents folded before others have their turn: ab
 _CHAINS_IN_ONE_PIECE: Final = 4  # a chain has hundreds of legs
 # Documents that are decoded in one piece: 2 to 5 ms, with the loop waiting.
 _TICKS_AT_ONCE: Final = 500
+_TICKS_LOOKED_AT: Final = 50  # for the volume so far, which some of them may lack
 _BARS_AT_ONCE: Final = 500
 _QUOTES_AT_ONCE: Final = 250
 _CHAINS_AT_ONCE: Final = 20
@@ -100,6 +102,8 @@ async def _load_ticks(
     reader: Reader, state: ProductState, origin: int, paces: tuple[Pace, Pace]
 ) -> None:
     product, bound = state.product, origin - state.spans.reload_us
+    if state.spans.cumulative:
+        await _load_volume(reader, state, bound)
     async for found in in_slices(reader, TICKS, product, bound, origin, paces[0]):
         rows: list[tuple[BarTick, int]] = []
         async for document in _giving_way(found):
@@ -124,6 +128,17 @@ async def _load_ticks(
         async for found in in_slices(reader, BARS, product, bound, origin, paces[1], "start"):
             bars.update([bar for document in found if (bar := _read(_bar, document)) is not None])
     state.bars.restore((), bars, bound)
+
+
+async def _load_volume(reader: Reader, state: ProductState, bound: int) -> None:
+    """What had been traded on the day of the bound before it, by the last ticks there."""
+    day = state.session(bound).start_us
+    query = {"product": state.product, "timestamp": {"$gte": to_date(day), "$lt": to_date(bound)}}
+    found = await reader.find(TICKS, query, sort=[("timestamp", -1)], limit=_TICKS_LOOKED_AT)
+    rows = [row for document in found if (row := _read(_tick, document)) is not None]
+    traded = [tick.volume for tick, _ in rows if tick.volume is not None and tick.event_us < bound]
+    if traded:
+        state.bars.start_volume(day, max(traded))
 
 
 def _tick(document: Document) -> tuple[BarTick, int]:

@@ -250,6 +250,7 @@ def build(settings: MarketSettings, feed: FeedSettings) -> list[Route]:
         lateness_us=int(settings.lateness * SECOND),
         quote_us=int(settings.quote_window * SECOND),
         buildup_us=int(settings.buildup_min_age * SECOND),
+        cumulative=settings.volume == "cumulative",
         look_back=settings.history_days,
         least_days=settings.history_least,
         svi_us=int(settings.svi_interval * SECOND) if settings.analytics else 0,

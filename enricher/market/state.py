@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 
+from enricher.market import bars
 from enricher.market.across import Across
 from enricher.market.bars import Bars
 from enricher.market.buildup import Snapshot, SnapshotHistory
 from enricher.market.clock import MINUTE, SECOND
 from enricher.market.contracts import Contract, Session
+from enricher.market.feed_health import FeedHealth
 from enricher.market.fits import Fits
 from enricher.market.models import Chain, Number, Quote, Tick
 from enricher.market.percentile import LEAST_DAYS, LOOK_BACK_DAYS, DailySeries
@@ -54,6 +57,7 @@ class Spans(msgspec.Struct, frozen=True, kw_only=True):
     look_back: int = LOOK_BACK_DAYS
     least_days: int = LEAST_DAYS
     svi_us: int = 30 * SECOND
+    cumulative: bool = False
 
     @property
     def retention_us(self) -> int:
@@ -78,6 +82,14 @@ class Checkpoint(msgspec.Struct, frozen=True, gc=False):
     options_us: int = 0
 
 
+def bar_session(contract: Contract) -> bars.Session | None:
+    """Where the long bars of a product start counting: when its market opens."""
+    if contract.session_open is None:
+        return None
+    hours, minutes = contract.session_open.split(":")
+    return bars.Session(ZoneInfo(contract.zone), (int(hours) * 60 + int(minutes)) * 60)
+
+
 class First(msgspec.Struct, frozen=True):
     """The first chain of an expiry on a local day (its ordinal): what the build-up of the day starts from."""
 
@@ -100,6 +112,7 @@ class ProductState:
         "drawn",
         "firsts",
         "fits",
+        "health",
         "heard_us",
         "history",
         "history_changed",
@@ -132,7 +145,11 @@ class ProductState:
         self.spans = spans
         self.contract = Contracts().of(product) if contract is None else contract
         self.ticks = TickWindow(spans.retention_us)
-        self.bars = Bars(spans.windows, spans.lateness_us, spans.retention_us)
+        self.session_found: Session | None = None
+        day_of = self._day_of if spans.cumulative else None
+        self.bars = Bars(
+            spans.windows, spans.lateness_us, spans.retention_us, bar_session(self.contract), day_of
+        )
         self.snapshots: dict[str, SnapshotHistory] = {}
         self.surface = QuoteSurface(spans.quote_us)
         # The last identity of each symbol and expiry: most duplicates come at once.
@@ -164,7 +181,6 @@ class ProductState:
         self.known: dict[str, Remembered] = {}
         self.firsts: dict[str, First] = {}
         self.unit_us: tuple[int, Unit | None] = (0, None)
-        self.session_found: Session | None = None
         self.history = {name: DailySeries(spans.look_back, spans.least_days) for name in MEASURES}
         self.history_changed: set[int] = set()
         self.across = Across()
@@ -172,6 +188,7 @@ class ProductState:
         # The surface as it was drawn last, for a fit that is done later; the interval that has one stored.
         self.drawn: dict[str, Any] | None = None
         self.surface_stored = -1
+        self.health: FeedHealth | None = None
 
     # -- folding -----------------------------------------------------------------------------------
 
@@ -278,6 +295,9 @@ class ProductState:
         if found is None or not found.start_us <= moment_us < found.end_us:
             found = self.session_found = self.contract.session(moment_us)
         return found
+
+    def _day_of(self, moment_us: int) -> int:
+        return self.session(moment_us).start_us
 
     @property
     def unit(self) -> Unit | None:

@@ -79,7 +79,9 @@ class OneLane:
     def _land(self, effects: Any) -> None:
         found: list[Effect] = list(effects)
         self.said += found
-        self.keys.update({e.key: e.value for e in found if isinstance(e, SetKey)})
+        # The watch over the feed goes by the clock, all else by events.
+        shown = [e for e in found if isinstance(e, SetKey) and not e.key.startswith("feed:")]
+        self.keys.update({e.key: e.value for e in shown})
 
 
 def keys_after(turns: list[list[tuple[str, bytes]]]) -> dict[str, bytes]:
