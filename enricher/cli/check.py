@@ -14,6 +14,8 @@ from redis.exceptions import RedisError
 
 from enricher.build import market_routes
 from enricher.build_mail import mail_parts, mail_settings
+from enricher.build_streams import over_streams, topics_by_stream
+from enricher.cli.check_streams import HEAD, StreamState, ask_streams, groups_of, stream_warnings
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
 from enricher.config import Section, Settings, redact, redact_text
@@ -33,6 +35,7 @@ class Server:
     error: str = ""
     policy: str = ""
     dead_letters: int | None = None
+    streams: tuple[StreamState, ...] = ()
 
 
 @click.command(
@@ -59,13 +62,13 @@ Exit code 0 when both servers answer (warnings may be shown), 1 when one does no
 def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float) -> None:
     """Test the settings and both servers, and say what looks wrong.
 
-    Lists the routes, the number of dead letters and, with --verbose, every setting in effect. Passwords
-    are never printed. Nothing is written anywhere.
+    Lists the routes, the streams with what waits in them, the number of dead letters and, with --verbose,
+    every setting in effect. Passwords are never printed. Nothing is written anywhere.
     """
     settings = options.load()
-    routes = [*market_routes(settings), *mail_routes(settings)]
+    routes = [*over_streams(settings, market_routes(settings)), *mail_routes(settings)]
     Router(routes)
-    servers = asyncio.run(ask_servers(settings, timeout))
+    servers = asyncio.run(ask_servers(settings, timeout, routes))
     away = [server for server in servers if server.error]
     if not quiet:
         for line in _report(settings, servers, routes, verbose):
@@ -84,12 +87,12 @@ def mail_routes(settings: Settings) -> list[Route]:
     return [] if parts is None else [parts.route]
 
 
-async def ask_servers(settings: Settings, timeout: float) -> list[Server]:
+async def ask_servers(settings: Settings, timeout: float, routes: Sequence[Route] = ()) -> list[Server]:
     """Ask Redis, MongoDB and, where it is another one, the Redis of the dead letters, all at once."""
     letters_url = settings.dead_letters.url or settings.redis.url
     apart = letters_url != settings.redis.url
     questions = [
-        _ask_redis("Redis", settings, settings.redis.url, timeout, letters=not apart),
+        _ask_redis("Redis", settings, settings.redis.url, timeout, routes, letters=not apart),
         _ask_mongo(settings, timeout),
     ]
     if apart:
@@ -99,19 +102,34 @@ async def ask_servers(settings: Settings, timeout: float) -> list[Server]:
     return await asyncio.gather(*questions)
 
 
-async def _ask_redis(name: str, settings: Settings, url: str, timeout: float, *, letters: bool) -> Server:
+async def _ask_redis(
+    name: str,
+    settings: Settings,
+    url: str,
+    timeout: float,
+    routes: Sequence[Route] = (),
+    *,
+    letters: bool,
+) -> Server:
     shown = redact(url)
+    groups = groups_of(settings, routes)
     async with redis_client(url, socket_timeout=timeout, protocol=settings.redis.protocol) as client:
         try:
             info = await client.info()
             policy = await _eviction_policy(client)
-            count = await client.llen(settings.dead_letters.key) if letters else None
+            count = await _letters(client, settings) if letters else None
+            states = await ask_streams(client, settings, groups) if groups else []
         except (RedisError, OSError, TimeoutError) as error:
             return Server(name, shown, error=redact_text(f"{type(error).__name__}: {error}"))
     kind = info.get("server_name", "redis")
     version = info.get(f"{kind}_version") or info.get("redis_version", "of unknown version")
     says = f"{kind} {version}, maxmemory-policy {policy or 'unknown'}"
-    return Server(name, shown, says, policy=policy, dead_letters=count)
+    return Server(name, shown, says, policy=policy, dead_letters=count, streams=tuple(states))
+
+
+async def _letters(client: Redis, settings: Settings) -> int:
+    key = settings.dead_letters.key
+    return int(await (client.xlen(key) if settings.dead_letters.store == "stream" else client.llen(key)))
 
 
 async def _eviction_policy(client: Redis) -> str:
@@ -144,6 +162,7 @@ def warnings(settings: Settings, servers: Sequence[Server], routes: Sequence[Rou
                 f"{server.name}: maxmemory-policy {server.policy} may throw away claims, dead letters and "
                 "streams, which have to stay; expected noeviction or one of volatile-*"
             )
+        yield from stream_warnings(server.streams)
     if not routes:
         yield "no route is registered, so nothing will be processed; see market.enabled and mail.enabled"
     market = settings.routes.get("market")
@@ -154,6 +173,12 @@ def warnings(settings: Settings, servers: Sequence[Server], routes: Sequence[Rou
                 f"market.claim_ttl {market.claim_ttl} s is shorter than the longest window, {longest} s: a "
                 f"message repeated later than that is published again (it is stored once in any case); "
                 f"expected at least {longest} s, and more than a stream keeps or a replay reaches back"
+            )
+        if topics_by_stream(settings) and market.claim_ttl < settings.streams.keep:
+            yield (
+                f"market.claim_ttl {market.claim_ttl} s is shorter than streams.keep "
+                f"{settings.streams.keep:g} s: what is read again from the stream's beginning would be "
+                "published again"
             )
     mail = mail_settings(settings)
     if mail is not None and mail.claim_ttl < mail.keep:
@@ -179,6 +204,10 @@ def _report(
         ["topic", "handler", "sinks", "overload"],
         [[r.topic, r.name, "+".join(r.sinks), r.overload.value] for r in routes],
     )
+    states = [state for server in servers for state in server.streams]
+    if states:
+        yield "Streams:"
+        yield from columns(HEAD, [state.row for state in states])
     market = settings.routes.get("market")
     if isinstance(market, MarketSettings) and market.enabled:
         yield (

@@ -100,10 +100,71 @@ def test_dead_letters_in_a_redis_of_their_own_are_asked_for_there(
     assert "1 dead letters in letters" in capsys.readouterr().out
 
 
+def test_streams_are_listed_with_length_lag_and_pending(
+    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream, group = "enricher:intake:worker-enricher", "worker-enricher"
+    intake = ["--set", "streams.intake=market:underlying=stream", *servers(redis_url, mongo_database_url)]
+    assert exit_code(["check", *intake]) == 0
+    out, err = capsys.readouterr()
+    row = next(line for line in out.splitlines() if stream in line)
+    assert row.split() == [stream, group, "-", "-", "-", "-", "-"]
+    assert "market:underlying" in out
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.keys("*") == []
+        client.xgroup_create(stream, group, "0", mkstream=True)
+        client.xgroup_create(stream, "worker-enricher:0/3", "0")
+        for number in range(5):
+            client.xadd(stream, {"body": number})
+        client.xreadgroup(group, "one", {stream: ">"}, count=2)
+    assert exit_code(["check", *intake]) == 0
+    out, err = capsys.readouterr()
+    row = next(line for line in out.splitlines() if stream in line)
+    assert row.split() == [stream, group, "5", "3", "2", "0", "-"]
+    assert "nobody with these settings reads for worker-enricher:0/3" in err
+
+
+def test_every_shard_and_the_spill_are_listed(
+    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--set", "streams.shard=1/2", "--set", "market.overload=spill", "--set", "service.instance=blue"]
+    intake = ["--set", "streams.intake=market:underlying=stream"]
+    assert exit_code(["check", *more, *intake, *servers(redis_url, mongo_database_url)]) == 0
+    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines() if "enricher:" in line]
+    assert rows == [
+        ["enricher:intake:worker-enricher", "worker-enricher:0/2"],
+        ["enricher:intake:worker-enricher", "worker-enricher:1/2"],
+        ["enricher:spill:worker-enricher:blue", "worker-enricher"],
+    ]
+
+
+def test_the_mails_stream_is_listed_with_its_dead_letters(
+    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.xadd("email_ingestion_dlq", {"error": "no"})
+    mail = ["--set", "mail.enabled=true", *servers(redis_url, mongo_database_url)]
+    assert exit_code(["check", *mail]) == 0
+    row = next(x for x in capsys.readouterr().out.splitlines() if "email_processor_group" in x)
+    assert row.split()[-3:] == ["1", "in", "email_ingestion_dlq"]
+
+
+def test_dead_letters_on_a_stream_are_counted(
+    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        client.xadd("dlq:enrichment", {"letter": "{}"})
+    store = ["--set", "dead_letters.store=stream", *servers(redis_url, mongo_database_url)]
+    assert exit_code(["check", *store]) == 0
+    assert "1 dead letters in dlq:enrichment" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (["--set", "pool.concurrency=0"], "pool.concurrency"),
+        (["--set", "streams.shard=4/4"], "streams.shard"),
+        (["--set", "streams.intake=market:trad=stream"], "streams.intake"),
         (["--set", "pool.concurency=1"], "did you mean 'pool.concurrency'?"),
         (["--set", "nonsense"], "section.key=value"),
         (["--config", "no-such-file.toml"], "no-such-file.toml"),

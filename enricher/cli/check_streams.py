@@ -1,0 +1,99 @@
+"""What ``enricher check`` says about streams: length, groups, lag, pending, dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from enricher.build_mail import mail_settings
+from enricher.build_streams import intake_group, intake_stream, spill_stream, topics_by_stream
+from enricher.config import Settings
+from enricher.engine.overload import Overload
+from enricher.engine.router import Route
+from enricher.sources.entries import GroupKeys
+from enricher.sources.groups import StreamGroup
+from enricher.sources.shards import Shard
+
+HEAD = ("stream", "group", "length", "lag", "pending", "delayed", "dead letters")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """A group on a stream: figures by name (none when nobody has made it yet), and groups nobody here reads.
+
+    ``letters`` is the stream of its own dead letters; "" where they go with all others.
+    """
+
+    keys: GroupKeys
+    figures: dict[str, Any]
+    letters: str = ""
+    others: tuple[str, ...] = ()
+
+    @property
+    def row(self) -> list[str]:
+        """Its line below `HEAD`."""
+        shown = [str(self.figures.get(name, "-")) for name in ("length", "lag", "pending", "delayed")]
+        if "lag" in self.figures and self.figures["lag"] is None:
+            shown[1] = "unknown"
+        number = self.figures.get("dead_letters", "?")
+        letters = f"{number} in {self.letters}" if self.letters else "-"
+        return [self.keys.stream, self.keys.group, *shown, letters]
+
+
+def groups_of(settings: Settings, routes: Sequence[Route]) -> list[tuple[GroupKeys, str]]:
+    """The groups that workers with these settings read, with the stream of their dead letters."""
+    found: list[tuple[GroupKeys, str]] = []
+    by_stream = [route for route in routes if route.topic in topics_by_stream(settings)]
+    if by_stream:
+        stream, shard = intake_stream(settings), settings.streams.shard
+        siblings = Shard.parse(shard).siblings if shard else []
+        if not shard or any(route.keeper is None for route in by_stream):
+            found.append((GroupKeys(stream, intake_group(settings)), ""))
+        found += [(GroupKeys(stream, intake_group(settings, each)), "") for each in siblings]
+    if any(route.overload is Overload.SPILL for route in routes):
+        found.append((GroupKeys(spill_stream(settings), settings.service.name), ""))
+    mail = mail_settings(settings)
+    if mail is not None:
+        found.append((GroupKeys(mail.stream, mail.group), mail.dead_letters))
+    return found
+
+
+async def ask_streams(
+    client: Redis, settings: Settings, groups: Sequence[tuple[GroupKeys, str]]
+) -> list[StreamState]:
+    """What Redis says about the groups; nothing is written. Errors of the client are passed on."""
+    # Where dead letters are in another Redis, their number is that server's to tell.
+    here = settings.dead_letters.url in ("", settings.redis.url)
+    known = {(keys.stream, keys.group) for keys, _ in groups}
+    found: list[StreamState] = []
+    for keys, own_letters in groups:
+        figures: dict[str, Any] = {}
+        others: list[str] = []
+        try:
+            figures = await StreamGroup(client, keys, "check").figures()
+            for group in await client.xinfo_groups(keys.stream):
+                name = group["name"].decode() if isinstance(group["name"], bytes) else str(group["name"])
+                if (keys.stream, name) not in known:
+                    others.append(name)
+        except ResponseError as error:
+            if "no such key" not in str(error):
+                raise
+            figures = {}
+        if own_letters and here:
+            figures["dead_letters"] = await client.xlen(own_letters)
+        found.append(StreamState(keys, figures, own_letters, tuple(others)))
+    return found
+
+
+def stream_warnings(states: Sequence[StreamState]) -> Iterator[str]:
+    """What looks wrong about streams, one sentence each."""
+    for stream, others in {state.keys.stream: state.others for state in states}.items():
+        if others:
+            yield (
+                f"stream {stream}: nobody with these settings reads for {', '.join(sorted(others))}; the "
+                "stream keeps what a group has not acknowledged, so end one that is done: XGROUP DESTROY"
+            )
