@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pymongo
 import pytest
 
@@ -24,9 +25,16 @@ from tests.servers import MongoProcess, RedisProcess, debian_redis_binary, redis
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 
+# How fast a machine is that runs the tests is not what they are about.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
+
 _REAL_FILES = [
     "integration/test_analytics_real_data.py",
     "integration/test_market_real_files.py",
+    "integration/test_measures_real_files.py",
     "integration/test_real_files.py",
 ]
 collect_ignore = [] if REAL_DATA.is_dir() else _REAL_FILES
