@@ -50,6 +50,18 @@ def mail_settings(settings: Settings) -> MailSettings | None:
     return section if isinstance(section, MailSettings) and section.enabled else None
 
 
+def letter_topics(settings: Settings, key: str) -> dict[str, str]:
+    """The topic of dead letters under ``key`` by the name of their task; "" are those that name none.
+
+    Under the mail's own key even an entry that names nothing is a mail.
+    """
+    mail = mail_settings(settings)
+    if mail is None:
+        return {}
+    topics = {routes.NAME: mail.stream}
+    return {**topics, "": mail.stream} if key == mail.dead_letters else topics
+
+
 def mail_parts(
     settings: Settings,
     *,
@@ -75,6 +87,7 @@ def mail_parts(
     set_aside = StreamDeadLetters(
         letters,
         mail.dead_letters,
+        topics=letter_topics(settings, mail.dead_letters),
         more=letter_fields,
         max_length=settings.dead_letters.max_length,
         guard_ttl=settings.dead_letters.guard_ttl,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
+import copy
 import sys
-import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -13,31 +11,42 @@ import click
 import msgspec
 
 from enricher.cli import logs
-from enricher.cli.letters import as_json, details, show_table, summary
+from enricher.cli.letter_options import (
+    as_json_option,
+    dry_run_option,
+    every_option,
+    filters,
+    placed,
+    quiet_option,
+    tried_again,
+)
+from enricher.cli.letters import as_json, details, said, say_report, show_table, summary, would
 from enricher.cli.main import FAILED
-from enricher.cli.options import SettingsOptions, duration, settings_options
-from enricher.cli.reprocess import AUTO, HERE, WORKER, Letters, opened, reprocessing
-from enricher.cli.until import say, talking_to, until_signal
-from enricher.config import Settings, redact_text
-from enricher.deadletters.filters import EVERY, LetterFilter, parse_moment
+from enricher.cli.options import SettingsOptions, settings_options
+from enricher.cli.reprocess import How, Letters, Place, opened, reprocessing
+from enricher.cli.until import EverySecond, say, talking_to, terminal_out, until_signal
+from enricher.config import Settings
+from enricher.deadletters.bulk import Pace, Report, work_through
+from enricher.deadletters.chosen import Chosen
+from enricher.deadletters.filters import EVERY, LetterFilter
 from enricher.deadletters.record import StoredLetter
 from enricher.deadletters.replay import Outcome
-
-STAGES = ("receive", "decode", "enrich", "fold", "commit", "poison")
 
 EXAMPLES = """\b
 Examples:
   enricher dlq list --since 2h --topic 'market:*'
-  enricher dlq show 0                            the newest
-  enricher dlq retry --error 'ahead of the clock' --dry-run
-  enricher dlq retry 3f2a9c71
+  enricher dlq peek                              the newest, whole
+  enricher dlq reprocess --error 'ahead of the clock' --dry-run
+  enricher dlq reprocess 3f2a9c71 --edit price=21500.5
+  enricher dlq reprocess --all --rate 100 --stop-share 20% --stop-last 50
+  enricher dlq reprocess --key email_ingestion_dlq --all --to email_ingestion_stream --as-fields
   enricher dlq discard --stage decode --until 2025-10-14 --yes
 
 LETTERS are positions (0 is the newest) or task ids, or the start of one. Filters are combined.
 """
 
 
-def with_letters(settings: Settings, work: Callable[[Letters], Awaitable[None]]) -> None:
+def with_letters(settings: Settings, place: Place, work: Callable[[Letters], Awaitable[None]]) -> None:
     """Run ``work`` on the dead letters, until a signal; the log goes to standard error."""
     level: Any = settings.log.level if "log.level" in settings.origins else "error"
     logs.configure(
@@ -45,65 +54,11 @@ def with_letters(settings: Settings, work: Callable[[Letters], Awaitable[None]])
     )
 
     async def main() -> None:
-        async with opened(settings) as letters:
+        async with opened(settings, place) as letters:
             await work(letters)
 
     with talking_to(settings.dead_letters.url or settings.redis.url):
         until_signal(main)
-
-
-def moment(text: str | int) -> int:
-    """The type of an option: ISO 8601, or a while ago, as microseconds since 1970 UTC."""
-    try:
-        return text if isinstance(text, int) else parse_moment(text, time.time_ns() // 1000)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def regular_expression(text: str) -> str:
-    """The type of an option: a regular expression that compiles."""
-    import re
-
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise click.BadParameter(f"{text!r}: {error}") from None
-    return text
-
-
-def filters(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a subcommand the filter options; it gets a `LetterFilter` as ``wanted``."""
-
-    @click.option("--error", default="", metavar="TEXT", help="Whose error contains this, in any case.")
-    @click.option(
-        "--matching", default="", type=regular_expression, metavar="REGEX", help="Whose error matches this."
-    )
-    @click.option("--topic", default="", help="Of this topic; may be a pattern such as 'market:*'.")
-    @click.option("--stage", type=click.Choice(STAGES), help="That failed at this stage.")
-    @click.option("--since", type=moment, metavar="WHEN", help="Last tried since: ISO 8601, or 2h (ago).")
-    @click.option("--until", type=moment, metavar="WHEN", help="Last tried until: ISO 8601, or 2h (ago).")
-    @functools.wraps(command)
-    def filtered(
-        *args: Any,
-        error: str,
-        matching: str,
-        topic: str,
-        stage: str | None,
-        since: int | None,
-        until: int | None,
-        **kwargs: Any,
-    ) -> Any:
-        wanted = LetterFilter(
-            error=error, pattern=matching, topic=topic, stage=stage or "", since_us=since, until_us=until
-        )
-        return command(*args, wanted=wanted, **kwargs)
-
-    return filtered
-
-
-as_json_option = click.option("--json", "json", is_flag=True, help="One JSON object a line.")
-dry_run_option = click.option("--dry-run", is_flag=True, help="Say which letters are meant, do nothing.")
-every_option = click.option("--all", "every", is_flag=True, help="All letters, without any filter.")
 
 
 def some_choice(names: Sequence[str], wanted: LetterFilter, every: bool) -> None:
@@ -114,19 +69,22 @@ def some_choice(names: Sequence[str], wanted: LetterFilter, every: bool) -> None
 
 @click.group(epilog=EXAMPLES)
 def command() -> None:
-    """List, show, reprocess and discard dead letters."""
+    """List, show, reprocess and discard dead letters, in a list or in a stream."""
 
 
 @command.command("list")
+@placed
 @filters
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
 @as_json_option
 @settings_options
-def list_letters(options: SettingsOptions, wanted: LetterFilter, limit: int, json: bool) -> None:
+def list_letters(
+    options: SettingsOptions, place: Place, wanted: LetterFilter, limit: int, json: bool
+) -> None:
     """List dead letters, newest first, with their positions."""
 
     async def work(letters: Letters) -> None:
-        found = await letters.chosen((), wanted, limit)
+        found = await letters.store.peek(limit, wanted)
         if json:
             for letter in found:
                 click.echo(as_json(letter))
@@ -136,57 +94,83 @@ def list_letters(options: SettingsOptions, wanted: LetterFilter, limit: int, jso
         if len(found) < total:
             say(f"{len(found):,} of {total:,} dead letters shown")
 
-    with_letters(options.load(), work)
+    with_letters(options.load(), place, work)
+
+
+@command.command("peek")
+@placed
+@filters
+@click.option(
+    "-n", "--limit", type=click.IntRange(min=1), default=1, show_default=True, help="At most so many."
+)
+@as_json_option
+@settings_options
+def peek(options: SettingsOptions, place: Place, wanted: LetterFilter, limit: int, json: bool) -> None:
+    """Show the newest dead letters whole; they stay."""
+
+    async def work(letters: Letters) -> None:
+        found = await letters.store.peek(limit, wanted)
+        click.echo(("\n" if json else "\n\n").join(map(as_json if json else details, found)), nl=bool(found))
+        if not found:
+            say("no dead letters" if wanted == EVERY else "no such dead letters")
+
+    with_letters(options.load(), place, work)
 
 
 @command.command("show")
 @click.argument("letter")
+@placed
 @as_json_option
 @settings_options
-def show(options: SettingsOptions, letter: str, json: bool) -> None:
+def show(options: SettingsOptions, place: Place, letter: str, json: bool) -> None:
     """Show one dead letter whole: LETTER is its position (0 is the newest) or task id."""
 
     async def work(letters: Letters) -> None:
         found = await letters.store.get(letter)
         click.echo(as_json(found) if json else details(found))
 
-    with_letters(options.load(), work)
+    with_letters(options.load(), place, work)
 
 
 @command.command("count")
+@placed
 @filters
 @as_json_option
 @settings_options
-def count(options: SettingsOptions, wanted: LetterFilter, json: bool) -> None:
-    """Count dead letters, by topic and stage."""
+def count(options: SettingsOptions, place: Place, wanted: LetterFilter, json: bool) -> None:
+    """Count dead letters; with --json by topic, stage and type of error."""
 
     async def work(letters: Letters) -> None:
-        counts: Counter[tuple[str, str]] = Counter()
+        evicted = await letters.store.evicted()
         if wanted == EVERY and not json:
             click.echo(f"{await letters.store.count()}")
-            return
-        async for letter in letters.store.letters():
-            if wanted.matches(letter):
-                counts[letter.topic or "", letter.stage] += 1
-        click.echo(summary(counts) if json else f"{counts.total()}")
+        else:
+            with await letters.chosen((), wanted) as chosen:
+                click.echo(summary(chosen.kinds, evicted) if json else f"{len(chosen)}")
+        if evicted and not json:
+            say(f"{evicted:,} older ones have fallen off the end (dead_letters.max_length)")
 
-    with_letters(options.load(), work)
+    with_letters(options.load(), place, work)
 
 
 @command.command("discard")
 @click.argument("names", nargs=-1, metavar="[LETTERS]...")
+@placed
 @filters
 @every_option
 @dry_run_option
+@quiet_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option
 @settings_options
 def discard(
     options: SettingsOptions,
+    place: Place,
     names: tuple[str, ...],
     wanted: LetterFilter,
     every: bool,
     dry_run: bool,
+    quiet: bool,
     yes: bool,
     json: bool,
 ) -> None:
@@ -196,101 +180,101 @@ def discard(
     if not (yes or dry_run or sys.stdin.isatty()):
         raise click.UsageError("nobody is there to be asked: give --yes, or --dry-run")
 
-    found: list[StoredLetter] = []
+    choices: list[Chosen] = []
 
     async def choose(letters: Letters) -> None:
-        found.extend(await letters.chosen(names, wanted))
+        choices.append(await letters.chosen(names, wanted))
 
     async def remove(letters: Letters) -> None:
-        gone = 0
-        for letter in found:
-            removed = await letters.store.remove(letter)
-            gone += removed
-            click.echo(said(letter, Outcome("discarded" if removed else "gone already"), json))
-        say(f"{gone:,} dead letters discarded")
+        gone, seconds = 0, EverySecond()
+        try:
+            # From the old end, where every position is still right when its turn comes.
+            for letter in chosen.oldest_first():
+                removed = await letters.store.remove(letter)
+                gone += removed
+                if not quiet:
+                    click.echo(said(letter, Outcome("discarded" if removed else "gone already"), json))
+                if (rate := seconds.rate(gone)) is not None:
+                    say(f"{gone:,} of {len(chosen):,} discarded, {rate:,.0f}/s")
+        finally:
+            say(f"{gone:,} dead letters discarded")
 
-    with_letters(settings, choose)
-    if dry_run:
-        for letter in found:
-            click.echo(said(letter, Outcome("would be discarded"), json))
-        say(f"{len(found):,} dead letters would be discarded")
-        return
-    if found and not yes:
-        # Asked outside of the loop, where Ctrl-C means no.
-        click.confirm(f"Discard {len(found):,} dead letters for good?", abort=True)
-    with_letters(settings, remove)
+    with_letters(settings, place, choose)
+    with choices[0] as chosen:
+        if dry_run:
+            would(chosen, "discarded", quiet, json)
+            return
+        if len(chosen) and not yes:
+            # Asked outside of the loop, where Ctrl-C means no.
+            click.confirm(f"Discard {len(chosen):,} dead letters for good?", abort=True)
+        with_letters(settings, place, remove)
 
 
-@command.command("retry")
+@command.command("reprocess")
 @click.argument("names", nargs=-1, metavar="[LETTERS]...")
+@placed
 @filters
 @every_option
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many, the newest of them.")
 @dry_run_option
-@click.option(
-    "--via",
-    type=click.Choice([AUTO, WORKER, HERE]),
-    default=AUTO,
-    show_default=True,
-    help="Who reprocesses: the running worker, or this process.",
-)
-@click.option(
-    "--timeout",
-    type=duration,
-    metavar="DURATION",
-    default="30s",
-    show_default=True,
-    help="How long one letter may take.",
-)
+@tried_again
+@quiet_option
 @as_json_option
 @settings_options
-def retry_letters(
+def reprocess(
     options: SettingsOptions,
+    place: Place,
     names: tuple[str, ...],
     wanted: LetterFilter,
     every: bool,
     limit: int | None,
     dry_run: bool,
-    via: str,
-    timeout: float,
+    how: How,
+    pace: Pace,
+    quiet: bool,
     json: bool,
 ) -> None:
     """Reprocess dead letters, oldest first.
 
     An entry goes once its message is processed (or turns out to be a duplicate); one that fails again
-    stays, with the new error. The exit code is 1 if any stayed. `auto` asks the running worker if one
-    listens, so that its windows and bars see the message; reprocessed here, the message is stored, cached
-    and published, but a worker that runs at the same time only learns of it when it starts anew.
+    stays, with the new error and the message as it came. The exit code is 1 if any stayed. `auto` asks the
+    running worker if one listens, so that its windows and bars see the message; reprocessed here, the
+    message is stored, cached and published, but a worker that runs at the same time only learns of it when
+    it starts anew. With --to it is appended to a stream, and the entry goes when the group that reads the
+    stream has finished it.
     """
     some_choice(names, wanted, every)
-    settings = options.load()
-    stayed: list[str] = []
+    settings, report = options.load(), Report()
 
     async def work(letters: Letters) -> None:
-        found = (await letters.chosen(names, wanted, limit))[::-1]
-        if dry_run:
-            for letter in found:
-                click.echo(said(letter, Outcome("would be reprocessed"), json))
-            say(f"{len(found):,} dead letters would be reprocessed")
-            return
-        async with reprocessing(letters, via, timeout) as attempt:
-            for letter in found:
-                outcome = await attempt(letter)
+        nonlocal report
+        seconds = EverySecond()
+
+        def told(letter: StoredLetter, outcome: Outcome) -> None:
+            if not quiet:
                 click.echo(said(letter, outcome, json))
-                if not outcome.done:
-                    stayed.append(letter.task_id)
-        say(f"{len(found) - len(stayed):,} of {len(found):,} dead letters reprocessed, {len(stayed):,} stay")
+            if (speed := seconds.rate(report.tried)) is not None and (quiet or not terminal_out()):
+                say(f"{report.tried:,} of {report.meant:,} tried, {report.gone:,} gone, {speed:,.0f}/s")
 
-    with_letters(settings, work)
-    click.get_current_context().exit(FAILED if stayed else 0)
+        with await letters.chosen(names, wanted, limit) as chosen:
+            if dry_run:
+                would(chosen, "reprocessed", quiet, json)
+                return
+            report = Report(meant=len(chosen), kinds=chosen.kinds)
+            if not report.meant:
+                say_report(report)
+                return
+            try:
+                async with reprocessing(letters, how) as attempt:
+                    await work_through(chosen.oldest_first(), attempt, report, pace=pace, told=told)
+            finally:
+                say_report(report)
+
+    with_letters(settings, place, work)
+    click.get_current_context().exit(FAILED if report.gone < report.meant else 0)
 
 
-def said(letter: StoredLetter, outcome: Outcome, json: bool) -> str:
-    """One line about what became of a letter."""
-    if json:
-        line = {"task_id": letter.task_id, "topic": letter.topic, "outcome": outcome.label}
-        if outcome.error:
-            line["error"] = outcome.error
-        return msgspec.json.encode(line).decode()
-    why = f": {redact_text(outcome.error.splitlines()[0])}" if outcome.error else ""
-    return f"{letter.task_id}  {letter.topic or '(no topic)'}  {outcome.label}{why}"
+# What it was called before.
+retry = copy.copy(reprocess)
+retry.hidden = True
+command.add_command(retry, "retry")

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from enricher.cli.until import terminal_out
+from enricher.cli.until import listed, say, terminal_out
 from enricher.config import redact_text
+from enricher.deadletters.bulk import Report
+from enricher.deadletters.chosen import Chosen, Kind
 from enricher.deadletters.record import StoredLetter
+from enricher.deadletters.replay import Outcome
 
 if TYPE_CHECKING:
     from enricher.cli.sheets import Sheet
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 COLUMNS = ("position", "task id", "last tried (UTC)", "topic", "stage", "tries", "error")
 _BODY = 20_000
 _NARROW = 110
+SHOWN = 20
 
 
 def as_json(letter: StoredLetter) -> str:
@@ -101,13 +106,46 @@ def details(letter: StoredLetter) -> str:
     return "\n".join([*lines, "", f"body ({len(body):,} bytes)", shown + more])
 
 
-def summary(counts: Counter[tuple[str, str]]) -> str:
-    """Counts by topic and stage as one line of JSON."""
+def said(letter: StoredLetter, outcome: Outcome, json: bool) -> str:
+    """One line about what became of a letter."""
+    if json:
+        line = {"task_id": letter.task_id, "topic": letter.topic, "outcome": outcome.label}
+        if outcome.error:
+            line["error"] = outcome.error
+        return msgspec.json.encode(line).decode()
+    why = f": {redact_text(outcome.error.splitlines()[0])}" if outcome.error else ""
+    return f"{letter.task_id}  {letter.topic or '(no topic)'}  {outcome.label}{why}"
+
+
+def would(chosen: Chosen, what: str, quiet: bool, json: bool) -> None:
+    """Say which letters are meant, and how many of which kind; on a terminal only some of many."""
+    most = SHOWN if terminal_out() else len(chosen)
+    if not quiet:
+        for letter in islice(chosen.newest_first(), most):
+            click.echo(said(letter, Outcome(f"would be {what}"), json))
+        if len(chosen) > most:
+            click.echo(f"... and {len(chosen) - most:,} more")
+    for (topic, stage, error_type), number in chosen.kinds.most_common():
+        say(f"{number:>9,}  {topic or '(no topic)'}  {stage or '-'}  {error_type or '-'}")
+    say(f"{len(chosen):,} dead letters would be {what}")
+
+
+def say_report(report: Report) -> None:
+    """Say how it went."""
+    stay = report.tried - report.gone
+    ended = f" ({listed(report.outcomes)})" if report.tried else ""
+    say(f"{report.gone:,} of {report.meant:,} dead letters reprocessed, {stay:,} stay{ended}")
+    if report.untried:
+        say(f"{report.untried:,} were not tried" + (f": stopped, {report.stopped}" if report.stopped else ""))
+
+
+def summary(kinds: Counter[Kind], evicted: int) -> str:
+    """Counts by topic, stage and type of error as one line of JSON; ``evicted`` fell off the end."""
     parts = [
-        {"topic": topic or None, "stage": stage or None, "count": number}
-        for (topic, stage), number in sorted(counts.items())
+        {"topic": topic or None, "stage": stage or None, "error_type": kind or None, "count": number}
+        for (topic, stage, kind), number in sorted(kinds.items())
     ]
-    return msgspec.json.encode({"count": counts.total(), "parts": parts}).decode()
+    return msgspec.json.encode({"count": kinds.total(), "evicted": evicted, "parts": parts}).decode()
 
 
 def _moment(us: int | None) -> str:

@@ -1,97 +1,168 @@
-"""Dead letters opened for work, and who reprocesses them: the running worker, or this process."""
+"""Dead letters opened for work, and who reprocesses them: the running worker, this process, or a stream."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import anyio
+import click
+import msgspec
 from redis.asyncio import Redis
 
 from enricher.app import wall_clock
 from enricher.build import build, market_routes
+from enricher.build_letters import STORES, letter_store
+from enricher.build_mail import letter_topics
 from enricher.cli.until import say
 from enricher.cli.workers import every_pattern, read_figures
 from enricher.config import Settings
 from enricher.connections import redis_client
+from enricher.deadletters.chosen import Chosen, choose
+from enricher.deadletters.edits import NO_EDIT, Edit
 from enricher.deadletters.filters import LetterFilter
 from enricher.deadletters.record import StoredLetter
-from enricher.deadletters.redis import ListLetterStore as DeadLetterStore
-from enricher.deadletters.replay import UNANSWERED, Outcome, Reprocess, retry, through
-from enricher.deadletters.requests import ask_worker, listening
+from enricher.deadletters.redis import RedisLetterStore, as_bytes
+from enricher.deadletters.replay import UNANSWERED, Attempt, Outcome, Reprocess, retry, through
+from enricher.deadletters.requests import by_worker, listening
+from enricher.deadletters.target import TargetStream, groups_of
 from enricher.engine.service import Engine
-from enricher.errors import SinkUnavailable
+from enricher.errors import EnricherError, SinkUnavailable
 
 HERE, WORKER, AUTO = "here", "worker", "auto"
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where the dead letters are; what is empty is as the settings say, and as the key turns out to be."""
+
+    key: str = ""
+    store: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """Who reprocesses, and with which changes. ``timeout`` is in seconds per letter.
+
+    With ``to`` it is whoever reads that stream: ``group``, or the only one there is, or with ``wait`` off
+    nobody that is waited for.
+    """
+
+    via: str = AUTO
+    timeout: float = 30.0
+    edit: Edit = NO_EDIT
+    to: str = ""
+    group: str = ""
+    wait: bool = True
+    fields: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Letters:
-    """What a subcommand works with: the settings, both clients and the store."""
+    """What a subcommand works with: the settings, the client of feeds and workers, and the store."""
 
     settings: Settings
     live: Redis
-    store: DeadLetterStore
+    store: RedisLetterStore
 
-    async def chosen(
-        self, names: Sequence[str], wanted: LetterFilter, limit: int | None = None
-    ) -> list[StoredLetter]:
-        """The letters of these names, else all, that ``wanted`` lets through; newest first."""
-        found: list[StoredLetter] = []
-        if names:
-            named = {letter.raw: letter for letter in [await self.store.get(name) for name in names]}
-            return [letter for letter in named.values() if wanted.matches(letter)][:limit]
-        async for letter in self.store.letters():
-            if limit is not None and len(found) >= limit:
-                break
-            if wanted.matches(letter):
-                found.append(letter)
-        return found
+    async def chosen(self, names: Sequence[str], wanted: LetterFilter, limit: int | None = None) -> Chosen:
+        """The letters of these names, else all, that ``wanted`` lets through, newest first."""
+        return await choose(self.store, wanted, limit, self._named(names) if names else None)
+
+    async def _named(self, names: Sequence[str]) -> AsyncIterator[StoredLetter]:
+        found = [await self.store.get(name) for name in names]
+        named = {(letter.raw, letter.id): letter for letter in found}
+        for letter in sorted(named.values(), key=lambda letter: letter.position):
+            yield letter
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[Letters]:
-    """The dead letters of ``settings``."""
+async def opened(settings: Settings, place: Place) -> AsyncIterator[Letters]:
+    """The dead letters of ``settings``, or those at ``place``.
+
+    Raises `EnricherError` for a key that is neither list nor stream.
+    """
     options, section = settings.redis, settings.dead_letters
-    routes = market_routes(settings)
     async with redis_client(options.url, socket_timeout=options.socket_timeout) as live:
-        topics = {route.name: route.topic for route in routes}
         if section.url and section.url != options.url:
             async with redis_client(section.url, socket_timeout=options.socket_timeout) as client:
-                yield Letters(settings, live, DeadLetterStore(client, section.key, topics))
+                yield await _letters(settings, live, client, place)
         else:
-            yield Letters(settings, live, DeadLetterStore(live, section.key, topics))
+            yield await _letters(settings, live, live, place)
 
 
-Attempt = Callable[[StoredLetter], Awaitable[Outcome]]
+async def _letters(settings: Settings, live: Redis, client: Redis, place: Place) -> Letters:
+    key = place.key or settings.dead_letters.key
+    kind = await kind_of(client, key, place.store, settings.dead_letters.store)
+    section = msgspec.structs.replace(settings.dead_letters, key=key, store=kind)
+    there = msgspec.structs.replace(settings, dead_letters=section)
+    topics = {route.name: route.topic for route in market_routes(settings)}
+    return Letters(there, live, letter_store(there, client, {**topics, **letter_topics(settings, key)}))
+
+
+async def kind_of(client: Redis, key: str, wanted: str, default: str) -> str:
+    """``list`` or ``stream``: as the key is, else as it is ``wanted``, else ``default``.
+
+    Raises `EnricherError` if it is anything else, or not what is wanted.
+    """
+    found = as_bytes(await client.type(key)).decode()
+    if found == "none":
+        return wanted or default
+    if found not in STORES:
+        raise EnricherError(f"{key} is a {found}; dead letters are in a list or a stream")
+    if wanted and wanted != found:
+        raise EnricherError(f"{key} is a {found}, not a {wanted}; without --store it is read as it is")
+    return found
 
 
 @asynccontextmanager
-async def reprocessing(letters: Letters, via: str, timeout: float) -> AsyncIterator[Attempt]:
-    """A way to reprocess one letter, by whom ``via`` says; ``timeout`` is in seconds per letter."""
+async def reprocessing(letters: Letters, how: How) -> AsyncIterator[Attempt]:
+    """A way to reprocess one letter, as ``how`` says."""
+    if how.to:
+        yield await _by_readers(letters, how)
+        return
     service = letters.settings.service.name
     heard = await listening(letters.live, service)
-    if via == WORKER or (via == AUTO and heard):
-
-        async def by_worker(letter: StoredLetter) -> Outcome:
-            return await ask_worker(letters.live, service, letter, timeout)
-
+    if how.via == WORKER or (how.via == AUTO and heard):
         say("reprocessed by the running worker")
-        yield by_worker
+        yield by_worker(letters.live, service, letters.store, seconds=how.timeout, edit=how.edit)
         return
     figures = await read_figures(letters.live, letters.settings, every_pattern(letters.settings))
     if running := ", ".join(str(found["instance"]) for found in figures if found["service"] == service):
         say(f"Warning: {unseen(running, heard)}")
     say("reprocessed in this process")
-    async with engine(letters.settings, timeout) as reprocess:
+    async with engine(letters.settings, how.timeout) as reprocess:
 
         async def here(letter: StoredLetter) -> Outcome:
-            with anyio.move_on_after(timeout):
-                return await retry(letters.store, letter, reprocess)
-            return Outcome(UNANSWERED, f"not committed after {timeout:g} s; the entry stays as it was")
+            with anyio.move_on_after(how.timeout):
+                return await retry(letters.store, letter, reprocess, how.edit)
+            return Outcome(UNANSWERED, f"not committed after {how.timeout:g} s; the entry stays as it was")
 
         yield here
+
+
+async def _by_readers(letters: Letters, how: How) -> TargetStream:
+    """Reprocessing by whoever reads the stream ``how.to``, which is in the Redis of the feeds."""
+    group = how.group
+    if how.wait and not group:
+        groups = await groups_of(letters.live, how.to)
+        if len(groups) > 1:
+            raise click.UsageError(f"{how.to} has the groups {', '.join(groups)}: give --group, or --no-wait")
+        group = groups[0] if groups else ""
+    if group:
+        say(f"reprocessed by group {group} of {how.to}; a letter goes when its message is done")
+    else:
+        say(f"moved to {how.to}; nobody is waited for, a letter goes when its message is in the stream")
+    return TargetStream(
+        letters.store,
+        letters.live,
+        how.to,
+        group=group,
+        fields=how.fields,
+        seconds=how.timeout,
+        edit=how.edit,
+    )
 
 
 def unseen(running: str, heard: bool) -> str:

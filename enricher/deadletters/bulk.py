@@ -137,7 +137,7 @@ async def work_through(
                 if pace.rate is not None:
                     await anyio.sleep_until(due)
                     # What was late is not made up for: the rate holds in every second.
-                    due = max(due, anyio.current_time() - 1 / pace.rate) + 1 / pace.rate
+                    due = anyio.current_time() + 1 / pace.rate
                 if report.stopped:
                     return
                 tasks.start_soon(one, letter)

@@ -18,6 +18,7 @@ from enricher.engine.effects import DeadLetter
 from enricher.sinks.redis import ACKNOWLEDGE
 
 PAGE = 200
+FIRST_PAGE = 16
 
 # ARGV from `first` on: stream, group and id of every entry to acknowledge.
 ACKNOWLEDGE_ALL = (
@@ -172,11 +173,13 @@ class ListLetterStore(RedisLetterStore):
 
         Pages are counted from the old end, so letters that arrive meanwhile move nothing.
         """
-        length = await self.count()
-        for first in range(0, length, PAGE):
-            last = min(first + PAGE, length) - 1
+        length, first, page = await self.count(), 0, FIRST_PAGE
+        while first < length:
+            last = min(first + page, length) - 1
             for offset, raw in enumerate(await self._range(first - length, last - length)):
                 yield self.read(raw, first + offset)
+            # What is looked for is often among the newest: the first pages are short.
+            first, page = last + 1, min(2 * page, PAGE)
 
     async def at(self, position: int) -> StoredLetter | None:
         """The letter at ``position`` (0 is the newest), if there is one."""

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from enricher.deadletters.alert import LengthWatch
 from enricher.deadletters.redis import ACKNOWLEDGE_ONLY, ListLetterStore, RedisLetterStore
-from enricher.deadletters.store import Added, LetterStore
+from enricher.deadletters.store import NO_TOPICS, Added, LetterStore
 from enricher.deadletters.streams import MoreFields, StreamLetterStore
 from enricher.engine.effects import DEAD_LETTERS, Ack, Answer, DeadLetter, Write
 from enricher.errors import SinkUnavailable
@@ -144,6 +144,7 @@ class StreamDeadLetters(DeadLetterSink):
         client: Redis,
         key: str,
         *,
+        topics: Mapping[str, str] = NO_TOPICS,
         more: MoreFields | None = None,
         max_length: int = 100_000,
         guard_ttl: int = 86_400,
@@ -152,7 +153,9 @@ class StreamDeadLetters(DeadLetterSink):
         server: str = "",
         streams: Redis | None = None,
     ) -> None:
-        store = StreamLetterStore(client, key, more=more, max_length=max_length, guard_ttl=guard_ttl)
+        store = StreamLetterStore(
+            client, key, topics, more=more, max_length=max_length, guard_ttl=guard_ttl
+        )
         super().__init__(store, on_evicted=on_evicted, watch=watch, server=server, streams=streams)
 
 

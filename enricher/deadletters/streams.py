@@ -13,7 +13,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from enricher.deadletters.record import StoredLetter, encode
-from enricher.deadletters.redis import ACKNOWLEDGE_ALL, PAGE, RedisLetterStore, as_bytes
+from enricher.deadletters.redis import ACKNOWLEDGE_ALL, FIRST_PAGE, PAGE, RedisLetterStore, as_bytes
 from enricher.deadletters.store import NO_TOPICS
 from enricher.engine.effects import DeadLetter
 from enricher.sinks.redis import packed_entry
@@ -90,8 +90,9 @@ class StreamLetterStore(RedisLetterStore):
 
     async def letters(self) -> AsyncIterator[StoredLetter]:
         """All that are there at the start, newest first: what arrives later has a higher id."""
-        last, position = "+", 0
-        while found := await self._before(last, PAGE):
+        last, position, page = "+", 0, FIRST_PAGE
+        while found := await self._before(last, page):
+            page = min(2 * page, PAGE)
             for id_, fields in found:
                 yield self._letter(id_, fields, position)
                 position += 1
