@@ -5,8 +5,8 @@ from __future__ import annotations
 import email
 from datetime import UTC, datetime
 from email import policy
-from email.headerregistry import Address
 from email.message import EmailMessage
+from email.utils import formataddr
 from typing import Any
 
 import pytest
@@ -45,12 +45,11 @@ def test_a_subject_is_what_the_sender_wrote(subject: str) -> None:
 @given(st.lists(st.tuples(NAME, ATOM, ATOM), min_size=1, max_size=4))
 @settings(max_examples=60, deadline=None)
 def test_recipients_are_who_the_sender_wrote(people: list[tuple[str, str, str]]) -> None:
-    message = EmailMessage()
-    message["To"] = [Address(name, local, f"{host}.example") for name, local, host in people]
-    raw = message.as_bytes()
+    # One word a name: where it folds them, the standard library's new policy loses commas and spaces.
+    written = [formataddr((name, f"{local}@{host}.example")) for name, local, host in people]
+    raw = lines(f"To: {', '.join(written)}", "", "")
     read = parse_message(raw).to
     assert [one.address for one in read] == [a.addr_spec for a in peer(raw)["to"].addresses]
-    # Between the words of a long name the standard library's reading has spaces that nobody wrote.
     assert [one.name for one in read] == [name for name, _, _ in people]
 
 
