@@ -69,7 +69,7 @@ class Admission:
             return self._aside(delivery, UnknownTopic(delivery.topic, self._router.topics))
         route, counters, waiting = known
         counters.counts["received"] += 1
-        delivery.route = route
+        delivery.route, delivery.waiting = route, waiting
         if size > self._max_message_bytes:
             expected = f"at most {self._max_message_bytes} bytes"
             return self._aside(delivery, BadMessage("$", expected, f"{size} bytes"))
@@ -78,7 +78,8 @@ class Admission:
             delivery.key = same = _key(route.key, delivery.body)
         if waiting is not None and waiting.conflate and route.conflation is not None:
             same = _key(route.conflation, delivery.body)
-        if self.full(size) and not self._make_room(size, waiting, same):
+        full = self.count >= self._max_messages or self.bytes + size > self._max_bytes
+        if full and not self._make_room(size, waiting, same):
             self._drop(delivery, "dropped")
             return None
         self.count += 1
@@ -107,17 +108,15 @@ class Admission:
         """Whether a message of ``size`` bytes finds no room."""
         return self.count >= self._max_messages or self.bytes + size > self._max_bytes
 
-    def taken(self, route: Route) -> None:
-        """A message of ``route`` has left its queue: nobody can drop it any more."""
-        waiting = self._waiting.get(route.topic)
-        if waiting is not None:
-            waiting.left()
+    def taken(self, delivery: Delivery) -> None:
+        """A message has left its queue: nobody can drop it any more."""
+        if delivery.waiting is not None:
+            delivery.waiting.queued -= 1
 
-    def queued_again(self, route: Route) -> None:
-        """A message of ``route`` is back in a queue, for another attempt."""
-        waiting = self._waiting.get(route.topic)
-        if waiting is not None:
-            waiting.queued += 1
+    def queued_again(self, delivery: Delivery) -> None:
+        """A message is back in a queue, for another attempt."""
+        if delivery.waiting is not None:
+            delivery.waiting.queued += 1
 
     def release(self, size: int, count: int = 1) -> None:
         """A message, or ``count`` of them with ``size`` bytes in all, has left for good."""

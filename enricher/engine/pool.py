@@ -22,7 +22,7 @@ import anyio.abc
 import msgspec
 import structlog
 
-from enricher.engine.admission import Admission, counted_as
+from enricher.engine.admission import UNKNOWN, Admission, counted_as
 from enricher.engine.effects import DEAD_LETTERS, Answer, Claimed, DeadLetter, Refused, Write
 from enricher.engine.lanes import Family, Lane, Status
 from enricher.engine.loading import StateLoader
@@ -250,7 +250,7 @@ class Pool:
 
     def _serve(self, lane: Lane) -> None:
         """One turn of a lane whose handlers are all pure."""
-        enrich, limits = self._pipeline.enrich, self.limits
+        enrich, limits, taken = self._pipeline.enrich, self.limits, self._admission.taken
         writes: list[Write] = []
         handled: dict[str, list[int]] = {}
         began = before = perf_counter()
@@ -263,7 +263,8 @@ class Pool:
             if delivery is None:
                 break
             room_bytes -= len(delivery.body)
-            route = self._taken(delivery)
+            taken(delivery)
+            route: Route = delivery.route  # type: ignore[assignment]  # set in offer
             result = enrich(route, delivery, lane)
             now = perf_counter()
             if now - before > limits.slow_handler:
@@ -329,7 +330,7 @@ class Pool:
     def _taken(self, delivery: Delivery) -> Route:
         route = delivery.route
         assert route is not None  # noqa: S101  set in offer
-        self._admission.taken(route)
+        self._admission.taken(delivery)
         return route
 
     def _collect(self, lane: Lane, write: Write, writes: list[Write]) -> None:
@@ -394,7 +395,7 @@ class Pool:
             self._parked[id(lane)] = lane
             delivery.gone = False
             lane.queue.appendleft(delivery)
-            self._admission.queued_again(route)
+            self._admission.queued_again(delivery)
             heapq.heappush(self._timers, (due_us, number, lane, None))
         else:
             self._deferred[id(delivery)] = delivery
@@ -426,7 +427,7 @@ class Pool:
     def _retry_now(self, delivery: Delivery) -> None:
         if self._deferred.pop(id(delivery), None) is None or delivery.route is None:
             return
-        self._admission.queued_again(delivery.route)
+        self._admission.queued_again(delivery)
         self._enqueue(delivery, delivery.route)
 
     def _clock_event(self, lane: Lane, due_us: int, now_us: int) -> None:
@@ -502,7 +503,8 @@ class Pool:
                 continue
             if answers and isinstance(answers.get(index), Claimed):
                 label = "duplicate"
-            kind = (counted_as(delivery), label)
+            route = delivery.route
+            kind = (UNKNOWN if route is None else route.topic, label)
             labels[kind] = labels.get(kind, 0) + 1
             since_receipt.append(now_us - delivery.received_us)
             if write.event_us and label == "processed":

@@ -12,6 +12,7 @@ from enricher.engine.effects import Answer, Effect, Write
 
 if TYPE_CHECKING:
     from enricher.engine.lanes import Lane
+    from enricher.engine.overload import Waiting
     from enricher.engine.router import Route
 
 S = TypeVar("S")
@@ -29,7 +30,7 @@ class Delivery:
     """
 
     kept = False
-    __slots__ = ("attempts", "body", "gone", "id", "key", "lane", "received_us", "route", "topic")
+    __slots__ = ("attempts", "body", "gone", "id", "key", "lane", "received_us", "route", "topic", "waiting")
 
     def __init__(self, topic: str, body: bytes, received_us: int, id: str | None = None) -> None:  # noqa: A002
         self.topic = topic
@@ -41,6 +42,7 @@ class Delivery:
         self.key: str | None = None
         self.route: Route | None = None
         self.lane: Lane | None = None
+        self.waiting: Waiting | None = None
         self.gone = False
 
     def ack(self) -> Sequence[Effect]:
