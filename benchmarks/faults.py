@@ -3,7 +3,8 @@
 Worker processes enrich a mixed load that comes by two intakes at once: entries appended to the intake's
 stream by the sender itself (`stream`), and messages published on channels that the worker bridges to that
 stream (`bridge`). While they do, something breaks. In the end everything that was sent is looked for in the
-stream, in the documents and among what was published; the worker's own counters are not asked.
+stream, in the documents, and among what was published (heard, or recorded by the commit script); the
+worker's own counters are not asked.
 
 ``faults.only`` names scenarios (``worker_killed+resent``), ``faults.kills`` is how often a worker is killed,
 ``faults.rate`` messages a second by each intake, ``faults.frozen`` and ``faults.outage`` seconds,
@@ -20,7 +21,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.faults_ledger import BRIDGE, STREAM, row
-from benchmarks.faults_scenarios import QUICK, SCENARIOS, Plan, Scenario
+from benchmarks.faults_scenarios import QUICK, SCENARIOS, Plan
 from benchmarks.faults_stage import Stage, StageOptions
 from benchmarks.parts import Options
 from benchmarks.report import Report
@@ -74,16 +75,15 @@ async def played(name: str, plan: Plan, options: StageOptions) -> tuple[list[dic
             for worker in scenario.workers:
                 await stage.start_worker(worker)
             await stage.load(scenario.fault(stage, plan))
-            rows = accounts(name, scenario, stage, await stage.settled())
-            broken = [f"{name}: {worker} logged {stage.log(worker)}" for worker in stage.workers]
-            return rows, stage.notes + (broken if any(one["broken"] for one in rows) else [])
+            found = await stage.settled()
+            common = {"scenario": name, "about": scenario.about, "dead": found.dead}
+            common["faults"] = len(stage.ends_us)
+            rows = [
+                common | row(stage.sent, found, stage.ends_us, scenario.promise, intake)
+                for intake in (STREAM, BRIDGE)
+            ]
+            if any(one["broken"] for one in rows):
+                stage.notes.append(f"{name}: left {await stage.left()}")
+                stage.notes += [f"{name}: {worker} logged {stage.log(worker)}" for worker in stage.workers]
+            return rows, stage.notes
 
-
-def accounts(name: str, scenario: Scenario, stage: Stage, found: Any) -> list[dict[str, Any]]:
-    """One row per intake."""
-    found.whole = not scenario.deaf
-    common = {"scenario": name, "about": scenario.about, "faults": len(stage.ends_us), "dead": found.dead}
-    return [
-        common | row(stage.sent, found, stage.ends_us, scenario.promise, intake)
-        for intake in (STREAM, BRIDGE)
-    ]

@@ -50,7 +50,7 @@ class Heard(msgspec.Struct, frozen=True):
 class Found(msgspec.Struct):
     """All that was found, by event time. ``appended`` are those that the intake's stream has had.
 
-    ``whole`` says that nothing published can have been missed, so that what was not heard is lost.
+    ``published`` is what a subscriber heard, or what the commit script recorded where that is more.
     ``windows`` is what the caches say, by product: the 15-minute window and the latest price. ``dead`` is
     the number of dead letters.
     """
@@ -60,7 +60,6 @@ class Found(msgspec.Struct):
     published: dict[int, list[Heard]] = msgspec.field(default_factory=dict)
     windows: dict[str, tuple[Document | None, Document | None]] = msgspec.field(default_factory=dict)
     dead: int = 0
-    whole: bool = True
 
 
 class Promise(msgspec.Struct, frozen=True):
@@ -102,10 +101,7 @@ def row(
     heard = {us: found.published[us] for us in mine.keys() & found.published.keys()}
     stored = {us: found.documents[us] for us in mine.keys() & found.documents.keys()}
     told = {us for us in appended if mine[us].channel in ENRICHED}
-    lost = appended - stored.keys()
-    unheard = told - heard.keys()
-    if found.whole:
-        lost |= unheard
+    lost = (appended - stored.keys()) | (told - heard.keys())
     wrong = [us for us, documents in stored.items() if not all(is_right(mine[us], d) for d in documents)]
     wrong += [us for us, all_heard in heard.items() if not all(says(mine[us], h.message) for h in all_heard)]
     made = {
@@ -118,7 +114,6 @@ def row(
         "lost_after": len(lost),
         "duplicated": extra(stored.values()) + extra(heard.values()),
         "wrong": len(wrong) + len(wrong_windows(mine, stored.keys(), found, promise)),
-        "unheard": len(unheard),
         "late": sum(min(h.at_us for h in heard[us]) - us > LATE_S * 1e6 for us in heard),
         "recovery_s": recovery(heard, ends_us),
     }

@@ -49,11 +49,13 @@ from tests.servers import FaultyProxy, MongoProcess, RedisProcess
 REPOSITORY = Path(__file__).resolve().parent.parent
 SERVICE = "faults"
 INTAKE = f"enricher:intake:{SERVICE}"
+EFFECTS = f"enricher:effects:{SERVICE}"
 PRODUCTS = {STREAM: ("S1", "S2"), BRIDGE: ("B1", "B2")}
 # Nine ticks and a few of the others: what is told on channels tells more.
 CYCLE = (*(UNDERLYING,) * 7, OPTION_QUOTE, OPTION_QUOTE, *(UNDERLYING,) * 9, OPTION_QUOTE, OPTION_CHAIN)
 DATABASE = "faults"
 PATIENCE = 60.0
+HANGS = 90.0  # seconds without any change after which what still waits is given up
 _OURS = ("ENRICHER_", "REDIS_", "MONGO_", "CELERY_", "SERVICE_NAME")
 
 
@@ -71,7 +73,7 @@ class StageOptions(msgspec.Struct, frozen=True, kw_only=True):
     proxied: bool = False
     disorder: bool = False
     overrides: tuple[str, ...] = ()
-    still: float = 20.0
+    still: float = 6.0
 
 
 class Stage:
@@ -94,7 +96,8 @@ class Stage:
             for intake, products in PRODUCTS.items()
         }
         self._last_us = 0
-        self._last_entry = "-"
+        self._recorded: dict[int, list[Heard]] = {}
+        self._last_entry = {INTAKE: "-", EFFECTS: "-"}
         self._exit = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -135,6 +138,7 @@ class Stage:
             *(f"service.name={SERVICE}", f"service.instance={name}"),
             "streams.intake=" + ",".join(f"{channel}=stream" for channel in COLLECTIONS),
             *(f"streams.lease={self.options.lease}", "streams.block=0.5", "streams.keep=86400"),
+            f"streams.record_effects={EFFECTS}",
             *self.options.overrides,
         )
         command = [sys.executable, "-m", "enricher", "run", "--log-level", "warning"]
@@ -267,28 +271,46 @@ class Stage:
             await asyncio.sleep(0.02)
 
     async def _tail(self) -> None:
-        """Read all that is appended to the intake, for a flush may take it away."""
+        """Read all that is appended to the intake and recorded, for a flush may take it away."""
         client = redis_client(self.redis.url, socket_timeout=30)
         try:
             while True:
                 with suppress(RedisError, OSError):
-                    await self._read_intake(client)
+                    await self._read_streams(client)
                 await asyncio.sleep(0.1)
         finally:
             await client.aclose()
 
-    async def _read_intake(self, client: Redis) -> None:
-        while entries := await client.xrange(INTAKE, self._last_entry, count=1000):
-            self.note_entries(entries)
+    async def _read_streams(self, client: Redis) -> None:
+        for stream in (INTAKE, EFFECTS):
+            while entries := await client.xrange(stream, self._last_entry[stream], count=1000):
+                self._note(stream, entries)
 
-    def note_entries(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
-        """Take entries of the intake, in order, into the accounts."""
+    async def flush(self) -> None:
+        """FLUSHALL, with a last look at both streams in the same transaction."""
+        async with self.client.pipeline(transaction=True) as pipeline:
+            pipeline.xrange(INTAKE)
+            pipeline.xrange(EFFECTS)
+            pipeline.flushall()
+            intake, effects, _ = await pipeline.execute()
+        self._note(INTAKE, intake)
+        self._note(EFFECTS, effects)
+
+    def _note(self, stream: str, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        """Take entries, in order, into the accounts; those known already are left out."""
         for id_, fields in entries:
-            self._last_entry = f"({id_.decode()}"
-            self.found.appended.add(body_us(fields[b"body"]))
+            if self._last_entry[stream] != "-" and _id(id_) <= _id(self._last_entry[stream][1:].encode()):
+                continue
+            self._last_entry[stream] = f"({id_.decode()}"
+            if stream == INTAKE:
+                self.found.appended.add(body_us(fields[b"body"]))
+            elif fields[b"channel"].decode() in ENRICHED.values():
+                heard = Heard(_id(id_)[0] * 1000, json.loads(fields[b"message"]))
+                self._recorded.setdefault(body_us(fields[b"message"]), []).append(heard)
 
     async def settled(self) -> Found:
-        """All that was found, once everything appended is, or nothing has changed for ``still`` seconds.
+        """All that was found, once everything appended is, or nothing has changed for ``still`` seconds and
+        no entry waits (or it does so for ever).
 
         A second more goes by at the end, for what should not come.
         """
@@ -297,27 +319,50 @@ class Stage:
         documents: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(self.mongo.url(DATABASE))
         try:
             while True:
-                await self._read_intake(self.client)
+                await self._read_streams(self.client)
                 stored = await asyncio.to_thread(_stored, documents)
                 told = sum(one.channel in ENRICHED for one in self.sent if one.us in self.found.appended)
-                now = (len(self.found.appended), stored, len(self.found.published))
+                now = (len(self.found.appended), stored, len(self._recorded))
                 if stored >= now[0] and now[2] >= told and seen == now:
                     break
                 if seen != now:
                     seen, since = now, time.monotonic()
-                if time.monotonic() - since > self.options.still:
+                quiet = time.monotonic() - since
+                if quiet > HANGS or (quiet > self.options.still and not await self._waiting()):
                     break
                 await asyncio.sleep(0.25)
             await asyncio.sleep(1.0)
+            await self._read_streams(self.client)
             self.found.documents = await asyncio.to_thread(_documents, documents)
         finally:
             documents.close()
+        # A subscriber may have been away, a record may have been flushed: each alone may know too little.
+        for us, recorded in self._recorded.items():
+            if len(recorded) > len(self.found.published.get(us, ())):
+                self.found.published[us] = recorded
         self.found.dead = await self.client.llen("dlq:enrichment")
         for product in (name for names in PRODUCTS.values() for name in names):
             cached = await self.client.mget(f"ohlc:{product}:15m", f"latest:underlying:{product}")
             window, latest = (None if text is None else json.loads(text) for text in cached)
             self.found.windows[product] = (window, latest)
         return self.found
+
+    async def _waiting(self) -> bool:
+        """Whether entries of the intake are not yet acknowledged."""
+        try:
+            (group,) = await self.client.xinfo_groups(INTAKE)
+        except (RedisError, ValueError):
+            return False
+        return bool(group["pending"] or group["lag"])
+
+    async def left(self) -> str:
+        """What the intake's groups still have to do, for a reader who wonders what went wrong."""
+        groups = []
+        for stream in (INTAKE, f"{INTAKE}:{SERVICE}:again"):
+            with suppress(RedisError):
+                groups += [{"stream": stream, **found} for found in await self.client.xinfo_groups(stream)]
+                groups += await self.client.xinfo_consumers(stream, SERVICE)
+        return f"{groups}"
 
     async def _end_tasks(self) -> None:
         for task in self._tasks:
@@ -333,6 +378,11 @@ class Stage:
 def now_us() -> int:
     """Microseconds since 1970."""
     return time.time_ns() // 1000
+
+
+def _id(text: bytes) -> tuple[int, int]:
+    milliseconds, _, number = text.partition(b"-")
+    return int(milliseconds), int(number)
 
 
 def _stored(client: pymongo.MongoClient[dict[str, Any]]) -> int:
