@@ -25,6 +25,7 @@ from enricher.mail.parameters import split
 
 _ID = re.compile(r"<([^<>]*)>")
 _SPACE = re.compile(r"\s+")
+_OF_PARTS = {"content-type", "content-disposition", "content-id"}
 _ADDRESSES = {"to", "cc", "bcc", "from", "sender", "reply-to"}
 # A mail has a few dozen of each; a hostile one is not to fill the memory of its readers.
 _MOST_PARTS = _MOST_HEADERS = _MOST_IDS = 1000
@@ -111,8 +112,9 @@ class _Bodies:
             self._read_part(part)
 
     def _read_part(self, part: Message) -> None:
-        kind, parameters = _content_type(part)
-        disposition, more = _header(part, "content-disposition")
+        found = _part_headers(part)
+        kind, parameters = _content_type(part, found.get("content-type", ""))
+        disposition, more = split(found.get("content-disposition", ""))
         filename = more.get("filename") or parameters.get("name") or None
         contained = part.is_multipart()
         if kind.startswith("multipart/") and not contained:
@@ -127,7 +129,7 @@ class _Bodies:
             self._texts.setdefault(kind, []).append(text)
             if filename is None:
                 return  # one that has a name is shown, and can be saved too
-        content_id = _header(part, "content-id", lower=False)[0].strip("<> ") or None
+        content_id = found.get("content-id", "").strip("<> ") or None
         self.attachments.append(
             Attachment(
                 filename=filename,
@@ -151,19 +153,21 @@ def _leaves(message: Message, defects: dict[str, None]) -> Iterator[Message]:
         waiting += reversed(cast("list[Message]", part.get_payload()))
 
 
-def _content_type(part: Message) -> tuple[str, dict[str, str]]:
-    kind, parameters = _header(part, "content-type")
+def _content_type(part: Message, value: str) -> tuple[str, dict[str, str]]:
+    kind, parameters = split(value)
     if kind.count("/") != 1:
         return part.get_default_type() if not kind else "text/plain", parameters
     return kind, parameters
 
 
-def _header(part: Message, name: str, *, lower: bool = True) -> tuple[str, dict[str, str]]:
+def _part_headers(part: Message) -> dict[str, str]:
+    """The headers that say what a part is, each where it stands first."""
+    found: dict[str, str] = {}
     for key, value in part.raw_items():
-        if key.lower() == name:
-            text = plain(value)
-            return split(text) if lower else (text, {})
-    return "", {}
+        name = key.lower()
+        if name in _OF_PARTS and name not in found:
+            found[name] = plain(value)
+    return found
 
 
 def _size(part: Message) -> int | None:

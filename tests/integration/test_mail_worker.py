@@ -311,23 +311,6 @@ async def test_a_dead_mail_sent_again_by_submit_is_processed(redis_url: str, mon
         assert found.stored()["1@x"]["fields"] == {"tenant": "t"}
 
 
-async def test_mails_wait_less_than_a_second_at_a_hundred_a_second(
-    redis_url: str, mongo_database_url: str
-) -> None:
-    async with post(redis_url, mongo_database_url, lambda mail: None) as found:
-        for number in range(150):
-            await found.send(raw_mail(number))
-            await asyncio.sleep(0.01)
-        await found.count("processed", 150)
-        waits = [
-            (mail["processed_at"] - mail["received_at"]).total_seconds() for mail in found.stored().values()
-        ]
-        commit = found.enricher.stats.histograms["commit"].quantile(0.5)
-    assert sum(waits) / len(waits) < 1
-    assert commit is not None
-    assert commit < 1_000_000
-
-
 async def test_the_line_of_statistics_is_logged_with_its_counts(
     redis_url: str, mongo_database_url: str, monkeypatch: Any
 ) -> None:
