@@ -38,9 +38,7 @@ class MailParts:
 
     def summary(self, stats: Stats) -> tuple[str, Mapping[str, int]]:
         """The line of statistics since the start, and its counts."""
-        found = self.source.health()
-        aside = int(found["poison"]) + int(found["undecodable"])
-        figures = routes.statistics(stats.topic(self.route.topic).counts, aside)
+        figures = routes.statistics(stats.topic(self.route.topic).counts)
         return routes.statistics_line(figures), figures
 
 

@@ -64,13 +64,13 @@ def mail_route(
     )
 
 
-def statistics(counts: Mapping[str, int], set_aside: int) -> dict[str, int]:
-    """What became of the mails, from the route's counters; ``set_aside`` are those the source gave up itself.
+def statistics(counts: Mapping[str, int]) -> dict[str, int]:
+    """What became of the mails, from the route's counters.
 
     ``total`` are the mails that are finished with: processed, skipped (processed before) or failed for good,
     which are in the dead letters unless that store refused them. ``retried`` counts attempts.
     """
-    dlq = counts.get("dead", 0) + set_aside
+    dlq = counts.get("dead", 0)
     failed = dlq + counts.get("lost", 0)
     processed, skipped = counts.get("processed", 0), counts.get("duplicate", 0)
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -12,10 +13,12 @@ from enricher.build import build, load
 from enricher.engine.overload import Overload
 from enricher.errors import ConfigError
 from enricher.sinks.memory import MemoryDeadLetters
+from tests.integration.streams import until as eventually
 from tests.integration.worker import TICKS, WorkerProcess, database, encoded, iso, running, until
 
 INTAKE = {"streams.intake": {TICKS: "stream"}}
 STREAM = "enricher:intake:worker-enricher"
+SPILL = "enricher:spill:worker-enricher:blue"
 
 
 def tick(number: int, at_us: int) -> dict[str, Any]:
@@ -104,6 +107,68 @@ async def test_a_group_destroyed_under_load_costs_no_tick_and_repeats_none(
         assert sorted(prices) == [100.0 + n for n in range(500)]
         assert len(worker.stored("underlying_ticks")) == 500
         assert worker.enricher.health()["sources"][f"stream {STREAM}"]["created_again"] >= 1
+
+
+async def test_with_two_bridges_nothing_is_missing_when_the_one_that_appends_is_killed(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    environment = {
+        "ENRICHER_STREAMS__INTAKE": f"{TICKS}=stream",
+        "ENRICHER_STREAMS__LEASE": "1",
+        "ENRICHER_STREAMS__BLOCK": "0.2",
+        "ENRICHER_STREAMS__RECORD_EFFECTS": "published",
+    }
+    documents = database(mongo_database_url)
+    first = WorkerProcess(redis_url, mongo_database_url, environment)
+    async with (
+        first,
+        running(redis_url, mongo_database_url, {**INTAKE, "streams.record_effects": "published"}) as second,
+    ):
+        name = f"bridge to {STREAM}"
+        assert not second.enricher.health()["sources"][name]["appends"]
+        at = wall_clock()
+        for number in range(400):
+            await second.send(TICKS, tick(number, at))
+            if number == 200:
+                await first.kill()
+            await asyncio.sleep(0.002)
+        await until(lambda: documents["underlying_ticks"].count_documents({}) == 400, "all ticks")
+        assert second.enricher.health()["sources"][name]["appends"]
+
+        async def all_published() -> bool:
+            return await second.redis.xlen("published") >= 400
+
+        await eventually(all_published)
+        found = [fields[b"identity"] for _, fields in await second.redis.xrange("published")]
+        assert (len(found), len(set(found))) == (400, 400)
+        # What both heard while nobody held the lease stands in the stream twice, and is told apart.
+        assert await second.redis.xlen(STREAM) >= 400
+    documents.client.close()
+
+
+async def test_the_market_spills_while_memory_is_full_and_loses_no_tick(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    small = {
+        "market.overload": "spill",
+        "pool.max_messages": 50,
+        "streams.record_effects": "published",
+        "service.instance": "blue",
+    }
+    async with running(redis_url, mongo_database_url, small) as worker:
+        at = wall_clock()
+        await worker.send(TICKS, *[tick(n, at) for n in range(1000)])
+        await until(lambda: len(worker.published("underlying")) == 1000, "all on the channel")
+        assert len(worker.stored("underlying_ticks")) == 1000
+        source = worker.enricher.health()["sources"][f"spill to {SPILL}"]
+        assert source["spilled"] > 0
+        assert [m["price"] for m in worker.published("underlying")] == [100.0 + n for n in range(1000)]
+        assert (await worker.cached("ohlc:NIFTY:1m"))["num_ticks"] == 1000
+        found = [fields[b"identity"] for _, fields in await worker.redis.xrange("published")]
+        assert (len(found), len(set(found))) == (1000, 1000)
+        await until(
+            lambda: not worker.enricher.health()["sources"][f"spill to {SPILL}"]["spilling"], "memory again"
+        )
 
 
 async def test_what_a_stream_feeds_waits_when_the_pool_is_full() -> None:
