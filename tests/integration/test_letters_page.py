@@ -1,0 +1,64 @@
+"""The page about dead letters: its program prints what it says, and its store is one."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import enricher.deadletters
+from enricher.app import Enricher
+from enricher.build import load
+from enricher.connections import redis_client
+from enricher.deadletters import LengthAlert, LetterStore, by_worker, reprocess
+from tests.rig import until
+from tests.toy_letters import SqliteLetters
+
+PAGE = (Path(enricher.deadletters.__file__).parent / "docs/letters.md").read_text(encoding="utf-8")
+PROGRAM, STORE = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+(OUTPUT,) = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_program_prints_what_the_page_says(redis_url: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, "REDIS_URL": redis_url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == (OUTPUT, 0), done.stderr
+
+
+def store_of_the_page() -> LetterStore:
+    names: dict[str, Any] = {}
+    exec(STORE, names)
+    made: LetterStore = names["LettersInMemory"]()
+    return made
+
+
+async def test_a_worker_uses_a_store_of_the_programs_own_and_reprocesses_from_it(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    settings = load(
+        overrides={"redis.url": redis_url, "mongo.url": mongo_database_url, "dead_letters.alert_at": 1}
+    )
+    for store in (store_of_the_page(), SqliteLetters()):
+        alerts: list[LengthAlert] = []
+        async with (
+            Enricher(settings, dead_letters=store, on_dead_letters=alerts.append) as worker,
+            redis_client(redis_url, socket_timeout=5) as client,
+        ):
+            await worker.wait_ready()
+            for body in ("no JSON", '{"product": "NIFTY"}', "[]"):
+                await worker.submit("market:underlying", body)
+            await until(lambda: worker.stats.total("dead") == 3, "the dead letters")
+            assert (await store.count(), [alert.length for alert in alerts]) == (3, [2])
+            report = await reprocess(store, by_worker(client, settings.service.name, store, seconds=10))
+            assert (report.gone, dict(report.outcomes), await store.count()) == (0, {"failed": 3}, 3)
+            assert {letter.attempts async for letter in store.letters()} == {2}
+            assert await client.exists(settings.dead_letters.key) == 0
