@@ -7,7 +7,6 @@ currency 2. What is unknown is null; ``reasons`` and ``flags`` say why, the legs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from typing import Any
 
 from enricher.market.analytics import Analysis, Priced, Terms
@@ -21,16 +20,20 @@ from enricher.market.variance import Strip
 Fields = dict[str, Any]
 
 MODEL = "black76"
+_LARGEST = 1.7976931348623157e308
 
 
 def rounded(value: float | None, digits: int = 6) -> float | None:
     """The value as it is shown; None for what is unknown or not finite."""
-    return None if value is None or not isfinite(value) else round(value, digits)
+    return round(value, digits) if value is not None and -_LARGEST <= value <= _LARGEST else None
 
 
 def rounded_all(values: Sequence[float | None], digits: int = 6) -> list[float | None]:
     """A column as it is shown."""
-    return [None if value is None or not isfinite(value) else round(value, digits) for value in values]
+    return [
+        round(value, digits) if value is not None and -_LARGEST <= value <= _LARGEST else None
+        for value in values
+    ]
 
 
 def analysis_fields(

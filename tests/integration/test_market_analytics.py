@@ -112,7 +112,8 @@ async def test_two_expiries_around_thirty_days_give_volatilities_to_thirty_days(
     redis_url: str, mongo_database_url: str
 ) -> None:
     async with running(redis_url, mongo_database_url, QUIET, clock=Clock(AT + 10 * SECOND)) as worker:
-        await worker.take(CHAINS, smiling(AT), smiling(AT + SECOND, "2025-07-31", bump=0.02))
+        await worker.take(CHAINS, smiling(AT))
+        await worker.take(CHAINS, smiling(AT + SECOND, "2025-07-31", bump=0.02))
         near, far = worker.published("option_chain")
         surface = await worker.cached("volatility_surface:NIFTY")
         (stored,) = worker.stored("volatility_surfaces")
