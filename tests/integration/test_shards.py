@@ -7,20 +7,30 @@ import json
 import random
 import signal
 from collections import Counter
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from enricher.app import wall_clock
+from enricher.app import Enricher, wall_clock
 from enricher.connections import redis_client
-from enricher.engine.effects import Effect, Publish
+from enricher.engine.effects import Append, Effect, Publish
 from enricher.engine.router import Route, Router
 from enricher.sources.memory import MemorySource
 from enricher.sources.shards import Hold, OwnMessages, Shard, ShardLost
 from tests.integration.streams import QUICK
 from tests.integration.streams import until as eventually
-from tests.integration.worker import TICKS, WorkerProcess, database, encoded, iso, running, until
+from tests.integration.worker import (
+    TICKS,
+    WorkerProcess,
+    database,
+    encoded,
+    iso,
+    running,
+    until,
+    worker_settings,
+)
 from tests.rig import Sums
 
 INTAKE = {"streams.intake": {TICKS: "stream"}, "market.idle_close": 1.0}
@@ -190,6 +200,45 @@ async def test_a_holder_that_was_frozen_lands_nothing_and_ends(
     finally:
         await first.__aexit__(None, None, None)
         await second.__aexit__(None, None, None)
+
+
+async def test_routes_without_state_share_one_group_beside_the_shards(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    def copied(event: Any, context: Any) -> list[Effect]:
+        return [Append("out", {b"body": context.body})]
+
+    orders = Route(topic="orders", handler=copied, sinks=("live",))
+    overrides = {"streams.intake": {TICKS: "stream", "orders": "stream"}, "streams.block": 0.1}
+    documents = database(mongo_database_url)
+    async with AsyncExitStack() as stack:
+        for index in (0, 1):
+            more = {**overrides, "streams.shard": f"{index}/2", "service.instance": f"w{index}"}
+            settings = worker_settings(redis_url, mongo_database_url, more)
+            worker = await stack.enter_async_context(Enricher(settings, routes=[orders]))
+            await asyncio.wait_for(worker.wait_ready(), 20)
+        redis = await stack.enter_async_context(redis_client(redis_url, socket_timeout=5))
+        for number, message in enumerate(ticks(50, wall_clock() - 300_000_000)):
+            await redis.publish(TICKS, message)
+            await redis.publish("orders", encoded({"n": number}))
+        sent = number + 1
+
+        async def done() -> bool:
+            return await redis.xlen("out") >= sent and documents["underlying_ticks"].count_documents({}) == 50
+
+        await eventually(done, "both routes", 20)
+
+        async def nothing_pending() -> bool:
+            groups = await redis.xinfo_groups(STREAM)
+            return not sum(g["pending"] for g in groups)
+
+        await eventually(nothing_pending)
+        names = {g["name"].decode() for g in await redis.xinfo_groups(STREAM)}
+        assert names == {"worker-enricher", "worker-enricher:0/2", "worker-enricher:1/2"}
+        out = sorted(json.loads(f[b"body"])["n"] for _, f in await redis.xrange("out"))
+        assert out == list(range(sent))
+        assert await redis.llen("dlq:enrichment") == 0
+    documents.client.close()
 
 
 # -- the parts -----------------------------------------------------------------------------------------
