@@ -169,6 +169,7 @@ async def test_four_processes_one_killed_and_one_doubled_do_what_one_does(
 async def doubled(process: ShardProcess) -> None:
     """Start a process whose shard is held: it waits, so nobody waits for it."""
     starting = asyncio.create_task(process.start())
+
     async def waits() -> bool:
         return process._client is not None and bool((await process.shard()).get("holder"))
 
@@ -200,6 +201,20 @@ async def test_a_holder_that_was_frozen_lands_nothing_and_ends(
     finally:
         await first.__aexit__(None, None, None)
         await second.__aexit__(None, None, None)
+
+
+async def test_a_process_that_waits_for_its_shard_stops_when_told(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    waiting = ShardProcess(redis_url, mongo_database_url, "0/1", "waiting")
+    async with redis_client(redis_url, socket_timeout=5) as redis:
+        await redis.set(f"{STREAM}:worker-enricher:0/1:holder", "thief")
+        try:
+            await doubled(waiting)
+            assert await waiting.stop() == 0
+        finally:
+            await waiting.__aexit__(None, None, None)
+        assert await redis.get(f"{STREAM}:worker-enricher:0/1:holder") == b"thief"
 
 
 async def test_routes_without_state_share_one_group_beside_the_shards(
