@@ -83,7 +83,7 @@ async def played(name: str, plan: Plan, options: StageOptions) -> tuple[list[dic
                 for intake in (STREAM, BRIDGE)
             ]
             if any(one["broken"] for one in rows):
-                stage.notes.append(f"{name}: left {await stage.left()}")
+                stage.notes.append(f"{name}: left {await stage.witness.left()}")
                 stage.notes += [f"{name}: {worker} logged {stage.log(worker)}" for worker in stage.workers]
             return rows, stage.notes
 

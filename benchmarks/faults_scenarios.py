@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from benchmarks.faults_ledger import BRIDGE, STREAM, Promise
-from benchmarks.faults_stage import INTAKE, SERVICE, Stage
+from benchmarks.faults_stage import Stage
+from benchmarks.faults_witness import INTAKE, SERVICE
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +159,7 @@ async def flushed(stage: Stage, plan: Plan) -> None:
     for _ in range(max(2, plan.times // 4)):
         stage.workers["one"].send_signal(signal.SIGSTOP)
         await asyncio.sleep(stage.random.uniform(0.2, 0.5))
-        await stage.flush()
+        await stage.witness.flush()
         stage.workers["one"].send_signal(signal.SIGCONT)
         stage.fault_ended()
         await asyncio.sleep(1.0)

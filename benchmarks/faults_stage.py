@@ -11,7 +11,6 @@ The servers keep their data over kills. The workers are ``enricher run``, as an 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import signal
@@ -26,20 +25,16 @@ from typing import Any, Self
 
 import msgspec
 import orjson
-import pymongo
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from benchmarks.faults_ledger import (
     BRIDGE,
     COLLECTIONS,
-    ENRICHED,
     STREAM,
     Found,
-    Heard,
     Sent,
-    body_us,
 )
+from benchmarks.faults_witness import DATABASE, EFFECTS, INTAKE, SERVICE, Witness, now_us
 from enricher.connections import redis_client
 from enricher.embedded.binaries import bound_to_this_process
 from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
@@ -47,15 +42,10 @@ from enricher.feed.synthetic import SyntheticMarket
 from tests.servers import FaultyProxy, MongoProcess, RedisProcess
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-SERVICE = "faults"
-INTAKE = f"enricher:intake:{SERVICE}"
-EFFECTS = f"enricher:effects:{SERVICE}"
 PRODUCTS = {STREAM: ("S1", "S2"), BRIDGE: ("B1", "B2")}
 # Nine ticks and a few of the others: what is told on channels tells more.
 CYCLE = (*(UNDERLYING,) * 7, OPTION_QUOTE, OPTION_QUOTE, *(UNDERLYING,) * 9, OPTION_QUOTE, OPTION_CHAIN)
-DATABASE = "faults"
 PATIENCE = 60.0
-HANGS = 90.0  # seconds without any change after which what still waits is given up
 _OURS = ("ENRICHER_", "REDIS_", "MONGO_", "CELERY_", "SERVICE_NAME")
 
 
@@ -90,16 +80,12 @@ class Stage:
         self.sent: list[Sent] = []
         self.ends_us: list[int] = []
         self.notes: list[str] = []
-        self.found = Found()
         self._markets = {
             intake: SyntheticMarket(products, strikes=5, seed=options.seed)
             for intake, products in PRODUCTS.items()
         }
         self._last_us = 0
-        self._recorded: dict[int, list[Heard]] = {}
-        self._last_entry = {INTAKE: "-", EFFECTS: "-"}
         self._exit = AsyncExitStack()
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as undo:
@@ -112,8 +98,9 @@ class Stage:
             self.client = redis_client(self.redis.url, socket_timeout=30)
             undo.push_async_callback(self.client.aclose)
             undo.callback(self._end_workers)
-            undo.push_async_callback(self._end_tasks)
-            self._tasks = [asyncio.create_task(self._listen()), asyncio.create_task(self._tail())]
+            self.witness = Witness(self.redis.url, self.mongo.url(DATABASE), self.client)
+            undo.push_async_callback(self.witness.stop)
+            self.witness.start()
             self._exit = undo.pop_all()
         return self
 
@@ -210,7 +197,8 @@ class Stage:
                 answered = list(zip(left, replies, strict=True))
                 left = [one for one, reply in answered if isinstance(reply, Exception)]
                 if intake == STREAM:  # also what is evicted before anybody has read it
-                    self.found.appended |= {one.us for one, reply in answered if isinstance(reply, bytes)}
+                    done = {one.us for one, reply in answered if isinstance(reply, bytes)}
+                    self.witness.found.appended |= done
             if left:
                 await asyncio.sleep(0.05)
 
@@ -247,152 +235,18 @@ class Stage:
         last = self._made(BRIDGE, 0)
         self.sent.append(last)
         limit = time.monotonic() + PATIENCE
-        while last.us not in self.found.appended:
+        while last.us not in self.witness.found.appended:
             if time.monotonic() > limit:
                 raise TimeoutError(f"nothing published is appended after {PATIENCE:g} s")
             await self.send(BRIDGE, [last])
             await asyncio.sleep(0.2)
 
-    # -- what comes of it --------------------------------------------------------------------------
-
-    async def _listen(self) -> None:
-        """Hear all that is published, over any number of connections."""
-        while True:
-            client = redis_client(self.redis.url, socket_timeout=None)
-            with suppress(RedisError, OSError):
-                async with client.pubsub() as listener:
-                    await listener.subscribe(*ENRICHED.values())
-                    async for reply in listener.listen():
-                        if reply["type"] == "message":
-                            message = json.loads(reply["data"])
-                            heard = Heard(now_us(), message)
-                            self.found.published.setdefault(body_us(reply["data"]), []).append(heard)
-            await client.aclose()
-            await asyncio.sleep(0.02)
-
-    async def _tail(self) -> None:
-        """Read all that is appended to the intake and recorded, for a flush may take it away."""
-        client = redis_client(self.redis.url, socket_timeout=30)
-        try:
-            while True:
-                with suppress(RedisError, OSError):
-                    await self._read_streams(client)
-                await asyncio.sleep(0.1)
-        finally:
-            await client.aclose()
-
-    async def _read_streams(self, client: Redis) -> None:
-        for stream in (INTAKE, EFFECTS):
-            while entries := await client.xrange(stream, self._last_entry[stream], count=1000):
-                self._note(stream, entries)
-
-    async def flush(self) -> None:
-        """FLUSHALL, with a last look at both streams in the same transaction."""
-        async with self.client.pipeline(transaction=True) as pipeline:
-            pipeline.xrange(INTAKE)
-            pipeline.xrange(EFFECTS)
-            pipeline.flushall()
-            intake, effects, _ = await pipeline.execute()
-        self._note(INTAKE, intake)
-        self._note(EFFECTS, effects)
-
-    def _note(self, stream: str, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
-        """Take entries, in order, into the accounts; those known already are left out."""
-        for id_, fields in entries:
-            if self._last_entry[stream] != "-" and _id(id_) <= _id(self._last_entry[stream][1:].encode()):
-                continue
-            self._last_entry[stream] = f"({id_.decode()}"
-            if stream == INTAKE:
-                self.found.appended.add(body_us(fields[b"body"]))
-            elif fields[b"channel"].decode() in ENRICHED.values():
-                heard = Heard(_id(id_)[0] * 1000, json.loads(fields[b"message"]))
-                self._recorded.setdefault(body_us(fields[b"message"]), []).append(heard)
-
     async def settled(self) -> Found:
-        """All that was found, once everything appended is, or nothing has changed for ``still`` seconds and
-        no entry waits (or it does so for ever).
-
-        A second more goes by at the end, for what should not come.
-        """
+        """All that was found, once everything is where it belongs, or nothing moves any more."""
         await self.bridged()
-        seen, since = (-1, -1, -1), time.monotonic()
-        documents: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(self.mongo.url(DATABASE))
-        try:
-            while True:
-                await self._read_streams(self.client)
-                stored = await asyncio.to_thread(_stored, documents)
-                told = sum(one.channel in ENRICHED for one in self.sent if one.us in self.found.appended)
-                now = (len(self.found.appended), stored, len(self._recorded))
-                if stored >= now[0] and now[2] >= told and seen == now:
-                    break
-                if seen != now:
-                    seen, since = now, time.monotonic()
-                quiet = time.monotonic() - since
-                if quiet > HANGS or (quiet > self.options.still and not await self._waiting()):
-                    break
-                await asyncio.sleep(0.25)
-            await asyncio.sleep(1.0)
-            await self._read_streams(self.client)
-            self.found.documents = await asyncio.to_thread(_documents, documents)
-        finally:
-            documents.close()
-        # A subscriber may have been away, a record may have been flushed: each alone may know too little.
-        for us, recorded in self._recorded.items():
-            if len(recorded) > len(self.found.published.get(us, ())):
-                self.found.published[us] = recorded
-        self.found.dead = await self.client.llen("dlq:enrichment")
-        for product in (name for names in PRODUCTS.values() for name in names):
-            cached = await self.client.mget(f"ohlc:{product}:15m", f"latest:underlying:{product}")
-            window, latest = (None if text is None else json.loads(text) for text in cached)
-            self.found.windows[product] = (window, latest)
-        return self.found
-
-    async def _waiting(self) -> bool:
-        """Whether entries of the intake are not yet acknowledged."""
-        try:
-            (group,) = await self.client.xinfo_groups(INTAKE)
-        except (RedisError, ValueError):
-            return False
-        return bool(group["pending"] or group["lag"])
-
-    async def left(self) -> str:
-        """What the intake's groups still have to do, for a reader who wonders what went wrong."""
-        groups = []
-        for stream in (INTAKE, f"{INTAKE}:{SERVICE}:again"):
-            with suppress(RedisError):
-                groups += [{"stream": stream, **found} for found in await self.client.xinfo_groups(stream)]
-                groups += await self.client.xinfo_consumers(stream, SERVICE)
-        return f"{groups}"
-
-    async def _end_tasks(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        return await self.witness.settled(self.sent, self.options.still)
 
     def _end_workers(self) -> None:
         for process in self.workers.values():
             process.kill()
             process.wait()
-
-
-def now_us() -> int:
-    """Microseconds since 1970."""
-    return time.time_ns() // 1000
-
-
-def _id(text: bytes) -> tuple[int, int]:
-    milliseconds, _, number = text.partition(b"-")
-    return int(milliseconds), int(number)
-
-
-def _stored(client: pymongo.MongoClient[dict[str, Any]]) -> int:
-    database = client[DATABASE]
-    return sum(database[name].count_documents({}) for name in COLLECTIONS.values())
-
-
-def _documents(client: pymongo.MongoClient[dict[str, Any]]) -> dict[int, list[Any]]:
-    found: dict[int, list[Any]] = {}
-    for name in COLLECTIONS.values():
-        for document in client[DATABASE][name].find():
-            found.setdefault(document["event_us"], []).append(document)
-    return found
