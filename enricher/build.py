@@ -35,8 +35,8 @@ from enricher.market import routes as market
 from enricher.market.settings import MarketSettings
 from enricher.sinks.mongo import MongoDocuments, close_client, mongo_client
 from enricher.sinks.redis import RedisLive
+from enricher.sources.hold import HeldDocuments
 from enricher.sources.pubsub import Gap
-from enricher.sources.shards import HeldDocuments
 
 SECTIONS: Mapping[str, type[Section]] = {"market": MarketSettings, "mail": MailSettings}
 """The sections that the route packages bring, by name."""

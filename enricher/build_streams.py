@@ -18,9 +18,10 @@ from enricher.engine.router import Route, Router
 from enricher.errors import ConfigError
 from enricher.sources.appender import BridgeLimits
 from enricher.sources.bridge import StreamBridge
+from enricher.sources.hold import Hold, WhenHeld
 from enricher.sources.housekeeping import LetterSink, StreamLimits
 from enricher.sources.pubsub import Gap, PubSubSource
-from enricher.sources.shards import Hold, OwnMessages, Shard, WhenHeld
+from enricher.sources.shards import OwnMessages, Shard
 from enricher.sources.spill import SpillSource
 from enricher.sources.streams import StreamSource
 

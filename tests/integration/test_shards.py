@@ -17,8 +17,9 @@ from enricher.app import Enricher, wall_clock
 from enricher.connections import redis_client
 from enricher.engine.effects import Append, Effect, Publish
 from enricher.engine.router import Route, Router
+from enricher.sources.hold import Hold, ShardLost
 from enricher.sources.memory import MemorySource
-from enricher.sources.shards import Hold, OwnMessages, Shard, ShardLost
+from enricher.sources.shards import OwnMessages, Shard
 from tests.integration.streams import QUICK
 from tests.integration.streams import until as eventually
 from tests.integration.worker import (
