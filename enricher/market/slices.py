@@ -65,21 +65,25 @@ async def in_slices(
         last = at + width >= until_us
         bounds = {"$gte": to_date(at)} if last else {"$gte": to_date(at), "$lt": to_date(at + width)}
         query = {"product": product, field: bounds}
-        found = await reader.find(collection, query, limit=pace.most + 1)
-        if len(found) > pace.most:
+        found = await reader.find(collection, query, sort=[(field, 1)], limit=pace.most + 1)
+        if len(found) <= pace.most:
+            pace.learn(until_us - at if last else width, len(found))
+            yield found
             if last:
-                newest = await reader.find(collection, query, sort=[(field, -1)], limit=1)
-                until_us = max([until_us, *(micros(document[field]) + _MILLISECOND for document in newest)])
-            reach = until_us - at if last else width
-            if reach > _MILLISECOND:
-                pace.us = min(width, reach) // _GROWTH
-                continue
-            found = await reader.find(collection, query)
-        pace.learn(until_us - at if last else width, len(found))
+                return
+            at += width
+            continue
+        # Too many: complete up to the millisecond of the last, and the next slice is narrower.
+        edge = micros(found[-1][field])
+        if edge > at:
+            found = [document for document in found if micros(document[field]) < edge]
+        else:
+            edge = at + _MILLISECOND
+            only = {"product": product, field: {"$gte": to_date(at), "$lt": to_date(edge)}}
+            found = await reader.find(collection, only)
+        pace.learn(edge - at, len(found))
         yield found
-        if last:
-            return
-        at += width
+        at = edge
 
 
 async def newest_before(
