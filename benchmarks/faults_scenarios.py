@@ -230,6 +230,8 @@ SCENARIOS: dict[str, Scenario] = {
         # Each of them has seen a part: windows of the whole take shards.
         promise=Promise(intake=(STREAM, BRIDGE), windows=False),
         workers=("one", "two"),
+        # Only here does anybody wait for the lease of a worker that does not come back under its name.
+        stage={"lease": 3.0},
     ),
     "redis_killed": Scenario(about="kill -9 of Redis (appendfsync always)", fault=redis_killed),
     "mongo_killed": Scenario(about="kill -9 of the document server (journaled)", fault=mongo_killed),

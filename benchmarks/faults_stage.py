@@ -59,7 +59,7 @@ class StageOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     seed: int = 7
     rate: float = 100.0
-    lease: float = 3.0
+    lease: float = 30.0
     proxied: bool = False
     disorder: bool = False
     overrides: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
 from enricher.feed.synthetic import SyntheticMarket
 
 BEGIN = 1_790_000_000_000_000
-STAGE = StageOptions(seed=7, rate=100)
+STAGE = StageOptions(seed=7, rate=100, lease=3.0)
 
 
 def ticks(count: int, intake: str = STREAM) -> list[Sent]:
