@@ -88,9 +88,9 @@ def run(options: Options) -> list[Report]:
     report = Report("cpu", "user and system time of the worker process per message, under flood", COLUMNS)
     for kind, count, products, strikes in QUICK if options.quick else FULL:
         report.rows.append(measured(kind, count, products, strikes, options.rounds))
-        if kind == "chains":
+        if kind in ("chains", "mix"):
             plain = measured(kind, count, products, strikes, options.rounds, "market.analytics=false")
-            report.rows.append({**plain, "workload": "chains, no analytics"})
+            report.rows.append({**plain, "workload": f"{kind}, no analytics"})
     report.notes.append("us: CPU microseconds per message, median; lost: messages that were not processed")
     return [report]
 

@@ -31,6 +31,7 @@ COLUMNS = [
 NOTES = (
     "times ours: the median of the rounds, each against enricher's round right before it.",
     "lost: messages sent to it that became no document, plus what is missing on enriched:*.",
+    "Neither they nor enricher compute what `market.analytics` adds to a chain.",
     "The peers call enricher's own market functions and do less: no bars, surface or build-up,",
     "no claims of quotes and chains, no order among the writers of a key.",
 )

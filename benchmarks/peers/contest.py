@@ -87,7 +87,7 @@ def own_worker() -> Iterator[Contestant]:
     with (
         redis_server() as cache,
         null_mongo() as store,
-        worker(cache.url, store.url) as one,
+        worker(cache.url, store.url, "market.analytics=false") as one,
         Watch(cache.url, store.url) as watch,
     ):
         subscribed(cache.url)
