@@ -57,7 +57,7 @@ async def test_caches_and_sorted_sets_hold_the_same() -> None:
     least, told = by_the_yardstick()
     shown = (await by_enricher()).shown
     assert least.bad == 0
-    assert told["keys"].keys() == shown.keys.keys()
+    assert told["keys"].keys() == {key for key in shown.keys if not key.startswith("feed:health:")}
     for key, value in told["keys"].items():
         ours, theirs = json.loads(shown.keys[key]), json.loads(value)
         assert {name: ours[name] for name in theirs} == theirs, key

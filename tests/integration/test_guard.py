@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks import guard
-from benchmarks.guard import CASES, Case, Limits, broken_laws, judge, libraries, measure, python_version
+from benchmarks.guard import Case, Limits, broken_laws, judge, libraries, measure, python_version
 from enricher.engine.effects import Effect, SetKey
 from enricher.engine.router import Route
 
@@ -18,9 +20,10 @@ LONE_TICKS = Case("ticks", 20, "trickle")
 
 
 def test_the_engine_does_no_more_per_message_than_the_committed_limits_allow() -> None:
-    measured = {case.name: measure(case) for case in CASES}
-    verdict = judge(measured, guard.read_limits().get(python_version()))
-    assert not verdict.over, verdict
+    # In a process of its own: what other tests do to this one (logging at debug) would be counted, too.
+    command = [sys.executable, "-m", "benchmarks", "guard"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
 
 
 def test_each_message_is_decoded_handled_folded_and_stored_once_and_a_turn_settles_once() -> None:
