@@ -22,6 +22,7 @@ Label = Literal[
     "long_buildup", "short_buildup", "short_covering", "long_unwinding", "neutral"
 ]  # fmt: skip
 LastAndInterest = tuple[Number | None, Number | None]
+_NOTHING: Final[LastAndInterest] = (None, None)
 
 # The exchange refreshes open interest only every few minutes: nearer snapshots show no change.
 BASELINE_AGE_US: Final = 3 * MINUTE
@@ -158,21 +159,19 @@ def _side(
 ) -> tuple[dict[Number, Label | None], Number | None]:
     labels: dict[Number, Label | None] = {}
     changes: list[Number] = []
-    for strike in sorted(now):
-        last, oi = now[strike]
-        last_before, oi_before = before.get(strike, (None, None))
+    for strike, (last, oi) in now.items():
+        last_before, oi_before = before.get(strike, _NOTHING)
         label: Label | None = None
         if oi is not None and oi_before is not None:
-            changes.append(oi - oi_before)
+            interest = oi - oi_before
+            changes.append(interest)
             if last and last_before:
-                label = _label(last - last_before, oi - oi_before, half_tick)
+                price = last - last_before
+                if not interest or not price or -half_tick < price < half_tick:
+                    label = "neutral"
+                elif interest > 0:
+                    label = "long_buildup" if price > 0 else "short_buildup"
+                else:
+                    label = "short_covering" if price > 0 else "long_unwinding"
         labels[strike] = label
     return labels, total(changes)
-
-
-def _label(price: Number, interest: Number, half_tick: float) -> Label:
-    if not interest or not price or abs(price) < half_tick:
-        return "neutral"
-    if interest > 0:
-        return "long_buildup" if price > 0 else "short_buildup"
-    return "short_covering" if price > 0 else "long_unwinding"

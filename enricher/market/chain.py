@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import fsum, isfinite
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -123,7 +123,8 @@ def analyse(chain: Chain, cells: Columns | None = None) -> ChainNumbers:
 
 def total(values: Iterable[Number | None]) -> Number | None:
     """The sum of what is known, correctly rounded; None when nothing is. Whole numbers stay so."""
-    known = [value for value in values if value is not None]
+    every = list(values)
+    known = [value for value in every if value is not None] if None in every else cast("list[Number]", every)
     if not known:
         return None
     amount = sum(known)

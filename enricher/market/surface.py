@@ -76,11 +76,13 @@ class QuoteSurface:
             return False
         ivs: dict[tuple[Number, OptionType], Number] = {}
         for strike, leg in chain.call_at.items():
-            if leg.iv is not None and _usable(leg.iv):
-                ivs[strike, "CALL"] = leg.iv
+            iv = leg.iv
+            if iv is not None and 0 < iv <= LARGEST:
+                ivs[strike, "CALL"] = iv
         for strike, leg in chain.put_at.items():
-            if leg.iv is not None and _usable(leg.iv):
-                ivs[strike, "PUT"] = leg.iv
+            iv = leg.iv
+            if iv is not None and 0 < iv <= LARGEST:
+                ivs[strike, "PUT"] = iv
         expiry.take_chain(LatestChain(chain.event_us, digest, ivs))
         if self.newest_chain_us is None or chain.event_us > self.newest_chain_us:
             self.newest_chain_us = chain.event_us
@@ -155,10 +157,6 @@ def expired_by(moment_us: int, zone: tzinfo = UTC) -> Expired:
     """Says of an expiry date whether it lies before the local day of a moment."""
     today = to_date(moment_us).astimezone(zone).date().isoformat()
     return lambda expiry: expiry < today
-
-
-def _usable(iv: Number | None) -> bool:
-    return iv is not None and 0 < iv <= LARGEST
 
 
 def _member(strike: Number, iv: Number, expiry: str) -> Member:
