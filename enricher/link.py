@@ -45,7 +45,8 @@ class Link:
     async def open(self) -> None:
         """Connect if need be. Raises what redis-py raises: `RedisError`, `OSError`."""
         connection = self._connection
-        if connection is not None and connection.is_connected:
+        # One that the server has closed while nobody spoke is no failure: there is another at once.
+        if connection is not None and connection.is_connected and not self._reader.at_eof():
             return
         await self.close()
         pool: Any = self._client.connection_pool
@@ -54,7 +55,7 @@ class Link:
         self._connection = connection
         self._reader: StreamReader = connection._reader
         self._writer: StreamWriter = connection._writer
-        self._parser = hiredis.Reader(replyError=ResponseError)
+        self._parser = hiredis.Reader(protocolError=Lost, replyError=ResponseError)
 
     def send(self, packed: Sequence[bytes]) -> None:
         """Write packed commands (`hiredis.pack_command`) to the open connection without waiting."""

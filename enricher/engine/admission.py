@@ -111,7 +111,7 @@ class Admission:
     def taken(self, delivery: Delivery) -> None:
         """A message has left its queue: nobody can drop it any more."""
         if delivery.waiting is not None:
-            delivery.waiting.queued -= 1
+            delivery.waiting.left()
 
     def queued_again(self, delivery: Delivery) -> None:
         """A message is back in a queue, for another attempt."""

@@ -56,9 +56,17 @@ class Waiting:
             left = {key: [d for d in queue if not d.gone] for key, queue in self._same.items()}
             self._same = {key: deque(queue) for key, queue in left.items() if queue}
 
+    def __len__(self) -> int:
+        """How many deliveries it holds on to, those included that have left."""
+        return len(self._arrivals)
+
     def left(self) -> None:
         """A delivery was taken out of its queue."""
         self.queued -= 1
+        if not self.queued:
+            # Nothing may keep what is committed alive until the next message, which may be hours away.
+            self._arrivals.clear()
+            self._same.clear()
 
     def older(self, same: str | None) -> Delivery | None:
         """The delivery for ``same`` that has been queued longest, if there is one."""

@@ -62,18 +62,21 @@ class Gate:
 
     async def commit(self, writes: Batch) -> Mapping[int, Answer]:
         """Land ``writes``, waiting out any outage. Repeats are harmless by the sink's contract."""
+        tried = False
         if self.down_since is None:
             try:
                 return await self._attempt(writes)
             except SinkUnavailable as error:
+                tried = True
                 self._mark_down(error)
         async with self._probe:
-            return _without_own_claims(await self._piecemeal(writes))
+            return await self._piecemeal(writes, tried)
 
-    async def _piecemeal(self, writes: Batch) -> dict[int, Answer]:
-        """Land ``writes`` in order, of what is left half as many after each failure.
+    async def _piecemeal(self, writes: Batch, tried: bool) -> dict[int, Answer]:
+        """Land ``writes`` in order, of what is left half as many after each failure, twice after a success.
 
-        A server that is slow may manage a part in time, and one that is away is asked little.
+        A server that is slow may manage a part in time, and one that is away is asked little. A claim that
+        is found is our own where this batch was ``tried`` before.
         """
         answers: dict[int, Answer] = {}
         attempt, at, size = 0, 0, len(writes)
@@ -85,13 +88,15 @@ class Gate:
             try:
                 found = await self._attempt(writes[at : at + size])
             except SinkUnavailable as error:
+                tried = True
                 self._mark_down(error)
                 continue
             self._mark_up()
             attempt = 0
-            for index, answer in found.items():
+            for index, answer in (_without_own_claims(found) if tried else found).items():
                 answers[at + index] = answer
             at += size
+            size *= 2
         return answers
 
     async def _attempt(self, writes: Batch) -> Mapping[int, Answer]:

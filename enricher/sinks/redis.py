@@ -196,7 +196,7 @@ class RedisLive:
         self._script_bytes = script_bytes
         self._sha = ""
         self._links: list[Link] = []
-        self._timeout: float | None = client.connection_pool.connection_kwargs.get("socket_timeout")
+        self._timeout: float | None = _own_timeout(client)
 
     async def open(self) -> None:
         """Load the script. Raises `SinkUnavailable` if the server is away."""
@@ -325,6 +325,13 @@ class RedisLive:
         for link in self._links:
             await link.close()
         self._links.clear()
+
+
+def _own_timeout(client: Redis) -> float | None:
+    """What ``client`` waits for a reply (seconds), which may be its library's default and in no setting."""
+    pool: Any = client.connection_pool
+    timeout: float | None = pool.make_connection().socket_timeout
+    return timeout
 
 
 def _rank(effect: Effect) -> int:

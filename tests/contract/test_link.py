@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,6 +11,7 @@ from redis.asyncio import Redis
 
 from enricher.connections import redis_client
 from enricher.link import Link, pack
+from enricher.sinks.redis import RedisLive
 from tests.servers import RedisProcess, redis_binaries
 
 
@@ -76,11 +78,32 @@ async def test_a_server_that_does_not_answer_in_time_is_an_error_and_the_next_as
     await link.close()
 
 
-async def test_a_connection_that_the_server_ended_is_an_error_and_the_next_ask_begins_anew(
+async def test_a_connection_that_the_server_ended_while_nobody_spoke_is_replaced_without_a_word(
     client: Redis, link: Link
 ) -> None:
     number = (await link.ask([pack("CLIENT", "ID")]))[0]
     await client.execute_command("CLIENT", "KILL", "ID", number)
-    with pytest.raises(errors.ConnectionError):
+    await asyncio.sleep(0.05)
+    assert (await link.ask([pack("CLIENT", "ID")]))[0] > number
+
+
+async def test_what_is_no_redis_is_a_lost_connection() -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    stranger = Redis(host="127.0.0.1", port=port, protocol=2)
+    link = Link(stranger, timeout=2)
+    with pytest.raises(errors.RedisError):
         await link.ask([pack("PING")])
-    assert await link.ask([pack("PING")]) == [b"PONG"]
+    await link.close()
+    await stranger.aclose()
+    server.close()
+
+
+def test_a_sink_waits_no_longer_for_a_reply_than_the_client_it_was_given() -> None:
+    default = Redis().connection_pool.make_connection().socket_timeout
+    assert RedisLive(Redis.from_url("redis://localhost:1"))._timeout == default
+    assert RedisLive(Redis.from_url("redis://localhost:1", socket_timeout=3))._timeout == 3

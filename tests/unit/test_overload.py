@@ -73,3 +73,13 @@ def test_the_oldest_of_the_same_is_the_first_of_its_key_that_is_left(steps: list
             waiting.left()
         for wanted in "abc":
             assert waiting.older(wanted) is next((d for k, d in queued if k == wanted), None)
+
+
+def test_what_has_left_is_not_kept_alive_until_the_next_arrives() -> None:
+    waiting, deliveries = Waiting(conflate=True), [arrived(n) for n in range(3)]
+    for delivery in deliveries:
+        waiting.add(delivery, "k")
+    for delivery in deliveries:
+        delivery.gone = True
+        waiting.left()
+    assert len(waiting) == 0

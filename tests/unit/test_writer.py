@@ -11,6 +11,7 @@ import pytest
 
 from enricher.engine.effects import (
     Answer,
+    Claimed,
     Effect,
     Insert,
     KeyClaim,
@@ -22,7 +23,7 @@ from enricher.engine.effects import (
 from enricher.engine.ports import Delivery
 from enricher.engine.router import Context, Route
 from enricher.engine.stats import Stats
-from enricher.engine.writer import Writer, WriterLimits
+from enricher.engine.writer import Gate, Writer, WriterLimits
 from enricher.errors import SinkUnavailable
 from enricher.sinks.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 from tests.rig import QUICK, Clock, Rig, Steered, echo, key_of, turns, until
@@ -143,6 +144,42 @@ async def test_an_outage_is_waited_out_and_nothing_is_refused() -> None:
     assert run.published == list(range(10))
     assert run.refused == []
     assert run.stats.counters["documents_failures"] >= 3
+
+
+async def test_after_failures_a_commit_goes_on_in_parts_that_grow_again() -> None:
+    sizes: list[int] = []
+
+    class Slow(MemoryLive):
+        async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+            sizes.append(len(writes))
+            if len(sizes) <= 3:
+                raise SinkUnavailable(self.name, "too slow")
+            return {0: Claimed()}
+
+    gate = Gate(Slow(), QUICK, Clock(), Stats())
+    answers = await gate.commit([numbered(n) for n in range(64)])
+    assert sizes == [64, 32, 16, 8, 16, 32, 8]
+    assert answers == {}  # the claims may be those of its own first try
+
+
+async def test_who_only_waited_for_a_probe_has_its_duplicates_named() -> None:
+    asked = 0
+
+    class Away(MemoryLive):
+        async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+            nonlocal asked
+            asked += 1
+            await asyncio.sleep(0)
+            if asked == 1:
+                raise SinkUnavailable(self.name, "away")
+            return {0: Claimed()}
+
+    gate = Gate(Away(), QUICK, Clock(), Stats())
+    first = asyncio.create_task(gate.commit([numbered(1)]))
+    while gate.down_since is None:
+        await asyncio.sleep(0)
+    assert await gate.commit([numbered(2)]) == {0: Claimed()}
+    assert await first == {}
 
 
 async def test_during_an_outage_one_group_probes_at_a_time() -> None:
