@@ -186,9 +186,14 @@ class Bars:
                 return None
             self._cells[key] = cell
         end = min(start + minutes * MINUTE for minutes, start in zip(self.windows, starts, strict=True))
-        if self._day_of is not None and self._day_of(end - 1) != day:
-            end = event_us + 1  # a cell that ends with its day: the next tick is looked up anew
-        self._current = (max(key), end, cell)
+        first = max(key)
+        # Long bars count anew from each day's opening, and volumes with each day, so that a cell may be
+        # shorter than what its bars have in common: then the next tick is looked up anew.
+        if not self._together(first, starts, day):
+            first = event_us
+        if not self._together(end - 1, starts, day):
+            end = event_us + 1
+        self._current = (first, end, cell)
         return cell
 
     def start_volume(self, day: int, traded: float) -> None:
@@ -232,6 +237,15 @@ class Bars:
             gained += max(peak - before, 0.0)
         volume: Number = int(gained) if gained < _INT64 and gained.is_integer() else gained
         return msgspec.structs.replace(content, volume=volume, vwap=None)
+
+    def _together(self, moment_us: int, starts: tuple[int, ...], day: int) -> bool:
+        """Whether a moment belongs to the bars with these starts, and to this day of volumes."""
+        if self._day_of is not None and self._day_of(moment_us) != day:
+            return False
+        return self.session is None or all(
+            bar_start(moment_us, minutes, self.session) == start
+            for minutes, start in zip(self.windows, starts, strict=True)
+        )
 
     def _join(self, cell: _Cell, minutes: int, start: int) -> None:
         """Make a new cell part of a bar, which may be new too, or given out already."""

@@ -269,3 +269,26 @@ def test_a_session_follows_its_zone_through_a_change_of_the_clock() -> None:
 def test_impossible_settings_are_refused(windows: tuple[int, ...], lateness: int, retention: int) -> None:
     with pytest.raises(ValueError, match="retention"):
         Bars(windows, lateness, retention)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "zone", "opens", "before", "after"),
+    [
+        (375, "Asia/Kolkata", 9 * 3600 + 900, "2025-10-14T23:50+05:30", "2025-10-15T00:10+05:30"),
+        (240, "America/New_York", 9 * 3600 + 1800, "2026-03-08T23:50-04:00", "2026-03-09T00:10-04:00"),
+    ],
+)
+def test_a_bar_that_the_next_day_cuts_short_takes_its_ticks_in_any_order(
+    minutes: int, zone: str, opens: int, before: str, after: str
+) -> None:
+    session = Session(ZoneInfo(zone), opens)
+    ticks = [(event_us(before)[0], 1.0), (event_us(after)[0], 2.0)]
+    starts = [bar_start(us, minutes, session) for us, _ in ticks]
+    found = []
+    for order in (ticks, ticks[::-1]):
+        bars = Bars((minutes,), 0, 1500 * MINUTE, session)
+        for us, price in order:
+            bars.fold(us, price, 0)
+        found.append([(bar.start_us, bar.content.num_ticks) for bar in bars.idle_close(2**61)])
+    assert found[0] == found[1]
+    assert [start for start, _ in found[0]] == sorted(set(starts))

@@ -176,8 +176,7 @@ async def test_who_only_waited_for_a_probe_has_its_duplicates_named() -> None:
 
     gate = Gate(Away(), QUICK, Clock(), Stats())
     first = asyncio.create_task(gate.commit([numbered(1)]))
-    while gate.down_since is None:
-        await asyncio.sleep(0)
+    await until(lambda: gate.down_since is not None)
     assert await gate.commit([numbered(2)]) == {0: Claimed()}
     assert await first == {}
 
