@@ -9,10 +9,12 @@ in a thread. With a keeper the handler's first argument is the lane's state and 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -139,6 +141,16 @@ def _kind(handler: Callable[..., Any], blocking: bool) -> Kind:
     return Kind.BLOCKING if blocking else Kind.PURE
 
 
+def covers(pattern: str, topic: str) -> bool:
+    """Whether a topic matches a pattern as Redis matches: ``*``, ``?``, ``[abc]``, ``[^abc]``, ``\\x``."""
+    return fnmatchcase(topic, _as_fnmatch(pattern))
+
+
+@lru_cache(maxsize=1024)
+def _as_fnmatch(pattern: str) -> str:
+    return re.sub(r"\\(.)", r"[\1]", pattern).replace("[^", "[!")
+
+
 class Router:
     """Finds the route of a topic: the exact one, else the first pattern that matches."""
 
@@ -171,5 +183,5 @@ class Router:
         """The route for ``topic``, None if nothing is registered for it."""
         route = self._exact.get(topic)
         if route is None:
-            route = next((r for r in self._patterns if fnmatchcase(topic, r.topic)), None)
+            route = next((r for r in self._patterns if covers(r.topic, topic)), None)
         return route

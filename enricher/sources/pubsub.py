@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from fnmatch import fnmatchcase
 from time import perf_counter
 from typing import Any
 
@@ -23,6 +22,7 @@ from redis.asyncio import Redis
 
 from enricher.engine.ports import Clock, Delivery, Intake
 from enricher.engine.retry import Backoff
+from enricher.engine.router import covers
 from enricher.link import Link, pack
 
 log = structlog.get_logger("enricher")
@@ -203,7 +203,7 @@ class PubSubSource:
         if len(self._patterns) == 1:
             return False
         name = channel.decode("utf-8", "backslashreplace")
-        first = next((p for p in self._patterns if fnmatchcase(name, p)), None)
+        first = next((p for p in self._patterns if covers(p, name)), None)
         return first is not None and first.encode() != pattern
 
     async def _sing(self) -> None:

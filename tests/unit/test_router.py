@@ -11,7 +11,7 @@ import pytest
 from enricher.engine.effects import Effect
 from enricher.engine.overload import Overload
 from enricher.engine.retry import IO_RETRY, NO_RETRY, RetryPolicy
-from enricher.engine.router import Context, Kind, Route, Router, decode_json
+from enricher.engine.router import Context, Kind, Route, Router, covers, decode_json
 from enricher.errors import BadMessage, ConfigError
 from tests.rig import Sums, key_of
 
@@ -140,3 +140,18 @@ def test_plain_json_is_decoded_as_it_is() -> None:
 def test_what_is_no_json_is_a_bad_message(body: bytes) -> None:
     with pytest.raises(BadMessage, match="JSON in UTF-8"):
         decode_json(body, CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "topic", "matches"),
+    [
+        ("tick:[^x]*", "tick:x1", False),
+        ("tick:[^x]*", "tick:y1", True),
+        ("tick:[xy]*", "tick:x1", True),
+        ("a\\*b", "a*b", True),
+        ("a\\*b", "axb", False),
+        ("a?c", "abc", True),
+    ],
+)
+def test_patterns_mean_what_redis_means(pattern: str, topic: str, matches: bool) -> None:
+    assert covers(pattern, topic) is matches
