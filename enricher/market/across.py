@@ -16,6 +16,7 @@ from enricher.market.remembered import Remembered
 from enricher.market.report import rounded, rounded_all
 
 Pair = tuple[str, str]
+Rows = list[dict[str, Any]]
 
 _CAP = 10
 
@@ -26,7 +27,7 @@ class Across:
     __slots__ = ("_pairs",)
 
     def __init__(self) -> None:
-        self._pairs: dict[Pair, tuple[int, int, list[dict[str, Any]], list[dict[str, Any]]]] = {}
+        self._pairs: dict[Pair, tuple[Remembered, Remembered, Rows, Rows]] = {}
 
     def fields(self, known: Sequence[Remembered], fits: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
         """The part of a surface that is computed from prices; ``known`` ascend by expiry."""
@@ -69,8 +70,9 @@ class Across:
         for near, far in pairwise(known):
             key = (near.expiry, far.expiry)
             held = self._pairs.get(key)
-            if held is None or held[:2] != (near.event_us, far.event_us):
-                held = (near.event_us, far.event_us, _falls(near, far), _executable(near, far))
+            # By identity: a chain that is corrected keeps its time and says something else.
+            if held is None or held[0] is not near or held[1] is not far:
+                held = (near, far, _falls(near, far), _executable(near, far))
             pairs[key] = held
             falls += held[2]
             findings += held[3]
