@@ -14,6 +14,7 @@ from enricher.market.buildup import Snapshot, buildup, since_open
 from enricher.market.chain import ChainNumbers, analyse, pain_curve, ratio
 from enricher.market.clock import event_us
 from enricher.market.columns import Columns, columns
+from enricher.market.contracts import Contract
 from enricher.market.models import Chain
 from enricher.market.percentile import Standing
 from enricher.market.remembered import Remembered, remember, together
@@ -34,7 +35,7 @@ def enrich(
     zone: Any,
 ) -> tuple[Fields, Remembered | None]:
     """The fields of a chain, and what is remembered of it; ``zone`` is that of times without an offset."""
-    half_tick = settings.half_tick
+    half_tick = least_move(settings, state.contract)
     before = state.baseline(chain.expiry, chain.event_us)
     change = None if before is None else buildup(taken, before, half_tick)
     no_change = "no earlier snapshot to compare with"
@@ -75,6 +76,11 @@ def enrich(
         raise LookupError("an analysed chain that cannot be remembered")
     _together(state, fields, known)
     return fields, known
+
+
+def least_move(settings: MarketSettings, contract: Contract) -> float:
+    """The least change of an option's price that is a move, in the unit of the prices as sent."""
+    return contract.tick_size / 2 if settings.half_tick is None else settings.half_tick
 
 
 def _more_of_walls(fields: Fields, numbers: ChainNumbers, cells: Columns, chain: Chain) -> None:

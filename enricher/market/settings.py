@@ -44,9 +44,10 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     """What the market routes are told.
 
     ``windows`` in minutes; ``lateness``, ``idle_close``, ``quote_window``, ``buildup_min_age``,
-    ``claim_ttl`` and ``cache_ttl`` in seconds; ``half_tick`` in units of price. ``timezones``
-    {product: zone} are exceptions to `FeedSettings.timezone`. ``weight``, ``priority`` and ``cap``
-    (slots, 0 for no cap) are the share of the pool.
+    ``claim_ttl`` and ``cache_ttl`` in seconds; ``half_tick`` in units of price,
+    None for half the tick of the product's contract. ``timezones`` {product: zone} are exceptions to
+    `FeedSettings.timezone`. ``weight``, ``priority`` and ``cap`` (slots, 0 for no cap) are the share of the
+    pool.
 
     ``analytics`` switches everything on that is computed from prices of options, with ``products`` for the
     terms of their contracts, ``price_max_age`` in seconds, ``vendor_iv`` the unit of volatilities as sent.
@@ -65,7 +66,7 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     quote_window: PositiveSeconds = 300.0
     overload: Overload = "drop_oldest"
     buildup_min_age: Seconds = 0.0
-    half_tick: Annotated[float, Meta(ge=0)] = 0.025
+    half_tick: Annotated[float, Meta(ge=0)] | None = None
     timezones: Mapping[str, Zone] = msgspec.field(default_factory=dict)
     weight: Annotated[int, Meta(ge=1, le=1000)] = 1
     priority: Annotated[int, Meta(ge=0, le=1000)] = 0
