@@ -11,6 +11,7 @@ from typing import Any
 
 from enricher.market.analytics import Analysis, Priced, Terms
 from enricher.market.arbitrage import Findings
+from enricher.market.black import expiry_flag
 from enricher.market.contracts import Contract
 from enricher.market.exposure import ASSUMPTION, Exposure
 from enricher.market.models import Number
@@ -42,6 +43,10 @@ def analysis_fields(
     """The fields that an analysis adds to a chain, its ``flags`` among them ({field: reason})."""
     ahead, move = found.forward, found.move
     flags: dict[str, str] = {}
+    if (near := expiry_flag(found.years)) is not None:
+        flags["years"] = near
+    if contract.exercise == "american":
+        flags["model"] = "european approximation of american options"
     if ahead.reason is not None:
         flags["forward"] = ahead.reason
     if move.reason is not None:
