@@ -96,10 +96,10 @@ def analyse_prices(
     call_priced = _choose(chain, calls, chain.calls, strikes, tick, terms, read)
     put_priced = _choose(chain, puts, chain.puts, strikes, tick, terms, read)
     call_mids, put_mids = _mids(call_priced), _mids(put_priced)
+    narrow = _narrow(call_mids, put_mids, call_priced[2], put_priced[2])
     ahead = forwards.forward(
         strikes,
-        call_mids,
-        put_mids,
+        *narrow,
         spot=spot,
         years=t,
         rate=contract.rate,
@@ -148,7 +148,16 @@ def analyse_prices(
         oi_weighted_iv=exposure.weighted_iv(own_calls.iv, own_puts.iv, calls.oi, puts.oi),
         vega_weighted_iv=exposure.weighted_iv(own_calls.iv, own_puts.iv, own_calls.vega, own_puts.vega),
         strip=variance.variance_strip(
-            strikes, calls.bid, calls.ask, puts.bid, puts.ask, years=t, rate=contract.rate
+            strikes,
+            calls.bid,
+            calls.ask,
+            puts.bid,
+            puts.ask,
+            years=t,
+            rate=contract.rate,
+            forward=None
+            if narrow[0] is call_mids
+            else variance.parity_forward(strikes, *narrow, exp(contract.rate * max(t, 0.0))),
         ),
         quotes=quotes,
         arbitrage=arbitrage.check_chain(quotes, discount, least=tick, cap=terms.findings),
@@ -179,6 +188,25 @@ def _choose(
 def _mids(chosen: Chosen) -> list[float | None]:
     values, sources, _ = chosen
     return [value if source == "mid" else None for value, source in zip(values, sources, strict=True)]
+
+
+def _narrow(
+    call_mids: list[float | None],
+    put_mids: list[float | None],
+    call_flags: dict[int, str],
+    put_flags: dict[int, str],
+) -> tuple[list[float | None], list[float | None]]:
+    """The mids that speak of the forward: without those of wide quotes, unless no pair were left.
+
+    The mids of two stub quotes differ by nothing, so parity would take their strike for the forward.
+    """
+    wide = {at for flags in (call_flags, put_flags) for at, reason in flags.items() if reason == "wide"}
+    if not wide:
+        return call_mids, put_mids
+    calls = [None if at in wide else mid for at, mid in enumerate(call_mids)]
+    puts = [None if at in wide else mid for at, mid in enumerate(put_mids)]
+    paired = any(call is not None and put is not None for call, put in zip(calls, puts, strict=True))
+    return (calls, puts) if paired else (call_mids, put_mids)
 
 
 def _doubtful(own: black.Side, flags: dict[int, str]) -> dict[int, str]:

@@ -85,17 +85,15 @@ def variance_strip(
     growth = exp(rate * years)
     calls = _mids(strikes, call_bids, call_asks)
     puts = _mids(strikes, put_bids, put_asks)
-    pairs = [
-        (strike, call - put, at)
-        for at, (strike, call, put) in enumerate(zip(strikes, calls, puts, strict=True))
-        if call is not None and put is not None
-    ]
     if forward is None:
-        if not pairs:
+        forward = parity_forward(strikes, calls, puts, growth)
+        if forward is None:
             return Strip(years, reason="no_parity_pair")
-        strike, difference, _ = min(pairs, key=lambda pair: abs(pair[1]))
-        forward = strike + growth * difference
-    below = [at for strike, _, at in pairs if strike <= forward]
+    below = [
+        at
+        for at, (strike, call, put) in enumerate(zip(strikes, calls, puts, strict=True))
+        if call is not None and put is not None and strike <= forward
+    ]
     if not below:
         return Strip(years, forward, reason="no_strike_below_forward")
     middle = below[-1]
@@ -126,6 +124,21 @@ def variance_strip(
         "end_of_data" in {put_wing, call_wing},
         None if positive else "not_positive",
     )
+
+
+def parity_forward(
+    strikes: Sequence[float], call_mids: Column, put_mids: Column, growth: float
+) -> float | None:
+    """The forward at the strike of least |C - P|, K + exp(RT) (C - P); None without a pair of mids."""
+    pairs = [
+        (strike, call - put)
+        for strike, call, put in zip(strikes, call_mids, put_mids, strict=True)
+        if call is not None and put is not None
+    ]
+    if not pairs:
+        return None
+    strike, difference = min(pairs, key=lambda pair: abs(pair[1]))
+    return strike + growth * difference
 
 
 def constant_maturity(strips: Sequence[Strip], years: float = THIRTY_DAYS) -> ConstantMaturity:
