@@ -21,6 +21,8 @@ from enricher.market.contracts import Contract, Exercise, OiUnit, PriceUnit, Set
 DEFAULT: Final = "default"
 
 _CLOCK = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d|24:00")
+_EXPIRY = re.compile(r"-?[0-9]")
+_PAIR = re.compile(r"[-_/]USD")
 _ALWAYS = (0, 1, 2, 3, 4, 5, 6)
 _KEPT = 4096
 
@@ -81,7 +83,9 @@ class Contracts:
 
     A name is looked up as written, then in capitals without an exchange prefix (``NSE:``) and without a
     leading ``^ . $``, then by the longest entry it begins with, when no letter and no space follows
-    (``NIFTY25OCT``, ``BTC-27DEC24``). What is left takes the class of its exchange prefix, else ``default``.
+    (``NIFTY25OCT``, ``BTC-27DEC24``); where options are priced in the underlying, only an expiry may follow,
+    for ``BTC-USDT`` is priced in dollars. What is left takes the class of its exchange prefix, else
+    ``default``.
     """
 
     def __init__(self, products: Mapping[str, ProductSettings] = MappingProxyType({})) -> None:
@@ -110,10 +114,18 @@ class Contracts:
         name = name.lstrip("^.$")
         name = _ALIASES.get(name, name)
         for length in range(len(name), 0, -1):
-            follows = name[length : length + 1]
-            if not (follows.isalpha() or follows == " ") and name[:length] in self._table:
-                return self._table[name[:length]]
-        return self._table[_CLASSES.get(exchange, DEFAULT)]
+            entry = self._table.get(name[:length])
+            if entry is not None and _may_follow(entry, name[length:]):
+                return entry
+        found = _CLASSES.get(exchange, DEFAULT)
+        return self._table["DERIBIT_USDC" if found == "DERIBIT" and _PAIR.search(name) else found]
+
+
+def _may_follow(entry: Contract, rest: str) -> bool:
+    """Whether a name that goes on like this is still of this entry."""
+    if entry.price_unit == "underlying":  # BTC-USDT is another contract, priced in dollars
+        return not rest or _EXPIRY.match(rest) is not None
+    return not (rest[:1].isalpha() or rest[:1] == " ")
 
 
 def _is_date(text: str) -> bool:
