@@ -94,7 +94,7 @@ def forward(
     """The best forward there is: the price of the ``future`` of this expiry, else by parity, else by carry.
 
     Carry is spot exp((rate - dividend_yield) years), and spot itself once expired; a ``dividend_yield`` of
-    None forbids it. A future counts when it is positive and finite.
+    None and a spot that is not positive forbid it. A future counts when it is positive and finite.
     """
     if future is not None and future > 0 and isfinite(future):
         return Forward(future, "future")
@@ -102,7 +102,7 @@ def forward(
     found = parity_forward(strikes, call_mids, put_mids, exp(-rate * left), spot)
     if found.value is not None and found.value > 0:
         return found
-    if dividend_yield is None:
+    if dividend_yield is None or not spot > 0:
         return Forward(None, reason="no_parity_pair")
     return Forward(spot * exp((rate - dividend_yield) * left), "carry")
 

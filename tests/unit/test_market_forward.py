@@ -116,6 +116,10 @@ def test_what_cannot_be_held_has_no_forward_by_carry() -> None:
     assert best(dividend_yield=None) == Forward(None, reason="no_parity_pair")
 
 
+def test_nothing_is_carried_from_a_spot_of_zero() -> None:
+    assert best(spot=0) == Forward(None, reason="no_parity_pair")
+
+
 def test_an_expired_forward_is_spot() -> None:
     assert best(years=-0.1).value == 100
 
