@@ -69,7 +69,8 @@ def leg_ages(
         if type(text) is str:
             if text not in known:
                 known[text] = age_seconds(chain.event_us, read(text))
-            traded[leg["strike"]] = known[text]
+            if known[text] is not None:  # a time that cannot be read says less than that of the quote
+                traded[leg["strike"]] = known[text]
     return (
         [traded.get(strike) for strike in strikes] if traded else None,
         [quoted.get(strike) for strike in strikes] if quoted else None,
