@@ -139,7 +139,7 @@ def _entries() -> dict[str, Contract]:
     india = Contract(
         name="NSE_STOCK", zone="Asia/Kolkata", expiry_time="15:30", settlement="closing_average",
         rate=0.065, dividend_yield=0.012, tick_size=0.05, currency="INR",
-        session_open="09:15", session_close="15:30",
+        session_open="09:15", session_close="15:30", assumed=True,  # every stock has a lot of its own
     )  # fmt: skip
     america = Contract(
         name="US_INDEX", zone="America/New_York", expiry_time="16:00", settlement="close", rate=0.04,
@@ -153,7 +153,7 @@ def _entries() -> dict[str, Contract]:
     )  # fmt: skip
 
     def like(base: Contract, name: str, **terms: Any) -> Contract:
-        return msgspec.structs.replace(base, name=name, **terms)
+        return msgspec.structs.replace(base, name=name, assumed=False, **terms)
 
     morning = {"expiry_time": "09:30", "settlement": "opening"}
     stock = like(america, "US_STOCK", exercise="american", dividend_yield=0.0, tick_size=0.01)
