@@ -41,8 +41,12 @@ class Witness:
 
     async def stop(self) -> None:
         """Hear and read no more."""
-        for task in self._tasks:
-            task.cancel()
+        # Once is not enough: `asyncio.wait_for`, which the client sends with, may swallow a cancellation that
+        # comes together with its result (up to Python 3.11), and the task would read on for ever.
+        while waiting := [task for task in self._tasks if not task.done()]:
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting, timeout=0.5)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _listen(self) -> None:
