@@ -1,4 +1,4 @@
-"""Redis clients as enricher needs them: nothing is repeated behind our back.
+"""Redis clients as enricher needs them: nothing is repeated behind our back, and outages are known as such.
 
 redis-py's default repeats a command whose reply was lost, which makes an append happen twice. Our
 commits are harmless to repeat and are repeated by the engine, so the client itself never retries.
@@ -8,9 +8,42 @@ from __future__ import annotations
 
 from typing import Any
 
+import redis.exceptions as errors
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+
+from enricher.errors import SinkUnavailable
+
+# Replies with which a server refuses everybody for now. The message is innocent.
+OUTAGE_REPLIES = (
+    "OOM",
+    "READONLY",
+    "LOADING",
+    "MASTERDOWN",
+    "MISCONF",
+    "NOREPLICAS",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "BUSY ",
+    "NOAUTH",
+    "WRONGPASS",
+    "NOPERM",
+    "UNKILLABLE",
+    "max number of clients",
+)
+
+# The client takes the leading word off these replies and gives them a class instead.
+_OUTAGES = (
+    errors.ConnectionError,
+    errors.TimeoutError,
+    errors.ReadOnlyError,
+    errors.OutOfMemoryError,
+    errors.ClusterDownError,
+    errors.TryAgainError,
+    errors.NoPermissionError,
+    OSError,
+)
 
 _WHERE_AND_WHOM = {
     "client_name",
@@ -73,3 +106,15 @@ def sibling_client(client: Redis, *, protocol: int) -> Redis:
     options.update(socket_timeout=None, retry=never, protocol=protocol)
     own = ConnectionPool(connection_class=pool.connection_class, max_connections=1, **options)
     return Redis.from_pool(own)
+
+
+def is_outage(text: str) -> bool:
+    """Whether an error reply says that the server refuses everybody, not this one write."""
+    return text.startswith(OUTAGE_REPLIES) or text.removeprefix("ERR ").startswith(OUTAGE_REPLIES)
+
+
+def unavailable(sink: str, error: Exception) -> SinkUnavailable | None:
+    """The outage behind a redis-py exception; None if it is none."""
+    if isinstance(error, _OUTAGES) or is_outage(str(error)):
+        return SinkUnavailable(sink, f"{type(error).__name__}: {error}")
+    return None

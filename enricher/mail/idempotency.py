@@ -19,9 +19,8 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import redis.exceptions as errors
 
-from enricher.errors import SinkUnavailable
+from enricher.connections import unavailable
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -62,19 +61,6 @@ local all = 0
 for _, key in ipairs(KEYS) do all = all + redis.call('SCARD', key) end
 return all
 """
-
-# What says that the server refuses everybody for now: no mail is to blame.
-_OUTAGES = (
-    errors.ConnectionError,
-    errors.TimeoutError,
-    errors.ReadOnlyError,
-    errors.OutOfMemoryError,
-    errors.ClusterDownError,
-    errors.TryAgainError,
-    errors.NoPermissionError,
-    OSError,
-)
-_REFUSALS = ("LOADING", "MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY ", "NOAUTH", "WRONGPASS", "UNKILLABLE")
 
 
 class State(Enum):
@@ -180,9 +166,7 @@ class Idempotency:
         try:
             return await script(keys=keys, args=arguments)
         except Exception as error:
-            if isinstance(error, _OUTAGES) or str(error).startswith(_REFUSALS):
-                raise SinkUnavailable("claims", f"{type(error).__name__}: {error}") from error
-            raise
+            raise unavailable("claims", error) or error from error
 
     def _reservation(self, message_id: str) -> str:
         return f"{self.prefix}:doing:{member(message_id)}"

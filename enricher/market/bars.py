@@ -10,25 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
-from math import inf, isfinite
 from typing import Final, Literal
 
 import msgspec
 
+from enricher.market.cells import BarKey, Cell, Content, RunningBar
 from enricher.market.clock import MINUTE, SECOND, event_us, to_date
 from enricher.market.models import Number
 
 Folded = Literal["folded", "late_dropped"]
-BarKey = tuple[int, int]  # (minutes, start_us)
 
 _NEVER: Final = 2**63
 _OPENING_US: Final = 5 * MINUTE
 _LARGEST_VOLUME: Final = 1e100
 _INT64: Final = 2**63  # from here on MongoDB takes no whole number
-_ONE_BITS: Final = 1074
-_ONE: Final = 1 << _ONE_BITS
-_FINE_BITS: Final = 64
-_FINE: Final = 2.0**_FINE_BITS
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -45,23 +40,6 @@ class BarTick(msgspec.Struct, frozen=True, gc=False):
     price: Number
     order: int
     volume: Number | None = None
-
-
-class Content(msgspec.Struct, frozen=True, gc=False):
-    """The numbers of a bar, each finite and storable: whole numbers fit 64 bits.
-
-    ``volume`` sums trade sizes; it and ``vwap`` are None without any. ``vwap`` is None too when the
-    turnover of a trade is beyond a double, and where volumes are cumulative: the price of what was traded
-    between two ticks is not known.
-    """
-
-    open: float
-    high: float
-    low: float
-    close: float
-    num_ticks: int
-    volume: Number | None = None
-    vwap: float | None = None
 
 
 class Bar(msgspec.Struct, frozen=True, gc=False):
@@ -127,10 +105,10 @@ class Bars:
         self._traded: dict[int, float] = {}  # by day, up to the first of the cells kept
         self.newest: int | None = None
         self.dropped = 0
-        self._bars: dict[BarKey, _Bar] = {}
-        self._cells: dict[tuple[int, ...], _Cell] = {}
+        self._bars: dict[BarKey, RunningBar] = {}
+        self._cells: dict[tuple[int, ...], Cell] = {}
         # The cell that was found last, which is where most ticks belong.
-        self._current: tuple[int, int, _Cell | None] = (0, 0, None)
+        self._current: tuple[int, int, Cell | None] = (0, 0, None)
         self._next_end = _NEVER  # the earliest end among bars not yet given out
         self._changed: set[BarKey] = set()  # given out, and folded into since
         self._complete_from = -_NEVER
@@ -168,7 +146,7 @@ class Bars:
             self._changed.update(cell.given_out)
         return "folded"
 
-    def _cell(self, event_us: int) -> _Cell | None:
+    def _cell(self, event_us: int) -> Cell | None:
         """The cell of this moment; None if no bar there is complete."""
         starts = tuple([bar_start(event_us, minutes, self.session) for minutes in self.windows])
         key, day = starts, 0
@@ -177,7 +155,7 @@ class Bars:
             key = (*starts, day)
         cell = self._cells.get(key)
         if cell is None:
-            cell = _Cell()
+            cell = Cell()
             cell.day, cell.start = day, max(key)
             for minutes, start in zip(self.windows, starts, strict=True):
                 if start >= self._complete_from:
@@ -200,7 +178,7 @@ class Bars:
         """What was traded on a day before the first tick that is folded here."""
         self._traded[day] = max(traded, self._traded.get(day, 0.0))
 
-    def _raise(self, cell: _Cell, volume: float) -> None:
+    def _raise(self, cell: Cell, volume: float) -> None:
         """A new peak of a cell: what follows on its day counts from there, so bars given out may change."""
         before, cell.peak = cell.peak, volume
         cell.trades += 1
@@ -213,7 +191,7 @@ class Bars:
                 if other.peak >= max(before, volume):
                     return
 
-    def _begins_late(self, cell: _Cell) -> bool:
+    def _begins_late(self, cell: Cell) -> bool:
         """Whether it is the first of its day with a volume, and later than the first minutes of trading."""
         for other in self._cells.values():
             if other is not cell and other.day == cell.day and other.peak >= 0:
@@ -221,7 +199,7 @@ class Bars:
         opened = cell.day + (self.session.open_seconds * SECOND if self.session else 0)
         return cell.start > opened + _OPENING_US
 
-    def _content(self, bar: _Bar) -> Content:
+    def _content(self, bar: RunningBar) -> Content:
         """The numbers of a bar, its volume by the day's cells where volumes are cumulative."""
         content = bar.content()
         if self._day_of is None or not any(cell.peak >= 0 for cell in bar.cells):
@@ -247,12 +225,12 @@ class Bars:
             for minutes, start in zip(self.windows, starts, strict=True)
         )
 
-    def _join(self, cell: _Cell, minutes: int, start: int) -> None:
+    def _join(self, cell: Cell, minutes: int, start: int) -> None:
         """Make a new cell part of a bar, which may be new too, or given out already."""
         key = (minutes, start)
         bar = self._bars.get(key)
         if bar is None:
-            bar = self._bars[key] = _Bar()
+            bar = self._bars[key] = RunningBar()
             self._next_end = min(self._next_end, start + minutes * MINUTE)
         elif bar.revision is not None:
             cell.given_out.append(key)
@@ -356,141 +334,8 @@ class Bars:
                 self._current = (0, 0, None)
 
 
-class _Cell:
-    """The ticks of the time between two edges of bars. Sums are exact: the order of ticks cannot show."""
-
-    __slots__ = (
-        "bars",
-        "close",
-        "count",
-        "day",
-        "first_order",
-        "first_us",
-        "given_out",
-        "high",
-        "last_order",
-        "last_us",
-        "low",
-        "open",
-        "peak",
-        "start",
-        "trades",
-        "turnover",
-        "turnover_rest",
-        "unpriced",
-        "volume",
-        "volume_rest",
-    )
-
-    def __init__(self) -> None:
-        self.bars = 0  # how many it is part of
-        self.day = self.start = 0
-        self.peak = -1.0  # of cumulative volume; below 0 without any
-        self.given_out: list[BarKey] = []  # those that were given out, which another tick revises
-        self.first_us, self.first_order = _NEVER, 0
-        self.last_us, self.last_order = -_NEVER, 0
-        self.open = self.close = 0.0
-        self.high, self.low = -inf, inf
-        self.count = self.trades = 0
-        # In whole numbers of 2^-64; what is none is summed in units of the smallest double.
-        self.volume = self.turnover = self.volume_rest = self.turnover_rest = 0
-        self.unpriced = False  # whether a trade's turnover is unknown
-
-    def add(self, event_us: int, price: float, order: int) -> None:
-        if event_us > self.last_us or (event_us == self.last_us and order >= self.last_order):
-            self.last_us, self.last_order, self.close = event_us, order, price
-        if event_us < self.first_us or (event_us == self.first_us and order < self.first_order):
-            self.first_us, self.first_order, self.open = event_us, order, price
-        if price > self.high:
-            self.high = price
-        if price < self.low:
-            self.low = price
-        self.count += 1
-
-    def trade(self, price: float, size: float) -> None:
-        self.trades += 1
-        turnover = price * size
-        # Nearly every price and size is a whole number of 2^-64, which makes small integers.
-        scaled = size * _FINE
-        if scaled.is_integer():
-            self.volume += int(scaled)
-        else:
-            self.volume_rest += _smallest(size)
-        scaled = turnover * _FINE
-        if scaled.is_integer():
-            self.turnover += int(scaled)
-        elif isfinite(turnover):
-            self.turnover_rest += _smallest(turnover)
-        else:
-            self.unpriced = True
-
-
-class _Bar:
-    """One bar in the making: its cells, which follow one another in time, and how often it was given out."""
-
-    __slots__ = ("cells", "revision")
-
-    def __init__(self) -> None:
-        self.cells: list[_Cell] = []
-        self.revision: int | None = None  # None until given out
-
-    def give_out(self, key: BarKey, revision: int) -> None:
-        self.revision = revision
-        for cell in self.cells:
-            if key not in cell.given_out:
-                cell.given_out.append(key)
-
-    def content(self) -> Content:
-        cells = self.cells
-        first = min(cells, key=_first_us)
-        last = max(cells, key=_last_us)
-        volume: Number | None = None
-        vwap = None
-        if any(cell.trades for cell in cells):
-            traded = _total([(cell.volume, cell.volume_rest) for cell in cells])
-            volume = traded / _ONE
-            if volume < _INT64 and volume == int(volume):
-                volume = int(volume)
-            if traded and not any(cell.unpriced for cell in cells):
-                vwap = _ratio(_total([(cell.turnover, cell.turnover_rest) for cell in cells]), traded)
-        high, low = max(cell.high for cell in cells), min(cell.low for cell in cells)
-        count = sum(cell.count for cell in cells)
-        return Content(first.open, high, low, last.close, count, volume, vwap)
-
-
-def _start(cell: _Cell) -> int:
+def _start(cell: Cell) -> int:
     return cell.start
-
-
-def _first_us(cell: _Cell) -> int:
-    return cell.first_us
-
-
-def _last_us(cell: _Cell) -> int:
-    return cell.last_us
-
-
-def _ratio(turnover: int, traded: int) -> float | None:
-    """None beyond a double: products of the smallest sizes are rounded, and a quotient with them."""
-    try:
-        return turnover / traded
-    except OverflowError:
-        return None
-
-
-def _smallest(value: float) -> int:
-    """A finite value as a whole number of 2^-1074, the smallest double, so that sums are exact."""
-    numerator, denominator = value.as_integer_ratio()
-    return numerator << (_ONE_BITS - denominator.bit_length() + 1)
-
-
-def _total(sums: Iterable[tuple[int, int]]) -> int:
-    """Sums in units of 2^-64 and of 2^-1074 as one whole number of the latter."""
-    fine = rest = 0
-    for one, other in sums:
-        fine += one
-        rest += other
-    return (fine << (_ONE_BITS - _FINE_BITS)) + rest
 
 
 def _start_and_minutes(bar: Bar) -> tuple[int, int]:

@@ -18,7 +18,8 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from enricher.engine.ports import Delivery, Reader
-from enricher.market.bars import BarTick, Content
+from enricher.market.bars import BarTick
+from enricher.market.cells import Content
 from enricher.market.clock import to_date
 from enricher.market.history import restore_history
 from enricher.market.models import Chain

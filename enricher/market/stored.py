@@ -16,8 +16,9 @@ import orjson
 
 from enricher.errors import BadMessage
 from enricher.market import wire
-from enricher.market.bars import Bar, Content
+from enricher.market.bars import Bar
 from enricher.market.buildup import Buildup, Snapshot, snapshot
+from enricher.market.cells import Content
 from enricher.market.chain import ChainNumbers, Wall
 from enricher.market.clock import SECOND, to_date
 from enricher.market.models import Chain, Quote, Tick

@@ -14,6 +14,7 @@ from typing import Any
 import redis.exceptions as errors
 from redis.asyncio import Redis
 
+from enricher.connections import is_outage, unavailable
 from enricher.engine.effects import (
     LIVE,
     Ack,
@@ -49,49 +50,7 @@ def script(record: str = "", record_length: int = 0) -> str:
 
 SCRIPT = script()
 
-# Replies with which a server refuses everybody for now. The message is innocent.
-OUTAGE_REPLIES = (
-    "OOM",
-    "READONLY",
-    "LOADING",
-    "MASTERDOWN",
-    "MISCONF",
-    "NOREPLICAS",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "BUSY",
-    "NOAUTH",
-    "WRONGPASS",
-    "NOPERM",
-    "UNKILLABLE",
-    "max number of clients",
-)
-
-# The client takes the leading word off these replies and gives them a class instead.
-_OUTAGES = (
-    errors.ConnectionError,
-    errors.TimeoutError,
-    errors.ReadOnlyError,
-    errors.OutOfMemoryError,
-    errors.ClusterDownError,
-    errors.TryAgainError,
-    errors.NoPermissionError,
-    OSError,
-)
-
 Argument = str | bytes | int | float
-
-
-def is_outage(text: str) -> bool:
-    """Whether an error reply says that the server refuses everybody, not this one write."""
-    return text.startswith(OUTAGE_REPLIES) or text.removeprefix("ERR ").startswith(OUTAGE_REPLIES)
-
-
-def unavailable(sink: str, error: Exception) -> SinkUnavailable | None:
-    """The outage behind a redis-py exception; None if it is none."""
-    if isinstance(error, _OUTAGES) or is_outage(str(error)):
-        return SinkUnavailable(sink, f"{type(error).__name__}: {error}")
-    return None
 
 
 def _key_claim(e: KeyClaim) -> tuple[Argument, ...]:

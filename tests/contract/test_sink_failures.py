@@ -23,8 +23,8 @@ from enricher.engine.effects import (
     Upsert,
     Write,
 )
+from enricher.engine.gate import Gate
 from enricher.engine.stats import Stats
-from enricher.engine.writer import Gate
 from enricher.errors import SinkUnavailable
 from enricher.sinks.mongo import MongoDocuments, close_client, mongo_client
 from enricher.sinks.redis import RedisLive

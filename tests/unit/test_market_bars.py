@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.bars import Bar, Bars, BarTick, Content, Session, bar_start
+from enricher.market.bars import Bar, Bars, BarTick, Session, bar_start
+from enricher.market.cells import Content
 from enricher.market.clock import MINUTE, SECOND, event_us
 from enricher.market.stored import bar_document
 
