@@ -47,9 +47,10 @@ from benchmarks.workloads import workload
 from enricher.build import load, market_routes
 from enricher.connections import redis_client, sibling_client
 from enricher.engine.effects import Write
-from enricher.engine.pool import Pool, PoolLimits
+from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Delivery
 from enricher.engine.router import Context, Route
+from enricher.engine.settling import Settling
 from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
 from enricher.sinks import redis as redis_sink
 from enricher.sinks.mongo import MongoDocuments, mongo_client
@@ -181,7 +182,7 @@ async def _engine(
 
     ``batches`` gets what a sink was given.
     """
-    with patched(Pool, "settle", lambda settle: _timed_method(watch, "release", settle)):
+    with patched(Settling, "settle", lambda settle: _timed_method(watch, "release", settle)):
         still = Still(wall_clock, limits=PoolLimits())
     keeper: Any = still.routes[0].keeper
     keeper.settle = watch.wrapped("settle", keeper.settle)

@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import logging
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from time import perf_counter
 
 import anyio
@@ -22,13 +21,14 @@ import anyio.abc
 import msgspec
 import structlog
 
-from enricher.engine.admission import UNKNOWN, Admission, counted_as
-from enricher.engine.effects import DEAD_LETTERS, Answer, Claimed, DeadLetter, Refused, Write
+from enricher.engine.admission import Admission, counted_as
+from enricher.engine.effects import DEAD_LETTERS, Write
 from enricher.engine.lanes import Family, Lane, Status
 from enricher.engine.loading import StateLoader
 from enricher.engine.pipeline import Again, Pipeline
 from enricher.engine.ports import Clock, Delivery, Reader
 from enricher.engine.router import Route, Router
+from enricher.engine.settling import Settling
 from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer
 from enricher.errors import BadMessage
@@ -37,8 +37,6 @@ log = structlog.get_logger("enricher")
 
 # Seconds that a run of clock events may hold the loop.
 _HOLD = 0.002
-# How often (microseconds) a refusal that comes with every turn is worth a line.
-_SAY_EVERY_US = 10_000_000
 
 
 class PoolLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +58,7 @@ class PoolLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pool:
-    """Takes deliveries in, gives lanes their turns, and lets go of what is committed."""
+    """Takes deliveries in and gives lanes their turns; what is committed is `settling`'s."""
 
     def __init__(
         self,
@@ -96,11 +94,12 @@ class Pool:
         self._handling: dict[int, Delivery] = {}
         self._timers: list[tuple[int, int, Lane | None, Delivery | None]] = []
         self._sequence = itertools.count()
-        self._refused_us = 0
+        self.settling = Settling(self._admission, pipeline, stats, clock, self._ready)
 
     def connect(self, writer: Writer) -> None:
         """Give the pool its writer (the two know each other); makes one family per keeper or topic."""
         self._writer = writer
+        self.settling.connect(writer)
         writer.group((DEAD_LETTERS,))  # a missing store is found now, not by the first bad message
         for route in self._router.routes:
             if route.family not in self._families:
@@ -116,7 +115,7 @@ class Pool:
         if admitted is None:
             return False
         if isinstance(admitted, BadMessage):
-            self._bury(self._pipeline.dead(delivery, "receive", admitted))
+            self._writer.submit(self._pipeline.dead(delivery, "receive", admitted))
         else:
             self._enqueue(delivery, admitted)
         return True
@@ -129,7 +128,7 @@ class Pool:
     def set_aside(self, delivery: Delivery, stage: str, error: Exception, task_name: str = "") -> None:
         """Make a dead letter of a delivery that no handler shall see, whatever room there is."""
         self._admission.admit_aside(delivery)
-        self._bury(self._pipeline.dead(delivery, stage, error, task_name))
+        self._writer.submit(self._pipeline.dead(delivery, stage, error, task_name))
 
     def full_for(self, delivery: Delivery) -> bool:
         """Whether `offer` would have to drop something."""
@@ -157,10 +156,6 @@ class Pool:
             family.ready and family.group.room > 0 and (not family.cap or family.running < family.cap)
             for family in self._by_rank
         )
-
-    def _bury(self, write: Write) -> None:
-        """Send a dead letter on its way; its sinks are those of the letter and of the acknowledgement."""
-        self._writer.group({effect.sink for effect in write.effects}).submit((write,))
 
     # -- lanes -------------------------------------------------------------------------------------
 
@@ -335,7 +330,7 @@ class Pool:
 
     def _collect(self, lane: Lane, write: Write, writes: list[Write]) -> None:
         if write.label == "dead":
-            self._bury(write)
+            self._writer.submit(write)
         else:
             lane.unsettled += 1
             writes.append(write)
@@ -385,8 +380,7 @@ class Pool:
         handed_back = None if route.strict else delivery.defer(due_us)
         if handed_back is not None:
             lane.unsettled += 1
-            write = Write(handed_back, delivery, route, lane, 0, "deferred")
-            self._writer.group({effect.sink for effect in handed_back}).submit((write,))
+            self._writer.submit(Write(handed_back, delivery, route, lane, 0, "deferred"))
             return
         number = next(self._sequence)
         if route.strict:
@@ -484,108 +478,7 @@ class Pool:
             traceback="".join(traceback.format_exception(error)),
         )
 
-    # -- letting go --------------------------------------------------------------------------------
-
-    def settle(self, batch: Sequence[Write], answers: Mapping[int, Answer]) -> None:
-        """A batch is committed: count it and let its messages go."""
-        now_us = self._clock()
-        since_receipt: list[int] = []
-        since_event: list[int] = []
-        labels: dict[tuple[str, str], int] = {}
-        size = 0
-        for index, write in enumerate(batch):
-            lane, delivery, label = write.lane, write.delivery, write.label
-            if lane is not None and label != "dead":
-                lane.unsettled -= 1
-                if lane.stale:
-                    self._wake_stale(lane)
-            if delivery is None:
-                continue
-            if answers and isinstance(answers.get(index), Claimed):
-                label = "duplicate"
-            route = delivery.route
-            kind = (UNKNOWN if route is None else route.topic, label)
-            labels[kind] = labels.get(kind, 0) + 1
-            since_receipt.append(now_us - delivery.received_us)
-            if write.event_us and label == "processed":
-                since_event.append(now_us - write.event_us)
-            size += write.body_size
-            delivery.settled(label)
-        if since_receipt:
-            self._admission.release(size, len(since_receipt))
-        self.stats.histograms["commit"].record_all(since_receipt)
-        self.stats.histograms["event"].record_all(since_event)
-        for (topic, label), number in labels.items():
-            self.stats.count(topic, label, number)
-        if _debugging():
-            _tell(batch, answers)
-
-    def refuse(self, write: Write, answer: Refused) -> None:
-        """A sink will never take ``write``: its message is set aside, its lane's state loaded anew."""
-        lane = write.lane
-        if write.label == "dead":
-            self._lose(write, answer)
-            return
-        if lane is not None:
-            lane.unsettled -= 1
-        if write.delivery is None:
-            self._refuse_settled(write, answer)
-            return
-        if lane is not None and lane.family.keeper is not None:
-            lane.stale = True
-            self._wake_stale(lane)
-        self._bury(self._pipeline.dead(write.delivery, "commit", answer))
-
-    def _refuse_settled(self, write: Write, answer: Refused) -> None:
-        """Effects that are no message's own: those that are not to blame land each for itself.
-
-        The state stays: it is right, only this picture of it cannot be shown.
-        """
-        lane = write.lane
-        if len(write.effects) > 1:
-            single = [Write((effect,), lane=lane, label=write.label) for effect in write.effects]
-            for part in single:
-                if lane is not None:
-                    lane.unsettled += 1
-                self._writer.group({effect.sink for effect in part.effects}).submit((part,))
-            return
-        if lane is not None:
-            self._wake_stale(lane)
-        self.stats.counters["refused_effects"] += 1
-        now_us = self._clock()
-        if now_us - self._refused_us > _SAY_EVERY_US:
-            self._refused_us = now_us
-            log.error(
-                "effect_refused",
-                effect=type(write.effects[0]).__name__,
-                key=None if lane is None else lane.key,
-                reason=answer.reason,
-                total=self.stats.counters["refused_effects"],
-            )
-
-    def _wake_stale(self, lane: Lane) -> None:
-        """Let a stale lane load its state anew once nothing of it is in flight, unless a retry holds it."""
-        if not lane.stale or lane.unsettled or lane.resume_us is not None:
-            return
-        if lane.status is Status.PARKED:
-            lane.status = Status.IDLE
-        if lane.status is Status.IDLE and lane.queue:
-            self._ready(lane)
-
-    def _lose(self, write: Write, answer: Refused) -> None:
-        """Let go of a dead letter that its store refuses: asking again would never end."""
-        delivery = write.delivery
-        assert delivery is not None  # noqa: S101  a dead letter is always somebody's
-        log.error(
-            "dead_letter_refused",
-            topic=delivery.topic,
-            key=delivery.key,
-            reason=answer.reason,
-            body=delivery.body[:1000],
-        )
-        self.stats.count(counted_as(delivery), "lost")
-        self._admission.release(write.body_size)
-        delivery.settled("lost")
+    # -- the end -----------------------------------------------------------------------------------
 
     def room(self) -> None:
         """A group has room again."""
@@ -626,27 +519,3 @@ class Pool:
 
 def _warn_of_slow(delivery: Delivery, seconds: float) -> None:
     log.warning("slow_handler", topic=delivery.topic, key=delivery.key, seconds=round(seconds, 3))
-
-
-def _debugging() -> bool:
-    """Whether lines at debug would be seen. A program that has not set up logging gets none per message."""
-    bound = log.bind() if structlog.is_configured() else None
-    ask = getattr(bound, "is_enabled_for", None) or getattr(bound, "isEnabledFor", None)
-    return bool(ask(logging.DEBUG)) if ask is not None else False
-
-
-def _tell(batch: Sequence[Write], answers: Mapping[int, Answer]) -> None:
-    """A debug line per message, under the names that the log's readers look for."""
-    for index, write in enumerate(batch):
-        delivery = write.delivery
-        if delivery is None:
-            continue
-        if write.label == "dead":
-            for letter in write.effects:
-                if isinstance(letter, DeadLetter):
-                    log.debug(
-                        "task_failed", task_id=letter.task_id, task_name=letter.task_name, error=letter.error
-                    )
-        elif delivery.route is not None:
-            twice = write.label == "duplicate" or isinstance(answers.get(index), Claimed)
-            log.debug(delivery.route.events[twice], topic=delivery.topic, key=delivery.key)

@@ -80,8 +80,8 @@ class Engine:
             backoff=backoff,
             stats=self.stats,
             clock=clock,
-            settle=self.pool.settle,
-            refuse=self.pool.refuse,
+            settle=self.pool.settling.settle,
+            refuse=self.pool.settling.refuse,
             on_room=self.pool.room,
         )
         self.pool.connect(self.writer)
@@ -184,7 +184,7 @@ class Engine:
 
     def emit(self, *effects: Effect) -> None:
         """Commit effects that belong to no message (progress, status), in order among themselves."""
-        self.writer.group({effect.sink for effect in effects}).submit((Write(effects, label="emitted"),))
+        self.writer.submit(Write(effects, label="emitted"))
 
     @property
     def outages(self) -> dict[str, str]:

@@ -282,6 +282,10 @@ class Writer:
                 self._tasks.start_soon(found.run)
         return found
 
+    def submit(self, write: Write) -> None:
+        """Queue a write with the group of exactly the sinks that its effects name."""
+        self.group({effect.sink for effect in write.effects}).submit((write,))
+
     @property
     def unfinished(self) -> int:
         """Writes that were submitted and are not yet committed."""

@@ -1,0 +1,169 @@
+"""What happens to messages whose writes are committed, and to those that a sink will never take."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from enricher.engine.admission import UNKNOWN, Admission, counted_as
+from enricher.engine.effects import Answer, Claimed, DeadLetter, Refused, Write
+from enricher.engine.lanes import Lane, Status
+from enricher.engine.pipeline import Pipeline
+from enricher.engine.ports import Clock
+from enricher.engine.stats import Stats
+from enricher.engine.writer import Writer
+
+log = structlog.get_logger("enricher")
+
+# How often (microseconds) a refusal that comes with every turn is worth a line.
+_SAY_EVERY_US = 10_000_000
+
+
+class Settling:
+    """Counts what has left and lets it go; ``ready`` queues a lane for a turn."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        pipeline: Pipeline,
+        stats: Stats,
+        clock: Clock,
+        ready: Callable[[Lane], None],
+    ) -> None:
+        self._admission = admission
+        self._pipeline = pipeline
+        self._stats = stats
+        self._clock = clock
+        self._ready = ready
+        self._refused_us = 0
+
+    def connect(self, writer: Writer) -> None:
+        """Give it the writer, which takes the dead letters of what was refused."""
+        self._writer = writer
+
+    def settle(self, batch: Sequence[Write], answers: Mapping[int, Answer]) -> None:
+        """A batch is committed: count it and let its messages go."""
+        now_us = self._clock()
+        since_receipt: list[int] = []
+        since_event: list[int] = []
+        labels: dict[tuple[str, str], int] = {}
+        size = 0
+        for index, write in enumerate(batch):
+            lane, delivery, label = write.lane, write.delivery, write.label
+            if lane is not None and label != "dead":
+                lane.unsettled -= 1
+                if lane.stale:
+                    self.wake_stale(lane)
+            if delivery is None:
+                continue
+            if answers and isinstance(answers.get(index), Claimed):
+                label = "duplicate"
+            route = delivery.route
+            kind = (UNKNOWN if route is None else route.topic, label)
+            labels[kind] = labels.get(kind, 0) + 1
+            since_receipt.append(now_us - delivery.received_us)
+            if write.event_us and label == "processed":
+                since_event.append(now_us - write.event_us)
+            size += write.body_size
+            delivery.settled(label)
+        if since_receipt:
+            self._admission.release(size, len(since_receipt))
+        self._stats.histograms["commit"].record_all(since_receipt)
+        self._stats.histograms["event"].record_all(since_event)
+        for (topic, label), number in labels.items():
+            self._stats.count(topic, label, number)
+        if _debugging():
+            _tell(batch, answers)
+
+    def refuse(self, write: Write, answer: Refused) -> None:
+        """A sink will never take ``write``: its message is set aside, its lane's state loaded anew."""
+        lane = write.lane
+        if write.label == "dead":
+            self._lose(write, answer)
+            return
+        if lane is not None:
+            lane.unsettled -= 1
+        if write.delivery is None:
+            self._refuse_settled(write, answer)
+            return
+        if lane is not None and lane.family.keeper is not None:
+            lane.stale = True
+            self.wake_stale(lane)
+        self._writer.submit(self._pipeline.dead(write.delivery, "commit", answer))
+
+    def _refuse_settled(self, write: Write, answer: Refused) -> None:
+        """Effects that are no message's own: those that are not to blame land each for itself.
+
+        The state stays: it is right, only this picture of it cannot be shown.
+        """
+        lane = write.lane
+        if len(write.effects) > 1:
+            single = [Write((effect,), lane=lane, label=write.label) for effect in write.effects]
+            for part in single:
+                if lane is not None:
+                    lane.unsettled += 1
+                self._writer.submit(part)
+            return
+        if lane is not None:
+            self.wake_stale(lane)
+        self._stats.counters["refused_effects"] += 1
+        now_us = self._clock()
+        if now_us - self._refused_us > _SAY_EVERY_US:
+            self._refused_us = now_us
+            log.error(
+                "effect_refused",
+                effect=type(write.effects[0]).__name__,
+                key=None if lane is None else lane.key,
+                reason=answer.reason,
+                total=self._stats.counters["refused_effects"],
+            )
+
+    def wake_stale(self, lane: Lane) -> None:
+        """Let a stale lane load its state anew once nothing of it is in flight, unless a retry holds it."""
+        if not lane.stale or lane.unsettled or lane.resume_us is not None:
+            return
+        if lane.status is Status.PARKED:
+            lane.status = Status.IDLE
+        if lane.status is Status.IDLE and lane.queue:
+            self._ready(lane)
+
+    def _lose(self, write: Write, answer: Refused) -> None:
+        """Let go of a dead letter that its store refuses: asking again would never end."""
+        delivery = write.delivery
+        assert delivery is not None  # noqa: S101  a dead letter is always somebody's
+        log.error(
+            "dead_letter_refused",
+            topic=delivery.topic,
+            key=delivery.key,
+            reason=answer.reason,
+            body=delivery.body[:1000],
+        )
+        self._stats.count(counted_as(delivery), "lost")
+        self._admission.release(write.body_size)
+        delivery.settled("lost")
+
+
+def _debugging() -> bool:
+    """Whether lines at debug would be seen. A program that has not set up logging gets none per message."""
+    bound = log.bind() if structlog.is_configured() else None
+    ask = getattr(bound, "is_enabled_for", None) or getattr(bound, "isEnabledFor", None)
+    return bool(ask(logging.DEBUG)) if ask is not None else False
+
+
+def _tell(batch: Sequence[Write], answers: Mapping[int, Answer]) -> None:
+    """A debug line per message, under the names that the log's readers look for."""
+    for index, write in enumerate(batch):
+        delivery = write.delivery
+        if delivery is None:
+            continue
+        if write.label == "dead":
+            for letter in write.effects:
+                if isinstance(letter, DeadLetter):
+                    log.debug(
+                        "task_failed", task_id=letter.task_id, task_name=letter.task_name, error=letter.error
+                    )
+        elif delivery.route is not None:
+            twice = write.label == "duplicate" or isinstance(answers.get(index), Claimed)
+            log.debug(delivery.route.events[twice], topic=delivery.topic, key=delivery.key)
