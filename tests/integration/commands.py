@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -51,12 +52,12 @@ class Command:
     @property
     def out(self) -> str:
         """Standard output so far."""
-        return self._out.read_text()
+        return _written(self._out)
 
     @property
     def err(self) -> str:
         """Standard error so far."""
-        return self._err.read_text()
+        return _written(self._err)
 
     def logged(self) -> list[dict[str, Any]]:
         """The complete lines of standard output as JSON."""
@@ -95,3 +96,8 @@ class Command:
     ) -> None:
         self.process.kill()
         self.process.wait()
+
+
+def _written(path: Path) -> str:
+    """What is in the file, without a last character of which only the first bytes have been written yet."""
+    return codecs.getincrementaldecoder("utf-8")().decode(path.read_bytes())
