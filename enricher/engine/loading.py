@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import structlog
 from enricher.engine.lanes import Family, Lane, Status
 from enricher.engine.ports import Clock, Delivery, Keeper, Reader
 from enricher.engine.retry import Backoff
+from enricher.engine.stats import Stats
 from enricher.errors import SinkUnavailable
 
 log = structlog.get_logger("enricher")
@@ -119,3 +121,17 @@ def _complain(event: str, family: Family, error: Exception) -> None:
     # An outage has its own log line; what else waits because of it is detail.
     say = log.debug if isinstance(error, SinkUnavailable) else log.warning
     say(event, family=family.name, error=f"{type(error).__name__}: {error}")
+
+
+def distrust(lane: Lane, step: str, error: Exception, stats: Stats) -> None:
+    """A keeper failed outside any message: its state is loaded anew before the next one."""
+    lane.stale = True
+    stats.counters["keeper_failures"] += 1
+    log.error(
+        "keeper_failed",
+        family=lane.family.name,
+        key=lane.key,
+        step=step,
+        error=repr(error),
+        traceback="".join(traceback.format_exception(error)),
+    )

@@ -9,9 +9,6 @@ up to `max_batch` messages or `turn_budget` seconds, and hands the writes to the
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from time import perf_counter
@@ -24,19 +21,17 @@ import structlog
 from enricher.engine.admission import Admission, counted_as
 from enricher.engine.effects import DEAD_LETTERS, Write
 from enricher.engine.lanes import Family, Lane, Status
-from enricher.engine.loading import StateLoader
+from enricher.engine.loading import StateLoader, distrust
 from enricher.engine.pipeline import Again, Pipeline
 from enricher.engine.ports import Clock, Delivery, Reader
 from enricher.engine.router import Route, Router
 from enricher.engine.settling import Settling
 from enricher.engine.stats import Stats
+from enricher.engine.timers import Timers
 from enricher.engine.writer import Writer
 from enricher.errors import BadMessage
 
 log = structlog.get_logger("enricher")
-
-# Seconds that a run of clock events may hold the loop.
-_HOLD = 0.002
 
 
 class PoolLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,17 +84,17 @@ class Pool:
         self._wake = asyncio.Event()
         self._families: dict[str, Family] = {}
         self._by_rank: list[Family] = []
-        self._deferred: dict[int, Delivery] = {}
-        self._parked: dict[int, Lane] = {}
         self._handling: dict[int, Delivery] = {}
-        self._timers: list[tuple[int, int, Lane | None, Delivery | None]] = []
-        self._sequence = itertools.count()
+        self._timers = Timers(
+            self._admission, stats, clock, limits.evict_after, self._ready, self._enqueue
+        )
         self.settling = Settling(self._admission, pipeline, stats, clock, self._ready)
 
     def connect(self, writer: Writer) -> None:
         """Give the pool its writer (the two know each other); makes one family per keeper or topic."""
         self._writer = writer
         self.settling.connect(writer)
+        self._timers.connect(writer)
         writer.group((DEAD_LETTERS,))  # a missing store is found now, not by the first bad message
         for route in self._router.routes:
             if route.family not in self._families:
@@ -191,7 +186,7 @@ class Pool:
         keeper = lane.family.keeper
         if lane.state is not None and keeper is not None:
             lane.touched_us = self._clock()
-            self._schedule(lane, keeper.due(lane.state), lane.touched_us)
+            self._timers.schedule(lane, keeper.due(lane.state), lane.touched_us)
         if lane.queue:
             self._ready(lane)
         elif lane.state is None:
@@ -214,7 +209,7 @@ class Pool:
         """Serve lanes until cancelled."""
         async with anyio.create_task_group() as tasks:
             self._loader.start(tasks, self._by_rank)
-            tasks.start_soon(self._run_timers)
+            tasks.start_soon(self._timers.run)
             held_since = perf_counter()
             while True:
                 picked = self._pick() if self._slots.value else None
@@ -268,7 +263,7 @@ class Pool:
             before = now
             served += 1
             if isinstance(result, Again):
-                self._again(lane, delivery, route, result)
+                self._timers.again(lane, delivery, route, result)
                 if lane.status is Status.PARKED:
                     break
             else:
@@ -309,7 +304,7 @@ class Pool:
                     _warn_of_slow(delivery, seconds)
                 writes: list[Write] = []
                 if isinstance(result, Again):
-                    self._again(lane, delivery, route, result)
+                    self._timers.again(lane, delivery, route, result)
                 else:
                     self._collect(lane, result, writes)
                 self._finish(lane, writes)
@@ -345,12 +340,12 @@ class Pool:
                 effects = () if lane.stale else keeper.settle(lane.state, now_us)
                 due_us = None if lane.stale else keeper.due(lane.state)
             except Exception as error:  # noqa: BLE001  one key's state must not end the engine
-                self._distrust(lane, "settle", error)
+                distrust(lane, "settle", error, self.stats)
             else:
                 if effects:
                     lane.unsettled += 1
                     writes.append(Write(effects, lane=lane, label="settled"))
-            self._schedule(lane, due_us, now_us)
+            self._timers.schedule(lane, due_us, now_us)
         if writes:
             lane.family.group.submit(writes)
 
@@ -367,117 +362,6 @@ class Pool:
         lane.family.running -= 1
         self._wake.set()
 
-    # -- retries and clock events ------------------------------------------------------------------
-
-    def _again(self, lane: Lane, delivery: Delivery, route: Route, again: Again) -> None:
-        """Leave the slot until the delay has passed; a strict route's lane waits with its message."""
-        self.stats.count(route.topic, "retried")
-        due_us = self._clock() + int(again.delay * 1e6)
-        log.debug(
-            "retry", topic=delivery.topic, key=delivery.key, delay=again.delay, error=again.error
-        )
-        # A strict lane keeps the message itself: handed back, it would come again behind later ones.
-        handed_back = None if route.strict else delivery.defer(due_us)
-        if handed_back is not None:
-            lane.unsettled += 1
-            self._writer.submit(Write(handed_back, delivery, route, lane, 0, "deferred"))
-            return
-        number = next(self._sequence)
-        if route.strict:
-            lane.status = Status.PARKED
-            lane.resume_us = due_us
-            self._parked[id(lane)] = lane
-            delivery.gone = False
-            lane.queue.appendleft(delivery)
-            self._admission.queued_again(delivery)
-            heapq.heappush(self._timers, (due_us, number, lane, None))
-        else:
-            self._deferred[id(delivery)] = delivery
-            heapq.heappush(self._timers, (due_us, number, None, delivery))
-
-    def _schedule(self, lane: Lane, due_us: int | None, now_us: int) -> None:
-        """Remember when the lane wants a clock event; every state has one, if only to be evicted."""
-        latest = now_us + int(self.limits.evict_after * 1e6)
-        wanted = latest if due_us is None else min(due_us, latest)
-        if lane.due_us is None or wanted < lane.due_us:
-            lane.due_us = wanted
-            heapq.heappush(self._timers, (wanted, next(self._sequence), lane, None))
-
-    async def _run_timers(self) -> None:
-        while True:
-            await anyio.sleep(0.1)
-            now_us = self._clock()
-            timers, began = self._timers, perf_counter()
-            while timers and timers[0][0] <= now_us:
-                due_us, _, lane, delivery = heapq.heappop(timers)
-                if delivery is not None:
-                    self._retry_now(delivery)
-                elif lane is not None:
-                    self._clock_event(lane, due_us, now_us)
-                if perf_counter() - began > _HOLD:
-                    await asyncio.sleep(0)
-                    began = perf_counter()
-
-    def _retry_now(self, delivery: Delivery) -> None:
-        if self._deferred.pop(id(delivery), None) is None or delivery.route is None:
-            return
-        self._admission.queued_again(delivery)
-        self._enqueue(delivery, delivery.route)
-
-    def _clock_event(self, lane: Lane, due_us: int, now_us: int) -> None:
-        if lane.resume_us == due_us:
-            lane.resume_us = None
-            self._parked.pop(id(lane), None)
-            lane.status = Status.IDLE
-            self._ready(lane)
-            return
-        if lane.due_us != due_us:
-            return
-        lane.due_us = None
-        keeper = lane.family.keeper
-        if keeper is None or lane.state is None:
-            return
-        if lane.stale and lane.status is Status.IDLE and not lane.unsettled and not lane.queue:
-            lane.family.discard(lane)
-            lane.state = None
-            return
-        if lane.status is Status.RUNNING or lane.stale or lane.family.group.room <= 0:
-            self._schedule(lane, now_us + 500_000, now_us)
-            return
-        try:
-            wanted = keeper.due(lane.state)
-            if wanted is not None and wanted <= now_us:
-                effects = keeper.on_clock(lane.state, now_us)
-                if effects:
-                    lane.unsettled += 1
-                    lane.family.group.submit((Write(effects, lane=lane, label="settled"),))
-                wanted = keeper.due(lane.state)
-        except Exception as error:  # noqa: BLE001
-            self._distrust(lane, "on_clock", error)
-            self._schedule(lane, now_us + 500_000, now_us)
-            return
-        idle_us = now_us - lane.touched_us
-        if wanted is None and not lane.queue and idle_us >= self.limits.evict_after * 1e6:
-            if not lane.unsettled:
-                lane.family.discard(lane)
-                lane.state = None
-                return
-            wanted = now_us + 1_000_000
-        self._schedule(lane, wanted, now_us)
-
-    def _distrust(self, lane: Lane, step: str, error: Exception) -> None:
-        """A keeper failed outside any message: its state is loaded anew before the next one."""
-        lane.stale = True
-        self.stats.counters["keeper_failures"] += 1
-        log.error(
-            "keeper_failed",
-            family=lane.family.name,
-            key=lane.key,
-            step=step,
-            error=repr(error),
-            traceback="".join(traceback.format_exception(error)),
-        )
-
     # -- the end -----------------------------------------------------------------------------------
 
     def room(self) -> None:
@@ -489,7 +373,7 @@ class Pool:
 
         Retries that wait in memory are not waited for, unless they hold back a strict lane.
         """
-        while self.count > len(self._deferred):
+        while self.count > len(self._timers.deferred):
             self._admission.empty.clear()
             with anyio.move_on_after(0.05):
                 await self._admission.empty.wait()
@@ -501,12 +385,12 @@ class Pool:
         lost: Counter[str] = Counter()
         handed_back: Counter[str] = Counter()
         waiting = [w.delivery for w in self._writer.abandon() if w.delivery is not None]
-        waiting += self._deferred.values()
+        waiting += self._timers.deferred.values()
         waiting += self._handling.values()
         for family in self._families.values():
             lanes = {id(lane): lane for lane in (*family.lanes.values(), *family.ready)}
             # A message without a key has a lane that only its timer knows.
-            lanes.update((i, lane) for i, lane in self._parked.items() if lane.family is family)
+            lanes.update((i, lane) for i, lane in self._timers.parked.items() if lane.family is family)
             for lane in lanes.values():
                 waiting += [d for d in lane.queue if not d.gone]
         for delivery in waiting:

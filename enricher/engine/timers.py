@@ -1,0 +1,163 @@
+"""Timers: messages that are tried again later, and states that want a clock event.
+
+Nothing here has a task of its own per message: one heap is looked at ten times a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Callable
+from time import perf_counter
+
+import anyio
+import structlog
+
+from enricher.engine.admission import Admission
+from enricher.engine.effects import Write
+from enricher.engine.lanes import Lane, Status
+from enricher.engine.loading import distrust
+from enricher.engine.pipeline import Again
+from enricher.engine.ports import Clock, Delivery
+from enricher.engine.router import Route
+from enricher.engine.stats import Stats
+from enricher.engine.writer import Writer
+
+log = structlog.get_logger("enricher")
+
+# Seconds between two looks.
+_LOOK_EVERY = 0.1
+# Seconds that a run of clock events may hold the loop.
+_HOLD = 0.002
+# Microseconds until a state that cannot have its clock event now is asked again.
+_SOON_US = 500_000
+
+
+class Timers:
+    """Wakes what waits for a time: ``ready`` queues a lane for a turn, ``enqueue`` a message in its lane.
+
+    ``evict_after`` seconds after its last turn an idle lane's state goes. ``deferred`` holds the messages
+    that are tried again, ``parked`` the strict lanes that wait with theirs, by `id`.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        stats: Stats,
+        clock: Clock,
+        evict_after: float,
+        ready: Callable[[Lane], None],
+        enqueue: Callable[[Delivery, Route], None],
+    ) -> None:
+        self.deferred: dict[int, Delivery] = {}
+        self.parked: dict[int, Lane] = {}
+        self._admission = admission
+        self._stats = stats
+        self._clock = clock
+        self._evict_after_us = int(evict_after * 1e6)
+        self._ready = ready
+        self._enqueue = enqueue
+        self._heap: list[tuple[int, int, Lane | None, Delivery | None]] = []
+        self._sequence = itertools.count()
+
+    def connect(self, writer: Writer) -> None:
+        """Give it the writer, which takes what is handed back to its source."""
+        self._writer = writer
+
+    def again(self, lane: Lane, delivery: Delivery, route: Route, again: Again) -> None:
+        """Leave the slot until the delay has passed; a strict route's lane waits with its message."""
+        self._stats.count(route.topic, "retried")
+        due_us = self._clock() + int(again.delay * 1e6)
+        log.debug(
+            "retry", topic=delivery.topic, key=delivery.key, delay=again.delay, error=again.error
+        )
+        # A strict lane keeps the message itself: handed back, it would come again behind later ones.
+        handed_back = None if route.strict else delivery.defer(due_us)
+        if handed_back is not None:
+            lane.unsettled += 1
+            self._writer.submit(Write(handed_back, delivery, route, lane, 0, "deferred"))
+            return
+        number = next(self._sequence)
+        if route.strict:
+            lane.status = Status.PARKED
+            lane.resume_us = due_us
+            self.parked[id(lane)] = lane
+            delivery.gone = False
+            lane.queue.appendleft(delivery)
+            self._admission.queued_again(delivery)
+            heapq.heappush(self._heap, (due_us, number, lane, None))
+        else:
+            self.deferred[id(delivery)] = delivery
+            heapq.heappush(self._heap, (due_us, number, None, delivery))
+
+    def schedule(self, lane: Lane, due_us: int | None, now_us: int) -> None:
+        """Remember when the lane wants a clock event; every state has one, if only to be evicted."""
+        latest = now_us + self._evict_after_us
+        wanted = latest if due_us is None else min(due_us, latest)
+        if lane.due_us is None or wanted < lane.due_us:
+            lane.due_us = wanted
+            heapq.heappush(self._heap, (wanted, next(self._sequence), lane, None))
+
+    async def run(self) -> None:
+        """Wake what is due until cancelled."""
+        while True:
+            await anyio.sleep(_LOOK_EVERY)
+            now_us = self._clock()
+            heap, began = self._heap, perf_counter()
+            while heap and heap[0][0] <= now_us:
+                due_us, _, lane, delivery = heapq.heappop(heap)
+                if delivery is not None:
+                    self._retry_now(delivery)
+                elif lane is not None:
+                    self._clock_event(lane, due_us, now_us)
+                if perf_counter() - began > _HOLD:
+                    await asyncio.sleep(0)
+                    began = perf_counter()
+
+    def _retry_now(self, delivery: Delivery) -> None:
+        if self.deferred.pop(id(delivery), None) is None or delivery.route is None:
+            return
+        self._admission.queued_again(delivery)
+        self._enqueue(delivery, delivery.route)
+
+    def _clock_event(self, lane: Lane, due_us: int, now_us: int) -> None:
+        if lane.resume_us == due_us:
+            lane.resume_us = None
+            self.parked.pop(id(lane), None)
+            lane.status = Status.IDLE
+            self._ready(lane)
+            return
+        if lane.due_us != due_us:
+            return
+        lane.due_us = None
+        keeper = lane.family.keeper
+        if keeper is None or lane.state is None:
+            return
+        if lane.stale and lane.status is Status.IDLE and not lane.unsettled and not lane.queue:
+            lane.family.discard(lane)
+            lane.state = None
+            return
+        if lane.status is Status.RUNNING or lane.stale or lane.family.group.room <= 0:
+            self.schedule(lane, now_us + _SOON_US, now_us)
+            return
+        try:
+            wanted = keeper.due(lane.state)
+            if wanted is not None and wanted <= now_us:
+                effects = keeper.on_clock(lane.state, now_us)
+                if effects:
+                    lane.unsettled += 1
+                    lane.family.group.submit((Write(effects, lane=lane, label="settled"),))
+                wanted = keeper.due(lane.state)
+        except Exception as error:  # noqa: BLE001
+            distrust(lane, "on_clock", error, self._stats)
+            self.schedule(lane, now_us + _SOON_US, now_us)
+            return
+        idle_us = now_us - lane.touched_us
+        if wanted is None and not lane.queue and idle_us >= self._evict_after_us:
+            if not lane.unsettled:
+                lane.family.discard(lane)
+                lane.state = None
+                return
+            wanted = now_us + 1_000_000
+        self.schedule(lane, wanted, now_us)
