@@ -8,10 +8,12 @@ decimals, prices of straddles and percentages to 2.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from math import fsum, isfinite
-from typing import Any, Literal, cast
+from operator import add, itemgetter, mul, sub
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,6 +24,8 @@ Column = Sequence[Number | None]
 Side = Literal["resistance", "support"]
 
 _TIE = 1e-9
+_NO_STRADDLE = "no two-sided quote of call or put at the money"
+_STALE_STRADDLE = "stale quote of call or put at the money"
 
 
 class MaxPain(msgspec.Struct, frozen=True):
@@ -68,7 +72,10 @@ class ChainNumbers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def analyse(chain: Chain, cells: Columns | None = None) -> ChainNumbers:
-    """All numbers of a chain but those that need prices to be understood; ``cells`` are its columns."""
+    """All numbers of a chain but those that need prices to be understood.
+
+    ``cells`` are its columns, without stale prices where ages are known (`enricher.market.fresh`).
+    """
     strikes, spot, flags = chain.strikes, chain.spot_price, dict(chain.flags)
     cells = columns(chain) if cells is None else cells
     call_oi, put_oi = cells.calls.oi, cells.puts.oi
@@ -84,17 +91,19 @@ def analyse(chain: Chain, cells: Columns | None = None) -> ChainNumbers:
     at_money = atm_strike(strikes, spot)
     call, put = chain.call_at.get(at_money), chain.put_at.get(at_money)
     straddle = _sum_of(call, put, lambda leg: leg.last)
-    straddle_mid = _sum_of(call, put, mid)
+    straddle_mid = _straddle_mid(cells, strikes.index(at_money))
     if straddle is None:
         flags["atm_straddle_price"] = "no last price of call or put at the money"
     if straddle_mid is None:
-        flags["atm_straddle_mid"] = "no two-sided quote of call or put at the money"
+        at, calls, puts = strikes.index(at_money), cells.calls, cells.puts
+        stale = at in calls.stale_quotes or at in puts.stale_quotes
+        flags["atm_straddle_mid"] = _STALE_STRADDLE if stale else _NO_STRADDLE
 
     pain = max_pain(strikes, call_oi, put_oi, spot)
     if pain is None:
         flags["max_pain_strike"] = "no open interest"
 
-    below, above = bisect_left(strikes, spot), _bisect_after(strikes, spot)
+    below, above = bisect_left(strikes, spot), bisect_right(strikes, spot)
     call_otm = _otm(flags, "call_buildup_otm", call_oi[above:], call_total)
     put_otm = _otm(flags, "put_buildup_otm", put_oi[:below], put_total)
     return ChainNumbers(
@@ -123,8 +132,7 @@ def analyse(chain: Chain, cells: Columns | None = None) -> ChainNumbers:
 
 def total(values: Iterable[Number | None]) -> Number | None:
     """The sum of what is known, correctly rounded; None when nothing is. Whole numbers stay so."""
-    every = list(values)
-    known = [value for value in every if value is not None] if None in every else cast("list[Number]", every)
+    known = [value for value in values if value is not None]
     if not known:
         return None
     amount = sum(known)
@@ -181,13 +189,13 @@ def max_pain(
 
 def pain_curve(strikes: Sequence[Number], call_oi: Column, put_oi: Column) -> list[float] | None:
     """What all options pay if they expire at each strike, see `max_pain`; None without open interest."""
-    pains = _pains(strikes, call_oi)
-    from_above = _pains([-strike for strike in reversed(strikes)], list(reversed(put_oi)))
+    gaps = _gaps(strikes)
+    from_below = _pains(gaps, call_oi)
+    from_above = _pains(gaps[::-1], put_oi[::-1])
     if from_above is None:
-        return pains
-    if pains is None:
-        return from_above[::-1]
-    return [up + down for up, down in zip(pains, reversed(from_above), strict=True)]
+        return from_below
+    from_above.reverse()
+    return from_above if from_below is None else list(map(add, from_below, from_above))
 
 
 def max_pain_of_legs(
@@ -221,9 +229,17 @@ def atm_strike(strikes: Iterable[Number], spot: Number) -> Number:
 
 def mid(leg: Leg) -> float | None:
     """The middle of bid and ask; None unless 0 < bid <= ask (no bid, crossed or one-sided)."""
-    if leg.bid is None or leg.ask is None or not 0 < leg.bid <= leg.ask:
-        return None
-    return (leg.bid + leg.ask) / 2
+    return _middle(leg.bid, leg.ask)
+
+
+def _middle(bid: Number | None, ask: Number | None) -> float | None:
+    return None if bid is None or ask is None or not 0 < bid <= ask else (bid + ask) / 2
+
+
+def _straddle_mid(cells: Columns, at: int) -> float | None:
+    call = _middle(cells.calls.bid[at], cells.calls.ask[at])
+    put = _middle(cells.puts.bid[at], cells.puts.ask[at])
+    return None if call is None or put is None else call + put
 
 
 def walls(
@@ -234,37 +250,37 @@ def walls(
     ``resistance`` looks at strikes from spot upwards (give it calls), ``support`` at those from
     spot downwards (puts). Only positive amounts make a wall; the share is of all positive ones.
     """
-    held = [(strike, amount) for strike, amount in zip(strikes, amounts, strict=True) if amount]
-    positive = [pair for pair in held if pair[1] > 0]
-    whole = total(amount for _, amount in positive)
+    whole = total([amount for amount in amounts if amount and amount > 0])
     if not whole:
         return ()
     if side == "resistance":
-        found = [pair for pair in positive if pair[0] >= spot]
+        first = bisect_left(strikes, spot)
+        outward = zip(strikes[first:], amounts[first:], strict=True)
     else:
-        found = [pair for pair in reversed(positive) if pair[0] <= spot]
-    # The sort is stable and both lists walk away from spot, so the nearer of equals stays ahead.
-    found.sort(key=_amount, reverse=True)
-    return tuple(Wall(strike, amount, round(amount / whole, 4)) for strike, amount in found[:count])
+        end = bisect_right(strikes, spot)
+        outward = zip(strikes[:end][::-1], amounts[:end][::-1], strict=True)
+    found = [(strike, amount) for strike, amount in outward if amount and amount > 0]
+    # The sort is stable and either list walks away from spot, so the nearer of equals stays ahead.
+    found.sort(key=_AMOUNT, reverse=True)
+    return tuple([Wall(strike, amount, round(amount / whole, 4)) for strike, amount in found[:count]])
 
 
-def _amount(pair: tuple[Number, Number]) -> Number:
-    return pair[1]
+_AMOUNT = itemgetter(1)
 
 
-def _pains(strikes: Sequence[Number], oi: Column) -> list[float] | None:
-    """What this side is paid at each strike, walking up; None without any open interest."""
-    pain = passed = 0.0
-    before = float(strikes[0]) if strikes else 0.0
-    pains = []
-    for strike, held in zip(strikes, oi, strict=True):
-        here = float(strike)
-        pain += (here - before) * passed
-        pains.append(pain)
-        before = here
-        if held:
-            passed += held
-    return pains if passed > 0 else None
+def _gaps(strikes: Sequence[Number]) -> list[float]:
+    """How far each strike but the first lies above the one before."""
+    at = list(map(float, strikes))
+    return list(map(sub, at[1:], at))
+
+
+def _pains(gaps: Sequence[float], oi: Column) -> list[float] | None:
+    """What this side is paid at each strike, walking over the gaps between; None without open interest."""
+    passed = list(accumulate([held or 0 for held in oi], initial=0.0))
+    if not passed[-1] > 0:
+        return None
+    # Each gap adds its width times the open interest of all strikes before it.
+    return list(accumulate(map(mul, gaps, passed[1:]), initial=0.0))
 
 
 def _oi(leg: Leg | None) -> Number | None:
@@ -287,11 +303,6 @@ def _distance_pct(strike: Number, spot: Number) -> float | None:
     return round((strike - spot) / spot * 100, 2) if spot else None
 
 
-def _bisect_after(strikes: Sequence[Number], spot: Number) -> int:
-    at = bisect_left(strikes, spot)
-    return at + 1 if at < len(strikes) and strikes[at] == spot else at
-
-
 def _otm(flags: dict[str, str], field: str, oi: Column, whole: Number | None) -> Number | None:
     """Open interest out of the money: 0 only when the side is known and has nothing out there."""
     amount = total(oi)
@@ -303,10 +314,9 @@ def _otm(flags: dict[str, str], field: str, oi: Column, whole: Number | None) ->
 
 
 def _flag_total(flags: dict[str, str], field: str, amount: Number | None, oi: Column, legs: int) -> None:
-    unknown = legs - sum(value is not None for value in oi)
     if amount is None:
         flags[field] = "no leg has a known open interest"
-    elif unknown:
+    elif unknown := legs - len([value for value in oi if value is not None]):
         flags[field] = f"unknown at {unknown} of {legs} legs"
 
 
