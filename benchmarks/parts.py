@@ -62,6 +62,7 @@ PARTS: dict[str, Part] = {
     "overload": Part("a tenth to ten times of capacity, per overload policy", "benchmarks.overload"),
     "soak": Part("memory, CPU and latency over time under a steady load", "benchmarks.soak"),
     "ready": Part("a start on a day's stored ticks, and whether it is right", "benchmarks.ready"),
+    "streams": Part("mails and stream intake: CPU, delay, one process and two", "benchmarks.streams"),
     "faults": Part("what each fault costs: lost, repeated, late, time to recover", "benchmarks.faults"),
     "guard": Part("the engine's work per message, counted, against committed limits", "benchmarks.guard"),
 }

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 
 from benchmarks.measure import Latencies, schedule
 from benchmarks.wire import Wire, pack
@@ -41,7 +42,11 @@ def main(
 
 def send(wire: Wire, messages: list[Message], due: list[int]) -> Latencies:
     """Send each message when it is due (microseconds since 1970); how late each one was."""
-    packed = [pack(("PUBLISH", topic, body)) for topic, body in messages]
+    return send_packed(wire, [pack(("PUBLISH", topic, body)) for topic, body in messages], due)
+
+
+def send_packed(wire: Wire, packed: Sequence[bytes], due: Sequence[int]) -> Latencies:
+    """Send each command when it is due and wait until all are answered; how late each one was."""
     late, at, answered = Latencies(), 0, 0
     while at < len(due):
         now = time.time_ns() // 1000
