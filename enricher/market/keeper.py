@@ -25,7 +25,7 @@ from enricher.market.remembered import Remembered
 from enricher.market.settings import MarketSettings
 from enricher.market.state import BARS, HISTORY, STATE, SURFACES, ProductState, Spans
 from enricher.market.stored import bar_document, encode, encode_large
-from enricher.market.surface import expired_by, volatility_surface
+from enricher.market.surface import volatility_surface
 from enricher.market.ticks import identity_key
 
 RECENT_US = 86_400 * SECOND
@@ -34,8 +34,6 @@ RECENT_US = 86_400 * SECOND
 
 HEALTH_TTL_MS = 86_400_000
 """A day: that a feed fell silent is to be seen in the morning."""
-
-_DATE_LENGTH = 10
 
 
 class TickChange(msgspec.Struct, frozen=True, gc=False):
@@ -140,8 +138,14 @@ class MarketKeeper:
         if isinstance(change, QuoteChange):
             # The surface is as of the last chain: what comes after it in the same turn is not in it.
             self._take_surface(state)
-            return state.fold_quote(change.quote, change.digest)
-        return state.fold_chain(change.chain, change.digest, change.taken, change.identity, change.known)
+            mark = state.fold_quote(change.quote, change.digest)
+            if state.pass_time() and state.newest_chain_us:
+                # What was shown as of the last chain holds an expiry that the sorted set is about to lose.
+                state.surface_text = (state.newest_chain_text, change.quote.naive, state.newest_chain_us)
+            return mark
+        mark = state.fold_chain(change.chain, change.digest, change.taken, change.identity, change.known)
+        state.pass_time()
+        return mark
 
     def settle(self, state: ProductState, now_us: int) -> Sequence[Effect]:
         """Caches of windows and surface, members of the sorted set, closed bars, the checkpoint."""
@@ -150,7 +154,7 @@ class MarketKeeper:
             state.ticks_changed = False
             self._show_ticks(state, effects)
         if state.surface.newest_us is not None:
-            self._show_members(state, state.surface.newest_us, effects)
+            self._show_members(state, effects)
         self._take_surface(state)
         if state.surface_shown is not None:
             event_us, payload = state.surface_shown
@@ -208,17 +212,16 @@ class MarketKeeper:
         if payload is not None:
             effects.append(SetKey(f"feed:health:{state.product}", encode(payload), HEALTH_TTL_MS))
 
-    def _show_members(self, state: ProductState, newest_us: int, effects: list[Effect]) -> None:
+    def _show_members(self, state: ProductState, effects: list[Effect]) -> None:
         key = f"iv_surface:{state.product}"
-        zone = self._zones.of(state.product)
-        today = render(newest_us - newest_us % SECOND, True, zone)[:_DATE_LENGTH]
-        if today > state.pruned:
+        state.pass_time()  # nothing may have come since the state was loaded
+        before = state.cutoff.before
+        if before != state.pruned:
             # Whether or not a member moves: the sorted set may hold what an earlier process put there.
-            state.pruned = today
-            state.prune(expired_by(newest_us, zone))
-            effects.append(DropMembers(key, today))
+            state.pruned = before
+            effects.append(DropMembers(key, before))
         for (expiry, strike, option_type), (member, event_us) in state.members.items():
-            if expiry < today:
+            if state.cutoff.expired(expiry):
                 continue
             other = "PUT" if option_type == "CALL" else "CALL"
             where = f"{expiry}|{strike_text(strike)}"
@@ -232,9 +235,8 @@ class MarketKeeper:
             return
         timestamp, naive, event_us = state.surface_text
         state.surface_text = None
-        zone = self._zones.of(state.product)
-        timestamp = timestamp or render(event_us, naive, zone)
-        expired = expired_by(event_us, zone)
+        timestamp = timestamp or render(event_us, naive, self._zones.of(state.product))
+        expired = state.cutoff.expired
         payload = volatility_surface(state.surface, state.product, timestamp, state.spot, expired)
         if self._analytics:
             payload |= state.across.fields(state.shown_with(expired), state.fits.done)

@@ -26,7 +26,7 @@ from enricher.market.percentile import LEAST_DAYS, LOOK_BACK_DAYS, DailySeries
 from enricher.market.prices import Unit
 from enricher.market.products import Contracts
 from enricher.market.remembered import Remembered
-from enricher.market.surface import Expired, QuoteSurface
+from enricher.market.surface import Cutoff, Expired, QuoteSurface, cutoff
 from enricher.market.ticks import TickWindow, order_key
 
 TICKS = "underlying_ticks"
@@ -109,6 +109,7 @@ class ProductState:
         "chains_unsaid",
         "checkpoint",
         "contract",
+        "cutoff",
         "drawn",
         "firsts",
         "fits",
@@ -174,6 +175,8 @@ class ProductState:
         # The surface to draw: its time as text and, for want of one, in which style; its time.
         self.surface_text: tuple[str, bool, int] | None = None
         self.surface_shown: tuple[int, bytes] | None = None
+        # What has expired by the newest quote or chain, and the date up to which the sorted set was told.
+        self.cutoff = Cutoff()
         self.pruned = ""
         self.checkpoint = Checkpoint()
         self.heard_us: int | None = None
@@ -343,20 +346,32 @@ class ProductState:
         if len(self.aside) > _ASIDE_KEPT:
             del self.aside[next(iter(self.aside))]
 
-    def prune(self, expired: Expired) -> None:
+    def pass_time(self) -> bool:
+        """Let expire what has by the newest quote or chain; True if the surface loses an expiry by it."""
+        newest = self.surface.newest_us
+        if newest is None or newest < self.cutoff.until_us:
+            return False
+        before, self.cutoff = self.cutoff, cutoff(self.contract, newest)
+        held = self.surface.expiries | self.known.keys()
+        lost = any(self.cutoff.expired(expiry) and not before.expired(expiry) for expiry in held)
+        self._prune(newest)
+        return lost
+
+    def _prune(self, newest: int) -> None:
         """Forget what has expired, and identities from before the quote window.
 
-        Without it a product would grow with every symbol and every expiry there ever was.
+        Without it a product would grow with every symbol and every expiry there ever was. What chains say
+        is kept through the day of their expiry, for some come after its instant.
         """
-        self.surface.drop_expired(expired)
+        self.surface.drop_expired(self.cutoff.expired)
         by_expiry: tuple[dict[str, Any], ...] = (
             self.snapshots, self.recent_chains, self.chain_ids, self.known, self.firsts
         )  # fmt: skip
         for held in by_expiry:
-            for expiry in [expiry for expiry in held if expired(expiry)]:
+            for expiry in [expiry for expiry in held if self.cutoff.past(expiry)]:
                 del held[expiry]
                 self.fits.forget(expiry)
-        oldest = (self.surface.newest_us or 0) - self.spans.quote_us
+        oldest = newest - self.spans.quote_us
         for symbol in [name for name, (event_us, _) in self.recent_quotes.items() if event_us < oldest]:
             del self.recent_quotes[symbol]
         for event_us in [event_us for event_us in self.primed_chains if event_us < oldest]:

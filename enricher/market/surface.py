@@ -7,13 +7,14 @@ order of arrival never shows. What is 5 to 60 s ahead of the clock is not for fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, tzinfo
+from collections.abc import Callable, Iterator, KeysView
+from datetime import date, timedelta
 from typing import Any, Final
 
 import msgspec
 
-from enricher.market.clock import MINUTE, to_date
+from enricher.market.clock import MINUTE
+from enricher.market.contracts import Contract
 from enricher.market.expiry_surface import ExpirySurface, Latest, LatestChain, Member
 from enricher.market.models import Chain, Number, OptionType, Quote
 from enricher.market.wire import LARGEST
@@ -29,6 +30,35 @@ class MemberChange(msgspec.Struct, frozen=True):
 
     remove: tuple[str, ...] = ()
     add: Member | None = None
+
+
+class Cutoff(msgspec.Struct, frozen=True, gc=False):
+    """Which expiry dates (YYYY-MM-DD) have expired, which are of the past, and until when that holds.
+
+    Those before ``before`` have expired; those before ``today``, the day at the exchange, are of the past.
+    Dates are compared as text, so that of a date no moment is asked that a clock cannot show (9999-12-31).
+    """
+
+    before: str = ""
+    today: str = ""
+    until_us: int = -(2**63)
+
+    def expired(self, expiry: str) -> bool:
+        """Whether this expiry's instant has come."""
+        return expiry < self.before
+
+    def past(self, expiry: str) -> bool:
+        """Whether the day of this expiry is over."""
+        return expiry < self.today
+
+
+def cutoff(contract: Contract, moment_us: int) -> Cutoff:
+    """The cutoff at a moment: an option has expired from its contract's expiry instant on."""
+    session = contract.session(moment_us)
+    today = first = date.fromordinal(session.day)
+    while (instant := contract.expiry_us(first.isoformat())) <= moment_us:
+        first += timedelta(days=1)
+    return Cutoff(first.isoformat(), today.isoformat(), min(instant, session.end_us))
 
 
 class QuoteSurface:
@@ -89,6 +119,11 @@ class QuoteSurface:
         if self.newest_us is None or chain.event_us > self.newest_us:
             self.newest_us = chain.event_us
         return True
+
+    @property
+    def expiries(self) -> KeysView[str]:
+        """The expiries that anything is known of."""
+        return self._expiries.keys()
 
     def drop_expired(self, expired: Expired) -> MemberChange:
         """Forgets what has expired and says which members that takes out of the sorted set."""
@@ -151,12 +186,6 @@ def volatility_surface(
     decimals, not the volatility at the money.
     """
     return {"product": product, "timestamp": timestamp, "expiries": surface.rows(spot, expired)}
-
-
-def expired_by(moment_us: int, zone: tzinfo = UTC) -> Expired:
-    """Says of an expiry date whether it lies before the local day of a moment."""
-    today = to_date(moment_us).astimezone(zone).date().isoformat()
-    return lambda expiry: expiry < today
 
 
 def _member(strike: Number, iv: Number, expiry: str) -> Member:

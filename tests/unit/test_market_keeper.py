@@ -10,10 +10,12 @@ import orjson
 import pytest
 
 from enricher import load
-from enricher.build import market_routes
+from enricher.build import SECTIONS, market_routes
 from enricher.engine.effects import DropMembers, Effect, SetKey, SetMember
 from enricher.engine.router import Context, Route
+from enricher.market.clock import event_us
 from enricher.market.keeper import MarketKeeper
+from enricher.market.products import Contracts
 from enricher.market.state import ProductState, Spans
 from enricher.market.ticks import order_key
 
@@ -51,8 +53,8 @@ SPANS = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=300_000_000, buildup_u
 class OneLane:
     """A product's lane without an engine: messages in, effects and keys out."""
 
-    def __init__(self, state: ProductState | None = None) -> None:
-        routes = market_routes(load())
+    def __init__(self, state: ProductState | None = None, settings: dict[str, Any] | None = None) -> None:
+        routes = market_routes(load(overrides=settings or {}, sections=SECTIONS))
         self.routes: dict[str, Route] = {route.topic.removeprefix("market:"): route for route in routes}
         keeper = self.routes["underlying"].keeper
         assert isinstance(keeper, MarketKeeper)
@@ -178,6 +180,98 @@ def test_expired_members_are_dropped_once_a_day_though_only_chains_come() -> Non
         lane.settle()
     dropped = [effect for effect in lane.said if isinstance(effect, DropMembers)]
     assert dropped == [DropMembers("iv_surface:N", day_of(0)), DropMembers("iv_surface:N", day_of(1))]
+
+
+def moved(kind: str, moment: str, iv: float, expiry: str, product: str = "NIFTY", strike: int = 110) -> bytes:
+    sent = orjson.loads(body(kind, 1, iv=iv)) | {"timestamp": moment, "product": product, "expiry": expiry}
+    if kind == "option_quote":
+        sent |= {"symbol": f"{expiry}{strike}", "strike": strike}
+    return orjson.dumps(sent)
+
+
+def shown(lane: OneLane, product: str = "NIFTY") -> list[str]:
+    """The expiries of the surface in the cache."""
+    return [row["expiry"] for row in orjson.loads(lane.keys[f"volatility_surface:{product}"])["expiries"]]
+
+
+def of_product(product: str) -> ProductState:
+    return ProductState(product, SPANS, Contracts().of(product))
+
+
+NEXT = "2025-06-19"
+
+
+@pytest.mark.parametrize("one_turn", [False, True])
+@pytest.mark.parametrize(
+    ("product", "last", "instant"),
+    [
+        ("NIFTY", "2025-06-12T15:29:59", "2025-06-12T15:30:00"),
+        ("NIFTY", "2025-06-12T09:59:59+00:00", "2025-06-12T10:00:00+00:00"),
+        ("BTC", "2025-06-12T07:59:59+00:00", "2025-06-12T08:00:00+00:00"),
+        # At the exchange it is still the day before.
+        ("SPXW", "2025-06-13T04:59:59+09:00", "2025-06-13T05:00:00+09:00"),
+    ],
+)
+def test_an_expiry_leaves_the_sorted_set_and_the_surface_at_the_same_message(
+    product: str, last: str, instant: str, one_turn: bool
+) -> None:
+    expiry, lane = "2025-06-12", OneLane(of_product(product), {"feed.timezone": "Asia/Kolkata"})
+    for at in (expiry, NEXT):
+        lane.take("option_chain", moved("option_chain", last, 0.2, at, product))
+        lane.take("option_quote", moved("option_quote", last, 0.2, at, product))
+    lane.settle()
+    lane.take("option_chain", moved("option_chain", last, 0.21, NEXT, product))
+    lane.settle()
+    assert shown(lane, product) == [expiry, NEXT]
+    lane.said.clear()
+    lane.take("option_quote", moved("option_quote", instant, 0.3, NEXT, product))
+    if not one_turn:
+        lane.settle()
+    lane.take("option_quote", moved("option_quote", instant, 0.3, expiry, product, 120))
+    lane.settle()
+    assert shown(lane, product) == [NEXT]
+    assert [e.before for e in lane.said if isinstance(e, DropMembers)] == ["2025-06-13"]
+    assert {e.field for e in lane.said if isinstance(e, SetMember)} == {f"{NEXT}|110|CALL"}
+
+
+def test_a_surface_that_loses_an_expiry_to_a_quote_is_still_as_of_the_last_chain() -> None:
+    lane = OneLane(of_product("NIFTY"), {"feed.timezone": "Asia/Kolkata"})
+    for at in ("2025-06-12", NEXT):
+        lane.take("option_chain", moved("option_chain", "2025-06-12T15:29:00", 0.2, at))
+    lane.settle()
+    lane.take("option_quote", moved("option_quote", "2025-06-12T15:30:00", 0.3, NEXT))
+    (surface,) = [e for e in lane.settle() if isinstance(e, SetKey) and e.key.startswith("vol")]
+    assert surface.version == lane.state.newest_chain_us
+    assert orjson.loads(surface.value)["timestamp"] == "2025-06-12T15:29:00"
+    assert [row["expiry"] for row in orjson.loads(surface.value)["smiles"]] == [NEXT]
+
+
+def test_chains_after_the_instant_of_their_expiry_are_compared_with_those_before() -> None:
+    lane = OneLane(of_product("NIFTY"), {"feed.timezone": "Asia/Kolkata"})
+    for second in ("29:57", "29:59", "30:00", "30:02"):
+        sent = moved("option_chain", f"2025-06-12T15:{second}", 0.2, "2025-06-12")
+        lane.take("option_chain", sent)
+        lane.settle()
+    last = orjson.loads(lane.keys["latest:chain:NIFTY:2025-06-12"])
+    assert last["flags"]["years"] == "expired"
+    assert last["buildup"] is not None
+    assert last["buildup_day"]["since_us"] == event_us("2025-06-12T15:29:57+05:30")[0]
+    assert shown(lane) == []
+
+
+@pytest.mark.parametrize("expiry", ["0001-01-01", "9999-12-31"])
+def test_the_first_and_the_last_date_there_is_do_no_harm(expiry: str) -> None:
+    lane = OneLane(of_product("NIFTY"))
+    for second in (1, 2):
+        lane.take("option_chain", orjson.dumps(
+            orjson.loads(body("option_chain", second, iv=0.2)) | {"product": "NIFTY", "expiry": expiry}
+        ))
+        lane.take("option_quote", orjson.dumps(
+            orjson.loads(body("option_quote", second, iv=0.2)) | {"product": "NIFTY", "expiry": expiry}
+        ))
+        lane.settle()
+    assert shown(lane) == ([expiry] if expiry > "2025" else [])
+    assert orjson.loads(lane.keys[f"latest:chain:NIFTY:{expiry}"])["pcr_oi"] is None
 
 
 def test_what_lasts_is_kept_when_the_day_moves() -> None:

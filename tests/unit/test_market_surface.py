@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.market.clock import MINUTE, SECOND, event_us, render
 from enricher.market.expiry_surface import Member
 from enricher.market.models import Quote, decode_chain, decode_quote, digest
+from enricher.market.products import Contracts
 from enricher.market.surface import (
     MemberChange,
     QuoteSurface,
-    expired_by,
+    cutoff,
     volatility_surface,
 )
 
@@ -152,7 +153,7 @@ def test_what_has_expired_leaves_the_surface_and_the_set() -> None:
     fold_chain(surface, {100: 0.1})
     assert gone is not None
     assert kept is not None
-    after = expired_by(event_us("2025-10-31T00:00:00")[0])
+    after = cutoff(Contracts().of("N"), event_us("2025-10-31T00:00:00")[0]).expired
     assert [found["expiry"] for found in payload(surface)] == [NEAR, FAR]
     found = volatility_surface(surface, "N", "t", 100, after)["expiries"]
     assert [expiry["expiry"] for expiry in found] == [FAR]
@@ -161,12 +162,45 @@ def test_what_has_expired_leaves_the_surface_and_the_set() -> None:
     assert surface.members() == {kept.text: 100}
 
 
-def test_an_expiry_lasts_through_its_local_day() -> None:
-    late = event_us("2025-10-30T18:29:59")[0]
-    kolkata = ZoneInfo("Asia/Kolkata")
-    assert not expired_by(late, kolkata)(NEAR)
-    assert expired_by(late + SECOND, kolkata)(NEAR)
-    assert not expired_by(late + SECOND)(NEAR)
+@pytest.mark.parametrize(
+    ("product", "instant"),
+    [
+        ("NIFTY", "2025-10-30T15:30:00+05:30"),
+        ("BTC", "2025-10-30T08:00:00+00:00"),
+        ("SPX", "2025-10-30T09:30:00-04:00"),
+        ("SPXW", "2025-10-30T16:00:00-04:00"),
+        ("N", "2025-10-31T00:00:00+00:00"),
+    ],
+)
+def test_an_expiry_lasts_until_the_instant_of_its_contract(product: str, instant: str) -> None:
+    contract, at = Contracts().of(product), event_us(instant)[0]
+    assert not cutoff(contract, at - 1).expired(NEAR)
+    assert cutoff(contract, at).expired(NEAR)
+    assert not cutoff(contract, at).expired("2025-10-31")
+
+
+moments = st.integers(event_us("2025-01-01T00:00:00")[0], event_us("2027-01-01T00:00:00")[0])
+
+
+@given(moments, st.sampled_from(["NIFTY", "BTC", "SPX", "SPXW", "N"]), st.integers(-3, 3))
+def test_a_cutoff_says_of_every_date_what_its_contract_says_and_until_when(
+    moment: int, product: str, days: int
+) -> None:
+    contract = Contracts().of(product)
+    found = cutoff(contract, moment)
+    day = render(moment + days * 24 * 60 * MINUTE, True)[:10]
+    assert found.expired(day) == (contract.expiry_us(day) <= moment)
+    last, then = cutoff(contract, found.until_us - 1), cutoff(contract, found.until_us)
+    assert (last.before, last.today) == (found.before, found.today)
+    assert (then.before, then.today) != (found.before, found.today)
+
+
+@pytest.mark.parametrize("product", ["NIFTY", "BTC", "SPX", "N"])
+@pytest.mark.parametrize("moment", ["0002-01-01T00:00:00", "2025-10-30T10:00:00", "9998-12-31T23:59:59"])
+def test_the_first_and_the_last_date_there_is_are_expiries_like_others(product: str, moment: str) -> None:
+    found = cutoff(Contracts().of(product), event_us(moment)[0])
+    assert found.expired("0001-01-01")
+    assert not found.expired("9999-12-31")
 
 
 feeds = st.lists(
