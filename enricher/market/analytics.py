@@ -16,8 +16,9 @@ from enricher.market import arbitrage, black, exposure, prices, variance
 from enricher.market import forward as forwards
 from enricher.market import smile as smiles
 from enricher.market.chain import atm_strike
-from enricher.market.columns import Columns, ReadTime, Side, leg_ages
+from enricher.market.columns import Side
 from enricher.market.contracts import Contract, years
+from enricher.market.fresh import Fresh
 from enricher.market.models import Chain
 
 UnitSetting = Literal["auto", "percent", "decimal"]
@@ -36,13 +37,17 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Priced(msgspec.Struct, frozen=True):
-    """One side: the prices that were computed with, whence, their flags by index, and what they imply."""
+    """One side: the prices that were computed with, whence, their flags by index, and what they imply.
+
+    ``stale_quotes`` are the places whose quote was too old to count, also where the last trade did.
+    """
 
     price: list[float | None]
     source: list[prices.Source | None]
     flags: dict[int, str]
     found: black.Side
     vendor_iv: list[float | None]
+    stale_quotes: frozenset[int] = frozenset()
 
 
 class Analysis(msgspec.Struct, frozen=True):
@@ -78,23 +83,22 @@ def price_scale(contract: Contract, spot: float) -> float:
 
 def analyse_prices(
     chain: Chain,
-    cells: Columns,
+    cells: Fresh,
     contract: Contract,
     terms: Terms,
-    read: ReadTime,
     unit_before: prices.Unit | None = None,
 ) -> Analysis:
-    """The analysis of a chain; ``cells`` are its columns with prices in currency.
+    """The analysis of a chain; ``cells`` are its columns with prices in currency, without stale ones.
 
-    ``read`` turns the text of a leg's own time into microseconds, or None. ``unit_before`` is the unit of the
-    product's volatilities so far. ArithmeticError or ValueError where numbers are beyond what doubles hold.
+    ``unit_before`` is the unit of the product's volatilities so far. ArithmeticError or ValueError where
+    numbers are beyond what doubles hold.
     """
     strikes, spot, calls, puts = cells.strikes, chain.spot_price, cells.calls, cells.puts
     t = years(contract.expiry_us(chain.expiry), chain.event_us)
     discount = exp(-contract.rate * max(t, 0.0))
     tick = contract.tick_size * price_scale(contract, spot)
-    call_priced = _choose(chain, calls, chain.calls, strikes, tick, terms, read)
-    put_priced = _choose(chain, puts, chain.puts, strikes, tick, terms, read)
+    call_priced = _choose(calls, tick)
+    put_priced = _choose(puts, tick)
     call_mids, put_mids = _mids(call_priced), _mids(put_priced)
     narrow = _narrow(call_mids, put_mids, call_priced[2], put_priced[2])
     ahead = forwards.forward(
@@ -167,17 +171,9 @@ def analyse_prices(
 Chosen = tuple[list[float | None], list[prices.Source | None], dict[int, str]]
 
 
-def _choose(
-    chain: Chain,
-    side: Side,
-    sent: list[dict[str, object]],
-    strikes: list[float],
-    tick: float,
-    terms: Terms,
-    read: ReadTime,
-) -> Chosen:
-    ages, quote_ages = leg_ages(chain, sent, strikes, read)
-    chosen = prices.choose(side.bid, side.ask, side.last, ages, tick, terms.max_age, quote_ages=quote_ages)
+def _choose(side: Side, tick: float) -> Chosen:
+    stale = side.stale_quotes | side.stale_trades
+    chosen = prices.choose(side.bid, side.ask, side.last, tick, stale)
     for at, (bid, ask) in enumerate(zip(side.bid, side.ask, strict=True)):
         if bid is not None and bid == ask and bid > 0:
             # Nothing is wrong with such a price, but a book where bid meets ask is worth knowing of.
@@ -234,6 +230,6 @@ def _priced(chosen: Chosen, own: black.Side, side: Side, unit: prices.Unit | Non
     vendor: list[float | None] = [None] * len(side.iv)
     if unit is not None:
         vendor = prices.as_decimals(side.iv, unit)
-    return Priced(*chosen, own, vendor)
+    return Priced(*chosen, own, vendor, side.stale_quotes)
 
 

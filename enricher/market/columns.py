@@ -6,22 +6,20 @@ is quoted in the underlying itself (Deribit) are multiplied by spot.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
-from typing import Any
+from collections.abc import Mapping
 
 import msgspec
 
 from enricher.market.models import Chain, Leg, Number
-from enricher.market.prices import age_seconds
 
 Cells = list[Number | None]
-Ages = list[float | None]
-ReadTime = Callable[[str], int | None]
 
 
 class Side(msgspec.Struct, frozen=True, gc=False):
-    """Calls or puts: prices, sizes, the volatility as sent, and the exchange's change of open interest."""
+    """Calls or puts: prices, sizes, the volatility as sent, and the exchange's change of open interest.
+
+    ``stale_quotes`` and ``stale_trades`` are the places where `enricher.market.fresh` took a price out.
+    """
 
     bid: Cells
     ask: Cells
@@ -30,6 +28,8 @@ class Side(msgspec.Struct, frozen=True, gc=False):
     volume: Cells
     iv: Cells
     oi_change: Cells
+    stale_quotes: frozenset[int] = frozenset()
+    stale_trades: frozenset[int] = frozenset()
 
 
 class Columns(msgspec.Struct, frozen=True, gc=False):
@@ -48,59 +48,30 @@ def columns(chain: Chain, price_scale: float = 1.0) -> Columns:
     )
 
 
-def leg_ages(
-    chain: Chain, sent: Sequence[Mapping[str, Any]], strikes: Sequence[Number], read: ReadTime
-) -> tuple[Ages | None, Ages | None]:
-    """How much older than the chain (seconds) the last trades and the quotes of one side are.
-
-    A leg may carry ``timestamp``, when it was quoted, and ``last_trade_time``; without the latter its last
-    trade is as old as the quote. None for a leg without a time of its own, and for a side without any.
-    """
-    quoted: dict[Number, float | None] = {}
-    traded: dict[Number, float | None] = {}
-    known: dict[str, float | None] = {chain.timestamp: None}
-    for leg in sent:
-        text = leg.get("timestamp")
-        if type(text) is str and text != chain.timestamp:
-            if text not in known:
-                known[text] = age_seconds(chain.event_us, read(text))
-            quoted[leg["strike"]] = traded[leg["strike"]] = known[text]
-        text = leg.get("last_trade_time")
-        if type(text) is str:
-            if text not in known:
-                known[text] = age_seconds(chain.event_us, read(text))
-            if known[text] is not None:  # a time that cannot be read says less than that of the quote
-                traded[leg["strike"]] = known[text]
-    return (
-        [traded.get(strike) for strike in strikes] if traded else None,
-        [quoted.get(strike) for strike in strikes] if quoted else None,
-    )
-
-
 _NO_LEG = Leg(0)
-_BID, _ASK, _LAST = attrgetter("bid"), attrgetter("ask"), attrgetter("last")
-_OI, _VOLUME, _IV = attrgetter("open_interest"), attrgetter("volume"), attrgetter("iv")
-# The exchange's own change of open interest on the day, whichever name it came under.
-_CHANGES = attrgetter("change_in_oi", "oi_change", "nse_oi_change")
 
 
 def _side(strikes: list[Number], at: Mapping[Number, Leg], scale: float) -> Side:
+    # A comprehension a field: attribute getters and mapped functions take twice the time.
     legs = [at.get(strike, _NO_LEG) for strike in strikes]
-    bid: Cells = list(map(_BID, legs))
-    ask: Cells = list(map(_ASK, legs))
-    last: Cells = list(map(_LAST, legs))
+    bid: Cells = [leg.bid for leg in legs]
+    ask: Cells = [leg.ask for leg in legs]
+    last: Cells = [leg.last for leg in legs]
     if scale != 1.0:
         bid, ask, last = ([None if x is None else x * scale for x in cells] for cells in (bid, ask, last))
-    changes = [
-        one if one is not None else other if other is not None else third
-        for one, other, third in map(_CHANGES, legs)
-    ]
     return Side(
         bid,
         ask,
         last,
-        list(map(_OI, legs)),
-        list(map(_VOLUME, legs)),
-        list(map(_IV, legs)),
-        changes,
+        [leg.open_interest for leg in legs],
+        [leg.volume for leg in legs],
+        [leg.iv for leg in legs],
+        [_day_change(leg) for leg in legs],
     )
+
+
+def _day_change(leg: Leg) -> Number | None:
+    """The exchange's own change of open interest on the day, whichever name it came under."""
+    if leg.change_in_oi is not None:
+        return leg.change_in_oi
+    return leg.nse_oi_change if leg.oi_change is None else leg.oi_change

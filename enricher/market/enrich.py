@@ -6,15 +6,14 @@ contract's fields and no more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from enricher.market.analytics import Terms, analyse_prices, price_scale
 from enricher.market.buildup import Snapshot, buildup, since_open
 from enricher.market.chain import ChainNumbers, analyse, pain_curve, ratio
-from enricher.market.clock import event_us
 from enricher.market.columns import Columns, columns
 from enricher.market.contracts import Contract
+from enricher.market.fresh import fresh, leg_ages, reader
 from enricher.market.models import Chain
 from enricher.market.percentile import Standing
 from enricher.market.remembered import Remembered, remember, together
@@ -39,19 +38,20 @@ def enrich(
     before = state.baseline(chain.expiry, chain.event_us)
     change = None if before is None else buildup(taken, before, half_tick)
     no_change = "no earlier snapshot to compare with"
-    if not settings.analytics:
-        return chain_fields(chain, analyse(chain), change, no_change), None
-    cells = columns(chain)
+    ages, max_age = leg_ages(chain, reader(zone)), settings.price_max_age
+    cells = fresh(columns(chain), ages, max_age)
     numbers = analyse(chain, cells)
+    if not settings.analytics:
+        return chain_fields(chain, numbers, change, no_change), None
     fields = chain_fields(chain, numbers, change, no_change)
     contract = state.contract
     terms = Terms(
-        max_age=settings.price_max_age, vendor_iv=settings.vendor_iv, curve=settings.max_pain_curve
+        max_age=max_age, vendor_iv=settings.vendor_iv, curve=settings.max_pain_curve
     )
     scale = price_scale(contract, chain.spot_price)
-    priced = cells if scale == 1 else columns(chain, scale)
+    priced = cells if scale == 1 else fresh(columns(chain, scale), ages, max_age)
     try:
-        found = analyse_prices(chain, priced, contract, terms, _reader(zone), state.unit)
+        found = analyse_prices(chain, priced, contract, terms, state.unit)
         more = analysis_fields(found, cells.strikes, contract, chain.expiry, terms)
     except (ArithmeticError, ValueError):
         fields["flags"] = {**fields["flags"], "analytics": _BEYOND}
@@ -130,13 +130,3 @@ def _standing(value: float | None, found: Standing) -> Fields:
         "high": found.high,
         "reason": found.reason,
     }
-
-
-def _reader(zone: Any) -> Callable[[str], int | None]:
-    def read(text: str) -> int | None:
-        try:
-            return event_us(text, zone)[0]
-        except ValueError:
-            return None
-
-    return read

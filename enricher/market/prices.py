@@ -6,7 +6,7 @@ last trade while it is fresh, else None. ``volatility_unit`` tells percent from 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from math import inf
 from statistics import median
 from typing import Final, Literal
@@ -32,31 +32,27 @@ def choose(
     bids: Values,
     asks: Values,
     lasts: Values,
-    ages: Values | None,
     tick_size: float,
-    max_age: float = MAX_AGE,
-    *,
-    quote_ages: Values | None = None,
+    stale: Set[int] = frozenset(),
 ) -> tuple[list[float | None], list[Source | None], dict[int, str]]:
     """The price of every leg, where it is from, and {index: reason} where there is something to say.
 
-    ``ages`` are seconds from the last trade to the time of the chain, ``quote_ages`` those from the quote;
-    None, for a leg or the whole column, is as old as the chain itself. Older than ``max_age`` is stale and
-    does not count; nor does a field that is NaN, infinite or negative, nor a last of 0 (no trade). The mid
-    needs 0 < bid <= ask; bid = ask is fine. ``tick_size`` is the least price step, in the unit of prices.
+    The columns are those of `enricher.market.fresh`, which has taken out what is too old; ``stale`` are the
+    places where it did. A field that is NaN, infinite or negative does not count, nor does a last of 0 (no
+    trade). The mid needs 0 < bid <= ask; bid = ask is fine. ``tick_size`` is the least price step, in the
+    unit of prices.
 
     Reasons with a price: ``wide`` (spread above half the mid and above 5 ticks: good for sums, not for the
     surface), ``crossed`` (bid > ask, so the last), ``beyond_quote`` (the last, though it lies below the only
-    bid or above the only ask). Without one: ``crossed``, ``stale`` (there was one, too old), ``no_bid`` (an
-    ask, which is but a bound), ``no_price``.
+    bid or above the only ask). Without one: ``crossed``, ``stale`` (there was one, too old or not traded),
+    ``no_bid`` (an ask, which is but a bound), ``no_price``.
     """
     prices: list[float | None] = []
     sources: list[Source | None] = []
     flags: dict[int, str] = {}
     wide = WIDE_TICKS * tick_size * (1 + 1e-9)
     for at, (bid, ask, last) in enumerate(zip(bids, asks, lasts, strict=True)):
-        old_quote = quote_ages is not None and _older(quote_ages[at], max_age)
-        if bid is not None and ask is not None and 0 < bid <= ask < _LARGEST and not old_quote:
+        if bid is not None and ask is not None and 0 < bid <= ask < _LARGEST:
             mid = 0.5 * (bid + ask)
             spread = ask - bid
             if spread > wide and spread > WIDE_SHARE * mid:
@@ -64,11 +60,10 @@ def choose(
             prices.append(mid)
             sources.append("mid")
             continue
-        bound = None if bid is None or old_quote or not 0 < bid < _LARGEST else bid
-        limit = None if ask is None or old_quote or not 0 < ask < _LARGEST else ask
+        bound = None if bid is None or not 0 < bid < _LARGEST else bid
+        limit = None if ask is None or not 0 < ask < _LARGEST else ask
         crossed = bound is not None and limit is not None
-        traded = last is not None and 0 < last < _LARGEST
-        if traded and not (ages is not None and _older(ages[at], max_age)):
+        if last is not None and 0 < last < _LARGEST:
             prices.append(last)
             sources.append("last")
             if crossed:
@@ -80,7 +75,7 @@ def choose(
         sources.append(None)
         if crossed:
             flags[at] = "crossed"
-        elif traded or (old_quote and _quoted(bid, ask)):
+        elif at in stale:
             flags[at] = "stale"
         else:
             flags[at] = "no_bid" if limit is not None else "no_price"
@@ -125,13 +120,5 @@ def as_decimals(vendor: Values, unit: Unit) -> list[float | None]:
     return [value / scale if value is not None and 0 < value < inf else None for value in vendor]
 
 
-def _older(age: float | None, max_age: float) -> bool:
-    return age is not None and age > max_age
-
-
-def _quoted(bid: float | None, ask: float | None) -> bool:
-    return any(price is not None and 0 < price < _LARGEST for price in (bid, ask))
-
-
-def _beyond(last: float | None, bid: float | None, ask: float | None) -> bool:
-    return last is not None and ((bid is not None and last < bid) or (ask is not None and last > ask))
+def _beyond(last: float, bid: float | None, ask: float | None) -> bool:
+    return (bid is not None and last < bid) or (ask is not None and last > ask)

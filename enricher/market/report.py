@@ -189,10 +189,15 @@ def _side(side: Priced) -> Fields:
 
 
 def _by_reason(strikes: Sequence[Number], side: Priced) -> dict[str, list[Number]]:
-    """{reason: strikes} of a side, about the price and about the volatility; ``last_price`` for no mid."""
+    """{reason: strikes} of a side, about the price and about the volatility.
+
+    ``last_price``: no mid. ``stale_quote``: bid and ask were too old to count, whatever the price is of.
+    """
     found: dict[str, list[Number]] = {}
     if "last" in side.source:
         found["last_price"] = [k for k, source in zip(strikes, side.source, strict=True) if source == "last"]
+    if side.stale_quotes:
+        found["stale_quote"] = [strikes[at] for at in sorted(side.stale_quotes)]
     for reasons in (side.flags, side.found.reasons):
         _sort_in(found, strikes, reasons)
     return found

@@ -92,7 +92,7 @@ def test_every_leg_of_the_exchange_has_a_price_or_a_reason_and_its_column_is_in_
     priced = 0
     for expiry in by_expiry.values():
         bids, asks, lasts, ivs = ([float(leg[at]) for leg in expiry] for at in (6, 7, 5, 8))
-        prices, _, flags = choose(bids, asks, lasts, None, 0.05)
+        prices, _, flags = choose(bids, asks, lasts, 0.05)
         assert all((worth is not None) or flags[at] for at, worth in enumerate(prices))
         priced += sum(worth is not None for worth in prices)
         if any(ivs):

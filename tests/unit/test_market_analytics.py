@@ -9,9 +9,10 @@ import pytest
 
 from enricher.market import black
 from enricher.market.analytics import Analysis, Terms, analyse_prices
-from enricher.market.clock import SECOND, event_us, render
-from enricher.market.columns import columns, leg_ages
+from enricher.market.clock import event_us, render
+from enricher.market.columns import columns
 from enricher.market.contracts import years
+from enricher.market.fresh import UNTOLD, fresh
 from enricher.market.models import decode_chain
 from enricher.market.products import Contracts
 
@@ -30,7 +31,7 @@ def analysed(stubs_from: float) -> Analysis:
     message = {"product": "NIFTY", "expiry": EXPIRY, "spot_price": 21500, "timestamp": render(AT, True)}
     body = json.dumps({**message, "calls": sides[0], "puts": sides[1]}).encode()
     chain = decode_chain(body, now_us=2**60)
-    return analyse_prices(chain, columns(chain), NIFTY, Terms(), lambda text: event_us(text)[0])
+    return analyse_prices(chain, fresh(columns(chain), UNTOLD, 300), NIFTY, Terms())
 
 
 def test_stub_quotes_do_not_speak_of_the_forward() -> None:
@@ -43,14 +44,3 @@ def test_stub_quotes_do_not_speak_of_the_forward() -> None:
 
 def test_where_all_quotes_are_wide_they_are_all_there_is() -> None:
     assert analysed(stubs_from=0).forward.source == "parity"
-
-
-def test_a_time_of_trade_that_cannot_be_read_leaves_that_of_the_quote() -> None:
-    leg = {"strike": 100, "timestamp": render(AT - 60 * SECOND, True), "last_trade_time": "never"}
-    message = {"product": "NIFTY", "expiry": EXPIRY, "spot_price": 100, "timestamp": render(AT, True)}
-    chain = decode_chain(json.dumps({**message, "calls": [leg], "puts": []}).encode(), now_us=2**60)
-
-    def read(text: str) -> int | None:
-        return None if text == "never" else event_us(text)[0]
-
-    assert leg_ages(chain, chain.calls, chain.strikes, read) == ([60.0], [60.0])

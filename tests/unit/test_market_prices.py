@@ -18,11 +18,9 @@ def chosen(
     bid: float | None,
     ask: float | None,
     last: float | None,
-    age: float | None = None,
-    quote_age: float | None = None,
 ) -> tuple[float | None, str | None, str | None]:
     """Price, source and flag of one leg."""
-    prices, sources, flags = choose([bid], [ask], [last], [age], TICK, quote_ages=[quote_age])
+    prices, sources, flags = choose([bid], [ask], [last], TICK)
     return prices[0], sources[0], flags.get(0)
 
 
@@ -75,35 +73,12 @@ def test_a_spread_is_wide_above_half_the_mid_and_above_five_ticks(
     assert chosen(bid, ask, None) == (pytest.approx((bid + ask) / 2), "mid", flag)
 
 
-@pytest.mark.parametrize(
-    ("age", "expected"),
-    [
-        (None, (5.0, "last", None)),
-        (0.0, (5.0, "last", None)),
-        (300.0, (5.0, "last", None)),
-        (300.1, (None, None, "stale")),
-    ],
-)
-def test_a_trade_counts_for_five_minutes(age: float | None, expected: tuple[object, ...]) -> None:
-    assert chosen(None, None, 5.0, age) == expected
-
-
-def test_a_stale_quote_is_no_quote() -> None:
-    assert chosen(10.0, 10.5, 9.0, age=0.0, quote_age=301.0) == (9.0, "last", None)
-    assert chosen(10.0, 10.5, 9.0, age=301.0, quote_age=301.0) == (None, None, "stale")
-    assert chosen(10.0, 10.5, None, quote_age=301.0) == (None, None, "stale")
-    assert chosen(10.0, 10.5, 9.0, age=301.0, quote_age=300.0) == (10.25, "mid", None)
-    # What a stale quote would contradict is not contradicted.
-    assert chosen(None, 0.1, 0.15, age=0.0, quote_age=301.0) == (0.15, "last", None)
-
-
-def test_how_old_is_too_old_is_a_setting() -> None:
-    assert choose([None], [None], [5.0], [20.0], TICK, 10.0) == ([None], [None], {0: "stale"})
-    assert choose([None], [None], [5.0], [20.0], TICK, 30.0) == ([5.0], ["last"], {})
-
-
-def test_without_ages_every_leg_is_as_old_as_its_chain() -> None:
-    assert choose([None, 1.0], [None, 1.1], [5.0, None], None, TICK)[0] == [5.0, pytest.approx(1.05)]
+def test_where_a_price_was_taken_out_for_its_age_its_absence_is_stale() -> None:
+    none, seven, one = [None] * 3, [7.0] * 3, [1.0, 1.0, None]
+    assert choose(none, none, none, TICK, {0, 2})[2] == {0: "stale", 1: "no_price", 2: "stale"}
+    assert choose(none, one, none, TICK, {0})[2] == {0: "stale", 1: "no_bid", 2: "no_price"}
+    # What is left may be price enough.
+    assert choose(none, none, seven, TICK, {0, 1, 2}) == (seven, ["last"] * 3, {})
 
 
 def test_an_age_is_in_seconds_and_never_negative() -> None:
@@ -113,12 +88,13 @@ def test_an_age_is_in_seconds_and_never_negative() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(field, field, field, field, field)))
+@given(st.lists(st.tuples(field, field, field, st.booleans())))
 def test_every_leg_has_a_finite_price_from_a_named_source_or_a_reason(
-    legs: list[tuple[float | None, ...]],
+    legs: list[tuple[float | None, float | None, float | None, bool]],
 ) -> None:
-    columns = [[leg[at] for leg in legs] for at in range(5)]
-    prices, sources, flags = choose(*columns[:4], TICK, quote_ages=columns[4])
+    bids, asks, lasts = ([leg[at] for leg in legs] for at in range(3))
+    stale = {at for at, leg in enumerate(legs) if leg[3]}
+    prices, sources, flags = choose(bids, asks, lasts, TICK, stale)
     assert len(prices) == len(sources) == len(legs)
     for at, (worth, source) in enumerate(zip(prices, sources, strict=True)):
         bid, ask, last = legs[at][:3]

@@ -9,6 +9,7 @@ import pytest
 from enricher.market.analytics import Terms, analyse_prices
 from enricher.market.clock import event_us, render
 from enricher.market.columns import columns
+from enricher.market.fresh import UNTOLD, fresh
 from enricher.market.models import decode_chain
 from enricher.market.products import Contracts
 from enricher.market.report import analysis_fields
@@ -19,8 +20,8 @@ def flags(product: str, moment: str, expiry: str = "2025-06-20") -> dict[str, st
     legs = [{"strike": strike, "bid": 4.9, "ask": 5.1} for strike in (95, 100, 105)]
     message = {"product": product, "expiry": expiry, "spot_price": 100, "timestamp": render(at, True)}
     chain = decode_chain(json.dumps({**message, "calls": legs, "puts": legs}).encode(), now_us=2**60)
-    cells, terms = columns(chain), Terms()
-    found = analyse_prices(chain, cells, contract, terms, lambda text: event_us(text)[0])
+    cells, terms = fresh(columns(chain), UNTOLD, 300), Terms()
+    found = analyse_prices(chain, cells, contract, terms)
     told: dict[str, str] = analysis_fields(found, cells.strikes, contract, expiry, terms)["flags"]
     return told
 
