@@ -1,0 +1,150 @@
+"""Which prices of a chain still count: what is too old is blank before anything computes with it.
+
+`fresh` is the one gate between the columns of a chain and whatever reads prices: it takes out quotes and
+trades older than the chain by more than the greatest age, and last prices that were not traded. Open
+interest, volume and volatilities as sent stay, for they are true for as long as nobody says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import tzinfo
+from typing import Any, Final
+
+import msgspec
+
+from enricher.market.clock import event_us
+from enricher.market.columns import Cells, Columns, Side
+from enricher.market.models import Chain, Number
+from enricher.market.prices import age_seconds
+
+Seconds = Sequence[float | None]
+ReadTime = Callable[[str], int | None]
+
+
+class Fresh(Columns, frozen=True, gc=False):
+    """Columns without a stale price; only `fresh` makes them."""
+
+
+class Ages(msgspec.Struct, frozen=True, gc=False):
+    """How much older than the chain the quotes and the last trades of one side are, in seconds.
+
+    They stand beside the strikes. None, for a leg or a whole column, is untold: a quote is then as old as the
+    chain, a trade as old as the quote.
+    """
+
+    quotes: Seconds | None = None
+    trades: Seconds | None = None
+
+
+class ChainAges(msgspec.Struct, frozen=True, gc=False):
+    """The ages of both sides."""
+
+    calls: Ages
+    puts: Ages
+
+
+UNTOLD: Final = ChainAges(Ages(), Ages())
+_EMPTY: Final[frozenset[int]] = frozenset()
+
+
+def reader(zone: tzinfo) -> ReadTime:
+    """What turns the text of a leg's own time into microseconds; None for what is no moment."""
+
+    def read(text: str) -> int | None:
+        try:
+            return event_us(text, zone)[0]
+        except ValueError:
+            return None
+
+    return read
+
+
+def leg_ages(chain: Chain, read: ReadTime) -> ChainAges:
+    """The ages of a chain's legs by the times they carry: ``timestamp`` when quoted, ``last_trade_time``.
+
+    A time that cannot be read is none. One later than the chain's is an age of 0: a clock was set back
+    between them, or the leg is younger than the chain's own time.
+    """
+    calls = _ages(chain, chain.calls, read)
+    puts = _ages(chain, chain.puts, read)
+    return UNTOLD if calls is None and puts is None else ChainAges(calls or Ages(), puts or Ages())
+
+
+def fresh(cells: Columns, ages: ChainAges, max_age: float) -> Fresh:
+    """The columns without the quotes and trades older than ``max_age`` seconds.
+
+    A last price counts by the time of its trade. Untold, it is as old as the quote, but a volume of 0 says
+    that it was not traded in this session at all. `Side.stale_quotes` and `Side.stale_trades` are the places
+    at which a price was taken out.
+    """
+    return Fresh(
+        cells.strikes,
+        _fresh_side(cells.calls, ages.calls, max_age),
+        _fresh_side(cells.puts, ages.puts, max_age),
+    )
+
+
+def _ages(chain: Chain, sent: Sequence[Mapping[str, Any]], read: ReadTime) -> Ages | None:
+    moment = chain.timestamp
+    if not any(leg.get("timestamp", moment) != moment or "last_trade_time" in leg for leg in sent):
+        return None
+    quoted: dict[Number, float | None] = {}
+    traded: dict[Number, float | None] = {}
+    known: dict[str, float | None] = {moment: 0.0}
+
+    def age(text: object) -> float | None:
+        if type(text) is not str:
+            return None
+        if text not in known:
+            known[text] = age_seconds(chain.event_us, read(text))
+        return known[text]
+
+    for leg in sent:
+        quoted[leg["strike"]] = age(leg.get("timestamp"))
+        traded[leg["strike"]] = age(leg.get("last_trade_time"))
+    return Ages(
+        [quoted.get(strike) for strike in chain.strikes], [traded.get(strike) for strike in chain.strikes]
+    )
+
+
+def _fresh_side(side: Side, ages: Ages, max_age: float) -> Side:
+    quotes, trades = ages.quotes, ages.trades
+    if quotes is None and trades is None and 0 not in side.volume:
+        return side
+    count = len(side.bid)
+    old_quotes = [] if quotes is None else [at for at in range(count) if _older(quotes[at], max_age)]
+    old_trades = []
+    for at, volume in enumerate(side.volume):
+        age = None if trades is None else trades[at]
+        if age is None and volume != 0 and quotes is not None:
+            age = quotes[at]
+        if _older(age, max_age) or (age is None and volume == 0):
+            old_trades.append(at)
+    return msgspec.structs.replace(
+        side,
+        bid=without(side.bid, old_quotes),
+        ask=without(side.ask, old_quotes),
+        last=without(side.last, old_trades),
+        stale_quotes=_priced(old_quotes, side.bid, side.ask),
+        stale_trades=_priced(old_trades, side.last),
+    )
+
+
+def without(cells: Cells, places: Iterable[int]) -> Cells:
+    """A column with nothing at these places; the column itself when there are none."""
+    found = cells
+    for at in places:
+        if found is cells:
+            found = list(cells)
+        found[at] = None
+    return found
+
+
+def _priced(places: Sequence[int], *columns: Cells) -> frozenset[int]:
+    found = [at for at in places if any((column[at] or 0) > 0 for column in columns)]
+    return frozenset(found) if found else _EMPTY
+
+
+def _older(age: float | None, max_age: float) -> bool:
+    return age is not None and age > max_age
