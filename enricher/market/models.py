@@ -113,7 +113,8 @@ class Chain(Event, frozen=True, kw_only=True):
     ``calls`` and ``puts`` are the legs as sent, in the order sent, without exact repetitions.
     ``strikes`` is the ascending union of the listed strikes and those of both sides; ``call_at``
     and ``put_at`` give the checked leg of a strike, with null for what was negative or not finite.
-    ``flags`` says {field: reason} what is missing or was set aside.
+    ``flags`` says {field: reason} what is missing or was set aside. ``clean`` says that nothing was sent but
+    known fields, in range, whose numbers and sums fit 64 bits.
     """
 
     expiry: str
@@ -124,6 +125,7 @@ class Chain(Event, frozen=True, kw_only=True):
     call_at: dict[Number, Leg]
     put_at: dict[Number, Leg]
     flags: dict[str, str]
+    clean: bool = False
 
     def identity(self, body: bytes) -> tuple[str, str, int, str]:
         """Product, expiry, moment and digest of the bytes."""
@@ -217,9 +219,8 @@ def decode_chain(
     body: bytes, *, zone: tzinfo = UTC, now_us: int, max_future_us: int = MAX_FUTURE_US
 ) -> Chain:
     """The option chain in these bytes, or ``BadMessage``."""
-    raw = wire.parse(body)
     flags: dict[str, str] = {}
-    sent = wire.read_chain(raw, flags)
+    raw, sent, clean = wire.parse_chain(body, flags)
     wire.check_prices((sent.spot_price, "spot_price"))
     _check_expiry(sent.expiry)
     us, naive, moment, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
@@ -236,6 +237,7 @@ def decode_chain(
         call_at=call_at,
         put_at=put_at,
         flags=flags,
+        clean=clean,
         timestamp=sent.timestamp,
         event_us=us,
         moment=moment,

@@ -192,7 +192,7 @@ class Market:
             Insert(CHAINS, document, partial(self._stored_chain, chain, identity, processed_us)),
             *self._show_chain(chain, identity, fields, processed_us),
         )
-        if not storable(context.body, document):
+        if not (chain.clean or storable(context.body, document)):
             return None, effects
         return ChainChange(chain, identity.rpartition("#")[2], taken, identity, known), effects
 

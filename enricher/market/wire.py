@@ -134,6 +134,25 @@ _AMOUNTS = ("bid", "ask", "last", "volume", "open_interest", "iv")
 _SIGNED = ("delta", "gamma", "vega", "theta", "change_in_oi", "oi_change", "nse_oi_change")
 
 
+_MANY = 2**40
+# A million of these add up to less than 2^63, so what is summed fits a 64-bit store, too.
+_Count = Annotated[int, Meta(ge=0, le=_MANY)] | Annotated[float, Meta(ge=0, le=1e100)]
+_Change = Annotated[int, Meta(ge=-_MANY, le=_MANY)] | Annotated[float, Meta(ge=-1e100, le=1e100)]
+
+
+class _PlainLeg(_CleanLeg, frozen=True, gc=False, forbid_unknown_fields=True):
+    volume: _Count | None = None
+    open_interest: _Count | None = None
+    change_in_oi: _Change | None = None
+    oi_change: _Change | None = None
+    nse_oi_change: _Change | None = msgspec.field(name="changeinOpenInterest", default=None)
+    symbol: str | None = None
+    product: str | None = None
+    expiry: str | None = None
+    timestamp: str | None = None
+    last_trade_time: str | None = None
+
+
 class ChainWire(msgspec.Struct, frozen=True):
     """``market:option_chain`` as sent."""
 
@@ -152,8 +171,39 @@ class _CleanChain(ChainWire, frozen=True):
     strikes: list[_Amount] | None = None
 
 
+class _PlainChain(_CleanChain, frozen=True, forbid_unknown_fields=True):
+    spot_price: _Amount
+    calls: list[_PlainLeg]  # type: ignore[assignment]
+    puts: list[_PlainLeg]  # type: ignore[assignment]
+    type: str | None = None
+
+
 def parse(body: bytes) -> dict[str, Any]:
     """The JSON object in these bytes; every number at its top level is finite."""
+    raw = _object(body)
+    _check_depth_of(raw, body)
+    return raw
+
+
+def parse_chain(body: bytes, flags: dict[str, str]) -> tuple[dict[str, Any], ChainWire, bool]:
+    """The JSON object in these bytes, the chain in it as by `read_chain`, and whether it is clean.
+
+    A clean one has nothing but known fields, each in range; none nests, and every number and sum of numbers
+    fits a 64-bit store. What holds for all of them by its types need not be looked for.
+    """
+    raw = _object(body)
+    try:
+        plain = msgspec.convert(raw, _PlainChain)
+    except msgspec.ValidationError:
+        pass
+    else:
+        if plain.strikes is not None or "strikes" not in raw:
+            return raw, plain, True
+    _check_depth_of(raw, body)
+    return raw, read_chain(raw, flags), False
+
+
+def _object(body: bytes) -> dict[str, Any]:
     try:
         raw = _ANY.decode(body)  # which refuses what is beyond a double
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -164,9 +214,12 @@ def parse(body: bytes) -> dict[str, Any]:
         raise _too_deep() from error
     if type(raw) is not dict:
         raise BadMessage("$", "an object", shown(raw))
+    return raw
+
+
+def _check_depth_of(raw: dict[str, Any], body: bytes) -> None:
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
         _check_depth(raw)
-    return raw
 
 
 def read_tick(body: bytes) -> TickWire:

@@ -18,6 +18,7 @@ from enricher.market.models import (
     decode_tick,
     peek_product,
 )
+from enricher.market.stored import storable
 
 STAMP = "2025-10-14T10:11:12.345678"
 NOW = event_us(STAMP)[0]
@@ -277,6 +278,44 @@ def test_a_bad_chain_names_the_path_of_the_culprit(changes: dict[str, Any], path
     with pytest.raises(BadMessage) as caught:
         chain(chain_fields(**changes))
     assert caught.value.path == path
+
+
+def test_a_chain_of_known_fields_in_range_is_clean() -> None:
+    full = leg(21500, symbol="N", product="NIFTY", expiry="2025-10-30", timestamp=STAMP, oi_change=-4)
+    event = chain(chain_fields(calls=[full], type="CHAIN"))
+    assert event.clean
+    assert storable(encoded(chain_fields()), {"calls": event.calls})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"extra": 1},
+        {"spot_price": 2**63},
+        {"type": ["a list"]},
+        {"calls": [leg(21500, extra=[[1]])]},
+        {"calls": [leg(21500, **{"a\0b": 1})]},
+        {"calls": [leg(21500, symbol={"a": 1})]},
+        {"puts": [leg(21500, bid=-1)]},
+        {"puts": [leg(2**63)]},
+        {"puts": [leg(21500, open_interest=2**62), leg(21600, open_interest=2**62)]},
+        {"puts": [leg(21500, oi_change=-(2**62))]},
+    ],
+)
+def test_a_chain_is_not_clean_with_unknown_fields_or_numbers_that_may_outgrow_64_bits(
+    changes: dict[str, Any],
+) -> None:
+    assert not chain(chain_fields(**changes)).clean
+
+
+@pytest.mark.parametrize("nested", ["calls", "top"])
+def test_a_chain_that_nests_too_deep_is_bad_wherever_it_does(nested: str) -> None:
+    deep: Any = 1
+    for _ in range(70):
+        deep = [deep]
+    message = chain_fields(calls=[leg(1, x=deep)]) if nested == "calls" else chain_fields(x=deep)
+    with pytest.raises(BadMessage, match="64 levels"):
+        chain(message)
 
 
 @pytest.mark.parametrize("name", ["product", "expiry", "spot_price", "timestamp", "calls", "puts"])
