@@ -34,11 +34,11 @@ class Latest(msgspec.Struct, frozen=True, gc=False):
 
 
 class LatestChain(msgspec.Struct, frozen=True):
-    """The volatilities of the newest chain."""
+    """The volatilities of the newest chain, by option type and strike; only those above 0."""
 
     event_us: int
     digest: str
-    ivs: dict[tuple[Number, OptionType], Number]
+    ivs: dict[OptionType, dict[Number, Number]]
 
 
 class ExpirySurface:
@@ -74,7 +74,7 @@ class ExpirySurface:
         before, self.chain = self.chain, chain
         for one in (before, chain):
             if one is not None:
-                self._changed.update(strike for strike, _ in one.ivs)
+                self._changed.update(*one.ivs.values())
 
     def row(self, since_us: int, counts: bool, spot: Number | None) -> dict[str, Any] | None:
         """Strikes ascending, volatilities and their mean; None without any.
@@ -84,7 +84,7 @@ class ExpirySurface:
         if counts != self._counts:
             self._counts = counts
             if self.chain is not None:
-                self._changed.update(strike for strike, _ in self.chain.ivs)
+                self._changed.update(*self.chain.ivs.values())
         self._age(since_us)
         if spot != self._spot:
             self._changed.update(self._passed(spot))
@@ -150,11 +150,10 @@ class ExpirySurface:
 
     def _of(self, strike: Number, option_type: OptionType, since_us: int) -> Number | None:
         """Of quote and leg the later speaks, at equal times the leg."""
-        key = (strike, option_type)
         leg, chain = None, self.chain
         if chain is not None and self._counts:
-            leg = chain.ivs.get(key)
-        quote = self.quotes.get(key)
+            leg = chain.ivs[option_type].get(strike)
+        quote = self.quotes.get((strike, option_type))
         if quote is None or quote.iv is None or quote.event_us <= since_us:
             return leg
         if leg is None or chain is None or quote.event_us > chain.event_us:

@@ -104,15 +104,10 @@ class QuoteSurface:
         before = expiry.chain
         if before and (chain.event_us, digest) <= (before.event_us, before.digest):
             return False
-        ivs: dict[tuple[Number, OptionType], Number] = {}
-        for strike, leg in chain.call_at.items():
-            iv = leg.iv
-            if iv is not None and 0 < iv <= LARGEST:
-                ivs[strike, "CALL"] = iv
-        for strike, leg in chain.put_at.items():
-            iv = leg.iv
-            if iv is not None and 0 < iv <= LARGEST:
-                ivs[strike, "PUT"] = iv
+        ivs: dict[OptionType, dict[Number, Number]] = {
+            "CALL": {strike: leg.iv for strike, leg in chain.call_at.items() if leg.iv},
+            "PUT": {strike: leg.iv for strike, leg in chain.put_at.items() if leg.iv},
+        }
         expiry.take_chain(LatestChain(chain.event_us, digest, ivs))
         if self.newest_chain_us is None or chain.event_us > self.newest_chain_us:
             self.newest_chain_us = chain.event_us
