@@ -14,7 +14,6 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 import msgspec
 
 from enricher.engine.effects import DeadLetter, Effect, Refused, Write
@@ -23,6 +22,7 @@ from enricher.engine.ports import Clock, Delivery
 from enricher.engine.retry import Retry
 from enricher.engine.router import Context, Kind, Route
 from enricher.engine.stats import Stats
+from enricher.engine.threads import Threads
 from enricher.errors import BadMessage
 
 
@@ -42,8 +42,8 @@ class Pipeline:
         self._clock = clock
         self._stats = stats
         self._clients = clients
-        self._threads = blocking_threads
-        self._limiters: dict[str, anyio.CapacityLimiter] = {}
+        self._blocking_threads = blocking_threads
+        self._threads: dict[str, Threads] = {}
 
     def enrich(self, route: Route, delivery: Delivery, lane: Lane) -> Write | Again:
         """The write of one message whose handler is pure."""
@@ -106,20 +106,15 @@ class Pipeline:
         return write
 
     async def _call(self, route: Route, arguments: tuple[Any, ...]) -> Any:
+        if route.kind is Kind.BLOCKING:
+            threads = self._threads.get(route.topic)
+            if threads is None:
+                threads = self._threads[route.topic] = Threads(route.cap or self._blocking_threads)
+            return await threads.run(route.handler, arguments, route.timeout)
         with anyio.fail_after(route.timeout):
             if route.kind is Kind.ASYNC:
                 return await route.handler(*arguments)
-            if route.kind is Kind.GENERATOR:
-                return await _stepwise(route.handler(*arguments))
-            limiter = self._limiters.get(route.topic)
-            if limiter is None:
-                limiter = self._limiters[route.topic] = anyio.CapacityLimiter(
-                    route.cap or self._threads
-                )
-            # A thread cannot be stopped: after a timeout its result is thrown away.
-            return await anyio.to_thread.run_sync(
-                route.handler, *arguments, abandon_on_cancel=True, limiter=limiter
-            )
+            return await _stepwise(route.handler(*arguments))
 
     def _context(self, delivery: Delivery) -> Context:
         delivery.attempts += 1

@@ -70,7 +70,8 @@ class Route:
     ``retry``       default: none for pure handlers, three retries for those with I/O
     ``overload``    what happens when the pool is full
     ``conflation``  body -> what "the same thing, newer" means under `conflate` (default: the key)
-    ``timeout``     seconds one attempt may take (async and blocking handlers), None: unlimited
+    ``timeout``     seconds one attempt may take (async and blocking handlers), None: unlimited; the thread of
+                    a blocking one cannot be stopped and counts against the cap until it ends
     ``strict``      a message waiting for its retry holds back its lane, so order is kept
     ``weight``      share of the slots among routes of one ``priority``; higher priorities go first
     ``cap``         at most so many slots at once, 0: no cap

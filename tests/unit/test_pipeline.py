@@ -7,11 +7,13 @@ import threading
 from collections.abc import Generator, Iterator
 from typing import Any
 
+import anyio
 import pytest
 
 from enricher.engine.effects import Ack, DeadLetter, Effect, Insert, Publish
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route
+from enricher.engine.threads import Threads
 from enricher.errors import BadMessage
 from tests.rig import NOW_US, Rig, Told, echo, key_of, message, turns, until
 
@@ -269,6 +271,44 @@ async def test_a_blocking_handler_that_times_out_does_not_hold_its_slot() -> Non
         await rig.drained()
         release.set()
     assert one_letter(rig).error_type == "TimeoutError"
+
+
+async def test_a_thread_that_hangs_after_its_timeout_counts_until_it_ends() -> None:
+    release, begun = threading.Event(), list[str]()
+
+    def handler(event: Any, context: Context) -> list[Effect]:
+        begun.append(context.body.decode())
+        assert len(begun) > 2 or release.wait(5)
+        return [Publish("out", context.body)]
+
+    never = RetryPolicy(max_retries=0)
+    rig = Rig(Route(topic="t", handler=handler, blocking=True, cap=2, timeout=0.2, retry=never))
+    async with rig.engine:
+        for number in range(4):
+            rig.offer("t", "k" + str(number), number)
+        await until(lambda: len(rig.letters.letters) == 2)
+        await turns(50)
+        assert len(begun) == 2  # the other two wait for a thread, and are not to blame
+        release.set()
+        await rig.drained()
+    assert len(begun) == 4
+    assert {letter.error_type for letter in rig.letters.letters} == {"TimeoutError"}
+    assert len(rig.letters.letters) == 2
+
+
+async def test_a_call_that_is_given_up_before_its_thread_has_begun_leaves_the_thread_to_others() -> None:
+    threads, release = Threads(1), threading.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(threads.run, release.wait, (5,), None)
+        await until(lambda: threads.running == 1)
+        with anyio.move_on_after(0.01):
+            await threads.run(release.wait, (5,), None)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await threads.run(release.wait, (5,), None)
+        release.set()
+    await until(lambda: threads.running == 0)
+    assert await threads.run(sorted, ([2, 1],), 5.0) == [1, 2]
 
 
 @pytest.mark.parametrize("entry", ["5-1", None])
