@@ -49,6 +49,7 @@ class Cell:
         "count",
         "day",
         "first_order",
+        "first_traded",
         "first_us",
         "given_out",
         "high",
@@ -66,10 +67,12 @@ class Cell:
         "volume_rest",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, day: int, start: int) -> None:
         self.bars = 0  # how many it is part of
-        self.day = self.start = 0
-        self.peak = -1.0  # of cumulative volume; below 0 without any
+        self.day, self.start = day, start
+        # Where volumes are cumulative: the highest (below 0 without any), and the first after time and order.
+        self.peak: Number = -1
+        self.first_traded: tuple[int, int, Number] | None = None
         self.given_out: list[BarKey] = []  # those that were given out, which another tick revises
         self.first_us, self.first_order = _NEVER, 0
         self.last_us, self.last_order = -_NEVER, 0
@@ -91,12 +94,13 @@ class Cell:
             self.low = price
         self.count += 1
 
-    def trade(self, price: float, size: float) -> None:
+    def trade(self, price: float, size: Number) -> None:
         self.trades += 1
         turnover = price * size
         # Nearly every price and size is a whole number of 2^-64, which makes small integers.
-        scaled = size * _FINE
-        if scaled.is_integer():
+        if isinstance(size, int):
+            self.volume += size << _FINE_BITS
+        elif (scaled := size * _FINE).is_integer():
             self.volume += int(scaled)
         else:
             self.volume_rest += _smallest(size)
@@ -112,14 +116,16 @@ class Cell:
 class RunningBar:
     """One bar in the making: its cells, which follow one another in time, and how often it was given out."""
 
-    __slots__ = ("cells", "revision")
+    __slots__ = ("cells", "end", "given", "revision")
 
-    def __init__(self) -> None:
+    def __init__(self, end: int) -> None:
+        self.end = end  # the first moment after it
         self.cells: list[Cell] = []
         self.revision: int | None = None  # None until given out
+        self.given: Content | None = None  # as it was given out last
 
-    def give_out(self, key: BarKey, revision: int) -> None:
-        self.revision = revision
+    def give_out(self, key: BarKey, revision: int, content: Content) -> None:
+        self.revision, self.given = revision, content
         for cell in self.cells:
             if key not in cell.given_out:
                 cell.given_out.append(key)
@@ -132,9 +138,8 @@ class RunningBar:
         vwap = None
         if any(cell.trades for cell in cells):
             traded = _total([(cell.volume, cell.volume_rest) for cell in cells])
-            volume = traded / _ONE
-            if volume < _INT64 and volume == int(volume):
-                volume = int(volume)
+            whole = traded >> _ONE_BITS
+            volume = whole if whole < _INT64 and whole << _ONE_BITS == traded else traded / _ONE
             if traded and not any(cell.unpriced for cell in cells):
                 vwap = _ratio(_total([(cell.turnover, cell.turnover_rest) for cell in cells]), traded)
         high, low = max(cell.high for cell in cells), min(cell.low for cell in cells)

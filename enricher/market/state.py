@@ -45,6 +45,7 @@ CHECKPOINT_US = 60 * SECOND
 
 _EXPIRIES_KEPT = 200
 _ASIDE_KEPT = 1000
+_DAY_MINUTES = 1440
 
 
 class Spans(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +68,9 @@ class Spans(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def reload_us(self) -> int:
         """How far before the newest tick the ticks of a bar that can still change may lie."""
-        return self.retention_us + max(self.windows) * MINUTE
+        longest = max(self.windows)
+        # A bar of a day is an hour longer where clocks are set back.
+        return self.retention_us + (longest + (60 if longest >= _DAY_MINUTES else 0)) * MINUTE
 
 
 class Checkpoint(msgspec.Struct, frozen=True, gc=False):

@@ -241,29 +241,6 @@ def test_a_bar_cut_by_the_lower_bound_of_loading_is_left_alone() -> None:
     assert state.dropped == 1
 
 
-def test_short_bars_start_on_whole_multiples_before_1970_too() -> None:
-    assert bar_start(at(7.5), 5) == at(5)
-    assert bar_start(-1, 15) == -at(15)
-
-
-def test_hour_bars_can_count_from_the_open_of_the_session() -> None:
-    session = Session(ZoneInfo("Asia/Kolkata"), (9 * 60 + 15) * 60)
-
-    def start(text: str) -> int:
-        return bar_start(event_us(text)[0], 60, session)
-
-    assert start("2025-10-14T09:15:00+05:30") == event_us("2025-10-14T09:15:00+05:30")[0]
-    assert start("2025-10-14T10:14:59+05:30") == event_us("2025-10-14T09:15:00+05:30")[0]
-    assert start("2025-10-14T09:14:59+05:30") == event_us("2025-10-14T08:15:00+05:30")[0]
-    assert bar_start(at(7.5), 5, session) == at(5)
-
-
-def test_a_session_follows_its_zone_through_a_change_of_the_clock() -> None:
-    session = Session(ZoneInfo("America/New_York"), (9 * 60 + 30) * 60)
-    for day in ("2025-03-07T09:45:00-05:00", "2025-03-10T09:45:00-04:00"):
-        assert bar_start(event_us(day)[0], 60, session) == event_us(day)[0] - at(15)
-
-
 @pytest.mark.parametrize(
     ("windows", "lateness", "retention"), [((), 0, 0), ((0,), 0, 0), ((1,), -1, 0), ((1,), 5, 4)]
 )
