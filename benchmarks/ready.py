@@ -4,59 +4,56 @@
 worker stores them, with its indexes and checkpoints. Then the worker starts on an empty Redis, each product
 gets one more tick, a second after its last by event time, and the rolling windows that it shows are compared
 with plain arithmetic over what is stored. Seconds count from the start of the process, imports included.
+
+A million ticks take the server a quarter of an hour to store: ``ready.keep`` names a folder that keeps them
+for the next time.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import msgspec
 import orjson
 import pymongo
 from bson.codec_options import CodecOptions
 
 from benchmarks import plots
+from benchmarks.measure import cpu_seconds
 from benchmarks.parts import Options
 from benchmarks.report import Report
-from benchmarks.servers import document_server, redis_server, worker
+from benchmarks.servers import redis_server, worker
+from benchmarks.stored_day import stored_day
 from benchmarks.wire import Wire
 from enricher.feed.channels import UNDERLYING
 from enricher.feed.synthetic import iso
 from enricher.market.clock import MINUTE, SECOND, to_date
-from enricher.market.models import decode_tick
-from enricher.market.routes import INDEXES
-from enricher.market.state import STATE, TICKS, Checkpoint
-from enricher.market.stored import event_time, tick_document
+from enricher.market.state import TICKS
+from enricher.market.stored import event_time
 
 PRODUCTS = (8, 500)
 WINDOWS = (1, 5, 15)
-SESSION_US = 375 * MINUTE
-CHECKPOINT_AGE_US = 30 * SECOND  # a checkpoint is written when its product has moved on by a minute
 WANTED_S = 5.0
 PATIENCE = 300.0
-TOGETHER = 2000
 
 COLUMNS = [
     *("products", "ticks", "stored_a_second", "ready_s", "first_right_s", "half_right_s", "all_right_s"),
-    *("windows", "wrong", "cpu_s", "lag_max_ms", "rss_mb"),
+    *("windows", "wrong", "cpu_s", "server_cpu_s", "lag_max_ms", "rss_mb"),
 ]
-
-Document = dict[str, Any]
 
 
 def run(options: Options) -> list[Report]:
     """One row per number of products; a window with a wrong number fails the run."""
     ticks = int(options.number("ready.ticks", 20_000 if options.quick else 1_000_000))
+    folder = options.settings.get("ready.keep")
+    keep = None if folder is None else Path(folder).expanduser().absolute()
     report = Report("ready", "a start on a day's stored ticks, seconds since the process began", COLUMNS)
     curves: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
     for products in PRODUCTS:
-        row, moments = one_start(ticks, products)
+        row, moments = one_start(ticks, products, keep)
         report.rows.append(row)
         shares = [100 * (n + 1) / len(moments) for n in range(len(moments))]
         curves[f"{products} products"] = (moments, shares)
@@ -73,30 +70,26 @@ def run(options: Options) -> list[Report]:
     return [report]
 
 
-def one_start(ticks: int, products: int) -> tuple[Document, list[float]]:
+def one_start(ticks: int, products: int, keep: Path | None = None) -> tuple[dict[str, Any], list[float]]:
     """The row of one start, and when (seconds) each product was served for the first time, ascending."""
-    with document_server() as documents, redis_server() as redis:
-        client: pymongo.MongoClient[Document] = pymongo.MongoClient(documents.url)
+    with stored_day(ticks, products, keep) as (documents, day), redis_server() as redis:
+        client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(documents.url)
         with client, Wire(redis.url) as wire:
-            aware: CodecOptions[Document] = CodecOptions(tz_aware=True)
+            aware: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
             database = client.get_default_database(codec_options=aware)
-            began = time.monotonic()
-            names = [f"P{number:03}" for number in range(products)]
-            end_us = time.time_ns() // 1000
-            store(database, names, ticks, end_us)
-            stored = ticks / (time.monotonic() - began)
-            began = time.monotonic()
+            began, used = time.monotonic(), cpu_seconds(documents.pid)
             with worker(redis.url, documents.url, "stats.interval=0.2", lag=True) as ours:
                 ready = time.monotonic() - began
-                newest_us = end_us + SECOND
-                wire.publish([(UNDERLYING, last_tick(name, newest_us)) for name in names])
-                moments = served(wire, names, began)
-                wrong = sum(wrong_windows(database, wire, name, newest_us) for name in names)
+                newest_us = day.end_us + SECOND
+                wire.publish([(UNDERLYING, last_tick(name, newest_us)) for name in day.names])
+                moments = served(wire, day.names, began)
+                used = cpu_seconds(documents.pid) - used
+                wrong = sum(wrong_windows(database, wire, name, newest_us) for name in day.names)
                 figures = ours.figures()
     row = {
         "products": products,
         "ticks": ticks,
-        "stored_a_second": round(stored),
+        "stored_a_second": round(day.filled_a_second),
         "ready_s": round(ready, 2),
         "first_right_s": round(moments[0], 2),
         "half_right_s": round(moments[len(moments) // 2], 2),
@@ -104,44 +97,11 @@ def one_start(ticks: int, products: int) -> tuple[Document, list[float]]:
         "windows": products * len(WINDOWS),
         "wrong": wrong,
         "cpu_s": round(figures["cpu_s"], 2),
+        "server_cpu_s": round(used, 2),
         "lag_max_ms": figures.get("lag", {}).get("max_ms"),
         "rss_mb": round(figures["rss"] / 1e6, 1),
     }
     return row, moments
-
-
-def store(database: Any, names: Sequence[str], ticks: int, end_us: int) -> None:
-    """Write the session's ticks up to ``end_us``, and the checkpoints that a worker would have left."""
-    for collection, keys in INDEXES:
-        database[collection].create_index(list(keys))
-    made = history(names, ticks, end_us)
-    while some := list(itertools.islice(made, TOGETHER)):
-        database[TICKS].insert_many(some, ordered=False)
-    checkpoint = Checkpoint(revision=SESSION_US // MINUTE, ticks_us=end_us - CHECKPOINT_AGE_US)
-    fields = {**msgspec.structs.asdict(checkpoint), "heard_us": end_us, "chains": {}}
-    database[STATE].insert_many([{"_id": name, **fields} for name in names])
-
-
-def history(names: Sequence[str], ticks: int, end_us: int) -> Iterator[Document]:
-    """The documents of ``ticks`` ticks in the order of time, the products in turn; seeded."""
-    chance = random.Random(7)
-    prices = dict.fromkeys(names, 20_000.0)
-    for number in range(ticks):
-        name = names[number % len(names)]
-        prices[name] = round(prices[name] + chance.uniform(-2, 2), 2)
-        at_us = end_us - SESSION_US + SESSION_US * number // ticks
-        message = {
-            "type": "UNDERLYING",
-            "product": name,
-            "price": prices[name],
-            "timestamp": iso(at_us),
-            "tick_id": number // len(names),
-            "volume": 100 + number % 50,
-        }
-        body = orjson.dumps(message)
-        tick = decode_tick(body, zone=UTC, now_us=end_us)
-        yield tick_document(tick, tick.document_id(body), at_us + 5000, folded=True)
-
 
 
 def last_tick(name: str, now_us: int) -> bytes:

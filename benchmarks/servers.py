@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,8 +51,12 @@ def process(
     stdin: int | None = subprocess.DEVNULL,
     stdout: int | IO[bytes] | None = None,
     stderr: int | None = None,
+    closing: float = 10.0,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that is ended with the block, whatever happens in it, and that dies with this process."""
+    """A child that is ended with the block, whatever happens in it, and that dies with this process.
+
+    It is killed if it has not ended ``closing`` seconds after it was told to.
+    """
     child = subprocess.Popen(
         bound_to_this_process(command), stdin=stdin, stdout=stdout, stderr=stderr, cwd=REPOSITORY
     )
@@ -61,7 +65,7 @@ def process(
     finally:
         child.terminate()
         try:
-            child.wait(10)
+            child.wait(closing)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
@@ -92,16 +96,25 @@ def redis_server(*extra: str, durable: bool = False) -> Iterator[Server]:
 
 
 @contextmanager
-def document_server(database: str = "deltastream") -> Iterator[Server]:
-    """The embedded MongoDB-wire server as `run --embedded` starts it, empty, with durable writes."""
-    with tempfile.TemporaryDirectory(prefix="enricher-bench-") as folder:
+def document_server(
+    database: str = "deltastream", *, folder: Path | None = None, closing: float = 10.0
+) -> Iterator[Server]:
+    """The embedded MongoDB-wire server as `run --embedded` starts it, with durable writes.
+
+    Its data are in ``folder``, and stay there; without one it is empty and leaves nothing.
+    """
+    with ExitStack() as stack:
+        place = folder or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="enricher-bench-"))
+        )
 
         def command(port: int) -> Sequence[str]:
-            return (*mongo_command(), *mongo_arguments(port, Path(folder)))
+            return (*mongo_command(), *mongo_arguments(port, place))
 
-        with _on_free_port("documents", command, mongo_answers, Path(folder) / "log") as (pid, port):
-            url = f"mongodb://{LOOPBACK}:{port}/{database}?w=majority&journal=true"
-            yield Server("documents", pid, port, url)
+        started = _on_free_port("documents", command, mongo_answers, place / "log", closing)
+        pid, port = stack.enter_context(started)
+        url = f"mongodb://{LOOPBACK}:{port}/{database}?w=majority&journal=true"
+        yield Server("documents", pid, port, url)
 
 
 @contextmanager
@@ -167,12 +180,19 @@ def line(child: subprocess.Popen[bytes], name: str) -> str:
 
 @contextmanager
 def _on_free_port(
-    name: str, command: Callable[[int], Sequence[str]], answers: Callable[..., Any], log: Path
+    name: str,
+    command: Callable[[int], Sequence[str]],
+    answers: Callable[..., Any],
+    log: Path,
+    closing: float = 10.0,
 ) -> Iterator[tuple[int, int]]:
     # Somebody may take a free port before the server does: then another one is tried.
     for attempt in range(1, ATTEMPTS + 1):
         port = free_port()
-        with log.open("wb") as out, process(*command(port), stdout=out, stderr=subprocess.STDOUT) as child:
+        with (
+            log.open("wb") as out,
+            process(*command(port), stdout=out, stderr=subprocess.STDOUT, closing=closing) as child,
+        ):
             if _ready(child, port, answers):
                 yield child.pid, port
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from benchmarks.overload import MARK_US, Point, blocked, published
 from benchmarks.ready import one_start
 from benchmarks.servers import null_mongo, redis_server, worker
 from benchmarks.soak import sampled
+from benchmarks.stored_day import known
 from benchmarks.workloads import workload
 
 
@@ -40,9 +42,18 @@ def test_a_soak_samples_memory_cpu_and_latency_of_each_interval() -> None:
     assert all(row["rss_mb"] > 10 and row["us"] > 0 and row["p99_ms"] > 0 for row in rows[1:])
 
 
-def test_a_start_on_stored_ticks_shows_windows_that_are_what_the_ticks_add_up_to() -> None:
-    row, moments = one_start(600, 3)
+def test_a_start_on_stored_ticks_shows_windows_that_are_what_they_add_up_to(tmp_path: Path) -> None:
+    row, moments = one_start(600, 3, tmp_path)
     assert row["wrong"] == 0
     assert row["windows"] == 9
     assert len(moments) == 3
     assert row["ready_s"] <= moments[0]
+
+    # The day is kept as it was stored, for the next time, unless another one is asked for.
+    kept = tmp_path / "600-ticks-of-3"
+    day = known(kept, 600, 3)
+    assert day is not None
+    assert day.names == ["P000", "P001", "P002"]
+    assert known(kept, 500, 3) is None
+    (kept / "day.json").write_bytes(b"{")
+    assert known(kept, 600, 3) is None

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from benchmarks.overload import balanced, send
-from benchmarks.ready import history, last_tick, window
+from benchmarks.ready import last_tick, window
 from benchmarks.soak import drift, judged
+from benchmarks.stored_day import history
 from enricher.market.clock import MINUTE, SECOND
 from enricher.market.models import decode_tick
 from enricher.market.ticks import TickWindow
