@@ -11,6 +11,7 @@ Keys of group ``g`` on stream ``s``:
     s:g:again   stream on which they come back, read by this group alone
     s:g:cursor  where the group begins should it have to be created again (see ``ack.lua``)
     s:g:early   ids of entries that were committed while the group was destroyed
+    s:g:exposed entries that were tried in a company that nobody finished (see ``suspects.py``)
 """
 
 from __future__ import annotations
@@ -57,16 +58,25 @@ class GroupKeys(msgspec.Struct, frozen=True):
         """The stream on which delayed entries come back."""
         return f"{self.stream}:{self.group}:again"
 
+    @property
+    def exposed(self) -> str:
+        """A hash of the entries whose company was left unfinished."""
+        return f"{self.stream}:{self.group}:exposed"
+
 
 class StreamDelivery(Delivery):
     """An entry under way.
 
-    ``unfinished`` counts the deliveries before this one that nobody finished, ``missed`` the renewals that
-    found its lease in other hands.
+    ``unfinished`` counts the deliveries before this one that nobody finished, ``left`` those among them since
+    its handler last came to an end, ``missed`` the renewals that found its lease in other hands. ``counted``:
+    this delivery is counted by the server.
     """
 
     kept = True
-    __slots__ = ("_extend", "_settled", "entry", "fields", "later", "missed", "place", "unfinished")
+    __slots__ = (
+        *("_extend", "_settled", "counted", "entry", "fields"),
+        *("later", "left", "missed", "place", "unfinished"),
+    )
 
     def __init__(
         self,
@@ -87,7 +97,9 @@ class StreamDelivery(Delivery):
         self.fields = fields
         self.later = later
         self.unfinished = 0
+        self.left = 0
         self.missed = 0
+        self.counted = True
         self._settled = settled
         self._extend = extend
 

@@ -20,6 +20,7 @@ from enricher.sources.entries import Fields, GroupKeys
 log = structlog.get_logger("enricher")
 
 PAGE = 100
+_EXPOSED_TTL = 86400
 
 # In all of them KEYS: stream. ARGV: group, consumer, ...
 # ... lease (ms), where to go on, how many. Replies where to go on, [id, deliveries] of what was taken over
@@ -35,14 +36,27 @@ end
 return {found[1], taken, found[3] or {}}
 """
 
-# ... id, number of this delivery. Replies the fields; nothing if it is somebody else's; 0 if the stream
+# KEYS also: the exposed. ... what they are exposed to (0: nothing), for how many seconds that is known, ids
+# and numbers of deliveries. Replies for each the fields; nothing if it is somebody else's; 0 if the stream
 # has lost it, and then it waits no more.
 TAKE = """
-if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2]) == 0 then return false end
-local entry = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'RETRYCOUNT', ARGV[4])
-if entry[1] then return entry[1][2] end
-redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
-return 0
+local replies = {}
+for i = 5, #ARGV, 2 do
+  local id, reply = ARGV[i], false
+  if #redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2]) > 0 then
+    local entry = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'RETRYCOUNT', ARGV[i + 1])
+    if entry[1] then
+      reply = entry[1][2]
+      if ARGV[3] ~= '0' then redis.call('HSET', KEYS[2], id, ARGV[3]) end
+    else
+      redis.call('XACK', KEYS[1], ARGV[1], id)
+      reply = 0
+    end
+  end
+  replies[#replies + 1] = reply
+end
+if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[2], ARGV[4]) end
+return replies
 """
 
 # ... ids. Renews the lease of those that are still the consumer's; replies those that are not.
@@ -205,15 +219,35 @@ class StreamGroup:
         left = [Left(_text(id_), int(count)) for id_, count in reply[1]]
         return _text(reply[0]), left, [_text(id_) for id_ in reply[2]]
 
-    async def take(self, id_: str, delivery: int) -> Fields | bool | None:
-        """The fields of an entry of ours, whose delivery has this number now.
+    async def take(
+        self, deliveries: Sequence[tuple[str, int]], *, exposes: int = 0
+    ) -> list[Fields | bool | None]:
+        """The fields of entries of ours, by id, whose delivery has this number now.
 
-        None if somebody else has it, False if the stream has lost it.
+        None if somebody else has it, False if the stream has lost it. What they are exposed to, if anything,
+        is noted.
         """
-        reply = await self._run(TAKE, id_, delivery)
-        if reply is None:
-            return None
-        return False if reply == 0 else dict(zip(reply[::2], reply[1::2], strict=True))
+        keys, notes = (self.keys.stream, self.keys.exposed), (exposes, _EXPOSED_TTL)
+        arguments = [argument for delivery in deliveries for argument in delivery]
+        found = await self._client.eval(TAKE, 2, *keys, self.keys.group, self.consumer, *notes, *arguments)
+        return [
+            None
+            if reply is None
+            else False
+            if reply == 0
+            else dict(zip(reply[::2], reply[1::2], strict=True))
+            for reply in cast("list[Any]", found)
+        ]
+
+    async def exposed(self) -> dict[str, int]:
+        """Entries that were taken in a company and not `cleared` since, and what they were exposed to."""
+        found = await self._client.hgetall(self.keys.exposed)
+        return {_text(id_): int(company) for id_, company in found.items()}
+
+    async def cleared(self, ids: Sequence[str]) -> None:
+        """Their company came to its end."""
+        if ids:
+            await self._client.hdel(self.keys.exposed, *ids)
 
     async def renew(self, ids: Sequence[str]) -> list[str]:
         """Renew the leases; the ids that are no longer ours."""

@@ -16,6 +16,7 @@ import structlog
 from enricher.engine.ports import Clock, Sink
 from enricher.sources.entries import StreamDelivery
 from enricher.sources.groups import StreamGroup
+from enricher.sources.suspects import Suspect
 
 log = structlog.get_logger("enricher")
 
@@ -57,14 +58,6 @@ class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
     def lease_ms(self) -> int:
         """The lease as Redis takes it."""
         return max(int(self.lease * 1000), 1)
-
-
-class Suspect(msgspec.Struct, frozen=True):
-    """An entry to take, and the number of the delivery that this will be."""
-
-    group: StreamGroup
-    id: str
-    delivery: int
 
 
 class Holdings:
@@ -154,7 +147,7 @@ class House:
         for group in self._groups:
             given_up = [d for d in self._held.given_up if d.place == group.keys]
             waived = [d for d in self._held.waived if d.place == group.keys]
-            await group.release([d.entry for d in given_up], self._limits.lease_ms)
+            await self._release(group, [d.entry for d in given_up], {d.entry for d in given_up if d.counted})
             await group.acknowledge([d.entry for d in waived])
             # Only what was dealt with: more may have come while we waited.
             self._held.given_up = [d for d in self._held.given_up if d not in given_up]
@@ -178,8 +171,9 @@ class House:
             while not self._held.suspects:
                 begin, left, gone = await group.sweep(self._limits.lease_ms, begin)
                 self._held.note_lost(group, gone)
+                exposed = await group.exposed() if left else {}
                 self._held.suspects += [
-                    Suspect(group, entry.id, entry.deliveries + 1)
+                    Suspect(group, entry.id, entry.deliveries + 1, exposed.get(entry.id, 0))
                     for entry in left
                     if (group.keys.stream, entry.id) not in self._held.under_way
                 ]
@@ -217,10 +211,15 @@ class House:
         held = self._held
         for group in self._groups:
             await group.acknowledge([d.entry for d in held.waived if d.place == group.keys])
-            # Those that wait to be taken were not delivered this time, all others were.
-            waiting = {suspect.id for suspect in held.suspects if suspect.group.keys == group.keys}
+            # Those that wait to be taken were not delivered this time, nor in a company; all others were.
+            uncounted = {suspect.id for suspect in held.suspects if suspect.group.keys == group.keys}
+            uncounted |= {d.entry for d in held.under_way.values() if d.place == group.keys and not d.counted}
             own = [left.id for left in await group.own()]
-            lease_ms = self._limits.lease_ms
-            await group.release([id_ for id_ in own if id_ not in waiting], lease_ms)
-            await group.release([id_ for id_ in own if id_ in waiting], lease_ms, uncount=False)
+            await self._release(group, own, set(own) - uncounted)
             await group.leave()
+
+    async def _release(self, group: StreamGroup, ids: Sequence[str], counted: set[str]) -> None:
+        """Let the next sweep have them; what was counted this time was no delivery."""
+        for uncount in (True, False):
+            wanted = [id_ for id_ in ids if (id_ in counted) is uncount]
+            await group.release(wanted, self._limits.lease_ms, uncount=uncount)

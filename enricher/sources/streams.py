@@ -7,10 +7,9 @@
     failed      a retry moves the entry to the delay set, in one script; when it is due, the first worker
                 that looks moves it to the group's own stream ``again``, in one script, and any reads it
     left        entries of a worker that died are taken over when their lease has run out, without counting
-                it; each is counted when it is handed over, and processed in a small company, apart from
-                all others. Its last delivery is alone, and not before this worker has lived for a third
-                of a lease. One that was delivered ``max_deliveries`` times and never finished is a dead
-                letter of stage `poison`
+                it, and processed apart from all others: many at first in small companies, which counts
+                for none of them, then one by one, which counts (`suspects`). One that was delivered
+                ``max_deliveries`` times and never finished is a dead letter of stage `poison`
     lost        entries that were deleted while they were pending, and that nobody has in memory, are
                 counted and logged
     handed back at the end, what is not finished is given up, and does not count as a delivery
@@ -29,6 +28,7 @@ from contextlib import suppress
 from typing import Any, cast
 
 import anyio
+import msgspec
 import redis.exceptions as errors
 import structlog
 from redis.asyncio import Redis
@@ -39,15 +39,12 @@ from enricher.engine.retry import Backoff
 from enricher.errors import EnricherError
 from enricher.sources.entries import EntryReader, Fields, GroupKeys, ReadEntry, StreamDelivery
 from enricher.sources.groups import StreamGroup
-from enricher.sources.housekeeping import Holdings, House, LetterSink, StreamLimits, Suspect
+from enricher.sources.housekeeping import Holdings, House, LetterSink, StreamLimits
+from enricher.sources.suspects import Suspect, Trial, next_trial
 
 log = structlog.get_logger("enricher")
 
 _BACKOFF = Backoff(base=0.05, cap=5.0)
-
-# Entries left by somebody that are processed together. One by one they would hold up a busy stream for
-# longer than a worker that is killed now and then lives.
-_COMPANY = 32
 
 
 class Poison(EnricherError):
@@ -225,25 +222,31 @@ class StreamSource:
         held = {(suspect.group.keys, suspect.id): suspect for suspect in self._held.suspects}
         self._held.suspects.clear()
         for group in groups:
-            for left in await group.own():
+            found = await group.own()
+            exposed = await group.exposed() if found else {}
+            for left in found:
                 if (group.keys.stream, left.id) in self._held.under_way:
                     continue
                 known = held.get((group.keys, left.id))
                 # Within one life it was never handed over, so this is no further delivery.
                 again = left.deliveries + (self._lived_since is None)
-                number = known.delivery if known is not None else max(again, 1)
-                self._held.suspects.append(Suspect(group, left.id, number))
+                made = Suspect(group, left.id, max(again, 1), exposed.get(left.id, 0))
+                if known is not None:
+                    made = msgspec.structs.replace(known, group=group)
+                self._held.suspects.append(made)
 
     async def _read(self, reader: Redis, house: House, intake: Intake) -> None:
         await self._hand_over(intake)
         room = self.limits.prefetch - len(self._held.under_way)
-        if company := self._company():
-            await self._take(company, house, intake)
+        waiting = self._held.suspects
+        trial = next_trial(waiting, self.limits.max_deliveries, lived=self._probation <= 0)
+        if trial.suspects:
+            await self._take(trial, house, intake)
             return
         if room <= 0:
             await self._held.something_moves()
             return
-        block = min(self.limits.block, self._probation) if self._held.suspects else self.limits.block
+        block = min(self.limits.block, self._probation) if waiting else self.limits.block
         with anyio.fail_after(block + self.limits.timeout):
             found = await reader.xreadgroup(
                 self.keys.group,
@@ -294,43 +297,38 @@ class StreamSource:
             delivery, problem = self._ready[0]
             if problem is not None:
                 self._set_aside(delivery, "decode", problem, intake)
-            elif (times := delivery.unfinished) >= self.limits.max_deliveries:
+            elif (times := delivery.left) >= self.limits.max_deliveries:
                 why = f"delivered {times} times and never finished: it may end whoever handles it"
                 self._set_aside(delivery, "poison", Poison(why), intake)
             else:
                 await intake.put(delivery)
             self._ready.popleft()
 
-    def _company(self) -> list[Suspect]:
-        """Whom to take next of what was left by others: a company, or one whose last delivery this will be.
-
-        The last ones wait until the rest is done and this worker has lived for a while: one that is killed
-        again and again, for whatever reason, must not blame those that happen to come first.
-        """
-        suspects = self._held.suspects
-        company = [s for s in suspects if not self._is_last(s)][:_COMPANY]
-        if not company and suspects and self._probation <= 0:
-            company = [suspects[0]]
-        return company
-
-    def _is_last(self, suspect: Suspect) -> bool:
-        return 1 < suspect.delivery == self.limits.max_deliveries
-
     @property
     def _probation(self) -> float:
         """Seconds until this worker has lived long enough to try what may end it."""
         since = anyio.current_time() if self._lived_since is None else self._lived_since
-        return max(since + self.limits.lease / 3 - anyio.current_time(), 0.0)
+        return max(since + self.limits.lease - anyio.current_time(), 0.0)
 
-    async def _take(self, company: Sequence[Suspect], house: House, intake: Intake) -> None:
+    async def _take(self, trial: Trial, house: House, intake: Intake) -> None:
         """Process entries that were left by somebody: apart, if whoever had them may have died of one."""
-        apart = any(suspect.delivery > 1 for suspect in company)
-        if apart:
+        if trial.apart:
             await self._until_idle()
-        for suspect in company:
-            async with house.lock:
-                with anyio.fail_after(self.limits.timeout):
-                    fields = await suspect.group.take(suspect.id, suspect.delivery)
+        for group in {suspect.group.keys: suspect.group for suspect in trial.suspects}.values():
+            await self._take_from(group, trial, house)
+        await self._hand_over(intake)
+        if trial.apart:
+            await self._until_idle()
+        if trial.exposes:
+            await self._clear(trial, house)
+
+    async def _take_from(self, group: StreamGroup, trial: Trial, house: House) -> None:
+        taken = [suspect for suspect in trial.suspects if suspect.group.keys == group.keys]
+        numbers = [(suspect.id, suspect.delivery - bool(trial.exposes)) for suspect in taken]
+        async with house.lock:
+            with anyio.fail_after(self.limits.timeout):
+                found = await group.take(numbers, exposes=trial.exposes)
+        for suspect, fields in zip(taken, found, strict=True):
             # Until now its lease was renewed with those that wait.
             self._held.suspects.remove(suspect)
             if fields is None:
@@ -340,14 +338,22 @@ class StreamSource:
                 continue
             self._held.counts["recovered"] += 1
             delivery, problem = self._made(suspect.group.keys, suspect.id, fields)
-            delivery.unfinished += suspect.delivery - 1
-            if not self._is_ours(delivery):
+            delivery.left = suspect.delivery - 1
+            delivery.unfinished += delivery.left
+            delivery.counted = not trial.exposes
+            if self._is_ours(delivery):
+                self._ready.append((delivery, problem))
+            else:
                 self._held.settled(delivery, "conflated")
-                continue
-            self._ready.append((delivery, problem))
-        await self._hand_over(intake)
-        if apart:
-            await self._until_idle()
+
+    async def _clear(self, trial: Trial, house: House) -> None:
+        """Forget that those were in a company who came out of it."""
+        for group in {suspect.group.keys: suspect.group for suspect in trial.suspects}.values():
+            stream = group.keys.stream
+            mine = [suspect.id for suspect in trial.suspects if suspect.group.keys == group.keys]
+            async with house.lock:
+                with anyio.fail_after(self.limits.timeout):
+                    await group.cleared([id_ for id_ in mine if (stream, id_) not in self._held.under_way])
 
     async def _until_idle(self) -> None:
         """Wait for what is under way, though not for ever: one that takes long must not hold up the rest."""

@@ -73,16 +73,16 @@ async def test_entries_of_a_worker_that_was_killed_are_taken_over(redis_url: str
             await until(alone, "the dead worker to be struck off")
 
 
-async def test_what_was_left_is_processed_in_small_companies_and_at_the_last_delivery_alone(
+async def test_what_was_left_is_processed_in_companies_apart_and_at_the_last_delivery_alone(
     any_redis_url: str,
 ) -> None:
     under_way: list[int] = []
-    together: dict[int, int] = {}
+    together: dict[int, set[int]] = {}
 
     async def handler(event: Any, context: Any) -> list[Effect]:
         under_way.append(event)
         await asyncio.sleep(0.02)
-        together[event] = len(under_way)
+        together[event] = set(under_way)
         await asyncio.sleep(0.02)
         under_way.remove(event)
         return copied(event, context)
@@ -94,9 +94,10 @@ async def test_what_was_left_is_processed_in_small_companies_and_at_the_last_del
         async with line(any_redis_url, handler=handler) as found:
             assert len(await finished(client, 100)) == 100
             assert found.source.health()["recovered"] == 50
-        assert [together[n] for n in range(3)] == [1, 1, 1]
-        assert 1 < max(together[n] for n in range(3, 50)) <= 32
-        assert max(together[n] for n in range(50, 100)) > 1
+        assert [together[n] for n in range(3)] == [{0}, {1}, {2}]
+        for company in (set(range(3, 50)), set(range(50, 100))):
+            assert all(together[n] <= company for n in company)
+            assert max(len(together[n]) for n in company) > 1
         first = [event for event in await results(client) if event < 50]
         assert sorted(first[-3:]) == [0, 1, 2]
 
@@ -119,18 +120,54 @@ async def test_workers_killed_again_and_again_blame_no_entry_for_it(redis_url: s
 async def test_an_entry_that_kills_whoever_has_it_is_set_aside_and_the_innocent_are_not(
     redis_url: str,
 ) -> None:
+    innocent = [{"n": n, "seconds": 0.1} for n in range(1, 14)]
     async with redis_client(redis_url, socket_timeout=5) as client:
-        with Crew(redis_url, lease=0.4, max_deliveries=2) as crew:
-            await send(client, {"n": 0, "seconds": 0.2}, {"n": 1, "do": "die"}, {"n": 2, "seconds": 0.2})
-            for life in range(2):
-                worker = crew.start(f"life-{life}")
-                await until(lambda worker=worker: worker.poll() is not None, "the worker to die")
-        async with line(redis_url, max_deliveries=2, lease=0.4):
+        with Crew(redis_url, lease=0.4) as crew:
+            await send(client, *innocent[:6], {"n": 0, "do": "die"}, *innocent[6:])
+            worker = crew.start("one")
+            await until(lambda: worker.poll() is not None, "the worker to die of what it had read")
+            found = await client.xpending_range(STREAM, GROUP, "-", "+", 100)
+            assert [entry["times_delivered"] for entry in found] == [1] * 14
+            worker = crew.start("one")
+            await until(lambda: worker.poll() is not None, "the worker to die of a company")
+            found = await client.xpending_range(STREAM, GROUP, "-", "+", 100)
+            assert [entry["times_delivered"] for entry in found] == [1] * 14
+            assert await client.hlen(f"{STREAM}:{GROUP}:exposed") == 14
+            for delivery in (2, 3):
+                worker = crew.start("one")
+                await until(lambda worker=worker: worker.poll() is not None, "the worker to die of the one")
+                found = await client.xpending_range(STREAM, GROUP, "-", "+", 100)
+                assert max(entry["times_delivered"] for entry in found) == delivery
+        async with line(redis_url, lease=0.4):
             (letter,) = await until(lambda: letters(client))
-            assert (letter["stage"], letter["error_type"], letter["attempts"]) == ("poison", "Poison", 2)
-            assert json.loads(letter["body"]) == {"n": 1, "do": "die"}
-            assert sorted(r["n"] for r in await finished(client, 2)) == [0, 2]
+            assert (letter["stage"], letter["error_type"], letter["attempts"]) == ("poison", "Poison", 3)
+            assert json.loads(letter["body"]) == {"n": 0, "do": "die"}
+            assert sorted(r["n"] for r in await finished(client, 13)) == list(range(1, 14))
             assert len(await letters(client)) == 1
+
+
+async def test_a_company_that_comes_to_its_end_leaves_no_trace(any_redis_url: str) -> None:
+    async with redis_client(any_redis_url, socket_timeout=5) as client:
+        await left_behind(client, *range(50))
+        async with line(any_redis_url) as found:
+            await finished(client, 50)
+
+            async def cleared() -> bool:
+                return not await client.exists(f"{STREAM}:{GROUP}:exposed")
+
+            await until(cleared, "the exposed to be forgotten")
+            assert found.source.health()["recovered"] == 50
+
+
+async def test_a_company_that_is_handed_back_was_delivered_as_often_as_before(any_redis_url: str) -> None:
+    async with redis_client(any_redis_url, socket_timeout=5) as client:
+        await left_behind(client, *range(20))
+        async with line(any_redis_url, handler=for_ever, drain=0.05) as found:
+            await until(lambda: found.source.health()["under_way"] == 20, "the company")
+        waiting = await client.xpending_range(STREAM, GROUP, "-", "+", 100)
+        assert [entry["times_delivered"] for entry in waiting] == [1] * 20
+        async with line(any_redis_url, consumer="next"):
+            assert sorted(await finished(client, 20)) == list(range(20))
 
 
 async def test_an_entry_within_the_cap_is_processed_and_one_beyond_it_is_poison(any_redis_url: str) -> None:
