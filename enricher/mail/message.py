@@ -1,25 +1,22 @@
 """A mail from its bytes (RFC 5322, MIME): headers, people, bodies, what is attached, the thread.
 
-The standard library's parser with its old policy takes the message apart (its new policy costs ten times as
-much); headers, parameters, charsets and addresses are read here. A mail may be broken in any way: what can
-be read is read, and ``defects`` names the rest.
+`mime` takes the message apart; headers, parameters, charsets and addresses are read here. A mail may be
+broken in any way: what can be read is read, and ``defects`` names the rest.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from email.message import Message
-from email.parser import BytesParser
-from email.policy import compat32
 from email.utils import parsedate_to_datetime
-from typing import Any, cast
+from typing import Any
 
 from enricher.errors import BadMessage
 from enricher.mail.addresses import mailboxes
 from enricher.mail.charsets import plain, to_text, words
+from enricher.mail.mime import Part, take_apart
 from enricher.mail.models import Attachment, Mail, Mailbox
 from enricher.mail.parameters import split
 
@@ -39,13 +36,13 @@ def parse_message(
     Raises `BadMessage` for parts nested deeper than the parser can follow, and for nothing else.
     """
     try:
-        message = BytesParser(policy=compat32).parsebytes(raw)
+        message = take_apart(raw)
     except RecursionError as error:
         raise BadMessage("$.raw", "parts nested less than some hundred deep") from error
     values: defaultdict[str, list[str]] = defaultdict(list)
     headers: list[tuple[str, str]] = []
     defects: dict[str, None] = {}
-    for name, value in message.raw_items():
+    for name, value in message.headers:
         if len(headers) == _MOST_HEADERS:
             defects["TooManyHeadersDefect"] = None
             break
@@ -53,10 +50,11 @@ def parse_message(
         text = plain(value)
         values[low].append(text)
         # Addresses are taken apart before their words are decoded: a decoded comma separates nobody.
-        headers.append((plain(name), words(text) if low not in _ADDRESSES else text))
+        headers.append((name, words(text) if low not in _ADDRESSES else text))
     headers = [(n, words(v) if n.lower() in _ADDRESSES else v) for n, v in headers]
+    defects.update(dict.fromkeys(message.defects))
     bodies = _Bodies(defects)
-    bodies.read(message)
+    bodies.read(message.parts)
     date = read_date(values["date"][0], defects) if values["date"] else None
     own_id = message_id or (_first_id(values["message-id"]) if values["message-id"] else None)
     references = ids(" ".join(values["references"]))
@@ -103,25 +101,23 @@ class _Bodies:
         shown = [text for text in found if text.strip()] or found[:1]
         return shown[0] if len(shown) == 1 else "\n".join(shown)
 
-    def read(self, message: Message) -> None:
+    def read(self, parts: Sequence[Part]) -> None:
         """Look at every part once, in order."""
-        for number, part in enumerate(_leaves(message, self._defects)):
+        for number, part in enumerate(parts):
             if number == _MOST_PARTS:
                 self._defects["TooManyPartsDefect"] = None
                 return
             self._read_part(part)
 
-    def _read_part(self, part: Message) -> None:
+    def _read_part(self, part: Part) -> None:
         found = _part_headers(part)
         kind, parameters = _content_type(part, found.get("content-type", ""))
         disposition, more = split(found.get("content-disposition", ""))
         filename = more.get("filename") or parameters.get("name") or None
-        contained = part.is_multipart()
-        if kind.startswith("multipart/") and not contained:
+        if kind.startswith("multipart/") and not part.contains:
             kind = "text/plain"  # its boundary never came: what there is, is text
-        data = b"" if contained else cast("bytes | None", part.get_payload(decode=True)) or b""
-        for defect in part.defects:
-            self._defects[type(defect).__name__] = None
+        data = part.data
+        self._defects.update(dict.fromkeys(part.defects))
         if kind in ("text/plain", "text/html") and disposition != "attachment":
             text, explained = to_text(data, parameters.get("charset"))
             if not explained:
@@ -136,46 +132,26 @@ class _Bodies:
                 content_type=kind,
                 disposition=disposition or None,
                 content_id=content_id,
-                size=_size(part) if contained else len(data),
+                size=part.size if part.contains else len(data),
             )
         )
 
 
-def _leaves(message: Message, defects: dict[str, None]) -> Iterator[Message]:
-    """Every part that holds no others, in order; a message within a message is one part."""
-    waiting = [message]
-    while waiting:
-        part = waiting.pop()
-        if not part.is_multipart() or part.get_content_maintype() == "message":
-            yield part
-            continue
-        defects.update((type(defect).__name__, None) for defect in part.defects)
-        waiting += reversed(cast("list[Message]", part.get_payload()))
-
-
-def _content_type(part: Message, value: str) -> tuple[str, dict[str, str]]:
+def _content_type(part: Part, value: str) -> tuple[str, dict[str, str]]:
     kind, parameters = split(value)
     if kind.count("/") != 1:
-        return part.get_default_type() if not kind else "text/plain", parameters
+        return part.kind if not kind else "text/plain", parameters
     return kind, parameters
 
 
-def _part_headers(part: Message) -> dict[str, str]:
+def _part_headers(part: Part) -> dict[str, str]:
     """The headers that say what a part is, each where it stands first."""
     found: dict[str, str] = {}
-    for key, value in part.raw_items():
+    for key, value in part.headers:
         name = key.lower()
         if name in _OF_PARTS and name not in found:
             found[name] = plain(value)
     return found
-
-
-def _size(part: Message) -> int | None:
-    """Bytes of a message within a message; None where it cannot be written again."""
-    try:
-        return sum(len(inner.as_bytes()) for inner in cast("Sequence[Message]", part.get_payload()))
-    except Exception:  # noqa: BLE001  the generator fails in many ways on what the parser let pass
-        return None
 
 
 def _people(values: Sequence[str]) -> tuple[Mailbox, ...]:
