@@ -7,6 +7,7 @@ times of day are local to ``zone``, as HH:MM up to 24:00. Which product has whic
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from datetime import date, datetime, time, timedelta
 from functools import lru_cache
 from typing import Any, Final, Literal
@@ -15,6 +16,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from enricher.market.clock import SECOND, to_date
+from enricher.market.lots import Lots
 
 YEAR_US: Final = 365 * 86_400 * SECOND
 
@@ -44,9 +46,9 @@ class Session(msgspec.Struct, frozen=True, gc=False):
 class Contract(msgspec.Struct, frozen=True, kw_only=True):
     """The terms of one product's options.
 
-    ``lot`` is how many units of the underlying one contract is for, ``lots_before`` ((date, lot), ...) what
-    it was for expiries before a date; ``multiplier`` is currency per unit and price point. ``oi_unit`` says
-    what the feed counts open interest in. With the price unit ``underlying`` (Deribit) an option's price
+    ``lot`` is how many units of the underlying one contract is for, or ``lots`` says so by expiry;
+    ``multiplier`` is currency per unit and price point. ``oi_unit`` says what the feed counts open interest
+    in. With the price unit ``underlying`` (Deribit) an option's price
     times that of the underlying is its price in ``currency``. ``dividend_yield`` None says that spot, grown
     at ``rate``, is no forward (an index that cannot be held). ``assumed`` marks the terms of a product that
     nobody has named.
@@ -62,7 +64,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     dividend_yield: float | None = 0.0
     tick_size: float = 0.01
     lot: float = 1.0
-    lots_before: tuple[tuple[str, float], ...] = ()
+    lots: Lots | None = None
     multiplier: float = 1.0
     oi_unit: OiUnit = "contracts"
     price_unit: PriceUnit = "quote"
@@ -88,7 +90,19 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
 
     def lot_of(self, expiry: str) -> float:
         """Units of the underlying in one contract of this expiry."""
-        return next((lot for before, lot in self.lots_before if expiry < before), self.lot)
+        return self.lot if self.lots is None else self.lots.of(expiry)
+
+    def assumes(self, expiry: str) -> bool:
+        """Whether the terms of this expiry are assumed: nobody named the product, or the lot is not known."""
+        return self.assumed or (self.lots is not None and self.lots.assumed(expiry))
+
+    def as_of(self, moment_us: int) -> Contract:
+        """The terms as they were at a moment: the lots of long contracts change while these are listed."""
+        lots = self.lots
+        if lots is None or not lots.until:
+            return self
+        changes = [_instant(day, "24:00", self.zone) for day, _, _ in lots.until]
+        return self if moment_us >= changes[-1] else _as_of(self, bisect_right(changes, moment_us))
 
     def units(self, expiry: str) -> float:
         """What open interest is multiplied by to give currency per point of the underlying's price."""
@@ -98,7 +112,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
         """The terms that numbers about this expiry rest on, as plain data to publish beside them."""
         return {
             "contract": self.name,
-            "assumed": self.assumed,
+            "assumed": self.assumes(expiry),
             "zone": self.zone,
             "expiry_time": self.expiry_time,
             "settlement": self.settlement,
@@ -130,10 +144,20 @@ def years(expiry_us: int, moment_us: int) -> float:
     return (expiry_us - moment_us) / YEAR_US
 
 
+@lru_cache(maxsize=256)
+def _as_of(contract: Contract, changed: int) -> Contract:
+    lots = contract.lots
+    return contract if lots is None else msgspec.structs.replace(contract, lots=lots.on(changed))
+
+
 @lru_cache(maxsize=4096)
 def _instant(day: str, clock: str, zone: str) -> int:
     """The moment of a local time of day; 24:00 is the midnight that ends the day."""
     hours, minutes = int(clock[:2]), int(clock[3:])
-    on = date.fromisoformat(day) + timedelta(days=hours // 24)
+    on = date.fromisoformat(day)
+    if hours == 24:
+        if on == date.max:  # there is no day after
+            return _instant(day, "23:59", zone) + 60 * SECOND
+        on += timedelta(days=1)
     local = datetime.combine(on, time(hours % 24, minutes), ZoneInfo(zone))
     return round(local.timestamp()) * SECOND

@@ -44,7 +44,7 @@ def enrich(
     if not settings.analytics:
         return chain_fields(chain, numbers, change, no_change), None
     fields = chain_fields(chain, numbers, change, no_change)
-    contract = state.contract
+    contract = state.contract.as_of(chain.event_us)
     terms = Terms(
         max_age=max_age, vendor_iv=settings.vendor_iv, curve=settings.max_pain_curve
     )

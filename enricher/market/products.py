@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from enricher.config.kinds import Section, did_you_mean, zone_problem
 from enricher.market.contracts import Contract, Exercise, OiUnit, PriceUnit, Settlement
+from enricher.market.lots import INDIAN
 
 DEFAULT: Final = "default"
 
@@ -73,8 +74,9 @@ class ProductSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=
         said = {key: getattr(self, key) for key in self.__struct_fields__ if key != "like"}
         changes = {key: value for key, value in said.items() if value is not None}
         if "lot" in changes:
-            changes["lots_before"] = ()
-        assumed = base.assumed and not changes
+            changes["lots"] = None
+        # What exposures are worth depends on the lot, unless the feed counts units.
+        assumed = base.assumed and self.lot is None and self.oi_unit != "units"
         return msgspec.structs.replace(base, name=name, assumed=assumed, **changes)
 
 
@@ -158,18 +160,21 @@ def _entries() -> dict[str, Contract]:
     morning = {"expiry_time": "09:30", "settlement": "opening"}
     stock = like(america, "US_STOCK", exercise="american", dividend_yield=0.0, tick_size=0.01)
     linear = like(deribit, "DERIBIT_USDC", price_unit="quote", tick_size=0.1, currency="USDC")
-    new = "2026-01-01"  # the first expiries of the lots that NSE announced on 3 October 2025
-    bank, mid = (("2025-07-01", 30.0), (new, 35.0)), (("2025-07-01", 120.0), (new, 140.0))
+
+    def index(name: str, step: float) -> Contract:
+        lots = INDIAN[name]
+        return like(india, name, lot=lots.lot, lots=lots, strike_step=step)
+
     found = (
         Contract(name=DEFAULT, assumed=True),
         india,
-        like(india, "NIFTY", lot=65.0, lots_before=((new, 75.0),), strike_step=50.0),
-        like(india, "BANKNIFTY", lot=30.0, lots_before=bank, strike_step=100.0),
-        like(india, "FINNIFTY", lot=60.0, lots_before=((new, 65.0),), strike_step=50.0),
-        like(india, "MIDCPNIFTY", lot=120.0, lots_before=mid, strike_step=25.0),
-        like(india, "NIFTYNXT50", lot=25.0, strike_step=100.0),
-        like(india, "SENSEX", lot=20.0, strike_step=100.0),
-        like(india, "BANKEX", lot=30.0, strike_step=100.0),
+        index("NIFTY", 50.0),
+        index("BANKNIFTY", 100.0),
+        index("FINNIFTY", 50.0),
+        index("MIDCPNIFTY", 25.0),
+        index("NIFTYNXT50", 100.0),
+        index("SENSEX", 100.0),
+        index("BANKEX", 100.0),
         america,
         stock,
         like(america, "SPX", **morning, strike_step=5.0),

@@ -1,22 +1,18 @@
-"""What open-interest walls mean for the price between them, and how they move from chain to chain.
+"""What open-interest walls mean for the price between them, and which of them are being taken down.
 
 `enricher.market.chain.walls` finds the walls themselves: resistance among the calls from spot upwards,
-support among the puts from spot downwards. Here stand the range they span, the walls that are being taken
-down, and what has changed since the walls of an earlier chain. Strikes and spot are in price units, open
-interest in the feed's own, shares of a total from 0 to 1.
+support among the puts from spot downwards. Strikes and spot are in price units, open interest in the feed's
+own, shares of a total from 0 to 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 
 from enricher.market.chain import Column, Side, Wall, walls
 from enricher.market.models import Number
-
-Move = Literal["new", "gone", "grown", "shrunk"]
 
 
 class TradingRange(msgspec.Struct, frozen=True, gc=False):
@@ -32,18 +28,6 @@ class TradingRange(msgspec.Struct, frozen=True, gc=False):
     width_pct: float
     position: float | None
     balance: float
-
-
-class WallMove(msgspec.Struct, frozen=True, gc=False):
-    """One wall against an earlier chain: what became of it, and by how much open interest it changed.
-
-    ``change`` is None for a wall that is new or gone, for its open interest in the other chain is not known
-    from the walls alone.
-    """
-
-    strike: Number
-    move: Move
-    change: Number | None
 
 
 def trading_range(support: Sequence[Wall], resistance: Sequence[Wall], spot: Number) -> TradingRange | None:
@@ -70,21 +54,3 @@ def losses(
     """
     fallen = [-change if change is not None and change < 0 else None for change in changes]
     return walls(strikes, fallen, spot, side, count)
-
-
-def moves(before: Sequence[Wall], now: Sequence[Wall]) -> tuple[WallMove, ...]:
-    """How the walls of one side changed between two chains: those of now in their order, then those gone.
-
-    A wall that stands unchanged is left out.
-    """
-    stood = {wall.strike: wall.amount for wall in before}
-    found = []
-    for wall in now:
-        was = stood.pop(wall.strike, None)
-        if was is None:
-            found.append(WallMove(wall.strike, "new", None))
-        elif wall.amount != was:
-            change = wall.amount - was
-            found.append(WallMove(wall.strike, "grown" if change > 0 else "shrunk", change))
-    found.extend(WallMove(strike, "gone", None) for strike in stood)
-    return tuple(found)

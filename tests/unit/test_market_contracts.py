@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -220,3 +220,15 @@ def test_a_misspelt_key_of_a_product_is_an_error() -> None:
 )
 def test_a_wrong_setting_is_named(settings: ProductSettings, key: str) -> None:
     assert [name for name, _ in settings.problems()] == [key]
+
+
+@given(st.dates(), st.sampled_from(sorted(SHIPPED)))
+def test_every_date_of_the_calendar_has_an_instant(day: date, name: str) -> None:
+    instant = SHIPPED[name].expiry_us(day.isoformat())
+    assert abs(instant - (day - date(1970, 1, 1)).days * 86_400 * SECOND) <= 36 * 3600 * SECOND
+
+
+@pytest.mark.parametrize("day", ["0001-01-01", "9999-12-31"])
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_the_first_and_the_last_date_have_an_instant_too(day: str, name: str) -> None:
+    assert (SHIPPED[name].expiry_us(day) > 0) == (day > "1970")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from enricher.market.chain import Wall, walls
-from enricher.market.walls import TradingRange, WallMove, losses, moves, trading_range
+from enricher.market.chain import Wall
+from enricher.market.walls import TradingRange, losses, trading_range
 
 
 def test_the_range_lies_between_the_first_walls() -> None:
@@ -27,19 +27,3 @@ def test_the_walls_that_fall_are_the_largest_losses_of_open_interest() -> None:
     assert losses(strikes, changes, 100, "resistance") == (Wall(120, 30, 0.375), Wall(110, 10, 0.125))
     assert losses(strikes, changes, 100, "support") == (Wall(90, 40, 0.5),)
     assert losses(strikes, [None, 5, 0, 2], 100, "support") == ()
-
-
-def test_a_wall_is_new_gone_grown_or_shrunk() -> None:
-    before = (Wall(100, 50, 0.5), Wall(110, 30, 0.3), Wall(120, 20, 0.2))
-    now = (Wall(110, 45, 0.4), Wall(100, 40, 0.4), Wall(130, 25, 0.2))
-    assert moves(before, now) == (
-        WallMove(110, "grown", 15),
-        WallMove(100, "shrunk", -10),
-        WallMove(130, "new", None),
-        WallMove(120, "gone", None),
-    )
-
-
-def test_walls_that_stand_still_do_not_move() -> None:
-    found = walls([100, 110], [5, 6], 100, "resistance")
-    assert moves(found, found) == ()
