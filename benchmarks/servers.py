@@ -118,9 +118,10 @@ def document_server(
 
 
 @contextmanager
-def null_mongo() -> Iterator[Server]:
-    """A server that takes documents, counts them and keeps nothing (`benchmarks.null_mongo`)."""
-    command = module("benchmarks.null_mongo", "0")
+def null_mongo(kept: int = 0) -> Iterator[Server]:
+    """A server that takes documents, counts them and keeps nothing (`benchmarks.null_mongo`), or the newest
+    ``kept`` of each product."""
+    command = module("benchmarks.null_mongo", "0", str(kept))
     with process(*command, stdout=subprocess.PIPE) as child:
         port = int(line(child, "null_mongo"))
         yield Server("null_mongo", child.pid, port, f"mongodb://{LOOPBACK}:{port}")

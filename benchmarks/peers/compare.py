@@ -1,7 +1,8 @@
 """The part ``peers``: CPU time and speed of the same jobs in other frameworks, each beside enricher's.
 
 A peer and enricher run at the same time, each on servers of its own, both warmed up, and are flooded in
-turns: what the machine does meanwhile falls on both. CPU time is user + system of all processes (subscriber,
+turns, enricher before and after each round of the peer's: what the machine does meanwhile falls on both. CPU
+time is user + system of all processes (subscriber,
 workers, children), not of the servers. What was stored and published is counted from outside.
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.parts import Options
-from benchmarks.peers.catalogue import FOLDER, PEERS, Peer
+from benchmarks.peers.catalogue import FOLDER, PEERS, READ_BACK, Peer
 from benchmarks.peers.contest import Contestant, Round, framework, own_worker, versions
 from benchmarks.report import Report, median, spread
 from benchmarks.workloads import workload
@@ -29,11 +30,16 @@ COLUMNS = [
     "documents", "published", "lost", "processes", "rss_mb",
 ]  # fmt: skip
 NOTES = (
-    "times ours: the median of the rounds, each against enricher's round right before it.",
+    "times ours: the median of the rounds, each against enricher's rounds right before and after it.",
     "lost: messages sent to it that became no document, plus what is missing on enriched:*.",
     "Neither they nor enricher compute what `market.analytics` adds to a chain.",
     "The peers call enricher's own market functions and do less: no bars, surface or build-up,",
     "no claims of quotes and chains, no order among the writers of a key.",
+    "celery: a subscriber and four children, as the worker that enricher replaces: a task for each message,",
+    f"three for a tick's windows, that read up to {READ_BACK} ticks back, and one for a chain's surface;",
+    "one insert and one key at a time; results kept.",
+    "celery-lean: one task for each message, windows in memory, keys in one round trip, no results;",
+    "a subscriber and two workers of one child.",
 )
 
 
@@ -121,18 +127,30 @@ def run(options: Options) -> list[Report]:
 
 
 def contest(base: Contestant, ours: Side, other: Contestant, theirs: Side, size: Size, rounds: int) -> None:
-    """Flood both in turns, first to warm up, and write the rounds down."""
-    for number, (for_us, for_them) in enumerate(shares(ours.kind, size, rounds)):
-        mine, their = base.flood(for_us), other.flood(for_them)
-        ours.add(mine, 1.0, measured=number > 0)
-        theirs.add(their, their.us / mine.us, measured=number > 0)
+    """Flood both in turns, first to warm up, and write the rounds down.
+
+    Theirs is compared with the mean of ours right before and right after it.
+    """
+    (warm_us, warm_them), (first, _), *pairs = shares(ours.kind, size, rounds)
+    ours.add(base.flood(warm_us), 1.0, measured=False)
+    theirs.add(other.flood(warm_them), 1.0, measured=False)
+    before = base.flood(first)
+    ours.add(before, 1.0, measured=True)
+    for for_us, for_them in pairs:
+        their, after = other.flood(for_them), base.flood(for_us)
+        ours.add(after, 1.0, measured=True)
+        theirs.add(their, 2 * their.us / (before.us + after.us), measured=True)
+        before = after
     for side, contestant in ((ours, base), (theirs, other)):
         side.processes, side.rss_mb = contestant.processes(), contestant.rss_mb()
 
 
 def shares(kind: str, size: Size, rounds: int) -> list[tuple[list[Message], list[Message]]]:
-    """Messages for us and for them: a warm-up, then one pair per round. None is sent to anyone twice."""
-    counts = [(size.warm, size.warm)] + [(size.ours, size.theirs)] * rounds
+    """Messages for us and for them: a warm-up, some for us alone, then one pair per round.
+
+    None is sent to anyone twice.
+    """
+    counts = [(size.warm, size.warm), (size.ours, 0)] + [(size.ours, size.theirs)] * rounds
     made = []
     whole = workload(kind, sum(mine for mine, _ in counts))
     at = [0, 0]

@@ -14,8 +14,8 @@ import psutil
 import redis
 
 from benchmarks.measure import cpu_seconds, publish_all, rss_bytes
-from benchmarks.peers.catalogue import Peer
-from benchmarks.peers.watch import Seen, Watch
+from benchmarks.peers.catalogue import BROKER_DATABASE, Peer
+from benchmarks.peers.watch import LOOK_EVERY, Seen, Watch
 from benchmarks.servers import REPOSITORY, null_mongo, process, redis_server, worker
 from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
 
@@ -39,22 +39,31 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class Contestant:
-    """Something running that has subscribed; ``pids`` without the children that it may have."""
+    """Something running that has subscribed; ``pids`` without the children that it may have.
 
-    def __init__(self, redis_url: str, watch: Watch, pids: Sequence[int]) -> None:
+    ``queues`` are as `Peer.queues` has them.
+    """
+
+    def __init__(
+        self, redis_url: str, watch: Watch, pids: Sequence[int], queues: Sequence[str] = ()
+    ) -> None:
         self._redis_url = redis_url
         self._watch = watch
         self._pids = pids
+        self._queues = queues
 
     def flood(self, messages: Sequence[Message]) -> Round:
-        """Publish all as fast as Redis takes it, and wait until all was seen or nothing comes any more.
+        """Publish all as fast as Redis takes it, and wait until all was seen or nothing comes any more, and
+        until nothing is queued.
 
-        RuntimeError if it did nothing at all.
+        RuntimeError if it did nothing at all, TimeoutError if what is queued stays there.
         """
         wanted = expected(messages)
         before, cpu, began = self._watch.seen(), self.cpu_seconds(), time.perf_counter()
         publish_all(self._redis_url, messages)
         after, ended = self._watch.until(before + wanted, QUIET)
+        if self._queues and (waited := emptied(self._redis_url, self._queues, QUIET)) is not None:
+            ended = waited
         used, done = self.cpu_seconds() - cpu, after - before
         if not done.documents:
             raise RuntimeError(f"nothing came of {len(messages)} messages")
@@ -81,6 +90,25 @@ def expected(messages: Sequence[Message]) -> Seen:
     return Seen(len(messages), len(messages) - quotes)
 
 
+def emptied(redis_url: str, queues: Sequence[str], quiet: float) -> float | None:
+    """When the queues had become empty (`time.perf_counter`); None if they were from the start.
+
+    TimeoutError if none of it has moved for ``quiet`` seconds.
+    """
+    server, _, _ = redis_url.rpartition("/")
+    moment: float | None = None
+    with redis.Redis.from_url(f"{server}/{BROKER_DATABASE}") as client:
+        least, since = None, time.perf_counter()
+        while waiting := sum(client.llen(queue) for queue in queues) + client.hlen("unacked"):
+            moment = time.perf_counter()
+            if least is None or waiting < least:
+                least, since = waiting, moment
+            elif moment - since > quiet:
+                raise TimeoutError(f"{waiting} tasks are still queued or not acknowledged")
+            time.sleep(LOOK_EVERY)
+    return moment
+
+
 @contextmanager
 def own_worker() -> Iterator[Contestant]:
     """Ours, with its defaults."""
@@ -99,12 +127,12 @@ def framework(peer: Peer, folder: Path) -> Iterator[Contestant]:
     """A peer; what goes wrong carries the last lines of its processes."""
     with (
         redis_server() as cache,
-        null_mongo() as store,
+        null_mongo(peer.kept) as store,
         Watch(cache.url, store.url) as watch,
         _started(peer, folder, cache.url, store.url) as pids,
     ):
         subscribed(cache.url)
-        yield Contestant(cache.url, watch, pids)
+        yield Contestant(cache.url, watch, pids, peer.queues)
 
 
 def subscribed(redis_url: str) -> None:

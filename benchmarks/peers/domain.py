@@ -17,7 +17,7 @@ from enricher.market.chain import analyse
 from enricher.market.clock import MINUTE, render, to_date, to_millis
 from enricher.market.models import Chain, Quote, Tick, decode_chain, decode_quote, decode_tick
 from enricher.market.stored import encode
-from enricher.market.ticks import TickWindow, identity_key, order_key
+from enricher.market.ticks import TickWindow, Window, identity_key, order_key
 
 TOPICS: Final = (UNDERLYING, OPTION_QUOTE, OPTION_CHAIN)
 WINDOWS: Final = (1, 5, 15)  # minutes
@@ -111,37 +111,25 @@ class Windows:
         return ticks
 
 
-def show(work: Work, windows: Windows) -> list[Command]:
-    """The Redis commands that make the stored message visible."""
+def show(work: Work, windows: Windows | None) -> list[Command]:
+    """The Redis commands that make the stored message visible; without ``windows`` all but these."""
     event = work.event
     if isinstance(event, Tick):
-        return _show_tick(event, work, windows.fold(event))
+        return _show_tick(event, work, None if windows is None else windows.fold(event))
     if isinstance(event, Quote):
         return _show_quote(event, work)
     return _show_chain(event, work)
 
 
-def _show_tick(tick: Tick, work: Work, ticks: TickWindow) -> list[Command]:
+def _show_tick(tick: Tick, work: Work, ticks: TickWindow | None) -> list[Command]:
     product, claim = tick.product, work.claim
     assert claim is not None
     latest = {"price": tick.price, "timestamp": tick.timestamp}
     made: list[Command] = [("SET", f"latest:underlying:{product}", encode(latest), "EX", CACHE_TTL)]
-    for minutes in WINDOWS:
+    for minutes in WINDOWS if ticks is not None else ():
         window = ticks.window(minutes * MINUTE)
-        if window is None:
-            continue
-        value = {
-            "product": product,
-            "window_minutes": minutes,
-            "open": window.open,
-            "high": window.high,
-            "low": window.low,
-            "close": window.close,
-            "start_time": render(window.start_us, tick.naive),
-            "end_time": render(window.end_us, tick.naive),
-            "num_ticks": window.count,
-        }
-        made.append(("SET", f"ohlc:{product}:{minutes}m", encode(value), "EX", minutes * 60))
+        if window is not None:
+            made.append(show_window(product, minutes, window, tick.naive))
     message = {
         "type": "UNDERLYING_ENRICHED",
         "product": product,
@@ -152,6 +140,22 @@ def _show_tick(tick: Tick, work: Work, ticks: TickWindow) -> list[Command]:
     made.append(("SET", claim, "1", "EX", CLAIM_TTL))
     made.append(("PUBLISH", "enriched:underlying", encode(message)))
     return made
+
+
+def show_window(product: str, minutes: int, window: Window, naive: bool) -> Command:
+    """The Redis command that caches a rolling window; ``naive`` is the style of its times."""
+    value = {
+        "product": product,
+        "window_minutes": minutes,
+        "open": window.open,
+        "high": window.high,
+        "low": window.low,
+        "close": window.close,
+        "start_time": render(window.start_us, naive),
+        "end_time": render(window.end_us, naive),
+        "num_ticks": window.count,
+    }
+    return ("SET", f"ohlc:{product}:{minutes}m", encode(value), "EX", minutes * 60)
 
 
 def _show_quote(quote: Quote, work: Work) -> list[Command]:

@@ -21,8 +21,8 @@ def own_requirements() -> list[str]:
 
 def install(folder: Path, peers: Sequence[Peer] = PEERS) -> None:
     """Make (or make anew) an environment per peer below ``folder``; CalledProcessError when one fails."""
-    for peer in peers:
-        place = folder / peer.name
+    for peer in {peer.place(folder): peer for peer in peers}.values():
+        place = peer.place(folder)
         print(f"{place}: {' '.join(peer.requirements)}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
         wanted = (*peer.requirements, *own_requirements())
