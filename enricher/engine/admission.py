@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
@@ -19,6 +20,8 @@ UNKNOWN = "(unknown)"
 # Topics whose route is remembered: a pattern may match topics without end.
 _KNOWN = 10_000
 _WARN_EVERY_US = 10_000_000
+# Of so many queued messages of a route one more than needed is dropped.
+_SPARE = 1000
 
 
 def counted_as(delivery: Delivery) -> str:
@@ -147,28 +150,45 @@ class Admission:
     def _make_room(self, size: int, waiting: Waiting | None, same: str | None) -> bool:
         if waiting is None:
             return False
-        if waiting.conflate:
-            older = waiting.older(same)
-            if older is not None:
-                self._evict(older, waiting, "conflated")
-        while self.full(size):
-            oldest = waiting.oldest()
-            if oldest is None:
-                return False
-            self._evict(oldest, waiting, "dropped")
-        return True
+        older = waiting.older(same) if waiting.conflate else None
+        if older is not None:
+            self._evict([older], waiting, "conflated")
+        if self.full(size):
+            self._evict(self._oldest(size, waiting), waiting, "dropped")
+        return not self.full(size)
 
-    def _evict(self, delivery: Delivery, waiting: Waiting, label: str) -> None:
-        self.release(len(delivery.body))
-        waiting.left()
-        if delivery.lane is not None:
-            delivery.lane.forget(delivery)
-        self._drop(delivery, label)
+    def _oldest(self, size: int, waiting: Waiting) -> list[Delivery]:
+        """As many of the oldest as make room for ``size`` bytes, and a thousandth of all more: in a flood
+        the next ones find room, and most of what dropping costs is paid once for many."""
+        found: list[Delivery] = []
+        over = self.count + 1 - self._max_messages + waiting.queued // _SPARE
+        over_bytes = self.bytes + size - self._max_bytes
+        while (over > 0 or over_bytes > 0) and (oldest := waiting.oldest()) is not None:
+            oldest.gone = True
+            over -= 1
+            over_bytes -= len(oldest.body)
+            found.append(oldest)
+        return found
+
+    def _evict(self, evicted: Sequence[Delivery], waiting: Waiting, label: str) -> None:
+        """Let queued messages of one route go."""
+        if not evicted:
+            return
+        self.release(sum(len(delivery.body) for delivery in evicted), len(evicted))
+        waiting.left(len(evicted))
+        for delivery in evicted:
+            if delivery.lane is not None:
+                delivery.lane.forget(delivery)
+            delivery.settled(label)
+        self._count_dropped(counted_as(evicted[0]), label, len(evicted))
 
     def _drop(self, delivery: Delivery, label: str) -> None:
-        topic = counted_as(delivery)
-        self._stats.count(topic, label)
+        """A message does not get in."""
         delivery.settled(label)
+        self._count_dropped(counted_as(delivery), label, 1)
+
+    def _count_dropped(self, topic: str, label: str, number: int) -> None:
+        self._stats.count(topic, label, number)
         now = self._clock()
         if now - self._warned.get(topic, 0) > _WARN_EVERY_US:
             self._warned[topic] = now

@@ -15,7 +15,7 @@ class Overload(Enum):
 
     ``BLOCK``        the source waits (only sources that can)
     ``CONFLATE``     the oldest per key that is still queued makes room for a newer one
-    ``DROP_OLDEST``  the oldest queued message of the route makes room
+    ``DROP_OLDEST``  the oldest queued messages of the route make room (one, and one of each thousand more)
     ``SPILL``        what finds memory full takes the way over a Redis stream (`sources.spill`), from which
                      it comes back when there is room; a source without that way drops it
     """
@@ -60,9 +60,9 @@ class Waiting:
         """How many deliveries it holds on to, those included that have left."""
         return len(self._arrivals)
 
-    def left(self) -> None:
-        """A delivery was taken out of its queue."""
-        self.queued -= 1
+    def left(self, number: int = 1) -> None:
+        """A delivery, or so many, were taken out of their queues."""
+        self.queued -= number
         if not self.queued:
             # Nothing may keep what is committed alive until the next message, which may be hours away.
             self._arrivals.clear()

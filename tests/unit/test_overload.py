@@ -5,8 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.engine.overload import Waiting
+from enricher.engine.admission import Admission
+from enricher.engine.overload import Overload, Waiting
 from enricher.engine.ports import Delivery
+from enricher.engine.router import Route, Router
+from enricher.engine.stats import Stats
 
 
 def arrived(number: int) -> Delivery:
@@ -83,3 +86,26 @@ def test_what_has_left_is_not_kept_alive_until_the_next_arrives() -> None:
         delivery.gone = True
         waiting.left()
     assert len(waiting) == 0
+
+
+def test_a_flood_makes_room_for_many_at_once_and_leaves_other_routes_alone() -> None:
+    routes = [Route(topic=t, handler=list, overload=Overload.DROP_OLDEST) for t in ("flood", "rare")]
+    stats = Stats()
+    admission = Admission(
+        Router(routes), stats, lambda: 1, max_messages=5000, max_bytes=1 << 20, max_message_bytes=100
+    )
+    rare = [Delivery("rare", b"r", 0) for _ in range(20)]
+    flood = [Delivery("flood", b"f", 0) for _ in range(4980)]
+    for delivery in (*rare, *flood):
+        assert admission.admit(delivery) is not None
+    assert admission.admit(Delivery("flood", b"f", 0)) is not None
+    # One for the new one, and one of each thousand more.
+    assert [d.gone for d in flood[:6]] == [True] * 5 + [False]
+    assert stats.topic("flood").counts["dropped"] == 5
+    assert (admission.count, admission.bytes) == (4996, 4996)
+    for _ in range(4):
+        assert admission.admit(Delivery("rare", b"r", 0)) is not None
+    assert not any(d.gone for d in rare)
+    assert admission.admit(Delivery("rare", b"r", 0)) is not None
+    assert [d.gone for d in rare[:2]] == [True, False]
+    assert stats.topic("rare").counts["dropped"] == 1
