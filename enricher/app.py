@@ -25,7 +25,7 @@ import structlog
 from redis.asyncio import Redis
 
 from enricher.build import GAPS, Parts, build, instance_name, load, stats_key
-from enricher.config import Settings
+from enricher.config import Settings, named_by_origin
 from enricher.deadletters.alert import AlertHook
 from enricher.deadletters.store import LetterStore
 from enricher.engine.effects import Effect, Insert, SetKey
@@ -107,7 +107,8 @@ class Enricher:
     async def __aenter__(self) -> Enricher:
         if self._engine is not None:
             raise EnricherError("an Enricher is entered once; make a new one to run again")
-        parts = self._parts = self._make()
+        with named_by_origin(self.settings):
+            parts = self._parts = self._make()
         self._started_us = self._clock()
         self._engine = Engine(
             parts.routes,

@@ -18,7 +18,7 @@ from enricher.build_streams import over_streams, topics_by_stream
 from enricher.cli.check_streams import HEAD, StreamState, ask_streams, groups_of, stream_warnings
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
-from enricher.config import Section, Settings, redact, redact_text
+from enricher.config import Section, Settings, named_by_origin, redact, redact_text
 from enricher.connections import redis_client
 from enricher.engine.router import Route, Router
 from enricher.market.settings import MarketSettings
@@ -66,7 +66,8 @@ def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float
     every setting in effect. Passwords are never printed. Nothing is written anywhere.
     """
     settings = options.load()
-    routes = [*over_streams(settings, market_routes(settings)), *mail_routes(settings)]
+    with named_by_origin(settings):
+        routes = [*over_streams(settings, market_routes(settings)), *mail_routes(settings)]
     Router(routes)
     servers = asyncio.run(ask_servers(settings, timeout, routes))
     away = [server for server in servers if server.error]
@@ -170,15 +171,16 @@ def warnings(settings: Settings, servers: Sequence[Server], routes: Sequence[Rou
         longest = max(market.windows) * 60
         if market.claim_ttl < longest:
             yield (
-                f"market.claim_ttl {market.claim_ttl} s is shorter than the longest window, {longest} s: a "
-                f"message repeated later than that is published again (it is stored once in any case); "
-                f"expected at least {longest} s, and more than a stream keeps or a replay reaches back"
+                f"market.claim_ttl {market.claim_ttl} s is shorter than the longest window, {longest} s: "
+                "what comes again later than that is taken for published, even if its first worker died "
+                f"between storing and publishing it; expected at least {longest} s, and more than a stream "
+                "keeps or a replay reaches back"
             )
         if topics_by_stream(settings) and market.claim_ttl < settings.streams.keep:
             yield (
                 f"market.claim_ttl {market.claim_ttl} s is shorter than streams.keep "
-                f"{settings.streams.keep:g} s: what is read again from the stream's beginning would be "
-                "published again"
+                f"{settings.streams.keep:g} s: what is read again from the stream's beginning would be taken "
+                "for published, even if it never was"
             )
     mail = mail_settings(settings)
     if mail is not None and mail.claim_ttl < mail.keep:

@@ -48,9 +48,8 @@ class SettingsOptions:
         folder = Path.cwd()
         file, written = folder / DOTENV, written_variables(folder / DOTENV)
         try:
-            settings = load(
-                self.config, {**written, **os.environ}, {**self.overrides, **more}, folder=folder
-            )
+            overrides = {**self.overrides, **more}
+            settings = load(self.config, os.environ, overrides, folder=folder, written=written)
         except ConfigError as error:
             # An unknown name has the environment as its source, and itself as its key.
             name = error.key if error.source == ENVIRONMENT else error.source

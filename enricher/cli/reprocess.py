@@ -17,7 +17,7 @@ from enricher.build_letters import STORES, letter_store
 from enricher.build_mail import letter_topics
 from enricher.cli.until import say
 from enricher.cli.workers import every_pattern, read_figures
-from enricher.config import Settings
+from enricher.config import Settings, named_by_origin
 from enricher.connections import redis_client
 from enricher.deadletters.chosen import Chosen, choose
 from enricher.deadletters.edits import NO_EDIT, Edit
@@ -181,7 +181,8 @@ async def engine(settings: Settings, timeout: float) -> AsyncIterator[Reprocess]
 
     Raises SinkUnavailable if a server does not answer within ``timeout`` seconds.
     """
-    parts = build(settings, clock=wall_clock)
+    with named_by_origin(settings):
+        parts = build(settings, clock=wall_clock)
     running = Engine(
         parts.routes,
         (),

@@ -11,6 +11,7 @@ from enricher.config.kinds import (
     Zone,
 )
 from enricher.config.loader import environment_name, find_config, load
+from enricher.config.origins import named_by_origin
 from enricher.config.secrets import redact, redact_text
 from enricher.config.settings import (
     DeadLetterSettings,
@@ -51,6 +52,7 @@ __all__ = [
     "environment_name",
     "find_config",
     "load",
+    "named_by_origin",
     "redact",
     "redact_text",
 ]

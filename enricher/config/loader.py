@@ -50,10 +50,12 @@ def load(
     overrides: Mapping[str, Any] = NOTHING,
     sections: Mapping[str, type[Section]] = NOTHING,
     folder: Path | None = None,
+    written: Mapping[str, str] = NOTHING,
 ) -> Settings:
     """All settings; command line over environment over old names over file over defaults.
 
-    REDIS_HOST and REDIS_PORT make an address where REDIS_URL does not give one.
+    REDIS_HOST and REDIS_PORT make an address where REDIS_URL does not give one. ``written`` are variables
+    that a file holds (.env): what ``environ`` says of a key wins over them under whatever name they say it.
 
     ``overrides`` are the command line's {"redis.url": ...}; None means not given, text is read as
     in the environment. ``sections`` are the route packages' {"market": MarketSettings}. The file is
@@ -63,24 +65,25 @@ def load(
     kinds = {**CORE_SECTIONS, **sections}
     leaves = {key: kind for name, section in kinds.items() for key, kind in _leaves(name, section)}
     given: dict[str, Given] = {}
-    file = find_config(path, environ, folder)
+    both = {**written, **environ}
+    file = find_config(path, both, folder)
     if file is not None:
         given |= _from_file(file, leaves)
-    given |= _from_host_and_port(environ)
-    given |= {
-        key: Given(environ[name], name, is_text=True)
-        for name, key in OLD_NAMES.items()
-        if environ.get(name)
-    }
-    stronger = _from_environment(environ, leaves)
+    layers = [{name: text for name, text in written.items() if name not in environ}, environ]
+    said = [_from_environment(layer, both, leaves) for layer in layers]
+    options = {}
     for key, value in overrides.items():
         if value is not None:
             _known(key, key, value, COMMAND_LINE, leaves)
-            stronger[key] = Given(value, COMMAND_LINE, is_text=isinstance(value, str))
-    for name, brought in kinds.items():
-        if brought.old_names and _switched_on(name, brought, {**given, **stronger}, leaves):
-            given |= _from_old_names(name, brought, environ)
-    given |= stronger
+            options[key] = Given(value, COMMAND_LINE, is_text=isinstance(value, str))
+    all_said = {**given, **said[0], **said[1], **options}
+    old = [name for name, brought in kinds.items() if brought.old_names]
+    switched_on = [name for name in old if _switched_on(name, kinds[name], all_said, leaves)]
+    for layer, new in zip(layers, said, strict=True):
+        for name in switched_on:
+            given |= _from_old_names(name, kinds[name], layer)
+        given |= new
+    given |= options
     values = {key: _value(key, one, leaves[key]) for key, one in given.items()}
     built = {name: _build(section, name, values) for name, section in kinds.items()}
     for name, section in built.items():
@@ -90,7 +93,7 @@ def load(
         **core,
         routes=built,
         origins={key: one.source for key, one in given.items()},
-        legacy={key: environ[name] for name, key in LEGACY_NAMES.items() if environ.get(name)},
+        legacy={key: both[name] for name, key in LEGACY_NAMES.items() if both.get(name)},
     )
 
 
@@ -157,8 +160,14 @@ def _walk(
             yield key, value
 
 
-def _from_environment(environ: Mapping[str, str], leaves: Mapping[str, Any]) -> dict[str, Given]:
-    given = {}
+def _from_environment(
+    environ: Mapping[str, str], both: Mapping[str, str], leaves: Mapping[str, Any]
+) -> dict[str, Given]:
+    """What ``environ`` says, its new names over its old; ``both`` completes half an address."""
+    given = _from_host_and_port(environ, both)
+    for name, key in OLD_NAMES.items():
+        if environ.get(name):
+            given[key] = Given(environ[name], name, is_text=True)
     # With a Service called "enricher", Kubernetes sets ENRICHER_PORT, ENRICHER_SERVICE_HOST and
     # the like: a name without "__" is an error only where it is a key that lacks an underscore.
     nearly = {environment_name(key).replace("__", "_"): key for key in leaves}
@@ -175,16 +184,20 @@ def _from_environment(environ: Mapping[str, str], leaves: Mapping[str, Any]) -> 
     return given
 
 
-def _from_host_and_port(environ: Mapping[str, str]) -> dict[str, Given]:
+def _from_host_and_port(environ: Mapping[str, str], both: Mapping[str, str]) -> dict[str, Given]:
     """The address that REDIS_HOST and REDIS_PORT make, unless REDIS_URL says it all."""
-    host, port = environ.get("REDIS_HOST", "").strip(), environ.get("REDIS_PORT", "").strip()
-    # With a Service called "redis", Kubernetes sets REDIS_PORT to tcp://10.0.0.1:6379.
-    port = "" if port.startswith("tcp://") else port
-    if environ.get("REDIS_URL") or not (host or port):
+    if environ.get("REDIS_URL") or not any(_host_and_port(environ)):
         return {}
+    host, port = _host_and_port(both)
     shown_host = f"[{host}]" if ":" in host else host or "localhost"
     address = f"redis://{shown_host}:{port or '6379'}/0"
     return {"redis.url": Given(address, "REDIS_HOST" if host else "REDIS_PORT", is_text=True)}
+
+
+def _host_and_port(environ: Mapping[str, str]) -> tuple[str, str]:
+    host, port = environ.get("REDIS_HOST", "").strip(), environ.get("REDIS_PORT", "").strip()
+    # With a Service called "redis", Kubernetes sets REDIS_PORT to tcp://10.0.0.1:6379.
+    return host, "" if port.startswith("tcp://") else port
 
 
 def _switched_on(
@@ -298,7 +311,12 @@ def _judge(section: Section, prefix: str, given: Mapping[str, Given]) -> None:
     """Raise ConfigError for the first disagreement between keys of this section."""
     for key, right in section.problems():
         dotted = f"{prefix}.{key}"
-        source = given[dotted].source if dotted in given else "default"
+        if dotted in given:
+            source = given[dotted].source
+        else:
+            # Not the default is at fault but the key it disagrees with, which `right` names.
+            others = [f"{name} is from {one.source}" for name, one in given.items() if name in right]
+            source = f"default ({', '.join(others)})" if others else "default"
         raise ConfigError(source, dotted, shown(getattr(section, key)), right)
     for name in section.__struct_fields__:
         inner = getattr(section, name)

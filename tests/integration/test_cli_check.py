@@ -216,6 +216,21 @@ def test_what_the_environment_overrides_in_the_env_file_is_blamed_on_the_environ
     assert capsys.readouterr().err.startswith("Wrong setting: REDIS_URL: redis.url")
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('[streams.intake]\n"market:trad" = "stream"\n', "streams.intake = 'market:trad'"),
+        ('[mail]\nenabled = true\nhandler = "nowhere:on_mail"\n', "mail.handler = 'nowhere:on_mail'"),
+    ],
+)
+def test_what_turns_out_wrong_only_in_use_names_the_file_all_the_same(
+    tmp_path: Path, text: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.toml").write_text(text)
+    assert exit_code(["check"]) == 2
+    assert capsys.readouterr().err.startswith(f"Wrong setting: {tmp_path / 'config.toml'}: {named}")
+
+
 def leave_figures(url: str, instance: str, status: str, age: float = 0.0) -> None:
     figures = {
         "service": "worker-enricher",

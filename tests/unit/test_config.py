@@ -131,6 +131,32 @@ def test_an_option_that_was_not_given_changes_nothing() -> None:
     assert load(overrides={"redis.url": None}) == load()
 
 
+@pytest.mark.parametrize(
+    ("written", "environ", "url"),
+    [
+        ({"REDIS_URL": "redis://w"}, {}, "redis://w"),
+        ({"ENRICHER_REDIS__URL": "redis://w"}, {"REDIS_URL": "redis://e"}, "redis://e"),
+        ({"REDIS_URL": "redis://w"}, {"REDIS_HOST": "e"}, "redis://e:6379/0"),
+        ({"REDIS_URL": "redis://w", "REDIS_PORT": "7"}, {"REDIS_HOST": "e"}, "redis://e:7/0"),
+        ({"REDIS_HOST": "w"}, {"REDIS_PORT": "7"}, "redis://w:7/0"),
+        ({"REDIS_HOST": "w"}, {"REDIS_PORT": "tcp://10.0.0.1:6379"}, "redis://w:6379/0"),
+        ({"REDIS_URL": "redis://w"}, {"REDIS_URL": ""}, "redis://localhost:6379/0"),
+        ({"ENRICHER_REDIS__URL": "redis://w"}, {"REDIS_URL": ""}, "redis://w"),
+    ],
+)
+def test_the_environment_wins_over_a_dotenv_file_by_whatever_name(
+    written: dict[str, str], environ: dict[str, str], url: str
+) -> None:
+    assert load(environ=environ, written=written).redis.url == url
+
+
+def test_an_old_name_in_the_environment_wins_over_the_new_one_in_a_dotenv_file() -> None:
+    kinds: dict[str, type[Section]] = {"mail": MailSettings}
+    written = {"ENRICHER_MAIL__ENABLED": "true", "ENRICHER_MAIL__BATCH": "1", "CONSUMER_NAME": "written"}
+    mail = load(environ={"BATCH_SIZE": "2"}, sections=kinds, written=written).section(MailSettings)
+    assert (mail.batch, mail.consumer) == (2, "written")
+
+
 def test_the_old_names_are_read_and_an_empty_one_is_as_good_as_none() -> None:
     environ = {"REDIS_URL": "", "MONGO_URL": "mongodb://m/ticks", "SERVICE_NAME": "old"}
     settings = load(environ=environ)

@@ -164,6 +164,14 @@ def test_a_section_nobody_knows_is_shown_with_its_keys_and_only_secrets_are_hidd
     assert "did you mean 'redis'?" in error.expected
 
 
+def test_a_default_that_no_longer_fits_is_told_with_the_key_that_made_it_so(tmp_path: Path) -> None:
+    error = refusal("[retry]\nbase = 10\n", tmp_path)
+    assert str(error) == (
+        f"default (retry.base is from {tmp_path / 'config.toml'}): retry.cap = 5.0: "
+        "expected at least retry.base, which is 10 s"
+    )
+
+
 def test_a_file_that_is_no_toml_says_where(tmp_path: Path) -> None:
     error = refusal("[redis\n", tmp_path)
     assert "line 1" in str(error)
