@@ -48,17 +48,15 @@ def load(
     overrides: Mapping[str, Any] | None = None,
     sections: Mapping[str, type[Section]] | None = None,
     folder: Path | None = None,
-    written: Mapping[str, str] | None = None,
 ) -> Settings:
     """All settings, those of the shipped routes included; ``sections`` are a program's own, by name.
 
     Nothing is read that is not handed in: a file at ``path`` (or named by ENRICHER_CONFIG in ``environ``, or
-    config.toml in ``folder``), ``environ`` (pass `os.environ`), ``written`` (variables of a .env file, over
-    which ``environ`` wins), and ``overrides`` {"redis.url": ...}, which win over all. Raises `ConfigError`,
-    which names source, key, value and what would be right.
+    config.toml in ``folder``), ``environ`` (pass `os.environ`), and ``overrides`` {"redis.url": ...}, which
+    win. Raises `ConfigError`, which names source, key, value and what would be right.
     """
     every = {**SECTIONS, **(sections or {})}
-    return load_sections(path, environ or {}, overrides or {}, every, folder, written or {})
+    return load_sections(path, environ or {}, overrides or {}, every, folder)
 
 GAPS = "feed_gaps"
 
@@ -160,6 +158,8 @@ def build(
         handler=mail_handler,
         on_dead_letters=on_dead_letters,
     )
+    if mail is not None:
+        closers.append(mail.seen.close)
     documents = MongoDocuments(
         database,
         settings.mongo.database_name,

@@ -16,9 +16,9 @@ from enricher.engine.retry import Backoff
 from enricher.engine.router import Route
 from enricher.engine.stats import Stats
 from enricher.mail import routes
-from enricher.mail.idempotency import Idempotency
 from enricher.mail.letters import letter_fields
 from enricher.mail.processor import MailHandler, load_handler
+from enricher.mail.reservations import Reservations
 from enricher.mail.settings import MailSettings
 from enricher.sinks.mongo import Index
 from enricher.sources.entries import whole
@@ -35,6 +35,7 @@ class MailParts:
     letters: StreamDeadLetters
     indexes: tuple[Index, ...]
     max_message_bytes: int
+    seen: Reservations
 
     def summary(self, stats: Stats) -> tuple[str, Mapping[str, int]]:
         """The line of statistics since the start, and its counts."""
@@ -80,7 +81,8 @@ def mail_parts(
         return None
     if handler is None and mail.handler:
         handler = load_handler(mail.handler)
-    seen = Idempotency(live, ttl=mail.claim_ttl, clock=lambda: clock() / 1e6)
+    timeout = settings.redis.socket_timeout
+    seen = Reservations(live, timeout=timeout, ttl=mail.claim_ttl, clock=lambda: clock() / 1e6)
     route = routes.mail_route(mail, seen=seen, clock=clock, handler=handler)
     set_aside = StreamDeadLetters(
         letters,
@@ -109,10 +111,10 @@ def mail_parts(
             prefetch=max(mail.prefetch, mail.batch),
             lease=mail.lease,
             max_deliveries=mail.max_deliveries,
-            timeout=settings.redis.socket_timeout,
+            timeout=timeout,
             trim=mail.keep > 0,
             keep=mail.keep,
         ),
         backoff=Backoff(base=settings.retry.base, cap=settings.retry.cap),
     )
-    return MailParts(route, source, set_aside, routes.indexes(mail), mail.max_message_bytes)
+    return MailParts(route, source, set_aside, routes.indexes(mail), mail.max_message_bytes, seen)

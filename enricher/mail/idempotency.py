@@ -136,10 +136,7 @@ class Idempotency:
         """
         names = [message_id, f"<{message_id}>", *others]
         keys = [self._reservation(message_id), self.old_set, *self.sets()]
-        reply = await self._ask(self._begin, keys, [member(message_id), token, lease_ms, *names])
-        if isinstance(reply, list):
-            return Found(State.PROCESSED, *(_text(part) for part in reply))
-        return Found(State.BUSY) if isinstance(reply, int) else Found(State.OURS)
+        return found_of(await self._ask(self._begin, keys, [member(message_id), token, lease_ms, *names]))
 
     async def mark_processed(self, message_id: str) -> bool:
         """Claim the mail; False if it was claimed in this slice already."""
@@ -180,6 +177,13 @@ def member(message_id: str) -> str:
 def slice_length(ttl: int) -> int:
     """Seconds of a time slice: an eighth of the lifetime, rounded up."""
     return -(-ttl // SLICES)
+
+
+def found_of(reply: Any) -> Found:
+    """What the script's reply says."""
+    if isinstance(reply, list):
+        return Found(State.PROCESSED, *(_text(part) for part in reply))
+    return Found(State.BUSY) if isinstance(reply, int) else Found(State.OURS)
 
 
 def _text(value: bytes | str) -> str:
