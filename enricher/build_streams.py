@@ -127,6 +127,7 @@ class IntakeParts:
         self._letters = letters
         self._hold = hold
         self._on_gap = on_gap
+        self._by_name: set[str] = set()
         self._backoff = Backoff(base=settings.retry.base, cap=settings.retry.cap)
 
     def sources(self, routes: Sequence[Route], patterns: Sequence[str] = ()) -> list[Source]:
@@ -135,6 +136,7 @@ class IntakeParts:
         spilling = {r.topic for r in routes if r.overload is Overload.SPILL}
         plain = [r.topic for r in routes if r.topic not in by_stream | spilling] + list(patterns)
         router = Router(routes)
+        self._by_name = {route.topic for route in routes if not is_pattern(route.topic)}
         made: list[Source] = []
         if by_stream:
             made.append(self._bridge(by_stream))
@@ -152,6 +154,8 @@ class IntakeParts:
             self._client,
             channels=[topic for topic in known if not is_pattern(topic)],
             patterns=[topic for topic in known if is_pattern(topic)],
+            # A pattern would bring them once more, and past the stream that they take the way over.
+            elsewhere=self._by_name,
             instance=self._instance if name == "pubsub" else f"{self._instance}:{name}",
             clock=self._clock,
             canary_interval=options.canary_interval,

@@ -9,7 +9,7 @@ disconnects a subscriber that reads too slowly.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from time import perf_counter
 from typing import Any
@@ -46,6 +46,7 @@ class Gap(msgspec.Struct, frozen=True):
 class PubSubSource:
     """Subscribes to ``channels`` and ``patterns`` and delivers what they say.
 
+    What a pattern hears of a channel in ``elsewhere`` is left to the source that subscribes to it by name.
     ``connect`` makes a client whose replies may take for ever (the reader blocks on it); ``canary`` is a
     client with a timeout, used to publish to ourselves every ``canary_interval`` seconds. A canary that
     has not come back after ``canary_timeout`` seconds ends the connection, and a new one is made.
@@ -60,6 +61,7 @@ class PubSubSource:
         *,
         channels: Sequence[str],
         patterns: Sequence[str] = (),
+        elsewhere: Collection[str] = (),
         instance: str,
         clock: Clock,
         canary_interval: float = 1.0,
@@ -83,7 +85,7 @@ class PubSubSource:
         self._scope: anyio.CancelScope | None = None
         self._connection: anyio.CancelScope | None = None
         self._mute = False
-        self._named = {channel.encode() for channel in self._channels}
+        self._named = {channel.encode() for channel in (*self._channels, *elsewhere)}
         self.connected = False
         self.reconnects = -1
         self.gaps = 0
@@ -197,7 +199,7 @@ class PubSubSource:
         return topic
 
     def _said_twice(self, channel: bytes, pattern: bytes) -> bool:
-        """Whether Redis says the same message again, because another subscription covers its channel too."""
+        """Whether another subscription, here or elsewhere, covers the channel too and has its message."""
         if channel in self._named:
             return True
         if len(self._patterns) == 1:

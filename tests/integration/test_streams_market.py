@@ -45,6 +45,19 @@ async def test_ticks_take_the_way_over_the_stream(redis_url: str, mongo_database
         assert sources[f"bridge to {STREAM}"]["appended"] == 201
 
 
+async def test_a_pattern_does_not_bring_past_the_stream_what_takes_the_way_over_it(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    settings = {**INTAKE, "market.channels.patterns": ["market:*"]}
+    async with running(redis_url, mongo_database_url, settings) as worker:
+        at, stats = wall_clock(), worker.enricher.stats
+        for number in range(20):
+            assert await worker.redis.publish(TICKS, encoded(tick(number, at))) == 2
+        await worker.redis.publish("market:trad", b"{}")
+        await until(lambda: stats.total("processed") == 20 and stats.total("dead") == 1, "all of them")
+        assert (stats.total("received"), stats.total("duplicate"), stats.total("dead")) == (21, 0, 1)
+
+
 async def test_entries_that_wait_when_a_worker_starts_are_enriched(
     redis_url: str, mongo_database_url: str
 ) -> None:
