@@ -30,11 +30,12 @@ HISTORY_STEP_US: Final = 30 * SECOND
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """One chain reduced to (last, open interest) by strike; None is unknown."""
+    """One chain, stored under ``identity``, reduced to (last, open interest) by strike; None is unknown."""
 
     event_us: int
     calls: Mapping[Number, LastAndInterest]
     puts: Mapping[Number, LastAndInterest]
+    identity: str = ""
 
 
 class Buildup(msgspec.Struct, frozen=True):
@@ -51,9 +52,9 @@ class Buildup(msgspec.Struct, frozen=True):
     put_oi_change: Number | None
 
 
-def snapshot(chain: Chain) -> Snapshot:
-    """What later build-up needs of a chain."""
-    return Snapshot(chain.event_us, _reduced(chain.call_at), _reduced(chain.put_at))
+def snapshot(chain: Chain, identity: str = "") -> Snapshot:
+    """What later build-up needs of a chain; ``identity`` is the ``_id`` it is stored under."""
+    return Snapshot(chain.event_us, _reduced(chain.call_at), _reduced(chain.put_at), identity)
 
 
 def buildup(now: Snapshot, before: Snapshot, half_tick: float) -> Buildup:
@@ -141,6 +142,10 @@ class SnapshotHistory:
         """The newest snapshot at least ``age_us`` before this moment, None if there is none."""
         at = bisect_left(self._kept, event_us - self.age_us + 1, key=_event_us)
         return self._kept[at - 1] if at else None
+
+    def identities(self) -> list[str]:
+        """The documents of what is kept, for finding them again."""
+        return [taken.identity for taken in self._kept]
 
     def __len__(self) -> int:
         return len(self._kept)

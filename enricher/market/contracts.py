@@ -50,8 +50,9 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     ``multiplier`` is currency per unit and price point. ``oi_unit`` says what the feed counts open interest
     in. With the price unit ``underlying`` (Deribit) an option's price
     times that of the underlying is its price in ``currency``. ``dividend_yield`` None says that spot, grown
-    at ``rate``, is no forward (an index that cannot be held). ``assumed`` marks the terms of a product that
-    nobody has named.
+    at ``rate``, is no forward (an index that cannot be held). ``buildup_min_age`` is the least age (seconds)
+    of what its build-up is compared with, None for that of all products. ``assumed`` marks the terms of a
+    product that nobody has named.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     session_close: str | None = None
     weekdays: tuple[int, ...] = (0, 1, 2, 3, 4)
     holidays: tuple[str, ...] = ()
+    buildup_min_age: float | None = None
     assumed: bool = False
 
     def expiry_us(self, expiry: str) -> int:

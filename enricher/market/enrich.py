@@ -11,6 +11,7 @@ from typing import Any
 from enricher.market.analytics import Terms, analyse_prices, price_scale
 from enricher.market.buildup import Snapshot, buildup, since_open
 from enricher.market.chain import ChainNumbers, analyse, pain_curve, ratio
+from enricher.market.clock import SECOND
 from enricher.market.columns import Columns, columns
 from enricher.market.contracts import Contract
 from enricher.market.fresh import fresh, leg_ages, reader
@@ -23,6 +24,7 @@ from enricher.market.state import ProductState
 from enricher.market.stored import buildup_fields, chain_fields, wall_fields
 from enricher.market.walls import losses, trading_range
 
+_NO_EARLIER = "no earlier snapshot to compare with"
 _BEYOND = "numbers beyond what can be computed with"
 
 
@@ -37,7 +39,8 @@ def enrich(
     half_tick = least_move(settings, state.contract)
     before = state.baseline(chain.expiry, chain.event_us)
     change = None if before is None else buildup(taken, before, half_tick)
-    no_change = "no earlier snapshot to compare with"
+    age = state.buildup_us / SECOND
+    no_change = f"no snapshot at least {age:g} s older to compare with" if age else _NO_EARLIER
     ages, max_age = leg_ages(chain, reader(zone)), settings.price_max_age
     cells = fresh(columns(chain), ages, max_age)
     numbers = analyse(chain, cells)

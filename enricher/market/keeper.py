@@ -170,6 +170,7 @@ class MarketKeeper:
                 **msgspec.structs.asdict(checkpoint),
                 "heard_us": now_us,
                 "chains": dict(state.chain_ids),
+                "bases": state.bases(),
                 "firsts": {expiry: first.document_id for expiry, first in state.firsts.items()},
             }
             effects.append(Upsert(STATE, document, "revision"))

@@ -58,8 +58,10 @@ async def load(
         product = document["_id"]
         numbers = (int(document.get(name, 0)) for name in ("revision", "ticks_us", "options_us"))
         states[product].checkpoint = Checkpoint(*numbers)
-        # The last of each expiry, and the first of its day.
+        # The last of each expiry, the first of its day, and those that build-up is compared with.
         chains[product] = [*document.get("chains", {}).values(), *document.get("firsts", {}).values()]
+        for identities in document.get("bases", {}).values():
+            chains[product] += identities
     await _load_all_ticks(reader, states, wanted)
     await _load_all_options(reader, states, chains, wanted)
     for product, state in states.items():
@@ -213,16 +215,14 @@ async def _load_quotes(reader: Reader, state: ProductState, origin: int, pace: P
 async def _load_chains(
     reader: Reader, state: ProductState, origin: int, last: set[str], pace: Pace
 ) -> None:
-    spans = state.spans
-    back = max(spans.quote_us, 4 * spans.buildup_us)
-    if spans.buildup_us:
-        # The baseline is by its age the chain before the last or an earlier one, and chains may be rare.
-        back += spans.reload_us
+    back = state.spans.quote_us
+    if not state.checkpoint.options_us:
+        back = max(back, 4 * state.buildup_us)  # nobody wrote down what build-up is compared with
     bound = origin - back
     documents: list[Document] = []
     async for found in in_slices(reader, CHAINS, state.product, bound, origin, pace):
         documents += found
-    # The last chain of an expiry may be older than any range: the checkpoint knows its _id.
+    # Chains may be rare, so that those which count are older than any range: the checkpoint knows them.
     older = sorted(last - {str(document["_id"]) for document in documents})
     for at in range(0, len(older), pace.most):
         documents += await reader.find(CHAINS, {"_id": {"$in": older[at : at + pace.most]}})
@@ -240,7 +240,7 @@ async def _load_chains(
         else:
             state.primed_chains.setdefault(event_us, set()).add(digest)
             folded.append((event_us, document))
-    needed = folded if spans.buildup_us else await _first_and_last_of_each_expiry(state, folded)
+    needed = await _those_that_count(state, folded)
     async for _, document in _giving_way(needed, _CHAINS_IN_ONE_PIECE):
         sent = _read(chain_of, document)
         if sent is not None:
@@ -248,37 +248,39 @@ async def _load_chains(
             kept = _read(partial(_remembered, chain, state), document)
             state.fold_chain(chain, _digest(document), taken, str(document["_id"]), kept)
             state.recent_chains.pop(chain.expiry, None)
-    if not spans.buildup_us:
-        # The other chains count only for what they said of the product as a whole.
-        async for event_us, document in _giving_way(folded):
-            _read(partial(state.fold_said, event_us), document)
+    # The other chains count only for what they said of the product as a whole.
+    async for event_us, document in _giving_way(folded):
+        _read(partial(state.fold_said, event_us), document)
 
 
 def _remembered(chain: Chain, state: ProductState, document: Document) -> Remembered | None:
     return remember(chain, document, state.contract)
 
 
-async def _first_and_last_of_each_expiry(state: ProductState, ascending: Sequence[Read]) -> list[Read]:
-    """All that counts when build-up compares with the chain before: the last that can be read.
+async def _those_that_count(state: ProductState, ascending: Sequence[Read]) -> list[Read]:
+    """Of each expiry the last chain that can be read, the first of a local day, and of a step of build-up.
 
-    All of its moment, for then the digest decides; and the first of its local day.
+    The last are all of their moment, for then the digest decides.
     """
     last: dict[str, int] = {}
-    first: dict[tuple[str, int], Read] = {}
+    first: dict[tuple[str, int, int], Read] = {}
+    step_us = state.buildup_step_us
     async for event_us, document in _giving_way(ascending):
-        of_day = str(document.get("expiry")), state.session(event_us).day
-        if of_day not in first and _read(chain_of, document) is not None:
-            first[of_day] = (event_us, document)
+        day, step = state.session(event_us).day, event_us // step_us if step_us else 0
+        key = str(document.get("expiry")), day, step
+        if key not in first and _read(chain_of, document) is not None:
+            first[key] = (event_us, document)
     found: list[Read] = []
     async for event_us, document in _giving_way(ascending[::-1]):
-        key = str(document.get("expiry"))
-        if event_us < last.get(key, event_us):
+        expiry = str(document.get("expiry"))
+        if event_us < last.get(expiry, event_us):
             continue
         if _read(chain_of, document) is not None:
-            last[key] = event_us
+            last[expiry] = event_us
             found.append((event_us, document))
             await asyncio.sleep(0)
-    found.extend(read for read in first.values() if read not in found)
+    chosen = {id(document) for _, document in found}
+    found.extend(read for read in first.values() if id(read[1]) not in chosen)
     found.sort(key=lambda pair: pair[0])
     return found
 

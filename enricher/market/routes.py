@@ -176,7 +176,7 @@ class Market:
         """Store the chain with its numbers, cache and publish it."""
         processed_us = to_millis(context.now_us)
         identity = chain.document_id(context.body)
-        taken = snapshot(chain)
+        taken = snapshot(chain, identity)
         zone = self.zones.of(chain.product)
         fields, known = enrich(state, chain, taken, self.settings, zone)
         document = {

@@ -65,7 +65,7 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     cache_ttl: WholeSeconds = 300
     quote_window: PositiveSeconds = 300.0
     overload: Overload = "drop_oldest"
-    buildup_min_age: Seconds = 0.0
+    buildup_min_age: Seconds = 180.0
     half_tick: Annotated[float, Meta(ge=0)] | None = None
     timezones: Mapping[str, Zone] = msgspec.field(default_factory=dict)
     weight: Annotated[int, Meta(ge=1, le=1000)] = 1

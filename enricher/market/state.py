@@ -249,6 +249,8 @@ class ProductState:
             return "future"
         self.history_of(chain.expiry).add(taken)
         self.note_first(chain.expiry, taken, document_id)
+        # One that lies before what a restart reads anyway would be lost.
+        self.chains_unsaid |= taken.event_us < self.checkpoint.options_us - self.spans.quote_us
         if known is not None:
             self._note_said(known.event_us, known.unit, known.said)
         if not self.surface.fold_chain(chain, digest):
@@ -287,8 +289,6 @@ class ProductState:
         day, held = self.session(taken.event_us).day, self.firsts.get(expiry)
         if held is None or day > held.day or (day == held.day and taken.event_us < held.taken.event_us):
             self.firsts[expiry] = First(day, taken, document_id)
-            # One that lies before what a restart reads anyway would be lost, see `reload`.
-            self.chains_unsaid |= taken.event_us < self.checkpoint.options_us - self.spans.quote_us
 
     def first_of_day(self, expiry: str, event_us: int) -> Snapshot | None:
         """The first chain of this expiry on the local day of a moment."""
@@ -391,15 +391,30 @@ class ProductState:
         self.checkpoint = Checkpoint(last.revision + 1, ticks_us, options_us)
         return self.checkpoint
 
+    @property
+    def buildup_us(self) -> int:
+        """The least age of the snapshot that a build-up is compared with."""
+        own = self.contract.buildup_min_age
+        return self.spans.buildup_us if own is None else int(own * SECOND)
+
+    @property
+    def buildup_step_us(self) -> int:
+        """Of each stretch of this length one snapshot is kept.
+
+        Without a least age the baseline is simply the snapshot before, however near.
+        """
+        return min(30 * SECOND, self.buildup_us // 4)
+
     def history_of(self, expiry: str) -> SnapshotHistory:
         """The snapshots of one expiry."""
         found = self.snapshots.get(expiry)
         if found is None:
-            age = self.spans.buildup_us
-            # Without a least age the baseline is simply the snapshot before, however near.
-            step = min(30 * SECOND, age // 4)
-            found = self.snapshots[expiry] = SnapshotHistory(age, step)
+            found = self.snapshots[expiry] = SnapshotHistory(self.buildup_us, self.buildup_step_us)
         return found
+
+    def bases(self) -> dict[str, list[str]]:
+        """The documents of all snapshots that a later build-up may be compared with, by expiry."""
+        return {expiry: history.identities() for expiry, history in self.snapshots.items()}
 
     def baseline(self, expiry: str, event_us: int) -> Snapshot | None:
         """The snapshot that build-up at ``event_us`` compares with; strictly earlier."""

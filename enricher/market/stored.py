@@ -246,7 +246,7 @@ def chain_of(document: Mapping[str, Any]) -> tuple[Chain, Snapshot] | None:
         naive=False,
         ahead_us=0,
     )
-    return chain, snapshot(chain)
+    return chain, snapshot(chain, str(document.get("_id", "")))
 
 
 def encode(value: Any) -> bytes:

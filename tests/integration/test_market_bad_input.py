@@ -195,7 +195,8 @@ async def test_what_mongodb_refuses_is_a_dead_letter_of_the_commit_and_moves_not
         "volatility_surface:NIFTY",
         *(f"ohlc:NIFTY:{minutes}m" for minutes in (1, 5, 15)),
     )
-    async with running(redis_url, mongo_database_url, clock=Clock(NOW + MINUTE)) as worker:
+    settings = {"market.buildup_min_age": 0.0}
+    async with running(redis_url, mongo_database_url, settings, clock=Clock(NOW + MINUTE)) as worker:
         for good_channel, good in ((TICKS, tick(100.0)), (QUOTES, quote()), (CHAINS, chain())):
             await worker.take(good_channel, good)
         shown = [await contents(worker, key) for key in keys]

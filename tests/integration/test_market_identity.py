@@ -113,7 +113,8 @@ async def test_a_message_stored_but_not_yet_shown_is_shown_once_as_it_was_stored
     redis_url: str, mongo_database_url: str
 ) -> None:
     """The crash came between the MongoDB half of a commit and its Redis half."""
-    messages = [(TICKS, tick(5.0)), (QUOTES, quote()), (CHAINS, chain(AT - MINUTE)), (CHAINS, chain())]
+    chains = [(CHAINS, chain(AT - 3 * MINUTE)), (CHAINS, chain())]
+    messages = [(TICKS, tick(5.0)), (QUOTES, quote()), *chains]
     keys = ("latest:underlying:NIFTY", "latest:option:NIFTYCALL21500", "latest:chain:NIFTY:2025-06-26")
     collections = ("underlying_ticks", "option_quotes", "option_chains")
     async with running(redis_url, mongo_database_url, clock=Clock(NOW)) as worker:
@@ -208,7 +209,8 @@ async def test_documents_of_the_old_worker_are_read_for_what_they_hold(
         worker.documents["option_chains"].insert_many(
             [{**chain(), **old}, {**old, "expiry": "2025-06-26", "calls": None}]
         )
-    async with running(redis_url, mongo_database_url, clock=Clock(NOW)) as worker:
+    settings = {"market.buildup_min_age": 0.0}
+    async with running(redis_url, mongo_database_url, settings, clock=Clock(NOW)) as worker:
         await worker.send(TICKS, tick(100.0))
         await worker.take(CHAINS, chain())
         window = await worker.cached("ohlc:NIFTY:1m")
