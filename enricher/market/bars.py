@@ -19,12 +19,14 @@ from enricher.market.edges import Session, bar_edges, bar_start
 from enricher.market.models import Number
 from enricher.market.volumes import DayVolumes
 
-__all__ = ["Bar", "BarTick", "Bars", "Session", "bar_start"]
+__all__ = ["LARGEST_VOLUME", "Bar", "BarTick", "Bars", "Session", "bar_start"]
 
 Folded = Literal["folded", "late_dropped"]
 
+LARGEST_VOLUME: Final = 1e100
+"""A volume beyond it is none."""
+
 _NEVER: Final = 2**63
-_LARGEST_VOLUME: Final = 1e100
 
 
 class BarTick(msgspec.Struct, frozen=True, gc=False):
@@ -124,7 +126,7 @@ class Bars:
                 return "late_dropped"
         price = price + 0.0  # a double, and no negative zero
         cell.add(event_us, price, order)
-        if volume is not None and 0 <= volume <= _LARGEST_VOLUME:
+        if volume is not None and 0 <= volume <= LARGEST_VOLUME:
             if self._volumes is None:
                 cell.trade(price, volume)
             else:

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import structlog
 
 from enricher.engine.ports import Delivery, Reader
-from enricher.market.bars import BarTick
+from enricher.market.bars import LARGEST_VOLUME, BarTick
 from enricher.market.cells import Content
-from enricher.market.clock import to_date
+from enricher.market.clock import to_date, to_millis
 from enricher.market.history import restore_history
 from enricher.market.models import Chain
 from enricher.market.products import Contracts
@@ -41,7 +42,6 @@ _IN_ONE_PIECE: Final = 200  # documents folded before others have their turn: ab
 _CHAINS_IN_ONE_PIECE: Final = 4  # a chain has hundreds of legs
 # Documents that are decoded in one piece: 2 to 5 ms, with the loop waiting.
 _TICKS_AT_ONCE: Final = 500
-_TICKS_LOOKED_AT: Final = 50  # for the volume so far, which some of them may lack
 _BARS_AT_ONCE: Final = 500
 _QUOTES_AT_ONCE: Final = 250
 _CHAINS_AT_ONCE: Final = 20
@@ -104,11 +104,12 @@ async def _load_all_ticks(reader: Reader, states: States, wanted: Mapping[str, D
 async def _load_ticks(
     reader: Reader, state: ProductState, origin: int, paces: tuple[Pace, Pace]
 ) -> None:
-    product, bound = state.product, origin - state.spans.reload_us
+    # A whole millisecond, for stored dates go no finer: none before it is of the same date as one after it.
+    product, bound = state.product, to_millis(origin - state.spans.reload_us)
     if state.spans.cumulative:
         await _load_volume(reader, state, bound)
     async for found in in_slices(reader, TICKS, product, bound, origin, paces[0]):
-        rows: list[tuple[BarTick, int]] = []
+        rows: list[tuple[BarTick, int, datetime]] = []
         async for document in _giving_way(found):
             row = _read(_tick, document)
             if row is None or row[0].event_us < bound:
@@ -122,9 +123,9 @@ async def _load_ticks(
         rows.sort(key=_tick_rank)
         for at in range(0, len(rows), _IN_ONE_PIECE):
             piece = rows[at : at + _IN_ONE_PIECE]
-            for tick, ident in piece:
+            for tick, ident, _ in piece:
                 state.ticks.add(tick.event_us, tick.price, tick.order, ident, False)
-            state.bars.restore([tick for tick, _ in piece], {}, bound)
+            state.bars.restore([tick for tick, _, _ in piece], {}, bound)
             await asyncio.sleep(0)
     bars: dict[tuple[int, int], tuple[int, Content]] = {}
     if state.ticks.newest is not None:
@@ -134,27 +135,37 @@ async def _load_ticks(
 
 
 async def _load_volume(reader: Reader, state: ProductState, bound: int) -> None:
-    """What had been traded on the day of the bound before it, by the last ticks there."""
+    """What had been traded on the day of the bound before it: the highest volume of a tick that was folded.
+
+    Not that of the last ticks, for a counter that has fallen counts from where it was.
+    """
     day = state.session(bound).start_us
-    query = {"product": state.product, "timestamp": {"$gte": to_date(day), "$lt": to_date(bound)}}
-    found = await reader.find(TICKS, query, sort=[("timestamp", -1)], limit=_TICKS_LOOKED_AT)
+    query = {
+        "product": state.product,
+        "timestamp": {"$gte": to_date(day), "$lt": to_date(bound)},
+        "volume": {"$gte": 0, "$lte": LARGEST_VOLUME},
+        "folded": None,
+    }
+    found = await reader.find(TICKS, query, sort=[("volume", -1)], limit=1)
     rows = [row for document in found if (row := _read(_tick, document)) is not None]
-    traded = [tick.volume for tick, _ in rows if tick.volume is not None and tick.event_us < bound]
-    if traded:
-        state.bars.start_volume(day, max(traded))
+    for tick, _, _ in rows:
+        if tick.volume is not None:
+            state.bars.start_volume(day, tick.volume)
 
 
-def _tick(document: Document) -> tuple[BarTick, int]:
+def _tick(document: Document) -> tuple[BarTick, int, datetime]:
     tick_id, volume = document.get("tick_id"), document.get("volume")
     if not isinstance(volume, (int, float)):
         volume = None
     ident = identity_key(tick_id, str(document["_id"]).rpartition("#")[2])
     price = float(document["price"])
-    return BarTick(event_time(document), price, order_key(tick_id), volume), ident
+    came = document.get("processed_at", document["timestamp"])
+    return BarTick(event_time(document), price, order_key(tick_id), volume), ident, came
 
 
-def _tick_rank(row: tuple[BarTick, int]) -> tuple[int, int]:
-    return row[0].event_us, row[0].order
+def _tick_rank(row: tuple[BarTick, int, datetime]) -> tuple[int, int, datetime]:
+    """Ticks of one moment without an id stand in the order in which they came."""
+    return row[0].event_us, row[0].order, row[2]
 
 
 def _bar(document: Document) -> tuple[tuple[int, int], tuple[int, Content]]:
