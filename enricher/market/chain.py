@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
-from math import fsum, isfinite
+from math import fsum, inf, isfinite
 from operator import add, itemgetter, mul, sub
 from typing import Any, Literal
 
@@ -300,7 +300,8 @@ def _ratio_of_gains(puts: Number | None, calls: Number | None) -> float | None:
 
 
 def _distance_pct(strike: Number, spot: Number) -> float | None:
-    return round((strike - spot) / spot * 100, 2) if spot else None
+    distance = (strike - spot) / spot * 100 if spot else inf
+    return round(distance, 2) if isfinite(distance) else None
 
 
 def _otm(flags: dict[str, str], field: str, oi: Column, whole: Number | None) -> Number | None:

@@ -17,6 +17,7 @@ from enricher.market.contracts import Contract
 from enricher.market.fresh import fresh, leg_ages, reader
 from enricher.market.models import Chain
 from enricher.market.percentile import Standing
+from enricher.market.reasons import BEYOND, explain_buildup, explain_chain, explain_range, explain_ratios
 from enricher.market.remembered import Remembered, remember, together
 from enricher.market.report import Fields, analysis_fields, rounded, rounded_all
 from enricher.market.settings import MarketSettings
@@ -25,7 +26,6 @@ from enricher.market.stored import buildup_fields, chain_fields, wall_fields
 from enricher.market.walls import losses, trading_range
 
 _NO_EARLIER = "no earlier snapshot to compare with"
-_BEYOND = "numbers beyond what can be computed with"
 
 
 def enrich(
@@ -44,9 +44,12 @@ def enrich(
     ages, max_age = leg_ages(chain, reader(zone)), settings.price_max_age
     cells = fresh(columns(chain), ages, max_age)
     numbers = analyse(chain, cells)
-    if not settings.analytics:
-        return chain_fields(chain, numbers, change, no_change), None
     fields = chain_fields(chain, numbers, change, no_change)
+    explain_chain(fields, fields["flags"], cells, chain.spot_price)
+    if change is not None:
+        explain_buildup(fields["flags"], "buildup", change, len(chain.strikes))
+    if not settings.analytics:
+        return fields, None
     contract = state.contract.as_of(chain.event_us)
     terms = Terms(
         max_age=max_age, vendor_iv=settings.vendor_iv, curve=settings.max_pain_curve
@@ -57,7 +60,7 @@ def enrich(
         found = analyse_prices(chain, priced, contract, terms, state.unit)
         more = analysis_fields(found, cells.strikes, contract, chain.expiry, terms)
     except (ArithmeticError, ValueError):
-        fields["flags"] = {**fields["flags"], "analytics": _BEYOND}
+        fields["flags"] = {**fields["flags"], "analytics": BEYOND}
         return fields, None
     flags = {**fields["flags"], **more.pop("flags")}
     fields |= more
@@ -65,19 +68,25 @@ def enrich(
         ratio(put, call) for call, put in zip(cells.calls.oi, cells.puts.oi, strict=True)
     ]
     _more_of_walls(fields, numbers, cells, chain)
+    explain_range(fields, flags, chain.spot_price)
     if terms.curve:
         curve = pain_curve(cells.strikes, cells.calls.oi, cells.puts.oi)
         fields["max_pain_curve"] = None if curve is None else rounded_all(curve, 2)
+        if curve is None:
+            flags["max_pain_curve"] = flags["max_pain_strike"]
     first = state.first_of_day(chain.expiry, chain.event_us)
     since = since_open(taken, first, cells, half_tick)
     if since is None:
-        flags["buildup_day"] = "the first chain of the day"
-    fields["buildup_day"] = None if since is None else buildup_fields(chain, since)
+        fields["buildup_day"], flags["buildup_day"] = None, "the first chain of the day"
+    else:
+        fields["buildup_day"] = buildup_fields(chain, since)
+        explain_buildup(flags, "buildup_day", since, len(chain.strikes))
     fields["flags"] = flags
     known = remember(chain, fields, contract)
     if known is None:  # what was just written can be read
         raise LookupError("an analysed chain that cannot be remembered")
     _together(state, fields, known)
+    explain_ratios(flags, fields["analytics"]["pcr"], fields["all_expiries"])
     return fields, known
 
 

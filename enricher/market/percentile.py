@@ -31,7 +31,7 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
 
     ``percentile``: the share of days below it plus half of those equal to it. ``rank``: its place between the
     lowest and the highest, both counting the value itself. Both in per cent; None for a ``reason``:
-    ``no_value`` or ``short_history``; ``rank`` alone is None when all values are one.
+    ``no_value`` or ``short_history``; ``rank`` alone is None for ``flat_history``, when all values are one.
     """
 
     percentile: float | None
@@ -125,7 +125,8 @@ class DailySeries:
         if days < self.least:
             return Standing(None, None, days, reason="short_history")
         low, high = min(past[0], value), max(past[-1], value)
-        return Standing(_percentile(past, value), _rank(low, high, value), days, low, high)
+        reason = None if high > low else "flat_history"
+        return Standing(_percentile(past, value), _rank(low, high, value), days, low, high, reason)
 
     def _before(self, day: int) -> list[float]:
         """The values of the days that count for this one, ascending; kept until one of them changes."""

@@ -15,6 +15,7 @@ from enricher.market.black import expiry_flag
 from enricher.market.contracts import Contract
 from enricher.market.exposure import ASSUMPTION, Exposure
 from enricher.market.models import Number
+from enricher.market.reasons import explain_analysis
 from enricher.market.smile import Measures
 from enricher.market.variance import Strip
 
@@ -54,7 +55,7 @@ def analysis_fields(
     if (no_atm := found.measures.reasons.get("atm_iv")) is not None:
         flags["atm_iv"] = no_atm
     gamma, zero = found.gamma, found.zero_gamma
-    return {
+    fields = {
         "years": rounded(found.years, 10),
         "discount": rounded(found.discount, 10),
         "forward": {
@@ -119,8 +120,9 @@ def analysis_fields(
             "rho": "per_percent",
             "vendor_iv": found.unit,
         },
-        "flags": flags,
     }
+    explain_analysis(fields, flags)
+    return {**fields, "flags": flags}
 
 
 def measures_fields(found: Measures) -> Fields:

@@ -119,3 +119,11 @@ def test_stored_rows_give_the_history_back() -> None:
 def test_a_history_of_no_days_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1 day"):
         DailySeries(look_back=0)
+
+
+def test_a_flat_history_has_a_percentile_but_no_rank_and_a_reason() -> None:
+    series = DailySeries(365, 3)
+    for day in range(3):
+        series.fold(day, day, 0.2)
+    assert series.standing(3, 0.2) == Standing(50.0, None, 3, 0.2, 0.2, "flat_history")
+    assert series.standing(3, 0.3) == Standing(100.0, 100.0, 3, 0.2, 0.3)

@@ -1,0 +1,139 @@
+"""Why something in a chain is null: a reason in ``flags`` for everything that has none beside it.
+
+A null has its reason in one of these places, looked for in this order:
+
+- beside it: ``reason`` or ``NAME_reason`` of its own object, or ``reasons`` of it by name;
+- ``flags`` under its path (``exposure.delta.calls``; the places of a list are left out) or under that of an
+  object it is in (``expected_move``);
+- in the columns of ``analytics.calls`` and ``analytics.puts``: ``analytics.reasons``, by strike.
+
+Legs are shown as they were sent, their nulls too. Reasons are made only where there is a null: what has none
+costs a look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from enricher.market.buildup import Buildup
+from enricher.market.columns import Columns
+from enricher.market.models import Number
+
+Flags = dict[str, str]
+
+BEYOND: Final = "numbers beyond what can be computed with"
+_NO_VOLUME: Final = "no leg has a known volume"
+_CONVENTIONS: Final = {
+    "currency": "not named in the product's terms",
+    "dividend_yield": "the underlying cannot be held, so spot is no forward",
+    "vendor_iv": "nothing sent that tells percent from decimals",
+}
+
+
+def explain_chain(fields: Mapping[str, Any], flags: Flags, cells: Columns, spot: Number) -> None:
+    """Adds the reasons of what is null in the contract's fields and was not explained where it was found."""
+    if fields["pcr_oi_change"] is None:
+        flags["pcr_oi_change"] = _no_gain(cells.calls.oi_change, cells.puts.oi_change)
+    if fields["total_call_volume"] is None:
+        flags["total_call_volume"] = _NO_VOLUME
+    if fields["total_put_volume"] is None:
+        flags["total_put_volume"] = _NO_VOLUME
+    if fields["max_pain_distance_pct"] is None:
+        flags["max_pain_distance_pct"] = flags.get("max_pain_strike", BEYOND if spot else "spot is 0")
+        if fields["max_pain_value"] is None:
+            flags["max_pain_value"] = flags["max_pain_strike"]
+    for name in ("pcr_oi", "pcr_volume"):
+        if fields[name] is None and name not in flags:
+            flags[name] = BEYOND
+
+
+def explain_buildup(flags: Flags, path: str, change: Buildup, strikes: int) -> None:
+    """Adds the reasons of what is null in a build-up that is shown under ``path`` beside so many strikes."""
+    for side, known, amount in (
+        ("call", change.calls, change.call_oi_change),
+        ("put", change.puts, change.put_oi_change),
+    ):
+        if amount is None:
+            flags[f"{path}.{side}_oi_change"] = "no leg with open interest known then and now"
+        if len(known) < strikes or None in known.values():
+            few = strikes - sum(label is not None for label in known.values())
+            why = f"no price or open interest, then or now, at {few} of {strikes} strikes"
+            flags[f"{path}.strikes.{side}"] = why
+
+
+def explain_range(fields: Mapping[str, Any], flags: Flags, spot: Number) -> None:
+    """Adds the reason of what is null in the range between the walls."""
+    between = fields["trading_range"]
+    if between is not None:
+        if None in between.values():
+            flags["trading_range.position"] = "support and resistance are one strike"
+    elif spot <= 0:
+        flags["trading_range"] = "spot is 0"
+    else:
+        missing = " and no ".join(side for side in ("support", "resistance") if not fields[side])
+        flags["trading_range"] = f"no {missing}" if missing else BEYOND
+
+
+def explain_analysis(fields: Mapping[str, Any], flags: Flags) -> None:
+    """Adds the reasons of what is null in the fields of an analysis and has none beside it."""
+    if fields["atm_forward_strike"] is None:
+        flags["atm_forward_strike"] = flags.get("forward", BEYOND)
+    _explain_exposure(fields["exposure"], flags)
+    gex = fields["gex"]
+    if gex["call_wall"] is None:
+        flags["gex.call_wall"] = "no strike with positive exposure"
+    if gex["put_wall"] is None:
+        flags["gex.put_wall"] = "no strike with negative exposure"
+    if gex["reason"] is None:
+        _explain(flags, "gex", gex, BEYOND)
+    columns = fields["analytics"]
+    _explain_column(flags, "analytics.gex", columns["gex"], "no leg with gamma and open interest")
+    unit = fields["conventions"]["vendor_iv"]
+    why = _CONVENTIONS["vendor_iv"] if unit is None else "no usable volatility sent"
+    _explain_column(flags, "analytics.calls.feed_iv", columns["calls"]["feed_iv"], why)
+    _explain_column(flags, "analytics.puts.feed_iv", columns["puts"]["feed_iv"], why)
+    if None in fields["conventions"].values():
+        for name, value in fields["conventions"].items():
+            if value is None:
+                flags[f"conventions.{name}"] = _CONVENTIONS[name]
+
+
+def explain_ratios(flags: Flags, ratios: Sequence[float | None], everywhere: Mapping[str, Any]) -> None:
+    """Adds the reasons of what is null among put-call ratios, by strike and over all expiries."""
+    _explain_column(flags, "analytics.pcr", ratios, "open interest unknown, or 0 of the call,")
+    for name, what in (("pcr_oi", "open interest"), ("pcr_volume", "volume")):
+        if everywhere[name] is None:
+            flags[f"all_expiries.{name}"] = f"no {what} of calls or of puts known today, or 0"
+
+
+def _no_gain(calls: Sequence[Number | None], puts: Sequence[Number | None]) -> str:
+    for side, changes in (("calls", calls), ("puts", puts)):
+        if changes.count(None) == len(changes):
+            return f"no known change of open interest of the {side}"
+    return "open interest does not grow on both sides"
+
+
+def _explain_exposure(exposure: Mapping[str, Any], flags: Flags) -> None:
+    for name in ("delta", "vega", "premium"):
+        found = exposure[name]
+        if None in found.values():
+            of = f"with {'price' if name == 'premium' else name} and open interest"
+            if not found["legs"]:
+                flags[f"exposure.{name}"] = f"no leg {of}"
+            else:
+                _explain(flags, f"exposure.{name}", found, f"no leg {of} on this side")
+    for name, weight in (("oi_weighted_iv", "open interest"), ("vega_weighted_iv", "vega")):
+        if exposure[name] is None:
+            flags[f"exposure.{name}"] = f"no leg with volatility and {weight}"
+
+
+def _explain(flags: Flags, path: str, fields: Mapping[str, Any], why: str) -> None:
+    for name, value in fields.items():
+        if value is None and name != "reason":
+            flags.setdefault(f"{path}.{name}", why)
+
+
+def _explain_column(flags: Flags, path: str, column: Sequence[float | None], why: str) -> None:
+    if None in column:
+        flags[path] = f"{why} at {column.count(None)} of {len(column)} strikes"
