@@ -48,15 +48,17 @@ def load(
     overrides: Mapping[str, Any] | None = None,
     sections: Mapping[str, type[Section]] | None = None,
     folder: Path | None = None,
+    written: Mapping[str, str] | None = None,
 ) -> Settings:
     """All settings, those of the shipped routes included; ``sections`` are a program's own, by name.
 
     Nothing is read that is not handed in: a file at ``path`` (or named by ENRICHER_CONFIG in ``environ``, or
-    config.toml in ``folder``), ``environ`` (pass `os.environ`), and ``overrides`` {"redis.url": ...}, which
-    win. Raises `ConfigError`, which names source, key, value and what would be right.
+    config.toml in ``folder``), ``environ`` (pass `os.environ`), ``written`` (variables of a .env file, over
+    which ``environ`` wins), and ``overrides`` {"redis.url": ...}, which win over all. Raises `ConfigError`,
+    which names source, key, value and what would be right.
     """
     every = {**SECTIONS, **(sections or {})}
-    return load_sections(path, environ or {}, overrides or {}, every, folder)
+    return load_sections(path, environ or {}, overrides or {}, every, folder, written or {})
 
 GAPS = "feed_gaps"
 
