@@ -114,9 +114,13 @@ def store(database: Any, names: Sequence[str], ticks: int, end_us: int) -> None:
     # Last, for an index is built in half the time that its upkeep takes.
     for collection, keys in INDEXES:
         database[collection].create_index(list(keys))
-    checkpoint = Checkpoint(revision=SESSION_US // MINUTE, ticks_us=end_us - CHECKPOINT_AGE_US)
-    fields = {**msgspec.structs.asdict(checkpoint), "heard_us": end_us, "chains": {}}
-    database[STATE].insert_many([{"_id": name, **fields} for name in names])
+    found = []
+    for name in names:
+        newest_us = min(bars.newest_us(name), end_us - CHECKPOINT_AGE_US)
+        checkpoint = Checkpoint(revision=SESSION_US // MINUTE, ticks_us=newest_us)
+        fields = {**msgspec.structs.asdict(checkpoint), "heard_us": end_us, "chains": {}}
+        found.append({"_id": name, **fields})
+    database[STATE].insert_many(found)
 
 
 class Closing:
@@ -138,6 +142,10 @@ class Closing:
             if bars.due():
                 found += [bar_document(product, bar) for bar in bars.close()]
         return found
+
+    def newest_us(self, product: str) -> int:
+        """The product's newest tick; 0 if it has none."""
+        return self._bars[product].newest or 0
 
 
 def history(names: Sequence[str], ticks: int, end_us: int) -> Iterator[Document]:
