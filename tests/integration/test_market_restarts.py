@@ -221,13 +221,16 @@ async def test_a_member_that_a_crash_kept_from_the_sorted_set_is_in_it_after_the
     assert (json.loads(member)["iv"], score) == (0.2, 21000.0)
 
 
+@pytest.mark.parametrize("pace", [4 * MINUTE, 47 * SECOND], ids=["rare", "frequent"])
 @pytest.mark.parametrize("cut", range(1, 12))
-async def test_a_restart_between_any_two_chains_changes_nothing_that_is_said_of_them(cut: int) -> None:
+async def test_a_restart_between_any_two_chains_changes_nothing_that_is_said_of_them(
+    cut: int, pace: int
+) -> None:
     rng = random.Random(5)
     start = rig_over().clock.now_us - 60 * MINUTE
     sent = []
     for n in range(12):
-        at = start + n * 4 * MINUTE - rng.choice([0, 0, 5 * MINUTE])
+        at = start + n * pace - rng.choice([0, 0, pace + MINUTE])
         expiry = rng.choice(["2025-06-26", "2025-07-31"])
         legs = [
             leg(k, "CALL", rng.randrange(9999), 5, last, bid=last - 2, ask=last + 2, iv=rng.uniform(0.1, 0.3))
