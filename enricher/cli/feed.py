@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+import anyio
 import click
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError
@@ -16,6 +17,7 @@ from enricher.cli.until import EverySecond, listed, say, talking_to, until_signa
 from enricher.config import Settings, redact
 from enricher.connections import redis_client
 from enricher.engine.retry import Backoff
+from enricher.errors import EnricherError
 from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
 from enricher.feed.defects import Defects
 from enricher.feed.publish import Publish, Published, Sleep, publish_at_rate, redis_publisher
@@ -173,9 +175,9 @@ def command(
 ) -> None:
     """Publish a synthetic market: ticks, quotes and chains.
 
-    Messages are stamped with the time of their publishing. An outage of Redis is survived: what falls
-    into it is counted as not sent. A line of rates a second goes to standard error, totals to standard
-    output.
+    Messages are stamped with the time of their publishing. Redis is waited for at the start (not longer
+    than --for), and an outage is survived: what falls into it is counted as not sent. A line of rates a
+    second goes to standard error, totals to standard output.
     """
     settings = options.load()
     market = SyntheticMarket(products, strikes=chain_size, seed=seed, defects=defects)
@@ -196,7 +198,10 @@ def command(
     async def work() -> None:
         nonlocal sender
         async with redis_client(settings.redis.url, socket_timeout=settings.redis.socket_timeout) as client:
-            await first_answer(client, settings.redis.url)
+            with anyio.move_on_after(seconds) as waiting:
+                await first_answer(client, settings.redis.url)
+            if waiting.cancelled_caught:
+                raise EnricherError(f"Redis at {redact(settings.redis.url)} was away all the time")
             sender = Sender(redis_publisher(client), paced=pace is not None)
             messages = renamed(market.stream(lambda: time.time_ns() // 1000), channel_names(settings))
             await publish_at_rate(

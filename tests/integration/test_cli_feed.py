@@ -172,6 +172,12 @@ def test_it_waits_for_a_server_that_is_not_there_yet_and_ctrl_c_ends_it(tmp_path
     assert "Sent 0 messages" in out
 
 
+def test_it_waits_no_longer_than_it_was_to_publish(tmp_path: Path) -> None:
+    done = finished(tmp_path, "feed", "--redis-url", f"redis://127.0.0.1:{free_port()}", "--for", "300ms")
+    assert done.returncode == 1
+    assert done.stderr.endswith("was away all the time\n")
+
+
 def test_a_wrong_password_is_said_and_ends_it(own_redis: RedisProcess, tmp_path: Path) -> None:
     assert own_redis.call("CONFIG", "SET", "requirepass", "richtig").startswith(b"+OK")
     wrong = own_redis.url.replace("redis://", "redis://:geheim@")
