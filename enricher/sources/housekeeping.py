@@ -168,7 +168,7 @@ class House:
         """Take over what dead workers left; what is lost is found on the way."""
         for group in self._groups:
             begin = "0-0"
-            while not self._held.suspects:
+            while len(self._held.suspects) < self._limits.prefetch:
                 begin, left, gone = await group.sweep(self._limits.lease_ms, begin)
                 self._held.note_lost(group, gone)
                 exposed = await group.exposed() if left else {}

@@ -7,8 +7,8 @@
     failed      a retry moves the entry to the delay set, in one script; when it is due, the first worker
                 that looks moves it to the group's own stream ``again``, in one script, and any reads it
     left        entries of a worker that died are taken over when their lease has run out, without counting
-                it, and processed apart from all others: many at first in small companies, which counts
-                for none of them, then one by one, which counts (`suspects`). One that was delivered
+                it, and processed apart from all others: many at first in companies, which counts for none
+                of them, then one by one, which counts (`suspects`). One that was delivered
                 ``max_deliveries`` times and never finished is a dead letter of stage `poison`
     lost        entries that were deleted while they were pending, and that nobody has in memory, are
                 counted and logged
@@ -38,7 +38,7 @@ from enricher.engine.ports import Clock, Intake
 from enricher.engine.retry import Backoff
 from enricher.errors import EnricherError
 from enricher.sources.entries import EntryReader, Fields, GroupKeys, ReadEntry, StreamDelivery
-from enricher.sources.groups import StreamGroup
+from enricher.sources.groups import PAGE, StreamGroup
 from enricher.sources.housekeeping import Holdings, House, LetterSink, StreamLimits
 from enricher.sources.suspects import Suspect, Trial, next_trial
 
@@ -238,22 +238,23 @@ class StreamSource:
     async def _read(self, reader: Redis, house: House, intake: Intake) -> None:
         await self._hand_over(intake)
         room = self.limits.prefetch - len(self._held.under_way)
-        waiting = self._held.suspects
-        trial = next_trial(waiting, self.limits.max_deliveries, lived=self._probation <= 0)
+        suspects, most = self._held.suspects, self.limits.max_deliveries
+        trial = next_trial(suspects, most, self._lived)
         if trial.suspects:
             await self._take(trial, house, intake)
             return
         if room <= 0:
             await self._held.something_moves()
             return
-        block = min(self.limits.block, self._probation) if waiting else self.limits.block
+        due = min((suspect.waits(most) for suspect in suspects), default=self._lived + self.limits.block)
+        block = max(min(self.limits.block, (due - self._lived) * self.limits.lease), 0.001)
         with anyio.fail_after(block + self.limits.timeout):
             found = await reader.xreadgroup(
                 self.keys.group,
                 self._consumer,
                 {self.keys.stream: ">", self._again.stream: ">"},
                 count=min(room, self.limits.batch),
-                block=max(int(block * 1000), 1),
+                block=int(block * 1000),
             )
         places = {keys.stream.encode(): keys for keys in (self.keys, self._again)}
         read = [
@@ -305,10 +306,10 @@ class StreamSource:
             self._ready.popleft()
 
     @property
-    def _probation(self) -> float:
-        """Seconds until this worker has lived long enough to try what may end it."""
+    def _lived(self) -> float:
+        """For how many leases this worker has lived."""
         since = anyio.current_time() if self._lived_since is None else self._lived_since
-        return max(since + self.limits.lease - anyio.current_time(), 0.0)
+        return (anyio.current_time() - since) / self.limits.lease
 
     async def _take(self, trial: Trial, house: House, intake: Intake) -> None:
         """Process entries that were left by somebody: apart, if whoever had them may have died of one."""
@@ -324,10 +325,16 @@ class StreamSource:
 
     async def _take_from(self, group: StreamGroup, trial: Trial, house: House) -> None:
         taken = [suspect for suspect in trial.suspects if suspect.group.keys == group.keys]
-        numbers = [(suspect.id, suspect.delivery - bool(trial.exposes)) for suspect in taken]
+        for at in range(0, len(taken), PAGE):
+            await self._take_page(group, taken[at : at + PAGE], trial.exposes, house)
+
+    async def _take_page(
+        self, group: StreamGroup, taken: Sequence[Suspect], exposes: int, house: House
+    ) -> None:
+        numbers = [(suspect.id, suspect.delivery - bool(exposes)) for suspect in taken]
         async with house.lock:
             with anyio.fail_after(self.limits.timeout):
-                found = await group.take(numbers, exposes=trial.exposes)
+                found = await group.take(numbers, exposes=exposes)
         for suspect, fields in zip(taken, found, strict=True):
             # Until now its lease was renewed with those that wait.
             self._held.suspects.remove(suspect)
@@ -340,7 +347,7 @@ class StreamSource:
             delivery, problem = self._made(suspect.group.keys, suspect.id, fields)
             delivery.left = suspect.delivery - 1
             delivery.unfinished += delivery.left
-            delivery.counted = not trial.exposes
+            delivery.counted = not exposes
             if self._is_ours(delivery):
                 self._ready.append((delivery, problem))
             else:

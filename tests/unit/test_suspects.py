@@ -19,43 +19,54 @@ def left(number: int, delivery: int = 2, *, exposed: int = 0, begin: int = 0) ->
 
 
 def test_of_many_that_were_merely_read_a_company_is_tried_and_it_counts_for_none_of_them() -> None:
-    many = left(200)
-    trial = next_trial(many, 3, lived=False)
+    many = left(2000)
+    trial = next_trial(many, 3, lived=0)
     assert (list(trial.suspects), trial.apart, trial.exposes) == (many[: COMPANIES[0]], True, 1)
+    assert len(next_trial(left(FEW + 1) + left(5, exposed=1, begin=10), 3, lived=0).suspects) == FEW + 1
 
 
-@pytest.mark.parametrize("many", [left(100, exposed=1), left(16), left(5) + left(5, exposed=1, begin=5)])
-def test_those_whose_company_was_left_and_what_are_not_many_are_tried_in_a_small_one(
-    many: list[Suspect],
+@pytest.mark.parametrize(
+    ("many", "exposes", "size"),
+    [
+        (left(200, exposed=1), 2, 128),
+        (left(17, exposed=1), 2, 17),
+        (left(16, exposed=1), 3, 16),
+        (left(5, exposed=1) + left(5, exposed=2, begin=5), 3, 10),
+        (left(100, exposed=2), 3, 16),
+    ],
+)
+def test_those_whose_company_was_left_are_tried_in_a_smaller_one(
+    many: list[Suspect], exposes: int, size: int
 ) -> None:
-    trial = next_trial(many, 3, lived=False)
-    assert (list(trial.suspects), trial.apart, trial.exposes) == (many[: COMPANIES[1]], True, 2)
+    trial = next_trial(many, 3, lived=0.5)
+    assert (list(trial.suspects), trial.apart, trial.exposes) == (many[:size], True, exposes)
+    assert next_trial(many, 3, lived=0.3) == NOBODY
 
 
-@pytest.mark.parametrize("waiting", [left(FEW), left(FEW, exposed=1), left(100, exposed=2), left(100, 3)])
-def test_a_few_and_those_whose_small_company_was_left_are_tried_one_by_one(waiting: list[Suspect]) -> None:
-    trial = next_trial(waiting, 5, lived=False)
+@pytest.mark.parametrize("waiting", [left(FEW), left(FEW, exposed=1), left(100, exposed=3), left(100, 3)])
+def test_a_few_and_those_whose_smallest_company_was_left_are_tried_one_by_one(waiting: list[Suspect]) -> None:
+    trial = next_trial(waiting, 5, lived=0.5)
     assert (list(trial.suspects), trial.apart, trial.exposes) == (waiting[:1], True, 0)
 
 
 def test_whoever_was_left_alone_comes_after_those_that_were_not() -> None:
-    once, twice = left(3, 2, begin=10), left(3, 3)
-    assert next_trial(twice + once, 4, lived=True).suspects == (once[0],)
+    once, twice = left(3, exposed=3, begin=10), left(3, 3)
+    assert next_trial(twice + once, 4, lived=0.5).suspects == (once[0],)
 
 
 def test_the_last_delivery_waits_until_the_worker_has_lived_for_a_lease() -> None:
     last = left(2, 3)
-    assert next_trial(last, 3, lived=False) == NOBODY
-    assert next_trial(last, 3, lived=True).suspects == (last[0],)
-    assert next_trial(left(100), 2, lived=False) == NOBODY
-    assert len(next_trial(left(100), 2, lived=True).suspects) == 1
+    assert next_trial(last, 3, lived=0.9) == NOBODY
+    assert next_trial(last, 3, lived=1.1).suspects == (last[0],)
+    assert next_trial(left(100), 2, lived=0.9) == NOBODY
+    assert len(next_trial(left(100), 2, lived=1.1).suspects) == 1
 
 
 def test_what_nobody_died_of_and_what_nobody_will_try_waits_for_nothing() -> None:
     free = left(2, 1) + left(2, 4, begin=10)
-    trial = next_trial(left(50, begin=20) + free, 3, lived=False)
+    trial = next_trial(left(50, begin=20) + free, 3, lived=0)
     assert (list(trial.suspects), trial.apart, trial.exposes) == (free, False, 0)
-    assert next_trial([], 3, lived=True) == NOBODY
+    assert next_trial([], 3, lived=2) == NOBODY
 
 
 class Life:
@@ -72,7 +83,7 @@ class Life:
         while trials > 0:
             exposed = self.exposed.get
             waiting = [Suspect(NO_GROUP, i, n + 1, exposed(i, 0)) for i, n in self.deliveries.items()]
-            trial = next_trial(waiting, self.max, lived=True)
+            trial = next_trial(waiting, self.max, lived=2)
             if not trial.suspects:
                 return False
             trials -= 1
@@ -96,7 +107,7 @@ class Life:
 
 
 @pytest.mark.parametrize("max_deliveries", [2, 3, 5])
-@pytest.mark.parametrize(("entries", "companies"), [(5, 0), (12, 1), (500, 2)])
+@pytest.mark.parametrize(("entries", "companies"), [(5, 0), (12, 2), (60, 3), (500, 3)])
 def test_what_ends_every_process_is_set_aside_alone_and_after_few_of_them(
     entries: int, companies: int, max_deliveries: int
 ) -> None:
@@ -105,7 +116,7 @@ def test_what_ends_every_process_is_set_aside_alone_and_after_few_of_them(
     while life.lived({"3-0"}, float("inf")):
         ended += 1
     assert (life.letters, life.deliveries) == (["3-0"], {})
-    # A company that was left counts for none of its members, so that many take a process or two more.
+    # A company that was left counts for none of its members, so that many take some processes more.
     assert ended == max_deliveries + (companies if max_deliveries > 2 else 0)
 
 
