@@ -1,12 +1,13 @@
 """Fitting the SVI curve to the last smile of each expiry, a little at a time and off the path of messages.
 
 A fit takes milliseconds, so it is done on clock events in slices of at most two milliseconds; of the smiles
-that came meanwhile only the last counts. What is fitted is a function of the smile alone: after a restart
-the last smiles are fitted again and give the same curves.
+that came meanwhile only the last counts, and expiries take turns. What is fitted is a function of the smile
+alone: after a restart the last smiles are fitted again and give the same curves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Final
 
@@ -18,12 +19,17 @@ _SLICE: Final = 0.002
 
 
 class Fits:
-    """The fits of one product: those wanted, the one under way, and the last one of each expiry."""
+    """The fits of one product: those wanted, the one under way, and the last one of each expiry.
 
-    __slots__ = ("_interval_us", "_last_us", "_running", "_wanted", "done")
+    An expiry is fitted at most every ``interval_us`` of the clock, 0 for never. ``timer`` gives seconds, for
+    the length of a slice.
+    """
 
-    def __init__(self, interval_us: int) -> None:
+    __slots__ = ("_interval_us", "_last_us", "_running", "_timer", "_wanted", "done")
+
+    def __init__(self, interval_us: int, timer: Callable[[], float] = perf_counter) -> None:
         self._interval_us = interval_us
+        self._timer = timer
         self._wanted: dict[str, tuple[int, Smile]] = {}
         self._last_us: dict[str, int] = {}
         self._running: tuple[str, int, Turns] | None = None
@@ -35,7 +41,9 @@ class Fits:
             self._wanted[expiry] = (event_us, smile)
 
     def forget(self, expiry: str) -> None:
-        """Let go of an expiry."""
+        """Let go of an expiry, in the middle of its fit if need be."""
+        if self._running is not None and self._running[0] == expiry:
+            self._running = None
         self._wanted.pop(expiry, None)
         self._last_us.pop(expiry, None)
         self.done.pop(expiry, None)
@@ -48,10 +56,10 @@ class Fits:
 
     def work(self, now_us: int) -> bool:
         """Fit for up to two milliseconds; whether a fit was completed."""
-        until, completed = perf_counter() + _SLICE, False
+        until, completed = self._timer() + _SLICE, False
         while True:
             if self._running is None:
-                expiry = next((e for e in self._wanted if self._due_of(e) <= now_us), None)
+                expiry = next((e for e in self._wanted if self._is_due(e, now_us)), None)
                 if expiry is None:
                     return completed
                 event_us, smile = self._wanted.pop(expiry)
@@ -59,18 +67,24 @@ class Fits:
                 self._running = expiry, event_us, fit_steps(smile.k, smile.w, smile.years)
             expiry, event_us, turns = self._running
             try:
-                while perf_counter() < until:
+                while self._timer() < until:
                     next(turns)
             except StopIteration as stop:
-                self._running = None
-                self.done[expiry] = fit_fields(stop.value, event_us)
+                self._finish(expiry, event_us, stop.value)
                 completed = True
-            except ValueError as error:  # a smile of numbers that cannot be fitted
-                self._running = None
-                self.done[expiry] = {"as_of_us": event_us, "reason": str(error)}
+            except (ArithmeticError, ValueError) as error:  # a smile of numbers that cannot be fitted
+                self._finish(expiry, event_us, Fit(None, 0, reason=str(error)))
                 completed = True
-            if perf_counter() >= until:
+            if self._timer() >= until:
                 return completed
+
+    def _finish(self, expiry: str, event_us: int, found: Fit) -> None:
+        self._running = None
+        self.done[expiry] = fit_fields(found, event_us)
+
+    def _is_due(self, expiry: str, now_us: int) -> bool:
+        # A clock that was set back must not put the fit off by as much.
+        return not self._due_of(expiry) - self._interval_us <= now_us < self._due_of(expiry)
 
     def _due_of(self, expiry: str) -> int:
         return self._last_us.get(expiry, -self._interval_us) + self._interval_us
