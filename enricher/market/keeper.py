@@ -13,6 +13,7 @@ import msgspec
 from enricher.engine.effects import DropMembers, Effect, Insert, SetKey, SetMember, Upsert
 from enricher.engine.ports import Delivery, Reader
 from enricher.engine.router import Context
+from enricher.errors import BadMessage
 from enricher.market.bars import Bar
 from enricher.market.buildup import Snapshot
 from enricher.market.clock import MINUTE, SECOND, Zones, render, to_date
@@ -27,6 +28,7 @@ from enricher.market.state import BARS, HISTORY, STATE, SURFACES, ProductState, 
 from enricher.market.stored import bar_document, encode, encode_large
 from enricher.market.surface import volatility_surface
 from enricher.market.ticks import identity_key
+from enricher.market.wire import shown
 
 RECENT_US = 86_400 * SECOND
 """Receipt within this time before a start: such products' state is loaded without waiting for a message."""
@@ -96,7 +98,10 @@ class MarketKeeper:
         """Whether this very message was folded: by this process (live), or before (primed).
 
         What is not recognised here is found out by its ``_id`` and its claim; this spares the trip.
+        `BadMessage` for one that names a second product, whose state is in another lane.
         """
+        if event.product != state.product:
+            raise BadMessage("$.product", "one product", f"{shown(state.product)} and {shown(event.product)}")
         if isinstance(event, Tick):
             if self._analytics:
                 self._watch(state, event, context.now_us)

@@ -8,6 +8,7 @@ clock at receipt is handed in (``now_us``) and serves only the far-future check.
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, date, datetime, tzinfo
 from functools import lru_cache
 from typing import Any, Final, Literal
@@ -143,7 +144,13 @@ def digest(body: bytes) -> str:
 
 
 def peek_product(body: bytes) -> str | None:
-    """The top-level ``product`` of a message without building the rest; None if there is none."""
+    """The top-level ``product`` of a message without building the rest; None if there is none.
+
+    A large body is not read to its end when the name stands near its start. So of one that is no JSON, or
+    that names two products, this may be the first; decoding refuses the one, handlers the other.
+    """
+    if len(body) > _LARGE and (named := _NAMED_FIRST.match(body, 0, _LARGE)):
+        return named[1].decode("ascii")
     try:
         return _PEEK.decode(body).product or None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -251,6 +258,11 @@ class _Peek(msgspec.Struct):
 
 
 _PEEK = msgspec.json.Decoder(_Peek)
+_LARGE = 1024
+# Members with plain names and plain values, then the product in printable ASCII without escapes.
+_NAMED_FIRST = re.compile(
+    rb'\s*\{\s*(?:"\w+"\s*:\s*(?:"[^"\\]*"|[-+.\w]+)\s*,\s*)*?"product"\s*:\s*"([ !#-\[\]-~]+)"'
+)
 
 
 def _moment(

@@ -286,12 +286,10 @@ def side(
     sent: list[dict[str, Any]], legs: list[Leg], name: str, kind: str, flags: dict[str, str]
 ) -> tuple[list[dict[str, Any]], dict[Number, Leg]]:
     """One side of a chain: the legs as sent without exact repetitions, and the leg of a strike."""
-    at: dict[Number, Leg] = {}
-    for index, leg in enumerate(legs):
-        if leg.option_type is not None and leg.option_type != kind:
-            path = f"$.{name}[{index}].option_type"
-            raise BadMessage(path, f'"{kind}"', shown(leg.option_type))
-        at[leg.strike] = leg
+    if not {leg.option_type for leg in legs} <= {None, kind}:
+        index, other = next((i, leg) for i, leg in enumerate(legs) if leg.option_type not in (None, kind))
+        raise BadMessage(f"$.{name}[{index}].option_type", f'"{kind}"', shown(other.option_type))
+    at = {leg.strike: leg for leg in legs}
     if len(at) == len(legs):
         return sent, at
     first: dict[Number, dict[str, Any]] = {}
@@ -310,6 +308,8 @@ def union(
     flags: dict[str, str],
 ) -> tuple[Number, ...]:
     """All strikes of a chain, ascending; says in ``flags`` which legs or listings are missing."""
+    if listed and listed == list(call_at) == list(put_at):
+        return tuple(sorted(listed))
     known = set(listed or ())
     strikes = tuple(sorted(known | call_at.keys() | put_at.keys()))
     if not strikes:

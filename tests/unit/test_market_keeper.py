@@ -13,6 +13,7 @@ from enricher import load
 from enricher.build import SECTIONS, market_routes
 from enricher.engine.effects import DropMembers, Effect, SetKey, SetMember
 from enricher.engine.router import Context, Route
+from enricher.errors import BadMessage
 from enricher.market.clock import event_us
 from enricher.market.keeper import MarketKeeper
 from enricher.market.products import Contracts
@@ -303,3 +304,10 @@ def test_of_ticks_of_one_moment_the_last_by_id_is_shown_after_a_restart_too(rest
     lane.settle()
     assert orjson.loads(lane.keys["latest:underlying:N"])["price"] == 105.0
     assert orjson.loads(lane.keys["ohlc:N:1m"])["close"] == 105.0
+
+
+def test_a_message_that_names_a_second_product_is_bad() -> None:
+    first = body("option_chain", 1, iv=0.2)
+    twice = first.replace(b'{"product":"N",', b'{"product":"N","product":"M",', 1)
+    with pytest.raises(BadMessage, match=r'one product, .*"N" and "M"'):
+        OneLane().take("option_chain", twice)

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from enricher.errors import BadMessage
 from enricher.market.clock import SECOND, event_us
@@ -366,3 +368,20 @@ def test_quotes_and_chains_are_identified_by_their_bytes() -> None:
 )
 def test_the_product_can_be_peeked_at(body: bytes, product: str | None) -> None:
     assert peek_product(body) == product
+
+
+plain = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=5))
+values = st.one_of(plain, st.lists(plain, max_size=2), st.fixed_dictionaries({"product": plain}))
+names = st.one_of(st.sampled_from(["product", "type", "a b", "pro\\duct"]), st.text(max_size=3))
+
+
+@given(st.dictionaries(names, values, max_size=5), st.one_of(plain, st.sampled_from(["NIFTY", "M&M", 'a"b'])),
+       st.booleans(), st.integers(0, 1))  # fmt: skip
+def test_of_a_large_body_the_same_product_is_peeked_at(
+    before: dict[str, Any], product: Any, ascii_only: bool, spaces: int
+) -> None:
+    message = {**before, "product": product, "rest": [{"product": "other"}] * 100}
+    separators = (", ", ": ") if spaces else (",", ":")
+    body = json.dumps(message, ensure_ascii=ascii_only, separators=separators).encode()
+    expected = product if isinstance(product, str) and product else None
+    assert peek_product(body) == expected
