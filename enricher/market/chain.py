@@ -3,7 +3,7 @@
 ``analyse`` gives all of it for a decoded chain; the single functions work on plain columns or on
 legs with nothing but the fields they need. Unknown is None, with its reason in ``flags``; a leg
 that is not there contributes nothing. Rounding happens here, on output: ratios and shares to 4
-decimals, prices of straddles and percentages to 2.
+decimals, percentages to 2, prices of straddles to 2 unless the caller knows better.
 """
 
 from __future__ import annotations
@@ -71,10 +71,18 @@ class ChainNumbers(msgspec.Struct, frozen=True, kw_only=True):
     flags: dict[str, str]
 
 
-def analyse(chain: Chain, cells: Columns | None = None) -> ChainNumbers:
+def to_cents(price: float) -> float:
+    """A price to 2 decimals."""
+    return round(price, 2)
+
+
+def analyse(
+    chain: Chain, cells: Columns | None = None, shown: Callable[[float], float] = to_cents
+) -> ChainNumbers:
     """All numbers of a chain but those that need prices to be understood.
 
-    ``cells`` are its columns, without stale prices where ages are known (`enricher.market.fresh`).
+    ``cells`` are its columns, without stale prices where ages are known (`enricher.market.fresh`); ``shown``
+    rounds prices of options.
     """
     strikes, spot, flags = chain.strikes, chain.spot_price, dict(chain.flags)
     cells = columns(chain) if cells is None else cells
@@ -111,8 +119,8 @@ def analyse(chain: Chain, cells: Columns | None = None) -> ChainNumbers:
         pcr_volume=ratio(put_volume, call_volume),
         pcr_oi_change=_ratio_of_gains(total(put_change), total(call_change)),
         atm_strike=at_money,
-        atm_straddle_price=None if straddle is None else round(straddle, 2),
-        atm_straddle_mid=None if straddle_mid is None else round(straddle_mid, 2),
+        atm_straddle_price=None if straddle is None else shown(straddle),
+        atm_straddle_mid=None if straddle_mid is None else shown(straddle_mid),
         max_pain_strike=pain.strike if pain else None,
         max_pain_value=pain.pain if pain else None,
         max_pain_distance_pct=_distance_pct(pain.strike, spot) if pain else None,

@@ -6,6 +6,8 @@ contract's fields and no more.
 
 from __future__ import annotations
 
+from decimal import Decimal
+from functools import lru_cache, partial
 from typing import Any
 
 from enricher.market.analytics import Terms, analyse_prices, price_scale
@@ -26,6 +28,8 @@ from enricher.market.stored import buildup_fields, chain_fields, wall_fields
 from enricher.market.walls import losses, trading_range
 
 _NO_EARLIER = "no earlier snapshot to compare with"
+_CENT = 0.01
+_FINEST = 8
 
 
 def enrich(
@@ -43,7 +47,7 @@ def enrich(
     no_change = f"no snapshot at least {age:g} s older to compare with" if age else _NO_EARLIER
     ages, max_age = leg_ages(chain, reader(zone)), settings.price_max_age
     cells = fresh(columns(chain), ages, max_age)
-    numbers = analyse(chain, cells)
+    numbers = analyse(chain, cells, partial(shown_price, state.contract))
     fields = chain_fields(chain, numbers, change, no_change)
     explain_chain(fields, fields["flags"], cells, chain.spot_price)
     if change is not None:
@@ -93,6 +97,22 @@ def enrich(
 def least_move(settings: MarketSettings, contract: Contract) -> float:
     """The least change of an option's price that is a move, in the unit of the prices as sent."""
     return contract.tick_size / 2 if settings.half_tick is None else settings.half_tick
+
+
+def shown_price(contract: Contract, price: float) -> float:
+    """The price of an option or a straddle as it is shown: to 2 decimals, or half the tick if that is finer.
+
+    Below one tick, and below 1 where the terms name no currency, the tick cannot be right: then to 8.
+    """
+    if price < (contract.tick_size if contract.currency is not None else 1):
+        return round(price, _FINEST)
+    return round(price, _decimals(contract.tick_size))
+
+
+@lru_cache(maxsize=256)
+def _decimals(tick_size: float) -> int:
+    exponent = Decimal(repr(tick_size)).as_tuple().exponent
+    return 2 if tick_size >= _CENT or not isinstance(exponent, int) else min(1 - exponent, _FINEST)
 
 
 def _more_of_walls(fields: Fields, numbers: ChainNumbers, cells: Columns, chain: Chain) -> None:

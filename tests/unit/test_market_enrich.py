@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
+import orjson
 import pytest
 
+from enricher.build import SECTIONS, market_routes
 from enricher.config.loader import load
-from enricher.market.enrich import least_move
+from enricher.engine.effects import Insert, SetKey
+from enricher.engine.router import Context
+from enricher.market.buildup import snapshot
+from enricher.market.clock import MINUTE, event_us, render
+from enricher.market.enrich import enrich, least_move, shown_price
+from enricher.market.models import Chain, decode_chain
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings
+from enricher.market.state import ProductState, Spans
 
 
 @pytest.mark.parametrize(
@@ -27,3 +38,128 @@ def test_a_least_move_can_be_set_in_the_environment() -> None:
     market = settings.routes["market"]
     assert isinstance(market, MarketSettings)
     assert market.half_tick == 0.5
+
+
+SPANS = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=5 * MINUTE, buildup_us=0)
+START = event_us("2025-06-12T10:00:00+00:00")[0]
+# What the contract promises of a chain, times apart.
+PROMISED = {
+    "product", "expiry", "spot_price", "pcr_oi", "pcr_volume", "atm_strike", "atm_straddle_price",
+    "max_pain_strike", "total_call_oi", "total_put_oi", "call_buildup_otm", "put_buildup_otm", "calls",
+    "puts", "flags",
+}  # fmt: skip
+
+
+def chain(
+    minute: int = 0, product: str = "NIFTY", last: float = 100.0, oi: float = 10, **said: Any
+) -> Chain:
+    leg = {"last": last, "bid": last, "ask": last, "open_interest": oi}
+    legs = [{"strike": strike, **leg} for strike in (95, 100, 105)]
+    message = {"product": product, "expiry": "2025-06-26", "spot_price": 100, "calls": legs, "puts": legs}
+    message |= {"timestamp": render(START + minute * MINUTE, False), **said}
+    return decode_chain(orjson.dumps(message), now_us=2**60)
+
+
+def enriched(chains: list[Chain], **settings: Any) -> tuple[dict[str, Any], Any]:
+    """What is said of the last of these chains, after the others have been folded."""
+    state = ProductState(chains[-1].product, SPANS, Contracts().of(chains[-1].product))
+    for number, one in enumerate(chains):
+        taken = snapshot(one)
+        fields, known = enrich(state, one, taken, MarketSettings(**settings), None)
+        state.fold_chain(one, str(number), taken, str(number), known)
+    return fields, known
+
+
+def test_without_analytics_a_chain_has_the_fields_of_the_contract_and_nothing_is_remembered_of_it() -> None:
+    plain, known = enriched([chain(), chain(1)], analytics=False)
+    full, kept = enriched([chain(), chain(1)])
+    assert known is None
+    assert kept is not None
+    assert plain.keys() >= PROMISED
+    assert {"forward", "smile", "gex", "analytics", "all_expiries"} <= full.keys() - plain.keys()
+
+
+def test_what_the_contract_promises_is_the_same_with_analytics_and_without() -> None:
+    plain, _ = enriched([chain(), chain(1, last=101, oi=12)], analytics=False)
+    full, _ = enriched([chain(), chain(1, last=101, oi=12)])
+    plain.pop("flags")
+    assert plain == {name: full[name] for name in plain}
+    assert plain["buildup"]["strikes"][0] == {"strike": 95, "call": "long_buildup", "put": "long_buildup"}
+
+
+def test_without_analytics_the_first_chain_says_why_it_has_no_build_up() -> None:
+    fields, _ = enriched([chain()], analytics=False)
+    assert fields["buildup"] is None
+    assert fields["flags"]["buildup"] == "no earlier snapshot to compare with"
+
+
+def test_what_cannot_be_computed_with_costs_a_chain_its_analytics_and_nothing_else() -> None:
+    fields, known = enriched([msgspec.structs.replace(chain(), expiry="10000-01-01")])
+    assert known is None
+    assert fields.keys() >= PROMISED
+    assert fields["flags"]["analytics"] == "numbers beyond what can be computed with"
+
+
+@pytest.mark.parametrize(
+    ("product", "half_tick", "moved", "label"),
+    [
+        ("NIFTY", None, 0.02, "neutral"),
+        ("NIFTY", None, 0.05, "long_buildup"),
+        ("NIFTY", 0.0, 0.02, "long_buildup"),
+        ("NIFTY", 1.0, 0.5, "neutral"),
+        ("BTC", None, 0.0001, "long_buildup"),
+        ("BTC", None, 0.00004, "neutral"),
+        ("BTC", 0.01, 0.0001, "neutral"),
+    ],
+)
+@pytest.mark.parametrize("analytics", [True, False])
+def test_the_least_move_that_counts_reaches_the_build_up(
+    product: str, half_tick: float | None, moved: float, label: str, analytics: bool
+) -> None:
+    chains = [chain(0, product), chain(1, product, 100 + moved, 12)]
+    fields, _ = enriched(chains, half_tick=half_tick, analytics=analytics)
+    shown = [fields["buildup"], fields["buildup_day"]] if analytics else [fields["buildup"]]
+    for change in shown:
+        assert {row["call"] for row in change["strikes"]} == {label}
+
+
+@pytest.mark.parametrize("analytics", [True, False])
+def test_the_route_enriches_with_what_is_set(analytics: bool) -> None:
+    settings = {"market.analytics": analytics, "market.half_tick": 5.0, "market.buildup_min_age": 0}
+    (route,) = (
+        route
+        for route in market_routes(load(overrides=settings, sections=SECTIONS))
+        if route.topic == "market:option_chain"
+    )
+    state = ProductState("NIFTY", SPANS, Contracts().of("NIFTY"))
+    for one in (chain(), chain(1, last=104, oi=12)):
+        change, effects = route.handler(state, one, Context("", b"{}", START + 5 * MINUTE, 1, {}))
+        route.keeper.apply(state, change)
+    (stored,) = (effect.document for effect in effects if isinstance(effect, Insert))
+    (shown,) = (orjson.loads(e.value) for e in effects if isinstance(e, SetKey) and "latest:chain" in e.key)
+    assert ("smile" in stored, "smile" in shown) == (analytics, analytics)
+    assert stored["buildup"]["strikes"][1]["call"] == "neutral"
+
+
+@pytest.mark.parametrize(
+    ("product", "last", "straddle"),
+    [
+        ("NIFTY", 100.05, 200.1),
+        ("NIFTY", 0.05, 0.1),
+        ("NIFTY", 100.123, 200.25),
+        ("BTC", 0.0235, 0.047),
+        ("BTC", 0.0001, 0.0002),
+        ("SPY", 1.015, 2.03),
+        ("SOL_USDC", 0.0123, 0.0246),  # finer than the tick that is shipped
+        ("COIN", 0.0235, 0.047),  # of terms that nobody has named
+        ("COIN", 23.511, 47.02),
+    ],
+)
+def test_a_straddle_is_shown_to_the_step_of_its_prices(product: str, last: float, straddle: float) -> None:
+    fields, _ = enriched([chain(product=product, last=last)])
+    assert fields["atm_straddle_price"] == fields["atm_straddle_mid"] == straddle
+
+
+def test_the_mid_between_two_steps_is_shown_whole() -> None:
+    assert shown_price(Contracts().of("BTC"), 0.0235 + 0.02355) == 0.04705
+    assert shown_price(Contracts().of("NIFTY"), 100.125 + 100.1) == round(200.225, 2)
