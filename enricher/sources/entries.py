@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -150,7 +151,7 @@ class EntryReader:
         self, place: GroupKeys, entry: str, fields: Fields
     ) -> tuple[StreamDelivery, Exception | None]:
         """The delivery of an entry, and why it cannot be understood if so: then it is one to set aside."""
-        own = {name: value for name, value in fields.items() if name.startswith(_OWN)}
+        own = {name: fields[name] for name in fields if name.startswith(_OWN)}
         plain = {name: value for name, value in fields.items() if name not in own} if own else fields
         topic, received_us, problem = self._topic, self._clock(), None
         try:
@@ -184,6 +185,18 @@ class EntryReader:
             except (KeyError, ValueError, BadMessage) as error:
                 problem = error
         return made, problem
+
+
+def entries_of(reply: Any, places: Sequence[GroupKeys]) -> list[tuple[GroupKeys, str, Fields]]:
+    """The entries in the reply to XREADGROUP (RESP2, raw), each with the group it was read for."""
+    if not reply:
+        return []
+    known = {place.stream.encode(): place for place in places}
+    return [
+        (known[stream], id_.decode(), dict(zip(fields[::2], fields[1::2], strict=True)))
+        for stream, entries in reply
+        for id_, fields in entries
+    ]
 
 
 def read_ours(fields: Fields) -> bytes:

@@ -25,7 +25,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import msgspec
@@ -37,8 +37,16 @@ from enricher.connections import sibling_client
 from enricher.engine.ports import Clock, Intake
 from enricher.engine.retry import Backoff
 from enricher.errors import EnricherError
-from enricher.sources.entries import EntryReader, Fields, GroupKeys, ReadEntry, StreamDelivery
-from enricher.sources.groups import PAGE, StreamGroup
+from enricher.link import Link, pack
+from enricher.sources.entries import (
+    EntryReader,
+    Fields,
+    GroupKeys,
+    ReadEntry,
+    StreamDelivery,
+    entries_of,
+)
+from enricher.sources.groups import PAGE, StreamGroup, acknowledging, told
 from enricher.sources.housekeeping import Holdings, House, LetterSink, StreamLimits
 from enricher.sources.suspects import Suspect, Trial, next_trial
 
@@ -140,6 +148,8 @@ class StreamSource:
     async def _serve(self, intake: Intake) -> None:
         """Over one pair of connections: read, and keep house beside it."""
         reader, keeper = (sibling_client(self._client, protocol=2) for _ in range(2))
+        # Its own parser and pool cost redis-py ten times as much a read, and reads are many and small.
+        link = Link(reader, timeout=None)
         groups = self._groups_over(keeper)
         house = self._house = House(groups, self._held, self.limits, self._letters, self._clock)
         try:
@@ -153,12 +163,13 @@ class StreamSource:
                 tasks.start_soon(house.run)
                 with anyio.CancelScope() as self._reading:
                     while not self._stopped:
-                        await self._read(reader, house, intake)
+                        await self._read(link, house, intake)
                 while self._held.under_way:
                     await self._held.something_moves()
                 tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True), suppress(Exception), anyio.move_on_after(1):
+                await link.close()
                 await reader.aclose()
                 await keeper.aclose()
 
@@ -235,7 +246,7 @@ class StreamSource:
                     made = msgspec.structs.replace(known, group=group)
                 self._held.suspects.append(made)
 
-    async def _read(self, reader: Redis, house: House, intake: Intake) -> None:
+    async def _read(self, link: Link, house: House, intake: Intake) -> None:
         await self._hand_over(intake)
         room = self.limits.prefetch - len(self._held.under_way)
         suspects, most = self._held.suspects, self.limits.max_deliveries
@@ -248,26 +259,20 @@ class StreamSource:
             return
         due = min((suspect.waits(most) for suspect in suspects), default=self._lived + self.limits.block)
         block = max(min(self.limits.block, (due - self._lived) * self.limits.lease), 0.001)
-        with anyio.fail_after(block + self.limits.timeout):
-            found = await reader.xreadgroup(
-                self.keys.group,
-                self._consumer,
-                {self.keys.stream: ">", self._again.stream: ">"},
-                count=min(room, self.limits.batch),
-                block=int(block * 1000),
-            )
-        places = {keys.stream.encode(): keys for keys in (self.keys, self._again)}
-        read = [
-            (places[stream], id_.decode(), fields)
-            for stream, entries in cast("list[tuple[bytes, list[tuple[bytes, Fields]]]]", found)
-            for id_, fields in entries
-        ]
+        link.timeout = block + self.limits.timeout
+        command = pack(
+            *("XREADGROUP", "GROUP", self.keys.group, self._consumer),
+            *("COUNT", min(room, self.limits.batch), "BLOCK", int(block * 1000)),
+            *("STREAMS", self.keys.stream, self._again.stream, ">", ">"),
+        )
+        (reply,) = await told(link, [command])
+        read = entries_of(reply, (self.keys, self._again))
         if self._keeps is None:
             self._ready += [self._made(*entry) for entry in read]
         elif read:
-            await self._sift(reader, read)
+            await self._sift(link, read)
 
-    async def _sift(self, client: Redis, read: Sequence[tuple[GroupKeys, str, Fields]]) -> None:
+    async def _sift(self, link: Link, read: Sequence[tuple[GroupKeys, str, Fields]]) -> None:
         """Keep the entries that are ours, and acknowledge the others."""
         others: dict[GroupKeys, list[str]] = {}
         for entry in read:
@@ -277,9 +282,9 @@ class StreamSource:
             else:
                 del self._held.under_way[entry[0].stream, entry[1]]
                 others.setdefault(entry[0], []).append(entry[1])
-        with anyio.fail_after(self.limits.timeout):
-            for keys, ids in others.items():
-                await StreamGroup(client, keys, self._consumer).acknowledge(ids)
+        if others:
+            link.timeout = self.limits.timeout
+            await told(link, [acknowledging(keys, ids) for keys, ids in others.items()])
 
     def _is_ours(self, delivery: StreamDelivery) -> bool:
         return self._keeps is None or self._keeps(delivery.topic, delivery.body)
