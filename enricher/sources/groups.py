@@ -14,7 +14,6 @@ import redis.exceptions as errors
 import structlog
 from redis.asyncio import Redis
 
-from enricher.link import Link, pack
 from enricher.sinks.redis import ACKNOWLEDGE
 from enricher.sources.entries import Fields, GroupKeys
 
@@ -101,7 +100,9 @@ end
 return removed
 """
 
-# ARGV: the lowest millisecond that is kept in any case. Trims what every group has acknowledged.
+# ARGV: the id of the first entry to keep in any case, silence (ms) after which a consumer is gone. Trims what
+# every group has acknowledged. Replies the id of the first entry that a group needs, and for how long (ms)
+# the most silent consumer has not been heard of, but for those that are gone.
 TRIM = """
 local function parts(id)
   local ms, number = string.match(id, '^(%d+)%-(%d+)$')
@@ -112,17 +113,25 @@ local function less(a, b)
   local bms, bn = parts(b)
   return ams < bms or (ams == bms and an < bn)
 end
-local lowest = ARGV[1] .. '-0'
-local groups = redis.call('XINFO', 'GROUPS', KEYS[1])
-for _, fields in ipairs(groups) do
+local function named(fields)
   local found = {}
   for i = 1, #fields, 2 do found[fields[i]] = fields[i + 1] end
-  local needed = found['last-delivered-id']
-  if found.pending > 0 then needed = redis.call('XPENDING', KEYS[1], found.name)[2] end
-  if less(needed, lowest) then lowest = needed end
+  return found
 end
-if #groups == 0 then return 0 end
-return redis.call('XTRIM', KEYS[1], 'MINID', '~', lowest)
+local needed, silent = false, 0
+for _, fields in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local group = named(fields)
+  local first = group['last-delivered-id']
+  if group.pending > 0 then first = redis.call('XPENDING', KEYS[1], group.name)[2] end
+  if not needed or less(first, needed) then needed = first end
+  for _, other in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], group.name)) do
+    local idle = named(other).idle
+    if idle < tonumber(ARGV[2]) then silent = math.max(silent, idle) end
+  end
+end
+if not needed then return {'0-0', 0} end
+redis.call('XTRIM', KEYS[1], 'MINID', '~', less(needed, ARGV[1]) and needed or ARGV[1])
+return {needed, silent}
 """
 
 # KEYS: delay set, stream, list of what cannot be read. ARGV: now (ms), how many. Replies how many were due.
@@ -186,7 +195,7 @@ class StreamGroup:
                 last = "0-0"
             # Ids below the cursor: the stream itself was made anew, and nobody has seen any of it.
             begin = after(held.decode())
-            begin = begin if _parts(begin) <= _parts(last) else "0"
+            begin = begin if parts(begin) <= parts(last) else "0"
         try:
             await self._client.xgroup_create(stream, group, begin, mkstream=True)
         except errors.ResponseError as error:
@@ -275,9 +284,14 @@ class StreamGroup:
         """Remove this consumer, unless entries wait for it."""
         await self._run(TIDY, 0)
 
-    async def trim(self, keep_from_ms: int) -> int:
-        """Trim what all groups have acknowledged and is older than ``keep_from_ms``; how many went."""
-        return int(await self._client.eval(TRIM, 1, self.keys.stream, keep_from_ms))
+    async def trim(self, keep_from: str, gone_ms: int) -> tuple[str, float]:
+        """Trim what all groups have acknowledged and comes before the entry ``keep_from``.
+
+        Returns the first entry that any group needs, and the seconds for which the most silent consumer of
+        them has not been heard of, but for those that were silent for ``gone_ms``.
+        """
+        needed, silent_ms = await self._client.eval(TRIM, 1, self.keys.stream, keep_from, gone_ms)
+        return _text(needed), silent_ms / 1000
 
     async def trim_to(self, max_length: int) -> int:
         """Trim to about ``max_length`` entries, read or not; how many went."""
@@ -316,20 +330,6 @@ class StreamGroup:
         )
 
 
-async def told(link: Link, packed: Sequence[bytes]) -> list[Any]:
-    """The replies to packed commands over ``link``. Raises the first that is an error."""
-    replies = await link.ask(packed)
-    for reply in replies:
-        if isinstance(reply, errors.RedisError):
-            raise reply
-    return replies
-
-
-def acknowledging(keys: GroupKeys, ids: Sequence[str]) -> bytes:
-    """The packed command for entries that have nothing to commit."""
-    return pack("EVAL", ACK, 1, keys.stream, keys.group, *ids)
-
-
 def after(cursor: str) -> str:
     """The id behind which a group begins, from a stored cursor.
 
@@ -338,13 +338,14 @@ def after(cursor: str) -> str:
     """
     if not cursor.startswith("("):
         return cursor
-    ms, number = _parts(cursor[1:])
+    ms, number = parts(cursor[1:])
     if number:
         return f"{ms}-{number - 1}"
     return f"{ms - 1}-{2**64 - 1}" if ms else "0-0"
 
 
-def _parts(id_: str) -> tuple[int, int]:
+def parts(id_: str) -> tuple[int, int]:
+    """An id as numbers: milliseconds since 1970, and which of them."""
     ms, _, number = id_.partition("-")
     return int(ms), int(number or 0)
 

@@ -15,7 +15,7 @@ import structlog
 
 from enricher.engine.ports import Clock, Sink
 from enricher.sources.entries import StreamDelivery
-from enricher.sources.groups import StreamGroup
+from enricher.sources.groups import StreamGroup, parts
 from enricher.sources.suspects import Suspect
 
 log = structlog.get_logger("enricher")
@@ -39,7 +39,7 @@ class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
     after which others may take over; ``max_deliveries`` before an entry is poison; ``start`` of a new group
     ("0": everything, "$": what comes from now on, or an id); ``tick`` between looks at the delay set;
     ``timeout`` of a command. Trimming: with ``max_length`` to about so many entries, read or not; else, with
-    ``trim``, of what all groups have acknowledged and is older than ``keep``.
+    ``trim``, of what all groups have acknowledged at least ``keep`` before.
     """
 
     batch: int = 100
@@ -60,11 +60,24 @@ class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
         return max(int(self.lease * 1000), 1)
 
 
+class Looked(msgspec.Struct, frozen=True):
+    """How a stream stood at ``at`` (seconds of the loop).
+
+    ``needed`` is the first entry that a group needed, ``silent`` for how many seconds the most silent
+    consumer had not been heard of.
+    """
+
+    at: float
+    needed: str
+    silent: float
+
+
 class Holdings:
     """What one consumer has in hand: data that its reader and its house share.
 
     ``under_way`` by stream and id; ``suspects`` wait to be taken; ``given_up`` were dropped by the pool and
     come again; ``waived`` were conflated and need no commit. ``moved`` is set whenever something leaves.
+    ``looked`` is how the streams stood since what is trimmed next was needed.
     """
 
     def __init__(self) -> None:
@@ -73,6 +86,7 @@ class Holdings:
         self.given_up: list[StreamDelivery] = []
         self.waived: list[StreamDelivery] = []
         self.counts: Counter[str] = Counter()
+        self.looked: dict[str, deque[Looked]] = {}
         self.moved = asyncio.Event()
 
     def settled(self, delivery: StreamDelivery, label: str) -> None:
@@ -182,12 +196,31 @@ class House:
             await group.tidy(self._limits.lease_ms * _GONE)
 
     async def _trim(self) -> None:
-        keep_from_ms = self._clock() // 1000 - int(self._limits.keep * 1000)
         if self._limits.max_length:
             await self._groups[0].trim_to(self._limits.max_length)
         elif self._limits.trim:
-            await self._groups[0].trim(keep_from_ms)
-        await self._groups[1].trim(keep_from_ms)
+            await self._trim_finished(self._groups[0])
+        await self._trim_finished(self._groups[1])
+
+    async def _trim_finished(self, group: StreamGroup) -> None:
+        """Trim what was acknowledged long enough ago.
+
+        A commit whose reply was lost is repeated, and finds by its entry that it has landed. So entries stay
+        while one of ours is under way before them, and while a consumer is silent that may have such.
+        """
+        stream, now = group.keys.stream, anyio.current_time()
+        looked = self._held.looked.setdefault(stream, deque())
+        since = now - self._limits.keep
+        if looked:
+            # Nobody has been silent for longer than then, and the time from then on.
+            since = min(since, looked[-1].at - looked[-1].silent)
+        while len(looked) > 1 and looked[1].at <= since:
+            looked.popleft()
+        keep_from = looked[0].needed if looked and looked[0].at <= since else "0-0"
+        ours = [id_ for place, id_ in self._held.under_way if place == stream]
+        keep_from = min([keep_from, *ours], key=parts)
+        needed, silent = await group.trim(keep_from, self._limits.lease_ms * _GONE)
+        looked.append(Looked(now, needed, silent))
 
     async def _figure(self) -> None:
         again = await self._groups[1].figures()

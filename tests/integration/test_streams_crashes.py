@@ -24,6 +24,7 @@ from tests.integration.streams import (
     send,
     until,
 )
+from tests.servers import FaultyProxy, RedisProcess
 
 LATER = f"{STREAM}:{GROUP}:later"
 
@@ -362,7 +363,7 @@ async def test_only_what_all_groups_have_acknowledged_is_trimmed(any_redis_url: 
             ids = await send(client, *range(10))
             ((_, read),) = await client.xreadgroup("others", "x", {STREAM: ">"}, count=6)
             await client.xack(STREAM, "others", *[id_ for id_, _ in read[:4]])
-            async with line(any_redis_url, trim=True, keep=0.0):
+            async with line(any_redis_url, trim=True, keep=0.0, lease=0.1):
                 await finished(client, 10)
 
                 async def trimmed() -> bool:
@@ -372,6 +373,54 @@ async def test_only_what_all_groups_have_acknowledged_is_trimmed(any_redis_url: 
             assert (await client.xrange(STREAM))[0][0].decode() == ids[4]
         finally:
             await client.config_set("stream-node-max-entries", 100)
+
+
+async def test_what_was_acknowledged_is_kept_for_a_while_however_old_it_is(any_redis_url: str) -> None:
+    async with redis_client(any_redis_url, socket_timeout=5) as client:
+        await client.config_set("stream-node-max-entries", 1)
+        try:
+            for number in range(1, 10):
+                await client.xadd(STREAM, {"body": b"1"}, id=f"{number}-0")
+            async with line(any_redis_url, trim=True, keep=1.5, lease=0.1):
+                await finished(client, 9)
+                await asyncio.sleep(0.5)
+                assert await client.xlen(STREAM) == 9
+
+                async def trimmed() -> bool:
+                    return await client.xlen(STREAM) < 9
+
+                await until(trimmed, "the stream to be trimmed")
+        finally:
+            await client.config_set("stream-node-max-entries", 100)
+
+
+async def test_a_commit_whose_reply_was_lost_is_known_by_its_entry_while_others_trim(
+    own_redis: RedisProcess,
+) -> None:
+    limits: dict[str, Any] = {"trim": True, "keep": 0.0, "lease": 0.5}
+
+    def commit(request: bytes) -> bool:
+        """Whether this is one; then nobody gets through from now on."""
+        proxy.refuse = b"EVALSHA" in request
+        return proxy.refuse
+
+    async with FaultyProxy(own_redis.port) as proxy, redis_client(own_redis.url, socket_timeout=5) as client:
+        await client.config_set("stream-node-max-entries", 1)
+        async with line(own_redis.url, through=proxy.redis_url(), consumer="cut off", **limits) as cut:
+            await send(client, 0)
+            await finished(client, 1)
+            proxy.lose_next_reply(commit)
+            (id_,) = await send(client, 1)
+            await until(lambda: proxy.lost_replies)
+            proxy.cut()
+            async with line(own_redis.url, handler=for_ever, consumer="other", drain=0.05, **limits) as other:
+                await send(client, 2)
+                await until(lambda: other.source.health()["under_way"])
+                await asyncio.sleep(1.5)  # in which the other one trims three times
+                assert await client.xrange(STREAM, id_, id_) != []
+                proxy.heal()
+                await until(lambda: cut.counts["processed"] == 2, "the commit to be repeated")
+                assert await results(client) == [0, 1]
 
 
 async def test_a_stream_may_be_kept_at_a_length(redis_url: str) -> None:
