@@ -1,7 +1,7 @@
 """What a volatility surface says beyond the vendor's volatilities: smiles, term structure, calendar.
 
-The smile of every expiry is that of its last chain; what two neighbouring expiries say of each other is kept
-until one of them has a newer chain.
+The smile of every expiry is that of its last chain, without the prices that are too old by now; what two
+neighbouring expiries say of each other is kept until one of them has a newer chain or a price grows stale.
 """
 
 from __future__ import annotations
@@ -11,12 +11,17 @@ from itertools import pairwise
 from math import sqrt
 from typing import Any
 
+import msgspec
+
 from enricher.market import arbitrage, term
-from enricher.market.remembered import Remembered
+from enricher.market.clock import SECOND
+from enricher.market.remembered import Remembered, Seen, at_money, seen, years_at
 from enricher.market.report import rounded, rounded_all
+from enricher.market.smile import Smile, volatility
 
 Pair = tuple[str, str]
 Rows = list[dict[str, Any]]
+Compared = tuple[Seen, Seen, Rows, Rows, int]
 
 _CAP = 10
 
@@ -24,20 +29,29 @@ _CAP = 10
 class Across:
     """The comparison of neighbouring expiries of one product, kept pair by pair."""
 
-    __slots__ = ("_pairs",)
+    __slots__ = ("_pairs", "_seen")
 
     def __init__(self) -> None:
-        self._pairs: dict[Pair, tuple[Remembered, Remembered, Rows, Rows]] = {}
+        self._seen: dict[str, tuple[int, Seen]] = {}
+        self._pairs: dict[Pair, Compared] = {}
 
-    def fields(self, known: Sequence[Remembered], fits: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-        """The part of a surface that is computed from prices; ``known`` ascend by expiry."""
-        years, ws = term.at_moneyness(one.smile for one in known if one.smile.reason is None)
-        falls, findings = self._compared(known)
+    def fields(
+        self, known: Sequence[Remembered], fits: Mapping[str, dict[str, Any]], now_us: int | None = None
+    ) -> dict[str, Any]:
+        """The part of a surface that is computed from prices; ``known`` ascend by expiry.
+
+        ``now_us`` is the moment of the surface, that of the newest chain unless given.
+        """
+        now_us = max((one.event_us for one in known), default=0) if now_us is None else now_us
+        rows = self._as_of(known, now_us)
+        years, ws = at_money(rows, now_us)
+        falls, findings, count = self._compared(rows)
         return {
             "smiles": [{"expiry": one.expiry, **one.row, "svi": fits.get(one.expiry)} for one in known],
             "term": {
                 "years": rounded_all(years, 10),
                 "ivs": rounded_all([sqrt(w / t) for t, w in zip(years, ws, strict=True)]),
+                "left_out": _left_out(rows, now_us),
                 "maturities": [
                     {"days": found.days, "iv": rounded(found.iv), "reason": found.reason}
                     for found in (term.constant_maturity(years, ws, days) for days in term.DAYS)
@@ -57,53 +71,100 @@ class Across:
                 "violations": falls[:_CAP],
                 "violation_count": len(falls),
                 "executable": findings[:_CAP],
-                "executable_count": len(findings),
+                "executable_count": count,
             },
         }
 
-    def _compared(
-        self, known: Sequence[Remembered]
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        pairs = {}
-        falls: list[dict[str, Any]] = []
-        findings: list[dict[str, Any]] = []
-        for near, far in pairwise(known):
-            key = (near.expiry, far.expiry)
-            held = self._pairs.get(key)
+    def _as_of(self, known: Sequence[Remembered], now_us: int) -> list[Seen]:
+        """What still counts of each; the same object for as long as nothing more has grown stale."""
+        found: dict[str, tuple[int, Seen]] = {}
+        for one in known:
+            held = self._seen.get(one.expiry)
             # By identity: a chain that is corrected keeps its time and says something else.
+            if held is None or held[1].of is not one or not held[0] <= now_us <= held[1].until_us:
+                held = (now_us, seen(one, now_us))
+            found[one.expiry] = held
+        self._seen = found
+        return [row for _, row in found.values()]
+
+    def _compared(self, rows: Sequence[Seen]) -> tuple[Rows, Rows, int]:
+        pairs: dict[Pair, Compared] = {}
+        falls: Rows = []
+        findings: Rows = []
+        count = 0
+        for near, far in pairwise(row for row in rows if row.smile.reason != "stale"):
+            key = (near.of.expiry, far.of.expiry)
+            held = self._pairs.get(key)
             if held is None or held[0] is not near or held[1] is not far:
-                held = (near, far, _falls(near, far), _executable(near, far))
+                held = (near, far, _falls(near, far), *_executable(near, far))
             pairs[key] = held
             falls += held[2]
             findings += held[3]
+            count += held[4]
         self._pairs = pairs
         falls.sort(key=lambda row: -row["amount"])
         findings.sort(key=lambda row: -row["amount"])
-        return falls, findings
+        return falls, findings, count
 
 
-def _falls(near: Remembered, far: Remembered) -> list[dict[str, Any]]:
-    """Where total variance falls from one expiry to the next, by the mids that the smiles are made of."""
-    return [
-        {"near": near.expiry, "far": far.expiry, "k": rounded(found.k), "amount": rounded(found.amount, 8)}
-        for found in term.calendar_violations((near.smile, far.smile))
-    ]
+def _left_out(rows: Sequence[Seen], now_us: int) -> dict[str, str]:
+    """The expiries that have no volatility at the money at this moment, and why."""
+    found: dict[str, str] = {}
+    for row in rows:
+        if years_at(row.of, now_us) <= 0:
+            found[row.of.expiry] = "expired"
+        elif (reason := volatility(row.smile, 0.0)[1]) is not None:
+            found[row.of.expiry] = reason
+    return found
 
 
-def _executable(near: Remembered, far: Remembered) -> list[dict[str, Any]]:
-    """What of it can be traded on at the quoted prices."""
-    if not near.forward or not far.forward or near.smile.years <= 0:
-        return []
-    found = arbitrage.calendar(
-        near.quotes, near.forward, near.discount, far.quotes, far.forward, far.discount, cap=_CAP
-    )
+def _falls(near: Seen, far: Seen) -> Rows:
+    """Where total variance falls from one expiry to the next, by the prices that the smiles are made of."""
+    moment = max(near.of.event_us, far.of.event_us)
+    smiles = [_smile_at(row, moment) for row in (near, far)]
     return [
         {
-            "near": near.expiry,
-            "far": far.expiry,
-            "option": one.option,
-            "strikes": list(one.strikes),
-            "amount": rounded(one.amount, 4),
+            "near": near.of.expiry,
+            "far": far.of.expiry,
+            "k": rounded(found.k),
+            "amount": rounded(found.amount, 8),
         }
-        for one in found.found
+        for found in term.calendar_violations(one for one in smiles if one is not None)
     ]
+
+
+def _smile_at(row: Seen, moment_us: int) -> Smile | None:
+    """The smile with the time to expiry of another moment, volatilities kept; None once expired.
+
+    Two chains minutes apart would differ in time by those minutes, which is much of the last day.
+    """
+    found, t = row.smile, years_at(row.of, moment_us)
+    if t <= 0 or found.reason is not None:
+        return None
+    if t == found.years:
+        return found
+    return msgspec.structs.replace(found, years=t, w=[w * t / found.years for w in found.w])
+
+
+def _executable(near: Seen, far: Seen) -> tuple[Rows, int]:
+    """What of it can be traded on at the quoted prices: the largest, and how many there are."""
+    one, other = near.of, far.of
+    moment = max(one.event_us, other.event_us)
+    if not one.forward or not other.forward or years_at(one, moment) <= 0:
+        return [], 0
+    found = arbitrage.calendar(
+        near.quotes, one.forward, one.discount, far.quotes, other.forward, other.discount,
+        least=one.least, cap=_CAP,
+    )  # fmt: skip
+    rows = [
+        {
+            "near": one.expiry,
+            "far": other.expiry,
+            "option": finding.option,
+            "strikes": list(finding.strikes),
+            "amount": rounded(finding.amount, 4),
+            "apart": abs(one.event_us - other.event_us) / SECOND,
+        }
+        for finding in found.found
+    ]
+    return rows, found.count

@@ -20,7 +20,7 @@ from enricher.market.fresh import fresh, leg_ages, reader
 from enricher.market.models import Chain
 from enricher.market.percentile import Standing
 from enricher.market.reasons import BEYOND, explain_buildup, explain_chain, explain_range, explain_ratios
-from enricher.market.remembered import Remembered, remember, together
+from enricher.market.remembered import Remembered, front, remember, together
 from enricher.market.report import Fields, analysis_fields, rounded, rounded_all
 from enricher.market.settings import MarketSettings
 from enricher.market.state import ProductState
@@ -86,7 +86,8 @@ def enrich(
         fields["buildup_day"] = buildup_fields(chain, since)
         explain_buildup(flags, "buildup_day", since, len(chain.strikes))
     fields["flags"] = flags
-    known = remember(chain, fields, contract)
+    fields["conventions"]["feed_zone"] = str(zone)
+    known = remember(chain, fields, contract, priced)
     if known is None:  # what was just written can be read
         raise LookupError("an analysed chain that cannot be remembered")
     _together(state, fields, known)
@@ -136,10 +137,10 @@ def _together(state: ProductState, fields: Fields, known: Remembered) -> None:
     event = known.event_us
     session = state.session(event)
     now, today = state.beside(known, event, session)
-    fields["all_expiries"] = everywhere = together(now, today)
-    front = next((one for one in now if one.row["smile"]["atm_iv"] is not None), None)
+    fields["all_expiries"] = everywhere = together(now, today, event)
+    expiry, atm_iv = front(now, event) or (None, None)
     said = {
-        "atm_iv": None if front is None else front.row["smile"]["atm_iv"],
+        "atm_iv": atm_iv,
         "iv_30d": everywhere["iv_30d"],
         "pcr_oi": everywhere["pcr_oi"],
         "pcr_volume": everywhere["pcr_volume"],
@@ -148,7 +149,7 @@ def _together(state: ProductState, fields: Fields, known: Remembered) -> None:
         name: _standing(value, state.history[name].standing(session.day, value))
         for name, value in said.items()
     }
-    fields["standing"]["atm_iv"]["expiry"] = None if front is None else front.expiry
+    fields["standing"]["atm_iv"]["expiry"] = expiry
     known.said.update(said)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import tzinfo
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -18,12 +18,9 @@ from enricher.market.columns import Cells, Columns, Side
 from enricher.market.models import Chain, Number
 from enricher.market.prices import age_seconds
 
+T = TypeVar("T")
 Seconds = Sequence[float | None]
 ReadTime = Callable[[str], int | None]
-
-
-class Fresh(Columns, frozen=True, gc=False):
-    """Columns without a stale price; only `fresh` makes them."""
 
 
 class Ages(msgspec.Struct, frozen=True, gc=False):
@@ -42,6 +39,12 @@ class ChainAges(msgspec.Struct, frozen=True, gc=False):
 
     calls: Ages
     puts: Ages
+
+
+class Fresh(Columns, frozen=True, gc=False):
+    """Columns without a stale price, and the ages they were judged by; only `fresh` makes them."""
+
+    ages: ChainAges
 
 
 UNTOLD: Final = ChainAges(Ages(), Ages())
@@ -82,6 +85,7 @@ def fresh(cells: Columns, ages: ChainAges, max_age: float) -> Fresh:
         cells.strikes,
         _fresh_side(cells.calls, ages.calls, max_age),
         _fresh_side(cells.puts, ages.puts, max_age),
+        ages,
     )
 
 
@@ -131,12 +135,10 @@ def _fresh_side(side: Side, ages: Ages, max_age: float) -> Side:
     )
 
 
-def without(cells: Cells, places: Iterable[int]) -> Cells:
-    """A column with nothing at these places; the column itself when there are none."""
-    found = cells
+def without(cells: Sequence[T | None], places: Iterable[int]) -> list[T | None]:
+    """A copy of a column with nothing at these places."""
+    found = list(cells)
     for at in places:
-        if found is cells:
-            found = list(cells)
         found[at] = None
     return found
 

@@ -245,7 +245,7 @@ class MarketKeeper:
         expired = state.cutoff.expired
         payload = volatility_surface(state.surface, state.product, timestamp, state.spot, expired)
         if self._analytics:
-            payload |= state.across.fields(state.shown_with(expired), state.fits.done)
+            payload |= state.across.fields(state.shown_with(expired), state.fits.done, event_us)
             state.drawn = payload
         state.surface_shown = (event_us, encode_large(payload))
 
