@@ -171,16 +171,16 @@ def warnings(settings: Settings, servers: Sequence[Server], routes: Sequence[Rou
         longest = max(market.windows) * 60
         if market.claim_ttl < longest:
             yield (
-                f"market.claim_ttl {market.claim_ttl} s is shorter than the longest window, {longest} s: "
-                "what comes again later than that is taken for published, even if its first worker died "
+                f"market.claim_ttl {market.claim_ttl} s is shorter than the longest window, {longest} s: a "
+                "message repeated later than that is taken for published, even if its first worker died "
                 f"between storing and publishing it; expected at least {longest} s, and more than a stream "
                 "keeps or a replay reaches back"
             )
         if topics_by_stream(settings) and market.claim_ttl < settings.streams.keep:
             yield (
                 f"market.claim_ttl {market.claim_ttl} s is shorter than streams.keep "
-                f"{settings.streams.keep:g} s: what is read again from the stream's beginning would be taken "
-                "for published, even if it never was"
+                f"{settings.streams.keep:g} s: what is read again from the stream's beginning would be "
+                "published again"
             )
     mail = mail_settings(settings)
     if mail is not None and mail.claim_ttl < mail.keep:
