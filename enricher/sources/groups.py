@@ -14,6 +14,7 @@ import redis.exceptions as errors
 import structlog
 from redis.asyncio import Redis
 
+from enricher.link import Link, pack
 from enricher.sinks.redis import ACKNOWLEDGE
 from enricher.sources.entries import Fields, GroupKeys
 
@@ -328,6 +329,20 @@ class StreamGroup:
         return await self._client.eval(
             script, 1, self.keys.stream, self.keys.group, self.consumer, *arguments
         )
+
+
+async def told(link: Link, packed: Sequence[bytes]) -> list[Any]:
+    """The replies to packed commands over ``link``. Raises the first that is an error."""
+    replies = await link.ask(packed)
+    for reply in replies:
+        if isinstance(reply, errors.RedisError):
+            raise reply
+    return replies
+
+
+def acknowledging(keys: GroupKeys, ids: Sequence[str]) -> bytes:
+    """The packed command for entries that have nothing to commit."""
+    return pack("EVAL", ACK, 1, keys.stream, keys.group, *ids)
 
 
 def after(cursor: str) -> str:
