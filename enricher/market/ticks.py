@@ -186,7 +186,7 @@ class TickWindow:
         It does not look for duplicates: ask ``seen`` first. ``live`` is False for a tick that is
         only remembered from before a restart. OverflowError for a price beyond a double.
         """
-        price = float(price)
+        price = price + 0.0  # a double, and no negative zero
         events, newest = self._events, self.newest
         if newest is None or event_us > newest:
             self.newest = event_us

@@ -141,6 +141,43 @@ def test_a_volume_beyond_64_bits_is_no_whole_number() -> None:
     assert isinstance(bar.content.volume, float)
 
 
+def test_volumes_of_whole_numbers_are_exact_beyond_the_digits_of_a_double() -> None:
+    state = bars()
+    for order, size in enumerate((2**53, 1, 2**53 + 1, 2**60)):
+        state.fold(order, 1.0, order, size)
+    (bar,) = state.idle_close(HOUR)
+    assert bar.content.volume == 2**60 + 2**54 + 2
+
+
+def test_prices_of_nothing_and_less_make_bars_like_any_other() -> None:
+    state = bars()
+    for order, (price, size) in enumerate([(10.01, 1), (0, 2), (-37.63, 4), (-0.0, 1)]):
+        state.fold(order, price, order, size)
+    (bar,) = state.idle_close(HOUR)
+    assert bar.content == Content(10.01, 10.01, -37.63, 0.0, 4, 8, (10.01 - 4 * 37.63) / 8)
+    assert repr(bar.content.close) == "0.0"
+
+
+def test_a_clock_that_jumps_closes_bars_early_and_its_ticks_revise_them() -> None:
+    state = bars()
+    state.fold(at(0.5), 1, 0)
+    assert [bar.revision for bar in state.idle_close(at(60 * 24))] == [0]
+    state.fold(at(0.6), 2, 1)
+    assert [(bar.revision, bar.content.close) for bar in state.close()] == [(1, 2)]
+    assert state.idle_close(-at(60 * 24)) == []
+    state.fold(at(1.5), 3, 2)
+    assert [bar.start_us for bar in state.idle_close(at(3))] == [at(1)]
+
+
+def test_a_bar_that_was_touched_and_says_the_same_is_not_given_out_again() -> None:
+    state = bars()
+    state.fold(at(0.5), 1, 0)
+    (bar,) = state.idle_close(at(2))
+    state.restore((), {(1, 0): (bar.revision, bar.content)})
+    assert state.due()
+    assert state.close() == []
+
+
 def test_one_unknown_turnover_leaves_the_vwap_of_the_whole_bar_unknown() -> None:
     state = bars()
     state.fold(0, 1e308, 1, 1e99)

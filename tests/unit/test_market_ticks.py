@@ -39,7 +39,7 @@ class PlainList:
                       inside[-1][0])  # fmt: skip
 
 
-arrivals = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 6), st.integers(0, 3)),
+arrivals = st.lists(st.tuples(st.integers(0, 60), st.integers(-3, 3), st.integers(0, 3)),
                     min_size=1, max_size=60)  # fmt: skip
 
 
@@ -71,6 +71,23 @@ def test_the_left_edge_is_outside_and_the_newest_inside() -> None:
     for event in (0, 10, 20):
         window.add(event, event, 0, 0)
     assert window.window(20) == Window(10, 20, 10, 20, 2, 10, 20)
+
+
+def test_a_price_of_minus_zero_is_shown_as_zero() -> None:
+    window = TickWindow(100)
+    for event in (1, 2, 3):
+        window.add(event, -0.0, 0, event)
+    found = window.window(100)
+    assert found is not None
+    assert repr((found.open, found.high, found.low, found.close)) == "(0.0, 0.0, 0.0, 0.0)"
+
+
+def test_prices_below_zero_have_their_high_nearest_to_it() -> None:
+    window = TickWindow(100)
+    for event, price in enumerate((-1.5, -37.63, 0.0, -13.1)):
+        window.add(event, price, 0, event)
+    assert window.window(100) == Window(-1.5, 0.0, -37.63, -13.1, 4, 0, 3)
+    assert window.window(1) == Window(-13.1, -13.1, -13.1, -13.1, 1, 3, 3)
 
 
 def test_ticks_of_one_moment_stand_by_order_key_then_arrival() -> None:
