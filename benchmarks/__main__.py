@@ -15,26 +15,39 @@ def settings(_context: click.Context, _option: click.Parameter, given: tuple[str
     made = {}
     for text in given:
         name, equals, value = text.partition("=")
-        if not equals or name.partition(".")[0] not in PARTS:
+        part, _, setting = name.partition(".")
+        if not equals or part not in PARTS:
             raise click.BadParameter(f"{text!r} is not PART.NAME=VALUE; parts: {', '.join(PARTS)}")
+        if setting not in PARTS[part].settings:
+            known = ", ".join(PARTS[part].settings) or "none"
+            raise click.BadParameter(f"{part} has no setting {setting!r}; it has: {known}")
         made[name] = value
     return made
 
 
 def listed() -> str:
-    """Every part with what it measures."""
+    """Every part with what it measures and what can be set."""
     wide = max(map(len, PARTS))
-    return "\n".join(f"  {name:{wide}}  {part.about}" for name, part in PARTS.items())
+    lines = []
+    for name, part in PARTS.items():
+        lines.append(f"  {name:{wide}}  {part.about}")
+        lines += [f"  {'':{wide}}    {name}.{setting}: {what}" for setting, what in part.settings.items()]
+    return "\n".join(lines)
 
 
 @click.command(epilog="\b\nParts:\n" + listed())
 @click.argument("names", nargs=-1, metavar="[PART]...")
 @click.option("--quick", is_flag=True, help="The smallest run that still shows something.")
 @click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write all to FILE.")
-@click.option("--plots", type=click.Path(path_type=Path, file_okay=False), help="Draw pictures into FOLDER.")
+@click.option(
+    "--plots",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Draw pictures into FOLDER (of latency, keys, overload, soak, ready).",
+)
 @click.option("--rounds", type=click.IntRange(1), help="Repetitions of each figure (default 3; quick 1).")
 @click.option("--update", is_flag=True, help="Rewrite the committed limits (part guard).")
-@click.option("--set", "given", multiple=True, callback=settings, metavar="PART.NAME=VALUE", help="Its own.")
+@click.option("--set", "given", multiple=True, callback=settings, metavar="PART.NAME=VALUE", help="See below.")
 def main(
     names: tuple[str, ...],
     quick: bool,

@@ -41,10 +41,11 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """What it measures, in half a sentence, and the module that does it."""
+    """What it measures, in half a sentence, the module that does it, and the settings of its own, by name."""
 
     about: str
     module: str
+    settings: Mapping[str, str] = {}
 
     def run(self, options: Options) -> list[Report]:
         """Run the part; servers it starts have ended when it returns."""
@@ -56,13 +57,54 @@ PARTS: dict[str, Part] = {
     "cpu": Part("CPU time per message and messages a second under flood", "benchmarks.cpu"),
     "latency": Part("PUBLISH to the enriched channel at fixed rates; CPU when idle", "benchmarks.latency"),
     "keys": Part("cost per message and memory at 8, 500 and 50,000 products", "benchmarks.keys"),
-    "peers": Part("the same jobs in six other frameworks, in the same run", "benchmarks.peers.compare"),
+    "peers": Part(
+        "the same jobs in six other frameworks, in the same run",
+        "benchmarks.peers.compare",
+        {
+            "only": "these peers, with commas between",
+            "folder": "where their environments are (python -m benchmarks.peers install)",
+        },
+    ),
     "floor": Part("our cost as a multiple of the tightest loop with the same libraries", "benchmarks.floor"),
     "stages": Part("our cost stage by stage, beside that loop's", "benchmarks.stages"),
-    "overload": Part("a tenth to ten times of capacity, per overload policy", "benchmarks.overload"),
-    "soak": Part("memory, CPU and latency over time under a steady load", "benchmarks.soak"),
-    "ready": Part("a start on a day's stored ticks, and whether it is right", "benchmarks.ready"),
-    "streams": Part("mails and stream intake: CPU, delay, one process and two", "benchmarks.streams"),
-    "faults": Part("what each fault costs: lost, repeated, late, time to recover", "benchmarks.faults"),
+    "overload": Part(
+        "a tenth to ten times of capacity, per overload policy",
+        "benchmarks.overload",
+        {"seconds": "of each load (5; quick 1.5)", "pool": "messages that the pool holds"},
+    ),
+    "soak": Part(
+        "memory, CPU and latency over time under a steady load",
+        "benchmarks.soak",
+        {
+            "minutes": "how long (30; quick 1)",
+            "rate": "messages a second (half of what it can do)",
+            "sample": "seconds from one sample to the next (10)",
+        },
+    ),
+    "ready": Part(
+        "a start on a day's stored ticks, and whether it is right",
+        "benchmarks.ready",
+        {
+            "ticks": "how many (1,000,000; quick 20,000)",
+            "keep": "folder that keeps what is stored for the next time; filling it takes minutes",
+        },
+    ),
+    "streams": Part(
+        "mails and stream intake: CPU, delay, one process and two",
+        "benchmarks.streams",
+        {"only": "mail, delay, intake or group"},
+    ),
+    "faults": Part(
+        "what each fault costs: lost, repeated, late, time to recover",
+        "benchmarks.faults",
+        {
+            "only": "these scenarios, with + between",
+            "kills": "of a worker (50; quick 4)",
+            "frozen": "seconds a server stands still (10; quick 3)",
+            "outage": "seconds a server is away (60; quick 5)",
+            "rate": "messages a second (100)",
+            "seed": "of the moments (7)",
+        },
+    ),
     "guard": Part("the engine's work per message, counted, against committed limits", "benchmarks.guard"),
 }
