@@ -32,6 +32,7 @@ from enricher.embedded.child import free_port, mongo_answers, redis_answers
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PATIENCE = 30.0  # seconds a process may take to be ready
+CLOSING = 10.0  # seconds it may take to end once it is told to
 ATTEMPTS = 4
 QUIET = ("--loglevel", "warning")
 
@@ -51,7 +52,7 @@ def process(
     stdin: int | None = subprocess.DEVNULL,
     stdout: int | IO[bytes] | None = None,
     stderr: int | None = None,
-    closing: float = 10.0,
+    closing: float = CLOSING,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child that is ended with the block, whatever happens in it, and that dies with this process.
 
@@ -97,11 +98,12 @@ def redis_server(*extra: str, durable: bool = False) -> Iterator[Server]:
 
 @contextmanager
 def document_server(
-    database: str = "deltastream", *, folder: Path | None = None, closing: float = 10.0
+    database: str = "deltastream", *, folder: Path | None = None, patience: float | None = None
 ) -> Iterator[Server]:
     """The embedded MongoDB-wire server as `run --embedded` starts it, with durable writes.
 
-    Its data are in ``folder``, and stay there; without one it is empty and leaves nothing.
+    Its data are in ``folder``, and stay there; without one it is empty and leaves nothing. It may take
+    ``patience`` seconds to open what is there, and as many to close it.
     """
     with ExitStack() as stack:
         place = folder or Path(
@@ -111,7 +113,7 @@ def document_server(
         def command(port: int) -> Sequence[str]:
             return (*mongo_command(), *mongo_arguments(port, place))
 
-        started = _on_free_port("documents", command, mongo_answers, place / "log", closing)
+        started = _on_free_port("documents", command, mongo_answers, place / "log", patience)
         pid, port = stack.enter_context(started)
         url = f"mongodb://{LOOPBACK}:{port}/{database}?w=majority&journal=true"
         yield Server("documents", pid, port, url)
@@ -185,16 +187,18 @@ def _on_free_port(
     command: Callable[[int], Sequence[str]],
     answers: Callable[..., Any],
     log: Path,
-    closing: float = 10.0,
+    patience: float | None = None,
 ) -> Iterator[tuple[int, int]]:
     # Somebody may take a free port before the server does: then another one is tried.
     for attempt in range(1, ATTEMPTS + 1):
         port = free_port()
         with (
             log.open("wb") as out,
-            process(*command(port), stdout=out, stderr=subprocess.STDOUT, closing=closing) as child,
+            process(
+                *command(port), stdout=out, stderr=subprocess.STDOUT, closing=patience or CLOSING
+            ) as child,
         ):
-            if _ready(child, port, answers):
+            if _ready(child, port, answers, patience or PATIENCE):
                 yield child.pid, port
                 return
         if attempt < ATTEMPTS:
@@ -202,8 +206,10 @@ def _on_free_port(
     raise TimeoutError(f"{name} did not answer:\n{log.read_text(errors='replace')[-2000:]}")
 
 
-def _ready(child: subprocess.Popen[bytes], port: int, answers: Callable[..., Any]) -> bool:
-    deadline = time.monotonic() + PATIENCE
+def _ready(
+    child: subprocess.Popen[bytes], port: int, answers: Callable[..., Any], patience: float
+) -> bool:
+    deadline = time.monotonic() + patience
     while child.poll() is None and time.monotonic() < deadline:
         if _run(answers(port, child.pid)):
             return True

@@ -1,8 +1,8 @@
 """A session's ticks in the embedded Mongo-wire server, as a worker leaves them: bars, indexes, checkpoints.
 
-Filling takes minutes (the server indexes a thousand or two a second), so a folder may keep what was filled.
-It is filled again only if the ticks, the indexes or the server's version have changed. Whoever uses it gets
-a copy: a worker writes to its database.
+Filling takes minutes (the server stores and indexes about two thousand a second), so a folder may keep what
+was filled. It is filled again only if the ticks, the indexes or the server's version have changed. Whoever
+uses it gets a copy: a worker writes to its database.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SESSION_US = 375 * MINUTE
 CHECKPOINT_AGE_US = 30 * SECOND  # a checkpoint is written when its product has moved on by a minute
 TOGETHER = 20_000  # documents in one insert
 LOOKED_AT = 100  # documents that tell whether a kept day is the one that would be made
-CLOSING = 300.0  # seconds the server may take to write everything down
+PATIENCE = 300.0  # seconds the server may take to open a day (it counts all documents) or to close one
 
 Document = dict[str, Any]
 
@@ -73,7 +73,7 @@ def stored_day(ticks: int, products: int, keep: Path | None = None) -> Iterator[
             kept = keep / f"{ticks}-ticks-of-{products}"
             day = known(kept, ticks, products) or fill(kept, ticks, products)
             shutil.copytree(kept, used)
-        with document_server(folder=used) as server:
+        with document_server(folder=used, patience=PATIENCE) as server:
             yield server, day
 
 
@@ -92,7 +92,7 @@ def fill(folder: Path, ticks: int, products: int) -> Day:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     end_us, began = time.time_ns() // 1000, time.monotonic()
-    with document_server(folder=folder, closing=CLOSING) as server:
+    with document_server(folder=folder, patience=PATIENCE) as server:
         # Without waiting for the journal: an unfinished day is not used.
         plain = server.url.partition("?")[0]
         with pymongo.MongoClient[Document](plain) as client:
