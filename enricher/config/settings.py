@@ -104,7 +104,7 @@ class StreamSettings(Section, frozen=True, kw_only=True):
 
     bridge: str = ""
     group: str = ""
-    batch: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    batch: Annotated[int, Meta(ge=1, le=10_000)] = 500
     block: PositiveSeconds = 2.0
     prefetch: Count = 1000
     lease: PositiveSeconds = 30.0

@@ -42,7 +42,7 @@ class StreamLimits(msgspec.Struct, frozen=True, kw_only=True):
     ``trim``, of what all groups have acknowledged at least ``keep`` before.
     """
 
-    batch: int = 100
+    batch: int = 500
     block: float = 2.0
     prefetch: int = 1000
     lease: float = 30.0
