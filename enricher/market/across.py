@@ -2,11 +2,13 @@
 
 The smile of every expiry is that of its last chain, without the prices that are too old by now; what two
 neighbouring expiries say of each other is kept until one of them has a newer chain or a price grows stale.
+Neighbours are those that have something to compare: an expiry without a smile does not stand between two that
+have one, nor one without quotes between two with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from math import sqrt
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import msgspec
 
 from enricher.market import arbitrage, term
+from enricher.market.arbitrage import ChainQuotes
 from enricher.market.clock import SECOND
 from enricher.market.remembered import Remembered, Seen, at_money, seen, years_at
 from enricher.market.report import rounded, rounded_all
@@ -21,7 +24,8 @@ from enricher.market.smile import Smile, volatility
 
 Pair = tuple[str, str]
 Rows = list[dict[str, Any]]
-Compared = tuple[Seen, Seen, Rows, Rows, int]
+Compared = tuple[Rows, int]  # the largest, and how many there are
+Pairs = dict[Pair, tuple[Seen, Seen, Compared]]
 
 _CAP = 10
 
@@ -29,11 +33,12 @@ _CAP = 10
 class Across:
     """The comparison of neighbouring expiries of one product, kept pair by pair."""
 
-    __slots__ = ("_pairs", "_seen")
+    __slots__ = ("_quoted", "_seen", "_smiling")
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, Seen]] = {}
-        self._pairs: dict[Pair, Compared] = {}
+        self._smiling: Pairs = {}
+        self._quoted: Pairs = {}
 
     def fields(
         self, known: Sequence[Remembered], fits: Mapping[str, dict[str, Any]], now_us: int | None = None
@@ -45,7 +50,10 @@ class Across:
         now_us = max((one.event_us for one in known), default=0) if now_us is None else now_us
         rows = self._as_of(known, now_us)
         years, ws = at_money(rows, now_us)
-        falls, findings, count = self._compared(rows)
+        smiling = [row for row in rows if row.smile.reason is None]
+        quoted = [row for row in rows if row.of.forward and _has_quotes(row.quotes)]
+        self._smiling, falls, fall_count = _compared(self._smiling, smiling, _falls)
+        self._quoted, findings, count = _compared(self._quoted, quoted, _executable)
         return {
             "smiles": [{"expiry": one.expiry, **one.row, "svi": fits.get(one.expiry)} for one in known],
             "term": {
@@ -68,9 +76,9 @@ class Across:
                 ],
             },
             "calendar": {
-                "violations": falls[:_CAP],
-                "violation_count": len(falls),
-                "executable": findings[:_CAP],
+                "violations": falls,
+                "violation_count": fall_count,
+                "executable": findings,
                 "executable_count": count,
             },
         }
@@ -87,24 +95,26 @@ class Across:
         self._seen = found
         return [row for _, row in found.values()]
 
-    def _compared(self, rows: Sequence[Seen]) -> tuple[Rows, Rows, int]:
-        pairs: dict[Pair, Compared] = {}
-        falls: Rows = []
-        findings: Rows = []
-        count = 0
-        for near, far in pairwise(row for row in rows if row.smile.reason != "stale"):
-            key = (near.of.expiry, far.of.expiry)
-            held = self._pairs.get(key)
-            if held is None or held[0] is not near or held[1] is not far:
-                held = (near, far, _falls(near, far), *_executable(near, far))
-            pairs[key] = held
-            falls += held[2]
-            findings += held[3]
-            count += held[4]
-        self._pairs = pairs
-        falls.sort(key=lambda row: -row["amount"])
-        findings.sort(key=lambda row: -row["amount"])
-        return falls, findings, count
+
+def _compared(
+    held: Pairs, rows: Sequence[Seen], compare: Callable[[Seen, Seen], Compared]
+) -> tuple[Pairs, Rows, int]:
+    """The neighbours with what they say of each other, the largest of all of it, and how much there is."""
+    pairs: Pairs = {}
+    for near, far in pairwise(rows):
+        key = (near.of.expiry, far.of.expiry)
+        last = held.get(key)
+        if last is None or last[0] is not near or last[1] is not far:
+            last = (near, far, compare(near, far))
+        pairs[key] = last
+    found = [row for _, _, (largest, _) in pairs.values() for row in largest]
+    found.sort(key=lambda row: -row["amount"])
+    return pairs, found[:_CAP], sum(count for _, _, (_, count) in pairs.values())
+
+
+def _has_quotes(quotes: ChainQuotes) -> bool:
+    sides = (quotes.call_bids, quotes.call_asks, quotes.put_bids, quotes.put_asks)
+    return any(price is not None for side in sides for price in side)
 
 
 def _left_out(rows: Sequence[Seen], now_us: int) -> dict[str, str]:
@@ -118,19 +128,21 @@ def _left_out(rows: Sequence[Seen], now_us: int) -> dict[str, str]:
     return found
 
 
-def _falls(near: Seen, far: Seen) -> Rows:
+def _falls(near: Seen, far: Seen) -> Compared:
     """Where total variance falls from one expiry to the next, by the prices that the smiles are made of."""
     moment = max(near.of.event_us, far.of.event_us)
     smiles = [_smile_at(row, moment) for row in (near, far)]
-    return [
+    every = term.calendar_violations(one for one in smiles if one is not None)
+    rows = [
         {
             "near": near.of.expiry,
             "far": far.of.expiry,
             "k": rounded(found.k),
             "amount": rounded(found.amount, 8),
         }
-        for found in term.calendar_violations(one for one in smiles if one is not None)
+        for found in every[:_CAP]
     ]
+    return rows, len(every)
 
 
 def _smile_at(row: Seen, moment_us: int) -> Smile | None:
@@ -146,8 +158,8 @@ def _smile_at(row: Seen, moment_us: int) -> Smile | None:
     return msgspec.structs.replace(found, years=t, w=[w * t / found.years for w in found.w])
 
 
-def _executable(near: Seen, far: Seen) -> tuple[Rows, int]:
-    """What of it can be traded on at the quoted prices: the largest, and how many there are."""
+def _executable(near: Seen, far: Seen) -> Compared:
+    """What of it can be traded on at the quoted prices."""
     one, other = near.of, far.of
     moment = max(one.event_us, other.event_us)
     if not one.forward or not other.forward or years_at(one, moment) <= 0:

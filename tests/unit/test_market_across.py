@@ -1,39 +1,150 @@
-"""What two neighbouring expiries say of each other, and how long that holds."""
+"""What the expiries of a product say of each other, and how long that holds."""
 
 from __future__ import annotations
 
 from math import log
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enricher.market import term
 from enricher.market.across import Across
 from enricher.market.arbitrage import ChainQuotes
+from enricher.market.black import price
 from enricher.market.remembered import Remembered
 from enricher.market.smile import Smile
 from enricher.market.variance import Strip
 
-STRIKES = [90.0, 100.0, 110.0]
+STRIKES = [70.0 + 5 * at for at in range(13)]
+FORWARD = 100.0
+EXPIRIES = ["2025-10-30", "2025-11-27", "2025-12-24", "2026-01-29"]
+YEARS = {expiry: 0.1 * (at + 1) for at, expiry in enumerate(EXPIRIES)}
 
 
-def last_chain(expiry: str, years: float, iv: float) -> Remembered:
-    ks = [log(strike / 100.0) for strike in STRIKES]
-    none: list[float | None] = [None] * 3
+def last_chain(expiry: str, iv: float, smiling: bool = True, quoted: bool = True) -> Remembered:
+    """The last chain of an expiry with one volatility at all strikes, quoted without a spread."""
+    years = YEARS[expiry]
+    ks = [log(strike / FORWARD) for strike in STRIKES]
+    prices = [[price(side, FORWARD, strike, years, iv, 1.0) for strike in STRIKES] for side in (1, -1)]
+    calls, puts = prices if quoted else [[None] * len(STRIKES)] * 2
+    n = len(STRIKES)
+    nodes = (STRIKES, ks, [iv * iv * years] * n, [iv] * n) if smiling else ([], [], [], [])
     return Remembered(
         expiry=expiry,
         event_us=1,
         totals=(None, None, None, None),
-        forward=100.0,
+        forward=FORWARD,
         discount=1.0,
-        smile=Smile(100.0, years, STRIKES, ks, [iv * iv * years] * 3, [iv] * 3, {}, None),
+        smile=Smile(FORWARD, years, *nodes, {}, None if smiling else "no_nodes"),
         strip=Strip(years),
-        quotes=ChainQuotes(STRIKES, none, none, none, none),
+        quotes=ChainQuotes(STRIKES, calls, calls, puts, puts),
         unit=None,
-        row={},
+        row={"atm_iv": iv},
         said={},
     )
 
 
 def test_a_chain_that_replaces_one_of_the_same_time_is_compared_anew() -> None:
     across = Across()
-    near = last_chain("2025-10-30", 0.1, 0.2)
-    rising, falling = (last_chain("2025-11-27", 0.2, iv) for iv in (0.2, 0.1))
+    near = last_chain(EXPIRIES[0], 0.2)
+    rising, falling = (last_chain(EXPIRIES[1], iv) for iv in (0.2, 0.1))
     assert across.fields([near, rising], {})["calendar"]["violation_count"] == 0
     assert across.fields([near, falling], {})["calendar"]["violation_count"] > 0
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(EXPIRIES),
+        st.sampled_from([0.1, 0.2, 0.3]),
+        *[st.booleans()] * 3,
+    ),
+    max_size=12,
+)
+
+
+@given(steps)
+def test_what_is_kept_of_neighbours_changes_no_number(
+    arrivals: list[tuple[str, float, bool, bool, bool]],
+) -> None:
+    """Chains come, change and go, and after each the whole is what it is without any memory."""
+    across, known = Across(), dict[str, Remembered]()
+    for expiry, iv, smiling, quoted, gone in arrivals:
+        known[expiry] = last_chain(expiry, iv, smiling, quoted)
+        if gone:
+            known.pop(min(known))
+        ordered = [known[expiry] for expiry in sorted(known)]
+        assert across.fields(ordered, {}) == Across().fields(ordered, {})
+
+
+def test_no_neighbours_are_remembered_that_are_gone() -> None:
+    across = Across()
+    across.fields([last_chain(expiry, 0.2) for expiry in EXPIRIES], {})
+    across.fields([last_chain(EXPIRIES[0], 0.2)], {})
+    assert across._smiling == across._quoted == {}
+
+
+def test_an_expiry_without_a_smile_or_quotes_does_not_stand_between_two_that_have_them() -> None:
+    near, far = last_chain(EXPIRIES[0], 0.3), last_chain(EXPIRIES[2], 0.1)
+    between = last_chain(EXPIRIES[1], 0.2, smiling=False, quoted=False)
+    found = Across().fields([near, between, far], {})["calendar"]
+    assert found["violation_count"] == len(STRIKES)
+    assert found["executable_count"] > 10
+    for row in (*found["violations"], *found["executable"]):
+        assert (row["near"], row["far"]) == (EXPIRIES[0], EXPIRIES[2])
+
+
+def test_the_largest_are_shown_of_all_that_are_counted() -> None:
+    chains = [last_chain(expiry, iv) for expiry, iv in zip(EXPIRIES, (0.4, 0.25, 0.15, 0.1), strict=True)]
+    found = Across().fields(chains, {})["calendar"]
+    every = term.calendar_violations([one.smile for one in chains])
+    assert found["violation_count"] == len(every) > 10
+    amounts = [row["amount"] for row in found["violations"]]
+    assert amounts == pytest.approx([one.amount for one in every[:10]], abs=1e-8)
+    assert len(found["executable"]) == 10
+    assert found["executable_count"] > 20
+    paid = [row["amount"] for row in found["executable"]]
+    assert paid == sorted(paid, reverse=True)
+
+
+def test_what_can_be_traded_on_is_what_the_nearer_option_brings_over_the_farther() -> None:
+    near, far = last_chain(EXPIRIES[0], 0.3), last_chain(EXPIRIES[1], 0.1)
+    found = Across().fields([near, far], {})["calendar"]["executable"]
+    gains = [
+        price(side, FORWARD, strike, 0.1, 0.3, 1.0) - price(side, FORWARD, strike, 0.2, 0.1, 1.0)
+        for side in (1, -1)
+        for strike in STRIKES
+    ]
+    best = sorted(gains, reverse=True)[:10]
+    assert [row["amount"] for row in found] == pytest.approx(best, abs=1e-3)
+
+
+def test_volatilities_that_do_not_fall_are_no_arbitrage() -> None:
+    chains = [last_chain(expiry, 0.2) for expiry in EXPIRIES]
+    calendar = Across().fields(chains, {})["calendar"]
+    assert (calendar["violation_count"], calendar["executable_count"]) == (0, 0)
+
+
+def test_the_term_structure_is_that_of_the_smiles_there_are() -> None:
+    chains = [last_chain(expiry, 0.2, smiling=expiry != EXPIRIES[1]) for expiry in EXPIRIES]
+    found = Across().fields(chains, {})["term"]
+    assert found["years"] == pytest.approx([0.1, 0.3, 0.4])
+    assert found["ivs"] == pytest.approx([0.2] * 3)
+    assert [row["days"] for row in found["maturities"]] == list(term.DAYS)
+    assert all((row["iv"] is None) == (row["reason"] is not None) for row in found["maturities"])
+    assert [row["volatility"] for row in found["forwards"]] == pytest.approx([0.2, 0.2])
+
+
+def test_a_row_carries_the_curve_that_was_fitted_if_there_is_one() -> None:
+    chains = [last_chain(expiry, 0.2) for expiry in EXPIRIES[:2]]
+    rows = Across().fields(chains, {EXPIRIES[0]: {"a": 1.0}})["smiles"]
+    assert [(row["expiry"], row["atm_iv"], row["svi"]) for row in rows] == [
+        (EXPIRIES[0], 0.2, {"a": 1.0}), (EXPIRIES[1], 0.2, None)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("known", [[], [EXPIRIES[0]]])
+def test_fewer_than_two_expiries_say_nothing_of_each_other(known: list[str]) -> None:
+    found = Across().fields([last_chain(expiry, 0.2) for expiry in known], {})
+    assert found["calendar"]["violation_count"] == found["calendar"]["executable_count"] == 0
+    assert found["term"]["forwards"] == []
