@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from math import inf, nan
+from typing import Any
 
+import bson
+import msgspec
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from enricher.market.analytics import Terms, analyse_prices
+from enricher.market.analytics import Analysis, Terms, analyse_prices
 from enricher.market.clock import event_us, render
 from enricher.market.columns import columns
 from enricher.market.fresh import UNTOLD, fresh
 from enricher.market.models import decode_chain
 from enricher.market.products import Contracts
-from enricher.market.report import analysis_fields
+from enricher.market.report import Fields, analysis_fields, rounded, rounded_all
 
 
 def flags(product: str, moment: str, expiry: str = "2025-06-20") -> dict[str, str]:
@@ -42,3 +52,113 @@ def test_american_options_are_marked_as_computed_like_european_ones() -> None:
     moment = "2025-06-10T12:00:00-04:00"
     assert flags("SPY", moment)["model"] == "european approximation of american options"
     assert "model" not in flags("XSP", moment)
+
+
+XSP, EXPIRY = Contracts().of("XSP"), "2025-06-20"
+AT = event_us("2025-06-10T12:00:00-04:00")[0]
+CALLS = [(90, 10.4), (95, 5.9), (100, 2.4), (105, 0.62), (110, 0.1)]
+PUTS = [(90, 0.12), (95, 0.6), (100, 2.1), (105, 5.3), (110, 9.8)]
+
+
+def analysed(terms: Terms | None = None, **said: Any) -> tuple[Analysis, Fields]:
+    """The analysis of a small chain, and what is shown of it; ``said`` changes the call at 100."""
+    sides = [
+        [{"strike": k, "bid": p * 0.99, "ask": p * 1.01, "open_interest": 7, "iv": 16.0} for k, p in side]
+        for side in (CALLS, PUTS)
+    ]
+    sides[0][2] |= said
+    message = {"product": "XSP", "expiry": EXPIRY, "spot_price": 100, "timestamp": render(AT, True)}
+    chain = decode_chain(json.dumps({**message, "calls": sides[0], "puts": sides[1]}).encode(), now_us=2**60)
+    cells, terms = fresh(columns(chain), UNTOLD, 300), terms or Terms()
+    found = analyse_prices(chain, cells, XSP, terms)
+    return found, analysis_fields(found, cells.strikes, XSP, EXPIRY, terms)
+
+
+def numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Every float of plain data, with its path; the places of a list are left out."""
+    if isinstance(value, float):
+        yield path, value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from numbers(inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from numbers(inner, path)
+
+
+DIGITS = {"years": 10, "discount": 10, "smile.ivs": 8, "variance_swap.variance": 10, "gex": 4, "arbitrage": 4}
+DIGITS |= {f"analytics.{side}.gamma": 10 for side in ("calls", "puts")}
+DIGITS |= {f"exposure.{name}": 2 for name in ("delta", "vega", "premium")}
+
+
+def test_numbers_are_shown_to_the_digits_that_the_page_promises() -> None:
+    for path, number in numbers(analysed()[1]):
+        parts = path.split(".")
+        known = (DIGITS.get(".".join(parts[:length])) for length in range(len(parts), 0, -1))
+        digits = next((found for found in known if found is not None), 6)
+        exponent = Decimal(repr(number)).as_tuple().exponent
+        assert isinstance(exponent, int)
+        assert -exponent <= digits, path
+
+
+def test_what_is_shown_is_what_was_found() -> None:
+    found, shown = analysed()
+    assert shown["forward"]["price"] == pytest.approx(found.forward.value, abs=1e-6)
+    assert shown["gex"]["net"] == pytest.approx(found.gamma.net, abs=0.01)
+    assert shown["smile"]["ivs"] == pytest.approx(found.smile.iv, abs=1e-8)
+    assert shown["atm_iv"] == shown["smile"]["atm_iv"] == pytest.approx(found.measures.atm_iv, abs=1e-6)
+    for side, name in ((found.calls, "calls"), (found.puts, "puts")):
+        for greek in ("iv", "delta", "gamma", "vega", "theta", "rho"):
+            assert shown["analytics"][name][greek] == pytest.approx(getattr(side.found, greek), abs=1e-6)
+    assert shown["analytics"]["calls"]["feed_iv"] == [0.16] * 5
+
+
+def test_what_is_shown_is_plain_data_that_json_and_bson_can_hold() -> None:
+    _, shown = analysed()
+    assert orjson.loads(orjson.dumps(shown)) == shown
+    kept = bson.decode(bson.encode({**shown, "timestamp": datetime(2025, 6, 10, tzinfo=UTC)}))
+    kept.pop("timestamp")
+    assert kept == shown
+
+
+def test_a_chain_says_on_what_terms_and_in_which_units_it_was_computed() -> None:
+    conventions = analysed(Terms(max_age=60, vendor_iv="percent"))[1]["conventions"]
+    said = {"rate": XSP.rate, "day_count": "ACT/365", "units": 100.0, "lot": 100.0, "max_price_age": 60}
+    said |= {"model": "black76", "vega": "per_volatility_point", "theta": "per_calendar_day"}
+    assert {name: conventions[name] for name in said} == said
+    assert conventions["vendor_iv"] == "percent"
+
+
+@pytest.mark.parametrize(
+    ("said", "reasons"),
+    [
+        ({}, {}),
+        ({"bid": None, "ask": None}, {"no_price": [100]}),
+        ({"bid": None, "ask": None, "last": 2.4, "volume": 5}, {"last_price": [100]}),
+        ({"bid": None}, {"no_bid": [100], "no_price": [100]}),
+        ({"bid": 2.4, "ask": 2.4}, {"locked": [100]}),
+        ({"bid": 0.01, "ask": 0.02}, {"below_intrinsic": [100]}),
+    ],
+)
+def test_a_leg_is_listed_under_what_there_is_to_say_of_it(said: dict[str, Any], reasons: Fields) -> None:
+    assert analysed(**said)[1]["analytics"]["reasons"]["calls"] == reasons
+
+
+def test_strikes_under_a_reason_ascend_and_stand_there_once() -> None:
+    found, _ = analysed()
+    twice = msgspec.structs.replace(found.calls, flags={3: "wide", 1: "wide", 0: "no_price"})
+    own = msgspec.structs.replace(found.calls.found, reasons={3: "wide", 0: "no_price"})
+    changed = msgspec.structs.replace(found, calls=msgspec.structs.replace(twice, found=own))
+    shown = analysis_fields(changed, [90, 95, 100, 105, 110], XSP, EXPIRY, Terms())
+    assert shown["analytics"]["reasons"]["calls"] == {"no_price": [90], "wide": [95, 105]}
+
+
+@pytest.mark.parametrize("number", [None, nan, inf, -inf])
+def test_what_is_not_finite_is_shown_as_unknown(number: float | None) -> None:
+    assert rounded(number) is None
+    assert rounded_all([1.23456789, number]) == [1.234568, None]
+
+
+@given(st.lists(st.none() | st.floats(allow_nan=True)), st.integers(0, 10))
+def test_a_column_is_rounded_like_its_numbers(column: list[float | None], digits: int) -> None:
+    assert rounded_all(column, digits) == [rounded(number, digits) for number in column]
