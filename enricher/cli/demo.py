@@ -20,10 +20,11 @@ from enricher.cli.demo_picture import tables
 from enricher.cli.live import console, show
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
+from enricher.cli.reprocess import Place, opened
 from enricher.cli.run import DATA_DIR, run_loop, start_servers
 from enricher.cli.sheets import Stack
 from enricher.cli.signals import stop_on_signal
-from enricher.config import Settings
+from enricher.config import Settings, redact
 from enricher.connections import redis_client
 from enricher.embedded import EmbeddedServers
 from enricher.embedded.binaries import bound_to_this_process
@@ -133,8 +134,9 @@ async def _perform(
     redis = redis_client(settings.redis.url, socket_timeout=settings.redis.socket_timeout)
     mongo = mongo_client(settings.mongo.url, driver=settings.mongo.driver, timeout=settings.mongo.timeout)
     arrivals = Arrivals(settings.redis.url)
-    async with redis, Enricher(settings) as enricher:
-        viewer = Viewer(enricher, arrivals, redis, mongo, SyntheticMarket(plan.products).products)
+    async with redis, opened(settings, Place()) as there, Enricher(settings) as enricher:
+        products = SyntheticMarket(plan.products).products
+        viewer = Viewer(enricher, arrivals, redis, mongo, there.store, products)
         view = viewer.view if out.is_terminal else viewer.line
         try:
             async with anyio.create_task_group() as tasks:
@@ -234,11 +236,14 @@ async def _ready_or_stopped(enricher: Enricher, stop: asyncio.Event) -> None:
 
 def ways_to_look(settings: Settings, data_dir: Path) -> list[str]:
     """How to look inside while the demo runs."""
-    redis, mongo = settings.redis.url, settings.mongo.url
+    redis, mongo, letters = settings.redis.url, settings.mongo.url, settings.dead_letters
+    newest = f"XREVRANGE {letters.key} + - COUNT 1"
+    if letters.store == "list":
+        newest = f"LRANGE {letters.key} 0 0"
     return [
         "While this runs, look inside from another terminal:",
         f"  redis-cli -u {redis} GET latest:underlying:NIFTY",
-        f"  redis-cli -u {redis} LRANGE {settings.dead_letters.key} 0 0",
+        f"  redis-cli -u {redact(letters.url) or redis} {newest}",
         f"  redis-cli -u {redis} SUBSCRIBE enriched:underlying",
         f"  mongosh '{mongo}' --eval 'db.underlying_ticks.find().sort({{timestamp: -1}}).limit(3)'",
         f"  enricher top --redis-url {redis}",

@@ -19,6 +19,8 @@ from enricher.cli.demo_picture import ChainView, Letter, Picture, Price, Product
 from enricher.cli.sheets import Stack
 from enricher.cli.workers import now_us
 from enricher.connections import redis_client
+from enricher.deadletters.record import StoredLetter
+from enricher.deadletters.store import LetterStore
 from enricher.engine.stats import Histogram
 from enricher.market.state import BARS
 
@@ -62,11 +64,18 @@ class Viewer:
     """Gathers one `Picture` after the other."""
 
     def __init__(
-        self, enricher: Enricher, arrivals: Arrivals, redis: Redis, mongo: Any, products: Sequence[str]
+        self,
+        enricher: Enricher,
+        arrivals: Arrivals,
+        redis: Redis,
+        mongo: Any,
+        letters: LetterStore,
+        products: Sequence[str],
     ) -> None:
         self._enricher = enricher
         self._arrivals = arrivals
         self._redis = redis
+        self._letters = letters
         self._bars = mongo[enricher.settings.mongo.database_name][BARS]
         self._products = tuple(products)[:MOST_PRODUCTS]
         self._began = time.monotonic()
@@ -80,7 +89,6 @@ class Viewer:
         publish, event = self._arrivals.latency.copy(), self._enricher.stats.histograms["event"].copy()
         publish_now, event_now = publish.since(self._publish), event.since(self._event)
         self._figures, self._publish, self._event = figures, publish, event
-        letters = self._enricher.settings.dead_letters
         return Picture(
             seconds=time.monotonic() - self._began,
             figures=figures,
@@ -90,10 +98,10 @@ class Viewer:
             event_now=event_now.summary(),
             products=await self._look_up(),
             bars=await self._closed_bars(),
-            dead_letters=await self._redis.llen(letters.key),
+            dead_letters=await self._letters.count(),
             letters=[
-                msgspec.json.decode(entry, type=Letter)
-                for entry in await self._redis.lrange(letters.key, 0, 2)
+                Letter(str(letter.record.get("task_name") or "?"), letter.error, _moment(letter))
+                for letter in await self._letters.peek(3)
             ],
         )
 
@@ -143,3 +151,7 @@ class Viewer:
 
 def _decoded(value: bytes | str | None, kind: type[ShownT]) -> ShownT | None:
     return None if value is None else msgspec.json.decode(value, type=kind)
+
+
+def _moment(letter: StoredLetter) -> str:
+    return str(letter.record.get("timestamp") or letter.record.get("failed_at") or "")

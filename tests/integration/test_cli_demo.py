@@ -13,18 +13,21 @@ from enricher.embedded import read_endpoints
 from tests.integration.commands import ESCAPE, PATIENCE, Command
 
 
-def until_flowing(demo: Command) -> None:
-    """Wait until a line shows that messages come out of the worker."""
+def until_flowing(demo: Command, pattern: str = r"out [1-9]") -> None:
+    """Wait until a line shows that messages come out of the worker, or whatever ``pattern`` matches."""
     deadline = time.monotonic() + PATIENCE
-    while not re.search(r"out [1-9]", demo.out):
+    while not re.search(pattern, demo.out):
         assert demo.process.poll() is None, demo.err + demo.out
         assert time.monotonic() < deadline, demo.out
         time.sleep(0.05)
 
 
-def test_it_shows_rates_latency_prices_and_dead_letters_and_ends_with_0_in_time(tmp_path: Path) -> None:
-    with Command(tmp_path, "demo", "--for", "4s", "--products", "2", "--rate", "300") as demo:
-        assert demo.end() == 0, demo.err
+def test_it_shows_rates_latency_prices_and_dead_letters_until_ctrl_c_and_ends_with_0(tmp_path: Path) -> None:
+    options = ("--products", "2", "--rate", "300", "--set", "dead_letters.store=stream")
+    with Command(tmp_path, "demo", *options) as demo:
+        until_flowing(demo, r"dead letters [1-9]")
+        children = psutil.Process(demo.process.pid).children(recursive=True)
+        assert demo.signal(signal.SIGINT).end() == 0, demo.err
         out = demo.out
         assert not ESCAPE.search(out)
         counts = {
@@ -32,21 +35,15 @@ def test_it_shows_rates_latency_prices_and_dead_letters_and_ends_with_0_in_time(
         }
         assert counts["lost"] == 0
         assert counts["processed"] + counts["duplicate"] + counts["dead"] == counts["received"] > 50
-        assert counts["dead"] > 0
+        assert f"Dead letters ({counts['dead']:,} in all)" in out
         timed = next(line for line in out.splitlines() if "enriched message received" in line)
         assert int(timed.split()[-1].replace(",", "")) > 0
         nifty = next(line for line in out.splitlines() if line.strip().startswith("NIFTY"))
         assert "-" not in nifty.split()
         assert "redis-cli -u redis://127.0.0.1:" in out
+        assert "XREVRANGE dlq:enrichment + - COUNT 1" in out
+        assert "The data stays in enricher-data/demo" in out
         assert read_endpoints(tmp_path / "enricher-data" / "demo") is None
-
-
-def test_ctrl_c_ends_it_with_0_and_the_summary(tmp_path: Path) -> None:
-    with Command(tmp_path, "demo") as demo:
-        until_flowing(demo)
-        children = psutil.Process(demo.process.pid).children(recursive=True)
-        assert demo.signal(signal.SIGINT).end() == 0
-        assert "The data stays in enricher-data/demo" in demo.out
         assert psutil.wait_procs(children, timeout=PATIENCE)[1] == []
 
 
