@@ -40,6 +40,8 @@ LOADS = (
     # Not a divisor of a second: the ticks meet the worker's own timers at every phase.
     Load("a lone tick", "ticks", 4.7, 20, 2, lag=False),
     Load("100 ticks/s", "ticks", 100, 10, 1.5),
+    # A quarter of the next, for machines of a quarter of the usual speed.
+    Load("250 mixed/s", "mix", 250, 15, 1.5),
     Load("1,000 mixed/s", "mix", 1000, 10, 1.5),
 )
 SINKS = {"null": null_mongo, "embedded": document_server}
