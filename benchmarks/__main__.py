@@ -47,7 +47,7 @@ def listed() -> str:
 )
 @click.option("--rounds", type=click.IntRange(1), help="Repetitions of each figure (default 3; quick 1).")
 @click.option("--update", is_flag=True, help="Rewrite the committed limits (part guard).")
-@click.option("--set", "given", multiple=True, callback=settings, metavar="PART.NAME=VALUE", help="See below.")
+@click.option("--set", "given", multiple=True, callback=settings, metavar="PART.NAME=VALUE", help="Below.")
 def main(
     names: tuple[str, ...],
     quick: bool,
