@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import accumulate
 from math import fsum, inf, isfinite
-from operator import add, itemgetter, mul, sub
+from operator import add, itemgetter
 from typing import Any, Literal
 
 import msgspec
@@ -197,9 +196,9 @@ def max_pain(
 
 def pain_curve(strikes: Sequence[Number], call_oi: Column, put_oi: Column) -> list[float] | None:
     """What all options pay if they expire at each strike, see `max_pain`; None without open interest."""
-    gaps = _gaps(strikes)
-    from_below = _pains(gaps, call_oi)
-    from_above = _pains(gaps[::-1], put_oi[::-1])
+    at = list(map(float, strikes))
+    from_below = _pains(at, call_oi)
+    from_above = _pains([-strike for strike in reversed(at)], put_oi[::-1])
     if from_above is None:
         return from_below
     from_above.reverse()
@@ -276,19 +275,18 @@ def walls(
 _AMOUNT = itemgetter(1)
 
 
-def _gaps(strikes: Sequence[Number]) -> list[float]:
-    """How far each strike but the first lies above the one before."""
-    at = list(map(float, strikes))
-    return list(map(sub, at[1:], at))
-
-
-def _pains(gaps: Sequence[float], oi: Column) -> list[float] | None:
-    """What this side is paid at each strike, walking over the gaps between; None without open interest."""
-    passed = list(accumulate([held or 0 for held in oi], initial=0.0))
-    if not passed[-1] > 0:
-        return None
-    # Each gap adds its width times the open interest of all strikes before it.
-    return list(accumulate(map(mul, gaps, passed[1:]), initial=0.0))
+def _pains(strikes: Sequence[float], oi: Column) -> list[float] | None:
+    """What this side is paid at each strike, walking up; None without any open interest."""
+    pain = passed = 0.0
+    before = strikes[0] if strikes else 0.0
+    pains = []
+    for here, held in zip(strikes, oi, strict=True):
+        pain += (here - before) * passed
+        pains.append(pain)
+        before = here
+        if held:
+            passed += held
+    return pains if passed > 0 else None
 
 
 def _oi(leg: Leg | None) -> Number | None:

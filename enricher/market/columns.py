@@ -66,12 +66,13 @@ def _side(strikes: list[Number], at: Mapping[Number, Leg], scale: float) -> Side
         [leg.open_interest for leg in legs],
         [leg.volume for leg in legs],
         [leg.iv for leg in legs],
-        [_day_change(leg) for leg in legs],
+        [
+            # The exchange's own change on the day, whichever name it came under.
+            leg.change_in_oi
+            if leg.change_in_oi is not None
+            else leg.oi_change
+            if leg.oi_change is not None
+            else leg.nse_oi_change
+            for leg in legs
+        ],
     )
-
-
-def _day_change(leg: Leg) -> Number | None:
-    """The exchange's own change of open interest on the day, whichever name it came under."""
-    if leg.change_in_oi is not None:
-        return leg.change_in_oi
-    return leg.nse_oi_change if leg.oi_change is None else leg.oi_change
