@@ -1,22 +1,21 @@
 """What a volatility surface says beyond the vendor's volatilities: smiles, term structure, calendar.
 
 The smile of every expiry is that of its last chain, without the prices that are too old by now; what two
-neighbouring expiries say of each other is kept until one of them has a newer chain or a price grows stale.
-Neighbours are those that have something to compare: an expiry without a smile does not stand between two that
-have one, nor one without quotes between two with.
+expiries say of each other is kept until one of them has a newer chain or a price grows stale. An expiry
+without a smile does not stand between two that have one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations, pairwise
 from math import sqrt
 from typing import Any
 
 import msgspec
 
-from enricher.market import arbitrage, term
-from enricher.market.arbitrage import ChainQuotes
+from enricher.market import term
+from enricher.market.calendars import Offers, calendar, offers
 from enricher.market.clock import SECOND
 from enricher.market.remembered import Remembered, Seen, at_money, seen, years_at
 from enricher.market.report import rounded, rounded_all
@@ -25,18 +24,32 @@ from enricher.market.smile import Smile, volatility
 Pair = tuple[str, str]
 Rows = list[dict[str, Any]]
 Compared = tuple[Rows, int]  # the largest, and how many there are
-Pairs = dict[Pair, tuple[Seen, Seen, Compared]]
 
 _CAP = 10
 
 
+class Row(msgspec.Struct, frozen=True):
+    """What counts of one expiry, and what others can be traded against."""
+
+    seen: Seen
+    offers: Offers
+
+
+Pairs = dict[Pair, tuple[Row, Row, Compared]]
+
+
 class Across:
-    """The comparison of neighbouring expiries of one product, kept pair by pair."""
+    """The comparison of the expiries of one product, kept pair by pair.
+
+    Total variance is compared between neighbours, for where all know it, what falls between more distant ones
+    falls between neighbours too. What can be traded on is looked for between all: bids and asks leave room for a profit
+    from the first expiry to the third which the second, quoted widely, does not show.
+    """
 
     __slots__ = ("_quoted", "_seen", "_smiling")
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[int, Seen]] = {}
+        self._seen: dict[str, tuple[int, Row]] = {}
         self._smiling: Pairs = {}
         self._quoted: Pairs = {}
 
@@ -49,9 +62,10 @@ class Across:
         """
         now_us = max((one.event_us for one in known), default=0) if now_us is None else now_us
         rows = self._as_of(known, now_us)
-        years, ws = at_money(rows, now_us)
-        smiling = [row for row in rows if row.smile.reason is None]
-        quoted = [row for row in rows if row.of.forward and _has_quotes(row.quotes)]
+        every = [row.seen for row in rows]
+        years, ws = at_money(every, now_us)
+        smiling = pairwise(row for row in rows if row.seen.smile.reason is None)
+        quoted = combinations([row for row in rows if row.seen.of.forward], 2)
         self._smiling, falls, fall_count = _compared(self._smiling, smiling, _falls)
         self._quoted, findings, count = _compared(self._quoted, quoted, _executable)
         return {
@@ -59,7 +73,7 @@ class Across:
             "term": {
                 "years": rounded_all(years, 10),
                 "ivs": rounded_all([sqrt(w / t) for t, w in zip(years, ws, strict=True)]),
-                "left_out": _left_out(rows, now_us),
+                "left_out": _left_out(every, now_us),
                 "maturities": [
                     {"days": found.days, "iv": rounded(found.iv), "reason": found.reason}
                     for found in (term.constant_maturity(years, ws, days) for days in term.DAYS)
@@ -83,26 +97,27 @@ class Across:
             },
         }
 
-    def _as_of(self, known: Sequence[Remembered], now_us: int) -> list[Seen]:
+    def _as_of(self, known: Sequence[Remembered], now_us: int) -> list[Row]:
         """What still counts of each; the same object for as long as nothing more has grown stale."""
-        found: dict[str, tuple[int, Seen]] = {}
+        found: dict[str, tuple[int, Row]] = {}
         for one in known:
             held = self._seen.get(one.expiry)
             # By identity: a chain that is corrected keeps its time and says something else.
-            if held is None or held[1].of is not one or not held[0] <= now_us <= held[1].until_us:
-                held = (now_us, seen(one, now_us))
+            if held is None or held[1].seen.of is not one or not held[0] <= now_us <= held[1].seen.until_us:
+                left = seen(one, now_us)
+                held = (now_us, Row(left, offers(left.quotes)))
             found[one.expiry] = held
         self._seen = found
         return [row for _, row in found.values()]
 
 
 def _compared(
-    held: Pairs, rows: Sequence[Seen], compare: Callable[[Seen, Seen], Compared]
+    held: Pairs, wanted: Iterable[tuple[Row, Row]], compare: Callable[[Row, Row], Compared]
 ) -> tuple[Pairs, Rows, int]:
-    """The neighbours with what they say of each other, the largest of all of it, and how much there is."""
+    """The pairs with what they say of each other, the largest of all of it, and how much there is."""
     pairs: Pairs = {}
-    for near, far in pairwise(rows):
-        key = (near.of.expiry, far.of.expiry)
+    for near, far in wanted:
+        key = (near.seen.of.expiry, far.seen.of.expiry)
         last = held.get(key)
         if last is None or last[0] is not near or last[1] is not far:
             last = (near, far, compare(near, far))
@@ -110,11 +125,6 @@ def _compared(
     found = [row for _, _, (largest, _) in pairs.values() for row in largest]
     found.sort(key=lambda row: -row["amount"])
     return pairs, found[:_CAP], sum(count for _, _, (_, count) in pairs.values())
-
-
-def _has_quotes(quotes: ChainQuotes) -> bool:
-    sides = (quotes.call_bids, quotes.call_asks, quotes.put_bids, quotes.put_asks)
-    return any(price is not None for side in sides for price in side)
 
 
 def _left_out(rows: Sequence[Seen], now_us: int) -> dict[str, str]:
@@ -128,15 +138,15 @@ def _left_out(rows: Sequence[Seen], now_us: int) -> dict[str, str]:
     return found
 
 
-def _falls(near: Seen, far: Seen) -> Compared:
+def _falls(near: Row, far: Row) -> Compared:
     """Where total variance falls from one expiry to the next, by the prices that the smiles are made of."""
-    moment = max(near.of.event_us, far.of.event_us)
-    smiles = [_smile_at(row, moment) for row in (near, far)]
+    moment = max(near.seen.of.event_us, far.seen.of.event_us)
+    smiles = [_smile_at(row.seen, moment) for row in (near, far)]
     every = term.calendar_violations(one for one in smiles if one is not None)
     rows = [
         {
-            "near": near.of.expiry,
-            "far": far.of.expiry,
+            "near": near.seen.of.expiry,
+            "far": far.seen.of.expiry,
             "k": rounded(found.k),
             "amount": rounded(found.amount, 8),
         }
@@ -158,14 +168,14 @@ def _smile_at(row: Seen, moment_us: int) -> Smile | None:
     return msgspec.structs.replace(found, years=t, w=[w * t / found.years for w in found.w])
 
 
-def _executable(near: Seen, far: Seen) -> Compared:
+def _executable(near: Row, far: Row) -> Compared:
     """What of it can be traded on at the quoted prices."""
-    one, other = near.of, far.of
+    one, other = near.seen.of, far.seen.of
     moment = max(one.event_us, other.event_us)
     if not one.forward or not other.forward or years_at(one, moment) <= 0:
         return [], 0
-    found = arbitrage.calendar(
-        near.quotes, one.forward, one.discount, far.quotes, other.forward, other.discount,
+    found = calendar(
+        near.offers, one.forward, one.discount, far.offers, other.forward, other.discount,
         least=one.least, cap=_CAP,
     )  # fmt: skip
     rows = [

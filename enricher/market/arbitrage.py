@@ -9,7 +9,6 @@ note on sufficient conditions for no arbitrage, 2005.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Final, Literal
@@ -19,10 +18,10 @@ import msgspec
 Kind = Literal["vertical_below_zero", "vertical_above_width", "butterfly", "parity", "calendar"]
 Option = Literal["call", "put"]
 Prices = Sequence[float | None]
+Points = list[tuple[float, float]]
 
 CAP: Final = 20
-_SAME = 1e-12  # share by which equal strikes may differ
-_ROUNDING = 1e-9  # of the highest strike: less is what rounding leaves where quotes just touch
+ROUNDING: Final = 1e-9  # of the highest strike: less is what rounding leaves where quotes just touch
 
 
 class ChainQuotes(msgspec.Struct, frozen=True, gc=False):
@@ -75,9 +74,9 @@ def check_chain(
     strikes = quotes.strikes
     if not strikes:
         return Findings((), 0)
-    least = max(least, _ROUNDING * strikes[-1])
-    call_bids, call_asks = _usable(quotes.call_bids, quotes.call_asks)
-    put_bids, put_asks = _usable(quotes.put_bids, quotes.put_asks)
+    least = max(least, ROUNDING * strikes[-1])
+    call_bids, call_asks = usable(quotes.call_bids, quotes.call_asks)
+    put_bids, put_asks = usable(quotes.put_bids, quotes.put_asks)
     found: list[Finding] = []
     _verticals("call", strikes, call_bids, call_asks, discount, least, found)
     _verticals("put", strikes, put_bids, put_asks, discount, least, found)
@@ -89,52 +88,13 @@ def check_chain(
     return largest(found, cap)
 
 
-def calendar(
-    near: ChainQuotes,
-    near_forward: float,
-    near_discount: float,
-    far: ChainQuotes,
-    far_forward: float,
-    far_discount: float,
-    least: float = 0.0,
-    cap: int = CAP,
-) -> Findings:
-    """Every option of the nearer expiry that can be sold for more than the farther one costs at equal K/F.
-
-    C/(D F) at equal K/F does not fall with time when carry is known beforehand. Sold is one near option of
-    strike K, bought are D1 F1/(D2 F2) far ones of strike K F2/F1, or of the two strikes around it that cost
-    least and by convexity are worth no less. Amounts are what is left of the near bid.
-    """
-    if not near.strikes or not far.strikes:
-        return Findings((), 0)
-    least = max(least, _ROUNDING * near.strikes[-1])
-    grown = far_forward / near_forward
-    scale = near_discount / (far_discount * grown)
-    found: list[Finding] = []
-    sides: tuple[tuple[Option, Prices, Prices, Prices, Prices], ...] = (
-        ("call", near.call_bids, near.call_asks, far.call_bids, far.call_asks),
-        ("put", near.put_bids, near.put_asks, far.put_bids, far.put_asks),
-    )
-    for option, near_bids, near_asks, far_bids, far_asks in sides:
-        bids, _ = _usable(near_bids, near_asks)
-        _, asks = _usable(far_bids, far_asks)
-        offered = [(strike, ask) for strike, ask in zip(far.strikes, asks, strict=True) if ask < inf]
-        hull = _lower_hull(offered)
-        for strike, bid in zip(near.strikes, bids, strict=True):
-            if bid > least:
-                cost, bought = _on_hull(hull, strike * grown)
-                if bid - scale * cost > least:
-                    found.append(Finding("calendar", option, (strike, *bought), bid - scale * cost))
-    return largest(found, cap)
-
-
 def largest(found: Iterable[Finding], cap: int = CAP) -> Findings:
     """These findings by falling amount, cut off after ``cap``; also for those of several checks together."""
     ordered = sorted(found, key=_amount, reverse=True)
     return Findings(tuple(ordered[:cap]), len(ordered))
 
 
-def _usable(bids: Prices, asks: Prices) -> tuple[list[float], list[float]]:
+def usable(bids: Prices, asks: Prices) -> tuple[list[float], list[float]]:
     """Prices that somebody stands by: -inf for no bid and inf for no ask, so that no sum with them pays."""
     sold: list[float] = []
     bought: list[float] = []
@@ -198,7 +158,7 @@ def _butterflies(
     offered = [(strike, ask) for strike, ask in zip(strikes, asks, strict=True) if ask < inf]
     if len(offered) < 2:
         return
-    hull = _lower_hull(offered)
+    hull = lower_hull(offered)
     at, last = 1, len(hull) - 1
     (left, left_ask), (right, right_ask) = hull[0], hull[1]
     for strike, bid in zip(strikes, bids, strict=True):
@@ -251,9 +211,9 @@ def _parity(
             found.append(Finding("parity", None, (at, other), price - cost))
 
 
-def _lower_hull(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def lower_hull(points: Points) -> Points:
     """The corners of the largest convex function that is nowhere above the points."""
-    hull: list[tuple[float, float]] = []
+    hull: Points = []
     for x, y in points:
         while len(hull) > 1:
             (x1, y1), (x2, y2) = hull[-2], hull[-1]
@@ -262,21 +222,6 @@ def _lower_hull(points: Sequence[tuple[float, float]]) -> list[tuple[float, floa
             hull.pop()
         hull.append((x, y))
     return hull
-
-
-def _on_hull(hull: Sequence[tuple[float, float]], x: float) -> tuple[float, tuple[float, ...]]:
-    """The price of the hull at x and the strikes that make it up; infinite beyond its ends."""
-    # A strike times F2/F1 meets the same moneyness but for rounding, which must not put it beyond an end.
-    at = bisect_left(hull, (x * (1 - _SAME), -inf))
-    if at == len(hull):
-        return inf, ()
-    right, right_ask = hull[at]
-    if right <= x * (1 + _SAME):
-        return right_ask, (right,)
-    if at == 0:
-        return inf, ()
-    left, left_ask = hull[at - 1]
-    return left_ask + (x - left) / (right - left) * (right_ask - left_ask), (left, right)
 
 
 def _negative(strike: float) -> float:

@@ -136,7 +136,7 @@ def calendar_violations(smiles: Iterable[Smile]) -> list[CalendarViolation]:
     """Where total variance falls from one expiry to the next at equal k, the largest fall first.
 
     Judged at the nodes of both, wherever both are known: between them w is linear, so no fall is larger.
-    These rest on the prices that the smiles are made of; what can be traded on is `arbitrage.calendar`'s.
+    These rest on the prices that the smiles are made of; what can be traded on is `calendars.calendar`'s.
     """
     ordered = sorted((found for found in smiles if found.reason is None), key=_years)
     found: list[CalendarViolation] = []

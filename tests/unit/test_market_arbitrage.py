@@ -16,10 +16,10 @@ from enricher.market.arbitrage import (
     ChainQuotes,
     Finding,
     Findings,
-    calendar,
     check_chain,
     largest,
 )
+from enricher.market.calendars import calendar, offers
 
 STRIKES = [90.0, 95.0, 100.0, 110.0, 125.0]
 NOTHING: list[float | None] = [None] * 5
@@ -323,22 +323,21 @@ def test_findings_of_several_checks_are_ordered_together() -> None:
 def test_a_chain_without_strikes_contradicts_nothing() -> None:
     empty = ChainQuotes([], [], [], [], [])
     assert check_chain(empty, 1.0) == Findings((), 0)
-    assert calendar(empty, 100, 1, empty, 100, 1) == Findings((), 0)
+    assert calendar(offers(empty), 100, 1, offers(empty), 100, 1) == Findings((), 0)
 
 
 @given(st.floats(0.02, 0.5), st.floats(0, 0.5), st.floats(90, 120), discounts)
 def test_variance_that_grows_with_time_leaves_no_calendar_to_trade(
     near: float, more: float, far_forward: float, discount: float
 ) -> None:
-    told = calendar(
-        fair(100, near, discount), 100, discount, fair(far_forward, near + more, 0.9), far_forward, 0.9
-    )
+    sold, bought = offers(fair(100, near, discount)), offers(fair(far_forward, near + more, 0.9))
+    told = calendar(sold, 100, discount, bought, far_forward, 0.9)
     assert told == Findings((), 0)
 
 
 def test_an_option_that_asks_less_with_more_time_to_go_is_bought_at_the_same_moneyness() -> None:
     near, far = fair(100, 0.2, 0.99, [100.0]), fair(110, 0.1, 0.95, [110.0])
-    told = calendar(near, 100, 0.99, far, 110, 0.95)
+    told = calendar(offers(near), 100, 0.99, offers(far), 110, 0.95)
     scale = 100 * 0.99 / (110 * 0.95)
     expected = (near.call_bids[0] or 0) - scale * (far.call_asks[0] or 0)
     assert told.count == 2
@@ -356,7 +355,8 @@ def test_no_far_pair_around_the_strike_is_cheaper_than_what_a_calendar_buys(
     far_discount: float,
 ) -> None:
     near, far = market(near_found), market(far_found)
-    told = calendar(calls(near), 100, 1.0, calls(far), 100 * grown, far_discount, cap=EVERY)
+    sold, bought = offers(calls(near)), offers(calls(far))
+    told = calendar(sold, 100, 1.0, bought, 100 * grown, far_discount, cap=EVERY)
     scale = 1 / (far_discount * grown)
     offered = [(k, ask) for k, ask in zip(far[0], far[2], strict=True) if ask is not None]
     expected = []

@@ -188,6 +188,15 @@ def test_all_that_can_be_traded_on_is_counted_though_only_the_largest_are_named(
     assert {row["apart"] for row in found["executable"]} == {7.0}
 
 
+def test_a_wide_quote_between_two_expiries_hides_no_profit() -> None:
+    middle = "2025-07-03"
+    wide = {strike: {"bid": 0.05, "ask": 5000} for strike in range(19500, 23501, 250)}
+    known = [known_of(NEAR, calls=DEAR), known_of(middle, calls=wide), known_of(FAR)]
+    (row,) = Across().fields(known, {})["calendar"]["executable"]
+    assert (row["near"], row["far"], row["option"]) == (NEAR, FAR, "call")
+    assert row["strikes"][0] == 22000
+
+
 def test_a_calendar_of_less_than_a_tick_is_none() -> None:
     def count(bid: float) -> int:
         near = known_of(NEAR, calls={23500: {"bid": bid, "ask": 400}})
