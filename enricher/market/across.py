@@ -42,8 +42,8 @@ class Across:
     """The comparison of the expiries of one product, kept pair by pair.
 
     Total variance is compared between neighbours, for where all know it, what falls between more distant ones
-    falls between neighbours too. What can be traded on is looked for between all: bids and asks leave room for a profit
-    from the first expiry to the third which the second, quoted widely, does not show.
+    falls between neighbours too. What can be traded on is looked for between all: bids and asks leave room
+    for a profit from the first expiry to the third which the second, quoted widely, does not show.
     """
 
     __slots__ = ("_quoted", "_seen", "_smiling")

@@ -190,7 +190,7 @@ def test_all_that_can_be_traded_on_is_counted_though_only_the_largest_are_named(
 
 def test_a_wide_quote_between_two_expiries_hides_no_profit() -> None:
     middle = "2025-07-03"
-    wide = {strike: {"bid": 0.05, "ask": 5000} for strike in range(19500, 23501, 250)}
+    wide = {strike: {"bid": 0.05, "ask": 50_000} for strike in range(21750, 23501, 250)}
     known = [known_of(NEAR, calls=DEAR), known_of(middle, calls=wide), known_of(FAR)]
     (row,) = Across().fields(known, {})["calendar"]["executable"]
     assert (row["near"], row["far"], row["option"]) == (NEAR, FAR, "call")
