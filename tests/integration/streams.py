@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
-import subprocess
+import multiprocessing
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from redis.asyncio import Redis
 
 from enricher.connections import redis_client
 from enricher.deadletters.sink import RedisDeadLetters
-from enricher.embedded import binaries
 from enricher.engine.effects import Append, Effect
 from enricher.engine.overload import Overload
 from enricher.engine.pool import PoolLimits
@@ -28,9 +29,9 @@ from enricher.sources.entries import ReadEntry
 from enricher.sources.housekeeping import StreamLimits
 from enricher.sources.streams import StreamSource
 
-ROOT = Path(__file__).parents[2]
 STREAM, GROUP, OUT, LETTERS = "in", "workers", "out", "dlq"
 QUICK = Backoff(base=0.02, cap=0.1, jitter="none")
+PR_SET_PDEATHSIG = 1
 LIMITS: dict[str, Any] = {"block": 0.1, "lease": 0.6, "tick": 0.02, "timeout": 2.0, "trim": False}
 
 
@@ -154,18 +155,17 @@ async def pending(client: Redis, stream: str = STREAM) -> int:
 
 
 class Crew:
-    """Workers as processes: ``python -m tests.integration.streams URL CONSUMER LIMITS``."""
+    """Workers as processes, each forked from one that has imported everything: that takes no time."""
 
     def __init__(self, url: str, **limits: Any) -> None:
         self._url = url
         self._limits = limits
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: list[BaseProcess] = []
 
-    def start(self, consumer: str) -> subprocess.Popen[bytes]:
+    def start(self, consumer: str) -> BaseProcess:
         """Start a worker; it handles messages as `told` says."""
-        arguments = [self._url, consumer, json.dumps(self._limits)]
-        command = [sys.executable, "-m", "tests.integration.streams", *arguments]
-        process = subprocess.Popen(binaries.bound_to_this_process(command), cwd=ROOT)
+        process = _FORKS.Process(target=worker, args=(self._url, consumer, self._limits), daemon=True)
+        process.start()
         self._running.append(process)
         return process
 
@@ -173,13 +173,17 @@ class Crew:
         """End whoever still runs."""
         for process in self._running:
             process.kill()
-            process.wait()
+            process.join()
 
     def __enter__(self) -> Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload([__name__])
 
 
 async def told(event: Any, context: Any) -> Sequence[Effect]:
@@ -192,11 +196,14 @@ async def told(event: Any, context: Any) -> Sequence[Effect]:
     return copied(event, context)
 
 
+def worker(url: str, consumer: str, limits: dict[str, Any]) -> None:
+    """A worker until it is killed, or until whoever forks them ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    asyncio.run(work(url, consumer, limits))
+
+
 async def work(url: str, consumer: str, limits: dict[str, Any]) -> None:
-    """A worker until it is killed."""
+    """Work until killed."""
     async with line(url, handler=told, consumer=consumer, **limits):
         await asyncio.Event().wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(work(sys.argv[1], sys.argv[2], json.loads(sys.argv[3])))

@@ -56,7 +56,7 @@ async def finished(client: Redis, number: int) -> list[Any]:
 
 async def test_entries_of_a_worker_that_was_killed_are_taken_over(redis_url: str) -> None:
     async with redis_client(redis_url, socket_timeout=5) as client:
-        with Crew(redis_url, lease=0.5) as crew:
+        with Crew(redis_url, lease=0.2) as crew:
             crew.start("doomed")
             await send(client, *[{"n": n, "seconds": 600} for n in range(3)])
 
@@ -65,7 +65,7 @@ async def test_entries_of_a_worker_that_was_killed_are_taken_over(redis_url: str
 
             await until(given, "a worker with three entries")
             crew.kill()
-        async with line(redis_url, lease=0.5):
+        async with line(redis_url, lease=0.2):
             assert sorted(r["n"] for r in await finished(client, 3)) == [0, 1, 2]
 
             async def alone() -> bool:
@@ -126,18 +126,18 @@ async def test_an_entry_that_kills_whoever_has_it_is_set_aside_and_the_innocent_
         with Crew(redis_url, lease=0.4) as crew:
             await send(client, *innocent[:6], {"n": 0, "do": "die"}, *innocent[6:])
             worker = crew.start("one")
-            await until(lambda: worker.poll() is not None, "the worker to die of what it had read")
+            await until(lambda: not worker.is_alive(), "the worker to die of what it had read")
             found = await client.xpending_range(STREAM, GROUP, "-", "+", 100)
             assert [entry["times_delivered"] for entry in found] == [1] * 14
             for company in (b"1", b"3"):
                 worker = crew.start("one")
-                await until(lambda worker=worker: worker.poll() is not None, "the worker to die of a company")
+                await until(lambda worker=worker: not worker.is_alive(), "the worker to die of a company")
                 found = await client.xpending_range(STREAM, GROUP, "-", "+", 100)
                 assert [entry["times_delivered"] for entry in found] == [1] * 14
                 assert await client.hvals(f"{STREAM}:{GROUP}:exposed") == [company] * 14
             for delivery in (2, 3):
                 worker = crew.start("one")
-                await until(lambda worker=worker: worker.poll() is not None, "the worker to die of the one")
+                await until(lambda worker=worker: not worker.is_alive(), "the worker to die of the one")
                 found = await client.xpending_range(STREAM, GROUP, "-", "+", 100)
                 assert max(entry["times_delivered"] for entry in found) == delivery
         async with line(redis_url, lease=0.4):
