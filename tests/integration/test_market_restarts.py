@@ -240,6 +240,9 @@ async def test_a_restart_between_any_two_chains_changes_nothing_that_is_said_of_
             leg(k, "PUT", rng.randrange(9999), 5, last, bid=last - 2, ask=last + 2)
             for k, last in ((21000, 60.0), (21500, rng.uniform(200, 300)), (22000, 520.0))
         ]
+        # Some quotes are older than their chain: stale at once, or soon after.
+        for side, old in ((legs, 200), (puts, 310)):
+            side[rng.randrange(3)]["timestamp"] = iso(at - old * SECOND)
         sent.append(chain(at, expiry=expiry, calls=legs, puts=puts))
 
     async def said(*pieces: list[dict[str, Any]]) -> tuple[list[bytes], dict[str, bytes]]:
