@@ -230,6 +230,17 @@ def _net(terms: list[_Term], x: float) -> float:
     return net
 
 
+def _net_and_rate(terms: list[_Term], x: float) -> tuple[float, float]:
+    """As `_net`, and its derivative."""
+    net = rate = 0.0
+    for slope, start, weight in terms:
+        d = x * slope + start
+        part = weight * exp(-d * d)
+        net += part
+        rate -= part * d * slope
+    return net, 2 * rate
+
+
 def _nearest_root(terms: list[_Term]) -> tuple[float, bool] | None:
     """The root nearest to x = 0 and whether the function rises there; None without a change of sign.
 
@@ -269,15 +280,18 @@ def _unlike(one: float, other: float) -> bool:
 
 
 def _root(terms: list[_Term], left: tuple[float, float], right: tuple[float, float]) -> float:
-    """The root between two points of unlike sign: the secant, held inside (Illinois)."""
+    """The root between two points of unlike sign: Newton's steps from the secant, halves where they leave."""
     (low, at_low), (high, at_high) = left, right
+    x = (low * at_high - high * at_low) / (at_high - at_low)
     for _ in range(_TRIES):
-        middle = (low * at_high - high * at_low) / (at_high - at_low)
-        value = _net(terms, middle)
-        if value == 0 or middle - low < _REFINED or high - middle < _REFINED:
-            return middle
-        if not _unlike(value, at_low):
-            low, at_low, at_high = middle, value, at_high / 2
+        value, rate = _net_and_rate(terms, x)
+        if _unlike(value, at_low):
+            high = x
         else:
-            high, at_high, at_low = middle, value, at_low / 2
-    return (low + high) / 2
+            low = x
+        step = value / rate if rate else high - low
+        following = x - step if low < x - step < high else (low + high) / 2
+        if value == 0 or abs(following - x) < _REFINED:
+            return following
+        x = following
+    return x

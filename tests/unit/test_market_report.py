@@ -162,3 +162,19 @@ def test_what_is_not_finite_is_shown_as_unknown(number: float | None) -> None:
 @given(st.lists(st.none() | st.floats(allow_nan=True)), st.integers(0, 10))
 def test_a_column_is_rounded_like_its_numbers(column: list[float | None], digits: int) -> None:
     assert rounded_all(column, digits) == [rounded(number, digits) for number in column]
+
+
+places = st.sampled_from([0.0, 0.5, 0.4999999, 1e-9])
+
+
+@given(st.lists(st.integers(-(10**9), 10**9)), st.integers(0, 10), places)
+def test_numbers_near_the_middle_of_two_steps_are_rounded_like_others(
+    steps: list[int], digits: int, beside: float
+) -> None:
+    column: list[float | None] = [(step + beside) / 10**digits for step in steps]
+    assert rounded_all(column, digits) == [rounded(number, digits) for number in column]
+
+
+def test_a_last_price_that_was_sent_as_a_whole_number_is_shown_as_one() -> None:
+    price = analysed(bid=None, ask=None, last=2)[1]["analytics"]["calls"]["price"][2]
+    assert (price, type(price)) == (2, int)
