@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from enricher.market.clock import event_us
-from enricher.market.columns import Cells, Columns, Side
+from enricher.market.columns import Columns, Side
 from enricher.market.models import Chain, Number
 from enricher.market.prices import age_seconds
 
@@ -48,7 +48,6 @@ class Fresh(Columns, frozen=True, gc=False):
 
 
 UNTOLD: Final = ChainAges(Ages(), Ages())
-_EMPTY: Final[frozenset[int]] = frozenset()
 
 
 def reader(zone: tzinfo) -> ReadTime:
@@ -97,19 +96,16 @@ def _ages(chain: Chain, sent: Sequence[Mapping[str, Any]], read: ReadTime) -> Ag
     quoted: dict[Number, float | None] = {}
     traded: dict[Number, float | None] = {}
     known: dict[str, float | None] = {moment: 0.0}
-
-    def age(text: object) -> float | None:
-        if type(text) is not str:
-            return None
-        if text not in known:
-            known[text] = age_seconds(chain.event_us, read(text))
-        return known[text]
-
     for leg in sent:
-        quoted[leg["strike"]] = age(leg.get("timestamp"))
-        traded[leg["strike"]] = age(leg.get("last_trade_time"))
+        for name, found in (("timestamp", quoted), ("last_trade_time", traded)):
+            text = leg.get(name)
+            if type(text) is str:
+                if text not in known:
+                    known[text] = age_seconds(chain.event_us, read(text))
+                found[leg["strike"]] = known[text]
     return Ages(
-        [quoted.get(strike) for strike in chain.strikes], [traded.get(strike) for strike in chain.strikes]
+        list(map(quoted.get, chain.strikes)) if quoted else None,
+        list(map(traded.get, chain.strikes)) if traded else None,
     )
 
 
@@ -117,23 +113,37 @@ def _fresh_side(side: Side, ages: Ages, max_age: float) -> Side:
     quotes, trades = ages.quotes, ages.trades
     if quotes is None and trades is None and 0 not in side.volume:
         return side
-    count = len(side.bid)
-    old_quotes = [] if quotes is None else [at for at in range(count) if _older(quotes[at], max_age)]
+    if quotes is None and trades is None:
+        untraded = [at for at, volume in enumerate(side.volume) if volume == 0]
+        return _last_without(side, untraded)
+    old_quotes = [at for at, age in enumerate(quotes or ()) if age is not None and age > max_age]
     old_trades = []
     for at, volume in enumerate(side.volume):
         age = None if trades is None else trades[at]
         if age is None and volume != 0 and quotes is not None:
             age = quotes[at]
-        if _older(age, max_age) or (age is None and volume == 0):
+        if age is None:
+            if volume == 0:
+                old_trades.append(at)
+        elif age > max_age:
             old_trades.append(at)
+    left = _last_without(side, old_trades)
+    if not old_quotes:
+        return left
     return msgspec.structs.replace(
-        side,
+        left,
         bid=without(side.bid, old_quotes),
         ask=without(side.ask, old_quotes),
-        last=without(side.last, old_trades),
-        stale_quotes=_priced(old_quotes, side.bid, side.ask),
-        stale_trades=_priced(old_trades, side.last),
+        stale_quotes=frozenset([at for at in old_quotes if (side.bid[at] or side.ask[at] or 0) > 0]),
     )
+
+
+def _last_without(side: Side, places: Sequence[int]) -> Side:
+    last = side.last
+    stale = [at for at in places if (last[at] or 0) > 0]
+    if not stale:
+        return side
+    return msgspec.structs.replace(side, last=without(last, stale), stale_trades=frozenset(stale))
 
 
 def without(cells: Sequence[T | None], places: Iterable[int]) -> list[T | None]:
@@ -142,12 +152,3 @@ def without(cells: Sequence[T | None], places: Iterable[int]) -> list[T | None]:
     for at in places:
         found[at] = None
     return found
-
-
-def _priced(places: Sequence[int], *columns: Cells) -> frozenset[int]:
-    found = [at for at in places if any((column[at] or 0) > 0 for column in columns)]
-    return frozenset(found) if found else _EMPTY
-
-
-def _older(age: float | None, max_age: float) -> bool:
-    return age is not None and age > max_age
