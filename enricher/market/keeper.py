@@ -27,8 +27,8 @@ from enricher.market.settings import MarketSettings
 from enricher.market.state import BARS, HISTORY, STATE, SURFACES, ProductState, Spans
 from enricher.market.stored import bar_document, encode, encode_large
 from enricher.market.surface import volatility_surface
+from enricher.market.syntax import shown
 from enricher.market.ticks import identity_key
-from enricher.market.wire import shown
 
 RECENT_US = 86_400 * SECOND
 """Receipt within this time before a start: such products' state is loaded without waiting for a message."""

@@ -18,6 +18,7 @@ import msgspec
 from enricher.errors import BadMessage
 from enricher.market import wire
 from enricher.market.clock import SECOND, read_moment, render
+from enricher.market.syntax import parse, shown
 from enricher.market.wire import Leg, Number
 
 __all__ = ["Chain", "Leg", "Number", "Quote", "Tick", "decode_chain", "decode_quote"]
@@ -157,7 +158,7 @@ def peek_product(body: bytes) -> str | None:
         pass
     # What strict JSON refuses (NaN in a leg) may be a message all the same, and belongs to its product.
     try:
-        product = wire.parse(body).get("product")
+        product = parse(body).get("product")
     except BadMessage:
         return None
     return product if isinstance(product, str) and product else None
@@ -193,7 +194,7 @@ def decode_quote(
     body: bytes, *, zone: tzinfo = UTC, now_us: int, max_future_us: int = MAX_FUTURE_US
 ) -> Quote:
     """The option quote in these bytes, or ``BadMessage``."""
-    raw = wire.parse(body)
+    raw = parse(body)
     sent = wire.read_quote(raw)
     _check_expiry(sent.expiry)
     us, naive, moment, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
@@ -272,20 +273,20 @@ def _moment(
         us, naive, moment = read_moment(text, zone)
     except ValueError as error:
         expected = "an ISO 8601 date and time"
-        raise BadMessage("$.timestamp", expected, wire.shown(text)) from error
+        raise BadMessage("$.timestamp", expected, shown(text)) from error
     ahead = us - now_us
     if ahead <= 0:
         return us, naive, moment, 0
     if ahead > max_future_us:
         limit = f"a time at most {max_future_us / SECOND:g} s ahead of the clock"
         clock = render(now_us, naive=False)
-        raise BadMessage("$.timestamp", limit, f"{wire.shown(text)} at {clock}")
+        raise BadMessage("$.timestamp", limit, f"{shown(text)} at {clock}")
     return us, naive, moment, ahead
 
 
 def _check_expiry(expiry: str) -> None:
     if not _is_iso_date(expiry):
-        raise BadMessage("$.expiry", "a date as YYYY-MM-DD", wire.shown(expiry))
+        raise BadMessage("$.expiry", "a date as YYYY-MM-DD", shown(expiry))
 
 
 @lru_cache(maxsize=4096)

@@ -17,7 +17,7 @@ from enricher.market.clock import MINUTE
 from enricher.market.contracts import Contract
 from enricher.market.expiry_surface import ExpirySurface, Latest, LatestChain, Member
 from enricher.market.models import Chain, Number, OptionType, Quote
-from enricher.market.wire import LARGEST
+from enricher.market.syntax import LARGEST
 
 FRESH_US: Final = 5 * MINUTE
 

@@ -1,14 +1,11 @@
-"""How a market message looks on the wire: JSON, its types and ranges, and what to say if not.
+"""How a market message looks on the wire: its fields, their types and ranges.
 
-Parsing is strict and fast first. Only when that fails does the standard library have a go,
-because Python producers write ``NaN`` and ``Infinity``: at top level that is a bad message, in a
-leg it is one unknown number. Types are msgspec's to check; its error path becomes ours.
+What is clean is read in one step; whatever is not, is read again with care, which says what is wrong. Types
+are msgspec's to check; its error path becomes ours (`enricher.market.syntax`).
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -16,11 +13,10 @@ import msgspec
 from msgspec import Meta
 
 from enricher.errors import BadMessage
+from enricher.market.syntax import LARGEST, check_depth, explained, object_in, parse, shown
 
 Number = int | float
 
-LARGEST: Final = 1.7976931348623157e308  # the largest double; beyond it a number is infinite
-MAX_DEPTH: Final = 64  # MongoDB refuses 100 levels, orjson 254
 _LARGEST_LEG_NUMBER: Final = 1e100  # products and sums of these stay finite
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -178,20 +174,13 @@ class _PlainChain(_CleanChain, frozen=True, forbid_unknown_fields=True):
     type: str | None = None
 
 
-def parse(body: bytes) -> dict[str, Any]:
-    """The JSON object in these bytes; every number at its top level is finite."""
-    raw = _object(body)
-    _check_depth_of(raw, body)
-    return raw
-
-
 def parse_chain(body: bytes, flags: dict[str, str]) -> tuple[dict[str, Any], ChainWire, bool]:
     """The JSON object in these bytes, the chain in it as by `read_chain`, and whether it is clean.
 
     A clean one has nothing but known fields, each in range; none nests, and every number and sum of numbers
     fits a 64-bit store. What holds for all of them by its types need not be looked for.
     """
-    raw = _object(body)
+    raw = object_in(body)
     try:
         plain = msgspec.convert(raw, _PlainChain)
     except msgspec.ValidationError:
@@ -199,27 +188,8 @@ def parse_chain(body: bytes, flags: dict[str, str]) -> tuple[dict[str, Any], Cha
     else:
         if plain.strikes is not None or "strikes" not in raw:
             return raw, plain, True
-    _check_depth_of(raw, body)
+    check_depth(raw, body)
     return raw, read_chain(raw, flags), False
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        raw = _ANY.decode(body)  # which refuses what is beyond a double
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raw = _parse_leniently(body)
-        if type(raw) is dict:
-            _check_finite(raw)
-    except RecursionError as error:
-        raise _too_deep() from error
-    if type(raw) is not dict:
-        raise BadMessage("$", "an object", shown(raw))
-    return raw
-
-
-def _check_depth_of(raw: dict[str, Any], body: bytes) -> None:
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH:
-        _check_depth(raw)
 
 
 def read_tick(body: bytes) -> TickWire:
@@ -257,7 +227,7 @@ def read(raw: dict[str, Any], kind: type[T]) -> T:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
-        raise _explained(raw, str(error)) from error
+        raise explained(raw, str(error)) from error
 
 
 def read_chain(raw: dict[str, Any], flags: dict[str, str]) -> ChainWire:
@@ -333,90 +303,8 @@ def check_prices(*prices: tuple[Number | None, str]) -> None:
             raise BadMessage(f"$.{name}", "a finite number that is not negative", shown(value))
 
 
-def shown(value: object) -> str:
-    """A value as JSON, cut to a length that fits an error message."""
-    text = json.dumps(value, default=repr)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-
-
-_SHOWN = 60
 _FEW = 5
-_ANY = msgspec.json.Decoder()
 _TICK = msgspec.json.Decoder(CleanTick)
-_PROBLEM = re.compile(r"(?P<what>.*?)(?: - at `(?P<path>.*)`)?", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(.*)`")
-_TYPE = re.compile(r"Expected `([^`]*)`(.*)", re.DOTALL)
-_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
-_WORDS = {
-    "int | float": "a number",
-    "int | float | null": "a number or null",
-    "int | str | null": "a whole number, a text or null",
-    "str": "a text",
-    "array": "a list",
-    "array | null": "a list",
-    "object": "an object",
-}
-
-
-def _parse_leniently(body: bytes) -> Any:
-    try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        raise BadMessage("$", "UTF-8", f"byte {error.start}: {error.reason}") from error
-    try:
-        raw = json.loads(text)
-        if "\\u" in text:
-            # json lets a lone surrogate through, which no sink can store as UTF-8.
-            json.dumps(raw, ensure_ascii=False).encode()
-    except RecursionError as error:
-        raise _too_deep() from error
-    except UnicodeEncodeError as error:
-        raise BadMessage("$", "JSON", "half of a surrogate pair") from error
-    except ValueError as error:
-        raise BadMessage("$", "JSON", str(error)) from error
-    return raw
-
-
-def _check_finite(raw: dict[str, Any]) -> None:
-    for name, value in raw.items():
-        if type(value) is float and not -LARGEST <= value <= LARGEST:
-            raise BadMessage(f"$.{name}", "a finite number", shown(value))
-
-
-def _too_deep() -> BadMessage:
-    return BadMessage("$", f"at most {MAX_DEPTH} levels of nesting", "more")
-
-
-def _check_depth(raw: dict[str, Any]) -> None:
-    level: list[Any] = [raw]
-    for _ in range(MAX_DEPTH):
-        inner: list[Any] = []
-        for node in level:
-            values = node.values() if type(node) is dict else node
-            inner += [value for value in values if type(value) is dict or type(value) is list]
-        if not inner:
-            return
-        level = inner
-    raise _too_deep()
-
-
-def _explained(raw: dict[str, Any], problem: str) -> BadMessage:
-    """msgspec's sentence as ours, with the value that stood there."""
-    match = _PROBLEM.fullmatch(problem)
-    what, path = (match["what"], match["path"] or "$") if match else (problem, "$")
-    if missing := _MISSING.fullmatch(what):
-        return BadMessage(f"{path}.{missing[1]}", "a value", "nothing")
-    value: Any = raw
-    for name, index in _STEP.findall(path):
-        value = value[int(index)] if index else value[name]
-    expected = what
-    if kind := _TYPE.fullmatch(what):
-        expected = _WORDS.get(kind[1], kind[1])
-        if "length" in kind[2]:
-            expected = "a text that is not empty"
-    elif what.startswith("Invalid enum value"):
-        expected = '"CALL" or "PUT"'
-    return BadMessage(path, expected, shown(value))
 
 
 def _check_strike(path: str, strike: Number) -> None:
