@@ -85,7 +85,7 @@ PARTS: dict[str, Part] = {
         "a start on a day's stored ticks, and whether it is right",
         "benchmarks.ready",
         {
-            "ticks": "how many (1,000,000; quick 20,000)",
+            "ticks": "how many (1,000,000; quick 4,000)",
             "keep": "folder that keeps what is stored for the next time; filling it takes minutes",
         },
     ),

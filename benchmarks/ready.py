@@ -35,6 +35,7 @@ from enricher.market.state import TICKS
 from enricher.market.stored import event_time
 
 PRODUCTS = (8, 500)
+QUICK = (8, 50)
 WINDOWS = (1, 5, 15)
 WANTED_S = 5.0
 PATIENCE = 300.0
@@ -47,12 +48,12 @@ COLUMNS = [
 
 def run(options: Options) -> list[Report]:
     """One row per number of products; a window with a wrong number fails the run."""
-    ticks = int(options.number("ready.ticks", 20_000 if options.quick else 1_000_000))
+    ticks = int(options.number("ready.ticks", 4000 if options.quick else 1_000_000))
     folder = options.settings.get("ready.keep")
     keep = None if folder is None else Path(folder).expanduser().absolute()
     report = Report("ready", "a start on a day's stored ticks, seconds since the process began", COLUMNS)
     curves: dict[str, tuple[Sequence[float], Sequence[float]]] = {}
-    for products in PRODUCTS:
+    for products in QUICK if options.quick else PRODUCTS:
         row, moments = one_start(ticks, products, keep)
         report.rows.append(row)
         shares = [100 * (n + 1) / len(moments) for n in range(len(moments))]
