@@ -218,3 +218,9 @@ def test_an_unknown_peer_is_named_with_those_that_are_known() -> None:
 def test_peers_choose_their_own_version_of_redis() -> None:
     assert not [one for one in own_requirements() if one.startswith("redis")]
     assert any(one.startswith("msgspec") for one in own_requirements())
+
+
+def test_both_programs_of_celery_share_an_environment(tmp_path: Path) -> None:
+    celery, lean, *others = (peer.place(tmp_path) for peer in PEERS)
+    assert celery == lean == tmp_path / "celery"
+    assert len({celery, *others}) == len(PEERS) - 1
