@@ -14,9 +14,11 @@ from email.message import Message
 from email.parser import BytesParser
 from email.policy import compat32
 from quopri import decodestring
-from typing import cast
+from typing import Any, cast
 
 import msgspec
+
+from enricher.errors import BadMessage
 
 Headers = list[tuple[str, str]]
 """Names and values in order, as the standard library gives them: folded, bytes above 127 as surrogates."""
@@ -25,11 +27,16 @@ _HEADER = re.compile(r"([!-9;-~]+):[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)\r?\n"
 _BLANK = re.compile(rb"\n\r?\n")
 # A Content-Type without comments, escapes and other rarities.
 _TYPE = re.compile(
-    r"\s*([\w.+-]+)/([\w.+-]+)(?:\s*;\s*[\w-]+\s*=\s*(?:\"[^\"\\]*\"|[^\s;\"<>\\]+))*\s*;?\s*", re.ASCII
+    r"\s*([\w.+-]+)/([\w.+-]+)(?:\s*;\s*[\w-]+\s*=\s*(?:\"[^\"\\]*\"|[^\s;\"<>\\]+))*\s*(?:;\s*)?", re.ASCII
 )
 _BOUNDARY = re.compile(r";\s*boundary\s*=\s*(?:\"([^\"\\]*)\"|([^\s;\"<>\\]+))", re.ASCII | re.IGNORECASE)
 _AS_THEY_ARE = (None, "7bit", "8bit", "binary")
-_DEEPEST = 20
+_DEEPEST_WELL_FORMED = 20
+# The standard library asks at every line whether any of the multiparts around it ends there, and takes time
+# that grows with the square of a Content-Type's length: hostile mails are not to keep a process for minutes.
+DEEPEST = 50
+_MOST_ENTITIES = 10_000
+_LONGEST_TYPE = 10_000
 _MOST_LEAVES = 1000
 
 
@@ -58,7 +65,7 @@ class Apart(msgspec.Struct, frozen=True):
 
 
 def take_apart(raw: bytes) -> Apart:
-    """The message in ``raw``. Raises `RecursionError` for parts nested deeper than can be followed."""
+    """The message in ``raw``. Raises `BadMessage` for parts without end, one in the other or one by one."""
     found = well_formed(raw)
     return in_any_form(raw) if found is None else found
 
@@ -70,6 +77,10 @@ class _Odd(Exception):
     """Something that is the standard library's to judge."""
 
 
+class _Enough(Exception):
+    """There are more parts than anybody will look at."""
+
+
 def well_formed(raw: bytes) -> Apart | None:
     """The message if nothing about it is odd, else None."""
     if b"\r" in raw and raw.count(b"\r") != raw.count(b"\r\n"):
@@ -77,6 +88,8 @@ def well_formed(raw: bytes) -> Apart | None:
     parts: list[Part] = []
     try:
         headers = _entity(raw, 0, len(raw), parts, 0)
+    except _Enough:
+        headers = _headers(raw, 0, len(raw))[0]
     except (_Odd, binascii.Error):
         return None
     return Apart(headers, parts)
@@ -98,9 +111,9 @@ def _entity(raw: bytes, start: int, end: int, parts: list[Part], depth: int) -> 
             end = _without_last_break(raw, body, end)  # that one belongs to the boundary
         parts.append(Part(headers, _decoded(raw[body:end], encoding)))
         if len(parts) > _MOST_LEAVES:
-            raise _Odd
+            raise _Enough
         return headers
-    if encoding not in _AS_THEY_ARE or depth == _DEEPEST:
+    if encoding not in _AS_THEY_ARE or depth == _DEEPEST_WELL_FORMED:
         raise _Odd
     for first, last in _between(raw, body, end, b"--" + boundary):
         _entity(raw, first, last, parts, depth + 1)
@@ -197,9 +210,39 @@ def _decoded(data: bytes, encoding: str | None) -> bytes:
 # -- in any form ---------------------------------------------------------------------------------------
 
 
+class _Entity(Message):
+    """A message or part that knows how deep it is and how many there are."""
+
+    depth = 0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.made: list[int] = [1]  # one count for all of a message
+
+    def attach(self, payload: Any) -> None:
+        """Take a part in. The parser does so before it reads the part."""
+        if isinstance(payload, _Entity):
+            payload.depth, payload.made = self.depth + 1, self.made
+            self.made[0] += 1
+            if payload.depth > DEEPEST:
+                raise BadMessage("$.raw", f"parts nested at most {DEEPEST} deep")
+            if self.made[0] > _MOST_ENTITIES:
+                raise BadMessage("$.raw", f"at most {_MOST_ENTITIES} parts")
+        super().attach(payload)
+
+    def get_boundary(self, failobj: Any = None) -> Any:
+        """As the standard library's, but that an endless Content-Type names none."""
+        if any(len(v) > _LONGEST_TYPE for n, v in self.raw_items() if n.lower() == "content-type"):
+            return failobj
+        return super().get_boundary(failobj)
+
+
 def in_any_form(raw: bytes) -> Apart:
-    """The message as the standard library reads it. Raises `RecursionError`."""
-    message = BytesParser(policy=compat32).parsebytes(raw)
+    """The message as the standard library reads it. Raises `BadMessage`."""
+    try:
+        message = BytesParser(_Entity, policy=compat32).parsebytes(raw)
+    except RecursionError as error:
+        raise BadMessage("$.raw", f"parts nested at most {DEEPEST} deep") from error
     defects: dict[str, None] = {}
     parts: list[Part] = []
     for number, part in enumerate(_leaves(message, defects)):

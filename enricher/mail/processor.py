@@ -4,9 +4,9 @@
         return {"lang": detect(mail.text)}  # stored as `result`
 
 A second parameter gets the context (attempt, clients). `BadMessage` from it sets the mail aside at once, any
-other exception lets it be tried again by the route's policy. A mail lands once, with one result. The function
-runs once per mail too, unless the process dies before that result is committed: then another runs it again, so
-what it does outside happens at least once.
+other exception lets it be tried again by the route's policy. A mail lands once, with one result. The
+function runs once per mail too, unless the process dies before that result is committed: then another runs
+it again, so that what it does outside happens at least once.
 """
 
 from __future__ import annotations
