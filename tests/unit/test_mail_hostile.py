@@ -1,0 +1,125 @@
+"""Mails that are written to hurt: each is read with its defects named, or refused by name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from enricher.errors import BadMessage
+from enricher.mail.message import parse_message
+from enricher.mail.mime import DEEPEST
+
+
+def nested(levels: int, inside: bytes = b"hi\n", *, closed: bool = True) -> bytes:
+    opened = (b"Content-Type: multipart/mixed; boundary=b%d.\n\n--b%d.\n" % (n, n) for n in range(levels))
+    ends = (b"\n--b%d.--\n" % n for n in reversed(range(levels)))
+    return b"".join(opened) + b"\n" + inside + (b"".join(ends) if closed else b"")
+
+
+def many(count: int, kind: bytes = b"mixed") -> bytes:
+    return b"Content-Type: multipart/%s; boundary=b\n\n" % kind + b"--b\n\nx\n" * count + b"--b--\n"
+
+
+ENDLESS: dict[str, Callable[[int], bytes]] = {
+    "headers": lambda n: b"".join(b"X-%d: v\n" % i for i in range(n)) + b"\nhi",
+    "folds": lambda n: b"Subject: a\n" + b" b\n" * n + b"\nhi",
+    "encoded words": lambda n: b"Subject: " + b"=?utf-8?q?=C3=BC?= " * n + b"\n\nhi",
+    "beginnings of words": lambda n: b"Subject: " + b"=?utf-8?q?" * n + b"\n\nhi",
+    "recipients": lambda n: b"To: " + b'"a, b" <a@b>, ' * n + b"\n\nhi",
+    "open quotes": lambda n: b'To: "' + b"a, " * n + b"\n\nhi",
+    "comments": lambda n: b"To: " + b"(" * n + b"\n\nhi",
+    "open brackets": lambda n: b"Message-ID: " + b"<" * n + b"\nReferences: " + b"<" * n + b"\n\nhi",
+    "parameters": lambda n: b"Content-Type: text/plain" + b"; a=b" * n + b"\n\nhi",
+    "spaces in a type": lambda n: b"Content-Type: text/plain" + b" " * n + b"x\n\nhi",
+    "semicolons in a type": lambda n: b"Content-Type: text/plain" + b" ;" * n + b"x\n\nhi",
+    "quotes in a type": lambda n: b"Content-Type: multipart/mixed" + b';a="' * n + b";boundary=b\n\n--b",
+    "bytes in a type": lambda n: b"Content-Type: text/plain; name=" + b"\xff" * n + b"\n\nhi",
+    "wrong base64": lambda n: b"Content-Transfer-Encoding: base64\n\n" + b"!!abc=d\n" * n,
+    "wrong codes": lambda n: b"Content-Transfer-Encoding: quoted-printable\n\n" + b"=ZZ=\xff=\n" * n,
+    "NULs": lambda n: b"Subject: a\x00b\n\n" + b"\x00" * n,
+    "a line": lambda n: b"Subject: " + b"a" * n + b"\n\n" + b"b" * n,
+    "lines without a break": lambda n: b"A: b\r" * n,
+    "false boundaries": lambda n: many(1).replace(b"x", b"--bx\n" * n),
+    "parts": many,
+    "parts never closed": lambda n: many(n)[:-6],
+    "reports": lambda n: b"Content-Type: message/delivery-status\n\n" + b"A: b\n\n" * n,
+    "levels": nested,
+    "levels never closed": lambda n: nested(n, closed=False),
+    "messages in messages": lambda n: b"Content-Type: message/rfc822\n\n" * n + b"A: b\n\nhi",
+    "lines in levels": lambda n: nested(DEEPEST - 1, b"line\n" * n),
+}
+
+
+def steps(work: Callable[[], Any]) -> int:
+    """Calls that the interpreter makes for it, of Python and of C."""
+    count = 0
+
+    def seen(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(seen)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def read(raw: bytes) -> str:
+    """What is wrong with it: its defects, or why it is refused."""
+    try:
+        mail = parse_message(raw, id="x")
+    except BadMessage as refused:
+        return f"{refused.path}: {refused.expected}"
+    mail.document()
+    assert mail.size == len(raw)
+    return " ".join(mail.defects)
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_twice_of_anything_is_at_most_twice_the_work(what: str) -> None:
+    make = ENDLESS[what]
+    once, twice = make(1000), make(2000)
+    read(twice)  # what is compiled once
+    assert steps(lambda: read(twice)) <= 2.2 * steps(lambda: read(once)) + 500
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (ENDLESS["headers"](10_000), "TooManyHeadersDefect"),
+        (ENDLESS["recipients"](100_000), "TooManyAddressesDefect"),
+        (ENDLESS["wrong base64"](10), "InvalidBase64CharactersDefect"),
+        (ENDLESS["wrong codes"](10), "UndecodableBytesDefect"),
+        (ENDLESS["quotes in a type"](10_000), "NoBoundaryInMultipartDefect"),
+        (many(5000), "TooManyPartsDefect"),
+        (many(20_000, b"digest"), "$.raw: at most 10000 parts"),
+        (ENDLESS["reports"](20_000), "$.raw: at most 10000 parts"),
+        (nested(1000), "$.raw: parts nested at most 50 deep"),
+        (nested(1000, closed=False), "$.raw: parts nested at most 50 deep"),
+        (ENDLESS["messages in messages"](1000), "$.raw: parts nested at most 50 deep"),
+        (nested(DEEPEST + 1), "$.raw: parts nested at most 50 deep"),
+        (b"Content-Type: text/plain; charset=\n\n\xff", "UndecodableBytesDefect"),
+        (b"Content-Type: text/plain; charset=no-such\n\n\xff", "UndecodableBytesDefect"),
+        (b"Sub\x00ject: a\n\nhi", "MissingHeaderBodySeparatorDefect"),
+    ],
+)
+def test_what_is_wrong_is_said_by_name(raw: bytes, said: str) -> None:
+    assert said in read(raw)
+
+
+def test_what_is_only_odd_is_read_without_a_word() -> None:
+    assert read(nested(DEEPEST)) == ""
+    assert parse_message(nested(DEEPEST)).text == "hi\n"
+    mail = parse_message(b"Subject: a\x00b\xff\nFrom: \xe4 <a@b>\n\n\x00" + b"x" * 100_000)
+    assert mail.subject == "a\x00bÿ"
+    assert mail.from_[0].name == "ä"
+    assert mail.text is not None
+    assert len(mail.text) == 100_001
+    assert mail.defects == ()
