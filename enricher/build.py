@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,10 @@ from enricher.engine.effects import DEAD_LETTERS
 from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Clock, Reader, Sink, Source
 from enricher.engine.retry import Backoff
-from enricher.engine.router import Route
+from enricher.engine.router import Context, Route
 from enricher.engine.stats import Stats
 from enricher.engine.writer import WriterLimits
-from enricher.errors import ConfigError
+from enricher.errors import BadMessage, ConfigError
 from enricher.mail.processor import MailHandler
 from enricher.mail.settings import MailSettings
 from enricher.market import routes as market
@@ -218,6 +218,8 @@ def build(
     if kept and (all_routes or patterns or mail is not None):
         listening.append(RetryListener(live, *kept, service=settings.service.name, clock=clock))
     if mail is not None:
+        # The pool's own bound then is that of mails, which are longer.
+        all_routes = [_no_longer(route, settings.pool.max_message_bytes) for route in all_routes]
         all_routes.append(mail.route)
         listening.append(mail.source)
     return Parts(
@@ -237,6 +239,18 @@ def build(
         owns=None if hold is None else hold.shard.owns,
         summaries=[] if mail is None else [mail.summary],
     )
+
+
+def _no_longer(route: Route, limit: int) -> Route:
+    """The route with messages of more than ``limit`` bytes refused before they are decoded."""
+    decode = route.decode
+
+    def within(body: bytes, context: Context) -> Any:
+        if len(body) > limit:
+            raise BadMessage("$", f"at most {limit} bytes", f"{len(body)} bytes")
+        return decode(body, context)
+
+    return replace(route, decode=within)
 
 
 def _pool_limits(settings: Settings, mail: MailParts | None) -> PoolLimits:

@@ -125,3 +125,17 @@ async def test_at_its_defaults_the_process_stays_within_a_quarter_of_a_gibibyte_
             assert counts["dropped"] > 500
             assert counts["processed"] + counts["dropped"] == counts["received"] == 3601
             assert (figures["pool"]["messages"], figures["pool"]["bytes"]) == (0, 0)
+
+
+async def test_a_message_of_a_feed_may_not_be_as_long_as_a_mail(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    async with running(redis_url, mongo_database_url, {"mail.enabled": True}) as worker:
+        at = wall_clock()
+        long = {**tick(100, at, 1), "more": "x" * MIB}
+        await worker.take(TICKS, long, {**tick(100, at, 2), "more": "x" * 1000})
+        await worker.redis.xadd("email_ingestion_stream", {"message_id": "1", "body": "x" * 2 * MIB})
+        await until(lambda: worker.documents["emails"].count_documents({}) == 1, "the mail")
+        assert of_all(worker) == [2]
+        (letter,) = await worker.letters()
+        assert letter["error"] == f"$: expected at most {MIB} bytes, got {len(encoded(long))} bytes"
