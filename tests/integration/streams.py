@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
-import multiprocessing
-import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 from redis.asyncio import Redis
@@ -28,10 +23,10 @@ from enricher.sinks.redis import RedisLive
 from enricher.sources.entries import ReadEntry
 from enricher.sources.housekeeping import StreamLimits
 from enricher.sources.streams import StreamSource
+from tests.integration.forks import Forked
 
 STREAM, GROUP, OUT, LETTERS = "in", "workers", "out", "dlq"
 QUICK = Backoff(base=0.02, cap=0.1, jitter="none")
-PR_SET_PDEATHSIG = 1
 LIMITS: dict[str, Any] = {"block": 0.1, "lease": 0.6, "tick": 0.02, "timeout": 2.0, "trim": False}
 
 
@@ -155,17 +150,16 @@ async def pending(client: Redis, stream: str = STREAM) -> int:
 
 
 class Crew:
-    """Workers as processes, each forked from one that has imported everything: that takes no time."""
+    """Workers as processes of their own, which do as `told`."""
 
     def __init__(self, url: str, **limits: Any) -> None:
         self._url = url
         self._limits = limits
-        self._running: list[BaseProcess] = []
+        self._running: list[Forked] = []
 
-    def start(self, consumer: str) -> BaseProcess:
-        """Start a worker; it handles messages as `told` says."""
-        process = _FORKS.Process(target=worker, args=(self._url, consumer, self._limits), daemon=True)
-        process.start()
+    def start(self, consumer: str) -> Forked:
+        """Start a worker."""
+        process = Forked(worker, self._url, consumer, self._limits)
         self._running.append(process)
         return process
 
@@ -173,17 +167,13 @@ class Crew:
         """End whoever still runs."""
         for process in self._running:
             process.kill()
-            process.join()
+            process.wait()
 
     def __enter__(self) -> Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-
-
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([__name__])
 
 
 async def told(event: Any, context: Any) -> Sequence[Effect]:
@@ -197,13 +187,10 @@ async def told(event: Any, context: Any) -> Sequence[Effect]:
 
 
 def worker(url: str, consumer: str, limits: dict[str, Any]) -> None:
-    """A worker until it is killed, or until whoever forks them ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    asyncio.run(work(url, consumer, limits))
+    """A worker until it is killed."""
 
+    async def work() -> None:
+        async with line(url, handler=told, consumer=consumer, **limits):
+            await asyncio.Event().wait()
 
-async def work(url: str, consumer: str, limits: dict[str, Any]) -> None:
-    """Work until killed."""
-    async with line(url, handler=told, consumer=consumer, **limits):
-        await asyncio.Event().wait()
+    asyncio.run(work())

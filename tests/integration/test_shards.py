@@ -98,6 +98,7 @@ class ShardProcess(WorkerProcess):
                 "ENRICHER_MARKET__IDLE_CLOSE": "1",
                 "ENRICHER_STATS__KEY_PREFIX": f"figures-{name}",
             },
+            forked=True,
         )
         self._prefix = f"figures-{name}"
 

@@ -126,18 +126,18 @@ async def test_an_entry_that_kills_whoever_has_it_is_set_aside_and_the_innocent_
         with Crew(redis_url, lease=0.4) as crew:
             await send(client, *innocent[:6], {"n": 0, "do": "die"}, *innocent[6:])
             worker = crew.start("one")
-            await until(lambda: not worker.is_alive(), "the worker to die of what it had read")
+            await until(lambda: worker.poll() is not None, "the worker to die of what it had read")
             found = await client.xpending_range(STREAM, GROUP, "-", "+", 100)
             assert [entry["times_delivered"] for entry in found] == [1] * 14
             for company in (b"1", b"3"):
                 worker = crew.start("one")
-                await until(lambda worker=worker: not worker.is_alive(), "the worker to die of a company")
+                await until(lambda worker=worker: worker.poll() is not None, "the worker to die of a company")
                 found = await client.xpending_range(STREAM, GROUP, "-", "+", 100)
                 assert [entry["times_delivered"] for entry in found] == [1] * 14
                 assert await client.hvals(f"{STREAM}:{GROUP}:exposed") == [company] * 14
             for delivery in (2, 3):
                 worker = crew.start("one")
-                await until(lambda worker=worker: not worker.is_alive(), "the worker to die of the one")
+                await until(lambda worker=worker: worker.poll() is not None, "the worker to die of the one")
                 found = await client.xpending_range(STREAM, GROUP, "-", "+", 100)
                 assert max(entry["times_delivered"] for entry in found) == delivery
         async with line(redis_url, lease=0.4):

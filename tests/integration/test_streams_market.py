@@ -82,7 +82,7 @@ async def test_a_worker_killed_in_the_middle_loses_and_repeats_nothing(
         "ENRICHER_STREAMS__BLOCK": "0.2",
     }
     at = wall_clock()
-    async with WorkerProcess(redis_url, mongo_database_url, environment) as worker:
+    async with WorkerProcess(redis_url, mongo_database_url, environment, forked=True) as worker:
         heard = worker.client.pubsub()
         await heard.subscribe("enriched:underlying")
         await heard.get_message(timeout=5)
@@ -132,7 +132,7 @@ async def test_with_two_bridges_nothing_is_missing_when_the_one_that_appends_is_
         "ENRICHER_STREAMS__RECORD_EFFECTS": "published",
     }
     documents = database(mongo_database_url)
-    first = WorkerProcess(redis_url, mongo_database_url, environment)
+    first = WorkerProcess(redis_url, mongo_database_url, environment, forked=True)
     async with (
         first,
         running(redis_url, mongo_database_url, {**INTAKE, "streams.record_effects": "published"}) as second,

@@ -30,6 +30,7 @@ from enricher.build import SECTIONS
 from enricher.config import Settings, load
 from enricher.embedded import binaries
 from enricher.embedded.endpoints import read_endpoints
+from tests.integration.forks import Forked, command
 
 ROOT = Path(__file__).parents[2]
 TICKS, QUOTES, CHAINS = "market:underlying", "market:option_quote", "market:option_chain"
@@ -215,7 +216,10 @@ async def running(
 
 
 class WorkerProcess:
-    """``enricher run`` on given servers, to be stopped, killed and started again."""
+    """``enricher run`` on given servers, to be stopped, killed and started again.
+
+    With ``forked`` it has nothing to import, and is there at once.
+    """
 
     def __init__(
         self,
@@ -223,8 +227,11 @@ class WorkerProcess:
         mongo_url: str,
         environment: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        *,
+        forked: bool = False,
     ) -> None:
         self.redis_url, self.mongo_url = redis_url, mongo_url
+        self._forked = forked
         self._arguments = tuple(arguments)
         self._environment = {
             **os.environ,
@@ -235,7 +242,7 @@ class WorkerProcess:
             **(environment or {}),
         }
         self._client: Redis | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._starts = 0
         self.sent = 0
 
@@ -243,12 +250,15 @@ class WorkerProcess:
         """Start the process and wait until it is ready."""
         self._starts += 1
         self.sent = 0
-        command = [sys.executable, "-m", "enricher", "run", "--log-level", "warning", *self._arguments]
-        self._process = subprocess.Popen(  # noqa: ASYNC220  the start itself takes a millisecond
-            binaries.bound_to_this_process(command),
-            cwd=ROOT,
-            env={**self._environment, "ENRICHER_SERVICE__INSTANCE": f"test-{self._starts}"},
-        )
+        arguments = ["run", "--log-level", "warning", *self._arguments]
+        environment = {**self._environment, "ENRICHER_SERVICE__INSTANCE": f"test-{self._starts}"}
+        if self._forked:
+            self._process = command(arguments, environment, str(ROOT))
+        else:
+            whole = [sys.executable, "-m", "enricher", *arguments]
+            self._process = subprocess.Popen(  # noqa: ASYNC220  the start itself takes a millisecond
+                binaries.bound_to_this_process(whole), cwd=ROOT, env=environment
+            )
         await self._connect()
         await self._figures_say(lambda figures: figures["status"] == "ready", "a worker that is ready")
 
