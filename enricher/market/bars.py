@@ -122,6 +122,9 @@ class Bars:
         if cell is None or not start <= event_us < end:
             cell = self._cell(event_us)
             if cell is None:
+                if self._day_of is not None and volume is not None and 0 <= volume <= LARGEST_VOLUME:
+                    # It is of no bar that is complete, but what those count from is no less.
+                    self.start_volume(self._day_of(event_us), volume)
                 self.dropped += 1
                 return "late_dropped"
         price = price + 0.0  # a double, and no negative zero

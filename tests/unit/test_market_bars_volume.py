@@ -122,3 +122,10 @@ def test_bars_restored_from_stored_ticks_have_the_same_volumes() -> None:
     assert [b for b in again.idle_close(OPEN + DAY) if b.minutes == 1] == [
         b for b in live.idle_close(OPEN + DAY) if b.minutes == 1
     ]
+
+
+def test_volumes_in_bars_that_are_not_complete_are_counted_from() -> None:
+    kept = bars()
+    ticks = [BarTick(OPEN + second * SECOND, 1.0, second, 100 + second) for second in (30, 70, 130)]
+    kept.restore(ticks, {}, OPEN + 10 * SECOND)
+    assert volumes(kept.idle_close(OPEN + DAY)) == {1: 40, 2: 60}
