@@ -8,7 +8,7 @@ worker's own counters are not asked.
 
 ``faults.only`` names scenarios (``worker_killed+resent``), ``faults.kills`` is how often a worker is killed,
 ``faults.rate`` messages a second by each intake, ``faults.frozen`` and ``faults.outage`` seconds,
-``faults.seed`` of messages and moments.
+``faults.lease`` seconds of what a worker has in hand, ``faults.seed`` of messages and moments.
 """
 
 from __future__ import annotations
@@ -37,13 +37,16 @@ def run(options: Options) -> list[Report]:
     base = QUICK if options.quick else Plan()
     plan = Plan(
         kills=int(options.number("faults.kills", base.kills)),
+        life=base.life,
         times=base.times,
         frozen=options.number("faults.frozen", base.frozen),
         outage=options.number("faults.outage", base.outage),
         refusing=base.refusing,
     )
     stage = StageOptions(
-        seed=int(options.number("faults.seed", 7)), rate=options.number("faults.rate", 100)
+        seed=int(options.number("faults.seed", 7)),
+        rate=options.number("faults.rate", 100),
+        lease=options.number("faults.lease", 30),
     )
     report = Report("faults", "what is lost, repeated and late, by scenario and intake", COLUMNS)
     report.notes.append("lost_before: by pub/sub, before a bridge heard it; late: by more than a second")

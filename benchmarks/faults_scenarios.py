@@ -15,18 +15,19 @@ from benchmarks.faults_witness import INTAKE, SERVICE
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """How much of everything: ``kills`` of a worker, ``times`` of another fault, seconds a server is frozen,
-    away or refuses."""
+    """How much of everything: ``kills`` of a worker that lives for ``life`` seconds at most, ``times`` of
+    another fault, seconds a server is frozen, away or refuses."""
 
     kills: int = 50
+    life: float = 3.0
     times: int = 20
     frozen: float = 10.0
     outage: float = 60.0
     refusing: float = 5.0
 
 
-QUICK = Plan(kills=4, times=4, frozen=3.0, outage=5.0, refusing=2.0)
-SHORTEST = Plan(kills=2, times=2, frozen=1.0, outage=1.0, refusing=1.0)
+QUICK = Plan(kills=4, life=1.5, times=4, frozen=3.0, outage=5.0, refusing=2.0)
+SHORTEST = Plan(kills=2, life=1.0, times=2, frozen=1.0, outage=1.0, refusing=1.0)
 
 Fault = Callable[[Stage, Plan], Awaitable[None]]
 
@@ -44,7 +45,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 async def worker_killed(stage: Stage, plan: Plan) -> None:
     """Kill -9 of the worker at random moments; it is started again under its name."""
     for _ in range(plan.kills):
-        await asyncio.sleep(stage.random.uniform(0.05, 1.5))
+        await asyncio.sleep(stage.random.uniform(0.05, plan.life))
         await stage.end_worker("one")
         stage.fault_ended()
         await stage.start_worker("one")
@@ -53,7 +54,7 @@ async def worker_killed(stage: Stage, plan: Plan) -> None:
 async def worker_stopped(stage: Stage, plan: Plan) -> None:
     """SIGTERM of the worker at random moments; it is started again under its name."""
     for _ in range(max(2, plan.kills // 10)):
-        await asyncio.sleep(stage.random.uniform(0.05, 1.5))
+        await asyncio.sleep(stage.random.uniform(0.05, plan.life))
         code = await stage.end_worker("one", signal.SIGTERM)
         if code != 0:
             raise RuntimeError(f"ended with {code} after SIGTERM: {stage.log('one')}")
@@ -64,7 +65,7 @@ async def worker_stopped(stage: Stage, plan: Plan) -> None:
 async def one_of_two_killed(stage: Stage, plan: Plan) -> None:
     """Kill -9 of one of two workers at random; all is well again before the next is killed."""
     for _ in range(max(2, plan.kills // 5)):
-        await asyncio.sleep(stage.random.uniform(0.05, 1.5))
+        await asyncio.sleep(stage.random.uniform(0.05, plan.life))
         name = stage.random.choice(("one", "two"))
         await stage.end_worker(name)
         stage.fault_ended()

@@ -17,11 +17,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 import orjson
@@ -49,12 +49,47 @@ PATIENCE = 60.0
 _OURS = ("ENRICHER_", "REDIS_", "MONGO_", "CELERY_", "SERVICE_NAME")
 
 
+class Process(Protocol):
+    """A worker's process, as `subprocess.Popen` is one."""
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code; None while it runs."""
+
+    def poll(self) -> int | None:
+        """As `returncode`, found out now."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end."""
+
+    def send_signal(self, sig: int, /) -> None:
+        """Send it a signal."""
+
+    def kill(self) -> None:
+        """SIGKILL."""
+
+
+def started(
+    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path
+) -> subprocess.Popen[bytes]:
+    """``python -m enricher`` with these arguments, from ``folder``, appending to ``log``."""
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            bound_to_this_process([sys.executable, "-m", "enricher", *arguments]),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            cwd=folder,
+            env={**environment, "PYTHONPATH": str(REPOSITORY)},
+        )
+
+
 class StageOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``rate`` messages a second by each intake; ``lease`` of a worker's entries (seconds).
 
     ``proxied`` puts a proxy between the workers and each server. ``disorder`` sends every other message
     again, and all of them shuffled. ``overrides`` are further settings of the workers. What was found is
-    complete when nothing has changed for ``still`` seconds.
+    complete when nothing has changed for ``still`` seconds. ``start`` makes a worker's process.
     """
 
     seed: int = 7
@@ -64,6 +99,7 @@ class StageOptions(msgspec.Struct, frozen=True, kw_only=True):
     disorder: bool = False
     overrides: tuple[str, ...] = ()
     still: float = 6.0
+    start: Callable[[Sequence[str], Mapping[str, str], Path, Path], Process] = started
 
 
 class Stage:
@@ -76,7 +112,7 @@ class Stage:
         self.redis = RedisProcess(folder / "redis", extra=("--appendfsync", "always"))
         self.mongo = MongoProcess(folder / "mongo")
         self.proxies: dict[str, FaultyProxy] = {}
-        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self.workers: dict[str, Process] = {}
         self.sent: list[Sent] = []
         self.ends_us: list[int] = []
         self.notes: list[str] = []
@@ -128,18 +164,12 @@ class Stage:
             f"streams.record_effects={EFFECTS}",
             *self.options.overrides,
         )
-        command = [sys.executable, "-m", "enricher", "run", "--log-level", "warning"]
-        command += [part for setting in settings for part in ("--set", setting)]
+        arguments = ["run", "--log-level", "warning"]
+        arguments += [part for setting in settings for part in ("--set", setting)]
         environment = {k: v for k, v in os.environ.items() if not k.startswith(_OURS)}
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.workers[name] = subprocess.Popen(  # noqa: ASYNC220  the start itself takes a millisecond
-                bound_to_this_process(command),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,  # without a config.toml or .env of somebody's
-                env={**environment, "PYTHONPATH": str(REPOSITORY)},
-            )
+        log = self.folder / f"{name}.log"
+        # In the folder there is no config.toml or .env of somebody's.
+        self.workers[name] = self.options.start(arguments, environment, self.folder, log)
         if ready:
             await self.subscribed(len(self.workers))
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 # What the forked ones need; the process that they are forked from imports this module.
@@ -53,15 +54,21 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def command(arguments: Sequence[str], environment: Mapping[str, str], folder: str) -> Forked:
-    """``python -m enricher`` with these arguments, environment and working folder."""
-    return Forked(_command, list(arguments), dict(environment), folder)
+def command(
+    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, log: Path | None = None
+) -> Forked:
+    """``python -m enricher`` with these arguments, environment and working folder; appends to ``log``."""
+    return Forked(_command, list(arguments), dict(environment), folder, log)
 
 
-def _command(arguments: list[str], environment: dict[str, str], folder: str) -> None:
+def _command(arguments: list[str], environment: dict[str, str], folder: Path, log: Path | None) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
+    if log is not None:
+        with log.open("ab") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
     main(arguments)
 
 

@@ -13,11 +13,13 @@ from benchmarks.faults import chosen, played
 from benchmarks.faults_ledger import BRIDGE, STREAM, Found, Heard, Promise, Sent, recovery, row
 from benchmarks.faults_scenarios import SCENARIOS, SHORTEST, Plan, Scenario
 from benchmarks.faults_stage import Stage, StageOptions
+from benchmarks.faults_witness import INTAKE
 from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
 from enricher.feed.synthetic import SyntheticMarket
+from tests.integration.forks import command
 
 BEGIN = 1_790_000_000_000_000
-STAGE = StageOptions(seed=7, rate=100, lease=3.0)
+STAGE = StageOptions(seed=7, rate=100, lease=3.0, start=command)
 
 
 def ticks(count: int, intake: str = STREAM) -> list[Sent]:
@@ -138,13 +140,13 @@ async def test_nothing_appended_is_lost_and_nothing_is_there_twice(name: str) ->
 async def test_an_intake_that_is_trimmed_unread_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     async def asleep(stage: Stage, plan: Plan) -> None:
         stage.workers["one"].send_signal(signal.SIGSTOP)
-        await asyncio.sleep(3)
+        await asyncio.sleep(1)
+        await stage.client.xtrim(INTAKE, maxlen=0, approximate=False)
         stage.workers["one"].send_signal(signal.SIGCONT)
         stage.fault_ended()
 
     monkeypatch.setitem(SCENARIOS, "asleep", Scenario(about="the worker sleeps", fault=asleep))
-    short = msgspec.structs.replace(STAGE, overrides=("streams.max_length=100",))
-    rows, notes = await played("asleep", SHORTEST, short)
+    rows, notes = await played("asleep", SHORTEST, msgspec.structs.replace(STAGE, still=2.0))
     assert sum(one["lost_after"] for one in rows) > 0
     assert any("lost" in one["broken"] for one in rows)
     assert notes

@@ -253,7 +253,7 @@ class WorkerProcess:
         arguments = ["run", "--log-level", "warning", *self._arguments]
         environment = {**self._environment, "ENRICHER_SERVICE__INSTANCE": f"test-{self._starts}"}
         if self._forked:
-            self._process = command(arguments, environment, str(ROOT))
+            self._process = command(arguments, environment, ROOT)
         else:
             whole = [sys.executable, "-m", "enricher", *arguments]
             self._process = subprocess.Popen(  # noqa: ASYNC220  the start itself takes a millisecond
