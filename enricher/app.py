@@ -181,8 +181,8 @@ class Enricher:
     async def submit(self, topic: str, body: bytes | str, *, committed: bool = False) -> str:
         """Hand a message in; returns its id once it is accepted, or once it is committed.
 
-        Raises `Overloaded` when the pool is full, and with ``committed`` `EnricherError` when the message
-        ended any other way than processed (or as a duplicate of one that was).
+        Raises `Overloaded` when the pool is full or takes nothing any more, and with ``committed``
+        `EnricherError` when the message ended any other way than processed (or as a duplicate of one that was).
         """
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -194,10 +194,10 @@ class Enricher:
         delivery = MemoryDelivery(topic, data, self._clock(), settled)
         delivery.id = uuid.uuid4().hex
         pool = self.engine.pool
-        if self.engine.stopping or pool.full_for(delivery):
-            raise Overloaded(
-                f"the pool is full ({pool.count} messages, {pool.bytes} bytes) or stopping; try later"
-            )
+        if self.engine.stopping:
+            raise Overloaded("the worker is stopping and takes nothing more in; try another one")
+        if pool.full_for(delivery):
+            raise Overloaded(f"the pool is full ({pool.count} messages, {pool.bytes} bytes); try later")
         pool.offer(delivery)
         if committed and (label := await done) not in ("processed", "duplicate"):
             raise EnricherError(f"message {delivery.id} on {topic!r} ended as {label}")

@@ -164,6 +164,6 @@ def _tell(batch: Sequence[Write], answers: Mapping[int, Answer]) -> None:
                     log.debug(
                         "task_failed", task_id=letter.task_id, task_name=letter.task_name, error=letter.error
                     )
-        elif delivery.route is not None:
+        elif delivery.route is not None and write.label != "deferred":
             twice = write.label == "duplicate" or isinstance(answers.get(index), Claimed)
             log.debug(delivery.route.events[twice], topic=delivery.topic, key=delivery.key)

@@ -964,6 +964,15 @@ async def test_messages_are_told_of_at_debug() -> None:
     assert sorted(told) == ["done", "task_failed"]
 
 
+async def test_a_message_that_its_source_keeps_for_later_is_not_told_as_processed() -> None:
+    rig = Rig(Route(topic="t", handler=failing(1, 1), key=key_of, retry=STEADY))
+    with structlog.testing.capture_logs() as captured:
+        async with rig.engine:
+            rig.engine.pool.offer(Streamed("t", message("a", 1)))
+            await rig.drained()
+    assert [line["event"] for line in captured if line["log_level"] == "debug"] == ["retry"]
+
+
 async def test_a_program_that_has_not_set_up_logging_gets_no_line_per_message(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
