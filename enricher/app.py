@@ -182,7 +182,8 @@ class Enricher:
         """Hand a message in; returns its id once it is accepted, or once it is committed.
 
         Raises `Overloaded` when the pool is full or takes nothing any more, and with ``committed``
-        `EnricherError` when the message ended any other way than processed (or as a duplicate of one that was).
+        `EnricherError` when the message ended any other way than processed (or as a duplicate of one
+        that was).
         """
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
