@@ -8,7 +8,7 @@ without a smile does not stand between two that have one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import combinations, pairwise
+from itertools import chain, pairwise
 from math import sqrt
 from typing import Any
 
@@ -42,8 +42,9 @@ class Across:
     """The comparison of the expiries of one product, kept pair by pair.
 
     Total variance is compared between neighbours, for where all know it, what falls between more distant ones
-    falls between neighbours too. What can be traded on is looked for between all: bids and asks leave room
-    for a profit from the first expiry to the third which the second, quoted widely, does not show.
+    falls between neighbours too. What can be traded on is looked for between each and the next two: bids and
+    asks leave room for a profit from the first expiry to the third which the second, quoted widely, does not
+    show. All pairs would be twice the work of everything else here where there are twenty expiries.
     """
 
     __slots__ = ("_quoted", "_seen", "_smiling")
@@ -65,7 +66,7 @@ class Across:
         every = [row.seen for row in rows]
         years, ws = at_money(every, now_us)
         smiling = pairwise(row for row in rows if row.seen.smile.reason is None)
-        quoted = combinations([row for row in rows if row.seen.of.forward], 2)
+        quoted = _near_pairs([row for row in rows if row.seen.of.forward and row.offers.any])
         self._smiling, falls, fall_count = _compared(self._smiling, smiling, _falls)
         self._quoted, findings, count = _compared(self._quoted, quoted, _executable)
         return {
@@ -109,6 +110,11 @@ class Across:
             found[one.expiry] = held
         self._seen = found
         return [row for _, row in found.values()]
+
+
+def _near_pairs(rows: Sequence[Row]) -> Iterable[tuple[Row, Row]]:
+    """Each row with the next two."""
+    return chain(pairwise(rows), zip(rows, rows[2:], strict=False))
 
 
 def _compared(

@@ -37,6 +37,11 @@ class Offers(msgspec.Struct, frozen=True, gc=False):
     put_bids: Points
     put_hull: Points
 
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to sell or to buy."""
+        return bool(self.call_bids or self.call_hull or self.put_bids or self.put_hull)
+
 
 def offers(quotes: ChainQuotes) -> Offers:
     """What an expiry has to set against others; made once, it serves the comparison with all of them."""
