@@ -25,6 +25,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 import anyio
@@ -257,7 +258,7 @@ class StreamSource:
         if room <= 0:
             await self._held.something_moves()
             return
-        due = min((suspect.waits(most) for suspect in suspects), default=self._lived + self.limits.block)
+        due = min((suspect.waits(most) for suspect in suspects), default=inf)
         block = max(min(self.limits.block, (due - self._lived) * self.limits.lease), 0.001)
         link.timeout = block + self.limits.timeout
         command = pack(

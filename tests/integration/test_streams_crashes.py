@@ -148,6 +148,13 @@ async def test_an_entry_that_kills_whoever_has_it_is_set_aside_and_the_innocent_
             assert len(await letters(client)) == 1
 
 
+async def test_all_that_a_dead_worker_left_is_taken_over_at_once(any_redis_url: str) -> None:
+    async with redis_client(any_redis_url, socket_timeout=5) as client:
+        await left_behind(client, *range(350))
+        async with line(any_redis_url, lease=500.0):  # so there is one look at what others hold
+            assert sorted(await finished(client, 350)) == list(range(350))
+
+
 async def test_a_company_that_comes_to_its_end_leaves_no_trace(any_redis_url: str) -> None:
     async with redis_client(any_redis_url, socket_timeout=5) as client:
         await left_behind(client, *range(50))
