@@ -307,8 +307,10 @@ class StreamSource:
             elif (times := delivery.left) >= self.limits.max_deliveries:
                 why = f"delivered {times} times and never finished: it may end whoever handles it"
                 self._set_aside(delivery, "poison", Poison(why), intake)
-            else:
+            elif intake.full_for(delivery):
                 await intake.put(delivery)
+            else:
+                intake.offer(delivery)
             self._ready.popleft()
 
     @property
