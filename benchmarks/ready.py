@@ -83,9 +83,9 @@ def one_start(ticks: int, products: int, keep: Path | None = None) -> tuple[dict
                 ready = time.monotonic() - began
                 newest_us = day.end_us + SECOND
                 wire.publish([(UNDERLYING, last_tick(name, newest_us)) for name in day.names])
-                moments = served(wire, day.names, began)
+                moments, shown = served(wire, day.names, began)
                 used = cpu_seconds(documents.pid) - used
-                wrong = sum(wrong_windows(database, wire, name, newest_us) for name in day.names)
+                wrong = sum(wrong_windows(database, name, shown[name], newest_us) for name in day.names)
                 figures = ours.figures()
     row = {
         "products": products,
@@ -111,30 +111,39 @@ def last_tick(name: str, now_us: int) -> bytes:
     return orjson.dumps({**tick, "timestamp": iso(now_us)})
 
 
-def served(wire: Wire, names: Sequence[str], began: float) -> list[float]:
-    """When the widest window of each product was first seen: seconds since ``began``, ascending."""
+def served(wire: Wire, names: Sequence[str], began: float) -> tuple[list[float], dict[str, list[bytes]]]:
+    """When the windows of each product were first seen, seconds since ``began``, ascending; and what they
+    were then, as JSON: the narrowest expires within a minute."""
     missing, moments = list(names), []
+    shown: dict[str, list[bytes]] = {}
     while missing:
-        values = wire.call("MGET", *(f"ohlc:{name}:{WINDOWS[-1]}m" for name in missing))
+        values = wire.call("MGET", *(key for name in missing for key in keys(name)))
         now = time.monotonic() - began
-        moments += [now] * sum(value is not None for value in values)
-        missing = [name for name, value in zip(missing, values, strict=True) if value is None]
+        for number, name in enumerate(missing):
+            found = values[number * len(WINDOWS) : (number + 1) * len(WINDOWS)]
+            if None not in found:
+                shown[name] = found
+                moments.append(now)
+        missing = [name for name in missing if name not in shown]
         if now > PATIENCE:
             raise TimeoutError(f"{len(missing)} products have no windows {PATIENCE:g} s after the start")
         time.sleep(0.02)
-    return moments
+    return moments, shown
 
 
-def wrong_windows(database: Any, wire: Wire, name: str, newest_us: int) -> int:
-    """How many of the product's windows are not what its stored ticks add up to."""
+def keys(name: str) -> list[str]:
+    """Where the windows of a product are shown."""
+    return [f"ohlc:{name}:{minutes}m" for minutes in WINDOWS]
+
+
+def wrong_windows(database: Any, name: str, shown: Sequence[bytes], newest_us: int) -> int:
+    """How many of the product's windows, as they were shown, are not what its stored ticks add up to."""
     # The new tick is among the stored ones: MongoDB comes first.
     since = {"$gte": to_date(newest_us - WINDOWS[-1] * MINUTE - SECOND)}
     rows = list(database[TICKS].find({"product": name, "timestamp": since}))
-    keys = [f"ohlc:{name}:{minutes}m" for minutes in WINDOWS]
-    values = wire.call("MGET", *keys)
     wrong = 0
-    for minutes, value in zip(WINDOWS, values, strict=True):
-        found = {} if value is None else json.loads(value)
+    for minutes, value in zip(WINDOWS, shown, strict=True):
+        found = json.loads(value)
         wrong += any(found.get(key) != number for key, number in window(rows, newest_us, minutes).items())
     return wrong
 
