@@ -10,6 +10,7 @@ from __future__ import annotations
 import traceback
 import uuid
 from collections.abc import Generator, Iterable
+from types import GeneratorType
 from typing import Any
 
 import anyio
@@ -33,6 +34,15 @@ class Again(msgspec.Struct, frozen=True):
     error: str
 
 
+class Unfinished(msgspec.Struct, frozen=True):
+    """A pure handler with state that has more to do than the loop should wait for, and the rest of it."""
+
+    generator: Generator[Any, Any, Any]
+    delivery: Delivery
+    event: Any
+    folded: bool
+
+
 class Pipeline:
     """Runs handlers. ``clients`` are what async handlers find in their context by name."""
 
@@ -45,8 +55,8 @@ class Pipeline:
         self._blocking_threads = blocking_threads
         self._threads: dict[str, Threads] = {}
 
-    def enrich(self, route: Route, delivery: Delivery, lane: Lane) -> Write | Again:
-        """The write of one message whose handler is pure."""
+    def enrich(self, route: Route, delivery: Delivery, lane: Lane) -> Write | Again | Unfinished:
+        """The write of one message whose handler is pure; the rest of it where a handler gave a generator."""
         context = self._context(delivery)
         try:
             event = route.decode(delivery.body, context)
@@ -61,7 +71,10 @@ class Pipeline:
             seen = keeper.seen(state, event, context)
             if seen == "live":
                 return Write(delivery.ack(), delivery, route, lane, 0, "duplicate")
-            change, effects = route.handler(state, event, context)
+            outcome = route.handler(state, event, context)
+            if type(outcome) is GeneratorType:
+                return Unfinished(outcome, delivery, event, seen is not None)
+            change, effects = outcome
             write = self._write(route, delivery, lane, event, effects)
         except Exception as error:  # noqa: BLE001
             return self._failed(route, delivery, "enrich", error)
@@ -70,7 +83,8 @@ class Pipeline:
     async def enrich_waiting(self, route: Route, delivery: Delivery, lane: Lane) -> Write | Again:
         """The write of one message whose handler may wait, of any kind."""
         if route.kind is Kind.PURE:
-            return self.enrich(route, delivery, lane)
+            result = self.enrich(route, delivery, lane)
+            return await self.go_on(route, result, lane) if isinstance(result, Unfinished) else result
         context = self._context(delivery)
         try:
             event = route.decode(delivery.body, context)
@@ -90,6 +104,15 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001
             return self._failed(route, delivery, "enrich", error)
         return write if seen is not None else self._fold(route, delivery, lane, change, write)
+
+    async def go_on(self, route: Route, rest: Unfinished, lane: Lane) -> Write | Again:
+        """The write of a message whose handler goes on, with a turn for the loop between its steps."""
+        try:
+            change, effects = await _stepwise(rest.generator)
+            write = self._write(route, rest.delivery, lane, rest.event, effects)
+        except Exception as error:  # noqa: BLE001
+            return self._failed(route, rest.delivery, "enrich", error)
+        return write if rest.folded else self._fold(route, rest.delivery, lane, change, write)
 
     def _fold(
         self, route: Route, delivery: Delivery, lane: Lane, change: Any, write: Write

@@ -22,7 +22,7 @@ from enricher.engine.admission import Admission, counted_as
 from enricher.engine.effects import DEAD_LETTERS, Write
 from enricher.engine.lanes import Family, Lane, Status
 from enricher.engine.loading import StateLoader, distrust
-from enricher.engine.pipeline import Again, Pipeline
+from enricher.engine.pipeline import Again, Pipeline, Unfinished
 from enricher.engine.ports import Clock, Delivery, Reader
 from enricher.engine.router import Route, Router
 from enricher.engine.settling import Settling
@@ -230,16 +230,19 @@ class Pool:
                 family.charge(1)
                 self.turns += 1
                 if family.inline:
-                    self._serve(lane)
-                    self._end_turn(lane)
+                    rest = self._serve(lane)
+                    if rest is None:
+                        self._end_turn(lane)
+                    else:
+                        tasks.start_soon(self._go_on, lane, rest)
                 else:
                     tasks.start_soon(self._serve_waiting, lane)
                 if perf_counter() - held_since > self.limits.turn_budget:
                     await asyncio.sleep(0)
                     held_since = perf_counter()
 
-    def _serve(self, lane: Lane) -> None:
-        """One turn of a lane whose handlers are all pure."""
+    def _serve(self, lane: Lane) -> Unfinished | None:
+        """One turn of a lane whose handlers are all pure; what is left of it if one goes on in steps."""
         enrich, limits, taken = self._pipeline.enrich, self.limits, self._admission.taken
         writes: list[Write] = []
         handled: dict[str, list[int]] = {}
@@ -248,6 +251,7 @@ class Pool:
         room = min(limits.max_batch, lane.family.group.room)
         room_bytes = lane.family.group.room_bytes
         served = 0
+        rest: Unfinished | None = None
         while served < room and room_bytes > 0:
             delivery = lane.take()
             if delivery is None:
@@ -256,6 +260,9 @@ class Pool:
             taken(delivery)
             route: Route = delivery.route  # type: ignore[assignment]  # set in offer
             result = enrich(route, delivery, lane)
+            if isinstance(result, Unfinished):
+                rest = result
+                break
             now = perf_counter()
             if now - before > limits.slow_handler:
                 _warn_of_slow(delivery, now - before)
@@ -274,6 +281,33 @@ class Pool:
             self.stats.topic(topic).handling.record_all(durations)
         lane.family.charge(served - 1)
         self._finish(lane, writes)
+        return rest
+
+    async def _go_on(self, lane: Lane, rest: Unfinished) -> None:
+        """The end of a turn whose last message is handled in steps."""
+        delivery = rest.delivery
+        route: Route = delivery.route  # type: ignore[assignment]  # set in offer
+        began = perf_counter()
+        self._handling[id(delivery)] = delivery
+        row = self.stats.in_flight.begin(
+            delivery.topic, delivery.key, delivery.attempts, self._clock(), "handler"
+        )
+        try:
+            try:
+                result = await self._pipeline.go_on(route, rest, lane)
+            finally:
+                self.stats.in_flight.end(row)
+            del self._handling[id(delivery)]  # not in a `finally`, as in a turn that waits
+            self.stats.topic(route.topic).handling.record(int((perf_counter() - began) * 1e6))
+            writes: list[Write] = []
+            if isinstance(result, Again):
+                self._timers.again(lane, delivery, route, result)
+            else:
+                self._collect(lane, result, writes)
+            self._finish(lane, writes)
+        finally:
+            lane.family.charge(1)
+            self._end_turn(lane)
 
     async def _serve_waiting(self, lane: Lane) -> None:
         """One turn of a lane whose handlers may wait; it keeps its slot, but not during a retry."""

@@ -6,9 +6,10 @@ contract's fields and no more.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from decimal import Decimal
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 from enricher.market.analytics import Terms, analyse_prices, price_scale
 from enricher.market.buildup import Snapshot, buildup, since_open
@@ -31,15 +32,31 @@ _NO_EARLIER = "no earlier snapshot to compare with"
 _CENT = 0.01
 _FINEST = 8
 
+T = TypeVar("T")
+Enriched = tuple[Fields, Remembered | None]
+Steps = Generator[None, None, Enriched]
+
 
 def enrich(
-    state: ProductState,
-    chain: Chain,
-    taken: Snapshot,
-    settings: MarketSettings,
-    zone: Any,
-) -> tuple[Fields, Remembered | None]:
+    state: ProductState, chain: Chain, taken: Snapshot, settings: MarketSettings, zone: Any
+) -> Enriched:
     """The fields of a chain, and what is remembered of it; ``zone`` is that of times without an offset."""
+    return at_once(enriching(state, chain, taken, settings, zone))
+
+
+def at_once(steps: Generator[None, None, T]) -> T:
+    """What a generator returns, without a turn for anybody in between."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def enriching(
+    state: ProductState, chain: Chain, taken: Snapshot, settings: MarketSettings, zone: Any
+) -> Steps:
+    """`enrich` in steps: it yields where others may have a turn, before and after the analysis of prices."""
     half_tick = least_move(settings, state.contract)
     before = state.baseline(chain.expiry, chain.event_us)
     change = None if before is None else buildup(taken, before, half_tick)
@@ -60,8 +77,10 @@ def enrich(
     )
     scale = price_scale(contract, chain.spot_price)
     priced = cells if scale == 1 else fresh(columns(chain, scale), ages, max_age)
+    yield
     try:
         found = analyse_prices(chain, priced, contract, terms, state.unit)
+        yield
         more = analysis_fields(found, cells.strikes, contract, chain.expiry, terms)
     except (ArithmeticError, ValueError):
         fields["flags"] = {**fields["flags"], "analytics": BEYOND}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import orjson
@@ -163,3 +164,43 @@ def test_a_straddle_is_shown_to_the_step_of_its_prices(product: str, last: float
 def test_the_mid_between_two_steps_is_shown_whole() -> None:
     assert shown_price(Contracts().of("BTC"), 0.0235 + 0.02355) == 0.04705
     assert shown_price(Contracts().of("NIFTY"), 100.125 + 100.1) == round(200.225, 2)
+
+
+def of_strikes(count: int) -> Chain:
+    legs = [{"strike": 50 + k, "bid": 9.9, "ask": 10.1, "open_interest": 10} for k in range(count)]
+    return chain(calls=legs, puts=legs)
+
+
+def routed(one: Chain, at_once: bool) -> tuple[Any, int]:
+    """What the route makes of a chain, and in how many steps it was asked to."""
+    (route,) = (
+        route
+        for route in market_routes(load(sections=SECTIONS))
+        if route.topic == "market:option_chain"
+    )
+    state = ProductState("NIFTY", SPANS, Contracts().of("NIFTY"))
+    found = route.handler(state, one, Context("", b"{}", START + 5 * MINUTE, 1, {}))
+    steps = 1
+    while not at_once:
+        try:
+            next(found)
+        except StopIteration as end:
+            return end.value, steps
+        steps += 1
+    return found, steps
+
+
+def test_a_chain_of_many_strikes_gives_others_a_turn_before_and_after_its_analysis() -> None:
+    (_, effects), steps = routed(of_strikes(200), at_once=False)
+    assert steps == 4
+    assert "smile" in effects[0].document
+    (_, effects), _ = routed(of_strikes(21), at_once=True)
+    assert "smile" in effects[0].document
+
+
+def test_a_chain_enriched_in_steps_is_the_one_enriched_at_once() -> None:
+    one = of_strikes(61)
+    state = ProductState("NIFTY", SPANS, Contracts().of("NIFTY"))
+    fields, _ = enrich(state, one, snapshot(one), MarketSettings(), ZoneInfo("UTC"))
+    (_, effects), _ = routed(one, at_once=False)
+    assert {name: effects[0].document[name] for name in fields if name != "timestamp"} == fields

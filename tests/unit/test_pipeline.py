@@ -15,7 +15,7 @@ from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route
 from enricher.engine.threads import Threads
 from enricher.errors import BadMessage
-from tests.rig import NOW_US, Rig, Told, echo, key_of, message, turns, until
+from tests.rig import NOW_US, Rig, Sums, Told, echo, key_of, message, turns, until
 
 
 def one_letter(rig: Rig) -> DeadLetter:
@@ -338,3 +338,84 @@ async def test_a_dead_letter_counts_every_attempt_and_keeps_the_first_and_last_t
     letter = one_letter(rig)
     assert (letter.attempts, letter.error, letter.error_type) == (4, "away", "OSError")
     assert (letter.first_us, letter.last_us) == (NOW_US, NOW_US + 35_000_000)
+
+
+class InSteps:
+    """A pure handler with state, whose even messages take four steps; knows how often the loop had turned."""
+
+    def __init__(self) -> None:
+        self.loop_turns = 0
+        self.at_step: list[int] = []
+        self.fails_on: int | None = None
+
+    def __call__(self, state: Any, event: Any, context: Context) -> Any:
+        if event["n"] % 2:
+            return event["n"], [Publish("out", context.body)]
+        return self.steps(event, context)
+
+    def steps(self, event: Any, context: Context) -> Generator[None, None, tuple[int, list[Effect]]]:
+        for _ in range(4):
+            self.at_step.append(self.loop_turns)
+            yield
+        if event["n"] == self.fails_on:
+            raise ValueError("halfway")
+        return event["n"], [Publish("out", context.body)]
+
+    async def watch(self) -> None:
+        while True:
+            self.loop_turns += 1
+            await asyncio.sleep(0)
+
+
+async def after_steps(handler: InSteps, keeper: Sums, count: int) -> Rig:
+    rig = Rig(Route(topic="t", handler=handler, key=key_of, keeper=keeper))
+    async with rig.engine:
+        beside = asyncio.create_task(handler.watch())
+        await turns(3)
+        for number in range(count):
+            rig.offer("t", number=number)
+        await rig.drained()
+        beside.cancel()
+    return rig
+
+
+async def test_a_message_that_goes_on_in_steps_gives_the_loop_turns_and_keeps_its_place() -> None:
+    handler, keeper = InSteps(), Sums()
+    rig = await after_steps(handler, keeper, 9)
+    assert rig.numbers("a") == list(range(9))
+    assert rig.counts("t") == {"received": 9, "processed": 9}
+    for first in range(0, 20, 4):
+        steps = handler.at_step[first : first + 4]
+        assert steps == sorted(set(steps))
+
+
+async def test_a_message_that_fails_between_its_steps_is_set_aside_and_the_others_go_on() -> None:
+    handler, keeper = InSteps(), Sums()
+    handler.fails_on = 4
+    rig = await after_steps(handler, keeper, 6)
+    assert rig.numbers("a") == [0, 1, 2, 3, 5]
+    letter = one_letter(rig)
+    assert (letter.stage, letter.error, letter.attempts) == ("enrich", "halfway", 1)
+
+
+async def test_a_lane_in_the_middle_of_a_message_holds_up_no_other_lane() -> None:
+    gate: list[bool] = []
+
+    def handler(state: Any, event: Any, context: Context) -> Any:
+        return waiting(event, context) if event["k"] == "a" else (event["n"], [Publish("out", context.body)])
+
+    def waiting(event: Any, context: Context) -> Generator[None, None, tuple[int, list[Effect]]]:
+        while not gate:
+            yield
+        return event["n"], [Publish("out", context.body)]
+
+    rig = Rig(Route(topic="t", handler=handler, key=key_of, keeper=Sums()))
+    async with rig.engine:
+        rig.offer("t", "a", 1)
+        rig.offer("t", "a", 2)
+        rig.offer("t", "b", 3)
+        await until(lambda: rig.numbers("b") == [3])
+        assert rig.numbers("a") == []
+        gate.append(True)
+        await rig.drained()
+    assert rig.numbers("a") == [1, 2]
