@@ -21,6 +21,8 @@ from redis.asyncio import Redis
 from enricher.connections import sibling_client
 from enricher.engine.ports import Clock, Delivery
 from enricher.engine.retry import Backoff
+from enricher.link import Link, pack
+from enricher.sources.groups import told
 
 log = structlog.get_logger("enricher")
 
@@ -169,10 +171,11 @@ class StreamAppender:
         attempt = 0
         try:
             while not self._done:
-                client = sibling_client(self._client, protocol=2)
+                # hiredis packs: redis-py would spend more on a message than all the rest of its way does.
+                link = Link(sibling_client(self._client, protocol=2), timeout=self.limits.timeout)
                 try:
                     while not self._done:
-                        await self._append_once(client)
+                        await self._append_once(link)
                         attempt = 0
                 except (errors.RedisError, OSError) as error:
                     attempt += 1
@@ -182,13 +185,13 @@ class StreamAppender:
                     self.reached, self.last_error = False, reason
                 finally:
                     with anyio.CancelScope(shield=True), suppress(Exception), anyio.move_on_after(1):
-                        await client.aclose()
+                        await link.close()
                 if not self._done:
                     await anyio.sleep(self._backoff.delay(attempt))
         finally:
             self._ended.set()
 
-    async def _append_once(self, client: Redis) -> None:
+    async def _append_once(self, link: Link) -> None:
         """One call, and a wait if there is nothing more to append."""
         if self.holds and not self._sending:
             self._next_batch()
@@ -198,8 +201,7 @@ class StreamAppender:
         for delivery in batch:
             topic = delivery.topic.encode("utf-8", "surrogateescape")
             arguments += (topic, delivery.received_us, delivery.body)
-        with anyio.fail_after(self.limits.timeout):
-            last: bytes = await client.eval(APPEND, 3, *self._keys, *arguments)
+        (last,) = await told(link, [pack("EVAL", APPEND, 3, *self._keys, *arguments)])
         self.reached = True
         if last and not self.holds:
             log.info("bridge_begins", stream=self._keys[0], kept=len(self._buffer))
@@ -220,8 +222,7 @@ class StreamAppender:
             return
         if self._finishing:
             self._done = True
-            with anyio.fail_after(self.limits.timeout):
-                await client.eval(LET_GO, 1, self._keys[1], self._who)
+            await told(link, [pack("EVAL", LET_GO, 1, self._keys[1], self._who)])
             return
         # An event of its own for each wait: one that is set stays so.
         self._arrived = anyio.Event()
