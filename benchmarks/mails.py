@@ -161,5 +161,5 @@ async def computes(_mail: Any) -> None:
 
 
 async def waits(_mail: Any) -> None:
-    """A hook that waits 20 ms for somebody else."""
-    await anyio.sleep(0.02)
+    """A hook that waits 100 ms for somebody else."""
+    await anyio.sleep(0.1)

@@ -29,7 +29,7 @@ from enricher.feed.channels import UNDERLYING, Message
 MAIL = ("mail.enabled=true", "market.enabled=false")
 INTAKE, INTAKE_GROUP = "enricher:intake:worker-enricher", "worker-enricher"
 BY_STREAM = (f"streams.intake={UNDERLYING}=stream",)
-HOOKS = {"no hook": "", "1 ms of CPU": "computes", "20 ms of waiting": "waits"}
+HOOKS = {"no hook": "", "1 ms of CPU": "computes", "100 ms of waiting": "waits"}
 
 
 def run(options: Options) -> list[Report]:

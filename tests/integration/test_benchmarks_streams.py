@@ -25,6 +25,6 @@ def test_the_ways_of_intake_are_given_the_same_ticks() -> None:
 
 
 def test_one_process_and_two_work_off_the_same_backlog() -> None:
-    one, two = shared("20 ms of waiting", "waits", 40, 1)
+    one, two = shared("100 ms of waiting", "waits", 40, 1)
     assert (one["processes"], two["processes"], one["faster"]) == (1, 2, 1.0)
     assert two["faster"] > 0
