@@ -20,7 +20,14 @@ from enricher.market.contracts import Contract
 from enricher.market.fresh import fresh, leg_ages, reader
 from enricher.market.models import Chain
 from enricher.market.percentile import Standing
-from enricher.market.reasons import BEYOND, explain_buildup, explain_chain, explain_range, explain_ratios
+from enricher.market.reasons import (
+    AHEAD,
+    BEYOND,
+    explain_buildup,
+    explain_chain,
+    explain_range,
+    explain_ratios,
+)
 from enricher.market.remembered import Remembered, front, remember, together
 from enricher.market.report import Fields, analysis_fields, rounded, rounded_all
 from enricher.market.settings import MarketSettings
@@ -69,6 +76,8 @@ def enriching(
     explain_chain(fields, fields["flags"], cells, chain.spot_price)
     if change is not None:
         explain_buildup(fields["flags"], "buildup", change, len(chain.strikes))
+    if chain.future:
+        fields["flags"]["timestamp"] = AHEAD
     if not settings.analytics:
         return fields, None
     contract = state.contract.as_of(chain.event_us)

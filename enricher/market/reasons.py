@@ -22,6 +22,7 @@ from enricher.market.models import Number
 
 Flags = dict[str, str]
 
+AHEAD: Final = "ahead of the clock: it moves neither windows nor what is newest"
 BEYOND: Final = "numbers beyond what can be computed with"
 _NO_VOLUME: Final = "no leg has a known volume"
 _CONVENTIONS: Final = {

@@ -38,6 +38,7 @@ from enricher.market.models import (
     decode_tick,
     peek_product,
 )
+from enricher.market.reasons import AHEAD
 from enricher.market.settings import MarketSettings
 from enricher.market.state import (
     BARS,
@@ -125,13 +126,15 @@ class Market:
         return KeyClaim(f"processed:underlying:{tick.product}:{tick.tick_id}", tick.event_us, ttl)
 
     def _publish_tick(self, tick: Tick, processed_us: int) -> Publish:
-        message = {
+        message: dict[str, Any] = {
             "type": "UNDERLYING_ENRICHED",
             "product": tick.product,
             "price": tick.price,
             "timestamp": tick.timestamp,
             "processed_at": render(processed_us, tick.naive, self.zones.of(tick.product)),
         }
+        if tick.future:
+            message["flags"] = {"timestamp": AHEAD}
         return Publish("enriched:underlying", encode(message))
 
     def _stored_tick(

@@ -18,6 +18,7 @@ from enricher.market.clock import MINUTE, event_us, render
 from enricher.market.enrich import enrich, least_move, shown_price
 from enricher.market.models import Chain, decode_chain
 from enricher.market.products import Contracts
+from enricher.market.reasons import AHEAD
 from enricher.market.settings import MarketSettings
 from enricher.market.state import ProductState, Spans
 
@@ -204,3 +205,20 @@ def test_a_chain_enriched_in_steps_is_the_one_enriched_at_once() -> None:
     fields, _ = enrich(state, one, snapshot(one), MarketSettings(), ZoneInfo("UTC"))
     (_, effects), _ = routed(one, at_once=False)
     assert {name: effects[0].document[name] for name in fields if name != "timestamp"} == fields
+
+
+def test_what_is_ahead_of_the_clock_says_so_where_it_is_published() -> None:
+    body = b'{"product": "NIFTY", "price": 1, "tick_id": 1, "timestamp": "2025-10-14T10:00:30+00:00"}'
+    (route,) = (r for r in market_routes(load(sections=SECTIONS)) if r.topic == "market:underlying")
+    said = []
+    for seconds in (60, 0):
+        now_us = 1_760_436_000_000_000 + seconds * 1_000_000
+        context = Context("", body, now_us, 1, {})
+        state = ProductState("NIFTY", SPANS, Contracts().of("NIFTY"))
+        _, effects = route.handler(state, route.decode(body, context), context)
+        said.append(orjson.loads(effects[-1].message).get("flags"))
+    assert said == [None, {"timestamp": AHEAD}]
+    (_, effects), _ = routed(msgspec.structs.replace(of_strikes(21), ahead_us=30_000_000), at_once=True)
+    assert effects[0].document["flags"]["timestamp"] == AHEAD
+    (_, effects), _ = routed(of_strikes(21), at_once=True)
+    assert "timestamp" not in effects[0].document["flags"]
