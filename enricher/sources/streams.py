@@ -49,7 +49,7 @@ from enricher.sources.entries import (
 )
 from enricher.sources.groups import PAGE, StreamGroup, acknowledging, told
 from enricher.sources.housekeeping import Holdings, House, LetterSink, StreamLimits
-from enricher.sources.suspects import Suspect, Trial, next_trial
+from enricher.sources.suspects import COMPANIES, FIRST, Suspect, Trial, next_trial
 
 log = structlog.get_logger("enricher")
 
@@ -120,6 +120,7 @@ class StreamSource:
         self._ended = asyncio.Event()
         self._stopped = False
         self._lived_since: float | None = None
+        self._largest = FIRST
         self._scope: anyio.CancelScope | None = None
         self._reading: anyio.CancelScope | None = None
 
@@ -251,7 +252,7 @@ class StreamSource:
         await self._hand_over(intake)
         room = self.limits.prefetch - len(self._held.under_way)
         suspects, most = self._held.suspects, self.limits.max_deliveries
-        trial = next_trial(suspects, most, self._lived)
+        trial = next_trial(suspects, most, self._lived, self._largest)
         if trial.suspects:
             await self._take(trial, house, intake)
             return
@@ -329,6 +330,7 @@ class StreamSource:
         if trial.apart:
             await self._until_idle()
         if trial.exposes:
+            self._largest = min(2 * self._largest, COMPANIES[0])
             await self._clear(trial, house)
 
     async def _take_from(self, group: StreamGroup, trial: Trial, house: House) -> None:

@@ -4,7 +4,7 @@ The process that had them may have died of one of them, or of something else. Wh
 how often it was delivered and left, and what it was exposed to: companies that were left too.
 
     merely read     it was one of many under way. It is tried at once: alone if there are few such, else in a
-                    company of all of them
+                    company, each twice as large as the one before
     in a company    the company was left, which counts against none of its members. Each is tried in a smaller
                     one, at last alone, once this worker has lived for a third of a lease
     alone           nothing else was under way: this counts. It is tried again, alone, when the rest is done
@@ -27,6 +27,8 @@ from enricher.sources.groups import StreamGroup
 # Most in a company, of those that were merely read, were exposed once, twice. One by one, entries would hold
 # up a busy stream for longer than a worker that is killed now and then lives.
 COMPANIES = (1000, 128, 16)
+# Where a worker begins: even one that is killed within a second shall get something done.
+FIRST = 32
 # So many are tried alone at once: it takes no longer than to find out in a company that it was none of them.
 FEW = 8
 
@@ -65,10 +67,12 @@ class Trial(msgspec.Struct, frozen=True):
 NOBODY = Trial()
 
 
-def next_trial(suspects: Iterable[Suspect], max_deliveries: int, lived: float) -> Trial:
+def next_trial(
+    suspects: Iterable[Suspect], max_deliveries: int, lived: float, largest: int = COMPANIES[0]
+) -> Trial:
     """Whom to take next of those that were left, by a worker that has ``lived`` for so many leases.
 
-    Nobody, if all that are left must wait.
+    Nobody, if all that are left must wait. ``largest`` is that of a company, as far as this worker has got.
     """
     waiting = [s for s in suspects if s.waits(max_deliveries) <= lived]
     harmless = [s for s in waiting if s.delivery == 1 or s.delivery > max_deliveries]
@@ -77,7 +81,7 @@ def next_trial(suspects: Iterable[Suspect], max_deliveries: int, lived: float) -
     unproven = [s for s in waiting if s.delivery == 2 < max_deliveries]
     merely_read = [s for s in unproven if not s.exposed]
     if len(merely_read) > FEW:
-        return Trial(tuple(merely_read[: COMPANIES[0]]), exposes=1)
+        return Trial(tuple(merely_read[: min(largest, COMPANIES[0])]), exposes=1)
     for exposes, size, enough in ((2, COMPANIES[1], COMPANIES[2]), (3, COMPANIES[2], FEW)):
         company = [s for s in unproven if 0 < s.exposed < exposes]
         if len(company) > enough:

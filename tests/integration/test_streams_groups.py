@@ -60,7 +60,7 @@ async def test_entries_are_finished_in_order_and_acknowledged(any_redis_url: str
             assert await settled(client, 250) == list(range(250))
             await send(client, "later")
             assert (await settled(client, 251))[-1] == "later"
-            assert found.counts == {"received": 251, "processed": 251}
+            await until(lambda: found.counts == {"received": 251, "processed": 251}, "the counts")
             await until(lambda: (h := found.source.health())["length"] == 251 and not h["pending"], "figures")
             health = found.source.health()
         assert (health["lag"], health["delayed"], health["dead_letters"]) == (0, 0, 0)

@@ -22,6 +22,7 @@ def test_of_many_that_were_merely_read_a_company_is_tried_and_it_counts_for_none
     many = left(2000)
     trial = next_trial(many, 3, lived=0)
     assert (list(trial.suspects), trial.apart, trial.exposes) == (many[: COMPANIES[0]], True, 1)
+    assert len(next_trial(many, 3, lived=0, largest=32).suspects) == 32
     assert len(next_trial(left(FEW + 1) + left(5, exposed=1, begin=10), 3, lived=0).suspects) == FEW + 1
 
 
