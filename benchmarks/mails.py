@@ -1,7 +1,7 @@
 """Mails to measure with, and what a consumer group has done with the entries of its stream.
 
-A mail has 2,000 bytes, more or less: the headers that relays leave, encoded words, a conversation, and two bodies of
-which one is HTML, both quoted-printable.
+A mail has 2,000 bytes, more or less: the headers that relays leave, encoded words, a conversation, and two
+bodies of which one is HTML, both quoted-printable.
 """
 
 from __future__ import annotations
