@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from enricher.build_letters import length_watch
 from enricher.config import Settings, redact
 from enricher.deadletters.alert import AlertHook
-from enricher.deadletters.sink import StreamDeadLetters
+from enricher.deadletters.sink import DeadLetterSink
+from enricher.deadletters.streams import StreamLetterStore
 from enricher.engine.ports import Clock
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route
@@ -32,7 +33,7 @@ class MailParts:
 
     route: Route
     source: StreamSource
-    letters: StreamDeadLetters
+    letters: DeadLetterSink
     indexes: tuple[Index, ...]
     max_message_bytes: int
     seen: Reservations
@@ -84,13 +85,15 @@ def mail_parts(
     timeout = settings.redis.socket_timeout
     seen = Reservations(live, timeout=timeout, ttl=mail.claim_ttl, clock=lambda: clock() / 1e6)
     route = routes.mail_route(mail, seen=seen, clock=clock, handler=handler)
-    set_aside = StreamDeadLetters(
-        letters,
-        mail.dead_letters,
-        topics=letter_topics(settings, mail.dead_letters),
-        more=letter_fields,
-        max_length=settings.dead_letters.max_length,
-        guard_ttl=settings.dead_letters.guard_ttl,
+    set_aside = DeadLetterSink(
+        StreamLetterStore(
+            letters,
+            mail.dead_letters,
+            letter_topics(settings, mail.dead_letters),
+            more=letter_fields,
+            max_length=settings.dead_letters.max_length,
+            guard_ttl=settings.dead_letters.guard_ttl,
+        ),
         watch=length_watch(settings, on_dead_letters),
         server=redact(settings.dead_letters.url or settings.redis.url),
         streams=None if letters is live else live,

@@ -14,9 +14,8 @@ import structlog
 from redis.asyncio import Redis
 
 from enricher.deadletters.alert import LengthWatch
-from enricher.deadletters.redis import ACKNOWLEDGE_ONLY, ListLetterStore, RedisLetterStore
-from enricher.deadletters.store import NO_TOPICS, Added, LetterStore
-from enricher.deadletters.streams import MoreFields, StreamLetterStore
+from enricher.deadletters.redis import ACKNOWLEDGE_ONLY, RedisLetterStore
+from enricher.deadletters.store import Added, LetterStore
 from enricher.engine.effects import DEAD_LETTERS, Ack, Answer, DeadLetter, Write
 from enricher.errors import SinkUnavailable
 
@@ -112,51 +111,6 @@ class DeadLetterSink:
 
     async def close(self) -> None:
         """Nothing: what the store needs belongs to who made it."""
-
-
-class RedisDeadLetters(DeadLetterSink):
-    """Dead letters in a Redis list, newest first; an entry is the letter as JSON."""
-
-    def __init__(
-        self,
-        client: Redis,
-        key: str,
-        *,
-        max_length: int = 100_000,
-        guard_ttl: int = 86_400,
-        on_evicted: Callable[[int], None] | None = None,
-        watch: LengthWatch | None = None,
-        server: str = "",
-        streams: Redis | None = None,
-    ) -> None:
-        store = ListLetterStore(client, key, max_length=max_length, guard_ttl=guard_ttl)
-        super().__init__(store, on_evicted=on_evicted, watch=watch, server=server, streams=streams)
-
-
-class StreamDeadLetters(DeadLetterSink):
-    """Dead letters in a Redis stream, newest last; field ``letter`` of an entry is the letter as JSON.
-
-    ``more`` gives an entry further fields, for readers that expect names of their own.
-    """
-
-    def __init__(
-        self,
-        client: Redis,
-        key: str,
-        *,
-        topics: Mapping[str, str] = NO_TOPICS,
-        more: MoreFields | None = None,
-        max_length: int = 100_000,
-        guard_ttl: int = 86_400,
-        on_evicted: Callable[[int], None] | None = None,
-        watch: LengthWatch | None = None,
-        server: str = "",
-        streams: Redis | None = None,
-    ) -> None:
-        store = StreamLetterStore(
-            client, key, topics, more=more, max_length=max_length, guard_ttl=guard_ttl
-        )
-        super().__init__(store, on_evicted=on_evicted, watch=watch, server=server, streams=streams)
 
 
 class LettersByTopic:

@@ -11,7 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from enricher.connections import redis_client, sibling_client
-from enricher.deadletters.sink import RedisDeadLetters
+from enricher.deadletters.redis import ListLetterStore
+from enricher.deadletters.sink import DeadLetterSink
 from enricher.engine.ports import Delivery, Source
 from enricher.engine.retry import Backoff
 from enricher.sources.housekeeping import StreamLimits
@@ -119,7 +120,7 @@ def stream_source(client: Redis) -> StreamSource:
         "intake",
         group="tests",
         consumer="test",
-        letters=RedisDeadLetters(client, "dlq"),
+        letters=DeadLetterSink(ListLetterStore(client, "dlq")),
         clock=wall_clock,
         limits=StreamLimits(block=0.1, tick=0.02),
         backoff=QUICK,

@@ -12,7 +12,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from enricher.connections import redis_client
-from enricher.deadletters.sink import RedisDeadLetters
+from enricher.deadletters.redis import ListLetterStore
+from enricher.deadletters.sink import DeadLetterSink
 from enricher.engine.effects import Append, Effect
 from enricher.engine.overload import Overload
 from enricher.engine.pool import PoolLimits
@@ -86,7 +87,7 @@ async def line(
     client = redis_client(through or url, socket_timeout=1)
     looking = redis_client(url, socket_timeout=5)
     apart = redis_client(letters_url, socket_timeout=1) if letters_url else None
-    letters = RedisDeadLetters(apart or client, LETTERS, streams=client if apart else None)
+    letters = DeadLetterSink(ListLetterStore(apart or client, LETTERS), streams=client if apart else None)
     source = StreamSource(
         client,
         STREAM,

@@ -12,7 +12,7 @@ from enricher.connections import redis_client
 from enricher.deadletters.record import encode
 from enricher.deadletters.redis import PAGE, ListLetterStore
 from enricher.deadletters.replay import fresh_task_id, retry
-from enricher.deadletters.sink import LettersByTopic, RedisDeadLetters, StreamDeadLetters
+from enricher.deadletters.sink import DeadLetterSink, LettersByTopic
 from enricher.deadletters.store import LetterStore, UnknownLetter
 from enricher.deadletters.streams import StreamLetterStore
 from enricher.engine.effects import Ack, DeadLetter, Write
@@ -51,8 +51,9 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def sink(kind: str, client: Redis) -> RedisDeadLetters | StreamDeadLetters:
-    return (RedisDeadLetters if kind == "list" else StreamDeadLetters)(client, KEY, max_length=2 * PAGE + 5)
+def sink(kind: str, client: Redis) -> DeadLetterSink:
+    kept = ListLetterStore if kind == "list" else StreamLetterStore
+    return DeadLetterSink(kept(client, KEY, max_length=2 * PAGE + 5))
 
 
 @pytest.fixture
@@ -60,15 +61,12 @@ def store(kind: str, client: Redis) -> LetterStore:
     return (ListLetterStore if kind == "list" else StreamLetterStore)(client, KEY, {})
 
 
-Sink = RedisDeadLetters | StreamDeadLetters
-
-
 async def stored(store: LetterStore) -> list[tuple[int, str]]:
     return [(found.position, found.task_id) async for found in store.letters()]
 
 
 async def test_letters_are_stored_once_acknowledged_and_the_oldest_fall_off(
-    client: Redis, sink: Sink, store: LetterStore
+    client: Redis, sink: DeadLetterSink, store: LetterStore
 ) -> None:
     await client.xgroup_create("in", "g", "0", mkstream=True)
     id_ = (await client.xadd("in", {"body": b"1"})).decode()
@@ -85,7 +83,9 @@ async def test_letters_are_stored_once_acknowledged_and_the_oldest_fall_off(
     assert found == [(n, f"more-{2 * PAGE + 5 - n}") for n in range(2 * PAGE + 5)]
 
 
-async def test_a_letter_is_found_by_position_and_by_its_beginning(sink: Sink, store: LetterStore) -> None:
+async def test_a_letter_is_found_by_position_and_by_its_beginning(
+    sink: DeadLetterSink, store: LetterStore
+) -> None:
     await sink.commit([Write([letter(task_id)]) for task_id in ("aaaa-1", "aaaa-2", "bbbb-1")])
     assert (await store.get("0")).task_id == "bbbb-1"
     assert (await store.get("aaaa-1")).position == 2
@@ -99,7 +99,7 @@ async def test_a_letter_is_found_by_position_and_by_its_beginning(sink: Sink, st
     assert [task_id for _, task_id in await stored(store)] == ["bbbb-1", "aaaa-1"]
 
 
-def ends(label: str, sink: Sink) -> Callable[[str, bytes, str], Awaitable[str]]:
+def ends(label: str, sink: DeadLetterSink) -> Callable[[str, bytes, str], Awaitable[str]]:
     """A way to reprocess that ends so; a message that fails becomes a dead letter again."""
 
     async def reprocess(topic: str, body: bytes, identity: str) -> str:
@@ -110,7 +110,9 @@ def ends(label: str, sink: Sink) -> Callable[[str, bytes, str], Awaitable[str]]:
     return reprocess
 
 
-async def test_reprocessing_removes_a_letter_or_keeps_it_once(sink: Sink, store: LetterStore) -> None:
+async def test_reprocessing_removes_a_letter_or_keeps_it_once(
+    sink: DeadLetterSink, store: LetterStore
+) -> None:
     await sink.commit([Write([letter("one-letter")]), Write([letter("another")])])
     outcome = await retry(store, await store.get("one-letter"), ends("dead", sink))
     assert (outcome.label, outcome.error) == ("failed", "again")
@@ -122,7 +124,9 @@ async def test_reprocessing_removes_a_letter_or_keeps_it_once(sink: Sink, store:
 
 
 async def test_an_entry_of_a_stream_may_carry_fields_for_other_readers(client: Redis) -> None:
-    sink = StreamDeadLetters(client, KEY, more=lambda found: {b"error": found.error.encode(), b"n": b"\xff"})
+    sink = DeadLetterSink(
+        StreamLetterStore(client, KEY, more=lambda found: {b"error": found.error.encode(), b"n": b"\xff"})
+    )
     store = StreamLetterStore(client, KEY, {})
     await sink.commit([Write([letter("a-letter")])])
     ((_, fields),) = await client.xrange(KEY)
@@ -141,7 +145,10 @@ async def test_entries_of_others_are_shown_as_they_are(client: Redis) -> None:
 
 
 async def test_letters_go_to_the_store_of_their_topic(client: Redis) -> None:
-    sink = LettersByTopic(RedisDeadLetters(client, "others"), {"mails": StreamDeadLetters(client, KEY)})
+    sink = LettersByTopic(
+        DeadLetterSink(ListLetterStore(client, "others")),
+        {"mails": DeadLetterSink(StreamLetterStore(client, KEY))},
+    )
     await sink.open()
     await sink.commit([Write([letter("a")]), Write([letter("b", "ticks")]), Write([letter("c")])])
     assert (await client.xlen(KEY), await client.llen("others"), await sink.count()) == (2, 1, 3)

@@ -12,7 +12,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from enricher.connections import redis_client
-from enricher.deadletters.sink import RedisDeadLetters
+from enricher.deadletters.redis import ListLetterStore
+from enricher.deadletters.sink import DeadLetterSink
 from enricher.engine.effects import Append, Effect
 from enricher.engine.overload import Overload
 from enricher.engine.pool import PoolLimits
@@ -78,7 +79,7 @@ async def spilling(
 ) -> AsyncIterator[Spilling]:
     """An engine of at most ten messages; topic ``t`` spills and ``u`` shares its source."""
     client, look = redis_client(url, socket_timeout=1), redis_client(looking or url, socket_timeout=5)
-    letters = RedisDeadLetters(client, "dlq")
+    letters = DeadLetterSink(ListLetterStore(client, "dlq"))
     memory = MemorySource(wall_clock)
     reader = StreamSource(
         client,
