@@ -285,13 +285,17 @@ def _root(terms: list[_Term], left: tuple[float, float], right: tuple[float, flo
     x = (low * at_high - high * at_low) / (at_high - at_low)
     for _ in range(_TRIES):
         value, rate = _net_and_rate(terms, x)
+        if value == 0:
+            return x
         if _unlike(value, at_low):
             high = x
         else:
             low = x
-        step = value / rate if rate else high - low
-        following = x - step if low < x - step < high else (low + high) / 2
-        if value == 0 or abs(following - x) < _REFINED:
+        # An end is x itself: a step too small to move it has arrived, too.
+        following = x - value / rate if rate else low - 1
+        if not low <= following <= high:
+            following = (low + high) / 2
+        if abs(following - x) < _REFINED:
             return following
         x = following
     return x

@@ -111,6 +111,35 @@ def test_up_to_zero_gamma_the_book_bends_one_way(calls: list[float], puts: list[
     assert len({bend > 0 for bend in net if abs(bend) > least}) <= 1
 
 
+@given(st.integers(9500, 10500), st.integers(1, 500), st.sampled_from([0.1, 0.15, 0.2, 0.3]), st.booleans())
+def test_one_call_and_one_put_balance_where_both_are_as_far_from_the_money(
+    low: int, gap: int, iv: float, call_below: bool
+) -> None:
+    """Of equal open interest and volatility, that is where d1 of one is -d1 of the other."""
+    years = 7 / 365
+    balance = sqrt(low * (low + gap)) * exp(-iv * iv * years / 2)
+    call, put = ([1000.0, None], [None, 1000.0]) if call_below else ([None, 1000.0], [1000.0, None])
+    found = zero_gamma(
+        [low, low + gap], [iv, iv], [iv, iv], call, put, price=10_000.0, forward=10_000.0, years=years
+    )
+    if abs(balance / 10_000 - 1) < 0.0999:
+        assert found.price == pytest.approx(balance, rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("strikes", "iv", "days"),
+    [((98.76096718071004, 107.49921385635108), 0.15, 2), ((97, 107), 0.1, 7), ((17301, 18185), 0.1, 2)],
+)
+def test_a_step_that_meets_the_balance_exactly_stays_there(
+    strikes: tuple[float, float], iv: float, days: int
+) -> None:
+    years, at = days / 365, 17222.75 if strikes[0] > 1000 else 100.0
+    balance = sqrt(strikes[0] * strikes[1]) * exp(-iv * iv * years / 2)
+    for call, put in (([10, None], [None, 10]), ([None, 10], [10, None])):
+        found = zero_gamma(strikes, [iv] * 2, [iv] * 2, call, put, price=at, forward=at, years=years)
+        assert found.price == pytest.approx(balance, rel=1e-8)
+
+
 def test_the_forward_moves_in_proportion_to_spot() -> None:
     at_forward = zero_gamma(STRIKES, IVS, IVS, CALLS, PUTS, price=FORWARD, forward=FORWARD, years=YEARS)
     at_spot = zero_gamma(STRIKES, IVS, IVS, CALLS, PUTS, price=98.0, forward=FORWARD, years=YEARS)
