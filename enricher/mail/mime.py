@@ -29,7 +29,7 @@ _BLANK = re.compile(rb"\n\r?\n")
 _TYPE = re.compile(
     r"\s*([\w.+-]+)/([\w.+-]+)(?:\s*;\s*[\w-]+\s*=\s*(?:\"[^\"\\]*\"|[^\s;\"<>\\]+))*\s*(?:;\s*)?", re.ASCII
 )
-_BOUNDARY = re.compile(r";\s*boundary\s*=\s*(?:\"([^\"\\]*)\"|([^\s;\"<>\\]+))", re.ASCII | re.IGNORECASE)
+_PARAMETER = re.compile(r";\s*([\w-]+)\s*=\s*(?:\"([^\"\\]*)\"|([^\s;\"<>\\]+))", re.ASCII)
 _AS_THEY_ARE = (None, "7bit", "8bit", "binary")
 _DEEPEST_WELL_FORMED = 20
 # The standard library asks at every line whether any of the multiparts around it ends there, and takes time
@@ -130,13 +130,13 @@ def _headers(raw: bytes, start: int, end: int) -> tuple[Headers, int]:
     block = raw[start : blank.start() + 1].decode("ascii", "surrogateescape")
     headers: Headers = []
     at = 0
-    for match in _HEADER.finditer(block):
-        if match.start() != at:
+    while at < len(block):
+        # Never searched for: a long line without a colon would be looked at from each of its characters.
+        match = _HEADER.match(block, at)
+        if match is None:
             raise _Odd
         headers.append((match[1], match[2]))
         at = match.end()
-    if at != len(block):
-        raise _Odd
     return headers, blank.end()
 
 
@@ -150,10 +150,12 @@ def _boundary(content_type: str) -> bytes | None:
         raise _Odd
     if main != "multipart":
         return None
-    given = _BOUNDARY.findall(content_type)
+    # Read from left to right, so that what a quoted value says is no parameter.
+    named = _PARAMETER.findall(content_type)
+    given = [quoted or bare for name, quoted, bare in named if name.lower() == "boundary"]
     if len(given) != 1 or content_type.lower().count("boundary") != 1 or found[2].lower() == "digest":
         raise _Odd
-    boundary: str = (given[0][0] or given[0][1]).rstrip()
+    boundary: str = given[0].rstrip()
     if not boundary or boundary[0] in "< " or "\n" in boundary:
         raise _Odd
     return boundary.encode("ascii")
@@ -203,7 +205,11 @@ def _decoded(data: bytes, encoding: str | None) -> bytes:
     if encoding == "quoted-printable":
         return decodestring(data)
     if encoding == "base64":
-        return binascii.a2b_base64(b"".join(data.splitlines()), strict_mode=True)
+        joined = b"".join(data.splitlines())
+        # The strict mode lets padding that belongs to nothing pass.
+        if len(joined) % 4 or joined.endswith(b"==="):
+            raise _Odd
+        return binascii.a2b_base64(joined, strict_mode=True)
     raise _Odd
 
 

@@ -123,3 +123,8 @@ def test_what_is_only_odd_is_read_without_a_word() -> None:
     assert mail.text is not None
     assert len(mail.text) == 100_001
     assert mail.defects == ()
+
+
+def test_a_megabyte_without_a_colon_is_looked_at_once() -> None:
+    # From each of its characters anew it would be hours.
+    assert "MissingHeaderBodySeparatorDefect" in read(b"a" * 1_000_000 + b"\n\nhi")

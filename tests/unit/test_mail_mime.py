@@ -15,7 +15,7 @@ from enricher.mail.mime import Apart, in_any_form, take_apart, well_formed
 BOUNDARIES = ("b", "b-", "b--", "bb", "=_b", "b b", "B")
 NAMED = 'image/png; name="a;b"'
 TYPES = ("text/plain", "text/html; charset=utf-8", "Text/Plain", NAMED, "", "nonsense", "message/rfc822")
-BASE64 = (b"d29yZHM=", b"d29y\nZHM=\n", b"d29y ZHM", b"d29yZHM")
+BASE64 = (b"d29yZHM=", b"d29y\nZHM=\n", b"d29y ZHM", b"d29yZHM", b"d29y=", b"d29y====")
 BODIES = (b"", b"words", b"a\nb\n", b"=C3=BC=\n=3D", *BASE64, b"\xff\x00", b"--b\n", b"--bb")
 WRITTEN = ('boundary="%s"', "boundary=%s", 'x=y; BOUNDARY="%s"', "charset=a; boundary=%s;")
 ENCODINGS = ("", "7bit", "8bit", "base64", "quoted-printable", "BASE64", "x-uuencode", "base64 ")
@@ -90,6 +90,7 @@ def test_what_the_quick_reader_understands_it_reads_as_the_standard_library(
 @example(b"Content-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n--b--")
 @example(b"Content-Type: multipart/mixed; boundary=b\n\n--b\n--b\n\nx\n--b--")
 @example(b"Content-Type: multipart/mixed; boundary=b\n\n--b--\n")
+@example(b'Content-Type: multipart/mixed; name="a; boundary=b"\n\nshown\n--b\n\nhidden\n--b--\n')
 def test_any_bytes_are_read_as_the_standard_library_reads_them(raw: bytes) -> None:
     found = well_formed(raw)
     assert found is None or same(found, in_any_form(raw))
