@@ -72,7 +72,9 @@ class Lane:
         delivery.gone = True
         delivery.body = b""
         self.gone += 1
-        if self.gone > _PURGE_AT and self.gone * 2 > len(self.queue):
+        if self.gone == len(self.queue) and self.status is Status.READY:
+            self.family.emptied()
+        elif self.gone > _PURGE_AT and self.gone * 2 > len(self.queue):
             self.purge()
 
     def purge(self) -> None:
@@ -99,6 +101,7 @@ class Family:
     __slots__ = (
         "cap",
         "cold",
+        "empty",
         "group",
         "inline",
         "keeper",
@@ -124,6 +127,7 @@ class Family:
         self.inline = all(route.kind is Kind.PURE for route in routes)
         self.lanes: dict[str, Lane] = {}
         self.ready: deque[Lane] = deque()
+        self.empty = 0
         self.cold: list[Lane] = []
         self.loading = False
         self.running = 0
@@ -142,6 +146,24 @@ class Family:
         """Forget an empty lane."""
         if lane.key is not None and self.lanes.get(lane.key) is lane:
             del self.lanes[lane.key]
+
+    def emptied(self) -> None:
+        """All that a lane waits for a turn with was dropped. In an outage nobody has turns, and such lanes,
+        one per message perhaps, would gather without end: they are cleared in bulk.
+        """
+        self.empty += 1
+        if self.empty <= _PURGE_AT or self.empty * 2 <= len(self.ready):
+            return
+        self.empty = 0
+        waiting, self.ready = self.ready, deque()
+        for lane in waiting:
+            lane.purge()
+            if lane.queue:
+                self.ready.append(lane)
+                continue
+            lane.status = Status.IDLE
+            if lane.state is None:
+                self.discard(lane)
 
     def charge(self, messages: int) -> None:
         """Note that ``messages`` were served: the family that was served least, by weight, is next."""

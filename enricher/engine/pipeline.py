@@ -7,6 +7,8 @@ async or blocking handler.
 
 from __future__ import annotations
 
+import asyncio
+import math
 import traceback
 import uuid
 from collections.abc import Generator, Iterable
@@ -76,7 +78,7 @@ class Pipeline:
                 return Unfinished(outcome, delivery, event, seen is not None)
             change, effects = outcome
             write = self._write(route, delivery, lane, event, effects)
-        except Exception as error:  # noqa: BLE001
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
             return self._failed(route, delivery, "enrich", error)
         return write if seen is not None else self._fold(route, delivery, lane, change, write)
 
@@ -101,7 +103,7 @@ class Pipeline:
                 return Write(delivery.ack(), delivery, route, lane, 0, "duplicate")
             change, effects = await self._call(route, (state, event, context))
             write = self._write(route, delivery, lane, event, effects)
-        except Exception as error:  # noqa: BLE001
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
             return self._failed(route, delivery, "enrich", error)
         return write if seen is not None else self._fold(route, delivery, lane, change, write)
 
@@ -110,7 +112,7 @@ class Pipeline:
         try:
             change, effects = await _stepwise(rest.generator)
             write = self._write(route, rest.delivery, lane, rest.event, effects)
-        except Exception as error:  # noqa: BLE001
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
             return self._failed(route, rest.delivery, "enrich", error)
         return write if rest.folded else self._fold(route, rest.delivery, lane, change, write)
 
@@ -172,8 +174,12 @@ class Pipeline:
         return Write(done, delivery, route, lane, getattr(event, "event_us", 0))
 
     def _failed(
-        self, route: Route, delivery: Delivery, stage: str, error: Exception
+        self, route: Route, delivery: Delivery, stage: str, error: Exception | asyncio.CancelledError
     ) -> Write | Again:
+        if isinstance(error, asyncio.CancelledError):
+            if _asked_to_end():
+                raise error
+            error = _cancelled_within(error)
         decision = route.policy.decide(delivery.attempts, error)
         if isinstance(decision, Retry):
             return Again(decision.delay, f"{type(error).__name__}: {error}")
@@ -213,6 +219,22 @@ class Pipeline:
             last_us=self._clock(),
         )
         return Write((letter, *delivery.ack()), delivery, route, delivery.lane, 0, "dead")
+
+
+def _asked_to_end() -> bool:
+    """Whether a cancellation is meant for this task, by its scope or by its loop."""
+    task = asyncio.current_task()
+    return (task is not None and task.cancelling() > 0) or anyio.current_effective_deadline() == -math.inf
+
+
+def _cancelled_within(error: asyncio.CancelledError) -> Exception:
+    """What a handler did wrong that lets out the cancellation of something it waited for.
+
+    It would end the pool without a word: task groups take it for their own.
+    """
+    failed = RuntimeError("the handler let out the cancellation of something it waited for")
+    failed.__cause__ = error
+    return failed
 
 
 def _nowhere_to_land(effect: Effect, route: Route, names: frozenset[str]) -> LookupError:

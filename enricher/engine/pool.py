@@ -85,6 +85,8 @@ class Pool:
         self._families: dict[str, Family] = {}
         self._by_rank: list[Family] = []
         self._handling: dict[int, Delivery] = {}
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._ended = False
         self._timers = Timers(
             self._admission, stats, clock, limits.evict_after, self._ready, self._enqueue
         )
@@ -208,10 +210,11 @@ class Pool:
     async def run(self) -> None:
         """Serve lanes until cancelled."""
         async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
             self._loader.start(tasks, self._by_rank)
             tasks.start_soon(self._timers.run)
             held_since = perf_counter()
-            while True:
+            while not self._ended:
                 picked = self._pick() if self._slots.value else None
                 if picked is None:
                     self._wake.clear()
@@ -234,6 +237,8 @@ class Pool:
                     if rest is None:
                         self._end_turn(lane)
                     else:
+                        # Here, since a stop may come before the task begins.
+                        self._handling[id(rest.delivery)] = rest.delivery
                         tasks.start_soon(self._go_on, lane, rest)
                 else:
                     tasks.start_soon(self._serve_waiting, lane)
@@ -288,7 +293,6 @@ class Pool:
         delivery = rest.delivery
         route: Route = delivery.route  # type: ignore[assignment]  # set in offer
         began = perf_counter()
-        self._handling[id(delivery)] = delivery
         row = self.stats.in_flight.begin(
             delivery.topic, delivery.key, delivery.attempts, self._clock(), "handler"
         )
@@ -297,6 +301,8 @@ class Pool:
                 result = await self._pipeline.go_on(route, rest, lane)
             finally:
                 self.stats.in_flight.end(row)
+            if self._ended:
+                return
             del self._handling[id(delivery)]  # not in a `finally`, as in a turn that waits
             self.stats.topic(route.topic).handling.record(int((perf_counter() - began) * 1e6))
             writes: list[Write] = []
@@ -330,6 +336,8 @@ class Pool:
                     result = await self._pipeline.enrich_waiting(route, delivery, lane)
                 finally:
                     self.stats.in_flight.end(row)
+                if self._ended:
+                    return
                 # Not in a `finally`: what is cut off in its handler is what `leftover` looks for.
                 del self._handling[id(delivery)]
                 seconds = perf_counter() - began
@@ -414,8 +422,12 @@ class Pool:
 
     def leftover(self) -> tuple[Counter[str], Counter[str]]:
         """Messages per topic that were taken in and are not committed: those that are lost, and those that
-        are handed back to whoever keeps them. All are let go.
+        are handed back to whoever keeps them. All are let go, and nothing is handled any more: what is
+        counted here must not be committed as well while sources and sinks are closed.
         """
+        self._ended = True
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
         lost: Counter[str] = Counter()
         handed_back: Counter[str] = Counter()
         waiting = [w.delivery for w in self._writer.abandon() if w.delivery is not None]

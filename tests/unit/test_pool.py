@@ -853,6 +853,96 @@ async def test_writes_in_flight_at_the_deadline_are_counted_under_their_topic() 
     assert [t.ends for t in told] == [["lost"]] * 20
 
 
+class Lingering:
+    """A source that takes its time to close."""
+
+    name, can_wait = "lingering", False
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+
+    async def start(self) -> None:
+        """There is nothing to begin."""
+
+    async def run(self, intake: Any) -> None:
+        """There is nothing to read."""
+
+    async def stop_intake(self) -> None:
+        """There is nothing to stop."""
+
+    async def close(self) -> None:
+        await self.closed.wait()
+
+    def health(self) -> dict[str, Any]:
+        return {"ready": True}
+
+
+async def test_what_the_deadline_cut_off_is_not_committed_while_the_sources_close() -> None:
+    held, source = Held(), Lingering()
+    rig = Rig(Route(topic="t", handler=held, key=key_of))
+    rig.engine.sources = (source,)
+    async with rig.engine:
+        told = fill(rig, range(20))
+        await until(lambda: bool(held.inside))
+        stopping = asyncio.create_task(rig.engine.stop(0.02))
+        await until(lambda: bool(rig.engine.lost))
+        held.gate.set()
+        await turns()
+        source.closed.set()
+        await stopping
+    assert rig.counts("t") == {"received": 20, "lost": 20}
+    assert [t.ends for t in told] == [["lost"]] * 20
+    assert rig.numbers("a") == []
+
+
+async def test_a_cancellation_that_a_handler_lets_out_is_its_own_failure() -> None:
+    async def waits(event: Any, context: Context) -> list[Effect]:
+        if event["n"] == 0:
+            abandoned = asyncio.get_running_loop().create_future()
+            abandoned.cancel()
+            await abandoned
+        return [Publish("out", context.body)]
+
+    def plain(event: Any, context: Context) -> list[Effect]:
+        if event["n"] == 0:
+            raise asyncio.CancelledError
+        return [Publish("out", context.body)]
+
+    once = RetryPolicy(max_retries=0)
+    rig = Rig(
+        Route(topic="waits", handler=waits, key=key_of, retry=once),
+        Route(topic="plain", handler=plain, key=key_of, retry=once),
+    )
+    async with rig.engine:
+        for topic in ("waits", "plain"):
+            rig.offer(topic, topic, 0)
+            rig.offer(topic, topic, 1)
+        await rig.drained()
+    assert rig.numbers("waits") == rig.numbers("plain") == [1]
+    assert {letter.error_type for letter in rig.letters.letters} == {"RuntimeError"}
+    assert all("CancelledError" in letter.traceback for letter in rig.letters.letters)
+
+
+@pytest.mark.parametrize("key", [None, key_of])
+async def test_an_outage_keeps_no_lanes_of_what_was_dropped(key: Any) -> None:
+    route = Route(topic="t", handler=echo, key=key, overload=Overload.DROP_OLDEST)
+    rig = Rig(route, pool=PoolLimits(max_messages=100))
+    async with rig.engine:
+        await rig.engine.wait_ready()
+        rig.live.down = True
+        for n in range(5000):
+            rig.offer("t", f"k{n}", n)
+            if n % 50 == 0:
+                await turns()
+        family = rig.engine.pool._families["t"]
+        assert max(len(family.ready), len(family.lanes)) < 400
+        rig.live.down = False
+        await rig.drained()
+    counts = rig.counts("t")
+    assert counts["processed"] + counts["dropped"] == counts["received"] == 5000
+    assert rig.numbers("k4999") == [4999]
+
+
 # -- the law -------------------------------------------------------------------------------------------
 
 FATES = ("pass", "pass", "fail", "die", "refuse")
