@@ -118,7 +118,6 @@ def remember(
         quotes=ChainQuotes(cells.strikes, calls.bid, calls.ask, puts.bid, puts.ask),
         unit=terms["vendor_iv"],
         row={
-            "as_of": chain.timestamp,
             "as_of_us": chain.event_us,
             "years": t,
             "forward": ahead,

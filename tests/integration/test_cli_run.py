@@ -22,13 +22,13 @@ from tests.servers import MongoProcess, RedisProcess, free_port
 TERM, INT, KILL = signal.SIGTERM, signal.SIGINT, signal.SIGKILL
 
 CRASH = """
-import enricher.engine.pool
+import enricher.engine.timers
 from enricher.cli.main import main
 
 async def crash(self):
     raise ValueError("a bug in the engine")
 
-enricher.engine.pool.Pool._run_timers = crash
+enricher.engine.timers.Timers.run = crash
 main()
 """
 
