@@ -26,6 +26,7 @@ from enricher.engine.effects import Effect, Insert, SetClaim
 from enricher.engine.ports import Clock
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Context
+from enricher.engine.threads import Threads
 from enricher.errors import ConfigError, SinkUnavailable
 from enricher.mail.entries import Entry
 from enricher.mail.idempotency import Found, Idempotency, State
@@ -47,8 +48,9 @@ class Processor:
     """The handler of the mail route: entry in, effects out.
 
     ``seen`` says what was processed; ``handler`` is the program's own; ``timeout`` (seconds, None: unlimited)
-    bounds one run of it, ``threads`` how many plain ones run at once; ``lease`` seconds after which a mail
-    that a dead process was at may be begun by others.
+    bounds one run of it, ``threads`` how many plain ones run at once, those included that hang and that
+    nobody waits for any more; ``lease`` seconds after which a mail that a dead process was at may be begun
+    by others.
     """
 
     def __init__(
@@ -69,17 +71,18 @@ class Processor:
         self._waits = handler is not None and _is_async(handler)
         self._with_context = handler is not None and takes_context(handler)
         self._timeout = timeout
-        self._threads = threads
-        self._limiter: anyio.CapacityLimiter | None = None
+        self._most_threads = threads
+        self._threads: Threads | None = None
         self._lease = lease
 
     async def __call__(self, entry: Entry, context: Context) -> Sequence[Effect]:
         """The effects of one mail; of one that was processed already, a claim that is taken."""
         token = uuid.uuid4().hex if self._handler is not None else ""
-        found = await self._begin(entry, token)
-        if found.state is State.PROCESSED:
-            return (SetClaim(found.key, found.member, self._seen.ttl),)
         try:
+            # In here too, since a reservation may be made and its answer come to nobody.
+            found = await self._begin(entry, token)
+            if found.state is State.PROCESSED:
+                return (SetClaim(found.key, found.member, self._seen.ttl),)
             mail = await read_mail(entry)
             document = mail.document()
             if self._handler is not None:
@@ -117,8 +120,7 @@ class Processor:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep, mail.id, token)
             try:
-                with anyio.fail_after(self._timeout):
-                    result = await self._call(mail, context)
+                result = await self._call(mail, context)
             except Exception as error:  # noqa: BLE001  raised below, as it is and in no group
                 failed = error
             tasks.cancel_scope.cancel()
@@ -130,14 +132,15 @@ class Processor:
         assert self._handler is not None  # noqa: S101  asked by the caller
         arguments = (mail, context) if self._with_context else (mail,)
         if self._waits:
-            return await self._handler(*arguments)
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self._threads)
-        # A thread cannot be stopped: after a timeout its result is thrown away.
-        result = await anyio.to_thread.run_sync(
-            self._handler, *arguments, abandon_on_cancel=True, limiter=self._limiter
-        )
-        return await result if inspect.isawaitable(result) else result
+            with anyio.fail_after(self._timeout):
+                return await self._handler(*arguments)
+        if self._threads is None:
+            self._threads = Threads(self._most_threads)
+        result = await self._threads.run(self._handler, arguments, self._timeout)
+        if not inspect.isawaitable(result):
+            return result
+        with anyio.fail_after(self._timeout):
+            return await result
 
     async def _keep(self, identity: str, token: str) -> None:
         while True:

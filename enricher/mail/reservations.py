@@ -75,6 +75,17 @@ class _Question:
         self.arguments = arguments
         self.answer: asyncio.Future[Found | None] = asyncio.get_running_loop().create_future()
 
+    @property
+    def has_lead(self) -> bool:
+        """Whether the answer is that it has the lead; never an error, be that the answer."""
+        answer = self.answer
+        return (
+            answer.done()
+            and not answer.cancelled()
+            and answer.exception() is None
+            and answer.result() is None
+        )
+
 
 class Reservations(Idempotency):
     """Claims and reservations as `Idempotency` has them, its `begin` gathered into few calls.
@@ -102,7 +113,7 @@ class Reservations(Idempotency):
             except asyncio.CancelledError:
                 if mine in self._waiting:
                     self._waiting.remove(mine)
-                if mine.answer.done() and not mine.answer.cancelled() and mine.answer.result() is None:
+                if mine.has_lead:
                     self._hand_on()
                 raise
             if found is not None:

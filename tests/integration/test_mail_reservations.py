@@ -111,3 +111,21 @@ async def test_a_reservation_that_is_none_is_the_trouble_of_its_own_mail(redis_u
         assert found[1] == Found(State.OURS)
         with pytest.raises(ResponseError, match="WRONGTYPE"):
             await seen.begin("odd", "t", 1000)
+
+
+async def test_whoever_gives_up_as_the_outage_is_told_has_given_up(own_redis: RedisProcess) -> None:
+    async with reservations(own_redis.url) as (seen, _):
+        await seen.begin("warm")
+        own_redis.kill()
+
+        async def leads() -> None:
+            try:
+                await seen.begin("first")
+            except SinkUnavailable:
+                second.cancel()  # its answer is there, and it has not seen it yet
+                raise
+
+        first = asyncio.create_task(leads())
+        second = asyncio.create_task(seen.begin("second"))
+        found = await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), 10)
+        assert [type(one) for one in found] == [SinkUnavailable, asyncio.CancelledError]

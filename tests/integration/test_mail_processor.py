@@ -1,0 +1,72 @@
+"""One mail and the program's own function, on a real server: what a hang or a stop leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+from redis.asyncio import Redis
+
+from enricher.engine.router import Context
+from enricher.mail.entries import Entry
+from enricher.mail.idempotency import Idempotency
+from enricher.mail.processor import Processor
+from enricher.mail.reservations import Reservations
+from tests.rig import until
+from tests.servers import RedisProcess
+
+RAW = b"Subject: hello\n\nhi\n"
+
+
+def entry(name: str) -> Entry:
+    return Entry(id=name, message_id=name, raw=RAW, fields={})
+
+
+def context() -> Context:
+    return Context("mails", b"", 0, 1, {})
+
+
+async def test_functions_that_hang_fill_no_more_threads_than_there_may_be(redis_url: str) -> None:
+    go_on, begun = threading.Event(), []
+
+    def hangs(mail: Any) -> str:
+        begun.append(mail.id)
+        go_on.wait(10)
+        return "done"
+
+    async with Redis.from_url(redis_url) as client:
+        processor = Processor(
+            Idempotency(client), collection="c", clock=lambda: 0, handler=hangs, timeout=0.05, threads=2
+        )
+        work = [asyncio.create_task(processor(entry(f"m{n}"), context())) for n in range(6)]
+        await until(lambda: sum(task.done() for task in work) == 2)
+        await asyncio.sleep(0.1)  # time enough for the others, were there threads for them
+        assert {type(task.exception()) for task in work if task.done()} == {TimeoutError}
+        assert len(begun) == 2
+        waiting = [task for task in work if not task.done()]
+        go_on.set()
+        landed = await asyncio.wait_for(asyncio.gather(*waiting), 10)
+        assert [effects[0].document["result"] for effects in landed] == ["done"] * 4
+
+
+async def test_a_mail_given_up_while_it_is_being_reserved_is_reserved_by_nobody(
+    own_redis: RedisProcess,
+) -> None:
+    async def handler(mail: Any) -> None:
+        """There is nothing to do."""
+
+    async with Redis.from_url(own_redis.url) as client:
+        seen = Reservations(client, timeout=5.0)
+        processor = Processor(seen, collection="c", clock=lambda: 0, handler=handler)
+        await processor(entry("warm"), context())
+        await client.flushall()
+        own_redis.pause()
+        task = asyncio.create_task(processor(entry("m"), context()))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.sleep(0.05)
+        own_redis.resume()
+        assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], asyncio.CancelledError)
+        assert await client.keys("*:doing:*") == []
+        await seen.close()
