@@ -85,6 +85,8 @@ class Pool:
         self._families: dict[str, Family] = {}
         self._by_rank: list[Family] = []
         self._handling: dict[int, Delivery] = {}
+        # Lanes whose turn is given and has not begun.
+        self._about: dict[int, Lane] = {}
         self._tasks: anyio.abc.TaskGroup | None = None
         self._ended = False
         self._timers = Timers(
@@ -241,6 +243,7 @@ class Pool:
                         self._handling[id(rest.delivery)] = rest.delivery
                         tasks.start_soon(self._go_on, lane, rest)
                 else:
+                    self._about[id(lane)] = lane
                     tasks.start_soon(self._serve_waiting, lane)
                 if perf_counter() - held_since > self.limits.turn_budget:
                     await asyncio.sleep(0)
@@ -319,6 +322,7 @@ class Pool:
         """One turn of a lane whose handlers may wait; it keeps its slot, but not during a retry."""
         group, limits = lane.family.group, self.limits
         served = 0
+        del self._about[id(lane)]
         try:
             # A group without room (an outage) must not keep the slots from the other groups.
             while served < limits.max_batch and lane.status is Status.RUNNING and group.room > 0:
@@ -433,10 +437,11 @@ class Pool:
         waiting = [w.delivery for w in self._writer.abandon() if w.delivery is not None]
         waiting += self._timers.deferred.values()
         waiting += self._handling.values()
+        elsewhere = {**self._timers.parked, **self._about}
         for family in self._families.values():
             lanes = {id(lane): lane for lane in (*family.lanes.values(), *family.ready)}
-            # A message without a key has a lane that only its timer knows.
-            lanes.update((i, lane) for i, lane in self._timers.parked.items() if lane.family is family)
+            # A message without a key has a lane that only its timer knows, or the task of its turn.
+            lanes.update((i, lane) for i, lane in elsewhere.items() if lane.family is family)
             for lane in lanes.values():
                 waiting += [d for d in lane.queue if not d.gone]
         for delivery in waiting:

@@ -895,6 +895,20 @@ async def test_what_the_deadline_cut_off_is_not_committed_while_the_sources_clos
     assert rig.numbers("a") == []
 
 
+async def test_a_message_whose_turn_is_given_and_has_not_begun_is_counted_at_a_stop() -> None:
+    rig = Rig(Route(topic="t", handler=Held()))  # without a key, nobody else knows its lane
+    async with rig.engine:
+        await rig.engine.wait_ready()
+        told = rig.offer("t")
+        for _ in range(50):
+            if rig.engine.pool._about:
+                break
+            await asyncio.sleep(0)
+        await rig.engine.stop(0)
+    assert told.ends == ["lost"]
+    assert rig.counts("t") == {"received": 1, "lost": 1}
+
+
 async def test_a_cancellation_that_a_handler_lets_out_is_its_own_failure() -> None:
     async def waits(event: Any, context: Context) -> list[Effect]:
         if event["n"] == 0:
