@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -129,3 +130,22 @@ async def test_whoever_gives_up_as_the_outage_is_told_has_given_up(own_redis: Re
         second = asyncio.create_task(seen.begin("second"))
         found = await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), 10)
         assert [type(one) for one in found] == [SinkUnavailable, asyncio.CancelledError]
+
+
+@pytest.mark.parametrize("how", [{"protocol": 3}, {"protocol": 2, "decode_responses": True}])
+async def test_the_client_of_a_host_may_speak_and_decode_as_it_likes(
+    any_redis_url: str, how: dict[str, Any]
+) -> None:
+    async with Redis.from_url(any_redis_url, **how) as client:
+        seen = Reservations(client, timeout=5.0)
+        await seen.mark_processed("claimed")
+        await client.sadd(OLD_SET, "old")
+        found = await asyncio.gather(*(seen.begin(name, "t", 60_000) for name in ("new", "claimed", "old")))
+        assert found[0] == Found(State.OURS)
+        assert found[1] == Found(State.PROCESSED, *seen.claim("claimed"))
+        assert found[2] == Found(State.PROCESSED, OLD_SET, "old")
+        assert (await seen.begin("new", "other", 60_000)).state is State.BUSY
+        assert await seen.renew("new", "t", 60_000)
+        await seen.release("new", "t")
+        assert (await seen.begin("new", "other", 60_000)).state is State.OURS
+        await seen.close()
