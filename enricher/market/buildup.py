@@ -117,7 +117,7 @@ class SnapshotHistory:
     """
 
     def __init__(self, age_us: int = BASELINE_AGE_US, step_us: int = HISTORY_STEP_US) -> None:
-        self.age_us = age_us
+        self.age_us = max(1, age_us)  # one of the same moment says nothing of what followed it
         self.step_us = step_us
         self._kept: list[Snapshot] = []
 
@@ -139,7 +139,7 @@ class SnapshotHistory:
         return self.step_us > 0 and one.event_us // self.step_us == other.event_us // self.step_us
 
     def baseline(self, event_us: int) -> Snapshot | None:
-        """The newest snapshot at least ``age_us`` before this moment, None if there is none."""
+        """The newest snapshot at least ``age_us`` before this moment and earlier, None if there is none."""
         at = bisect_left(self._kept, event_us - self.age_us + 1, key=_event_us)
         return self._kept[at - 1] if at else None
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from enricher.config.loader import load
-from enricher.market.buildup import snapshot
+from enricher.market.buildup import Snapshot, SnapshotHistory, snapshot
 from enricher.market.clock import SECOND, render
 from enricher.market.contracts import Contract
 from enricher.market.enrich import enrich
@@ -119,3 +119,15 @@ def test_what_is_kept_for_comparing_names_the_documents_to_find_again() -> None:
         lane.take(seconds, 1)
     (kept,) = lane.state.bases().values()
     assert kept == ["210", "240", "270", "300", "330", "360", "390"]
+
+
+def test_a_chain_corrected_for_its_own_moment_is_compared_with_the_one_before() -> None:
+    history = SnapshotHistory(0, 0)
+    for at, name in ((5, "before"), (9, "as it came"), (9, "corrected")):
+        found = history.baseline(9)
+        history.add(Snapshot(at, {}, {}, name))
+    assert found is not None
+    assert found.identity == "before"
+    later = history.baseline(10)
+    assert later is not None
+    assert later.event_us == 9
