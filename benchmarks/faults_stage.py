@@ -192,7 +192,10 @@ class Stage:
         """End a worker by a signal and wait for it; the exit code."""
         process = self.workers.pop(name)
         process.send_signal(number)
-        return await asyncio.to_thread(process.wait, PATIENCE)
+        code = await asyncio.to_thread(process.wait, PATIENCE)
+        # Else its subscription might be taken for that of whoever is started next.
+        await self.subscribed(len(self.workers))
+        return code
 
     def fault_ended(self) -> None:
         """Note that from now on nothing stands in the way."""

@@ -29,18 +29,31 @@ log = structlog.get_logger("enricher")
 _BACKOFF = Backoff(base=0.05, cap=5.0)
 _WARN_EVERY_US = 10_000_000
 
-# KEYS: stream, lease, number of the last batch. ARGV: who, lease (ms), number (0: the lease alone), longest
-# stream (0: any), then topic, at and body of each message. Replies the id of the last entry of the batch
-# ("0-0" if there is no batch), or "" if somebody else has the lease.
+# KEYS: stream, lease, number of the last batch, when its last message was received, since when the lease
+# waits for somebody better. ARGV: who, lease (ms), number (0: the lease alone), longest stream (0: any), when
+# the first message was heard (0: never mind), then topic, at and body of each message. Replies the id of the
+# last entry of the batch ("0-0" if there is no batch), or "" if somebody else has the lease or should, and
+# when the last message that was appended had been received ("0" if nobody knows).
 APPEND = """
-local holder = redis.call('GET', KEYS[2])
-if holder and holder ~= ARGV[1] then return '' end
+local holder, at = redis.call('GET', KEYS[2]), redis.call('GET', KEYS[4]) or '0'
+if holder and holder ~= ARGV[1] then return {'', at} end
+if not holder then
+  -- One that heard nothing before the last message that was appended may lack what came after it. Whoever
+  -- was there before gets a chance to ask.
+  if at ~= '0' and tonumber(ARGV[5]) > tonumber(at) then
+    local clock = redis.call('TIME')
+    local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+    redis.call('SET', KEYS[5], now, 'PX', ARGV[2] * 3, 'NX')
+    if now - redis.call('GET', KEYS[5]) < ARGV[2] / 2 then return {'', at} end
+  end
+  redis.call('DEL', KEYS[5])
+end
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-if ARGV[3] == '0' then return '0-0' end
+if ARGV[3] == '0' then return {'0-0', '0'} end
 local mark = ARGV[1] .. ' ' .. ARGV[3] .. ' '
 local last = redis.call('GET', KEYS[3])
-if last and string.sub(last, 1, #mark) == mark then return string.sub(last, #mark + 1) end
-for i = 5, #ARGV, 3 do
+if last and string.sub(last, 1, #mark) == mark then return {string.sub(last, #mark + 1), '0'} end
+for i = 6, #ARGV, 3 do
   local fields = {'topic', ARGV[i], 'at', ARGV[i + 1], 'body', ARGV[i + 2]}
   if ARGV[4] == '0' then
     last = redis.call('XADD', KEYS[1], '*', unpack(fields))
@@ -49,7 +62,8 @@ for i = 5, #ARGV, 3 do
   end
 end
 redis.call('SET', KEYS[3], mark .. last, 'EX', 86400)
-return last
+redis.call('SET', KEYS[4], ARGV[#ARGV - 1], 'EX', 86400)
+return {last, '0'}
 """
 
 # KEYS: lease. ARGV: who. Lets the next one begin at once.
@@ -75,7 +89,8 @@ class StreamAppender:
     """Appends to ``stream``, in the order of `offer`, while it holds the lease ``{stream}:{role}``.
 
     ``appended`` is called with each batch and the id of its last entry, ``dropped`` with each message that
-    found the buffer full.
+    found the buffer full. With ``shared`` others hear the same, and one that began to hear before the last
+    message was appended is preferred to one that did not.
     """
 
     def __init__(
@@ -90,6 +105,7 @@ class StreamAppender:
         backoff: Backoff = _BACKOFF,
         appended: Callable[[Sequence[Delivery], str], None] | None = None,
         dropped: Callable[[Delivery], None] | None = None,
+        shared: bool = True,
     ) -> None:
         self.stream = stream
         self.limits = limits or BridgeLimits()
@@ -99,7 +115,7 @@ class StreamAppender:
         self.appended = 0
         self.last_error = ""
         self._client = client
-        self._keys = (stream, f"{stream}:{role}", f"{stream}:{role}:last")
+        self._keys = (stream, *(f"{stream}:{role}{part}" for part in ("", ":last", ":at", ":waits")))
         # Lives of one instance must differ: their batches are numbered from 1.
         self._who = f"{instance} {uuid.uuid4().hex}"
         self._clock = clock
@@ -109,6 +125,8 @@ class StreamAppender:
         self._buffer: deque[Delivery] = deque()
         self._bytes = 0
         self._number = 0
+        self._shared = shared
+        self._heard_us = 0
         self._sending: list[Delivery] = []
         self._arrived = anyio.Event()
         self._ended = anyio.Event()
@@ -127,6 +145,7 @@ class StreamAppender:
         """Keep a message until it is appended; False if the oldest had to go for it."""
         self._buffer.append(delivery)
         self._bytes += len(delivery.body)
+        self._heard_us = self._heard_us or delivery.received_us
         fits = True
         while len(self._buffer) > self.limits.max_messages or self._bytes > self.limits.max_bytes:
             fits = False
@@ -153,9 +172,13 @@ class StreamAppender:
         self._number += bool(self._sending)
         return self._sending
 
-    def _forget_old(self) -> None:
-        """While somebody else appends, keep only what the end of the lease could leave undone."""
-        oldest_us = self._clock() - int(self.limits.lease * 1.5e6)
+    def _forget_old(self, appended_us: int) -> None:
+        """While somebody else appends, keep what its end could leave undone.
+
+        That is what was received since the last it has appended, and during the last lease in any case. Half
+        a lease more is for clocks that differ.
+        """
+        oldest_us = min(self._clock(), appended_us or self._clock()) - int(self.limits.lease * 1.5e6)
         self._sending = [d for d in self._sending if d.received_us >= oldest_us]
         # What was under way goes back in front: it may or may not be in the stream.
         self._buffer.extendleft(reversed(self._sending))
@@ -197,11 +220,12 @@ class StreamAppender:
             self._next_batch()
         batch = self._sending if self.holds else []
         arguments: list[bytes | str | int] = [self._who, int(self.limits.lease * 1000)]
-        arguments += [self._number if batch else 0, self.limits.max_length]
+        heard_us = (self._heard_us or self._clock()) if self._shared else 0
+        arguments += [self._number if batch else 0, self.limits.max_length, heard_us]
         for delivery in batch:
             topic = delivery.topic.encode("utf-8", "surrogateescape")
             arguments += (topic, delivery.received_us, delivery.body)
-        (last,) = await told(link, [pack("EVAL", APPEND, 3, *self._keys, *arguments)])
+        ((last, appended_us),) = await told(link, [pack("EVAL", APPEND, 5, *self._keys, *arguments)])
         self.reached = True
         if last and not self.holds:
             log.info("bridge_begins", stream=self._keys[0], kept=len(self._buffer))
@@ -209,7 +233,7 @@ class StreamAppender:
             log.warning("bridge_lost", stream=self._keys[0], who=self._who)
         self.holds = bool(last)
         if not self.holds:
-            self._forget_old()
+            self._forget_old(int(appended_us))
             self._done = self._finishing
             if not self._done:
                 await anyio.sleep(self.limits.lease / 3)

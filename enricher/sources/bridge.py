@@ -4,9 +4,10 @@ The reader only hands over, into a buffer that is bounded by messages and bytes;
 appended in order, a batch per script call (`StreamAppender`).
 
 Of several processes one appends at a time: it holds the key ``{stream}:bridge`` (its lease). The others are
-subscribed too and keep what was said during the last lease. Should the holder die, the next one appends
-what it kept and goes on: nothing is missing then, some messages stand in the stream twice, and are told
-apart by their identities like any repetition.
+subscribed too and keep what was said during the last lease, and whatever the holder has not appended yet.
+Should it die, the next one appends what it kept and goes on: nothing is missing then, some messages stand
+in the stream twice, and are told apart by their identities like any repetition. One that has just come
+gives them half a lease to do so.
 """
 
 from __future__ import annotations

@@ -80,6 +80,7 @@ class SpillSource:
             backoff=backoff,
             appended=self._answered,
             dropped=self._dropped,
+            shared=False,
         )
         # Topics whose new messages go to the stream: how many appends are not answered yet.
         self._open: Counter[str] = Counter()

@@ -167,6 +167,80 @@ async def test_one_of_two_appends_and_the_other_goes_on_when_it_dies(redis_url: 
         assert list(dict.fromkeys(numbers)) == list(range(200))
 
 
+async def test_what_a_slow_holder_had_not_appended_is_kept_by_the_other_however_long_ago(
+    redis_url: str,
+) -> None:
+    ours, theirs = MemorySource(wall_clock), MemorySource(wall_clock)
+    async with (
+        redis_client(redis_url, socket_timeout=5) as client,
+        bridge(redis_url, instance="first", memory=theirs, lease=0.3) as first,
+    ):
+        await until(lambda: first.appender.holds)
+        async with bridge(redis_url, instance="second", memory=ours, lease=0.3) as second:
+            for number in range(20):
+                if number == 10:
+                    await until(lambda: first.appender.appended == 10)
+                    # From here on it renews its lease, and gets to nothing else.
+                    first.appender._next_batch = list  # type: ignore[method-assign]
+                for source in (ours, theirs):
+                    source.send("a", b"%d" % number)
+            await asyncio.sleep(1.0)
+            assert first.appender.holds
+            first.appender._append_once = asyncio.Event().wait  # type: ignore[assignment,method-assign]
+            await until(lambda: second.appender.holds, "the second to take over")
+            await until(lambda: not second.appender.waiting)
+        numbers = {int(body) for _, body in await said(client)}
+        assert numbers == set(range(20))
+
+
+async def test_one_that_has_just_come_leaves_it_to_whoever_heard_what_the_dead_one_did_not_append(
+    redis_url: str,
+) -> None:
+    may_ask = asyncio.Event()
+    theirs, ours, new = (MemorySource(wall_clock) for _ in range(3))
+    async with (
+        redis_client(redis_url, socket_timeout=5) as client,
+        bridge(redis_url, instance="first", memory=theirs) as first,
+    ):
+        await until(lambda: first.appender.holds)
+        async with bridge(redis_url, instance="second", memory=ours) as second:
+            for number in range(10):
+                for source in (theirs, ours):
+                    source.send("a", b"%d" % number)
+            await until(lambda: first.appender.appended == 10)
+            ask = second.appender._append_once
+
+            async def ask_later(link: Any) -> None:
+                await may_ask.wait()
+                await ask(link)
+
+            first.appender._append_once = asyncio.Event().wait  # type: ignore[assignment,method-assign]
+            second.appender._append_once = ask_later  # type: ignore[method-assign]
+            ours.send("a", b"10")
+
+            async def free() -> bool:
+                return not await client.exists(f"{STREAM}:bridge")
+
+            await until(free, "the lease to run out")
+            async with bridge(redis_url, instance="third", memory=new) as third:
+                for source in (ours, new):
+                    source.send("a", b"11")
+                await until(lambda: third.appender.reached)
+                may_ask.set()
+                await until(lambda: second.appender.holds and not second.appender.waiting)
+        assert {int(body) for _, body in await said(client)} == set(range(12))
+
+
+async def test_one_that_is_alone_waits_for_nobody_for_long(redis_url: str) -> None:
+    async with redis_client(redis_url, socket_timeout=5) as client:
+        for life in range(2):
+            memory = MemorySource(wall_clock)
+            async with bridge(redis_url, memory=memory) as found:
+                memory.send("a", b"%d" % life)
+                await until(lambda found=found: found.appender.appended == 1)
+        assert [body for _, body in await said(client)] == [b"0", b"1"]
+
+
 async def test_the_stream_may_be_kept_at_a_length(redis_url: str) -> None:
     memory = MemorySource(wall_clock)
     async with (
