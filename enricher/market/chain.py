@@ -81,7 +81,8 @@ def analyse(
     """All numbers of a chain but those that need prices to be understood.
 
     ``cells`` are its columns, without stale prices where ages are known (`enricher.market.fresh`); ``shown``
-    rounds prices of options.
+    rounds the straddle as its contract's prices are. By last prices its readers rely on 2 decimals: what that
+    takes away is in a flag.
     """
     strikes, spot, flags = chain.strikes, chain.spot_price, dict(chain.flags)
     cells = columns(chain) if cells is None else cells
@@ -101,6 +102,8 @@ def analyse(
     straddle_mid = _straddle_mid(cells, strikes.index(at_money))
     if straddle is None:
         flags["atm_straddle_price"] = "no last price of call or put at the money"
+    elif to_cents(straddle) != shown(straddle):
+        flags["atm_straddle_price"] = f"{shown(straddle)} before it is rounded to 2 decimals"
     if straddle_mid is None:
         at, calls, puts = strikes.index(at_money), cells.calls, cells.puts
         stale = at in calls.stale_quotes or at in puts.stale_quotes
@@ -118,7 +121,7 @@ def analyse(
         pcr_volume=ratio(put_volume, call_volume),
         pcr_oi_change=_ratio_of_gains(total(put_change), total(call_change)),
         atm_strike=at_money,
-        atm_straddle_price=None if straddle is None else shown(straddle),
+        atm_straddle_price=None if straddle is None else to_cents(straddle),
         atm_straddle_mid=None if straddle_mid is None else shown(straddle_mid),
         max_pain_strike=pain.strike if pain else None,
         max_pain_value=pain.pain if pain else None,

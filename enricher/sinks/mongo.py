@@ -237,7 +237,7 @@ class MongoDocuments:
         limit: int = 0,
     ) -> list[dict[str, Any]]:
         """Documents that match ``query``. Raises `SinkUnavailable`."""
-        # One more than wanted: at a batch as large as the limit servers keep the cursor open for another trip.
+        # One more than wanted: after a batch as large as the limit servers keep the cursor for another trip.
         cursor = self._database[collection].find(query, limit=limit, batch_size=limit + 1 if limit else 0)
         if sort:
             cursor = cursor.sort(list(sort))

@@ -159,7 +159,11 @@ def test_the_route_enriches_with_what_is_set(analytics: bool) -> None:
 )
 def test_a_straddle_is_shown_to_the_step_of_its_prices(product: str, last: float, straddle: float) -> None:
     fields, _ = enriched([chain(product=product, last=last)])
-    assert fields["atm_straddle_price"] == fields["atm_straddle_mid"] == straddle
+    assert fields["atm_straddle_mid"] == straddle
+    # By last prices it has 2 decimals whatever the contract, and says so where that takes something away.
+    assert fields["atm_straddle_price"] == round(straddle, 2)
+    lost = None if straddle == round(straddle, 2) else f"{straddle} before it is rounded to 2 decimals"
+    assert fields["flags"].get("atm_straddle_price") == lost
 
 
 def test_the_mid_between_two_steps_is_shown_whole() -> None:
