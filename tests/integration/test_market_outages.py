@@ -143,9 +143,11 @@ async def test_a_redis_that_is_away_loses_nothing_received_and_leaves_a_gap_on_r
 async def test_a_worker_starts_while_both_servers_are_away_and_waits_for_them(
     own_redis: RedisProcess, own_mongo: MongoProcess
 ) -> None:
+    # A server that has just recovered may take a while to make an index, and longer if it is asked again.
+    patient = {**QUICK, "mongo.timeout": 5.0}
     own_redis.kill()
     own_mongo.kill()
-    async with running(own_redis.url, own_mongo.url("market"), QUICK, ready=False) as worker:
+    async with running(own_redis.url, own_mongo.url("market"), patient, ready=False) as worker:
         await until(lambda: len(worker.enricher.health()["outages"]) == 2, "both outages")
         assert not worker.enricher.ready
         assert worker.enricher.health()["status"] == "degraded"
