@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 
 import anyio
@@ -295,25 +295,8 @@ class Pool:
         """The end of a turn whose last message is handled in steps."""
         delivery = rest.delivery
         route: Route = delivery.route  # type: ignore[assignment]  # set in offer
-        began = perf_counter()
-        row = self.stats.in_flight.begin(
-            delivery.topic, delivery.key, delivery.attempts, self._clock(), "handler"
-        )
         try:
-            try:
-                result = await self._pipeline.go_on(route, rest, lane)
-            finally:
-                self.stats.in_flight.end(row)
-            if self._ended:
-                return
-            del self._handling[id(delivery)]  # not in a `finally`, as in a turn that waits
-            self.stats.topic(route.topic).handling.record(int((perf_counter() - began) * 1e6))
-            writes: list[Write] = []
-            if isinstance(result, Again):
-                self._timers.again(lane, delivery, route, result)
-            else:
-                self._collect(lane, result, writes)
-            self._finish(lane, writes)
+            await self._wait_for(lane, delivery, self._pipeline.go_on(route, rest, lane), delivery.attempts)
         finally:
             lane.family.charge(1)
             self._end_turn(lane)
@@ -331,34 +314,42 @@ class Pool:
                     break
                 route = self._taken(delivery)
                 served += 1
-                began = perf_counter()
-                self._handling[id(delivery)] = delivery
-                row = self.stats.in_flight.begin(
-                    delivery.topic, delivery.key, delivery.attempts + 1, self._clock(), "handler"
-                )
-                try:
-                    result = await self._pipeline.enrich_waiting(route, delivery, lane)
-                finally:
-                    self.stats.in_flight.end(row)
-                if self._ended:
+                work = self._pipeline.enrich_waiting(route, delivery, lane)
+                if not await self._wait_for(lane, delivery, work, delivery.attempts + 1):
                     return
-                # Not in a `finally`: what is cut off in its handler is what `leftover` looks for.
-                del self._handling[id(delivery)]
-                seconds = perf_counter() - began
-                self.stats.topic(route.topic).handling.record(int(seconds * 1e6))
-                if seconds > limits.slow_handler:
-                    _warn_of_slow(delivery, seconds)
-                writes: list[Write] = []
-                if isinstance(result, Again):
-                    self._timers.again(lane, delivery, route, result)
-                else:
-                    self._collect(lane, result, writes)
-                self._finish(lane, writes)
                 if lane.stale or self._someone_else_waits(lane):
                     break
         finally:
             lane.family.charge(served - 1)
             self._end_turn(lane)
+
+    async def _wait_for(
+        self, lane: Lane, delivery: Delivery, work: Awaitable[Write | Again], attempt: int
+    ) -> bool:
+        """Hand on what comes of a message whose handler takes more than one turn; False after the end."""
+        route: Route = delivery.route  # type: ignore[assignment]  # set in offer
+        began = perf_counter()
+        self._handling[id(delivery)] = delivery
+        row = self.stats.in_flight.begin(delivery.topic, delivery.key, attempt, self._clock(), "handler")
+        try:
+            result = await work
+        finally:
+            self.stats.in_flight.end(row)
+        if self._ended:
+            return False
+        # Not in a `finally`: what is cut off in its handler is what `leftover` looks for.
+        del self._handling[id(delivery)]
+        seconds = perf_counter() - began
+        self.stats.topic(route.topic).handling.record(int(seconds * 1e6))
+        if seconds > self.limits.slow_handler:
+            _warn_of_slow(delivery, seconds)
+        writes: list[Write] = []
+        if isinstance(result, Again):
+            self._timers.again(lane, delivery, route, result)
+        else:
+            self._collect(lane, result, writes)
+        self._finish(lane, writes)
+        return True
 
     def _someone_else_waits(self, lane: Lane) -> bool:
         return bool(lane.family.ready) or any(f.ready for f in self._by_rank)
