@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from enricher.engine.effects import Answer, Effect, Publish, Refused, Write
+from enricher.engine.effects import Answer, Effect, Insert, Publish, Refused, Write
 from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Delivery, Keeper, Sink
-from enricher.engine.retry import Backoff
-from enricher.engine.router import Route
+from enricher.engine.retry import Backoff, RetryPolicy
+from enricher.engine.router import Context, Route
 from enricher.engine.service import Engine
 from enricher.engine.writer import WriterLimits
 from enricher.errors import SinkUnavailable
@@ -220,3 +220,51 @@ class Sums:
 
 
 _: type[Keeper[Any]] = Sums
+
+
+def failing(times: int, *numbers: int) -> Callable[..., Any]:
+    """A handler that fails the first ``times`` attempts at messages ``numbers``."""
+
+    async def handler(event: Any, context: Context) -> list[Effect]:
+        if event["n"] in numbers and context.attempt <= times:
+            raise OSError("not yet")
+        return [Publish("out", context.body)]
+
+    return handler
+
+
+STEADY = RetryPolicy(max_retries=3, base=5, jitter="none")
+
+
+def fill(rig: Rig, numbers: Sequence[int], key: str = "a", **fields: Any) -> list[Told]:
+    """Offer numbered messages of one key."""
+    return [rig.offer("t", key, number, **fields) for number in numbers]
+
+
+class Streamed(Told):
+    """A delivery that its source can take back until later."""
+
+    __slots__ = ()
+
+    def ack(self) -> Sequence[Effect]:
+        return (Publish("acked", self.body),)
+
+    def defer(self, until_us: int) -> Sequence[Effect]:
+        return (Publish("deferred", b"%d" % until_us),)
+
+
+def folding(state: dict[str, Any], event: Any, context: Context) -> tuple[int, list[Effect]]:
+    """Store and publish the number with how many were folded before it."""
+    n = event["n"]
+    before = len(state["primed"]) + len(state["folded"])
+    document = {"_id": f"{event['k']}{n}", "k": event["k"], "n": n, "before": before}
+
+    def visible(stored: Any) -> list[Effect]:
+        return [Publish("out", message(stored["k"], stored["n"], before=stored["before"]))]
+
+    return n, [Insert("folded", document, stored=visible), *visible(document)]
+
+
+def stateful(sums: Sums, **policy: Any) -> Route:
+    """A route that folds into what ``sums`` keeps."""
+    return Route(topic="t", handler=folding, key=key_of, keeper=sums, **policy)

@@ -1,0 +1,253 @@
+"""What becomes of messages that a sink refuses or has already, and of the state they were folded into."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from enricher.engine.effects import Effect, KeyClaim, Publish, Write
+from enricher.engine.pool import PoolLimits
+from enricher.engine.router import Context, Route
+from enricher.engine.writer import WriterLimits
+from tests.rig import (
+    NOW_US,
+    STEADY,
+    Rig,
+    Sums,
+    Told,
+    echo,
+    fill,
+    folding,
+    key_of,
+    message,
+    stateful,
+    until,
+)
+
+
+async def test_a_refused_write_is_set_aside_with_stage_commit_and_the_others_land() -> None:
+    rig = Rig(Route(topic="t", handler=echo, key=key_of))
+    rig.live.refuses = lambda w: w.delivery is not None and w.delivery.body == message("a", 2)
+    async with rig.engine:
+        told = fill(rig, range(5))
+        await rig.drained()
+    letter = rig.letters.letters[0]
+    assert (letter.stage, letter.error, letter.error_type) == ("commit", "no", "Refusal")
+    assert letter.body == message("a", 2)
+    assert rig.numbers("a") == [0, 1, 3, 4]
+    assert [t.ends for t in told] == [["processed"]] * 2 + [["dead"]] + [["processed"]] * 2
+
+
+async def test_a_dead_letter_that_its_store_refuses_is_let_go_and_counted_as_lost() -> None:
+    rig = Rig(Route(topic="t", handler=echo))
+    rig.dead_letters.refuses = lambda write: True
+    async with rig.engine:
+        delivery = Told("t", b"{")
+        rig.engine.pool.offer(delivery)
+        await rig.drained()
+    assert delivery.ends == ["lost"]
+    assert rig.counts("t") == {"received": 1, "lost": 1}
+
+
+async def test_a_duplicate_claim_counts_as_a_duplicate() -> None:
+    def handler(event: Any, context: Context) -> list[Effect]:
+        return [KeyClaim("claim", event["n"], 60), Publish("out", context.body)]
+
+    rig = Rig(Route(topic="t", handler=handler, key=key_of))
+    async with rig.engine:
+        told = fill(rig, [1, 1, 2])
+        await rig.drained()
+    assert rig.numbers("a") == [1, 2]
+    assert [t.ends for t in told] == [["processed"], ["duplicate"], ["processed"]]
+
+
+async def test_state_is_loaded_once_per_key_in_batches_before_the_first_fold() -> None:
+    sums = Sums()
+    rig = Rig(stateful(sums))
+    fill(rig, range(3), "a")
+    fill(rig, range(3), "b")
+    async with rig.engine:
+        await rig.drained()
+        fill(rig, [3], "a")
+        await rig.drained()
+    assert [sorted(wanted) for wanted in sums.loads] == [["a", "b"]]
+    assert [d["before"] for d in rig.stored.collections["folded"].values() if d["k"] == "a"] == [0, 1, 2, 3]
+
+
+async def test_state_that_cannot_be_loaded_is_waited_for() -> None:
+    sums = Sums()
+    sums.fails = 2
+    rig = Rig(stateful(sums))
+    async with rig.engine:
+        fill(rig, range(2))
+        await rig.drained()
+    assert len(sums.loads) == 3
+    assert rig.numbers("a") == [0, 1]
+
+
+async def test_a_message_that_was_folded_already_is_only_acknowledged() -> None:
+    rig = Rig(stateful(Sums()))
+    async with rig.engine:
+        told = fill(rig, [1, 1])
+        await rig.drained()
+    assert rig.numbers("a") == [1]
+    assert [t.ends for t in told] == [["processed"], ["duplicate"]]
+
+
+async def test_what_another_life_had_folded_is_committed_again_but_not_folded() -> None:
+    rig = Rig(stateful(Sums()))
+    rig.stored.collections["folded"] = {
+        f"a{n}": {"_id": f"a{n}", "k": "a", "n": n, "before": n} for n in range(3)
+    }
+    async with rig.engine:
+        fill(rig, [1, 3])
+        await rig.drained()
+    bodies = [body for _, body in rig.shown.published]
+    assert bodies == [message("a", 1, before=1), message("a", 3, before=3)]
+
+
+async def test_a_late_message_is_counted_by_its_keeper() -> None:
+    rig = Rig(stateful(Sums()))
+    async with rig.engine:
+        fill(rig, [-1])
+        await rig.drained()
+    assert rig.counts("t")["late"] == 1
+
+
+async def test_messages_without_a_key_do_not_reach_a_stateful_handler() -> None:
+    rig = Rig(Route(topic="t", handler=folding, key=lambda body: None, keeper=Sums()))
+    async with rig.engine:
+        fill(rig, [1])
+        await rig.drained()
+    assert rig.letters.letters[0].error_type == "BadMessage"
+
+
+async def test_after_a_refusal_the_state_is_loaded_anew_from_what_was_stored() -> None:
+    sums = Sums()
+    rig = Rig(stateful(sums))
+    rig.documents.refuses = lambda w: w.delivery is not None and w.delivery.body == message("a", 1)
+    async with rig.engine:
+        for number in range(4):
+            fill(rig, [number])
+            await rig.drained()
+    assert len(sums.loads) == 2
+    assert [d["before"] for d in rig.stored.collections["folded"].values()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("refused", [{1}, {0, 1}, {0, 3}, {0, 1, 2, 3}])
+async def test_a_lane_with_refused_writes_in_flight_goes_on_whichever_ends_last(refused: set[int]) -> None:
+    rig = Rig(stateful(Sums()), writer=WriterLimits(max_batch=1, backlog=100))
+    bodies = {message("a", n): n for n in range(4)}
+
+    def refuses(write: Write) -> bool:
+        number = None if write.delivery is None else bodies.get(write.delivery.body)
+        if number == 2:
+            fill(rig, [4, 5])  # they come when some are refused and others are still in flight
+        return number in refused
+
+    rig.documents.refuses = refuses
+    async with rig.engine:
+        fill(rig, range(4))
+        await rig.drained()
+        fill(rig, [6])
+        await rig.drained()
+    assert rig.numbers("a") == [n for n in range(7) if n not in refused]
+
+
+async def test_a_refusal_does_not_wake_or_lose_a_lane_that_waits_for_a_strict_retry() -> None:
+    def handler(state: Any, event: Any, context: Context) -> tuple[int, list[Effect]]:
+        if event["n"] == 1 and context.attempt == 1:
+            raise OSError("not yet")
+        change, effects = folding(state, event, context)
+        return change, effects
+
+    route = Route(topic="t", handler=handler, key=key_of, keeper=Sums(), strict=True, retry=STEADY)
+    rig = Rig(route)
+    rig.documents.refuses = lambda w: w.delivery is not None and w.delivery.body == message("a", 0)
+    async with rig.engine:
+        fill(rig, range(3))
+        await until(lambda: rig.letters.letters)
+        await asyncio.sleep(0.15)
+        assert rig.numbers("a") == []
+        rig.clock.advance(5)
+        await until(lambda: rig.numbers("a") == [1, 2])
+
+
+async def test_a_change_that_cannot_be_folded_is_set_aside_and_the_state_loaded_anew() -> None:
+    sums = Sums()
+    sums.breaks_on = 1
+    rig = Rig(stateful(sums))
+    async with rig.engine:
+        fill(rig, range(3))
+        await rig.drained()
+    assert rig.letters.letters[0].stage == "fold"
+    assert rig.numbers("a") == [0, 2]
+    assert len(sums.loads) == 2
+
+
+async def test_topics_with_one_keeper_share_the_lane_of_a_key() -> None:
+    sums = Sums()
+    routes = [Route(topic=t, handler=folding, key=key_of, keeper=sums) for t in ("t", "u")]
+    rig = Rig(*routes)
+    for number in range(6):
+        rig.offer("tu"[number % 2], "a", number)
+    async with rig.engine:
+        await rig.drained()
+    assert rig.numbers("a") == list(range(6))
+    assert len(sums.loads) == 1
+
+
+async def test_a_state_gets_its_clock_event_and_an_idle_one_is_forgotten() -> None:
+    sums = Sums()
+    sums.due_us = NOW_US + 2_000_000
+    rig = Rig(stateful(sums), pool=PoolLimits(evict_after=60))
+    async with rig.engine:
+        fill(rig, [0])
+        await rig.drained()
+        rig.clock.advance(2)
+        await until(lambda: sums.clocked)
+        assert sums.clocked == [NOW_US + 2_000_000]
+        await until(lambda: rig.numbers("clock") == [0])
+        assert rig.engine.pool.lanes == 1
+        rig.clock.advance(61)
+        await until(lambda: rig.engine.pool.lanes == 0)
+        fill(rig, [1])
+        await rig.drained()
+    assert len(sums.loads) == 2
+
+
+@pytest.mark.parametrize("step", ["settle", "on_clock"])
+async def test_a_keeper_that_fails_costs_its_own_state_and_nothing_else(step: str) -> None:
+    sums = Sums()
+    sums.due_us = NOW_US + 1_000_000
+
+    def fails(state: Any, now_us: int) -> list[Effect]:
+        sums.due_us = None
+        delattr(sums, step)
+        raise ZeroDivisionError
+
+    setattr(sums, step, fails)
+    rig = Rig(stateful(sums))
+    async with rig.engine:
+        fill(rig, [0, 1])
+        await rig.drained()
+        rig.clock.advance(1)
+        await until(lambda: rig.engine.stats.counters["keeper_failures"] == 1)
+        fill(rig, [2])
+        await rig.drained()
+    assert rig.numbers("a") == [0, 1, 2]
+    assert len(sums.loads) == 2
+    assert rig.letters.letters == []
+
+
+async def test_a_distrusted_state_that_nobody_asks_for_is_forgotten() -> None:
+    sums = Sums()
+    sums.breaks_on = 0
+    rig = Rig(stateful(sums))
+    async with rig.engine:
+        fill(rig, [1, 0])
+        await rig.drained()
+        rig.clock.advance(3600)
+        await until(lambda: rig.engine.pool.lanes == 0)
