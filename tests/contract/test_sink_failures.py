@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pymongo
 import pytest
+from redis.asyncio import Redis
 
 from enricher.connections import redis_client
 from enricher.engine.effects import (
@@ -153,6 +154,20 @@ async def test_a_replica_that_may_not_write_is_an_outage(own_redis: RedisProcess
             await live.commit(claimed(1))
         own_redis.call("REPLICAOF", "NO", "ONE")
         assert await live.commit(claimed(1)) == {}
+
+
+async def test_a_password_that_was_changed_in_the_middle_is_an_outage(own_redis: RedisProcess) -> None:
+    async with (
+        watched_redis(own_redis.url) as live,
+        Redis.from_url(own_redis.url, single_connection_client=True) as admin,
+    ):
+        assert await live.commit(claimed(1)) == {}
+        await admin.config_set("requirepass", "another")
+        await admin.client_kill_filter(_type="normal", skipme=True)
+        with pytest.raises(SinkUnavailable, match=r"(?i)auth"):
+            await live.commit(claimed(2))
+        await admin.config_set("requirepass", "")
+        assert await live.commit(claimed(2)) == {}
 
 
 async def test_a_forgotten_script_is_loaded_again(live: WatchedRedis) -> None:
