@@ -25,11 +25,15 @@ from tests.servers import MongoProcess, RedisProcess, debian_redis_binary, redis
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 
-# How fast a machine is that runs the tests is not what they are about.
+# How fast a machine is that runs the tests is not what they are about; and a change is judged by its own
+# examples, the same each time. `--hypothesis-profile=explore` looks for new ones.
 hypothesis.settings.register_profile(
-    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "same", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.load_profile("untimed")
+hypothesis.settings.register_profile(
+    "explore", deadline=None, max_examples=2_000, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("same")
 
 _REAL_FILES = [
     "integration/test_analytics_real_data.py",

@@ -69,6 +69,10 @@ def test_a_recording_goes_on_after_a_restart_of_redis_and_says_so(
     with started(tmp_path, "record", "r.jsonl", "--redis-url", own_redis.url, "--count", "2") as recorder:
         until(lambda: subscribers(own_redis.url), "the recorder")
         publish(own_redis.url, ("market:underlying", b"1"))
+        # The publisher has its answer before subscribers have the message: killed in between, the server
+        # takes the message with it.
+        assert recorder.stderr is not None
+        until(lambda: "1 recorded" in recorder.stderr.readline(), "1 recorded")
         own_redis.kill()
         own_redis.start()
         until(lambda: subscribers(own_redis.url), "the recorder after the restart")
