@@ -100,6 +100,11 @@ class Holdings:
             self.waived.append(delivery)
         self.moved.set()
 
+    def in_hand(self, group: StreamGroup) -> set[str]:
+        """Entries that are not to be taken anew: under way, or about to be handed back or acknowledged."""
+        waiting = (*self.under_way.values(), *self.given_up, *self.waived)
+        return {delivery.entry for delivery in waiting if delivery.place == group.keys}
+
     async def something_moves(self) -> None:
         """Return when something has left."""
         self.moved.clear()
@@ -186,10 +191,11 @@ class House:
                 begin, left, gone = await group.sweep(self._limits.lease_ms, begin)
                 self._held.note_lost(group, gone)
                 exposed = await group.exposed() if left else {}
+                in_hand = self._held.in_hand(group) if left else set()
                 self._held.suspects += [
                     Suspect(group, entry.id, entry.deliveries + 1, exposed.get(entry.id, 0))
                     for entry in left
-                    if (group.keys.stream, entry.id) not in self._held.under_way
+                    if entry.id not in in_hand
                 ]
                 if begin == "0-0":
                     break
@@ -246,7 +252,8 @@ class House:
             await group.acknowledge([d.entry for d in held.waived if d.place == group.keys])
             # Those that wait to be taken were not delivered this time, nor in a company; all others were.
             uncounted = {suspect.id for suspect in held.suspects if suspect.group.keys == group.keys}
-            uncounted |= {d.entry for d in held.under_way.values() if d.place == group.keys and not d.counted}
+            in_hand = (*held.under_way.values(), *held.given_up)
+            uncounted |= {d.entry for d in in_hand if d.place == group.keys and not d.counted}
             own = [left.id for left in await group.own()]
             await self._release(group, own, set(own) - uncounted)
             await group.leave()

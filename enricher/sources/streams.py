@@ -237,8 +237,9 @@ class StreamSource:
         for group in groups:
             found = await group.own()
             exposed = await group.exposed() if found else {}
+            in_hand = self._held.in_hand(group)
             for left in found:
-                if (group.keys.stream, left.id) in self._held.under_way:
+                if left.id in in_hand:
                     continue
                 known = held.get((group.keys, left.id))
                 # Within one life it was never handed over, so this is no further delivery.

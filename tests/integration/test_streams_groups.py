@@ -103,6 +103,29 @@ async def test_what_a_full_pool_drops_comes_again(redis_url: str) -> None:
         assert await letters(found.client) == []
 
 
+async def test_what_a_full_pool_drops_is_given_up_before_it_is_taken_again(redis_url: str) -> None:
+    held = Held()
+    few: dict[str, Any] = {"overload": Overload.DROP_OLDEST, "pool": PoolLimits(max_messages=3, concurrency=1)}
+    async with line(redis_url, handler=held, tick=0.5, lease=10.0, **few) as found:
+        await until(lambda: found.source.health().get("length") == 0, "the house to rest for half a second")
+        await send(found.client, *range(6))
+        await until(lambda: found.counts.get("dropped", 0) >= 3)
+        held.open.set()
+        await until(lambda: not found.engine.pool.count)
+        assert len(held.seen) == 3
+        held.open.clear()
+        await found.client.client_kill_filter(_type="normal", skipme=True)
+        await until(lambda: len(held.seen) > 3, "another to be handled")
+        await until(lambda: not found.source.health()["waiting_alone"], "all to be taken again")
+        await asyncio.sleep(0.1)
+        again = await found.client.xpending_range(STREAM, GROUP, "-", "+", 10)
+        # What was given up only after it had been taken again, another worker could take as well.
+        assert [entry["times_delivered"] for entry in again] == [1, 1, 1]
+        held.open.set()
+        await settled(found.client, 6)
+    assert sorted(held.seen) == list(range(6))
+
+
 async def test_what_a_full_pool_conflates_is_acknowledged(redis_url: str) -> None:
     held = Held()
     async with line(
