@@ -16,6 +16,7 @@ from enricher.build_mail import MailParts, mail_parts
 from enricher.build_streams import IntakeParts, hold_of, over_streams
 from enricher.config import Section, Settings, redact
 from enricher.config import load as load_sections
+from enricher.config.loader import OVERRIDES
 from enricher.connections import redis_client
 from enricher.deadletters.alert import AlertHook
 from enricher.deadletters.requests import RetryListener
@@ -49,16 +50,17 @@ def load(
     sections: Mapping[str, type[Section]] | None = None,
     folder: Path | None = None,
     written: Mapping[str, str] | None = None,
+    overrides_from: str = OVERRIDES,
 ) -> Settings:
     """All settings, those of the shipped routes included; ``sections`` are a program's own, by name.
 
     Nothing is read that is not handed in: a file at ``path`` (or named by ENRICHER_CONFIG in ``environ``, or
     config.toml in ``folder``), ``environ`` (pass `os.environ`), ``written`` (variables of a .env file, over
     which ``environ`` wins), and ``overrides`` {"redis.url": ...}, which win over all. Raises `ConfigError`,
-    which names source, key, value and what would be right.
+    which names source (``overrides_from`` for an override), key, value and what would be right.
     """
     every = {**SECTIONS, **(sections or {})}
-    return load_sections(path, environ or {}, overrides or {}, every, folder, written or {})
+    return load_sections(path, environ or {}, overrides or {}, every, folder, written or {}, overrides_from)
 
 GAPS = "feed_gaps"
 

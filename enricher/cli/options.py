@@ -28,6 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DOTENV = ".env"
+COMMAND_LINE = "command line"
 
 MAIL_ALONE: Mapping[str, str] = {"mail.enabled": "true", "market.enabled": "false"}
 """What giving an option of the mail route means beside itself."""
@@ -49,7 +50,12 @@ class SettingsOptions:
         file, written = folder / DOTENV, written_variables(folder / DOTENV)
         try:
             overrides = {**self.overrides, **more}
-            settings = load(self.config, os.environ, overrides, folder=folder, written=written)
+            settings = load(
+                *(self.config, os.environ, overrides),
+                folder=folder,
+                written=written,
+                overrides_from=COMMAND_LINE,
+            )
         except ConfigError as error:
             # An unknown name has the environment as its source, and itself as its key.
             name = error.key if error.source == ENVIRONMENT else error.source

@@ -20,7 +20,7 @@ from enricher.errors import ConfigError
 FILE_NAME = "config.toml"
 FILE_VARIABLE = "ENRICHER_CONFIG"
 PREFIX = "ENRICHER_"
-COMMAND_LINE = "command line"
+OVERRIDES = "overrides"
 ENVIRONMENT = "environment"
 OLD_NAMES = MappingProxyType(
     {"REDIS_URL": "redis.url", "MONGO_URL": "mongo.url", "SERVICE_NAME": "service.name"}
@@ -51,16 +51,18 @@ def load(
     sections: Mapping[str, type[Section]] = NOTHING,
     folder: Path | None = None,
     written: Mapping[str, str] = NOTHING,
+    overrides_from: str = OVERRIDES,
 ) -> Settings:
-    """All settings; command line over environment over old names over file over defaults.
+    """All settings; overrides over environment over old names over file over defaults.
 
     REDIS_HOST and REDIS_PORT make an address where REDIS_URL does not give one. ``written`` are variables
     that a file holds (.env): what ``environ`` says of a key wins over them under whatever name they say it.
 
-    ``overrides`` are the command line's {"redis.url": ...}; None means not given, text is read as
-    in the environment. ``sections`` are the route packages' {"market": MarketSettings}. The file is
-    `find_config` of path, environ and folder; with none of them nothing is read. Raises
-    ConfigError, which names source, key, value (never a password) and what would be right.
+    ``overrides`` are {"redis.url": ...}, such as the command line's, and ``overrides_from`` is what an
+    error calls them; None means not given, text is read as in the environment. ``sections`` are the
+    route packages' {"market": MarketSettings}. The file is `find_config` of path, environ and folder;
+    with none of them nothing is read. Raises ConfigError, which names source, key, value (never a
+    password) and what would be right.
     """
     kinds = {**CORE_SECTIONS, **sections}
     leaves = {key: kind for name, section in kinds.items() for key, kind in _leaves(name, section)}
@@ -74,8 +76,8 @@ def load(
     options = {}
     for key, value in overrides.items():
         if value is not None:
-            _known(key, key, value, COMMAND_LINE, leaves)
-            options[key] = Given(value, COMMAND_LINE, is_text=isinstance(value, str))
+            _known(key, key, value, overrides_from, leaves)
+            options[key] = Given(value, overrides_from, is_text=isinstance(value, str))
     all_said = {**given, **said[0], **said[1], **options}
     old = [name for name, brought in kinds.items() if brought.old_names]
     switched_on = [name for name in old if _switched_on(name, kinds[name], all_said, leaves)]

@@ -86,22 +86,25 @@ class StateLoader:
         keeper, reader = family.keeper, self._reader
         if keeper is None or reader is None:
             raise LookupError(f"lanes of {family.name!r} keep state, but no reader can load it")
-        backoff, attempt = Backoff(base=0.05, cap=5.0), 0
+        backoff, attempt, size = Backoff(base=0.05, cap=5.0), 0, _TOGETHER
         while family.cold:
-            lanes, family.cold = family.cold[:_TOGETHER], family.cold[_TOGETHER:]
-            while True:
-                firsts = [(lane, self._first(lane)) for lane in lanes]
-                wanted = {str(lane.key): first for lane, first in firsts if first is not None}
-                try:
-                    states = await keeper.load(reader, wanted) if wanted else {}
-                    loaded = [(lane, states[str(lane.key)]) for lane, first in firsts if first is not None]
-                except Exception as error:  # noqa: BLE001  whatever it is, the messages wait
-                    attempt += 1
-                    _complain("state_load_failed", family, error)
-                    await anyio.sleep(backoff.delay(attempt))
-                else:
-                    break
-            attempt = 0
+            lanes, family.cold = family.cold[:size], family.cold[size:]
+            firsts = [(lane, self._first(lane)) for lane in lanes]
+            wanted = {str(lane.key): first for lane, first in firsts if first is not None}
+            try:
+                states = await keeper.load(reader, wanted) if wanted else {}
+                loaded = [(lane, states[str(lane.key)]) for lane, first in firsts if first is not None]
+            except Exception as error:  # noqa: BLE001  whatever it is, the messages wait
+                attempt += 1
+                # A server that is away is asked little: by one lane, until that succeeds. What fails for
+                # any other reason may be the trouble of these lanes alone, so others have their turn first.
+                size = 1
+                away = isinstance(error, SinkUnavailable)
+                family.cold = [*lanes, *family.cold] if away else [*family.cold, *lanes]
+                _complain("state_load_failed", family, error)
+                await anyio.sleep(backoff.delay(attempt))
+                continue
+            attempt, size = 0, min(2 * size, _TOGETHER)
             for lane, state in loaded:
                 lane.state = state
             for lane in lanes:

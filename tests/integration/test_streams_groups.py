@@ -105,8 +105,10 @@ async def test_what_a_full_pool_drops_comes_again(redis_url: str) -> None:
 
 async def test_what_a_full_pool_drops_is_given_up_before_it_is_taken_again(redis_url: str) -> None:
     held = Held()
-    few: dict[str, Any] = {"overload": Overload.DROP_OLDEST, "pool": PoolLimits(max_messages=3, concurrency=1)}
-    async with line(redis_url, handler=held, tick=0.5, lease=10.0, **few) as found:
+    few = PoolLimits(max_messages=3, concurrency=1)
+    async with line(
+        redis_url, handler=held, tick=0.5, lease=10.0, overload=Overload.DROP_OLDEST, pool=few
+    ) as found:
         await until(lambda: found.source.health().get("length") == 0, "the house to rest for half a second")
         await send(found.client, *range(6))
         await until(lambda: found.counts.get("dropped", 0) >= 3)

@@ -123,7 +123,7 @@ def test_the_sources_are_remembered_key_by_key(tmp_path: Path) -> None:
     assert settings.origins == {
         "pool.concurrency": str(file),
         "service.name": "SERVICE_NAME",
-        "log.level": "command line",
+        "log.level": "overrides",
     }
 
 

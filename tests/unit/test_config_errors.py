@@ -65,9 +65,11 @@ def test_a_wrong_value_under_an_old_name_names_the_old_name() -> None:
     assert "redis://localhost:6379/0" in error.expected
 
 
-def test_a_wrong_option_names_the_command_line() -> None:
+def test_a_wrong_override_is_named_as_its_caller_says() -> None:
     error = refusal(log__level="loud")
-    assert error.source == "command line"
+    assert error.source == "overrides"
+    with pytest.raises(ConfigError, match=r"^command line: log\.level = 'loud'"):
+        load(overrides={"log.level": "loud"}, overrides_from="command line")
     assert error.expected == "one of 'critical', 'debug', 'error', 'info', 'warning'"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from enricher.engine.effects import Effect, KeyClaim, Publish, Write
 from enricher.engine.pool import PoolLimits
+from enricher.engine.ports import Delivery
 from enricher.engine.router import Context, Route
 from enricher.engine.writer import WriterLimits
 from tests.rig import (
@@ -85,6 +87,37 @@ async def test_state_that_cannot_be_loaded_is_waited_for() -> None:
         await rig.drained()
     assert len(sums.loads) == 3
     assert rig.numbers("a") == [0, 1]
+
+
+async def test_a_server_that_is_away_is_asked_for_the_state_of_one_lane_at_a_time() -> None:
+    sums = Sums()
+    sums.fails = 3
+    rig = Rig(stateful(sums))
+    async with rig.engine:
+        for key in "abcdef":
+            fill(rig, [0], key)
+        await rig.drained()
+    assert [len(wanted) for wanted in sums.loads] == [6, 1, 1, 1, 2, 3]
+
+
+class Picky(Sums):
+    """Cannot load the state of key a."""
+
+    async def load(self, reader: Any, wanted: Mapping[str, Delivery]) -> Mapping[str, dict[str, Any]]:
+        if "a" in wanted:
+            raise ValueError("what is stored makes no sense")
+        return await super().load(reader, wanted)
+
+
+async def test_a_state_that_cannot_be_loaded_holds_up_no_other_lane() -> None:
+    rig = Rig(stateful(Picky()))
+    async with rig.engine:
+        for key in "abc":
+            fill(rig, [0], key)
+        await until(lambda: rig.numbers("b") == rig.numbers("c") == [0])
+        await rig.engine.stop(0)
+    assert rig.numbers("a") == []
+    assert rig.engine.lost == {"t": 1}
 
 
 async def test_a_message_that_was_folded_already_is_only_acknowledged() -> None:
