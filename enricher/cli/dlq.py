@@ -31,6 +31,7 @@ from enricher.deadletters.chosen import Chosen
 from enricher.deadletters.filters import EVERY, LetterFilter
 from enricher.deadletters.record import StoredLetter
 from enricher.deadletters.replay import Outcome
+from enricher.deadletters.store import UnknownLetter
 
 EXAMPLES = """\b
 Examples:
@@ -47,7 +48,10 @@ LETTERS are positions (0 is the newest) or task ids, or the start of one. Filter
 
 
 def with_letters(settings: Settings, place: Place, work: Callable[[Letters], Awaitable[None]]) -> None:
-    """Run ``work`` on the dead letters, until a signal; the log goes to standard error."""
+    """Run ``work`` on the dead letters, until a signal; the log goes to standard error.
+
+    Raises click.UsageError for a letter that is not there.
+    """
     level: Any = settings.log.level if "log.level" in settings.origins else "error"
     logs.configure(
         msgspec.structs.replace(settings.log, level=level), settings.service.name, sys.stderr.buffer
@@ -58,7 +62,10 @@ def with_letters(settings: Settings, place: Place, work: Callable[[Letters], Awa
             await work(letters)
 
     with talking_to(settings.dead_letters.url or settings.redis.url):
-        until_signal(main)
+        try:
+            until_signal(main)
+        except UnknownLetter as error:
+            raise click.UsageError(str(error)) from error
 
 
 def some_choice(names: Sequence[str], wanted: LetterFilter, every: bool) -> None:

@@ -44,7 +44,7 @@ def row(letter: StoredLetter) -> tuple[str, ...]:
         str(letter.position),
         letter.task_id,
         _moment(letter.at_us),
-        letter.topic or str(letter.record.get("task_name") or "?"),
+        letter.topic or "?",
         letter.stage or "-",
         str(letter.attempts),
         " ".join(redact_text(error).split()),

@@ -16,6 +16,7 @@ from enricher.build_streams import is_pattern
 from enricher.cli.feed import OUTAGE, channel_names
 from enricher.cli.options import SettingsOptions, duration, settings_options
 from enricher.cli.until import EverySecond, listed, say, talking_to, until_signal
+from enricher.config import redact
 from enricher.connections import redis_client
 from enricher.errors import EnricherError
 from enricher.feed.recording import Recorded, RecordingWriter
@@ -24,7 +25,10 @@ _TURN = 256
 
 
 class Recorder:
-    """Writes what is heard on ``channels`` (names and glob patterns) until ``limit`` messages."""
+    """Writes what is heard on ``channels`` (names and glob patterns) until ``limit`` messages.
+
+    ``listened`` says whether the server ever answered.
+    """
 
     def __init__(self, writer: RecordingWriter, channels: tuple[str, ...], limit: int | None) -> None:
         self._writer = writer
@@ -33,10 +37,11 @@ class Recorder:
         self._limit = limit
         self.counts: Counter[str] = Counter()
         self.gaps = 0
+        self.listened = False
 
     async def run(self, client: Redis) -> None:
         """Record until there is enough, over any number of connections."""
-        attempt, connected = 0, False
+        attempt = 0
         while True:
             try:
                 async with client.pubsub() as pubsub:
@@ -44,10 +49,10 @@ class Recorder:
                         await pubsub.subscribe(*self._names)
                     if self._patterns:
                         await pubsub.psubscribe(*self._patterns)
-                    if attempt and connected:
+                    if attempt and self.listened:
                         self.gaps += 1
                         say("Redis answers; what was published meanwhile is not in the recording")
-                    attempt, connected = 0, True
+                    attempt, self.listened = 0, True
                     await self._listen(pubsub)
                     return
             except (AuthenticationError, NoPermissionError):
@@ -140,5 +145,10 @@ def command(
         say(f"recording {', '.join(wanted)} to {file}")
         with talking_to(settings.redis.url):
             until_signal(work)
+    if not recorder.listened:
+        if not overwrite:
+            # Ours, and empty: the next try may have the name.
+            file.unlink(missing_ok=True)
+        raise EnricherError(f"Redis at {redact(settings.redis.url)} was away all the time: nothing recorded")
     gaps = f"; connection lost {recorder.gaps} times" if recorder.gaps else ""
     click.echo(f"Recorded {writer.count:,} messages to {file}: {listed(recorder.counts)}{gaps}")

@@ -23,7 +23,7 @@ from enricher.errors import EnricherError
 from enricher.feed.files import open_bytes
 from enricher.feed.publish import Published, redis_publisher
 from enricher.feed.readers import TickColumns, read_csv_chains, read_csv_ticks, read_nse_chains
-from enricher.feed.recording import Recorded, RecordingReader
+from enricher.feed.recording import NoSuchColumn, Recorded, RecordingReader
 from enricher.feed.replay import replay
 from enricher.market.clock import render
 
@@ -65,6 +65,8 @@ class Reading:
                 yield from read_csv_ticks(path, columns, product=self.product, zone=self.zone)
             except ValueError as error:
                 raise click.UsageError(f"{path}: {error} (--product, --product-column)") from error
+            except NoSuchColumn as error:
+                raise click.UsageError(f"{error} (--time-column, --price-column ...)") from error
 
     def _columns(self, first: bytes) -> TickColumns:
         header = names_columns(first) if self.header is None else self.header

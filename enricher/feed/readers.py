@@ -31,7 +31,7 @@ import orjson
 
 from enricher.feed.channels import OPTION_CHAIN, UNDERLYING
 from enricher.feed.files import open_bytes
-from enricher.feed.recording import BadRecord, Recorded
+from enricher.feed.recording import BadRecord, NoSuchColumn, Recorded
 from enricher.feed.values import (
     Cell,
     exchange_date,
@@ -286,7 +286,7 @@ def _column(cells: Mapping[int | str, Cell], path: Path, name: int | str | None)
         return cells[name]
     line = next(iter(cells.values())).line
     known = ", ".join(str(key) for key in cells if isinstance(key, str)) or f"0 to {len(cells) - 1}"
-    raise BadRecord(path, line, f"column {name}", f"one of the columns {known}", name)
+    raise NoSuchColumn(path, line, f"column {name}", f"one of the columns {known}", name)
 
 
 def _snapshot_moment(path: Path, timestamp: str | None, zone: tzinfo | None) -> tuple[str, int]:

@@ -39,6 +39,10 @@ class BadRecord(EnricherError):
         super().__init__(f"{where}, {column}: expected {expected}, got {_short(found)}")
 
 
+class NoSuchColumn(BadRecord):
+    """A column that was asked for is not in the file."""
+
+
 class Recorded(msgspec.Struct, frozen=True):
     """A message and when it was received: ``at_us`` microseconds since 1970 UTC, topic, body."""
 

@@ -34,10 +34,12 @@ def ids(client: redis.Redis) -> list[str]:
 def test_list_shows_positions_newest_first_and_filters(
     list_of_three: redis.Redis, redis_url: str, tmp_path: Path
 ) -> None:
+    list_of_three.rpush(KEY, json.dumps({"task_id": "dddd-old", "task_name": "nobody", "error": "x"}))
     done = finished(tmp_path, "dlq", "list", "--redis-url", redis_url)
     assert done.returncode == 0, done.stderr
     cells = [line.split("\t") for line in done.stdout.splitlines()]
-    assert [row[:2] for row in cells[1:]] == [["0", "aaaa-bad"], ["1", "bbbb-good"], ["2", "cccc-mail"]]
+    assert [row[:2] for row in cells[1:4]] == [["0", "aaaa-bad"], ["1", "bbbb-good"], ["2", "cccc-mail"]]
+    assert dict(zip(cells[0], cells[4], strict=True))["topic"] == "?"
     assert "\x1b" not in done.stdout
     done = finished(
         tmp_path, "dlq", "list", "--json", "--topic", "mail:*", "--since", "1h", "--redis-url", redis_url
@@ -54,7 +56,7 @@ def test_count_and_show_say_what_is_there(list_of_three: redis.Redis, redis_url:
     assert "no such folder" in shown
     assert "body (1 bytes)\nx" in shown
     unknown = finished(tmp_path, "dlq", "show", "9", "--redis-url", redis_url)
-    assert unknown.returncode == 1
+    assert unknown.returncode == 2
     assert "no dead letter at position 9; there are 3" in unknown.stderr
 
 

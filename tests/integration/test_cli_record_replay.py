@@ -84,6 +84,15 @@ def test_a_recording_goes_on_after_a_restart_of_redis_and_says_so(
     assert [record.body for record in RecordingReader(tmp_path / "r.jsonl")] == [b"1", b"2"]
 
 
+def test_a_recording_for_which_redis_never_came_ends_with_1_and_leaves_no_file(tmp_path: Path) -> None:
+    url = f"redis://:geheim@127.0.0.1:{free_port()}/0"
+    done = finished(tmp_path, "record", "r.jsonl", "--for", "100ms", "--redis-url", url)
+    assert done.returncode == 1
+    assert "was away all the time" in done.stderr
+    assert "geheim" not in done.stderr
+    assert not (tmp_path / "r.jsonl").exists()
+
+
 def test_an_existing_file_is_not_overwritten_unasked(tmp_path: Path) -> None:
     (tmp_path / "kept.jsonl").write_text("precious")
     done = finished(tmp_path, "record", "kept.jsonl", "--for", "1s")
@@ -105,6 +114,14 @@ def test_ticks_of_a_csv_file_are_read_as_their_columns_say(redis_url: str, tmp_p
     assert done.returncode == 0, done.stderr
     assert [(t["product"], t["price"], t["volume"]) for t in ticks] == [("X", 100.5, 7), ("X", 101, 8)]
     assert ticks[0]["timestamp"] == "2025-10-14T09:15:00+05:30"
+
+
+def test_a_column_that_is_not_in_the_file_is_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "ticks.csv").write_text("time,ltp\n2025-10-14 09:15:00,100.5\n")
+    done = finished(tmp_path, "replay", "ticks.csv", "--product", "X", "--price-column", "nope", "--dry-run")
+    assert done.returncode == 2
+    assert "column nope: expected one of the columns time, ltp" in done.stderr
+    assert "--price-column" in done.stderr
 
 
 def test_a_csv_file_without_names_has_time_and_price_first(tmp_path: Path) -> None:
