@@ -48,7 +48,6 @@ def total_volatility(beta: float, a: float, up: float, s: float) -> float:
         h = a / s
         s *= 1 + s * s / (24 + h * (5.015 + h * 7.565))
     down = 1 / up
-    short = s < _SHORT
     for _ in range(6):
         h = a / s
         t = 0.5 * s
@@ -56,7 +55,7 @@ def total_volatility(beta: float, a: float, up: float, s: float) -> float:
         v = _C * exp(-0.5 * (hh + tt))
         if not v:
             break
-        if short:
+        if s < _SHORT:
             n = beta / v - _per_vega(h, t)
         else:
             n = (beta - 0.5 * (down * erfc((h - t) * _R) - up * erfc((h + t) * _R))) / v
@@ -68,7 +67,8 @@ def total_volatility(beta: float, a: float, up: float, s: float) -> float:
         s += step
         if not 0 < s < _LARGEST_S:
             break
-        if abs(step) * (1 + hh) < _CLOSE * s:
+        # Newton's step tells, for that of fourth order is 0 in places far from the root, too.
+        if abs(n) * (1 + hh + tt) < _CLOSE * s:
             return s
     return _careful(beta, a)
 

@@ -33,6 +33,7 @@ _DIFFERENCE = 1e-6
 _SETTLED = 1e-9
 _SETTLED_COST = 1e-6
 _GRID_POINTS = 100
+_DIP = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 4.0)
 
 Turns = Generator[None, None, "Fit"]
 _Solution = tuple[float, list[float], float, float, float]  # cost, residuals, a, c, d
@@ -159,22 +160,42 @@ def butterfly(svi: Svi, low: float, high: float, points: int = _GRID_POINTS) -> 
     step = (last - first) / (points - 1)
     grid = [m + sigma * sinh(first + at * step) for at in range(points)]
     grid[0], grid[-1] = low, high
+    grid = sorted({*grid, *(k for k in _near_bottom(svi) if low < k < high)})
     values = [g(svi, k) for k in grid]
-    at = min(range(points), key=values.__getitem__)
-    left, right = grid[max(0, at - 1)], grid[min(points - 1, at + 1)]
-    best_k, best = grid[at], values[at]
+    best, best_k = min(zip(values, grid, strict=True))
+    last_at = len(grid) - 1
+    for at, value in enumerate(values):
+        left, right = max(0, at - 1), min(last_at, at + 1)
+        if values[left] >= value <= values[right]:
+            best, best_k = min((best, best_k), _narrowed(svi, grid[left], grid[right]))
+    return Butterfly(low, high, best_k, best)
+
+
+def _narrowed(svi: Svi, left: float, right: float) -> tuple[float, float]:
+    """The least g found between two k by thirds, and where."""
+    best = inf, left
     for _ in range(30):
         third = (right - left) / 3
         one, other = left + third, right - third
         g_one, g_other = g(svi, one), g(svi, other)
         if g_one < g_other:
-            right = other
+            right, best = other, min(best, (g_one, one))
         else:
-            left = one
-        k, value = (one, g_one) if g_one < g_other else (other, g_other)
-        if value < best:
-            best_k, best = k, value
-    return Butterfly(low, high, best_k, best)
+            left, best = one, min(best, (g_other, other))
+    return best
+
+
+def _near_bottom(svi: Svi) -> list[float]:
+    """Where w is least, and points around the near place where k w' = 2 w: there g dips, perhaps narrowly."""
+    narrow = sqrt(max(1 - svi.rho * svi.rho, 0.0))
+    if not narrow or not svi.b > 0:
+        return []
+    bottom = svi.m - svi.rho * svi.sigma / narrow
+    left, rise = svi.total_variance(bottom), bottom * svi.b * narrow * narrow * narrow / svi.sigma
+    if not (left > 0 and rise):
+        return [bottom]
+    # w = left + w'' x^2 / 2 with x = k - bottom, so that k w' = 2 w at x = 2 left / (bottom w'').
+    return [bottom, *(bottom + share * (2 * left / rise) for share in _DIP)]
 
 
 def _vega(k: float, w: float) -> float:

@@ -180,6 +180,8 @@ def _wing(outwards: range, bids: Column, mids: Sequence[float | None]) -> tuple[
             zeros += 1
             if zeros == _STOP_AFTER:
                 return found, "zero_bids"
+        elif bids[at] is not None:  # crossed, or without an ask: somebody bids all the same
+            zeros = 0
     return found, "end_of_data"
 
 

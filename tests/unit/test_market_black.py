@@ -154,6 +154,26 @@ def test_the_normalised_function_and_its_inverse_undo_each_other(a: float, s: fl
     assert total_volatility(share * top, a, 1 / top, 0.0) == pytest.approx(s, rel=1e-11)
 
 
+@pytest.mark.parametrize(
+    ("a", "s", "guess"),
+    [
+        (0.8235948026176745, 0.2915635962788811, 53.12036178607634),
+        (0.0018571562267749682, 0.5537639911546565, 53.104398829471),
+        (0.0, 0.6094650804033296, 53.14138426757),
+        (0.15608940502680352, 4.238604779775728, 53.38148),
+        (0.002404503926570093, 0.08901462002527769, 9.161188e-05),
+        (0.33629048230138076, 3.152370612858066, 0.01281345971),
+        (8.377729196883023e-07, 0.00010495968710697559, 0.02061860832),
+    ],
+)
+def test_a_guess_that_is_far_off_is_not_taken_for_the_answer(a: float, s: float, guess: float) -> None:
+    """Places where a step of high order happens to be 0, and one that sets out where two terms cancel."""
+    top = exp(-a / 2)
+    beta = time_value(a, s) * top
+    for near in (1 - 1e-9, 1.0, 1 + 1e-9):
+        assert total_volatility(beta, a, 1 / top, guess * near) == pytest.approx(s, rel=1e-12)
+
+
 @untimed
 @given(kinds, st.floats(-4, 4), st.floats(0.003, 1.0), st.floats(0.03, 2.0))
 def test_volatilities_are_those_of_lets_be_rational(

@@ -90,6 +90,29 @@ def test_an_arbitrage_hidden_between_coarse_strikes_is_found() -> None:
     assert found.worst_g == pytest.approx(min(fine, g(sharp, -1), g(sharp, 1)), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "narrow",
+    [
+        Svi(-3.9164991e-07, 0.00020883334, 0.0, 0.91138138, 0.0023802464),
+        Svi(-0.0038335993640405777, 0.0026307062217612006, -0.5150306948213459, 0.0012373588, 1.7003373),
+        Svi(-1.806386630052034e-05, 0.07580191291893579, 0.999, -0.07801469531438301, 0.005404658834047372),
+    ],
+    ids=str,
+)
+def test_g_is_least_where_it_dips_narrowly_beside_the_bottom_of_the_smile(narrow: Svi) -> None:
+    low, high = -1.8, 1.8
+    found = butterfly(narrow, low, high)
+    ks = np.linspace(low, high, 400_001)
+    x = ks - narrow.m
+    root = np.hypot(x, narrow.sigma)
+    w = narrow.a + narrow.b * (narrow.rho * x + root)
+    rise = narrow.b * (narrow.rho + x / root)
+    bend = narrow.b * narrow.sigma**2 / root**3
+    every = (1 - ks * rise / (2 * w)) ** 2 - rise**2 / 4 * (1 / w + 0.25) + bend / 2
+    assert found.worst_g <= every.min() + 1e-9
+    assert found.worst_g == pytest.approx(g(narrow, found.worst_k), rel=1e-12)
+
+
 def test_a_variance_that_is_not_positive_is_the_worst_arbitrage() -> None:
     assert butterfly(Svi(-0.1, 0.1, 0, 0, 0.1), -1, 1).worst_g == -1e300
     assert Svi(-0.1, 0.1, 0, 0, 0.1).volatility(0, 1) is None

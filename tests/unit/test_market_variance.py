@@ -117,6 +117,18 @@ def test_a_crossed_quote_does_not_count() -> None:
     assert (found.lowest, found.count) == (90, 4)
 
 
+@pytest.mark.parametrize("ask", [0.05, None])
+def test_a_bid_between_two_zero_bids_parts_them_though_it_does_not_count(ask: float | None) -> None:
+    strikes = [70.0, 75.0, *STRIKES]
+    puts = [0.2, 0.0, 0.1, 0.0, *PUT_BIDS[2:]]
+    asks: list[float | None] = [bid + 0.2 for bid in puts]
+    asks[2] = ask
+    calls = [30.0, 25.0, *CALL_BIDS]
+    call_asks = [bid + 0.2 for bid in calls]
+    found = variance_strip(strikes, calls, call_asks, puts, asks, years=0.1, rate=0.02)
+    assert (found.lowest, found.put_wing) == (70, "end_of_data")
+
+
 def test_the_middle_strike_is_the_highest_at_or_below_the_forward() -> None:
     assert strip([*CALL_BIDS], [*PUT_BIDS], forward=104.9).k0 == 100
     assert strip([*CALL_BIDS], [*PUT_BIDS], forward=105.0).k0 == 105
