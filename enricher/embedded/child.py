@@ -14,13 +14,17 @@ from pathlib import Path
 
 import anyio
 import bson
+import structlog
 
 from enricher.embedded.binaries import LOOPBACK, bound_to_this_process
 from enricher.errors import EmbeddedError
 
+log = structlog.get_logger("enricher")
+
 ATTEMPTS = 4
 POLL_SECONDS = 0.02
 PROBE_SECONDS = 1.0
+SAY_SECONDS = 5.0
 LAST_LINES = 8
 
 _HELLO = b"\0\0\0\0\0" + bson.encode({"hello": 1, "$db": "admin"})
@@ -53,6 +57,18 @@ class Child:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def doings(self) -> tuple[int, int]:
+        """What grows while the server does something: its processor time (0 but on Linux), its log."""
+        used = 0
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # What stands before the last parenthesis is a name, in which anything may be.
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            used = int(fields[11]) + int(fields[12])
+        try:
+            return used, self.kind.log.stat().st_size
+        except OSError:
+            return used, 0
 
     async def wait_for_end(self) -> EmbeddedError:
         """Wait until the server ends and return what to report about it."""
@@ -88,15 +104,15 @@ async def start(kind: ServerKind, *, timeout: float) -> Child:
 
     A server that ends before it answers is started again, up to four times and on another port
     unless one is prescribed: somebody else may have taken the port between our look and its bind,
-    or a predecessor that was killed may hold the folder for one more moment. Raises EmbeddedError
-    with the last lines of its log when it does not come up within ``timeout`` seconds.
+    or a predecessor that was killed may hold the folder for one more moment. One that is busy, such as with
+    a scan of its data, is waited for, with a line in the log every few seconds. Raises EmbeddedError with
+    the last lines of its log when it neither answers nor does anything for ``timeout`` seconds.
     """
-    deadline = asyncio.get_running_loop().time() + timeout
     for attempt in range(1, ATTEMPTS + 1):
         port = kind.port or free_port()
         child = Child(kind, port, await _spawn(kind, port))
         try:
-            if await _ready(child, deadline):
+            if await _ready(child, timeout):
                 return child
         except BaseException:
             await child.stop(timeout=0.5)
@@ -124,15 +140,24 @@ async def _spawn(kind: ServerKind, port: int) -> asyncio.subprocess.Process:
         raise EmbeddedError(f"cannot start the embedded {kind.name}: {error}") from error
 
 
-async def _ready(child: Child, deadline: float) -> bool:
-    """True when the server answers, False when it ended; EmbeddedError after the deadline."""
-    loop = asyncio.get_running_loop()
+async def _ready(child: Child, timeout: float) -> bool:
+    """True when the server answers, False when it ended; EmbeddedError when it is silent for too long."""
+    clock = asyncio.get_running_loop().time
     ended = asyncio.ensure_future(child.wait_for_end())
+    began = moved = clock()
+    said, before = 0, child.doings()
     try:
         while not ended.done():
             if await child.kind.answers(child.port, child.pid):
                 return not ended.done()
-            if loop.time() > deadline:
+            now, doings = clock(), child.doings()
+            if doings != before:
+                moved, before = now, doings
+            if now - began >= (said + 1) * SAY_SECONDS:
+                said = int((now - began) / SAY_SECONDS)
+                seconds, file = round(now - began), str(child.kind.log)
+                log.info("embedded_server_starting", server=child.kind.name, seconds=seconds, log=file)
+            if now - moved > timeout:
                 raise EmbeddedError(
                     f"the embedded {child.kind.name} does not answer on port {child.port}; "
                     f"{last_lines(child.kind.log)}"

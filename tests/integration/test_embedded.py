@@ -20,6 +20,7 @@ import psutil
 import pymongo
 import pytest
 import redis.asyncio as redis
+from structlog.testing import capture_logs
 
 from enricher.embedded import (
     EmbeddedOptions,
@@ -27,6 +28,7 @@ from enricher.embedded import (
     binaries,
     read_endpoints,
 )
+from enricher.embedded.child import ServerKind, start
 from enricher.embedded.endpoints import hold_folder
 from enricher.errors import EmbeddedError
 from tests.servers import RedisProcess, free_port
@@ -247,9 +249,29 @@ def nothing_new(before: Iterable[psutil.Process]) -> bool:
     return not psutil.wait_procs(new, timeout=5)[1]
 
 
-async def test_a_server_that_takes_too_long_to_answer_is_given_up(tmp_path: Path) -> None:
+def pretended(folder: Path, program: str, answers_after: float) -> ServerKind:
+    """A server that does what ``program`` says, and answers so many seconds from now."""
+    began = time.monotonic()
+
+    async def answers(port: int, pid: int) -> bool:
+        return time.monotonic() - began > answers_after
+
+    return ServerKind("pretender", folder / "log", lambda port: [sys.executable, "-c", program], answers)
+
+
+async def test_a_server_that_does_nothing_and_does_not_answer_is_given_up(tmp_path: Path) -> None:
     before = set(psutil.Process().children(recursive=True))
     with pytest.raises(EmbeddedError, match=r"does not answer on port \d+; log: "):
-        async with EmbeddedServers(tmp_path, options=EmbeddedOptions(start_timeout=0.0)):
-            pass
+        await start(pretended(tmp_path, "import time; time.sleep(60)", 60), timeout=0.3)
     assert nothing_new(before)
+
+
+async def test_a_server_that_is_busy_is_waited_for_with_a_line_every_few_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enricher.embedded.child.SAY_SECONDS", 0.2)
+    with capture_logs() as said:
+        child = await start(pretended(tmp_path, "while True: pass", 1.3), timeout=0.7)
+    await child.stop(0.5)
+    assert {line["event"] for line in said} == {"embedded_server_starting"}
+    assert {line["server"] for line in said} == {"pretender"}
