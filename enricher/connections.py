@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import redis.exceptions as errors
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -38,6 +38,7 @@ _OUTAGES = (
     errors.ConnectionError,
     errors.TimeoutError,
     errors.ReadOnlyError,
+    errors.NoScriptError,  # it was told a server that another has replaced since
     errors.OutOfMemoryError,
     errors.ClusterDownError,
     errors.TryAgainError,
@@ -59,6 +60,36 @@ _WHERE_AND_WHOM = {
 }
 
 
+class _LeavesReplicas:
+    """A connection that ends when its server answers that it is read-only.
+
+    After a failover the address leads to the new primary, and whoever stayed connected to the old one would
+    be refused for as long as that lives.
+    """
+
+    async def read_response(self, *given: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*given, **options)  # type: ignore[misc]
+        except errors.ReadOnlyError:
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            raise
+
+
+class _Plain(_LeavesReplicas, Connection):
+    pass
+
+
+class _Encrypted(_LeavesReplicas, SSLConnection):
+    pass
+
+
+class _Local(_LeavesReplicas, UnixDomainSocketConnection):
+    pass
+
+
+_LEAVING = {Connection: _Plain, SSLConnection: _Encrypted, UnixDomainSocketConnection: _Local}
+
+
 def redis_client(
     url: str,
     *,
@@ -70,7 +101,7 @@ def redis_client(
     """A client for ``url`` (redis://, rediss://, unix://); options in the URL win over the arguments.
 
     ``socket_timeout`` is in seconds; None waits for ever, as a reader of pub/sub must. No connection is
-    made yet.
+    made yet, and one to a server that turns out to be read-only is not kept.
     """
     options: dict[str, Any] = {
         "socket_timeout": socket_timeout,
@@ -85,6 +116,8 @@ def redis_client(
     if url.startswith("unix:"):
         del options["socket_keepalive"]
     client: Redis = Redis.from_url(url, **options)
+    pool: Any = client.connection_pool
+    pool.connection_class = _LEAVING[pool.connection_class]
     return client
 
 

@@ -19,6 +19,8 @@ from redis.exceptions import ConnectionError as Lost
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as TooLate
 
+from enricher.connections import is_outage
+
 _CHUNK = 256 * 1024
 
 
@@ -31,10 +33,10 @@ def pack(*parts: str | bytes | int | float) -> bytes:
 class Link:
     """One connection to the server of ``client``, apart from that client's own.
 
-    It is opened on first use, closed by any failure, and opened again by the use after that; it never
-    repeats a command. ``timeout`` (seconds) bounds an `ask` once connected (connecting has the client's
-    own limit); None waits for ever. Replies are bytes
-    whatever the client decodes. Not to be used by two tasks at once.
+    It is opened on first use, closed by any failure and by a server that refuses everybody, and opened
+    again by the use after that; it never repeats a command. ``timeout`` (seconds) bounds an `ask` once
+    connected (connecting has the client's own limit); None waits for ever. Replies are bytes whatever the
+    client decodes. Not to be used by two tasks at once.
     """
 
     def __init__(self, client: Redis, *, timeout: float | None) -> None:
@@ -100,6 +102,11 @@ class Link:
         finally:
             if late is not None:
                 late.cancel()
+        for reply in replies:
+            if type(reply) is ResponseError and is_outage(str(reply)):
+                # After a failover the address leads to another server, and this one stays read-only.
+                await self.close()
+                break
         return replies
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ Redis is never held for long.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -153,21 +154,20 @@ class RedisLive:
         self._fence = fence
         self._script_messages = script_messages
         self._script_bytes = script_bytes
-        self._sha = ""
+        self._sha = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
         self._links: list[Link] = []
         self._timeout: float | None = _own_timeout(client)
 
     async def open(self) -> None:
         """Load the script. Raises `SinkUnavailable` if the server is away."""
         try:
-            sha = await self._client.script_load(self._script)
+            await self._client.script_load(self._script)
             kind = await self._client.type(self._record) if self._record else "none"
         except Exception as error:
             raise unavailable(self.name, error) or error from error
         if kind not in (b"none", "none", b"stream", "stream"):
             expected = "the name of a stream, or of no key yet"
             raise ConfigError("settings", "streams.record_effects", self._record, expected)
-        self._sha = sha.decode() if isinstance(sha, bytes) else sha
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
         """Land the visible effects, in order, in as few script calls as the limits allow."""
@@ -236,11 +236,16 @@ class RedisLive:
         self, calls: Sequence[tuple[list[Argument], list[int]]], answers: dict[int, Answer]
     ) -> None:
         try:
-            results = await self._evaluate([(len(indices), arguments) for arguments, indices in calls])
+            results = await self._send([(len(indices), arguments) for arguments, indices in calls])
         except Exception as error:
             raise unavailable(self.name, error) or error from error
-        for (_, indices), replies in zip(calls, results, strict=True):
-            self._note(indices, replies, answers)
+        try:
+            for (_, indices), replies in zip(calls, results, strict=True):
+                self._note(indices, replies, answers)
+        except SinkUnavailable:
+            # The address may lead to another server by now: after a failover this one stays read-only.
+            await self.close()
+            raise
 
     def _note(
         self, indices: Sequence[int], replies: Sequence[bytes | str], answers: dict[int, Answer]
@@ -256,27 +261,28 @@ class RedisLive:
                 raise SinkUnavailable(self.name, text)
             answers[index] = Refused(text, text.split(" ", 1)[0])
 
-    async def _evaluate(
-        self, calls: Sequence[tuple[int, list[Argument]]]
-    ) -> list[list[bytes | str]]:
-        """The replies of the script to each call, in order; all calls travel in one write."""
-        try:
-            return await self._send(calls)
-        except errors.NoScriptError:
-            # A restarted or failed-over server has forgotten the script.
-            await self.open()
-            return await self._send(calls)
-
     async def _send(self, calls: Sequence[tuple[int, list[Argument]]]) -> list[list[bytes | str]]:
+        """The replies of the script to each call, in order; all calls travel in one write."""
+        packed = [pack("EVALSHA", self._sha, 0, count, *rest) for count, rest in calls]
         # Groups of routes may commit at the same time; each conversation has a connection to itself.
         link = self._links.pop() if self._links else Link(self._client, timeout=self._timeout)
         try:
-            replies = await link.ask([pack("EVALSHA", self._sha, 0, count, *rest) for count, rest in calls])
+            replies = await link.ask(packed)
+            unknown = [at for at, reply in enumerate(replies) if _knows_no_script(reply)]
+            if unknown:
+                # A restarted server has forgotten it, and another one never knew it. It is told over this
+                # connection: the client's own may lead to yet another.
+                load = pack("SCRIPT", "LOAD", self._script)
+                _, *again = await link.ask([load, *(packed[at] for at in unknown)])
+                for at, reply in zip(unknown, again, strict=True):
+                    replies[at] = reply
         finally:
             self._links.append(link)
         for reply in replies:
+            if _knows_no_script(reply):
+                raise SinkUnavailable(self.name, f"the commit script was not kept: {reply}")
             if isinstance(reply, Exception):
-                raise errors.NoScriptError(str(reply)) if str(reply).startswith("NOSCRIPT") else reply
+                raise reply
         return replies
 
     async def close(self) -> None:
@@ -291,6 +297,10 @@ def _own_timeout(client: Redis) -> float | None:
     pool: Any = client.connection_pool
     timeout: float | None = pool.make_connection().socket_timeout
     return timeout
+
+
+def _knows_no_script(reply: object) -> bool:
+    return type(reply) is errors.ResponseError and str(reply).startswith("NOSCRIPT")
 
 
 def _rank(effect: Effect) -> int:
