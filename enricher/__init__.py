@@ -3,7 +3,9 @@
     async with Enricher.from_settings(load()) as enricher:
         await enricher.wait_ready()
 
-What is listed here is promised; everything else may change.
+What is listed here is promised, and so is what `enricher.deadletters` and `enricher.mail` list; parts of a
+program's own (sources, sinks, keepers, effects) are written against `enricher.engine.ports`,
+`enricher.engine.effects` and `enricher.errors`. Everything else may change.
 """
 
 from enricher.app import Enricher

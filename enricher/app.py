@@ -15,9 +15,9 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, Self, TypedDict, Unpack
 
 import anyio
 import msgspec
@@ -47,12 +47,28 @@ def wall_clock() -> int:
     return time.time_ns() // 1000
 
 
+class Options(TypedDict, total=False):
+    """What a program may add to the settings; `Enricher` says what each is."""
+
+    routes: Sequence[Route]
+    sources: Sequence[Source]
+    sinks: Sequence[Sink]
+    clients: Mapping[str, Any] | None
+    redis: Redis | None
+    mongo: Any
+    mail_handler: MailHandler | None
+    dead_letters: LetterStore | None
+    on_dead_letters: AlertHook | None
+    clock: Clock
+
+
 class Enricher:
     """The service: made from settings, entered once, drained and closed on leaving.
 
     ``routes`` are added to those the settings switch on; ``clients`` are what async handlers find by name in
     their context; ``redis`` and ``mongo`` are the host's own asyncio clients (never closed here); ``sinks``
-    land effects of the program's own kinds; ``mail_handler`` is called with each `mail.Mail`.
+    land effects of the program's own kinds, ``sources`` bring messages of its own (`enricher.engine.ports`);
+    ``mail_handler`` is called with each `mail.Mail`. ``clock`` tells microseconds since 1970, UTC.
     ``dead_letters`` is a store of the program's own for them, ``on_dead_letters`` is called with a
     `LengthAlert` when there are too many (both: `enricher.deadletters`).
     """
@@ -98,39 +114,41 @@ class Enricher:
         self._recent: dict[str, Any] = {}
 
     @classmethod
-    def from_settings(cls, settings: Settings | None = None, **options: Any) -> Enricher:
+    def from_settings(cls, settings: Settings | None = None, **options: Unpack[Options]) -> Self:
         """An enricher for ``settings`` (default: every default); ``options`` as in the constructor."""
         return cls(load() if settings is None else settings, **options)
 
     # -- life --------------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Enricher:
+    async def __aenter__(self) -> Self:
         if self._engine is not None:
             raise EnricherError("an Enricher is entered once; make a new one to run again")
+        # Who made it may have been another process, which forked this one.
+        self.instance = instance_name(self.settings)
         with named_by_origin(self.settings):
             parts = self._parts = self._make()
         self._started_us = self._clock()
-        self._engine = Engine(
-            parts.routes,
-            parts.sources,
-            parts.sinks,
-            clock=self._clock,
-            reader=parts.reader,
-            clients=self._clients,
-            pool=parts.pool,
-            writer=parts.writer,
-            backoff=parts.backoff,
-            drain_deadline=parts.drain_deadline,
-            owns=parts.owns,
-        )
-        log.info(
-            "starting",
-            instance=self.instance,
-            routes=[route.topic for route in parts.routes],
-            pid=os.getpid(),
-        )
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close_clients, parts)
+            self._engine = Engine(
+                parts.routes,
+                parts.sources,
+                parts.sinks,
+                clock=self._clock,
+                reader=parts.reader,
+                clients=self._clients,
+                pool=parts.pool,
+                writer=parts.writer,
+                backoff=parts.backoff,
+                drain_deadline=parts.drain_deadline,
+                owns=parts.owns,
+            )
+            log.info(
+                "starting",
+                instance=self.instance,
+                routes=[route.topic for route in parts.routes],
+                pid=os.getpid(),
+            )
             await stack.enter_async_context(self._engine)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             tasks.start_soon(self._keep_stats)
@@ -155,18 +173,24 @@ class Enricher:
 
     async def _close_clients(self, parts: Parts) -> None:
         with anyio.CancelScope(shield=True):
-            for close in parts.closers:
-                await close()
-        self._say_summaries()
-        log.info("stopped", instance=self.instance, lost=self.engine.lost.total())
+            # On a stack each is closed, whatever another raises.
+            async with AsyncExitStack() as closing:
+                for close in reversed(parts.closers):
+                    closing.push_async_callback(close)
+        if self._engine is not None:
+            self._say_summaries()
+            log.info("stopped", instance=self.instance, lost=self._engine.lost.total())
 
     async def run(self) -> None:
-        """Serve until cancelled, then drain and close: ``await Enricher(settings).run()``."""
+        """Serve until cancelled or stopped, drain and close: ``await Enricher(settings).run()``."""
         async with self:
-            await anyio.sleep_forever()
+            await self.engine.wait_stopped()
 
     async def stop(self, deadline: float | None = None) -> None:
-        """Stop taking in and drain for at most ``deadline`` seconds (default: the setting)."""
+        """Stop taking in, drain for at most ``deadline`` seconds (default: the setting) and close.
+
+        `run` returns then; a block goes on without it, and `submit` raises `Overloaded`.
+        """
         await self.engine.stop(deadline)
 
     @property
@@ -182,16 +206,21 @@ class Enricher:
         """Hand a message in; returns its id once it is accepted, or once it is committed.
 
         Raises `Overloaded` when the pool is full or takes nothing any more, and with ``committed``
-        `EnricherError` when the message ended any other way than processed (or as a duplicate of one
-        that was).
+        `EnricherError`, which says why, when the message ended any other way than processed (or as a
+        duplicate of one that was). A topic without a route makes a dead letter, as from any other source.
         """
+        data = body.encode() if isinstance(body, str) else body
+        if not isinstance(data, bytes) or not isinstance(topic, str):
+            raise TypeError(
+                f"topic {topic!r} with a body of {type(body).__name__}: "
+                "expected text, and bytes or text (`json.dumps` makes text of values)"
+            )
         done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         def settled(label: str) -> None:
             if not done.done():
                 done.set_result(label)
 
-        data = body.encode() if isinstance(body, str) else body
         delivery = MemoryDelivery(topic, data, self._clock(), settled)
         delivery.id = uuid.uuid4().hex
         pool = self.engine.pool
@@ -201,7 +230,8 @@ class Enricher:
             raise Overloaded(f"the pool is full ({pool.count} messages, {pool.bytes} bytes); try later")
         pool.offer(delivery)
         if committed and (label := await done) not in ("processed", "duplicate"):
-            raise EnricherError(f"message {delivery.id} on {topic!r} ended as {label}")
+            why = f": {delivery.why}" if delivery.why else ""
+            raise EnricherError(f"message {delivery.id} on {topic!r} ended as {label}{why}")
         return delivery.id
 
     def emit(self, *effects: Effect) -> None:
@@ -214,7 +244,7 @@ class Enricher:
         return self._engine is not None and self._engine.ready
 
     async def wait_ready(self) -> None:
-        """Return when `ready` holds."""
+        """Return when `ready` holds. Raises `EnricherError` when it is stopped before."""
         await self.engine.wait_ready()
 
     @property
@@ -248,8 +278,9 @@ class Enricher:
     # -- in the background -------------------------------------------------------------------------
 
     async def _announce(self) -> None:
-        await self.wait_ready()
-        log.info("ready", instance=self.instance)
+        with suppress(EnricherError):  # stopped before
+            await self.wait_ready()
+            log.info("ready", instance=self.instance)
 
     async def _measure_lag(self) -> None:
         while True:

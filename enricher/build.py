@@ -44,11 +44,11 @@ SECTIONS: Mapping[str, type[Section]] = {"market": MarketSettings, "mail": MailS
 
 
 def load(
-    path: Path | None = None,
+    path: Path | str | None = None,
     environ: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
     sections: Mapping[str, type[Section]] | None = None,
-    folder: Path | None = None,
+    folder: Path | str | None = None,
     written: Mapping[str, str] | None = None,
     overrides_from: str = OVERRIDES,
 ) -> Settings:
@@ -60,7 +60,10 @@ def load(
     which names source (``overrides_from`` for an override), key, value and what would be right.
     """
     every = {**SECTIONS, **(sections or {})}
-    return load_sections(path, environ or {}, overrides or {}, every, folder, written or {}, overrides_from)
+    file = None if path is None else Path(path)
+    within = None if folder is None else Path(folder)
+    return load_sections(file, environ or {}, overrides or {}, every, within, written or {}, overrides_from)
+
 
 GAPS = "feed_gaps"
 

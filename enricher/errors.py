@@ -8,8 +8,7 @@
     |-- SinkError
     |   |-- SinkUnavailable the server is away, frozen or refuses everybody: wait and repeat
     |   `-- Rejected        the server refuses this one write for good
-    |-- EmbeddedError       a bundled server could not be found, started or reached
-    `-- StopDeadline        draining took longer than it may
+    `-- EmbeddedError       a bundled server could not be found, started or reached
 
 The message of each names the thing, shows the value and says what would help. The original
 exception stays attached as ``__cause__``.
@@ -88,7 +87,3 @@ class Rejected(SinkError):
 
 class EmbeddedError(EnricherError):
     """A bundled server could not be found, started or reached."""
-
-
-class StopDeadline(EnricherError):
-    """Draining took longer than the deadline; what was left is counted and logged."""

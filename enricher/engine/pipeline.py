@@ -157,11 +157,18 @@ class Pipeline:
     def _write(
         route: Route, delivery: Delivery, lane: Lane, event: Any, effects: Iterable[Effect] | None
     ) -> Write:
-        done = tuple(effects) if effects is not None else ()
+        try:
+            done = tuple(effects) if effects is not None else ()
+        except TypeError as error:
+            if isinstance(effects, Iterable):
+                raise
+            raise _no_effects(effects, route) from error
         group = lane.family.group
         names = group.names
         if not group.landing.issuperset(map(type, done)):
             for effect in done:
+                if not isinstance(effect, Effect):
+                    raise _no_effects(effects, route)
                 if effect.sink not in names:
                     raise _nowhere_to_land(effect, route, names)
                 group.landing.add(type(effect))
@@ -197,6 +204,7 @@ class Pipeline:
             kind = type(error).__name__
             path = error.path if isinstance(error, BadMessage) else None
             trace = "".join(traceback.format_exception(error))
+        delivery.failed(stage, text)
         # A redelivered entry must give the same id, so that it is set aside once.
         task_id = str(
             uuid.uuid4()
@@ -242,6 +250,11 @@ def _nowhere_to_land(effect: Effect, route: Route, names: frozenset[str]) -> Loo
     return LookupError(
         f"effect {type(effect).__name__} wants sink {effect.sink!r}; route {route.topic!r} has: {known}"
     )
+
+
+def _no_effects(returned: object, route: Route) -> TypeError:
+    shown = repr(returned)[:200]
+    return TypeError(f"a handler returns a list of effects; that of {route.topic!r} returned {shown}")
 
 
 async def _stepwise(generator: Generator[Any, Any, Any]) -> Any:

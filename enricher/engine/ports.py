@@ -56,6 +56,9 @@ class Delivery:
     async def extend(self, seconds: float) -> None:
         """Keep the lease of a message that takes long. Memory needs none."""
 
+    def failed(self, stage: str, error: str) -> None:
+        """Called when a dead letter is made of the message: where it failed, and why."""
+
     def settled(self, label: str) -> None:
         """Called once when the message has left.
 

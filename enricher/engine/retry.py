@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from enricher.errors import BadMessage
+from enricher.errors import BadMessage, ConfigError
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -53,7 +53,8 @@ class Backoff(msgspec.Struct, frozen=True):
 class RetryPolicy(msgspec.Struct, frozen=True):
     """How often and how a failed handler is tried again, and for which exceptions.
 
-    A `BadMessage` is never retried: the same input fails the same way.
+    ``base``, ``factor``, ``cap`` (seconds) and ``jitter`` are those of `Backoff`. A `BadMessage` is never
+    retried: the same input fails the same way. Raises `ConfigError` for values that mean nothing.
     """
 
     max_retries: int = 3
@@ -62,6 +63,19 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     cap: float = 600.0
     jitter: Literal["none", "full"] = "full"
     exceptions: tuple[type[BaseException], ...] = (Exception,)
+
+    def __post_init__(self) -> None:
+        kinds = self.exceptions if isinstance(self.exceptions, tuple) else (None,)
+        for key, right, expected in (
+            ("max_retries", self.max_retries >= 0, "a whole number, 0 for no retry"),
+            ("base", self.base >= 0, "seconds"),
+            ("factor", self.factor >= 1, "a number of 1 or more"),
+            ("cap", self.cap >= 0, "seconds"),
+            ("jitter", self.jitter in ("none", "full"), "'none' or 'full'"),
+            ("exceptions", all(isinstance(kind, type) for kind in kinds), "a tuple of exception classes"),
+        ):
+            if not right:
+                raise ConfigError("retry policy", key, getattr(self, key), expected)
 
     def decide(self, attempt: int, error: BaseException, draw: float | None = None) -> Decision:
         """What to do after attempt number ``attempt`` (from 1) failed with ``error``."""

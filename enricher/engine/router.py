@@ -71,8 +71,9 @@ class Route:
     ``retry``       default: none for pure handlers, three retries for those with I/O
     ``overload``    what happens when the pool is full
     ``conflation``  body -> what "the same thing, newer" means under `conflate` (default: the key)
-    ``timeout``     seconds one attempt may take (async and blocking handlers), None: unlimited; the thread of
-                    a blocking one cannot be stopped and counts against the cap until it ends
+    ``timeout``     seconds one attempt may take (not for plain functions that run inline), None: unlimited;
+                    the thread of a blocking one cannot be stopped and counts against the cap until it ends
+    ``blocking``    whether a plain function is run in a thread
     ``strict``      a message waiting for its retry holds back its lane, so order is kept
     ``weight``      share of the slots among routes of one ``priority``; higher priorities go first
     ``cap``         at most so many slots at once, 0: no cap
@@ -104,12 +105,19 @@ class Route:
 
     def __post_init__(self) -> None:
         where = f"route {self.topic!r}"
-        if not self.topic:
-            raise ConfigError("route", "topic", self.topic, "a channel, stream or pattern")
-        if self.weight < 1:
-            raise ConfigError(where, "weight", self.weight, "a whole number of 1 or more")
-        if self.cap < 0:
-            raise ConfigError(where, "cap", self.cap, "a whole number, 0 for no cap")
+        for key, right, expected in (
+            ("topic", isinstance(self.topic, str) and self.topic, "a channel, stream or pattern"),
+            ("handler", callable(self.handler), "a function of event and context"),
+            ("sinks", isinstance(self.sinks, tuple) and self.sinks, "a tuple of names of sinks"),
+            ("retry", isinstance(self.retry, RetryPolicy | None), "a RetryPolicy"),
+            ("overload", isinstance(self.overload, Overload), "a member of Overload"),
+            ("timeout", _positive(self.timeout), "seconds above 0, or None for no limit"),
+            ("drain_deadline", _positive(self.drain_deadline), "seconds above 0, or None for the service's"),
+            ("weight", self.weight >= 1, "a whole number of 1 or more"),
+            ("cap", self.cap >= 0, "a whole number, 0 for no cap"),
+        ):
+            if not right:
+                raise ConfigError(where, key, getattr(self, key), expected)
         if self.overload is Overload.CONFLATE and self.key is None and self.conflation is None:
             raise ConfigError(
                 where, "conflation", None, "a key or conflation function, which says what replaces what"
@@ -117,6 +125,9 @@ class Route:
         kind = _kind(self.handler, self.blocking)
         if self.blocking and kind is not Kind.BLOCKING:
             raise ConfigError(where, "blocking", True, f"a plain function, not {kind.value}")
+        if self.timeout is not None and kind is Kind.PURE:
+            expected = "none for a plain function, which nothing can stop unless blocking = True"
+            raise ConfigError(where, "timeout", self.timeout, expected)
         if self.keeper is not None and self.key is None:
             raise ConfigError(where, "key", None, "a key function, since the route has a keeper")
         set_ = object.__setattr__
@@ -134,10 +145,17 @@ class Route:
         return self.retry
 
 
+def _positive(seconds: object) -> bool:
+    return seconds is None or (isinstance(seconds, int | float) and seconds > 0)
+
+
 def _kind(handler: Callable[..., Any], blocking: bool) -> Kind:
     function = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
     if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(function):
         return Kind.ASYNC
+    if inspect.isasyncgenfunction(handler) or inspect.isasyncgenfunction(function):
+        expected = "a function that returns its effects, not one that yields them"
+        raise ConfigError("route", "handler", getattr(handler, "__name__", handler), expected)
     if inspect.isgeneratorfunction(handler) or inspect.isgeneratorfunction(function):
         return Kind.GENERATOR
     return Kind.BLOCKING if blocking else Kind.PURE

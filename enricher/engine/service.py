@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +24,7 @@ from enricher.engine.retry import Backoff
 from enricher.engine.router import Route, Router
 from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer, WriterLimits
+from enricher.errors import EnricherError
 
 log = structlog.get_logger("enricher")
 
@@ -86,6 +87,7 @@ class Engine:
         )
         self.pool.connect(self.writer)
         self._tasks: anyio.abc.TaskGroup | None = None
+        self._stop_turn = anyio.Lock()
         self._stopped = anyio.Event()
 
     # -- life --------------------------------------------------------------------------------------
@@ -96,9 +98,14 @@ class Engine:
         self._tasks.start_soon(self.writer.run)
         self._tasks.start_soon(self.pool.run)
         self._tasks.start_soon(self._open_sinks)
-        for source in self.sources:
-            await source.start()
-            self._tasks.start_soon(source.run, self.pool)
+        try:
+            for source in self.sources:
+                await source.start()
+                self._tasks.start_soon(source.run, self.pool)
+        except BaseException:
+            # Nobody leaves a block that was never entered: what has begun ends here.
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
@@ -134,47 +141,59 @@ class Engine:
         )
 
     async def wait_ready(self) -> None:
-        """Return when `ready` holds."""
-        await self._opened.wait()
-        while not self.ready and not self.stopping:  # noqa: ASYNC110  sources have no event to wait for
-            await anyio.sleep(0.02)
+        """Return when `ready` holds. Raises `EnricherError` when it is stopped before."""
+        while not self.ready:
+            if self.stopping:
+                raise EnricherError("the enricher was stopped before it was ready")
+            await anyio.sleep(0.02)  # sources have no event to wait for
 
     async def stop(self, deadline: float | None = None) -> None:
         """Stop taking in, drain for at most ``deadline`` seconds, count and log what is left.
 
-        What came from a source that has it still is handed back, the rest is lost.
+        What came from a source that has it still is handed back, the rest is lost. Who calls it while another
+        stops waits for that one, and goes on where it was cancelled. A part that fails to end is logged and
+        keeps none of the others from ending; the first such error is raised when all have.
         """
-        if self.stopping:
-            await self._stopped.wait()
-            return
         self.stopping = True
-        for source in self.sources:
-            await source.stop_intake()
-        seconds = self._drain_deadline if deadline is None else deadline
-        with anyio.move_on_after(seconds) as scope:
-            await self.pool.drain()
-            while self.writer.unfinished and not self.writer.outages:  # noqa: ASYNC110
-                await anyio.sleep(0.01)
+        async with self._stop_turn:
+            if self._stopped.is_set():
+                return
+            failed = [await _ended(source, source.stop_intake) for source in self.sources]
+            seconds = self._drain_deadline if deadline is None else deadline
+            with anyio.move_on_after(seconds) as scope:
+                await self.pool.drain()
+                while self.writer.unfinished and not self.writer.outages:  # noqa: ASYNC110
+                    await anyio.sleep(0.01)
+            # What is counted as left is counted once, and what was opened is closed, whoever is cancelled.
+            with anyio.CancelScope(shield=True):
+                self._count_left(deadline_passed=scope.cancelled_caught)
+                failed += [await _ended(source, source.close) for source in self.sources]
+                failed += [await _ended(sink, sink.close) for sink in self.sinks]
+                self._stopped.set()
+        errors = [error for error in failed if error is not None]
+        if errors:
+            raise errors[0]
+
+    async def wait_stopped(self) -> None:
+        """Return when somebody has stopped it, and it is drained and closed."""
+        await self._stopped.wait()
+
+    def _count_left(self, *, deadline_passed: bool) -> None:
         self.lost, self.handed_back = self.pool.leftover()
         if self.handed_back:
             log.info(
                 "messages_handed_back",
                 total=self.handed_back.total(),
                 topics=dict(self.handed_back),
-                deadline_passed=scope.cancelled_caught,
+                deadline_passed=deadline_passed,
             )
         if self.lost:
             log.error(
                 "messages_lost",
                 total=self.lost.total(),
                 topics=dict(self.lost),
-                deadline_passed=scope.cancelled_caught,
+                deadline_passed=deadline_passed,
             )
-        for source in self.sources:
-            await source.close()
-        for sink in self.sinks:
-            await sink.close()
-        self._stopped.set()
 
     # -- use ---------------------------------------------------------------------------------------
 
@@ -216,3 +235,11 @@ class Engine:
         }
 
 
+async def _ended(part: Source | Sink, end: Callable[[], Awaitable[None]]) -> Exception | None:
+    """What ``part`` raised when it was told to end."""
+    try:
+        await end()
+    except Exception as error:  # noqa: BLE001  the others are to end all the same
+        log.error("part_failed_to_end", part=part.name, error=f"{type(error).__name__}: {error}")
+        return error
+    return None

@@ -133,10 +133,14 @@ class MongoDocuments:
         for index, write in enumerate(writes):
             for effect in write.effects:
                 if type(effect) is Insert:
+                    if "_id" not in effect.document:
+                        raise _without_identity(effect)
                     indices, effects = inserts.setdefault(effect.collection, ([], []))
                     indices.append(index)
                     effects.append(effect)
                 elif type(effect) is Upsert:
+                    if "_id" not in effect.document:
+                        raise _without_identity(effect)
                     # Unordered operations on one document would race: one of them says it all.
                     found = upserts.setdefault(effect.collection, {})
                     held = found.get(effect.document["_id"])
@@ -255,6 +259,13 @@ def replaces(effect: Upsert, stored: Mapping[str, Any]) -> bool:
     """Whether ``effect`` would replace the document ``stored`` under its ``_id``."""
     guard = effect.guard
     return guard is None or (guard in stored and stored[guard] < effect.document[guard])
+
+
+def _without_identity(effect: Insert | Upsert) -> ValueError:
+    """What is refused, since a server would name it anew each time that it is written."""
+    names = ", ".join(map(str, effect.document)) or "nothing"
+    where = f"a document for {effect.collection!r}"
+    return ValueError(f"{where} needs an '_id' of its message's own; it has {names}")
 
 
 def _is_identity(error: Mapping[str, Any], text: str) -> bool:

@@ -12,15 +12,20 @@ from enricher.engine.ports import Clock, Delivery, Intake
 
 
 class MemoryDelivery(Delivery):
-    """A delivery that tells its sender how it ended."""
+    """A delivery that tells its sender how it ended; ``why`` says what made a dead letter of it, else ""."""
 
-    __slots__ = ("_on_settled",)
+    __slots__ = ("_on_settled", "why")
 
     def __init__(
         self, topic: str, body: bytes, received_us: int, on_settled: Callable[[str], None] | None
     ) -> None:
         super().__init__(topic, body, received_us)
         self._on_settled = on_settled
+        self.why = ""
+
+    def failed(self, stage: str, error: str) -> None:
+        """Keep what the dead letter says."""
+        self.why = f"{stage}: {error}"
 
     def settled(self, label: str) -> None:
         """Pass the label on to the sender."""

@@ -257,6 +257,17 @@ async def test_a_number_that_is_too_large_is_refused_alone(
     assert sorted(d["_id"] for d in await documents.find("c", {})) == [0, 1, 2, 4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("kind", [Insert, Upsert])
+async def test_a_document_without_an_id_is_refused_for_a_server_would_name_it_anew_each_time(
+    documents: MongoDocuments, kind: type[Insert] | type[Upsert]
+) -> None:
+    answers = await through_gate(documents, writes(Insert("c", {"_id": 1}), kind("c", {"text": "x"})))
+    refused = answers[1]
+    assert isinstance(refused, Refused)
+    assert refused.reason == "a document for 'c' needs an '_id' of its message's own; it has text"
+    assert [found["_id"] for found in await documents.find("c", {})] == [1]
+
+
 async def test_a_document_that_is_too_large_is_refused_alone(documents: MongoDocuments) -> None:
     huge = Insert("c", {"_id": 1, "text": "x" * (16 * 1024 * 1024 + 1000)})
     answers = await through_gate(documents, writes(Insert("c", {"_id": 0}), huge, Insert("c", {"_id": 2})))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -407,15 +408,29 @@ async def test_submit_says_when_there_is_no_room(redis_url: str, own_mongo: Mong
 
 
 async def test_submit_says_when_a_message_was_set_aside(settings: Settings, redis_url: str) -> None:
+    why = {
+        b"no JSON": r"ended as dead: decode: \$: expected JSON",
+        b'{"id": 1}': "ended as dead: enrich: 'name'",
+        b'{"id": {"$a": 1}, "name": ""}': "ended as dead: commit: ",
+    }
     async with Enricher(settings, routes=[GREETINGS]) as enricher:
-        for body in (b"no JSON", b'{"id": 1}'):
-            with pytest.raises(EnricherError, match="ended as dead"):
+        for body, words in why.items():
+            with pytest.raises(EnricherError, match=words):
                 await enricher.submit("greetings", body, committed=True)
-        with pytest.raises(EnricherError, match="ended as dead"):
+        with pytest.raises(EnricherError, match=r"ended as dead: .*one of the known topics greetings"):
             await enricher.submit("unheard of", b"{}", committed=True)
     client = Redis.from_url(redis_url)
-    assert await client.llen("dlq:enrichment") == 3
+    assert await client.llen("dlq:enrichment") == 4
     await client.aclose()
+
+
+async def test_submit_takes_text_and_bytes_alone(settings: Settings) -> None:
+    handed_in: list[tuple[Any, Any]] = [("greetings", {"id": 1}), ("greetings", None), (b"greetings", b"{}")]
+    async with Enricher(settings, routes=[GREETINGS]) as enricher:
+        for topic, body in handed_in:
+            with pytest.raises(TypeError, match=r"expected text, and bytes or text \(`json.dumps`"):
+                await enricher.submit(topic, body, committed=True)
+        assert not enricher.engine.pool.count
 
 
 async def test_emitted_effects_land_in_their_order(
@@ -561,6 +576,29 @@ async def test_run_serves_until_it_is_cancelled(settings: Settings, redis_url: s
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not enricher.ready
+
+
+async def test_run_ends_when_it_is_stopped(settings: Settings, mongo_database_url: str) -> None:
+    enricher = Enricher.from_settings(settings, routes=[GREETINGS])
+    task = asyncio.create_task(enricher.run())
+    await until(lambda: enricher.ready, "a running enricher")
+    await enricher.submit("greetings", numbered(1))
+    await enricher.stop()
+    await asyncio.wait_for(task, 5)
+    assert stored(mongo_database_url) == [1]
+
+
+def test_one_that_was_made_before_a_fork_goes_by_the_name_of_the_process_it_runs_in(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enricher = Enricher(settings)
+    monkeypatch.setattr(os, "getpid", lambda: 12345)
+
+    async def names() -> list[Any]:
+        async with enricher:
+            return [enricher.instance, enricher.figures()["instance"]]
+
+    assert {name.rpartition("-")[2] for name in asyncio.run(names())} == {"12345"}
 
 
 async def test_an_enricher_is_entered_once(settings: Settings) -> None:

@@ -123,6 +123,31 @@ async def test_an_effect_without_its_sink_is_loud() -> None:
     assert rig.stored.collections == {}
 
 
+@pytest.mark.parametrize(
+    "returned", [Publish("out", b""), {"a": 1}, "text", [None], [Publish], [[Publish("out", b"")]], 7]
+)
+async def test_a_handler_that_returns_no_effects_is_told_so(returned: Any) -> None:
+    rig = Rig(Route(topic="t", handler=lambda event, context: returned))
+    async with rig.engine:
+        rig.offer("t")
+        await rig.drained()
+    letter = one_letter(rig)
+    assert letter.error.startswith("a handler returns a list of effects; that of 't' returned ")
+    assert (letter.stage, letter.error_type) == ("enrich", "TypeError")
+    assert not rig.shown.published
+
+
+async def test_an_error_within_lazy_effects_stays_what_it_is() -> None:
+    def lazy(event: Any, context: Context) -> Iterator[Effect]:
+        return (Publish("out", 1 + text) for text in event)
+
+    rig = Rig(Route(topic="t", handler=lazy))
+    async with rig.engine:
+        rig.offer("t")
+        await rig.drained()
+    assert "unsupported operand" in one_letter(rig).error
+
+
 async def test_a_handler_may_have_nothing_to_say() -> None:
     rig = Rig(Route(topic="t", handler=lambda event, context: None))
     async with rig.engine:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.engine.retry import IO_RETRY, NO_RETRY, Backoff, GiveUp, Retry, RetryPolicy
-from enricher.errors import BadMessage, UnknownTopic
+from enricher.errors import BadMessage, ConfigError, UnknownTopic
 
 
 def test_without_jitter_the_delays_are_5_10_20_seconds_and_then_it_ends() -> None:
@@ -57,3 +59,21 @@ def test_full_jitter_lies_between_zero_and_the_delay_without_jitter(
 
 def test_jitter_is_drawn_anew_each_time() -> None:
     assert len({Backoff().delay(5) for _ in range(20)}) > 10
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_retries": -1},
+        {"base": -1},
+        {"factor": 0.5},
+        {"cap": -1},
+        {"jitter": "fully"},
+        {"exceptions": OSError},
+        {"exceptions": [OSError]},
+        {"exceptions": ("OSError",)},
+    ],
+)
+def test_a_policy_that_means_nothing_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"retry policy: {next(iter(wrong))} = "):
+        RetryPolicy(**wrong)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -28,6 +28,10 @@ async def waits(event: Any, context: Context) -> list[Effect]:
 
 def steps(event: Any, context: Context) -> Iterator[None]:
     yield
+
+
+async def streams(event: Any, context: Context) -> AsyncIterator[Effect]:
+    yield Effect()
 
 
 class Callables:
@@ -111,6 +115,17 @@ def test_routes_with_one_keeper_share_a_family_and_others_have_their_own() -> No
         ({"overload": Overload.CONFLATE}, "conflation"),
         ({"handler": waits, "blocking": True}, "plain function"),
         ({"handler": steps, "blocking": True}, "plain function"),
+        ({"handler": None}, "a function of event and context"),
+        ({"handler": streams}, "returns its effects"),
+        ({"topic": b"t"}, "a channel"),
+        ({"sinks": "documents"}, "a tuple of names"),
+        ({"sinks": ()}, "a tuple of names"),
+        ({"retry": 3}, "a RetryPolicy"),
+        ({"overload": "drop_oldest"}, "a member of Overload"),
+        ({"handler": waits, "timeout": 0}, "seconds above 0"),
+        ({"handler": waits, "timeout": "5s"}, "seconds above 0"),
+        ({"timeout": 5}, "blocking = True"),
+        ({"drain_deadline": -1}, "seconds above 0"),
     ],
 )
 def test_a_wrong_route_is_refused_with_what_would_be_right(settings: dict[str, Any], words: str) -> None:

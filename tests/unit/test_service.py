@@ -1,0 +1,114 @@
+"""The engine as one service: what ends, and what is left, when a part or the host does not play along."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import pytest
+
+from enricher.engine.effects import Effect
+from enricher.engine.ports import Intake
+from enricher.engine.router import Context, Route
+from enricher.engine.service import Engine
+from enricher.errors import EnricherError
+from enricher.sinks.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
+from tests.rig import Rig, echo, turns
+
+
+class Source:
+    """A source that notes what it is told, and fails at ``fails``."""
+
+    can_wait = True
+
+    def __init__(self, name: str, fails: str = "", *, ready: bool = True) -> None:
+        self.name = name
+        self.fails = fails
+        self.told: list[str] = []
+        self._ready = ready
+
+    def _tell(self, what: str) -> None:
+        self.told.append(what)
+        if what == self.fails:
+            raise OSError(f"{self.name} cannot {what}")
+
+    async def start(self) -> None:
+        self._tell("start")
+
+    async def run(self, intake: Intake) -> None:
+        await anyio.sleep_forever()
+
+    async def stop_intake(self) -> None:
+        self._tell("stop intake")
+
+    async def close(self) -> None:
+        self._tell("close")
+
+    def health(self) -> Mapping[str, Any]:
+        return {"ready": self._ready}
+
+
+def engine_of(*sources: Source) -> Engine:
+    sinks = [MemoryDocuments(), MemoryLive(), MemoryDeadLetters()]
+    return Engine([Route(topic="t", handler=echo)], sources, sinks, clock=lambda: 0)
+
+
+async def test_a_source_that_cannot_start_leaves_nothing_running() -> None:
+    before = asyncio.all_tasks()
+    good, bad, never = Source("good"), Source("bad", "start"), Source("never")
+    with pytest.raises(OSError, match="bad cannot start"):
+        async with engine_of(good, bad, never):
+            pass
+    assert asyncio.all_tasks() == before
+    assert good.told == ["start", "stop intake", "close"]
+    assert never.told == ["stop intake", "close"]
+
+
+@pytest.mark.parametrize("fails", ["stop intake", "close"])
+async def test_a_part_that_fails_to_end_keeps_no_other_from_ending(fails: str) -> None:
+    sources = [Source("first", fails), Source("second", fails), Source("third")]
+    before = asyncio.all_tasks()
+    with pytest.raises(OSError, match=f"first cannot {fails}"):
+        async with engine_of(*sources):
+            pass
+    assert [source.told for source in sources] == [["start", "stop intake", "close"]] * 3
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_stop_that_is_cancelled_is_finished_by_the_end_of_the_block() -> None:
+    release = asyncio.Event()
+
+    async def waits(event: Any, context: Context) -> list[Effect]:
+        await release.wait()
+        return []
+
+    rig = Rig(Route(topic="t", handler=waits))
+    async with asyncio.timeout(5):
+        async with rig.engine:
+            delivery = rig.offer("t")
+            with anyio.move_on_after(0.01) as scope:
+                await rig.engine.stop()
+            assert scope.cancelled_caught
+            release.set()
+    assert delivery.ends == ["processed"]
+    assert not rig.engine.lost
+
+
+async def test_everybody_who_stops_it_returns_once_it_is_closed() -> None:
+    source = Source("only")
+    async with engine_of(source) as engine:
+        await asyncio.gather(engine.stop(), engine.stop(), engine.wait_stopped())
+        await engine.stop()
+    assert source.told == ["start", "stop intake", "close"]
+
+
+async def test_who_waits_for_an_engine_that_is_stopped_before_it_was_ready_is_told() -> None:
+    async with engine_of(Source("slow", ready=False)) as engine:
+        waiting = asyncio.create_task(engine.wait_ready())
+        await turns()
+        assert not waiting.done()
+        await engine.stop()
+        with pytest.raises(EnricherError, match="stopped before it was ready"):
+            await waiting
