@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -27,7 +28,9 @@ import bson
 from enricher.embedded import binaries
 
 LOOPBACK = binaries.LOOPBACK
-START_TIMEOUT = 30.0
+START_TIMEOUT = 60.0
+# Below what Linux (32768), macOS and Windows (49152) hand out.
+PORTS = range(18_000, 32_000)
 
 
 def debian_redis_binary() -> Path | None:
@@ -46,11 +49,17 @@ def redis_binaries() -> dict[str, Path]:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of the loopback interface that was free a moment ago, and that nobody is given by chance.
+
+    The system gives ports of `PORTS` to nobody who asks for any, neither to servers nor to connections: so
+    one stays free while its server is away.
+    """
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((LOOPBACK, port))
+            return port
 
 
 class ServerProcess(ABC):
@@ -172,7 +181,7 @@ class RedisProcess(ServerProcess):
     def call(self, *arguments: str) -> bytes:
         """Send one command and return the start of the raw reply (for set-up)."""
         packed = b"".join(b"$%d\r\n%b\r\n" % (len(a.encode()), a.encode()) for a in arguments)
-        return first_reply(self.port, b"*%d\r\n" % len(arguments) + packed, timeout=10.0)
+        return first_reply(self.port, b"*%d\r\n" % len(arguments) + packed, timeout=60.0)
 
     def flush(self) -> None:
         """Empty every database and forget scripts."""
@@ -197,7 +206,7 @@ class MongoProcess(ServerProcess):
         return f"mongodb://{LOOPBACK}:{self.port}/{database}?w=majority&journal=true"
 
 
-def first_reply(port: int, request: bytes, timeout: float = 1.0) -> bytes:
+def first_reply(port: int, request: bytes, timeout: float = 10.0) -> bytes:
     """Send ``request`` and return what arrives first; empty when nobody answers."""
     try:
         with socket.create_connection((LOOPBACK, port), timeout=timeout) as connection:

@@ -34,6 +34,7 @@ from enricher.deadletters.redis import PAGE
 from enricher.deadletters.replay import fresh_task_id, retry
 from enricher.engine.effects import Ack, Write
 from enricher.errors import EnricherError
+from tests.rig import PATIENCE
 from tests.toy_letters import SqliteLetters
 
 MOST = 2 * PAGE + 5
@@ -62,7 +63,7 @@ def letter(number: int, *, topic: str = "orders", error: str = "no", task_id: st
 
 @pytest.fixture
 async def client(redis_url: str) -> AsyncIterator[Redis]:
-    async with redis_client(redis_url, socket_timeout=5) as found:
+    async with redis_client(redis_url, socket_timeout=PATIENCE) as found:
         yield found
 
 
@@ -300,7 +301,8 @@ async def test_with_a_group_the_letter_stays_until_the_group_has_finished_the_en
     await client.zadd("again:g:later", {b"x" + fields[b"enricher-id"]: 1})
     assert (await target(found)).label == "unanswered"
     await client.delete("again:g:later")
-    assert (await target(found)).label == "processed"
+    patient = TargetStream(store, client, "again", group="g", seconds=PATIENCE)
+    assert (await patient(found)).label == "processed"
     assert (await store.count(), await client.xlen("again")) == (0, 1)
 
 
@@ -309,10 +311,10 @@ async def test_what_fails_again_on_the_target_is_merged_with_its_letter(
 ) -> None:
     await filled(store, 1)
     await client.xgroup_create("again", "g", "0", mkstream=True)
-    target = TargetStream(store, client, "again", group="g", seconds=5)
+    target = TargetStream(store, client, "again", group="g", seconds=PATIENCE)
 
     async def worker() -> None:
-        ((_, ((id_, fields),)),) = await client.xreadgroup("g", "c", {"again": ">"}, block=4000)
+        ((_, ((id_, fields),)),) = await client.xreadgroup("g", "c", {"again": ">"}, block=50_000)
         identity = fields[b"enricher-id"].decode()
         await store.add(letter(0, error="again", task_id=fresh_task_id("orders", identity)))
         await client.xack("again", "g", id_)
@@ -325,7 +327,8 @@ async def test_what_fails_again_on_the_target_is_merged_with_its_letter(
 
 async def test_a_group_that_is_not_there_answers_nothing(client: Redis, store: LetterStore) -> None:
     await filled(store, 1)
-    outcome = await TargetStream(store, client, "again", group="nobody", seconds=1)(await store.get("0"))
+    target = TargetStream(store, client, "again", group="nobody", seconds=PATIENCE)
+    outcome = await target(await store.get("0"))
     assert (outcome.label, "has no group nobody" in outcome.error) == ("unanswered", True)
     assert await store.count() == 1
 

@@ -31,6 +31,7 @@ from enricher.engine.effects import (
 from enricher.sinks.memory import MemoryDocuments, MemoryLive
 from enricher.sinks.mongo import MongoDocuments, close_client, mongo_client
 from enricher.sinks.redis import RedisLive
+from tests.rig import PATIENCE
 from tests.servers import RedisProcess, redis_binaries
 
 
@@ -50,7 +51,7 @@ async def documents(request: pytest.FixtureRequest) -> AsyncIterator[Documents]:
         yield MemoryDocuments()
         return
     driver: Literal["motor", "pymongo"] = request.param
-    client = mongo_client(request.getfixturevalue("mongo_url"), driver=driver, timeout=5)
+    client = mongo_client(request.getfixturevalue("mongo_url"), driver=driver, timeout=PATIENCE)
     sink = MongoDocuments(client, request.getfixturevalue("mongo_database"), [("c", (("n", -1),))])
     await sink.open()
     yield sink
@@ -187,7 +188,7 @@ class WatchedRedis(Watched):
         await self.sink.open()
         await self._pubsub.psubscribe("out*", self._end)
         for _ in range(2):
-            await self._pubsub.get_message(timeout=5)
+            assert await self._pubsub.get_message(timeout=PATIENCE), "not subscribed"
 
     async def stop(self) -> None:
         await self._pubsub.aclose()  # type: ignore[no-untyped-call]
@@ -205,7 +206,7 @@ class WatchedRedis(Watched):
         await self.client.publish(self._end, b"")
         news: list[tuple[str, bytes]] = []
         while True:
-            reply = await self._pubsub.get_message(timeout=5)
+            reply = await self._pubsub.get_message(timeout=PATIENCE)
             assert reply is not None
             if reply["channel"] == self._end.encode():
                 return news
@@ -214,7 +215,7 @@ class WatchedRedis(Watched):
 
 @asynccontextmanager
 async def watched_redis(url: str) -> AsyncIterator[WatchedRedis]:
-    client = redis_client(url, socket_timeout=5)
+    client = redis_client(url, socket_timeout=PATIENCE)
     try:
         live = WatchedRedis(client)
         await live.listen()

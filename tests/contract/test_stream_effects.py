@@ -42,7 +42,7 @@ async def live(
         yield MemoryLive(), None
         return
     redis_processes[request.param].flush()
-    async with redis_client(redis_processes[request.param].url, socket_timeout=5) as client:
+    async with redis_client(redis_processes[request.param].url, socket_timeout=60) as client:
         sink = RedisLive(client)
         await sink.open()
         yield sink, client
@@ -100,7 +100,7 @@ async def group(
 ) -> AsyncIterator[tuple[RedisLive, Redis, list[str]]]:
     """A sink, and three entries that were delivered and not acknowledged."""
     redis_processes[request.param].flush()
-    async with redis_client(redis_processes[request.param].url, socket_timeout=5) as client:
+    async with redis_client(redis_processes[request.param].url, socket_timeout=60) as client:
         sink = RedisLive(client)
         await sink.open()
         await client.xgroup_create("s", "g", "0", mkstream=True)
@@ -185,7 +185,7 @@ def test_a_cursor_says_behind_which_id_a_group_begins(cursor: str, begin: str) -
 
 
 async def test_what_is_published_is_recorded_with_what_it_is_known_by(any_redis_url: str) -> None:
-    async with redis_client(any_redis_url, socket_timeout=5) as client:
+    async with redis_client(any_redis_url, socket_timeout=60) as client:
         sink = RedisLive(client, record="a 'record'\\", record_length=1000)
         await sink.open()
         await client.xgroup_create("in", "g", "0", mkstream=True)
@@ -211,7 +211,7 @@ async def test_what_is_published_is_recorded_with_what_it_is_known_by(any_redis_
 
 
 async def test_the_record_is_kept_at_about_a_length(redis_url: str) -> None:
-    async with redis_client(redis_url, socket_timeout=5) as client:
+    async with redis_client(redis_url, socket_timeout=60) as client:
         sink = RedisLive(client, record="record", record_length=10)
         await sink.open()
         await sink.commit(writes(*(Publish("out", b"%d" % n) for n in range(500))))
@@ -220,7 +220,7 @@ async def test_the_record_is_kept_at_about_a_length(redis_url: str) -> None:
 
 
 async def test_a_record_that_cannot_be_one_is_refused_at_the_start(redis_url: str) -> None:
-    async with redis_client(redis_url, socket_timeout=5) as client:
+    async with redis_client(redis_url, socket_timeout=60) as client:
         await client.set("record", "something else")
         with pytest.raises(ConfigError, match="record_effects"):
             await RedisLive(client, record="record").open()
@@ -237,7 +237,7 @@ def of_a_lane(write: Write, *, with_state: bool) -> Write:
 
 async def test_behind_a_fence_nothing_of_a_lane_with_state_lands(any_redis_url: str) -> None:
     number = 7
-    async with redis_client(any_redis_url, socket_timeout=5) as client:
+    async with redis_client(any_redis_url, socket_timeout=60) as client:
         sink = RedisLive(client, fence=lambda: ("fence", number))
         await sink.open()
 

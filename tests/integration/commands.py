@@ -14,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.rig import PATIENCE
+
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0
 ESCAPE = re.compile(r"\x1b")
 
 

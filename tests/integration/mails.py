@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from enricher.app import Enricher
 from enricher.build import load
 from tests.integration.worker import database
+from tests.rig import PATIENCE
 
 STREAM, GROUP, LETTERS = "email_ingestion_stream", "email_processor_group", "email_ingestion_dlq"
 QUICK: dict[str, Any] = {
@@ -57,11 +58,11 @@ class Post:
         for entry in entries:
             await self.redis.xadd(STREAM, {"raw": entry} if isinstance(entry, bytes) else dict(entry))
 
-    async def count(self, name: str, number: int, deadline: float = 15) -> None:
+    async def count(self, name: str, number: int, deadline: float = PATIENCE) -> None:
         """Return when a counter has reached ``number``."""
         await self.until(lambda: self.counts.get(name, 0) >= number, f"{number} {name}", deadline)
 
-    async def until(self, holds: Callable[[], Any], what: str = "it", deadline: float = 15) -> Any:
+    async def until(self, holds: Callable[[], Any], what: str = "it", deadline: float = PATIENCE) -> Any:
         limit = time.monotonic() + deadline
         while True:
             found = holds()
@@ -105,7 +106,7 @@ async def post(
     try:
         async with enricher:
             if ready:
-                await asyncio.wait_for(enricher.wait_ready(), 15)
+                await asyncio.wait_for(enricher.wait_ready(), PATIENCE)
             yield Post(enricher, client, documents)
     finally:
         await client.aclose()

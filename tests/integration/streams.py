@@ -25,6 +25,7 @@ from enricher.sources.entries import ReadEntry
 from enricher.sources.housekeeping import StreamLimits
 from enricher.sources.streams import StreamSource
 from tests.integration.forks import Forked
+from tests.rig import PATIENCE
 
 STREAM, GROUP, OUT, LETTERS = "in", "workers", "out", "dlq"
 QUICK = Backoff(base=0.02, cap=0.1, jitter="none")
@@ -35,7 +36,7 @@ def wall_clock() -> int:
     return time.time_ns() // 1000
 
 
-async def until(condition: Callable[[], Any], what: str = "the condition", deadline: float = 15) -> Any:
+async def until(condition: Callable[[], Any], what: str = "the condition", deadline: float = PATIENCE) -> Any:
     """The first true value of ``condition`` (plain or async)."""
     limit = time.monotonic() + deadline
     while True:
@@ -85,7 +86,7 @@ async def line(
 ) -> AsyncIterator[Line]:
     """An engine with one route fed from the stream; ``through`` is the URL that it alone uses."""
     client = redis_client(through or url, socket_timeout=1)
-    looking = redis_client(url, socket_timeout=5)
+    looking = redis_client(url, socket_timeout=PATIENCE)
     apart = redis_client(letters_url, socket_timeout=1) if letters_url else None
     letters = DeadLetterSink(ListLetterStore(apart or client, LETTERS), streams=client if apart else None)
     source = StreamSource(
@@ -119,7 +120,7 @@ async def line(
     try:
         async with engine:
             if ready:
-                await asyncio.wait_for(engine.wait_ready(), 10)
+                await asyncio.wait_for(engine.wait_ready(), PATIENCE)
             yield Line(engine, source, looking)
     finally:
         for each in (client, looking, *([apart] if apart else [])):

@@ -81,15 +81,18 @@ def test_a_group_that_reads_the_target_answers(
         put(f"letter-{number}", tick(50.0, number))
     client.xgroup_create("again", "readers", "0", mkstream=True)
 
+    patient = redis.Redis.from_url(redis_url, socket_timeout=90)
+
     def read() -> None:
         for _ in range(3):
-            found: Any = client.xreadgroup("readers", "one", {"again": ">"}, count=1, block=20_000)
-            client.xack("again", "readers", found[0][1][0][0])
+            found: Any = patient.xreadgroup("readers", "one", {"again": ">"}, count=1, block=60_000)
+            patient.xack("again", "readers", found[0][1][0][0])
 
     reader = threading.Thread(target=read)
     reader.start()
     done = finished(tmp_path, "dlq", "reprocess", "--all", "--to", "again", "--redis-url", redis_url)
-    reader.join(30)
+    reader.join(60)
+    patient.close()
     assert (done.returncode, done.stdout.count("processed")) == (0, 3), done.stderr
     assert "reprocessed by group readers of again" in done.stderr
     assert finished(tmp_path, "dlq", "count", "--redis-url", redis_url).stdout == "0\n"

@@ -53,12 +53,12 @@ def finished(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 
 
-def until(condition: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+def until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
     """Return when ``condition`` holds; fail after so many seconds."""
     limit = time.monotonic() + seconds
     while not condition():
@@ -71,12 +71,15 @@ def heard(url: str) -> Iterator[Callable[[], list[tuple[str, bytes]]]]:
     """What was published on market:* up to the call, since the start of the block."""
     got: list[tuple[str, bytes]] = []
     with redis.Redis.from_url(url) as client, client.pubsub() as pubsub:
-        pubsub.psubscribe("market:*")
-        assert pubsub.get_message(timeout=5)
+        pubsub.psubscribe("market:*", "heard:end")
+        for _ in range(2):
+            assert pubsub.get_message(timeout=60)
 
         def all_so_far() -> list[tuple[str, bytes]]:
-            while (message := pubsub.get_message(ignore_subscribe_messages=True, timeout=0.3)) is not None:
+            client.publish("heard:end", b"")
+            while (message := pubsub.get_message(timeout=60)) and message["channel"] != b"heard:end":
                 got.append((message["channel"].decode(), message["data"]))
+            assert message, "the server has fallen silent"
             return got
 
         yield all_so_far
@@ -155,7 +158,7 @@ def test_a_restart_of_redis_is_survived_and_what_fell_into_it_is_counted(
         assert any("Redis is back" in line for line in lines)
         wait_for_a_message(own_redis.url)
         feed.send_signal(signal.SIGTERM)
-        out, _ = feed.communicate(timeout=20)
+        out, _ = feed.communicate(timeout=60)
     assert feed.returncode == 0
     unsent = int(out.partition("not sent: ")[2].partition(";")[0].replace(",", ""))
     assert unsent > 0
@@ -167,7 +170,7 @@ def test_it_waits_for_a_server_that_is_not_there_yet_and_ctrl_c_ends_it(tmp_path
         line = feed.stderr.readline()
         assert "waiting for Redis at redis://:***@" in line
         feed.send_signal(signal.SIGINT)
-        out, _ = feed.communicate(timeout=20)
+        out, _ = feed.communicate(timeout=60)
     assert feed.returncode == 0
     assert "Sent 0 messages" in out
 

@@ -30,7 +30,7 @@ def test_what_is_recorded_is_replayed_byte_for_byte(redis_url: str, tmp_path: Pa
     with started(tmp_path, "record", name, "--redis-url", redis_url, "--count", "3") as recorder:
         until(lambda: subscribers(redis_url), "the recorder")
         publish(redis_url, *messages)
-        out, err = recorder.communicate(timeout=20)
+        out, err = recorder.communicate(timeout=60)
     assert recorder.returncode == 0, err
     assert "Recorded 3 messages" in out
     assert "market:underlying 2" in out
@@ -55,7 +55,7 @@ def test_a_signal_ends_a_recording_with_whole_lines(
         assert recorder.stderr is not None
         until(lambda: "500 recorded" in recorder.stderr.readline(), "500 recorded")
         recorder.send_signal(how)
-        out, _ = recorder.communicate(timeout=20)
+        out, _ = recorder.communicate(timeout=60)
     assert recorder.returncode == 0
     assert "Recorded 500 messages" in out
     reader = RecordingReader(tmp_path / "all.jsonl.gz")
@@ -77,7 +77,7 @@ def test_a_recording_goes_on_after_a_restart_of_redis_and_says_so(
         own_redis.start()
         until(lambda: subscribers(own_redis.url), "the recorder after the restart")
         publish(own_redis.url, ("market:underlying", b"2"))
-        out, err = recorder.communicate(timeout=20)
+        out, err = recorder.communicate(timeout=60)
     assert recorder.returncode == 0
     assert "connection lost 1 times" in out
     assert "what was published meanwhile is not in the recording" in err

@@ -61,6 +61,25 @@ def eventually(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+# So that the worker soon says what it has taken in, and under which key.
+TELLING = {"ENRICHER_STATS__INTERVAL": "100ms", "ENRICHER_SERVICE__INSTANCE": "one"}
+
+
+def drain(deadline: str) -> tuple[str, str]:
+    """How long it may take to come to an end."""
+    return "--set", f"service.drain_deadline={deadline}"
+
+
+def until_taken_in(client: redis.Redis) -> None:
+    """Wait until the worker, which runs with `TELLING`, has received a tick."""
+
+    def received() -> bool:
+        text = client.get("enricher:stats:worker-enricher:one")
+        return bool(text) and json.loads(text)["topics"].get("market:underlying", {}).get("received", 0) > 0
+
+    eventually(received)
+
+
 def run(folder: Path, redis_url: str, mongo_url: str, *more: str, **variables: str) -> Command:
     return Command(folder, "run", "--redis-url", redis_url, "--mongo-url", mongo_url, *more, **variables)
 
@@ -114,6 +133,7 @@ def test_no_sign_of_life_goes_out_while_messages_wait_and_no_turn_is_served(
 ) -> None:
     arguments = ("run", "--redis-url", redis_url, "--mongo-url", mongo_database_url)
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
     with (
         manager,
         Command(
@@ -126,8 +146,6 @@ def test_no_sign_of_life_goes_out_while_messages_wait_and_no_turn_is_served(
         ) as worker,
         redis.Redis.from_url(redis_url) as client,
     ):
-        manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(PATIENCE)
         worker.until("ready")
         client.publish("market:underlying", tick())
         worker.until("standstill")
@@ -172,13 +190,13 @@ def test_a_drain_that_the_deadline_cuts_ends_with_0_and_names_what_was_lost(
     tmp_path: Path, redis_url: str, own_mongo: MongoProcess
 ) -> None:
     with (
-        run(tmp_path, redis_url, own_mongo.url("d"), "--set", "service.drain_deadline=300ms") as worker,
+        run(tmp_path, redis_url, own_mongo.url("d"), *drain("300ms"), **TELLING) as worker,
         redis.Redis.from_url(redis_url) as client,
     ):
         worker.until("ready")
         own_mongo.pause()
         client.publish("market:underlying", tick())
-        time.sleep(0.3)
+        until_taken_in(client)
         assert worker.signal(TERM).end() == 0
         lost = next(line for line in worker.logged() if line["message"] == "messages_lost")
         assert lost["topics"] == {"market:underlying": 1}
@@ -189,13 +207,13 @@ def test_a_second_signal_ends_it_at_once_with_130(
     tmp_path: Path, redis_url: str, own_mongo: MongoProcess
 ) -> None:
     with (
-        run(tmp_path, redis_url, own_mongo.url("d"), "--set", "service.drain_deadline=1h") as worker,
+        run(tmp_path, redis_url, own_mongo.url("d"), *drain("1h"), **TELLING) as worker,
         redis.Redis.from_url(redis_url) as client,
     ):
         worker.until("ready")
         own_mongo.pause()
         client.publish("market:underlying", tick())
-        time.sleep(0.3)
+        until_taken_in(client)
         worker.signal(TERM).until("stopping")
         assert worker.signal(TERM).end() == 130
 

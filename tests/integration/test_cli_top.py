@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def test_without_a_terminal_a_picture_is_printed_per_interval_until_ctrl_c(
     with Command(tmp_path / "top", "top", "--interval", "200ms", "--redis-url", busy_worker) as top:
         while top.out.count("Workers") < 3:
             assert top.process.poll() is None, top.err
+            time.sleep(0.02)
         assert top.signal(signal.SIGINT).end() == 0
         assert not ESCAPE.search(top.out)
 
@@ -76,6 +78,7 @@ def test_without_redis_the_view_says_only_that_it_is_away(tmp_path: Path) -> Non
     with Command(tmp_path, "top", "--interval", "100ms", "--redis-url", url) as top:
         while "unavailable" not in top.out:
             assert top.process.poll() is None, top.err
+            time.sleep(0.02)
         assert top.signal(signal.SIGINT).end() == 0
         assert "No worker" not in top.out
 

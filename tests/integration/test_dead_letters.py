@@ -20,6 +20,7 @@ from enricher.deadletters.replay import FAILED, UNANSWERED, fresh_task_id, merge
 from enricher.deadletters.requests import RetryListener, ask_worker, listening
 from enricher.deadletters.store import UnknownLetter
 from enricher.engine.effects import DeadLetter
+from tests.rig import PATIENCE
 
 KEY, SERVICE = "dlq:enrichment", "worker-enricher"
 TOPICS = {"process_underlying_tick": "market:underlying"}
@@ -64,7 +65,7 @@ def entry(
 
 @pytest.fixture
 async def client(redis_url: str) -> AsyncIterator[Redis]:
-    async with redis_client(redis_url, socket_timeout=5) as found:
+    async with redis_client(redis_url, socket_timeout=PATIENCE) as found:
         yield found
 
 
@@ -89,7 +90,7 @@ async def worker(
     # In a task of its own, for a fixture is left in another task than it was entered in.
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(serve())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not await listening(client, SERVICE):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             await enricher.wait_ready()
@@ -146,7 +147,7 @@ async def test_a_reprocessed_letter_goes_and_the_workers_windows_see_it(
 ) -> None:
     await worker.submit("market:underlying", tick(100.0, 1), committed=True)
     await client.lpush(KEY, entry("lost-tick", tick(140.0, 2)), entry("another", b"{}"))
-    outcome = await ask_worker(client, SERVICE, await store.get("lost-tick"), 10)
+    outcome = await ask_worker(client, SERVICE, await store.get("lost-tick"), PATIENCE)
     assert outcome.label == "processed"
     assert await entries(store) == ["another"]
     window = json.loads(await client.get("ohlc:NIFTY:1m") or b"{}")
@@ -162,7 +163,7 @@ async def test_a_letter_whose_message_had_gone_through_after_all_goes_as_a_dupli
     body = tick()
     await worker.submit("market:underlying", body, committed=True)
     await client.lpush(KEY, entry("twice", body))
-    assert (await ask_worker(client, SERVICE, await store.get("twice"), 10)).label == "duplicate"
+    assert (await ask_worker(client, SERVICE, await store.get("twice"), PATIENCE)).label == "duplicate"
     assert await entries(store) == []
 
 
@@ -174,7 +175,7 @@ async def test_a_letter_that_fails_again_stays_once_in_its_place_with_the_new_er
     )
     before = await store.get("bad-one")
     for attempts in (2, 3):
-        outcome = await ask_worker(client, SERVICE, await store.get("bad-one"), 10)
+        outcome = await ask_worker(client, SERVICE, await store.get("bad-one"), PATIENCE)
         assert outcome.label == FAILED
         assert await entries(store) == ["newer", "bad-one", "older"]
         after = await store.get("bad-one")
@@ -191,7 +192,8 @@ async def test_a_double_left_by_a_crash_before_the_merge_is_merged_by_the_next_r
     twin = fresh_task_id("market:underlying", "retry:crashed:1")
     await client.lpush(KEY, entry("crashed", body), entry(twin, body, error="it failed again"))
     await client.set(f"{KEY}:seen:{twin}", 1)
-    assert (await ask_worker(client, SERVICE, await store.get("crashed"), 10)).error == "it failed again"
+    outcome = await ask_worker(client, SERVICE, await store.get("crashed"), PATIENCE)
+    assert outcome.error == "it failed again"
     assert await entries(store) == ["crashed"]
     assert (await store.get("crashed")).attempts == 2
 
@@ -207,7 +209,7 @@ async def test_an_old_workers_entry_is_reprocessed_by_the_name_of_its_task(
         "timestamp": "2025-10-14T09:15:00",
     }
     await client.lpush(KEY, json.dumps(old))
-    assert (await ask_worker(client, SERVICE, await store.get("old-entry"), 10)).label == "processed"
+    assert (await ask_worker(client, SERVICE, await store.get("old-entry"), PATIENCE)).label == "processed"
     assert await entries(store) == []
     assert json.loads(await client.get("latest:underlying:NIFTY") or b"{}")["price"] == 77.0
 
@@ -216,9 +218,9 @@ async def test_what_names_no_topic_or_is_no_letter_stays_and_says_why(
     client: Redis, store: ListLetterStore, worker: Enricher
 ) -> None:
     await client.lpush(KEY, b'{"task_id": "lost-name", "task_name": "send_mail"}', b"nonsense")
-    outcome = await ask_worker(client, SERVICE, await store.get("lost-name"), 10)
+    outcome = await ask_worker(client, SERVICE, await store.get("lost-name"), PATIENCE)
     assert (outcome.label, "'send_mail'" in outcome.error) == (FAILED, True)
-    assert (await ask_worker(client, SERVICE, await store.get("0"), 10)).label == FAILED
+    assert (await ask_worker(client, SERVICE, await store.get("0"), PATIENCE)).label == FAILED
     assert await store.count() == 2
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from typing import Any
 
@@ -17,6 +16,7 @@ from benchmarks.faults_witness import INTAKE
 from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
 from enricher.feed.synthetic import SyntheticMarket
 from tests.integration.forks import command
+from tests.integration.streams import until
 
 BEGIN = 1_790_000_000_000_000
 STAGE = StageOptions(seed=7, rate=100, lease=3.0, start=command)
@@ -140,7 +140,12 @@ async def test_nothing_appended_is_lost_and_nothing_is_there_twice(name: str) ->
 async def test_an_intake_that_is_trimmed_unread_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     async def asleep(stage: Stage, plan: Plan) -> None:
         stage.workers["one"].send_signal(signal.SIGSTOP)
-        await asyncio.sleep(1)
+
+        async def unread() -> bool:
+            (group,) = await stage.client.xinfo_groups(INTAKE)
+            return bool(group["lag"] > 20)
+
+        await until(unread, "entries that nobody reads")
         await stage.client.xtrim(INTAKE, maxlen=0, approximate=False)
         stage.workers["one"].send_signal(signal.SIGCONT)
         stage.fault_ended()

@@ -14,7 +14,7 @@ from enricher.app import Enricher
 from enricher.build import load
 from enricher.connections import redis_client
 from enricher.deadletters import LengthAlert, LetterStore, by_worker, reprocess
-from tests.rig import until
+from tests.rig import PATIENCE, until
 from tests.toy_letters import SqliteLetters
 
 PAGE = (Path(enricher.deadletters.__file__).parent / "docs/letters.md").read_text(encoding="utf-8")
@@ -28,7 +28,7 @@ def test_the_program_prints_what_the_page_says(redis_url: str) -> None:
         env={**os.environ, "REDIS_URL": redis_url},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert (done.stdout, done.returncode) == (OUTPUT, 0), done.stderr
@@ -51,14 +51,14 @@ async def test_a_worker_uses_a_store_of_the_programs_own_and_reprocesses_from_it
         alerts: list[LengthAlert] = []
         async with (
             Enricher(settings, dead_letters=store, on_dead_letters=alerts.append) as worker,
-            redis_client(redis_url, socket_timeout=5) as client,
+            redis_client(redis_url, socket_timeout=PATIENCE) as client,
         ):
             await worker.wait_ready()
             for body in ("no JSON", '{"product": "NIFTY"}', "[]"):
                 await worker.submit("market:underlying", body)
             await until(lambda: worker.stats.total("dead") == 3, "the dead letters")
             assert (await store.count(), [alert.length for alert in alerts]) == (3, [2])
-            report = await reprocess(store, by_worker(client, settings.service.name, store, seconds=10))
+            report = await reprocess(store, by_worker(client, settings.service.name, store, seconds=PATIENCE))
             assert (report.gone, dict(report.outcomes), await store.count()) == (0, {"failed": 3}, 3)
             assert {letter.attempts async for letter in store.letters()} == {2}
             assert await client.exists(settings.dead_letters.key) == 0

@@ -119,7 +119,7 @@ async def test_claims_live_for_their_lifetime_and_memory_is_bounded(redis_url: s
         seen = Idempotency(client, ttl=80, clock=lambda: now[0])
         assert await seen.mark_processed("a")
         assert not await seen.mark_processed("a")
-        assert await client.ttl(seen.sets()[0]) == 80
+        assert 40 < await client.ttl(seen.sets()[0]) <= 80
         for later in (1, 40, 80):
             now[0] = 1_000_000.0 + later
             assert await seen.is_duplicate("a")

@@ -13,7 +13,7 @@ from enricher.mail.entries import Entry
 from enricher.mail.idempotency import Idempotency
 from enricher.mail.processor import Processor
 from enricher.mail.reservations import Reservations
-from tests.rig import until
+from tests.rig import PATIENCE, until
 from tests.servers import RedisProcess
 
 RAW = b"Subject: hello\n\nhi\n"
@@ -32,12 +32,12 @@ async def test_functions_that_hang_fill_no_more_threads_than_there_may_be(redis_
 
     def hangs(mail: Any) -> str:
         begun.append(mail.id)
-        go_on.wait(10)
+        go_on.wait(PATIENCE)
         return "done"
 
     async with Redis.from_url(redis_url) as client:
         processor = Processor(
-            Idempotency(client), collection="c", clock=lambda: 0, handler=hangs, timeout=0.05, threads=2
+            Idempotency(client), collection="c", clock=lambda: 0, handler=hangs, timeout=0.5, threads=2
         )
         work = [asyncio.create_task(processor(entry(f"m{n}"), context())) for n in range(6)]
         await until(lambda: sum(task.done() for task in work) == 2)
@@ -46,7 +46,7 @@ async def test_functions_that_hang_fill_no_more_threads_than_there_may_be(redis_
         assert len(begun) == 2
         waiting = [task for task in work if not task.done()]
         go_on.set()
-        landed = await asyncio.wait_for(asyncio.gather(*waiting), 10)
+        landed = await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE)
         assert [effects[0].document["result"] for effects in landed] == ["done"] * 4
 
 
@@ -57,7 +57,7 @@ async def test_a_mail_given_up_while_it_is_being_reserved_is_reserved_by_nobody(
         """There is nothing to do."""
 
     async with Redis.from_url(own_redis.url) as client:
-        seen = Reservations(client, timeout=5.0)
+        seen = Reservations(client, timeout=PATIENCE)
         processor = Processor(seen, collection="c", clock=lambda: 0, handler=handler)
         await processor(entry("warm"), context())
         await client.flushall()

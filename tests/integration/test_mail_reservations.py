@@ -14,13 +14,14 @@ from redis.exceptions import ResponseError
 from enricher.errors import SinkUnavailable
 from enricher.mail.idempotency import OLD_SET, Found, Idempotency, State, member
 from enricher.mail.reservations import MOST, Reservations
+from tests.rig import PATIENCE
 from tests.servers import RedisProcess
 
 
 @asynccontextmanager
 async def reservations(url: str) -> AsyncIterator[tuple[Reservations, Redis]]:
     client = Redis.from_url(url)
-    seen = Reservations(client, timeout=5.0)
+    seen = Reservations(client, timeout=PATIENCE)
     try:
         yield seen, client
     finally:
@@ -85,7 +86,7 @@ async def test_whoever_gives_up_leaves_the_others_their_answers(own_redis: Redis
             task.cancel()
         await asyncio.sleep(0.05)
         own_redis.resume()
-        found = await asyncio.wait_for(asyncio.gather(*asking, *late, return_exceptions=True), 10)
+        found = await asyncio.wait_for(asyncio.gather(*asking, *late, return_exceptions=True), PATIENCE)
         gave_up = [isinstance(one, asyncio.CancelledError) for one in found]
         assert gave_up == [True, False, False, True, False, False, True, False, False]
         assert {one.state for one in found if isinstance(one, Found)} == {State.OURS}
@@ -128,7 +129,7 @@ async def test_whoever_gives_up_as_the_outage_is_told_has_given_up(own_redis: Re
 
         first = asyncio.create_task(leads())
         second = asyncio.create_task(seen.begin("second"))
-        found = await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), 10)
+        found = await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), PATIENCE)
         assert [type(one) for one in found] == [SinkUnavailable, asyncio.CancelledError]
 
 
@@ -137,7 +138,7 @@ async def test_the_client_of_a_host_may_speak_and_decode_as_it_likes(
     any_redis_url: str, how: dict[str, Any]
 ) -> None:
     async with Redis.from_url(any_redis_url, **how) as client:
-        seen = Reservations(client, timeout=5.0)
+        seen = Reservations(client, timeout=PATIENCE)
         await seen.mark_processed("claimed")
         await client.sadd(OLD_SET, "old")
         found = await asyncio.gather(*(seen.begin(name, "t", 60_000) for name in ("new", "claimed", "old")))

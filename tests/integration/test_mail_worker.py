@@ -14,6 +14,7 @@ from enricher.errors import BadMessage
 from enricher.mail import Mail
 from enricher.mail.idempotency import Idempotency
 from tests.integration.mails import GROUP, LETTERS, STREAM, post, raw_mail
+from tests.rig import PATIENCE
 from tests.servers import MongoProcess, RedisProcess
 
 
@@ -91,7 +92,7 @@ async def test_two_workers_handle_a_mail_once_also_when_both_have_it(
     ):
         for number in range(3):
             await one.send(raw_mail(number), raw_mail(number))
-        await one.until(lambda: one.counts.get("duplicate", 0) + two.counts.get("duplicate", 0) == 3)
+        await one.until(lambda: one.counts.get("duplicate", 0) + two.counts.get("duplicate", 0) >= 3)
     assert one.counts.get("processed", 0) + two.counts.get("processed", 0) == 3
     assert one.counts["received"]
     assert two.counts["received"]
@@ -223,7 +224,7 @@ async def test_a_mail_of_megabytes_is_read_and_a_larger_one_set_aside(
     big = raw_mail(1).replace(b"text 1", b"line of text\r\n" * 200_000)
     async with post(redis_url, mongo_database_url, overrides={"mail.max_message_bytes": "4MiB"}) as found:
         await found.send(big, b"Subject: x\n\n" + b"y" * 5_000_000)
-        await found.count("processed", 1, 30)
+        await found.count("processed", 1)
         await found.count("dead", 1)
         assert found.stored()["1@x"]["size"] == len(big)
         assert "at most 4194304 bytes" in (await found.letters())[0]["error"]
@@ -274,7 +275,7 @@ async def test_what_a_worker_left_unfinished_is_taken_over_by_another(
     overrides = {"mail.consumer": "one", "service.drain_deadline": 0.1}
     async with post(redis_url, mongo_database_url, never, overrides) as found:
         await found.send(raw_mail(1))
-        await asyncio.wait_for(begun.wait(), 10)
+        await asyncio.wait_for(begun.wait(), PATIENCE)
     async with post(redis_url, mongo_database_url, lambda mail: "done", {"mail.consumer": "two"}) as found:
         await found.count("processed", 1)
         assert found.stored()["1@x"]["result"] == "done"

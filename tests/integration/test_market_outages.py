@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -11,10 +10,10 @@ from structlog.testing import capture_logs
 
 from enricher.app import wall_clock
 from tests.integration.test_market_contract import SECOND, chain, quote, tick
-from tests.integration.worker import CHAINS, QUOTES, TICKS, Worker, running, until
+from tests.integration.worker import CHAINS, DEADLINE, QUOTES, TICKS, Worker, running, until
 from tests.servers import MongoProcess, RedisProcess, ServerProcess
 
-# Short timeouts, so that a frozen server is noticed within the three seconds that it is frozen.
+# Short timeouts, so that a frozen server is soon noticed.
 QUICK = {
     "redis.socket_timeout": 0.5,
     "redis.canary_interval": 0.2,
@@ -22,9 +21,8 @@ QUICK = {
     "mongo.timeout": 0.7,
     "retry.cap": 0.5,
 }
-OUTAGE = 3.0
-# What a test allows for coming back: the longest wait of the retry, a timeout, and a busy machine.
-SECONDS_TO_RESUME = 10.0
+# After it was noticed: long enough for more than one attempt in vain.
+OUTAGE = 1.5
 
 
 async def feed(worker: Worker, first: int, number: int) -> None:
@@ -77,10 +75,8 @@ async def test_a_mongodb_that_is_away_costs_time_and_nothing_else(
         assert worker.enricher.engine.pool.count > 800
         assert "documents" in worker.enricher.health()["outages"]
         await end(own_mongo)
-        back = time.monotonic()
         await worker.settled()
-        assert time.monotonic() - back < SECONDS_TO_RESUME
-        assert worker.enricher.health()["status"] == "ready"
+        await until(lambda: worker.enricher.health()["status"] == "ready", "the end of the outage")
         assert_complete(worker, 950, 4)
         assert await worker.letters() == []
         assert (await worker.cached("latest:underlying:NIFTY"))["price"] == 1049.0
@@ -110,20 +106,20 @@ async def test_a_redis_that_is_away_loses_nothing_received_and_leaves_a_gap_on_r
             # These are taken in, and most are still in the pool when the server goes.
             await feed(worker, 50, 950)
             await until(lambda: worker.enricher.stats.total("received") >= worker.sent, "the intake")
-            before_us = wall_clock()
             await begin(own_redis)
-            await until(lambda: worker.enricher.health()["outages"], "the outage", 10)
+            gone_us = wall_clock()
+            await until(lambda: worker.enricher.health()["outages"], "the outage")
             await asyncio.sleep(OUTAGE)
-            await end(own_redis)
             back_us = wall_clock()
+            await end(own_redis)
             await heard_again(worker, 3)
             await listen_again(worker)
-            await until(lambda: not worker.enricher.engine.pool.count, "the pool to empty", SECONDS_TO_RESUME)
+            await until(lambda: not worker.enricher.engine.pool.count, "the pool to empty")
             gaps = worker.documents["feed_gaps"].find().sort("channel", 1).to_list()
             assert [gap["channel"] for gap in gaps] == sorted([TICKS, QUOTES, CHAINS])
             for gap in gaps:
-                assert gap["from"].timestamp() * 1e6 <= before_us + 2 * SECOND
-                assert back_us - SECOND <= gap["to"].timestamp() * 1e6 <= wall_clock()
+                assert gap["from"].timestamp() * 1e6 <= gone_us + 2 * SECOND
+                assert back_us - SECOND // 1000 <= gap["to"].timestamp() * 1e6 <= wall_clock()
                 assert gap["reason"]
             assert [entry["channel"] for entry in logs if entry["event"] == "gap"] == [TICKS, QUOTES, CHAINS]
             # What was received is stored and shown, once; what comes now goes through.
@@ -132,7 +128,7 @@ async def test_a_redis_that_is_away_loses_nothing_received_and_leaves_a_gap_on_r
             assert (await worker.cached("latest:underlying:NIFTY"))["price"] == 1099.0
             assert (await worker.cached("ohlc:NIFTY:15m"))["num_ticks"] == 1000
             await feed(worker, 1000, 10)
-            await worker.settled(SECONDS_TO_RESUME)
+            await worker.settled()
             assert len(worker.stored("underlying_ticks")) == 1010
             assert [m["price"] for m in worker.published("underlying")][-10:] == [
                 1100.0 + n for n in range(10)
@@ -159,7 +155,7 @@ async def test_a_worker_starts_while_both_servers_are_away_and_waits_for_them(
         await until(lambda: worker.enricher.stats.total("received") == worker.sent, "the intake")
         assert worker.enricher.engine.pool.count == worker.sent
         await restart(own_mongo)
-        await worker.settled(SECONDS_TO_RESUME)
-        await asyncio.wait_for(worker.enricher.wait_ready(), SECONDS_TO_RESUME)
+        await worker.settled()
+        await asyncio.wait_for(worker.enricher.wait_ready(), DEADLINE)
         assert_complete(worker, 100, 1)
         assert await worker.letters() == []

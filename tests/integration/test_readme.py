@@ -27,7 +27,7 @@ def test_each_python_example_runs(number: int, redis_url: str, mongo_database_ur
         env=environ,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ import random
 import signal
 from collections import Counter
 from contextlib import AsyncExitStack
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ from tests.integration.worker import (
     until,
     worker_settings,
 )
-from tests.rig import Sums
+from tests.rig import PATIENCE, Sums
 
 INTAKE = {"streams.intake": {TICKS: "stream"}, "market.idle_close": 1.0}
 STREAM = "enricher:intake:worker-enricher"
@@ -55,6 +56,15 @@ def ticks(count: int, at_us: int) -> list[bytes]:
         }
         made += [encoded(tick)] * chance.choice((1, 1, 1, 2))
     return made
+
+
+def bars(messages: list[bytes]) -> set[tuple[str, int, int]]:
+    """(product, minutes, number of the window) of every bar that the ticks fall into."""
+    found = set()
+    for message in map(json.loads, messages):
+        at = datetime.fromisoformat(message["timestamp"]).timestamp()
+        found |= {(message["product"], minutes, int(at // (60 * minutes))) for minutes in (1, 5, 15)}
+    return found
 
 
 async def result(redis: Redis, mongo_url: str) -> dict[str, Any]:
@@ -121,7 +131,7 @@ class ShardProcess(WorkerProcess):
         """The exit code of a process that ends by itself."""
         assert self._process is not None
         process, self._process = self._process, None
-        return await asyncio.to_thread(process.wait, 30)
+        return await asyncio.to_thread(process.wait, PATIENCE)
 
 
 async def test_four_processes_one_killed_and_one_doubled_do_what_one_does(
@@ -135,8 +145,9 @@ async def test_four_processes_one_killed_and_one_doubled_do_what_one_does(
         await append(worker.redis, messages)
         await until(lambda: len(worker.stored("underlying_ticks")) == 400, "all ticks")
         await worker.settled()
-        await until(lambda: worker.documents["ohlc_bars"].count_documents({}) > 0, "bars")
-        await asyncio.sleep(2.0)  # until the last bars are final: idle_close is 1 s
+        count = len(bars(messages))
+        await until(lambda: worker.documents["ohlc_bars"].count_documents({}) == count, "the last bars")
+        await worker.settled()
         expected = await result(worker.redis, alone)
         await worker.redis.flushall()
 
@@ -156,7 +167,7 @@ async def test_four_processes_one_killed_and_one_doubled_do_what_one_does(
         async def same() -> bool:
             return await result(redis, mongo_database_url) == expected
 
-        await eventually(same, "the result of one process", 20)
+        await eventually(same, "the result of one process")
         assert (await second.shard())["ready"] is False
         published = Counter(fields[b"identity"] for _, fields in await redis.xrange(RECORD))
         assert (len(published), set(published.values())) == (400, {1})
@@ -175,7 +186,7 @@ async def doubled(process: ShardProcess) -> None:
     async def waits() -> bool:
         return process._client is not None and bool((await process.shard()).get("holder"))
 
-    await eventually(waits, "the second to wait", 30)
+    await eventually(waits, "the second to wait")
     starting.cancel()
 
 
@@ -209,7 +220,7 @@ async def test_a_process_that_waits_for_its_shard_stops_when_told(
     redis_url: str, mongo_database_url: str
 ) -> None:
     waiting = ShardProcess(redis_url, mongo_database_url, "0/1", "waiting")
-    async with redis_client(redis_url, socket_timeout=5) as redis:
+    async with redis_client(redis_url, socket_timeout=PATIENCE) as redis:
         await redis.set(f"{STREAM}:worker-enricher:0/1:holder", "thief")
         try:
             await doubled(waiting)
@@ -233,8 +244,8 @@ async def test_routes_without_state_share_one_group_beside_the_shards(
             more = {**overrides, "streams.shard": f"{index}/2", "service.instance": f"w{index}"}
             settings = worker_settings(redis_url, mongo_database_url, more)
             worker = await stack.enter_async_context(Enricher(settings, routes=[orders]))
-            await asyncio.wait_for(worker.wait_ready(), 20)
-        redis = await stack.enter_async_context(redis_client(redis_url, socket_timeout=5))
+            await asyncio.wait_for(worker.wait_ready(), PATIENCE)
+        redis = await stack.enter_async_context(redis_client(redis_url, socket_timeout=PATIENCE))
         for number, message in enumerate(ticks(50, wall_clock() - 300_000_000)):
             await redis.publish(TICKS, message)
             await redis.publish("orders", encoded({"n": number}))
@@ -243,7 +254,7 @@ async def test_routes_without_state_share_one_group_beside_the_shards(
         async def done() -> bool:
             return await redis.xlen("out") >= sent and documents["underlying_ticks"].count_documents({}) == 50
 
-        await eventually(done, "both routes", 20)
+        await eventually(done, "both routes")
 
         async def nothing_pending() -> bool:
             groups = await redis.xinfo_groups(STREAM)
@@ -262,19 +273,24 @@ async def test_routes_without_state_share_one_group_beside_the_shards(
 
 
 async def test_a_second_holder_waits_and_takes_over_under_a_higher_number(any_redis_url: str) -> None:
-    async with redis_client(any_redis_url, socket_timeout=5) as client:
+    async with redis_client(any_redis_url, socket_timeout=PATIENCE) as client:
         first, second = (
-            Hold(client, Shard(0, 2), scope="s", instance=name, lease=0.6, backoff=QUICK)
-            for name in ("first", "second")
+            Hold(client, Shard(0, 2), scope="s", instance=name, lease=lease, backoff=QUICK)
+            for name, lease in (("first", 3.0), ("second", 0.6))
         )
         tasks = [asyncio.create_task(first.run(None))]  # type: ignore[arg-type]
-        await asyncio.wait_for(first.wait(), 5)
+        await asyncio.wait_for(first.wait(), PATIENCE)
         tasks.append(asyncio.create_task(second.run(None)))  # type: ignore[arg-type]
         await eventually(lambda: second.health()["holder"].startswith("first "))
-        await asyncio.sleep(1.0)  # longer than a lease: it is renewed
+        left = await client.pttl("s:holder")
+
+        async def renewed() -> bool:
+            return await client.pttl("s:holder") > left
+
+        await eventually(renewed, "the lease to be renewed")
         assert (first.sure, second.sure) == (True, False)
         await first.close()
-        await asyncio.wait_for(second.wait(), 5)
+        await asyncio.wait_for(second.wait(), PATIENCE)
         assert second.number > first.number
         assert int(await client.get(second.fence)) == second.number
         before = second.number
@@ -284,7 +300,7 @@ async def test_a_second_holder_waits_and_takes_over_under_a_higher_number(any_re
         # Somebody takes it by force, as after a pause longer than the lease.
         await client.mset({"s:holder": "thief", second.fence: second.number + 1})
         with pytest.raises(ShardLost, match="thief"):
-            await asyncio.wait_for(tasks[1], 5)
+            await asyncio.wait_for(tasks[1], PATIENCE)
         assert not second.sure
         await second.close()
         assert await client.get("s:holder") == b"thief"

@@ -50,7 +50,7 @@ async def bridge(
         instance=instance,
         clock=wall_clock,
         canary_interval=0.1,
-        canary_timeout=1.0,
+        canary_timeout=30.0,
         backoff=QUICK,
     )
     made = StreamBridge(
@@ -74,6 +74,12 @@ async def bridge(
         await client.aclose()
 
 
+async def dies(found: StreamBridge, client: Redis) -> None:
+    """As dead as a process can be within another: it appends nothing more, and its lease has run out."""
+    found.appender._append_once = asyncio.Event().wait  # type: ignore[assignment,method-assign]
+    await client.pexpire(f"{STREAM}:bridge", 1)
+
+
 async def said(client: Redis) -> list[tuple[bytes, bytes]]:
     """(topic, body) in the order of the stream."""
     return [(fields[b"topic"], fields[b"body"]) for _, fields in await client.xrange(STREAM)]
@@ -90,7 +96,7 @@ async def publish(client: Redis, first: int, last: int) -> list[tuple[bytes, byt
 
 
 async def test_messages_stand_in_the_stream_in_order_with_topic_and_time(any_redis_url: str) -> None:
-    async with redis_client(any_redis_url, socket_timeout=5) as client, bridge(any_redis_url) as found:
+    async with redis_client(any_redis_url, socket_timeout=60) as client, bridge(any_redis_url) as found:
         await until(lambda: found.health()["ready"] and found.appender.holds)
         before = wall_clock()
         expected = await publish(client, 0, 2000)
@@ -103,7 +109,7 @@ async def test_messages_stand_in_the_stream_in_order_with_topic_and_time(any_red
 
 async def test_what_was_heard_is_appended_before_the_end(redis_url: str) -> None:
     memory = MemorySource(wall_clock)
-    async with redis_client(redis_url, socket_timeout=5) as client:
+    async with redis_client(redis_url, socket_timeout=60) as client:
         async with bridge(redis_url, memory=memory, batch=7) as found:
             await until(lambda: found.appender.holds)
             for number in range(100):
@@ -117,7 +123,7 @@ async def test_a_batch_whose_reply_got_lost_is_appended_once(own_redis: RedisPro
     async with (
         FaultyProxy(own_redis.port) as proxy,
         bridge(proxy.redis_url(), memory=memory) as found,
-        redis_client(own_redis.url, socket_timeout=5) as client,
+        redis_client(own_redis.url, socket_timeout=60) as client,
     ):
         await until(lambda: found.appender.holds)
         proxy.lose_next_reply(lambda request: b"body-1" in request)
@@ -132,7 +138,7 @@ async def test_an_outage_is_bridged_by_the_buffer_which_is_bounded(own_redis: Re
     memory = MemorySource(wall_clock)
     async with (
         bridge(own_redis.url, memory=memory, max_messages=50, batch=10) as found,
-        redis_client(own_redis.url, socket_timeout=5) as client,
+        redis_client(own_redis.url, socket_timeout=60) as client,
     ):
         await until(lambda: found.appender.holds)
         own_redis.kill()
@@ -149,8 +155,8 @@ async def test_an_outage_is_bridged_by_the_buffer_which_is_bounded(own_redis: Re
 
 async def test_one_of_two_appends_and_the_other_goes_on_when_it_dies(redis_url: str) -> None:
     async with (
-        redis_client(redis_url, socket_timeout=5) as client,
-        bridge(redis_url, instance="first") as first,
+        redis_client(redis_url, socket_timeout=60) as client,
+        bridge(redis_url, instance="first", lease=600.0) as first,
     ):
         await until(lambda: first.appender.holds and first.health()["ready"])
         async with bridge(redis_url, instance="second") as second:
@@ -158,8 +164,7 @@ async def test_one_of_two_appends_and_the_other_goes_on_when_it_dies(redis_url: 
             await publish(client, 0, 100)
             await until(lambda: first.appender.appended == 100)
             assert (second.appender.holds, second.appender.appended) == (False, 0)
-            # As dead as a process can be within another: its lease is not renewed, it hears nothing.
-            first.appender._append_once = asyncio.Event().wait  # type: ignore[assignment,method-assign]
+            await dies(first, client)
             await until(lambda: second.appender.holds, "the second to take over")
             # What it had kept comes first, and stands there twice.
             messages = await publish(client, 100, 200)
@@ -177,8 +182,8 @@ async def test_what_a_slow_holder_had_not_appended_is_kept_by_the_other_however_
 ) -> None:
     ours, theirs = MemorySource(wall_clock), MemorySource(wall_clock)
     async with (
-        redis_client(redis_url, socket_timeout=5) as client,
-        bridge(redis_url, instance="first", memory=theirs, lease=0.3) as first,
+        redis_client(redis_url, socket_timeout=60) as client,
+        bridge(redis_url, instance="first", memory=theirs, lease=600.0) as first,
     ):
         await until(lambda: first.appender.holds)
         async with bridge(redis_url, instance="second", memory=ours, lease=0.3) as second:
@@ -191,7 +196,7 @@ async def test_what_a_slow_holder_had_not_appended_is_kept_by_the_other_however_
                     source.send("a", b"%d" % number)
             await asyncio.sleep(1.0)
             assert first.appender.holds
-            first.appender._append_once = asyncio.Event().wait  # type: ignore[assignment,method-assign]
+            await dies(first, client)
             await until(lambda: second.appender.holds, "the second to take over")
             await until(lambda: not second.appender.waiting)
         numbers = {int(body) for _, body in await said(client)}
@@ -204,7 +209,7 @@ async def test_one_that_has_just_come_leaves_it_to_whoever_heard_what_the_dead_o
     may_ask = asyncio.Event()
     theirs, ours, new = (MemorySource(wall_clock) for _ in range(3))
     async with (
-        redis_client(redis_url, socket_timeout=5) as client,
+        redis_client(redis_url, socket_timeout=60) as client,
         bridge(redis_url, instance="first", memory=theirs) as first,
     ):
         await until(lambda: first.appender.holds)
@@ -227,7 +232,7 @@ async def test_one_that_has_just_come_leaves_it_to_whoever_heard_what_the_dead_o
                 return not await client.exists(f"{STREAM}:bridge")
 
             await until(free, "the lease to run out")
-            async with bridge(redis_url, instance="third", memory=new) as third:
+            async with bridge(redis_url, instance="third", memory=new, lease=4.0) as third:
                 for source in (ours, new):
                     source.send("a", b"11")
                 await until(lambda: third.appender.reached)
@@ -237,7 +242,7 @@ async def test_one_that_has_just_come_leaves_it_to_whoever_heard_what_the_dead_o
 
 
 async def test_one_that_is_alone_waits_for_nobody_for_long(redis_url: str) -> None:
-    async with redis_client(redis_url, socket_timeout=5) as client:
+    async with redis_client(redis_url, socket_timeout=60) as client:
         for life in range(2):
             memory = MemorySource(wall_clock)
             async with bridge(redis_url, memory=memory) as found:
@@ -249,7 +254,7 @@ async def test_one_that_is_alone_waits_for_nobody_for_long(redis_url: str) -> No
 async def test_the_stream_may_be_kept_at_a_length(redis_url: str) -> None:
     memory = MemorySource(wall_clock)
     async with (
-        redis_client(redis_url, socket_timeout=5) as client,
+        redis_client(redis_url, socket_timeout=60) as client,
         bridge(redis_url, memory=memory, max_length=100) as found,
     ):
         await until(lambda: found.appender.holds)

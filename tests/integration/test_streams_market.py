@@ -14,7 +14,7 @@ from enricher.engine.overload import Overload
 from enricher.errors import ConfigError
 from enricher.sinks.memory import MemoryDeadLetters
 from tests.integration.streams import until as eventually
-from tests.integration.worker import TICKS, WorkerProcess, database, encoded, iso, running, until
+from tests.integration.worker import DEADLINE, TICKS, WorkerProcess, database, encoded, iso, running, until
 
 INTAKE = {"streams.intake": {TICKS: "stream"}}
 STREAM = "enricher:intake:worker-enricher"
@@ -85,7 +85,7 @@ async def test_a_worker_killed_in_the_middle_loses_and_repeats_nothing(
     async with WorkerProcess(redis_url, mongo_database_url, environment, forked=True) as worker:
         heard = worker.client.pubsub()
         await heard.subscribe("enriched:underlying")
-        await heard.get_message(timeout=5)
+        await heard.get_message(timeout=DEADLINE)
         for number in range(600):
             await worker.client.xadd(STREAM, {"topic": TICKS, "body": encoded(tick(number, at)), "at": at})
             if number == 300:
@@ -96,7 +96,7 @@ async def test_a_worker_killed_in_the_middle_loses_and_repeats_nothing(
 
         prices: list[float] = []
         while len(prices) < 600:
-            message = await heard.get_message(timeout=10)
+            message = await heard.get_message(timeout=DEADLINE)
             assert message is not None, f"only {len(prices)} were published"
             prices.append(json.loads(message["data"])["price"])
         assert sorted(prices) == [100.0 + n for n in range(600)]

@@ -78,7 +78,7 @@ async def spilling(
     url: str, handler: Any, *, drain: float = 5.0, looking: str = "", **limits: Any
 ) -> AsyncIterator[Spilling]:
     """An engine of at most ten messages; topic ``t`` spills and ``u`` shares its source."""
-    client, look = redis_client(url, socket_timeout=1), redis_client(looking or url, socket_timeout=5)
+    client, look = redis_client(url, socket_timeout=1), redis_client(looking or url, socket_timeout=60)
     letters = DeadLetterSink(ListLetterStore(client, "dlq"))
     memory = MemorySource(wall_clock)
     reader = StreamSource(
@@ -181,7 +181,7 @@ async def test_a_topic_returns_by_itself_while_another_goes_on_spilling(redis_ur
 
 
 async def test_what_was_spilled_outlives_the_process_and_comes_before_anything_new(redis_url: str) -> None:
-    async with redis_client(redis_url, socket_timeout=5) as client:
+    async with redis_client(redis_url, socket_timeout=60) as client:
         async with spilling(redis_url, Valve(), drain=0.05) as found:
             await until(lambda: found.spill.health()["ready"] and not found.spill._behind)
             found.send(0, 100)

@@ -31,10 +31,11 @@ from enricher.config import Settings, load
 from enricher.embedded import binaries
 from enricher.embedded.endpoints import read_endpoints
 from tests.integration.forks import Forked, command
+from tests.rig import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 TICKS, QUOTES, CHAINS = "market:underlying", "market:option_quote", "market:option_chain"
-DEADLINE = 30.0
+DEADLINE = PATIENCE
 
 Document = dict[str, Any]
 
@@ -84,7 +85,7 @@ class Listener:
         """Begin to hear."""
         self._listener = self._client.pubsub()
         await self._listener.psubscribe("enriched:*")
-        await self._listener.get_message(timeout=5)
+        assert await self._listener.get_message(timeout=DEADLINE), "not subscribed"
         self._task = asyncio.create_task(self._hear())
 
     async def _hear(self) -> None:
