@@ -84,6 +84,14 @@ async def redis_killed(stage: Stage, plan: Plan) -> None:
         await stage.subscribed(1)
 
 
+async def failed_over(stage: Stage, plan: Plan) -> None:
+    """The replica of Redis takes over; every other time all stay connected to the old primary."""
+    for number in range(max(2, plan.times // 4)):
+        await asyncio.sleep(stage.random.uniform(0.5, 1.5))
+        await stage.fail_over(cut=number % 2 == 1)
+        stage.fault_ended()
+
+
 async def mongo_killed(stage: Stage, plan: Plan) -> None:
     """Kill -9 of the document server, which comes back with its data."""
     for _ in range(max(2, plan.times // 4)):
@@ -235,6 +243,9 @@ SCENARIOS: dict[str, Scenario] = {
         stage={"lease": 3.0},
     ),
     "redis_killed": Scenario(about="kill -9 of Redis (appendfsync always)", fault=redis_killed),
+    "failed_over": Scenario(
+        about="Redis fails over to its replica and back", fault=failed_over, stage={"replicated": True}
+    ),
     "mongo_killed": Scenario(about="kill -9 of the document server (journaled)", fault=mongo_killed),
     "redis_frozen": Scenario(about="Redis answers nothing", fault=redis_frozen),
     "mongo_frozen": Scenario(about="the document server answers nothing", fault=mongo_frozen),

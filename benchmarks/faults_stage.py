@@ -39,13 +39,14 @@ from enricher.connections import redis_client
 from enricher.embedded.binaries import bound_to_this_process
 from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
 from enricher.feed.synthetic import SyntheticMarket
-from tests.servers import FaultyProxy, MongoProcess, RedisProcess
+from tests.servers import LOOPBACK, FaultyProxy, MongoProcess, RedisProcess
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PRODUCTS = {STREAM: ("S1", "S2"), BRIDGE: ("B1", "B2")}
 # Nine ticks and a few of the others: what is told on channels tells more.
 CYCLE = (*(UNDERLYING,) * 7, OPTION_QUOTE, OPTION_QUOTE, *(UNDERLYING,) * 9, OPTION_QUOTE, OPTION_CHAIN)
 PATIENCE = 60.0
+DURABLE = ("--appendfsync", "always", "--repl-diskless-sync-delay", "0")
 _OURS = ("ENRICHER_", "REDIS_", "MONGO_", "CELERY_", "SERVICE_NAME")
 
 
@@ -87,15 +88,17 @@ def started(
 class StageOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``rate`` messages a second by each intake; ``lease`` of a worker's entries (seconds).
 
-    ``proxied`` puts a proxy between the workers and each server. ``disorder`` sends every other message
-    again, and all of them shuffled. ``overrides`` are further settings of the workers. What was found is
-    complete when nothing has changed for ``still`` seconds. ``start`` makes a worker's process.
+    ``proxied`` puts a proxy between the workers and each server; ``replicated`` does so too, and Redis gets
+    a replica to fail over to. ``disorder`` sends every other message again, and all of them shuffled.
+    ``overrides`` are further settings of the workers. What was found is complete when nothing has changed for
+    ``still`` seconds. ``start`` makes a worker's process.
     """
 
     seed: int = 7
     rate: float = 100.0
     lease: float = 30.0
     proxied: bool = False
+    replicated: bool = False
     disorder: bool = False
     overrides: tuple[str, ...] = ()
     still: float = 6.0
@@ -109,7 +112,8 @@ class Stage:
         self.folder = folder
         self.options = options
         self.random = random.Random(options.seed)
-        self.redis = RedisProcess(folder / "redis", extra=("--appendfsync", "always"))
+        self.redis = RedisProcess(folder / "redis", extra=DURABLE)
+        self.replica = RedisProcess(folder / "replica", extra=DURABLE)
         self.mongo = MongoProcess(folder / "mongo")
         self.proxies: dict[str, FaultyProxy] = {}
         self.workers: dict[str, Process] = {}
@@ -128,13 +132,20 @@ class Stage:
             for server in (self.redis, self.mongo):
                 undo.callback(server.kill)
                 await asyncio.to_thread(server.start)
-            if self.options.proxied:
+            if self.options.proxied or self.options.replicated:
                 for name, port in (("redis", self.redis.port), ("mongo", self.mongo.port)):
                     self.proxies[name] = await undo.enter_async_context(FaultyProxy(port))
-            self.client = redis_client(self.redis.url, socket_timeout=30)
+            redis_url = self.redis.url
+            if self.options.replicated:
+                undo.callback(self.replica.kill)
+                await asyncio.to_thread(self.replica.start)
+                self.replica.call("REPLICAOF", LOOPBACK, str(self.redis.port))
+                await self._says(self.replica, b"master_link_status:up")
+                redis_url = self.proxies["redis"].redis_url()
+            self.client = redis_client(redis_url, socket_timeout=30)
             undo.push_async_callback(self.client.aclose)
             undo.callback(self._end_workers)
-            self.witness = Witness(self.redis.url, self.mongo.url(DATABASE), self.client)
+            self.witness = Witness(redis_url, self.mongo.url(DATABASE), self.client)
             undo.push_async_callback(self.witness.stop)
             self.witness.start()
             self._exit = undo.pop_all()
@@ -196,6 +207,27 @@ class Stage:
         # Else its subscription might be taken for that of whoever is started next.
         await self.subscribed(len(self.workers))
         return code
+
+    async def fail_over(self, *, cut: bool) -> None:
+        """The replica takes over, and the address leads to it. Connections to the old primary stay, unless
+        they are ``cut``; those who send know of it."""
+        old, new = self.redis, self.replica
+        old.call("FAILOVER", "TO", LOOPBACK, str(new.port))
+        await self._says(new, b"role:master")
+        await self._says(old, b"role:slave")
+        self.redis, self.replica = new, old
+        self.proxies["redis"].target_port = new.port
+        await self.client.connection_pool.disconnect()
+        if cut:
+            self.proxies["redis"].cut()
+        await self._says(old, b"master_link_status:up")
+
+    async def _says(self, server: RedisProcess, words: bytes) -> None:
+        limit = time.monotonic() + PATIENCE
+        while words not in await asyncio.to_thread(server.call, "INFO", "replication"):
+            if time.monotonic() > limit:
+                raise TimeoutError(f"no {words.decode()} after {PATIENCE:g} s")
+            await asyncio.sleep(0.02)
 
     def fault_ended(self) -> None:
         """Note that from now on nothing stands in the way."""
