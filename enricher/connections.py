@@ -100,8 +100,9 @@ def redis_client(
 ) -> Redis:
     """A client for ``url`` (redis://, rediss://, unix://); options in the URL win over the arguments.
 
-    ``socket_timeout`` is in seconds; None waits for ever, as a reader of pub/sub must. No connection is
-    made yet, and one to a server that turns out to be read-only is not kept.
+    Replies are bytes whatever the URL says. ``socket_timeout`` is in seconds; None waits for ever, as a
+    reader of pub/sub must. No connection is made yet, and one to a server that turns out to be read-only is
+    not kept.
     """
     options: dict[str, Any] = {
         "socket_timeout": socket_timeout,
@@ -118,6 +119,8 @@ def redis_client(
     client: Redis = Redis.from_url(url, **options)
     pool: Any = client.connection_pool
     pool.connection_class = _LEAVING[pool.connection_class]
+    # An address that is shared with other programs may ask for text; what we read is bytes.
+    pool.connection_kwargs.update(decode_responses=False, encoding="utf-8")
     return client
 
 

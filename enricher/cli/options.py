@@ -16,6 +16,7 @@ import msgspec
 from dotenv.parser import parse_stream
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri, split_options
+from redis.exceptions import RedisError
 
 from enricher.build import load
 from enricher.config import PositiveSeconds, Settings, redact
@@ -86,7 +87,7 @@ def refuse_unusable_urls(settings: Settings) -> None:
                 warnings.simplefilter("error", UserWarning)
                 if url:
                     use(url)
-        except (ValueError, TypeError, PyMongoError, UserWarning) as error:
+        except (ValueError, TypeError, RedisError, PyMongoError, UserWarning) as error:
             source = settings.origins.get(key, "default")
             # What the libraries say names the option, never its value, and no password.
             raise ConfigError(source, key, redact(url), f"an address the client takes: {error}") from None

@@ -191,7 +191,7 @@ def _from_host_and_port(environ: Mapping[str, str], both: Mapping[str, str]) -> 
     if environ.get("REDIS_URL") or not any(_host_and_port(environ)):
         return {}
     host, port = _host_and_port(both)
-    shown_host = f"[{host}]" if ":" in host else host or "localhost"
+    shown_host = f"[{host}]" if ":" in host and not host.startswith("[") else host or "localhost"
     address = f"redis://{shown_host}:{port or '6379'}/0"
     return {"redis.url": Given(address, "REDIS_HOST" if host else "REDIS_PORT", is_text=True)}
 
@@ -274,7 +274,7 @@ def _tables(key: str, given: Given, section: type[Section]) -> dict[str, Section
     if given.is_text:
         try:
             value = msgspec.json.decode(str(value))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeError):
             raise ConfigError(given.source, key, shown(given.value), "a table of tables, as JSON") from None
     if not isinstance(value, Mapping):
         raise ConfigError(given.source, key, _hidden(key, value), f"tables [{key}.NAME]")

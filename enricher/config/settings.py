@@ -26,6 +26,7 @@ from enricher.config.kinds import (
     Text,
     WholeSeconds,
     Zone,
+    database_problem,
 )
 from enricher.config.secrets import redact, redact_text
 
@@ -71,6 +72,12 @@ class MongoSettings(Section, frozen=True, kw_only=True):
         """The database to use: ``database``, else the path of the URL, else ``deltastream``."""
         path = unquote(urlsplit(self.url).path.strip("/"))
         return self.database or path or "deltastream"
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        """The path of the URL must do as the name of a database."""
+        problem = database_problem(self.database_name)
+        if problem:
+            yield "url", f"as its path, the name of a database: {problem}"
 
 
 class DeadLetterSettings(Section, frozen=True, kw_only=True):

@@ -27,6 +27,9 @@ _SCALES: dict[str, dict[str, str]] = {
     },
 }
 _AMOUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+# What event loops and servers can count, as a lifetime in microseconds too: 30 years, and more of anything
+# than there is.
+_MOST_SECONDS, _MOST = 10**9, 10**15
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -62,6 +65,11 @@ def _check(value: Any, whole: kinds.Type) -> None:
     info, extra = _unwrap(whole)
     if isinstance(value, float) and not math.isfinite(value):
         raise WrongValueError(_words(info, extra))
+    most = _MOST_SECONDS if extra.get("unit") == "s" else _MOST
+    if isinstance(value, int | float) and value > most:
+        raise WrongValueError(f"{_words(info, extra)}; at most {most:,}")
+    if isinstance(value, str) and not _is_text(value):
+        raise WrongValueError(f"{_words(info, extra)}, in UTF-8")
     if isinstance(info, kinds.LiteralType) and value in extra.get("refused", {}):
         raise WrongValueError(f"{_words(info, extra)}; {extra['refused'][value]}")
     check: Callable[[Any], str | None] | None = extra.get("check")
@@ -74,6 +82,15 @@ def _check(value: Any, whole: kinds.Type) -> None:
     if isinstance(info, kinds.DictType):
         for item in value.values():
             _check(item, info.value_type)
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written down: bytes of the environment that are not UTF-8 cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shown(value: object, kind: Any = str) -> object:

@@ -139,6 +139,7 @@ def test_an_option_that_was_not_given_changes_nothing() -> None:
         ({"REDIS_URL": "redis://w"}, {"REDIS_HOST": "e"}, "redis://e:6379/0"),
         ({"REDIS_URL": "redis://w", "REDIS_PORT": "7"}, {"REDIS_HOST": "e"}, "redis://e:7/0"),
         ({"REDIS_HOST": "w"}, {"REDIS_PORT": "7"}, "redis://w:7/0"),
+        ({}, {"REDIS_HOST": "[::1]"}, "redis://[::1]:6379/0"),
         ({"REDIS_HOST": "w"}, {"REDIS_PORT": "tcp://10.0.0.1:6379"}, "redis://w:6379/0"),
         ({"REDIS_URL": "redis://w"}, {"REDIS_URL": ""}, "redis://localhost:6379/0"),
         ({"ENRICHER_REDIS__URL": "redis://w"}, {"REDIS_URL": ""}, "redis://w"),
@@ -262,7 +263,7 @@ def test_a_section_nobody_brought_is_a_lookup_error_that_lists_the_others() -> N
         ("mongodb://h/", "", "deltastream"),
         ("mongodb://h/?w=majority", "", "deltastream"),
         ("mongodb://u:p@h1:1,h2:2/ticks?w=majority", "", "ticks"),
-        ("mongodb+srv://h/a%20b", "", "a b"),
+        ("mongodb+srv://h/a%2Db", "", "a-b"),
         ("mongodb://h/ticks", "other", "other"),
     ],
 )
