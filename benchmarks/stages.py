@@ -102,14 +102,10 @@ class _Counter:
         self.left = 0
         self.enough = asyncio.Event()
 
-    def offer(self, delivery: Delivery) -> bool:
-        self.left -= 1
-        if not self.left:
+    def offer_all(self, deliveries: Sequence[Delivery]) -> None:
+        before, self.left = self.left, self.left - len(deliveries)
+        if self.left <= 0 < before:
             self.enough.set()
-        return True
-
-    async def put(self, delivery: Delivery) -> None:
-        self.offer(delivery)
 
 
 async def _receive(
@@ -204,8 +200,7 @@ async def _engine(
         deliveries = [MemoryDelivery(topic, body, wall_clock(), settled) for topic, body in counted]
         gc.collect()
         with watch.stage("admit"):
-            for delivery in deliveries:
-                still.engine.pool.offer(delivery)
+            still.engine.pool.offer_all(deliveries)
         with watch.stage("engine"):
             await done
 

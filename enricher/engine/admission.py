@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -13,6 +16,9 @@ from enricher.engine.router import Route, Router
 from enricher.engine.stats import RouteStats, Stats
 from enricher.errors import BadMessage, UnknownTopic
 
+if TYPE_CHECKING:
+    from enricher.engine.lanes import Lane
+
 log = structlog.get_logger("enricher")
 
 UNKNOWN = "(unknown)"
@@ -20,8 +26,11 @@ UNKNOWN = "(unknown)"
 # Topics whose route is remembered: a pattern may match topics without end.
 _KNOWN = 10_000
 _WARN_EVERY_US = 10_000_000
-# Of so many queued messages of a route one more than needed is dropped.
-_SPARE = 1000
+
+_queued = attrgetter("queued")
+
+Admitted = tuple[list[Delivery], list[tuple[Delivery, BadMessage]]]
+"""What may go to its lane, and what must be set aside, with why."""
 
 
 def counted_as(delivery: Delivery) -> str:
@@ -61,35 +70,52 @@ class Admission:
             for route in router.routes
             if route.overload in (Overload.CONFLATE, Overload.DROP_OLDEST)
         }
+        self._crowded = False
         self._warned: dict[str, int] = {}
 
-    def admit(self, delivery: Delivery) -> Route | BadMessage | None:
-        """Its route if it may go to its lane, why it must be set aside, or None if it was dropped."""
-        known = self._known.get(delivery.topic) or self._look_up(delivery.topic)
-        size = len(delivery.body)
-        if known is None:
-            self._stats.count(UNKNOWN, "received")
-            return self._aside(delivery, UnknownTopic(delivery.topic, self._router.topics))
-        route, counters, waiting = known
-        counters.counts["received"] += 1
-        delivery.route, delivery.waiting = route, waiting
-        if size > self._max_message_bytes:
-            expected = f"at most {self._max_message_bytes} bytes"
-            return self._aside(delivery, BadMessage("$", expected, f"{size} bytes"))
-        same = None
-        if route.key is not None:
-            delivery.key = same = _key(route.key, delivery.body)
-        if waiting is not None and waiting.conflate and route.conflation is not None:
-            same = _key(route.conflation, delivery.body)
-        full = self.count >= self._max_messages or self.bytes + size > self._max_bytes
-        if full and not self._make_room(size, waiting, same):
-            self._drop(delivery, "dropped")
-            return None
-        self.count += 1
-        self.bytes += size
-        if waiting is not None:
-            waiting.add(delivery, same if waiting.conflate else None)
-        return route
+    def admit(self, deliveries: Iterable[Delivery]) -> Admitted:
+        """Judge deliveries in the order in which they came: to its lane, aside, or dropped.
+
+        Whoever makes room is let go of at once, but told of at the end, many together; and of a delivery
+        that has to go for a later one the key is not even read.
+        """
+        queued: list[Delivery] = []
+        aside: list[tuple[Delivery, BadMessage]] = []
+        for delivery in deliveries:
+            known = self._known.get(delivery.topic) or self._look_up(delivery.topic)
+            size = len(delivery.body)
+            if known is None:
+                self._stats.count(UNKNOWN, "received")
+                self._aside(delivery, UnknownTopic(delivery.topic, self._router.topics), aside)
+                continue
+            route, counters, waiting = known
+            counters.counts["received"] += 1
+            delivery.route, delivery.waiting = route, waiting
+            if size > self._max_message_bytes:
+                expected = f"at most {self._max_message_bytes} bytes"
+                self._aside(delivery, BadMessage("$", expected, f"{size} bytes"), aside)
+                continue
+            same = self._same(delivery, route) if waiting is not None and waiting.conflate else None
+            full = self.count >= self._max_messages or self.bytes + size > self._max_bytes
+            if full and not (waiting is not None and self._make_room(size, waiting, same)):
+                self._refuse(delivery)
+                continue
+            self.count += 1
+            self.bytes += size
+            if waiting is not None:
+                waiting.add(delivery, same)
+            queued.append(delivery)
+        if self._crowded:
+            self._crowded = False
+            for topic, waiting in self._waiting.items():
+                self._tell(topic, waiting.dropped, "dropped")
+                self._tell(topic, waiting.conflated, "conflated")
+            queued = [delivery for delivery in queued if not delivery.gone]
+        for delivery in queued:
+            key = delivery.route.key  # type: ignore[union-attr]  # set above
+            if key is not None and delivery.key is None:
+                delivery.key = _key(key, delivery.body)
+        return queued, aside
 
     def admit_aside(self, delivery: Delivery) -> None:
         """Count a delivery in, without a look at the bounds, that is on its way to the dead letters."""
@@ -138,54 +164,59 @@ class Admission:
             self._known[topic] = known
         return known
 
-    def _aside(self, delivery: Delivery, why: BadMessage) -> BadMessage | None:
+    def _aside(
+        self, delivery: Delivery, why: BadMessage, aside: list[tuple[Delivery, BadMessage]]
+    ) -> None:
         if self.full(len(delivery.body)):
-            self._drop(delivery, "dropped")
-            return None
+            self._refuse(delivery)
+            return
         self.count += 1
         self.bytes += len(delivery.body)
         delivery.attempts = 1
-        return why
+        aside.append((delivery, why))
 
-    def _make_room(self, size: int, waiting: Waiting | None, same: str | None) -> bool:
-        if waiting is None:
+    def _same(self, delivery: Delivery, route: Route) -> str | None:
+        """What a newer delivery would replace, by the route's conflation or else its key."""
+        if route.conflation is not None:
+            return _key(route.conflation, delivery.body)
+        if route.key is not None:
+            delivery.key = _key(route.key, delivery.body)
+        return delivery.key
+
+    def _make_room(self, size: int, waiting: Waiting, same: str | None) -> bool:
+        """Let go of what is older, of the same, of the route, or, when the route has nothing queued, of the
+        route that has most: a flood must not shut out what comes rarely."""
+        if size > self._max_bytes:
             return False
-        older = waiting.older(same) if waiting.conflate else None
-        if older is not None:
-            self._evict([older], waiting, "conflated")
-        if self.full(size):
-            self._evict(self._oldest(size, waiting), waiting, "dropped")
-        return not self.full(size)
+        self._crowded = True
+        gone = None if same is None else waiting.replace(same)
+        while gone := gone or waiting.drop() or max(self._waiting.values(), key=_queued).drop():
+            self.count -= 1
+            self.bytes -= len(gone.body)
+            if self.count < self._max_messages and self.bytes + size <= self._max_bytes:
+                return True
+            gone = None
+        return False
 
-    def _oldest(self, size: int, waiting: Waiting) -> list[Delivery]:
-        """As many of the oldest as make room for ``size`` bytes, and a thousandth of all more: in a flood
-        the next ones find room, and most of what dropping costs is paid once for many."""
-        found: list[Delivery] = []
-        over = self.count + 1 - self._max_messages + waiting.queued // _SPARE
-        over_bytes = self.bytes + size - self._max_bytes
-        while (over > 0 or over_bytes > 0) and (oldest := waiting.oldest()) is not None:
-            oldest.gone = True
-            over -= 1
-            over_bytes -= len(oldest.body)
-            found.append(oldest)
-        return found
-
-    def _evict(self, evicted: Sequence[Delivery], waiting: Waiting, label: str) -> None:
-        """Let queued messages of one route go."""
-        if not evicted:
+    def _tell(self, topic: str, gone: list[Delivery], label: str) -> None:
+        """Tell everybody of queued messages of one route that were let go."""
+        if not gone:
             return
-        self.release(sum(len(delivery.body) for delivery in evicted), len(evicted))
-        waiting.left(len(evicted))
-        for delivery in evicted:
+        dropped: Counter[Lane] = Counter()
+        for delivery in gone:
             if delivery.lane is not None:
-                delivery.lane.forget(delivery)
+                dropped[delivery.lane] += 1
+            delivery.body = b""
             delivery.settled(label)
-        self._count_dropped(counted_as(evicted[0]), label, len(evicted))
+        for lane, number in dropped.items():
+            lane.forget(number)
+        self._count_dropped(topic, label, len(gone))
+        gone.clear()
 
-    def _drop(self, delivery: Delivery, label: str) -> None:
+    def _refuse(self, delivery: Delivery) -> None:
         """A message does not get in."""
-        delivery.settled(label)
-        self._count_dropped(counted_as(delivery), label, 1)
+        delivery.settled("dropped")
+        self._count_dropped(counted_as(delivery), "dropped", 1)
 
     def _count_dropped(self, topic: str, label: str, number: int) -> None:
         self._stats.count(topic, label, number)

@@ -67,11 +67,9 @@ class Lane:
         """Whether the state has to be loaded before the next turn."""
         return self.family.keeper is not None and self.key is not None and self.state is None
 
-    def forget(self, delivery: Delivery) -> None:
-        """Let go of a queued delivery that was dropped; its place in the queue is cleared later."""
-        delivery.gone = True
-        delivery.body = b""
-        self.gone += 1
+    def forget(self, dropped: int) -> None:
+        """So many queued deliveries were dropped; their places in the queue are cleared later."""
+        self.gone += dropped
         if self.gone == len(self.queue) and self.status is Status.READY:
             self.family.emptied()
         elif self.gone > _PURGE_AT and self.gone * 2 > len(self.queue):
@@ -80,7 +78,7 @@ class Lane:
     def purge(self) -> None:
         """Clear the places of what was dropped, so that a queue that is not empty has something to give."""
         if self.gone:
-            self.queue = deque(d for d in self.queue if not d.gone)
+            self.queue = deque([d for d in self.queue if not d.gone])
             self.gone = 0
 
     def take(self) -> Delivery | None:

@@ -15,7 +15,7 @@ class Overload(Enum):
 
     ``BLOCK``        the source waits (only sources that can)
     ``CONFLATE``     the oldest per key that is still queued makes room for a newer one
-    ``DROP_OLDEST``  the oldest queued messages of the route make room (one, and one of each thousand more)
+    ``DROP_OLDEST``  the oldest queued message of the route makes room
     ``SPILL``        what finds memory full takes the way over a Redis stream (`sources.spill`), from which
                      it comes back when there is room; a source without that way drops it
     """
@@ -32,13 +32,18 @@ class Waiting:
     Kept only for routes that drop or conflate. Deliveries that were taken meanwhile are skipped and
     cleared in bulk, which makes each operation constant on average. Of several of the same it is the oldest
     that goes: what stays is fresher, and it has waited for less time.
+
+    ``dropped`` and ``conflated`` are those that were let go and that nobody has been told of yet: in a flood
+    they are many, and telling lanes and counters of all of them together costs a fraction.
     """
 
-    __slots__ = ("_arrivals", "_same", "conflate", "queued")
+    __slots__ = ("_arrivals", "_same", "conflate", "conflated", "dropped", "queued")
 
     def __init__(self, *, conflate: bool) -> None:
         self.conflate = conflate
         self.queued = 0
+        self.dropped: list[Delivery] = []
+        self.conflated: list[Delivery] = []
         self._arrivals: deque[Delivery] = deque()
         self._same: dict[str, deque[Delivery]] = {}
 
@@ -60,25 +65,29 @@ class Waiting:
         """How many deliveries it holds on to, those included that have left."""
         return len(self._arrivals)
 
-    def left(self, number: int = 1) -> None:
-        """A delivery, or so many, were taken out of their queues."""
-        self.queued -= number
+    def left(self) -> None:
+        """A delivery was taken out of its queue."""
+        self.queued -= 1
         if not self.queued:
             # Nothing may keep what is committed alive until the next message, which may be hours away.
             self._arrivals.clear()
             self._same.clear()
 
-    def older(self, same: str | None) -> Delivery | None:
-        """The delivery for ``same`` that has been queued longest, if there is one."""
-        return None if same is None or same not in self._same else _first(self._same[same])
+    def drop(self) -> Delivery | None:
+        """Let go of the delivery that has been queued longest, if there is one."""
+        return self._let_go(self._arrivals, self.dropped)
 
-    def oldest(self) -> Delivery | None:
-        """The delivery that has been queued longest, if there is one."""
-        return _first(self._arrivals)
+    def replace(self, same: str) -> Delivery | None:
+        """Let go of the delivery for ``same`` that has been queued longest, if there is one."""
+        queue = self._same.get(same)
+        return self._let_go(queue, self.conflated) if queue else None
 
-
-def _first(queue: deque[Delivery]) -> Delivery | None:
-    """The first that has not left, after clearing those before it."""
-    while queue and queue[0].gone:
-        queue.popleft()
-    return queue[0] if queue else None
+    def _let_go(self, queue: deque[Delivery], gone: list[Delivery]) -> Delivery | None:
+        while queue:
+            first = queue.popleft()
+            if not first.gone:
+                first.gone = True
+                self.queued -= 1
+                gone.append(first)
+                return first
+        return None

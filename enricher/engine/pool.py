@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from time import perf_counter
 
 import anyio
@@ -29,7 +29,6 @@ from enricher.engine.settling import Settling
 from enricher.engine.stats import Stats
 from enricher.engine.timers import Timers
 from enricher.engine.writer import Writer
-from enricher.errors import BadMessage
 
 log = structlog.get_logger("enricher")
 
@@ -110,14 +109,16 @@ class Pool:
 
     def offer(self, delivery: Delivery) -> bool:
         """Take ``delivery`` without waiting; False if the pool was full and it had to be dropped."""
-        admitted = self._admission.admit(delivery)
-        if admitted is None:
-            return False
-        if isinstance(admitted, BadMessage):
-            self._writer.submit(self._pipeline.dead(delivery, "receive", admitted))
-        else:
-            self._enqueue(delivery, admitted)
-        return True
+        return self.offer_all((delivery,)) == 1
+
+    def offer_all(self, deliveries: Iterable[Delivery]) -> int:
+        """Take what was read at once, as `offer` one after the other; how many of them were taken."""
+        queued, aside = self._admission.admit(deliveries)
+        for delivery in queued:
+            self._enqueue(delivery, delivery.route)  # type: ignore[arg-type]  # set by `admit`
+        for delivery, why in aside:
+            self._writer.submit(self._pipeline.dead(delivery, "receive", why))
+        return len(queued) + len(aside)
 
     async def put(self, delivery: Delivery) -> None:
         """Take ``delivery``, waiting for room if its route's policy is to block."""

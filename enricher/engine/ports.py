@@ -72,6 +72,9 @@ class Intake(Protocol):
     def offer(self, delivery: Delivery) -> bool:
         """Hand over without waiting; False if it (or something older) had to be dropped."""
 
+    def offer_all(self, deliveries: Sequence[Delivery]) -> object:
+        """Hand over what was read at once: as `offer` one after the other, and cheaper when it is much."""
+
     async def put(self, delivery: Delivery) -> None:
         """Hand over, waiting for room where the route's policy is to block."""
 

@@ -12,7 +12,7 @@ gives them half a lease to do so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -55,6 +55,11 @@ class StreamBridge:
     def offer(self, delivery: Delivery) -> bool:
         """Keep a message until it is appended; False if the oldest had to go for it."""
         return self.appender.offer(delivery)
+
+    def offer_all(self, deliveries: Sequence[Delivery]) -> None:
+        """As `offer`, for each."""
+        for delivery in deliveries:
+            self.offer(delivery)
 
     async def put(self, delivery: Delivery) -> None:
         """As `offer`: pub/sub cannot wait."""

@@ -171,9 +171,10 @@ class PubSubSource:
         now = self._clock()
         if self.connected:
             self.last_good_us = now
-        offer, topics = intake.offer, self._topics
+        topics, heard = self._topics, self.last_message_us
+        deliveries = []
         for reply in replies:
-            kind = _kind(reply)
+            kind = reply[0] if type(reply) is list else _kind(reply)
             if kind == b"message":
                 _, channel, body = reply
             elif kind == b"pmessage":
@@ -186,8 +187,9 @@ class PubSubSource:
             if topic == self._canary_channel:
                 self.canary_us = now
                 continue
-            self.last_message_us[topic] = now
-            offer(Delivery(topic, body, now))
+            heard[topic] = now
+            deliveries.append(Delivery(topic, body, now))
+        intake.offer_all(deliveries)
 
     def _topic(self, channel: bytes) -> str:
         """The channel's name as text. A pattern may match channels without end: so many are remembered."""

@@ -6,7 +6,7 @@ process has a shard is for its `Hold` to say.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from zlib import crc32
@@ -104,6 +104,9 @@ class _Sieve:
 
     def offer(self, delivery: Delivery) -> bool:
         return self._intake.offer(delivery) if self._keeps(delivery) else True
+
+    def offer_all(self, deliveries: Sequence[Delivery]) -> None:
+        self._intake.offer_all([delivery for delivery in deliveries if self._keeps(delivery)])
 
     async def put(self, delivery: Delivery) -> None:
         if self._keeps(delivery):

@@ -108,6 +108,11 @@ class SpillSource:
         self._changed.set()
         return self._appender.offer(delivery)
 
+    def offer_all(self, deliveries: Sequence[Delivery]) -> None:
+        """As `offer`, for each."""
+        for delivery in deliveries:
+            self.offer(delivery)
+
     async def put(self, delivery: Delivery) -> None:
         """As `offer`: it never waits."""
         self.offer(delivery)
@@ -251,6 +256,10 @@ class _Returning:
         taken = self._intake.offer(delivery)
         self._spill.handed(delivery)
         return taken
+
+    def offer_all(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            self.offer(delivery)
 
     async def put(self, delivery: Delivery) -> None:
         await self._intake.put(delivery)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -36,6 +36,10 @@ class Taken:
     def offer(self, delivery: Delivery) -> bool:
         self.deliveries.append(delivery)
         return True
+
+    def offer_all(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            self.offer(delivery)
 
     async def put(self, delivery: Delivery) -> None:
         await asyncio.sleep(0)

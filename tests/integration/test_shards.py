@@ -338,6 +338,10 @@ async def test_what_is_heard_in_memory_is_sifted_too() -> None:
                 heard[index].append(delivery.body)
                 return True
 
+            def offer_all(self, deliveries: Any) -> None:
+                for delivery in deliveries:
+                    self.offer(delivery)
+
             async def put(self, delivery: Any) -> None:
                 self.offer(delivery)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,6 +26,10 @@ class Nobody:
 
     def offer(self, delivery: Delivery) -> bool:
         raise AssertionError("the bridge delivered something itself")
+
+    def offer_all(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            self.offer(delivery)
 
     async def put(self, delivery: Delivery) -> None:
         self.offer(delivery)

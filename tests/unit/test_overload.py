@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,66 +19,69 @@ def arrived(number: int) -> Delivery:
     return Delivery("t", b"%d" % number, number)
 
 
+def taken(waiting: Waiting, delivery: Delivery) -> None:
+    delivery.gone = True
+    waiting.left()
+
+
 def test_the_oldest_is_the_one_that_was_queued_first_and_is_still_there() -> None:
     waiting, deliveries = Waiting(conflate=False), [arrived(n) for n in range(3)]
     for delivery in deliveries:
         waiting.add(delivery, None)
-    deliveries[0].gone = True
-    waiting.left()
-    assert waiting.oldest() is deliveries[1]
+    taken(waiting, deliveries[0])
     assert waiting.queued == 2
+    assert waiting.drop() is deliveries[1]
+    assert deliveries[1].gone
+    assert waiting.dropped == [deliveries[1]]
+    assert waiting.queued == 1
 
 
 def test_with_nothing_queued_there_is_no_oldest() -> None:
-    assert Waiting(conflate=True).oldest() is None
+    waiting = Waiting(conflate=True)
+    assert waiting.drop() is None
+    assert waiting.replace("k") is None
 
 
 def test_the_oldest_of_the_same_is_what_a_newer_one_replaces() -> None:
-    waiting, first, second = Waiting(conflate=True), arrived(1), arrived(2)
-    waiting.add(first, "k")
-    waiting.add(second, "k")
-    assert waiting.older("k") is first
-    first.gone = True
-    waiting.left()
-    assert waiting.older("k") is second
-    assert waiting.older("other") is None
-    assert waiting.older(None) is None
+    waiting, deliveries = Waiting(conflate=True), [arrived(n) for n in range(3)]
+    for delivery in deliveries:
+        waiting.add(delivery, "k")
+    taken(waiting, deliveries[0])
+    assert waiting.replace("other") is None
+    assert waiting.replace("k") is deliveries[1]
+    assert waiting.replace("k") is deliveries[2]
+    assert waiting.replace("k") is None
+    assert waiting.conflated == deliveries[1:]
 
 
-def test_what_was_taken_meanwhile_is_not_replaced() -> None:
-    waiting, delivery = Waiting(conflate=True), arrived(1)
-    waiting.add(delivery, "k")
-    delivery.gone = True
-    waiting.left()
-    assert waiting.older("k") is None
-
-
-@given(st.lists(st.booleans(), max_size=2000))
-def test_the_oldest_is_always_the_first_that_is_left(adds: list[bool]) -> None:
+@given(st.lists(st.integers(0, 2), max_size=2000))
+def test_the_oldest_is_always_the_first_that_is_left(steps: list[int]) -> None:
     waiting, queued = Waiting(conflate=False), list[Delivery]()
-    for number, add in enumerate(adds):
-        if add or not queued:
+    for number, step in enumerate(steps):
+        if step == 0:
             queued.append(arrived(number))
             waiting.add(queued[-1], None)
-        else:
-            queued.pop(len(queued) // 2).gone = True
-            waiting.left()
-        assert waiting.oldest() is (queued[0] if queued else None)
+        elif step == 1:
+            assert waiting.drop() is (queued.pop(0) if queued else None)
+        elif queued:
+            taken(waiting, queued.pop(len(queued) // 2))
         assert waiting.queued == len(queued)
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), max_size=2000))
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4)), max_size=2000))
 def test_the_oldest_of_the_same_is_the_first_of_its_key_that_is_left(steps: list[tuple[str, int]]) -> None:
     waiting, queued = Waiting(conflate=True), list[tuple[str, Delivery]]()
     for number, (key, step) in enumerate(steps):
-        if step or not queued:
+        if step > 1:
             queued.append((key, arrived(number)))
             waiting.add(queued[-1][1], key)
-        else:
-            queued.pop(len(queued) // 2)[1].gone = True
-            waiting.left()
-        for wanted in "abc":
-            assert waiting.older(wanted) is next((d for k, d in queued if k == wanted), None)
+        elif step == 1:
+            first = next((pair for pair in queued if pair[0] == key), None)
+            assert waiting.replace(key) is (first and first[1])
+            queued = [pair for pair in queued if pair is not first]
+        elif queued:
+            taken(waiting, queued.pop(len(queued) // 2)[1])
+        assert waiting.queued == len(queued)
 
 
 def test_what_has_left_is_not_kept_alive_until_the_next_arrives() -> None:
@@ -83,29 +89,141 @@ def test_what_has_left_is_not_kept_alive_until_the_next_arrives() -> None:
     for delivery in deliveries:
         waiting.add(delivery, "k")
     for delivery in deliveries:
-        delivery.gone = True
-        waiting.left()
+        taken(waiting, delivery)
     assert len(waiting) == 0
 
 
-def test_a_flood_makes_room_for_many_at_once_and_leaves_other_routes_alone() -> None:
-    routes = [Route(topic=t, handler=list, overload=Overload.DROP_OLDEST) for t in ("flood", "rare")]
+class Told(Delivery):
+    """A delivery that remembers how it ended."""
+
+    __slots__ = ("ends",)
+
+    def __init__(self, topic: str, body: bytes) -> None:
+        super().__init__(topic, body, 0)
+        self.ends: list[str] = []
+
+    def settled(self, label: str) -> None:
+        self.ends.append(label)
+
+
+POLICIES = {"flood": Overload.DROP_OLDEST, "rare": Overload.DROP_OLDEST, "same": Overload.CONFLATE}
+
+
+def gate(
+    max_messages: int = 5000, max_bytes: int = 1 << 20, *, key: Callable[[bytes], str] | None = None
+) -> tuple[Admission, Stats]:
+    key = key or first_letter
+    routes = [Route(topic=t, handler=list, overload=policy, key=key) for t, policy in POLICIES.items()]
+    routes.append(Route(topic="waits", handler=list))
     stats = Stats()
-    admission = Admission(
-        Router(routes), stats, lambda: 1, max_messages=5000, max_bytes=1 << 20, max_message_bytes=100
-    )
-    rare = [Delivery("rare", b"r", 0) for _ in range(20)]
-    flood = [Delivery("flood", b"f", 0) for _ in range(4980)]
-    for delivery in (*rare, *flood):
-        assert admission.admit(delivery) is not None
-    assert admission.admit(Delivery("flood", b"f", 0)) is not None
-    # One for the new one, and one of each thousand more.
-    assert [d.gone for d in flood[:6]] == [True] * 5 + [False]
-    assert stats.topic("flood").counts["dropped"] == 5
-    assert (admission.count, admission.bytes) == (4996, 4996)
-    for _ in range(4):
-        assert admission.admit(Delivery("rare", b"r", 0)) is not None
+    limits = {"max_messages": max_messages, "max_bytes": max_bytes, "max_message_bytes": 100}
+    return Admission(Router(routes), stats, lambda: 1, **limits), stats
+
+
+def first_letter(body: bytes) -> str:
+    return body[:1].decode()
+
+
+def many(topic: str, number: int) -> list[Told]:
+    return [Told(topic, b"%d" % (n % 10)) for n in range(number)]
+
+
+def test_a_flood_keeps_the_newest_and_leaves_other_routes_alone() -> None:
+    admission, stats = gate()
+    rare, flood = many("rare", 20), many("flood", 4980)
+    assert admission.admit([*rare, *flood]) == ([*rare, *flood], [])
+    more = many("flood", 5000)
+    assert admission.admit(more) == (more[20:], [])
+    assert all(d.ends == ["dropped"] for d in (*flood, *more[:20]))
     assert not any(d.gone for d in rare)
-    assert admission.admit(Delivery("rare", b"r", 0)) is not None
-    assert [d.gone for d in rare[:2]] == [True, False]
-    assert stats.topic("rare").counts["dropped"] == 1
+    assert stats.topic("flood").counts == {"received": 9980, "dropped": 5000}
+    assert (admission.count, admission.bytes) == (5000, 5000)
+
+
+def test_of_routes_that_flood_none_displaces_another() -> None:
+    admission, _ = gate(max_messages=100)
+    mixed = [*many("flood", 9), *many("rare", 1)]
+    admission.admit([Told(d.topic, d.body) for _ in range(10) for d in mixed])
+    for _ in range(100):
+        admission.admit([Told(d.topic, d.body) for d in mixed])
+    assert {topic: waiting.queued for topic, waiting in admission._waiting.items()} == {
+        "flood": 90,
+        "rare": 10,
+        "same": 0,
+    }
+
+
+def test_a_flood_of_one_route_does_not_shut_out_another_that_has_nothing_queued() -> None:
+    admission, stats = gate(max_messages=100)
+    flood, rare = many("flood", 100), many("rare", 2)
+    admission.admit(flood)
+    assert admission.admit(rare[:1]) == (rare[:1], [])
+    assert flood[0].ends == ["dropped"]
+    # It has one queued now, which is the one that goes.
+    assert admission.admit(rare[1:]) == (rare[1:], [])
+    assert rare[0].ends == ["dropped"]
+    assert (stats.total("dropped"), admission.count) == (2, 100)
+
+
+def test_nobody_makes_room_for_what_would_never_fit_or_may_not_displace_anything() -> None:
+    admission, stats = gate(max_messages=3, max_bytes=50)
+    queued, large, waits = many("flood", 3), Told("rare", b"x" * 60), Told("waits", b"w")
+    admission.admit(queued)
+    assert admission.admit([large, waits]) == ([], [])
+    assert (large.ends, waits.ends) == (["dropped"], ["dropped"])
+    assert not any(d.gone for d in queued)
+    assert stats.total("dropped") == 2
+
+
+def test_the_key_of_what_goes_for_a_later_one_of_the_same_read_is_never_asked() -> None:
+    asked: list[bytes] = []
+
+    def key(body: bytes) -> str:
+        asked.append(body)
+        return first_letter(body)
+
+    admission, _ = gate(max_messages=3, key=key)
+    admission.admit([Told("flood", b"%d" % n) for n in range(10)])
+    assert asked == [b"7", b"8", b"9"]
+
+
+MESSAGES = st.tuples(
+    st.sampled_from(["flood", "rare", "same", "waits", "unknown"]),
+    st.builds(bytes.__mul__, st.sampled_from([b"a", b"b", b"c"]), st.sampled_from([1, 1, 1, 2, 7, 101])),
+)
+
+
+@given(
+    st.integers(1, 8),
+    st.integers(1, 40),
+    st.lists(st.tuples(st.lists(MESSAGES, max_size=12), st.integers(0, 3)), max_size=8),
+)
+def test_what_is_read_at_once_is_judged_as_if_it_came_one_by_one(
+    max_messages: int, max_bytes: int, reads: list[tuple[list[tuple[str, bytes]], int]]
+) -> None:
+    """Compared with an admission that is given one at a time; in between some are taken, the oldest first."""
+    ways = []
+    for size in (1, 100):
+        admission, stats = gate(max_messages, max_bytes)
+        every, queued = list[Told](), list[Told]()
+        for read, number in reads:
+            told = [Told(*message) for message in read]
+            every += told
+            for start in range(0, len(told), size):
+                queued += admission.admit(told[start : start + size])[0]
+            queued = [d for d in queued if not d.gone]
+            for delivery in queued[:number]:
+                delivery.gone = True
+                delivery.ends.append("taken")
+                admission.taken(delivery)
+                admission.release(len(delivery.body))
+            queued = queued[number:]
+        counts = {topic: route.counts for topic, route in stats.topics.items()}
+        ways.append(([d.ends for d in every], [d.key for d in queued], counts))
+        assert 0 <= admission.count <= max_messages
+        assert 0 <= admission.bytes <= max_bytes
+        ends = Counter(end for delivery in every for end in delivery.ends)
+        assert ends["dropped"] == stats.total("dropped")
+        assert ends["conflated"] == stats.total("conflated")
+        assert sum(ends.values()) + admission.count == stats.total("received") == len(every)
+    assert ways[0] == ways[1]
