@@ -46,7 +46,7 @@ class Priced(msgspec.Struct, frozen=True):
     source: list[prices.Source | None]
     flags: dict[int, str]
     found: black.Side
-    vendor_iv: list[float | None]
+    vendor_iv: prices.Decimals
     stale_quotes: frozenset[int] = frozenset()
 
 
@@ -131,8 +131,8 @@ def analyse_prices(
         discount=discount,
         units=units,
         unit=unit,
-        calls=_priced(call_priced, own_calls, calls, unit),
-        puts=_priced(put_priced, own_puts, puts, unit),
+        calls=_priced(call_priced, own_calls, calls, unit, terms),
+        puts=_priced(put_priced, own_puts, puts, unit, terms),
         forward=ahead,
         atm_forward_strike=None if ahead.value is None else atm_strike(strikes, ahead.value),
         move=forwards.expected_move(
@@ -226,10 +226,14 @@ def _unit(
     return prices.volatility_unit(vendor, own_calls.iv + own_puts.iv, before)
 
 
-def _priced(chosen: Chosen, own: black.Side, side: Side, unit: prices.Unit | None) -> Priced:
-    vendor: list[float | None] = [None] * len(side.iv)
-    if unit is not None:
-        vendor = prices.as_decimals(side.iv, unit)
+def _priced(
+    chosen: Chosen, own: black.Side, side: Side, unit: prices.Unit | None, terms: Terms
+) -> Priced:
+    if unit is None:
+        vendor = prices.Decimals([None] * len(side.iv))
+    else:
+        # A unit that was set holds for every leg.
+        vendor = prices.as_decimals(side.iv, unit, own.iv if terms.vendor_iv == "auto" else None)
     return Priced(*chosen, own, vendor, side.stale_quotes)
 
 

@@ -24,6 +24,7 @@ _FINEST, _COARSEST = 0.002, 0.005  # steps of the search, as shares of the price
 _REFINED = 1e-9
 _NOISE = 1e-14  # of all weights: what rounding leaves where calls and puts cancel
 _TRIES = 40
+_EQUAL = 1e-9  # share by which what is computed of a call and a put may differ and be equal
 
 # (1 / s sqrt(2), so that d1 / sqrt(2) = x times it + constant, constant, signed weight) at x = ln(price)
 _Term = tuple[float, float, float]
@@ -103,7 +104,9 @@ def gamma_exposure(
             legs += 1
         if gamma_put is not None and held_put is not None:
             down = gamma_put * held_put * scale
-            here = -down if here is None else here - down
+            net = -down if here is None else here - down
+            # What rounding leaves where both cancel must not make a wall.
+            here = 0.0 if abs(net) <= _EQUAL * down else net
             gross += down
             legs += 1
         by_strike.append(here)
@@ -140,11 +143,20 @@ def zero_gamma(
     """
     if years <= 0:
         return ZeroGamma(None, None, 0, "expired")
+    even = {
+        at
+        for at, (held, held_put) in enumerate(zip(call_oi, put_oi, strict=True))
+        if held and held == held_put and _alike(call_iv[at], put_iv[at])
+    }
+    if even:  # what rounding leaves of call and put would have roots of its own
+        call_oi = [None if at in even else held for at, held in enumerate(call_oi)]
+        put_oi = [None if at in even else held for at, held in enumerate(put_oi)]
     terms: list[_Term] = []
     legs = _add_terms(terms, strikes, call_iv, call_oi, 1.0, forward, years)
     legs += _add_terms(terms, strikes, put_iv, put_oi, -1.0, forward, years)
+    legs += 2 * len(even)
     if not terms:
-        return ZeroGamma(None, None, 0, "no_gamma")
+        return ZeroGamma(None, None, legs if even else 0, "no_sign_change" if even else "no_gamma")
     root = _nearest_root(terms)
     if root is None:
         return ZeroGamma(None, None, legs, "no_sign_change")
@@ -197,6 +209,10 @@ def _weighed(values: Column, held: Column) -> tuple[float | None, int]:
         if value is not None and amount is not None
     ]
     return (fsum(products) if products else None), len(products)
+
+
+def _alike(one: float | None, other: float | None) -> bool:
+    return one is not None and other is not None and one > 0 and abs(one - other) <= _EQUAL * one
 
 
 def _add_terms(

@@ -11,6 +11,8 @@ from math import inf
 from statistics import median
 from typing import Final, Literal
 
+import msgspec
+
 Values = Sequence[float | None]
 Source = Literal["mid", "last"]
 Unit = Literal["percent", "decimal"]
@@ -26,6 +28,8 @@ DECIMAL_BELOW: Final = 1.5
 _LARGEST = 1e100  # of prices; beyond it sums would not stay finite
 _EVIDENCE = 3  # volatilities of our own that outvote the size of the vendor's
 _APART = 10.0  # geometric middle between the same unit (1) and percent of a decimal (100)
+_NEAR_UNIT = 10**0.5
+_LEAST_OWN, _MOST_OWN = 0.01, 3.0  # beyond them it is rather the price that is odd
 
 
 def choose(
@@ -114,10 +118,46 @@ def volatility_unit(vendor: Values, own: Values | None = None, before: Unit | No
     return before or ("percent" if middle >= 3 else "decimal")
 
 
-def as_decimals(vendor: Values, unit: Unit) -> list[float | None]:
-    """The vendor's volatilities as decimals; None for what is 0, negative or not finite."""
+class Decimals(msgspec.Struct, frozen=True, gc=False):
+    """A side's volatilities as decimals; ``odd`` are the places that were sent in the other unit.
+
+    ``unclear`` are those of which nothing tells the unit, on a side that has both: they are None.
+    """
+
+    values: list[float | None]
+    odd: Sequence[int] = ()
+    unclear: Sequence[int] = ()
+
+
+def as_decimals(vendor: Values, unit: Unit, own: Values | None = None) -> Decimals:
+    """The vendor's volatilities as decimals; None for what is 0, negative or not finite.
+
+    ``own`` are those computed here at the same places. Where one of 1 to 300 % says that a value in the
+    chain's unit would be a hundred times too large or too small (to half a power of ten), it is taken in the
+    other unit. On a side without a value in the chain's unit, what was not computed is in the other one, too.
+    """
     scale = 100.0 if unit == "percent" else 1.0
-    return [value / scale if value is not None and 0 < value < inf else None for value in vendor]
+    values = [value / scale if value is not None and 0 < value < inf else None for value in vendor]
+    if own is None:
+        return Decimals(values)
+    wrong = 0.01 if unit == "percent" else 100.0
+    low, high = wrong / _NEAR_UNIT, wrong * _NEAR_UNIT
+    odd = [
+        at
+        for at, value in enumerate(values)
+        if value and (told := own[at]) and low < value / told < high and _LEAST_OWN < told < _MOST_OWN
+    ]
+    if not odd:
+        return Decimals(values)
+    untold = [at for at, value in enumerate(values) if value and not own[at]]
+    both = len(odd) + len(untold) < len(values) - values.count(None)
+    for at in odd if both else (*odd, *untold):
+        values[at] = (values[at] or 0.0) / wrong
+    if not both:
+        return Decimals(values, sorted((*odd, *untold)))
+    for at in untold:
+        values[at] = None
+    return Decimals(values, odd, untold)
 
 
 def _beyond(last: float, bid: float | None, ask: float | None) -> bool:

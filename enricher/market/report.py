@@ -7,6 +7,7 @@ currency 2. What is unknown is null; ``reasons`` and ``flags`` say why, the legs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from enricher.market.analytics import Analysis, Priced, Terms
@@ -197,7 +198,7 @@ def _side(side: Priced) -> Fields:
         "vega": rounded_all(own.vega),
         "theta": rounded_all(own.theta),
         "rho": rounded_all(own.rho),
-        "feed_iv": rounded_all(side.vendor_iv),
+        "feed_iv": rounded_all(side.vendor_iv.values),
     }
 
 
@@ -205,21 +206,31 @@ def _by_reason(strikes: Sequence[Number], side: Priced) -> dict[str, list[Number
     """{reason: strikes} of a side, about the price and about the volatility.
 
     ``last_price``: no mid. ``stale_quote``: bid and ask were too old to count, whatever the price is of.
+    ``feed_iv_other_unit``: the volatility sent was read as percent though the chain's are decimals, or the
+    other way round; ``feed_iv_unit_unclear``: nothing tells which it is.
     """
     found: dict[str, list[Number]] = {}
     if "last" in side.source:
         found["last_price"] = [k for k, source in zip(strikes, side.source, strict=True) if source == "last"]
     if side.stale_quotes:
         found["stale_quote"] = [strikes[at] for at in sorted(side.stale_quotes)]
-    for reasons in (side.flags, side.found.reasons):
-        _sort_in(found, strikes, reasons)
+    if side.vendor_iv.odd:
+        found["feed_iv_other_unit"] = [strikes[at] for at in side.vendor_iv.odd]
+    if side.vendor_iv.unclear:
+        found["feed_iv_unit_unclear"] = [strikes[at] for at in side.vendor_iv.unclear]
+    _sort_in(found, strikes, side.flags)
+    _sort_in(found, strikes, side.found.reasons, side.flags)
+    for held in found.values():
+        held.sort()
     return found
 
 
 def _sort_in(
-    found: dict[str, list[Number]], strikes: Sequence[Number], reasons: Mapping[int, str]
+    found: dict[str, list[Number]],
+    strikes: Sequence[Number],
+    reasons: Mapping[int, str],
+    said: Mapping[int, str] = MappingProxyType({}),
 ) -> None:
-    for at in sorted(reasons):
-        held = found.setdefault(reasons[at], [])
-        if not held or held[-1] != strikes[at]:
-            held.append(strikes[at])
+    for at, reason in reasons.items():
+        if said.get(at) != reason:
+            found.setdefault(reason, []).append(strikes[at])

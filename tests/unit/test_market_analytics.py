@@ -157,11 +157,11 @@ def test_a_doubtful_quote_is_named_and_is_no_node_of_the_smile(
 def test_the_unit_of_the_vendors_volatilities_is_told_by_those_computed_here(sent: Any, unit: Any) -> None:
     found = priced(iv=sent)
     assert found.unit == unit
-    assert found.calls.vendor_iv == [None if unit is None else pytest.approx(0.152)] * 13
+    assert found.calls.vendor_iv.values == [None if unit is None else pytest.approx(0.152)] * 13
 
 
 def test_a_unit_that_is_set_holds_whatever_the_numbers_look_like() -> None:
-    assert priced(terms=Terms(vendor_iv="decimal"), iv=15.2).calls.vendor_iv[0] == 15.2
+    assert priced(terms=Terms(vendor_iv="decimal"), iv=15.2).calls.vendor_iv.values[0] == 15.2
     assert priced(terms=Terms(vendor_iv="percent")).unit is None
 
 

@@ -82,6 +82,26 @@ def test_without_gamma_everything_is_unknown() -> None:
     assert (found.net, found.gross, found.by_strike, found.reason) == (None, None, [None], "no_gamma")
 
 
+def test_a_call_and_a_put_that_cancel_but_for_rounding_are_no_wall() -> None:
+    gammas = [0.1, 0.2, 0.3]
+    nearly = [gamma * (1 + 1e-12) for gamma in gammas]
+    found = gamma_exposure([90, 100, 110], gammas, nearly, [5, 5, 5], [5, 5, 5], price=100.0, units=1.0)
+    assert (found.net, found.by_strike) == (0, [0, 0, 0])
+    assert (found.call_wall, found.put_wall) == (None, None)
+
+
+def test_calls_and_puts_that_cancel_but_for_rounding_have_no_zero_gamma() -> None:
+    strikes, oi = [90.0, 95.0, 100.0, 105.0, 110.0], [5.0, 7.0, 3.0, 8.0, 2.0]
+    calls = [0.2, 0.19, 0.18, 0.18, 0.19]
+    puts = [iv * (1 + (-1) ** at * 1e-12) for at, iv in enumerate(calls)]
+    found = zero_gamma(strikes, calls, puts, oi, oi, price=100.0, forward=100.0, years=0.02)
+    assert (found.price, found.legs, found.reason) == (None, 10, "no_sign_change")
+    now = {"price": 100.0, "forward": 100.0, "years": 0.02}
+    uneven = zero_gamma(strikes, calls, puts, [5, 7, 3, 9, 2], [6, 7, 3, 8, 2], **now)
+    alone = zero_gamma([90.0, 105.0], [0.2, 0.18], [0.2, 0.18], [5, 9], [6, 8], **now)
+    assert uneven.price == pytest.approx(alone.price, rel=1e-9)
+
+
 def test_of_equal_walls_the_nearest_to_the_price_counts() -> None:
     same = [0.1, 0.1, 0.1]
     found = gamma_exposure([90, 100, 110], same, same, [5, 5, 5], [0, 0, 0], price=101, units=1)

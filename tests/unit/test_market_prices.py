@@ -144,5 +144,27 @@ def test_volatilities_of_our_own_settle_the_unit() -> None:
 
 
 def test_volatilities_become_decimals_and_zero_is_none() -> None:
-    assert as_decimals([12.5, 0, None, math.nan, -3.0], "percent") == [0.125, None, None, None, None]
-    assert as_decimals([0.125], "decimal") == [0.125]
+    assert as_decimals([12.5, 0, None, math.nan, -3.0], "percent").values == [0.125, None, None, None, None]
+    assert as_decimals([0.125], "decimal").values == [0.125]
+
+
+def test_a_leg_in_the_other_unit_is_read_in_it_where_its_own_price_tells() -> None:
+    found = as_decimals([12.5, 0.13, 14.0], "percent", [0.12, 0.131, None])
+    assert found.values == pytest.approx([0.125, 0.13, None])
+    assert (list(found.odd), list(found.unclear)) == ([1], [2])
+    found = as_decimals([0.125, 13.0], "decimal", [0.12, 0.131])
+    assert found.values == pytest.approx([0.125, 0.13])
+
+
+def test_a_side_that_is_all_in_the_other_unit_is_so_where_nothing_was_computed_too() -> None:
+    found = as_decimals([0.12, 0.13, 0.0, 0.14], "percent", [0.12, None, None, 0.139])
+    assert found.values == pytest.approx([0.12, 0.13, None, 0.14])
+    assert list(found.odd) == [0, 1, 3]
+
+
+@pytest.mark.parametrize("own", [None, 0.02, 0.2, 1.2, 3.5, 40.0, 1e-4])
+def test_a_volatility_that_is_merely_another_one_keeps_its_unit(own: float | None) -> None:
+    """The own one of an option deep in the money rests on a sliver of its price."""
+    for vendor, unit in ((12.5, "percent"), (0.125, "decimal")):
+        found = as_decimals([vendor], unit, [own])
+        assert (found.values, list(found.odd)) == ([0.125], [])

@@ -146,11 +146,13 @@ def test_a_leg_is_listed_under_what_there_is_to_say_of_it(said: dict[str, Any], 
 
 def test_strikes_under_a_reason_ascend_and_stand_there_once() -> None:
     found, _ = analysed()
-    twice = msgspec.structs.replace(found.calls, flags={3: "wide", 1: "wide", 0: "no_price"})
-    own = msgspec.structs.replace(found.calls.found, reasons={3: "wide", 0: "no_price"})
+    flags = {3: "wide", 1: "wide", 0: "no_price", 4: "no_price"}
+    twice = msgspec.structs.replace(found.calls, flags=flags)
+    reasons = {2: "wide", 4: "no_price", 3: "wide", 0: "no_price"}
+    own = msgspec.structs.replace(found.calls.found, reasons=reasons)
     changed = msgspec.structs.replace(found, calls=msgspec.structs.replace(twice, found=own))
     shown = analysis_fields(changed, [90, 95, 100, 105, 110], XSP, EXPIRY, Terms())
-    assert shown["analytics"]["reasons"]["calls"] == {"no_price": [90], "wide": [95, 105]}
+    assert shown["analytics"]["reasons"]["calls"] == {"no_price": [90, 110], "wide": [95, 100, 105]}
 
 
 @pytest.mark.parametrize("number", [None, nan, inf, -inf])
