@@ -6,6 +6,7 @@ commits are harmless to repeat and are repeated by the engine, so the client its
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import redis.exceptions as errors
@@ -101,8 +102,8 @@ def redis_client(
     """A client for ``url`` (redis://, rediss://, unix://); options in the URL win over the arguments.
 
     Replies are bytes whatever the URL says. ``socket_timeout`` is in seconds; None waits for ever, as a
-    reader of pub/sub must. No connection is made yet, and one to a server that turns out to be read-only is
-    not kept.
+    reader of pub/sub must. ``client_name`` is what CLIENT LIST shows, with "-" for what Redis takes in none.
+    No connection is made yet, and one to a server that turns out to be read-only is not kept.
     """
     options: dict[str, Any] = {
         "socket_timeout": socket_timeout,
@@ -111,7 +112,7 @@ def redis_client(
         "protocol": protocol,
         "max_connections": max_connections,
         "retry": Retry(NoBackoff(), 0),
-        "client_name": client_name,
+        "client_name": client_name and re.sub(r"[^!-~]", "-", client_name),
         "health_check_interval": 0,
     }
     if url.startswith("unix:"):

@@ -12,7 +12,7 @@ import logging
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import orjson
 import structlog
@@ -32,6 +32,7 @@ def configure(settings: LogSettings, service: str, stream: BinaryIO | None = Non
     the set-up they met first.
     """
     out = stream if stream is not None else sys.stdout.buffer
+    lines = _Lines(out)
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     render = json_line(service) if settings.format == "json" else console_line(out.isatty())
     structlog.configure(
@@ -46,13 +47,39 @@ def configure(settings: LogSettings, service: str, stream: BinaryIO | None = Non
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.BytesLoggerFactory(file=out),
+        logger_factory=structlog.BytesLoggerFactory(file=cast("BinaryIO", lines)),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[StructlogHandler()], level=level, force=True)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(level, logging.INFO))
     logging.captureWarnings(capture=True)
+
+
+class _Lines:
+    """Where the lines go: what a full disk does not take is lost, and no reason to stop working.
+
+    A reader that has gone (`| head`) ends the process, as it ends any other.
+    """
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+
+    def write(self, line: bytes) -> int:
+        try:
+            return self._out.write(line)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return 0
+
+    def flush(self) -> None:
+        try:
+            self._out.flush()
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return
 
 
 def add_timestamp(_logger: object, _method: str, event: Event) -> Event:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from types import MappingProxyType
+from typing import TextIO
 
 import click
 
@@ -33,6 +36,9 @@ COMMANDS = MappingProxyType(
 )
 
 OK, FAILED, WRONG, SECOND_SIGNAL = 0, 1, 2, 130
+
+# A full or broken disk behind standard output or a file is nobody's mistake in here.
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 EPILOG = """\b
 Exit codes:
@@ -82,13 +88,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     A command says 0 by returning and anything else by ``ctx.exit(code)``. A wrong setting ends it with
     2, any other error enricher raises on purpose with 1; both are said in one line, without passwords.
     """
+    _open_what_is_closed()
     code = exit_code(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+            continue
+        # The interpreter would try again at exit, and change the code.
+        _leave(stream)
     if len(threading.enumerate()) > 1:
         # A driver's thread may still wait for a reply of a frozen server; the interpreter would wait for
         # the thread. Whatever could be committed is, and what could not is counted and logged.
         logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 
@@ -104,7 +115,12 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
         return SECOND_SIGNAL
     except BrokenPipeError:
         # Whoever read us (`| head`) has gone; nothing more may be written, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(sys.stdout)
+        return FAILED
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        click.echo(f"Error: cannot write: {error.strerror}", err=True)
         return FAILED
     except ConfigError as error:
         click.echo(f"Wrong setting: {redact_text(str(error))}", err=True)
@@ -113,3 +129,22 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"Error: {redact_text(str(error))}", err=True)
         return FAILED
     return result if isinstance(result, int) else OK
+
+
+def _open_what_is_closed() -> None:
+    """Give the process the three streams it was started without (`>&-`): they lead nowhere.
+
+    Otherwise the first connection that is made would be standard output.
+    """
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
+
+
+def _leave(stream: TextIO) -> None:
+    """What ``stream`` still holds goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -335,3 +335,9 @@ async def test_no_password_is_said_while_authentication_fails(
     said = [repr(entries), caplog.text, *capfd.readouterr(), repr(figures), repr(settings), str(settings)]
     assert any(entry["event"] == "outage_begin" for entry in entries)
     assert SECRET not in "\n".join(said)
+
+
+async def test_any_name_of_a_service_does_as_the_name_of_a_client(redis_url: str) -> None:
+    client = redis_client(redis_url, socket_timeout=2, client_name="mon büro 1")
+    assert await client.client_getname() in ("mon-b-ro-1", b"mon-b-ro-1")
+    await client.aclose()

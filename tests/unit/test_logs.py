@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import logging
 import re
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import pytest
 import structlog
@@ -139,3 +140,40 @@ def test_the_console_format_is_for_people() -> None:
 
 def test_the_library_configures_nothing_by_being_imported() -> None:
     assert not structlog.is_configured()
+
+
+class Full(io.RawIOBase):
+    """A file on a disk that is full until it is told otherwise, or a pipe whose reader has gone."""
+
+    def __init__(self, error: type[OSError], number: int) -> None:
+        self.error: OSError | None = error(number, "no")
+        self.written = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if self.error is not None:
+            raise self.error
+        self.written += bytes(data)
+        return len(data)
+
+
+def test_a_full_disk_behind_the_log_takes_lines_and_not_the_worker() -> None:
+    disk = Full(OSError, errno.ENOSPC)
+    configure(LogSettings(), "worker-enricher", cast("BinaryIO", io.BufferedWriter(disk)))
+    logger = structlog.get_logger("enricher")
+    for number in range(1000):
+        logger.info("lost", number=number)
+    disk.error = None
+    logger.info("found")
+    lines = [json.loads(line) for line in disk.written.splitlines()]
+    assert lines[-1]["message"] == "found"
+
+
+def test_a_reader_of_the_log_that_has_gone_is_told_to_whoever_writes() -> None:
+    pipe = Full(BrokenPipeError, errno.EPIPE)
+    configure(LogSettings(), "worker-enricher", cast("BinaryIO", io.BufferedWriter(pipe)))
+    with pytest.raises(BrokenPipeError):
+        structlog.get_logger("enricher").info("lost")
+    pipe.error = None
