@@ -117,6 +117,12 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
         # Whoever read us (`| head`) has gone; nothing more may be written, not even at exit.
         _leave(sys.stdout)
         return FAILED
+    except BaseExceptionGroup as group:
+        # A reader that goes while tasks are under way; rich says it by ending the process.
+        if group.split((BrokenPipeError, SystemExit))[1] is not None:
+            raise
+        _leave(sys.stdout)
+        return FAILED
     except OSError as error:
         if error.errno not in _UNWRITABLE:
             raise

@@ -20,3 +20,14 @@ def test_streams_that_are_closed_change_no_exit_code() -> None:
 
 def test_a_full_disk_behind_standard_output_is_said_in_one_line() -> None:
     assert ended(f"{ASK} --help > /dev/full") == (1, "", "Error: cannot write: No space left on device\n")
+
+
+def test_a_reader_that_goes_while_tasks_are_under_way_ends_the_command_quietly() -> None:
+    program = """
+from enricher.cli import main
+def broken(*given, **options):
+    raise BaseExceptionGroup("tasks", [SystemExit(1), BaseExceptionGroup("more", [BrokenPipeError()])])
+main.cli.main = broken
+main.main()
+"""
+    assert ended(f"{sys.executable} -c '{program}'") == (1, "", "")
