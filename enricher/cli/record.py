@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -22,6 +24,17 @@ from enricher.errors import EnricherError
 from enricher.feed.recording import Recorded, RecordingWriter
 
 _TURN = 256
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Turns what the operating system refuses into an error that names the file, but that it exists."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise EnricherError(f"{file}: {error.strerror or error}") from error
 
 
 class Recorder:
@@ -78,10 +91,8 @@ class Recorder:
                 await asyncio.sleep(0)
 
     def _write(self, record: Recorded) -> None:
-        try:
+        with naming(self._writer.path):
             self._writer.write(record)
-        except OSError as error:
-            raise EnricherError(f"{self._writer.path}: {error.strerror or error}") from error
         self.counts[record.topic] += 1
 
     async def report(self) -> None:
@@ -89,7 +100,8 @@ class Recorder:
         every = EverySecond()
         while True:
             await asyncio.sleep(1.0)
-            self._writer.flush()
+            with naming(self._writer.path):
+                self._writer.flush()
             rate = every.rate(self._writer.count)
             if rate is not None:
                 say(f"{every.seconds:6.0f} s  {rate:9,.0f} /s  {self._writer.count:12,} recorded")
@@ -126,12 +138,11 @@ def command(
     settings = options.load()
     wanted = channels or tuple(channel_names(settings).values())
     try:
-        writer = RecordingWriter(file, overwrite=overwrite)
+        with naming(file):
+            writer = RecordingWriter(file, overwrite=overwrite)
     except FileExistsError:
         raise EnricherError(f"{file} exists; choose another name or give --overwrite") from None
-    except OSError as error:
-        raise EnricherError(f"{file}: {error.strerror or error}") from error
-    with writer:
+    with naming(file), writer:
         recorder = Recorder(writer, wanted, count)
 
         async def work() -> None:

@@ -18,6 +18,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def stop_on_signal() -> Iterator[asyncio.Event]:
     """An event that the first SIGTERM or SIGINT sets; the second ends the process with 130.
 
+    The end of the terminal asks to stop, too, as often as it is told (by kernel and shell), but not under
+    nohup.
+
     To be entered in the main thread, inside the running loop. Handlers of before are restored on
     leaving. The second signal works even while the loop is busy: it waits for nothing, and embedded
     servers end with this process.
@@ -28,14 +31,18 @@ def stop_on_signal() -> Iterator[asyncio.Event]:
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
         nonlocal seen
-        seen += 1
+        seen += number in SIGNALS
         if seen > 1:
             # Only what is safe in the middle of anything: no buffers, no locks.
-            os.write(2, f"ended at once by a second {signal.Signals(number).name}\n".encode())
-            os._exit(SECOND_SIGNAL)
+            try:
+                os.write(2, f"ended at once by a second {signal.Signals(number).name}\n".encode())
+            finally:
+                os._exit(SECOND_SIGNAL)
         loop.call_soon_threadsafe(asked.set)
 
-    before = {number: signal.signal(number, on_signal) for number in SIGNALS}
+    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    heeded = SIGNALS if nohup else (*SIGNALS, signal.SIGHUP)
+    before = {number: signal.signal(number, on_signal) for number in heeded}
     try:
         yield asked
     finally:

@@ -93,6 +93,17 @@ def test_a_recording_for_which_redis_never_came_ends_with_1_and_leaves_no_file(t
     assert not (tmp_path / "r.jsonl").exists()
 
 
+def test_a_full_disk_ends_a_recording_with_1_and_names_the_file(redis_url: str, tmp_path: Path) -> None:
+    arguments = ("record", "/dev/full", "market:underlying", "--overwrite", "--redis-url", redis_url)
+    with started(tmp_path, *arguments) as recorder:
+        until(lambda: subscribers(redis_url), "the recorder")
+        publish(redis_url, ("market:underlying", b"{}"))
+        _, err = recorder.communicate(timeout=20)
+    assert recorder.returncode == 1
+    assert "Error: /dev/full: No space left on device" in err
+    assert "Traceback" not in err
+
+
 def test_an_existing_file_is_not_overwritten_unasked(tmp_path: Path) -> None:
     (tmp_path / "kept.jsonl").write_text("precious")
     done = finished(tmp_path, "record", "kept.jsonl", "--for", "1s")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import time
@@ -15,6 +17,7 @@ import psutil
 import pytest
 import redis
 
+from enricher.cli.signals import stop_on_signal
 from enricher.embedded import read_endpoints
 from tests.integration.commands import PATIENCE, Command
 from tests.servers import MongoProcess, RedisProcess, free_port
@@ -216,6 +219,21 @@ def test_a_second_signal_ends_it_at_once_with_130(
         until_taken_in(client)
         worker.signal(TERM).until("stopping")
         assert worker.signal(TERM).end() == 130
+
+
+async def test_the_end_of_the_terminal_asks_to_stop_as_often_as_it_is_told() -> None:
+    with stop_on_signal() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.wait_for(stop.wait(), PATIENCE)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.sleep(0.01)
+            assert not stop.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_crash_of_the_engine_is_logged_and_ends_it_with_1(
