@@ -107,5 +107,10 @@ PARTS: dict[str, Part] = {
             "seed": "of the moments (7)",
         },
     ),
+    "formulas": Part(
+        "volatilities, Greeks, curves and a chain's analytics by subject",
+        "benchmarks.formulas",
+        {"only": "options, curves or chain"},
+    ),
     "guard": Part("the engine's work per message, counted, against committed limits", "benchmarks.guard"),
 }

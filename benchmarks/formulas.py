@@ -1,0 +1,198 @@
+"""Part `formulas`: what the mathematics of options costs, formula by formula, without messages or servers.
+
+`options` is per option: volatilities from a cold start and from a guess, prices, Greeks. `curves` is one fit
+of raw SVI from the first node to the least g(k). `chain` is the enrichment of one synthetic chain by subject,
+as the market route calls it. Times are CPU of this one thread, the best of several repetitions in a round.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from math import exp, sqrt
+from typing import Any
+
+from benchmarks.parts import Options
+from benchmarks.report import Report, calibrate, median, spread
+from benchmarks.workloads import workload
+from enricher.market import arbitrage, black, exposure, forward, prices, smile, variance
+from enricher.market.analytics import Terms, analyse_prices
+from enricher.market.buildup import snapshot
+from enricher.market.chain import analyse
+from enricher.market.columns import columns
+from enricher.market.enrich import enrich
+from enricher.market.fresh import UNTOLD, fresh
+from enricher.market.models import Chain, decode_chain
+from enricher.market.products import Contracts
+from enricher.market.report import analysis_fields
+from enricher.market.settings import MarketSettings
+from enricher.market.state import ProductState, Spans
+from enricher.market.svi import fit
+
+COLUMNS = ["formula", "of", "us", "scaled", "us_spread"]
+SCALED = "scaled: us divided by what bson.encode of a tick takes (us) in the same run"
+WEEK = 7 / 365
+_MINUTE = 60_000_000
+
+Work = Callable[[], Any]
+
+
+def run(options: Options) -> list[Report]:
+    """A table each; ``formulas.only=NAME`` takes that one alone."""
+    tables = {"options": of_options, "curves": of_curves, "chain": of_chains}
+    only = options.settings.get("formulas.only")
+    if only is not None and only not in tables:
+        raise ValueError(f"formulas.only must be one of {', '.join(tables)}, not {only!r}")
+    return [make(options) for name, make in tables.items() if only in (None, name)]
+
+
+def of_options(options: Options) -> Report:
+    """Microseconds per option, over quotes within four standard deviations, minutes to a year ahead."""
+    report = Report("options", "CPU time per option", COLUMNS)
+    quotes = list(_quotes(50 if options.quick else 500))
+    paid = [black.price(kind, 100.0, k, t, iv, 1.0) for kind, k, t, iv in quotes]
+    near = [iv * 1.03 for _, _, _, iv in quotes]
+
+    def cold() -> None:
+        for (kind, k, t, _), price in zip(quotes, paid, strict=True):
+            black.implied_volatility(kind, price, 100.0, k, t, 1.0)
+
+    def warm() -> None:
+        for (kind, k, t, _), price, guess in zip(quotes, paid, near, strict=True):
+            black.implied_volatility(kind, price, 100.0, k, t, 1.0, guess)
+
+    def priced() -> None:
+        for kind, k, t, iv in quotes:
+            black.price(kind, 100.0, k, t, iv, 1.0)
+
+    strikes = [k for _, k, _, _ in quotes]
+    sigmas = [iv for _, _, _, iv in quotes]
+    for name, work in (
+        ("implied volatility, cold", cold),
+        ("implied volatility, from a guess 3 % off", warm),
+        ("price", priced),
+        ("five Greeks, by the column", lambda: black.greeks_side(1, strikes, sigmas, 100.0, WEEK, 1.0, 0.05)),
+    ):
+        report.rows.append(_row(name, f"{len(quotes)} options", work, len(quotes), options))
+    report.notes.append(SCALED)
+    return report
+
+
+def of_curves(options: Options) -> Report:
+    """Microseconds per fit, to a smile with a little noise."""
+    report = Report("curves", "CPU time per fit of raw SVI", COLUMNS)
+    for nodes in (21,) if options.quick else (21, 200):
+        chance = random.Random(nodes)
+        ks = [-0.2 + 0.4 * at / (nodes - 1) for at in range(nodes)]
+        ivs = [(0.14 - 0.2 * k + 0.9 * k * k) * (1 + chance.gauss(0, 0.01)) for k in ks]
+        ws = [iv * iv * WEEK for iv in ivs]
+        report.rows.append(_row("SVI", f"{nodes} nodes", lambda k=ks, w=ws: fit(k, w, WEEK), 1, options))  # type: ignore[misc]
+    report.notes.append(SCALED)
+    return report
+
+
+def of_chains(options: Options) -> Report:
+    """Microseconds per chain, subject by subject."""
+    report = Report("chain", "CPU time per chain by subject", COLUMNS)
+    for strikes in (21,) if options.quick else (21, 200):
+        _, body = workload("chains", 1, 1, strikes)[0]
+        for name, work in _subjects(body):
+            report.rows.append(_row(name, f"{strikes} strikes", work, 1, options))
+    report.notes.append(SCALED)
+    report.notes.append("everything: all but decoding, and what ties it together, as the route's handler does")
+    return report
+
+
+def _row(name: str, of: str, work: Work, items: int, options: Options) -> dict[str, Any]:
+    """Medians over the rounds after one that is not counted."""
+    us, scaled = [], []
+    for number in range(options.rounds + 1):
+        speed, best = calibrate(5).bson_us, _best(work, 3 if options.quick else 15) / items
+        if number:
+            us.append(best)
+            scaled.append(best / speed)
+    figures = {"us": median(us, 2), "scaled": median(scaled, 2), "us_spread": spread(us, 2)}
+    return {"formula": name, "of": of, **figures}
+
+
+def _best(work: Work, repeats: int) -> float:
+    best = float("inf")
+    for _ in range(repeats):
+        before = time.thread_time_ns()
+        work()
+        best = min(best, (time.thread_time_ns() - before) / 1000)
+    return best
+
+
+def _quotes(wanted: int) -> Iterator[tuple[int, float, float, float]]:
+    """Kind, strike, years and volatility of options on a forward of 100, all out of the money."""
+    chance = random.Random(7)
+    for _ in range(wanted):
+        years = chance.choice((30 / 525_600, 1 / 365, WEEK, 30 / 365, 1.0))
+        sigma = chance.uniform(0.08, 0.8)
+        strike = 100 * exp(chance.uniform(-4, 4) * sigma * sqrt(years))
+        yield 1 if strike >= 100 else -1, strike, years, sigma
+
+
+def _subjects(body: bytes) -> Iterator[tuple[str, Work]]:
+    """What there is to do about a chain, in the order in which it is done."""
+    chain: Chain = decode_chain(body, now_us=2**60)
+    contract = Contracts().of(chain.product)
+    cells = fresh(columns(chain), UNTOLD, prices.MAX_AGE)
+    calls, puts, strikes = cells.calls, cells.puts, cells.strikes
+    found = analyse_prices(chain, cells, contract, Terms())
+    years, discount, spot, ahead = found.years, found.discount, chain.spot_price, found.forward.value or 0.0
+    by_calls, by_puts, tick = found.calls, found.puts, contract.tick_size
+    held = (calls.oi, puts.oi)
+    known = (by_calls.found, by_puts.found)
+    mids = (by_calls.price, by_puts.price)
+
+    def chosen() -> None:
+        for side in (calls, puts):
+            prices.choose(side.bid, side.ask, side.last, tick)
+
+    def solved() -> None:
+        for kind, side in ((1, by_calls), (-1, by_puts)):
+            black.solve_side(kind, strikes, side.price, ahead, years, discount)
+
+    def sensitive() -> None:
+        for kind, side in ((1, known[0]), (-1, known[1])):
+            black.greeks_side(kind, strikes, side.iv, ahead, years, discount, contract.rate, spot)
+
+    def exposed() -> None:
+        for of in ("delta", "vega"):
+            exposure.exposure(getattr(known[0], of), getattr(known[1], of), *held, found.units)
+        exposure.exposure(*mids, *held, found.units)
+        exposure.weighted_iv(known[0].iv, known[1].iv, *held)
+
+    yield "decode", lambda: decode_chain(body, now_us=2**60)
+    yield "columns", lambda: fresh(columns(chain), UNTOLD, prices.MAX_AGE)
+    yield "open interest: ratios, max pain, walls", lambda: analyse(chain, cells)
+    yield "price of every leg", chosen
+    yield "forward by parity", lambda: forward.parity_forward(strikes, *mids, discount, spot)
+    yield "implied volatilities", solved
+    yield "Greeks", sensitive
+    yield "smile and its measures", lambda: smile.measures(
+        smile.smile(strikes, known[0].iv, known[1].iv, ahead, years)
+    )
+    yield "gamma exposure", lambda: exposure.gamma_exposure(
+        strikes, known[0].gamma, known[1].gamma, *held, price=ahead, units=found.units
+    )
+    yield "zero gamma", lambda: exposure.zero_gamma(
+        strikes, known[0].iv, known[1].iv, *held, price=spot, forward=ahead, years=years
+    )
+    yield "other exposures", exposed
+    yield "variance strip", lambda: variance.variance_strip(
+        strikes, calls.bid, calls.ask, puts.bid, puts.ask, years=years, rate=contract.rate
+    )
+    yield "arbitrage", lambda: arbitrage.check_chain(found.quotes, discount, least=tick)
+    yield "rounding and layout", lambda: analysis_fields(found, strikes, contract, chain.expiry, Terms())
+    yield "everything", _whole(chain)
+
+
+def _whole(chain: Chain) -> Work:
+    spans = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=5 * _MINUTE, buildup_us=0)
+    state = ProductState(chain.product, spans)
+    settings, zone = MarketSettings(), None
+    return lambda: enrich(state, chain, snapshot(chain), settings, zone)
