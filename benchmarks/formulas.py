@@ -100,7 +100,7 @@ def of_chains(options: Options) -> Report:
         for name, work in _subjects(body):
             report.rows.append(_row(name, f"{strikes} strikes", work, 1, options))
     report.notes.append(SCALED)
-    report.notes.append("everything: all but decoding, and what ties it together, as the route's handler does")
+    report.notes.append("everything: all but decoding, with what ties it together, as the handler does it")
     return report
 
 

