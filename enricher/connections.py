@@ -11,9 +11,17 @@ from typing import Any
 
 import redis.exceptions as errors
 from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import (
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 from redis.backoff import NoBackoff
 
+from enricher.config.sentinels import is_sentinel_url, sentinel_address
 from enricher.errors import SinkUnavailable
 
 # Replies with which a server refuses everybody for now. The message is innocent.
@@ -99,11 +107,12 @@ def redis_client(
     max_connections: int = 32,
     client_name: str | None = None,
 ) -> Redis:
-    """A client for ``url`` (redis://, rediss://, unix://); options in the URL win over the arguments.
+    """A client for ``url``; options in the URL win over the arguments.
 
-    Replies are bytes whatever the URL says. ``socket_timeout`` is in seconds; None waits for ever, as a
-    reader of pub/sub must. ``client_name`` is what CLIENT LIST shows, with "-" for what Redis takes in none.
-    No connection is made yet, and one to a server that turns out to be read-only is not kept.
+    It begins with redis://, rediss://, unix:// or as `enricher.config.sentinels` says. Replies are bytes
+    whatever it says. ``socket_timeout`` is in seconds; None waits for ever, as a reader of pub/sub must.
+    ``client_name`` is what CLIENT LIST shows, with "-" for what Redis takes in none. No connection is made
+    yet, and one to a server that turns out to be read-only is not kept.
     """
     options: dict[str, Any] = {
         "socket_timeout": socket_timeout,
@@ -115,14 +124,41 @@ def redis_client(
         "client_name": client_name and re.sub(r"[^!-~]", "-", client_name),
         "health_check_interval": 0,
     }
-    if url.startswith("unix:"):
-        del options["socket_keepalive"]
-    client: Redis = Redis.from_url(url, **options)
-    pool: Any = client.connection_pool
-    pool.connection_class = _LEAVING[pool.connection_class]
+    if is_sentinel_url(url):
+        client: Redis = Redis.from_pool(_watched_pool(url, options))
+    else:
+        if url.startswith("unix:"):
+            del options["socket_keepalive"]
+        client = Redis.from_url(url, **options)
+        kinds: Any = client.connection_pool
+        kinds.connection_class = _LEAVING[kinds.connection_class]
     # An address that is shared with other programs may ask for text; what we read is bytes.
-    pool.connection_kwargs.update(decode_responses=False, encoding="utf-8")
+    client.connection_pool.connection_kwargs.update(decode_responses=False, encoding="utf-8")
     return client
+
+
+class _WatchedPool(SentinelConnectionPool):
+    """Connections to whoever is the primary now, by Sentinels that nobody else has a hand in."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        await super().disconnect(inuse_connections)
+        if inuse_connections:
+            await self.sentinel_manager.aclose()
+
+
+def _watched_pool(url: str, options: dict[str, Any]) -> _WatchedPool:
+    address = sentinel_address(url)
+    given: dict[str, Any] = dict(parse_url(address.redis_url))
+    secure = given.pop("connection_class", None) is not None
+    del given["host"]
+    options = {**options, **given}
+    to_ask = {name: value for name, value in options.items() if name.startswith(("socket_", "ssl_"))}
+    # A reader of pub/sub may wait for ever, but not for an answer of a Sentinel.
+    to_ask["socket_timeout"] = options["socket_timeout"] or options["socket_connect_timeout"]
+    to_ask |= {"retry": options["retry"], "ssl": secure, **address.credentials}
+    options["connection_class"] = SentinelManagedSSLConnection if secure else SentinelManagedConnection
+    watch = Sentinel(address.sentinels, sentinel_kwargs=to_ask)  # type: ignore[no-untyped-call]
+    return _WatchedPool(address.service, watch, **options)  # type: ignore[no-untyped-call]
 
 
 def sibling_client(client: Redis, *, protocol: int) -> Redis:
@@ -141,8 +177,13 @@ def sibling_client(client: Redis, *, protocol: int) -> Redis:
     # one that nobody reads, and Redis counts us among those who heard.
     never = Retry(NoBackoff(), 0, supported_errors=())
     options.update(socket_timeout=None, retry=never, protocol=protocol)
-    own = ConnectionPool(connection_class=pool.connection_class, max_connections=1, **options)
-    return Redis.from_pool(own)
+    options.update(connection_class=pool.connection_class, max_connections=1)
+    if isinstance(pool, SentinelConnectionPool):
+        # It asks the same Sentinels, and asks them again for every connection.
+        options["is_master"] = pool.is_master
+        watched = SentinelConnectionPool(pool.service_name, pool.sentinel_manager, **options)  # type: ignore[no-untyped-call]
+        return Redis.from_pool(watched)
+    return Redis.from_pool(ConnectionPool(**options))
 
 
 def is_outage(text: str) -> bool:

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from enricher.config.secrets import redact_text
+from enricher.config.sentinels import is_sentinel_url, sentinel_url_problem
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +52,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def redis_url_problem(url: str) -> str | None:
     """None for an address redis-py can use, else what would be right."""
+    if is_sentinel_url(url):
+        return sentinel_url_problem(url)
     right = "a URL such as redis://localhost:6379/0, rediss://host:6380/0 or unix:///run/redis.sock"
     try:
         parts = urlsplit(url)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.sentinel import Sentinel
 
-from enricher.app import wall_clock
+from enricher.app import Enricher, wall_clock
 from enricher.connections import redis_client
 from tests.integration.test_market_contract import chain, tick
-from tests.integration.worker import CHAINS, TICKS, Worker, encoded, running, until
+from tests.integration.worker import (
+    CHAINS,
+    TICKS,
+    Worker,
+    database,
+    encoded,
+    running,
+    until,
+    worker_settings,
+)
 from tests.servers import LOOPBACK, FaultyProxy, RedisProcess
 
 QUICK = {"redis.socket_timeout": 2.0, "retry.cap": 0.2}
@@ -88,6 +99,64 @@ async def test_after_a_failover_the_work_goes_on_at_the_new_primary(
         assert b'"price":199.0' in await new.get("latest:underlying:NIFTY")
         assert await new.llen("dlq:enrichment") == 0
         assert worker.enricher.stats.total("processed") == 102
+
+
+class SentinelProcess(RedisProcess):
+    """A Sentinel that watches one primary and may decide alone."""
+
+    def __init__(self, folder: Path, watched: RedisProcess) -> None:
+        super().__init__(folder)
+        self.watched = watched
+
+    def command(self) -> list[str]:
+        file = self.folder / "sentinel.conf"
+        file.write_text(
+            f"port {self.port}\nbind {LOOPBACK}\ndir {self.folder}\n"
+            f"sentinel monitor main {LOOPBACK} {self.watched.port} 1\n"
+            "sentinel down-after-milliseconds main 400\nsentinel failover-timeout main 3000\n"
+        )
+        return [str(self.binary), str(file), "--sentinel"]
+
+
+@pytest.mark.parametrize("by", ["url", "host's client"])
+async def test_sentinels_say_who_is_the_primary_when_the_old_one_is_killed(
+    pair: Pair, tmp_path: Path, mongo_database_url: str, by: str
+) -> None:
+    sentinel = SentinelProcess(tmp_path / "sentinel", pair.old)
+    sentinel.start()
+    url = f"redis+sentinel://{LOOPBACK}:{sentinel.port}/main"
+    watch = Sentinel([(LOOPBACK, sentinel.port)], socket_timeout=2.0)
+    host = watch.master_for("main") if by == "host's client" else None
+    settings = worker_settings(url, mongo_database_url, INTAKES["stream"])
+    documents = database(mongo_database_url)
+    start = wall_clock() - 1_000_000
+
+    def stored() -> int:
+        return int(documents["underlying_ticks"].count_documents({}))
+
+    try:
+        replica = str(pair.new.port).encode()
+        await until(lambda: replica in sentinel.call("SENTINEL", "REPLICAS", "main"), "the replica's name")
+        async with Enricher(settings, redis=host) as enricher, redis_client(url, socket_timeout=5) as client:
+            await asyncio.wait_for(enricher.wait_ready(), 30)
+            await publish_ticks(client, 0, 50, start)
+            await until(lambda: stored() == 50 and not enricher.engine.pool.count, "what came before")
+            assert await client.wait(1, 5000) == 1
+            pair.old.kill()
+            await until(lambda: b"role:master" in pair.new.call("INFO", "replication"), "the new primary")
+            hears = b"market:underlying\r\n:1"
+            await until(lambda: hears in pair.new.call("PUBSUB", "NUMSUB", TICKS), "a reader there")
+            await publish_ticks(client, 50, 50, start)
+            await until(lambda: stored() == 100 and not enricher.engine.pool.count, "what came after")
+            assert b'"price":199.0' in await client.get("latest:underlying:NIFTY")
+            assert await client.llen("dlq:enrichment") == 0
+            await until(lambda: enricher.health()["status"] == "ready", "health")
+    finally:
+        sentinel.kill()
+        documents.client.close()
+        if host is not None:
+            await host.aclose()
+        await watch.aclose()
 
 
 async def test_a_client_leaves_a_server_that_has_become_a_replica(pair: Pair) -> None:
