@@ -17,6 +17,8 @@ import msgspec
 from enricher.market import term
 from enricher.market.calendars import Offers, calendar, offers
 from enricher.market.clock import SECOND
+from enricher.market.fits import curve
+from enricher.market.reasons import BEYOND
 from enricher.market.remembered import Remembered, Seen, at_money, seen, years_at
 from enricher.market.report import rounded, rounded_all
 from enricher.market.smile import Smile, volatility
@@ -26,6 +28,7 @@ Rows = list[dict[str, Any]]
 Compared = tuple[Rows, int]  # the largest, and how many there are
 
 _CAP = 10
+_INCOMPARABLE = {"term": None, "calendar": None, "flags": {"term": BEYOND, "calendar": BEYOND}}
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -59,9 +62,20 @@ class Across:
     ) -> dict[str, Any]:
         """The part of a surface that is computed from prices; ``known`` ascend by expiry.
 
-        ``now_us`` is the moment of the surface, that of the newest chain unless given.
+        ``now_us`` is the moment of the surface, that of the newest chain unless given. Where numbers are
+        beyond what doubles hold the smiles stand alone, and ``flags`` says so: nothing else of the product
+        must fail with them.
         """
         now_us = max((one.event_us for one in known), default=0) if now_us is None else now_us
+        smiles = [{"expiry": one.expiry, **one.row, **curve(fits, one.expiry)} for one in known]
+        try:
+            return {"smiles": smiles, **self._together(known, now_us)}
+        except (ArithmeticError, ValueError):
+            self._smiling, self._quoted = {}, {}
+            return {"smiles": smiles, **_INCOMPARABLE}
+
+    def _together(self, known: Sequence[Remembered], now_us: int) -> dict[str, Any]:
+        """Term structure and calendar."""
         rows = self._as_of(known, now_us)
         every = [row.seen for row in rows]
         years, ws = at_money(every, now_us)
@@ -70,7 +84,6 @@ class Across:
         self._smiling, falls, fall_count = _compared(self._smiling, smiling, _falls)
         self._quoted, findings, count = _compared(self._quoted, quoted, _executable)
         return {
-            "smiles": [{"expiry": one.expiry, **one.row, "svi": fits.get(one.expiry)} for one in known],
             "term": {
                 "years": rounded_all(years, 10),
                 "ivs": rounded_all([sqrt(w / t) for t, w in zip(years, ws, strict=True)]),
@@ -178,7 +191,8 @@ def _executable(near: Row, far: Row) -> Compared:
     """What of it can be traded on at the quoted prices."""
     one, other = near.seen.of, far.seen.of
     moment = max(one.event_us, other.event_us)
-    if not one.forward or not other.forward or years_at(one, moment) <= 0:
+    # An expiry centuries away has a discount that is shown as 0: nobody trades what is worth nothing today.
+    if not (one.forward and other.forward and one.discount and other.discount) or years_at(one, moment) <= 0:
         return [], 0
     found = calendar(
         near.offers, one.forward, one.discount, far.offers, other.forward, other.discount,

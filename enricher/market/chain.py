@@ -23,7 +23,10 @@ Column = Sequence[Number | None]
 Side = Literal["resistance", "support"]
 
 _TIE = 1e-9
+_INT64 = 2**63  # from here on MongoDB takes no whole number
 _NO_STRADDLE = "no two-sided quote of call or put at the money"
+_NO_LAST = "no last price of call or put at the money"
+_UNTRADED = "a last price of 0 of call or put at the money: it was not traded"
 _STALE_STRADDLE = "stale quote of call or put at the money"
 
 
@@ -98,10 +101,11 @@ def analyse(
 
     at_money = atm_strike(strikes, spot)
     call, put = chain.call_at.get(at_money), chain.put_at.get(at_money)
-    straddle = _sum_of(call, put, lambda leg: leg.last)
+    straddle = _traded_straddle(call, put)
     straddle_mid = _straddle_mid(cells, strikes.index(at_money))
     if straddle is None:
-        flags["atm_straddle_price"] = "no last price of call or put at the money"
+        untraded = any(leg is not None and leg.last == 0 for leg in (call, put))
+        flags["atm_straddle_price"] = _UNTRADED if untraded else _NO_LAST
     elif to_cents(straddle) != shown(straddle):
         flags["atm_straddle_price"] = f"{shown(straddle)} before it is rounded to 2 decimals"
     if straddle_mid is None:
@@ -141,12 +145,12 @@ def analyse(
 
 
 def total(values: Iterable[Number | None]) -> Number | None:
-    """The sum of what is known, correctly rounded; None when nothing is. Whole numbers stay so."""
+    """The sum of what is known, correctly rounded; None when nothing is. Whole numbers of 64 bits stay so."""
     known = [value for value in values if value is not None]
     if not known:
         return None
     amount = sum(known)
-    return amount if type(amount) is int else fsum(known)
+    return amount if type(amount) is int and -_INT64 <= amount < _INT64 else fsum(known)
 
 
 def ratio(puts: Number | None, calls: Number | None) -> float | None:
@@ -296,11 +300,12 @@ def _oi(leg: Leg | None) -> Number | None:
     return leg.open_interest if leg else None
 
 
-def _sum_of(call: Leg | None, put: Leg | None, price: Callable[[Leg], Number | None]) -> Number | None:
-    if call is None or put is None:
+def _traded_straddle(call: Leg | None, put: Leg | None) -> Number | None:
+    """Call plus put by last price; None unless both have one above 0, for nothing is traded at 0."""
+    if not (call and put and call.last and put.last):
         return None
-    of_call, of_put = price(call), price(put)
-    return None if of_call is None or of_put is None else of_call + of_put
+    amount = call.last + put.last
+    return amount if amount < _INT64 else float(amount)
 
 
 def _ratio_of_gains(puts: Number | None, calls: Number | None) -> float | None:
@@ -310,7 +315,7 @@ def _ratio_of_gains(puts: Number | None, calls: Number | None) -> float | None:
 
 def _distance_pct(strike: Number, spot: Number) -> float | None:
     distance = (strike - spot) / spot * 100 if spot else inf
-    return round(distance, 2) if isfinite(distance) else None
+    return round(distance, 2) + 0.0 if isfinite(distance) else None  # no -0.0
 
 
 def _otm(flags: dict[str, str], field: str, oi: Column, whole: Number | None) -> Number | None:
@@ -326,7 +331,7 @@ def _otm(flags: dict[str, str], field: str, oi: Column, whole: Number | None) ->
 def _flag_total(flags: dict[str, str], field: str, amount: Number | None, oi: Column, legs: int) -> None:
     if amount is None:
         flags[field] = "no leg has a known open interest"
-    elif unknown := legs - len([value for value in oi if value is not None]):
+    elif unknown := legs - len(oi) + oi.count(None):
         flags[field] = f"unknown at {unknown} of {legs} legs"
 
 

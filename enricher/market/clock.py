@@ -24,13 +24,17 @@ _LATEST = 2_932_532 * _DAY - 1
 _LONGEST_DATE = 10
 
 
+class OutsideYears(ValueError):
+    """A moment outside the years 2 to 9998 in UTC."""
+
+
 def event_us(text: str, zone: tzinfo = UTC) -> tuple[int, bool]:
     """The moment of an ISO 8601 text in microseconds since 1970 UTC, and whether it was naive.
 
     Accepts what ``datetime.fromisoformat`` accepts, offsets and ``Z`` included; digits after the
     sixth decimal are cut. A naive text is read in ``zone`` (the earlier moment where a clock is
-    set back). Raises ``ValueError`` for anything else, for a mere date, and for a moment outside
-    the years 2 to 9998 in UTC.
+    set back). Raises ``ValueError`` for anything else and for a mere date, `OutsideYears` for a moment
+    outside the years 2 to 9998 in UTC.
     """
     us, naive, _ = read_moment(text, zone)
     return us, naive
@@ -46,7 +50,7 @@ def read_moment(text: str, zone: tzinfo = UTC) -> tuple[int, bool, datetime]:
         moment = moment.replace(tzinfo=zone)
     us = (moment - _EPOCH) // _MICROSECOND
     if not _EARLIEST <= us <= _LATEST:
-        raise ValueError(f"outside the years 2 to 9998 in UTC: {text!r}")
+        raise OutsideYears(f"outside the years 2 to 9998 in UTC: {text!r}")
     return us, naive, moment
 
 

@@ -17,7 +17,7 @@ from enricher.market.chain import ChainNumbers, analyse, pain_curve, ratio
 from enricher.market.clock import SECOND
 from enricher.market.columns import Columns, columns
 from enricher.market.contracts import Contract
-from enricher.market.fresh import fresh, leg_ages, reader
+from enricher.market.fresh import UNTOLD, fresh, leg_ages, reader
 from enricher.market.models import Chain
 from enricher.market.percentile import Standing
 from enricher.market.reasons import (
@@ -27,6 +27,7 @@ from enricher.market.reasons import (
     explain_chain,
     explain_range,
     explain_ratios,
+    explain_times,
 )
 from enricher.market.remembered import Remembered, front, remember, together
 from enricher.market.report import Fields, analysis_fields, rounded, rounded_all
@@ -74,6 +75,8 @@ def enriching(
     numbers = analyse(chain, cells, partial(shown_price, state.contract))
     fields = chain_fields(chain, numbers, change, no_change)
     explain_chain(fields, fields["flags"], cells, chain.spot_price)
+    if ages is not UNTOLD:
+        explain_times(fields["flags"], ages)
     if change is not None:
         explain_buildup(fields["flags"], "buildup", change, len(chain.strikes))
     if chain.future:

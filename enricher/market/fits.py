@@ -7,7 +7,7 @@ alone: after a restart the last smiles are fitted again and give the same curves
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from enricher.market.report import rounded
 from enricher.market.smile import Smile
 from enricher.market.svi import Fit, Turns, fit_steps
 
+NOT_FITTED: Final = "no curve has been fitted yet"
 _SLICE: Final = 0.002
 
 
@@ -88,6 +89,12 @@ class Fits:
 
     def _due_of(self, expiry: str) -> int:
         return self._last_us.get(expiry, -self._interval_us) + self._interval_us
+
+
+def curve(done: Mapping[str, dict[str, Any]], expiry: str) -> dict[str, Any]:
+    """The last fit of an expiry as it stands in a row of the surface, with a reason while there is none."""
+    found = done.get(expiry)
+    return {"svi": None, "svi_reason": NOT_FITTED} if found is None else {"svi": found}
 
 
 def fit_fields(found: Fit, event_us: int) -> dict[str, Any]:

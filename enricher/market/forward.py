@@ -41,7 +41,8 @@ class ExpectedMove(msgspec.Struct, frozen=True, gc=False):
 
     ``straddle`` costs call and put at ``strike``, by mid; it is about the mean absolute move, so it is the
     ``expected_move`` too. ``one_sigma`` is F sigma sqrt(T); ``low`` and ``high`` are the forward less and
-    plus the expected move. ``reason`` says why something is None, the first that applies of ``no_straddle``,
+    plus the expected move. Once expired there is no move to expect, whatever the straddle is still quoted
+    at. ``reason`` says why something is None, the first that applies of ``no_straddle``,
     ``expired``, ``no_forward`` and ``no_atm_iv``.
     """
 
@@ -150,7 +151,7 @@ def expected_move(
     strike = atm_strike(strikes, spot)
     cost = straddle(strikes, call_mids, put_mids, strike)
     sigma = low = high = None
-    if forward is not None and cost is not None:
+    if years > 0 and forward is not None and cost is not None:
         low, high = forward - cost, forward + cost
     if years > 0 and forward is not None and atm_iv is not None:
         sigma = one_sigma(forward, atm_iv, years)
@@ -163,7 +164,7 @@ def expected_move(
         reason = "no_forward"
     elif atm_iv is None:
         reason = "no_atm_iv"
-    return ExpectedMove(strike, cost, cost, sigma, low, high, reason)
+    return ExpectedMove(strike, cost, cost if years > 0 else None, sigma, low, high, reason)
 
 
 def _nearest(paired: Sequence[float], middle: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from enricher.market.clock import event_us
+from enricher.market.clock import MINUTE, event_us
 from enricher.market.columns import Columns, Side
 from enricher.market.models import Chain, Number
 from enricher.market.prices import age_seconds
@@ -28,10 +28,12 @@ class Ages(msgspec.Struct, frozen=True, gc=False):
 
     They stand beside the strikes. None, for a leg or a whole column, is untold: a quote is then as old as the
     chain, a trade as old as the quote.
+    ``odd`` are the (field, what is odd, strike) of times that cannot be read or are those of a later chain.
     """
 
     quotes: Seconds | None = None
     trades: Seconds | None = None
+    odd: tuple[tuple[str, str, Number], ...] = ()
 
 
 class ChainAges(msgspec.Struct, frozen=True, gc=False):
@@ -48,6 +50,8 @@ class Fresh(Columns, frozen=True, gc=False):
 
 
 UNTOLD: Final = ChainAges(Ages(), Ages())
+_UNREAD: Final = "cannot be read"
+_LATER: Final = "later than the chain by more than a minute"
 
 
 def reader(zone: tzinfo) -> ReadTime:
@@ -95,18 +99,32 @@ def _ages(chain: Chain, sent: Sequence[Mapping[str, Any]], read: ReadTime) -> Ag
         return None
     quoted: dict[Number, float | None] = {}
     traded: dict[Number, float | None] = {}
-    known: dict[str, float | None] = {moment: 0.0}
+    known: dict[str, tuple[float | None, str | None]] = {moment: (0.0, None)}
+    odd: list[tuple[str, str, Number]] = []
     for leg in sent:
         for name, found in (("timestamp", quoted), ("last_trade_time", traded)):
             text = leg.get(name)
+            if text is None or text == "":
+                continue
+            what: str | None = _UNREAD
             if type(text) is str:
                 if text not in known:
-                    known[text] = age_seconds(chain.event_us, read(text))
-                found[leg["strike"]] = known[text]
+                    known[text] = _aged(chain.event_us, read(text))
+                found[leg["strike"]], what = known[text]
+            if what is not None:
+                odd.append((name, what, leg["strike"]))
     return Ages(
         list(map(quoted.get, chain.strikes)) if quoted else None,
         list(map(traded.get, chain.strikes)) if traded else None,
+        tuple(odd),
     )
+
+
+def _aged(chain_us: int, leg_us: int | None) -> tuple[float | None, str | None]:
+    """The age of a leg's time, and what is odd about it."""
+    if leg_us is None:
+        return None, _UNREAD
+    return age_seconds(chain_us, leg_us), _LATER if leg_us - chain_us > MINUTE else None
 
 
 def _fresh_side(side: Side, ages: Ages, max_age: float) -> Side:

@@ -18,6 +18,7 @@ from enricher.market.bars import Bar
 from enricher.market.buildup import Snapshot
 from enricher.market.clock import MINUTE, SECOND, Zones, render, to_date
 from enricher.market.feed_health import FeedHealth
+from enricher.market.fits import curve
 from enricher.market.history import history_documents
 from enricher.market.models import Chain, Number, Quote, Tick, digest
 from enricher.market.products import Contracts
@@ -285,7 +286,8 @@ class MarketKeeper:
         if state.fits.work(now_us) and state.drawn is not None:
             # The surface is still as of the last chain: only the curves are new.
             done, rows = state.fits.done, state.drawn["smiles"]
-            smiles = [{**row, "svi": done.get(row["expiry"])} for row in rows]
+            bare = [{name: row[name] for name in row if not name.startswith("svi")} for row in rows]
+            smiles = [{**row, **curve(done, row["expiry"])} for row in bare]
             state.drawn = {**state.drawn, "smiles": smiles}
             effects.append(self._show_surface(state, encode_large(state.drawn), state.newest_chain_us))
         if state.heard_us is not None and state.heard_us + self._idle_us <= now_us:
@@ -307,7 +309,7 @@ def tick_key(tick: Tick, identity: str) -> int:
 
 def _write_bars(state: ProductState, bars: Sequence[Bar], effects: list[Effect]) -> None:
     for bar in bars:
-        document = bar_document(state.product, bar)
+        document = bar_document(state.product, bar, state.spans.cumulative)
         # A first revision is a plain insert, many times cheaper than an upsert.
         if bar.revision == 0:
             effects.append(Insert(BARS, document))

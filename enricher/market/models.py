@@ -17,7 +17,8 @@ import msgspec
 
 from enricher.errors import BadMessage
 from enricher.market import wire
-from enricher.market.clock import SECOND, read_moment, render
+from enricher.market.clock import SECOND, OutsideYears, read_moment, render
+from enricher.market.sides import flag_strangers, side, union
 from enricher.market.syntax import parse, shown
 from enricher.market.wire import Leg, Number
 
@@ -169,6 +170,8 @@ def decode_tick(
 ) -> Tick:
     """The tick in these bytes, or ``BadMessage``."""
     sent = wire.read_tick(body)
+    if not "!" <= sent.product[0] <= "~":
+        _check_name(sent.product, "product")
     us, naive, moment, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
     return Tick(
         clean=type(sent) is wire.CleanTick,
@@ -196,6 +199,10 @@ def decode_quote(
     """The option quote in these bytes, or ``BadMessage``."""
     raw = parse(body)
     sent = wire.read_quote(raw)
+    # Nearly every name begins with a letter: those are not looked at.
+    if not ("!" <= sent.product[0] <= "~" and "!" <= sent.symbol[0] <= "~"):
+        _check_name(sent.product, "product")
+        _check_name(sent.symbol, "symbol")
     _check_expiry(sent.expiry)
     us, naive, moment, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
     return Quote(
@@ -229,12 +236,17 @@ def decode_chain(
     """The option chain in these bytes, or ``BadMessage``."""
     flags: dict[str, str] = {}
     raw, sent, clean = wire.parse_chain(body, flags)
+    if not "!" <= sent.product[0] <= "~":
+        _check_name(sent.product, "product")
     wire.check_prices((sent.spot_price, "spot_price"))
     _check_expiry(sent.expiry)
     us, naive, moment, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
-    calls, call_at = wire.side(raw["calls"], sent.calls, "calls", "CALL", flags)
-    puts, put_at = wire.side(raw["puts"], sent.puts, "puts", "PUT", flags)
-    strikes = wire.union(sent.strikes, call_at, put_at, flags)
+    calls, call_at = side(raw["calls"], sent.calls, "calls", "CALL", flags)
+    puts, put_at = side(raw["puts"], sent.puts, "puts", "PUT", flags)
+    # Escaped or not, the chain's own names are two; only more of them can be those of legs.
+    if b"\\" in body or body.count(b'"product"') + body.count(b'"expiry"') > 2:
+        flag_strangers(sent, raw, clean, flags)
+    strikes = union(sent.strikes, call_at, put_at, flags)
     return Chain(
         product=sent.product,
         expiry=sent.expiry,
@@ -272,7 +284,8 @@ def _moment(
     try:
         us, naive, moment = read_moment(text, zone)
     except ValueError as error:
-        expected = "an ISO 8601 date and time"
+        outside = isinstance(error, OutsideYears)
+        expected = "a time in the years 2 to 9998 in UTC" if outside else "an ISO 8601 date and time"
         raise BadMessage("$.timestamp", expected, shown(text)) from error
     ahead = us - now_us
     if ahead <= 0:
@@ -282,6 +295,12 @@ def _moment(
         clock = render(now_us, naive=False)
         raise BadMessage("$.timestamp", limit, f"{shown(text)} at {clock}")
     return us, naive, moment, ahead
+
+
+def _check_name(name: str, field: str) -> None:
+    """Blanks name nothing, and look like nothing in a key."""
+    if name.isspace():
+        raise BadMessage(f"$.{field}", "a text that is not blank", shown(name))
 
 
 def _check_expiry(expiry: str) -> None:

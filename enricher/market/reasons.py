@@ -18,7 +18,10 @@ from typing import Any, Final
 
 from enricher.market.buildup import Buildup
 from enricher.market.columns import Columns
+from enricher.market.fresh import ChainAges
 from enricher.market.models import Number
+from enricher.market.sides import few
+from enricher.market.wire import flag
 
 Flags = dict[str, str]
 
@@ -34,12 +37,20 @@ _CONVENTIONS: Final = {
 
 def explain_chain(fields: Mapping[str, Any], flags: Flags, cells: Columns, spot: Number) -> None:
     """Adds the reasons of what is null in the contract's fields and was not explained where it was found."""
+    call_changes, put_changes = cells.calls.oi_change, cells.puts.oi_change
     if fields["pcr_oi_change"] is None:
-        flags["pcr_oi_change"] = _no_gain(cells.calls.oi_change, cells.puts.oi_change)
-    if fields["total_call_volume"] is None:
-        flags["total_call_volume"] = _NO_VOLUME
-    if fields["total_put_volume"] is None:
-        flags["total_put_volume"] = _NO_VOLUME
+        flags["pcr_oi_change"] = _no_gain(call_changes, put_changes)
+    elif None in call_changes or None in put_changes:
+        every = [*fields["calls"], *fields["puts"]]
+        _partly(flags, "pcr_oi_change", [*call_changes, *put_changes], every)
+    for name, volumes, legs in (
+        ("total_call_volume", cells.calls.volume, fields["calls"]),
+        ("total_put_volume", cells.puts.volume, fields["puts"]),
+    ):
+        if fields[name] is None:
+            flags[name] = _NO_VOLUME
+        elif None in volumes:
+            _partly(flags, name, volumes, legs)
     if fields["max_pain_distance_pct"] is None:
         flags["max_pain_distance_pct"] = flags.get("max_pain_strike", BEYOND if spot else "spot is 0")
         if fields["max_pain_value"] is None:
@@ -47,6 +58,16 @@ def explain_chain(fields: Mapping[str, Any], flags: Flags, cells: Columns, spot:
     for name in ("pcr_oi", "pcr_volume"):
         if fields[name] is None and name not in flags:
             flags[name] = BEYOND
+
+
+def explain_times(flags: Flags, ages: ChainAges) -> None:
+    """Says which legs carry a time that tells nothing of their age."""
+    for side, found in (("calls", ages.calls), ("puts", ages.puts)):
+        told: dict[tuple[str, str], list[Number]] = {}
+        for name, what, strike in found.odd:
+            told.setdefault((name, what), []).append(strike)
+        for (name, what), strikes in told.items():
+            flag(flags, f"{side}.{name}", f"{what} at {few(strikes)}")
 
 
 def explain_buildup(flags: Flags, path: str, change: Buildup, strikes: int) -> None:
@@ -78,6 +99,8 @@ def explain_range(fields: Mapping[str, Any], flags: Flags, spot: Number) -> None
 
 def explain_analysis(fields: Mapping[str, Any], flags: Flags) -> None:
     """Adds the reasons of what is null in the fields of an analysis and has none beside it."""
+    if fields["forward"]["price"] is None:
+        flags.setdefault("forward", BEYOND)
     if fields["atm_forward_strike"] is None:
         flags["atm_forward_strike"] = flags.get("forward", BEYOND)
     _explain_exposure(fields["exposure"], flags)
@@ -106,6 +129,12 @@ def explain_ratios(flags: Flags, ratios: Sequence[float | None], everywhere: Map
     for name, what in (("pcr_oi", "open interest"), ("pcr_volume", "volume")):
         if everywhere[name] is None:
             flags[f"all_expiries.{name}"] = f"no {what} of calls or of puts known today, or 0"
+
+
+def _partly(flags: Flags, path: str, column: Sequence[Number | None], legs: Sequence[object]) -> None:
+    """Says of a sum at how many of the legs its column is unknown; a leg that is missing has a flag."""
+    if unknown := len(legs) - len(column) + column.count(None):
+        flags[path] = f"unknown at {unknown} of {len(legs)} legs"
 
 
 def _no_gain(calls: Sequence[Number | None], puts: Sequence[Number | None]) -> str:

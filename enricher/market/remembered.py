@@ -24,6 +24,7 @@ from enricher.market.contracts import Contract, years
 from enricher.market.fresh import Ages, Fresh, fresh, leg_ages, reader, without
 from enricher.market.models import Chain, Number
 from enricher.market.prices import MAX_AGE, Unit
+from enricher.market.reasons import BEYOND
 from enricher.market.report import Fields, rounded
 from enricher.market.smile import Smile, total_variance
 
@@ -117,14 +118,7 @@ def remember(
         ),
         quotes=ChainQuotes(cells.strikes, calls.bid, calls.ask, puts.bid, puts.ask),
         unit=terms["vendor_iv"],
-        row={
-            "as_of_us": chain.event_us,
-            "years": t,
-            "forward": ahead,
-            "smile": found,
-            "variance_swap": swap["volatility"],
-            "arbitrage": fields["arbitrage"],
-        },
+        row=_row(chain.event_us, fields),
         said={name: one["value"] for name, one in fields.get("standing", {}).items()},
         moments=_moments(chain, cells, found["strikes"], ahead, fields["analytics"]["reasons"]),
         max_age_us=int(max_age * SECOND),
@@ -132,6 +126,24 @@ def remember(
         rate=terms["rate"],
         least=terms["tick_size"] * scale,
     )
+
+
+def _row(event_us: int, fields: Mapping[str, Any]) -> Fields:
+    """What the surface shows of a chain, with the reason beside what is null; a smile brings its own."""
+    ahead, swap = fields["forward"]["price"], fields["variance_swap"]
+    row = {
+        "as_of_us": event_us,
+        "years": fields["years"],
+        "forward": ahead,
+        "smile": fields["smile"],
+        "variance_swap": swap["volatility"],
+        "arbitrage": fields["arbitrage"],
+    }
+    if ahead is None:
+        row["forward_reason"] = fields["flags"].get("forward", BEYOND)
+    if swap["volatility"] is None:
+        row["variance_swap_reason"] = swap["reason"] or BEYOND
+    return row
 
 
 def seen(one: Remembered, now_us: int) -> Seen:

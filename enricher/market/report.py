@@ -16,7 +16,7 @@ from enricher.market.black import expiry_flag
 from enricher.market.contracts import Contract
 from enricher.market.exposure import ASSUMPTION, Exposure
 from enricher.market.models import Number
-from enricher.market.reasons import explain_analysis
+from enricher.market.reasons import BEYOND, explain_analysis
 from enricher.market.smile import Measures
 from enricher.market.variance import Strip
 
@@ -29,7 +29,8 @@ _SURE, _CLEAR = 1e12, 0.499  # below 1e12 a product is wrong by less than 0.0001
 
 def rounded(value: float | None, digits: int = 6) -> float | None:
     """The value as it is shown; None for what is unknown or not finite."""
-    return round(value, digits) if value is not None and -_LARGEST <= value <= _LARGEST else None
+    # A 0 is added for the sake of -0.0, which it makes 0.0; whole numbers stay so.
+    return round(value, digits) + 0 if value is not None and -_LARGEST <= value <= _LARGEST else None
 
 
 def rounded_all(values: Sequence[float | None], digits: int = 6) -> list[float | None]:
@@ -165,7 +166,7 @@ def strip_fields(found: Strip) -> Fields:
         "put_wing": found.put_wing,
         "call_wing": found.call_wing,
         "truncated": found.truncated,
-        "reason": found.reason,
+        "reason": found.reason or (BEYOND if rounded(found.volatility) is None else None),
     }
 
 

@@ -22,9 +22,12 @@ from enricher.market.cells import Content
 from enricher.market.chain import ChainNumbers, Wall
 from enricher.market.clock import SECOND, to_date
 from enricher.market.models import Chain, Quote, Tick
+from enricher.market.reasons import BEYOND
+from enricher.market.sides import side
 
 _TICK_EXTRAS = ("volume", "open", "high", "low", "close", "change")
 _STARTED = to_date(0)
+_NO_VOLUME = "no tick has a known volume"
 
 
 def storable(body: bytes, sent: object) -> bool:
@@ -164,10 +167,13 @@ def buildup_fields(chain: Chain, change: Buildup) -> dict[str, Any]:
     }
 
 
-def bar_document(product: str, bar: Bar) -> dict[str, Any]:
-    """The document of a closed bar; its ``_id`` makes writing it twice harmless."""
+def bar_document(product: str, bar: Bar, cumulative: bool = False) -> dict[str, Any]:
+    """The document of a closed bar; its ``_id`` makes writing it twice harmless.
+
+    ``flags`` say why its volume or the price by volume is null; ``cumulative`` is what volumes are.
+    """
     content = bar.content
-    return {
+    document = {
         "_id": f"{bar.start_us}:{bar.minutes}:{product}",
         "product": product,
         "window_minutes": bar.minutes,
@@ -183,6 +189,17 @@ def bar_document(product: str, bar: Bar) -> dict[str, Any]:
         "revision": bar.revision,
         "final": bar.final,
     }
+    if content.vwap is None:
+        document["flags"] = _unknown_of_bar(content, cumulative)
+    return document
+
+
+def _unknown_of_bar(content: Content, cumulative: bool) -> dict[str, str]:
+    if content.volume is None:
+        return {"volume": _NO_VOLUME, "vwap": _NO_VOLUME}
+    if not content.volume:
+        return {"vwap": "nothing was traded"}
+    return {"vwap": "volumes are cumulative: the price of each trade is not known" if cumulative else BEYOND}
 
 
 def bar_content(document: Mapping[str, Any]) -> Content:
@@ -225,8 +242,8 @@ def chain_of(document: Mapping[str, Any]) -> tuple[Chain, Snapshot] | None:
     flags: dict[str, str] = {}
     try:
         sent = wire.read_chain(raw, flags)
-        calls, call_at = wire.side(raw["calls"], sent.calls, "calls", "CALL", flags)
-        puts, put_at = wire.side(raw["puts"], sent.puts, "puts", "PUT", flags)
+        calls, call_at = side(raw["calls"], sent.calls, "calls", "CALL", flags)
+        puts, put_at = side(raw["puts"], sent.puts, "puts", "PUT", flags)
     except (BadMessage, KeyError):
         return None
     event_us = event_time(document)

@@ -24,7 +24,7 @@ Kind = Literal[
 Status = Literal["ok", "stale", "delayed", "waiting", "closed", "unknown_hours"]
 
 _GAPS_KEPT = 64
-_LONGEST_NUMBER = 18  # digits of a text id that count as a number
+_LONGEST_NUMBER = 18  # digits of an id that counts as a number
 
 
 class WatchSettings(Section, frozen=True, kw_only=True):
@@ -270,8 +270,8 @@ class FeedWatch:
 
 
 def _number(tick_id: TickId) -> int | None:
-    """The id as a number; None without one, or for a text that is not a short row of digits."""
+    """The id as a number; None without one, for more than 18 digits, or a text of others."""
     if isinstance(tick_id, str):
         digits = tick_id.isascii() and tick_id.isdigit() and len(tick_id) <= _LONGEST_NUMBER
         return int(tick_id) if digits else None
-    return tick_id
+    return tick_id if tick_id is not None and abs(tick_id) < 10**_LONGEST_NUMBER else None

@@ -6,7 +6,6 @@ are msgspec's to check; its error path becomes ours (`enricher.market.syntax`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
@@ -252,50 +251,6 @@ def read_chain(raw: dict[str, Any], flags: dict[str, str]) -> ChainWire:
     return msgspec.structs.replace(sent, calls=calls, puts=puts)
 
 
-def side(
-    sent: list[dict[str, Any]], legs: list[Leg], name: str, kind: str, flags: dict[str, str]
-) -> tuple[list[dict[str, Any]], dict[Number, Leg]]:
-    """One side of a chain: the legs as sent without exact repetitions, and the leg of a strike."""
-    if not {leg.option_type for leg in legs} <= {None, kind}:
-        index, other = next((i, leg) for i, leg in enumerate(legs) if leg.option_type not in (None, kind))
-        raise BadMessage(f"$.{name}[{index}].option_type", f'"{kind}"', shown(other.option_type))
-    at = {leg.strike: leg for leg in legs}
-    if len(at) == len(legs):
-        return sent, at
-    first: dict[Number, dict[str, Any]] = {}
-    for index, (raw, leg) in enumerate(zip(sent, legs, strict=True)):
-        if raw != first.setdefault(leg.strike, raw):
-            path = f"$.{name}[{index}].strike"
-            raise BadMessage(path, "one leg of a side at a strike", f"a second, other {leg.strike}")
-    _flag(flags, name, f"{len(legs) - len(at)} repeated legs dropped")
-    return list(first.values()), at
-
-
-def union(
-    listed: list[Number] | None,
-    call_at: dict[Number, Leg],
-    put_at: dict[Number, Leg],
-    flags: dict[str, str],
-) -> tuple[Number, ...]:
-    """All strikes of a chain, ascending; says in ``flags`` which legs or listings are missing."""
-    if listed and listed == list(call_at) == list(put_at):
-        return tuple(sorted(listed))
-    known = set(listed or ())
-    strikes = tuple(sorted(known | call_at.keys() | put_at.keys()))
-    if not strikes:
-        raise BadMessage("$.strikes", "at least one strike", "none, neither listed nor in a leg")
-    count = len(strikes)
-    if listed is not None and len(known) < len(listed):
-        _flag(flags, "strikes", "repeated")
-    if listed is not None and len(known) < count:
-        _flag(flags, "strikes", "only in a leg: " + _few(k for k in strikes if k not in known))
-    if len(call_at) < count:
-        _flag(flags, "calls", "no leg at " + _few(k for k in strikes if k not in call_at))
-    if len(put_at) < count:
-        _flag(flags, "puts", "no leg at " + _few(k for k in strikes if k not in put_at))
-    return strikes
-
-
 def check_prices(*prices: tuple[Number | None, str]) -> None:
     """Raises ``BadMessage`` for the first (value, name) that is negative or beyond a double."""
     for value, name in prices:
@@ -303,7 +258,6 @@ def check_prices(*prices: tuple[Number | None, str]) -> None:
             raise BadMessage(f"$.{name}", "a finite number that is not negative", shown(value))
 
 
-_FEW = 5
 _TICK = msgspec.json.Decoder(CleanTick)
 
 
@@ -322,15 +276,10 @@ def _cleaned(leg: Leg, path: str, flags: dict[str, str]) -> Leg:
                 unknown[name] = None
                 reason = "negative" if -LARGEST <= value < 0 else "not finite"
                 field = "changeinOpenInterest" if name == "nse_oi_change" else name
-                _flag(flags, f"{path}.{field}", reason)
+                flag(flags, f"{path}.{field}", reason)
     return msgspec.structs.replace(leg, **unknown) if unknown else leg
 
 
-def _flag(flags: dict[str, str], field: str, reason: str) -> None:
+def flag(flags: dict[str, str], field: str, reason: str) -> None:
+    """Adds a reason to those that a field has."""
     flags[field] = f"{flags[field]}; {reason}" if field in flags else reason
-
-
-def _few(strikes: Iterable[Number]) -> str:
-    every = list(strikes)
-    text = ", ".join(str(strike) for strike in every[:_FEW])
-    return text if len(every) <= _FEW else f"{text} and {len(every) - _FEW} more"

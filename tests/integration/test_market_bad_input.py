@@ -234,6 +234,7 @@ async def contents(worker: Worker, key: str) -> dict[str, Any] | None:
     found: dict[str, Any] = json.loads(held)
     for smile in found.get("smiles", ()):
         smile.pop("svi", None)
+        smile.pop("svi_reason", None)
     return found
 
 

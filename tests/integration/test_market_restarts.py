@@ -80,6 +80,7 @@ async def numbers(redis_url: str, mongo_url: str) -> dict[str, Any]:
             value.pop("processed_at", None)
             for row in value.get("smiles", ()):
                 row.pop("svi")  # fitted when there is time: perhaps not yet
+                row.pop("svi_reason", None)
             found[key] = value
         found["iv_surface"] = await client.zrange("iv_surface:NIFTY", 0, -1, withscores=True)
         found["letters"] = await client.lrange("dlq:enrichment", 0, -1)

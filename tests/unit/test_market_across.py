@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import log
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,3 +149,21 @@ def test_fewer_than_two_expiries_say_nothing_of_each_other(known: list[str]) -> 
     found = Across().fields([last_chain(expiry, 0.2) for expiry in known], {})
     assert found["calendar"]["violation_count"] == found["calendar"]["executable_count"] == 0
     assert found["term"]["forwards"] == []
+
+
+def test_an_expiry_of_the_last_date_there_is_costs_its_neighbours_nothing() -> None:
+    """What is due after eight thousand years has a discount of 0 to every digit that is shown."""
+    near, last = last_chain(EXPIRIES[0], 0.2), last_chain(EXPIRIES[1], 0.2)
+    found = Across().fields([near, msgspec.structs.replace(last, discount=0.0)], {})
+    assert found["calendar"]["executable_count"] == 0
+    assert len(found["term"]["years"]) == 2
+
+
+def test_what_cannot_be_compared_is_null_with_a_reason_and_smiles_stand_alone() -> None:
+    across, one = Across(), last_chain(EXPIRIES[0], 0.2)
+    broken = msgspec.structs.replace(last_chain(EXPIRIES[1], 0.2), forward=5e-324, discount=5e-324)
+    found = across.fields([one, broken], {})
+    assert [row["expiry"] for row in found["smiles"]] == EXPIRIES[:2]
+    assert (found["term"], found["calendar"]) == (None, None)
+    assert found["flags"].keys() == {"term", "calendar"}
+    assert across.fields([one], {})["calendar"] is not None

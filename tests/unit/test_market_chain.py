@@ -221,3 +221,22 @@ def test_numbers_beyond_what_adds_up_do_not_break_the_analysis() -> None:
 
 def test_a_pain_beyond_a_double_is_unknown() -> None:
     assert max_pain([0, 1e300], [1e100, 0], [1e100, 1e100], 5) is None
+
+
+@pytest.mark.parametrize(("call", "put"), [(0, 5), (5, 0.0), (0, 0), (0, None)])
+def test_a_last_price_of_zero_is_no_trade_and_so_no_straddle(call: float, put: float | None) -> None:
+    numbers = analyse(chain([{"strike": 100, "last": call}], [{"strike": 100, "last": put}], spot=100))
+    assert numbers.atm_straddle_price is None
+    assert "it was not traded" in numbers.flags["atm_straddle_price"]
+
+
+def test_a_sum_of_whole_numbers_beyond_64_bits_is_a_float_that_can_be_stored() -> None:
+    numbers = analyse(chain(legs(k100=2**62, k200=2**62), legs(k100=2**62), spot=100))
+    assert (numbers.total_call_oi, type(numbers.total_call_oi)) == (2.0**63, float)
+    assert (numbers.total_put_oi, type(numbers.total_put_oi)) == (2**62, int)
+    assert numbers.pcr_oi == 0.5
+
+
+def test_a_distance_that_rounds_to_nothing_has_no_sign() -> None:
+    distance = analyse(chain(legs(k100=5), legs(k100=5), spot=100.001)).max_pain_distance_pct
+    assert str(distance) == "0.0"

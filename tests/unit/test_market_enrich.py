@@ -226,3 +226,26 @@ def test_what_is_ahead_of_the_clock_says_so_where_it_is_published() -> None:
     assert effects[0].document["flags"]["timestamp"] == AHEAD
     (_, effects), _ = routed(of_strikes(21), at_once=True)
     assert "timestamp" not in effects[0].document["flags"]
+
+
+def test_a_time_of_a_leg_that_tells_nothing_of_its_age_is_flagged() -> None:
+    later = render(START + 2 * MINUTE, False)
+    times: list[Any] = ["14-Oct-2025 15:30:00", 1760436672, later, render(START + MINUTE, False), "", None]
+    calls = [{"strike": 100 + at, "last": 1, "timestamp": time} for at, time in enumerate(times)]
+    puts = [{"strike": 100, "last_trade_time": "yesterday"}]
+    fields, _ = enriched([chain(calls=calls, puts=puts)], analytics=False)
+    told = {name: reason for name, reason in fields["flags"].items() if "." in name}
+    assert told == {
+        "calls.timestamp": "cannot be read at 100, 101; later than the chain by more than a minute at 102",
+        "puts.last_trade_time": "cannot be read at 100",
+    }
+
+
+def test_sums_of_what_is_known_at_some_of_the_legs_say_at_how_many_it_is_not() -> None:
+    calls = [{"strike": 95, "volume": 3, "change_in_oi": 2}, {"strike": 100, "change_in_oi": 1}]
+    puts = [{"strike": 100, "volume": 1, "change_in_oi": 6}, {"strike": 105, "volume": 1}]
+    fields, _ = enriched([chain(calls=calls, puts=puts)], analytics=False)
+    assert (fields["total_call_volume"], fields["total_put_volume"], fields["pcr_oi_change"]) == (3, 2, 2.0)
+    assert fields["flags"]["total_call_volume"] == "unknown at 1 of 2 legs"
+    assert fields["flags"]["pcr_oi_change"] == "unknown at 1 of 4 legs"
+    assert "total_put_volume" not in fields["flags"]

@@ -163,3 +163,9 @@ def test_an_unknown_move_has_its_reason() -> None:
     assert reason(2, forward=None) == "no_forward"
     assert reason(2, atm_iv=None) == "no_atm_iv"
     assert reason(2) is None
+
+
+def test_once_expired_no_move_is_expected_whatever_the_straddle_is_quoted_at() -> None:
+    found = expected_move([100], [3.0], [2.0], spot=100, forward=101, atm_iv=0.2, years=0.0)
+    assert (found.straddle, found.expected_move, found.low, found.high) == (5.0, None, None, None)
+    assert found.reason == "expired"

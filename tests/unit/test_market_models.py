@@ -113,6 +113,8 @@ def test_a_price_of_zero_is_a_price() -> None:
         (without(tick_fields(), "timestamp"), "$.timestamp"),
         (tick_fields(product=""), "$.product"),
         (tick_fields(product=5), "$.product"),
+        (tick_fields(product="  "), "$.product"),
+        (tick_fields(product="\u00a0", note="x"), "$.product"),
         (tick_fields(price="21543"), "$.price"),
         (tick_fields(price=True), "$.price"),
         (tick_fields(price=None), "$.price"),
@@ -164,6 +166,12 @@ def test_a_time_is_flagged_from_five_seconds_ahead_and_bad_beyond_sixty() -> Non
         ahead(60.000001)
 
 
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59", "0001-01-01T00:00:00Z"])
+def test_of_a_time_that_is_iso_but_out_of_range_the_error_names_the_range(text: str) -> None:
+    with pytest.raises(BadMessage, match="in the years 2 to 9998 in UTC"):
+        tick(tick_fields(timestamp=text))
+
+
 def test_a_quote_keeps_the_whole_message() -> None:
     event = quote(quote_fields(bid=1, venue={"name": "x"}))
     assert event.raw == quote_fields(bid=1, venue={"name": "x"})
@@ -174,7 +182,9 @@ def test_a_quote_keeps_the_whole_message() -> None:
     ("changes", "path"),
     [
         ({"symbol": ""}, "$.symbol"),
+        ({"symbol": "\t"}, "$.symbol"),
         ({"product": ""}, "$.product"),
+        ({"product": " \n"}, "$.product"),
         ({"strike": -1}, "$.strike"),
         ({"strike": "21500"}, "$.strike"),
         ({"bid": -0.05}, "$.bid"),
@@ -250,6 +260,7 @@ def test_an_identical_repeated_leg_is_dropped_and_flagged() -> None:
 @pytest.mark.parametrize(
     ("changes", "path"),
     [
+        ({"product": " "}, "$.product"),
         ({"spot_price": -1}, "$.spot_price"),
         ({"spot_price": float("nan")}, "$.spot_price"),
         ({"spot_price": None}, "$.spot_price"),
@@ -280,6 +291,27 @@ def test_a_bad_chain_names_the_path_of_the_culprit(changes: dict[str, Any], path
     with pytest.raises(BadMessage) as caught:
         chain(chain_fields(**changes))
     assert caught.value.path == path
+
+
+@pytest.mark.parametrize("extra", [{}, {"venue": "x"}])
+def test_legs_that_name_another_product_or_expiry_are_flagged_and_kept(extra: dict[str, Any]) -> None:
+    own = {"product": "NIFTY", "expiry": "2025-10-30", **extra}
+    calls = [leg(21500, **own), leg(21600, **own | {"product": "BANKNIFTY"})]
+    puts = [leg(k, **own | {"expiry": "2025-11-27"}) for k in range(21000, 21700, 100)]
+    event = chain(chain_fields(calls=calls, puts=puts, strikes=list(range(21000, 21700, 100))))
+    assert event.clean is not bool(extra)
+    assert len(event.put_at) == 7
+    assert {name: event.flags[name] for name in event.flags if "." in name} == {
+        "calls.product": "another than the chain's at 21600",
+        "puts.expiry": "another than the chain's at 21000, 21100, 21200, 21300, 21400 and 2 more",
+    }
+
+
+@pytest.mark.parametrize("extra", [{}, {"venue": "x"}])
+def test_legs_that_name_their_chain_or_nothing_are_not_flagged(extra: dict[str, Any]) -> None:
+    named = leg(21500, product="NIFTY", expiry="2025-10-30", **extra)
+    unnamed = leg(21600, product=None, **extra)
+    assert chain(chain_fields(calls=[named, unnamed])).flags == {}
 
 
 def test_a_chain_of_known_fields_in_range_is_clean() -> None:

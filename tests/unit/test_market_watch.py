@@ -286,3 +286,10 @@ def test_the_payload_is_plain_data() -> None:
 def test_before_the_first_tick_the_payload_knows_no_times() -> None:
     payload = watch().payload(START)
     assert (payload["status"], payload["last_event"], payload["delay"]) == ("waiting", None, None)
+
+
+def test_an_id_of_more_digits_than_a_feed_can_count_is_no_number() -> None:
+    feed = Feed(watch())
+    feed.tick(0, 1)
+    assert feed.tick(1, 2**70) == []
+    assert feed.tick(2, 2) == []
