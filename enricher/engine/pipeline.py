@@ -78,7 +78,7 @@ class Pipeline:
                 return Unfinished(outcome, delivery, event, seen is not None)
             change, effects = outcome
             write = self._write(route, delivery, lane, event, effects)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001  see `_failed`
             return self._failed(route, delivery, "enrich", error)
         return write if seen is not None else self._fold(route, delivery, lane, change, write)
 
@@ -103,7 +103,7 @@ class Pipeline:
                 return Write(delivery.ack(), delivery, route, lane, 0, "duplicate")
             change, effects = await self._call(route, (state, event, context))
             write = self._write(route, delivery, lane, event, effects)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001  see `_failed`
             return self._failed(route, delivery, "enrich", error)
         return write if seen is not None else self._fold(route, delivery, lane, change, write)
 
@@ -112,7 +112,7 @@ class Pipeline:
         try:
             change, effects = await _stepwise(rest.generator)
             write = self._write(route, rest.delivery, lane, rest.event, effects)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001  see `_failed`
             return self._failed(route, rest.delivery, "enrich", error)
         return write if rest.folded else self._fold(route, rest.delivery, lane, change, write)
 
@@ -181,12 +181,10 @@ class Pipeline:
         return Write(done, delivery, route, lane, getattr(event, "event_us", 0))
 
     def _failed(
-        self, route: Route, delivery: Delivery, stage: str, error: Exception | asyncio.CancelledError
+        self, route: Route, delivery: Delivery, stage: str, error: BaseException
     ) -> Write | Again:
-        if isinstance(error, asyncio.CancelledError):
-            if _asked_to_end():
-                raise error
-            error = _cancelled_within(error)
+        if not isinstance(error, Exception):
+            error = _let_out(error)
         decision = route.policy.decide(delivery.attempts, error)
         if isinstance(decision, Retry):
             return Again(decision.delay, f"{type(error).__name__}: {error}")
@@ -235,12 +233,20 @@ def _asked_to_end() -> bool:
     return (task is not None and task.cancelling() > 0) or anyio.current_effective_deadline() == -math.inf
 
 
-def _cancelled_within(error: asyncio.CancelledError) -> Exception:
-    """What a handler did wrong that lets out the cancellation of something it waited for.
+def _let_out(error: BaseException) -> Exception:
+    """What a handler did wrong that lets out what would end more than its message. Raises what is meant to.
 
-    It would end the pool without a word: task groups take it for their own.
+    A stray cancellation would end the pool without a word, for task groups take it for their own;
+    ``sys.exit`` would end the process, and the entry that leads to it the next one, and so on.
     """
-    failed = RuntimeError("the handler let out the cancellation of something it waited for")
+    if isinstance(error, KeyboardInterrupt | GeneratorExit):
+        raise error
+    if isinstance(error, asyncio.CancelledError):
+        if _asked_to_end():
+            raise error
+        failed = RuntimeError("the handler let out the cancellation of something it waited for")
+    else:
+        failed = RuntimeError(f"the handler let out {type(error).__name__}: {error}")
     failed.__cause__ = error
     return failed
 

@@ -44,6 +44,9 @@ class Threads:
                 return None
             try:
                 return function(*arguments)
+            except (KeyboardInterrupt, GeneratorExit) as error:
+                # Here they are nobody's but the function's own, and out there they would end everything.
+                raise RuntimeError(f"the function raised {type(error).__name__}") from error
             finally:
                 with suppress(RuntimeError):  # the loop has ended meanwhile
                     loop.call_soon_threadsafe(self._limiter.release_on_behalf_of, borrower)

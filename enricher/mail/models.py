@@ -73,6 +73,8 @@ class Mail(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, attribute)
             if type(value) is tuple:
                 value = [_builtin(item) for item in value]
+            elif type(value) is dict:
+                value = dict(value)  # whoever is handed the mail may change its own
             plain[name] = value
         return plain
 

@@ -115,13 +115,13 @@ class Processor:
 
     async def _handled(self, mail: Mail, context: Context, token: str) -> Any:
         """What the program's own function says; the reservation is renewed as long as it runs."""
-        failed: Exception | None = None
+        failed: BaseException | None = None
         result = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep, mail.id, token)
             try:
                 result = await self._call(mail, context)
-            except Exception as error:  # noqa: BLE001  raised below, as it is and in no group
+            except (Exception, SystemExit) as error:  # noqa: BLE001  raised below, as it is and in no group
                 failed = error
             tasks.cancel_scope.cancel()
         if failed is not None:

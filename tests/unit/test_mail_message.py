@@ -197,6 +197,14 @@ def test_a_mail_within_a_mail_is_an_attachment_and_its_text_is_not_ours() -> Non
     assert attached.size == len(inner.as_bytes())
 
 
+def test_what_a_function_does_to_the_fields_it_is_handed_is_not_stored() -> None:
+    mail = parse_message(b"Subject: x\n\n", id="f", fields={"tenant": "a"})
+    document = mail.document()
+    assert isinstance(mail.fields, dict)
+    mail.fields["tenant"] = "b"
+    assert document["fields"] == {"tenant": "a"}
+
+
 def test_the_message_id_of_the_entry_wins_over_the_header() -> None:
     mail = parse_message(b"Message-ID: <h@x>\n\n", id="f", message_id="f", fields={"tenant": "t"})
     assert (mail.id, mail.message_id, mail.fields) == ("f", "f", {"tenant": "t"})
