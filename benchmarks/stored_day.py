@@ -33,7 +33,8 @@ from enricher.market.clock import MINUTE, SECOND
 from enricher.market.models import decode_tick
 from enricher.market.routes import INDEXES
 from enricher.market.settings import MarketSettings
-from enricher.market.state import BARS, STATE, TICKS, Checkpoint
+from enricher.market.spans import Checkpoint
+from enricher.market.state import BARS, STATE, TICKS
 from enricher.market.stored import bar_document, tick_document
 from enricher.market.ticks import order_key
 

@@ -66,9 +66,9 @@ def enriching(
 ) -> Steps:
     """`enrich` in steps: it yields where others may have a turn, before and after the analysis of prices."""
     half_tick = least_move(settings, state.contract)
-    before = state.baseline(chain.expiry, chain.event_us)
+    before = state.bases.before(chain.expiry, chain.event_us)
     change = None if before is None else buildup(taken, before, half_tick)
-    age = state.buildup_us / SECOND
+    age = state.bases.least_us / SECOND
     no_change = f"no snapshot at least {age:g} s older to compare with" if age else _NO_EARLIER
     ages, max_age = leg_ages(chain, reader(zone)), settings.price_max_age
     cells = fresh(columns(chain), ages, max_age)

@@ -25,7 +25,8 @@ from enricher.market.products import Contracts
 from enricher.market.reload import load
 from enricher.market.remembered import Remembered
 from enricher.market.settings import MarketSettings
-from enricher.market.state import BARS, HISTORY, STATE, SURFACES, ProductState, Spans
+from enricher.market.spans import Spans
+from enricher.market.state import BARS, HISTORY, STATE, SURFACES, ProductState
 from enricher.market.stored import bar_document, encode, encode_large
 from enricher.market.surface import volatility_surface
 from enricher.market.syntax import shown
@@ -171,13 +172,14 @@ class MarketKeeper:
             self._show_health(state, state.health, now_us, effects)
         checkpoint = state.next_checkpoint()
         if checkpoint is not None:
+            bases, firsts = state.bases.identities()
             document = {
                 "_id": state.product,
                 **msgspec.structs.asdict(checkpoint),
                 "heard_us": now_us,
                 "chains": dict(state.chain_ids),
-                "bases": state.bases(),
-                "firsts": {expiry: first.document_id for expiry, first in state.firsts.items()},
+                "bases": bases,
+                "firsts": firsts,
             }
             effects.append(Upsert(STATE, document, "revision"))
             effects.extend(

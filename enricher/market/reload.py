@@ -27,7 +27,8 @@ from enricher.market.models import Chain
 from enricher.market.products import Contracts
 from enricher.market.remembered import Remembered, remember
 from enricher.market.slices import Pace, at_once, in_slices, newest_before
-from enricher.market.state import BARS, CHAINS, HISTORY, QUOTES, STATE, TICKS, Checkpoint, ProductState, Spans
+from enricher.market.spans import Checkpoint, Spans
+from enricher.market.state import BARS, CHAINS, HISTORY, QUOTES, STATE, TICKS, ProductState
 from enricher.market.stored import bar_content, chain_of, event_time, micros, quote_of
 from enricher.market.ticks import identity_key, order_key
 
@@ -228,7 +229,7 @@ async def _load_chains(
 ) -> None:
     back = state.spans.quote_us
     if not state.checkpoint.options_us:
-        back = max(back, 4 * state.buildup_us)  # nobody wrote down what build-up is compared with
+        back = max(back, 4 * state.bases.least_us)  # nobody wrote down what build-up is compared with
     bound = origin - back
     documents: list[Document] = []
     async for found in in_slices(reader, CHAINS, state.product, bound, origin, pace):
@@ -275,7 +276,7 @@ async def _those_that_count(state: ProductState, ascending: Sequence[Read]) -> l
     """
     last: dict[str, int] = {}
     first: dict[tuple[str, int, int], Read] = {}
-    step_us = state.buildup_step_us
+    step_us = state.bases.step_us
     async for event_us, document in _giving_way(ascending):
         day, step = state.session(event_us).day, event_us // step_us if step_us else 0
         key = str(document.get("expiry")), day, step

@@ -40,6 +40,7 @@ from enricher.market.models import (
 )
 from enricher.market.reasons import AHEAD
 from enricher.market.settings import MarketSettings
+from enricher.market.spans import Spans
 from enricher.market.state import (
     BARS,
     CHAINS,
@@ -48,7 +49,6 @@ from enricher.market.state import (
     SURFACES,
     TICKS,
     ProductState,
-    Spans,
 )
 from enricher.market.stored import (
     encode,

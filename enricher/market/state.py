@@ -11,21 +11,21 @@ from collections.abc import Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import msgspec
-
 from enricher.market import bars
 from enricher.market.across import Across
 from enricher.market.bars import Bars
-from enricher.market.buildup import Snapshot, SnapshotHistory
-from enricher.market.clock import MINUTE, SECOND
+from enricher.market.baselines import Baselines
+from enricher.market.buildup import Snapshot
+from enricher.market.clock import SECOND
 from enricher.market.contracts import Contract, Session
 from enricher.market.feed_health import FeedHealth
 from enricher.market.fits import Fits
 from enricher.market.models import Chain, Number, Quote, Tick
-from enricher.market.percentile import LEAST_DAYS, LOOK_BACK_DAYS, DailySeries
+from enricher.market.percentile import DailySeries
 from enricher.market.prices import Unit
 from enricher.market.products import Contracts
 from enricher.market.remembered import Remembered
+from enricher.market.spans import Checkpoint, Spans
 from enricher.market.surface import Cutoff, Expired, QuoteSurface, cutoff
 from enricher.market.ticks import TickWindow, order_key
 
@@ -45,44 +45,6 @@ CHECKPOINT_US = 60 * SECOND
 
 _EXPIRIES_KEPT = 200
 _ASIDE_KEPT = 1000
-_DAY_MINUTES = 1440
-
-
-class Spans(msgspec.Struct, frozen=True, kw_only=True):
-    """How far back state reaches: bar windows in minutes, history in days, the rest in microseconds."""
-
-    windows: tuple[int, ...]
-    lateness_us: int
-    quote_us: int
-    buildup_us: int
-    look_back: int = LOOK_BACK_DAYS
-    least_days: int = LEAST_DAYS
-    svi_us: int = 30 * SECOND
-    cumulative: bool = False
-
-    @property
-    def retention_us(self) -> int:
-        """Ticks older than the newest by more than this fold into nothing."""
-        return max(max(self.windows) * MINUTE, self.lateness_us)
-
-    @property
-    def reload_us(self) -> int:
-        """How far before the newest tick the ticks of a bar that can still change may lie."""
-        longest = max(self.windows)
-        # A bar of a day is an hour longer where clocks are set back.
-        return self.retention_us + (longest + (60 if longest >= _DAY_MINUTES else 0)) * MINUTE
-
-
-class Checkpoint(msgspec.Struct, frozen=True, gc=False):
-    """Where to look for what a product's state is made of: the newest tick, and the newest quote or chain.
-
-    They are apart because a replay of old ticks beside newer chains must find its ticks again. Microseconds;
-    0 is none.
-    """
-
-    revision: int = 0
-    ticks_us: int = 0
-    options_us: int = 0
 
 
 def bar_session(contract: Contract) -> bars.Session | None:
@@ -93,14 +55,6 @@ def bar_session(contract: Contract) -> bars.Session | None:
     return bars.Session(ZoneInfo(contract.zone), (int(hours) * 60 + int(minutes)) * 60)
 
 
-class First(msgspec.Struct, frozen=True):
-    """The first chain of an expiry on a local day (its ordinal): what the build-up of the day starts from."""
-
-    day: int
-    taken: Snapshot
-    document_id: str
-
-
 class ProductState:
     """Everything one product's lane remembers. Owned by the lane, touched by nobody else."""
 
@@ -108,13 +62,13 @@ class ProductState:
         "across",
         "aside",
         "bars",
+        "bases",
         "chain_ids",
         "chains_unsaid",
         "checkpoint",
         "contract",
         "cutoff",
         "drawn",
-        "firsts",
         "fits",
         "health",
         "heard_us",
@@ -132,7 +86,6 @@ class ProductState:
         "recent_chains",
         "recent_quotes",
         "session_found",
-        "snapshots",
         "spans",
         "spot",
         "surface",
@@ -154,7 +107,7 @@ class ProductState:
         self.bars = Bars(
             spans.windows, spans.lateness_us, spans.retention_us, bar_session(self.contract), day_of
         )
-        self.snapshots: dict[str, SnapshotHistory] = {}
+        self.bases = Baselines(spans.buildup_us, self.contract)
         self.surface = QuoteSurface(spans.quote_us)
         # The last identity of each symbol and expiry: most duplicates come at once.
         self.recent_quotes: dict[str, tuple[int, str]] = {}
@@ -183,9 +136,8 @@ class ProductState:
         self.pruned = ""
         self.checkpoint = Checkpoint()
         self.heard_us: int | None = None
-        # Of each expiry its last chain, and the first of its day.
+        # Of each expiry its last chain.
         self.known: dict[str, Remembered] = {}
-        self.firsts: dict[str, First] = {}
         self.unit_us: tuple[int, Unit | None] = (0, None)
         self.history = {name: DailySeries(spans.look_back, spans.least_days) for name in MEASURES}
         self.history_changed: set[int] = set()
@@ -247,8 +199,7 @@ class ProductState:
         if chain.future:
             self.set_aside(chain.event_us, digest)
             return "future"
-        self.history_of(chain.expiry).add(taken)
-        self.note_first(chain.expiry, taken, document_id)
+        self.bases.add(chain.expiry, taken, document_id, self.session(chain.event_us).day)
         # One that lies before what a restart reads anyway would be lost.
         self.chains_unsaid |= taken.event_us < self.checkpoint.options_us - self.spans.quote_us
         if known is not None:
@@ -284,16 +235,9 @@ class ProductState:
             said = {name: one["value"] for name, one in document["standing"].items()}
             self._note_said(event_us, document["conventions"]["vendor_iv"], said)
 
-    def note_first(self, expiry: str, taken: Snapshot, document_id: str) -> None:
-        """Remember the chain if it is the first of its local day, by event time."""
-        day, held = self.session(taken.event_us).day, self.firsts.get(expiry)
-        if held is None or day > held.day or (day == held.day and taken.event_us < held.taken.event_us):
-            self.firsts[expiry] = First(day, taken, document_id)
-
     def first_of_day(self, expiry: str, event_us: int) -> Snapshot | None:
         """The first chain of this expiry on the local day of a moment."""
-        held = self.firsts.get(expiry)
-        return held.taken if held is not None and held.day == self.session(event_us).day else None
+        return self.bases.first(expiry, self.session(event_us).day)
 
     def session(self, moment_us: int) -> Session:
         """The local day of a moment, with the product's hours of trading."""
@@ -338,7 +282,7 @@ class ProductState:
             forgotten = next(iter(self.chain_ids))
             del self.chain_ids[forgotten]
             self.known.pop(forgotten, None)
-            self.firsts.pop(forgotten, None)
+            self.bases.forget_first(forgotten)
             self.fits.forget(forgotten)
         # One that lies before what a restart reads anyway would be lost without a checkpoint of its own.
         self.chains_unsaid |= chain.event_us < self.checkpoint.options_us
@@ -368,7 +312,7 @@ class ProductState:
         """
         self.surface.drop_expired(self.cutoff.expired)
         by_expiry: tuple[dict[str, Any], ...] = (
-            self.snapshots, self.recent_chains, self.chain_ids, self.known, self.firsts
+            self.recent_chains, self.chain_ids, self.known, *self.bases.by_expiry
         )  # fmt: skip
         for held in by_expiry:
             for expiry in [expiry for expiry in held if self.cutoff.past(expiry)]:
@@ -390,34 +334,3 @@ class ProductState:
         self.chains_unsaid = False
         self.checkpoint = Checkpoint(last.revision + 1, ticks_us, options_us)
         return self.checkpoint
-
-    @property
-    def buildup_us(self) -> int:
-        """The least age of the snapshot that a build-up is compared with."""
-        own = self.contract.buildup_min_age
-        return self.spans.buildup_us if own is None else int(own * SECOND)
-
-    @property
-    def buildup_step_us(self) -> int:
-        """Of each stretch of this length one snapshot is kept.
-
-        Without a least age the baseline is simply the snapshot before, however near.
-        """
-        return min(30 * SECOND, self.buildup_us // 4)
-
-    def history_of(self, expiry: str) -> SnapshotHistory:
-        """The snapshots of one expiry."""
-        found = self.snapshots.get(expiry)
-        if found is None:
-            found = self.snapshots[expiry] = SnapshotHistory(self.buildup_us, self.buildup_step_us)
-        return found
-
-    def bases(self) -> dict[str, list[str]]:
-        """The documents of all snapshots that a later build-up may be compared with, by expiry."""
-        return {expiry: history.identities() for expiry, history in self.snapshots.items()}
-
-    def baseline(self, expiry: str, event_us: int) -> Snapshot | None:
-        """The snapshot that build-up at ``event_us`` compares with; strictly earlier."""
-        history = self.snapshots.get(expiry)
-        found = None if history is None else history.baseline(event_us)
-        return found if found is not None and found.event_us < event_us else None

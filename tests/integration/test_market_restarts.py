@@ -18,7 +18,7 @@ from enricher.build import market_routes
 from enricher.engine.ports import Delivery
 from enricher.market import reload
 from enricher.market.clock import to_date
-from enricher.market.state import Spans
+from enricher.market.spans import Spans
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, leg, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, WorkerProcess, database, encoded, iso, running
 from tests.rig import Rig, until

@@ -15,7 +15,8 @@ from enricher.market.enrich import enrich
 from enricher.market.models import Chain, decode_chain
 from enricher.market.products import Contracts, ProductSettings
 from enricher.market.settings import MarketSettings
-from enricher.market.state import ProductState, Spans
+from enricher.market.spans import Spans
+from enricher.market.state import ProductState
 
 AT = 1_750_046_400_000_000
 
@@ -117,7 +118,7 @@ def test_what_is_kept_for_comparing_names_the_documents_to_find_again() -> None:
     lane = Lane()
     for seconds in range(0, 400, 10):
         lane.take(seconds, 1)
-    (kept,) = lane.state.bases().values()
+    (kept,) = lane.state.bases.identities()[0].values()
     assert kept == ["210", "240", "270", "300", "330", "360", "390"]
 
 

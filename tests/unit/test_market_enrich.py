@@ -20,7 +20,8 @@ from enricher.market.models import Chain, decode_chain
 from enricher.market.products import Contracts
 from enricher.market.reasons import AHEAD
 from enricher.market.settings import MarketSettings
-from enricher.market.state import ProductState, Spans
+from enricher.market.spans import Spans
+from enricher.market.state import ProductState
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from enricher.market.fits import Fits, fit_fields
 from enricher.market.models import decode_chain
 from enricher.market.settings import MarketSettings
 from enricher.market.smile import Smile
-from enricher.market.state import ProductState, Spans
+from enricher.market.spans import Spans
+from enricher.market.state import ProductState
 from enricher.market.svi import Svi, fit
 
 YEARS = 0.1

@@ -17,7 +17,8 @@ from enricher.errors import BadMessage
 from enricher.market.clock import event_us
 from enricher.market.keeper import MarketKeeper
 from enricher.market.products import Contracts
-from enricher.market.state import ProductState, Spans
+from enricher.market.spans import Spans
+from enricher.market.state import ProductState
 from enricher.market.ticks import order_key
 
 NOW_US = 1_750_000_000_000_000
@@ -168,7 +169,7 @@ def test_a_product_remembers_no_more_after_a_hundred_expiries_than_after_three(q
         lane.state.primed_chains.setdefault(lane.state.newest_chain_us, set()).add("digest")
         lane.settle()
     state = lane.state
-    assert set(state.snapshots) == set(state.chain_ids) == set(state.recent_chains) == {day_of(99)}
+    assert set(state.bases.snapshots) == set(state.chain_ids) == set(state.recent_chains) == {day_of(99)}
     assert len(state.recent_quotes) == quotes
     assert len(state.primed_chains) == 1
     assert len(state.surface) == min(quotes, 1)
@@ -280,14 +281,14 @@ def test_what_lasts_is_kept_when_the_day_moves() -> None:
     for day in range(3):
         lane.take("option_chain", on_day(day, "option_chain", EXPIRY))
         lane.settle()
-    assert set(lane.state.snapshots) == set(lane.state.chain_ids) == {EXPIRY}
+    assert set(lane.state.bases.snapshots) == set(lane.state.chain_ids) == {EXPIRY}
     assert orjson.loads(lane.keys[f"latest:chain:N:{EXPIRY}"])["buildup"] is not None
 
 
 def test_asking_for_a_baseline_leaves_nothing_behind() -> None:
     state = ProductState("N", SPANS)
-    assert state.baseline(EXPIRY, 5) is None
-    assert state.snapshots == {}
+    assert state.bases.before(EXPIRY, 5) is None
+    assert state.bases.snapshots == {}
 
 
 @pytest.mark.parametrize("restarted", [False, True])

@@ -14,7 +14,8 @@ from enricher.market.enrich import enrich
 from enricher.market.models import decode_chain
 from enricher.market.products import Contracts, ProductSettings
 from enricher.market.settings import MarketSettings
-from enricher.market.state import ProductState, Spans
+from enricher.market.spans import Spans
+from enricher.market.state import ProductState
 
 SHIPPED_CONTRACTS = Contracts()
 SPANS = Spans(windows=(1,), lateness_us=0, quote_us=300 * SECOND, buildup_us=0)

@@ -21,7 +21,8 @@ from enricher.market.models import Chain, decode_chain
 from enricher.market.products import Contracts
 from enricher.market.remembered import Remembered, at_money, remember, seen, together
 from enricher.market.settings import MarketSettings
-from enricher.market.state import ProductState, Spans
+from enricher.market.spans import Spans
+from enricher.market.state import ProductState
 from enricher.market.stored import chain_of
 
 NIFTY, SPOT = Contracts().of("NIFTY"), 21500.0

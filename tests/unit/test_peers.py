@@ -28,7 +28,8 @@ from enricher.engine.router import Context
 from enricher.errors import BadMessage
 from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
 from enricher.market.keeper import MarketKeeper
-from enricher.market.state import ProductState, Spans
+from enricher.market.spans import Spans
+from enricher.market.state import ProductState
 
 START_US = 1_790_000_000_000_000
 SPANS = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=300_000_000, buildup_us=0)
