@@ -77,7 +77,8 @@ def read_entry(body: bytes, _context: object = None) -> Entry:
 def identity_of(body: bytes) -> str | None:
     """The id of the mail in ``body``, found without reading all of it; None where there is no mail."""
     named = msgspec.json.decode(body, type=_Named)
-    message_id = _text(named.message_id).strip() if named.message_id else None
+    given = _bytes(named.message_id) if isinstance(named.message_id, dict) else named.message_id
+    message_id = _text(given).strip() if given else None
     raw = None
     if named.raw is not None and not message_id:
         raw = raw_bytes(_bytes(named.raw) if isinstance(named.raw, dict) else named.raw)
@@ -88,7 +89,7 @@ def _identity(message_id: str | None, raw: bytes | None) -> str | None:
     if not message_id and raw is not None:
         end = _END_OF_HEADERS.search(raw)
         found = _HEADER.search(raw, 0, end.start() + 1 if end is not None else len(raw))
-        message_id = found[1].decode("utf-8", "replace") if found is not None else None
+        message_id = _text(found[1]) if found is not None else None
     bare = bare_id(message_id) if message_id else ""
     if not bare:
         return None
@@ -140,4 +141,5 @@ def _bytes(value: Mapping[str, Any]) -> Any:
 
 
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    # Escaped, for two ids must not become one, nor the second mail a duplicate.
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

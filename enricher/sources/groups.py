@@ -6,6 +6,7 @@ taken over meanwhile.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ log = structlog.get_logger("enricher")
 
 PAGE = 100
 _EXPOSED_TTL = 86400
+_CURSOR = re.compile(rb"\(?[0-9]{1,20}(-[0-9]{1,20})?")
 
 # In all of them KEYS: stream. ARGV: group, consumer, ...
 # ... lease (ms), where to go on, how many. Replies where to go on, [id, deliveries] of what was taken over
@@ -157,6 +159,10 @@ advance()
 """
 
 
+class WrongKey(errors.ResponseError):
+    """A key of a group holds something that is none of its own."""
+
+
 class Left(msgspec.Struct, frozen=True):
     """An entry that waits for an acknowledgement: its id, and its deliveries so far."""
 
@@ -188,6 +194,9 @@ class StreamGroup:
         stream, group = self.keys.stream, self.keys.group
         held = cast("bytes | None", await self._client.get(self.keys.cursor))
         begin = start
+        if held is not None and not _CURSOR.fullmatch(held):
+            shown = held[:40].decode("utf-8", "backslashreplace")
+            raise WrongKey(f"{self.keys.cursor} holds {shown!r}, which is no id of an entry; remove it")
         if held is not None:
             try:
                 info = await self._client.xinfo_stream(stream)
@@ -210,6 +219,18 @@ class StreamGroup:
         else:
             log.warning("group_created_again", stream=stream, group=group, begin=begin)
         return held is not None
+
+    async def check_keys(self) -> None:
+        """Raises `WrongKey`, which names it, if a key of ours holds something else."""
+        keys = self.keys
+        wanted = {keys.stream: "stream", keys.later: "zset", keys.cursor: "string", keys.exposed: "hash"}
+        for key, kind in wanted.items():
+            try:
+                found = _text(await self._client.type(key))
+            except errors.NoPermissionError:
+                return  # whoever may not ask learns it from the commands that fail
+            if found not in (kind, "none"):
+                raise WrongKey(f"{key} is a {found}, not a {kind}; remove it, or choose other names")
 
     async def own(self) -> list[Left]:
         """What was delivered to this consumer and never acknowledged, all of it."""

@@ -217,6 +217,8 @@ class StreamSource:
         )
 
     async def _open(self, groups: Sequence[StreamGroup]) -> None:
+        for group in groups:
+            await group.check_keys()
         for group, start in zip(groups, (self.limits.start, "0"), strict=True):
             self._held.counts["created_again"] += await group.create(start)
         for name in self._siblings:

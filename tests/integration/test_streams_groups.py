@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
 from enricher.connections import redis_client
@@ -222,6 +223,28 @@ async def test_a_destroyed_group_goes_on_where_it_was_and_finishes_nothing_twice
         assert found.source.health()["created_again"] == 1
         await asyncio.sleep(0.2)
         assert await found.client.xlen(OUT) == 6
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (STREAM, f"{STREAM} is a string, not a stream"),
+        (f"{STREAM}:{GROUP}:later", "later is a string, not a zset"),
+        (f"{STREAM}:{GROUP}:again", "again is a string, not a stream"),
+        (f"{STREAM}:{GROUP}:cursor", "cursor holds 'x', which is no id of an entry"),
+    ],
+)
+async def test_a_key_that_holds_something_else_is_named_and_waited_for(
+    redis_url: str, key: str, said: str
+) -> None:
+    async with redis_client(redis_url, socket_timeout=5) as client:
+        await client.set(key, "x")
+        async with line(redis_url, ready=False) as found:
+            await until(lambda: said in found.source.health()["last_error"], "what is wrong")
+            assert not found.engine.ready
+            await client.delete(key)
+            await send(client, 1)
+            assert await settled(client, 1) == [1]
 
 
 async def test_a_deleted_stream_is_read_anew_and_what_was_under_way_is_finished(redis_url: str) -> None:

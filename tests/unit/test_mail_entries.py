@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -80,6 +81,20 @@ def test_a_mail_without_a_name_is_known_by_its_bytes() -> None:
     one, same, other = (read_entry(body(raw=f"Subject: {s}\n\nx")).id for s in "aab")
     assert one == same != other
     assert one.startswith("sha256:")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        lambda odd: {b"message_id": odd, b"subject": b"s"},
+        lambda odd: {b"raw": b"Message-ID: <" + odd + b"@x>\n\nx"},
+    ],
+)
+def test_ids_that_no_text_can_hold_are_told_apart(fields: Callable[[bytes], dict[bytes, bytes]]) -> None:
+    bodies = [whole(fields(odd)) for odd in (b"\xff\xff", b"\xfe\xfe")]
+    first, second = (read_entry(each).id for each in bodies)
+    assert first != second
+    assert [identity_of(each) for each in bodies] == [first, second]
 
 
 def test_an_endless_id_is_cut_down_to_a_digest() -> None:
