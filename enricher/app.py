@@ -4,7 +4,8 @@
         await enricher.wait_ready()
         ...
 
-It installs no signal handler, sets up no logging and keeps no global state; several live in one loop.
+It installs no signal handler, sets up no logging and keeps no global state; several live in one loop. What it
+has to say goes to structlog's logger "enricher", as the program has configured structlog.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ class Options(TypedDict, total=False):
 
 
 class Enricher:
-    """The service: made from settings, entered once, drained and closed on leaving.
+    """The service: made from settings, entered once, drained and closed on leaving, in the same task.
+
+    Where a framework has hooks for start and stop and no block: ``task = create_task(enricher.run())`` and
+    ``await enricher.wait_ready()`` in the one, ``await enricher.stop()`` and ``await task`` in the other.
 
     ``routes`` are added to those the settings switch on; ``clients`` are what async handlers find by name in
     their context; ``redis`` and ``mongo`` are the host's own asyncio clients (never closed here); ``sinks``
@@ -245,6 +249,9 @@ class Enricher:
 
     async def wait_ready(self) -> None:
         """Return when `ready` holds. Raises `EnricherError` when it is stopped before."""
+        if self._engine is None:
+            # A task that was just made for `run` begins with the next turn of the loop.
+            await asyncio.sleep(0)
         await self.engine.wait_ready()
 
     @property

@@ -580,13 +580,23 @@ async def test_run_serves_until_it_is_cancelled(settings: Settings, redis_url: s
     assert not enricher.ready
 
 
-async def test_run_ends_when_it_is_stopped(settings: Settings, mongo_database_url: str) -> None:
+async def test_hooks_for_start_and_stop_will_do_in_place_of_a_block(
+    settings: Settings, mongo_database_url: str
+) -> None:
     enricher = Enricher.from_settings(settings, routes=[GREETINGS])
-    task = asyncio.create_task(enricher.run())
-    await until(lambda: enricher.ready, "a running enricher")
+    tasks: list[asyncio.Task[None]] = []
+
+    async def start() -> None:
+        tasks.append(asyncio.create_task(enricher.run()))
+        await enricher.wait_ready()
+
+    async def stop() -> None:
+        await enricher.stop()
+        await tasks[0]
+
+    await asyncio.create_task(start())
     await enricher.submit("greetings", numbered(1))
-    await enricher.stop()
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(asyncio.create_task(stop()), 20)
     assert stored(mongo_database_url) == [1]
 
 
@@ -607,6 +617,8 @@ async def test_an_enricher_is_entered_once(settings: Settings) -> None:
     enricher = Enricher(settings, routes=[GREETINGS])
     with pytest.raises(EnricherError, match="not running"):
         await enricher.submit("greetings", numbered(1))
+    with pytest.raises(EnricherError, match="not running"):
+        await enricher.wait_ready()
     async with enricher:
         with pytest.raises(EnricherError, match="entered once"):
             await enricher.__aenter__()
