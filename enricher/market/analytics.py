@@ -108,6 +108,7 @@ def analyse_prices(
         years=t,
         rate=contract.rate,
         dividend_yield=contract.dividend_yield,
+        future=chain.future_price,
     )
     f = ahead.value or _NO_FORWARD
     own_calls, own_puts = black.chain_greeks(
@@ -125,6 +126,11 @@ def analyse_prices(
     )
     measured = smiles.measures(found)
     units = contract.units(chain.expiry)
+    strip_forward = None  # its own, by parity
+    if ahead.source == "future":
+        strip_forward = ahead.value
+    elif narrow[0] is not call_mids:
+        strip_forward = variance.parity_forward(strikes, *narrow, exp(contract.rate * max(t, 0.0)))
     quotes = arbitrage.ChainQuotes(strikes, calls.bid, calls.ask, puts.bid, puts.ask)
     return Analysis(
         years=t,
@@ -159,9 +165,7 @@ def analyse_prices(
             puts.ask,
             years=t,
             rate=contract.rate,
-            forward=None
-            if narrow[0] is call_mids
-            else variance.parity_forward(strikes, *narrow, exp(contract.rate * max(t, 0.0))),
+            forward=strip_forward,
         ),
         quotes=quotes,
         arbitrage=arbitrage.check_chain(quotes, discount, least=tick, cap=terms.findings),

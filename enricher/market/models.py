@@ -116,7 +116,8 @@ class Chain(Event, frozen=True, kw_only=True):
     ``calls`` and ``puts`` are the legs as sent, in the order sent, without exact repetitions.
     ``strikes`` is the ascending union of the listed strikes and those of both sides; ``call_at``
     and ``put_at`` give the checked leg of a strike, with null for what was negative or not finite.
-    ``flags`` says {field: reason} what is missing or was set aside. ``clean`` says that nothing was sent but
+    ``flags`` says {field: reason} what is missing or was set aside. ``future_price`` is that of the future of
+    this expiry, None unless one was sent. ``clean`` says that nothing was sent but
     known fields, in range, whose numbers and sums fit 64 bits.
     """
 
@@ -128,6 +129,7 @@ class Chain(Event, frozen=True, kw_only=True):
     call_at: dict[Number, Leg]
     put_at: dict[Number, Leg]
     flags: dict[str, str]
+    future_price: float | None = None
     clean: bool = False
 
     def identity(self, body: bytes) -> tuple[str, str, int, str]:
@@ -257,6 +259,7 @@ def decode_chain(
         call_at=call_at,
         put_at=put_at,
         flags=flags,
+        future_price=None if sent.future_price is None else wire.future_price(sent.future_price, flags),
         clean=clean,
         timestamp=sent.timestamp,
         event_us=us,

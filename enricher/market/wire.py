@@ -149,7 +149,7 @@ class _PlainLeg(_CleanLeg, frozen=True, gc=False, forbid_unknown_fields=True):
 
 
 class ChainWire(msgspec.Struct, frozen=True):
-    """``market:option_chain`` as sent."""
+    """``market:option_chain`` as sent; of ``future_price`` only a number above 0 counts."""
 
     product: Text
     expiry: str
@@ -158,6 +158,7 @@ class ChainWire(msgspec.Struct, frozen=True):
     calls: list[Leg]
     puts: list[Leg]
     strikes: list[Number] | None = None
+    future_price: Any = None
 
 
 class _CleanChain(ChainWire, frozen=True):
@@ -170,6 +171,7 @@ class _PlainChain(_CleanChain, frozen=True, forbid_unknown_fields=True):
     spot_price: _Amount
     calls: list[_PlainLeg]  # type: ignore[assignment]
     puts: list[_PlainLeg]  # type: ignore[assignment]
+    future_price: _Amount | None = None
     type: str | None = None
 
 
@@ -249,6 +251,14 @@ def read_chain(raw: dict[str, Any], flags: dict[str, str]) -> ChainWire:
     calls = [_cleaned(leg, f"calls[{index}]", flags) for index, leg in enumerate(sent.calls)]
     puts = [_cleaned(leg, f"puts[{index}]", flags) for index, leg in enumerate(sent.puts)]
     return msgspec.structs.replace(sent, calls=calls, puts=puts)
+
+
+def future_price(sent: object, flags: dict[str, str]) -> float | None:
+    """The price of a future, if it is one; what is none is flagged, for a chain does not depend on it."""
+    if isinstance(sent, int | float) and not isinstance(sent, bool) and 0 < sent <= LARGEST:
+        return float(sent)
+    flag(flags, "future_price", "no number above 0")
+    return None
 
 
 def check_prices(*prices: tuple[Number | None, str]) -> None:

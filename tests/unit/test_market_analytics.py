@@ -59,6 +59,7 @@ def priced(
     forward: float = FORWARD,
     unit_before: Any = None,
     scale: float = 1.0,
+    future: float | None = None,
     **said: Any,
 ) -> Analysis:
     """The analysis of a chain quoted a step around Black's prices, its calls ``changed`` by strike."""
@@ -71,6 +72,7 @@ def priced(
             legs.append({"strike": strike, **quote, **said})
         sides[0][-1] |= (changed or {}).get(strike, {})
     message = {"product": "N", "expiry": EXPIRY, "spot_price": 21500, "timestamp": render(at_us, False)}
+    message["future_price"] = future
     body = json.dumps({**message, "calls": sides[0], "puts": sides[1]}).encode()
     chain = decode_chain(body, now_us=2**60)
     cells = columns(chain, price_scale(contract, chain.spot_price))
@@ -83,6 +85,14 @@ def test_volatilities_come_back_from_the_prices_they_made() -> None:
     assert found.measures.atm_iv == pytest.approx(SIGMA, rel=1e-6)
     assert found.forward.value == pytest.approx(FORWARD, abs=1e-6)
     assert found.atm_forward_strike == 21500
+
+
+def test_the_future_of_a_chain_is_its_forward_and_that_of_its_variance_swap() -> None:
+    found = priced(future=21755.0)
+    assert (found.forward.value, found.forward.source) == (21755.0, "future")
+    assert (found.strip.forward, found.strip.k0) == (21755.0, 21750)
+    assert found.atm_forward_strike == 21750
+    assert found.calls.found.iv[4] != pytest.approx(SIGMA, rel=1e-3)
 
 
 def test_call_and_put_share_gamma_and_vega_and_their_deltas_are_one_discounted_unit_apart() -> None:

@@ -314,6 +314,19 @@ def test_legs_that_name_their_chain_or_nothing_are_not_flagged(extra: dict[str, 
     assert chain(chain_fields(calls=[named, unnamed])).flags == {}
 
 
+@pytest.mark.parametrize(("sent", "price"), [(21620.5, 21620.5), (21620, 21620.0), (None, None)])
+def test_a_chain_may_bring_the_price_of_its_future(sent: Any, price: float | None) -> None:
+    event = chain(chain_fields(future_price=sent))
+    assert (event.future_price, event.flags, event.clean) == (price, {}, True)
+
+
+@pytest.mark.parametrize("sent", [0, -1.5, "21620", True, [21620], 10**400])
+def test_what_is_no_price_of_a_future_is_set_aside_with_a_flag(sent: Any) -> None:
+    event = chain(chain_fields(future_price=sent))
+    assert event.future_price is None
+    assert event.flags == {"future_price": "no number above 0"}
+
+
 def test_a_chain_of_known_fields_in_range_is_clean() -> None:
     full = leg(21500, symbol="N", product="NIFTY", expiry="2025-10-30", timestamp=STAMP, oi_change=-4)
     event = chain(chain_fields(calls=[full], type="CHAIN"))
