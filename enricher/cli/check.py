@@ -23,6 +23,7 @@ from enricher.connections import redis_client
 from enricher.engine.router import Route, Router
 from enricher.market.settings import MarketSettings
 from enricher.sinks.mongo import close_client, mongo_client
+from enricher.sources.groups import WrongKey, check_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,12 @@ class Server:
     policy: str = ""
     dead_letters: int | None = None
     streams: tuple[StreamState, ...] = ()
+    problem: str = ""
+
+    @property
+    def problems(self) -> list[str]:
+        """Keys that hold something else than a worker with these settings expects."""
+        return [text for text in (self.problem, *(state.problem for state in self.streams)) if text]
 
 
 @click.command(
@@ -45,7 +52,8 @@ Examples:
   enricher check --config /etc/enricher/config.toml --verbose
   enricher check --quiet && systemctl restart enricher
 
-Exit code 0 when both servers answer (warnings may be shown), 1 when one does not, 2 for a wrong setting.
+Exit code 0 when both servers answer (warnings may be shown), 1 when one does not or holds something else
+under a key of ours, 2 for a wrong setting.
 """
 )
 @click.option("-v", "--verbose", is_flag=True, help="Also print the settings in effect, and whence.")
@@ -78,7 +86,10 @@ def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float
         click.echo(f"Error: {server.name} at {server.url} is away: {server.error}", err=True)
     for warning in warnings(settings, servers, routes):
         click.echo(f"Warning: {warning}", err=True)
-    click.get_current_context().exit(FAILED if away else OK)
+    wrong = [(server, problem) for server in servers for problem in server.problems]
+    for server, problem in wrong:
+        click.echo(f"Error: {server.name} at {server.url}: {problem}", err=True)
+    click.get_current_context().exit(FAILED if away or wrong else OK)
 
 
 def mail_routes(settings: Settings) -> list[Route]:
@@ -112,24 +123,29 @@ async def _ask_redis(
     *,
     letters: bool,
 ) -> Server:
-    shown = redact(url)
+    shown, problem = redact(url), ""
     groups = groups_of(settings, routes)
     async with redis_client(url, socket_timeout=timeout, protocol=settings.redis.protocol) as client:
         try:
             info = await client.info()
             policy = await _eviction_policy(client)
-            count = await _letters(client, settings) if letters else None
+            count = None
+            try:
+                count = await _letters(client, settings) if letters else None
+            except WrongKey as error:
+                problem = str(error)
             states = await ask_streams(client, settings, groups) if groups else []
         except (RedisError, OSError, TimeoutError) as error:
             return Server(name, shown, error=redact_text(f"{type(error).__name__}: {error}"))
     kind = info.get("server_name", "redis")
     version = info.get(f"{kind}_version") or info.get("redis_version", "of unknown version")
     says = f"{kind} {version}, maxmemory-policy {policy or 'unknown'}"
-    return Server(name, shown, says, policy=policy, dead_letters=count, streams=tuple(states))
+    return Server(name, shown, says, "", policy, count, tuple(states), problem)
 
 
 async def _letters(client: Redis, settings: Settings) -> int:
     key = settings.dead_letters.key
+    await check_key(client, key, settings.dead_letters.store)
     return int(await (client.xlen(key) if settings.dead_letters.store == "stream" else client.llen(key)))
 
 
@@ -145,6 +161,8 @@ async def _ask_mongo(settings: Settings, timeout: float) -> Server:
     try:
         await client.admin.command("ping")
         build = await client.admin.command("buildInfo")
+        # These two anybody may ask; what a worker does needs a user.
+        await client[settings.mongo.database_name].command("count", "underlying_ticks", limit=1)
     except (PyMongoError, OSError) as error:
         # The driver adds a dump of its view of the servers; the first part is what a reader needs.
         text = str(error).partition(", Timeout:")[0]

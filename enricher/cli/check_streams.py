@@ -15,7 +15,7 @@ from enricher.config import Settings
 from enricher.engine.overload import Overload
 from enricher.engine.router import Route
 from enricher.sources.entries import GroupKeys
-from enricher.sources.groups import StreamGroup
+from enricher.sources.groups import StreamGroup, WrongKey, check_key
 from enricher.sources.shards import Shard
 
 HEAD = ("stream", "group", "length", "lag", "pending", "delayed", "dead letters")
@@ -25,13 +25,15 @@ HEAD = ("stream", "group", "length", "lag", "pending", "delayed", "dead letters"
 class StreamState:
     """A group on a stream: figures by name (none when nobody has made it yet), and groups nobody here reads.
 
-    ``letters`` is the stream of its own dead letters; "" where they go with all others.
+    ``letters`` is the stream of its own dead letters; "" where they go with all others. ``problem`` is a key
+    that holds something else, which stops the worker.
     """
 
     keys: GroupKeys
     figures: dict[str, Any]
     letters: str = ""
     others: tuple[str, ...] = ()
+    problem: str = ""
 
     @property
     def row(self) -> list[str]:
@@ -73,6 +75,14 @@ async def ask_streams(
     for keys, own_letters in groups:
         figures: dict[str, Any] = {}
         others: list[str] = []
+        try:
+            for each in (keys, GroupKeys(keys.again, keys.group)):
+                await StreamGroup(client, each, "check").check_keys()
+            if own_letters and here:
+                await check_key(client, own_letters, "stream")
+        except WrongKey as error:
+            found.append(StreamState(keys, figures, own_letters, problem=str(error)))
+            continue
         try:
             figures = await StreamGroup(client, keys, "check").figures()
             for group in await client.xinfo_groups(keys.stream):

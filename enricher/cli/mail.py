@@ -15,6 +15,8 @@ from enricher.config import Settings
 from enricher.connections import redis_client
 from enricher.mail.idempotency import OLD_SET, Idempotency
 from enricher.mail.settings import MailSettings
+from enricher.sources.entries import GroupKeys
+from enricher.sources.groups import StreamGroup, check_key
 
 
 @click.command(
@@ -57,6 +59,8 @@ async def standing(settings: Settings) -> dict[str, Any]:
         redis_client(options.url, socket_timeout=options.socket_timeout) as client,
         redis_client(letters_url, socket_timeout=options.socket_timeout) as letters,
     ):
+        await StreamGroup(client, GroupKeys(mail.stream, mail.group), "mail").check_keys()
+        await check_key(letters, mail.dead_letters, "stream")
         seen = Idempotency(client, ttl=mail.claim_ttl)
         group = await _group(client, mail)
         return {

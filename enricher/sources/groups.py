@@ -225,12 +225,7 @@ class StreamGroup:
         keys = self.keys
         wanted = {keys.stream: "stream", keys.later: "zset", keys.cursor: "string", keys.exposed: "hash"}
         for key, kind in wanted.items():
-            try:
-                found = _text(await self._client.type(key))
-            except errors.NoPermissionError:
-                return  # whoever may not ask learns it from the commands that fail
-            if found not in (kind, "none"):
-                raise WrongKey(f"{key} is a {found}, not a {kind}; remove it, or choose other names")
+            await check_key(self._client, key, kind)
 
     async def own(self) -> list[Left]:
         """What was delivered to this consumer and never acknowledged, all of it."""
@@ -350,6 +345,16 @@ class StreamGroup:
         return await self._client.eval(
             script, 1, self.keys.stream, self.keys.group, self.consumer, *arguments
         )
+
+
+async def check_key(client: Redis, key: str, kind: str) -> None:
+    """Raises `WrongKey` if a key is of another kind (as TYPE says it)."""
+    try:
+        found = _text(await client.type(key))
+    except errors.NoPermissionError:
+        return  # whoever may not ask learns it from the commands that fail
+    if found not in (kind, "none"):
+        raise WrongKey(f"{key} is a {found}, not a {kind}; remove it, or choose other names")
 
 
 async def told(link: Link, packed: Sequence[bytes]) -> list[Any]:

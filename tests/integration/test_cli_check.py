@@ -42,6 +42,22 @@ def test_with_both_servers_there_it_lists_routes_and_dead_letters(
     assert err == ""
 
 
+def test_a_key_that_holds_something_else_is_named_and_ends_it_with_1(
+    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        for key in ("dlq:enrichment", "email_ingestion_dlq"):
+            client.set(key, "x")
+    on = ("--set", "mail.enabled=true")
+    assert exit_code(["check", "--quiet", *on, *servers(redis_url, mongo_database_url)]) == 1
+    _, err = capsys.readouterr()
+    assert "dlq:enrichment is a string, not a list" in err
+    assert "email_ingestion_dlq is a string, not a stream" in err
+    assert "away" not in err
+    assert exit_code(["mail", "--redis-url", redis_url]) == 1
+    assert "email_ingestion_dlq is a string, not a stream" in capsys.readouterr().err
+
+
 def test_quiet_says_nothing_when_all_is_well(
     redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
