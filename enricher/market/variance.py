@@ -19,6 +19,7 @@ Wing = Literal["zero_bids", "end_of_data"]
 
 THIRTY_DAYS: Final = 30 / 365
 _STOP_AFTER = 2  # zero bids in a row
+_FALLS = 1 - 1e-12  # what is above this share of a total variance has not fallen
 
 
 class Strip(msgspec.Struct, frozen=True, gc=False):
@@ -50,8 +51,9 @@ class Strip(msgspec.Struct, frozen=True, gc=False):
 class ConstantMaturity(msgspec.Struct, frozen=True, gc=False):
     """Volatility (a decimal a year) at a constant time to expiry, from strips at ``near`` and ``far`` years.
 
-    ``volatility`` is None for the ``reason`` ``not_bracketed``. ``truncated`` when either strip is. The index
-    as published is 100 times the volatility.
+    ``volatility`` is None for the ``reason`` ``not_bracketed``; beside one, ``calendar_violation`` says that
+    the strips contradict each other: total variance falls. ``truncated`` when either strip is. The index as
+    published is 100 times the volatility.
     """
 
     volatility: float | None
@@ -157,7 +159,8 @@ def constant_maturity(strips: Sequence[Strip], years: float = THIRTY_DAYS) -> Co
     near, far = before.years * (before.variance or 0.0), after.years * (after.variance or 0.0)
     variance = (near + share * (far - near)) / years
     truncated = bool(before.truncated or after.truncated)
-    return ConstantMaturity(sqrt(variance), before.years, after.years, truncated)
+    reason = "calendar_violation" if far < near * _FALLS else None
+    return ConstantMaturity(sqrt(variance), before.years, after.years, truncated, reason)
 
 
 def _mids(strikes: Sequence[float], bids: Column, asks: Column) -> list[float | None]:

@@ -185,6 +185,16 @@ def test_total_variance_is_linear_in_time_between_the_nearest_around() -> None:
     assert constant_maturity(strips).volatility == pytest.approx(sqrt(total / 30), rel=1e-14)
 
 
+def test_strips_that_contradict_each_other_have_a_volatility_and_say_so() -> None:
+    near, far = 20 / 365, 40 / 365
+    falling = [Strip(near, variance=0.09), Strip(far, variance=0.04)]
+    found = constant_maturity(falling)
+    assert found.volatility == pytest.approx(sqrt((0.09 * near + 0.04 * far) / 2 / THIRTY_DAYS))
+    assert found.reason == "calendar_violation"
+    level = constant_maturity([Strip(near, variance=0.08), Strip(far, variance=0.04)])
+    assert level.reason is None
+
+
 def test_a_strip_right_at_the_maturity_speaks_alone() -> None:
     exact = Strip(THIRTY_DAYS, variance=0.04, truncated=True)
     found = constant_maturity([known(10, 0.4), exact, known(60, 0.1)])
