@@ -131,6 +131,11 @@ class Family:
         self.running = 0
         self.passed = 0.0
 
+    @property
+    def servable(self) -> bool:
+        """Whether a lane waits for a turn, and neither its group nor the cap stands in the way."""
+        return bool(self.ready) and self.group.room > 0 and (not self.cap or self.running < self.cap)
+
     def lane(self, key: str | None) -> Lane:
         """The lane of ``key``; a message without one gets a lane for itself."""
         if key is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import anyio
@@ -43,7 +43,7 @@ class StateLoader:
         self._done = done
         self._tasks: anyio.abc.TaskGroup | None = None
 
-    def start(self, tasks: anyio.abc.TaskGroup, families: list[Family]) -> None:
+    def start(self, tasks: anyio.abc.TaskGroup, families: Iterable[Family]) -> None:
         """Begin, with the lanes that are waiting already and the keys that were left unfinished."""
         self._tasks = tasks
         for family in families:

@@ -1,9 +1,8 @@
 """The pool: deliveries wait in lanes, lanes are served under one semaphore.
 
-It is bounded by messages and by bytes, counted from receipt until the commit. One dispatcher picks the next
-lane: strict priority first, then the family that was served least by its weight, lanes of a family in turn,
-so that neither a busy route nor a hot key starves the others. A turn takes what has gathered in the lane,
-up to `max_batch` messages or `turn_budget` seconds, and hands the writes to the lane's group.
+It is bounded by messages and by bytes, counted from receipt until the commit. One dispatcher gives the turns,
+in the order of `enricher.engine.families`. A turn takes what has gathered in the lane, up to `max_batch`
+messages or `turn_budget` seconds, and hands the writes to the lane's group.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ import structlog
 
 from enricher.engine.admission import Admission, counted_as
 from enricher.engine.effects import DEAD_LETTERS, Write
-from enricher.engine.lanes import Family, Lane, Status
+from enricher.engine.families import Families
+from enricher.engine.lanes import Lane, Status
 from enricher.engine.loading import StateLoader, distrust
 from enricher.engine.pipeline import Again, Pipeline, Unfinished
 from enricher.engine.ports import Clock, Delivery, Reader
@@ -81,8 +81,6 @@ class Pool:
         self._loader = StateLoader(reader, clock, self._loaded, owns)
         self._slots = anyio.Semaphore(limits.concurrency, fast_acquire=True)
         self._wake = asyncio.Event()
-        self._families: dict[str, Family] = {}
-        self._by_rank: list[Family] = []
         self._handling: dict[int, Delivery] = {}
         # Lanes whose turn is given and has not begun.
         self._about: dict[int, Lane] = {}
@@ -99,11 +97,8 @@ class Pool:
         self.settling.connect(writer)
         self._timers.connect(writer)
         writer.group((DEAD_LETTERS,))  # a missing store is found now, not by the first bad message
-        for route in self._router.routes:
-            if route.family not in self._families:
-                members = [r for r in self._router.routes if r.family == route.family]
-                self._families[route.family] = Family(members, writer.group(route.sinks))
-        self._by_rank = sorted(self._families.values(), key=lambda f: -f.priority)
+        self._families = Families(self._router.routes, writer.group)
+        self._by_name = self._families.by_name
 
     # -- taking in ---------------------------------------------------------------------------------
 
@@ -147,20 +142,17 @@ class Pool:
     @property
     def lanes(self) -> int:
         """How many lanes there are, idle ones with state included."""
-        return sum(len(family.lanes) for family in self._families.values())
+        return sum(len(family.lanes) for family in self._families)
 
     @property
     def can_serve(self) -> bool:
         """Whether a lane waits for a turn that nothing but the dispatcher withholds: no slot, room or cap."""
-        return self._slots.value > 0 and any(
-            family.ready and family.group.room > 0 and (not family.cap or family.running < family.cap)
-            for family in self._by_rank
-        )
+        return self._slots.value > 0 and self._families.servable
 
     # -- lanes -------------------------------------------------------------------------------------
 
     def _enqueue(self, delivery: Delivery, route: Route) -> None:
-        lane = self._families[route.family].lane(delivery.key)
+        lane = self._by_name[route.family].lane(delivery.key)
         delivery.lane = lane
         delivery.gone = False
         lane.queue.append(delivery)
@@ -179,9 +171,7 @@ class Pool:
             self._loader.want(lane)
             return
         if not family.ready and not family.running:
-            # A family that was idle gets no credit for the time it did not use.
-            busy = [f.passed for f in self._by_rank if f is not family and (f.ready or f.running)]
-            family.passed = max(family.passed, min(busy, default=family.passed))
+            self._families.level(family)
         lane.status = Status.READY
         family.ready.append(lane)
         self._wake.set()
@@ -197,38 +187,25 @@ class Pool:
         elif lane.state is None:
             lane.family.discard(lane)
 
-    def _pick(self) -> tuple[Family, Lane] | None:
-        best: Family | None = None
-        for family in self._by_rank:
-            if best is not None and family.priority < best.priority:
-                break
-            if not family.ready or family.group.room <= 0:
-                continue
-            if family.cap and family.running >= family.cap:
-                continue
-            if best is None or family.passed < best.passed:
-                best = family
-        return None if best is None else (best, best.ready.popleft())
-
     async def run(self) -> None:
         """Serve lanes until cancelled."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            self._loader.start(tasks, self._by_rank)
+            self._loader.start(tasks, self._families)
             tasks.start_soon(self._timers.run)
             held_since = perf_counter()
             while not self._ended:
-                picked = self._pick() if self._slots.value else None
-                if picked is None:
+                lane = self._families.pick() if self._slots.value else None
+                if lane is None:
                     self._wake.clear()
                     await self._wake.wait()
                     held_since = perf_counter()
                     continue
-                family, lane = picked
                 if lane.stale:
                     lane.status = Status.IDLE
                     self._ready(lane)
                     continue
+                family = lane.family
                 self._slots.acquire_nowait()
                 lane.status = Status.RUNNING
                 family.running += 1
@@ -318,7 +295,7 @@ class Pool:
                 work = self._pipeline.enrich_waiting(route, delivery, lane)
                 if not await self._wait_for(lane, delivery, work, delivery.attempts + 1):
                     return
-                if lane.stale or self._someone_else_waits(lane):
+                if lane.stale or self._families.waits_beside(lane):
                     break
         finally:
             lane.family.charge(served - 1)
@@ -351,9 +328,6 @@ class Pool:
             self._collect(lane, result, writes)
         self._finish(lane, writes)
         return True
-
-    def _someone_else_waits(self, lane: Lane) -> bool:
-        return bool(lane.family.ready) or any(f.ready for f in self._by_rank)
 
     def _taken(self, delivery: Delivery) -> Route:
         route = delivery.route
@@ -430,7 +404,7 @@ class Pool:
         waiting += self._timers.deferred.values()
         waiting += self._handling.values()
         elsewhere = {**self._timers.parked, **self._about}
-        for family in self._families.values():
+        for family in self._families:
             lanes = {id(lane): lane for lane in (*family.lanes.values(), *family.ready)}
             # A message without a key has a lane that only its timer knows, or the task of its turn.
             lanes.update((i, lane) for i, lane in elsewhere.items() if lane.family is family)

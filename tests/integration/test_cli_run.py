@@ -37,10 +37,10 @@ main()
 
 
 STANDSTILL = """
-import enricher.engine.pool
+import enricher.engine.families
 from enricher.cli.main import main
 
-enricher.engine.pool.Pool._pick = lambda self: None
+enricher.engine.families.Families.pick = lambda self: None
 main()
 """
 

@@ -629,7 +629,7 @@ async def test_an_outage_keeps_no_lanes_of_what_was_dropped(key: Any) -> None:
             rig.offer("t", f"k{n}", n)
             if n % 50 == 0:
                 await turns()
-        family = rig.engine.pool._families["t"]
+        family = rig.engine.pool._by_name["t"]
         assert max(len(family.ready), len(family.lanes)) < 400
         rig.live.down = False
         await rig.drained()
