@@ -16,9 +16,9 @@ from enricher.engine.router import Context
 from enricher.errors import BadMessage
 from enricher.market.bars import Bar
 from enricher.market.buildup import Snapshot
-from enricher.market.clock import MINUTE, SECOND, Zones, render, to_date
+from enricher.market.clock import MINUTE, SECOND, Zones, render
+from enricher.market.drawing import Drawing
 from enricher.market.feed_health import FeedHealth
-from enricher.market.fits import curve
 from enricher.market.history import history_documents
 from enricher.market.models import Chain, Number, Quote, Tick, digest
 from enricher.market.products import Contracts
@@ -26,9 +26,8 @@ from enricher.market.reload import load
 from enricher.market.remembered import Remembered
 from enricher.market.settings import MarketSettings
 from enricher.market.spans import Spans
-from enricher.market.state import BARS, HISTORY, STATE, SURFACES, ProductState
-from enricher.market.stored import bar_document, encode, encode_large
-from enricher.market.surface import volatility_surface
+from enricher.market.state import BARS, HISTORY, STATE, ProductState
+from enricher.market.stored import bar_document, encode
 from enricher.market.syntax import shown
 from enricher.market.ticks import identity_key
 
@@ -80,7 +79,7 @@ class MarketKeeper:
         self._cache_ms = settings.cache_ttl * 1000
         self._analytics = settings.analytics
         self._watching = settings.watch
-        self._surface_us = int(settings.surface_interval * SECOND)
+        self._drawing = Drawing(settings, zones)
 
     async def load(
         self, reader: Reader, wanted: Mapping[str, Delivery]
@@ -144,7 +143,7 @@ class MarketKeeper:
             return state.fold_tick(change.tick, change.ident, change.received_us)
         if isinstance(change, QuoteChange):
             # The surface is as of the last chain: what comes after it in the same turn is not in it.
-            self._take_surface(state)
+            self._drawing.take(state)
             mark = state.fold_quote(change.quote, change.digest)
             if state.pass_time() and state.newest_chain_us:
                 # What was shown as of the last chain holds an expiry that the sorted set is about to lose.
@@ -160,14 +159,12 @@ class MarketKeeper:
         if state.ticks_changed:
             state.ticks_changed = False
             self._show_ticks(state, effects)
-        if state.surface.newest_us is not None:
+        newest_us = state.surface.newest_us
+        if newest_us is not None:
             self._show_members(state, effects)
-        self._take_surface(state)
-        if state.surface_shown is not None:
-            event_us, payload = state.surface_shown
-            state.surface_shown = None
-            effects.append(self._show_surface(state, payload, event_us))
-            self._store_surface(state, event_us, effects)
+            if newest_us != state.options_us:
+                state.hear_options(newest_us, now_us)
+        self._drawing.show(state, effects)
         if state.health is not None:
             self._show_health(state, state.health, now_us, effects)
         checkpoint = state.next_checkpoint()
@@ -238,60 +235,33 @@ class MarketKeeper:
             effects.append(SetMember(key, field, twin, member, float(strike), event_us))
         state.members.clear()
 
-    def _take_surface(self, state: ProductState) -> None:
-        """Draw the surface that the last chain asked for, before anything else moves it."""
-        if state.surface_text is None:
-            return
-        timestamp, naive, event_us = state.surface_text
-        state.surface_text = None
-        timestamp = timestamp or render(event_us, naive, self._zones.of(state.product))
-        expired = state.cutoff.expired
-        payload = volatility_surface(state.surface, state.product, timestamp, state.spot, expired)
-        if self._analytics:
-            payload |= state.across.fields(state.shown_with(expired), state.fits.done, event_us)
-            state.drawn = payload
-        state.surface_shown = (event_us, encode_large(payload))
-
-    def _store_surface(self, state: ProductState, event_us: int, effects: list[Effect]) -> None:
-        """The first surface of every interval of event time is stored; doing it twice is harmless."""
-        if not self._surface_us or state.drawn is None:
-            return
-        interval = event_us // self._surface_us
-        if interval <= state.surface_stored:
-            return
-        state.surface_stored = interval
-        document = {
-            **state.drawn,
-            "_id": f"{interval * self._surface_us}:{state.product}",
-            "timestamp": to_date(event_us),
-            "event_us": event_us,
-        }
-        effects.append(Insert(SURFACES, document))
-
-    def _show_surface(self, state: ProductState, payload: bytes, event_us: int) -> SetKey:
-        return SetKey(f"volatility_surface:{state.product}", payload, self._cache_ms, event_us)
-
     def due(self, state: ProductState) -> int | None:
-        """When open bars are to be closed because nothing was heard, a smile fitted, or a feed looked at."""
-        idle_us = None if state.heard_us is None else state.heard_us + self._idle_us
+        """When open bars are to be closed because nothing was heard, an expiry has to go, a smile is to be
+        fitted or a feed looked at."""
+        idle_us, lapse_us = None if state.heard_us is None else state.heard_us + self._idle_us, state.lapse_us
+        if lapse_us is not None and (idle_us is None or lapse_us < idle_us):
+            idle_us = lapse_us
         if not self._analytics:
             return idle_us
         look_us = None if state.health is None else state.health.due_us
         return min((us for us in (idle_us, look_us, state.fits.due()) if us is not None), default=None)
 
     def on_clock(self, state: ProductState, now_us: int) -> Sequence[Effect]:
-        """A smile is fitted a little further, a silent feed noticed; of an idle product bars are final."""
+        """A smile is fitted a little further, a silent feed noticed; of an idle product bars are final, and
+        what expires in silence goes."""
         effects: list[Effect] = []
+        if state.lapse_us is not None and state.lapse_us <= now_us:
+            state.lapse_us = None
+            shown = now_us - state.options_heard_us <= self._cache_ms * 1000
+            if state.pass_time(state.cutoff.until_us) and state.newest_chain_us and shown:
+                state.surface_text = (state.newest_chain_text, state.naive, state.newest_chain_us)
+            self._show_members(state, effects)
+            self._drawing.show(state, effects)
         if state.health is not None and state.health.due_us is not None and state.health.due_us <= now_us:
             state.health.on_clock(now_us)
             self._show_health(state, state.health, now_us, effects)
-        if state.fits.work(now_us) and state.drawn is not None:
-            # The surface is still as of the last chain: only the curves are new.
-            done, rows = state.fits.done, state.drawn["smiles"]
-            bare = [{name: row[name] for name in row if not name.startswith("svi")} for row in rows]
-            smiles = [{**row, **curve(done, row["expiry"])} for row in bare]
-            state.drawn = {**state.drawn, "smiles": smiles}
-            effects.append(self._show_surface(state, encode_large(state.drawn), state.newest_chain_us))
+        if state.fits.work(now_us):
+            self._drawing.show_curves(state, effects)
         if state.heard_us is not None and state.heard_us + self._idle_us <= now_us:
             _write_bars(state, state.bars.idle_close(now_us), effects)
             # Bars that reach into the future of the clock need another look.

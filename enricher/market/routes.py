@@ -231,6 +231,8 @@ class Market:
             "pcr_volume": fields["pcr_volume"],
             "timestamp": chain.timestamp,
         }
+        if None in ratios.values():
+            ratios["flags"] = {name: fields["flags"].get(name) for name in ratios if ratios[name] is None}
         where = f"{chain.product}:{chain.expiry}"
         return (
             claim,

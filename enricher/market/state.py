@@ -75,11 +75,14 @@ class ProductState:
         "history",
         "history_changed",
         "known",
+        "lapse_us",
         "latest",
         "members",
         "naive",
         "newest_chain_text",
         "newest_chain_us",
+        "options_heard_us",
+        "options_us",
         "primed_chains",
         "product",
         "pruned",
@@ -133,6 +136,10 @@ class ProductState:
         self.surface_shown: tuple[int, bytes] | None = None
         # What has expired by the newest quote or chain, and the date up to which the sorted set was told.
         self.cutoff = Cutoff()
+        # The time of the newest quote or chain, and when it had been taken in, by the clock.
+        self.options_us = self.options_heard_us = 0
+        # When, by the clock, the next expiry has come though nothing says so; None while that is far off.
+        self.lapse_us: int | None = None
         self.pruned = ""
         self.checkpoint = Checkpoint()
         self.heard_us: int | None = None
@@ -249,6 +256,16 @@ class ProductState:
     def _day_of(self, moment_us: int) -> int:
         return self.session(moment_us).start_us
 
+    def hear_options(self, newest_us: int, now_us: int) -> None:
+        """Note when the newest quote or chain was taken in, and with it when what expires next has to go.
+
+        Events are no nearer to one another than their receipts, unless a feed hangs: a replay is faster than
+        its market was. So what would come after them has come, on the clock, by then.
+        """
+        self.options_us, self.options_heard_us = newest_us, now_us
+        left = self.cutoff.until_us - newest_us
+        self.lapse_us = now_us + left if newest_us >= self.cutoff.near_us else None
+
     @property
     def unit(self) -> Unit | None:
         """What the vendor's volatilities were in so far."""
@@ -293,12 +310,18 @@ class ProductState:
         if len(self.aside) > _ASIDE_KEPT:
             del self.aside[next(iter(self.aside))]
 
-    def pass_time(self) -> bool:
-        """Let expire what has by the newest quote or chain; True if the surface loses an expiry by it."""
+    def pass_time(self, moment_us: int | None = None) -> bool:
+        """Let expire what has by the newest quote or chain; True if the surface loses an expiry by it.
+
+        ``moment_us`` is a later moment that has come though none of them says so.
+        """
         newest = self.surface.newest_us
-        if newest is None or newest < self.cutoff.until_us:
+        if newest is None:
             return False
-        before, self.cutoff = self.cutoff, cutoff(self.contract, newest)
+        moment = newest if moment_us is None else moment_us
+        if moment < self.cutoff.until_us:
+            return False
+        before, self.cutoff = self.cutoff, cutoff(self.contract, moment)
         held = self.surface.expiries | self.known.keys()
         lost = any(self.cutoff.expired(expiry) and not before.expired(expiry) for expiry in held)
         self._prune(newest)

@@ -20,6 +20,7 @@ from enricher.market.models import Chain, Number, OptionType, Quote
 from enricher.market.syntax import LARGEST
 
 FRESH_US: Final = 5 * MINUTE
+_LAPSES_WITHIN_US: Final = 60 * MINUTE  # no state is kept for longer, and the next message will say it
 
 OptionKey = tuple[str, Number, OptionType]  # (expiry, strike, option type)
 Expired = Callable[[str], bool]
@@ -50,6 +51,11 @@ class Cutoff(msgspec.Struct, frozen=True, gc=False):
     def past(self, expiry: str) -> bool:
         """Whether the day of this expiry is over."""
         return expiry < self.today
+
+    @property
+    def near_us(self) -> int:
+        """From when on it is waited for by the clock, should no message say that it has come."""
+        return self.until_us - _LAPSES_WITHIN_US
 
 
 def cutoff(contract: Contract, moment_us: int) -> Cutoff:

@@ -6,6 +6,7 @@ import itertools
 from datetime import date, timedelta
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
@@ -246,6 +247,51 @@ def test_a_surface_that_loses_an_expiry_to_a_quote_is_still_as_of_the_last_chain
     assert surface.version == lane.state.newest_chain_us
     assert orjson.loads(surface.value)["timestamp"] == "2025-06-12T15:29:00"
     assert [row["expiry"] for row in orjson.loads(surface.value)["smiles"]] == [NEXT]
+
+
+def closing(*clock: str, at: str = "2025-06-12T15:29:50") -> OneLane:
+    """A lane that took its last messages at this time, and had clock events at those."""
+    state = ProductState("NIFTY", msgspec.structs.replace(SPANS, svi_us=0), Contracts().of("NIFTY"))
+    lane = OneLane(state, {"feed.timezone": "Asia/Kolkata"})
+    for expiry in ("2025-06-12", NEXT):
+        lane.take("option_chain", moved("option_chain", at, 0.2, expiry))
+        lane.take("option_quote", moved("option_quote", at, 0.3, expiry))
+    lane.settle()
+    lane.said.clear()
+    heard_us = event_us(f"{at}+05:30")[0]
+    for moment in clock:
+        now_us = NOW_US + event_us(f"{moment}+05:30")[0] - heard_us
+        due_us = lane.keeper.due(lane.state)
+        if due_us is not None and due_us <= now_us:
+            lane._land(lane.keeper.on_clock(lane.state, now_us))
+    return lane
+
+
+def test_an_expiry_at_which_the_market_falls_silent_leaves_by_the_clock() -> None:
+    assert shown(closing("2025-06-12T15:29:59")) == ["2025-06-12", NEXT]
+    lane = closing("2025-06-12T15:29:59", "2025-06-12T15:30:00", "2025-06-12T15:31:00")
+    assert shown(lane) == [NEXT]
+    assert [e.before for e in lane.said if isinstance(e, DropMembers)] == ["2025-06-13"]
+    (surface,) = [e for e in lane.said if isinstance(e, SetKey) and e.key.startswith("vol")]
+    assert surface.version == lane.state.newest_chain_us
+    assert lane.keeper.due(lane.state) is None
+    # What is sent of it all the same is of the past; the others go on.
+    lane.take("option_quote", moved("option_quote", "2025-06-12T15:29:55", 0.4, "2025-06-12"))
+    lane.take("option_quote", moved("option_quote", "2025-06-12T15:29:56", 0.4, NEXT))
+    lane.settle()
+    assert {e.field for e in lane.said if isinstance(e, SetMember)} == {f"{NEXT}|110|CALL"}
+
+
+def test_a_surface_that_is_no_longer_shown_is_not_shown_again_for_an_expiry_that_goes() -> None:
+    lane = closing("2025-06-12T15:30:00", at="2025-06-12T15:20:00")
+    assert [e.before for e in lane.said if isinstance(e, DropMembers)] == ["2025-06-13"]
+    assert not any(isinstance(e, SetKey) for e in lane.said)
+
+
+def test_an_expiry_more_than_an_hour_ahead_of_the_last_message_waits_for_the_next() -> None:
+    lane = closing("2025-06-12T16:00:00", at="2025-06-12T14:29:59")
+    assert lane.said == []
+    assert lane.keeper.due(lane.state) is None
 
 
 def test_chains_after_the_instant_of_their_expiry_are_compared_with_those_before() -> None:

@@ -215,3 +215,21 @@ def test_the_walk_over_a_message_finds_a_null_that_nobody_explains() -> None:
         holder[name] = kept
     message["analytics"]["calls"]["gamma"][3] = message["analytics"]["gex"][3] = None
     assert unexplained(message) == ["analytics.gex", "analytics.calls.gamma"]
+
+
+def ratios(calls: Legs, puts: Legs) -> dict[str, Any]:
+    """What ``latest:pcr`` says after a chain."""
+    lane = OneLane(ProductState("NIFTY", SPANS, Contracts().of("NIFTY")))
+    message = {"product": "NIFTY", "expiry": "2025-06-26", "spot_price": SPOT, "calls": calls, "puts": puts}
+    lane.take("option_chain", json.dumps({**message, "timestamp": render(START, False)}).encode())
+    found: dict[str, Any] = json.loads(lane.keys["latest:pcr:NIFTY:2025-06-26"])
+    return found
+
+
+def test_a_ratio_that_is_null_has_its_reason_where_the_ratios_stand_alone_too() -> None:
+    told = ratios([], PUTS)
+    assert told["pcr_oi"] is told["pcr_volume"] is None
+    assert told["flags"] == {
+        "pcr_oi": "no known open interest of the calls", "pcr_volume": "no known volume of the calls"
+    }  # fmt: skip
+    assert "flags" not in ratios(CALLS, PUTS)
