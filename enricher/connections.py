@@ -40,6 +40,9 @@ OUTAGE_REPLIES = (
     "NOPERM",
     "UNKILLABLE",
     "max number of clients",
+    # What a connection is told that asks for a database which is not there.
+    "DB index is out of range",
+    "SELECT is not allowed in cluster mode",
 )
 
 # The client takes the leading word off these replies and gives them a class instead.

@@ -177,6 +177,15 @@ async def test_a_forgotten_script_is_loaded_again(live: WatchedRedis) -> None:
     assert await live.published() == [("out", b"1"), ("out", b"2")]
 
 
+async def test_a_database_that_the_server_has_not_is_an_outage_and_ends_nobody(any_redis_url: str) -> None:
+    async with redis_client(any_redis_url.removesuffix("/0") + "/99", socket_timeout=5) as client:
+        sink = RedisLive(client)
+        with pytest.raises(SinkUnavailable, match="DB index is out of range"):
+            await sink.open()
+        with pytest.raises(SinkUnavailable, match="DB index is out of range"):
+            await sink.commit(writes(claimed(1)))
+
+
 async def test_what_cannot_be_encoded_is_refused_alone(live: WatchedRedis) -> None:
     bad = [Publish("out", object())]  # type: ignore[arg-type]
     gate = Gate(live.sink, QUICK, Clock(), Stats())
