@@ -6,8 +6,7 @@
     |-- UnknownTopic        no route for a topic
     |-- Overloaded          the pool is full and the caller asked not to wait
     |-- SinkError
-    |   |-- SinkUnavailable the server is away, frozen or refuses everybody: wait and repeat
-    |   `-- Rejected        the server refuses this one write for good
+    |   `-- SinkUnavailable the server is away, frozen or refuses everybody: wait and repeat
     `-- EmbeddedError       a bundled server could not be found, started or reached
 
 The message of each names the thing, shows the value and says what would help. The original
@@ -74,15 +73,6 @@ class SinkUnavailable(SinkError):
         self.sink = sink
         self.reason = reason
         super().__init__(f"{sink} is unavailable: {reason}")
-
-
-class Rejected(SinkError):
-    """A sink refuses one write for a reason that repeating cannot mend."""
-
-    def __init__(self, sink: str, reason: str) -> None:
-        self.sink = sink
-        self.reason = reason
-        super().__init__(f"{sink} rejected the write: {reason}")
 
 
 class EmbeddedError(EnricherError):

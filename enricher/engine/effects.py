@@ -182,9 +182,6 @@ class DeadLetter(Effect, frozen=True, gc=False):
     last_us: int
 
 
-Claim = KeyClaim | SetClaim
-
-
 class Write:
     """All effects of one delivery (or of none: a clock event, statistics), committed together.
 

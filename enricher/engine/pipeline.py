@@ -67,13 +67,13 @@ class Pipeline:
         try:
             keeper = route.keeper
             if keeper is None:
-                effects = route.handler(event, context)
+                effects: Any = route.handler(event, context)
                 return self._write(route, delivery, lane, event, effects)
             state = self._state(lane)
             seen = keeper.seen(state, event, context)
             if seen == "live":
                 return Write(delivery.ack(), delivery, route, lane, 0, "duplicate")
-            outcome = route.handler(state, event, context)
+            outcome: Any = route.handler(state, event, context)
             if type(outcome) is GeneratorType:
                 return Unfinished(outcome, delivery, event, seen is not None)
             change, effects = outcome
@@ -137,9 +137,8 @@ class Pipeline:
                 threads = self._threads[route.topic] = Threads(route.cap or self._blocking_threads)
             return await threads.run(route.handler, arguments, route.timeout)
         with anyio.fail_after(route.timeout):
-            if route.kind is Kind.ASYNC:
-                return await route.handler(*arguments)
-            return await _stepwise(route.handler(*arguments))
+            returned: Any = route.handler(*arguments)
+            return await (returned if route.kind is Kind.ASYNC else _stepwise(returned))
 
     def _context(self, delivery: Delivery) -> Context:
         delivery.attempts += 1

@@ -5,7 +5,7 @@ Adapters implement these; the engine imports none of them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from enricher.engine.effects import Answer, Effect, Write
@@ -172,5 +172,8 @@ class Keeper(Protocol[S]):
         """A clock event: the time asked for by `due` has come."""
 
 
-PureHandler = Callable[..., Iterable[Effect]]
-AsyncHandler = Callable[..., Awaitable[Iterable[Effect]]]
+Handled = Iterable[Effect] | tuple[Any, Iterable[Effect] | None] | None
+"""What a handler returns: effects, or with a keeper a change of the state and effects."""
+
+Handler = Callable[..., Handled | Generator[None, None, Handled] | Awaitable[Handled]]
+"""A handler of any kind: called with event and context, after the state where its route has a keeper."""

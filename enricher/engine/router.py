@@ -22,7 +22,7 @@ import msgspec
 
 from enricher.engine.effects import DOCUMENTS, LIVE
 from enricher.engine.overload import Overload
-from enricher.engine.ports import Keeper
+from enricher.engine.ports import Handler, Keeper
 from enricher.engine.retry import IO_RETRY, NO_RETRY, RetryPolicy
 from enricher.errors import BadMessage, ConfigError
 
@@ -83,7 +83,7 @@ class Route:
     """
 
     topic: str
-    handler: Callable[..., Any]
+    handler: Handler
     decode: Callable[[bytes, Context], Any] = decode_json
     key: Callable[[bytes], str | None] | None = None
     keeper: Keeper[Any] | None = None
