@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ _KNOWN = 10_000
 _WARN_EVERY_US = 10_000_000
 
 _queued = attrgetter("queued")
+_lane: Callable[[Delivery], Lane | None] = attrgetter("lane")
 
 Admitted = tuple[list[Delivery], list[tuple[Delivery, BadMessage]]]
 """What may go to its lane, and what must be set aside, with why."""
@@ -96,8 +97,18 @@ class Admission:
                 self._aside(delivery, BadMessage("$", expected, f"{size} bytes"), aside)
                 continue
             same = self._same(delivery, route) if waiting is not None and waiting.conflate else None
-            full = self.count >= self._max_messages or self.bytes + size > self._max_bytes
-            if full and not (waiting is not None and self._make_room(size, waiting, same)):
+            room = self._max_messages - self.count
+            if self.bytes + size > self._max_bytes or room < 0:
+                room = 0
+            elif not room and waiting is not None and waiting.queued and not waiting.conflate:
+                # What a flood comes to: the oldest goes, and is looked up with the others.
+                self._crowded = True
+                waiting.owed += 1
+                waiting.arrivals.append(delivery)
+                self.bytes += size
+                queued.append(delivery)
+                continue
+            if not room and not self._make_room(size, waiting, same):
                 self._refuse(delivery)
                 continue
             self.count += 1
@@ -107,6 +118,7 @@ class Admission:
             queued.append(delivery)
         if self._crowded:
             self._crowded = False
+            self._pay()
             for topic, waiting in self._waiting.items():
                 self._tell(topic, waiting.dropped, "dropped")
                 self._tell(topic, waiting.conflated, "conflated")
@@ -167,6 +179,7 @@ class Admission:
     def _aside(
         self, delivery: Delivery, why: BadMessage, aside: list[tuple[Delivery, BadMessage]]
     ) -> None:
+        self._pay()
         if self.full(len(delivery.body)):
             self._refuse(delivery)
             return
@@ -183,33 +196,40 @@ class Admission:
             delivery.key = _key(route.key, delivery.body)
         return delivery.key
 
-    def _make_room(self, size: int, waiting: Waiting, same: str | None) -> bool:
+    def _make_room(self, size: int, waiting: Waiting | None, same: str | None) -> bool:
         """Let go of what is older, of the same, of the route, or, when the route has nothing queued, of the
         route that has most: a flood must not shut out what comes rarely."""
-        if size > self._max_bytes:
+        self._pay()
+        if not self.full(size):
+            return True
+        if waiting is None or size > self._max_bytes:
             return False
         self._crowded = True
         gone = None if same is None else waiting.replace(same)
         while gone := gone or waiting.drop() or max(self._waiting.values(), key=_queued).drop():
             self.count -= 1
             self.bytes -= len(gone.body)
-            if self.count < self._max_messages and self.bytes + size <= self._max_bytes:
+            if not self.full(size):
                 return True
             gone = None
         return False
 
+    def _pay(self) -> None:
+        """Let go of as many of the oldest as were let in for them; until then their bytes count."""
+        for waiting in self._waiting.values():
+            if waiting.owed:
+                self.bytes -= waiting.pay()
+
     def _tell(self, topic: str, gone: list[Delivery], label: str) -> None:
-        """Tell everybody of queued messages of one route that were let go."""
+        """Tell lanes, sources and counters of queued messages of one route that were let go."""
         if not gone:
             return
-        dropped: Counter[Lane] = Counter()
         for delivery in gone:
-            if delivery.lane is not None:
-                dropped[delivery.lane] += 1
             delivery.body = b""
             delivery.settled(label)
-        for lane, number in dropped.items():
-            lane.forget(number)
+        for lane, number in Counter(map(_lane, gone)).items():
+            if lane is not None:
+                lane.forget(number)
         self._count_dropped(topic, label, len(gone))
         gone.clear()
 
