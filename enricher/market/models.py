@@ -23,7 +23,7 @@ from enricher.market.syntax import parse, shown
 from enricher.market.wire import Leg, Number
 
 __all__ = ["Chain", "Leg", "Number", "Quote", "Tick", "decode_chain", "decode_quote"]
-__all__ += ["decode_tick", "digest", "peek_product"]
+__all__ += ["decode_tick", "digest", "peek_product", "peek_series", "peek_symbol"]
 
 FUTURE_US: Final = 5 * SECOND
 MAX_FUTURE_US: Final = 60 * SECOND
@@ -167,6 +167,22 @@ def peek_product(body: bytes) -> str | None:
     return product if isinstance(product, str) and product else None
 
 
+def peek_series(body: bytes) -> str:
+    """Expiry and product of a chain as one text; raises `msgspec.DecodeError` when there is no reading them.
+
+    As `peek_product` it does not read a large body to its end when the names stand near its start.
+    """
+    if len(body) > _LARGE and (expiry := _EXPIRY_FIRST.match(body, 0, _LARGE)):
+        return f"{expiry[1].decode('ascii')}:{peek_product(body)}"
+    names = _NAMES.decode(body)
+    return f"{names.expiry}:{names.product}"
+
+
+def peek_symbol(body: bytes) -> str:
+    """The top-level ``symbol`` of a quote, empty without one; raises `msgspec.DecodeError`."""
+    return _NAMES.decode(body).symbol
+
+
 def decode_tick(
     body: bytes, *, zone: tzinfo = UTC, now_us: int, max_future_us: int = MAX_FUTURE_US
 ) -> Tick:
@@ -273,12 +289,25 @@ class _Peek(msgspec.Struct):
     product: str | None = None
 
 
+class _Names(msgspec.Struct):
+    symbol: str = ""
+    product: str = ""
+    expiry: str = ""
+
+
 _PEEK = msgspec.json.Decoder(_Peek)
+_NAMES = msgspec.json.Decoder(_Names)
 _LARGE = 1024
-# Members with plain names and plain values, then the product in printable ASCII without escapes.
-_NAMED_FIRST = re.compile(
-    rb'\s*\{\s*(?:"\w+"\s*:\s*(?:"[^"\\]*"|[-+.\w]+)\s*,\s*)*?"product"\s*:\s*"([ !#-\[\]-~]+)"'
-)
+
+
+def _first_named(name: bytes) -> re.Pattern[bytes]:
+    """Members with plain names and plain values, then ``name`` in printable ASCII without escapes."""
+    before = rb'\s*\{\s*(?:"\w+"\s*:\s*(?:"[^"\\]*"|[-+.\w]+)\s*,\s*)*?'
+    return re.compile(before + b'"' + name + rb'"\s*:\s*"([ !#-\[\]-~]+)"')
+
+
+_NAMED_FIRST = _first_named(b"product")
+_EXPIRY_FIRST = _first_named(b"expiry")
 
 
 def _moment(

@@ -37,6 +37,8 @@ from enricher.market.models import (
     decode_quote,
     decode_tick,
     peek_product,
+    peek_series,
+    peek_symbol,
 )
 from enricher.market.reasons import AHEAD
 from enricher.market.settings import MarketSettings
@@ -295,7 +297,7 @@ def build(settings: MarketSettings, feed: FeedSettings) -> list[Route]:
             topic=channels.option_quote,
             handler=market.quote,
             decode=market.decode_quote,
-            conflation=_symbol,
+            conflation=peek_symbol,
             name="process_option_quote",
             events=("processed_option_quote", "quote_already_processed"),
             **shared,
@@ -304,27 +306,9 @@ def build(settings: MarketSettings, feed: FeedSettings) -> list[Route]:
             topic=channels.option_chain,
             handler=market.chain,
             decode=market.decode_chain,
-            conflation=_product_and_expiry,
+            conflation=peek_series,
             name="process_option_chain",
             events=("processed_option_chain", "chain_already_processed"),
             **shared,
         ),
     ]
-
-
-class _Names(msgspec.Struct):
-    symbol: str = ""
-    product: str = ""
-    expiry: str = ""
-
-
-_NAMES = msgspec.json.Decoder(_Names)
-
-
-def _symbol(body: bytes) -> str:
-    return _NAMES.decode(body).symbol
-
-
-def _product_and_expiry(body: bytes) -> str:
-    names = _NAMES.decode(body)
-    return f"{names.expiry}:{names.product}"

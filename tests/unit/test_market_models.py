@@ -19,6 +19,7 @@ from enricher.market.models import (
     decode_quote,
     decode_tick,
     peek_product,
+    peek_series,
 )
 from enricher.market.stored import storable
 
@@ -413,6 +414,17 @@ def test_quotes_and_chains_are_identified_by_their_bytes() -> None:
 )
 def test_the_product_can_be_peeked_at(body: bytes, product: str | None) -> None:
     assert peek_product(body) == product
+
+
+def test_chains_of_one_product_and_expiry_are_told_from_others_however_long_they_are() -> None:
+    sent = {"product": "NIFTY", "expiry": "2025-10-28", "spot_price": 1.5, "strikes": []}
+    long = {**sent, "strikes": list(range(1000))}
+    late = {"strikes": list(range(1000)), **sent}
+    assert {peek_series(json.dumps(message).encode()) for message in (sent, long, late)} == {
+        "2025-10-28:NIFTY"
+    }
+    assert peek_series(json.dumps({**long, "expiry": "2025-11-25"}).encode()) == "2025-11-25:NIFTY"
+    assert peek_series(json.dumps({**long, "product": "BANKNIFTY"}).encode()) == "2025-10-28:BANKNIFTY"
 
 
 finite = st.floats(allow_nan=False, allow_infinity=False)  # JSON has no others
