@@ -12,8 +12,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from enricher.config import FeedSettings
 from enricher.engine.effects import (
     Effect,
