@@ -77,8 +77,8 @@ class Admission:
     def admit(self, deliveries: Iterable[Delivery]) -> Admitted:
         """Judge deliveries in the order in which they came: to its lane, aside, or dropped.
 
-        Whoever makes room is let go of at once, but told of at the end, many together; and of a delivery
-        that has to go for a later one the key is not even read.
+        Those who made room are let go of at the end, many together. Keys are for the caller to read, of
+        those that may go to their lanes only (a route that conflates by its key has read it).
         """
         queued: list[Delivery] = []
         aside: list[tuple[Delivery, BadMessage]] = []
@@ -91,26 +91,31 @@ class Admission:
                 continue
             route, counters, waiting = known
             counters.counts["received"] += 1
-            delivery.route, delivery.waiting = route, waiting
+            delivery.route = route
+            delivery.waiting = waiting
             if size > self._max_message_bytes:
                 expected = f"at most {self._max_message_bytes} bytes"
                 self._aside(delivery, BadMessage("$", expected, f"{size} bytes"), aside)
                 continue
             same = self._same(delivery, route) if waiting is not None and waiting.conflate else None
-            room = self._max_messages - self.count
-            if self.bytes + size > self._max_bytes or room < 0:
-                room = 0
-            elif not room and waiting is not None and waiting.queued and not waiting.conflate:
-                # What a flood comes to: the oldest goes, and is looked up with the others.
-                self._crowded = True
-                waiting.owed += 1
-                waiting.arrivals.append(delivery)
-                self.bytes += size
-                queued.append(delivery)
-                continue
-            if not room and not self._make_room(size, waiting, same):
-                self._refuse(delivery)
-                continue
+            if self.count >= self._max_messages or self.bytes + size > self._max_bytes:
+                if (
+                    self.count == self._max_messages
+                    and waiting is not None
+                    and waiting.queued
+                    and not waiting.conflate
+                    and self.bytes + size <= self._max_bytes
+                ):
+                    # What a flood comes to: the oldest goes, and is looked up with the others.
+                    self._crowded = True
+                    waiting.owed += 1
+                    waiting.arrivals.append(delivery)
+                    self.bytes += size
+                    queued.append(delivery)
+                    continue
+                if not self._make_room(size, waiting, same):
+                    self._refuse(delivery)
+                    continue
             self.count += 1
             self.bytes += size
             if waiting is not None:
@@ -123,10 +128,6 @@ class Admission:
                 self._tell(topic, waiting.dropped, "dropped")
                 self._tell(topic, waiting.conflated, "conflated")
             queued = [delivery for delivery in queued if not delivery.gone]
-        for delivery in queued:
-            key = delivery.route.key  # type: ignore[union-attr]  # set above
-            if key is not None and delivery.key is None:
-                delivery.key = _key(key, delivery.body)
         return queued, aside
 
     def admit_aside(self, delivery: Delivery) -> None:
@@ -191,9 +192,9 @@ class Admission:
     def _same(self, delivery: Delivery, route: Route) -> str | None:
         """What a newer delivery would replace, by the route's conflation or else its key."""
         if route.conflation is not None:
-            return _key(route.conflation, delivery.body)
+            return read_key(route.conflation, delivery.body)
         if route.key is not None:
-            delivery.key = _key(route.key, delivery.body)
+            delivery.key = read_key(route.key, delivery.body)
         return delivery.key
 
     def _make_room(self, size: int, waiting: Waiting | None, same: str | None) -> bool:
@@ -235,6 +236,7 @@ class Admission:
 
     def _refuse(self, delivery: Delivery) -> None:
         """A message does not get in."""
+        delivery.gone = True
         delivery.settled("dropped")
         self._count_dropped(counted_as(delivery), "dropped", 1)
 
@@ -247,7 +249,7 @@ class Admission:
             log.warning("overload", topic=topic, policy=label, total=total, queued=self.count)
 
 
-def _key(function: object, body: bytes) -> str | None:
+def read_key(function: object, body: bytes) -> str | None:
     """The key that ``function`` reads off ``body``; None when the body cannot be understood."""
     try:
         return function(body)  # type: ignore[operator,no-any-return]

@@ -17,7 +17,7 @@ import anyio.abc
 import msgspec
 import structlog
 
-from enricher.engine.admission import Admission, counted_as
+from enricher.engine.admission import Admission, counted_as, read_key
 from enricher.engine.effects import DEAD_LETTERS, Write
 from enricher.engine.families import Families
 from enricher.engine.lanes import Lane, Status
@@ -104,21 +104,25 @@ class Pool:
 
     def offer(self, delivery: Delivery) -> bool:
         """Take ``delivery`` without waiting; False if the pool was full and it had to be dropped."""
-        return self.offer_all((delivery,)) == 1
+        self.offer_all((delivery,))
+        return not delivery.gone
 
-    def offer_all(self, deliveries: Iterable[Delivery]) -> int:
-        """Take what was read at once, as `offer` one after the other; how many of them were taken."""
+    def offer_all(self, deliveries: Iterable[Delivery]) -> None:
+        """Take what was read at once, as `offer` one after the other."""
         queued, aside = self._admission.admit(deliveries)
         for delivery in queued:
-            self._enqueue(delivery, delivery.route)  # type: ignore[arg-type]  # set by `admit`
+            route: Route = delivery.route  # type: ignore[assignment]  # set by `admit`
+            if route.key is not None and delivery.key is None:
+                delivery.key = read_key(route.key, delivery.body)
+            self._enqueue(delivery, route)
         for delivery, why in aside:
             self._writer.submit(self._pipeline.dead(delivery, "receive", why))
-        return len(queued) + len(aside)
 
     async def put(self, delivery: Delivery) -> None:
         """Take ``delivery``, waiting for room if its route's policy is to block."""
-        await self._admission.wait_for_room(delivery)
-        self.offer(delivery)
+        if self._admission.full(len(delivery.body)):
+            await self._admission.wait_for_room(delivery)
+        self.offer_all((delivery,))
 
     def set_aside(self, delivery: Delivery, stage: str, error: Exception, task_name: str = "") -> None:
         """Make a dead letter of a delivery that no handler shall see, whatever room there is."""

@@ -72,7 +72,7 @@ class Intake(Protocol):
     def offer(self, delivery: Delivery) -> bool:
         """Hand over without waiting; False if it (or something older) had to be dropped."""
 
-    def offer_all(self, deliveries: Sequence[Delivery]) -> object:
+    def offer_all(self, deliveries: Sequence[Delivery]) -> None:
         """Hand over what was read at once: as `offer` one after the other, and cheaper when it is much."""
 
     async def put(self, delivery: Delivery) -> None:

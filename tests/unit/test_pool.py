@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable, Generator
 from typing import Any
@@ -242,6 +243,24 @@ async def test_when_full_the_oldest_are_dropped_and_every_drop_is_counted() -> N
     assert rig.numbers("a") == list(range(15, 25))
     assert rig.counts("t") == {"received": 25, "dropped": 15, "processed": 10}
     assert [t.ends for t in told] == [["dropped"]] * 15 + [["processed"]] * 10
+
+
+async def test_the_key_of_what_goes_for_a_later_one_of_the_same_read_is_never_asked() -> None:
+    asked: list[int] = []
+
+    def key(body: bytes) -> str:
+        asked.append(json.loads(body)["n"])
+        return key_of(body)
+
+    route = Route(topic="t", handler=echo, key=key, overload=Overload.DROP_OLDEST)
+    rig = Rig(route, pool=PoolLimits(max_messages=3))
+    told = [Told("t", message("a", number)) for number in range(10)]
+    rig.engine.pool.offer_all(told)
+    assert asked == [7, 8, 9]
+    async with rig.engine:
+        await rig.drained()
+    assert rig.numbers("a") == [7, 8, 9]
+    assert [t.ends for t in told] == [["dropped"]] * 7 + [["processed"]] * 3
 
 
 async def test_the_bound_in_bytes_holds_too() -> None:
