@@ -17,7 +17,7 @@ from enricher.app import Enricher
 from enricher.cli import logs
 from enricher.cli.demo_look import Arrivals, Viewer
 from enricher.cli.demo_picture import tables
-from enricher.cli.live import console, show
+from enricher.cli.live import console, redraws, show
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
 from enricher.cli.reprocess import Place, opened
@@ -137,7 +137,7 @@ async def _perform(
     async with redis, opened(settings, Place()) as there, Enricher(settings) as enricher:
         products = SyntheticMarket(plan.products).products
         viewer = Viewer(enricher, arrivals, redis, mongo, there.store, products)
-        view = viewer.view if out.is_terminal else viewer.line
+        view = viewer.view if redraws(out) else viewer.line
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(servers.watch)

@@ -22,6 +22,11 @@ def console() -> Console:
     return found if found.is_terminal else Console(highlight=False, width=PLAIN_WIDTH, no_color=True)
 
 
+def redraws(out: Console) -> bool:
+    """Whether what was shown can be drawn over: on a terminal, unless it is one (TERM=dumb) that cannot."""
+    return out.is_terminal and not out.is_dumb_terminal
+
+
 def number(value: float | None, decimals: int = 0, unit: str = "") -> str:
     """A number for people: thousands apart, ``-`` for None."""
     return NOTHING if value is None else f"{value:,.{decimals}f}{unit}"
@@ -60,10 +65,10 @@ async def show(
 ) -> None:
     """Show ``view()`` every ``interval`` seconds until ``stop`` is set.
 
-    On a terminal it is redrawn in place (``screen``: on a screen of its own, gone afterwards); elsewhere
-    each view is printed below the one before.
+    Where `redraws` says so it is redrawn in place (``screen``: on a screen of its own, gone afterwards);
+    elsewhere each view is printed below the one before.
     """
-    if not out.is_terminal:
+    if not redraws(out):
         while not await wait(stop, interval):
             out.print(await view())
         return

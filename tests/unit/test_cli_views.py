@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from enricher.cli.check import Server, columns, warnings
 from enricher.cli.demo_picture import ChainView, Letter, Picture, Price, Product, Window, line, tables
 from enricher.cli.dlq import EXAMPLES
 from enricher.cli.letters import sheet
-from enricher.cli.live import milliseconds, number
+from enricher.cli.live import milliseconds, number, redraws, show
 from enricher.cli.main import COMMANDS, cli
 from enricher.cli.options import assignment, duration
 from enricher.cli.progress import Look, look, standstill, status_line
@@ -385,3 +386,24 @@ def test_a_warning_of_what_a_worker_misses_says_that_it_takes_no_retries_only_wh
     assert "takes no retries" in unseen("blue", heard=False)
     assert "takes no retries" not in unseen("blue", heard=True)
     assert "with --via worker" in unseen("blue", heard=True)
+
+
+@pytest.mark.parametrize(
+    ("term", "force", "drawn"), [("xterm", True, True), ("dumb", True, False), ("xterm", False, False)]
+)
+async def test_a_view_is_shown_on_every_terminal_and_redrawn_where_it_can_be(
+    term: str, force: bool, drawn: bool
+) -> None:
+    file, stop, shown = io.StringIO(), asyncio.Event(), 0
+
+    async def view() -> str:
+        nonlocal shown
+        shown += 1
+        if shown > 2:
+            stop.set()
+        return f"view {shown}"
+
+    out = Console(file=file, force_terminal=force, highlight=False, _environ={"TERM": term})
+    assert redraws(out) is drawn
+    await show(out, view, 0.001, stop)
+    assert ("view 2" in file.getvalue(), "\x1b[" in file.getvalue()) == (True, drawn)
