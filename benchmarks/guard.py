@@ -204,6 +204,8 @@ async def _count_steps(of: Counted) -> Figures:
         frame.f_trace_lines, frame.f_trace_opcodes = False, True
         return stepped
 
+    # Python 3.12 reports instructions only if a frame has asked for them before tracing begins.
+    sys._getframe().f_trace_opcodes = True
     before = sys.gettrace()
     sys.settrace(entered)
     try:

@@ -51,7 +51,9 @@ def test_once_prints_one_picture_of_rates_topics_and_sources(tmp_path: Path, bus
         worker = rows(top.out, "worker-enricher")[0]
         assert worker[2] == "ready"
         received, processed = (float(cell.replace(",", "")) for cell in worker[4:6])
-        assert received > processed > 0
+        # Rates of one interval: what was received in one may be processed in the next.
+        assert received > 0
+        assert processed > 0
         assert "market:underlying" in top.out
         assert "connected" in top.out
 
