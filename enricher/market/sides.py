@@ -16,6 +16,7 @@ from enricher.market.wire import ChainWire, Leg, Number, flag
 _PRODUCT, _EXPIRY = attrgetter("product"), attrgetter("expiry")
 _FEW: Final = 5  # strikes that a reason names
 
+
 def side(
     sent: list[dict[str, Any]], legs: list[Leg], name: str, kind: str, flags: dict[str, str]
 ) -> tuple[list[dict[str, Any]], dict[Number, Leg]]:
@@ -27,10 +28,13 @@ def side(
     if len(at) == len(legs):
         return sent, at
     first: dict[Number, dict[str, Any]] = {}
+    places: list[int | None] = []
     for index, (raw, leg) in enumerate(zip(sent, legs, strict=True)):
+        places.append(None if leg.strike in first else len(first))
         if raw != first.setdefault(leg.strike, raw):
             path = f"$.{name}[{index}].strike"
             raise BadMessage(path, "one leg of a side at a strike", f"a second, other {leg.strike}")
+    _move(flags, name, places)
     flag(flags, name, f"{len(legs) - len(at)} repeated legs dropped")
     return list(first.values()), at
 
@@ -77,6 +81,18 @@ def union(
     if len(put_at) < count:
         flag(flags, "puts", "no leg at " + few(k for k in strikes if k not in put_at))
     return strikes
+
+
+def _move(flags: dict[str, str], side: str, places: list[int | None]) -> None:
+    """The flags of a leg (``calls[3].last``) go with it to its place, None where it is dropped."""
+    found = {path: reason for path, reason in flags.items() if path.startswith(f"{side}[")}
+    for path in found:
+        del flags[path]
+    for path, reason in found.items():
+        at, rest = path.removeprefix(f"{side}[").split("]", 1)
+        place = places[int(at)]
+        if place is not None:
+            flags[f"{side}[{place}]{rest}"] = reason
 
 
 def few(strikes: Iterable[Number]) -> str:

@@ -97,7 +97,7 @@ def tick_document(tick: Tick, identity: str, processed_us: int, folded: bool) ->
 
 
 def quote_document(quote: Quote, identity: str, processed_us: int) -> dict[str, Any]:
-    """The document of a quote: every field as sent, unknown ones too."""
+    """The document of a quote: every field as sent, unknown ones too, but for our own names."""
     document = {
         **quote.raw,
         "_id": identity,
@@ -107,6 +107,8 @@ def quote_document(quote: Quote, identity: str, processed_us: int) -> dict[str, 
     }
     if quote.future:
         document["folded"] = False
+    elif "folded" in document:
+        del document["folded"]  # which would say of it that it moved nothing
     return document
 
 

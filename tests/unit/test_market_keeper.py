@@ -12,7 +12,7 @@ import pytest
 
 from enricher import load
 from enricher.build import SECTIONS, market_routes
-from enricher.engine.effects import DropMembers, Effect, SetKey, SetMember
+from enricher.engine.effects import DropMembers, Effect, Insert, SetKey, SetMember
 from enricher.engine.router import Context, Route
 from enricher.errors import BadMessage
 from enricher.market.clock import event_us
@@ -358,3 +358,13 @@ def test_a_message_that_names_a_second_product_is_bad() -> None:
     twice = first.replace(b'{"product":"N",', b'{"product":"N","product":"M",', 1)
     with pytest.raises(BadMessage, match=r'one product, .*"N" and "M"'):
         OneLane().take("option_chain", twice)
+
+
+def test_a_sender_cannot_say_of_a_quote_that_it_moved_nothing() -> None:
+    """A restart would leave such a quote out of the surface that it is in."""
+    lane = OneLane()
+    sent = orjson.loads(body("option_quote", 2, iv=0.2)) | {"folded": False, "venue": "X"}
+    lane.take("option_quote", orjson.dumps(sent))
+    (document,) = [effect.document for effect in lane.said if isinstance(effect, Insert)]
+    assert "folded" not in document
+    assert document["venue"] == "X"

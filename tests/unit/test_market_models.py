@@ -258,6 +258,14 @@ def test_an_identical_repeated_leg_is_dropped_and_flagged() -> None:
     assert event.flags == {"calls": "1 repeated legs dropped"}
 
 
+def test_flags_name_the_place_of_a_leg_among_those_that_are_kept() -> None:
+    bad = leg(21600, open_interest=-1)
+    event = chain(chain_fields(calls=[leg(21500), leg(21500), bad, bad, leg(21700, last=-1)], puts=[]))
+    assert [call["strike"] for call in event.calls] == [21500, 21600, 21700]
+    told = {name: reason for name, reason in event.flags.items() if "[" in name}
+    assert told == {"calls[1].open_interest": "negative", "calls[2].last": "negative"}
+
+
 @pytest.mark.parametrize(
     ("changes", "path"),
     [
