@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
 
 import msgspec
 import structlog
+
+from enricher.errors import ConfigError
 
 log = structlog.get_logger("enricher")
 
@@ -51,6 +54,9 @@ class LengthWatch:
         quiet: float = QUIET,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        if inspect.iscoroutinefunction(hook):
+            expected = "a plain function, which may start a task: it is not waited for"
+            raise ConfigError("dead letters", "hook", hook.__name__, expected)
         self.threshold = threshold
         self._hook = hook
         self._quiet = quiet

@@ -118,6 +118,9 @@ class Route:
         ):
             if not right:
                 raise ConfigError(where, key, getattr(self, key), expected)
+        for key in ("decode", "key", "conflation"):
+            if inspect.iscoroutinefunction(getattr(self, key)):
+                raise ConfigError(where, key, getattr(self, key), "a plain function: it is not waited for")
         if self.overload is Overload.CONFLATE and self.key is None and self.conflation is None:
             raise ConfigError(
                 where, "conflation", None, "a key or conflation function, which says what replaces what"

@@ -16,6 +16,7 @@ from enricher.deadletters.filters import FieldFilter, LetterFilter, parse_field
 from enricher.deadletters.record import StoredLetter
 from enricher.deadletters.replay import Outcome, merged, prepared
 from enricher.deadletters.target import as_entry, as_fields
+from enricher.errors import ConfigError
 from tests.unit.test_deadletters import OLD, STORE, letter
 
 CHAIN = b'{"product": "NIFTY", "calls": [{"strike": 21500.0, "live": true}], "tick_id": 7, "note": null}'
@@ -199,6 +200,14 @@ def test_what_passes_again_within_the_quiet_time_is_told_after_it_if_it_still_ho
     told.now = 61.0
     watch.saw("s", 12, 13)
     assert told.alerts == [11, 13]
+
+
+def test_a_hook_that_would_have_to_be_waited_for_is_refused() -> None:
+    async def mail(alert: LengthAlert) -> None:
+        raise AssertionError
+
+    with pytest.raises(ConfigError, match="hook = 'mail': expected a plain function"):
+        LengthWatch(10, mail)  # type: ignore[arg-type]  # as a program without a type checker would
 
 
 def test_what_has_sunk_below_the_threshold_meanwhile_is_told_no_more() -> None:

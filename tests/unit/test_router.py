@@ -126,6 +126,8 @@ def test_routes_with_one_keeper_share_a_family_and_others_have_their_own() -> No
         ({"handler": waits, "timeout": "5s"}, "seconds above 0"),
         ({"timeout": 5}, "blocking = True"),
         ({"drain_deadline": -1}, "seconds above 0"),
+        ({"decode": waits}, "decode = .*not waited for"),
+        ({"key": waits}, "key = .*not waited for"),
     ],
 )
 def test_a_wrong_route_is_refused_with_what_would_be_right(settings: dict[str, Any], words: str) -> None:
