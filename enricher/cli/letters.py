@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from enricher.cli.until import listed, say, terminal_out
+from enricher.cli.until import listed, say, terminal_out, visible
 from enricher.config import redact_text
 from enricher.deadletters.bulk import Report
 from enricher.deadletters.chosen import Chosen, Kind
@@ -40,15 +40,16 @@ def as_json(letter: StoredLetter) -> str:
 def row(letter: StoredLetter) -> tuple[str, ...]:
     """The letter as cells under COLUMNS."""
     error = letter.error if letter.readable else "(not a dead letter)"
-    return (
+    cells = (
         str(letter.position),
         letter.task_id,
         _moment(letter.at_us),
         letter.topic or "?",
         letter.stage or "-",
         str(letter.attempts),
-        " ".join(redact_text(error).split()),
+        redact_text(error),
     )
+    return tuple(" ".join(visible(cell).split()) for cell in cells)
 
 
 def show_table(letters: Sequence[StoredLetter]) -> None:
@@ -84,6 +85,10 @@ def sheet(letters: Sequence[StoredLetter], width: int) -> Sheet:
 
 def details(letter: StoredLetter) -> str:
     """The letter in full, for people: its fields, the traceback and the body."""
+    return visible(_details(letter))
+
+
+def _details(letter: StoredLetter) -> str:
     if not letter.readable:
         return f"position    {letter.position}\nnot a dead letter:\n{letter.raw.decode('utf-8', 'replace')}"
     record = letter.record
@@ -114,7 +119,7 @@ def said(letter: StoredLetter, outcome: Outcome, json: bool) -> str:
             line["error"] = outcome.error
         return msgspec.json.encode(line).decode()
     why = f": {redact_text(outcome.error.splitlines()[0])}" if outcome.error else ""
-    return f"{letter.task_id}  {letter.topic or '(no topic)'}  {outcome.label}{why}"
+    return visible(f"{letter.task_id}  {letter.topic or '(no topic)'}  {outcome.label}{why}")
 
 
 def would(chosen: Chosen, what: str, quiet: bool, json: bool) -> None:

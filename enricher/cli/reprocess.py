@@ -124,6 +124,13 @@ async def reprocessing(letters: Letters, how: How) -> AsyncIterator[Attempt]:
         return
     service = letters.settings.service.name
     heard = await listening(letters.live, service)
+    if how.via == WORKER:
+        # It may be about to start; each letter would be waited for as long.
+        with anyio.move_on_after(how.timeout):
+            while not (heard := await listening(letters.live, service)):  # noqa: ASYNC110
+                await anyio.sleep(0.1)
+        if not heard:
+            raise EnricherError(f"no worker of service {service!r} takes letters; start one, or --via here")
     if how.via == WORKER or (how.via == AUTO and heard):
         say("reprocessed by the running worker")
         yield by_worker(letters.live, service, letters.store, seconds=how.timeout, edit=how.edit)

@@ -10,6 +10,8 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from enricher.cli.until import visible
+
 GAP = 2
 # Columns that a label keeps however narrow the terminal is: more than any topic or product of ours needs.
 FLOOR = 24
@@ -46,7 +48,7 @@ class Sheet:
         """Add a row, one cell per column."""
         if len(cells) != len(self.columns):
             raise ValueError(f"expected {len(self.columns)} cells, got {len(cells)}")
-        self.rows.append(cells)
+        self.rows.append(tuple(visible(cell) if isinstance(cell, str) else cell for cell in cells))
 
     def fitted(self, width: int, rows: int | None = None) -> Iterator[RenderableType]:
         """The title and the table in ``width`` columns, with the first ``rows`` rows (None: all)."""

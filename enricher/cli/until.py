@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections import Counter
@@ -17,6 +18,8 @@ from enricher.cli.run import run_loop
 from enricher.cli.signals import stop_on_signal
 from enricher.config import redact
 from enricher.errors import EnricherError
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
 
 
 def until_signal(work: Callable[[], Awaitable[None]]) -> None:
@@ -56,6 +59,14 @@ def talking_to(url: str) -> Iterator[None]:
 def say(text: str) -> None:
     """A line for the person who waits, on standard error."""
     click.echo(text, err=True)
+
+
+def visible(text: str) -> str:
+    """The text with control characters escaped, but for tabs and ends of lines.
+
+    What came over the feed may hold orders to a terminal.
+    """
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def listed(counts: Counter[str]) -> str:

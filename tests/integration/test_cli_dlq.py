@@ -103,6 +103,17 @@ def test_retry_here_warns_of_what_a_worker_that_runs_will_miss(
     assert ("takes no retries" in done.stderr, "--via worker" in done.stderr) == (not listens, listens)
 
 
+def test_a_worker_that_is_asked_for_and_does_not_run_is_not_waited_for_with_every_letter(
+    list_of_three: redis.Redis, redis_url: str, tmp_path: Path
+) -> None:
+    asked = ("dlq", "reprocess", "--all", "--via", "worker", "--timeout", "200ms")
+    done = finished(tmp_path, *asked, "--redis-url", redis_url)
+    assert done.returncode == 1
+    assert "no worker of service 'worker-enricher' takes letters" in done.stderr
+    assert len(ids(list_of_three)) == 3
+    assert list_of_three.keys("enricher:retry:*") == []
+
+
 def test_retry_without_the_database_changes_nothing(
     list_of_three: redis.Redis, redis_url: str, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from enricher.cli.check import Server, columns, warnings
 from enricher.cli.demo_picture import ChainView, Letter, Picture, Price, Product, Window, line, tables
 from enricher.cli.dlq import EXAMPLES
-from enricher.cli.letters import sheet
+from enricher.cli.letters import details, row, said, sheet
 from enricher.cli.live import milliseconds, number, redraws, show
 from enricher.cli.main import COMMANDS, cli
 from enricher.cli.options import assignment, duration
@@ -27,6 +27,7 @@ from enricher.cli.workers import verdict
 from enricher.config import load
 from enricher.deadletters.filters import LetterFilter
 from enricher.deadletters.record import StoredLetter
+from enricher.deadletters.replay import Outcome
 from enricher.engine.stats import Histogram
 from enricher.errors import BadMessage
 from enricher.feed.synthetic import SyntheticMarket
@@ -371,6 +372,17 @@ def test_a_name_in_brackets_is_no_markup() -> None:
 
 
 # -- dlq -----------------------------------------------------------------------------------------------
+
+
+def test_what_a_dead_letter_says_gives_no_orders_to_a_terminal() -> None:
+    record = {"task_id": "abc\x1b[2J", "error": "\x1b]0;title\x07 a\rb", "args": ["\x9b31m one\r\ntwo"]}
+    letter = StoredLetter(0, b"{}", record, "market:\x1b[31m")
+    shown = [details(letter), *row(letter), said(letter, Outcome("failed", "\x1b[0m"), json=False)]
+    assert not [text for text in shown if re.search(r"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f]", text)]
+    assert r"\x1b]0;title\x07 a\x0db" in details(letter)
+    made = Sheet("", "key", wraps=("key",))
+    made.add_row("NIFTY\x1b[31m")
+    assert made.rows == [(r"NIFTY\x1b[31m",)]
 
 
 def test_the_filter_in_the_help_of_dlq_matches_the_letter_of_a_message_from_the_future() -> None:
