@@ -116,6 +116,9 @@ def analyse(
     pain = max_pain(strikes, call_oi, put_oi, spot)
     if pain is None:
         flags["max_pain_strike"] = "no open interest"
+    elif call_total is None or put_total is None:
+        known, unknown = ("puts", "calls") if call_total is None else ("calls", "puts")
+        flags["max_pain_strike"] = f"by the {known} alone: no known open interest of the {unknown}"
 
     below, above = bisect_left(strikes, spot), bisect_right(strikes, spot)
     call_otm = _otm(flags, "call_buildup_otm", call_oi[above:], call_total)

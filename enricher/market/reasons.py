@@ -52,9 +52,9 @@ def explain_chain(fields: Mapping[str, Any], flags: Flags, cells: Columns, spot:
         elif None in volumes:
             _partly(flags, name, volumes, legs)
     if fields["max_pain_distance_pct"] is None:
-        flags["max_pain_distance_pct"] = flags.get("max_pain_strike", BEYOND if spot else "spot is 0")
+        flags["max_pain_distance_pct"] = BEYOND if spot else "spot is 0"
         if fields["max_pain_value"] is None:
-            flags["max_pain_value"] = flags["max_pain_strike"]
+            flags["max_pain_distance_pct"] = flags["max_pain_value"] = flags["max_pain_strike"]
     for name in ("pcr_oi", "pcr_volume"):
         if fields[name] is None and name not in flags:
             flags[name] = BEYOND

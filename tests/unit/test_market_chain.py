@@ -240,3 +240,10 @@ def test_a_sum_of_whole_numbers_beyond_64_bits_is_a_float_that_can_be_stored() -
 def test_a_distance_that_rounds_to_nothing_has_no_sign() -> None:
     distance = analyse(chain(legs(k100=5), legs(k100=5), spot=100.001)).max_pain_distance_pct
     assert str(distance) == "0.0"
+
+
+def test_a_max_pain_that_knows_one_side_alone_says_so() -> None:
+    numbers = analyse(chain(legs(k100=5, k200=5), [{"strike": 100}], spot=150))
+    assert numbers.max_pain_strike == 100
+    assert numbers.flags["max_pain_strike"] == "by the calls alone: no known open interest of the puts"
+    assert "max_pain_strike" not in analyse(chain(legs(k100=5), legs(k100=0), spot=150)).flags
