@@ -29,7 +29,7 @@ from enricher.build import GAPS, Parts, build, instance_name, load, stats_key
 from enricher.config import Settings, named_by_origin
 from enricher.deadletters.alert import AlertHook
 from enricher.deadletters.store import LetterStore
-from enricher.engine.effects import Effect, Insert, SetKey
+from enricher.engine.effects import Effect, Insert, SetKey, Write
 from enricher.engine.ports import Clock, Sink, Source
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
@@ -239,7 +239,10 @@ class Enricher:
         return delivery.id
 
     def emit(self, *effects: Effect) -> None:
-        """Commit effects that belong to no message."""
+        """Commit effects that belong to no message, in their order; those of a stop's deadline are logged.
+
+        Raises `EnricherError` when the enricher is stopped.
+        """
         self.engine.emit(*effects)
 
     @property
@@ -309,8 +312,9 @@ class Enricher:
                 self._recent[name] = histogram.since(earlier[name]).summary()
                 earlier[name] = histogram.copy()
             # While Redis is away the figures do not pile up: the next ones replace them anyway.
-            if not group.unfinished:
-                self.emit(SetKey(key, msgspec.json.encode(self.figures()), ttl_ms))
+            if not group.unfinished and not self.engine.ended:
+                figures = SetKey(key, msgspec.json.encode(self.figures()), ttl_ms)
+                self.engine.writer.submit(Write((figures,), label="figures"))
             if self._clock() >= summary_due:
                 summary_due += int(stats.summary_interval * 1e6)
                 self._say_summaries()
@@ -348,4 +352,5 @@ class Enricher:
             "reason": gap.reason,
             "instance": self.instance,
         }
-        self.emit(Insert(GAPS, document))
+        with suppress(EnricherError):  # at the very end, when nothing is committed any more
+            self.emit(Insert(GAPS, document))

@@ -27,6 +27,9 @@ DOCUMENTS = "documents"
 LIVE = "live"
 DEAD_LETTERS = "dead_letters"
 
+EMITTED = "emitted"
+"""The label of a write whose effects a program wants landed without a message."""
+
 
 class Effect(msgspec.Struct, frozen=True, gc=False):
     """A write as data. Subclass it, set ``sink`` and register a sink of that name."""

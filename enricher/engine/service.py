@@ -16,7 +16,7 @@ import anyio.abc
 import msgspec
 import structlog
 
-from enricher.engine.effects import Effect, Write
+from enricher.engine.effects import EMITTED, Effect, Write
 from enricher.engine.pipeline import Pipeline
 from enricher.engine.pool import Pool, PoolLimits
 from enricher.engine.ports import Clock, Delivery, Reader, Sink, Source
@@ -37,7 +37,8 @@ OUTAGE_BACKOFF = Backoff(base=0.05, factor=2.0, cap=5.0)
 class Engine:
     """Sources in, routes through, sinks out. Use it as an async context manager, once.
 
-    ``owns`` says which keys are this process's, where several processes share them.
+    ``owns`` says which keys are this process's, where several processes share them. ``stopping`` says that it
+    takes nothing in any more, ``ended`` that it commits nothing any more.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Engine:
         self.sources = tuple(sources)
         self.sinks = tuple(sinks)
         self.stopping = False
+        self.ended = False
         self.lost: Counter[str] = Counter()
         self.handed_back: Counter[str] = Counter()
         self._opened = anyio.Event()
@@ -179,6 +181,7 @@ class Engine:
         await self._stopped.wait()
 
     def _count_left(self, *, deadline_passed: bool) -> None:
+        self.ended = True
         self.lost, self.handed_back = self.pool.leftover()
         if self.handed_back:
             log.info(
@@ -202,8 +205,13 @@ class Engine:
         await self.pool.put(delivery)
 
     def emit(self, *effects: Effect) -> None:
-        """Commit effects that belong to no message (progress, status), in order among themselves."""
-        self.writer.submit(Write(effects, label="emitted"))
+        """Commit effects that belong to no message (progress, status), in order among themselves.
+
+        Raises `EnricherError` when it is stopped and nothing is committed any more.
+        """
+        if self.ended:
+            raise EnricherError("the enricher is stopped: effects are committed no more")
+        self.writer.submit(Write(effects, label=EMITTED))
 
     @property
     def outages(self) -> dict[str, str]:

@@ -11,14 +11,14 @@ An outage of a sink is nobody's fault: the commit is repeated through its `Gate`
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import anyio
 import msgspec
 import structlog
 
-from enricher.engine.effects import Answer, Effect, Refused, Stored, Write
+from enricher.engine.effects import EMITTED, Answer, Effect, Refused, Stored, Write
 from enricher.engine.gate import Batch, Gate
 from enricher.engine.ports import Clock, Sink
 from enricher.engine.retry import Backoff
@@ -297,8 +297,12 @@ class Writer:
         return {g.name: g.last_error for g in self.gates.values() if g.down_since is not None}
 
     def abandon(self) -> list[Write]:
-        """Take back everything that is not committed."""
-        return [write for group in self._groups.values() for write in group.abandon()]
+        """Take back everything that is not committed; emitted effects, no message's own, are logged."""
+        left = [write for group in self._groups.values() for write in group.abandon()]
+        lost = Counter(type(e).__name__ for write in left if write.label == EMITTED for e in write.effects)
+        if lost:
+            log.error("effects_lost", total=lost.total(), kinds=dict(lost))
+        return left
 
     async def run(self) -> None:
         """Commit until cancelled."""

@@ -8,14 +8,15 @@ from typing import Any
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
-from enricher.engine.effects import Effect
+from enricher.engine.effects import Effect, Insert, Publish
 from enricher.engine.ports import Intake
 from enricher.engine.router import Context, Route
 from enricher.engine.service import Engine
 from enricher.errors import EnricherError
 from enricher.sinks.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
-from tests.rig import Rig, echo, turns
+from tests.rig import Rig, echo, turns, until
 
 
 class Source:
@@ -112,3 +113,26 @@ async def test_who_waits_for_an_engine_that_is_stopped_before_it_was_ready_is_to
         await engine.stop()
         with pytest.raises(EnricherError, match="stopped before it was ready"):
             await waiting
+
+
+async def test_effects_are_refused_once_nothing_is_committed_any_more() -> None:
+    rig = Rig(Route(topic="t", handler=echo))
+    async with rig.engine:
+        rig.engine.emit(Insert("steps", {"_id": 1}))
+        await rig.engine.stop()
+        with pytest.raises(EnricherError, match="effects are committed no more"):
+            rig.engine.emit(Insert("steps", {"_id": 2}))
+    assert list(rig.stored.collections["steps"]) == [1]
+
+
+async def test_emitted_effects_that_an_outage_outlasts_are_counted_in_the_log() -> None:
+    rig = Rig(Route(topic="t", handler=echo))
+    with capture_logs() as lines:
+        async with rig.engine:
+            rig.documents.down = True
+            rig.engine.emit(Insert("steps", {"_id": 1}), Publish("out", b""))
+            rig.engine.emit(Insert("steps", {"_id": 2}))
+            await until(lambda: rig.engine.outages, "the outage")
+    assert [line for line in lines if line["event"] == "effects_lost"] == [
+        {"event": "effects_lost", "log_level": "error", "total": 3, "kinds": {"Insert": 2, "Publish": 1}}
+    ]
