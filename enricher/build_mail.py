@@ -16,9 +16,10 @@ from enricher.engine.ports import Clock
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route
 from enricher.engine.stats import Stats
+from enricher.errors import ConfigError
 from enricher.mail import routes
 from enricher.mail.letters import letter_fields
-from enricher.mail.processor import MailHandler, load_handler
+from enricher.mail.processor import MailHandler, load_handler, takes_mail
 from enricher.mail.reservations import Reservations
 from enricher.mail.settings import MailSettings
 from enricher.sinks.mongo import Index
@@ -82,6 +83,9 @@ def mail_parts(
         return None
     if handler is None and mail.handler:
         handler = load_handler(mail.handler)
+    if handler is not None and not takes_mail(handler):
+        right = "a function of a mail, or of a mail and a context"
+        raise ConfigError("arguments", "mail_handler", handler, right)
     timeout = settings.redis.socket_timeout
     seen = Reservations(live, timeout=timeout, ttl=mail.claim_ttl, clock=lambda: clock() / 1e6)
     route = routes.mail_route(mail, seen=seen, clock=clock, handler=handler)

@@ -171,12 +171,26 @@ def load_handler(name: str) -> MailHandler:
         found: Any = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         why = f"{right} ({type(error).__name__}: {error})"
         raise ConfigError("settings", "mail.handler", name, why) from error
     if not callable(found):
         raise ConfigError("settings", "mail.handler", name, f"{right}; this is a {type(found).__name__}")
+    if not takes_mail(found):
+        why = "a function of a mail, or of a mail and a context: this one cannot be called with them"
+        raise ConfigError("settings", "mail.handler", name, why)
     return found  # type: ignore[no-any-return]
+
+
+def takes_mail(handler: MailHandler) -> bool:
+    """Whether a handler can be called with what it will be called with, as far as can be known."""
+    try:
+        inspect.signature(handler).bind(*(("mail", "context") if takes_context(handler) else ("mail",)))
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # built in, without a signature
+    return True
 
 
 def takes_context(handler: MailHandler) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from enricher.engine.router import Kind
 from enricher.errors import ConfigError
 from enricher.mail.entries import identity_of
 from enricher.mail.letters import letter_fields
-from enricher.mail.processor import load_handler, takes_context
+from enricher.mail.processor import load_handler, takes_context, takes_mail
 from enricher.mail.routes import indexes, mail_route, statistics, statistics_line
 from enricher.mail.settings import MailSettings
 
@@ -148,6 +149,25 @@ def test_a_handler_is_named_by_module_and_function() -> None:
     for name in ("nowhere", "no.such.module:f", "json:no_such_name", "json:__doc__", ":f"):
         with pytest.raises(ConfigError, match="module:function"):
             load_handler(name)
+
+
+def test_a_module_that_ends_the_process_is_a_wrong_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leaving.py").write_text("import sys\nsys.exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="SystemExit: 3"):
+        load_handler("leaving:on_mail")
+
+
+def test_a_handler_that_cannot_be_called_with_a_mail_is_a_wrong_setting() -> None:
+    with pytest.raises(ConfigError, match="a function of a mail"):
+        load_handler("enricher.mail.routes:mail_route")
+    assert takes_mail(print)
+    assert takes_mail(lambda mail, *more, tenant="x": None)
+    assert not takes_mail(lambda: None)
+    assert not takes_mail(lambda *, mail: None)
+    assert not takes_mail(lambda mail, context, third: None)
 
 
 def test_a_handler_that_has_room_for_the_context_gets_it() -> None:
