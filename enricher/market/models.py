@@ -324,6 +324,8 @@ def _moment(
         return us, naive, moment, 0
     if ahead > max_future_us:
         limit = f"a time at most {max_future_us / SECOND:g} s ahead of the clock"
+        if naive:  # the offset of another zone is the likeliest reason
+            limit += f" (without an offset it is read in {zone}: feed.timezone)"
         clock = render(now_us, naive=False)
         raise BadMessage("$.timestamp", limit, f"{shown(text)} at {clock}")
     return us, naive, moment, ahead

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -165,6 +166,14 @@ def test_a_time_is_flagged_from_five_seconds_ahead_and_bad_beyond_sixty() -> Non
     assert ahead(60).ahead_us == 60 * SECOND
     with pytest.raises(BadMessage, match=r"at most 60 s ahead"):
         ahead(60.000001)
+
+
+def test_a_time_without_an_offset_that_is_far_ahead_is_told_where_its_zone_is_set() -> None:
+    with pytest.raises(BadMessage, match=r"read in Asia/Kolkata: feed.timezone"):
+        decode_tick(encoded(tick_fields()), zone=ZoneInfo("Asia/Kolkata"), now_us=NOW - 86_400 * SECOND)
+    with pytest.raises(BadMessage) as caught:
+        decode_tick(encoded(tick_fields(timestamp=STAMP + "Z")), now_us=NOW - 86_400 * SECOND)
+    assert "feed.timezone" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["9999-12-31T23:59:59", "0001-01-01T00:00:00Z"])
