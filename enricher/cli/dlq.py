@@ -207,6 +207,8 @@ def discard(
             say(f"{gone:,} dead letters discarded")
 
     with_letters(settings, place, choose)
+    if not choices:
+        return  # a signal came first
     with choices[0] as chosen:
         if dry_run:
             would(chosen, "discarded", quiet, json)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from enricher.cli.main import SECOND_SIGNAL
@@ -21,9 +21,9 @@ def stop_on_signal() -> Iterator[asyncio.Event]:
     The end of the terminal asks to stop, too, as often as it is told (by kernel and shell), but not under
     nohup.
 
-    To be entered in the main thread, inside the running loop. Handlers of before are restored on
-    leaving. The second signal works even while the loop is busy: it waits for nothing, and embedded
-    servers end with this process.
+    To be entered in the main thread, inside the running loop. Handlers of before are restored on leaving,
+    unless the first signal has come: then all that is left is to end. The second signal works even while
+    the loop is busy: it waits for nothing, and embedded servers end with this process.
     """
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
@@ -38,7 +38,8 @@ def stop_on_signal() -> Iterator[asyncio.Event]:
                 os.write(2, f"ended at once by a second {signal.Signals(number).name}\n".encode())
             finally:
                 os._exit(SECOND_SIGNAL)
-        loop.call_soon_threadsafe(asked.set)
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(asked.set)
 
     nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     heeded = SIGNALS if nohup else (*SIGNALS, signal.SIGHUP)
@@ -46,5 +47,5 @@ def stop_on_signal() -> Iterator[asyncio.Event]:
     try:
         yield asked
     finally:
-        for number, handler in before.items():
+        for number, handler in before.items() if not seen else ():
             signal.signal(number, handler)

@@ -236,6 +236,25 @@ async def test_the_end_of_the_terminal_asks_to_stop_as_often_as_it_is_told() -> 
         signal.signal(signal.SIGHUP, before)
 
 
+LATE = """
+import asyncio, os, signal
+from enricher.cli.signals import stop_on_signal
+
+async def main():
+    with stop_on_signal() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await stop.wait()
+
+asyncio.run(main())
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_second_signal_while_the_process_ends_is_one_all_the_same(tmp_path: Path) -> None:
+    with Command(tmp_path, program=("-c", LATE)) as ending:
+        assert ending.end() == 130
+
+
 def test_a_crash_of_the_engine_is_logged_and_ends_it_with_1(
     tmp_path: Path, redis_url: str, mongo_database_url: str
 ) -> None:
