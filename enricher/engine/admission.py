@@ -99,18 +99,11 @@ class Admission:
                 continue
             same = self._same(delivery, route) if waiting is not None and waiting.conflate else None
             if self.count >= self._max_messages or self.bytes + size > self._max_bytes:
-                if (
-                    self.count == self._max_messages
-                    and waiting is not None
-                    and waiting.queued
-                    and not waiting.conflate
-                    and self.bytes + size <= self._max_bytes
-                ):
-                    # What a flood comes to: the oldest goes, and is looked up with the others.
+                one = self.count == self._max_messages and self.bytes + size <= self._max_bytes
+                freed = waiting.swap(delivery, same) if one and waiting is not None else None
+                if freed is not None:
                     self._crowded = True
-                    waiting.owed += 1
-                    waiting.arrivals.append(delivery)
-                    self.bytes += size
+                    self.bytes += size - freed
                     queued.append(delivery)
                     continue
                 if not self._make_room(size, waiting, same):
