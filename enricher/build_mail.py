@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from enricher.build_letters import length_watch
 from enricher.config import Settings, redact
+from enricher.config.origins import SOMEWHERE
 from enricher.deadletters.alert import AlertHook
 from enricher.deadletters.sink import DeadLetterSink
 from enricher.deadletters.streams import StreamLetterStore
@@ -63,6 +64,16 @@ def letter_topics(settings: Settings, key: str) -> dict[str, str]:
     return {**topics, "": mail.stream} if key == mail.dead_letters else topics
 
 
+def refuse_shared_keys(settings: Settings, mail: MailSettings) -> None:
+    """Raise `ConfigError` if the dead letters of other routes would go where mails or theirs are."""
+    letters = settings.dead_letters
+    if letters.key == mail.stream and letters.url in ("", settings.redis.url):
+        raise ConfigError(SOMEWHERE, "dead_letters.key", letters.key, "a key of its own, not mail.stream")
+    if letters.key == mail.dead_letters and letters.store == "list":
+        right = "a stream of its own, not dead_letters.key, which is a list"
+        raise ConfigError(SOMEWHERE, "mail.dead_letters", mail.dead_letters, right)
+
+
 def mail_parts(
     settings: Settings,
     *,
@@ -81,6 +92,7 @@ def mail_parts(
     mail = mail_settings(settings)
     if mail is None:
         return None
+    refuse_shared_keys(settings, mail)
     if handler is None and mail.handler:
         handler = load_handler(mail.handler)
     if handler is not None and not takes_mail(handler):

@@ -2,6 +2,7 @@
 
 from enricher.config.kinds import (
     ByteSize,
+    CollectionName,
     Count,
     PositiveSeconds,
     Seconds,
@@ -30,6 +31,7 @@ from enricher.config.settings import (
 
 __all__ = [
     "ByteSize",
+    "CollectionName",
     "Count",
     "DeadLetterSettings",
     "FeedSettings",

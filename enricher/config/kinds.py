@@ -95,6 +95,14 @@ def database_problem(name: str) -> str | None:
     return None
 
 
+def collection_problem(name: str) -> str | None:
+    """None for a name MongoDB takes as that of a collection, else what would be right."""
+    odd = "$" in name or "\0" in name or ".." in name or name.startswith("system.")
+    if odd or not name.strip(".") or name != name.strip(".") or len(name.encode("utf-8", "replace")) > 120:
+        return "at most 120 bytes without $, not beginning with system., with dots only between words"
+    return None
+
+
 def zone_problem(name: str) -> str | None:
     """None for a time zone this machine knows, else what would be right."""
     try:
@@ -116,3 +124,4 @@ RedisUrl = Annotated[str, Meta(extra={"check": redis_url_problem, "secret": True
 OptionalRedisUrl = Annotated[str, Meta(extra={"check": optional_redis_url_problem, "secret": True})]
 MongoUrl = Annotated[str, Meta(extra={"check": mongo_url_problem, "secret": True})]
 DatabaseName = Annotated[str, Meta(extra={"check": database_problem})]
+CollectionName = Annotated[str, Meta(extra={"check": collection_problem})]

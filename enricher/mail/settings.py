@@ -7,7 +7,16 @@ from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
-from enricher.config import ByteSize, Count, PositiveSeconds, Seconds, Section, Text, WholeSeconds
+from enricher.config import (
+    ByteSize,
+    CollectionName,
+    Count,
+    PositiveSeconds,
+    Seconds,
+    Section,
+    Text,
+    WholeSeconds,
+)
 
 
 class MailSettings(Section, frozen=True, kw_only=True):
@@ -42,7 +51,7 @@ class MailSettings(Section, frozen=True, kw_only=True):
     lease: PositiveSeconds = 30.0
     max_deliveries: Count = 3
     keep: Seconds = 0.0
-    collection: Text = "emails"
+    collection: CollectionName = "emails"
     handler: str = ""
     timeout: Seconds = 60.0
     max_retries: Annotated[int, Meta(ge=0)] = 3

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from enricher.build import load
-from enricher.build_mail import mail_settings
+from enricher.build_mail import mail_settings, refuse_shared_keys
 from enricher.engine.effects import DeadLetter
 from enricher.engine.router import Kind
 from enricher.errors import ConfigError
@@ -168,6 +168,31 @@ def test_a_handler_that_cannot_be_called_with_a_mail_is_a_wrong_setting() -> Non
     assert not takes_mail(lambda: None)
     assert not takes_mail(lambda *, mail: None)
     assert not takes_mail(lambda mail, context, third: None)
+
+
+@pytest.mark.parametrize(
+    ("variables", "key"),
+    [
+        ({"ENRICHER_DEAD_LETTERS__KEY": "email_ingestion_stream"}, "dead_letters.key"),
+        ({"DLQ_STREAM_NAME": "dlq:enrichment"}, "mail.dead_letters"),
+    ],
+)
+def test_dead_letters_of_other_routes_have_a_key_of_their_own(variables: dict[str, str], key: str) -> None:
+    settings = load(environ={**ON, **variables})
+    mail = mail_settings(settings)
+    assert mail is not None
+    with pytest.raises(ConfigError, match="of its own") as caught:
+        refuse_shared_keys(settings, mail)
+    assert caught.value.key == key
+    for fine in ({}, {"DLQ_STREAM_NAME": "dlq:enrichment", "ENRICHER_DEAD_LETTERS__STORE": "stream"}):
+        settings = load(environ={**ON, **fine})
+        refuse_shared_keys(settings, settings.section(MailSettings))
+
+
+@pytest.mark.parametrize("name", ["$mails", "system.mails", ".mails", "mails.", "a..b", "x" * 121, "."])
+def test_a_collection_has_a_name_that_mongodb_takes(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"mail\.collection"):
+        load(environ={**ON, "ENRICHER_MAIL__COLLECTION": name})
 
 
 def test_a_handler_that_has_room_for_the_context_gets_it() -> None:
