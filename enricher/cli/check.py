@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import click
 from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from enricher.build import market_routes
 from enricher.build_mail import mail_parts, mail_settings
@@ -127,8 +128,13 @@ async def _ask_redis(
     groups = groups_of(settings, routes)
     async with redis_client(url, socket_timeout=timeout, protocol=settings.redis.protocol) as client:
         try:
-            info = await client.info()
-            policy = await _eviction_policy(client)
+            await client.ping()
+            info: Mapping[str, Any] = {}
+            policy = ""
+            # A worker need not be allowed to ask for these.
+            with suppress(NoPermissionError):
+                info = await client.info()
+                policy = await _eviction_policy(client)
             count = None
             try:
                 count = await _letters(client, settings) if letters else None

@@ -58,6 +58,17 @@ def test_a_key_that_holds_something_else_is_named_and_ends_it_with_1(
     assert "email_ingestion_dlq is a string, not a stream" in capsys.readouterr().err
 
 
+def test_a_user_who_may_not_ask_for_the_version_is_no_server_that_is_away(
+    own_redis: RedisProcess, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_redis.call("ACL", "SETUSER", "low", "on", ">p", "~*", "+@read", "+@connection", "-info")
+    url = own_redis.url.replace("redis://", "redis://low:p@")
+    assert exit_code(["check", *servers(url, mongo_database_url)]) == 0
+    out, err = capsys.readouterr()
+    assert "of unknown version, maxmemory-policy unknown" in out
+    assert err == ""
+
+
 def test_quiet_says_nothing_when_all_is_well(
     redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
