@@ -25,7 +25,8 @@ import msgspec
 import structlog
 from redis.asyncio import Redis
 
-from enricher.build import GAPS, Parts, build, instance_name, load, stats_key
+from enricher.build import GAPS, Parts, build
+from enricher.build_settings import instance_name, load, stats_key
 from enricher.config import Settings, named_by_origin
 from enricher.deadletters.alert import AlertHook
 from enricher.deadletters.store import LetterStore

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
 
 from enricher.build_letters import length_watch, letter_store, stores_of
 from enricher.build_mail import MailParts, mail_parts
+from enricher.build_settings import SECTIONS as SECTIONS
+from enricher.build_settings import instance_name, market_settings
+from enricher.build_settings import load as load
 from enricher.build_streams import IntakeParts, hold_of, over_streams
-from enricher.config import Section, Settings, redact
-from enricher.config import load as load_sections
-from enricher.config.loader import OVERRIDES
+from enricher.config import Settings, redact
 from enricher.connections import redis_client
 from enricher.deadletters.alert import AlertHook
 from enricher.deadletters.requests import RetryListener
@@ -31,39 +29,12 @@ from enricher.engine.stats import Stats
 from enricher.engine.writer import WriterLimits
 from enricher.errors import BadMessage, ConfigError
 from enricher.mail.processor import MailHandler
-from enricher.mail.settings import MailSettings
 from enricher.market import routes as market
 from enricher.market.settings import MarketSettings
 from enricher.sinks.mongo import MongoDocuments, close_client, mongo_client
 from enricher.sinks.redis import RedisLive
 from enricher.sources.hold import HeldDocuments
 from enricher.sources.pubsub import Gap
-
-SECTIONS: Mapping[str, type[Section]] = {"market": MarketSettings, "mail": MailSettings}
-"""The sections that the route packages bring, by name."""
-
-
-def load(
-    path: Path | str | None = None,
-    environ: Mapping[str, str] | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    sections: Mapping[str, type[Section]] | None = None,
-    folder: Path | str | None = None,
-    written: Mapping[str, str] | None = None,
-    overrides_from: str = OVERRIDES,
-) -> Settings:
-    """All settings, those of the shipped routes included; ``sections`` are a program's own, by name.
-
-    Nothing is read that is not handed in: a file at ``path`` (or named by ENRICHER_CONFIG in ``environ``, or
-    config.toml in ``folder``), ``environ`` (pass `os.environ`), ``written`` (variables of a .env file, over
-    which ``environ`` wins), and ``overrides`` {"redis.url": ...}, which win over all. Raises `ConfigError`,
-    which names source (``overrides_from`` for an override), key, value and what would be right.
-    """
-    every = {**SECTIONS, **(sections or {})}
-    file = None if path is None else Path(path)
-    within = None if folder is None else Path(folder)
-    return load_sections(file, environ or {}, overrides or {}, every, within, written or {}, overrides_from)
-
 
 GAPS = "feed_gaps"
 
@@ -85,17 +56,10 @@ class Parts:
     summaries: list[Callable[[Stats], tuple[str, Mapping[str, int]]]] = field(default_factory=list)
 
 
-def instance_name(settings: Settings) -> str:
-    """The configured instance, else host name and process id."""
-    return settings.service.instance or f"{socket.gethostname()}-{os.getpid()}"
-
-
 def market_routes(settings: Settings) -> list[Route]:
     """The routes of the market section; none when it is switched off or absent."""
-    section = settings.routes.get("market")
-    if not isinstance(section, MarketSettings) or not section.enabled:
-        return []
-    return market.build(section, settings.feed)
+    section = market_settings(settings)
+    return [] if section is None else market.build(section, settings.feed)
 
 
 def _acknowledging(sink: Sink) -> DeadLetterSink | LettersByTopic:
@@ -273,10 +237,5 @@ def _pool_limits(settings: Settings, mail: MailParts | None) -> PoolLimits:
         max_message_bytes=longest,
         slow_handler=settings.log.slow_handler,
     )
-
-
-def stats_key(settings: Settings) -> str:
-    """The Redis key under which the worker keeps its figures."""
-    return f"{settings.stats.key_prefix}:{settings.service.name}:{instance_name(settings)}"
 
 

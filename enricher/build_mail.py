@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from enricher.build_letters import length_watch
+from enricher.build_settings import letter_topics, mail_settings
 from enricher.config import Settings, redact
 from enricher.config.origins import SOMEWHERE
 from enricher.deadletters.alert import AlertHook
@@ -22,7 +23,7 @@ from enricher.mail import routes
 from enricher.mail.letters import letter_fields
 from enricher.mail.processor import MailHandler, load_handler, takes_mail
 from enricher.mail.reservations import Reservations
-from enricher.mail.settings import MailSettings
+from enricher.mail.settings import TASK, MailSettings
 from enricher.sinks.mongo import Index
 from enricher.sources.entries import whole
 from enricher.sources.housekeeping import StreamLimits
@@ -44,24 +45,6 @@ class MailParts:
         """The line of statistics since the start, and its counts."""
         figures = routes.statistics(stats.topic(self.route.topic).counts)
         return routes.statistics_line(figures), figures
-
-
-def mail_settings(settings: Settings) -> MailSettings | None:
-    """The mail section, if mail is switched on."""
-    section = settings.routes.get("mail")
-    return section if isinstance(section, MailSettings) and section.enabled else None
-
-
-def letter_topics(settings: Settings, key: str) -> dict[str, str]:
-    """The topic of dead letters under ``key`` by the name of their task; "" are those that name none.
-
-    Under the mail's own key even an entry that names nothing is a mail.
-    """
-    mail = mail_settings(settings)
-    if mail is None:
-        return {}
-    topics = {routes.NAME: mail.stream}
-    return {**topics, "": mail.stream} if key == mail.dead_letters else topics
 
 
 def refuse_shared_keys(settings: Settings, mail: MailSettings) -> None:
@@ -121,7 +104,7 @@ def mail_parts(
         consumer=mail.consumer or instance,
         letters=set_aside,
         clock=clock,
-        task_name=routes.NAME,
+        task_name=TASK,
         # All fields as one JSON object: what a dead letter shows, and what `submit` takes too.
         read_entry=whole,
         limits=StreamLimits(

@@ -14,7 +14,8 @@ from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
 from enricher.build import market_routes
-from enricher.build_mail import mail_parts, mail_settings
+from enricher.build_mail import mail_parts
+from enricher.build_settings import mail_settings
 from enricher.build_streams import over_streams, topics_by_stream
 from enricher.cli.check_streams import HEAD, StreamState, ask_streams, groups_of, stream_warnings
 from enricher.cli.main import FAILED, OK

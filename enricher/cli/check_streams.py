@@ -9,7 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from enricher.build_mail import mail_settings
+from enricher.build_settings import mail_settings
 from enricher.build_streams import intake_group, intake_stream, spill_stream, topics_by_stream
 from enricher.config import Settings
 from enricher.engine.overload import Overload

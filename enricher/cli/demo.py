@@ -18,10 +18,11 @@ from enricher.cli import logs
 from enricher.cli.demo_look import Arrivals, Viewer
 from enricher.cli.demo_picture import tables
 from enricher.cli.live import console, redraws, show
+from enricher.cli.loop import run_loop
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
 from enricher.cli.reprocess import Place, opened
-from enricher.cli.run import DATA_DIR, run_loop, start_servers
+from enricher.cli.run import DATA_DIR, start_servers
 from enricher.cli.sheets import Stack
 from enricher.cli.signals import stop_on_signal
 from enricher.config import Settings, redact

@@ -14,12 +14,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import click
 import msgspec
 from dotenv.parser import parse_stream
-from pymongo.errors import PyMongoError
-from pymongo.uri_parser import parse_uri, split_options
 from redis.exceptions import RedisError
 
-from enricher.build import load
-from enricher.config import PositiveSeconds, Settings, redact
+from enricher.build_settings import load
+from enricher.config import MongoSettings, PositiveSeconds, Settings, redact
 from enricher.config.loader import ENVIRONMENT, NOTHING
 from enricher.config.values import WrongValueError, read
 from enricher.connections import redis_client
@@ -87,17 +85,25 @@ def refuse_unusable_urls(settings: Settings) -> None:
                 warnings.simplefilter("error", UserWarning)
                 if url:
                     use(url)
-        except (ValueError, TypeError, RedisError, PyMongoError, UserWarning) as error:
+        except (ValueError, TypeError, RedisError, UserWarning) as error:
             source = settings.origins.get(key, "default")
             # What the libraries say names the option, never its value, and no password.
             raise ConfigError(source, key, redact(url), f"an address the client takes: {error}") from None
 
 
 def _mongo_address(url: str) -> object:
-    if "+srv" in url.partition("://")[0]:
-        # Its hosts the driver learns from DNS, which is no question of settings.
-        return split_options(url.partition("?")[2], warn=True) if "?" in url else None
-    return parse_uri(url, warn=True)
+    if url == MongoSettings().url:
+        return None  # which needs no driver to be found right, and most commands need none for anything else
+    from pymongo.errors import PyMongoError
+    from pymongo.uri_parser import parse_uri, split_options
+
+    try:
+        if "+srv" in url.partition("://")[0]:
+            # Its hosts the driver learns from DNS, which is no question of settings.
+            return split_options(url.partition("?")[2], warn=True) if "?" in url else None
+        return parse_uri(url, warn=True)
+    except PyMongoError as error:
+        raise ValueError(str(error)) from error
 
 
 def _redis_connection(url: str) -> object:

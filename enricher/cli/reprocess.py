@@ -11,10 +11,8 @@ import click
 import msgspec
 from redis.asyncio import Redis
 
-from enricher.app import wall_clock
-from enricher.build import build, market_routes
 from enricher.build_letters import STORES, letter_store
-from enricher.build_mail import letter_topics
+from enricher.build_settings import letter_topics, market_topics
 from enricher.cli.until import say
 from enricher.cli.workers import every_pattern, read_figures
 from enricher.config import Settings, named_by_origin
@@ -27,7 +25,6 @@ from enricher.deadletters.redis import RedisLetterStore, as_bytes
 from enricher.deadletters.replay import UNANSWERED, Attempt, Outcome, Reprocess, retry, through
 from enricher.deadletters.requests import by_worker, listening
 from enricher.deadletters.target import TargetStream, groups_of
-from enricher.engine.service import Engine
 from enricher.errors import EnricherError, SinkUnavailable
 
 HERE, WORKER, AUTO = "here", "worker", "auto"
@@ -97,8 +94,8 @@ async def _letters(settings: Settings, live: Redis, client: Redis, place: Place)
     kind = await kind_of(client, key, place.store, settings.dead_letters.store)
     section = msgspec.structs.replace(settings.dead_letters, key=key, store=kind)
     there = msgspec.structs.replace(settings, dead_letters=section)
-    topics = {route.name: route.topic for route in market_routes(settings)}
-    return Letters(there, live, letter_store(there, client, {**topics, **letter_topics(settings, key)}))
+    topics = {**market_topics(settings), **letter_topics(settings, key)}
+    return Letters(there, live, letter_store(there, client, topics))
 
 
 async def kind_of(client: Redis, key: str, wanted: str, default: str) -> str:
@@ -188,6 +185,11 @@ async def engine(settings: Settings, timeout: float) -> AsyncIterator[Reprocess]
 
     Raises SinkUnavailable if a server does not answer within ``timeout`` seconds.
     """
+    # All that a worker is made of: whoever only looks does without.
+    from enricher.app import wall_clock
+    from enricher.build import build
+    from enricher.engine.service import Engine
+
     with named_by_origin(settings):
         parts = build(settings, clock=wall_clock)
     running = Engine(

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import anyio
 import click
@@ -18,6 +15,7 @@ from click.core import ParameterSource
 
 from enricher.app import Enricher
 from enricher.cli import logs
+from enricher.cli.loop import run_loop
 from enricher.cli.main import FAILED, OK
 from enricher.cli.notify import ServiceManager, watchdog_interval
 from enricher.cli.options import MAIL_ALONE, SettingsOptions, mail_options, settings_options
@@ -74,36 +72,6 @@ def command(options: SettingsOptions, mail: Mapping[str, str], embedded: bool, d
     logs.configure(settings.log, settings.service.name)
     code = run_loop(lambda: serve(options, settings, data_dir if embedded else None))
     context.exit(code)
-
-
-COLLECT = (10_000, 20, 1_000)
-"""Thresholds of the garbage collector's three generations."""
-
-SWITCH = 0.0005
-"""Seconds after which a thread that waits for the interpreter gets it."""
-
-
-def run_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """Run ``main`` to its end on uvloop where there is one, else on asyncio's own loop.
-
-    The process is ours here, so the garbage collector is told what it holds: state that lives for hours and
-    messages that live for milliseconds, hardly ever in cycles. As it comes, it looks through the state of
-    50,000 products every few minutes, which holds the loop for half a second.
-
-    A thread that speaks to MongoDB asks for the interpreter about seven times a command, and is kept waiting
-    each time for up to the switch interval while handlers run: at Python's own 5 ms that is most of what a
-    commit takes.
-    """
-    gc.set_threshold(*COLLECT)
-    sys.setswitchinterval(SWITCH)
-    try:
-        import uvloop
-    except ImportError:
-        factory = None
-    else:
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main())
 
 
 async def serve(options: SettingsOptions, settings: Settings, data_dir: Path | None) -> int:

@@ -13,8 +13,8 @@ import anyio
 import click
 from redis.exceptions import RedisError
 
+from enricher.cli.loop import run_loop
 from enricher.cli.main import OK
-from enricher.cli.run import run_loop
 from enricher.cli.signals import stop_on_signal
 from enricher.config import redact
 from enricher.errors import EnricherError

@@ -11,7 +11,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from enricher.build import stats_key
+from enricher.build_settings import stats_key
 from enricher.config import Settings, redact
 from enricher.connections import redis_client
 from enricher.errors import SinkUnavailable

@@ -10,9 +10,7 @@ from enricher.engine.router import Route
 from enricher.mail.entries import identity_of, read_entry
 from enricher.mail.idempotency import Idempotency
 from enricher.mail.processor import MailHandler, Processor
-from enricher.mail.settings import MailSettings
-
-NAME = "process_email"
+from enricher.mail.settings import TASK, MailSettings
 
 
 def indexes(settings: MailSettings) -> tuple[tuple[str, tuple[tuple[str, int], ...]], ...]:
@@ -59,7 +57,7 @@ def mail_route(
         key=identity_of,
         retry=retry_policy(settings),
         cap=settings.concurrency,
-        name=NAME,
+        name=TASK,
         events=("processed_email", "email_already_processed"),
     )
 

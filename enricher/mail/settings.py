@@ -18,6 +18,9 @@ from enricher.config import (
     WholeSeconds,
 )
 
+TASK = "process_email"
+"""What the route is called."""
+
 
 class MailSettings(Section, frozen=True, kw_only=True):
     """What the mail route is told.

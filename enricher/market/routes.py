@@ -39,7 +39,7 @@ from enricher.market.models import (
     peek_symbol,
 )
 from enricher.market.reasons import AHEAD
-from enricher.market.settings import MarketSettings
+from enricher.market.settings import TASKS, MarketSettings
 from enricher.market.spans import Spans
 from enricher.market.state import (
     BARS,
@@ -287,7 +287,7 @@ def build(settings: MarketSettings, feed: FeedSettings) -> list[Route]:
             topic=channels.underlying,
             handler=market.tick,
             decode=market.decode_tick,
-            name="process_underlying_tick",
+            name=TASKS["underlying"],
             events=("processed_underlying_tick", "tick_already_processed"),
             **shared,
         ),
@@ -296,7 +296,7 @@ def build(settings: MarketSettings, feed: FeedSettings) -> list[Route]:
             handler=market.quote,
             decode=market.decode_quote,
             conflation=peek_symbol,
-            name="process_option_quote",
+            name=TASKS["option_quote"],
             events=("processed_option_quote", "quote_already_processed"),
             **shared,
         ),
@@ -305,7 +305,7 @@ def build(settings: MarketSettings, feed: FeedSettings) -> list[Route]:
             handler=market.chain,
             decode=market.decode_chain,
             conflation=peek_series,
-            name="process_option_chain",
+            name=TASKS["option_chain"],
             events=("processed_option_chain", "chain_already_processed"),
             **shared,
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import msgspec
@@ -23,6 +24,16 @@ Overload = Annotated[
         }
     ),
 ]
+
+
+TASKS: Mapping[str, str] = MappingProxyType(
+    {
+        "underlying": "process_underlying_tick",
+        "option_quote": "process_option_quote",
+        "option_chain": "process_option_chain",
+    }
+)
+"""What the routes of the channels are called."""
 
 
 class MarketChannels(Section, frozen=True, kw_only=True):

@@ -114,6 +114,19 @@ assert "uvloop" not in type(asyncio.get_event_loop_policy()).__module__
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
+def test_what_only_looks_needs_no_market_no_engine_and_no_database_driver() -> None:
+    program = """
+import sys
+import enricher.cli.dlq, enricher.cli.feed, enricher.cli.health, enricher.cli.record
+heavy = ("pymongo", "motor", "enricher.app", "enricher.engine.pool", "enricher.market.routes")
+assert not [name for name in heavy if name in sys.modules], [name for name in heavy if name in sys.modules]
+from enricher import Enricher, Settings
+import enricher
+assert enricher.Enricher is Enricher is sys.modules["enricher.app"].Enricher and "load" in dir(enricher)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
 async def test_signals_logging_and_tasks_are_as_before_once_it_has_gone(settings: Settings) -> None:
     def surroundings() -> object:
         root = logging.getLogger()

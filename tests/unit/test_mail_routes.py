@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from enricher.build import load
-from enricher.build_mail import mail_settings, refuse_shared_keys
+from enricher.build_mail import refuse_shared_keys
+from enricher.build_settings import load, mail_settings
 from enricher.engine.effects import DeadLetter
 from enricher.engine.router import Kind
 from enricher.errors import ConfigError

@@ -3,7 +3,11 @@
 import ast
 from pathlib import Path
 
+import pytest
+
 import enricher
+import enricher.deadletters
+import enricher.mail
 
 PACKAGE = Path(enricher.__file__).parent
 
@@ -28,6 +32,14 @@ def test_the_package_exports_exactly_its_promises() -> None:
         "load",
     ]
     assert all(hasattr(enricher, name) for name in enricher.__all__)
+
+
+def test_what_the_packages_promise_is_there_and_nothing_else() -> None:
+    for package in (enricher, enricher.deadletters, enricher.mail):
+        assert sorted(set(dir(package)) & set(package.__all__)) == sorted(package.__all__)
+        assert all(getattr(package, name) is not None for name in package.__all__)
+        with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+            _ = package.nothing
 
 
 def imports_of(folder: str) -> set[str]:
