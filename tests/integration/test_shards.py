@@ -101,17 +101,18 @@ async def append(redis: Redis, messages: list[bytes]) -> None:
 class ShardProcess(WorkerProcess):
     """``enricher run`` for one shard, with figures of its own."""
 
-    def __init__(self, redis_url: str, mongo_url: str, shard: str, name: str) -> None:
+    def __init__(self, redis_url: str, mongo_url: str, shard: str, name: str, lease: int = 1) -> None:
         super().__init__(
             redis_url,
             mongo_url,
             {
                 "ENRICHER_STREAMS__INTAKE": f"{TICKS}=stream",
-                "ENRICHER_STREAMS__LEASE": "1",
+                "ENRICHER_STREAMS__LEASE": str(lease),
                 "ENRICHER_STREAMS__BLOCK": "0.2",
                 "ENRICHER_STREAMS__SHARD": shard,
                 "ENRICHER_STREAMS__RECORD_EFFECTS": RECORD,
                 "ENRICHER_MARKET__IDLE_CLOSE": "1",
+                "ENRICHER_SERVICE__DRAIN_DEADLINE": "2",
                 "ENRICHER_STATS__KEY_PREFIX": f"figures-{name}",
             },
             forked=True,
@@ -156,8 +157,9 @@ async def test_four_processes_one_killed_and_one_doubled_do_what_one_does(
         expected = await result(worker.redis, alone)
         await worker.redis.flushall()
 
-    processes = [ShardProcess(redis_url, mongo_database_url, f"{i}/4", f"w{i}") for i in range(4)]
-    second = ShardProcess(redis_url, mongo_database_url, "2/4", "second")
+    # Five processes on a busy machine: none may be kept from renewing its lease for as long as that.
+    processes = [ShardProcess(redis_url, mongo_database_url, f"{i}/4", f"w{i}", 3) for i in range(4)]
+    second = ShardProcess(redis_url, mongo_database_url, "2/4", "second", 3)
     try:
         await asyncio.gather(*(p.start() for p in processes))
         redis = processes[0].client
