@@ -12,12 +12,14 @@ ones only ever get data.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pymongo
+import pymongo.errors
 import pytest
 
 from tests.servers import MongoProcess, RedisProcess, debian_redis_binary, redis_binaries
@@ -107,7 +109,11 @@ def mongo_database(mongo_process: MongoProcess) -> Iterator[str]:
     """The name of a database that only this test uses; it is dropped afterwards."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     yield name
-    with pymongo.MongoClient[dict[str, object]](mongo_process.url()) as client:
+    # A database that stays is in nobody's way: this only saves space, and is not worth waiting for ever.
+    with (
+        contextlib.suppress(pymongo.errors.PyMongoError),
+        pymongo.MongoClient[dict[str, object]](mongo_process.url(), socketTimeoutMS=30_000) as client,
+    ):
         client.drop_database(name)
 
 
