@@ -226,6 +226,13 @@ def assert_ticks(frame: pd.DataFrame, documents: Any, heard: list[tuple[str, dic
     assert [m["timestamp"].replace(" ", "T") for m in published] == texts
 
 
+def ratios(chain: dict[str, Any]) -> dict[str, Any]:
+    """The ratios of a chain as they are cached, with why one is unknown."""
+    found: dict[str, Any] = {name: chain[name] for name in ("pcr_oi", "pcr_volume")}
+    unknown = {name: chain["flags"][name] for name, value in found.items() if value is None}
+    return {**found, "timestamp": chain["timestamp"], **({"flags": unknown} if unknown else {})}
+
+
 def assert_chains(
     documents: Any,
     heard: list[tuple[str, dict[str, Any]]],
@@ -257,8 +264,7 @@ def assert_chains(
         assert first[f"total_{name}_oi"] == totals[side]["totOI"]
         assert first[f"total_{name}_volume"] == totals[side]["totVol"]
     assert cached == {f"latest:chain:NIFTY:{e}".encode(): message for e, message in newest.items()}
-    ratios = ("pcr_oi", "pcr_volume", "timestamp")
-    assert pcr == {f"latest:pcr:NIFTY:{e}".encode(): {n: m[n] for n in ratios} for e, m in newest.items()}
+    assert pcr == {f"latest:pcr:NIFTY:{e}".encode(): ratios(m) for e, m in newest.items()}
 
 
 async def assert_bars(frame: pd.DataFrame, documents: Any, minutes: int) -> None:
