@@ -172,24 +172,26 @@ class PubSubSource:
         if self.connected:
             self.last_good_us = now
         topics, heard = self._topics, self.last_message_us
-        deliveries = []
-        for reply in replies:
-            kind = reply[0] if type(reply) is list else _kind(reply)
-            if kind == b"message":
-                _, channel, body = reply
-            elif kind == b"pmessage":
-                _, pattern, channel, body = reply
-                if self._said_twice(channel, pattern):
+        deliveries: list[Delivery] = []
+        try:
+            for reply in replies:
+                kind = reply[0] if type(reply) is list else _kind(reply)
+                if kind == b"message":
+                    _, channel, body = reply
+                elif kind == b"pmessage":
+                    _, pattern, channel, body = reply
+                    if self._said_twice(channel, pattern):
+                        continue
+                else:
                     continue
-            else:
-                continue
-            topic = topics.get(channel) or self._topic(channel)
-            if topic == self._canary_channel:
-                self.canary_us = now
-                continue
-            heard[topic] = now
-            deliveries.append(Delivery(topic, body, now))
-        intake.offer_all(deliveries)
+                topic = topics.get(channel) or self._topic(channel)
+                if topic == self._canary_channel:
+                    self.canary_us = now
+                    continue
+                heard[topic] = now
+                deliveries.append(Delivery(topic, body, now))
+        finally:  # an error among the replies takes nothing from those before it
+            intake.offer_all(deliveries)
 
     def _topic(self, channel: bytes) -> str:
         """The channel's name as text. A pattern may match channels without end: so many are remembered."""
