@@ -21,7 +21,8 @@ import uvloop
 from benchmarks.measure import counted
 from benchmarks.workloads import stamped, workload
 from enricher import Enricher, load
-from enricher.build import SECTIONS, market_routes
+from enricher.build import market_routes
+from enricher.build_settings import SECTIONS
 from enricher.engine.overload import Overload
 from enricher.sources.memory import MemoryDelivery
 

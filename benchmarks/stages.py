@@ -44,7 +44,8 @@ from benchmarks.stopwatch import (
     wall_clock,
 )
 from benchmarks.workloads import workload
-from enricher.build import load, market_routes
+from enricher.build import market_routes
+from enricher.build_settings import load
 from enricher.connections import redis_client, sibling_client
 from enricher.engine.effects import Write
 from enricher.engine.pool import PoolLimits

@@ -16,7 +16,8 @@ from typing import Any
 
 import orjson
 
-from enricher.build import load, market_routes
+from enricher.build import market_routes
+from enricher.build_settings import load
 from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, LIVE, Answer, Write
 from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Clock

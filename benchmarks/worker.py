@@ -20,7 +20,7 @@ import structlog
 
 from benchmarks.measure import Latencies
 from enricher import Enricher, load
-from enricher.build import SECTIONS
+from enricher.build_settings import SECTIONS
 from enricher.cli.loop import run_loop
 
 LAG_SAMPLE = 0.01

@@ -10,9 +10,7 @@ from redis.asyncio import Redis
 
 from enricher.build_letters import length_watch, letter_store, stores_of
 from enricher.build_mail import MailParts, mail_parts
-from enricher.build_settings import SECTIONS as SECTIONS
 from enricher.build_settings import instance_name, market_settings
-from enricher.build_settings import load as load
 from enricher.build_streams import IntakeParts, hold_of, over_streams
 from enricher.config import Settings, redact
 from enricher.connections import redis_client

@@ -200,13 +200,18 @@ class Admission:
             return False
         self._crowded = True
         gone = None if same is None else waiting.replace(same)
-        while gone := gone or waiting.drop() or max(self._waiting.values(), key=_queued).drop():
+        gone = gone or self._oldest(waiting)
+        while gone is not None:
             self.count -= 1
             self.bytes -= len(gone.body)
             if not self.full(size):
                 return True
-            gone = None
+            gone = self._oldest(waiting)
         return False
+
+    def _oldest(self, waiting: Waiting) -> Delivery | None:
+        """Let go of the oldest of the route, else of the route that has most."""
+        return waiting.drop() or max(self._waiting.values(), key=_queued).drop()
 
     def _pay(self) -> None:
         """Let go of as many of the oldest as were let in for them; until then their bytes count."""

@@ -52,10 +52,10 @@ def flag_strangers(sent: ChainWire, raw: dict[str, Any], clean: bool, flags: dic
         if products <= {product, None} and expiries <= {expiry, None}:
             return
     for name, own in (("product", product), ("expiry", expiry)):
-        for side in ("calls", "puts"):
-            others = [leg["strike"] for leg in raw[side] if leg.get(name) not in (None, own)]
+        for legs in ("calls", "puts"):
+            others = [leg["strike"] for leg in raw[legs] if leg.get(name) not in (None, own)]
             if others:
-                flag(flags, f"{side}.{name}", f"another than the chain's at {few(others)}")
+                flag(flags, f"{legs}.{name}", f"another than the chain's at {few(others)}")
 
 
 def union(

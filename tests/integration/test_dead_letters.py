@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from enricher.app import Enricher, wall_clock
-from enricher.build import load
+from enricher.build_settings import load
 from enricher.connections import redis_client
 from enricher.deadletters.record import encode, iso
 from enricher.deadletters.redis import PAGE, ListLetterStore

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from enricher.build import SECTIONS
+from enricher.build_settings import SECTIONS
 from enricher.config import load
 
 ROOT = Path(__file__).parents[2]

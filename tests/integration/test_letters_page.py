@@ -11,7 +11,7 @@ from typing import Any
 
 import enricher.deadletters
 from enricher.app import Enricher
-from enricher.build import load
+from enricher.build_settings import load
 from enricher.connections import redis_client
 from enricher.deadletters import LengthAlert, LetterStore, by_worker, reprocess
 from tests.rig import PATIENCE, until

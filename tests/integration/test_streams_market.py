@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from enricher.app import wall_clock
-from enricher.build import build, load
+from enricher.build import build
+from enricher.build_settings import load
 from enricher.engine.overload import Overload
 from enricher.errors import ConfigError
 from enricher.sinks.memory import MemoryDeadLetters

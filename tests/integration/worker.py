@@ -26,7 +26,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from enricher.app import Enricher, wall_clock
-from enricher.build import SECTIONS
+from enricher.build_settings import SECTIONS
 from enricher.config import Settings, load
 from enricher.embedded import binaries
 from enricher.embedded.endpoints import read_endpoints

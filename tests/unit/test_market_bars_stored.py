@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enricher import load
-from enricher.build import SECTIONS, market_routes
+from enricher.build import market_routes
+from enricher.build_settings import SECTIONS
 from enricher.engine.effects import Effect, Insert, Upsert, Write
 from enricher.engine.ports import Delivery
 from enricher.engine.router import Context

@@ -9,7 +9,8 @@ import msgspec
 import orjson
 import pytest
 
-from enricher.build import SECTIONS, market_routes
+from enricher.build import market_routes
+from enricher.build_settings import SECTIONS
 from enricher.config.loader import load
 from enricher.engine.effects import Insert, SetKey
 from enricher.engine.router import Context

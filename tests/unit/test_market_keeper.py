@@ -11,7 +11,8 @@ import orjson
 import pytest
 
 from enricher import load
-from enricher.build import SECTIONS, market_routes
+from enricher.build import market_routes
+from enricher.build_settings import SECTIONS
 from enricher.engine.effects import DropMembers, Effect, Insert, SetKey, SetMember
 from enricher.engine.router import Context, Route
 from enricher.errors import BadMessage
