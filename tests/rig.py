@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -270,3 +271,23 @@ def folding(state: dict[str, Any], event: Any, context: Context) -> tuple[int, l
 def stateful(sums: Sums, **policy: Any) -> Route:
     """A route that folds into what ``sums`` keeps."""
     return Route(topic="t", handler=folding, key=key_of, keeper=sums, **policy)
+
+
+class Held:
+    """An async handler that publishes its message once it is let go; knows who is inside."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.inside: list[str] = []
+        self.most = 0
+        self.begun: Counter[str] = Counter()
+
+    async def __call__(self, event: Any, context: Context) -> list[Effect]:
+        self.begun[context.topic] += 1
+        self.inside.append(event["k"])
+        self.most = max(self.most, len(self.inside))
+        try:
+            await self.gate.wait()
+        finally:
+            self.inside.remove(event["k"])
+        return [Publish("out", context.body)]

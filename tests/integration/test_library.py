@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -27,7 +26,6 @@ from enricher import (
     EnricherError,
     Insert,
     Overloaded,
-    Publish,
     RetryPolicy,
     Route,
     SetKey,
@@ -37,54 +35,15 @@ from enricher import (
 from enricher.config import Count, Section, Text
 from enricher.engine.effects import Answer, Write
 from enricher.engine.ports import Delivery, Reader
-from tests.integration.worker import database, until
+from tests.integration.host import GREETINGS, greet, numbered, settings_for, stored
+from tests.integration.worker import until
 from tests.rig import PATIENCE
 from tests.servers import LOOPBACK, MongoProcess, RedisProcess
-
-QUICK = {
-    "redis.socket_timeout": 0.5,
-    "redis.canary_interval": 0.1,
-    "redis.canary_timeout": 1,
-    "retry.cap": 0.1,
-    "mongo.timeout": 1,
-}
-
-
-def settings_for(redis_url: str, mongo_url: str, **overrides: Any) -> Settings:
-    """Settings without the market, for routes of the program's own."""
-    given = {"redis.url": redis_url, "mongo.url": mongo_url, "market.enabled": False, **QUICK}
-    return load(overrides={**given, **{key.replace("__", "."): value for key, value in overrides.items()}})
-
-
-def greet(event: Any, context: Context) -> list[Effect]:
-    """Store a greeting and say it."""
-    document = {"_id": event["id"], "text": f"hello {event['name']}"}
-    return [
-        Insert("greetings", document),
-        SetKey(f"greeting:{event['id']}", document["text"].encode(), 60_000),
-        Publish("greeted", document["text"].encode()),
-    ]
-
-
-def numbered(number: int, **fields: Any) -> bytes:
-    return json.dumps({"id": number, "name": f"n{number}", **fields}).encode()
-
-
-GREETINGS = Route(topic="greetings", handler=greet)
 
 
 @pytest.fixture
 def settings(redis_url: str, mongo_database_url: str) -> Settings:
     return settings_for(redis_url, mongo_database_url)
-
-
-def stored(mongo_url: str, collection: str = "greetings") -> list[Any]:
-    """The ``_id``s in a collection, in order."""
-    documents = database(mongo_url)
-    try:
-        return sorted(document["_id"] for document in documents[collection].find())
-    finally:
-        documents.client.close()
 
 
 # -- what is left alone ----------------------------------------------------------------------------
@@ -458,183 +417,3 @@ async def test_emitted_effects_land_in_their_order(
     assert await client.get("progress") == b"99"
     await client.aclose()
     assert stored(mongo_database_url, "steps") == list(range(100))
-
-
-# -- outages and ends ------------------------------------------------------------------------------
-
-
-async def test_health_goes_from_ready_to_degraded_and_back(
-    own_redis: RedisProcess, own_mongo: MongoProcess
-) -> None:
-    url = own_mongo.url("shop")
-    async with Enricher(settings_for(own_redis.url, url), routes=[GREETINGS]) as enricher:
-        assert enricher.health()["status"] == "starting"
-        await enricher.wait_ready()
-        assert enricher.health()["status"] == "ready"
-        for number, (server, sink) in enumerate([(own_mongo, "documents"), (own_redis, "live")]):
-            server.kill()
-            await enricher.submit("greetings", numbered(number))
-            await until(lambda sink=sink: sink in enricher.health()["outages"], f"an outage of {sink}")
-            assert enricher.health()["status"] == "degraded"
-            server.start()
-            await until(lambda: enricher.health()["status"] == "ready", "the end of the outage")
-            await until(lambda: not enricher.engine.pool.count, "what had waited")
-        assert not enricher.health()["outages"]
-    assert stored(url) == [0, 1]
-
-
-async def test_it_becomes_ready_when_servers_that_were_away_come(
-    own_redis: RedisProcess, own_mongo: MongoProcess
-) -> None:
-    own_redis.kill()
-    own_mongo.kill()
-    url = own_mongo.url("shop")
-    async with Enricher(settings_for(own_redis.url, url), routes=[GREETINGS]) as enricher:
-        await until(lambda: set(enricher.health()["outages"]) >= {"documents", "live"}, "both outages")
-        waiting = asyncio.create_task(enricher.submit("greetings", numbered(1), committed=True))
-        own_redis.start()
-        await until(lambda: enricher.engine.sources[0].health()["ready"], "the subscription")
-        assert not enricher.ready
-        own_mongo.start()
-        await asyncio.wait_for(enricher.wait_ready(), PATIENCE)
-        await asyncio.wait_for(waiting, PATIENCE)
-        assert enricher.health()["status"] == "ready"
-    assert stored(url) == [1]
-
-
-async def test_leaving_the_block_drains(settings: Settings, mongo_database_url: str) -> None:
-    async with Enricher(settings, routes=[GREETINGS]) as enricher:
-        for number in range(2000):
-            await enricher.submit("greetings", numbered(number))
-    assert stored(mongo_database_url) == list(range(2000))
-    assert not enricher.lost
-
-
-async def test_an_error_in_the_block_comes_out_as_it_is_after_draining(
-    settings: Settings, mongo_database_url: str
-) -> None:
-    async def program(error: BaseException, first: int) -> None:
-        async with Enricher(settings, routes=[GREETINGS]) as enricher:
-            for number in range(first, first + 500):
-                await enricher.submit("greetings", numbered(number))
-            raise error
-
-    errors = ZeroDivisionError(), ExceptionGroup("of the host", [KeyError(1)]), KeyboardInterrupt()
-    for round_, error in enumerate(errors):
-        with pytest.raises(type(error)) as caught:
-            await program(error, round_ * 500)
-        assert caught.value is error
-        assert stored(mongo_database_url) == list(range((round_ + 1) * 500))
-
-
-async def test_a_cancelled_program_drains_before_it_ends(settings: Settings, mongo_database_url: str) -> None:
-    handed_in = asyncio.Event()
-
-    async def program() -> None:
-        async with Enricher(settings, routes=[GREETINGS]) as enricher:
-            for number in range(500):
-                await enricher.submit("greetings", numbered(number))
-            handed_in.set()
-            await asyncio.sleep(60)
-
-    task = asyncio.create_task(program())
-    await handed_in.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert stored(mongo_database_url) == list(range(500))
-
-
-async def test_draining_ends_at_its_deadline_and_everybody_who_waits_is_told(
-    redis_url: str, own_mongo: MongoProcess
-) -> None:
-    async def never(event: Any, context: Context) -> list[Effect]:
-        await asyncio.sleep(3600)
-        return []
-
-    settings = settings_for(redis_url, own_mongo.url("shop"), service__drain_deadline=0.3)
-    routes = [GREETINGS, Route(topic="never", handler=never)]
-    waiting: list[asyncio.Task[str]] = []
-    ready = asyncio.Event()
-    enrichers: list[Enricher] = []
-
-    async def program() -> None:
-        async with Enricher(settings, routes=routes) as enricher:
-            enrichers.append(enricher)
-            await enricher.wait_ready()
-            own_mongo.pause()
-            for topic, number in (("greetings", 1), ("greetings", 2), ("never", 3)):
-                waiting.append(
-                    asyncio.create_task(enricher.submit(topic, numbered(number), committed=True))
-                )
-            await until(lambda: len(enricher.stats.in_flight) == 2, "a commit and a handler")
-            ready.set()
-            await asyncio.sleep(60)
-
-    task = asyncio.create_task(program())
-    await asyncio.wait_for(ready.wait(), PATIENCE)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, PATIENCE)
-    ends = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), PATIENCE)
-    assert [str(end).rpartition(" ")[2] for end in ends] == ["lost"] * 3
-    assert enrichers[0].lost == {"greetings": 2, "never": 1}
-    assert enrichers[0].stats.total("lost") == 3
-
-
-async def test_run_serves_until_it_is_cancelled(settings: Settings, redis_url: str) -> None:
-    enricher = Enricher(settings, routes=[GREETINGS])
-    task = asyncio.create_task(enricher.run())
-    await until(lambda: enricher.ready, "a running enricher")
-    await enricher.submit("greetings", numbered(1), committed=True)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert not enricher.ready
-
-
-async def test_hooks_for_start_and_stop_will_do_in_place_of_a_block(
-    settings: Settings, mongo_database_url: str
-) -> None:
-    enricher = Enricher.from_settings(settings, routes=[GREETINGS])
-    tasks: list[asyncio.Task[None]] = []
-
-    async def start() -> None:
-        tasks.append(asyncio.create_task(enricher.run()))
-        await enricher.wait_ready()
-
-    async def stop() -> None:
-        await enricher.stop()
-        await tasks[0]
-
-    await asyncio.create_task(start())
-    await enricher.submit("greetings", numbered(1))
-    await asyncio.wait_for(asyncio.create_task(stop()), 20)
-    assert stored(mongo_database_url) == [1]
-
-
-def test_one_that_was_made_before_a_fork_goes_by_the_name_of_the_process_it_runs_in(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    enricher = Enricher(settings)
-    monkeypatch.setattr(os, "getpid", lambda: 12345)
-
-    async def names() -> list[Any]:
-        async with enricher:
-            return [enricher.instance, enricher.figures()["instance"]]
-
-    assert {name.rpartition("-")[2] for name in asyncio.run(names())} == {"12345"}
-
-
-async def test_an_enricher_is_entered_once(settings: Settings) -> None:
-    enricher = Enricher(settings, routes=[GREETINGS])
-    with pytest.raises(EnricherError, match="not running"):
-        await enricher.submit("greetings", numbered(1))
-    with pytest.raises(EnricherError, match="not running"):
-        await enricher.wait_ready()
-    async with enricher:
-        with pytest.raises(EnricherError, match="entered once"):
-            await enricher.__aenter__()
-        await enricher.submit("greetings", numbered(1), committed=True)
-    with pytest.raises(EnricherError, match="entered once"):
-        await enricher.__aenter__()

@@ -1,0 +1,213 @@
+"""A pool that stops: what is drained, what is counted as left, and what must not end it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Generator
+from typing import Any
+
+import pytest
+
+from enricher.engine.effects import Effect, Publish
+from enricher.engine.overload import Overload
+from enricher.engine.pool import PoolLimits
+from enricher.engine.retry import RetryPolicy
+from enricher.engine.router import Context, Route
+from enricher.engine.writer import WriterLimits
+from tests.rig import (
+    STEADY,
+    Held,
+    Rig,
+    echo,
+    failing,
+    fill,
+    key_of,
+    turns,
+    until,
+)
+
+
+async def test_leaving_drains_what_was_taken_in() -> None:
+    rig = Rig(Route(topic="t", handler=echo, key=key_of))
+    async with rig.engine:
+        told = fill(rig, range(300))
+    assert rig.numbers("a") == list(range(300))
+    assert {end for t in told for end in t.ends} == {"processed"}
+    assert not rig.engine.lost
+
+
+async def test_what_the_deadline_cuts_off_is_counted_wherever_it_was() -> None:
+    held = Held()
+    routes = [
+        Route(topic="retry", handler=failing(9, 0), key=key_of, retry=STEADY),
+        Route(topic="strict", handler=failing(9, 0), retry=STEADY, strict=True),
+        Route(topic="inside", handler=held, key=key_of),
+    ]
+    rig = Rig(*routes, writer=WriterLimits(max_batch=1))
+    async with rig.engine:
+        rig.live.open_gate.clear()
+        told = [rig.offer("retry"), rig.offer("strict")]
+        told += [rig.offer("inside", "a", n) for n in range(3)]
+        await until(lambda: rig.engine.stats.total("retried") == 2 and held.inside)
+        await rig.engine.stop(0.05)
+        lost = rig.engine.lost
+    assert lost == {"retry": 1, "strict": 1, "inside": 3}
+    assert [t.ends for t in told] == [["lost"]] * 5
+
+
+async def test_writes_in_flight_at_the_deadline_are_counted_under_their_topic() -> None:
+    rig = Rig(Route(topic="t", handler=echo, key=key_of), writer=WriterLimits(max_batch=1))
+    async with rig.engine:
+        rig.live.open_gate.clear()
+        told = fill(rig, range(20))
+        await until(lambda: rig.live.active)
+        await rig.engine.stop(0.05)
+        assert rig.engine.lost == {"t": 20}
+        rig.live.open_gate.set()
+        await turns()
+    assert [t.ends for t in told] == [["lost"]] * 20
+
+
+class Lingering:
+    """A source that takes its time to close."""
+
+    name, can_wait = "lingering", False
+
+    def __init__(self) -> None:
+        self.closed = asyncio.Event()
+
+    async def start(self) -> None:
+        """There is nothing to begin."""
+
+    async def run(self, intake: Any) -> None:
+        """There is nothing to read."""
+
+    async def stop_intake(self) -> None:
+        """There is nothing to stop."""
+
+    async def close(self) -> None:
+        await self.closed.wait()
+
+    def health(self) -> dict[str, Any]:
+        return {"ready": True}
+
+
+async def test_what_the_deadline_cut_off_is_not_committed_while_the_sources_close() -> None:
+    held, source = Held(), Lingering()
+    rig = Rig(Route(topic="t", handler=held, key=key_of))
+    rig.engine.sources = (source,)
+    async with rig.engine:
+        told = fill(rig, range(20))
+        await until(lambda: bool(held.inside))
+        stopping = asyncio.create_task(rig.engine.stop(0.02))
+        await until(lambda: bool(rig.engine.lost))
+        held.gate.set()
+        await turns()
+        source.closed.set()
+        await stopping
+    assert rig.counts("t") == {"received": 20, "lost": 20}
+    assert [t.ends for t in told] == [["lost"]] * 20
+    assert rig.numbers("a") == []
+
+
+async def test_a_message_whose_turn_is_given_and_has_not_begun_is_counted_at_a_stop() -> None:
+    rig = Rig(Route(topic="t", handler=Held()))  # without a key, nobody else knows its lane
+    async with rig.engine:
+        await rig.engine.wait_ready()
+        told = rig.offer("t")
+        for _ in range(50):
+            if rig.engine.pool._about:
+                break
+            await asyncio.sleep(0)
+        await rig.engine.stop(0)
+    assert told.ends == ["lost"]
+    assert rig.counts("t") == {"received": 1, "lost": 1}
+
+
+class Odd(BaseException):
+    """What no `except Exception` catches."""
+
+
+@pytest.mark.parametrize("kind", [SystemExit, Odd])
+async def test_a_handler_that_would_end_the_process_fails_its_message_alone(
+    kind: type[BaseException],
+) -> None:
+    def plain(event: Any, context: Context) -> list[Effect]:
+        if event["n"] == 0:
+            raise kind("enough")
+        return [Publish("out", context.body)]
+
+    async def waits(event: Any, context: Context) -> list[Effect]:
+        return plain(event, context)
+
+    def steps(event: Any, context: Context) -> Generator[None, None, list[Effect]]:
+        yield
+        return plain(event, context)
+
+    handlers: dict[str, Callable[..., Any]] = {"plain": plain, "waits": waits, "steps": steps}
+    handlers["blocks"] = plain
+    once = RetryPolicy(max_retries=0)
+    rig = Rig(
+        *(
+            Route(topic=t, handler=handler, key=key_of, retry=once, blocking=t == "blocks")
+            for t, handler in handlers.items()
+        )
+    )
+    async with rig.engine:
+        for topic in handlers:
+            rig.offer(topic, topic, 0)
+            rig.offer(topic, topic, 1)
+        await rig.drained()
+    assert [rig.numbers(topic) for topic in handlers] == [[1]] * 4
+    said = {letter.error for letter in rig.letters.letters}
+    assert said == {f"the handler let out {kind.__name__}: enough"}
+
+
+async def test_a_cancellation_that_a_handler_lets_out_is_its_own_failure() -> None:
+    async def waits(event: Any, context: Context) -> list[Effect]:
+        if event["n"] == 0:
+            abandoned = asyncio.get_running_loop().create_future()
+            abandoned.cancel()
+            await abandoned
+        return [Publish("out", context.body)]
+
+    def plain(event: Any, context: Context) -> list[Effect]:
+        if event["n"] == 0:
+            raise asyncio.CancelledError
+        return [Publish("out", context.body)]
+
+    once = RetryPolicy(max_retries=0)
+    rig = Rig(
+        Route(topic="waits", handler=waits, key=key_of, retry=once),
+        Route(topic="plain", handler=plain, key=key_of, retry=once),
+    )
+    async with rig.engine:
+        for topic in ("waits", "plain"):
+            rig.offer(topic, topic, 0)
+            rig.offer(topic, topic, 1)
+        await rig.drained()
+    assert rig.numbers("waits") == rig.numbers("plain") == [1]
+    assert {letter.error_type for letter in rig.letters.letters} == {"RuntimeError"}
+    assert all("CancelledError" in letter.traceback for letter in rig.letters.letters)
+
+
+@pytest.mark.parametrize("key", [None, key_of])
+async def test_an_outage_keeps_no_lanes_of_what_was_dropped(key: Any) -> None:
+    route = Route(topic="t", handler=echo, key=key, overload=Overload.DROP_OLDEST)
+    rig = Rig(route, pool=PoolLimits(max_messages=100))
+    async with rig.engine:
+        await rig.engine.wait_ready()
+        rig.live.down = True
+        for n in range(5000):
+            rig.offer("t", f"k{n}", n)
+            if n % 50 == 0:
+                await turns()
+        family = rig.engine.pool._by_name["t"]
+        assert max(len(family.ready), len(family.lanes)) < 400
+        rig.live.down = False
+        await rig.drained()
+    counts = rig.counts("t")
+    assert counts["processed"] + counts["dropped"] == counts["received"] == 5000
+    assert rig.numbers("k4999") == [4999]
+
+
