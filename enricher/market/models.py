@@ -188,8 +188,8 @@ def decode_tick(
 ) -> Tick:
     """The tick in these bytes, or ``BadMessage``."""
     sent = wire.read_tick(body)
-    if not "!" <= sent.product[0] <= "~":
-        _check_name(sent.product, "product")
+    if sent.product.isspace():
+        raise _blank(sent.product, "product")
     us, naive, moment, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
     return Tick(
         clean=type(sent) is wire.CleanTick,
@@ -217,10 +217,10 @@ def decode_quote(
     """The option quote in these bytes, or ``BadMessage``."""
     raw = parse(body)
     sent = wire.read_quote(raw)
-    # Nearly every name begins with a letter: those are not looked at.
-    if not ("!" <= sent.product[0] <= "~" and "!" <= sent.symbol[0] <= "~"):
-        _check_name(sent.product, "product")
-        _check_name(sent.symbol, "symbol")
+    if sent.product.isspace():
+        raise _blank(sent.product, "product")
+    if sent.symbol.isspace():
+        raise _blank(sent.symbol, "symbol")
     _check_expiry(sent.expiry)
     us, naive, moment, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
     return Quote(
@@ -254,8 +254,8 @@ def decode_chain(
     """The option chain in these bytes, or ``BadMessage``."""
     flags: dict[str, str] = {}
     raw, sent, clean = wire.parse_chain(body, flags)
-    if not "!" <= sent.product[0] <= "~":
-        _check_name(sent.product, "product")
+    if sent.product.isspace():
+        raise _blank(sent.product, "product")
     wire.check_prices((sent.spot_price, "spot_price"))
     _check_expiry(sent.expiry)
     us, naive, moment, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
@@ -331,10 +331,9 @@ def _moment(
     return us, naive, moment, ahead
 
 
-def _check_name(name: str, field: str) -> None:
-    """Blanks name nothing, and look like nothing in a key."""
-    if name.isspace():
-        raise BadMessage(f"$.{field}", "a text that is not blank", shown(name))
+def _blank(name: str, field: str) -> BadMessage:
+    """What is wrong with blanks: they name nothing, and look like nothing in a key."""
+    return BadMessage(f"$.{field}", "a text that is not blank", shown(name))
 
 
 def _check_expiry(expiry: str) -> None:
