@@ -5,7 +5,8 @@
         ...
 
 It installs no signal handler, sets up no logging and keeps no global state; several live in one loop. What it
-has to say goes to structlog's logger "enricher", as the program has configured structlog.
+has to say goes to structlog's logger "enricher" where the program has configured structlog, else to that of
+`logging`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from typing import Any, Self, TypedDict, Unpack
 
 import anyio
 import msgspec
-import structlog
 from redis.asyncio import Redis
 
 from enricher.build import GAPS, Parts, build
@@ -36,12 +36,11 @@ from enricher.engine.router import Route
 from enricher.engine.service import Engine
 from enricher.engine.stats import Histogram, Stats
 from enricher.errors import EnricherError, Overloaded
+from enricher.log import log
 from enricher.mail.processor import MailHandler
 from enricher.market.clock import to_date
 from enricher.sources.memory import MemoryDelivery
 from enricher.sources.pubsub import Gap
-
-log = structlog.get_logger("enricher")
 
 
 def wall_clock() -> int:
@@ -117,6 +116,7 @@ class Enricher:
         self._lag_us = 0
         # Latency of the last statistics interval alone.
         self._recent: dict[str, Any] = {}
+        self._said: dict[str | int, object] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, **options: Unpack[Options]) -> Self:
@@ -183,7 +183,7 @@ class Enricher:
                 for close in reversed(parts.closers):
                     closing.push_async_callback(close)
         if self._engine is not None:
-            self._say_summaries()
+            self._say_summaries(at_end=True)
             log.info("stopped", instance=self.instance, lost=self._engine.lost.total())
 
     async def run(self) -> None:
@@ -321,26 +321,35 @@ class Enricher:
                 self._say_summaries()
                 before = self._summarise(before, commits)
                 commits = self.stats.histograms["commit"].copy()
+            log.catch_up()
 
     def _summarise(self, before: Counter[str], earlier: Histogram) -> Counter[str]:
         """Log what happened since the last summary: counts and latency of that time alone."""
         names = ("received", "processed", "duplicate", "dead", "dropped", "conflated", "retried")
         now = Counter({name: self.stats.total(name) for name in names})
         commit = self.stats.histograms["commit"].since(earlier).summary()
-        log.info(
-            "summary",
-            **{name: now[name] - before[name] for name in names},
-            queued=self.engine.pool.count,
-            p50_ms=commit["p50_ms"],
-            p99_ms=commit["p99_ms"],
-            status=self.health()["status"],
-        )
+        queued, status = self.engine.pool.count, self.health()["status"]
+        if self._changed("summary", (now, queued, status)):
+            log.summary(
+                "summary",
+                **{name: now[name] - before[name] for name in names},
+                queued=queued,
+                p50_ms=commit["p50_ms"],
+                p99_ms=commit["p99_ms"],
+                status=status,
+            )
         return now
 
-    def _say_summaries(self) -> None:
-        for summary in self._parts.summaries if self._parts is not None else ():
+    def _say_summaries(self, *, at_end: bool = False) -> None:
+        for number, summary in enumerate(self._parts.summaries if self._parts is not None else ()):
             line, figures = summary(self.stats)
-            log.info(line, **figures)
+            if self._changed(number, figures) or at_end:
+                log.summary(line, **figures)
+
+    def _changed(self, summary: str | int, figures: object) -> bool:
+        """Whether ``figures`` are others than when this summary was said last; once said, they are not."""
+        before, self._said[summary] = self._said.get(summary), figures
+        return before != figures
 
     def _record_gap(self, gap: Gap) -> None:
         self.stats.count(gap.channel, "gaps")

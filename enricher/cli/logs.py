@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, cast
 
 import orjson
 import structlog
 
-from enricher.config import LogSettings, redact_text
+from enricher.config import LogSettings
+from enricher.redaction import redact_value
 
 Event = MutableMapping[str, Any]
 
@@ -57,9 +59,9 @@ def configure(settings: LogSettings, service: str, stream: BinaryIO | None = Non
 
 
 class _Lines:
-    """Where the lines go: what a full disk does not take is lost, and no reason to stop working.
+    """Where the lines go: what a full disk or a reader that has gone does not take is lost.
 
-    A reader that has gone (`| head`) ends the process, as it ends any other.
+    It is no reason to stop working: a collector of logs may come back.
     """
 
     def __init__(self, out: BinaryIO) -> None:
@@ -68,18 +70,12 @@ class _Lines:
     def write(self, line: bytes) -> int:
         try:
             return self._out.write(line)
-        except BrokenPipeError:
-            raise
-        except OSError:
+        except (OSError, ValueError):  # ValueError: it is closed
             return 0
 
     def flush(self) -> None:
-        try:
+        with suppress(OSError, ValueError):
             self._out.flush()
-        except BrokenPipeError:
-            raise
-        except OSError:
-            return
 
 
 def add_timestamp(_logger: object, _method: str, event: Event) -> Event:
@@ -92,23 +88,8 @@ def add_timestamp(_logger: object, _method: str, event: Event) -> Event:
 def redact_values(_logger: object, _method: str, event: Event) -> Event:
     """The event with the password of every URL hidden, however deep the text lies."""
     for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = redact_text(value)
-        elif not isinstance(value, int | float | None):
-            event[key] = _redacted(value)
+        event[key] = redact_value(value)
     return event
-
-
-def _redacted(value: object) -> object:
-    if isinstance(value, str):
-        return redact_text(value)
-    if isinstance(value, Mapping):
-        return {redact_text(str(key)): _redacted(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_redacted(item) for item in value]
-    if isinstance(value, int | float | None):
-        return value
-    return redact_text(repr(value))
 
 
 def json_line(service: str) -> Callable[[object, str, Event], bytes]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import anyio
 import click
-import structlog
 from click.core import ParameterSource
 
 from enricher.app import Enricher
@@ -24,8 +23,7 @@ from enricher.cli.signals import stop_on_signal
 from enricher.config import Settings, redact
 from enricher.embedded import EmbeddedServers
 from enricher.errors import ConfigError, EmbeddedError, EnricherError
-
-log = structlog.get_logger("enricher")
+from enricher.log import log
 
 DATA_DIR = Path("enricher-data")
 
@@ -95,7 +93,7 @@ async def serve(options: SettingsOptions, settings: Settings, data_dir: Path | N
             raise
         except EnricherError as error:
             log.error("cannot_run", error=str(error))
-        except Exception:
+        except Exception:  # noqa: BLE001
             # The exit code alone says nothing; the log is where a crash is looked for.
             log.exception("crashed")
         return FAILED

@@ -13,7 +13,6 @@ from enricher.config.kinds import (
 )
 from enricher.config.loader import environment_name, find_config, load
 from enricher.config.origins import named_by_origin
-from enricher.config.secrets import redact, redact_text
 from enricher.config.settings import (
     DeadLetterSettings,
     FeedSettings,
@@ -28,6 +27,7 @@ from enricher.config.settings import (
     StreamSettings,
     WriterSettings,
 )
+from enricher.redaction import redact, redact_text
 
 __all__ = [
     "ByteSize",

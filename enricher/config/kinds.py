@@ -20,8 +20,8 @@ from zoneinfo import ZoneInfo, available_timezones
 import msgspec
 from msgspec import Meta
 
-from enricher.config.secrets import redact_text
 from enricher.config.sentinels import is_sentinel_url, sentinel_url_problem
+from enricher.redaction import redact_text
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):

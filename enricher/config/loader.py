@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, cast, get_args, get_origin
 import msgspec
 
 from enricher.config.kinds import Section, did_you_mean
-from enricher.config.secrets import HIDDEN, redact
 from enricher.config.settings import CORE_SECTIONS, Settings
 from enricher.config.values import WrongValueError, read, shown
 from enricher.errors import ConfigError
+from enricher.redaction import HIDDEN, redact
 
 FILE_NAME = "config.toml"
 FILE_VARIABLE = "ENRICHER_CONFIG"

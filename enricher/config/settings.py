@@ -28,7 +28,7 @@ from enricher.config.kinds import (
     Zone,
     database_problem,
 )
-from enricher.config.secrets import redact, redact_text
+from enricher.redaction import redact, redact_text
 
 SectionT = TypeVar("SectionT", bound=Section)
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import inspect as kinds
 
 from enricher.config.kinds import did_you_mean
-from enricher.config.secrets import redact, redact_text
+from enricher.redaction import redact, redact_text
 
 _SCALES: dict[str, dict[str, str]] = {
     "s": {"ms": "0.001", "s": "1", "m": "60", "min": "60", "h": "3600", "d": "86400"},

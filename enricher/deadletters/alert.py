@@ -7,11 +7,9 @@ import time
 from collections.abc import Callable
 
 import msgspec
-import structlog
 
 from enricher.errors import ConfigError
-
-log = structlog.get_logger("enricher")
+from enricher.log import log
 
 QUIET = 60.0
 

@@ -16,7 +16,6 @@ from typing import Any, cast
 import anyio
 import anyio.abc
 import msgspec
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -26,8 +25,7 @@ from enricher.deadletters.replay import FAILED, UNANSWERED, Attempt, Outcome, Re
 from enricher.deadletters.store import LetterStore
 from enricher.engine.ports import Clock, Intake
 from enricher.engine.retry import Backoff
-
-log = structlog.get_logger("enricher")
+from enricher.log import log
 
 ANSWER_TTL = 300
 LISTENING_TTL = 10

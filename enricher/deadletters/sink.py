@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import structlog
 from redis.asyncio import Redis
 
 from enricher.deadletters.alert import LengthWatch
@@ -18,8 +17,7 @@ from enricher.deadletters.redis import ACKNOWLEDGE_ONLY, RedisLetterStore
 from enricher.deadletters.store import Added, LetterStore
 from enricher.engine.effects import DEAD_LETTERS, Ack, Answer, DeadLetter, Write
 from enricher.errors import SinkUnavailable
-
-log = structlog.get_logger("enricher")
+from enricher.log import log
 
 
 class DeadLetterSink:

@@ -14,12 +14,10 @@ from pathlib import Path
 
 import anyio
 import bson
-import structlog
 
 from enricher.embedded.binaries import LOOPBACK, bound_to_this_process
 from enricher.errors import EmbeddedError
-
-log = structlog.get_logger("enricher")
+from enricher.log import log
 
 ATTEMPTS = 4
 POLL_SECONDS = 0.02

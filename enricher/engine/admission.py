@@ -8,18 +8,15 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-import structlog
-
 from enricher.engine.overload import Overload, Waiting
 from enricher.engine.ports import Clock, Delivery
 from enricher.engine.router import Route, Router
 from enricher.engine.stats import RouteStats, Stats
 from enricher.errors import BadMessage, UnknownTopic
+from enricher.log import log
 
 if TYPE_CHECKING:
     from enricher.engine.lanes import Lane
-
-log = structlog.get_logger("enricher")
 
 UNKNOWN = "(unknown)"
 

@@ -7,15 +7,13 @@ import traceback
 from collections.abc import Mapping
 
 import anyio
-import structlog
 
 from enricher.engine.effects import Answer, Refused, Stored, Write
 from enricher.engine.ports import Clock, Sink
 from enricher.engine.retry import Backoff
 from enricher.engine.stats import Stats
 from enricher.errors import SinkUnavailable
-
-log = structlog.get_logger("enricher")
+from enricher.log import log
 
 Batch = list[Write]
 

@@ -8,15 +8,13 @@ from typing import Any
 
 import anyio
 import anyio.abc
-import structlog
 
 from enricher.engine.lanes import Family, Lane, Status
 from enricher.engine.ports import Clock, Delivery, Keeper, Reader
 from enricher.engine.retry import Backoff
 from enricher.engine.stats import Stats
 from enricher.errors import SinkUnavailable
-
-log = structlog.get_logger("enricher")
+from enricher.log import log
 
 # Lanes whose state is loaded together.
 _TOGETHER = 200

@@ -15,7 +15,6 @@ from time import perf_counter
 import anyio
 import anyio.abc
 import msgspec
-import structlog
 
 from enricher.engine.admission import Admission, counted_as, read_key
 from enricher.engine.effects import DEAD_LETTERS, Write
@@ -29,8 +28,7 @@ from enricher.engine.settling import Settling
 from enricher.engine.stats import Stats
 from enricher.engine.timers import Timers
 from enricher.engine.writer import Writer
-
-log = structlog.get_logger("enricher")
+from enricher.log import log
 
 
 class PoolLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,6 @@ from typing import Any
 import anyio
 import anyio.abc
 import msgspec
-import structlog
 
 from enricher.engine.effects import EMITTED, Effect, Write
 from enricher.engine.pipeline import Pipeline
@@ -25,8 +24,7 @@ from enricher.engine.router import Route, Router
 from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer, WriterLimits
 from enricher.errors import EnricherError
-
-log = structlog.get_logger("enricher")
+from enricher.log import log
 
 # At most this part of the pool is with one group of the writer, out of reach of every overload policy.
 HELD = 1 / 4
@@ -171,6 +169,7 @@ class Engine:
                 self._count_left(deadline_passed=scope.cancelled_caught)
                 failed += [await _ended(source, source.close) for source in self.sources]
                 failed += [await _ended(sink, sink.close) for sink in self.sinks]
+                log.catch_up(at_end=True)
                 self._stopped.set()
         errors = [error for error in failed if error is not None]
         if errors:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
-
-import structlog
 
 from enricher.engine.admission import UNKNOWN, Admission, counted_as
 from enricher.engine.effects import Answer, Claimed, DeadLetter, Refused, Write
@@ -14,8 +11,7 @@ from enricher.engine.pipeline import Pipeline
 from enricher.engine.ports import Clock
 from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer
-
-log = structlog.get_logger("enricher")
+from enricher.log import log
 
 # How often (microseconds) a refusal that comes with every turn is worth a line.
 _SAY_EVERY_US = 10_000_000
@@ -74,7 +70,7 @@ class Settling:
         self._stats.histograms["event"].record_all(since_event)
         for (topic, label), number in labels.items():
             self._stats.count(topic, label, number)
-        if _debugging():
+        if log.debugging():
             _tell(batch, answers)
 
     def refuse(self, write: Write, answer: Refused) -> None:
@@ -143,13 +139,6 @@ class Settling:
         self._stats.count(counted_as(delivery), "lost")
         self._admission.release(write.body_size)
         delivery.settled("lost")
-
-
-def _debugging() -> bool:
-    """Whether lines at debug would be seen. A program that has not set up logging gets none per message."""
-    bound = log.bind() if structlog.is_configured() else None
-    ask = getattr(bound, "is_enabled_for", None) or getattr(bound, "isEnabledFor", None)
-    return bool(ask(logging.DEBUG)) if ask is not None else False
 
 
 def _tell(batch: Sequence[Write], answers: Mapping[int, Answer]) -> None:

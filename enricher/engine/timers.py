@@ -12,7 +12,6 @@ from collections.abc import Callable
 from time import perf_counter
 
 import anyio
-import structlog
 
 from enricher.engine.admission import Admission
 from enricher.engine.effects import Write
@@ -23,8 +22,7 @@ from enricher.engine.ports import Clock, Delivery
 from enricher.engine.router import Route
 from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer
-
-log = structlog.get_logger("enricher")
+from enricher.log import log
 
 # Seconds between two looks.
 _LOOK_EVERY = 0.1

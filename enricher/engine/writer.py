@@ -16,15 +16,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import anyio
 import msgspec
-import structlog
 
 from enricher.engine.effects import EMITTED, Answer, Effect, Refused, Stored, Write
 from enricher.engine.gate import Batch, Gate
 from enricher.engine.ports import Clock, Sink
 from enricher.engine.retry import Backoff
 from enricher.engine.stats import Stats
+from enricher.log import log
 
-log = structlog.get_logger("enricher")
 
 class WriterLimits(msgspec.Struct, frozen=True, kw_only=True):
     """``max_batch`` writes or ``max_bytes`` of bodies per commit; ``backlog`` commits gather ahead.

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import structlog
-
+from enricher.log import log
 from enricher.market.clock import SECOND
 from enricher.market.contracts import Contract
 from enricher.market.models import Tick
 from enricher.market.watch import FeedWatch, Finding, WatchSettings
-
-log = structlog.get_logger("enricher")
 
 SHOW_EVERY_US: Final = 5 * SECOND
 SAY_EVERY_US: Final = 60 * SECOND

@@ -16,9 +16,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
 
-import structlog
-
 from enricher.engine.ports import Delivery, Reader
+from enricher.log import log
 from enricher.market.bars import LARGEST_VOLUME, BarTick
 from enricher.market.cells import Content
 from enricher.market.clock import to_date, to_millis
@@ -31,8 +30,6 @@ from enricher.market.spans import Checkpoint, Spans
 from enricher.market.state import BARS, CHAINS, HISTORY, QUOTES, STATE, TICKS, ProductState
 from enricher.market.stored import bar_content, chain_of, event_time, micros, quote_of
 from enricher.market.ticks import identity_key, order_key
-
-log = structlog.get_logger("enricher")
 
 Document = Mapping[str, Any]
 States = Mapping[str, ProductState]

@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
-import structlog
 from pymongo import AsyncMongoClient
 from pymongo.errors import (
     ConnectionFailure,
@@ -29,8 +28,7 @@ from pymongo.errors import (
 
 from enricher.engine.effects import DOCUMENTS, Answer, Insert, Refused, Stored, Upsert, Write
 from enricher.errors import SinkUnavailable
-
-log = structlog.get_logger("enricher")
+from enricher.log import log
 
 Driver = Literal["motor", "pymongo"]
 

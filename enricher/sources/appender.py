@@ -15,16 +15,14 @@ from contextlib import suppress
 import anyio
 import msgspec
 import redis.exceptions as errors
-import structlog
 from redis.asyncio import Redis
 
 from enricher.connections import sibling_client
 from enricher.engine.ports import Clock, Delivery
 from enricher.engine.retry import Backoff
 from enricher.link import Link, pack
+from enricher.log import log
 from enricher.sources.groups import told
-
-log = structlog.get_logger("enricher")
 
 _BACKOFF = Backoff(base=0.05, cap=5.0)
 _WARN_EVERY_US = 10_000_000

@@ -12,14 +12,12 @@ from typing import Any, cast
 
 import msgspec
 import redis.exceptions as errors
-import structlog
 from redis.asyncio import Redis
 
 from enricher.link import Link, pack
+from enricher.log import log
 from enricher.sinks.redis import ACKNOWLEDGE
 from enricher.sources.entries import Fields, GroupKeys
-
-log = structlog.get_logger("enricher")
 
 PAGE = 100
 _EXPOSED_TTL = 86400

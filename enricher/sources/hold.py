@@ -16,7 +16,6 @@ from typing import Any
 
 import anyio
 import redis.exceptions as errors
-import structlog
 from redis.asyncio import Redis
 
 from enricher.connections import sibling_client
@@ -24,9 +23,8 @@ from enricher.engine.effects import Answer, Write
 from enricher.engine.ports import Intake, Reader, Sink, Source
 from enricher.engine.retry import Backoff
 from enricher.errors import EnricherError, SinkUnavailable
+from enricher.log import log
 from enricher.sources.shards import Shard
-
-log = structlog.get_logger("enricher")
 
 _BACKOFF = Backoff(base=0.05, cap=5.0)
 

@@ -11,14 +11,12 @@ from typing import Any, Protocol
 import anyio
 import msgspec
 import redis.exceptions as errors
-import structlog
 
 from enricher.engine.ports import Clock, Sink
+from enricher.log import log
 from enricher.sources.entries import StreamDelivery
 from enricher.sources.groups import StreamGroup, parts
 from enricher.sources.suspects import Suspect
-
-log = structlog.get_logger("enricher")
 
 _TRIM_EVERY = 10.0
 # A consumer without entries that was silent for so many leases has left.

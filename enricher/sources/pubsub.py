@@ -17,15 +17,13 @@ from typing import Any
 import anyio
 import msgspec
 import redis.exceptions as errors
-import structlog
 from redis.asyncio import Redis
 
 from enricher.engine.ports import Clock, Delivery, Intake
 from enricher.engine.retry import Backoff
 from enricher.engine.router import covers
 from enricher.link import Link, pack
-
-log = structlog.get_logger("enricher")
+from enricher.log import log
 
 # How long (seconds) the reader may hold the loop when Redis has much to say.
 _HOLD = 0.002

@@ -19,17 +19,15 @@ from typing import Any
 import anyio
 import msgspec
 import redis.exceptions as errors
-import structlog
 from redis.asyncio import Redis
 
 from enricher.connections import sibling_client
 from enricher.engine.ports import Clock, Delivery, Intake, Source
 from enricher.engine.retry import Backoff
+from enricher.log import log
 from enricher.sources.appender import BridgeLimits, StreamAppender
 from enricher.sources.entries import GroupKeys, StreamDelivery
 from enricher.sources.streams import StreamSource
-
-log = structlog.get_logger("enricher")
 
 _BACKOFF = Backoff(base=0.05, cap=5.0)
 # Seconds between two looks whether the stream is empty, which also ends what nobody can answer any more:

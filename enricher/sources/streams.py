@@ -31,7 +31,6 @@ from typing import Any
 import anyio
 import msgspec
 import redis.exceptions as errors
-import structlog
 from redis.asyncio import Redis
 
 from enricher.connections import sibling_client
@@ -39,6 +38,7 @@ from enricher.engine.ports import Clock, Intake
 from enricher.engine.retry import Backoff
 from enricher.errors import EnricherError
 from enricher.link import Link, pack
+from enricher.log import log
 from enricher.sources.entries import (
     EntryReader,
     Fields,
@@ -50,8 +50,6 @@ from enricher.sources.entries import (
 from enricher.sources.groups import PAGE, StreamGroup, acknowledging, told
 from enricher.sources.housekeeping import Holdings, House, LetterSink, StreamLimits
 from enricher.sources.suspects import COMPANIES, FIRST, Suspect, Trial, next_trial
-
-log = structlog.get_logger("enricher")
 
 _BACKOFF = Backoff(base=0.05, cap=5.0)
 

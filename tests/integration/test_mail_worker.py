@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
+import pytest
+from structlog.testing import capture_logs
+
 from enricher.errors import BadMessage
 from enricher.mail import Mail
 from enricher.mail.idempotency import Idempotency
@@ -313,20 +316,30 @@ async def test_a_dead_mail_sent_again_by_submit_is_processed(redis_url: str, mon
 
 
 async def test_the_line_of_statistics_is_logged_with_its_counts(
-    redis_url: str, mongo_database_url: str, monkeypatch: Any
+    redis_url: str, mongo_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines: list[tuple[str, dict[str, Any]]] = []
-    monkeypatch.setattr("enricher.app.log.info", lambda event, **fields: lines.append((event, fields)))
-    async with post(redis_url, mongo_database_url, overrides={"stats.summary_interval": 0.2}) as found:
-        await found.send(raw_mail(1), raw_mail(1), {"tenant": "x"})
-        await found.count("processed", 1)
-        await found.count("duplicate", 1)
-        await found.count("dead", 1)
-        wanted = "Worker Stats - Total: 3, Processed: 1, Skipped: 1, Failed: 1, DLQ: 1"
-        await found.until(lambda: [fields for line, fields in lines if line == wanted])
-    figures = next(fields for line, fields in lines if line == wanted)
-    assert figures == {"total": 3, "processed": 1, "skipped": 1, "failed": 1, "dlq": 1, "retried": 0}
-    assert [line for line, _ in lines][-2:] == [wanted, "stopped"]
+    """And said again when they have changed, and at the end."""
+    overrides = {"stats.summary_interval": 0.02, "stats.interval": 0.02}
+    intervals: list[bool] = []
+    monkeypatch.setattr("enricher.app.log.catch_up", lambda at_end=False: intervals.append(at_end))
+    with capture_logs() as lines:
+        async with post(redis_url, mongo_database_url, overrides=overrides) as found:
+            await found.send(raw_mail(1), raw_mail(1), {"tenant": "x"})
+            await found.count("processed", 1)
+            await found.count("duplicate", 1)
+            await found.count("dead", 1)
+            wanted = "Worker Stats - Total: 3, Processed: 1, Skipped: 1, Failed: 1, DLQ: 1"
+            await found.until(lambda: [line for line in lines if line["event"] == wanted])
+            said = len(lines)
+            target = len(intervals) + 20
+            await found.until(lambda: len(intervals) > target)
+            assert [line["event"] for line in lines[said:]] in ([], ["summary"])
+    figures = next(line for line in lines if line["event"] == wanted)
+    assert figures == {
+        "event": wanted, "log_level": "info",
+        "total": 3, "processed": 1, "skipped": 1, "failed": 1, "dlq": 1, "retried": 0,
+    }
+    assert [line["event"] for line in lines][-2:] == [wanted, "stopped"]
 
 
 async def test_the_group_and_its_consumer_are_where_operators_look(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from enricher.config.kinds import redis_url_problem
-from enricher.config.secrets import redact
 from enricher.config.sentinels import SentinelAddress, is_sentinel_url, sentinel_address
+from enricher.redaction import redact
 
 
 def test_an_address_names_sentinels_a_service_and_what_is_for_redis() -> None:

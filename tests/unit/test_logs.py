@@ -145,8 +145,8 @@ def test_the_library_configures_nothing_by_being_imported() -> None:
 class Full(io.RawIOBase):
     """A file on a disk that is full until it is told otherwise, or a pipe whose reader has gone."""
 
-    def __init__(self, error: type[OSError], number: int) -> None:
-        self.error: OSError | None = error(number, "no")
+    def __init__(self, error: OSError) -> None:
+        self.error: OSError | None = error
         self.written = b""
 
     def writable(self) -> bool:
@@ -159,8 +159,9 @@ class Full(io.RawIOBase):
         return len(data)
 
 
-def test_a_full_disk_behind_the_log_takes_lines_and_not_the_worker() -> None:
-    disk = Full(OSError, errno.ENOSPC)
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), BrokenPipeError(errno.EPIPE, "gone")])
+def test_a_full_disk_or_a_reader_that_has_gone_takes_lines_and_not_the_worker(error: OSError) -> None:
+    disk = Full(error)
     configure(LogSettings(), "worker-enricher", cast("BinaryIO", io.BufferedWriter(disk)))
     logger = structlog.get_logger("enricher")
     for number in range(1000):
@@ -169,11 +170,3 @@ def test_a_full_disk_behind_the_log_takes_lines_and_not_the_worker() -> None:
     logger.info("found")
     lines = [json.loads(line) for line in disk.written.splitlines()]
     assert lines[-1]["message"] == "found"
-
-
-def test_a_reader_of_the_log_that_has_gone_is_told_to_whoever_writes() -> None:
-    pipe = Full(BrokenPipeError, errno.EPIPE)
-    configure(LogSettings(), "worker-enricher", cast("BinaryIO", io.BufferedWriter(pipe)))
-    with pytest.raises(BrokenPipeError):
-        structlog.get_logger("enricher").info("lost")
-    pipe.error = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 # Greedy up to the last "@" of the word: a password may itself hold "@", "/" or ":" where somebody
 # forgot to escape it. Hiding a little too much of such an address is the cheaper mistake.
@@ -38,3 +39,16 @@ def redact(url: str) -> str:
         return redact_text(url)
     _, at, host = url.rpartition("@")
     return f"{HIDDEN}@{host}" if at else url
+
+
+def redact_value(value: object) -> object:
+    """The value with the password of every URL hidden, however deep the text lies; odd values as text."""
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, int | float | None):
+        return value
+    if isinstance(value, Mapping):
+        return {redact_text(str(key)): redact_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [redact_value(item) for item in value]
+    return redact_text(repr(value))
