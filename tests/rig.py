@@ -252,8 +252,8 @@ class Streamed(Told):
     def ack(self) -> Sequence[Effect]:
         return (Publish("acked", self.body),)
 
-    def defer(self, until_us: int) -> Sequence[Effect]:
-        return (Publish("deferred", b"%d" % until_us),)
+    def defer(self, delay: float) -> Sequence[Effect]:
+        return (Publish("deferred", b"%g" % delay),)
 
 
 def folding(state: dict[str, Any], event: Any, context: Context) -> tuple[int, list[Effect]]:

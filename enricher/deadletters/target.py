@@ -34,17 +34,21 @@ IDENTITY = b"enricher-id"
 SENT_TTL = 86_400
 _POLL = 0.05
 
-# KEYS: stream, guard. ARGV: guard's lifetime (s), fields. Replies the id of the entry.
+# KEYS: stream, guard, and with a group its place. ARGV: their lifetime (s), fields. Replies the id of the
+# entry.
 SEND = """
 local sent = redis.call('GET', KEYS[2])
 if sent then return sent end
 sent = redis.call('XADD', KEYS[1], '*', unpack(cmsgpack.unpack(ARGV[2])))
 redis.call('SET', KEYS[2], sent, 'EX', ARGV[1])
+if KEYS[3] then redis.call('SET', KEYS[3], 'sent', 'EX', ARGV[1]) end
 return sent
 """
 
-# KEYS: stream, delay set, stream on which delayed entries come back. ARGV: group, id of the entry, identity.
-# Replies 1 if the group has finished it, 0 if not yet, -1 if there is no such group.
+# KEYS: stream, stream on which delayed entries come back, place. ARGV: group, id of the entry. Replies 1 if
+# the group has finished it, 0 if not yet, -1 if there is no such group. It is asked again and again, so it
+# looks through neither the delay set nor a stream: whoever puts the entry off says so in its place, and so
+# does whoever brings it back.
 FINISHED = """
 local function before(a, b)
   local ams, an = string.match(a, '(%d+)-(%d+)')
@@ -67,15 +71,9 @@ end
 local fine = finished(KEYS[1], ARGV[2])
 if fine == nil then return -1 end
 if not fine then return 0 end
-for _, member in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
-  if string.find(member, ARGV[3], 1, true) then return 0 end
-end
-for _, entry in ipairs(redis.call('XRANGE', KEYS[3], '-', '+')) do
-  for _, part in ipairs(entry[2]) do
-    if part == ARGV[3] and not finished(KEYS[3], entry[1]) then return 0 end
-  end
-end
-return 1
+local place = redis.call('GET', KEYS[3])
+if not place or place == 'sent' then return 1 end
+return place ~= 'later' and finished(KEYS[2], place) and 1 or 0
 """
 
 
@@ -157,7 +155,10 @@ class TargetStream:
             await self._store.expect(message.fresh)
         packed = packed_entry(fields)
         guard = f"{self.stream}:sent:{hashlib.sha256(message.identity.encode() + packed).hexdigest()[:32]}"
-        sent = as_bytes(await self._send(keys=[self.stream, guard], args=[SENT_TTL, packed])).decode()
+        keys = [self.stream, guard]
+        if self.group:
+            keys.append(GroupKeys(self.stream, self.group).place(message.identity))
+        sent = as_bytes(await self._send(keys=keys, args=[SENT_TTL, packed])).decode()
         if not self.group:
             await self._store.remove(letter)
             return Outcome(MOVED)
@@ -165,7 +166,7 @@ class TargetStream:
 
     async def _answer(self, letter: StoredLetter, message: Prepared, sent: str) -> Outcome:
         own = GroupKeys(self.stream, self.group)
-        keys, arguments = [self.stream, own.later, own.again], [self.group, sent, message.identity]
+        keys, arguments = [self.stream, own.again, own.place(message.identity)], [self.group, sent]
         pause, finished = _POLL / 10, 0
         with anyio.move_on_after(self._seconds):
             while not (finished := int(await self._finished(keys=keys, args=arguments))):

@@ -142,15 +142,17 @@ class Append(Effect, frozen=True, gc=False):
 
 
 class Later(Effect, frozen=True, gc=False):
-    """Keep an entry with ``fields`` in the delay set ``key`` until ``due_ms`` (milliseconds since 1970, UTC).
+    """Keep an entry with ``fields`` in the delay set ``key`` for ``delay_ms`` ms of the server's time.
 
-    Like `Append` it lands once per claim or acknowledgement of its write.
+    Like `Append` it lands once per claim or acknowledgement of its write. The key ``place``, which says where
+    an entry that somebody waits for is, says ``later`` from then on, if it is there.
     """
 
     sink: ClassVar[str] = LIVE
     key: str
-    due_ms: int
+    delay_ms: int
     fields: Mapping[bytes, bytes]
+    place: str = ""
 
 
 class Ack(Effect, frozen=True, gc=False):

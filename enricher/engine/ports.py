@@ -49,8 +49,8 @@ class Delivery:
         """Effects that acknowledge the message; they land in the same commit as its own."""
         return ()
 
-    def defer(self, until_us: int) -> Sequence[Effect] | None:
-        """Effects that hand the message back until ``until_us``; None if it must be kept in memory."""
+    def defer(self, delay: float) -> Sequence[Effect] | None:
+        """Effects that hand the message back for ``delay`` seconds; None if it must be kept in memory."""
         return None
 
     async def extend(self, seconds: float) -> None:

@@ -66,16 +66,16 @@ class Timers:
     def again(self, lane: Lane, delivery: Delivery, route: Route, again: Again) -> None:
         """Leave the slot until the delay has passed; a strict route's lane waits with its message."""
         self._stats.count(route.topic, "retried")
-        due_us = self._clock() + int(again.delay * 1e6)
         log.debug(
             "retry", topic=delivery.topic, key=delivery.key, delay=again.delay, error=again.error
         )
         # A strict lane keeps the message itself: handed back, it would come again behind later ones.
-        handed_back = None if route.strict else delivery.defer(due_us)
+        handed_back = None if route.strict else delivery.defer(again.delay)
         if handed_back is not None:
             lane.unsettled += 1
             self._writer.submit(Write(handed_back, delivery, route, lane, 0, "deferred"))
             return
+        due_us = self._clock() + int(again.delay * 1e6)
         number = next(self._sequence)
         if route.strict:
             lane.status = Status.PARKED

@@ -16,12 +16,13 @@
 --   X key before               remove the members of all fields that sort before `before`
 --   P channel message          publish
 --   E stream most fields       append an entry; `fields` is a MessagePack list of names and values
---   L key due_ms fields        keep an entry in a delay set
+--   L key delay_ms place fields   keep an entry in a delay set; the key `place` says so, if it exists
 -- Replies one string per write: "" landed, "=" somebody had claimed it, else the error's text.
 -- RECORD is the stream to which everything that is published is appended, false for none, and RECORDED about
 -- how many entries of it are kept.
 local VERSION_TTL = 86400
 local KEPT = 8
+local PLACE_TTL_MS = 86400000
 
 local function check(reply)
   if type(reply) == 'table' and reply.err then error(reply.err, 0) end
@@ -126,6 +127,13 @@ local function append(stream, most, fields)
   end
 end
 
+-- The server's own time: whoever takes it out again may have another clock than whoever put it in.
+local function keep(key, delay_ms, place, fields)
+  local now = call('TIME')
+  call('ZADD', key, now[1] * 1000 + math.floor(now[2] / 1000) + delay_ms, fields)
+  if place ~= '' then call('SET', place, 'later', 'XX', 'PX', delay_ms + PLACE_TTL_MS) end
+end
+
 -- What the message in hand is known by: its claim, else the entry that it acknowledges. Whoever counts
 -- entries with the same channel and identity counts duplicates.
 local identity = ''
@@ -139,7 +147,7 @@ local function publish(channel, message)
   call('PUBLISH', channel, message)
 end
 
-local SIZES = {F = 3, A = 4, K = 4, M = 4, S = 4, V = 5, Z = 7, X = 3, P = 3, E = 4, L = 4}
+local SIZES = {F = 3, A = 4, K = 4, M = 4, S = 4, V = 5, Z = 7, X = 3, P = 3, E = 4, L = 5}
 
 local function land(effects)
   local claimed = true
@@ -156,7 +164,7 @@ local function land(effects)
     elseif kind == 'X' then drop_members(a, b)
     elseif kind == 'P' and claimed then publish(a, b)
     elseif kind == 'E' and claimed then append(a, b, c)
-    elseif kind == 'L' and claimed then call('ZADD', a, b, c)
+    elseif kind == 'L' and claimed then keep(a, b, c, d)
     elseif kind == 'F' then
       if call('GET', a) ~= b then return false end
     elseif kind == 'A' then

@@ -184,9 +184,9 @@ class MemoryLive:
                     entries = self.streams.setdefault(stream, [])
                     entries.append(dict(entry))
                     del entries[: max(len(entries) - most, 0) if most else 0]
-            case Later(key=key, due_ms=due_ms, fields=entry):
+            case Later(key=key, delay_ms=delay_ms, fields=entry):
                 if claimed:
-                    self.later.setdefault(key, []).append((due_ms, dict(entry)))
+                    self.later.setdefault(key, []).append((delay_ms, dict(entry)))
             case Ack():
                 self.acknowledged.append(effect)
             case KeyClaim() | SetClaim():

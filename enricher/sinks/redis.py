@@ -93,7 +93,7 @@ def _append(e: Append) -> tuple[Argument, ...]:
 
 
 def _later(e: Later) -> tuple[Argument, ...]:
-    return ("L", e.key, e.due_ms, packed_entry(e.fields))
+    return ("L", e.key, e.delay_ms, e.place, packed_entry(e.fields))
 
 
 def _ack(e: Ack) -> tuple[Argument, ...]:

@@ -11,6 +11,7 @@ Keys of group ``g`` on stream ``s``:
     s:g:again   stream on which they come back, read by this group alone
     s:g:cursor  where the group begins should it have to be created again (see ``ack.lua``)
     s:g:early   ids of entries that were committed while the group was destroyed
+    s:g:later:at:ID  where the entry ID is that somebody waits for (see ``deadletters/target.py``)
     s:g:exposed entries that were tried in a company that nobody finished (see ``suspects.py``)
 """
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from math import ceil
 from typing import Any
 
 import msgspec
@@ -58,6 +60,10 @@ class GroupKeys(msgspec.Struct, frozen=True):
     def again(self) -> str:
         """The stream on which delayed entries come back."""
         return f"{self.stream}:{self.group}:again"
+
+    def place(self, identity: str) -> str:
+        """Where an entry is that somebody waits for: ``sent``, ``later``, or its id in ``again``."""
+        return f"{self.later}:at:{identity}"
 
     @property
     def exposed(self) -> str:
@@ -108,16 +114,17 @@ class StreamDelivery(Delivery):
         """Acknowledge the entry in the commit that lands its effects."""
         return (Ack(self.place.stream, self.place.group, self.entry),)
 
-    def defer(self, until_us: int) -> Sequence[Effect]:
+    def defer(self, delay: float) -> Sequence[Effect]:
         """Move the entry to the delay set, in one script: no slot, lane or lease waits with it."""
+        identity = self.id or ""
         fields = {
             **self.fields,
-            _ID: (self.id or "").encode(),
+            _ID: identity.encode(),
             _ATTEMPTS: b"%d" % self.attempts,
             _UNFINISHED: b"%d" % self.unfinished,
             _AT: b"%d" % self.received_us,
         }
-        return (Later(self.later, -(-until_us // 1000), fields), *self.ack())
+        return (Later(self.later, ceil(delay * 1000), fields, f"{self.later}:at:{identity}"), *self.ack())
 
     async def extend(self, seconds: float) -> None:
         """Renew the lease now. The source does so by itself for everything under way."""

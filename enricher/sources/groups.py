@@ -135,13 +135,21 @@ redis.call('XTRIM', KEYS[1], 'MINID', '~', less(needed, ARGV[1]) and needed or A
 return {needed, silent}
 """
 
-# KEYS: delay set, stream, list of what cannot be read. ARGV: now (ms), how many. Replies how many were due.
+# KEYS: delay set, stream, list of what cannot be read. ARGV: how many, what the keys of places begin with.
+# Replies how many were due.
 COME_BACK = """
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
 for _, entry in ipairs(due) do
   local fine, fields = pcall(cmsgpack.unpack, entry)
   if fine and type(fields) == 'table' and #fields > 0 and #fields % 2 == 0 then
-    redis.call('XADD', KEYS[2], '*', unpack(fields))
+    local id = redis.call('XADD', KEYS[2], '*', unpack(fields))
+    for i = 1, #fields, 2 do
+      if fields[i] == 'enricher-id' then
+        redis.call('SET', ARGV[2] .. fields[i + 1], id, 'XX', 'EX', 86400)
+      end
+    end
   else
     redis.call('RPUSH', KEYS[3], entry)
   end
@@ -312,15 +320,15 @@ class StreamGroup:
         """Trim to about ``max_length`` entries, read or not; how many went."""
         return int(await self._client.xtrim(self.keys.stream, maxlen=max_length))
 
-    async def come_back(self, now_ms: int, again: str) -> int:
-        """Move what is due from the delay set to stream ``again``; how many entries.
+    async def come_back(self, again: str) -> int:
+        """Move what is due by the server's time from the delay set to stream ``again``; how many entries.
 
         What is no entry (somebody else's) goes to the list ``{later}:unreadable``.
         """
         moved, total = PAGE, 0
         while moved == PAGE:
             keys = (self.keys.later, again, f"{self.keys.later}:unreadable")
-            moved = int(await self._client.eval(COME_BACK, 3, *keys, now_ms, PAGE))
+            moved = int(await self._client.eval(COME_BACK, 3, *keys, PAGE, self.keys.place("")))
             total += moved
         return total
 

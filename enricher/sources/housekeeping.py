@@ -12,7 +12,7 @@ import anyio
 import msgspec
 import redis.exceptions as errors
 
-from enricher.engine.ports import Clock, Sink
+from enricher.engine.ports import Sink
 from enricher.log import log
 from enricher.sources.entries import StreamDelivery
 from enricher.sources.groups import StreamGroup, parts
@@ -128,7 +128,6 @@ class House:
         held: Holdings,
         limits: StreamLimits,
         letters: LetterSink,
-        clock: Clock,
     ) -> None:
         self.lock = asyncio.Lock()
         self.figures: dict[str, Any] = {}
@@ -136,7 +135,6 @@ class House:
         self._held = held
         self._limits = limits
         self._letters = letters
-        self._clock = clock
 
     async def run(self) -> None:
         """Do it all, each in its time, until cancelled."""
@@ -152,7 +150,7 @@ class House:
             async with self.lock:
                 with anyio.fail_after(limits.timeout):
                     await self._hand_back()
-                    await self._groups[0].come_back(self._clock() // 1000, self._groups[1].keys.stream)
+                    await self._groups[0].come_back(self._groups[1].keys.stream)
                     now = anyio.current_time()
                     for task in [task for task, at in due.items() if at <= now]:
                         due[task] = now + every[task]

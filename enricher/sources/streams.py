@@ -102,7 +102,6 @@ class StreamSource:
         self._client = client
         self._consumer = consumer
         self._letters = letters
-        self._clock = clock
         self._task_name = task_name or topic or stream
         self._backoff = backoff
         self._keeps = keeps
@@ -151,7 +150,7 @@ class StreamSource:
         # Its own parser and pool cost redis-py ten times as much a read, and reads are many and small.
         link = Link(reader, timeout=None)
         groups = self._groups_over(keeper)
-        house = self._house = House(groups, self._held, self.limits, self._letters, self._clock)
+        house = self._house = House(groups, self._held, self.limits, self._letters)
         try:
             with anyio.fail_after(self.limits.timeout):
                 await self._open(groups)
@@ -200,7 +199,7 @@ class StreamSource:
             with anyio.move_on_after(2):
                 await self._ended.wait()
         keeper = sibling_client(self._client, protocol=2)
-        house = House(self._groups_over(keeper), self._held, self.limits, self._letters, self._clock)
+        house = House(self._groups_over(keeper), self._held, self.limits, self._letters)
         with suppress(errors.RedisError, OSError), anyio.fail_after(min(self.limits.timeout, 2.0)):
             await house.leave()
         with suppress(Exception):

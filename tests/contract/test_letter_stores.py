@@ -32,8 +32,11 @@ from enricher.deadletters import (
 )
 from enricher.deadletters.redis import PAGE
 from enricher.deadletters.replay import fresh_task_id, retry
-from enricher.engine.effects import Ack, Write
+from enricher.engine.effects import Ack, Later, Write
 from enricher.errors import EnricherError
+from enricher.sinks.redis import RedisLive
+from enricher.sources.entries import GroupKeys
+from enricher.sources.groups import StreamGroup
 from tests.rig import PATIENCE
 from tests.toy_letters import SqliteLetters
 
@@ -296,11 +299,25 @@ async def test_with_a_group_the_letter_stays_until_the_group_has_finished_the_en
     ((_, ((id_, fields),)),) = await client.xreadgroup("g", "c", {"again": ">"})
     assert (await target(found)).label == "unanswered"
     assert await numbers(store) == [0]
-    # It is put off: acknowledged, and waiting to be tried again.
-    await client.xack("again", "g", id_)
-    await client.zadd("again:g:later", {b"x" + fields[b"enricher-id"]: 1})
+    # It is put off among many others: acknowledged, and waiting to be tried again.
+    keys, identity = GroupKeys("again", "g"), fields[b"enricher-id"]
+    others = [Write((Later(keys.later, 0, {b"enricher-id": b"%d" % n}),)) for n in range(1_000)]
+    put_off = Later(keys.later, 0, fields, keys.place(identity.decode()))
+    await RedisLive(client).commit([*others, Write((put_off, Ack("again", "g", id_.decode())))])
+    await client.config_resetstat()
     assert (await target(found)).label == "unanswered"
-    await client.delete("again:g:later")
+    asked = {name.removeprefix("cmdstat_") for name in await client.info("commandstats")}
+    assert not asked & {"zrange", "zrangebyscore", "zscan", "xrange"}, "the delay set is not looked through"
+    # It is due, and somebody has it.
+    group = StreamGroup(client, keys, "c")
+    await client.xgroup_create(keys.again, "g", "0", mkstream=True)
+    await group.come_back(keys.again)
+    came = await client.xreadgroup("g", "c", {keys.again: ">"})
+    assert len(came[0][1]) == 1_001
+    assert (await target(found)).label == "unanswered"
+    assert await numbers(store) == [0]
+    ((mine, _),) = [entry for entry in came[0][1] if entry[1][b"enricher-id"] == identity]
+    await client.xack(keys.again, "g", mine)
     patient = TargetStream(store, client, "again", group="g", seconds=PATIENCE)
     assert (await patient(found)).label == "processed"
     assert (await store.count(), await client.xlen("again")) == (0, 1)

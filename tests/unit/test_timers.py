@@ -101,7 +101,7 @@ async def test_a_source_that_can_take_the_message_back_keeps_it_during_the_delay
         delivery = Streamed("t", message("a", 1))
         rig.engine.pool.offer(delivery)
         await rig.drained()
-    assert rig.shown.published == [("deferred", b"%d" % (NOW_US + 5_000_000))]
+    assert rig.shown.published == [("deferred", b"5")]
     assert delivery.ends == ["deferred"]
     assert rig.engine.pool.count == 0
 
