@@ -21,11 +21,12 @@ from enricher.deadletters.chosen import Chosen, choose
 from enricher.deadletters.edits import NO_EDIT, Edit
 from enricher.deadletters.filters import LetterFilter
 from enricher.deadletters.record import StoredLetter
-from enricher.deadletters.redis import RedisLetterStore, as_bytes
+from enricher.deadletters.redis import RedisLetterStore
 from enricher.deadletters.replay import UNANSWERED, Attempt, Outcome, Reprocess, retry, through
 from enricher.deadletters.requests import by_worker, listening
 from enricher.deadletters.target import TargetStream, groups_of
 from enricher.errors import EnricherError, SinkUnavailable
+from enricher.texts import as_bytes
 
 HERE, WORKER, AUTO = "here", "worker", "auto"
 

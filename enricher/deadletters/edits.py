@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from enricher.texts import as_text
+
 _Level = dict[str, msgspec.Raw] | list[msgspec.Raw]
 
 
@@ -24,6 +26,11 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
 
     set: tuple[tuple[str, str], ...] = ()
     drop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        changes = tuple((as_text(path), as_text(value)) for path, value in self.set)
+        msgspec.structs.force_setattr(self, "set", changes)
+        msgspec.structs.force_setattr(self, "drop", tuple(map(as_text, self.drop)))
 
     def apply(self, body: bytes) -> bytes:
         """The message with the changes made.

@@ -12,6 +12,7 @@ import msgspec
 from enricher.config import PositiveSeconds
 from enricher.config.values import WrongValueError, read
 from enricher.deadletters.record import StoredLetter
+from enricher.texts import as_text
 
 ABSENT = object()
 
@@ -25,6 +26,10 @@ class FieldFilter(msgspec.Struct, frozen=True):
 
     path: str
     value: str
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "path", as_text(self.path))
+        msgspec.structs.force_setattr(self, "value", as_text(self.value))
 
     def matches(self, letter: StoredLetter) -> bool:
         """Whether the letter has the field, and with this value."""
@@ -71,6 +76,10 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     since_us: int | None = None
     until_us: int | None = None
     fields: tuple[FieldFilter, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("error", "pattern", "topic", "stage"):
+            msgspec.structs.force_setattr(self, name, as_text(getattr(self, name)))
 
     def matches(self, letter: StoredLetter) -> bool:
         """Whether ``letter`` is meant."""

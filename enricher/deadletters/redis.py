@@ -16,6 +16,7 @@ from enricher.deadletters.record import StoredLetter, encode
 from enricher.deadletters.store import NO_TOPICS, Added, LetterStore
 from enricher.engine.effects import DeadLetter
 from enricher.sinks.redis import ACKNOWLEDGE
+from enricher.texts import as_bytes, as_text
 
 PAGE = 200
 FIRST_PAGE = 16
@@ -77,11 +78,6 @@ return 1
 """
 
 
-def as_bytes(reply: bytes | str) -> bytes:
-    """What a client replied, whether it decodes replies or not."""
-    return reply.encode("utf-8") if isinstance(reply, str) else reply
-
-
 class RedisLetterStore(LetterStore):
     """The dead letters under ``key`` in the Redis of ``client`` (asyncio), which stays the caller's.
 
@@ -103,9 +99,9 @@ class RedisLetterStore(LetterStore):
         guard_ttl: int = 86_400,
     ) -> None:
         self.client = client
-        self.key = key
-        self.name = f"{self.kind} {key}"
-        self.topics = topics
+        self.key = as_text(key)
+        self.name = f"{self.kind} {self.key}"
+        self.topics = {as_text(task): as_text(topic) for task, topic in topics.items()}
         self._max_length = max_length
         self._guard_ttl = guard_ttl
         self._add = client.register_script(self.add_script)
@@ -144,7 +140,7 @@ class RedisLetterStore(LetterStore):
         return int(await self.client.get(f"{self.key}:evicted") or 0)
 
     def _guard(self, task_id: str) -> str:
-        return f"{self.key}:seen:{task_id}"
+        return f"{self.key}:seen:{as_text(task_id)}"
 
 
 class ListLetterStore(RedisLetterStore):

@@ -26,6 +26,7 @@ from enricher.deadletters.store import LetterStore
 from enricher.engine.ports import Clock, Intake
 from enricher.engine.retry import Backoff
 from enricher.log import log
+from enricher.texts import as_text
 
 ANSWER_TTL = 300
 LISTENING_TTL = 10
@@ -63,7 +64,7 @@ class RetryListener:
         self._client = client
         self._stores = {"": store, **{each.name: each for each in (store, *others)}}
         self._clock = clock
-        self._key = f"enricher:retry:{service}"
+        self._key = f"enricher:retry:{as_text(service)}"
         self._scope = anyio.CancelScope()
         self._limiter = anyio.Semaphore(_AT_ONCE)
         self._under_way = 0
@@ -152,7 +153,7 @@ def by_worker(
     """Attempts by the running worker of that name, which has ``store`` too."""
 
     async def attempt(letter: StoredLetter) -> Outcome:
-        return await ask_worker(client, service, letter, seconds, store=store.name, edit=edit)
+        return await ask_worker(client, as_text(service), letter, seconds, store=store.name, edit=edit)
 
     return attempt
 

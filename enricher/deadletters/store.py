@@ -17,6 +17,7 @@ from enricher.deadletters.filters import EVERY, LetterFilter
 from enricher.deadletters.record import StoredLetter
 from enricher.engine.effects import DeadLetter
 from enricher.errors import EnricherError
+from enricher.texts import as_bytes, as_text
 
 SHORTEST_PREFIX = 4
 NO_TOPICS: Mapping[str, str] = MappingProxyType({})
@@ -86,7 +87,7 @@ class LetterStore(ABC):
     async def fresh(self, task_id: str) -> StoredLetter | None:
         """The letter that was added under this id a short while ago, if it is there."""
         async for letter in self.letters():
-            if letter.task_id == task_id:
+            if letter.task_id == as_text(task_id):
                 return letter
         return None
 
@@ -122,6 +123,7 @@ class LetterStore(ABC):
 
         Raises `UnknownLetter`.
         """
+        name = as_text(name)
         if name.isascii() and name.isdigit() and len(name) <= 9:
             position = int(name)
             found_there = await self.at(position)
@@ -144,6 +146,7 @@ class LetterStore(ABC):
 
     def read(self, raw: bytes, position: int = -1, id: bytes = b"") -> StoredLetter:  # noqa: A002
         """The letter that an entry is."""
+        raw, id = as_bytes(raw), as_bytes(id)  # noqa: A001
         try:
             found = msgspec.json.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

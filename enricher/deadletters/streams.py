@@ -6,6 +6,7 @@ it. Entries of a stream cannot be changed, so a letter that failed again becomes
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -13,10 +14,11 @@ import msgspec
 from redis.asyncio import Redis
 
 from enricher.deadletters.record import StoredLetter, encode
-from enricher.deadletters.redis import ACKNOWLEDGE_ALL, FIRST_PAGE, PAGE, RedisLetterStore, as_bytes
+from enricher.deadletters.redis import ACKNOWLEDGE_ALL, FIRST_PAGE, PAGE, RedisLetterStore
 from enricher.deadletters.store import NO_TOPICS
 from enricher.engine.effects import DeadLetter
 from enricher.sinks.redis import packed_entry
+from enricher.texts import as_bytes
 
 LETTER = b"letter"
 MoreFields = Callable[[DeadLetter], Mapping[bytes, bytes]]
@@ -48,6 +50,14 @@ if ARGV[2] ~= '' then redis.call('XDEL', KEYS[1], ARGV[2]) end
 redis.call('XADD', KEYS[1], '*', unpack(cmsgpack.unpack(ARGV[3])))
 return 1
 """
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _entries(reply: Any) -> _Entries:
@@ -82,7 +92,8 @@ class StreamLetterStore(RedisLetterStore):
     def entry(self, letter: DeadLetter) -> bytes:
         """The fields of the entry, packed."""
         more = {} if self._more is None else self._more(letter)
-        return packed_entry({**more, LETTER: encode(letter)})
+        fields = {as_bytes(name): as_bytes(value) for name, value in more.items()}
+        return packed_entry({**fields, LETTER: encode(letter)})
 
     async def count(self) -> int:
         """How many there are."""
@@ -135,5 +146,9 @@ class StreamLetterStore(RedisLetterStore):
                 name.decode("utf-8", "replace"): value.decode("utf-8", "replace")
                 for name, value in fields.items()
             }
+            body = fields.get(b"body", fields.get(b"original_data"))
+            if body is not None and b"body_base64" not in fields and not _is_text(body):
+                plain["body_base64"] = b64encode(body).decode()
+                plain.pop("body", None)
             raw = msgspec.json.encode(plain)
         return self.read(raw, position, id_)

@@ -23,12 +23,12 @@ from redis.asyncio import Redis
 
 from enricher.deadletters.edits import NO_EDIT, Edit
 from enricher.deadletters.record import StoredLetter
-from enricher.deadletters.redis import as_bytes
 from enricher.deadletters.replay import FAILED, MOVED, UNANSWERED, Outcome, Prepared, prepared, settle
 from enricher.deadletters.store import LetterStore
 from enricher.errors import EnricherError
 from enricher.sinks.redis import packed_entry
 from enricher.sources.entries import BODY, TOPIC, GroupKeys
+from enricher.texts import as_bytes, as_text
 
 IDENTITY = b"enricher-id"
 SENT_TTL = 86_400
@@ -130,6 +130,7 @@ class TargetStream:
         seconds: float = 30.0,
         edit: Edit = NO_EDIT,
     ) -> None:
+        stream, group = as_text(stream), as_text(group)
         if store.name == f"stream {stream}":
             raise EnricherError(f"{stream} is where the dead letters are; give another stream")
         self.stream = stream

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
+from enricher.texts import as_bytes, as_text, for_json
+
 if TYPE_CHECKING:
     from enricher.engine.lanes import Lane
     from enricher.engine.ports import Delivery
@@ -168,6 +170,9 @@ class Ack(Effect, frozen=True, gc=False):
     id: str
 
 
+_TEXTS = ("task_id", "task_name", "topic", "key", "stage", "error", "error_type", "path", "traceback")
+
+
 class DeadLetter(Effect, frozen=True, gc=False):
     """Set a message aside, whole, with why. Times are microseconds since 1970, UTC."""
 
@@ -185,6 +190,17 @@ class DeadLetter(Effect, frozen=True, gc=False):
     attempts: int
     first_us: int
     last_us: int
+
+    def __post_init__(self) -> None:
+        # Those that programs make themselves hold what their client of Redis gave them.
+        for name in _TEXTS:
+            value = getattr(self, name)
+            if not isinstance(value, str) and value is not None:
+                msgspec.structs.force_setattr(self, name, as_text(value))
+        if isinstance(self.body, Mapping):
+            msgspec.structs.force_setattr(self, "body", msgspec.json.encode(for_json(self.body)))
+        elif not isinstance(self.body, bytes):
+            msgspec.structs.force_setattr(self, "body", as_bytes(self.body))
 
 
 class Write:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from enricher.engine.retry import Decision, Retry, RetryPolicy
+from enricher.texts import as_text
 
 
 def mail_policy(initial: float = 2.0, longest: float = 3600.0, max_retries: int = 3) -> RetryPolicy:
@@ -31,7 +32,7 @@ class Attempts:
 
     def failures(self, message_id: str) -> int:
         """How often the mail has failed since it last succeeded."""
-        return self._failures.get(message_id, 0)
+        return self._failures.get(as_text(message_id), 0)
 
     def should_retry(self, message_id: str) -> bool:
         """Whether the mail may be tried (again)."""
@@ -39,6 +40,7 @@ class Attempts:
 
     def record_failure(self, message_id: str, error: BaseException) -> Decision:
         """Count a failure; how long to wait before the next attempt, or that there is none."""
+        message_id = as_text(message_id)
         number = self.failures(message_id) + 1
         self._failures[message_id] = number
         self._failures.move_to_end(message_id)
@@ -48,7 +50,7 @@ class Attempts:
 
     def record_success(self, message_id: str) -> None:
         """Forget the failures of a mail."""
-        self._failures.pop(message_id, None)
+        self._failures.pop(as_text(message_id), None)
 
     def delay(self, message_id: str) -> float:
         """Seconds between the last failure of a mail and its next attempt; 0 if it has not failed."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from enricher.connections import unavailable
+from enricher.texts import as_bytes, as_text
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -134,6 +135,7 @@ class Idempotency:
 
         ``others`` are further names that the mail may have in the old set.
         """
+        message_id = as_text(message_id)
         names = [message_id, f"<{message_id}>", *others]
         keys = [self._reservation(message_id), self.old_set, *self.sets()]
         return found_of(await self._ask(self._begin, keys, [member(message_id), token, lease_ms, *names]))
@@ -171,7 +173,7 @@ class Idempotency:
 
 def member(message_id: str) -> str:
     """The claim of a mail: 96 bits, so that even a billion mails a week do not meet."""
-    return urlsafe_b64encode(hashlib.blake2b(message_id.encode(), digest_size=12).digest()).decode("ascii")
+    return urlsafe_b64encode(hashlib.blake2b(as_bytes(message_id), digest_size=12).digest()).decode("ascii")
 
 
 def slice_length(ttl: int) -> int:

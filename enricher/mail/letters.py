@@ -7,7 +7,7 @@ the whole story as JSON: stage, type of error, traceback, attempts.
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,7 @@ import msgspec
 from enricher.engine.effects import DeadLetter
 from enricher.errors import BadMessage, EnricherError
 from enricher.mail.entries import identity_of
+from enricher.texts import as_text, for_json
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -72,7 +73,7 @@ class MailLetters:
     """
 
     def __init__(self, client: Redis, stream: str = STREAM) -> None:
-        self.stream = stream
+        self.stream = as_text(stream)
         self._client = client
         self._reprocess = client.register_script(REPROCESS)
 
@@ -80,16 +81,15 @@ class MailLetters:
         self, message_id: str, original_data: Mapping[str, Any], error: BaseException | str, retry_count: int
     ) -> str:
         """Set a mail aside; the id of its dead letter."""
-        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        data = {name: _stored(value) for name, value in original_data.items()}
+        text = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else as_text(error)
         fields: dict[Any, Any] = {
-            "original_data": msgspec.json.encode(data),
+            "original_data": msgspec.json.encode(for_json(original_data)),
             "error": text.encode("utf-8", "backslashreplace"),
-            "retry_count": retry_count,
-            "message_id": message_id,
+            "retry_count": int(retry_count),
+            "message_id": as_text(message_id).encode("utf-8", "backslashreplace"),
             "failed_at": datetime.now(UTC).isoformat(),
         }
-        return _text(await self._client.xadd(self.stream, fields))
+        return as_text(await self._client.xadd(self.stream, fields))
 
     async def peek(self, count: int = 10) -> list[MailLetter]:
         """The oldest ``count`` dead letters, oldest first."""
@@ -101,6 +101,7 @@ class MailLetters:
         Both streams are in one Redis. Raises `EnricherError` if the dead letter is not there, or cannot be
         turned into an entry again: then it stays.
         """
+        letter_id, target_stream = as_text(letter_id), as_text(target_stream)
         found = await self._range(letter_id, letter_id, 1)
         if not found:
             raise EnricherError(f"no dead letter {letter_id} in {self.stream}")
@@ -111,7 +112,7 @@ class MailLetters:
         added = await self._reprocess(keys=[self.stream, target_stream], args=[letter_id, *fields])
         if not added:
             raise EnricherError(f"no dead letter {letter_id} in {self.stream}")
-        return _text(added)
+        return as_text(added)
 
     async def discard(self, letter_id: str) -> bool:
         """Remove a dead letter; False if it is not there."""
@@ -127,30 +128,20 @@ class MailLetters:
 
 
 def _letter(id_: bytes | str, fields: Mapping[Any, Any]) -> MailLetter:
-    texts = {_text(name): _text(value) for name, value in fields.items()}
+    texts = {as_text(name): as_text(value) for name, value in fields.items()}
     try:
         data = msgspec.json.decode(texts.get("original_data", ""))
     except msgspec.DecodeError:
         data = None
     number = texts.get("retry_count", "0")
     return MailLetter(
-        id=_text(id_),
+        id=as_text(id_),
         message_id=texts.get("message_id", ""),
         original_data={n: _sent(v) for n, v in data.items()} if isinstance(data, dict) else {},
         error=texts.get("error", ""),
         retry_count=int(number) if number.isdecimal() else 0,
         failed_at=texts.get("failed_at", ""),
     )
-
-
-def _stored(value: Any) -> Any:
-    """A field's value in JSON: text as text, other bytes as {"base64": ...}."""
-    if not isinstance(value, bytes):
-        return value
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return {"base64": b64encode(value).decode("ascii")}
 
 
 def _sent(value: Any) -> str | bytes:
@@ -163,7 +154,3 @@ def _sent(value: Any) -> str | bytes:
         except (Base64Error, ValueError, TypeError):
             pass
     return msgspec.json.encode(value)
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -18,6 +18,7 @@ from enricher.mail.charsets import plain, to_text, words
 from enricher.mail.mime import Part, take_apart
 from enricher.mail.models import Attachment, Mail, Mailbox
 from enricher.mail.parameters import split
+from enricher.texts import as_bytes, as_text
 
 _ID = re.compile(r"<([^<>]*)>")
 _SPACE = re.compile(r"\s+")
@@ -36,6 +37,8 @@ def parse_message(
 
     Raises `BadMessage` for parts without end, one in the other or one by one, and for nothing else.
     """
+    raw = as_bytes(raw)
+    id, message_id = as_text(id), None if message_id is None else as_text(message_id)  # noqa: A001
     message = take_apart(raw)
     values: defaultdict[str, list[str]] = defaultdict(list)
     headers: list[tuple[str, str]] = []
@@ -82,7 +85,7 @@ def parse_message(
         headers=tuple(headers),
         defects=tuple(defects),
         size=len(raw),
-        fields=fields or {},
+        fields={as_text(name): value for name, value in (fields or {}).items()},
         raw=raw,
     )
 

@@ -17,6 +17,7 @@ from redis.exceptions import ResponseError
 from enricher.connections import unavailable
 from enricher.link import Link, pack
 from enricher.mail.idempotency import Found, Idempotency, found_of, member
+from enricher.texts import as_text
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -103,6 +104,7 @@ class Reservations(Idempotency):
         self, message_id: str, token: str = "", lease_ms: int = 0, others: Sequence[str] = ()
     ) -> Found:
         """As `Idempotency.begin`."""
+        message_id = as_text(message_id)
         names = (message_id, f"<{message_id}>", *others)
         arguments: tuple[str | int, ...] = (member(message_id), token, lease_ms, len(names), *names)
         mine = _Question(self._reservation(message_id), arguments)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
+from msgspec import structs
 from redis.asyncio import Redis
 
 from enricher.connections import redis_client
@@ -27,6 +29,7 @@ from enricher.deadletters import (
     StreamLetterStore,
     TargetStream,
     UnknownLetter,
+    encode,
     here,
     reprocess,
 )
@@ -116,6 +119,26 @@ async def test_a_letter_is_stored_once_and_the_newest_is_first(store: LetterStor
     assert await numbers(store) == [2, 1]
     assert [each.task_id for each in await store.peek(1)] == ["letter-0002"]
     assert await store.count() == 2
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+async def test_a_letter_may_be_made_of_bytes(store: LetterStore, kind: Any) -> None:
+    given = letter(1)
+    plain = structs.asdict(given)
+    texts = {name: kind(value.encode()) for name, value in plain.items() if type(value) is str}
+    await store.add(DeadLetter(**{**plain, **texts, "body": kind(given.body)}))
+    fields = {b"raw": kind(b"Subject: s"), b"scan": kind(b"\xff")}
+    await store.add(structs.replace(letter(2), body=fields))
+    assert not (await store.add(given)).new
+    found = await store.get(kind(b"letter-0001"))
+    assert encode(given) == found.raw
+    wanted = LetterFilter(topic=kind(b"ord*"), fields=(FieldFilter(kind(b"n"), kind(b"1")),))
+    assert await store.peek(9, wanted) == [found]
+    assert (await store.get("0")).message == {"raw": "Subject: s", "scan": {"base64": "/w=="}}
+    edit = Edit(set=((kind(b"n"), kind(b"7")),), drop=(kind(b"m"),))
+    seen: list[int] = []
+    assert (await retry(store, found, ends(store, lambda n: "processed", seen), edit)).label == "processed"
+    assert seen == [7]
 
 
 async def test_the_oldest_fall_off_a_full_store_and_are_counted(store: LetterStore) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from enricher.engine.retry import Retry
 from enricher.errors import EnricherError, SinkUnavailable
-from enricher.mail import Attempts, Idempotency, MailLetters, mail_policy
+from enricher.mail import Attempts, Idempotency, MailLetters, mail_policy, parse_message
 from enricher.mail.idempotency import Found, State
 from tests.servers import RedisProcess
 
@@ -52,6 +53,29 @@ async def test_a_dead_letter_goes_back_to_the_stream_whole_and_only_once(any_red
         assert await letters.count() == 0
         with pytest.raises(EnricherError, match="no dead letter"):
             await letters.reprocess(id_, STREAM)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, bytes.decode])
+async def test_names_and_values_may_be_bytes_as_a_client_gives_them(redis_url: str, kind: Any) -> None:
+    async with Redis.from_url(redis_url) as client:
+        letters, seen = MailLetters(client, kind(b"dead")), Idempotency(client)
+        attempts = Attempts(mail_policy())
+        raw = b"Message-ID: <1@x>\r\nSubject: gr\xc3\xbcn\r\n\r\nhello"
+        fields = {b"raw": raw, b"tenant": "grün".encode(), b"scan": b"\xff\x00"}
+        # Some kinds of bytes are no names of a dictionary, and bytes that are no text are none in any case.
+        name = bytes if kind in (bytearray, memoryview) else kind
+        handed = {name(key): value if key == b"scan" else kind(value) for key, value in fields.items()}
+        id_ = await letters.send(kind(b"1@x"), handed, kind(b"broken"), b"3")
+        (letter,) = await letters.peek()
+        assert (letter.message_id, letter.error, letter.retry_count) == ("1@x", "broken", 3)
+        added = await letters.reprocess(kind(id_.encode()), kind(STREAM.encode()))
+        assert await client.xrange(STREAM) == [(added.encode(), fields)]
+        mail = parse_message(kind(raw), id=kind(b"1@x"), fields={name(b"tenant"): "x"})
+        assert (mail.id, mail.subject, mail.fields) == ("1@x", "grün", {"tenant": "x"})
+        await seen.mark_processed(kind(b"1@x"))
+        assert await seen.is_duplicate("1@x")
+        attempts.record_failure(kind(b"1@x"), OSError())
+        assert attempts.failures("1@x") == 1
 
 
 async def test_of_many_who_send_a_dead_letter_back_one_does(redis_url: str) -> None:

@@ -142,6 +142,7 @@ async def test_entries_of_others_are_shown_as_they_are(client: Redis) -> None:
     await client.xadd(KEY, {"original_data": b"\xff", "error": "boom"})
     found = await StreamLetterStore(client, KEY, {}).get("0")
     assert (found.error, found.record["original_data"], found.topic) == ("boom", "�", None)
+    assert found.body == b"\xff"
 
 
 async def test_letters_go_to_the_store_of_their_topic(client: Redis) -> None:
