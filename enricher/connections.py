@@ -38,6 +38,9 @@ OUTAGE_REPLIES = (
     "NOAUTH",
     "WRONGPASS",
     "NOPERM",
+    # NOPERM as a command in a script is told it: by Redis 7.0 and before, and by later ones and Valkey.
+    "The user executing the script",
+    "ACL failure in script",
     "UNKILLABLE",
     "max number of clients",
     # What a connection is told that asks for a database which is not there.

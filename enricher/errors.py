@@ -6,7 +6,8 @@
     |-- UnknownTopic        no route for a topic
     |-- Overloaded          the pool is full and the caller asked not to wait
     |-- SinkError
-    |   `-- SinkUnavailable the server is away, frozen or refuses everybody: wait and repeat
+    |   |-- SinkUnavailable the server is away, frozen or refuses everybody: wait and repeat
+    |   `-- WriteRefused    one of the writes can never land; the engine finds out which
     `-- EmbeddedError       a bundled server could not be found, started or reached
 
 The message of each names the thing, shows the value and says what would help. The original
@@ -73,6 +74,13 @@ class SinkUnavailable(SinkError):
         self.sink = sink
         self.reason = reason
         super().__init__(f"{sink} is unavailable: {reason}")
+
+
+class WriteRefused(SinkError):
+    """One of the writes that a sink was given can never land, because of what is in it.
+
+    Raise it from what says so, where the sink does not know which write it is.
+    """
 
 
 class EmbeddedError(EnricherError):

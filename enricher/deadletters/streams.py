@@ -31,6 +31,7 @@ APPEND = (
 local over, new = 0, 0
 if redis.call('EXISTS', KEYS[2]) == 0 then
   new = 1
+  redis.call('SET', KEYS[2], '1', 'XX')  -- sets nothing: whoever may not set it must not append, either
   redis.call('XADD', KEYS[1], '*', unpack(cmsgpack.unpack(ARGV[1])))
   redis.call('SET', KEYS[2], '1', 'EX', ARGV[3])
   if redis.call('SREM', KEYS[4], ARGV[2]) == 0 then
@@ -45,9 +46,10 @@ return {redis.call('XLEN', KEYS[1]), over, new}
 
 # KEYS: stream. ARGV: id, id of the twin (or empty), fields of the entry that follows.
 REPLACE = """
-if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then return 0 end
-if ARGV[2] ~= '' then redis.call('XDEL', KEYS[1], ARGV[2]) end
+if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then return 0 end
 redis.call('XADD', KEYS[1], '*', unpack(cmsgpack.unpack(ARGV[3])))
+redis.call('XDEL', KEYS[1], ARGV[1])
+if ARGV[2] ~= '' then redis.call('XDEL', KEYS[1], ARGV[2]) end
 return 1
 """
 

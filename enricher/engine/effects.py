@@ -235,6 +235,19 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
 
     reason: str
     error_type: str = "Rejected"
+    traceback: str = ""
+
+
+class Failed(msgspec.Struct, frozen=True, gc=False):
+    """A sink's answer for one write: it did not land, and nobody knows whether the write is to blame.
+
+    The engine finds out: it waits while nothing else lands either, and takes it for refused if it goes on
+    failing while others land.
+    """
+
+    reason: str
+    error_type: str
+    traceback: str = ""
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -247,4 +260,4 @@ class Claimed(msgspec.Struct, frozen=True, gc=False):
     """A visible sink's answer for one write: somebody had claimed it, nothing was published."""
 
 
-Answer = Refused | Stored | Claimed
+Answer = Refused | Failed | Stored | Claimed

@@ -1,21 +1,34 @@
-"""The way to one sink: an outage is waited out, and what nobody understands is narrowed down to its write."""
+"""The way to one sink: an outage is waited out, and what nobody understands is narrowed down to its write.
+
+What a sink knows to be an outage (`SinkUnavailable`) waits; what it knows of one write (`Refused`,
+`WriteRefused`, values that cannot be encoded) refuses that write. An error on neither list is an outage as
+long as nothing else lands. A write that goes on failing while others like it land is refused.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from time import monotonic
 
 import anyio
 
-from enricher.engine.effects import Answer, Refused, Stored, Write
+from enricher.engine.doubts import Doubts, Landings
+from enricher.engine.effects import Answer, Claimed, Failed, Refused, Write
 from enricher.engine.ports import Clock, Sink
 from enricher.engine.retry import Backoff
 from enricher.engine.stats import Stats
 from enricher.errors import SinkUnavailable
 from enricher.log import log
+from enricher.errors import SinkUnavailable, WriteRefused
 
 Batch = list[Write]
+More = Callable[[], int]
+"""Adds to the batch in hand a few of the writes that follow it; how many."""
+
+# Errors of what a write holds: it cannot be encoded, today or tomorrow.
+_OF_ONE_WRITE = (WriteRefused, TypeError, ValueError, OverflowError, RecursionError)
 
 
 class Gate:
@@ -32,58 +45,103 @@ class Gate:
         self._clock = clock
         self._stats = stats
         self._probe = asyncio.Lock()
+        self._up = asyncio.Event()
+        self._landings = Landings(sink.name)
+        self._doubted: list[Doubts] = []
 
-    async def commit(self, writes: Batch) -> Mapping[int, Answer]:
-        """Land ``writes``, waiting out any outage. Repeats are harmless by the sink's contract."""
-        tried = False
-        if self.down_since is None:
+    async def commit(self, writes: Batch, more: More | None = None) -> Mapping[int, Answer]:
+        """Land ``writes``, waiting out any outage. Repeats are harmless by the sink's contract.
+
+        ``more`` lets the batch grow where only what follows it can show whether anything lands.
+        """
+        found: Mapping[int, Answer] | None = None
+        size, tried = len(writes), True
+        if self.down_since is not None:
+            tried = False
+        else:
             try:
-                return await self._attempt(writes)
+                found = await self._attempt(writes)
             except SinkUnavailable as error:
-                tried = True
-                self._mark_down(error)
-        async with self._probe:
-            return await self._piecemeal(writes, tried)
+                self._mark_down(error.reason)
+            except Exception as error:  # noqa: BLE001  the write that causes it is looked for
+                found = {0: _unexplained(error)} if size == 1 else None
+                size = max(1, size // 2)
+            else:
+                tried = False
+                if not (self._doubted or (found and Failed in map(type, found.values()))):
+                    return found
+        doubts = Doubts(writes, self._landings, in_order=not self.sink.durable)
+        self._doubted.append(doubts)
+        try:
+            if found is not None:
+                doubts.take(range(len(writes)), found, monotonic(), raised=tried)
+                self._look_up()
+            return await self._piecemeal(writes, doubts, size, tried, more)
+        finally:
+            self._doubted.remove(doubts)
 
-    async def _piecemeal(self, writes: Batch, tried: bool) -> dict[int, Answer]:
-        """Land ``writes`` in order, of what is left half as many after each failure, twice after a success.
+    async def _piecemeal(
+        self, writes: Batch, doubts: Doubts, size: int, tried: bool, more: More | None
+    ) -> dict[int, Answer]:
+        """Land what is left of ``writes``, half as many after each failure, twice after a success.
 
         A server that is slow may manage a part in time, and one that is away is asked little. A claim that
         is found is our own where this batch was ``tried`` before.
         """
-        answers: dict[int, Answer] = {}
-        attempt, at, size = 0, 0, len(writes)
-        while at < len(writes):
+        attempt = 0
+        while doubts.left:
+            witness = None
+            if doubts.stuck(monotonic()):
+                witness = doubts.witness(monotonic())
+                if witness is None:
+                    self._mark_down(doubts.reason)
             if self.down_since is not None:
                 attempt += 1
                 size = max(1, size // 2)
-                await anyio.sleep(self._backoff.delay(attempt))
-            try:
-                found = await self._attempt(writes[at : at + size])
-            except SinkUnavailable as error:
-                tried = True
-                self._mark_down(error)
-                continue
-            self._mark_up()
-            attempt = 0
-            for index, answer in (_without_own_claims(found) if tried else found).items():
-                answers[at + index] = answer
-            at += size
-            size *= 2
-        return answers
+                with anyio.move_on_after(self._backoff.delay(attempt)):
+                    await self._up.wait()
+                now = monotonic()
+                if more is not None and doubts.stuck(now) and doubts.exhausted(now):
+                    doubts.add(more())
+            async with self._probe:
+                chosen = doubts.choose(size, monotonic()) if witness is None else [witness]
+                if rounds := doubts.rounds(chosen):
+                    await anyio.sleep(self._backoff.delay(rounds))
+                raised = False
+                try:
+                    found = await self._attempt([writes[i] for i in chosen])
+                except SinkUnavailable as error:
+                    tried = True
+                    self._mark_down(error.reason)
+                    continue
+                except Exception as error:  # noqa: BLE001  the write that causes it is looked for
+                    tried = raised = True
+                    size = max(1, len(chosen) // 2)
+                    if witness is not None:
+                        self._mark_down(_told(error)[0])
+                        continue
+                    if len(chosen) > 1:
+                        continue
+                    found = {0: _unexplained(error)}
+                else:
+                    attempt = 0
+                    size *= 2
+                if witness is not None:
+                    if not isinstance(found.get(0), Failed):
+                        doubts.repeated(witness)
+                else:
+                    answers = _without_own_claims(found) if tried else found
+                    doubts.take(chosen, answers, monotonic(), raised=raised)
+                self._look_up()
+        return doubts.answers
 
     async def _attempt(self, writes: Batch) -> Mapping[int, Answer]:
-        """One try; an error that the sink cannot explain is narrowed down to the write that causes it."""
+        """One try; a value that no server takes is narrowed down to its write. Other errors are passed on."""
         try:
             return await self.sink.commit(writes)
-        except SinkUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001  the write that causes it is refused with it
+        except _OF_ONE_WRITE as error:
             if len(writes) == 1:
-                # As text: a console renderer of exceptions with their locals can take seconds for one.
-                trace = "".join(traceback.format_exception(error))
-                log.error("write_refused", sink=self.name, error=repr(error), traceback=trace)
-                return {0: Refused(str(error) or repr(error), type(error).__name__)}
+                return {0: Refused(*_told(error))}
             half = len(writes) // 2
             answers = dict(await self._attempt(writes[:half]))
             for index, answer in (await self._attempt(writes[half:])).items():
@@ -97,27 +155,41 @@ class Gate:
             try:
                 await self.sink.open()
             except SinkUnavailable as error:
-                self._mark_down(error)
+                self._mark_down(error.reason)
                 attempt += 1
                 await anyio.sleep(self._backoff.delay(attempt))
             else:
-                self._mark_up()
+                self._look_up()
                 return
 
-    def _mark_down(self, error: SinkUnavailable) -> None:
-        self.last_error = error.reason
+    def _mark_down(self, reason: str) -> None:
+        self.last_error = reason
         self._stats.counters[f"{self.name}_failures"] += 1
         if self.down_since is None:
+            self._up.clear()
             self.down_since = self._clock()
-            log.warning("outage_begin", sink=self.name, server=self._server, reason=error.reason)
+            log.warning("outage_begin", sink=self.name, server=self._server, reason=reason)
 
-    def _mark_up(self) -> None:
-        if self.down_since is not None:
-            lasted = (self._clock() - self.down_since) / 1e6
-            self.down_since = None
-            log.warning("outage_end", sink=self.name, server=self._server, seconds=round(lasted, 3))
+    def _look_up(self) -> None:
+        """The server has answered: that ends an outage, unless writes fail still and none like them lands."""
+        if self.down_since is None or any(doubts.silent(monotonic()) for doubts in self._doubted):
+            return
+        lasted = (self._clock() - self.down_since) / 1e6
+        self.down_since = None
+        self._up.set()
+        log.warning("outage_end", sink=self.name, server=self._server, seconds=round(lasted, 3))
+
+
+def _told(error: Exception) -> tuple[str, str, str]:
+    """What an error says, its type, and its traceback: text, as a console's rendering can take seconds."""
+    kind = type(error.__cause__ if isinstance(error, WriteRefused) and error.__cause__ else error)
+    return str(error) or repr(error), kind.__name__, "".join(traceback.format_exception(error))
+
+
+def _unexplained(error: Exception) -> Failed:
+    return Failed(*_told(error))
 
 
 def _without_own_claims(answers: Mapping[int, Answer]) -> dict[int, Answer]:
     """What an earlier try of the same batch landed before it failed is not a duplicate."""
-    return {i: a for i, a in answers.items() if isinstance(a, (Refused, Stored))}
+    return {i: a for i, a in answers.items() if not isinstance(a, Claimed)}

@@ -195,7 +195,7 @@ class Pipeline:
         """The write that sets ``delivery`` aside, whole, with why; ``task_name`` if it has no route."""
         route = delivery.route
         if isinstance(error, Refused):
-            text, kind, path, trace = error.reason, error.error_type, None, ""
+            text, kind, path, trace = error.reason, error.error_type, None, error.traceback
         else:
             text = str(error) or type(error).__name__
             kind = type(error).__name__

@@ -111,8 +111,9 @@ class Sink(Protocol):
     """Lands effects.
 
     ``durable`` sinks are written before the others. `commit` answers only for writes that did not
-    simply land (by index), raises `SinkUnavailable` when the server is to blame, and must be
-    harmless when repeated.
+    simply land (by index), raises `SinkUnavailable` when the server is to blame and `WriteRefused`,
+    `TypeError` or `ValueError` when a write is, and must be harmless when repeated. Any other error is
+    taken for an outage as long as nothing else lands.
     """
 
     name: str

@@ -25,6 +25,10 @@ from enricher.engine.stats import Stats
 from enricher.log import log
 
 
+# Writes that join a batch of which nothing lands, to see whether they do.
+_MORE = 8
+
+
 class WriterLimits(msgspec.Struct, frozen=True, kw_only=True):
     """``max_batch`` writes or ``max_bytes`` of bodies per commit; ``backlog`` commits gather ahead.
 
@@ -119,7 +123,7 @@ class Group:
             batch = self._durable_batch = self._take()
             self._on_room()
             if self._durable:
-                answers = await self._commit(self._durable, batch, "durable")
+                answers = await self._commit(self._durable, batch, "durable", self._add_pending)
                 if not self._durable_batch:
                     continue  # abandoned meanwhile
                 if answers:
@@ -147,7 +151,7 @@ class Group:
             self._taken.set()
             answers: Mapping[int, Answer] = {}
             if self._visible:
-                answers = await self._commit(self._visible, batch, "visible")
+                answers = await self._commit(self._visible, batch, "visible", self._add_handed)
             if not self._visible_batch:
                 continue  # abandoned meanwhile
             done = batch
@@ -173,16 +177,33 @@ class Group:
             batch.append(pending.popleft())
         return batch
 
-    async def _commit(self, gates: list[Gate], batch: Batch, stage: str) -> Mapping[int, Answer]:
+    def _add_pending(self) -> int:
+        """Let a few more of what waits join the batch in the durable sinks."""
+        batch, before = self._durable_batch, len(self._durable_batch)
+        while self._pending and 0 < len(batch) < before + _MORE and len(batch) < 2 * self._limits.max_batch:
+            batch.append(self._pending.popleft())
+        return len(batch) - before
+
+    def _add_handed(self) -> int:
+        """Let the next batch join the one in the visible sinks."""
+        batch, before = self._visible_batch, len(self._visible_batch)
+        if self._handed and 0 < len(batch) < 2 * self._limits.max_batch:
+            batch += self._handed.popleft()
+            self._taken.set()
+        return len(batch) - before
+
+    async def _commit(
+        self, gates: list[Gate], batch: Batch, stage: str, more: Callable[[], int]
+    ) -> Mapping[int, Answer]:
         began = self._clock()
         first = batch[0].delivery if batch else None
         topic = first.topic if first is not None else stage
         in_flight = self._stats.in_flight
-        more = f"{topic} (+{len(batch) - 1})" if len(batch) > 1 else topic
-        row = in_flight.begin(more, first.key if first is not None else None, 1, began, stage)
+        said = f"{topic} (+{len(batch) - 1})" if len(batch) > 1 else topic
+        row = in_flight.begin(said, first.key if first is not None else None, 1, began, stage)
         try:
             if len(gates) == 1:
-                answers = await gates[0].commit(batch)
+                answers = await gates[0].commit(batch, more)
             else:
                 answers = {}
                 found: dict[int, Answer] = {}

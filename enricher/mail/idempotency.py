@@ -19,6 +19,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import structlog
 
 from enricher.connections import unavailable
 from enricher.texts import as_bytes, as_text
@@ -26,6 +27,8 @@ from enricher.texts import as_bytes, as_text
 if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
+
+log = structlog.get_logger("enricher")
 
 PREFIX = "processed:mail"
 OLD_SET = "processed_messages:set"
@@ -40,7 +43,9 @@ for i = 3, #KEYS do
   if redis.call('SISMEMBER', KEYS[i], ARGV[1]) == 1 then return {KEYS[i], ARGV[1]} end
 end
 for i = 4, #ARGV do
-  if redis.pcall('SISMEMBER', KEYS[2], ARGV[i]) == 1 then return {KEYS[2], ARGV[i]} end
+  local held = redis.pcall('SISMEMBER', KEYS[2], ARGV[i])
+  if held == 1 then return {KEYS[2], ARGV[i]} end
+  if type(held) == 'table' and not string.find(held.err, '^WRONGTYPE') then return held end
 end
 if ARGV[2] == '' or redis.call('SET', KEYS[1], ARGV[2], 'NX', 'PX', ARGV[3]) then return '' end
 if redis.call('GET', KEYS[1]) == ARGV[2] then return '' end
@@ -108,6 +113,7 @@ class Idempotency:
         self.old_set = old_set
         self._client = client
         self._clock = clock
+        self._away = False
         self._begin = client.register_script(BEGIN)
         self._mark = client.register_script(MARK)
         self._renew = client.register_script(RENEW)
@@ -163,9 +169,24 @@ class Idempotency:
 
     async def _ask(self, script: AsyncScript, keys: list[str], arguments: list[Any]) -> Any:
         try:
-            return await script(keys=keys, args=arguments)
+            reply = await script(keys=keys, args=arguments)
         except Exception as error:
-            raise unavailable("claims", error) or error from error
+            raise self._wrong(error) from error
+        self._answered()
+        return reply
+
+    def _wrong(self, error: Exception) -> Exception:
+        """What to raise for an error of the client; the first of an outage is logged."""
+        found = unavailable("claims", error)
+        if found is not None and not self._away:
+            self._away = True
+            log.warning("outage_begin", sink="claims", reason=found.reason)
+        return found or error
+
+    def _answered(self) -> None:
+        if self._away:
+            self._away = False
+            log.warning("outage_end", sink="claims")
 
     def _reservation(self, message_id: str) -> str:
         return f"{self.prefix}:doing:{member(message_id)}"

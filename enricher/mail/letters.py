@@ -30,8 +30,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # KEYS: dead letters, stream. ARGV: id, fields of the entry. Replies the new entry's id; nothing if the dead
 # letter is no longer there.
 REPROCESS = """
-if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then return false end
-return redis.call('XADD', KEYS[2], '*', unpack(ARGV, 2))
+redis.call('XDEL', KEYS[1], '0-0')  -- removes nothing: whoever may not remove it must not send it, either
+if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) == 0 then return false end
+local sent = redis.call('XADD', KEYS[2], '*', unpack(ARGV, 2))
+redis.call('XDEL', KEYS[1], ARGV[1])
+return sent
 """
 
 

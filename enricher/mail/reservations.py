@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
-from enricher.connections import unavailable
 from enricher.link import Link, pack
 from enricher.mail.idempotency import Found, Idempotency, found_of, member
 from enricher.texts import as_text
@@ -47,6 +46,7 @@ for i = 2, sets + 1 do
   end
 end
 local old = redis.pcall('SMISMEMBER', KEYS[1], unpack(names))
+if old.err and not string.find(old.err, '^WRONGTYPE') then return old end
 for number, mail in ipairs(mails) do
   for i = mail.first, mail.last do
     if not replies[number] and old[i] == 1 then replies[number] = {KEYS[1], names[i]} end
@@ -149,12 +149,14 @@ class Reservations(Idempotency):
         try:
             replies = await self._ask_together(asked)
         except Exception as error:  # noqa: BLE001  it is everybody's
-            answers: list[Any] = [unavailable("claims", error) or error] * len(asked)
+            answers: list[Any] = [self._wrong(error)] * len(asked)
         except BaseException:
             self._waiting = asked + self._waiting
             raise
         else:
-            answers = replies
+            answers = [self._wrong(reply) if isinstance(reply, Exception) else reply for reply in replies]
+            if answers == replies:
+                self._answered()
         for question, reply in zip(asked, answers, strict=True):
             if question.answer.done():
                 continue

@@ -12,8 +12,32 @@ local function early(stream, group)
   return stream .. ':' .. group .. ':early'
 end
 
+-- The reply to a command. An error that speaks of the stream (it or its group is gone, or it is none) is an
+-- answer; any other one refuses the caller, who must not take what was not done for done.
+local function ask(...)
+  local reply = redis.pcall(...)
+  local problem = type(reply) == 'table' and reply.err
+  if problem and not (string.find(problem, '^NOGROUP') or string.find(problem, '^WRONGTYPE')
+      or string.find(problem, 'no such key', 1, true)) then
+    local command, key = ...
+    error(problem .. ' (' .. command .. ' ' .. key .. ')', 0)
+  end
+  return reply
+end
+
+-- Whether the caller may acknowledge at all is found out before anything lands.
+local asked = {}
+local function may_acknowledge(stream, group)
+  local name = stream .. '\n' .. group
+  if asked[name] then return end
+  ask('XACK', stream, group, '0-0')
+  ask('EXISTS', stream .. ':' .. group .. ':cursor')
+  ask('XINFO', 'GROUPS', stream)
+  asked[name] = true
+end
+
 local function last_delivered(stream, group)
-  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  local groups = ask('XINFO', 'GROUPS', stream)
   for _, fields in ipairs(groups) do
     local found = {}
     for i = 1, #fields, 2 do found[fields[i]] = fields[i + 1] end
@@ -29,28 +53,29 @@ local function is_before(a, b)
 end
 
 local function acknowledge(stream, group, id)
-  if redis.pcall('XACK', stream, group, id) == 0 then
-    redis.pcall('SADD', early(stream, group), id)
-    redis.pcall('EXPIRE', early(stream, group), EARLY_TTL)
+  if ask('XACK', stream, group, id) == 0 then
+    ask('SADD', early(stream, group), id)
+    ask('EXPIRE', early(stream, group), EARLY_TTL)
   end
   acknowledged[stream .. '\n' .. group] = {stream, group}
 end
 
 -- Whether the entry is the caller's to commit.
 local function to_commit(stream, group, id)
-  local pending = redis.pcall('XPENDING', stream, group, id, id, 1)
+  may_acknowledge(stream, group)
+  local pending = ask('XPENDING', stream, group, id, id, 1)
   if not pending.err and #pending > 0 then
-    if redis.pcall('SREM', early(stream, group), id) ~= 1 then return true end
+    if ask('SREM', early(stream, group), id) ~= 1 then return true end
     acknowledge(stream, group, id)
     return false
   end
   -- One that the stream has lost is known to the caller alone.
-  local entry = redis.pcall('XRANGE', stream, id, id)
+  local entry = ask('XRANGE', stream, id, id)
   if entry.err or #entry == 0 then return true end
   -- Not pending but there: either somebody has committed it, or the group was destroyed.
   local last = not pending.err and last_delivered(stream, group)
   if last and not is_before(last, id) then return false end
-  return redis.pcall('SISMEMBER', early(stream, group), id) == 0
+  return ask('SISMEMBER', early(stream, group), id) == 0
 end
 
 -- Once, at the end of the script: the cursors of the groups for which something was acknowledged.

@@ -17,20 +17,22 @@
 --   P channel message          publish
 --   E stream most fields       append an entry; `fields` is a MessagePack list of names and values
 --   L key delay_ms place fields   keep an entry in a delay set; the key `place` says so, if it exists
--- Replies one string per write: "" landed, "=" somebody had claimed it, else the error's text.
+-- Replies one string per write: "" landed, "=" somebody had claimed it, else the error's text, and after a line
+-- feed how many of its effects P, E and L had been told by then, if any: these cannot be taken back.
 -- RECORD is the stream to which everything that is published is appended, false for none, and RECORDED about
 -- how many entries of it are kept.
 local VERSION_TTL = 86400
 local KEPT = 8
 local PLACE_TTL_MS = 86400000
 
-local function check(reply)
-  if type(reply) == 'table' and reply.err then error(reply.err, 0) end
-  return reply
-end
-
+-- The reply to a command. An error says which command it was, and on what: Redis 7.0 does not.
 local function call(...)
-  return check(redis.pcall(...))
+  local reply = redis.pcall(...)
+  if type(reply) == 'table' and reply.err then
+    local command, key = ...
+    error(reply.err .. ' (' .. command .. ' ' .. key .. ')', 0)
+  end
+  return reply
 end
 
 -- What takes back the claims of the write in hand, should one of its effects fail: a message that
@@ -138,13 +140,17 @@ end
 -- entries with the same channel and identity counts duplicates.
 local identity = ''
 
+local told = 0
+
 local function publish(channel, message)
   -- Recorded first: a stream that cannot be appended to has told nobody anything.
-  if RECORD then
-    call('XADD', RECORD, 'MAXLEN', '~', RECORDED, '*',
-      'channel', channel, 'identity', identity, 'message', message)
+  local id = RECORD and call('XADD', RECORD, 'MAXLEN', '~', RECORDED, '*',
+    'channel', channel, 'identity', identity, 'message', message)
+  local fine, problem = pcall(call, 'PUBLISH', channel, message)
+  if not fine then
+    if id then redis.pcall('XDEL', RECORD, id) end
+    error(problem, 0)
   end
-  call('PUBLISH', channel, message)
 end
 
 local SIZES = {F = 3, A = 4, K = 4, M = 4, S = 4, V = 5, Z = 7, X = 3, P = 3, E = 4, L = 5}
@@ -162,9 +168,9 @@ local function land(effects)
     elseif kind == 'V' then set_newest(a, b, c, d)
     elseif kind == 'Z' then set_member(a, b, c, d, e, f)
     elseif kind == 'X' then drop_members(a, b)
-    elseif kind == 'P' and claimed then publish(a, b)
-    elseif kind == 'E' and claimed then append(a, b, c)
-    elseif kind == 'L' and claimed then keep(a, b, c, d)
+    elseif kind == 'P' and claimed then publish(a, b); told = told + 1
+    elseif kind == 'E' and claimed then append(a, b, c); told = told + 1
+    elseif kind == 'L' and claimed then keep(a, b, c, d); told = told + 1
     elseif kind == 'F' then
       if call('GET', a) ~= b then return false end
     elseif kind == 'A' then
@@ -184,7 +190,7 @@ for number = 1, tonumber(ARGV[1]) do
   -- Where the next write starts, should this one fail half way.
   local after = at
   for _ = 1, effects do after = after + SIZES[ARGV[after]] end
-  undo, identity = {}, ''
+  undo, identity, told = {}, '', 0
   local fine, result = pcall(land, effects)
   at = after
   if fine then
@@ -192,6 +198,7 @@ for number = 1, tonumber(ARGV[1]) do
   else
     for _, step in ipairs(undo) do step() end
     replies[number] = tostring(type(result) == 'table' and result.err or result)
+    if told > 0 then replies[number] = replies[number] .. '\n' .. told end
   end
 end
 advance()

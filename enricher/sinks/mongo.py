@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
+from bson.errors import BSONError
 from pymongo import AsyncMongoClient
 from pymongo.errors import (
     ConnectionFailure,
@@ -29,18 +30,31 @@ from pymongo.errors import (
 from enricher.engine.effects import DOCUMENTS, Answer, Insert, Refused, Stored, Upsert, Write
 from enricher.errors import SinkUnavailable
 from enricher.log import log
+from enricher.engine.effects import DOCUMENTS, Answer, Failed, Insert, Refused, Stored, Upsert, Write
+from enricher.errors import SinkUnavailable, WriteRefused
 
 Driver = Literal["motor", "pymongo"]
 
 DUPLICATE_KEY = 11000
 SELECTION_MS = 2000
 # Server codes that mean "not now" or "not you", never "not this document": host unreachable, network
-# timeout, unauthorized, authentication failed, exceeded time limit, shutdown, not primary, write
-# conflict, out of disk space and their kin (mongo/src/mongo/base/error_codes.yml).
+# timeout, unauthorized, authentication failed, a lock that is held, exceeded time limit, shutdown, not
+# primary, write conflict, out of disk space, too many requests and their kin
+# (mongo/src/mongo/base/error_codes.yml; 16500 is Azure's).
 OUTAGE_CODES = frozenset(
-    {6, 7, 13, 18, 50, 64, 89, 91, 112, 133, 189, 202, 262, 317, 358, 9001}
-    | {10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031}
+    {6, 7, 13, 18, 24, 46, 50, 64, 89, 91, 107, 112, 133, 134, 149, 189, 202, 262, 290, 317, 358, 391}
+    | {462, 9001, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031, 16500}
 )
+# What a server says of one document, whoever sends it and whenever: bad value, failed to parse, wrong type,
+# overflow, invalid length, invalid BSON, names with a dollar or a dot or none, an immutable field, a failed
+# validation, a name that is no collection's, a duplicate in another index, too large, too deep, a value that
+# an index cannot take, a capped collection's document that would grow.
+REFUSAL_CODES = frozenset(
+    {2, 9, 14, 15, 16, 22, 28, 52, 53, 54, 55, 56, 57, 66, 73, 121, 204, 10003, 10334, 11000, 11001, 12582}
+    | {15998, 16755, 16766, 17280, 17419, 17420, 31025}
+)
+# An index that can never be made, as it is asked for.
+_BAD_INDEX = REFUSAL_CODES | {67, 72, 197}
 _INDEX_CONFLICTS = {85, 86}
 # As many groups of routes may commit at the same time.
 _THREADS = 8
@@ -87,9 +101,13 @@ def unavailable(sink: str, error: PyMongoError) -> SinkUnavailable | None:
     outage = isinstance(error, (ConnectionFailure, WTimeoutError))
     if isinstance(error, OperationFailure):
         outage = outage or error.code in OUTAGE_CODES
+    return _waits(sink, error) if outage else None
+
+
+def _waits(sink: str, error: PyMongoError) -> SinkUnavailable:
     # The driver appends its whole view of the topology, which says the same again at length.
     text = str(error).partition(", Timeout:")[0].partition(", Topology Description:")[0]
-    return SinkUnavailable(sink, f"{type(error).__name__}: {text[:300]}") if outage else None
+    return SinkUnavailable(sink, f"{type(error).__name__}: {text[:300]}")
 
 
 class MongoDocuments:
@@ -119,7 +137,7 @@ class MongoDocuments:
                 await self._database[collection].create_index(list(keys))
             except OperationFailure as error:
                 if error.code not in _INDEX_CONFLICTS:
-                    raise unavailable(self.name, error) or error from error
+                    raise (error if error.code in _BAD_INDEX else _waits(self.name, error)) from error
                 log.warning("index_differs", collection=collection, keys=keys, error=str(error))
             except PyMongoError as error:
                 raise unavailable(self.name, error) or error from error
@@ -153,8 +171,11 @@ class MongoDocuments:
             return answers
         try:
             replies = await self._run(commands)
+        except BSONError as error:
+            raise WriteRefused(str(error)) from error
         except PyMongoError as error:
-            raise unavailable(self.name, error) or error from error
+            refused = isinstance(error, OperationFailure) and error.code in REFUSAL_CODES
+            raise (WriteRefused(str(error)) if refused else unavailable(self.name, error) or error) from error
         for (name, (indices, effects)), reply in zip(inserts.items(), replies, strict=False):
             duplicates = self._sort_out(reply, indices, answers)
             if duplicates:
@@ -216,7 +237,7 @@ class MongoDocuments:
     def _sort_out(
         self, reply: Mapping[str, Any], indices: Sequence[int], answers: dict[int, Answer]
     ) -> list[int]:
-        """Positions of duplicate ``_id``s; other errors become refusals, or an outage is raised."""
+        """Positions of duplicate ``_id``s; other errors become answers, or an outage is raised."""
         if "writeConcernError" in reply:
             raise SinkUnavailable(self.name, f"write concern: {reply['writeConcernError']}")
         duplicates = []
@@ -227,7 +248,8 @@ class MongoDocuments:
             elif code in OUTAGE_CODES:
                 raise SinkUnavailable(self.name, f"{code}: {text}")
             else:
-                answers[indices[error["index"]]] = Refused(text, f"WriteError {code}")
+                kind = Refused if code in REFUSAL_CODES else Failed
+                answers[indices[error["index"]]] = kind(text, f"WriteError {code}")
         return duplicates
 
     async def find(

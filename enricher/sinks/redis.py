@@ -24,6 +24,7 @@ from enricher.engine.effects import (
     Claimed,
     DropMembers,
     Effect,
+    Failed,
     KeyClaim,
     Later,
     Publish,
@@ -50,6 +51,20 @@ def script(record: str = "", record_length: int = 0) -> str:
 
 
 SCRIPT = script()
+
+# Errors that speak of one key or one value, or come from what a script made of it.
+_REFUSALS = (
+    "WRONGTYPE",
+    "ERR Invalid stream ID",
+    "ERR The ID specified",
+    "ERR invalid expire",
+    "ERR string exceeds",
+    "ERR syntax error",
+    "ERR value is not",
+    "ERR Wrong number of args",
+    "user_script:",
+    "@user_script:",
+)
 
 Argument = str | bytes | int | float
 
@@ -209,7 +224,7 @@ class RedisLive:
         if indices:
             calls.append((arguments, indices))
         if calls:
-            await self._call(calls, answers)
+            await self._call(writes, calls, answers)
         refused = [i for i, answer in answers.items() if isinstance(answer, Refused)]
         if refused:
             await self._set_what_was_left_out(writes, refused, newest)
@@ -230,10 +245,13 @@ class RedisLive:
         again = [effect for key, effect in others.items() if key in failed]
         if again:
             arguments = [argument for effect in again for argument in (1, *_set_key(effect))]
-            await self._call([(arguments, list(range(len(again))))], {})
+            await self._call(writes, [(arguments, list(range(len(again))))], {})
 
     async def _call(
-        self, calls: Sequence[tuple[list[Argument], list[int]]], answers: dict[int, Answer]
+        self,
+        writes: Sequence[Write],
+        calls: Sequence[tuple[list[Argument], list[int]]],
+        answers: dict[int, Answer],
     ) -> None:
         try:
             results = await self._send([(len(indices), arguments) for arguments, indices in calls])
@@ -241,14 +259,18 @@ class RedisLive:
             raise unavailable(self.name, error) or error from error
         try:
             for (_, indices), replies in zip(calls, results, strict=True):
-                self._note(indices, replies, answers)
+                self._note(writes, indices, replies, answers)
         except SinkUnavailable:
             # The address may lead to another server by now: after a failover this one stays read-only.
             await self.close()
             raise
 
     def _note(
-        self, indices: Sequence[int], replies: Sequence[bytes | str], answers: dict[int, Answer]
+        self,
+        writes: Sequence[Write],
+        indices: Sequence[int],
+        replies: Sequence[bytes | str],
+        answers: dict[int, Answer],
     ) -> None:
         for index, reply in zip(indices, replies, strict=True):
             if not reply:
@@ -257,9 +279,15 @@ class RedisLive:
                 answers[index] = Claimed()
                 continue
             text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
+            text, _, told = text.partition("\n")
+            if text.startswith(_REFUSALS):
+                answers[index] = Refused(text, text.split(" ", 1)[0])
+                continue
+            if told:
+                _take_out(writes[index], int(told))
             if is_outage(text):
                 raise SinkUnavailable(self.name, text)
-            answers[index] = Refused(text, text.split(" ", 1)[0])
+            answers[index] = Failed(text, text.split(" ", 1)[0])
 
     async def _send(self, calls: Sequence[tuple[int, list[Argument]]]) -> list[list[bytes | str]]:
         """The replies of the script to each call, in order; all calls travel in one write."""
@@ -273,7 +301,9 @@ class RedisLive:
                 # A restarted server has forgotten it, and another one never knew it. It is told over this
                 # connection: the client's own may lead to yet another.
                 load = pack("SCRIPT", "LOAD", self._script)
-                _, *again = await link.ask([load, *(packed[at] for at in unknown)])
+                loaded, *again = await link.ask([load, *(packed[at] for at in unknown)])
+                if isinstance(loaded, Exception):
+                    raise loaded
                 for at, reply in zip(unknown, again, strict=True):
                     replies[at] = reply
         finally:
@@ -301,6 +331,13 @@ def _own_timeout(client: Redis) -> float | None:
 
 def _knows_no_script(reply: object) -> bool:
     return type(reply) is errors.ResponseError and str(reply).startswith("NOSCRIPT")
+
+
+def _take_out(write: Write, told: int) -> None:
+    """Take out of ``write`` the first ``told`` effects that somebody has been told by: once is enough."""
+    telling = [effect for effect in write.effects if _rank(effect) == 2]
+    gone = {id(effect) for effect in telling[:told]}
+    write.effects = [effect for effect in write.effects if id(effect) not in gone]
 
 
 def _rank(effect: Effect) -> int:

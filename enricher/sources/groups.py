@@ -141,6 +141,7 @@ COME_BACK = """
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
+if #due > 0 then redis.call('ZREM', KEYS[1], '') end  -- who may not remove must not move, either
 for _, entry in ipairs(due) do
   local fine, fields = pcall(cmsgpack.unpack, entry)
   if fine and type(fields) == 'table' and #fields > 0 and #fields % 2 == 0 then

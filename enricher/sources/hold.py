@@ -120,7 +120,10 @@ class Hold:
                         await anyio.sleep(self._lease / 3 if self.number else min(self._lease / 3, 0.5))
                 except (errors.RedisError, OSError) as error:
                     attempt += 1
-                    self.last_error = f"{type(error).__name__}: {error}"
+                    reason = f"{type(error).__name__}: {error}"
+                    if reason != self.last_error:
+                        log.warning("connection_lost", source=f"shard {self.shard}", reason=reason)
+                    self.last_error = reason
                 finally:
                     with anyio.CancelScope(shield=True), suppress(Exception), anyio.move_on_after(1):
                         await client.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import pymongo
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from enricher.connections import redis_client
 from enricher.engine.effects import (
@@ -30,7 +32,7 @@ from enricher.errors import SinkUnavailable
 from enricher.sinks.mongo import MongoDocuments, close_client, mongo_client
 from enricher.sinks.redis import RedisLive
 from tests.contract.test_sinks import WatchedRedis, watched_redis, writes
-from tests.rig import PATIENCE, QUICK, Clock
+from tests.rig import PATIENCE, QUICK, Clock, until
 from tests.servers import FaultyProxy, MongoProcess, RedisProcess
 
 NOW = 1_750_000_000_000_000
@@ -134,15 +136,18 @@ async def test_a_cache_keeps_the_newest_of_the_writes_that_were_not_refused(live
     assert await live.client.get("version:last") == b"%d" % (NOW + 2)
 
 
-async def test_out_of_memory_is_an_outage_and_the_repeat_completes_it_once(live: WatchedRedis) -> None:
-    await live.client.config_set("maxmemory", 1)
+@pytest.mark.parametrize(("setting", "said"), [("maxmemory", "OOM"), ("min-replicas-to-write", "NOREPLICAS")])
+async def test_no_memory_or_no_replica_is_an_outage_and_the_repeat_completes_it_once(
+    live: WatchedRedis, setting: str, said: str
+) -> None:
+    await live.client.config_set(setting, 1)
     try:
         for _ in range(2):
-            with pytest.raises(SinkUnavailable, match=r"live is unavailable: .*memory"):
+            with pytest.raises(SinkUnavailable, match=f"live is unavailable: .*{said}"):
                 await live.commit(claimed(1), claimed(2))
         assert await live.published() == []
     finally:
-        await live.client.config_set("maxmemory", 0)
+        await live.client.config_set(setting, 0)
     assert await live.commit(claimed(1), claimed(2)) == {}
     assert await live.published() == [("out", b"1"), ("out", b"2")]
 
@@ -334,6 +339,43 @@ async def test_errors_of_a_server_in_trouble_are_outages(
         await sink.find("c", {})
     fail(own_mongo, "off")
     assert await through_gate(sink, writes(Insert("c", {"_id": 1}))) == {}
+    await close_client(client)
+
+
+@pytest.mark.parametrize("failed", [["insert"], ["insert", "update"]])
+async def test_error_codes_on_no_list_wait_while_nothing_lands_and_are_said_once(
+    own_mongo: MongoProcess, driver: Driver, failed: list[str]
+) -> None:
+    client = mongo_client(own_mongo.url(), driver=driver, timeout=PATIENCE)
+    gate = Gate(MongoDocuments(client, "db"), QUICK, Clock(), Stats())
+    stored = list[int]()
+    for code in (8000, 16500, 1):
+        fail(own_mongo, "alwaysOn", failCommands=failed, errorCode=code)
+        numbers = range(len(stored), len(stored) + 20)
+        batch = writes(*([Insert("c", {"_id": n})] for n in numbers), Upsert("state", {"_id": "last"}))
+        with capture_logs() as lines:
+            commit = asyncio.create_task(gate.commit(batch))
+            failures = gate._stats.counters
+            before = failures["documents_failures"]
+            await until(lambda: failures["documents_failures"] > before + 10)  # noqa: B023
+            assert not commit.done()
+            fail(own_mongo, "off")
+            assert await commit == {}
+        assert [line["event"] for line in lines] == ["outage_begin", "outage_end"]
+        stored += numbers
+    assert sorted(d["_id"] for d in await gate.sink.find("c", {})) == stored  # type: ignore[attr-defined]
+    await close_client(client)
+
+
+async def test_an_index_that_cannot_be_made_now_waits(own_mongo: MongoProcess, driver: Driver) -> None:
+    client = mongo_client(own_mongo.url(), driver=driver, timeout=PATIENCE)
+    gate = Gate(MongoDocuments(client, "db", [("c", (("n", 1),))]), QUICK, Clock(), Stats())
+    fail(own_mongo, "alwaysOn", failCommands=["createIndexes"], errorCode=8000)
+    opening = asyncio.create_task(gate.open())
+    await until(lambda: gate.down_since is not None)
+    assert not opening.done()
+    fail(own_mongo, "off")
+    await opening
     await close_client(client)
 
 

@@ -1,0 +1,214 @@
+"""The gate: whose fault is an error that nobody understands? The server's, while nothing else lands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from enricher.engine import doubts
+from enricher.engine.effects import Answer, Failed, Insert, KeyClaim, Publish, Refused, SetKey, Upsert, Write
+from enricher.engine.gate import Gate
+from enricher.engine.stats import Stats
+from enricher.errors import WriteRefused
+from enricher.sinks.memory import MemoryDocuments, MemoryLive
+from tests.rig import QUICK, Clock, Rig, Sums, fill, message, stateful, until
+
+
+class Trouble(Exception):
+    """An error on no list."""
+
+
+class Picky(MemoryDocuments):
+    """Raises (or, with ``answers``, answers) for the writes that ``fails`` says."""
+
+    def __init__(self, *, answers: bool = False) -> None:
+        super().__init__()
+        self.fails: Callable[[Write], bool] = lambda write: False
+        self.answers = answers
+        self.attempts: list[int] = []
+
+    async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+        self.attempts.append(len(writes))
+        await asyncio.sleep(0)
+        bad = [i for i, write in enumerate(writes) if self.fails(write)]
+        if bad and not self.answers:
+            raise Trouble("what is this?")
+        await super().commit([write for i, write in enumerate(writes) if i not in bad])
+        return {i: Failed("what is this?", "Code 1") for i in bad}
+
+
+def number(write: Write) -> Any:
+    return write.effects[0].document["_id"]  # type: ignore[attr-defined]
+
+
+def inserts(*numbers: int, collection: str = "c") -> list[Write]:
+    return [Write([Insert(collection, {"_id": n})]) for n in numbers]
+
+
+def gate_of(sink: Any) -> Gate:
+    return Gate(sink, QUICK, Clock(), Stats())
+
+
+@pytest.mark.parametrize("answers", [False, True])
+async def test_while_nothing_lands_it_is_one_outage_in_which_a_batch_is_not_tried_one_by_one(
+    answers: bool,
+) -> None:
+    sink = Picky(answers=answers)
+    sink.fails = lambda write: True
+    gate = gate_of(sink)
+    with capture_logs() as lines:
+        commit = asyncio.create_task(gate.commit(inserts(*range(500))))
+        await until(lambda: gate.down_since is not None)
+        assert len(sink.attempts) < 15
+        await until(lambda: len(sink.attempts) > 40)
+        assert sink.attempts[20:] == [1] * (len(sink.attempts) - 20)
+        assert not commit.done()
+        sink.fails = lambda write: False
+        assert await commit == {}
+    assert len(sink.collections["c"]) == 500
+    assert [line["event"] for line in lines] == ["outage_begin", "outage_end"]
+    assert lines[0]["reason"] == "what is this?"
+
+
+@pytest.mark.parametrize("answers", [False, True])
+@pytest.mark.parametrize("bad", [{0}, {3}, {0, 1}, {0, 3, 4}])
+async def test_what_goes_on_failing_while_others_land_is_refused_without_an_outage(
+    bad: set[int], answers: bool
+) -> None:
+    sink = Picky(answers=answers)
+    sink.fails = lambda write: number(write) in bad
+    with capture_logs() as lines:
+        found = await gate_of(sink).commit(inserts(*range(8)))
+    assert set(found) == bad
+    assert all(isinstance(answer, Refused) for answer in found.values())
+    assert set(sink.collections["c"]) == set(range(8)) - bad
+    assert lines == []
+
+
+async def test_the_last_of_a_batch_is_refused_since_those_before_it_can_still_be_written() -> None:
+    sink = Picky()
+    sink.fails = lambda write: number(write) == 7
+    assert set(await gate_of(sink).commit(inserts(*range(8)))) == {7}
+
+
+@pytest.mark.parametrize("answers", [False, True])
+async def test_an_outage_that_begins_in_the_middle_of_a_batch_refuses_nothing(answers: bool) -> None:
+    sink = Picky(answers=answers)
+    # What is stored already passes as a duplicate, as a server does that is out of room for new documents.
+    sink.fails = lambda write: number(write) >= 4 and (answers or len(sink.attempts) > 1)
+    if not answers:
+        sink.fails = lambda write: len(sink.attempts) == 1 or len(sink.collections["c"]) >= 4
+    gate = gate_of(sink)
+    commit = asyncio.create_task(gate.commit(inserts(*range(8))))
+    await until(lambda: gate.down_since is not None)
+    await until(lambda: len(sink.attempts) > 40)
+    assert not commit.done()
+    sink.fails = lambda write: False
+    assert await commit == {}
+    assert set(sink.collections["c"]) == set(range(8))
+
+
+async def test_one_that_fails_alone_waits_until_another_like_it_lands_through_whatever_group() -> None:
+    sink = Picky()
+    sink.fails = lambda write: number(write) == 1
+    gate = gate_of(sink)
+    commit = asyncio.create_task(gate.commit(inserts(1)))
+    await until(lambda: len(sink.attempts) > 10)
+    assert await gate.commit(inserts(5, collection="other")) == {}
+    assert await gate.commit([Write([Upsert("c", {"_id": 6})])]) == {}
+    tried = len(sink.attempts)
+    await until(lambda: len(sink.attempts) > tried + 10)
+    assert gate.down_since is not None
+    assert not commit.done()
+    assert await gate.commit(inserts(2)) == {}
+    assert isinstance((await commit)[0], Refused)
+    assert gate.down_since is None
+
+
+async def test_what_lands_of_other_kinds_refuses_it_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = Picky()
+    sink.fails = lambda write: number(write) == 1
+    gate = gate_of(sink)
+    commit = asyncio.create_task(gate.commit(inserts(1)))
+    await until(lambda: gate.down_since is not None)
+    assert await gate.commit(inserts(5, collection="other")) == {}
+    assert not commit.done()
+    monkeypatch.setattr(doubts, "PATIENCE", 0.0)
+    assert isinstance((await commit)[0], Refused)
+    assert gate.down_since is None
+
+
+@pytest.mark.parametrize("error", [WriteRefused("no"), TypeError("no"), UnicodeError("no")])
+async def test_a_value_that_no_server_takes_is_refused_though_nothing_else_lands(error: Exception) -> None:
+    class Strict(MemoryDocuments):
+        async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+            raise error
+
+    with capture_logs() as lines:
+        found = await gate_of(Strict()).commit(inserts(1, 2))
+    assert {(i, a.reason, a.error_type) for i, a in found.items() if isinstance(a, Refused)} == {
+        (i, "no", type(error).__name__) for i in (0, 1)
+    }
+    assert lines == []
+
+
+async def test_a_visible_sink_is_given_nothing_of_a_lane_before_what_is_in_doubt() -> None:
+    rig = Rig(stateful(Sums()))
+    broken = message("a", 1)
+
+    class Shown(MemoryLive):
+        down = True
+
+        async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+            if self.down and any(w.delivery is not None and w.delivery.body == broken for w in writes):
+                raise Trouble("what is this?")
+            return await super().commit(writes)
+
+    rig.live.inner = rig.shown = shown = Shown()
+    async with rig.engine:
+        fill(rig, [1, 2, 3])
+        fill(rig, [4], "b")
+        await until(lambda: rig.numbers("b") == [4] or rig.live.attempts > 50)
+        assert rig.numbers("a") == []
+        shown.down = False
+        await rig.drained()
+    assert sorted(rig.numbers("a")) == rig.numbers("a")
+
+
+async def test_the_message_that_comes_next_shows_whose_fault_it_is() -> None:
+    rig = Rig(stateful(Sums()))
+    rig.documents.chokes_on = lambda w: w.delivery is not None and w.delivery.body == message("a", 1)
+    async with rig.engine:
+        fill(rig, [1])
+        await until(lambda: rig.engine.health()["status"] == "degraded")
+        assert rig.letters.letters == []
+        fill(rig, [2])
+        await rig.drained()
+        assert rig.engine.health()["status"] != "degraded"
+    assert [letter.body for letter in rig.letters.letters] == [message("a", 1)]
+    assert rig.numbers("a") == [2]
+    assert "indigestible" in rig.letters.letters[0].traceback
+
+
+async def test_what_was_told_before_a_failure_is_not_the_write_of_a_repeat() -> None:
+    """A witness of a visible sink must carry a claim."""
+    told: list[int] = []
+
+    class Once(MemoryLive):
+        async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+            if any(isinstance(e, SetKey) for w in writes for e in w.effects):
+                raise Trouble("what is this?")
+            told.append(len(writes))
+            return await super().commit(writes)
+
+    gate = gate_of(Once())
+    plain = Write([Publish("out", b"")])
+    commit = asyncio.create_task(gate.commit([plain, plain, Write([SetKey("k", b"", 0)])]))
+    await until(lambda: gate.down_since is not None)
+    assert told == [1, 1]
+    assert await gate.commit([Write([KeyClaim("k", 1, 60)])]) == {}
+    assert set(await commit) == {2}
