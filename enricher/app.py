@@ -154,6 +154,8 @@ class Enricher:
                 routes=[route.topic for route in parts.routes],
                 pid=os.getpid(),
             )
+            for warning in self.settings.mongo.warnings():
+                log.warning("configuration", reason=warning)
             await stack.enter_async_context(self._engine)
             tasks = await stack.enter_async_context(anyio.create_task_group())
             tasks.start_soon(self._keep_stats)

@@ -191,11 +191,16 @@ class RedisProcess(ServerProcess):
 
 
 class MongoProcess(ServerProcess):
-    """The bundled MongoDB-compatible server, with ``configureFailPoint`` switched on."""
+    """The bundled MongoDB-compatible server, with ``configureFailPoint`` switched on.
+
+    ``extra`` are further arguments of its command line.
+    """
+
+    extra: tuple[str, ...] = ()
 
     def command(self) -> list[str]:
         arguments = binaries.mongo_arguments(self.port, self.folder)
-        return [*binaries.mongo_command(), *arguments, "--enable-test-commands"]
+        return [*binaries.mongo_command(), *arguments, "--enable-test-commands", *self.extra]
 
     def answers(self) -> bool:
         body = b"\0\0\0\0\0" + bson.encode({"hello": 1, "$db": "admin"})

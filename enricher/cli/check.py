@@ -189,6 +189,7 @@ def warnings(settings: Settings, servers: Sequence[Server], routes: Sequence[Rou
                 "streams, which have to stay; expected noeviction or one of volatile-*"
             )
         yield from stream_warnings(server.streams)
+    yield from settings.mongo.warnings()
     if not routes:
         yield "no route is registered, so nothing will be processed; see market.enabled and mail.enabled"
     market = settings.routes.get("market")

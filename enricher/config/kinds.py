@@ -88,8 +88,15 @@ def mongo_url_problem(url: str) -> str | None:
     return None
 
 
+def is_own_database(name: str) -> bool:
+    """Whether MongoDB keeps its own things in the database of this name: users, settings, its log."""
+    return name.lower() in {"admin", "config", "local"}
+
+
 def database_problem(name: str) -> str | None:
-    """None for a name MongoDB takes as that of a database, else what would be right."""
+    """None for a name MongoDB takes as that of a database to write to, else what would be right."""
+    if is_own_database(name):
+        return "a database of its own, for MongoDB keeps its users and settings there; or empty"
     if len(name.encode("utf-8", "surrogatepass")) > 63 or set(name) & set('/\\. "$\0'):
         return 'at most 63 bytes without any of / \\ . " $ or a space; or empty'
     return None

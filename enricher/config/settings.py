@@ -27,6 +27,7 @@ from enricher.config.kinds import (
     WholeSeconds,
     Zone,
     database_problem,
+    is_own_database,
 )
 from enricher.redaction import redact, redact_text
 
@@ -69,9 +70,26 @@ class MongoSettings(Section, frozen=True, kw_only=True):
 
     @property
     def database_name(self) -> str:
-        """The database to use: ``database``, else the path of the URL, else ``deltastream``."""
-        path = unquote(urlsplit(self.url).path.strip("/"))
-        return self.database or path or "deltastream"
+        """The database to use: ``database``, else the path of the URL, else ``deltastream``.
+
+        A path that is a database of MongoDB's own (admin, config, local) counts as none.
+        """
+        return self.database or ("" if is_own_database(self._path) else self._path) or "deltastream"
+
+    @property
+    def _path(self) -> str:
+        return unquote(urlsplit(self.url).path.strip("/"))
+
+    def warnings(self) -> Iterable[str]:
+        """What is done otherwise than the URL says, one sentence each, without a password."""
+        path = self._path
+        if is_own_database(path) and not self.database:
+            # The driver goes on asking there for the user, unless authSource names another place.
+            yield (
+                f"mongo.url names the database {path!r}, which is MongoDB's own, for its users and settings: "
+                f"documents are written to {self.database_name!r} instead; expected the database to write to "
+                "and the one of the users as an option: mongodb://.../deltastream?authSource=admin"
+            )
 
     def problems(self) -> Iterable[tuple[str, str]]:
         """The path of the URL must do as the name of a database."""

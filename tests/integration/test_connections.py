@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 from collections.abc import AsyncIterator
@@ -15,10 +16,12 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from enricher.app import Enricher, wall_clock
+from enricher.cli.main import exit_code
 from enricher.connections import redis_client
 from enricher.sinks.mongo import close_client, mongo_client
 from tests.integration.test_market_contract import chain, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, Worker, encoded, running, until, worker_settings
+from tests.rig import PATIENCE
 from tests.servers import (
     LOOPBACK,
     FaultyProxy,
@@ -213,6 +216,51 @@ async def test_the_database_is_that_of_the_setting_else_of_the_url_else_deltastr
         ours = {"deltastream", "of_the_url", "of_setting"} & set(client.list_database_names())
         assert ours == {expected}
         assert client[expected]["underlying_ticks"].count_documents({}) == 1
+
+
+async def test_a_database_that_knows_the_users_is_asked_for_them_and_never_written_to(
+    redis_url: str, own_mongo: MongoProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pymongo.MongoClient[dict[str, Any]](own_mongo.url()) as client:
+        for place, name in (("admin", "worker"), ("users", "another")):
+            client[place].command("createUser", name, pwd=SECRET, roles=[{"role": "root", "db": "admin"}])
+    own_mongo.stop()
+    own_mongo.extra = ("--auth",)
+    own_mongo.start()
+    nobody = pymongo.MongoClient[dict[str, Any]](own_mongo.url())
+    with nobody, pytest.raises(pymongo.errors.OperationFailure):
+        nobody["deltastream"].list_collection_names()
+
+    def url(name: str, path: str, options: str = "") -> str:
+        given = own_mongo.url(path).replace("mongodb://", f"mongodb://{name}:{SECRET}@")
+        return given + options
+
+    ways = [
+        (url("worker", "admin"), {}, "deltastream"),
+        (url("worker", "admin"), {"mongo.driver": "pymongo"}, "deltastream"),
+        (url("another", "local", "&authSource=users"), {}, "deltastream"),
+        (url("worker", "market", "&authSource=admin"), {}, "market"),
+        (url("worker", "admin"), {"mongo.database": "another"}, "another"),
+    ]
+    for number, (address, overrides, expected) in enumerate(ways):
+        with capture_logs() as entries:
+            async with Enricher(worker_settings(redis_url, address, overrides)) as enricher:
+                await asyncio.wait_for(enricher.wait_ready(), PATIENCE)
+                body = encoded(tick(21500 + number, wall_clock(), number))
+                await enricher.submit(TICKS, body, committed=True)
+        with pymongo.MongoClient[dict[str, Any]](url("worker", "admin")) as client:
+            assert client[expected]["underlying_ticks"].count_documents({"tick_id": number}) == 1
+            for untouched in ("admin", "local", "config", "users"):
+                assert "underlying_ticks" not in client[untouched].list_collection_names()
+        said = [entry["reason"] for entry in entries if entry["event"] == "configuration"]
+        assert len(said) == (expected == "deltastream"), address
+        assert all("'deltastream'" in reason and "authSource" in reason for reason in said)
+    options = ["--redis-url", redis_url, "--mongo-url", url("worker", "admin")]
+    assert await asyncio.to_thread(exit_code, ["check", *options]) == 0
+    out, err = capsys.readouterr()
+    assert "database deltastream" in out
+    assert "Warning: mongo.url names the database 'admin'" in err
+    assert SECRET not in out + err
 
 
 # -- connections that are lost ---------------------------------------------------------------------

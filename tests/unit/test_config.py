@@ -265,6 +265,12 @@ def test_a_section_nobody_brought_is_a_lookup_error_that_lists_the_others() -> N
         ("mongodb://u:p@h1:1,h2:2/ticks?w=majority", "", "ticks"),
         ("mongodb+srv://h/a%2Db", "", "a-b"),
         ("mongodb://h/ticks", "other", "other"),
+        ("mongodb://u:p@h1:1,h2:2/admin?replicaSet=rs", "", "deltastream"),
+        ("mongodb://h/local?authSource=users", "", "deltastream"),
+        ("mongodb+srv://h/con%66ig", "", "deltastream"),
+        ("mongodb://h/Admin", "", "deltastream"),
+        ("mongodb://u:p@h/admin", "other", "other"),
+        ("mongodb://h/administration", "", "administration"),
     ],
 )
 def test_the_database_is_the_setting_or_the_path_of_the_url(
@@ -272,6 +278,25 @@ def test_the_database_is_the_setting_or_the_path_of_the_url(
 ) -> None:
     overrides = {"mongo.url": url, "mongo.database": database}
     assert load(overrides=overrides).mongo.database_name == name
+
+
+@pytest.mark.parametrize(
+    ("url", "database", "warned_of"),
+    [
+        ("mongodb://worker:hunter2@h/admin", "", ["admin"]),
+        ("mongodb://worker:hunter2@h/local?authSource=users", "", ["local"]),
+        ("mongodb://worker:hunter2@h/admin", "ticks", []),
+        ("mongodb://worker:hunter2@h/ticks?authSource=admin", "", []),
+        ("mongodb://h", "", []),
+    ],
+)
+def test_a_path_that_is_no_place_to_write_to_is_warned_of(
+    url: str, database: str, warned_of: list[str]
+) -> None:
+    mongo = load(overrides={"mongo.url": url, "mongo.database": database}).mongo
+    found = list(mongo.warnings())
+    assert [next(name for name in ("admin", "local") if repr(name) in text) for text in found] == warned_of
+    assert all("'deltastream'" in text and "hunter2" not in text for text in found)
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:
