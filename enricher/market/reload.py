@@ -30,6 +30,7 @@ from enricher.market.spans import Checkpoint, Spans
 from enricher.market.state import BARS, CHAINS, HISTORY, QUOTES, STATE, TICKS, ProductState
 from enricher.market.stored import bar_content, chain_of, event_time, micros, quote_of
 from enricher.market.ticks import identity_key, order_key
+from enricher.market.zeros import with_nulls
 
 Document = Mapping[str, Any]
 States = Mapping[str, ProductState]
@@ -152,7 +153,7 @@ async def _load_volume(reader: Reader, state: ProductState, bound: int) -> None:
 
 
 def _tick(document: Document) -> tuple[BarTick, int, datetime]:
-    tick_id, volume = document.get("tick_id"), document.get("volume")
+    tick_id, volume = with_nulls(document).get("tick_id"), document.get("volume")
     if not isinstance(volume, (int, float)):
         volume = None
     ident = identity_key(tick_id, str(document["_id"]).rpartition("#")[2])
@@ -263,7 +264,7 @@ async def _load_chains(
 
 
 def _remembered(chain: Chain, state: ProductState, document: Document) -> Remembered | None:
-    return remember(chain, document, state.contract)
+    return remember(chain, with_nulls(document), state.contract)
 
 
 async def _those_that_count(state: ProductState, ascending: Sequence[Read]) -> list[Read]:

@@ -58,6 +58,7 @@ from enricher.market.stored import (
     storable,
     tick_document,
 )
+from enricher.market.zeros import OPTION_FIELDS, TICK_FIELDS, is_zeroed, zeroed, zeroed_chain
 
 INDEXES = (
     (TICKS, (("product", 1), ("timestamp", -1))),
@@ -89,6 +90,7 @@ class Market:
         self.zones = Zones(feed.timezone, settings.timezones)
         self._max_future_us = int(feed.max_future * SECOND)
         self._cache_ms = settings.cache_ttl * 1000
+        self._zeros = settings.unknown == "zero"
 
     def _decode(self, decode: Callable[..., Any], body: bytes, context: Context) -> Any:
         zones = self.zones
@@ -110,6 +112,8 @@ class Market:
         folded = not (tick.future or state.is_late(tick.event_us))
         claim = self._tick_claim(tick, identity)
         document = tick_document(tick, identity, processed_us, folded)
+        if self._zeros:
+            document = zeroed(document, TICK_FIELDS)
         effects = (
             Insert(TICKS, document, partial(self._stored_tick, tick, claim, processed_us)),
             claim,
@@ -162,9 +166,12 @@ class Market:
         if not quote.future:
             key = f"latest:option:{quote.symbol}"
             visible = (claim, SetKey(key, context.body, self._cache_ms, quote.event_us))
+        document = quote_document(quote, identity, processed_us)
+        if self._zeros:
+            document = zeroed(document, OPTION_FIELDS)
         insert = Insert(
             QUOTES,
-            quote_document(quote, identity, processed_us),
+            document,
             partial(_stored_option, visible, processed_us, OPTION_CLAIM_TTL * SECOND),
         )
         change = None
@@ -194,6 +201,8 @@ class Market:
         zone = self.zones.of(chain.product)
         fields, known = yield from enriching(state, chain, taken, self.settings, zone)
         yield
+        if self._zeros:
+            fields = zeroed_chain(fields)
         document = {
             "_id": identity,
             **fields,
@@ -231,8 +240,10 @@ class Market:
             "pcr_volume": fields["pcr_volume"],
             "timestamp": chain.timestamp,
         }
-        if None in ratios.values():
-            ratios["flags"] = {name: fields["flags"].get(name) for name in ratios if ratios[name] is None}
+        if None in ratios.values() or "zeroed" in fields:
+            unknown = [name for name in ratios if ratios[name] is None or is_zeroed(fields, name)]
+            if unknown:
+                ratios["flags"] = {name: fields["flags"].get(name) for name in unknown}
         where = f"{chain.product}:{chain.expiry}"
         return (
             claim,

@@ -64,7 +64,8 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     terms of their contracts, ``price_max_age`` in seconds, ``vendor_iv`` the unit of volatilities as sent.
     ``history_days`` is the look-back of percentiles, which take ``history_least`` days. A surface is stored
     every ``surface_interval`` and fitted every ``svi_interval`` seconds, 0 for never. ``volume`` says what a
-    tick's volume is: the size of a trade, or that of the session so far.
+    tick's volume is: the size of a trade, or that of the session so far. ``unknown`` is what stands for an
+    unknown number in the fields of the old worker, see `enricher.market.zeros`.
     """
 
     enabled: bool = True
@@ -83,6 +84,7 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     priority: Annotated[int, Meta(ge=0, le=1000)] = 0
     cap: Annotated[int, Meta(ge=0)] = 0
     volume: Literal["trade", "cumulative"] = "trade"
+    unknown: Literal["null", "zero"] = "null"
     analytics: bool = True
     price_max_age: PositiveSeconds = 300.0
     vendor_iv: Literal["auto", "percent", "decimal"] = "auto"

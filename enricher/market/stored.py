@@ -24,6 +24,7 @@ from enricher.market.clock import SECOND, to_date
 from enricher.market.models import Chain, Quote, Tick
 from enricher.market.reasons import BEYOND
 from enricher.market.sides import side
+from enricher.market.zeros import ZEROED, with_nulls
 
 _TICK_EXTRAS = ("volume", "open", "high", "low", "close", "change")
 _STARTED = to_date(0)
@@ -109,6 +110,9 @@ def quote_document(quote: Quote, identity: str, processed_us: int) -> dict[str, 
         document["folded"] = False
     elif "folded" in document:
         del document["folded"]  # which would say of it that it moved nothing
+    if ZEROED in document:
+        # It would say of the quote's numbers that nobody knows them. (`pop` would be a call for every quote.)
+        del document[ZEROED]  # noqa: RUF051
     return document
 
 
@@ -221,7 +225,7 @@ def quote_of(document: Mapping[str, Any]) -> Quote | None:
     """The quote that was stored; None for a document that is none or that moved nothing."""
     if document.get("folded") is False:
         return None
-    raw = {**document, "timestamp": ""}
+    raw = {**with_nulls(document), "timestamp": ""}
     try:
         sent = wire.read(raw, wire.QuoteWire)
     except BadMessage:
@@ -236,6 +240,7 @@ def chain_of(document: Mapping[str, Any]) -> tuple[Chain, Snapshot] | None:
     """The chain that was stored, and what build-up needs of it; None as in `quote_of`."""
     if document.get("folded") is False:
         return None
+    document = with_nulls(document)
     raw: dict[str, Any] = {
         "strikes": [],
         **{k: document[k] for k in ("product", "expiry", "spot_price", "calls", "puts") if k in document},
