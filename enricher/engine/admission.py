@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from enricher.engine.apart import is_ctrl_c
 from enricher.engine.overload import Overload, Waiting
 from enricher.engine.ports import Clock, Delivery
 from enricher.engine.router import Route, Router
@@ -248,5 +249,7 @@ def read_key(function: object, body: bytes) -> str | None:
     """The key that ``function`` reads off ``body``; None when the body cannot be understood."""
     try:
         return function(body)  # type: ignore[operator,no-any-return]
-    except Exception:  # noqa: BLE001  the handler's own decoding will say what is wrong
-        return None
+    except BaseException as error:
+        if is_ctrl_c(error):
+            raise
+        return None  # the handler's own decoding will say what is wrong

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import anyio.abc
 
+from enricher.engine.apart import apart, is_ctrl_c, text_of
 from enricher.engine.lanes import Family, Lane, Status
 from enricher.engine.ports import Clock, Delivery, Keeper, Reader
 from enricher.engine.retry import Backoff
@@ -65,7 +66,7 @@ class StateLoader:
         backoff, attempt = Backoff(base=0.05, cap=5.0), 0
         while True:
             try:
-                keys = await keeper.unfinished(reader, self._clock())
+                keys = await apart(keeper.unfinished, reader, self._clock())
             except Exception as error:  # noqa: BLE001  whatever it is, messages go on
                 attempt += 1
                 _complain("unfinished_unknown", family, error)
@@ -90,7 +91,7 @@ class StateLoader:
             firsts = [(lane, self._first(lane)) for lane in lanes]
             wanted = {str(lane.key): first for lane, first in firsts if first is not None}
             try:
-                states = await keeper.load(reader, wanted) if wanted else {}
+                states = await apart(keeper.load, reader, wanted) if wanted else {}
                 loaded = [(lane, states[str(lane.key)]) for lane, first in firsts if first is not None]
             except Exception as error:  # noqa: BLE001  whatever it is, the messages wait
                 attempt += 1
@@ -121,11 +122,13 @@ class StateLoader:
 def _complain(event: str, family: Family, error: Exception) -> None:
     # An outage has its own log line; what else waits because of it is detail.
     say = log.debug if isinstance(error, SinkUnavailable) else log.warning
-    say(event, family=family.name, error=f"{type(error).__name__}: {error}")
+    say(event, family=family.name, error=f"{type(error).__name__}: {text_of(error)}")
 
 
-def distrust(lane: Lane, step: str, error: Exception, stats: Stats) -> None:
+def distrust(lane: Lane, step: str, error: BaseException, stats: Stats) -> None:
     """A keeper failed outside any message: its state is loaded anew before the next one."""
+    if is_ctrl_c(error):
+        raise error
     lane.stale = True
     stats.counters["keeper_failures"] += 1
     log.error(
@@ -133,6 +136,6 @@ def distrust(lane: Lane, step: str, error: Exception, stats: Stats) -> None:
         family=lane.family.name,
         key=lane.key,
         step=step,
-        error=repr(error),
+        error=f"{type(error).__name__}: {text_of(error)}",
         traceback="".join(traceback.format_exception(error)),
     )

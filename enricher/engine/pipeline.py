@@ -7,18 +7,16 @@ async or blocking handler.
 
 from __future__ import annotations
 
-import asyncio
-import math
 import traceback
 import uuid
-from collections.abc import Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from types import GeneratorType
 from typing import Any
 
-import anyio
 import anyio.lowlevel
 import msgspec
 
+from enricher.engine.apart import apart, let_out, text_of
 from enricher.engine.effects import DeadLetter, Effect, Refused, Write
 from enricher.engine.lanes import Lane
 from enricher.engine.ports import Clock, Delivery
@@ -62,7 +60,7 @@ class Pipeline:
         context = self._context(delivery)
         try:
             event = route.decode(delivery.body, context)
-        except Exception as error:  # noqa: BLE001  a message may fail in any way; the others go on
+        except BaseException as error:  # noqa: BLE001  a message may fail in any way; the others go on
             return self._failed(route, delivery, "decode", error)
         try:
             keeper = route.keeper
@@ -83,38 +81,55 @@ class Pipeline:
         return write if seen is not None else self._fold(route, delivery, lane, change, write)
 
     async def enrich_waiting(self, route: Route, delivery: Delivery, lane: Lane) -> Write | Again:
-        """The write of one message whose handler may wait, of any kind."""
+        """The write of one message whose handler may wait, of any kind, in a task of its own."""
+        # The time in a thread is taken there.
+        timeout = None if route.kind is Kind.BLOCKING else route.timeout
+        work = self._enrich_waiting
+        return await self._apart(route, delivery, work, route, delivery, lane, timeout=timeout)
+
+    async def _enrich_waiting(self, route: Route, delivery: Delivery, lane: Lane) -> Write | Again:
         if route.kind is Kind.PURE:
             result = self.enrich(route, delivery, lane)
-            return await self.go_on(route, result, lane) if isinstance(result, Unfinished) else result
+            return await self._go_on(route, result, lane) if isinstance(result, Unfinished) else result
         context = self._context(delivery)
         try:
             event = route.decode(delivery.body, context)
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             return self._failed(route, delivery, "decode", error)
-        try:
-            keeper = route.keeper
-            if keeper is None:
-                effects = await self._call(route, (event, context))
-                return self._write(route, delivery, lane, event, effects)
-            state = self._state(lane)
-            seen = keeper.seen(state, event, context)
-            if seen == "live":
-                return Write(delivery.ack(), delivery, route, lane, 0, "duplicate")
-            change, effects = await self._call(route, (state, event, context))
-            write = self._write(route, delivery, lane, event, effects)
-        except BaseException as error:  # noqa: BLE001  see `_failed`
-            return self._failed(route, delivery, "enrich", error)
+        keeper = route.keeper
+        if keeper is None:
+            effects = await self._call(route, (event, context))
+            return self._write(route, delivery, lane, event, effects)
+        state = self._state(lane)
+        seen = keeper.seen(state, event, context)
+        if seen == "live":
+            return Write(delivery.ack(), delivery, route, lane, 0, "duplicate")
+        change, effects = await self._call(route, (state, event, context))
+        write = self._write(route, delivery, lane, event, effects)
         return write if seen is not None else self._fold(route, delivery, lane, change, write)
 
     async def go_on(self, route: Route, rest: Unfinished, lane: Lane) -> Write | Again:
         """The write of a message whose handler goes on, with a turn for the loop between its steps."""
-        try:
-            change, effects = await _stepwise(rest.generator)
-            write = self._write(route, rest.delivery, lane, rest.event, effects)
-        except BaseException as error:  # noqa: BLE001  see `_failed`
-            return self._failed(route, rest.delivery, "enrich", error)
+        return await self._apart(route, rest.delivery, self._go_on, route, rest, lane)
+
+    async def _go_on(self, route: Route, rest: Unfinished, lane: Lane) -> Write | Again:
+        change, effects = await _stepwise(rest.generator)
+        write = self._write(route, rest.delivery, lane, rest.event, effects)
         return write if rest.folded else self._fold(route, rest.delivery, lane, change, write)
+
+    async def _apart(
+        self,
+        route: Route,
+        delivery: Delivery,
+        function: Callable[..., Awaitable[Write | Again]],
+        *arguments: Any,
+        timeout: float | None = None,
+    ) -> Write | Again:
+        try:
+            result: Write | Again = await apart(function, *arguments, timeout=timeout, name=delivery.topic)
+        except Exception as error:  # noqa: BLE001  see `enrich`
+            return self._failed(route, delivery, "enrich", error)
+        return result
 
     def _fold(
         self, route: Route, delivery: Delivery, lane: Lane, change: Any, write: Write
@@ -122,10 +137,10 @@ class Pipeline:
         assert route.keeper is not None  # noqa: S101  only stateful routes fold
         try:
             counter = route.keeper.apply(lane.state, change)
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             # Nobody knows how far the change got: the state is loaded anew.
             lane.stale = True
-            return self.dead(delivery, "fold", error)
+            return self.dead(delivery, "fold", error if isinstance(error, Exception) else let_out(error))
         if counter is not None:
             self._stats.count(route.topic, counter)
         return write
@@ -136,9 +151,8 @@ class Pipeline:
             if threads is None:
                 threads = self._threads[route.topic] = Threads(route.cap or self._blocking_threads)
             return await threads.run(route.handler, arguments, route.timeout)
-        with anyio.fail_after(route.timeout):
-            returned: Any = route.handler(*arguments)
-            return await (returned if route.kind is Kind.ASYNC else _stepwise(returned))
+        returned: Any = route.handler(*arguments)
+        return await (returned if route.kind is Kind.ASYNC else _stepwise(returned))
 
     def _context(self, delivery: Delivery) -> Context:
         delivery.attempts += 1
@@ -183,10 +197,10 @@ class Pipeline:
         self, route: Route, delivery: Delivery, stage: str, error: BaseException
     ) -> Write | Again:
         if not isinstance(error, Exception):
-            error = _let_out(error)
+            error = let_out(error)
         decision = route.policy.decide(delivery.attempts, error)
         if isinstance(decision, Retry):
-            return Again(decision.delay, f"{type(error).__name__}: {error}")
+            return Again(decision.delay, f"{type(error).__name__}: {text_of(error)}")
         return self.dead(delivery, stage, error)
 
     def dead(
@@ -197,7 +211,7 @@ class Pipeline:
         if isinstance(error, Refused):
             text, kind, path, trace = error.reason, error.error_type, None, error.traceback
         else:
-            text = str(error) or type(error).__name__
+            text = text_of(error) or type(error).__name__
             kind = type(error).__name__
             path = error.path if isinstance(error, BadMessage) else None
             trace = "".join(traceback.format_exception(error))
@@ -224,30 +238,6 @@ class Pipeline:
             last_us=self._clock(),
         )
         return Write((letter, *delivery.ack()), delivery, route, delivery.lane, 0, "dead")
-
-
-def _asked_to_end() -> bool:
-    """Whether a cancellation is meant for this task, by its scope or by its loop."""
-    task = asyncio.current_task()
-    return (task is not None and task.cancelling() > 0) or anyio.current_effective_deadline() == -math.inf
-
-
-def _let_out(error: BaseException) -> Exception:
-    """What a handler did wrong that lets out what would end more than its message. Raises what is meant to.
-
-    A stray cancellation would end the pool without a word, for task groups take it for their own;
-    ``sys.exit`` would end the process, and the entry that leads to it the next one, and so on.
-    """
-    if isinstance(error, KeyboardInterrupt | GeneratorExit):
-        raise error
-    if isinstance(error, asyncio.CancelledError):
-        if _asked_to_end():
-            raise error
-        failed = RuntimeError("the handler let out the cancellation of something it waited for")
-    else:
-        failed = RuntimeError(f"the handler let out {type(error).__name__}: {error}")
-    failed.__cause__ = error
-    return failed
 
 
 def _nowhere_to_land(effect: Effect, route: Route, names: frozenset[str]) -> LookupError:

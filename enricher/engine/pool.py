@@ -17,6 +17,7 @@ import anyio.abc
 import msgspec
 
 from enricher.engine.admission import Admission, counted_as, read_key
+from enricher.engine.apart import current_task, uncancelled
 from enricher.engine.effects import DEAD_LETTERS, Write
 from enricher.engine.families import Families
 from enricher.engine.lanes import Lane, Status
@@ -195,12 +196,16 @@ class Pool:
             self._tasks = tasks
             self._loader.start(tasks, self._families)
             tasks.start_soon(self._timers.run)
-            held_since = perf_counter()
+            held_since, task = perf_counter(), current_task()
             while not self._ended:
                 lane = self._families.pick() if self._slots.value else None
                 if lane is None:
                     self._wake.clear()
-                    await self._wake.wait()
+                    try:
+                        await self._wake.wait()
+                    except asyncio.CancelledError:
+                        if task.cancelling():  # else a plain handler asked for it and took it back
+                            raise
                     held_since = perf_counter()
                     continue
                 if lane.stale:
@@ -216,6 +221,8 @@ class Pool:
                 self.turns += 1
                 if family.inline:
                     rest = self._serve(lane)
+                    if task.cancelling():
+                        await uncancelled(task)
                     if rest is None:
                         self._end_turn(lane)
                     else:
@@ -226,7 +233,7 @@ class Pool:
                     self._about[id(lane)] = lane
                     tasks.start_soon(self._serve_waiting, lane)
                 if perf_counter() - held_since > self.limits.turn_budget:
-                    await asyncio.sleep(0)
+                    await uncancelled(task)
                     held_since = perf_counter()
 
     def _serve(self, lane: Lane) -> Unfinished | None:
@@ -353,7 +360,7 @@ class Pool:
             try:
                 effects = () if lane.stale else keeper.settle(lane.state, now_us)
                 due_us = None if lane.stale else keeper.due(lane.state)
-            except Exception as error:  # noqa: BLE001  one key's state must not end the engine
+            except BaseException as error:  # noqa: BLE001  one key's state must not end the engine
                 distrust(lane, "settle", error, self.stats)
             else:
                 if effects:

@@ -44,7 +44,7 @@ class Threads:
                 return None
             try:
                 return function(*arguments)
-            except (KeyboardInterrupt, GeneratorExit) as error:
+            except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit) as error:
                 # Here they are nobody's but the function's own, and out there they would end everything.
                 raise RuntimeError(f"the function raised {type(error).__name__}") from error
             finally:

@@ -14,6 +14,7 @@ from time import perf_counter
 import anyio
 
 from enricher.engine.admission import Admission
+from enricher.engine.apart import current_task, uncancelled
 from enricher.engine.effects import Write
 from enricher.engine.lanes import Lane, Status
 from enricher.engine.loading import distrust
@@ -99,8 +100,9 @@ class Timers:
 
     async def run(self) -> None:
         """Wake what is due until cancelled."""
+        task = current_task()
         while True:
-            await anyio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_LOOK_EVERY)
             now_us = self._clock()
             heap, began = self._heap, perf_counter()
             while heap and heap[0][0] <= now_us:
@@ -109,6 +111,8 @@ class Timers:
                     self._retry_now(delivery)
                 elif lane is not None:
                     self._clock_event(lane, due_us, now_us)
+                    if task.cancelling():
+                        await uncancelled(task)
                 if perf_counter() - began > _HOLD:
                     await asyncio.sleep(0)
                     began = perf_counter()
@@ -147,7 +151,7 @@ class Timers:
                     lane.unsettled += 1
                     lane.family.group.submit((Write(effects, lane=lane, label="settled"),))
                 wanted = keeper.due(lane.state)
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001
             distrust(lane, "on_clock", error, self._stats)
             self.schedule(lane, now_us + _SOON_US, now_us)
             return

@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from enricher.engine.apart import apart
 from enricher.engine.effects import Effect, Insert, SetClaim
 from enricher.engine.ports import Clock
 from enricher.engine.retry import Backoff
@@ -132,15 +133,13 @@ class Processor:
         assert self._handler is not None  # noqa: S101  asked by the caller
         arguments = (mail, context) if self._with_context else (mail,)
         if self._waits:
-            with anyio.fail_after(self._timeout):
-                return await self._handler(*arguments)
+            return await apart(self._handler, *arguments, timeout=self._timeout, name=mail.id)
         if self._threads is None:
             self._threads = Threads(self._most_threads)
         result = await self._threads.run(self._handler, arguments, self._timeout)
         if not inspect.isawaitable(result):
             return result
-        with anyio.fail_after(self._timeout):
-            return await result
+        return await apart(_waited_for, result, timeout=self._timeout, name=mail.id)
 
     async def _keep(self, identity: str, token: str) -> None:
         while True:
@@ -201,6 +200,10 @@ def takes_context(handler: MailHandler) -> bool:
         return False
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return len(positional) > 1
+
+
+async def _waited_for(result: Awaitable[Any]) -> Any:
+    return await result
 
 
 def _is_async(handler: MailHandler) -> bool:

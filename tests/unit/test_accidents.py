@@ -1,0 +1,354 @@
+"""Whatever a handler does to its task ends its message alone: every route goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from enricher.engine.apart import apart
+from enricher.engine.effects import Effect, Publish
+from enricher.engine.retry import RetryPolicy
+from enricher.engine.router import Context, Route
+from tests.rig import Rig, Sums, echo, folding, key_of, turns, until
+
+ONCE = RetryPolicy(max_retries=0)
+
+
+class Odd(BaseException):
+    """What no `except Exception` catches."""
+
+
+class Mute(Exception):
+    """What cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise Odd
+
+
+async def fails() -> None:
+    await asyncio.sleep(0)
+    raise ValueError("a child")
+
+
+def task() -> asyncio.Task[Any]:
+    found = asyncio.current_task()
+    assert found is not None
+    return found
+
+
+async def child_fails_while_the_group_is_left() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fails())
+
+
+async def child_fails_in_the_body() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fails())
+        await asyncio.sleep(9)
+
+
+async def child_fails_and_it_is_caught() -> None:
+    try:
+        await child_fails_while_the_group_is_left()
+    except* ValueError:
+        pass
+    raise ValueError("all the same")
+
+
+async def child_of_anyio_fails() -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(fails)
+        await asyncio.sleep(9)
+
+
+async def one_of_those_gathered_fails() -> None:
+    await asyncio.gather(fails(), asyncio.sleep(0))
+
+
+async def own_timeout_passes() -> None:
+    async with asyncio.timeout(0):
+        await child_fails_in_the_body()
+
+
+async def future_is_cancelled_by_others() -> None:
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(future.cancel)
+    await future
+
+
+async def cancels_itself() -> None:
+    task().cancel()
+    await asyncio.sleep(9)
+
+
+async def cancels_itself_and_leaves_it_so() -> None:
+    for _ in range(3):
+        task().cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(9)
+    raise ValueError("and then fails")
+
+
+async def takes_back_what_nobody_asked() -> None:
+    for _ in range(3):
+        task().uncancel()
+    raise ValueError("and then fails")
+
+
+async def closes_a_generator_half_way() -> None:
+    async def numbers() -> Any:
+        try:
+            yield 1
+            yield 2
+        finally:
+            raise Odd("half way")
+
+    generator = numbers()
+    await anext(generator)
+    await generator.aclose()
+
+
+def raising(error: BaseException) -> Callable[[], Awaitable[None]]:
+    async def raises() -> None:
+        raise error
+
+    return raises
+
+
+ERRORS = [
+    *(SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), Odd(), Mute()),
+    *(StopIteration(), StopAsyncIteration(), BaseExceptionGroup("all", [SystemExit(), Odd()])),
+]
+ACCIDENTS: list[Callable[[], Awaitable[None]]] = [
+    child_fails_while_the_group_is_left,
+    child_fails_in_the_body,
+    child_fails_and_it_is_caught,
+    child_of_anyio_fails,
+    one_of_those_gathered_fails,
+    own_timeout_passes,
+    future_is_cancelled_by_others,
+    cancels_itself,
+    cancels_itself_and_leaves_it_so,
+    takes_back_what_nobody_asked,
+    closes_a_generator_half_way,
+    *map(raising, ERRORS),
+]
+
+
+@pytest.mark.parametrize("timeout", [None, 60.0])
+async def test_every_accident_of_an_async_handler_is_its_own_dead_letter(timeout: float | None) -> None:
+    async def handler(event: Any, context: Context) -> list[Effect]:
+        if event["n"] < len(ACCIDENTS):
+            await ACCIDENTS[event["n"]]()
+        return [Publish("out", context.body)]
+
+    rig = Rig(
+        Route(topic="t", handler=handler, key=key_of, retry=ONCE, timeout=timeout),
+        Route(topic="beside", handler=echo, key=key_of),
+    )
+    async with rig.engine:
+        for number in range(len(ACCIDENTS)):
+            rig.offer("t", "one", number)  # in one turn of one lane
+            rig.offer("t", f"k{number}", number)
+            rig.offer("beside", "b", number)
+        rig.offer("t", "one", len(ACCIDENTS))
+        await rig.drained()
+        assert rig.engine.ready
+        rig.offer("t", "late", len(ACCIDENTS))
+        rig.offer("beside", "late", 0)
+        await rig.drained()
+    assert rig.counts("t") == {"received": 2 * len(ACCIDENTS) + 2, "dead": 2 * len(ACCIDENTS), "processed": 2}
+    assert rig.numbers("b") == list(range(len(ACCIDENTS)))
+    kinds = [letter.error_type for letter in reversed(rig.letters.letters) if letter.key == "one"]
+    assert kinds[:2] == ["ExceptionGroup"] * 2
+    assert kinds[2] == "ValueError"
+    assert {len(letter.traceback) > 100 for letter in rig.letters.letters} == {True}
+
+
+async def test_an_accident_is_tried_again_as_the_route_says() -> None:
+    async def handler(event: Any, context: Context) -> list[Effect]:
+        if context.attempt < 3:
+            await child_fails_while_the_group_is_left()
+        return [Publish("out", context.body)]
+
+    rig = Rig(Route(topic="t", handler=handler, retry=RetryPolicy(max_retries=2, base=0)))
+    async with rig.engine:
+        rig.offer("t", number=1)
+        await until(lambda: rig.numbers("a") == [1])
+    assert rig.counts("t") == {"received": 1, "retried": 2, "processed": 1}
+
+
+@pytest.mark.parametrize("where", ["plain", "decode", "key", "steps", "thread", "seen", "settle", "load"])
+async def test_every_error_ends_its_message_alone_wherever_it_is_raised(where: str) -> None:
+    """And where no message is to blame, what failed is done again."""
+    wrong = [*ERRORS, "cancel", "uncancel"]
+
+    def accident(number: int) -> None:
+        error = wrong[number] if number < len(wrong) else None
+        if isinstance(error, BaseException):
+            raise error
+        if error is not None and where != "thread":
+            getattr(task(), error)()
+
+    def plain(event: Any, context: Context) -> list[Effect]:
+        accident(event["n"])
+        return [Publish("out", context.body)]
+
+    def steps(event: Any, context: Context) -> Generator[None, None, list[Effect]]:
+        yield
+        return plain(event, context)
+
+    def decode(body: bytes, context: Context) -> Any:
+        event = msg(body)
+        accident(event["n"])
+        return event
+
+    def key(body: bytes) -> str:
+        if msg(body)["n"] < len(ERRORS):
+            accident(msg(body)["n"])
+        return "a"
+
+    class Keeper(Sums):
+        failed = 0
+
+        def once(self) -> None:
+            self.failed += 1
+            if self.failed <= len(ERRORS):
+                accident(self.failed - 1)
+
+        def seen(self, state: Any, event: Any, context: Any) -> str | None:
+            if where == "seen":
+                accident(event["n"])
+            return super().seen(state, event, context)
+
+        def settle(self, state: Any, now_us: int) -> Any:
+            if where == "settle":
+                self.once()
+            return ()
+
+        async def load(self, reader: Any, wanted: Any) -> Any:
+            self.failed += where == "load"
+            if where == "load" and self.failed < 4:
+                await (cancels_itself, raising(SystemExit()), raising(Mute()))[self.failed - 1]()
+            return await super().load(reader, wanted)
+
+    routes = {
+        "plain": Route(topic="t", handler=plain, key=key_of, retry=ONCE),
+        "decode": Route(topic="t", handler=echo, decode=decode, key=key_of),
+        "key": Route(topic="t", handler=echo, key=key),
+        "steps": Route(topic="t", handler=steps, key=key_of, retry=ONCE),
+        "thread": Route(topic="t", handler=plain, key=key_of, retry=ONCE, blocking=True),
+    }
+    route = routes.get(where) or Route(topic="t", handler=folding, key=key_of, keeper=Keeper(), retry=ONCE)
+    rig = Rig(route, Route(topic="beside", handler=echo, key=key_of))
+    async with rig.engine:
+        for number in range(len(wrong) + 1):
+            rig.offer("t", "a", number)
+            rig.offer("beside", "b", number)
+        await rig.drained()
+        assert rig.engine.ready
+        rig.offer("t", "a", len(wrong) + 1)
+        await rig.drained()
+    assert rig.numbers("b") == list(range(len(wrong) + 1))
+    assert rig.numbers("a")[-2:] == [len(wrong), len(wrong) + 1]
+    dead = len(ERRORS) if where not in ("key", "settle", "load") else 0
+    assert rig.counts("t").get("dead", 0) == dead
+
+
+def msg(body: bytes) -> Any:
+    return json.loads(body)
+
+
+async def test_each_message_has_a_context_of_its_own_made_of_the_hosts() -> None:
+    said: ContextVar[str] = ContextVar("said", default="nothing")
+    seen: list[str] = []
+
+    async def handler(event: Any, context: Context) -> list[Effect]:
+        seen.append(said.get())
+        said.set(f"by {event['n']}")
+        return []
+
+    rig = Rig(Route(topic="t", handler=handler, key=key_of))
+    said.set("by the host")
+    async with rig.engine:
+        for number in range(3):
+            rig.offer("t", number=number)
+        await rig.drained()
+    assert seen == ["by the host"] * 3
+
+
+async def test_a_stop_cancels_a_handler_and_lets_go_of_one_that_goes_on() -> None:
+    ended: list[str] = []
+    release = asyncio.Event()
+
+    async def handler(event: Any, context: Context) -> list[Effect]:
+        try:
+            await release.wait()
+        except asyncio.CancelledError:
+            ended.append(event["k"])
+            if event["k"] == "well":
+                raise
+        await release.wait()
+        return [Publish("out", context.body)]
+
+    rig = Rig(Route(topic="t", handler=handler))
+    with capture_logs() as lines:
+        async with rig.engine:
+            rig.offer("t", "well")
+            rig.offer("t", "on")
+            await until(lambda: len(rig.engine.stats.in_flight) == 2)
+            await rig.engine.stop(0.02)
+            assert rig.engine.lost == {"t": 2}
+    assert sorted(ended) == ["on", "well"]
+    assert [line["handler"] for line in lines if line["event"] == "handler_does_not_end"] == ["t"]
+    release.set()
+    await turns()
+    assert rig.counts("t") == {"received": 2, "lost": 2}
+
+
+async def test_one_that_swallows_its_timeout_is_cancelled_again_until_it_ends() -> None:
+    swallowed = 0
+
+    async def swallows() -> None:
+        nonlocal swallowed
+        while swallowed < 2:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                swallowed += 1
+        await asyncio.sleep(60)
+
+    with pytest.raises(TimeoutError):
+        await apart(swallows, timeout=0.01)
+    assert swallowed == 2
+
+
+def test_ctrl_c_is_nobodys_failure() -> None:
+    async def handler(event: Any, context: Context) -> list[Effect]:
+        signal.raise_signal(signal.SIGINT)
+        return []
+
+    async def host() -> None:
+        rig = Rig(Route(topic="t", handler=handler))
+        async with rig.engine:
+            rig.offer("t")
+            await asyncio.sleep(60)
+
+    loop = asyncio.new_event_loop()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(host())
+        for left in asyncio.all_tasks(loop):
+            left.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+    finally:
+        loop.close()
