@@ -147,6 +147,7 @@ class Enricher:
                 backoff=parts.backoff,
                 drain_deadline=parts.drain_deadline,
                 owns=parts.owns,
+                troubles=parts.troubles,
             )
             log.info(
                 "starting",
@@ -271,7 +272,7 @@ class Enricher:
         return self.engine.lost
 
     def health(self) -> dict[str, Any]:
-        """Status, outages, sources and level of the pool, as plain values."""
+        """Status, outages, troubles, sources and level of the pool, as plain values."""
         return self.engine.health()
 
     def figures(self) -> dict[str, Any]:

@@ -51,13 +51,17 @@ class Parts:
     drain_deadline: float
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     owns: Callable[[str], bool] | None = None
+    troubles: Callable[[], Mapping[str, str]] = dict
     summaries: list[Callable[[Stats], tuple[str, Mapping[str, int]]]] = field(default_factory=list)
 
 
-def market_routes(settings: Settings) -> list[Route]:
-    """The routes of the market section; none when it is switched off or absent."""
+def market_routes(settings: Settings, troubles: dict[str, str] | None = None) -> list[Route]:
+    """The routes of the market section; none when it is switched off or absent.
+
+    ``troubles`` is where it is kept what is wrong with their topics.
+    """
     section = market_settings(settings)
-    return [] if section is None else market.build(section, settings.feed)
+    return [] if section is None else market.build(section, settings.feed, troubles)
 
 
 def _acknowledging(sink: Sink) -> DeadLetterSink | LettersByTopic:
@@ -132,14 +136,15 @@ def build(
     documents = MongoDocuments(
         database,
         settings.mongo.database_name,
-        (*market.INDEXES, *(mail.indexes if mail is not None else ())),
+        (*market.indexes(settings.feed), *(mail.indexes if mail is not None else ())),
         server=redact(settings.mongo.url) if mongo is None else "the host's client",
     )
     instance = instance_name(settings)
     hold = hold_of(settings, live, instance)
     known_documents = documents if hold is None else HeldDocuments(documents, documents, hold)
     redis_server = redact(options.url) if redis is None else "the host's client"
-    own_routes = (*market_routes(settings), *routes)
+    troubles: dict[str, str] = {}
+    own_routes = (*market_routes(settings, troubles), *routes)
     if dead_letters is None:
         topics_by_name = {route.name: route.topic for route in own_routes}
         store: LetterStore = letter_store(settings, letters, topics_by_name)
@@ -204,6 +209,7 @@ def build(
         drain_deadline=settings.service.drain_deadline,
         closers=closers,
         owns=None if hold is None else hold.shard.owns,
+        troubles=lambda: troubles,
         summaries=[] if mail is None else [mail.summary],
     )
 

@@ -4,6 +4,7 @@
     |-- ConfigError         a setting is wrong: file, key, value, what would be right
     |-- BadMessage          this message can never be processed: path, what was expected
     |-- UnknownTopic        no route for a topic
+    |-- Held                a bad message that other settings would make a good one
     |-- Overloaded          the pool is full and the caller asked not to wait
     |-- SinkError
     |   |-- SinkUnavailable the server is away, frozen or refuses everybody: wait and repeat
@@ -57,6 +58,18 @@ class UnknownTopic(BadMessage):
         self.topic = topic
         self.known = known
         super().__init__("$", f"one of the known topics {', '.join(known) or '(none)'}", topic)
+
+
+class Held(EnricherError):
+    """A bad message that a worker with other settings could process, to be held before it is set aside.
+
+    ``why`` is what its dead letter says, ``seconds`` how long it is held.
+    """
+
+    def __init__(self, why: BadMessage, seconds: float) -> None:
+        self.why = why
+        self.seconds = seconds
+        super().__init__(str(why))
 
 
 class Overloaded(EnricherError):

@@ -143,15 +143,15 @@ def workers_table(now: Mapping[str, Figures], before: Mapping[str, Figures], at_
     numbers = ("in/s", "done/s", "p50", "p99", "event p99", "waiting", "lanes", "lag", "seen")
     made = Sheet(
         "Workers",
-        *("service", "instance", "status", "since", *numbers, "away"),
+        *("service", "instance", "status", "since", *numbers, "trouble"),
         numbers=numbers,
         drop=(
-            # What nobody misses as long as nothing is away.
-            *(() if any(figures["outages"] for figures in now.values()) else ("away",)),
+            # What nobody misses as long as there is none.
+            *(() if any(troubles(figures) for figures in now.values()) else ("trouble",)),
             *("lanes", "lag", "since", "p50", "seen", "waiting", "service", "event p99", "p99"),
             *("done/s", "in/s"),
         ),
-        wraps=("away",),
+        wraps=("trouble",),
     )
     for key, figures in now.items():
         status, pool = figures["status"], figures["pool"]
@@ -171,9 +171,15 @@ def workers_table(now: Mapping[str, Figures], before: Mapping[str, Figures], at_
             number(pool["lanes"]),
             milliseconds(figures["loop_lag_ms"]),
             number(max(0.0, (at_us - figures["now_us"]) / 1e6), 1, " s"),
-            "; ".join(f"{sink}: {why}" for sink, why in figures["outages"].items()) or NOTHING,
+            troubles(figures) or NOTHING,
         )
     return made
+
+
+def troubles(figures: Figures) -> str:
+    """What is away, and what is wrong with topics."""
+    both = {**figures["outages"], **figures.get("troubles", {})}
+    return "; ".join(f"{name}: {why}" for name, why in both.items())
 
 
 def topics_table(now: Mapping[str, Figures], before: Mapping[str, Figures]) -> Sheet:

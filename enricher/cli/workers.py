@@ -80,6 +80,7 @@ def verdict(found: Sequence[Figures], now: int, max_age: float) -> tuple[bool, s
     newest = max(found, key=lambda f: int(f["now_us"]))
     age = max(0.0, (now - int(newest["now_us"])) / 1e6)
     line = f"{newest['instance']}: {newest['status']}, {age:.1f} s ago"
+    line += "".join(f"; {topic}: {why}" for topic, why in newest.get("troubles", {}).items())
     if age > max_age:
         return False, f"{line}; expected within {max_age:g} s"
     return newest["status"] in ("ready", "degraded"), line

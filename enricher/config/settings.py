@@ -204,10 +204,15 @@ class LogSettings(Section, frozen=True, kw_only=True):
 
 
 class FeedSettings(Section, frozen=True, kw_only=True):
-    """How the time of a message is read."""
+    """How the time of a message is read.
+
+    ``naive_dates`` is what is stored as the ``timestamp`` of a time without an offset: the moment in UTC, or
+    with "as_sent" its own digits taken for UTC, as readers that never convert expect them.
+    """
 
     timezone: Zone = "UTC"
     max_future: Seconds = 60.0
+    naive_dates: Literal["utc", "as_sent"] = "utc"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

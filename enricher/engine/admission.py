@@ -141,6 +141,10 @@ class Admission:
         """Whether a message of ``size`` bytes finds no room."""
         return self.count >= self._max_messages or self.bytes + size > self._max_bytes
 
+    def can_hold(self, count: int, size: int) -> bool:
+        """Whether so many messages and bytes may be out of reach of every overload policy for long."""
+        return count <= self._max_messages // 4 and size <= self._max_bytes // 4
+
     def taken(self, delivery: Delivery) -> None:
         """A message has left its queue: nobody can drop it any more."""
         if delivery.waiting is not None:

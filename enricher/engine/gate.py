@@ -19,9 +19,8 @@ from enricher.engine.effects import Answer, Claimed, Failed, Refused, Write
 from enricher.engine.ports import Clock, Sink
 from enricher.engine.retry import Backoff
 from enricher.engine.stats import Stats
-from enricher.errors import SinkUnavailable
-from enricher.log import log
 from enricher.errors import SinkUnavailable, WriteRefused
+from enricher.log import log
 
 Batch = list[Write]
 More = Callable[[], int]

@@ -24,14 +24,18 @@ from enricher.engine.retry import Retry
 from enricher.engine.router import Context, Kind, Route
 from enricher.engine.stats import Stats
 from enricher.engine.threads import Threads
-from enricher.errors import BadMessage
+from enricher.errors import BadMessage, Held
 
 
 class Again(msgspec.Struct, frozen=True):
-    """The attempt failed; try the delivery again in ``delay`` seconds."""
+    """The attempt failed; try the delivery again in ``delay`` seconds.
+
+    ``held`` is what makes a dead letter of it when nobody can wait for that.
+    """
 
     delay: float
     error: str
+    held: BadMessage | None = None
 
 
 class Unfinished(msgspec.Struct, frozen=True):
@@ -198,6 +202,10 @@ class Pipeline:
     ) -> Write | Again:
         if not isinstance(error, Exception):
             error = let_out(error)
+        if isinstance(error, Held):
+            if delivery.attempts == 1 and not delivery.awaited and not route.strict:
+                return Again(error.seconds, str(error), error.why)
+            error = error.why
         decision = route.policy.decide(delivery.attempts, error)
         if isinstance(decision, Retry):
             return Again(decision.delay, f"{type(error).__name__}: {text_of(error)}")

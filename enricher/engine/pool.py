@@ -94,7 +94,7 @@ class Pool:
         """Give the pool its writer (the two know each other); makes one family per keeper or topic."""
         self._writer = writer
         self.settling.connect(writer)
-        self._timers.connect(writer)
+        self._timers.connect(writer, self._pipeline.dead)
         writer.group((DEAD_LETTERS,))  # a missing store is found now, not by the first bad message
         self._families = Families(self._router.routes, writer.group)
         self._by_name = self._families.by_name
@@ -392,8 +392,10 @@ class Pool:
     async def drain(self) -> None:
         """Return when everything that was taken in is committed.
 
-        Retries that wait in memory are not waited for, unless they hold back a strict lane.
+        Retries that wait in memory are not waited for, unless they hold back a strict lane. What is held
+        becomes dead letters.
         """
+        self._timers.let_go()
         while self.count > len(self._timers.deferred):
             self._admission.empty.clear()
             with anyio.move_on_after(0.05):

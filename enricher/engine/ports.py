@@ -26,10 +26,12 @@ class Delivery:
 
     A source subclasses this to add its own acknowledgement. ``attempts`` counts the runs of the handler.
     ``id`` is the source's own name for the message, if it has one (a stream entry id). ``kept`` says that
-    whoever sent it has it still: one that is not finished is handed back and not lost.
+    whoever sent it has it still: one that is not finished is handed back and not lost. ``awaited`` says that
+    its sender waits for what becomes of it, so that it is not held.
     """
 
     kept = False
+    awaited = False
     __slots__ = ("attempts", "body", "gone", "id", "key", "lane", "received_us", "route", "topic", "waiting")
 
     def __init__(self, topic: str, body: bytes, received_us: int, id: str | None = None) -> None:  # noqa: A002

@@ -35,7 +35,8 @@ OUTAGE_BACKOFF = Backoff(base=0.05, factor=2.0, cap=5.0)
 class Engine:
     """Sources in, routes through, sinks out. Use it as an async context manager, once.
 
-    ``owns`` says which keys are this process's, where several processes share them. ``stopping`` says that it
+    ``owns`` says which keys are this process's, where several processes share them. ``troubles`` says what is
+    wrong with topics, {topic: a sentence}, though every server is there. ``stopping`` says that it
     takes nothing in any more, ``ended`` that it commits nothing any more.
     """
 
@@ -53,6 +54,7 @@ class Engine:
         backoff: Backoff = OUTAGE_BACKOFF,
         drain_deadline: float = 10.0,
         owns: Callable[[str], bool] | None = None,
+        troubles: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self.clock = clock
         self.stats = Stats()
@@ -86,6 +88,7 @@ class Engine:
             on_room=self.pool.room,
         )
         self.pool.connect(self.writer)
+        self._troubles = troubles
         self._tasks: anyio.abc.TaskGroup | None = None
         self._stop_turn = anyio.Lock()
         self._stopped = anyio.Event()
@@ -218,11 +221,11 @@ class Engine:
         return self.writer.outages
 
     def health(self) -> dict[str, Any]:
-        """`status` (starting, ready, degraded, stopping), outages, sources and the pool's level."""
-        outages = self.outages
+        """`status` (starting, ready, degraded, stopping), outages, troubles, sources and the pool's level."""
+        outages, troubles = self.outages, dict(self._troubles())
         if self.stopping:
             status = "stopping"
-        elif outages:
+        elif outages or troubles:
             status = "degraded"
         elif self.ready:
             status = "ready"
@@ -232,6 +235,7 @@ class Engine:
         return {
             "status": status,
             "outages": outages,
+            "troubles": troubles,
             "sources": {source.name: dict(source.health()) for source in self.sources},
             "pool": {
                 "messages": self.pool.count,

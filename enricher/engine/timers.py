@@ -11,8 +11,6 @@ import itertools
 from collections.abc import Callable
 from time import perf_counter
 
-import anyio
-
 from enricher.engine.admission import Admission
 from enricher.engine.apart import current_task, uncancelled
 from enricher.engine.effects import Write
@@ -23,6 +21,7 @@ from enricher.engine.ports import Clock, Delivery
 from enricher.engine.router import Route
 from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer
+from enricher.errors import BadMessage
 from enricher.log import log
 
 # Seconds between two looks.
@@ -57,21 +56,28 @@ class Timers:
         self._evict_after_us = int(evict_after * 1e6)
         self._ready = ready
         self._enqueue = enqueue
+        self._held: dict[int, BadMessage] = {}
+        self._held_bytes = 0
+        self._holding = True
         self._heap: list[tuple[int, int, Lane | None, Delivery | None]] = []
         self._sequence = itertools.count()
 
-    def connect(self, writer: Writer) -> None:
-        """Give it the writer, which takes what is handed back to its source."""
+    def connect(self, writer: Writer, dead: Callable[[Delivery, str, BadMessage], Write]) -> None:
+        """Give it the writer, which takes what is handed back to its source, and what makes dead letters."""
         self._writer = writer
+        self._dead = dead
 
     def again(self, lane: Lane, delivery: Delivery, route: Route, again: Again) -> None:
         """Leave the slot until the delay has passed; a strict route's lane waits with its message."""
-        self._stats.count(route.topic, "retried")
         log.debug(
             "retry", topic=delivery.topic, key=delivery.key, delay=again.delay, error=again.error
         )
         # A strict lane keeps the message itself: handed back, it would come again behind later ones.
         handed_back = None if route.strict else delivery.defer(again.delay)
+        if again.held is not None and handed_back is None and not self._hold(delivery, again.held):
+            self._writer.submit(self._dead(delivery, "decode", again.held))
+            return
+        self._stats.count(route.topic, "retried" if again.held is None else "held")
         if handed_back is not None:
             lane.unsettled += 1
             self._writer.submit(Write(handed_back, delivery, route, lane, 0, "deferred"))
@@ -89,6 +95,27 @@ class Timers:
         else:
             self.deferred[id(delivery)] = delivery
             heapq.heappush(self._heap, (due_us, number, None, delivery))
+
+    def _hold(self, delivery: Delivery, why: BadMessage) -> bool:
+        """Keep count of a message that is held; False when there are too many, or all are let go."""
+        size = self._held_bytes + len(delivery.body)
+        if not self._holding or not self._admission.can_hold(len(self._held) + 1, size):
+            return False
+        self._held[id(delivery)] = why
+        self._held_bytes = size
+        return True
+
+    def let_go(self) -> None:
+        """At a stop: what is held becomes dead letters, now and from now on, for nothing else keeps it."""
+        self._holding = False
+        for number, why in list(self._held.items()):
+            delivery = self.deferred.pop(number)
+            self._unhold(delivery)
+            self._writer.submit(self._dead(delivery, "decode", why))
+
+    def _unhold(self, delivery: Delivery) -> None:
+        if self._held.pop(id(delivery), None) is not None:
+            self._held_bytes -= len(delivery.body)
 
     def schedule(self, lane: Lane, due_us: int | None, now_us: int) -> None:
         """Remember when the lane wants a clock event; every state has one, if only to be evicted."""
@@ -120,6 +147,7 @@ class Timers:
     def _retry_now(self, delivery: Delivery) -> None:
         if self.deferred.pop(id(delivery), None) is None or delivery.route is None:
             return
+        self._unhold(delivery)
         self._admission.queued_again(delivery)
         self._enqueue(delivery, delivery.route)
 

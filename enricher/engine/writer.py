@@ -24,7 +24,6 @@ from enricher.engine.retry import Backoff
 from enricher.engine.stats import Stats
 from enricher.log import log
 
-
 # Writes that join a batch of which nothing lands, to see whether they do.
 _MORE = 8
 

@@ -33,11 +33,20 @@ TickId = int | str | None
 _ISO_DATE_LENGTH = 10
 
 
+class FarAhead(ValueError):
+    """Why a message is bad: its time is ``ahead_us`` ahead of the clock; ``naive`` without an offset."""
+
+    def __init__(self, ahead_us: int, naive: bool) -> None:
+        self.ahead_us = ahead_us
+        self.naive = naive
+        super().__init__(ahead_us, naive)
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What every market event carries.
 
     ``timestamp`` is the message's own text, ``event_us`` the same moment in microseconds since
-    1970 UTC, ``moment`` as an aware date in some zone, ``naive`` whether the text had no offset,
+    1970 UTC, ``moment`` as the aware date that is stored, ``naive`` whether the text had no offset,
     ``ahead_us`` by how much it lies ahead of the clock at receipt (0 when it does not).
     """
 
@@ -327,7 +336,7 @@ def _moment(
         if naive:  # the offset of another zone is the likeliest reason
             limit += f" (without an offset it is read in {zone}: feed.timezone)"
         clock = render(now_us, naive=False)
-        raise BadMessage("$.timestamp", limit, f"{shown(text)} at {clock}")
+        raise BadMessage("$.timestamp", limit, f"{shown(text)} at {clock}") from FarAhead(ahead, naive)
     return us, naive, moment, ahead
 
 

@@ -20,12 +20,12 @@ from enricher.engine.ports import Delivery, Reader
 from enricher.log import log
 from enricher.market.bars import LARGEST_VOLUME, BarTick
 from enricher.market.cells import Content
-from enricher.market.clock import to_date, to_millis
+from enricher.market.clock import to_millis
 from enricher.market.history import restore_history
 from enricher.market.models import Chain
 from enricher.market.products import Contracts
 from enricher.market.remembered import Remembered, remember
-from enricher.market.slices import Pace, at_once, in_slices, newest_before
+from enricher.market.slices import Pace, at_once, in_slices, newest_before, within
 from enricher.market.spans import Checkpoint, Spans
 from enricher.market.state import BARS, CHAINS, HISTORY, QUOTES, STATE, TICKS, ProductState
 from enricher.market.stored import bar_content, chain_of, event_time, micros, quote_of
@@ -107,7 +107,7 @@ async def _load_ticks(
     product, bound = state.product, to_millis(origin - state.spans.reload_us)
     if state.spans.cumulative:
         await _load_volume(reader, state, bound)
-    async for found in in_slices(reader, TICKS, product, bound, origin, paces[0]):
+    async for found in in_slices(reader, TICKS, product, bound, origin, paces[0], state.spans.time_field):
         rows: list[tuple[BarTick, int, datetime]] = []
         async for document in _giving_way(found):
             row = _read(_tick, document)
@@ -141,7 +141,7 @@ async def _load_volume(reader: Reader, state: ProductState, bound: int) -> None:
     day = state.session(bound).start_us
     query = {
         "product": state.product,
-        "timestamp": {"$gte": to_date(day), "$lt": to_date(bound)},
+        state.spans.time_field: within(state.spans.time_field, day, bound),
         "volume": {"$gte": 0, "$lte": LARGEST_VOLUME},
         "folded": None,
     }
@@ -211,7 +211,7 @@ async def _load_history(reader: Reader, state: ProductState) -> None:
 
 async def _load_quotes(reader: Reader, state: ProductState, origin: int, pace: Pace) -> None:
     since = origin - state.spans.quote_us - state.spans.reload_us
-    async for found in in_slices(reader, QUOTES, state.product, since, origin, pace):
+    async for found in in_slices(reader, QUOTES, state.product, since, origin, pace, state.spans.time_field):
         async for document in _giving_way(found):
             digest = _digest(document)
             if document.get("folded") is False:
@@ -230,7 +230,7 @@ async def _load_chains(
         back = max(back, 4 * state.bases.least_us)  # nobody wrote down what build-up is compared with
     bound = origin - back
     documents: list[Document] = []
-    async for found in in_slices(reader, CHAINS, state.product, bound, origin, pace):
+    async for found in in_slices(reader, CHAINS, state.product, bound, origin, pace, state.spans.time_field):
         documents += found
     # Chains may be rare, so that those which count are older than any range: the checkpoint knows them.
     older = sorted(last - {str(document["_id"]) for document in documents})
@@ -309,7 +309,7 @@ async def _newest(
     reader: Reader, collection: str, product: str, near_us: int, spans: Spans
 ) -> int | None:
     """The event time of the product's newest message, looked for from ``near_us`` on backwards."""
-    found = await newest_before(reader, collection, product, near_us, spans.reload_us)
+    found = await newest_before(reader, collection, product, near_us, spans.reload_us, spans.time_field)
     return None if found is None else _read(event_time, found)
 
 

@@ -9,8 +9,11 @@ returns the change to fold and the effects of this one message; what the state a
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from datetime import UTC
 from functools import partial
 from typing import Any
+
+import msgspec
 
 from enricher.config import FeedSettings
 from enricher.engine.effects import (
@@ -23,12 +26,14 @@ from enricher.engine.effects import (
 )
 from enricher.engine.overload import Overload
 from enricher.engine.router import Context, Route
+from enricher.errors import BadMessage
 from enricher.market.buildup import snapshot
 from enricher.market.clock import MINUTE, SECOND, Zones, render, to_date, to_millis
 from enricher.market.enrich import at_once, enriching
 from enricher.market.keeper import ChainChange, MarketKeeper, QuoteChange, TickChange, tick_key
 from enricher.market.models import (
     Chain,
+    FarAhead,
     Quote,
     Tick,
     decode_chain,
@@ -59,6 +64,7 @@ from enricher.market.stored import (
     tick_document,
 )
 from enricher.market.zeros import OPTION_FIELDS, TICK_FIELDS, is_zeroed, zeroed, zeroed_chain
+from enricher.market.zone_watch import ZoneWatch
 
 INDEXES = (
     (TICKS, (("product", 1), ("timestamp", -1))),
@@ -85,23 +91,50 @@ OPTION_CLAIM_TTL = 600
 class Market:
     """The handlers, closed over the settings they need."""
 
-    def __init__(self, settings: MarketSettings, feed: FeedSettings) -> None:
+    def __init__(
+        self, settings: MarketSettings, feed: FeedSettings, troubles: dict[str, str] | None = None
+    ) -> None:
         self.settings = settings
         self.zones = Zones(feed.timezone, settings.timezones)
         self._max_future_us = int(feed.max_future * SECOND)
+        self._decode = self._decode_as_sent if feed.naive_dates == "as_sent" else self._decode_plainly
+        self._watch = ZoneWatch(self.zones, self._max_future_us, {} if troubles is None else troubles)
+        # What settles a topic's zone makes its way a step shorter.
+        self._read_tick = self._read_quote = self._read_chain = self._judged
         self._cache_ms = settings.cache_ttl * 1000
         self._zeros = settings.unknown == "zero"
 
-    def _decode(self, decode: Callable[..., Any], body: bytes, context: Context) -> Any:
+    def _decode_plainly(self, decode: Callable[..., Any], body: bytes, context: Context) -> Any:
         zones = self.zones
         zone = zones.of(peek_product(body) or "") if zones.exceptions else zones.default
         return decode(body, zone=zone, now_us=context.now_us, max_future_us=self._max_future_us)
+
+    def _decode_as_sent(self, decode: Callable[..., Any], body: bytes, context: Context) -> Any:
+        event = self._decode_plainly(decode, body, context)
+        if event.naive:
+            event = msgspec.structs.replace(event, moment=event.moment.replace(tzinfo=UTC))
+        return event
+
+    def _judged(self, decode: Callable[..., Any], body: bytes, context: Context) -> Any:
+        """As `_decode`, with a look at whether the times are those of another zone."""
+        topic = context.topic
+        try:
+            event = self._decode(decode, body, context)
+        except BadMessage as error:
+            far = error.__cause__
+            if not isinstance(far, FarAhead):
+                raise
+            product = peek_product(body) or ""
+            raise self._watch.refused(topic, product, error, far, context.now_us) from far
+        if self._watch.settled_by(topic, event, context.now_us):
+            setattr(self, f"_read_{type(event).__name__.lower()}", self._decode)
+        return event
 
     # -- ticks -------------------------------------------------------------------------------------
 
     def decode_tick(self, body: bytes, context: Context) -> Tick:
         """The tick, or `BadMessage`."""
-        return self._decode(decode_tick, body, context)  # type: ignore[no-any-return]
+        return self._read_tick(decode_tick, body, context)  # type: ignore[no-any-return]
 
     def tick(
         self, state: ProductState, tick: Tick, context: Context
@@ -153,7 +186,7 @@ class Market:
 
     def decode_quote(self, body: bytes, context: Context) -> Quote:
         """The quote, or `BadMessage`."""
-        return self._decode(decode_quote, body, context)  # type: ignore[no-any-return]
+        return self._read_quote(decode_quote, body, context)  # type: ignore[no-any-return]
 
     def quote(
         self, state: ProductState, quote: Quote, context: Context
@@ -183,7 +216,7 @@ class Market:
 
     def decode_chain(self, body: bytes, context: Context) -> Chain:
         """The chain, or `BadMessage`."""
-        return self._decode(decode_chain, body, context)  # type: ignore[no-any-return]
+        return self._read_chain(decode_chain, body, context)  # type: ignore[no-any-return]
 
     def chain(
         self, state: ProductState, chain: Chain, context: Context
@@ -270,9 +303,18 @@ def _stored_option(
     return None if long_after else visible
 
 
-def build(settings: MarketSettings, feed: FeedSettings) -> list[Route]:
-    """The routes of the three channels, sharing one lane per product."""
-    market = Market(settings, feed)
+def indexes(feed: FeedSettings) -> tuple[tuple[str, tuple[tuple[str, int], ...]], ...]:
+    """`INDEXES`, and those that find messages by their event time where dates are stored as sent."""
+    if feed.naive_dates == "utc":
+        return INDEXES
+    return (*INDEXES, *((name, (("product", 1), ("event_us", -1))) for name in (TICKS, QUOTES, CHAINS)))
+
+
+def build(
+    settings: MarketSettings, feed: FeedSettings, troubles: dict[str, str] | None = None
+) -> list[Route]:
+    """The routes of the three channels, sharing one lane per product; ``troubles`` as for `market_routes`."""
+    market = Market(settings, feed, troubles)
     spans = Spans(
         windows=settings.windows,
         lateness_us=int(settings.lateness * SECOND),
@@ -282,6 +324,7 @@ def build(settings: MarketSettings, feed: FeedSettings) -> list[Route]:
         look_back=settings.history_days,
         least_days=settings.history_least,
         svi_us=int(settings.svi_interval * SECOND) if settings.analytics else 0,
+        time_field="event_us" if feed.naive_dates == "as_sent" else "timestamp",
     )
     keeper = MarketKeeper(settings, market.zones, spans)
     shared: dict[str, Any] = {

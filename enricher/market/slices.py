@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import anyio
 
 from enricher.engine.ports import Reader
-from enricher.market.clock import to_date
+from enricher.market.clock import to_date, to_millis
 from enricher.market.stored import micros
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ async def in_slices(
     while True:
         width = max(pace.us - pace.us % _MILLISECOND, _MILLISECOND)
         last = at + width >= until_us
-        bounds = {"$gte": to_date(at)} if last else {"$gte": to_date(at), "$lt": to_date(at + width)}
+        bounds = within(field, at, None if last else at + width)
         query = {"product": product, field: bounds}
         found = await reader.find(collection, query, sort=[(field, 1)], limit=pace.most + 1)
         if len(found) <= pace.most:
@@ -74,12 +74,12 @@ async def in_slices(
             at += width
             continue
         # Too many: complete up to the millisecond of the last, and the next slice is narrower.
-        edge = micros(found[-1][field])
+        edge = _millis(found[-1][field])
         if edge > at:
-            found = [document for document in found if micros(document[field]) < edge]
+            found = [document for document in found if _millis(document[field]) < edge]
         else:
             edge = at + _MILLISECOND
-            only = {"product": product, field: {"$gte": to_date(at), "$lt": to_date(edge)}}
+            only = {"product": product, field: within(field, at, edge)}
             found = await reader.find(collection, only)
         pace.learn(edge - at, len(found))
         yield found
@@ -87,9 +87,9 @@ async def in_slices(
 
 
 async def newest_before(
-    reader: Reader, collection: str, product: str, near_us: int, step_us: int
+    reader: Reader, collection: str, product: str, near_us: int, step_us: int, field: str = "timestamp"
 ) -> dict[str, Any] | None:
-    """The product's document with the latest timestamp; None if there is none.
+    """The product's document with the latest time (``field``); None if there is none.
 
     It is looked for backwards from ``near_us`` in stretches that grow from ``step_us`` on: a server that
     sorts what it has found, instead of following its index, has little to sort.
@@ -98,13 +98,28 @@ async def newest_before(
     back = step_us
     while True:
         last = near_us - back <= 0
-        bounds = before if last else {"$gte": to_date(near_us - back), **before}
-        query = {"product": product, "timestamp": bounds} if bounds else {"product": product}
-        found = await reader.find(collection, query, sort=[("timestamp", -1)], limit=1)
+        bounds = before if last else {**within(field, near_us - back, None), **before}
+        query = {"product": product, field: bounds} if bounds else {"product": product}
+        found = await reader.find(collection, query, sort=[(field, -1)], limit=1)
         if found or last:
             return found[0] if found else None
-        before = {"$lt": to_date(near_us - back)}
+        before = {"$lt": within(field, near_us - back, None)["$gte"]}
         back *= 4
+
+
+def within(field: str, since_us: int, until_us: int | None) -> dict[str, Any]:
+    """The condition that ``field`` lies at or after ``since_us`` and, unless None, before ``until_us``.
+
+    ``event_us`` holds microseconds, every other field a date.
+    """
+    value: Callable[[int], Any] = int if field == "event_us" else to_date
+    bounds = {"$gte": value(since_us)}
+    return bounds if until_us is None else {**bounds, "$lt": value(until_us)}
+
+
+def _millis(found: Any) -> int:
+    """The whole millisecond of what was found: a date, or microseconds."""
+    return to_millis(int(found)) if isinstance(found, int | float) else micros(found)
 
 
 async def at_once(items: Iterable[T], work: Callable[[T], Awaitable[None]], workers: int = 4) -> None:

@@ -11,7 +11,10 @@ _DAY_MINUTES = 1440
 
 
 class Spans(msgspec.Struct, frozen=True, kw_only=True):
-    """How far back state reaches: bar windows in minutes, history in days, the rest in microseconds."""
+    """How far back state reaches: bar windows in minutes, history in days, the rest in microseconds.
+
+    ``time_field`` is what stored messages are found by: "timestamp", a date, or "event_us".
+    """
 
     windows: tuple[int, ...]
     lateness_us: int
@@ -21,6 +24,7 @@ class Spans(msgspec.Struct, frozen=True, kw_only=True):
     least_days: int = LEAST_DAYS
     svi_us: int = 30 * SECOND
     cumulative: bool = False
+    time_field: str = "timestamp"
 
     @property
     def retention_us(self) -> int:

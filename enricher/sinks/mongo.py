@@ -27,11 +27,9 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from enricher.engine.effects import DOCUMENTS, Answer, Insert, Refused, Stored, Upsert, Write
-from enricher.errors import SinkUnavailable
-from enricher.log import log
 from enricher.engine.effects import DOCUMENTS, Answer, Failed, Insert, Refused, Stored, Upsert, Write
 from enricher.errors import SinkUnavailable, WriteRefused
+from enricher.log import log
 
 Driver = Literal["motor", "pymongo"]
 

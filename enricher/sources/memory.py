@@ -14,6 +14,7 @@ from enricher.engine.ports import Clock, Delivery, Intake
 class MemoryDelivery(Delivery):
     """A delivery that tells its sender how it ended; ``why`` says what made a dead letter of it, else ""."""
 
+    awaited = True
     __slots__ = ("_on_settled", "why")
 
     def __init__(

@@ -14,6 +14,9 @@ from enricher.engine.pool import PoolLimits
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route
 from enricher.engine.writer import WriterLimits
+from enricher.errors import BadMessage
+from enricher.errors import Held as Premature
+from enricher.sources.memory import MemoryDelivery
 from tests.rig import (
     STEADY,
     Held,
@@ -22,6 +25,7 @@ from tests.rig import (
     failing,
     fill,
     key_of,
+    message,
     turns,
     until,
 )
@@ -211,3 +215,36 @@ async def test_an_outage_keeps_no_lanes_of_what_was_dropped(key: Any) -> None:
     assert rig.numbers("k4999") == [4999]
 
 
+
+
+def premature(body: bytes, context: Context) -> object:
+    """Bad until somebody mends a setting."""
+    raise Premature(BadMessage("$.t", "a time of this zone"), 60.0)
+
+
+async def test_what_is_held_waits_its_time_and_then_is_a_dead_letter() -> None:
+    rig = Rig(Route(topic="t", handler=echo, key=key_of, decode=premature), pool=PoolLimits(max_messages=8))
+    async with rig.engine:
+        told = fill(rig, range(3))
+        await until(lambda: rig.counts("t").get("held") == 2 and rig.letters.letters)
+        assert [t.ends for t in told].count([]) == 2  # a quarter of the pool
+        rig.clock.advance(61)
+        await until(lambda: rig.counts("t").get("dead") == 3)
+        late = rig.offer("t")
+        await until(lambda: rig.counts("t").get("held") == 3)
+        assert not late.ends
+    # At a stop it is one at once, and not lost.
+    assert late.ends == ["dead"]
+    assert not rig.engine.lost
+    assert {letter.error_type for letter in rig.letters.letters} == {"BadMessage"}
+    assert {letter.stage for letter in rig.letters.letters} == {"decode"}
+
+
+async def test_what_its_sender_waits_for_is_not_held() -> None:
+    rig = Rig(Route(topic="t", handler=echo, key=key_of, decode=premature))
+    ends: list[str] = []
+    async with rig.engine:
+        rig.engine.pool.offer(MemoryDelivery("t", message("a", 0), 0, ends.append))
+        await until(lambda: ends)
+    assert ends == ["dead"]
+    assert "held" not in rig.counts("t")

@@ -1,0 +1,109 @@
+"""Whether the times of a feed are those of another zone: a decision on how far they lie from the clock.
+
+Zones differ by multiples of 15 minutes. The times of a feed that is read in the wrong zone lie ahead of the
+clock or behind it by one such multiple, less what a message takes to come; a replay of old messages lies
+behind by anything, and not for long by the same unless it is as fast as the recording. Times are in
+microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from enricher.market.clock import MINUTE, SECOND, to_date
+
+QUARTER: Final = 15 * MINUTE
+FARTHEST: Final = 14 * 60 * MINUTE
+"""No two zones that anybody mixes up differ by more."""
+
+_AHEAD_LATE, _AHEAD_EARLY = 5 * MINUTE, MINUTE
+# What lies behind is accepted all the same, and may be a replay: the line is to be right.
+_BEHIND_LATE, _BEHIND_EARLY = 15 * SECOND, 5 * SECOND
+_AHEAD_ENOUGH, _BEHIND_ENOUGH = 3, 5
+_BEHIND_LASTING, _BEHIND_SPREAD = 10 * SECOND, 5 * SECOND
+_EXCHANGES = (
+    "Asia/Kolkata",
+    "Europe/London",
+    "Europe/Berlin",
+    "America/New_York",
+    "America/Chicago",
+    "Asia/Tokyo",
+    "Asia/Hong_Kong",
+    "Asia/Singapore",
+    "Australia/Sydney",
+    "America/Sao_Paulo",
+    "Asia/Dubai",
+)
+
+
+def offset_of(ahead_us: int) -> int:
+    """The multiple of 15 minutes that a time lies ahead of the clock (behind: below 0); 0 if it is none."""
+    late, early = (_AHEAD_LATE, _AHEAD_EARLY) if ahead_us > 0 else (_BEHIND_LATE, _BEHIND_EARLY)
+    offset = -((early - ahead_us) // QUARTER) * QUARTER
+    return offset if ahead_us >= offset - late and 0 < abs(offset) <= FARTHEST else 0
+
+
+class Run(msgspec.Struct, frozen=True):
+    """The first messages of a topic as long as all lie off by the same multiple of 15 minutes.
+
+    ``least_us`` and ``most_us`` are how far ahead they lie, ``first_us`` and ``last_us`` when they came.
+    """
+
+    offset_us: int
+    count: int
+    least_us: int
+    most_us: int
+    first_us: int
+    last_us: int
+
+    @property
+    def certain(self) -> bool:
+        """Whether this is another zone, as far as anybody can tell."""
+        if self.offset_us > 0:
+            return self.count >= _AHEAD_ENOUGH
+        lasting = self.last_us - self.first_us >= _BEHIND_LASTING
+        return self.count >= _BEHIND_ENOUGH and lasting and self.most_us - self.least_us <= _BEHIND_SPREAD
+
+
+def lengthened(run: Run | None, ahead_us: int, now_us: int) -> Run | None:
+    """The run with one more message; None when that is off by no multiple of 15 minutes, or by another."""
+    offset = offset_of(ahead_us)
+    if not offset or (run is not None and run.offset_us != offset):
+        return None
+    if run is None:
+        return Run(offset, 1, ahead_us, ahead_us, now_us, now_us)
+    least, most = min(run.least_us, ahead_us), max(run.most_us, ahead_us)
+    return Run(offset, run.count + 1, least, most, run.first_us, now_us)
+
+
+def zones_at(offset_us: int, read_in: ZoneInfo, now_us: int, first: Iterable[str] = ()) -> list[str]:
+    """Zones whose clocks are ``offset_us`` ahead of those of ``read_in`` now: of ``first``, then others.
+
+    The others are homes of exchanges. ``Etc/GMT-5`` stands for a whole hour that none of them has; there is
+    none for some quarters.
+    """
+    now = to_date(now_us)
+    wanted = (now.astimezone(read_in).utcoffset() or timedelta(0)) + timedelta(microseconds=offset_us)
+    found = [name for name in dict.fromkeys((*first, *_EXCHANGES)) if _offset(name, now) == wanted]
+    hours, rest = divmod(int(wanted.total_seconds()), 3600)
+    if not found and not rest and -12 <= hours <= 14:
+        found = [f"Etc/GMT{-hours:+d}" if hours else "UTC"]
+    return found
+
+
+def clock_text(offset_us: int) -> str:
+    """An offset without its sign, as ``5:30``."""
+    hours, minutes = divmod(abs(offset_us) // MINUTE, 60)
+    return f"{hours}:{minutes:02d}"
+
+
+def _offset(name: str, now: datetime) -> timedelta | None:
+    try:
+        return now.astimezone(UTC).astimezone(ZoneInfo(name)).utcoffset()
+    except (LookupError, ValueError, OSError):
+        return None
