@@ -22,6 +22,7 @@ import pymongo
 import pymongo.errors
 import pytest
 
+from enricher import log
 from tests.servers import MongoProcess, RedisProcess, debian_redis_binary, redis_binaries
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -54,6 +55,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     reporter.write_line(f"Redis servers to test with: {found}")
     if not REAL_DATA.is_dir():
         reporter.write_line(f"no recorded exchange files in {REAL_DATA}: their tests are left out")
+
+
+@pytest.fixture(autouse=True)
+def _every_test_has_its_first_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the log holds back depends on the lines before, and those are other tests'.
+    monkeypatch.setattr(log.log, "_limiter", log.Limiter())
 
 
 @pytest.fixture(scope="session")

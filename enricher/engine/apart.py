@@ -13,9 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
-import structlog
 
-log = structlog.get_logger("enricher")
+from enricher.log import log
 
 GRACE = 1.0
 """Seconds that a task gets to end after each cancellation."""

@@ -19,16 +19,14 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
 from enricher.connections import unavailable
+from enricher.log import log
 from enricher.texts import as_bytes, as_text
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
     from redis.commands.core import AsyncScript
-
-log = structlog.get_logger("enricher")
 
 PREFIX = "processed:mail"
 OLD_SET = "processed_messages:set"

@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
-import structlog
-
 from enricher.errors import BadMessage, Held
+from enricher.log import log
 from enricher.market.clock import Zones
 from enricher.market.models import Event, FarAhead
 from enricher.market.offsets import QUARTER, Run, clock_text, lengthened, zones_at
-
-log = structlog.get_logger("enricher")
 
 HOLD_S: Final = 60.0
 """Seconds that a message which another zone would explain is held before it is a dead letter."""

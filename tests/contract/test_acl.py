@@ -173,13 +173,13 @@ async def test_what_may_not_be_removed_from_the_delay_set_is_not_moved(ruled: Ru
     keys = GroupKeys("s", "g")
     sink = RedisLive(ruled.client)
     await sink.open()
-    await sink.commit(writes(Later(keys.later, 1, {b"n": b"1"})))
+    await sink.commit(writes(Later(keys.later, 0, {b"n": b"1"})))
     group = StreamGroup(ruled.client, keys, "me")
     await ruled.may("-zrem")
     for _ in range(3):
         with pytest.raises(ResponseError):
-            await group.come_back(5, "again")
+            await group.come_back("again")
     assert await ruled.admin.xlen("again") == 0
     await ruled.may(*ALL)
-    assert await group.come_back(5, "again") == 1
+    assert await group.come_back("again") == 1
 
