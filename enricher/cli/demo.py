@@ -21,6 +21,7 @@ from enricher.cli.live import console, redraws, show
 from enricher.cli.loop import run_loop
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
+from enricher.cli.progress import status_of
 from enricher.cli.reprocess import Place, opened
 from enricher.cli.run import DATA_DIR, start_servers
 from enricher.cli.sheets import Stack
@@ -143,7 +144,7 @@ async def _perform(
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(servers.watch)
                 tasks.start_soon(arrivals.listen)
-                await _ready_or_stopped(enricher, stop)
+                await _ready_or_stopped(enricher, out, stop)
                 async with feed(options, settings, plan, data_dir) as process:
                     tasks.start_soon(_watch_feed, process, data_dir, stop)
                     if plan.seconds is not None:
@@ -223,14 +224,22 @@ async def _end_after(seconds: float, stop: asyncio.Event) -> None:
     stop.set()
 
 
-async def _ready_or_stopped(enricher: Enricher, stop: asyncio.Event) -> None:
+async def _ready_or_stopped(enricher: Enricher, out: Console, stop: asyncio.Event) -> None:
     async with anyio.create_task_group() as tasks:
 
         async def until_stopped() -> None:
             await stop.wait()
             tasks.cancel_scope.cancel()
 
+        async def say_how_far() -> None:
+            while True:
+                await anyio.sleep(_INTERVAL)
+                health = enricher.health()
+                what = " products" if health["status"] == "restoring" else ""
+                out.print(f"{status_of(health)}{what}")
+
         tasks.start_soon(until_stopped)
+        tasks.start_soon(say_how_far)
         await enricher.wait_ready()
         tasks.cancel_scope.cancel()
 

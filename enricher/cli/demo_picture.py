@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from enricher.cli.live import NOTHING, milliseconds, number
+from enricher.cli.progress import status_of
 from enricher.cli.sheets import Sheet
 from enricher.cli.top import per_second, total
 
@@ -90,7 +91,7 @@ def line(picture: Picture) -> str:
     """The picture in one line, for a log or a pipe."""
     publish, event = picture.publish_now, picture.event_now
     return (
-        f"{picture.seconds:5.0f} s  {picture.figures['status']}"
+        f"{picture.seconds:5.0f} s  {status_of(picture.figures)}"
         f"  in {number(picture.rate_in)}/s  out {number(picture.rate_out)}/s"
         f"  PUBLISH to publish p50 {milliseconds(publish['p50_ms'])} p99 {milliseconds(publish['p99_ms'])}"
         f"  event to commit p50 {milliseconds(event['p50_ms'])} p99 {milliseconds(event['p99_ms'])}"
@@ -120,7 +121,7 @@ def flow_table(picture: Picture) -> Sheet:
         drop=("lanes", "dropped", "duplicate", "received"),
     )
     made.add_row(
-        figures["status"],
+        status_of(figures),
         number(picture.rate_in),
         number(picture.rate_out),
         *(

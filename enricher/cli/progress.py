@@ -45,10 +45,18 @@ def standstill(before: Look, now: Look, longest_silence: float) -> str | None:
     return None
 
 
+def status_of(figures: Mapping[str, Any]) -> str:
+    """The status, and while what is stored is restored how much of it is: ``restoring 3/8``."""
+    status, restoring = str(figures["status"]), figures.get("restoring")
+    if status != "restoring" or not restoring:
+        return status
+    return f"{status} {restoring['done']}/{restoring['total']}"
+
+
 def status_line(figures: Mapping[str, Any]) -> str:
     """One line for people: status, what is away, messages waiting, processed, set aside."""
     topics = figures["topics"].values()
-    parts = [figures["status"]]
+    parts = [status_of(figures)]
     if figures["outages"]:
         parts.append("away: " + ", ".join(sorted(figures["outages"])))
     parts.append(f"{figures['pool']['messages']} waiting")

@@ -13,6 +13,7 @@ from rich.text import Text
 from enricher.cli.live import NOTHING, console, milliseconds, number, show, time_of_day, wait
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
+from enricher.cli.progress import status_of
 from enricher.cli.sheets import Sheet, Stack
 from enricher.cli.signals import stop_on_signal
 from enricher.cli.workers import Figures, every_pattern, now_us, read_figures, stats_client
@@ -21,7 +22,13 @@ from enricher.errors import SinkUnavailable
 
 TOPIC_COUNTS = ("received", "processed", "duplicate", "dead", "dropped", "conflated", "retried")
 
-_COLORS = {"ready": "green", "degraded": "yellow", "starting": "cyan", "stopping": "magenta"}
+_COLORS = {
+    "ready": "green",
+    "degraded": "yellow",
+    "starting": "cyan",
+    "restoring": "cyan",
+    "stopping": "magenta",
+}
 _PATIENCE = 2.0
 
 
@@ -160,7 +167,7 @@ def workers_table(now: Mapping[str, Figures], before: Mapping[str, Figures], at_
         made.add_row(
             figures["service"],
             figures["instance"],
-            Text(status, style=_COLORS.get(status, "red")),
+            Text(status_of(figures), style=_COLORS.get(status, "red")),
             time_of_day(figures["started_us"]),
             number(per_second(figures, before.get(key), "received")),
             number(per_second(figures, before.get(key), "processed")),

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from enricher.build_settings import stats_key
+from enricher.cli.progress import status_of
 from enricher.config import Settings, redact
 from enricher.connections import redis_client
 from enricher.errors import SinkUnavailable
@@ -79,7 +80,7 @@ def verdict(found: Sequence[Figures], now: int, max_age: float) -> tuple[bool, s
         return False, "no worker of this service has left figures"
     newest = max(found, key=lambda f: int(f["now_us"]))
     age = max(0.0, (now - int(newest["now_us"])) / 1e6)
-    line = f"{newest['instance']}: {newest['status']}, {age:.1f} s ago"
+    line = f"{newest['instance']}: {status_of(newest)}, {age:.1f} s ago"
     line += "".join(f"; {topic}: {why}" for topic, why in newest.get("troubles", {}).items())
     if age > max_age:
         return False, f"{line}; expected within {max_age:g} s"

@@ -57,7 +57,7 @@ class Lane:
         self.gone = 0
         self.touched_us = 0
         self.due_us: int | None = None
-        # State is wanted although no message waits, because something was left unfinished.
+        # State is restored whether or not a message waits, because something was left unfinished.
         self.waking = False
         # When a strict lane's retry is due; nothing else may wake the lane before.
         self.resume_us: int | None = None
@@ -97,19 +97,23 @@ class Family:
     """The lanes that share a keeper (or a topic), a group of sinks and a share of the slots."""
 
     __slots__ = (
+        "away",
         "cap",
         "cold",
         "empty",
         "group",
         "inline",
         "keeper",
+        "known",
         "lanes",
         "loading",
         "name",
         "passed",
         "priority",
         "ready",
+        "restoring",
         "running",
+        "unrestored",
         "weight",
     )
 
@@ -126,8 +130,16 @@ class Family:
         self.lanes: dict[str, Lane] = {}
         self.ready: deque[Lane] = deque()
         self.empty = 0
-        self.cold: list[Lane] = []
-        self.loading = False
+        # Lanes that wait for their state: those of new keys, and those of which something is stored.
+        self.cold: deque[Lane] = deque()
+        self.unrestored: deque[Lane] = deque()
+        # Keys whose state was loaded before: it may take longer than that of new ones.
+        self.known: set[str] = set()
+        # How many loads are under way, and how many of those restore.
+        self.loading = 0
+        self.restoring = 0
+        # The last load failed because a server is away.
+        self.away = False
         self.running = 0
         self.passed = 0.0
 

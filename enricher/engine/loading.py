@@ -17,14 +17,22 @@ from enricher.engine.stats import Stats
 from enricher.errors import SinkUnavailable
 from enricher.log import log
 
-# Lanes whose state is loaded together.
+# Lanes of new keys whose state is loaded together.
 _TOGETHER = 200
+# Loads of a family under way at once, so that a slow one holds up none of the others. Fewer restore what is
+# stored, so that a new key never waits for all of that.
+_LOADS = 4
+_RESTORING = 3
+# Keys of a family of which it is kept in mind that something is stored.
+_KNOWN = 100_000
 
 
 class StateLoader:
-    """Loads what lanes need, all that wait as one batch; ``done`` is told of each lane afterwards.
+    """Loads what lanes need; ``done`` is told of each lane afterwards.
 
-    ``owns`` says which keys are this process's, where several share them.
+    All new keys that wait are one batch, keys that something is stored of are loaded one by one. At the start
+    these are the ``to_restore`` lanes that were left with something to do.
+    ``owns`` says which keys are this process's, where several share them. ``active`` loads are under way.
 
     An error costs time, never messages: the lanes wait and the loading is repeated.
     """
@@ -36,32 +44,52 @@ class StateLoader:
         done: Callable[[Lane], None],
         owns: Callable[[str], bool] | None = None,
     ) -> None:
+        self.active = 0
+        self.to_restore = 0
         self._owns = owns
         self._reader = reader
         self._clock = clock
         self._done = done
         self._tasks: anyio.abc.TaskGroup | None = None
+        # Families whose lanes to restore are not known, and those that were not asked for them yet.
+        self._unknown: set[str] = set()
+        # Lanes to restore that were not, but for those that fail of themselves: nobody shall wait for them.
+        self._awaited: set[Lane] = set()
+        self._unasked: set[str] = set()
 
     def start(self, tasks: anyio.abc.TaskGroup, families: Iterable[Family]) -> None:
         """Begin, with the lanes that are waiting already and the keys that were left unfinished."""
         self._tasks = tasks
         for family in families:
-            self._begin(family)
-            if family.keeper is not None and self._reader is not None:
-                tasks.start_soon(self._wake_unfinished, family, family.keeper, self._reader)
+            if family.keeper is None or self._reader is None:
+                self._begin(family)
+                continue
+            self._unknown.add(family.name)
+            self._unasked.add(family.name)
+            tasks.start_soon(self._restore, family, family.keeper, self._reader)
+
+    @property
+    def restoring(self) -> tuple[int, int] | None:
+        """How many lanes were restored, of how many as far as is known; None when there is nothing to do."""
+        if not self._unknown and not self._awaited:
+            return None
+        return self.to_restore - len(self._awaited), self.to_restore
 
     def want(self, lane: Lane) -> None:
         """Load the state of ``lane``."""
-        lane.status = Status.LOADING
-        lane.family.cold.append(lane)
-        self._begin(lane.family)
+        lane.status, family = Status.LOADING, lane.family
+        (family.unrestored if lane.waking or lane.key in family.known else family.cold).append(lane)
+        self._begin(family)
 
     def _begin(self, family: Family) -> None:
-        if family.cold and not family.loading and self._tasks is not None:
-            family.loading = True
+        waits = family.cold or (family.unrestored and family.restoring < _RESTORING)
+        most = 0 if family.name in self._unasked else 1 if family.away else _LOADS
+        if waits and family.loading < most and self._tasks is not None:
+            family.loading += 1
+            self.active += 1
             self._tasks.start_soon(self._load, family)
 
-    async def _wake_unfinished(self, family: Family, keeper: Keeper[Any], reader: Reader) -> None:
+    async def _restore(self, family: Family, keeper: Keeper[Any], reader: Reader) -> None:
         """Load the state of keys that were left with something to do, whether or not a message comes."""
         backoff, attempt = Backoff(base=0.05, cap=5.0), 0
         while True:
@@ -70,6 +98,9 @@ class StateLoader:
             except Exception as error:  # noqa: BLE001  whatever it is, messages go on
                 attempt += 1
                 _complain("unfinished_unknown", family, error)
+                if not isinstance(error, SinkUnavailable):
+                    self._unknown.discard(family.name)
+                self._asked(family)
                 await anyio.sleep(backoff.delay(attempt))
             else:
                 break
@@ -77,41 +108,86 @@ class StateLoader:
             if self._owns is not None and not self._owns(key):
                 continue
             lane = family.lane(key)
-            if lane.cold and lane.status is Status.IDLE:
-                lane.waking = True
+            if not lane.cold or lane.waking:
+                continue
+            lane.waking = True
+            self.to_restore += 1
+            self._awaited.add(lane)
+            if lane in family.cold:
+                # What is known to have a history is loaded by itself.
+                family.cold.remove(lane)
+                family.unrestored.append(lane)
+            elif lane.status is Status.IDLE:
                 self.want(lane)
+        self._unknown.discard(family.name)
+        self._asked(family)
+
+    def _asked(self, family: Family) -> None:
+        self._unasked.discard(family.name)
+        for _ in range(_LOADS):
+            self._begin(family)
 
     async def _load(self, family: Family) -> None:
         keeper, reader = family.keeper, self._reader
         if keeper is None or reader is None:
             raise LookupError(f"lanes of {family.name!r} keep state, but no reader can load it")
         backoff, attempt, size = Backoff(base=0.05, cap=5.0), 0, _TOGETHER
-        while family.cold:
-            lanes, family.cold = family.cold[:size], family.cold[size:]
-            firsts = [(lane, self._first(lane)) for lane in lanes]
-            wanted = {str(lane.key): first for lane, first in firsts if first is not None}
+        while lanes := self._next(family, size):
+            restoring = lanes[0].waking or lanes[0].key in family.known
+            family.restoring += restoring
             try:
-                states = await apart(keeper.load, reader, wanted) if wanted else {}
-                loaded = [(lane, states[str(lane.key)]) for lane, first in firsts if first is not None]
+                await self._load_lanes(keeper, reader, lanes)
             except Exception as error:  # noqa: BLE001  whatever it is, the messages wait
                 attempt += 1
                 # A server that is away is asked little: by one lane, until that succeeds. What fails for
                 # any other reason may be the trouble of these lanes alone, so others have their turn first.
                 size = 1
-                away = isinstance(error, SinkUnavailable)
-                family.cold = [*lanes, *family.cold] if away else [*family.cold, *lanes]
+                family.away = isinstance(error, SinkUnavailable)
+                waiting = family.unrestored if restoring else family.cold
+                if family.away:
+                    waiting.extendleft(reversed(lanes))
+                else:
+                    waiting.extend(lanes)
+                    self._awaited.difference_update(lanes)
                 _complain("state_load_failed", family, error)
                 await anyio.sleep(backoff.delay(attempt))
-                continue
-            attempt, size = 0, min(2 * size, _TOGETHER)
-            for lane, state in loaded:
-                lane.state = state
-            for lane in lanes:
-                lane.status = Status.IDLE
-                lane.waking = False
-                lane.purge()
-                self._done(lane)
-        family.loading = False
+            else:
+                attempt, size, family.away = 0, min(2 * size, _TOGETHER), False
+                if size == _TOGETHER:
+                    self._begin(family)
+            finally:
+                family.restoring -= restoring
+        family.loading -= 1
+        self.active -= 1
+
+    def _next(self, family: Family, size: int) -> list[Lane]:
+        """The lanes to be loaded next: those of messages, or else one to restore, first one with messages."""
+        if family.away and family.loading > 1:
+            return []
+        if family.cold:
+            return [family.cold.popleft() for _ in range(min(size, len(family.cold)))]
+        if not family.unrestored or family.restoring >= _RESTORING:
+            return []
+        lane = next((lane for lane in family.unrestored if lane.queue), family.unrestored[0])
+        family.unrestored.remove(lane)
+        return [lane]
+
+    async def _load_lanes(self, keeper: Keeper[Any], reader: Reader, lanes: list[Lane]) -> None:
+        firsts = [(lane, self._first(lane)) for lane in lanes]
+        wanted = {str(lane.key): first for lane, first in firsts if first is not None}
+        states = await apart(keeper.load, reader, wanted) if wanted else {}
+        loaded = [(lane, states[str(lane.key)]) for lane, first in firsts if first is not None]
+        for lane, state in loaded:
+            lane.state = state
+            if len(lane.family.known) == _KNOWN:
+                lane.family.known.clear()
+            lane.family.known.add(str(lane.key))
+        for lane in lanes:
+            lane.status = Status.IDLE
+            lane.waking = False
+            self._awaited.discard(lane)
+            lane.purge()
+            self._done(lane)
 
     def _first(self, lane: Lane) -> Delivery | None:
         """The delivery that asks for the lane's state; a waking lane asks for itself."""

@@ -31,6 +31,10 @@ from enricher.engine.timers import Timers
 from enricher.engine.writer import Writer
 from enricher.log import log
 
+# Messages in a turn while states are loaded, and until their lanes have had their first: the loop comes round
+# often, so that a key's first message waits for its load and not for the turns of a hot key.
+_WHILE_LOADING = 8
+
 
 class PoolLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of the pool.
@@ -66,6 +70,7 @@ class Pool:
         self.limits = limits
         self.stats = stats
         self.turns = 0
+        self._short_until = 0
         self._router = router
         self._pipeline = pipeline
         self._clock = clock
@@ -148,6 +153,11 @@ class Pool:
         return sum(len(family.lanes) for family in self._families)
 
     @property
+    def restoring(self) -> tuple[int, int] | None:
+        """How many lanes left from before were restored, of how many; None when all were."""
+        return self._loader.restoring
+
+    @property
     def can_serve(self) -> bool:
         """Whether a lane waits for a turn that nothing but the dispatcher withholds: no slot, room or cap."""
         return self._slots.value > 0 and self._families.servable
@@ -187,6 +197,7 @@ class Pool:
             self._timers.schedule(lane, keeper.due(lane.state), lane.touched_us)
         if lane.queue:
             self._ready(lane)
+            self._short_until = self.turns + sum(len(family.ready) for family in self._families)
         elif lane.state is None:
             lane.family.discard(lane)
 
@@ -232,7 +243,7 @@ class Pool:
                 else:
                     self._about[id(lane)] = lane
                     tasks.start_soon(self._serve_waiting, lane)
-                if perf_counter() - held_since > self.limits.turn_budget:
+                if self._loader.active or perf_counter() - held_since > self.limits.turn_budget:
                     await uncancelled(task)
                     held_since = perf_counter()
 
@@ -244,6 +255,8 @@ class Pool:
         began = before = perf_counter()
         over = began + limits.turn_budget
         room = min(limits.max_batch, lane.family.group.room)
+        if self._loader.active or self.turns <= self._short_until:
+            room = min(room, _WHILE_LOADING)
         room_bytes = lane.family.group.room_bytes
         served = 0
         rest: Unfinished | None = None

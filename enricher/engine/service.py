@@ -1,6 +1,7 @@
 """The engine as one service: started, stopped and drained in one fixed order inside one task group.
 
-    start   writer, pool, sinks, sources (a server that is away delays readiness, not the start)
+    start   writer, pool, sinks, sources, what was left from before (a server that is away delays
+            readiness, not the start)
     stop    not ready -> sources take nothing new -> drain to a deadline -> count what is left -> close
 """
 
@@ -136,12 +137,18 @@ class Engine:
 
     @property
     def ready(self) -> bool:
-        """Every sink was opened, every source is connected, and nobody has asked to stop."""
+        """Every sink was opened, every source is connected, what was left from before is restored, and
+        nobody has asked to stop."""
         return (
             self._opened.is_set()
             and not self.stopping
-            and all(source.health()["ready"] for source in self.sources)
+            and self.pool.restoring is None
+            and self._connected
         )
+
+    @property
+    def _connected(self) -> bool:
+        return all(source.health()["ready"] for source in self.sources)
 
     async def wait_ready(self) -> None:
         """Return when `ready` holds. Raises `EnricherError` when it is stopped before."""
@@ -221,19 +228,23 @@ class Engine:
         return self.writer.outages
 
     def health(self) -> dict[str, Any]:
-        """`status` (starting, ready, degraded, stopping), outages, troubles, sources and the pool's level."""
-        outages, troubles = self.outages, dict(self._troubles())
+        """`status` (starting, restoring, ready, degraded, stopping), how many keys of how many are restored
+        while some are not, outages, troubles, sources and the pool's level."""
+        outages, troubles, restoring = self.outages, dict(self._troubles()), self.pool.restoring
         if self.stopping:
             status = "stopping"
         elif outages or troubles:
             status = "degraded"
-        elif self.ready:
-            status = "ready"
-        else:
+        elif not self._opened.is_set():
+            status = "starting"
+        elif not self._connected:
             # Once open, a source that lost its server is degraded; before that we are starting.
-            status = "degraded" if self._opened.is_set() else "starting"
+            status = "degraded"
+        else:
+            status = "ready" if restoring is None else "restoring"
         return {
             "status": status,
+            "restoring": None if restoring is None else dict(zip(("done", "total"), restoring, strict=True)),
             "outages": outages,
             "troubles": troubles,
             "sources": {source.name: dict(source.health()) for source in self.sources},

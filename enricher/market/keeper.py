@@ -22,7 +22,7 @@ from enricher.market.feed_health import FeedHealth
 from enricher.market.history import history_documents
 from enricher.market.models import Chain, Number, Quote, Tick, digest
 from enricher.market.products import Contracts
-from enricher.market.reload import load
+from enricher.market.reload import Paces, load
 from enricher.market.remembered import Remembered
 from enricher.market.settings import MarketSettings
 from enricher.market.spans import Spans
@@ -30,10 +30,6 @@ from enricher.market.state import BARS, HISTORY, STATE, ProductState
 from enricher.market.stored import bar_document, encode
 from enricher.market.syntax import shown
 from enricher.market.ticks import identity_key
-
-RECENT_US = 86_400 * SECOND
-"""Receipt within this time before a start: such products' state is loaded without waiting for a message."""
-
 
 HEALTH_TTL_MS = 86_400_000
 """A day: that a feed fell silent is to be seen in the morning."""
@@ -80,17 +76,19 @@ class MarketKeeper:
         self._analytics = settings.analytics
         self._watching = settings.watch
         self._drawing = Drawing(settings, zones)
+        self._paces = Paces()
 
     async def load(
         self, reader: Reader, wanted: Mapping[str, Delivery]
     ) -> Mapping[str, ProductState]:
         """State rebuilt from what is stored."""
-        return await load(reader, wanted, self._spans, self._contracts)
+        return await load(reader, wanted, self._spans, self._contracts, self._paces)
 
     async def unfinished(self, reader: Reader, now_us: int) -> Sequence[str]:
-        """Products heard of in the last 24 hours: their open bars are closed though they stay silent."""
-        since = now_us - RECENT_US
-        documents = await reader.find(STATE, {"heard_us": {"$gte": since}})
+        """Every product that has a checkpoint, the one heard last first: what is known of it serves its next
+        message at once, and its open bars are closed though it stays silent."""
+        documents = await reader.find(STATE, {})
+        documents.sort(key=lambda document: -int(document.get("heard_us", 0)))
         return [document["_id"] for document in documents]
 
     def seen(

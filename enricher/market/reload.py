@@ -27,7 +27,16 @@ from enricher.market.products import Contracts
 from enricher.market.remembered import Remembered, remember
 from enricher.market.slices import Pace, at_once, in_slices, newest_before, within
 from enricher.market.spans import Checkpoint, Spans
-from enricher.market.state import BARS, CHAINS, HISTORY, QUOTES, STATE, TICKS, ProductState
+from enricher.market.state import (
+    BARS,
+    CHAINS,
+    CHECKPOINT_US,
+    HISTORY,
+    QUOTES,
+    STATE,
+    TICKS,
+    ProductState,
+)
 from enricher.market.stored import bar_content, chain_of, event_time, micros, quote_of
 from enricher.market.ticks import identity_key, order_key
 from enricher.market.zeros import with_nulls
@@ -44,16 +53,34 @@ _TICKS_AT_ONCE: Final = 500
 _BARS_AT_ONCE: Final = 500
 _QUOTES_AT_ONCE: Final = 250
 _CHAINS_AT_ONCE: Final = 20
+_BEYOND_US: Final = 2 * CHECKPOINT_US
+"""Nearly all that is stored lies before a product's checkpoint or within this time of it."""
+_BOUNDS: Final = {TICKS: "ticks_us", QUOTES: "options_us", CHAINS: "options_us"}
+
+
+class Paces:
+    """The pace of each collection, kept from one product to the next."""
+
+    def __init__(self) -> None:
+        self.ticks = Pace(_TICKS_AT_ONCE)
+        self.bars = Pace(_BARS_AT_ONCE)
+        self.quotes = Pace(_QUOTES_AT_ONCE)
+        self.chains = Pace(_CHAINS_AT_ONCE)
 
 
 async def load(
-    reader: Reader, wanted: Mapping[str, Delivery], spans: Spans, contracts: Contracts | None = None
+    reader: Reader,
+    wanted: Mapping[str, Delivery],
+    spans: Spans,
+    contracts: Contracts | None = None,
+    paces: Paces | None = None,
 ) -> dict[str, ProductState]:
     """The state of each wanted product, rebuilt from what is stored. Raises `SinkUnavailable`."""
-    terms = contracts or Contracts()
+    terms, paces = contracts or Contracts(), paces or Paces()
     states = {product: ProductState(product, spans, terms.of(product)) for product in wanted}
     chains: dict[str, list[str]] = {}
-    for document in await reader.find(STATE, {"_id": {"$in": list(wanted)}}):
+    found, new = await _known(reader, list(wanted))
+    for document in found:
         product = document["_id"]
         numbers = (int(document.get(name, 0)) for name in ("revision", "ticks_us", "options_us"))
         states[product].checkpoint = Checkpoint(*numbers)
@@ -61,14 +88,13 @@ async def load(
         chains[product] = [*document.get("chains", {}).values(), *document.get("firsts", {}).values()]
         for identities in document.get("bases", {}).values():
             chains[product] += identities
-    await _load_all_ticks(reader, states, wanted)
-    await _load_all_options(reader, states, chains, wanted)
-    for product, state in states.items():
+    await _load_all_ticks(reader, states, wanted, new[TICKS], paces)
+    await _load_all_options(reader, states, chains, wanted, new, paces)
+    async for product, state in _giving_way(list(states.items())):
         state.surface_text, state.chains_unsaid = None, False
         # Some of these may never have reached the sorted set, and would not as long as they do not move.
         for key, text, event_us in state.surface.standing():
             state.members[key] = (text.encode(), event_us)
-        await asyncio.sleep(0)
         if state.bars.open_bars:
             # Should no further tick come, the open bars are closed when it has been idle for long enough.
             state.heard_us = wanted[product].received_us
@@ -78,11 +104,9 @@ async def load(
 # -- ticks -------------------------------------------------------------------------------------------
 
 
-async def _load_all_ticks(reader: Reader, states: States, wanted: Mapping[str, Delivery]) -> None:
-    unknown = [product for product, state in states.items() if not state.checkpoint.ticks_us]
-    new = await _without_history(reader, TICKS, unknown)
-    paces = Pace(_TICKS_AT_ONCE), Pace(_BARS_AT_ONCE)
-
+async def _load_all_ticks(
+    reader: Reader, states: States, wanted: Mapping[str, Delivery], new: set[str], paces: Paces
+) -> None:
     async def one(product: str) -> None:
         state, near_us = states[product], wanted[product].received_us
         origin = state.checkpoint.ticks_us or await _newest(reader, TICKS, product, near_us, state.spans)
@@ -100,14 +124,13 @@ async def _load_all_ticks(reader: Reader, states: States, wanted: Mapping[str, D
     await at_once([product for product in states if product not in new], one)
 
 
-async def _load_ticks(
-    reader: Reader, state: ProductState, origin: int, paces: tuple[Pace, Pace]
-) -> None:
+async def _load_ticks(reader: Reader, state: ProductState, origin: int, paces: Paces) -> None:
     # A whole millisecond, for stored dates go no finer: none before it is of the same date as one after it.
     product, bound = state.product, to_millis(origin - state.spans.reload_us)
     if state.spans.cumulative:
         await _load_volume(reader, state, bound)
-    async for found in in_slices(reader, TICKS, product, bound, origin, paces[0], state.spans.time_field):
+    until, field = origin + _BEYOND_US, state.spans.time_field
+    async for found in in_slices(reader, TICKS, product, bound, until, paces.ticks, field):
         rows: list[tuple[BarTick, int, datetime]] = []
         async for document in _giving_way(found):
             row = _read(_tick, document)
@@ -127,8 +150,9 @@ async def _load_ticks(
             state.bars.restore([tick for tick, _, _ in piece], {}, bound)
             await asyncio.sleep(0)
     bars: dict[tuple[int, int], tuple[int, Content]] = {}
-    if state.ticks.newest is not None:
-        async for found in in_slices(reader, BARS, product, bound, origin, paces[1], "start"):
+    newest = state.ticks.newest
+    if newest is not None:
+        async for found in in_slices(reader, BARS, product, bound, newest, paces.bars, "start"):
             bars.update([bar for document in found if (bar := _read(_bar, document)) is not None])
     state.bars.restore((), bars, bound)
 
@@ -176,29 +200,29 @@ def _bar(document: Document) -> tuple[tuple[int, int], tuple[int, Content]]:
 
 
 async def _load_all_options(
-    reader: Reader, states: States, chains: Mapping[str, list[str]], wanted: Mapping[str, Delivery]
+    reader: Reader,
+    states: States,
+    chains: Mapping[str, list[str]],
+    wanted: Mapping[str, Delivery],
+    new: Mapping[str, set[str]],
+    paces: Paces,
 ) -> None:
-    unknown = [product for product, state in states.items() if not state.checkpoint.options_us]
-    no_quotes = await _without_history(reader, QUOTES, unknown)
-    no_chains = await _without_history(reader, CHAINS, unknown)
-    quotes, pieces = Pace(_QUOTES_AT_ONCE), Pace(_CHAINS_AT_ONCE)
-
     async def one(product: str) -> None:
         state, near_us = states[product], wanted[product].received_us
         origin = state.checkpoint.options_us
         if not origin:
             found = [
                 await _newest(reader, name, product, near_us, state.spans)
-                for name, without in ((QUOTES, no_quotes), (CHAINS, no_chains))
-                if product not in without
+                for name in (QUOTES, CHAINS)
+                if product not in new[name]
             ]
             origin = max((us for us in found if us is not None), default=0)
         if origin:
             await _load_history(reader, state)
-            await _load_quotes(reader, state, origin, quotes)
-            await _load_chains(reader, state, origin, set(chains.get(product, ())), pieces)
+            await _load_quotes(reader, state, origin, paces.quotes)
+            await _load_chains(reader, state, origin, set(chains.get(product, ())), paces.chains)
 
-    await at_once([product for product in states if product not in no_quotes & no_chains], one)
+    await at_once([product for product in states if product not in new[QUOTES] & new[CHAINS]], one)
 
 
 async def _load_history(reader: Reader, state: ProductState) -> None:
@@ -210,8 +234,11 @@ async def _load_history(reader: Reader, state: ProductState) -> None:
 
 
 async def _load_quotes(reader: Reader, state: ProductState, origin: int, pace: Pace) -> None:
-    since = origin - state.spans.quote_us - state.spans.reload_us
-    async for found in in_slices(reader, QUOTES, state.product, since, origin, pace, state.spans.time_field):
+    # Quotes from before the window are in no surface. A checkpoint may be ahead by what was refused since.
+    since = origin - state.spans.quote_us - CHECKPOINT_US
+    state.surface.partial = True
+    until, field = origin + _BEYOND_US, state.spans.time_field
+    async for found in in_slices(reader, QUOTES, state.product, since, until, pace, field):
         async for document in _giving_way(found):
             digest = _digest(document)
             if document.get("folded") is False:
@@ -230,7 +257,8 @@ async def _load_chains(
         back = max(back, 4 * state.bases.least_us)  # nobody wrote down what build-up is compared with
     bound = origin - back
     documents: list[Document] = []
-    async for found in in_slices(reader, CHAINS, state.product, bound, origin, pace, state.spans.time_field):
+    until, field = origin + _BEYOND_US, state.spans.time_field
+    async for found in in_slices(reader, CHAINS, state.product, bound, until, pace, field):
         documents += found
     # Chains may be rare, so that those which count are older than any range: the checkpoint knows them.
     older = sorted(last - {str(document["_id"]) for document in documents})
@@ -298,11 +326,35 @@ async def _those_that_count(state: ProductState, ascending: Sequence[Read]) -> l
 # -- both --------------------------------------------------------------------------------------------
 
 
-async def _without_history(reader: Reader, collection: str, products: list[str]) -> set[str]:
-    """All of ``products`` if nothing of any of them is stored: a new market costs one look, not thousands."""
-    if products and await reader.find(collection, {"product": {"$in": products}}, limit=1):
-        return set()
-    return set(products)
+async def _known(reader: Reader, products: list[str]) -> tuple[list[dict[str, Any]], dict[str, set[str]]]:
+    """The checkpoints of ``products``, and by collection those of them of which nothing is stored.
+
+    Several are new ones, whose messages wait: they cost one look at each collection, all at once, and a few
+    old products among them some more. One may be old, and a look at it would cost its history.
+    """
+    checkpoints: list[dict[str, Any]] = []
+    new: dict[str, set[str]] = {TICKS: set(), QUOTES: set(), CHAINS: set()}
+
+    async def look(collection: str, some: list[str]) -> None:
+        if not await reader.find(collection, {"product": {"$in": some}}, limit=1):
+            new[collection].update(some)
+        elif len(some) > 1:
+            half = len(some) // 2
+            await look(collection, some[:half])
+            await look(collection, some[half:])
+
+    async def one(collection: str) -> None:
+        if collection is STATE:
+            checkpoints.extend(await reader.find(STATE, {"_id": {"$in": products}}))
+        elif len(products) > 1 or not any(d.get(_BOUNDS[collection]) for d in checkpoints):
+            await look(collection, products)
+
+    if len(products) == 1:
+        await one(STATE)
+        await at_once(new, one)
+    else:
+        await at_once((STATE, *new), one)
+    return checkpoints, new
 
 
 async def _newest(

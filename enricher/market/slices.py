@@ -55,8 +55,9 @@ async def in_slices(
 ) -> AsyncIterator[list[dict[str, Any]]]:
     """The product's documents with ``field`` at or after ``since_us``, slice by slice in the order of time.
 
-    ``until_us`` is up to where they are known to reach; those beyond it are found, too. Within a slice they
-    come in any order. More than ``pace.most`` come at once only where one millisecond holds more.
+    ``until_us`` is up to where most of them reach; those beyond it are found, too, but in slices without an
+    end, for each of which some servers go through all that is left. Within a slice they come in any order.
+    More than ``pace.most`` come at once only where one millisecond holds more.
     """
     at = since_us - since_us % _MILLISECOND
     pace.us = pace.us or (until_us - at) // _FIRST_PART

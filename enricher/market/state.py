@@ -190,7 +190,7 @@ class ProductState:
             self.set_aside(quote.event_us, digest)
             return "future"
         change = self.surface.fold_quote(quote, digest)
-        if change.add is not None or change.remove:
+        if change.add is not None or change.remove or change.unknown:
             text = change.add.text.encode() if change.add is not None else b""
             self.members[quote.expiry, quote.strike, quote.option_type] = (text, quote.event_us)
         return None

@@ -27,10 +27,14 @@ Expired = Callable[[str], bool]
 
 
 class MemberChange(msgspec.Struct, frozen=True):
-    """What to do to the sorted set: these texts out first, then this member in."""
+    """What to do to the sorted set: these texts out first, then this member in.
+
+    ``unknown`` says that the option has no member, and may have had one that is not known.
+    """
 
     remove: tuple[str, ...] = ()
     add: Member | None = None
+    unknown: bool = False
 
 
 class Cutoff(msgspec.Struct, frozen=True, gc=False):
@@ -68,12 +72,16 @@ def cutoff(contract: Contract, moment_us: int) -> Cutoff:
 
 
 class QuoteSurface:
-    """The newest quote of every option and the newest chain of every expiry, of one product."""
+    """The newest quote of every option and the newest chain of every expiry, of one product.
 
-    __slots__ = ("_expiries", "_fresh_us", "newest_chain_us", "newest_us")
+    It is ``partial`` where older quotes were stored than were read back.
+    """
+
+    __slots__ = ("_expiries", "_fresh_us", "newest_chain_us", "newest_us", "partial")
 
     def __init__(self, fresh_us: int = FRESH_US) -> None:
         self._fresh_us = fresh_us
+        self.partial = False
         self.newest_us: int | None = None
         self.newest_chain_us: int | None = None
         self._expiries: dict[str, ExpirySurface] = {}
@@ -100,7 +108,7 @@ class QuoteSurface:
             self.newest_us = quote.event_us
         old = before.member if before else None
         if old == member:
-            return MemberChange()
+            return MemberChange(unknown=self.partial and before is None)
         gone = (old.text,) if old and not _stands(expiry, old.text, quote.strike, option_type) else ()
         return MemberChange(gone, member)
 

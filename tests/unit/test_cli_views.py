@@ -151,6 +151,13 @@ def test_of_several_workers_of_a_host_the_newest_figures_count() -> None:
     assert verdict([figures(9 * SECOND), left_behind], 10 * SECOND, 5.0)[0]
 
 
+def test_a_worker_that_restores_is_not_ready_and_says_how_far_it_is() -> None:
+    found = figures(9 * SECOND, status="restoring", restoring={"done": 3, "total": 8})
+    well, line = verdict([found], 10 * SECOND, 5.0)
+    assert (well, "restoring 3/8" in line) == (False, True)
+    assert status_line(found).startswith("restoring 3/8, ")
+
+
 def test_figures_from_the_future_of_another_clock_are_fresh() -> None:
     assert verdict([figures(12 * SECOND)], 10 * SECOND, 5.0)[0]
 
