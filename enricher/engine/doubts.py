@@ -83,6 +83,8 @@ class Doubts:
     def __init__(self, writes: Sequence[Write], landings: Landings, *, in_order: bool) -> None:
         self.answers: dict[int, Answer] = {}
         self.reason = ""
+        self.away: Sequence[int] = ()
+        """What was tried last when the server was away."""
         self._writes = writes
         self._landings = landings
         self._in_order = in_order
@@ -102,6 +104,10 @@ class Doubts:
     def silent(self, now: float) -> int:
         """How many writes are in doubt with nothing that vouches."""
         return sum(not self._vouched(doubt, now) for doubt in self._doubts.values())
+
+    def fail(self, now: float) -> bool:
+        """Whether anything failed that has neither landed since nor is itself to blame."""
+        return self.silent(now) > 0 or any(i in self._fresh for i in self.away)
 
     def stuck(self, now: float) -> bool:
         """Whether nothing lands, as far as can be known without waiting."""

@@ -32,6 +32,9 @@ DEAD_LETTERS = "dead_letters"
 EMITTED = "emitted"
 """The label of a write whose effects a program wants landed without a message."""
 
+SETTLED = "settled"
+"""The label of a write with what the state of a lane as a whole has to say."""
+
 
 class Effect(msgspec.Struct, frozen=True, gc=False):
     """A write as data. Subclass it, set ``sink`` and register a sink of that name."""

@@ -54,13 +54,14 @@ class Gate:
         ``more`` lets the batch grow where only what follows it can show whether anything lands.
         """
         found: Mapping[int, Answer] | None = None
-        size, tried = len(writes), True
+        size, tried, away = len(writes), True, self.down_since is not None
         if self.down_since is not None:
             tried = False
         else:
             try:
                 found = await self._attempt(writes)
             except SinkUnavailable as error:
+                away = True
                 self._mark_down(error.reason)
             except Exception as error:  # noqa: BLE001  the write that causes it is looked for
                 found = {0: _unexplained(error)} if size == 1 else None
@@ -72,29 +73,32 @@ class Gate:
         doubts = Doubts(writes, self._landings, in_order=not self.sink.durable)
         self._doubted.append(doubts)
         try:
+            if away and tried:
+                doubts.away = range(size)
             if found is not None:
                 doubts.take(range(len(writes)), found, monotonic(), raised=tried)
                 self._look_up()
-            return await self._piecemeal(writes, doubts, size, tried, more)
+            return await self._piecemeal(writes, doubts, size, tried, away, more)
         finally:
             self._doubted.remove(doubts)
 
     async def _piecemeal(
-        self, writes: Batch, doubts: Doubts, size: int, tried: bool, more: More | None
+        self, writes: Batch, doubts: Doubts, size: int, tried: bool, away: bool, more: More | None
     ) -> dict[int, Answer]:
         """Land what is left of ``writes``, half as many after each failure, twice after a success.
 
         A server that is slow may manage a part in time, and one that is away is asked little. A claim that
-        is found is our own where this batch was ``tried`` before.
+        is found is our own where this batch was ``tried`` before. ``away`` says that the server was just now.
         """
         attempt = 0
         while doubts.left:
             witness = None
-            if doubts.stuck(monotonic()):
+            stuck = doubts.stuck(monotonic())
+            if stuck:
                 witness = doubts.witness(monotonic())
                 if witness is None:
                     self._mark_down(doubts.reason)
-            if self.down_since is not None:
+            if away or (stuck and self.down_since is not None):
                 attempt += 1
                 size = max(1, size // 2)
                 with anyio.move_on_after(self._backoff.delay(attempt)):
@@ -110,7 +114,8 @@ class Gate:
                 try:
                     found = await self._attempt([writes[i] for i in chosen])
                 except SinkUnavailable as error:
-                    tried = True
+                    tried = away = True
+                    doubts.away = chosen
                     self._mark_down(error.reason)
                     continue
                 except Exception as error:  # noqa: BLE001  the write that causes it is looked for
@@ -123,7 +128,7 @@ class Gate:
                         continue
                     found = {0: _unexplained(error)}
                 else:
-                    attempt = 0
+                    attempt, away = 0, False
                     size *= 2
                 if witness is not None:
                     if not isinstance(found.get(0), Failed):
@@ -170,8 +175,8 @@ class Gate:
             log.warning("outage_begin", sink=self.name, server=self._server, reason=reason)
 
     def _look_up(self) -> None:
-        """The server has answered: that ends an outage, unless writes fail still and none like them lands."""
-        if self.down_since is None or any(doubts.silent(monotonic()) for doubts in self._doubted):
+        """The server has answered: that ends an outage, unless some of what failed has not landed yet."""
+        if self.down_since is None or any(doubts.fail(monotonic()) for doubts in self._doubted):
             return
         lasted = (self._clock() - self.down_since) / 1e6
         self.down_since = None

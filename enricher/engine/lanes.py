@@ -28,7 +28,8 @@ class Lane:
 
     A lane is data: nothing runs for it until the pool gives it a turn. ``unsettled`` counts its writes
     that are not committed yet; a ``stale`` lane loads its state anew once that is 0, because a sink
-    refused a write whose change was folded.
+    refused a write whose change was folded. ``retell`` says that this is not to wait for the next message,
+    and that the state as a whole has something to say then.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class Lane:
         "key",
         "queue",
         "resume_us",
+        "retell",
         "stale",
         "state",
         "status",
@@ -54,6 +56,7 @@ class Lane:
         self.status = Status.IDLE
         self.unsettled = 0
         self.stale = False
+        self.retell = False
         self.gone = 0
         self.touched_us = 0
         self.due_us: int | None = None

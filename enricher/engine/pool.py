@@ -18,7 +18,7 @@ import msgspec
 
 from enricher.engine.admission import Admission, counted_as, read_key
 from enricher.engine.apart import current_task, uncancelled
-from enricher.engine.effects import DEAD_LETTERS, Write
+from enricher.engine.effects import DEAD_LETTERS, SETTLED, Write
 from enricher.engine.families import Families
 from enricher.engine.lanes import Lane, Status
 from enricher.engine.loading import StateLoader, distrust
@@ -194,6 +194,12 @@ class Pool:
         keeper = lane.family.keeper
         if lane.state is not None and keeper is not None:
             lane.touched_us = self._clock()
+            if lane.retell:
+                lane.retell = False
+                tell_again = getattr(keeper, "tell_again", None)
+                if tell_again is not None:
+                    tell_again(lane.state)
+                self._finish(lane, [])
             self._timers.schedule(lane, keeper.due(lane.state), lane.touched_us)
         if lane.queue:
             self._ready(lane)
@@ -378,7 +384,7 @@ class Pool:
             else:
                 if effects:
                     lane.unsettled += 1
-                    writes.append(Write(effects, lane=lane, label="settled"))
+                    writes.append(Write(effects, lane=lane, label=SETTLED))
             self._timers.schedule(lane, due_us, now_us)
         if writes:
             lane.family.group.submit(writes)

@@ -148,7 +148,9 @@ class Reader(Protocol):
 class Keeper(Protocol[S]):
     """Owns what a family of lanes remembers per key. All methods but `load` are plain and fast.
 
-    Routes that share a keeper share lanes: one lane per key, whatever the topic.
+    Routes that share a keeper share lanes: one lane per key, whatever the topic. A keeper may have a
+    ``tell_again(state)`` too: of a state that was loaded anew, since a message was refused, the next `settle`
+    must say everything, for what was said meanwhile was not shown.
     """
 
     name: str

@@ -85,7 +85,7 @@ class Settling:
             self._refuse_settled(write, answer)
             return
         if lane is not None and lane.family.keeper is not None:
-            lane.stale = True
+            lane.stale = lane.retell = True
             self.wake_stale(lane)
         self._writer.submit(self._pipeline.dead(write.delivery, "commit", answer))
 
@@ -122,7 +122,8 @@ class Settling:
             return
         if lane.status is Status.PARKED:
             lane.status = Status.IDLE
-        if lane.status is Status.IDLE and lane.queue:
+        if lane.status is Status.IDLE and (lane.queue or lane.retell):
+            lane.waking = lane.retell
             self._ready(lane)
 
     def _lose(self, write: Write, answer: Refused) -> None:

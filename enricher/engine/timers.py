@@ -13,7 +13,7 @@ from time import perf_counter
 
 from enricher.engine.admission import Admission
 from enricher.engine.apart import current_task, uncancelled
-from enricher.engine.effects import Write
+from enricher.engine.effects import SETTLED, Write
 from enricher.engine.lanes import Lane, Status
 from enricher.engine.loading import distrust
 from enricher.engine.pipeline import Again
@@ -177,7 +177,7 @@ class Timers:
                 effects = keeper.on_clock(lane.state, now_us)
                 if effects:
                     lane.unsettled += 1
-                    lane.family.group.submit((Write(effects, lane=lane, label="settled"),))
+                    lane.family.group.submit((Write(effects, lane=lane, label=SETTLED),))
                 wanted = keeper.due(lane.state)
         except BaseException as error:  # noqa: BLE001
             distrust(lane, "on_clock", error, self._stats)

@@ -13,16 +13,20 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
 
-from enricher.engine.effects import EMITTED, Answer, Effect, Refused, Stored, Write
+from enricher.engine.effects import EMITTED, SETTLED, Answer, Effect, Refused, Stored, Write
 from enricher.engine.gate import Batch, Gate
 from enricher.engine.ports import Clock, Sink
 from enricher.engine.retry import Backoff
 from enricher.engine.stats import Stats
 from enricher.log import log
+
+if TYPE_CHECKING:
+    from enricher.engine.lanes import Lane
 
 # Writes that join a batch of which nothing lands, to see whether they do.
 _MORE = 8
@@ -77,6 +81,8 @@ class Group:
         self._handed_over = asyncio.Event()
         self._taken = asyncio.Event()
         self._bytes = 0
+        # Lanes whose state holds what was refused.
+        self._stale: set[Lane] = set()
         self.unfinished = 0
 
     @property
@@ -121,12 +127,18 @@ class Group:
                 await self._arrived.wait()
             batch = self._durable_batch = self._take()
             self._on_room()
+            if self._stale:
+                batch = self._durable_batch = self._without_stale(batch)
+                if not batch:
+                    continue
             if self._durable:
                 answers = await self._commit(self._durable, batch, "durable", self._add_pending)
                 if not self._durable_batch:
                     continue  # abandoned meanwhile
                 if answers:
                     batch = self._durable_batch = self._answered(batch, answers)
+                if self._stale:
+                    batch = self._durable_batch = self._without_stale(batch)
                 if not batch:
                     continue
             # One batch may wait behind the one in the visible sinks, no more: what
@@ -175,6 +187,15 @@ class Group:
                 break
             batch.append(pending.popleft())
         return batch
+
+    def _without_stale(self, batch: Batch) -> Batch:
+        """The batch without what states have to say that hold something refused: they are loaded anew."""
+        self._stale = {lane for lane in self._stale if lane.stale}
+        void = [write for write in batch if write.label == SETTLED and write.lane in self._stale]
+        if void:
+            self.unfinished -= len(void)
+            self._settle(void, {})
+        return [write for write in batch if not (write.label == SETTLED and write.lane in self._stale)]
 
     def _add_pending(self) -> int:
         """Let a few more of what waits join the batch in the durable sinks."""
@@ -230,6 +251,8 @@ class Group:
                 self.unfinished -= 1
                 self._bytes -= write.body_size
                 self._refuse(write, answer)
+                if write.lane is not None and write.lane.stale:
+                    self._stale.add(write.lane)
                 self._on_room()
                 continue
             if isinstance(answer, Stored):

@@ -16,7 +16,7 @@ from enricher.engine.router import Context
 from enricher.errors import BadMessage
 from enricher.market.bars import Bar
 from enricher.market.buildup import Snapshot
-from enricher.market.clock import MINUTE, SECOND, Zones, render
+from enricher.market.clock import MINUTE, SECOND, Zones, render, to_date
 from enricher.market.drawing import Drawing
 from enricher.market.feed_health import FeedHealth
 from enricher.market.history import history_documents
@@ -181,6 +181,26 @@ class MarketKeeper:
                 Upsert(HISTORY, document, "event_us") for document in history_documents(state)
             )
         return effects
+
+    def tell_again(self, state: ProductState) -> None:
+        """Have the next `settle` show the windows, the last price and the surface, whatever was shown."""
+        newest = state.ticks.newest
+        for minutes in self._spans.windows[:1]:
+            window = state.ticks.window(minutes * MINUTE)
+            if newest is None or window is None:
+                continue
+            state.ticks_changed = True
+            state.latest = Tick(
+                product=state.product,
+                timestamp=render(newest, state.naive, self._zones.of(state.product)),
+                event_us=newest,
+                moment=to_date(newest),
+                naive=state.naive,
+                ahead_us=0,
+                price=window.close,
+            )
+        if state.newest_chain_us:
+            state.surface_text = (state.newest_chain_text, state.naive, state.newest_chain_us)
 
     def _show_ticks(self, state: ProductState, effects: list[Effect]) -> None:
         product, latest, zone = state.product, state.latest, self._zones.of(state.product)

@@ -27,7 +27,17 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from enricher.engine.effects import DOCUMENTS, Answer, Failed, Insert, Refused, Stored, Upsert, Write
+from enricher.engine.effects import (
+    DOCUMENTS,
+    SETTLED,
+    Answer,
+    Failed,
+    Insert,
+    Refused,
+    Stored,
+    Upsert,
+    Write,
+)
 from enricher.errors import SinkUnavailable, WriteRefused
 from enricher.log import log
 
@@ -58,6 +68,9 @@ _INDEX_CONFLICTS = {85, 86}
 _THREADS = 8
 
 Index = tuple[str, tuple[tuple[str, int], ...]]
+Effects = Sequence[tuple[int, Insert | Upsert]]
+"""Each with the index of its write."""
+Command = tuple[dict[str, Any], Effects]
 
 
 def mongo_client(url: str, *, driver: Driver, timeout: float) -> Any:
@@ -141,17 +154,20 @@ class MongoDocuments:
                 raise unavailable(self.name, error) or error from error
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
-        """Land the documents: per collection one unordered insert and one unordered update."""
-        inserts: dict[str, tuple[list[int], list[Insert]]] = {}
+        """Land the documents: per collection one unordered insert and one unordered update.
+
+        What the state of a lane has to say comes last, and not at all where one of the lane's messages was
+        refused: it is in that state, which is loaded anew.
+        """
+        inserts: dict[tuple[bool, str], list[tuple[int, Insert]]] = {}
         upserts: dict[str, dict[Any, tuple[int, Upsert]]] = {}
         for index, write in enumerate(writes):
             for effect in write.effects:
                 if type(effect) is Insert:
                     if "_id" not in effect.document:
                         raise _without_identity(effect)
-                    indices, effects = inserts.setdefault(effect.collection, ([], []))
-                    indices.append(index)
-                    effects.append(effect)
+                    where = (write.label == SETTLED, effect.collection)
+                    inserts.setdefault(where, []).append((index, effect))
                 elif type(effect) is Upsert:
                     if "_id" not in effect.document:
                         raise _without_identity(effect)
@@ -162,43 +178,45 @@ class MongoDocuments:
                         found[effect.document["_id"]] = (index, effect)
                 elif effect.sink == self.name:
                     raise TypeError(f"the MongoDB sink cannot land {type(effect).__name__}")
+        if not inserts and not upserts:
+            return {}
+        first = [self._insert(name, found) for (settled, name), found in inserts.items() if not settled]
+        last = [self._insert(name, found) for (settled, name), found in inserts.items() if settled]
+        last += [self._update(name, list(found.values())) for name, found in upserts.items()]
         answers: dict[int, Answer] = {}
-        commands = [self._insert(name, found) for name, (_, found) in inserts.items()]
-        commands += [self._update(name, found) for name, found in upserts.items()]
-        if not commands:
-            return answers
         try:
-            replies = await self._run(commands)
+            done = await self._run(first, last, writes)
         except BSONError as error:
             raise WriteRefused(str(error)) from error
         except PyMongoError as error:
             refused = isinstance(error, OperationFailure) and error.code in REFUSAL_CODES
             raise (WriteRefused(str(error)) if refused else unavailable(self.name, error) or error) from error
-        for (name, (indices, effects)), reply in zip(inserts.items(), replies, strict=False):
-            duplicates = self._sort_out(reply, indices, answers)
-            if duplicates:
-                await self._look_at_stored(name, duplicates, indices, effects, answers)
-        for found, reply in zip(upserts.values(), replies[len(inserts) :], strict=True):
-            # A duplicate key here is a stored document that the guard found newer: as it should be.
-            self._sort_out(reply, [index for index, _ in found.values()], answers)
+        for effects, reply in done:
+            duplicates = self._sort_out(reply, [index for index, _ in effects], answers)
+            # One of an `Upsert` is a stored document that the guard found newer: as it should be.
+            if duplicates and "nModified" not in reply:
+                await self._look_at_stored([effects[i] for i in duplicates], answers)
         return answers
 
-    def _insert(self, name: str, effects: Sequence[Insert]) -> dict[str, Any]:
-        return {"insert": name, "documents": [e.document for e in effects], **self._unordered}
+    def _insert(self, name: str, found: Effects) -> Command:
+        return {"insert": name, "documents": [e.document for _, e in found], **self._unordered}, found
 
-    def _update(self, name: str, effects: Mapping[Any, tuple[int, Upsert]]) -> dict[str, Any]:
+    def _update(self, name: str, found: Effects) -> Command:
         updates = []
-        for identity, (_, effect) in effects.items():
-            query: dict[str, Any] = {"_id": identity}
-            if effect.guard is not None:
-                query[effect.guard] = {"$lt": effect.document[effect.guard]}
+        for _, effect in found:
+            query: dict[str, Any] = {"_id": effect.document["_id"]}
+            guard = getattr(effect, "guard", None)
+            if guard is not None:
+                query[guard] = {"$lt": effect.document[guard]}
             if next(iter(effect.document)).startswith("$"):
                 raise ValueError(f"{effect.document!r} is an update, not a document")
             updates.append({"q": query, "u": effect.document, "upsert": True})
-        return {"update": name, "updates": updates, **self._unordered}
+        return {"update": name, "updates": updates, **self._unordered}, found
 
-    async def _run(self, commands: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The replies, in order. Raises the first failure, after all have ended.
+    async def _run(
+        self, first: Sequence[Command], last: Sequence[Command], writes: Sequence[Write]
+    ) -> list[tuple[Effects, dict[str, Any]]]:
+        """The effects of each command and its reply, in order. Raises the first failure.
 
         These are the commands that `insert_many` and `bulk_write` send, without the Python they spend on
         every document: the driver encodes all of them in one call in C.
@@ -207,30 +225,24 @@ class MongoDocuments:
             # Motor would take a thread for each. One does them in turn: a trip to a thread and back costs
             # more than a small insert, and a large one keeps the server busy by itself.
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, _in_turn, self._blocking, commands)
-        return [
-            await self._database.command(command, codec_options=self._database.codec_options)
-            for command in commands
-        ]
+            return await loop.run_in_executor(self._threads, _in_turn, self._blocking, first, last, writes)
+        database, options = self._database, self._database.codec_options
+        done = [(found, await database.command(command, codec_options=options)) for command, found in first]
+        for command, found in _without_refused(last, done, writes):
+            done.append((found, await database.command(command, codec_options=options)))
+        return done
 
-    async def _look_at_stored(
-        self,
-        name: str,
-        duplicates: Sequence[int],
-        indices: Sequence[int],
-        effects: Sequence[Insert],
-        answers: dict[int, Answer],
-    ) -> None:
+    async def _look_at_stored(self, duplicates: Effects, answers: dict[int, Answer]) -> None:
         """Answer with the documents that were there already, for those whose effects depend on them."""
-        asked = [i for i in duplicates if effects[i].stored is not None]
+        asked = [(i, e) for i, e in duplicates if type(e) is Insert and e.stored is not None]
         if not asked:
             return
-        found = await self.find(name, {"_id": {"$in": [effects[i].document["_id"] for i in asked]}})
-        stored = {document["_id"]: document for document in found}
-        for i in asked:
-            document = stored.get(effects[i].document["_id"])
-            if document is not None and indices[i] not in answers:
-                answers[indices[i]] = Stored(document)
+        query = {"_id": {"$in": [effect.document["_id"] for _, effect in asked]}}
+        stored = {document["_id"]: document for document in await self.find(asked[0][1].collection, query)}
+        for index, effect in asked:
+            document = stored.get(effect.document["_id"])
+            if document is not None and index not in answers:
+                answers[index] = Stored(document)
 
     def _sort_out(
         self, reply: Mapping[str, Any], indices: Sequence[int], answers: dict[int, Answer]
@@ -241,7 +253,7 @@ class MongoDocuments:
         duplicates = []
         for error in reply.get("writeErrors", ()):
             code, text = error.get("code"), str(error.get("errmsg", ""))
-            if code == DUPLICATE_KEY and _is_identity(error, text):
+            if _is_identity(error):
                 duplicates.append(error["index"])
             elif code in OUTAGE_CODES:
                 raise SinkUnavailable(self.name, f"{code}: {text}")
@@ -286,11 +298,42 @@ def _without_identity(effect: Insert | Upsert) -> ValueError:
     return ValueError(f"{where} needs an '_id' of its message's own; it has {names}")
 
 
-def _is_identity(error: Mapping[str, Any], text: str) -> bool:
-    """Whether a duplicate key is the ``_id``; servers before 4.4 say so in the text alone."""
+def _is_identity(error: Mapping[str, Any]) -> bool:
+    """Whether an error is a duplicate ``_id``; servers before 4.4 say so in the text alone."""
+    if error.get("code") != DUPLICATE_KEY:
+        return False
     pattern = error.get("keyPattern")
-    return set(pattern) == {"_id"} if pattern else "index: _id" in text
+    return set(pattern) == {"_id"} if pattern else "index: _id" in str(error.get("errmsg", ""))
 
 
-def _in_turn(database: Any, commands: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [database.command(command, codec_options=database.codec_options) for command in commands]
+def _in_turn(
+    database: Any, first: Sequence[Command], last: Sequence[Command], writes: Sequence[Write]
+) -> list[tuple[Effects, dict[str, Any]]]:
+    options = database.codec_options
+    done = [(found, database.command(command, codec_options=options)) for command, found in first]
+    for command, found in _without_refused(last, done, writes):
+        done.append((found, database.command(command, codec_options=options)))
+    return done
+
+
+def _without_refused(
+    last: Sequence[Command], done: Sequence[tuple[Effects, Mapping[str, Any]]], writes: Sequence[Write]
+) -> Sequence[Command]:
+    """The commands in ``last`` without what states have to say that hold a message which was not stored."""
+    lanes = {
+        writes[found[error["index"]][0]].lane
+        for found, reply in done
+        for error in reply.get("writeErrors", ())
+        if error.get("code") in REFUSAL_CODES and not _is_identity(error)
+    } - {None}
+    if not lanes:
+        return last
+    left: list[Command] = []
+    for command, found in last:
+        kept = [writes[i].label != SETTLED or writes[i].lane not in lanes for i, _ in found]
+        name = "updates" if "update" in command else "documents"
+        documents = [document for document, keep in zip(command[name], kept, strict=True) if keep]
+        if documents:
+            effects = [effect for effect, keep in zip(found, kept, strict=True) if keep]
+            left.append(({**command, name: documents}, effects))
+    return left

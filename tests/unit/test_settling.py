@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from enricher.engine.effects import Effect, KeyClaim, Publish, Write
+from enricher.engine.effects import Answer, Effect, KeyClaim, Publish, SetKey, Upsert, Write
 from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Delivery
 from enricher.engine.router import Context, Route
@@ -167,6 +167,54 @@ async def test_after_a_refusal_the_state_is_loaded_anew_from_what_was_stored() -
             await rig.drained()
     assert len(sums.loads) == 2
     assert [d["before"] for d in rig.stored.collections["folded"].values()] == [0, 1, 2]
+
+
+class Totals(Sums):
+    """Shows the sum of its numbers after each turn, and when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changed = False
+
+    def apply(self, state: dict[str, Any], change: int) -> str | None:
+        self.changed = True
+        return super().apply(state, change)
+
+    def tell_again(self, state: dict[str, Any]) -> None:
+        self.changed = True
+
+    def settle(self, state: dict[str, Any], now_us: int) -> list[Effect]:
+        numbers = state["primed"] + state["folded"]
+        if not (self.changed and numbers):
+            return []
+        self.changed = False
+        return [SetKey("total", b"%d" % sum(numbers), 0), Upsert("totals", {"_id": "a", "n": sum(numbers)})]
+
+
+@pytest.mark.parametrize("sizes", [WriterLimits(), WriterLimits(max_batch=1, backlog=100)])
+@pytest.mark.parametrize("refused", [{4}, {1, 3}, {0, 1, 2, 3, 4}])
+async def test_what_was_refused_is_never_shown_and_goes_from_the_state_though_no_message_follows(
+    refused: set[int], sizes: WriterLimits
+) -> None:
+    rig = Rig(stateful(Totals()), writer=sizes)
+    bodies = {message("a", n): n for n in range(5)}
+    rig.documents.refuses = lambda w: w.delivery is not None and bodies.get(w.delivery.body) in refused
+    shown = set[bytes]()
+    passed_on = rig.shown.commit
+
+    async def watched(writes: Sequence[Write]) -> Mapping[int, Answer]:
+        shown.update(e.value for w in writes for e in w.effects if isinstance(e, SetKey))
+        return await passed_on(writes)
+
+    rig.shown.commit = watched  # type: ignore[method-assign]
+    left = set(range(5)) - refused
+    async with rig.engine:
+        fill(rig, range(5))
+        await rig.drained()
+        await until(lambda: rig.shown.keys == ({"total": b"%d" % sum(left)} if left else {}))
+        await until(lambda: not left or rig.stored.collections["totals"]["a"]["n"] == sum(left))
+        await until(lambda: rig.engine.writer.unfinished == 0)
+    assert shown <= {b"%d" % sum(n for n in left if n <= last) for last in range(5)}
 
 
 @pytest.mark.parametrize("refused", [{1}, {0, 1}, {0, 3}, {0, 1, 2, 3}])

@@ -1,0 +1,104 @@
+"""What MongoDB or Redis refuses: the message alone, and nothing of it is left in what is shown."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pymongo
+import pytest
+from structlog.testing import capture_logs
+
+from enricher.app import wall_clock
+from tests.integration.test_market_contract import MINUTE, SECOND, chain, quote, tick
+from tests.integration.worker import CHAINS, QUOTES, TICKS, Worker, running, until
+from tests.servers import MongoProcess, RedisProcess
+
+
+async def shown(worker: Worker) -> dict[str, object]:
+    keys = sorted([key.decode() async for key in worker.redis.scan_iter("*NIFTY*")])
+    return {key: await worker.cached(key) for key in keys if key.startswith(("ohlc:", "latest:underlying"))}
+
+
+@pytest.mark.parametrize("refused", [set(range(10, 20)), {7, 19}, set(range(20))])
+async def test_ticks_that_an_index_refuses_are_in_no_cache_though_no_other_tick_follows(
+    redis_url: str, mongo_url: str, mongo_database_url: str, refused: set[int]
+) -> None:
+    start = wall_clock() // MINUTE * MINUTE - 10 * MINUTE
+    async with running(redis_url, mongo_database_url) as worker:
+        worker.documents["underlying_ticks"].create_index("volume", unique=True)
+        worker.documents["underlying_ticks"].insert_one({"_id": "foreign", "volume": 77})
+        prices = [1000.0 + n if n in refused else 100.0 + n for n in range(20)]
+        sent = [
+            tick(prices[n], start + 20 * n * SECOND, n, volume=77 if n in refused else n) for n in range(20)
+        ]
+        await worker.take(TICKS, *sent)
+        left = [n for n in range(20) if n not in refused]
+        assert len(await worker.letters()) == len(refused)
+        if not left:
+            assert await shown(worker) == {}
+            return
+
+        async def settled() -> bool:
+            window = await worker.cached("ohlc:NIFTY:15m")
+            return window is not None and window["num_ticks"] == len(left)
+
+        deadline = asyncio.get_running_loop().time() + 60
+        while not await settled():
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.02)
+        found = await worker.cached("ohlc:NIFTY:15m")
+        assert (found["high"], found["close"]) == (100.0 + left[-1], 100.0 + left[-1])
+        assert (await worker.cached("latest:underlying:NIFTY"))["price"] == 100.0 + left[-1]
+        for bar in worker.stored("ohlc_bars"):
+            assert bar["high"] < 1000, bar
+
+
+async def test_rights_and_errors_that_come_and_go_make_no_dead_letter_and_two_lines(
+    own_redis: RedisProcess, own_mongo: MongoProcess
+) -> None:
+    own_redis.call("ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all")
+    through = {"redis.url": own_redis.url.replace("//", "//app:secret@")}
+    start = wall_clock() // SECOND * SECOND - 100 * SECOND
+    sent = 0
+
+    async def feed(worker: Worker) -> None:
+        nonlocal sent
+        await worker.send(TICKS, *(tick(100.0 + n, start + n * 1000, n) for n in range(sent, sent + 20)))
+        await worker.send(QUOTES, quote(at_us=start + sent))
+        await worker.send(CHAINS, chain(start + sent))
+        sent += 20
+
+    def code(number: int, *commands: str) -> None:
+        mode = "alwaysOn" if commands else "off"
+        data = {"failCommands": list(commands), "errorCode": number}
+        with pymongo.MongoClient[dict[str, object]](own_mongo.url()) as client:
+            client.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
+
+    quick = {"retry.cap": 0.2, "redis.canary_interval": 60.0}
+    async with running(own_redis.url, own_mongo.url("market"), quick, through=through) as worker:
+        await feed(worker)
+        await worker.settled()
+        troubles = [("live", rule) for rule in ("-publish", "-set", "-sadd", "-evalsha")]
+        troubles += [("documents", number) for number in (8000, 16500, 1)]
+        for sink, trouble in troubles:
+            if isinstance(trouble, str):
+                own_redis.call("ACL", "SETUSER", "app", trouble)
+            else:
+                code(trouble, "insert", "update")
+            with capture_logs() as lines:
+                failures = worker.enricher.stats.counters
+                before = failures[f"{sink}_failures"]
+                await feed(worker)
+                await until(lambda: failures[f"{sink}_failures"] > before + 5, "probes")  # noqa: B023
+                assert worker.enricher.health()["status"] == "degraded"
+                if isinstance(trouble, str):
+                    own_redis.call("ACL", "SETUSER", "app", "+@all")
+                else:
+                    code(0)
+                await worker.settled()
+            said = [line["event"] for line in lines if line["event"].startswith(("outage", "write", "dead"))]
+            assert said == ["outage_begin", "outage_end"], lines
+        assert await worker.letters() == []
+        assert [d["tick_id"] for d in worker.stored("underlying_ticks")] == list(range(sent))
+        assert [m["price"] for m in worker.published("underlying")] == [100.0 + n for n in range(sent)]
+        assert len(worker.published("option_chain")) == sent // 20
