@@ -39,6 +39,7 @@ from enricher.errors import EnricherError, Overloaded
 from enricher.log import log
 from enricher.mail.processor import MailHandler
 from enricher.market.clock import to_date
+from enricher.redaction import redact_text, redact_value
 from enricher.sources.memory import MemoryDelivery
 from enricher.sources.pubsub import Gap
 
@@ -272,8 +273,8 @@ class Enricher:
         return self.engine.lost
 
     def health(self) -> dict[str, Any]:
-        """Status, outages, troubles, sources and level of the pool, as plain values."""
-        return self.engine.health()
+        """Status, outages, troubles, sources and level of the pool, as plain values without passwords."""
+        return {name: redact_value(value) for name, value in self.engine.health().items()}
 
     def figures(self) -> dict[str, Any]:
         """Everything a viewer wants to know, as plain values: health and counters, times in UTC."""
@@ -362,7 +363,7 @@ class Enricher:
             "channel": gap.channel,
             "from": to_date(gap.from_us),
             "to": to_date(gap.to_us),
-            "reason": gap.reason,
+            "reason": redact_text(gap.reason),
             "instance": self.instance,
         }
         with suppress(EnricherError):  # at the very end, when nothing is committed any more

@@ -11,11 +11,13 @@
     |   `-- WriteRefused    one of the writes can never land; the engine finds out which
     `-- EmbeddedError       a bundled server could not be found, started or reached
 
-The message of each names the thing, shows the value and says what would help. The original
+The message of each names the thing, shows the value (never a password) and says what would help. The original
 exception stays attached as ``__cause__``.
 """
 
 from __future__ import annotations
+
+from enricher.redaction import redact_text, redact_value
 
 
 class EnricherError(Exception):
@@ -32,9 +34,9 @@ class ConfigError(EnricherError):
     def __init__(self, source: str, key: str, value: object, expected: str) -> None:
         self.source = source
         self.key = key
-        self.value = value
+        self.value = redact_value(value)
         self.expected = expected
-        super().__init__(f"{source}: {key} = {value!r}: expected {expected}")
+        super().__init__(f"{source}: {key} = {self.value!r}: expected {expected}")
 
 
 class BadMessage(EnricherError):
@@ -85,8 +87,8 @@ class SinkUnavailable(SinkError):
 
     def __init__(self, sink: str, reason: str) -> None:
         self.sink = sink
-        self.reason = reason
-        super().__init__(f"{sink} is unavailable: {reason}")
+        self.reason = redact_text(reason)
+        super().__init__(f"{sink} is unavailable: {self.reason}")
 
 
 class WriteRefused(SinkError):

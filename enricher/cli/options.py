@@ -17,11 +17,12 @@ from dotenv.parser import parse_stream
 from redis.exceptions import RedisError
 
 from enricher.build_settings import load
-from enricher.config import MongoSettings, PositiveSeconds, Settings, redact
+from enricher.config import MongoSettings, PositiveSeconds, Settings
 from enricher.config.loader import ENVIRONMENT, NOTHING
 from enricher.config.values import WrongValueError, read
 from enricher.connections import redis_client
 from enricher.errors import ConfigError
+from enricher.redaction import parse, redact, stated_values
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,23 +88,31 @@ def refuse_unusable_urls(settings: Settings) -> None:
                     use(url)
         except (ValueError, TypeError, RedisError, UserWarning) as error:
             source = settings.origins.get(key, "default")
-            # What the libraries say names the option, never its value, and no password.
-            raise ConfigError(source, key, redact(url), f"an address the client takes: {error}") from None
+            # What the libraries say names the option; where it shows a value, too, that may be a password.
+            shows = any(len(value) > 1 and value in str(error) for value in stated_values(url))
+            right = "an address the client takes" + ("" if shows else f": {error}")
+            raise ConfigError(source, key, redact(url, options=False), right) from None
 
 
 def _mongo_address(url: str) -> object:
     if url == MongoSettings().url:
         return None  # which needs no driver to be found right, and most commands need none for anything else
+    from pymongo import MongoClient
     from pymongo.errors import PyMongoError
-    from pymongo.uri_parser import parse_uri, split_options
+    from pymongo.uri_parser import split_options
 
     try:
         if "+srv" in url.partition("://")[0]:
             # Its hosts the driver learns from DNS, which is no question of settings.
-            return split_options(url.partition("?")[2], warn=True) if "?" in url else None
-        return parse_uri(url, warn=True)
+            address = parse(url)
+            if address is None or "," in address.hosts or ":" in address.hosts:
+                raise ValueError("mongodb+srv:// has one host, without a port")
+            return split_options(address.options, warn=True) if address.options else None
+        # It begins nothing: what it is asked for first would.
+        MongoClient[Mapping[str, Any]](url, connect=False).close()
     except PyMongoError as error:
         raise ValueError(str(error)) from error
+    return None
 
 
 def _redis_connection(url: str) -> object:

@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from enricher.config.sentinels import is_sentinel_url, sentinel_url_problem
-from enricher.redaction import redact_text
+from enricher.redaction import parse, redact, redact_text, redact_value
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,11 +37,32 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
         """Each disagreement between two keys, as (key, what would be right); none by default."""
         return ()
 
+    def printable(self) -> dict[str, object]:
+        """{key: value} as plain data without passwords."""
+        found: dict[str, object] = {}
+        for field in msgspec.structs.fields(type(self)):
+            value = getattr(self, field.name)
+            if isinstance(value, Section):
+                found[field.name] = value.printable()
+            elif _is_secret(field.type):
+                found[field.name] = redact(value)
+            else:
+                found[field.name] = redact_value(msgspec.to_builtins(value))
+        return found
+
     def __repr__(self) -> str:
-        shown = ", ".join(
-            f"{name}={redact_text(repr(getattr(self, name)))}" for name in self.__struct_fields__
-        )
-        return f"{type(self).__name__}({shown})"
+        shown = [
+            f"{field.name}={redact(value) if _is_secret(field.type) else redact_text(repr(value))}"
+            for field in msgspec.structs.fields(type(self))
+            for value in [getattr(self, field.name)]
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _is_secret(kind: object) -> bool:
+    """Whether this kind says of itself that it is an address which may hold a password."""
+    said = [getattr(meta, "extra", None) or {} for meta in getattr(kind, "__metadata__", ())]
+    return any(extra.get("secret") for extra in said)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -50,21 +71,27 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+_ENCODED = "; blanks and marks in a user or password are percent-encoded (%20 a blank, %2F a slash)"
+
+
 def redis_url_problem(url: str) -> str | None:
     """None for an address redis-py can use, else what would be right."""
+    right = "a URL such as redis://localhost:6379/0, rediss://host:6380/0 or unix:///run/redis.sock"
+    address = parse(url)
+    if address is None:
+        return f"{right}, with a port from 1 to 65535{_ENCODED}"
     if is_sentinel_url(url):
         return sentinel_url_problem(url)
-    right = "a URL such as redis://localhost:6379/0, rediss://host:6380/0 or unix:///run/redis.sock"
     try:
-        parts = urlsplit(url)
-        port = parts.port if parts.scheme != "unix" else None
+        # What it finds odd, redis-py does, too.
+        port = urlsplit(url).port if address.scheme != "unix" else None
     except ValueError:
-        return f"{right}, with a port from 1 to 65535"
-    if parts.scheme == "unix":
-        return None if parts.path else f"{right}, with the path of the socket"
-    if parts.scheme not in {"redis", "rediss"} or port == 0:
+        return f"{right}, with a port from 1 to 65535{_ENCODED}"
+    if address.scheme == "unix":
+        return None if address.path else f"{right}, with the path of the socket"
+    if address.scheme not in {"redis", "rediss"} or port == 0:
         return right
-    database = parts.path.strip("/")
+    database = address.path.strip("/")
     if database and not database.isdecimal():
         return f"{right}, where the path is the number of the database"
     return None
@@ -79,11 +106,10 @@ def optional_redis_url_problem(url: str) -> str | None:
 def mongo_url_problem(url: str) -> str | None:
     """None for an address the MongoDB drivers can use, else what would be right."""
     right = "a URL such as mongodb://localhost:27017 or mongodb+srv://cluster.example.org/name"
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return right
-    if parts.scheme not in {"mongodb", "mongodb+srv"} or not parts.netloc.rpartition("@")[2]:
+    address = parse(url)
+    if address is None:
+        return right + _ENCODED
+    if address.scheme not in {"mongodb", "mongodb+srv"} or not address.hosts:
         return right
     return None
 

@@ -15,7 +15,7 @@ from enricher.config.kinds import Section, did_you_mean
 from enricher.config.settings import CORE_SECTIONS, Settings
 from enricher.config.values import WrongValueError, read, shown
 from enricher.errors import ConfigError
-from enricher.redaction import HIDDEN, redact
+from enricher.redaction import HIDDEN
 
 FILE_NAME = "config.toml"
 FILE_VARIABLE = "ENRICHER_CONFIG"
@@ -244,9 +244,9 @@ def _hidden(key: str, value: object) -> object:
         return {name: _hidden(f"{key}.{name}", inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_hidden(key, inner) for inner in value]
-    if isinstance(value, str) and "@" in value:
-        return redact(value)
-    return HIDDEN if _SECRET_NAME.search(key) else shown(value)
+    if _SECRET_NAME.search(key) or (isinstance(value, str) and "@" in value):
+        return HIDDEN
+    return shown(value)
 
 
 def _value(key: str, given: Given, kind: Any) -> Any:

@@ -29,7 +29,7 @@ from enricher.config.kinds import (
     database_problem,
     is_own_database,
 )
-from enricher.redaction import redact, redact_text
+from enricher.redaction import redact
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -255,22 +255,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def printable(self) -> dict[str, dict[str, object]]:
         """{section: {key: value}} as plain data without passwords, for people to read."""
-        plain = msgspec.to_builtins(self.sections())
-        return {
-            name: {key: _printable(value) for key, value in section.items()}
-            for name, section in plain.items()
-        }
+        return {name: section.printable() for name, section in self.sections().items()}
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={section!r}" for name, section in self.sections().items())
         legacy = {key: redact(url) for key, url in self.legacy.items()}
         return f"Settings({shown}, legacy={legacy!r})"
-
-
-def _printable(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _printable(item) for key, item in value.items()}
-    return redact_text(value) if isinstance(value, str) else value
 
 
 CORE_SECTIONS: dict[str, type[Section]] = {

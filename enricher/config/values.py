@@ -12,7 +12,7 @@ import msgspec
 from msgspec import inspect as kinds
 
 from enricher.config.kinds import did_you_mean
-from enricher.redaction import redact, redact_text
+from enricher.redaction import HIDDEN, redact_text
 
 _SCALES: dict[str, dict[str, str]] = {
     "s": {"ms": "0.001", "s": "1", "m": "60", "min": "60", "h": "3600", "d": "86400"},
@@ -96,8 +96,10 @@ def _is_text(value: str) -> bool:
 def shown(value: object, kind: Any = str) -> object:
     """The value as an error may print it: no password, and not longer than a line."""
     if isinstance(value, str):
-        secret = _unwrap(kinds.type_info(kind))[1].get("secret", False)
-        value = redact(value) if secret else redact_text(value)
+        if value and _unwrap(kinds.type_info(kind))[1].get("secret", False):
+            # Nobody knows which part of a wrong address is the password.
+            return HIDDEN
+        value = redact_text(value)
         return value if len(value) <= 200 else f"{value[:200]}..."
     if isinstance(value, Mapping):
         return {key: shown(item) for key, item in value.items()}

@@ -25,6 +25,7 @@ from enricher.engine.router import Context, Kind, Route
 from enricher.engine.stats import Stats
 from enricher.engine.threads import Threads
 from enricher.errors import BadMessage, Held
+from enricher.redaction import redact_text
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -223,6 +224,7 @@ class Pipeline:
             kind = type(error).__name__
             path = error.path if isinstance(error, BadMessage) else None
             trace = "".join(traceback.format_exception(error))
+        text, trace = redact_text(text), redact_text(trace)
         delivery.failed(stage, text)
         # A redelivered entry must give the same id, so that it is set aside once.
         task_id = str(

@@ -220,7 +220,7 @@ def test_what_is_wrong_with_a_setting_is_said_with_exit_code_2(
     [
         ("ENRICHER_POOL__CONCURRENCY=0\n", "ENRICHER_POOL__CONCURRENCY: pool.concurrency = '0'"),
         ("ENRICHER_POOL__CONCURENCY=1\n", "ENRICHER_POOL__CONCURENCY = '1'"),
-        ("REDIS_URL=localhost\n", "REDIS_URL: redis.url = 'localhost'"),
+        ("REDIS_URL=localhost\n", "REDIS_URL: redis.url = '***'"),
         ("MONGO_URL=mongodb://host:99999\n", "MONGO_URL: mongo.url"),
         ("# fine\nREDIS_URL redis://:geheim@h\n", "line 2"),
     ],

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from enricher.config import Section, load, redact, redact_text
+from enricher.config import Section, load
 from enricher.errors import ConfigError
 from enricher.market.settings import MarketSettings
 
@@ -234,34 +232,3 @@ def test_no_printed_form_of_the_settings_shows_a_password() -> None:
     for printed in (repr(settings), str(settings.mongo), str(settings.printable())):
         assert "hunter2" not in printed
         assert "***" in printed
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://h:6379/0", "redis://h:6379/0"),
-        ("redis://user@h", "redis://user@h"),
-        ("redis://:pw@h:6379/0", "redis://:***@h:6379/0"),
-        ("mongodb://u:p@ss/w:rd@h1:1,h2:2/d", "mongodb://u:***@h1:1,h2:2/d"),
-        ("redis://h?db=1&password=pw&x=1", "redis://h?db=1&password=***&x=1"),
-        ("user:pw@h", "***@h"),
-        ("localhost:6379", "localhost:6379"),
-    ],
-)
-def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
-    assert redact(url) == shown
-
-
-def test_text_without_a_url_is_left_alone() -> None:
-    assert redact_text("mail to a@b.example: late") == "mail to a@b.example: late"
-
-
-def test_every_address_in_a_text_is_hidden() -> None:
-    text = "tried redis://:one@a and then mongodb://u:two@b/x"
-    assert redact_text(text) == "tried redis://:***@a and then mongodb://u:***@b/x"
-
-
-@given(st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=6))
-def test_no_password_without_white_space_survives(password: str) -> None:
-    hidden = redact(f"redis://user:{password}@host:6379/0")
-    assert hidden == "redis://user:***@host:6379/0"

@@ -54,6 +54,20 @@ async def test_an_undecodable_message_is_set_aside_whole_with_its_bytes() -> Non
     assert rig.counts("t") == {"received": 1, "dead": 1}
 
 
+async def test_a_dead_letter_shows_no_password_of_what_its_handler_raised() -> None:
+    def handler(event: Any, context: Context) -> list[Effect]:
+        raise ConnectionError("cannot reach redis://me:hunter2@h")
+
+    rig = Rig(Route(topic="t", handler=handler))
+    async with rig.engine:
+        rig.offer("t", number=1)
+        await rig.drained()
+    letter = one_letter(rig)
+    assert letter.error == "cannot reach redis://me:***@h"
+    assert "redis://me:***@h" in letter.traceback
+    assert "hunter2@h" not in letter.traceback
+
+
 async def test_what_a_source_sets_aside_is_a_dead_letter_once_and_counted_under_its_route() -> None:
     rig = Rig(Route(topic="t", handler=echo, name="task"))
     async with rig.engine:

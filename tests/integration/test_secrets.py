@@ -1,0 +1,98 @@
+"""No command, log line or figure shows a password, whatever the shape of the address that holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import traceback
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from structlog.testing import capture_logs
+
+from enricher import Enricher
+from enricher.build_settings import load
+from enricher.cli.main import WRONG, exit_code
+from tests.integration.commands import Command
+from tests.integration.worker import until
+from tests.secret_urls import MISPLACED, MONGO, PW, REDIS, shown_halves
+
+SHAPES = [("redis.url", url) for url in REDIS] + [("mongo.url", url) for url in MONGO] + MISPLACED
+VARIABLES = {"redis.url": "REDIS_URL", "mongo.url": "MONGO_URL"}
+QUICK = {
+    "ENRICHER_REDIS__SOCKET_TIMEOUT": "0.2",
+    "ENRICHER_MONGO__TIMEOUT": "0.5",
+    "ENRICHER_SERVICE__DRAIN_DEADLINE": "0",
+}
+CHECK = ("check", "--verbose", "--timeout", "1s")
+COMMANDS = {
+    "redis.url": [CHECK, ("health", "--timeout", "200ms"), ("top", "--once"), ("dlq", "list"), ("mail",)],
+    # No other command asks MongoDB.
+    "mongo.url": [CHECK],
+}
+
+
+@pytest.fixture(autouse=True)
+def nobodys_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder and an environment in which nothing is set."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith(("ENRICHER_", "REDIS_", "MONGO_", "CELERY_", "SERVICE_")):
+            monkeypatch.delenv(name)
+
+
+def test_no_command_shows_it(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, redis_url: str, mongo_url: str
+) -> None:
+    """Each address is refused, or its user is by the server, or it does for one that knows no users."""
+    for name, value in QUICK.items():
+        monkeypatch.setenv(name, value)
+    shown: list[tuple[str, str]] = []
+    codes = set()
+    for key, url in SHAPES:
+        monkeypatch.setenv("REDIS_URL", redis_url)
+        monkeypatch.setenv("MONGO_URL", mongo_url)
+        there = urlsplit(redis_url if key == "redis.url" else mongo_url).netloc
+        monkeypatch.setenv(VARIABLES[key], url.replace("127.0.0.1:1", there))
+        for arguments in COMMANDS[key]:
+            codes.add(exit_code(arguments))
+            shown += [(url, text) for text in capfd.readouterr() if shown_halves(text)]
+    assert shown == []
+    assert codes == {0, 1, WRONG}
+
+
+@pytest.mark.filterwarnings("ignore:Unknown option:UserWarning")
+async def test_no_figure_and_no_log_line_of_a_worker_shows_it() -> None:
+    quick = {"redis.socket_timeout": 0.2, "mongo.timeout": 0.05, "service.drain_deadline": 0}
+    nowhere = {"redis.url": "redis://127.0.0.1:1", "mongo.url": "mongodb://127.0.0.1:1"}
+    printed: list[Any] = []
+    served: list[str] = []
+
+    async def serve(key: str, url: str) -> None:
+        try:
+            settings = load(overrides={**quick, **nowhere, key: url})
+            async with Enricher(settings) as enricher:
+                served.append(url)
+                await until(lambda: len(enricher.health()["outages"]) == 3, "outages")
+                printed.extend([settings, enricher.health(), enricher.figures()])
+        except Exception as error:
+            # A client may have refused an option; its name is no secret.
+            printed.extend([error, repr(error), *traceback.format_exception(error)])
+
+    with capture_logs() as lines:
+        await asyncio.gather(*(serve(key, url) for key, url in SHAPES if (key, url) not in MISPLACED))
+    assert len(served) > 40
+    assert [text for text in map(str, [*printed, *lines]) if shown_halves(text)] == []
+
+
+def test_neither_does_a_process_that_runs(tmp_path: Path) -> None:
+    url = f"mongodb://me:{PW}@127.0.0.1:1/?authMechanismProperties=AWS_SESSION_TOKEN%3A{PW}"
+    variables = {"REDIS_URL": f"redis://:{PW}@127.0.0.1:1", "MONGO_URL": url, **QUICK}
+    with Command(tmp_path, "run", "--log-level", "debug", **variables) as worker:
+        worker.until("outage_begin")
+        arguments = Path(f"/proc/{worker.process.pid}/cmdline").read_text()
+        worker.process.terminate()
+        worker.end()
+    assert shown_halves(arguments + worker.out + worker.err) == []
