@@ -155,6 +155,9 @@ class Enricher:
                 instance=self.instance,
                 routes=[route.topic for route in parts.routes],
                 pid=os.getpid(),
+                servers={sink.name: getattr(sink, "server", "") for sink in parts.sinks},
+                database=self.settings.mongo.database_name,
+                timezone=self.settings.feed.timezone,
             )
             for warning in self.settings.mongo.warnings():
                 log.warning("configuration", reason=warning)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +20,9 @@ from enricher.config import load
 from enricher.config.loader import LEGACY_NAMES, OLD_NAMES
 from enricher.mail.settings import MailSettings
 from enricher.market.settings import TASKS, MarketSettings
-from tests.integration.commands import environment
+from tests.integration.commands import Command, environment
 from tests.integration.test_market_contract import chain
-from tests.integration.worker import CHAINS, encoded, running
+from tests.integration.worker import CHAINS, QUOTES, TICKS, encoded, running
 from tests.rig import PATIENCE, until
 from tests.servers import MongoProcess, RedisProcess
 
@@ -70,6 +71,22 @@ def test_check_runs_in_the_environment_of_the_old_worker(
     )
     assert (told.returncode, told.stderr) == (0, "")
     assert all(task in told.stdout for task in TASKS.values())
+
+
+def test_run_in_that_environment_says_where_it_works_and_with_what(
+    tmp_path: Path, redis_url: str, mongo_url: str
+) -> None:
+    given = {"REDIS_URL": redis_url, "SERVICE_NAME": "worker-enricher"}
+    with Command(tmp_path, "run", MONGO_URL=mongo_url.replace("/?", "/admin?"), **given) as worker:
+        assert worker.until("ready").signal(signal.SIGTERM).end() == 0
+        starting, *said = worker.logged()
+        assert starting["routes"] == [TICKS, QUOTES, CHAINS]
+        assert starting["servers"]["live"] == starting["servers"]["dead_letters"] == redis_url
+        assert starting["servers"]["documents"].startswith("mongodb://")
+        assert (starting["database"], starting["timezone"]) == ("deltastream", "UTC")
+        assert [line["level"] for line in said if line["message"] == "configuration"] == ["WARNING"]
+        assert {line["service"] for line in worker.logged()} == {"worker-enricher"}
+        assert worker.err == ""
 
 
 def test_the_settings_load(tmp_path: Path) -> None:

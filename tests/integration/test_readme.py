@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from enricher import load
+from enricher import Insert, load
+from tests.integration.test_market_contract import AT, MINUTE, chain, quote, tick
+from tests.integration.worker import CHAINS, QUOTES, TICKS, running
+from tests.rig import Clock
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -51,3 +54,34 @@ def test_quick_start_is_two_commands_of_one_line_each() -> None:
     assert all(command.count("\n") == 1 for command in commands)
     assert "enricher demo" in commands[0]
     assert "pytest" in commands[1]
+
+
+async def test_what_operations_looks_at_is_there_with_the_fields_it_names(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    """The lines of `redis-cli` are sent as they stand; those of `mongosh` are looked into."""
+    section = README.split("## Operations")[1].split("\n## ")[0]
+    lines = re.findall(r"^\$ (.*)$", section, re.MULTILINE)
+    clock = Clock(AT)
+    async with running(redis_url, mongo_database_url, clock=clock) as worker:
+        for number in range(2):
+            at_us = AT - (1 - number) * 6 * MINUTE
+            await worker.send(TICKS, tick(21503.45, at_us, 122 + number))
+            await worker.send(QUOTES, quote(at_us=at_us, expiry="2026-01-25"))
+            await worker.take(CHAINS, chain(at_us, expiry="2025-01-25"))
+        await worker.take(TICKS, b"no JSON")
+        worker.enricher.emit(Insert("feed_gaps", {"_id": 1, "from": 1, "to": 2, "channel": TICKS}))
+        await worker.settled()
+        for line in lines:
+            if line.startswith("redis-cli"):
+                command, _, comment = line.removeprefix("redis-cli ").partition("#")
+                reply = repr(await worker.redis.execute_command(*command.split()))
+                names = re.findall(r'"(\w+)":', comment)
+                names = names or re.findall(r"\b(open|high|low|close|\w+_\w+)\b", comment)
+                assert all(name in reply for name in names), (line, reply)
+                assert reply not in ("None", "0", "[]"), line
+            else:
+                collection, asked, order = re.findall(r"db\.(\w+)\.find\((.*?)\)\.sort\(\{(\w+):", line)[0]
+                document = worker.documents[collection].find_one()
+                assert {*re.findall(r"(\w+):", asked), order} <= document.keys(), line
+        assert len(lines) == 9
