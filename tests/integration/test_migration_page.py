@@ -94,7 +94,8 @@ def test_the_settings_load(tmp_path: Path) -> None:
     file.write_text(SETTINGS, encoding="utf-8")
     settings = load(file, environ={"MONGO_URL": "mongodb://host/market"}, sections=SECTIONS)
     assert settings.section(MarketSettings).unknown == "zero"
-    assert (settings.feed.timezone, settings.mongo.database_name) == ("Asia/Kolkata", "deltastream")
+    assert (settings.feed.timezone, settings.feed.naive_dates) == ("Asia/Kolkata", "as_sent")
+    assert settings.mongo.database_name == "deltastream"
 
 
 async def test_the_same_bytes_are_brought_to_a_trial_and_what_was_stored_is_compared(
