@@ -14,6 +14,8 @@ import msgspec
 import pytest
 from hypothesis import given
 
+from enricher.deadletters.record import encode
+from enricher.engine.effects import DeadLetter
 from enricher.market.clock import MINUTE, SECOND, render
 from enricher.market.products import Contracts
 from enricher.market.state import ProductState
@@ -103,6 +105,12 @@ def what_is_null(unknown: str) -> Found:
             lane.settle()
         lane._land(lane.keeper.on_clock(lane.state, NOW_US + 10 * MINUTE))
         note(found, lane)
+    for body in (b'{"product": null}', b"no JSON"):
+        letter = DeadLetter(
+            task_id="1", task_name="t", topic="t", key=None, body=body, stage="fold", error="e",
+            error_type="E", path=None, traceback="", attempts=1, first_us=1, last_us=1,
+        )  # fmt: skip
+        found["dlq:enrichment"] |= set(nulls(json.loads(encode(letter))))
     return found
 
 
