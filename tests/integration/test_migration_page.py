@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -21,9 +22,9 @@ from enricher.config.loader import LEGACY_NAMES, OLD_NAMES
 from enricher.mail.settings import MailSettings
 from enricher.market.settings import TASKS, MarketSettings
 from tests.integration.commands import Command, environment
-from tests.integration.test_market_contract import chain
+from tests.integration.test_market_contract import AT, MINUTE, chain, quote
 from tests.integration.worker import CHAINS, QUOTES, TICKS, encoded, running
-from tests.rig import PATIENCE, until
+from tests.rig import PATIENCE, Clock, until
 from tests.servers import MongoProcess, RedisProcess
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +32,6 @@ PAGE = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
 SHELL = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 (SETTINGS,) = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 (COMPARE,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-START_US = 1_750_000_200_000_000
 
 
 def table(section: str) -> list[list[str]]:
@@ -108,7 +108,7 @@ async def test_the_same_bytes_are_brought_to_a_trial_and_what_was_stored_is_comp
         moved = subprocess.Popen(["bash", "-e", "-c", script], cwd=tmp_path, env=urls)  # noqa: ASYNC220
         number = 0
         for number in range(4):
-            body = encoded(chain(START_US + number * 60_000_000, puts=[] if number == 3 else chain()["puts"]))
+            body = encoded(chain(AT + number * MINUTE, puts=[] if number == 3 else chain()["puts"]))
             await until(lambda body=body: published(own_redis, body), "the recording")  # type: ignore[misc]
         assert await asyncio.to_thread(moved.wait, PATIENCE) == 0
         await until(lambda: trial.count(CHAINS, "processed") == 4, "what is replayed")
@@ -128,13 +128,28 @@ async def test_the_same_bytes_are_brought_to_a_trial_and_what_was_stored_is_comp
         check=False,
     )
     assert (told.returncode, told.stderr) == (0, "")
-    at = [f"NIFTY 2025-06-26 2025-06-15 15:{10 + minute}:00" for minute in range(4)]
+    at = [f"NIFTY 2025-06-26 2025-06-15 15:{10 + minute}:00.123000" for minute in range(4)]
     assert told.stdout.splitlines() == [
-        f"{at[0]} only in the trial",
-        f"{at[1]} max_pain_strike 21000 -> 21500 ",
         f"{at[3]} pcr_oi 0 -> None no known open interest of the puts",
+        f"{at[1]} max_pain_strike 21000 -> 21500 ",
+        f"{at[0]} only in the trial",
         "1 alike",
     ]
+
+
+async def test_members_that_the_old_worker_added_meanwhile_go_when_its_successor_comes_back(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    (pattern,) = re.findall(r"delete the keys `([^`]+)`", PAGE)
+    for number, strike in enumerate((21500, 21600)):
+        async with running(redis_url, mongo_database_url, clock=Clock(AT + number * MINUTE)) as worker:
+            await worker.take(QUOTES, quote(strike, at_us=AT + number * MINUTE))
+            found = [json.loads(member) for member in await worker.redis.zrange("iv_surface:NIFTY", 0, -1)]
+            # Its own of before, read back, and the new one.
+            assert [member["strike"] for member in found] == [21500, 21600][: number + 1]
+            await worker.redis.zadd("iv_surface:NIFTY", {json.dumps({"strike": 1.0, "iv": 0.2}): 1})
+            for key in await worker.redis.keys(pattern):
+                await worker.redis.delete(key)
 
 
 def published(server: RedisProcess, body: bytes) -> bool:
