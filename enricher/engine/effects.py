@@ -210,10 +210,10 @@ class Write:
     """All effects of one delivery (or of none: a clock event, statistics), committed together.
 
     ``event_us`` is the event's own time for the latency histogram, 0 when it has none. ``label`` says
-    what the counters call it once it is committed.
+    what the counters call it once it is committed. ``folded`` says that the lane's state holds its message.
     """
 
-    __slots__ = ("body_size", "delivery", "effects", "event_us", "label", "lane", "route")
+    __slots__ = ("body_size", "delivery", "effects", "event_us", "folded", "label", "lane", "route")
 
     def __init__(
         self,
@@ -229,6 +229,7 @@ class Write:
         self.route = route
         self.lane = lane
         self.event_us = event_us
+        self.folded = False
         self.label = label
         self.body_size = 0 if delivery is None else len(delivery.body)
 

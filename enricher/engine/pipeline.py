@@ -148,6 +148,7 @@ class Pipeline:
             return self.dead(delivery, "fold", error if isinstance(error, Exception) else let_out(error))
         if counter is not None:
             self._stats.count(route.topic, counter)
+        write.folded = change is not None
         return write
 
     async def _call(self, route: Route, arguments: tuple[Any, ...]) -> Any:

@@ -180,6 +180,7 @@ class Pool:
                 lane.status = Status.PARKED  # until what it has in flight is stored
                 return
             lane.stale, lane.state = False, None
+            lane.waking |= lane.retell
         if lane.cold:
             self._loader.want(lane)
             return
@@ -200,6 +201,7 @@ class Pool:
                 if tell_again is not None:
                     tell_again(lane.state)
                 self._finish(lane, [])
+                lane.family.group.unfinished -= 1
             self._timers.schedule(lane, keeper.due(lane.state), lane.touched_us)
         if lane.queue:
             self._ready(lane)

@@ -84,8 +84,12 @@ class Settling:
         if write.delivery is None:
             self._refuse_settled(write, answer)
             return
-        if lane is not None and lane.family.keeper is not None:
-            lane.stale = lane.retell = True
+        if lane is not None:
+            if write.folded:
+                lane.stale = True
+                if not lane.retell:
+                    lane.retell = True
+                    lane.family.group.unfinished += 1  # until it has told
             self.wake_stale(lane)
         self._writer.submit(self._pipeline.dead(write.delivery, "commit", answer))
 
@@ -123,7 +127,6 @@ class Settling:
         if lane.status is Status.PARKED:
             lane.status = Status.IDLE
         if lane.status is Status.IDLE and (lane.queue or lane.retell):
-            lane.waking = lane.retell
             self._ready(lane)
 
     def _lose(self, write: Write, answer: Refused) -> None:
