@@ -94,8 +94,13 @@ class SinkUnavailable(SinkError):
 class WriteRefused(SinkError):
     """One of the writes that a sink was given can never land, because of what is in it.
 
-    Raise it from what says so, where the sink does not know which write it is.
+    Raise it from what says so, where the sink does not know which write it is. ``path`` says where the
+    trouble is in that write's document, if known.
     """
+
+    def __init__(self, reason: str, path: str | None = None) -> None:
+        self.path = path
+        super().__init__(reason)
 
 
 class EmbeddedError(EnricherError):

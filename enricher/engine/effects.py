@@ -240,6 +240,7 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
     reason: str
     error_type: str = "Rejected"
     traceback: str = ""
+    path: str | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False):

@@ -145,7 +145,7 @@ class Gate:
             return await self.sink.commit(writes)
         except _OF_ONE_WRITE as error:
             if len(writes) == 1:
-                return {0: Refused(*_told(error))}
+                return {0: Refused(*_told(error), path=getattr(error, "path", None))}
             half = len(writes) // 2
             answers = dict(await self._attempt(writes[:half]))
             for index, answer in (await self._attempt(writes[half:])).items():

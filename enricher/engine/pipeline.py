@@ -219,7 +219,7 @@ class Pipeline:
         """The write that sets ``delivery`` aside, whole, with why; ``task_name`` if it has no route."""
         route = delivery.route
         if isinstance(error, Refused):
-            text, kind, path, trace = error.reason, error.error_type, None, error.traceback
+            text, kind, path, trace = error.reason, error.error_type, error.path, error.traceback
         else:
             text = text_of(error) or type(error).__name__
             kind = type(error).__name__

@@ -25,6 +25,7 @@ from enricher.engine.overload import Overload
 from enricher.engine.ports import Handler, Keeper
 from enricher.engine.retry import IO_RETRY, NO_RETRY, RetryPolicy
 from enricher.errors import BadMessage, ConfigError
+from enricher.storable import check_escapes
 
 
 class Kind(Enum):
@@ -55,6 +56,7 @@ def decode_json(body: bytes, context: Context) -> Any:
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        check_escapes(body)
         raise BadMessage("$", "JSON in UTF-8", str(error)) from error
 
 

@@ -70,7 +70,7 @@ def to_text(data: bytes, charset: str | None) -> tuple[str, bool]:
     except UnicodeDecodeError:
         # What was truncated in an Asian charset or in UTF-16 is still that.
         likely = "cp1252" if name in (None, "ascii", "utf-8") else name
-        return data.decode(likely or "cp1252", "replace"), False
+        return _whole(data.decode(likely or "cp1252", "replace")), False
 
 
 def _whole(text: str) -> str:

@@ -29,6 +29,7 @@ import msgspec
 
 from enricher.errors import BadMessage
 from enricher.mail.message import bare_id
+from enricher.storable import check_escapes, check_storable
 
 RAW, MESSAGE_ID = "raw", "message_id"
 CONTENT = ("from", "to", "subject", "body", "text", "body_text", "html", "body_html")
@@ -59,6 +60,7 @@ def read_entry(body: bytes, _context: object = None) -> Entry:
     try:
         fields = msgspec.json.decode(body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        check_escapes(body)
         raise BadMessage("$", "a JSON object of an entry's fields", str(error)) from error
     for name, value in fields.items():
         if type(value) is dict:
@@ -67,10 +69,12 @@ def read_entry(body: bytes, _context: object = None) -> Entry:
     message_id = _text(given).strip() if given not in (None, "", b"") else None
     if RAW in fields:
         raw = raw_bytes(fields.pop(RAW))
+        check_storable(fields)
         return Entry(_identity(message_id, raw) or digest(raw), message_id or None, raw, fields)
     if not any(name in fields for name in CONTENT):
         names = ", ".join(sorted(fields)) or "no fields"
         raise BadMessage("$", f"a field 'raw', or one of {', '.join(CONTENT)}", f"an entry with {names}")
+    check_storable(fields)
     return Entry(_identity(message_id, None) or digest(body), message_id or None, None, fields)
 
 

@@ -17,6 +17,7 @@ from enricher.mail.models import Attachment, Mail, Mailbox
 _PEOPLE = {"from": "from_", "sender": "sender", "to": "to", "cc": "cc", "bcc": "bcc", "reply_to": "reply_to"}
 _TEXT = ("text", "body_text", "body")
 _HTML = ("html", "body_html")
+_LARGEST_SIZE = 2**63 - 1
 # Above this many seconds since 1970 (the year 5138) a number counts milliseconds.
 _MILLISECONDS = 100_000_000_000
 
@@ -120,7 +121,7 @@ def _listed(fields: dict[str, Any], name: str, read: Any, defects: dict[str, Non
         return ()
     try:
         found = read(_json(value) if isinstance(value, (str, bytes)) else value)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         defects[f"Invalid{name.title()}Defect"] = None
         return ()
     del fields[name]
@@ -134,10 +135,19 @@ def _attachments(value: Any) -> tuple[Attachment, ...]:
             content_type=_maybe(part, "content_type", "mime_type", "mimeType") or "application/octet-stream",
             disposition=_maybe(part, "disposition"),
             content_id=_maybe(part, "content_id"),
-            size=int(part["size"]) if part.get("size") is not None else None,
+            size=_size(part.get("size")),
         )
         for part in _listing(value)
     )
+
+
+def _size(value: Any) -> int | None:
+    if value is None:
+        return None
+    size = int(value)
+    if not 0 <= size <= _LARGEST_SIZE:
+        raise ValueError(f"no size of anything: {size}")
+    return size
 
 
 def _headers(value: Any) -> tuple[tuple[str, str], ...]:

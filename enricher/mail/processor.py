@@ -34,6 +34,7 @@ from enricher.mail.idempotency import Found, Idempotency, State
 from enricher.mail.message import parse_message
 from enricher.mail.models import Mail
 from enricher.mail.parsed import mail_of_fields
+from enricher.storable import check_storable
 
 MailHandler = Callable[..., Any]
 """``(mail)`` or ``(mail, context)``, plain or async; what it returns is stored, so BSON must take it."""
@@ -88,6 +89,7 @@ class Processor:
             document = mail.document()
             if self._handler is not None:
                 document["result"] = await self._handled(mail, context, token)
+                check_storable(document["result"], "$.result")
         except BaseException:
             if token:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(1), suppress(Exception):

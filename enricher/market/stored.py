@@ -32,15 +32,16 @@ _NO_VOLUME = "no tick has a known volume"
 
 
 def storable(body: bytes, sent: object) -> bool:
-    """Whether MongoDB will take what was sent: whole numbers of 64 bits, names without NUL.
+    """Whether MongoDB will take what was sent: whole numbers of 64 bits. `BadMessage` for a NUL in a name.
 
     It is asked before a message is folded, because what is refused must move nothing, not even for the
     moment until the state is loaded anew. Only a body with a digit run of that length is looked into.
     """
     zeros = body.translate(_DIGITS_TO_ZERO)
-    if _HUGE not in zeros and b"\\u0000" not in body:
-        return True
-    return _storable(sent)
+    escaped = b"\\u0000" in body
+    if escaped:
+        _check_names(sent, "$")
+    return _HUGE not in zeros or _storable(sent)
 
 
 _HUGE = b"0" * 19
@@ -48,11 +49,23 @@ _DIGITS_TO_ZERO = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else by
 _INT64 = 2**63
 
 
+def _check_names(value: object, path: str) -> None:
+    if isinstance(value, Mapping):
+        for name, held in value.items():
+            if "\0" in name:
+                shown = name.replace("\0", "\\u0000")
+                raise BadMessage(f"{path}.{shown}", "a name without NUL")
+            _check_names(held, f"{path}.{name}")
+    elif isinstance(value, (list, tuple)):
+        for index, held in enumerate(value):
+            _check_names(held, f"{path}[{index}]")
+
+
 def _storable(value: object) -> bool:
     if isinstance(value, int):
         return -_INT64 <= value < _INT64
     if isinstance(value, Mapping):
-        return all("\0" not in name and _storable(held) for name, held in value.items())
+        return all(_storable(held) for held in value.values())
     if isinstance(value, (list, tuple)):
         return all(_storable(held) for held in value)
     return True

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from enricher.errors import BadMessage
+from enricher.storable import check_escapes
 
 LARGEST: Final = 1.7976931348623157e308  # the largest double; beyond it a number is infinite
 MAX_DEPTH: Final = 64  # MongoDB refuses 100 levels, orjson 254
@@ -97,13 +98,10 @@ def _parse_leniently(body: bytes) -> Any:
         raise BadMessage("$", "UTF-8", f"byte {error.start}: {error.reason}") from error
     try:
         raw = json.loads(text)
-        if "\\u" in text:
-            # json lets a lone surrogate through, which no sink can store as UTF-8.
-            json.dumps(raw, ensure_ascii=False).encode()
+        # json lets half of a surrogate pair through, which no sink can store as UTF-8.
+        check_escapes(body)
     except RecursionError as error:
         raise _too_deep() from error
-    except UnicodeEncodeError as error:
-        raise BadMessage("$", "JSON", "half of a surrogate pair") from error
     except ValueError as error:
         raise BadMessage("$", "JSON", str(error)) from error
     return raw

@@ -40,6 +40,7 @@ from enricher.engine.effects import (
 )
 from enricher.errors import SinkUnavailable, WriteRefused
 from enricher.log import log
+from enricher.storable import misfit
 
 Driver = Literal["motor", "pymongo"]
 
@@ -186,8 +187,8 @@ class MongoDocuments:
         answers: dict[int, Answer] = {}
         try:
             done = await self._run(first, last, writes)
-        except BSONError as error:
-            raise WriteRefused(str(error)) from error
+        except (BSONError, OverflowError, UnicodeError, RecursionError) as error:
+            raise _refused(error, writes) from error
         except PyMongoError as error:
             refused = isinstance(error, OperationFailure) and error.code in REFUSAL_CODES
             raise (WriteRefused(str(error)) if refused else unavailable(self.name, error) or error) from error
@@ -289,6 +290,15 @@ def replaces(effect: Upsert, stored: Mapping[str, Any]) -> bool:
     """Whether ``effect`` would replace the document ``stored`` under its ``_id``."""
     guard = effect.guard
     return guard is None or (guard in stored and stored[guard] < effect.document[guard])
+
+
+def _refused(error: Exception, writes: Sequence[Write]) -> WriteRefused:
+    """What cannot be encoded: where, once it is known whose it is."""
+    documents = [e.document for e in writes[0].effects if isinstance(e, (Insert, Upsert))]
+    found = next(filter(None, map(misfit, documents)), None) if len(writes) == 1 else None
+    if found is None:
+        return WriteRefused(str(error))
+    return WriteRefused(f"{error}: {found.path}: expected {found.expected}, got {found.found}", found.path)
 
 
 def _without_identity(effect: Insert | Upsert) -> ValueError:

@@ -191,7 +191,7 @@ async def test_a_database_that_the_server_has_not_is_an_outage_and_ends_nobody(a
             await sink.commit(writes(claimed(1)))
 
 
-async def test_what_cannot_be_encoded_is_refused_alone(live: WatchedRedis) -> None:
+async def test_what_cannot_be_packed_is_refused_alone(live: WatchedRedis) -> None:
     bad = [Publish("out", object())]  # type: ignore[arg-type]
     gate = Gate(live.sink, QUICK, Clock(), Stats())
     answers = await gate.commit(writes(claimed(1), bad, claimed(3)))
@@ -263,13 +263,22 @@ async def through_gate(sink: MongoDocuments, batch: list[Write]) -> dict[int, An
 
 
 @pytest.mark.parametrize("kind", [Insert, Upsert])
-async def test_a_number_that_is_too_large_is_refused_alone(
-    documents: MongoDocuments, kind: type[Insert] | type[Upsert]
+@pytest.mark.parametrize(
+    ("value", "path", "error_type"),
+    [
+        (2**70, "$.value", "OverflowError"),
+        (["\ud800"], "$.value[0]", "UnicodeEncodeError"),
+        ({"a\0b": 1}, "$.value.a\\u0000b", "InvalidDocument"),
+        ({"a": {1, 2}}, "$.value.a", "InvalidDocument"),
+    ],
+)
+async def test_what_cannot_be_encoded_is_refused_alone_with_its_path(
+    documents: MongoDocuments, kind: type[Insert] | type[Upsert], value: Any, path: str, error_type: str
 ) -> None:
-    batch = writes(*(kind("c", {"_id": n, "volume": 2**70 if n == 3 else n}) for n in range(8)))
+    batch = writes(*(kind("c", {"_id": n, "value": value if n == 3 else n}) for n in range(8)))
     answers = await through_gate(documents, batch)
     assert list(answers) == [3]
-    assert answers[3].error_type == "OverflowError"
+    assert (answers[3].error_type, answers[3].path) == (error_type, path)
     assert sorted(d["_id"] for d in await documents.find("c", {})) == [0, 1, 2, 4, 5, 6, 7]
 
 
