@@ -54,22 +54,36 @@ class Gate:
         ``more`` lets the batch grow where only what follows it can show whether anything lands.
         """
         found: Mapping[int, Answer] | None = None
-        size, tried, away = len(writes), True, self.down_since is not None
-        if self.down_since is not None:
-            tried = False
-        else:
+        error: Exception | None = None
+        if self.down_since is None:
             try:
-                found = await self._attempt(writes)
-            except SinkUnavailable as error:
-                away = True
-                self._mark_down(error.reason)
-            except Exception as error:  # noqa: BLE001  the write that causes it is looked for
-                found = {0: _unexplained(error)} if size == 1 else None
-                size = max(1, size // 2)
+                found = await self.sink.commit(writes)
+            except Exception as failed:  # noqa: BLE001  whose fault it is, is looked for
+                error = failed
             else:
-                tried = False
-                if not (self._doubted or (found and Failed in map(type, found.values()))):
+                if not found and not self._doubted:
                     return found
+        return await self._look_into(writes, found, error, more)
+
+    async def _look_into(
+        self, writes: Batch, found: Mapping[int, Answer] | None, error: Exception | None, more: More | None
+    ) -> Mapping[int, Answer]:
+        """Land what is left of ``writes`` after a first try: none was made in an outage."""
+        size, tried, away = len(writes), False, found is None and error is None
+        if isinstance(error, _OF_ONE_WRITE):
+            try:
+                found, error = await self._narrowed(writes, error), None
+            except Exception as failed:  # noqa: BLE001
+                error = failed
+        if isinstance(error, SinkUnavailable):
+            tried = away = True
+            self._mark_down(error.reason)
+        elif error is not None:
+            tried = True
+            found = {0: _unexplained(error)} if size == 1 else None
+            size = max(1, size // 2)
+        elif found is not None and not self._doubted and Failed not in map(type, found.values()):
+            return found
         doubts = Doubts(writes, self._landings, in_order=not self.sink.durable)
         self._doubted.append(doubts)
         try:
@@ -144,13 +158,17 @@ class Gate:
         try:
             return await self.sink.commit(writes)
         except _OF_ONE_WRITE as error:
-            if len(writes) == 1:
-                return {0: Refused(*_told(error), path=getattr(error, "path", None))}
-            half = len(writes) // 2
-            answers = dict(await self._attempt(writes[:half]))
-            for index, answer in (await self._attempt(writes[half:])).items():
-                answers[index + half] = answer
-            return _without_own_claims(answers)
+            return await self._narrowed(writes, error)
+
+    async def _narrowed(self, writes: Batch, error: Exception) -> Mapping[int, Answer]:
+        """The answers where one of ``writes`` caused ``error``, whichever it was."""
+        if len(writes) == 1:
+            return {0: Refused(*_told(error), path=getattr(error, "path", None))}
+        half = len(writes) // 2
+        answers = dict(await self._attempt(writes[:half]))
+        for index, answer in (await self._attempt(writes[half:])).items():
+            answers[index + half] = answer
+        return _without_own_claims(answers)
 
     async def open(self) -> None:
         """Open the sink, waiting for it however long it takes."""

@@ -160,15 +160,16 @@ class MongoDocuments:
         What the state of a lane has to say comes last, and not at all where one of the lane's messages was
         refused: it is in that state, which is loaded anew.
         """
-        inserts: dict[tuple[bool, str], list[tuple[int, Insert]]] = {}
+        inserts: dict[str, list[tuple[int, Insert]]] = {}
+        of_states: dict[str, list[tuple[int, Insert]]] = {}
         upserts: dict[str, dict[Any, tuple[int, Upsert]]] = {}
         for index, write in enumerate(writes):
             for effect in write.effects:
                 if type(effect) is Insert:
                     if "_id" not in effect.document:
                         raise _without_identity(effect)
-                    where = (write.label == SETTLED, effect.collection)
-                    inserts.setdefault(where, []).append((index, effect))
+                    where = inserts if write.label != SETTLED else of_states
+                    where.setdefault(effect.collection, []).append((index, effect))
                 elif type(effect) is Upsert:
                     if "_id" not in effect.document:
                         raise _without_identity(effect)
@@ -179,11 +180,14 @@ class MongoDocuments:
                         found[effect.document["_id"]] = (index, effect)
                 elif effect.sink == self.name:
                     raise TypeError(f"the MongoDB sink cannot land {type(effect).__name__}")
-        if not inserts and not upserts:
+        first = [self._insert(name, found) for name, found in inserts.items()]
+        last: list[Command] = []
+        if of_states:
+            last += [self._insert(name, found) for name, found in of_states.items()]
+        if upserts:
+            last += [self._update(name, list(found.values())) for name, found in upserts.items()]
+        if not first and not last:
             return {}
-        first = [self._insert(name, found) for (settled, name), found in inserts.items() if not settled]
-        last = [self._insert(name, found) for (settled, name), found in inserts.items() if settled]
-        last += [self._update(name, list(found.values())) for name, found in upserts.items()]
         answers: dict[int, Answer] = {}
         try:
             done = await self._run(first, last, writes)
@@ -193,6 +197,8 @@ class MongoDocuments:
             refused = isinstance(error, OperationFailure) and error.code in REFUSAL_CODES
             raise (WriteRefused(str(error)) if refused else unavailable(self.name, error) or error) from error
         for effects, reply in done:
+            if "writeErrors" not in reply and "writeConcernError" not in reply:
+                continue
             duplicates = self._sort_out(reply, [index for index, _ in effects], answers)
             # One of an `Upsert` is a stored document that the guard found newer: as it should be.
             if duplicates and "nModified" not in reply:
@@ -229,7 +235,7 @@ class MongoDocuments:
             return await loop.run_in_executor(self._threads, _in_turn, self._blocking, first, last, writes)
         database, options = self._database, self._database.codec_options
         done = [(found, await database.command(command, codec_options=options)) for command, found in first]
-        for command, found in _without_refused(last, done, writes):
+        for command, found in _without_refused(last, done, writes) if last else ():
             done.append((found, await database.command(command, codec_options=options)))
         return done
 
@@ -321,8 +327,9 @@ def _in_turn(
 ) -> list[tuple[Effects, dict[str, Any]]]:
     options = database.codec_options
     done = [(found, database.command(command, codec_options=options)) for command, found in first]
-    for command, found in _without_refused(last, done, writes):
-        done.append((found, database.command(command, codec_options=options)))
+    if last:
+        for command, found in _without_refused(last, done, writes):
+            done.append((found, database.command(command, codec_options=options)))
     return done
 
 
