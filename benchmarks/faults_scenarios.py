@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.faults_ledger import BRIDGE, STREAM, Promise
-from benchmarks.faults_stage import Stage
+from benchmarks.faults_stage import EVERYTHING, Stage
 from benchmarks.faults_witness import INTAKE, SERVICE
 
 
@@ -187,6 +187,29 @@ async def out_of_memory(stage: Stage, plan: Plan) -> None:
     stage.fault_ended()
 
 
+RIGHTS = (("-publish",), ("-set",), ("-xack",), ("-evalsha",), ("resetkeys", "~none"), ("off",))
+
+
+async def rights_taken(stage: Stage, plan: Plan) -> None:
+    """A right after the other is taken from the workers' user, and given back."""
+    for rules in RIGHTS[: max(2, plan.times // 3)]:
+        await stage.may(*rules)
+        await asyncio.sleep(plan.refusing / 2)
+        await stage.may(*EVERYTHING)
+        stage.fault_ended()
+        await asyncio.sleep(stage.random.uniform(0.2, 0.5))
+
+
+async def unknown_errors(stage: Stage, plan: Plan) -> None:
+    """The document server answers writes with errors that nobody knows."""
+    for code in (8000, 16500, 1)[: max(2, plan.times // 5)]:
+        await stage.documents_fail(code)
+        await asyncio.sleep(plan.refusing / 2)
+        await stage.documents_fail(0)
+        stage.fault_ended()
+        await asyncio.sleep(stage.random.uniform(0.2, 0.5))
+
+
 async def cannot_save(stage: Stage, plan: Plan) -> None:
     """Redis answers writes with MISCONF, because it could not write its snapshot."""
     # A folder in its place is what even root cannot write over.
@@ -262,6 +285,14 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "out_of_memory": Scenario(about="Redis answers OOM", fault=out_of_memory),
     "cannot_save": Scenario(about="Redis answers MISCONF", fault=cannot_save),
+    "rights_taken": Scenario(
+        about="rights of the worker's Redis user are taken and given back",
+        fault=rights_taken,
+        stage={"ruled": True},
+    ),
+    "unknown_errors": Scenario(
+        about="the document server answers with error codes on no list", fault=unknown_errors
+    ),
     "flushed": Scenario(about="FLUSHALL", fault=flushed, promise=NOTHING),
     "evicted": Scenario(
         about="Redis evicts keys (allkeys-lru)",

@@ -25,6 +25,7 @@ from typing import Any, Protocol, Self
 
 import msgspec
 import orjson
+import pymongo
 from redis.exceptions import RedisError
 
 from benchmarks.faults_ledger import (
@@ -47,6 +48,7 @@ PRODUCTS = {STREAM: ("S1", "S2"), BRIDGE: ("B1", "B2")}
 CYCLE = (*(UNDERLYING,) * 7, OPTION_QUOTE, OPTION_QUOTE, *(UNDERLYING,) * 9, OPTION_QUOTE, OPTION_CHAIN)
 PATIENCE = 60.0
 DURABLE = ("--appendfsync", "always", "--repl-diskless-sync-delay", "0")
+EVERYTHING = ("on", ">secret", "~*", "&*", "+@all")
 _OURS = ("ENRICHER_", "REDIS_", "MONGO_", "CELERY_", "SERVICE_NAME")
 
 
@@ -89,7 +91,8 @@ class StageOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``rate`` messages a second by each intake; ``lease`` of a worker's entries (seconds).
 
     ``proxied`` puts a proxy between the workers and each server; ``replicated`` does so too, and Redis gets
-    a replica to fail over to. ``disorder`` sends every other message again, and all of them shuffled.
+    a replica to fail over to. ``ruled`` gives the workers a user of their own. ``disorder`` sends every other
+    message again, and all of them shuffled.
     ``overrides`` are further settings of the workers. What was found is complete when nothing has changed for
     ``still`` seconds. ``start`` makes a worker's process.
     """
@@ -99,6 +102,7 @@ class StageOptions(msgspec.Struct, frozen=True, kw_only=True):
     lease: float = 30.0
     proxied: bool = False
     replicated: bool = False
+    ruled: bool = False
     disorder: bool = False
     overrides: tuple[str, ...] = ()
     still: float = 6.0
@@ -144,6 +148,8 @@ class Stage:
                 redis_url = self.proxies["redis"].redis_url()
             self.client = redis_client(redis_url, socket_timeout=30)
             undo.push_async_callback(self.client.aclose)
+            if self.options.ruled:
+                await self.may(*EVERYTHING)
             undo.callback(self._end_workers)
             self.witness = Witness(redis_url, self.mongo.url(DATABASE), self.client)
             undo.push_async_callback(self.witness.stop)
@@ -167,6 +173,8 @@ class Stage:
         if self.proxies:
             redis_url = self.proxies["redis"].redis_url()
             mongo_url = self.proxies["mongo"].mongo_url(DATABASE)
+        if self.options.ruled:
+            redis_url = redis_url.replace("//", "//app:secret@")
         settings = (
             *(f"redis.url={redis_url}", f"mongo.url={mongo_url}"),
             *(f"service.name={SERVICE}", f"service.instance={name}"),
@@ -228,6 +236,17 @@ class Stage:
             if time.monotonic() > limit:
                 raise TimeoutError(f"no {words.decode()} after {PATIENCE:g} s")
             await asyncio.sleep(0.02)
+
+    async def may(self, *rules: str) -> None:
+        """Change what the workers' user may do, by rules of ACL SETUSER."""
+        await self.client.execute_command("ACL", "SETUSER", "app", *rules)  # type: ignore[no-untyped-call]
+
+    async def documents_fail(self, code: int) -> None:
+        """The document server answers every write with this error; 0 ends it."""
+        failing: dict[str, Any] = {"mode": "alwaysOn" if code else "off"}
+        failing["data"] = {"failCommands": ["insert", "update"], "errorCode": code}
+        with pymongo.MongoClient[dict[str, Any]](self.mongo.url()) as client:
+            await asyncio.to_thread(client.admin.command, {"configureFailPoint": "failCommand", **failing})
 
     def fault_ended(self) -> None:
         """Note that from now on nothing stands in the way."""
