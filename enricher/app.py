@@ -65,7 +65,9 @@ class Options(TypedDict, total=False):
 
 
 class Enricher:
-    """The service: made from settings, entered once, drained and closed on leaving, in the same task.
+    """The service: made from settings, entered once, drained and closed on leaving, by whatever task.
+
+    When the engine fails, the task that entered is cancelled, if it still runs, and leaving raises the cause.
 
     Where a framework has hooks for start and stop and no block: ``task = create_task(enricher.run())`` and
     ``await enricher.wait_ready()`` in the one, ``await enricher.stop()`` and ``await task`` in the other.
@@ -112,7 +114,10 @@ class Enricher:
         )
         self._parts: Parts | None = None
         self._engine: Engine | None = None
-        self._exits = AsyncExitStack()
+        self._entered, self._leaving = asyncio.Event(), asyncio.Event()
+        self._life: asyncio.Task[None] | None = None
+        self._host: asyncio.Task[Any] | None = None
+        self._interrupted: asyncio.Task[Any] | None = None
         self._started_us = 0
         self._lag_us = 0
         # Latency of the last statistics interval alone.
@@ -127,8 +132,57 @@ class Enricher:
     # -- life --------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        if self._engine is not None:
+        if self._engine is not None or (self._life is not None and not self._life.done()):
             raise EnricherError("an Enricher is entered once; make a new one to run again")
+        self._host = asyncio.current_task()
+        # Who leaves may be another task than who enters, and task groups are left by who entered them.
+        self._life = asyncio.create_task(self._live(), name="enricher")
+        entered = asyncio.create_task(self._entered.wait())
+        try:
+            await asyncio.wait((self._life, entered), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            await self._end_of_life(cancel=True)
+            raise
+        finally:
+            entered.cancel()
+        if not self._entered.is_set():
+            await self._life
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leaving.set()
+        assert self._life is not None  # noqa: S101  set in __aenter__
+        cancelled = await self._end_of_life()
+        if self._interrupted is not None:
+            # The cancellation was ours: the cause is raised in its place.
+            self._interrupted.uncancel()
+        failed = None if self._life.cancelled() else self._life.exception()
+        if failed is not None:
+            raise failed
+        if cancelled and error is None:
+            raise asyncio.CancelledError
+
+    async def _end_of_life(self, *, cancel: bool = False) -> bool:
+        """Wait for the task that all runs in; whoever is cancelled meanwhile cancels it. Whether one was."""
+        assert self._life is not None  # noqa: S101
+        cancelled = False
+        with anyio.CancelScope(shield=True):
+            while not self._life.done():
+                if cancel:
+                    self._life.cancel()
+                try:
+                    await asyncio.wait((self._life,))
+                except asyncio.CancelledError:
+                    cancel = cancelled = True
+        return cancelled
+
+    async def _live(self) -> None:
+        """From entering to leaving, in a task of its own."""
         # Who made it may have been another process, which forked this one.
         self.instance = instance_name(self.settings)
         with named_by_origin(self.settings):
@@ -167,21 +221,19 @@ class Enricher:
             tasks.start_soon(self._announce)
             tasks.start_soon(self._measure_lag)
             stack.callback(tasks.cancel_scope.cancel)
-            # Whatever ends the block, a crash or a cancellation too, the engine gets to see it and to drain.
-            self._exits = stack.pop_all()
-        return self
+            self._entered.set()
+            try:
+                await self._leaving.wait()
+            except BaseException:
+                # A task of the engine has failed. Who is in the block would wait for nothing.
+                self._interrupt()
+                raise
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
-        if error is not None and not isinstance(error, asyncio.CancelledError):
-            # An error of the block is no business of the task groups, which would wrap it: everything ends
-            # as it does without one, and then the error goes on as it is.
-            kind = error = trace = None
-        return await self._exits.__aexit__(kind, error, trace)
+    def _interrupt(self) -> None:
+        """Cancel the task that is in the block; one that has ended learns it on leaving."""
+        if not self._leaving.is_set() and self._host is not None and not self._host.done():
+            self._interrupted = self._host
+            self._host.cancel()
 
     async def _close_clients(self, parts: Parts) -> None:
         with anyio.CancelScope(shield=True):
@@ -217,9 +269,11 @@ class Enricher:
     async def submit(self, topic: str, body: bytes | str, *, committed: bool = False) -> str:
         """Hand a message in; returns its id once it is accepted, or once it is committed.
 
-        Raises `Overloaded` when the pool is full or takes nothing any more, and with ``committed``
-        `EnricherError`, which says why, when the message ended any other way than processed (or as a
-        duplicate of one that was). A topic without a route makes a dead letter, as from any other source.
+        Raises `Overloaded` when the pool is full or takes nothing any more. With ``committed`` it raises what
+        happened when the message ended any other way than processed (or as a duplicate of one that was):
+        `BadMessage` as it was raised, with its path, also for a topic without a route; `Overloaded` when it
+        was dropped; else `EnricherError`, whose ``__cause__`` is what the handler raised. What failed is a
+        dead letter as well, as from any other source.
         """
         data = body.encode() if isinstance(body, str) else body
         if not isinstance(data, bytes) or not isinstance(topic, str):
@@ -242,8 +296,7 @@ class Enricher:
             raise Overloaded(f"the pool is full ({pool.count} messages, {pool.bytes} bytes); try later")
         pool.offer(delivery)
         if committed and (label := await done) not in ("processed", "duplicate"):
-            why = f": {delivery.why}" if delivery.why else ""
-            raise EnricherError(f"message {delivery.id} on {topic!r} ended as {label}{why}")
+            raise _what_happened(delivery, label)
         return delivery.id
 
     def emit(self, *effects: Effect) -> None:
@@ -260,9 +313,10 @@ class Enricher:
 
     async def wait_ready(self) -> None:
         """Return when `ready` holds. Raises `EnricherError` when it is stopped before."""
-        if self._engine is None:
-            # A task that was just made for `run` begins with the next turn of the loop.
-            await asyncio.sleep(0)
+        for _ in range(2):
+            if self._engine is None:
+                # A task just made for `run` begins with the next turn of the loop, its own with another.
+                await asyncio.sleep(0)
         await self.engine.wait_ready()
 
     @property
@@ -371,3 +425,14 @@ class Enricher:
         }
         with suppress(EnricherError):  # at the very end, when nothing is committed any more
             self.emit(Insert(GAPS, document))
+
+
+def _what_happened(delivery: MemoryDelivery, label: str) -> EnricherError:
+    """The error of a message that ended as ``label``."""
+    if isinstance(delivery.error, EnricherError):
+        return delivery.error
+    why = f": {delivery.why}" if delivery.why else ""
+    text = f"message {delivery.id} on {delivery.topic!r} ended as {label}{why}"
+    found = Overloaded(text) if label in ("dropped", "conflated") else EnricherError(text)
+    found.__cause__ = delivery.error
+    return found

@@ -226,7 +226,7 @@ class Pipeline:
             path = error.path if isinstance(error, BadMessage) else None
             trace = "".join(traceback.format_exception(error))
         text, trace = redact_text(text), redact_text(trace)
-        delivery.failed(stage, text)
+        delivery.failed(stage, text, error if isinstance(error, Exception) else None)
         # A redelivered entry must give the same id, so that it is set aside once.
         task_id = str(
             uuid.uuid4()

@@ -58,8 +58,11 @@ class Delivery:
     async def extend(self, seconds: float) -> None:
         """Keep the lease of a message that takes long. Memory needs none."""
 
-    def failed(self, stage: str, error: str) -> None:
-        """Called when a dead letter is made of the message: where it failed, and why."""
+    def failed(self, stage: str, text: str, error: Exception | None) -> None:
+        """Called when a dead letter is made of the message: where it failed, and why.
+
+        ``error`` is what was raised; None where a sink refused the message.
+        """
 
     def settled(self, label: str) -> None:
         """Called once when the message has left.

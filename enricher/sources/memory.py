@@ -12,10 +12,13 @@ from enricher.engine.ports import Clock, Delivery, Intake
 
 
 class MemoryDelivery(Delivery):
-    """A delivery that tells its sender how it ended; ``why`` says what made a dead letter of it, else ""."""
+    """A delivery that tells its sender how it ended.
+
+    ``why`` says what made a dead letter of it, else "", and ``error`` is what was raised then.
+    """
 
     awaited = True
-    __slots__ = ("_on_settled", "why")
+    __slots__ = ("_on_settled", "error", "why")
 
     def __init__(
         self, topic: str, body: bytes, received_us: int, on_settled: Callable[[str], None] | None
@@ -23,10 +26,12 @@ class MemoryDelivery(Delivery):
         super().__init__(topic, body, received_us)
         self._on_settled = on_settled
         self.why = ""
+        self.error: Exception | None = None
 
-    def failed(self, stage: str, error: str) -> None:
+    def failed(self, stage: str, text: str, error: Exception | None) -> None:
         """Keep what the dead letter says."""
-        self.why = f"{stage}: {error}"
+        self.why = f"{stage}: {text}"
+        self.error = error
 
     def settled(self, label: str) -> None:
         """Pass the label on to the sender."""

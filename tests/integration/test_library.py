@@ -20,12 +20,12 @@ from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
 from enricher import (
+    BadMessage,
     Context,
     Effect,
     Enricher,
     EnricherError,
     Insert,
-    Overloaded,
     RetryPolicy,
     Route,
     SetKey,
@@ -363,38 +363,31 @@ async def test_submit_returns_once_accepted_or_once_committed_as_asked(
         assert first != second
 
 
-async def test_submit_says_when_there_is_no_room(redis_url: str, own_mongo: MongoProcess) -> None:
-    settings = settings_for(redis_url, own_mongo.url("shop"), pool__max_messages=3)
-    async with Enricher(settings, routes=[GREETINGS]) as enricher:
-        await enricher.wait_ready()
-        own_mongo.pause()
-        for number in range(3):
-            await enricher.submit("greetings", numbered(number))
-        with pytest.raises(Overloaded, match=r"3 messages"):
-            await enricher.submit("greetings", numbered(3))
-        own_mongo.resume()
-        await until(lambda: not enricher.engine.pool.count, "room")
-        await enricher.submit("greetings", numbered(4), committed=True)
-        await enricher.stop()
-        with pytest.raises(Overloaded, match="stopping"):
-            await enricher.submit("greetings", numbered(5))
-    assert stored(own_mongo.url("shop")) == [0, 1, 2, 4]
+async def test_submit_raises_what_happened_to_a_message(settings: Settings, redis_url: str) -> None:
+    class Odd(BadMessage):
+        pass
 
+    def handler(event: Any, context: Context) -> list[Effect]:
+        if event["id"] == 2:
+            raise Odd("$.id", "another id", "2")
+        return greet(event, context)
 
-async def test_submit_says_when_a_message_was_set_aside(settings: Settings, redis_url: str) -> None:
-    why = {
-        b"no JSON": r"ended as dead: decode: \$: expected JSON",
-        b'{"id": 1}': "ended as dead: enrich: 'name'",
-        b'{"id": {"$a": 1}, "name": ""}': "ended as dead: commit: ",
-    }
-    async with Enricher(settings, routes=[GREETINGS]) as enricher:
-        for body, words in why.items():
-            with pytest.raises(EnricherError, match=words):
-                await enricher.submit("greetings", body, committed=True)
-        with pytest.raises(EnricherError, match=r"ended as dead: .*one of the known topics greetings"):
+    async with Enricher(settings, routes=[Route(topic="greetings", handler=handler)]) as enricher:
+        with pytest.raises(BadMessage) as bad:
+            await enricher.submit("greetings", b"no JSON", committed=True)
+        assert (bad.value.path, bad.value.expected.split()[0]) == ("$", "JSON")
+        with pytest.raises(Odd) as odd:
+            await enricher.submit("greetings", b'{"id": 2}', committed=True)
+        assert (odd.value.path, odd.value.found) == ("$.id", "2")
+        with pytest.raises(BadMessage, match="one of the known topics greetings"):
             await enricher.submit("unheard of", b"{}", committed=True)
+        with pytest.raises(EnricherError, match="ended as dead: enrich: 'name'") as failed:
+            await enricher.submit("greetings", b'{"id": 1}', committed=True)
+        assert isinstance(failed.value.__cause__, KeyError)
+        with pytest.raises(EnricherError, match="ended as dead: commit: "):
+            await enricher.submit("greetings", b'{"id": {"$a": 1}, "name": ""}', committed=True)
     client = Redis.from_url(redis_url)
-    assert await client.llen("dlq:enrichment") == 4
+    assert await client.llen("dlq:enrichment") == 5
     await client.aclose()
 
 

@@ -16,6 +16,7 @@ from enricher import (
     Route,
     Settings,
 )
+from enricher.engine.ports import Intake
 from tests.integration.host import GREETINGS, numbered, settings_for, stored
 from tests.integration.worker import until
 from tests.rig import PATIENCE
@@ -202,3 +203,97 @@ async def test_an_enricher_is_entered_once(settings: Settings) -> None:
         await enricher.submit("greetings", numbered(1), committed=True)
     with pytest.raises(EnricherError, match="entered once"):
         await enricher.__aenter__()
+
+
+# -- entered by one task, left by another ------------------------------------------------------------
+
+
+class Failing:
+    """A source that fails when it is told to."""
+
+    name, can_wait = "failing", True
+
+    def __init__(self) -> None:
+        self.fails = asyncio.Event()
+
+    async def start(self) -> None:
+        pass
+
+    async def run(self, intake: Intake) -> None:
+        await self.fails.wait()
+        raise RuntimeError("the source is broken")
+
+    async def stop_intake(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    def health(self) -> dict[str, Any]:
+        return {"ready": True}
+
+
+async def test_it_may_be_left_by_another_task_than_it_was_entered_by(
+    settings: Settings, mongo_database_url: str
+) -> None:
+    before = asyncio.all_tasks()
+    enricher = Enricher(settings, routes=[GREETINGS])
+    assert await asyncio.create_task(enricher.__aenter__()) is enricher
+    await asyncio.create_task(enricher.wait_ready())
+    for number in range(100):
+        await enricher.submit("greetings", numbered(number))
+    await asyncio.create_task(enricher.__aexit__(None, None, None))
+    assert stored(mongo_database_url) == list(range(100))
+    assert asyncio.all_tasks() == before
+
+
+async def test_when_a_part_fails_the_block_is_cancelled_and_raises_the_cause(settings: Settings) -> None:
+    source = Failing()
+
+    async def program() -> None:
+        async with Enricher(settings, routes=[GREETINGS], sources=[source]):
+            source.fails.set()
+            await asyncio.sleep(3600)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await program()
+    assert caught.group_contains(RuntimeError, match="broken")
+    # The host's task is as it was: neither cancelled nor about to be.
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    await asyncio.sleep(0)
+
+
+async def test_when_a_part_fails_and_its_host_is_no_more_leaving_raises_the_cause(settings: Settings) -> None:
+    source = Failing()
+    enricher = Enricher(settings, routes=[GREETINGS], sources=[source])
+    await asyncio.create_task(enricher.__aenter__())
+    source.fails.set()
+    await until(lambda: enricher.engine.stopping, "the end")
+    with pytest.raises(ExceptionGroup) as caught:
+        await enricher.__aexit__(None, None, None)
+    assert caught.group_contains(RuntimeError, match="broken")
+
+
+async def test_who_is_cancelled_while_entering_leaves_nothing_behind(settings: Settings) -> None:
+    class Slow(Failing):
+        async def start(self) -> None:
+            self.fails.set()
+            await asyncio.sleep(3600)
+
+    before, source = asyncio.all_tasks(), Slow()
+    enricher = Enricher(settings, routes=[GREETINGS], sources=[source])
+    task = asyncio.create_task(enricher.__aenter__())
+    await source.fails.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await until(lambda: asyncio.all_tasks() == before, "the end of every task")
+
+
+async def test_a_wrong_setting_is_told_to_who_enters(settings: Settings) -> None:
+    enricher = Enricher(settings, routes=[GREETINGS, GREETINGS])
+    for _ in range(2):
+        with pytest.raises(EnricherError, match="greetings"):
+            await enricher.__aenter__()
