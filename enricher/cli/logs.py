@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import select
 import sys
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
@@ -34,9 +36,14 @@ def configure(settings: LogSettings, service: str, stream: BinaryIO | None = Non
     the set-up they met first.
     """
     out = stream if stream is not None else sys.stdout.buffer
-    lines = _Lines(out)
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     render = json_line(service) if settings.format == "json" else console_line(out.isatty())
+
+    def say_lost(number: int) -> bytes:
+        event = add_timestamp(None, "", {"event": "log_lines_lost", "level": "warning", "lines": number})
+        return render(None, "warning", event)
+
+    lines = Lines(out, say_lost)
     structlog.configure(
         processors=[
             structlog.stdlib.PositionalArgumentsFormatter(),
@@ -58,24 +65,63 @@ def configure(settings: LogSettings, service: str, stream: BinaryIO | None = Non
     logging.captureWarnings(capture=True)
 
 
-class _Lines:
-    """Where the lines go: what a full disk or a reader that has gone does not take is lost.
+class Lines:
+    """Where the lines go: what is not taken there is lost, and no reason to stop or to wait.
 
-    It is no reason to stop working: a collector of logs may come back.
+    That is a full disk, a reader that has gone, and one that does not read, behind a full pipe or a terminal.
+    ``say_lost`` makes the line that says how many were lost, once there is room again.
     """
 
-    def __init__(self, out: BinaryIO) -> None:
+    # A pipe that can be written to takes so many bytes without waiting.
+    _CHUNK = 4096
+
+    def __init__(self, out: BinaryIO, say_lost: Callable[[int], bytes]) -> None:
         self._out = out
+        self._say_lost = say_lost
+        self._lost = 0
+        self._rest = b""
+        self._descriptor: int | None = None
+        self._room = None
+        with suppress(OSError, ValueError, AttributeError):  # no file, or a system without `poll`
+            out.flush()
+            self._descriptor = out.fileno()
+            self._room = select.poll()
+            self._room.register(self._descriptor, select.POLLOUT)
 
     def write(self, line: bytes) -> int:
-        try:
-            return self._out.write(line)
-        except (OSError, ValueError):  # ValueError: it is closed
-            return 0
+        """Write the line, or count it as lost."""
+        if self._lost and self._put(self._say_lost(self._lost) + b"\n"):
+            self._lost = 0
+        if self._lost or not self._put(line):
+            self._lost += 1
+        return len(line)
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            self._out.flush()
+        """Nothing is kept back."""
+
+    def _put(self, line: bytes) -> bool:
+        """Write a line after what is left of the one before; False if nothing of it could be."""
+        self._rest = self._begin(self._rest)
+        if self._rest:
+            return False
+        left = self._begin(line)
+        if len(left) == len(line):
+            return False
+        self._rest = left
+        return True
+
+    def _begin(self, data: bytes) -> bytes:
+        """Write as much as goes without waiting; what is left."""
+        try:
+            if self._descriptor is None or self._room is None:
+                self._out.write(data)
+                self._out.flush()
+                return b""
+            while data and self._room.poll(0):
+                data = data[os.write(self._descriptor, data[: self._CHUNK]) :]
+        except (OSError, ValueError):  # ValueError: it is closed
+            pass
+        return data
 
 
 def add_timestamp(_logger: object, _method: str, event: Event) -> Event:

@@ -6,9 +6,11 @@ import errno
 import io
 import json
 import logging
+import os
 import re
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
 import pytest
@@ -169,4 +171,33 @@ def test_a_full_disk_or_a_reader_that_has_gone_takes_lines_and_not_the_worker(er
     disk.error = None
     logger.info("found")
     lines = [json.loads(line) for line in disk.written.splitlines()]
+    said = [(line["message"], line.get("lines")) for line in lines]
+    assert said[-2:] == [("log_lines_lost", 1000), ("found", None)]
+
+
+@pytest.mark.parametrize("size", [100, 30_000])
+def test_a_reader_that_does_not_read_takes_lines_and_not_the_worker(size: int) -> None:
+    """A pipe takes 64 KiB; who writes more would wait for its reader, and the whole worker with it."""
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    read = b""
+
+    def read_all() -> None:
+        nonlocal read
+        with suppress(BlockingIOError):
+            while data := os.read(reader, 65_536):
+                read += data
+
+    with os.fdopen(writer, "wb") as pipe, os.fdopen(reader, "rb"):
+        configure(LogSettings(), "worker-enricher", pipe)
+        logger = structlog.get_logger("enricher")
+        for _ in range(1000):
+            logger.info("said", text="x" * size)
+        read_all()
+        logger.info("found")
+        read_all()
+    lines = [json.loads(line) for line in read.splitlines()]
+    said = sum(line["message"] == "said" for line in lines)
+    assert 0 < said < 1000
+    assert [line["lines"] for line in lines if line["message"] == "log_lines_lost"] == [1000 - said]
     assert lines[-1]["message"] == "found"
