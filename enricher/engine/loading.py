@@ -28,7 +28,7 @@ _KNOWN = 100_000
 
 
 class StateLoader:
-    """Loads what lanes need; ``done`` is told of each lane afterwards.
+    """Loads what lanes need; ``done`` is told of each lane, and whether it was the first load of its key.
 
     All new keys that wait are one batch, keys that something is stored of are loaded one by one. At the start
     these are the ``to_restore`` lanes that were left with something to do.
@@ -41,7 +41,7 @@ class StateLoader:
         self,
         reader: Reader | None,
         clock: Clock,
-        done: Callable[[Lane], None],
+        done: Callable[[Lane, bool], None],
         owns: Callable[[str], bool] | None = None,
     ) -> None:
         self.active = 0
@@ -177,6 +177,7 @@ class StateLoader:
         wanted = {str(lane.key): first for lane, first in firsts if first is not None}
         states = await apart(keeper.load, reader, wanted) if wanted else {}
         loaded = [(lane, states[str(lane.key)]) for lane, first in firsts if first is not None]
+        first = {lane for lane, _ in loaded if lane.key not in lane.family.known}
         for lane, state in loaded:
             lane.state = state
             if len(lane.family.known) == _KNOWN:
@@ -187,7 +188,7 @@ class StateLoader:
             lane.waking = False
             self._awaited.discard(lane)
             lane.purge()
-            self._done(lane)
+            self._done(lane, lane in first)
 
     def _first(self, lane: Lane) -> Delivery | None:
         """The delivery that asks for the lane's state; a waking lane asks for itself."""

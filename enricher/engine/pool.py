@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from time import perf_counter
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -18,7 +19,7 @@ import msgspec
 
 from enricher.engine.admission import Admission, counted_as, read_key
 from enricher.engine.apart import current_task, uncancelled
-from enricher.engine.effects import DEAD_LETTERS, SETTLED, Write
+from enricher.engine.effects import DEAD_LETTERS, SETTLED, Effect, Write
 from enricher.engine.families import Families
 from enricher.engine.lanes import Lane, Status
 from enricher.engine.loading import StateLoader, distrust
@@ -190,11 +191,17 @@ class Pool:
         family.ready.append(lane)
         self._wake.set()
 
-    def _loaded(self, lane: Lane) -> None:
-        """The state of ``lane`` was loaded, unless what asked for it has been dropped meanwhile."""
+    def _loaded(self, lane: Lane, first: bool) -> None:
+        """The state of ``lane`` was loaded, unless what asked for it has been dropped meanwhile.
+
+        At the ``first`` load of its key, what an earlier process left stored and unshown goes out before
+        anything else of the lane.
+        """
         keeper = lane.family.keeper
         if lane.state is not None and keeper is not None:
             lane.touched_us = self._clock()
+            if first and hasattr(keeper, "unshown"):
+                self._show(lane, keeper.unshown)
             if lane.retell:
                 lane.retell = False
                 tell_again = getattr(keeper, "tell_again", None)
@@ -208,6 +215,16 @@ class Pool:
             self._short_until = self.turns + sum(len(family.ready) for family in self._families)
         elif lane.state is None:
             lane.family.discard(lane)
+
+    def _show(self, lane: Lane, unshown: Callable[[Any, int], Sequence[Sequence[Effect]]]) -> None:
+        try:
+            writes = [Write(e, lane=lane, label="unshown") for e in unshown(lane.state, lane.touched_us)]
+        except Exception as error:  # noqa: BLE001  one key's state must not end the engine
+            distrust(lane, "unshown", error, self.stats)
+            return
+        if writes:
+            lane.unsettled += len(writes)
+            lane.family.group.submit(writes)
 
     async def run(self) -> None:
         """Serve lanes until cancelled."""

@@ -154,6 +154,9 @@ class Keeper(Protocol[S]):
     Routes that share a keeper share lanes: one lane per key, whatever the topic. A keeper may have a
     ``tell_again(state)`` too: of a state that was loaded anew, since a message was refused, the next `settle`
     must say everything, for what was said meanwhile was not shown.
+
+    By ``unshown(state, now_us)`` it is asked, after the first load of a key, for the effects of
+    what was stored and perhaps never shown, a sequence for each write.
     """
 
     name: str

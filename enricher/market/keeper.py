@@ -6,7 +6,8 @@ say (caches of rolling windows, closed bars, the surface, a checkpoint) is said 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -22,6 +23,7 @@ from enricher.market.feed_health import FeedHealth
 from enricher.market.history import history_documents
 from enricher.market.models import Chain, Number, Quote, Tick, digest
 from enricher.market.products import Contracts
+from enricher.market.recent import aged
 from enricher.market.reload import Paces, load
 from enricher.market.remembered import Remembered
 from enricher.market.settings import MarketSettings
@@ -60,14 +62,24 @@ class ChainChange(msgspec.Struct, frozen=True):
     known: Remembered | None = None
 
 
+Visible = Callable[[ProductState, str, Mapping[str, Any], int, int], Sequence[Effect]]
+"""What was to be seen of a stored message: of a collection, processed at a moment, looked at now."""
+
+
 class MarketKeeper:
     """Keeper of the products' state: one `ProductState` per lane."""
 
     name = "market"
 
     def __init__(
-        self, settings: MarketSettings, zones: Zones, spans: Spans, contracts: Contracts | None = None
+        self,
+        settings: MarketSettings,
+        zones: Zones,
+        spans: Spans,
+        contracts: Contracts | None = None,
+        visible: Visible | None = None,
     ) -> None:
+        self._visible = visible
         self._zones = zones
         self._spans = spans
         self._contracts = contracts or Contracts(settings.products)
@@ -90,6 +102,34 @@ class MarketKeeper:
         documents = await reader.find(STATE, {})
         documents.sort(key=lambda document: -int(document.get("heard_us", 0)))
         return [document["_id"] for document in documents]
+
+    def unshown(self, state: ProductState, now_us: int) -> Sequence[Sequence[Effect]]:
+        """What was stored last is shown unless it was, a write for each message, and what the state as a
+        whole had to say then. Every message is claimed, and caches only give way to newer ones."""
+        found: list[Sequence[Effect]] = []
+        last_us = now_us
+        for processed_us, collection, document in state.recent.take():
+            if self._visible is None:
+                break
+            try:
+                effects = self._visible(state, collection, document, processed_us, now_us)
+            except (TypeError, ValueError, LookupError, AttributeError, OverflowError, BadMessage):
+                continue  # a document of somebody else's; that it makes no sense was said when it was read
+            if effects:
+                last_us = processed_us
+                found.append(tuple(aged(effects, now_us - processed_us)))
+        if found:
+            caches: list[Effect] = []
+            if state.ticks_changed:
+                state.ticks_changed = False
+                self._show_ticks(state, caches)
+            if state.surface.newest_us is not None:
+                self._show_members(state, caches)
+            if state.newest_chain_us:
+                state.surface_text = ("", state.naive, state.newest_chain_us)
+                self._drawing.show(state, caches)
+            found.append(tuple(aged(caches, now_us - last_us)))
+        return found
 
     def seen(
         self, state: ProductState, event: Tick | Quote | Chain, context: Context

@@ -136,6 +136,7 @@ async def _load_ticks(reader: Reader, state: ProductState, origin: int, paces: P
             row = _read(_tick, document)
             if row is None or row[0].event_us < bound:
                 continue
+            state.recent.add(TICKS, document)
             if document.get("folded") is False:
                 state.set_aside(row[0].event_us, row[1])
             else:
@@ -241,6 +242,7 @@ async def _load_quotes(reader: Reader, state: ProductState, origin: int, pace: P
     async for found in in_slices(reader, QUOTES, state.product, since, until, pace, field):
         async for document in _giving_way(found):
             digest = _digest(document)
+            state.recent.add(QUOTES, document)
             if document.get("folded") is False:
                 state.set_aside(_read(event_time, document) or 0, digest)
                 continue
@@ -269,6 +271,7 @@ async def _load_chains(
         us = _read(event_time, document)
         if us is not None and (us >= bound or str(document["_id"]) in last):
             known.append((us, document))
+            state.recent.add(CHAINS, document)
     known.sort(key=lambda pair: pair[0])
     folded: list[Read] = []
     async for event_us, document in _giving_way(known):

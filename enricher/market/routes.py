@@ -56,14 +56,23 @@ from enricher.market.state import (
     ProductState,
 )
 from enricher.market.stored import (
+    chain_of,
     encode,
     encode_large,
+    event_time,
     micros,
     quote_document,
     storable,
     tick_document,
 )
-from enricher.market.zeros import OPTION_FIELDS, TICK_FIELDS, is_zeroed, zeroed, zeroed_chain
+from enricher.market.zeros import (
+    OPTION_FIELDS,
+    TICK_FIELDS,
+    is_zeroed,
+    with_nulls,
+    zeroed,
+    zeroed_chain,
+)
 from enricher.market.zone_watch import ZoneWatch
 
 INDEXES = (
@@ -291,9 +300,65 @@ class Market:
         before_us = micros(document["processed_at"])
         if processed_us - before_us > OPTION_CLAIM_TTL * SECOND:
             return None
-        left_out = ("_id", "timestamp", "processed_at", "event_us", "folded")
-        fields = {name: value for name, value in document.items() if name not in left_out}
-        return self._show_chain(chain, identity, fields, before_us)
+        return self._show_chain(chain, identity, _sent_fields(document), before_us)
+
+
+    # -- at the start ------------------------------------------------------------------------------
+
+    def visible(
+        self,
+        state: ProductState,
+        collection: str,
+        document: Mapping[str, Any],
+        processed_us: int,
+        now_us: int,
+    ) -> Sequence[Effect]:
+        """What was to be seen of a stored message, which may not have been; nothing once its claim is gone.
+
+        Its time is written as we do, for the text that was sent is not stored.
+        """
+        ttl = self.settings.claim_ttl if collection == TICKS else OPTION_CLAIM_TTL
+        if now_us - processed_us >= ttl * SECOND:
+            return ()
+        identity, event_us, product = str(document["_id"]), event_time(document), document["product"]
+        naive = bool(document.get("naive")) if collection == TICKS else state.naive
+        sent: dict[str, Any] = {
+            "timestamp": render(event_us, naive, self.zones.of(product)),
+            "naive": naive,
+            "ahead_us": max(0, event_us - processed_us),
+        }
+        if collection == TICKS:
+            tick = Tick(
+                product=product,
+                price=document["price"],
+                tick_id=with_nulls(document).get("tick_id"),
+                event_us=event_us,
+                moment=document["timestamp"],
+                **sent,
+            )
+            if document.get("folded") is not False:
+                state.show_tick(tick, tick_key(tick, identity))
+            return (self._tick_claim(tick, identity), self._publish_tick(tick, processed_us))
+        if collection == QUOTES:
+            claim = SetClaim(f"claims:option_quote:{event_us // MINUTE}", identity, OPTION_CLAIM_TTL)
+            if document.get("folded") is False:
+                return (claim,)
+            held = with_nulls(document).items()
+            body = encode({**{k: v for k, v in held if k not in _OURS}, "timestamp": sent["timestamp"]})
+            return (claim, SetKey(f"latest:option:{document['symbol']}", body, self._cache_ms, event_us))
+        found = chain_of({**document, "folded": None})
+        if found is None:
+            return ()
+        chain = msgspec.structs.replace(found[0], **sent)
+        return self._show_chain(chain, identity, _sent_fields(document), processed_us)
+
+
+_OURS = ("_id", "timestamp", "processed_at", "event_us", "folded")
+"""What a document has besides the fields of its message."""
+
+
+def _sent_fields(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name not in _OURS}
 
 
 def _stored_option(
@@ -326,7 +391,7 @@ def build(
         svi_us=int(settings.svi_interval * SECOND) if settings.analytics else 0,
         time_field="event_us" if feed.naive_dates == "as_sent" else "timestamp",
     )
-    keeper = MarketKeeper(settings, market.zones, spans)
+    keeper = MarketKeeper(settings, market.zones, spans, visible=market.visible)
     shared: dict[str, Any] = {
         "key": peek_product,
         "keeper": keeper,

@@ -24,6 +24,7 @@ from enricher.market.models import Chain, Number, Quote, Tick
 from enricher.market.percentile import DailySeries
 from enricher.market.prices import Unit
 from enricher.market.products import Contracts
+from enricher.market.recent import Recent
 from enricher.market.remembered import Remembered
 from enricher.market.spans import Checkpoint, Spans
 from enricher.market.surface import Cutoff, Expired, QuoteSurface, cutoff
@@ -86,6 +87,7 @@ class ProductState:
         "primed_chains",
         "product",
         "pruned",
+        "recent",
         "recent_chains",
         "recent_quotes",
         "session_found",
@@ -142,6 +144,8 @@ class ProductState:
         self.lapse_us: int | None = None
         self.pruned = ""
         self.checkpoint = Checkpoint()
+        # Messages that were stored last when this was read back: they may not have been shown.
+        self.recent = Recent()
         self.heard_us: int | None = None
         # Of each expiry its last chain.
         self.known: dict[str, Remembered] = {}

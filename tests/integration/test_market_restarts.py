@@ -198,6 +198,7 @@ def rig_over(before: Rig | None = None) -> Rig:
     if before is not None:
         rig.stored.collections = before.stored.collections
         rig.shown.keys, rig.shown.versions = before.shown.keys, before.shown.versions
+        rig.shown.value_claims = before.shown.value_claims
         rig.shown.members, rig.shown.member_claims = before.shown.members, before.shown.member_claims
     return rig
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+import pytest
+from redis.asyncio import Redis
+
+from enricher.app import wall_clock
 from enricher.engine.ports import Delivery
 from enricher.market import reload
+from enricher.market.recent import MOST
 from enricher.market.spans import Spans
-from tests.integration.test_market_contract import MINUTE, SECOND, quote, tick
+from tests.integration.test_market_contract import MINUTE, SECOND, chain, leg, quote, tick
 from tests.integration.test_market_restarts import hand_in, rig_over
-from tests.integration.worker import QUOTES, TICKS
+from tests.integration.worker import CHAINS, QUOTES, TICKS, WorkerProcess, database, encoded
 from tests.rig import Rig, until
+from tests.servers import RedisProcess
 
 HOUR = 60 * MINUTE
 SPANS = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=5 * MINUTE, buildup_us=0)
@@ -79,3 +88,117 @@ async def test_reading_back_is_linear_also_for_what_came_after_the_checkpoint() 
     states = await reload.load(reader, {"NIFTY": Delivery("", b"", at)}, SPANS)
     assert len(states["NIFTY"].surface) == 50
     assert reader.gone_through < 4 * documents
+
+
+def one_of_each(at: int, number: int) -> list[tuple[str, dict[str, Any]]]:
+    """A tick, a quote and a chain of a moment."""
+    legs = [leg(strike, "CALL", 100, 5, 10.0 + number) for strike in (21000, 21500)]
+    return [
+        (TICKS, tick(100.0 + number, at, number)),
+        (QUOTES, quote(21000, "CALL", at, iv=0.2 + number / 100, expiry="2099-06-26")),
+        (CHAINS, chain(at, expiry="2099-06-26", calls=legs)),
+    ]
+
+
+async def test_a_crash_between_storing_and_showing_is_made_good_by_the_next_start(
+    own_redis: RedisProcess, mongo_database_url: str
+) -> None:
+    own_redis.call("ACL", "SETUSER", "app", "on", ">p", "~*", "&*", "+@all")
+    url = own_redis.url.replace("redis://", "redis://app:p@")
+    heard: list[tuple[str, dict[str, Any]]] = []
+    at = wall_clock() - 10 * SECOND
+    async with (
+        Redis.from_url(own_redis.url) as client,
+        client.pubsub() as listener,
+        WorkerProcess(url, mongo_database_url) as process,
+    ):
+
+        async def listen() -> None:
+            async for message in listener.listen():
+                if message["type"] == "message":
+                    heard.append((message["channel"].decode(), json.loads(message["data"])))
+
+        await listener.subscribe("enriched:underlying", "enriched:option_chain")
+        listening = asyncio.create_task(listen())
+        documents = database(mongo_database_url)
+        with documents.client:
+            await process.send([(to, encoded(m)) for to, m in one_of_each(at, 0)])
+            await until(lambda: len(heard) == 2)
+            # From now on Redis takes no commit; what comes is stored and waits for it.
+            own_redis.call("ACL", "SETUSER", "app", "-eval", "-evalsha", "-script")
+            for number in range(1, 4):
+                later = one_of_each(at + number * SECOND, number)
+                await process.send([(to, encoded(message)) for to, message in later])
+            await until(lambda: documents["option_chains"].count_documents({}) >= 2)
+            await process.kill()
+            own_redis.call("ACL", "SETUSER", "app", "+@all")
+            for _ in range(2):
+                # The second time there is nothing to make good.
+                await process.start()
+                await process.kill()
+            stored = {name: list(documents[name].find()) for name in ("underlying_ticks", "option_chains")}
+            every = [document for found in stored.values() for document in found]
+            told = sorted(str(document["processed_at"].replace(tzinfo=None)) for document in every)
+        await until(lambda: len(heard) >= len(told))
+        listening.cancel()
+        ticks, chains = stored["underlying_ticks"], stored["option_chains"]
+        assert len(ticks) + len(chains) > 3
+        times = [datetime.fromisoformat(message["processed_at"]).replace(tzinfo=None) for _, message in heard]
+        assert sorted(map(str, times)) == told
+        prices = [message["price"] for channel, message in heard if channel == "enriched:underlying"]
+        assert prices == sorted(document["price"] for document in ticks)
+        newest = prices[-1]
+        shown = {name: json.loads(await client.get(f"ohlc:NIFTY:{name}")) for name in ("1m", "15m")}
+        assert {window["close"] for window in shown.values()} == {newest}
+        assert shown["1m"]["num_ticks"] == len(ticks)
+        assert json.loads(await client.get("latest:underlying:NIFTY"))["price"] == newest
+        last = max(chains, key=lambda document: document["event_us"])
+        cached = json.loads(await client.get("latest:chain:NIFTY:2099-06-26"))
+        assert [cached["calls"], cached["atm_straddle_price"]] == [last["calls"], last["atm_straddle_price"]]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+async def test_a_start_shows_only_what_was_not_and_only_the_last_of_it(shown: bool) -> None:
+    before = rig_over()
+    at = before.clock.now_us
+    before.live.down = not shown
+    await before.engine.__aenter__()
+    for number in range(3):
+        for channel, message in one_of_each(at - (3 - number) * SECOND, number):
+            hand_in(before, channel, message)
+    await until(lambda: len(before.stored.collections.get("option_chains", {})) == 3)
+    if shown:
+        await before.drained()
+    await before.engine.stop(0.05)
+    keys, published = dict(before.shown.keys), list(before.shown.published)
+    after = rig_over(before)
+    after.clock.advance(60)
+    async with after.engine as engine:
+        await engine.wait_ready()
+        await until(lambda: not engine.writer.unfinished)
+    if shown:
+        assert (after.shown.published, after.shown.keys) == ([], keys)
+        return
+    assert published == []
+    assert len(after.shown.published) == 6
+    assert json.loads(after.shown.keys["ohlc:NIFTY:5m"])["num_ticks"] == 3
+    assert json.loads(after.shown.keys["latest:option:NIFTYCALL21000"])["iv"] == 0.22
+    assert "volatility_surface:NIFTY" in after.shown.keys
+    # A window of a minute is over by now; nobody takes it for one of this minute.
+    assert "ohlc:NIFTY:1m" not in after.shown.keys
+
+
+@pytest.mark.parametrize(("hours", "shown"), [(0.5, MOST), (48, 0)])
+async def test_a_weekend_is_not_published(hours: float, shown: int) -> None:
+    before = rig_over()
+    async with before.engine:
+        for number in range(2 * MOST):
+            hand_in(before, TICKS, tick(100.0, before.clock.now_us, number))
+        await before.drained()
+    before.shown.value_claims.clear()
+    after = rig_over(before)
+    after.clock.advance(hours * 3600)
+    async with after.engine as engine:
+        await engine.wait_ready()
+        await until(lambda: not engine.writer.unfinished)
+    assert len(after.shown.published) == shown
