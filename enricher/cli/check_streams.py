@@ -85,6 +85,9 @@ async def ask_streams(
             continue
         try:
             figures = await StreamGroup(client, keys, "check").figures()
+            both = (keys, GroupKeys(keys.again, keys.group))
+            lost = [await StreamGroup(client, each, "check").entries_lost() for each in both]
+            figures["entries_lost"] = sum(lost)
             for group in await client.xinfo_groups(keys.stream):
                 name = group["name"].decode() if isinstance(group["name"], bytes) else str(group["name"])
                 if (keys.stream, name) not in known:
@@ -101,6 +104,12 @@ async def ask_streams(
 
 def stream_warnings(states: Sequence[StreamState]) -> Iterator[str]:
     """What looks wrong about streams, one sentence each."""
+    for state in states:
+        if lost := state.figures.get("entries_lost"):
+            yield (
+                f"stream {state.keys.stream}: group {state.keys.group} has lost {lost} entries, trimmed or "
+                "deleted before they were read; whoever appends may bound the stream (MAXLEN) too tightly"
+            )
     for stream, others in {state.keys.stream: state.others for state in states}.items():
         if others:
             yield (

@@ -213,11 +213,11 @@ def topics_table(now: Mapping[str, Figures], before: Mapping[str, Figures]) -> S
 
 def sources_table(now: Iterable[Figures]) -> Sheet:
     """One row per worker and source: connected or not, and for how long nothing was heard."""
-    numbers = ("silent", "reconnects", "gaps")
+    numbers = ("silent", "reconnects", "gaps", "lost")
     made = Sheet(
         *("Sources", "instance", "source", "state", *numbers, "last message"),
         numbers=numbers,
-        drop=("gaps", "reconnects", "silent"),
+        drop=("lost", "gaps", "reconnects", "silent"),
         wraps=("last message",),
     )
     for figures in now:
@@ -231,6 +231,7 @@ def sources_table(now: Iterable[Figures]) -> Sheet:
                 number(source.get("silent_s"), 1, " s"),
                 number(source.get("reconnects")),
                 number(source.get("gaps")),
+                number(source.get("entries_lost")),
                 ", ".join(f"{channel} {seconds:g} s ago" for channel, seconds in channels.items()) or NOTHING,
             )
     return made

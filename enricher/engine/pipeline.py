@@ -228,10 +228,11 @@ class Pipeline:
         text, trace = redact_text(text), redact_text(trace)
         delivery.failed(stage, text, error if isinstance(error, Exception) else None)
         # A redelivered entry must give the same id, so that it is set aside once.
+        identity = delivery.identity
         task_id = str(
             uuid.uuid4()
-            if delivery.id is None
-            else uuid.uuid5(uuid.NAMESPACE_OID, f"{delivery.topic}\n{delivery.id}")
+            if identity is None
+            else uuid.uuid5(uuid.NAMESPACE_OID, f"{delivery.topic}\n{identity}")
         )
         letter = DeadLetter(
             task_id=task_id,

@@ -47,6 +47,11 @@ class Delivery:
         self.waiting: Waiting | None = None
         self.gone = False
 
+    @property
+    def identity(self) -> str | None:
+        """What its dead letter is known by: the same whenever it is delivered, and no other message's."""
+        return self.id
+
     def ack(self) -> Sequence[Effect]:
         """Effects that acknowledge the message; they land in the same commit as its own."""
         return ()

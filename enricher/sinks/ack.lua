@@ -53,11 +53,19 @@ local function is_before(a, b)
 end
 
 local function acknowledge(stream, group, id)
-  if ask('XACK', stream, group, id) == 0 then
+  local name = stream .. '\n' .. group
+  local held = acknowledged[name] or {stream, group, 0}
+  acknowledged[name] = held
+  local done = ask('XACK', stream, group, id)
+  if done == 1 then
+    held[3] = held[3] + 1
+  elseif done == 0 then
+    -- What the stream no longer has is not delivered again: an entry of this id would be another one.
+    local entry = ask('XRANGE', stream, id, id)
+    if entry.err or #entry == 0 then return end
     ask('SADD', early(stream, group), id)
     ask('EXPIRE', early(stream, group), EARLY_TTL)
   end
-  acknowledged[stream .. '\n' .. group] = {stream, group}
 end
 
 -- Whether the entry is the caller's to commit.
@@ -78,10 +86,11 @@ local function to_commit(stream, group, id)
   return ask('SISMEMBER', early(stream, group), id) == 0
 end
 
--- Once, at the end of the script: the cursors of the groups for which something was acknowledged.
+-- Once, at the end of the script: cursors and ledgers of the groups for which something was acknowledged.
 local function advance()
   for _, name in pairs(acknowledged) do
-    local stream, group = name[1], name[2]
+    local stream, group, done = unpack(name)
+    if done > 0 then redis.pcall('HINCRBY', stream .. ':' .. group .. ':ledger', 'done', done) end
     local pending = redis.pcall('XPENDING', stream, group)
     if not pending.err then
       local cursor = pending[1] > 0 and '(' .. pending[2] or last_delivered(stream, group)

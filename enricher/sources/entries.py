@@ -12,6 +12,8 @@ Keys of group ``g`` on stream ``s``:
     s:g:cursor  where the group begins should it have to be created again (see ``ack.lua``)
     s:g:early   ids of entries that were committed while the group was destroyed
     s:g:later:at:ID  where the entry ID is that somebody waits for (see ``deadletters/target.py``)
+    s:g:ledger  what was acknowledged and what was lost (see ``ledger.py``)
+    s:trimmed   how many entries were trimmed after all groups had acknowledged them
     s:g:exposed entries that were tried in a company that nobody finished (see ``suspects.py``)
 """
 
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from hashlib import sha256
 from math import ceil
 from typing import Any
 
@@ -30,7 +33,8 @@ from enricher.errors import BadMessage
 
 BODY, TOPIC, AT = b"body", b"topic", b"at"
 _OWN = b"enricher-"
-_ID, _ATTEMPTS, _UNFINISHED, _AT = (_OWN + name for name in (b"id", b"attempts", b"unfinished", b"at"))
+_ID, _ATTEMPTS, _UNFINISHED = (_OWN + name for name in (b"id", b"attempts", b"unfinished"))
+_AT, _MARK = _OWN + b"at", _OWN + b"mark"
 
 Fields = Mapping[bytes, bytes]
 ReadEntry = Callable[[Fields], bytes | Delivery]
@@ -66,6 +70,21 @@ class GroupKeys(msgspec.Struct, frozen=True):
         return f"{self.later}:at:{identity}"
 
     @property
+    def ledger(self) -> str:
+        """A hash that counts what was acknowledged and what was lost."""
+        return f"{self.stream}:{self.group}:ledger"
+
+    @property
+    def trimmed(self) -> str:
+        """How many entries the groups of the stream have trimmed after all had acknowledged them."""
+        return f"{self.stream}:trimmed"
+
+    @property
+    def early(self) -> str:
+        """A set of the entries that were committed while the group was destroyed."""
+        return f"{self.stream}:{self.group}:early"
+
+    @property
     def exposed(self) -> str:
         """A hash of the entries whose company was left unfinished."""
         return f"{self.stream}:{self.group}:exposed"
@@ -76,13 +95,14 @@ class StreamDelivery(Delivery):
 
     ``unfinished`` counts the deliveries before this one that nobody finished, ``left`` those among them since
     its handler last came to an end, ``missed`` the renewals that found its lease in other hands. ``counted``:
-    this delivery is counted by the server.
+    this delivery is counted by the server. ``life`` tells its stream from others that had the same name; an
+    entry that came back, or was sent again, brings ``id`` and ``mark`` along and has none.
     """
 
     kept = True
     __slots__ = (
         *("_extend", "_settled", "counted", "entry", "fields"),
-        *("later", "left", "missed", "place", "unfinished"),
+        *("later", "left", "life", "mark", "missed", "place", "unfinished"),
     )
 
     def __init__(
@@ -97,6 +117,7 @@ class StreamDelivery(Delivery):
         later: str,
         settled: Callable[[StreamDelivery, str], None],
         extend: Callable[[StreamDelivery], Awaitable[None]],
+        life: str | None = None,
     ) -> None:
         super().__init__(topic, body, received_us, f"{place.stream}/{place.group}/{entry}")
         self.place = place
@@ -107,8 +128,17 @@ class StreamDelivery(Delivery):
         self.left = 0
         self.missed = 0
         self.counted = True
+        self.life = life
+        self.mark = ""
         self._settled = settled
         self._extend = extend
+
+    @property
+    def identity(self) -> str | None:
+        """Its id and, as in a stream made anew another entry may have it, the mark that tells them apart."""
+        if self.life is not None and not self.mark:
+            self.mark = f"{self.life}/{sha256(whole(self.fields)).hexdigest()[:32]}"
+        return f"{self.id}/{self.mark}" if self.mark else self.id
 
     def ack(self) -> Sequence[Effect]:
         """Acknowledge the entry in the commit that lands its effects."""
@@ -120,6 +150,7 @@ class StreamDelivery(Delivery):
         fields = {
             **self.fields,
             _ID: identity.encode(),
+            **({_MARK: self.mark.encode()} if self.identity != identity else {}),
             _ATTEMPTS: b"%d" % self.attempts,
             _UNFINISHED: b"%d" % self.unfinished,
             _AT: b"%d" % self.received_us,
@@ -136,7 +167,7 @@ class StreamDelivery(Delivery):
 
 
 class EntryReader:
-    """Makes deliveries of entries."""
+    """Makes deliveries of entries; ``life`` is that of their stream."""
 
     def __init__(
         self,
@@ -147,6 +178,7 @@ class EntryReader:
         settled: Callable[[StreamDelivery, str], None],
         extend: Callable[[StreamDelivery], Awaitable[None]],
     ) -> None:
+        self.life = ""
         self._topic = topic
         self._later = later
         self._clock = clock
@@ -182,10 +214,12 @@ class EntryReader:
             later=self._later,
             settled=self._settled,
             extend=self._extend,
+            life=None if own else self.life,
         )
         if own:
             try:
                 made.id = own[_ID].decode()
+                made.mark = own.get(_MARK, b"").decode()
                 made.attempts = _number(own, _ATTEMPTS, 0)
                 made.unfinished = _number(own, _UNFINISHED, 0)
                 made.received_us = _number(own, _AT, received_us)

@@ -7,7 +7,7 @@ taken over meanwhile.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -18,6 +18,7 @@ from enricher.link import Link, pack
 from enricher.log import log
 from enricher.sinks.redis import ACKNOWLEDGE
 from enricher.sources.entries import Fields, GroupKeys
+from enricher.sources.ledger import Look, look
 
 PAGE = 100
 _EXPOSED_TTL = 86400
@@ -34,7 +35,9 @@ for _, id in ipairs(found[2]) do
   local held = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1)
   taken[#taken + 1] = {id, held[1][4]}
 end
-return {found[1], taken, found[3] or {}}
+local lost = found[3] or {}
+if #lost > 0 then redis.call('HINCRBY', KEYS[1] .. ':' .. ARGV[1] .. ':ledger', 'done', #lost) end
+return {found[1], taken, lost}
 """
 
 # KEYS also: the exposed. ... what they are exposed to (0: nothing), for how many seconds that is known, ids
@@ -51,6 +54,7 @@ for i = 5, #ARGV, 2 do
       if ARGV[3] ~= '0' then redis.call('HSET', KEYS[2], id, ARGV[3]) end
     else
       redis.call('XACK', KEYS[1], ARGV[1], id)
+      redis.call('HINCRBY', KEYS[1] .. ':' .. ARGV[1] .. ':ledger', 'done', 1)
       reply = 0
     end
   end
@@ -60,27 +64,34 @@ if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[2], ARGV[4]) end
 return replies
 """
 
+# What the stream has lost is pending no more once it is claimed; whoever has it in memory may finish it.
+CLAIMED = """
+local function claimed(ids)
+  if #ids == 0 then redis.call('HINCRBY', KEYS[1] .. ':' .. ARGV[1] .. ':ledger', 'done', 1) end
+end
+"""
+
 # ... ids. Renews the lease of those that are still the consumer's; replies those that are not.
-RENEW = """
+RENEW = CLAIMED + """
 local gone = {}
 for i = 3, #ARGV do
   if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2]) == 0 then
     gone[#gone + 1] = ARGV[i]
   else
-    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
+    claimed(redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID'))
   end
 end
 return gone
 """
 
 # ... idle time to set (ms), deliveries to take back (0 or 1), ids. Lets the next sweep of anybody have them.
-RELEASE = """
+RELEASE = CLAIMED + """
 for i = 5, #ARGV do
   local held = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])
   if held[1] then
     local before = math.max(held[1][4] - tonumber(ARGV[4]), 0)
-    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i],
-      'IDLE', ARGV[3], 'RETRYCOUNT', before, 'JUSTID')
+    claimed(redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i],
+      'IDLE', ARGV[3], 'RETRYCOUNT', before, 'JUSTID'))
   end
 end
 """
@@ -101,9 +112,9 @@ end
 return removed
 """
 
-# ARGV: the id of the first entry to keep in any case, silence (ms) after which a consumer is gone. Trims what
-# every group has acknowledged. Replies the id of the first entry that a group needs, and for how long (ms)
-# the most silent consumer has not been heard of, but for those that are gone.
+# KEYS also: how many went so. ARGV: the id of the first entry to keep in any case, silence (ms) after which a
+# consumer is gone. Trims what every group has acknowledged. Replies the id of the first entry that a group
+# needs, and for how long (ms) the most silent consumer has not been heard of, but for those that are gone.
 TRIM = """
 local function parts(id)
   local ms, number = string.match(id, '^(%d+)%-(%d+)$')
@@ -131,7 +142,8 @@ for _, fields in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
   end
 end
 if not needed then return {'0-0', 0} end
-redis.call('XTRIM', KEYS[1], 'MINID', '~', less(needed, ARGV[1]) and needed or ARGV[1])
+local gone = redis.call('XTRIM', KEYS[1], 'MINID', '~', less(needed, ARGV[1]) and needed or ARGV[1])
+if gone > 0 then redis.call('INCRBY', KEYS[2], gone) end
 return {needed, silent}
 """
 
@@ -231,6 +243,7 @@ class StreamGroup:
         """Raises `WrongKey`, which names it, if a key of ours holds something else."""
         keys = self.keys
         wanted = {keys.stream: "stream", keys.later: "zset", keys.cursor: "string", keys.exposed: "hash"}
+        wanted |= {keys.ledger: "hash", keys.early: "set", keys.trimmed: "string"}
         for key, kind in wanted.items():
             await check_key(self._client, key, kind)
 
@@ -314,7 +327,9 @@ class StreamGroup:
         Returns the first entry that any group needs, and the seconds for which the most silent consumer of
         them has not been heard of, but for those that were silent for ``gone_ms``.
         """
-        needed, silent_ms = await self._client.eval(TRIM, 1, self.keys.stream, keep_from, gone_ms)
+        needed, silent_ms = await self._client.eval(
+            TRIM, 2, self.keys.stream, self.keys.trimmed, keep_from, gone_ms
+        )
         return _text(needed), silent_ms / 1000
 
     async def trim_to(self, max_length: int) -> int:
@@ -332,6 +347,14 @@ class StreamGroup:
             moved = int(await self._client.eval(COME_BACK, 3, *keys, PAGE, self.keys.place("")))
             total += moved
         return total
+
+    async def entries_lost(self) -> int:
+        """How many entries it has ever lost."""
+        return int(await self._client.hget(self.keys.ledger, "lost") or 0)
+
+    async def look(self, held: Mapping[str, str], *, in_hand: int = 0, more: int = 0) -> Look | None:
+        """What the group has lost since anybody looked; see `ledger.look`."""
+        return await look(self._client, self.keys, held, in_hand=in_hand, more=more)
 
     async def figures(self) -> dict[str, Any]:
         """Length of the stream, of the delay set; the group's lag (None: unknown), pending and consumers."""

@@ -14,11 +14,14 @@ import redis.exceptions as errors
 
 from enricher.engine.ports import Sink
 from enricher.log import log
-from enricher.sources.entries import StreamDelivery
+from enricher.sources.entries import GroupKeys, StreamDelivery
 from enricher.sources.groups import StreamGroup, parts
+from enricher.sources.ledger import Look
 from enricher.sources.suspects import Suspect
 
 _TRIM_EVERY = 10.0
+# How servers say that a script's user lacks a right.
+_DENIED = ("NOPERM", "ACL failure", "The user executing the script can't", "No permissions")
 # A consumer without entries that was silent for so many leases has left.
 _GONE = 10
 
@@ -75,7 +78,8 @@ class Holdings:
 
     ``under_way`` by stream and id; ``suspects`` wait to be taken; ``given_up`` were dropped by the pool and
     come again; ``waived`` were conflated and need no commit. ``moved`` is set whenever something leaves.
-    ``looked`` is how the streams stood since what is trimmed next was needed.
+    ``looked`` is how the streams stood since what is trimmed next was needed, ``ledgers`` what was found in
+    them by the last look, ``gone`` what was lost since and is in none yet.
     """
 
     def __init__(self) -> None:
@@ -85,6 +89,8 @@ class Holdings:
         self.waived: list[StreamDelivery] = []
         self.counts: Counter[str] = Counter()
         self.looked: dict[str, deque[Looked]] = {}
+        self.ledgers: dict[GroupKeys, Look] = {}
+        self.gone: Counter[GroupKeys] = Counter()
         self.moved = asyncio.Event()
 
     def settled(self, delivery: StreamDelivery, label: str) -> None:
@@ -113,7 +119,49 @@ class Holdings:
         gone = [id_ for id_ in ids if (group.keys.stream, id_) not in self.under_way]
         if gone:
             self.counts["lost"] += len(gone)
-            log.error("entries_lost", stream=group.keys.stream, group=group.keys.group, ids=gone[:100])
+            self.gone[group.keys] += len(gone)
+            log.error(
+                "entries_lost",
+                stream=group.keys.stream,
+                group=group.keys.group,
+                entries=len(gone),
+                ids=gone[:100],
+                reason="deleted while they were pending",
+            )
+
+    async def look(self, group: StreamGroup) -> None:
+        """Find out what the group has lost that nobody had read, and which life of the stream this is."""
+        known, gone = self.ledgers.get(group.keys), self.gone[group.keys]
+        held = {} if known is None else known.held
+        try:
+            found = await group.look(held, in_hand=len(self.in_hand(group)), more=gone)
+        except errors.ResponseError as error:
+            # It tells what is wrong with the stream, and without it the stream can be read all the same.
+            if not any(sign in str(error) for sign in _DENIED):
+                raise
+            if not self.counts["unseen"]:
+                log.warning("losses_unseen", stream=group.keys.stream, reason=str(error))
+            self.counts["unseen"] = 1
+            return
+        if found is None:
+            return
+        self.gone[group.keys] -= gone
+        self.ledgers[group.keys] = found
+        if found.lost:
+            log.error(
+                "entries_lost",
+                stream=group.keys.stream,
+                group=group.keys.group,
+                entries=found.lost,
+                from_id=found.first,
+                to_id=found.last,
+                reason="trimmed or deleted before they were read",
+            )
+
+    @property
+    def entries_lost(self) -> int:
+        """How many entries the groups have ever lost, whoever was reading."""
+        return sum(found.total for found in self.ledgers.values()) + self.gone.total()
 
 
 class House:
@@ -224,14 +272,20 @@ class House:
         needed, silent = await group.trim(keep_from, self._limits.lease_ms * _GONE)
         looked.append(Looked(now, needed, silent))
 
-    async def _figure(self) -> None:
+    async def measure(self) -> None:
+        """Bring the figures of the streams up to date."""
         again = await self._groups[1].figures()
         figures = await self._groups[0].figures()
         figures["retrying"] = int(again.get("pending", 0)) + int(again.get("lag") or 0)
+        self.figures = {**self.figures, **figures}
+
+    async def _figure(self) -> None:
         # The store may be in another Redis, whose troubles are none of ours.
         with suppress(errors.RedisError, OSError), anyio.fail_after(1):
-            figures["dead_letters"] = await self._letters.count()
-        self.figures = figures
+            self.figures["dead_letters"] = await self._letters.count()
+        await self.measure()
+        for group in self._groups:
+            await self._held.look(group)
 
     async def renew(self, delivery: StreamDelivery) -> None:
         """Renew one lease now."""

@@ -237,6 +237,7 @@ class SpillSource:
             "spilling": sorted(self._open),
             "spilled": self.spilled,
             "buffered": self._appender.waiting,
+            "entries_lost": reader["entries_lost"],
             "dropped": self._appender.dropped,
             "last_error": inner.get("last_error") or reader["last_error"] or self._appender.last_error,
             "stream": reader,

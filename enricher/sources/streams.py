@@ -10,8 +10,8 @@
                 it, and processed apart from all others: many at first in companies, which counts for none
                 of them, then one by one, which counts (`suspects`). One that was delivered
                 ``max_deliveries`` times and never finished is a dead letter of stage `poison`
-    lost        entries that were deleted while they were pending, and that nobody has in memory, are
-                counted and logged
+    lost        entries that were deleted while they were pending, and that nobody has in memory, or before
+                anybody had read them, are counted and logged, once (`ledger`)
     handed back at the end, what is not finished is given up, and does not count as a delivery
 
 A destroyed group is created again where it was. What is under way then is committed, and marked, for it
@@ -155,6 +155,7 @@ class StreamSource:
             with anyio.fail_after(self.limits.timeout):
                 await self._open(groups)
                 await self._take_up_own(groups)
+                await house.measure()
             self.connected = True
             self._lived_since = self._lived_since or anyio.current_time()
             log.info("reading", source=self.name, group=self.keys.group, consumer=self._consumer)
@@ -217,7 +218,10 @@ class StreamSource:
         for group in groups:
             await group.check_keys()
         for group, start in zip(groups, (self.limits.start, "0"), strict=True):
+            # Before, since a stream made anew is begun at its beginning; after, since then there is a group.
+            await self._held.look(group)
             self._held.counts["created_again"] += await group.create(start)
+            await self._held.look(group)
         for name in self._siblings:
             await groups[0].beside(name).create(self.limits.start)
         if self._sole and self._lived_since is None:
@@ -295,6 +299,8 @@ class StreamSource:
         self, keys: GroupKeys, id_: str, fields: Fields
     ) -> tuple[StreamDelivery, Exception | None]:
         """The delivery of an entry, known as under way, and what is wrong with it."""
+        known = self._held.ledgers.get(self.keys)
+        self._entries.life = "" if known is None else known.life
         made = self._entries.delivery(keys, id_, fields)
         self._held.under_way[keys.stream, id_] = made[0]
         return made
@@ -401,6 +407,7 @@ class StreamSource:
             "waiting_alone": len(self._held.suspects),
             **({} if self._house is None else self._house.figures),
             **{name: self._held.counts[name] for name in _COUNTS},
+            "entries_lost": self._held.entries_lost,
         }
 
 

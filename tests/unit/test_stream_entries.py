@@ -67,12 +67,14 @@ def test_a_hook_may_say_everything_about_the_delivery_but_who_it_is() -> None:
 def test_what_comes_back_is_what_went_with_its_history(fields: dict[bytes, bytes], crashes: int) -> None:
     first, _ = read({**fields, b"body": b"x", b"topic": b"t", b"at": b"17"})
     first.unfinished = crashes
+    identity = first.identity
     for attempt in (1, 2, 3):
         again = deferred(first)
         first, problem = read(again)
         assert problem is None
         assert (first.topic, first.body, first.received_us) == ("t", b"x", 17)
         assert (first.id, first.attempts, first.unfinished) == ("in/g/5-1", attempt, crashes)
+        assert first.identity == identity
         assert first.fields == {**fields, b"body": b"x", b"topic": b"t", b"at": b"17"}
 
 
