@@ -220,6 +220,7 @@ class Enricher:
             tasks.start_soon(self._keep_stats)
             tasks.start_soon(self._announce)
             tasks.start_soon(self._measure_lag)
+            tasks.start_soon(parts.retention.run)
             stack.callback(tasks.cancel_scope.cancel)
             self._entered.set()
             try:
@@ -422,6 +423,7 @@ class Enricher:
             "to": to_date(gap.to_us),
             "reason": redact_text(gap.reason),
             "instance": self.instance,
+            "processed_at": to_date(self._clock()),
         }
         with suppress(EnricherError):  # at the very end, when nothing is committed any more
             self.emit(Insert(GAPS, document))

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from enricher.build_letters import length_watch, letter_store, stores_of
 from enricher.build_mail import MailParts, mail_parts
-from enricher.build_settings import instance_name, market_settings
+from enricher.build_settings import instance_name, kept_for, market_settings
 from enricher.build_streams import IntakeParts, hold_of, over_streams
 from enricher.config import Settings, redact
 from enricher.connections import redis_client
@@ -18,7 +18,7 @@ from enricher.deadletters.alert import AlertHook
 from enricher.deadletters.requests import RetryListener
 from enricher.deadletters.sink import DeadLetterSink, LettersByTopic
 from enricher.deadletters.store import LetterStore
-from enricher.engine.effects import DEAD_LETTERS
+from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS
 from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Clock, Reader, Sink, Source
 from enricher.engine.retry import Backoff
@@ -31,6 +31,7 @@ from enricher.market import routes as market
 from enricher.market.settings import MarketSettings
 from enricher.sinks.mongo import MongoDocuments, close_client, mongo_client
 from enricher.sinks.redis import RedisLive
+from enricher.sinks.retention import Retention
 from enricher.sources.hold import HeldDocuments
 from enricher.sources.pubsub import Gap
 
@@ -49,6 +50,7 @@ class Parts:
     writer: WriterLimits
     backoff: Backoff
     drain_deadline: float
+    retention: Retention
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     owns: Callable[[str], bool] | None = None
     troubles: Callable[[], Mapping[str, str]] = dict
@@ -207,6 +209,8 @@ def build(
         ),
         backoff=Backoff(base=settings.retry.base, cap=settings.retry.cap),
         drain_deadline=settings.service.drain_deadline,
+        # A host's own store of documents keeps them as long as it likes.
+        retention=Retention(documents, kept_for(settings) if known[DOCUMENTS] is known_documents else {}),
         closers=closers,
         owns=None if hold is None else hold.shard.owns,
         troubles=lambda: troubles,

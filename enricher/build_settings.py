@@ -57,6 +57,12 @@ def mail_settings(settings: Settings) -> MailSettings | None:
     return section if isinstance(section, MailSettings) and section.enabled else None
 
 
+def kept_for(settings: Settings) -> dict[str, int]:
+    """How many seconds each collection is kept, 0 for ever, by the collection's name."""
+    mail = settings.routes.get("mail")
+    return settings.retention.of(mail.collection if isinstance(mail, MailSettings) else "emails")
+
+
 def market_settings(settings: Settings) -> MarketSettings | None:
     """The market section, if the market is switched on."""
     section = settings.routes.get("market")

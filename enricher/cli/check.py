@@ -17,6 +17,8 @@ from enricher.build import market_routes
 from enricher.build_mail import mail_parts
 from enricher.build_settings import mail_settings
 from enricher.build_streams import over_streams, topics_by_stream
+from enricher.cli.check_growth import HEAD as GROWTH
+from enricher.cli.check_growth import Stored, ask_growth, retention_warnings, utc_now
 from enricher.cli.check_streams import HEAD, StreamState, ask_streams, groups_of, stream_warnings
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
@@ -40,6 +42,7 @@ class Server:
     dead_letters: int | None = None
     streams: tuple[StreamState, ...] = ()
     problem: str = ""
+    stored: Stored | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -169,7 +172,9 @@ async def _ask_mongo(settings: Settings, timeout: float) -> Server:
         await client.admin.command("ping")
         build = await client.admin.command("buildInfo")
         # These two anybody may ask; what a worker does needs a user.
-        await client[settings.mongo.database_name].command("count", "underlying_ticks", limit=1)
+        database = client[settings.mongo.database_name]
+        await database.command("count", "underlying_ticks", limit=1)
+        stored = await ask_growth(database, settings, timeout)
     except (PyMongoError, OSError) as error:
         # The driver adds a dump of its view of the servers; the first part is what a reader needs.
         text = str(error).partition(", Timeout:")[0]
@@ -177,7 +182,7 @@ async def _ask_mongo(settings: Settings, timeout: float) -> Server:
     finally:
         await close_client(client)
     says = f"version {build.get('version', 'unknown')}, database {settings.mongo.database_name}"
-    return Server("MongoDB", shown, says)
+    return Server("MongoDB", shown, says, stored=stored)
 
 
 def warnings(settings: Settings, servers: Sequence[Server], routes: Sequence[Route]) -> Iterator[str]:
@@ -208,6 +213,7 @@ def warnings(settings: Settings, servers: Sequence[Server], routes: Sequence[Rou
                 f"{settings.streams.keep:g} s: what is read again from the stream's beginning would be "
                 "published again"
             )
+    yield from retention_warnings(settings)
     mail = mail_settings(settings)
     if mail is not None and mail.claim_ttl < mail.keep:
         yield (
@@ -236,6 +242,11 @@ def _report(
     if states:
         yield "Streams:"
         yield from columns(HEAD, [state.row for state in states])
+    for stored in (server.stored for server in servers if server.stored is not None):
+        if stored.growths:
+            yield "Growth:"
+            yield from columns(GROWTH, [growth.row for growth in stored.growths])
+            yield from stored.lines(utc_now())
     market = settings.routes.get("market")
     if isinstance(market, MarketSettings) and market.enabled:
         yield (

@@ -13,6 +13,7 @@ from enricher.config.kinds import (
 )
 from enricher.config.loader import environment_name, find_config, load
 from enricher.config.origins import named_by_origin
+from enricher.config.retention import RetentionSettings
 from enricher.config.settings import (
     DeadLetterSettings,
     FeedSettings,
@@ -40,6 +41,7 @@ __all__ = [
     "PoolSettings",
     "PositiveSeconds",
     "RedisSettings",
+    "RetentionSettings",
     "RetrySettings",
     "Seconds",
     "Section",

@@ -29,6 +29,7 @@ from enricher.config.kinds import (
     database_problem,
     is_own_database,
 )
+from enricher.config.retention import RetentionSettings
 from enricher.redaction import redact
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -234,6 +235,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stats: StatsSettings = StatsSettings()
     log: LogSettings = LogSettings()
     feed: FeedSettings = FeedSettings()
+    retention: RetentionSettings = RetentionSettings()
     routes: Mapping[str, Section] = {}
     origins: Mapping[str, str] = {}
     legacy: Mapping[str, str] = {}
@@ -275,4 +277,5 @@ CORE_SECTIONS: dict[str, type[Section]] = {
     "stats": StatsSettings,
     "log": LogSettings,
     "feed": FeedSettings,
+    "retention": RetentionSettings,
 }

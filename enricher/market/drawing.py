@@ -7,7 +7,7 @@ gives the effects once per turn.
 from __future__ import annotations
 
 from enricher.engine.effects import Effect, Insert, SetKey
-from enricher.market.clock import SECOND, Zones, render, to_date
+from enricher.market.clock import SECOND, Zones, render, to_date, to_millis
 from enricher.market.fits import curve
 from enricher.market.settings import MarketSettings
 from enricher.market.state import SURFACES, ProductState
@@ -38,14 +38,14 @@ class Drawing:
             state.drawn = payload
         state.surface_shown = (event_us, encode_large(payload))
 
-    def show(self, state: ProductState, effects: list[Effect]) -> None:
+    def show(self, state: ProductState, effects: list[Effect], now_us: int) -> None:
         """Add the surface to the effects, if it was drawn anew."""
         self.take(state)
         if state.surface_shown is not None:
             event_us, payload = state.surface_shown
             state.surface_shown = None
             effects.append(self._key(state, payload, event_us))
-            self._store(state, event_us, effects)
+            self._store(state, event_us, effects, now_us)
 
     def show_curves(self, state: ProductState, effects: list[Effect]) -> None:
         """Add the surface with the curves fitted since: it is as of the last chain, only they are new."""
@@ -61,7 +61,7 @@ class Drawing:
     def _key(self, state: ProductState, payload: bytes, event_us: int) -> SetKey:
         return SetKey(f"volatility_surface:{state.product}", payload, self._cache_ms, event_us)
 
-    def _store(self, state: ProductState, event_us: int, effects: list[Effect]) -> None:
+    def _store(self, state: ProductState, event_us: int, effects: list[Effect], now_us: int) -> None:
         """The first surface of every interval of event time is stored; doing it twice is harmless."""
         if not self._interval_us or state.drawn is None:
             return
@@ -74,5 +74,6 @@ class Drawing:
             "_id": f"{interval * self._interval_us}:{state.product}",
             "timestamp": to_date(event_us),
             "event_us": event_us,
+            "processed_at": to_date(to_millis(now_us)),
         }
         effects.append(Insert(SURFACES, document))

@@ -17,7 +17,7 @@ from enricher.engine.router import Context
 from enricher.errors import BadMessage
 from enricher.market.bars import Bar
 from enricher.market.buildup import Snapshot
-from enricher.market.clock import MINUTE, SECOND, Zones, render, to_date
+from enricher.market.clock import MINUTE, SECOND, Zones, render, to_date, to_millis
 from enricher.market.drawing import Drawing
 from enricher.market.feed_health import FeedHealth
 from enricher.market.history import history_documents
@@ -196,13 +196,13 @@ class MarketKeeper:
         effects: list[Effect] = []
         if state.ticks_changed:
             state.ticks_changed = False
-            self._show_ticks(state, effects)
+            self._show_ticks(state, effects, now_us)
         newest_us = state.surface.newest_us
         if newest_us is not None:
             self._show_members(state, effects)
             if newest_us != state.options_us:
                 state.hear_options(newest_us, now_us)
-        self._drawing.show(state, effects)
+        self._drawing.show(state, effects, now_us)
         if state.health is not None:
             self._show_health(state, state.health, now_us, effects)
         checkpoint = state.next_checkpoint()
@@ -218,7 +218,8 @@ class MarketKeeper:
             }
             effects.append(Upsert(STATE, document, "revision"))
             effects.extend(
-                Upsert(HISTORY, document, "event_us") for document in history_documents(state)
+                Upsert(HISTORY, {**document, "processed_at": to_date(to_millis(now_us))}, "event_us")
+                for document in history_documents(state)
             )
         return effects
 
@@ -242,7 +243,7 @@ class MarketKeeper:
         if state.newest_chain_us:
             state.surface_text = (state.newest_chain_text, state.naive, state.newest_chain_us)
 
-    def _show_ticks(self, state: ProductState, effects: list[Effect]) -> None:
+    def _show_ticks(self, state: ProductState, effects: list[Effect], now_us: int) -> None:
         product, latest, zone = state.product, state.latest, self._zones.of(state.product)
         newest = state.ticks.newest or 0
         if latest is not None and latest.event_us == newest:
@@ -267,7 +268,7 @@ class MarketKeeper:
                 SetKey(f"ohlc:{product}:{minutes}m", encode(value), minutes * 60_000, newest)
             )
         if state.bars.due():
-            _write_bars(state, state.bars.close(), effects)
+            _write_bars(state, state.bars.close(), effects, now_us)
 
     def _show_health(
         self, state: ProductState, health: FeedHealth, now_us: int, effects: list[Effect]
@@ -314,14 +315,14 @@ class MarketKeeper:
             if state.pass_time(state.cutoff.until_us) and state.newest_chain_us and shown:
                 state.surface_text = (state.newest_chain_text, state.naive, state.newest_chain_us)
             self._show_members(state, effects)
-            self._drawing.show(state, effects)
+            self._drawing.show(state, effects, now_us)
         if state.health is not None and state.health.due_us is not None and state.health.due_us <= now_us:
             state.health.on_clock(now_us)
             self._show_health(state, state.health, now_us, effects)
         if state.fits.work(now_us):
             self._drawing.show_curves(state, effects)
         if state.heard_us is not None and state.heard_us + self._idle_us <= now_us:
-            _write_bars(state, state.bars.idle_close(now_us), effects)
+            _write_bars(state, state.bars.idle_close(now_us), effects, now_us)
             # Bars that reach into the future of the clock need another look.
             state.heard_us = now_us if state.bars.open_bars else None
         return effects
@@ -337,9 +338,10 @@ def tick_key(tick: Tick, identity: str) -> int:
     return identity_key(tick.tick_id, identity.rpartition("#")[2] if tick.tick_id is None else "")
 
 
-def _write_bars(state: ProductState, bars: Sequence[Bar], effects: list[Effect]) -> None:
+def _write_bars(state: ProductState, bars: Sequence[Bar], effects: list[Effect], now_us: int) -> None:
     for bar in bars:
         document = bar_document(state.product, bar, state.spans.cumulative)
+        document["processed_at"] = to_date(to_millis(now_us))
         # A first revision is a plain insert, many times cheaper than an upsert.
         if bar.revision == 0:
             effects.append(Insert(BARS, document))

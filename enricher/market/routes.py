@@ -375,12 +375,9 @@ def indexes(feed: FeedSettings) -> tuple[tuple[str, tuple[tuple[str, int], ...]]
     return (*INDEXES, *((name, (("product", 1), ("event_us", -1))) for name in (TICKS, QUOTES, CHAINS)))
 
 
-def build(
-    settings: MarketSettings, feed: FeedSettings, troubles: dict[str, str] | None = None
-) -> list[Route]:
-    """The routes of the three channels, sharing one lane per product; ``troubles`` as for `market_routes`."""
-    market = Market(settings, feed, troubles)
-    spans = Spans(
+def spans_of(settings: MarketSettings, feed: FeedSettings) -> Spans:
+    """How far back the state of a product reaches."""
+    return Spans(
         windows=settings.windows,
         lateness_us=int(settings.lateness * SECOND),
         quote_us=int(settings.quote_window * SECOND),
@@ -391,7 +388,14 @@ def build(
         svi_us=int(settings.svi_interval * SECOND) if settings.analytics else 0,
         time_field="event_us" if feed.naive_dates == "as_sent" else "timestamp",
     )
-    keeper = MarketKeeper(settings, market.zones, spans, visible=market.visible)
+
+
+def build(
+    settings: MarketSettings, feed: FeedSettings, troubles: dict[str, str] | None = None
+) -> list[Route]:
+    """The routes of the three channels, sharing one lane per product; ``troubles`` as for `market_routes`."""
+    market = Market(settings, feed, troubles)
+    keeper = MarketKeeper(settings, market.zones, spans_of(settings, feed), visible=market.visible)
     shared: dict[str, Any] = {
         "key": peek_product,
         "keeper": keeper,

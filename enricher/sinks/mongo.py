@@ -38,13 +38,14 @@ from enricher.engine.effects import (
     Upsert,
     Write,
 )
-from enricher.errors import SinkUnavailable, WriteRefused
+from enricher.errors import SinkError, SinkUnavailable, WriteRefused
 from enricher.log import log
 from enricher.storable import misfit
 
 Driver = Literal["motor", "pymongo"]
 
 DUPLICATE_KEY = 11000
+NO_COLLECTION, UNAUTHORIZED = 26, 13
 SELECTION_MS = 2000
 # Server codes that mean "not now" or "not you", never "not this document": host unreachable, network
 # timeout, unauthorized, authentication failed, a lock that is held, exceeded time limit, shutdown, not
@@ -120,6 +121,14 @@ def _waits(sink: str, error: PyMongoError) -> SinkUnavailable:
     # The driver appends its whole view of the topology, which says the same again at length.
     text = str(error).partition(", Timeout:")[0].partition(", Topology Description:")[0]
     return SinkUnavailable(sink, f"{type(error).__name__}: {text[:300]}")
+
+
+class CommandRefused(SinkError):
+    """The server refuses a command for good; ``code`` is its error code."""
+
+    def __init__(self, code: int, text: str) -> None:
+        self.code = code
+        super().__init__(text)
 
 
 class MongoDocuments:
@@ -268,6 +277,16 @@ class MongoDocuments:
                 kind = Refused if code in REFUSAL_CODES else Failed
                 answers[indices[error["index"]]] = kind(text, f"WriteError {code}")
         return duplicates
+
+    async def command(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The reply to a command. Raises `SinkUnavailable`, or `CommandRefused` with the server's code."""
+        try:
+            return await self._database.command(command)  # type: ignore[no-any-return]
+        except PyMongoError as error:
+            outage = unavailable(self.name, error)
+            if isinstance(error, OperationFailure) and (outage is None or error.code == UNAUTHORIZED):
+                raise CommandRefused(error.code or 0, str(error)[:300]) from error
+            raise outage or error from error
 
     async def find(
         self,

@@ -1,0 +1,31 @@
+"""The ``retention`` section: how long what is stored is kept, collection by collection."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from enricher.config.kinds import Section
+
+Kept = Annotated[int, Meta(ge=0, extra={"unit": "s"})]
+
+
+class RetentionSettings(Section, frozen=True, kw_only=True):
+    """Whole seconds that a document is kept after it was processed (its ``processed_at``); 0 keeps all.
+
+    ``emails`` is the collection that `mail.collection` names.
+    """
+
+    underlying_ticks: Kept = 0
+    option_quotes: Kept = 0
+    option_chains: Kept = 0
+    ohlc_bars: Kept = 0
+    volatility_surfaces: Kept = 0
+    market_history: Kept = 0
+    feed_gaps: Kept = 0
+    emails: Kept = 0
+
+    def of(self, emails: str) -> dict[str, int]:
+        """{collection: seconds}, where mails are in the collection ``emails``."""
+        return {emails if key == "emails" else key: getattr(self, key) for key in self.__struct_fields__}
