@@ -122,12 +122,12 @@ class MarketKeeper:
             caches: list[Effect] = []
             if state.ticks_changed:
                 state.ticks_changed = False
-                self._show_ticks(state, caches)
+                self._show_ticks(state, caches, now_us)
             if state.surface.newest_us is not None:
                 self._show_members(state, caches)
             if state.newest_chain_us:
                 state.surface_text = ("", state.naive, state.newest_chain_us)
-                self._drawing.show(state, caches)
+                self._drawing.show(state, caches, now_us)
             found.append(tuple(aged(caches, now_us - last_us)))
         return found
 
