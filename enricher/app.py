@@ -69,6 +69,8 @@ class Enricher:
 
     When the engine fails, the task that entered is cancelled, if it still runs, and leaving raises the cause.
 
+    Should a part of it fail, which none may, the block is cancelled and raises `EnricherError`.
+
     Where a framework has hooks for start and stop and no block: ``task = create_task(enricher.run())`` and
     ``await enricher.wait_ready()`` in the one, ``await enricher.stop()`` and ``await task`` in the other.
 
@@ -201,6 +203,7 @@ class Enricher:
                 writer=parts.writer,
                 backoff=parts.backoff,
                 drain_deadline=parts.drain_deadline,
+                stall_after=parts.stall_after,
                 owns=parts.owns,
                 troubles=parts.troubles,
             )
@@ -216,12 +219,11 @@ class Enricher:
             for warning in self.settings.mongo.warnings():
                 log.warning("configuration", reason=warning)
             await stack.enter_async_context(self._engine)
-            tasks = await stack.enter_async_context(anyio.create_task_group())
-            tasks.start_soon(self._keep_stats)
-            tasks.start_soon(self._announce)
-            tasks.start_soon(self._measure_lag)
-            tasks.start_soon(parts.retention.run)
-            stack.callback(tasks.cancel_scope.cancel)
+            # They go on while it drains, so that whoever looks sees that.
+            self._engine.begin("statistics", self._keep_stats)
+            self._engine.begin("announcement", self._announce)
+            self._engine.begin("measurement of lag", self._measure_lag)
+            self._engine.begin("retention", parts.retention.run)
             self._entered.set()
             try:
                 await self._leaving.wait()
@@ -270,7 +272,8 @@ class Enricher:
     async def submit(self, topic: str, body: bytes | str, *, committed: bool = False) -> str:
         """Hand a message in; returns its id once it is accepted, or once it is committed.
 
-        Raises `Overloaded` when the pool is full or takes nothing any more. With ``committed`` it raises what
+        Raises `Overloaded` when the pool is full or takes nothing any more, `EnricherError` when
+        the engine has failed. With ``committed`` it raises what
         happened when the message ended any other way than processed (or as a duplicate of one that was):
         `BadMessage` as it was raised, with its path, also for a topic without a route; `Overloaded` when it
         was dropped; else `EnricherError`, whose ``__cause__`` is what the handler raised. What failed is a
@@ -291,6 +294,8 @@ class Enricher:
         delivery = MemoryDelivery(topic, data, self._clock(), settled)
         delivery.id = uuid.uuid4().hex
         pool = self.engine.pool
+        if self.engine.failure is not None:
+            raise self.engine.failure
         if self.engine.stopping:
             raise Overloaded("the worker is stopping and takes nothing more in; try another one")
         if pool.full_for(delivery):
@@ -309,7 +314,7 @@ class Enricher:
 
     @property
     def ready(self) -> bool:
-        """Everything is open and connected, and nobody has asked to stop."""
+        """Everything is open, connected and moves, and nobody has asked to stop."""
         return self._engine is not None and self._engine.ready
 
     async def wait_ready(self) -> None:

@@ -51,6 +51,7 @@ class Parts:
     backoff: Backoff
     drain_deadline: float
     retention: Retention
+    stall_after: float
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     owns: Callable[[str], bool] | None = None
     troubles: Callable[[], Mapping[str, str]] = dict
@@ -211,6 +212,7 @@ def build(
         drain_deadline=settings.service.drain_deadline,
         # A host's own store of documents keeps them as long as it likes.
         retention=Retention(documents, kept_for(settings) if known[DOCUMENTS] is known_documents else {}),
+        stall_after=settings.service.stall_after,
         closers=closers,
         owns=None if hold is None else hold.shard.owns,
         troubles=lambda: troubles,

@@ -6,6 +6,7 @@
     |-- UnknownTopic        no route for a topic
     |-- Held                a bad message that other settings would make a good one
     |-- Overloaded          the pool is full and the caller asked not to wait
+    |-- EngineFailed        a part of the engine itself ended or raised: nothing is served any more
     |-- SinkError
     |   |-- SinkUnavailable the server is away, frozen or refuses everybody: wait and repeat
     |   `-- WriteRefused    one of the writes can never land; the engine finds out which
@@ -76,6 +77,14 @@ class Held(EnricherError):
 
 class Overloaded(EnricherError):
     """The pool is full; the message was not accepted. Try again later or slow down."""
+
+
+class EngineFailed(EnricherError):
+    """A part of the engine ended or raised, which none may; what it raised is the ``__cause__``."""
+
+    def __init__(self, part: str, why: str) -> None:
+        self.part = part
+        super().__init__(f"the engine has failed, for its {part} ended: {why}")
 
 
 class SinkError(EnricherError):

@@ -22,7 +22,7 @@ from enricher.cli.progress import look, standstill, status_line
 from enricher.cli.signals import stop_on_signal
 from enricher.config import Settings, redact
 from enricher.embedded import EmbeddedServers
-from enricher.errors import ConfigError, EmbeddedError, EnricherError
+from enricher.errors import ConfigError, EmbeddedError, EngineFailed, EnricherError
 from enricher.log import log
 
 DATA_DIR = Path("enricher-data")
@@ -91,6 +91,8 @@ async def serve(options: SettingsOptions, settings: Settings, data_dir: Path | N
                 return await _work(settings, servers, stop, manager)
         except ConfigError:
             raise
+        except EngineFailed:
+            log.exception("crashed")
         except EnricherError as error:
             log.error("cannot_run", error=str(error))
         except Exception:  # noqa: BLE001
@@ -171,8 +173,11 @@ async def _tell(enricher: Enricher, manager: ServiceManager) -> None:
             manager.status(line)
         status = line
         if due is not None and clock() >= next_ping:
-            now = look(enricher.health(), pool.can_serve)
+            health = enricher.health()
+            now = look(health, pool.can_serve)
             was, reason = reason, standstill(before, now, longest_silence)
+            if reason is None and health["status"] in ("stalled", "failed"):
+                reason = health["status"]
             before, next_ping = now, clock() + due
             if reason is None:
                 manager.watchdog()

@@ -45,6 +45,7 @@ class ServiceSettings(Section, frozen=True, kw_only=True):
     name: Text = "worker-enricher"
     instance: str = ""
     drain_deadline: Seconds = 10.0
+    stall_after: PositiveSeconds = 10.0
     health_interval: PositiveSeconds = 1.0
 
 

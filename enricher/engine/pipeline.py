@@ -23,13 +23,13 @@ from enricher.engine.ports import Clock, Delivery
 from enricher.engine.retry import Retry
 from enricher.engine.router import Context, Kind, Route
 from enricher.engine.stats import Stats
-from enricher.engine.threads import Threads
+from enricher.engine.threads import NotBegun, Threads
 from enricher.errors import BadMessage, Held
 from enricher.redaction import redact_text
 
 
 class Again(msgspec.Struct, frozen=True):
-    """The attempt failed; try the delivery again in ``delay`` seconds.
+    """The attempt failed (had not begun, without an ``error``); try again in ``delay`` seconds.
 
     ``held`` is what makes a dead letter of it when nobody can wait for that.
     """
@@ -37,6 +37,10 @@ class Again(msgspec.Struct, frozen=True):
     delay: float
     error: str
     held: BadMessage | None = None
+
+
+# A message that could not begin is for whoever gets it then.
+NOT_BEGUN = Again(1.0, "")
 
 
 class Unfinished(msgspec.Struct, frozen=True):
@@ -132,9 +136,17 @@ class Pipeline:
     ) -> Write | Again:
         try:
             result: Write | Again = await apart(function, *arguments, timeout=timeout, name=delivery.topic)
+        except NotBegun:
+            delivery.attempts -= 1
+            return NOT_BEGUN
         except Exception as error:  # noqa: BLE001  see `enrich`
             return self._failed(route, delivery, "enrich", error)
         return result
+
+    def threads(self, route: Route) -> Threads | None:
+        """The threads of a route that has used some, those of its handler's own included."""
+        found: Threads | None = getattr(route.handler, "threads", None)
+        return self._threads.get(route.topic, found)
 
     def _fold(
         self, route: Route, delivery: Delivery, lane: Lane, change: Any, write: Write

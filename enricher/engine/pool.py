@@ -8,7 +8,7 @@ messages or `turn_budget` seconds, and hands the writes to the lane's group.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from time import perf_counter
 from typing import Any
@@ -23,11 +23,13 @@ from enricher.engine.effects import DEAD_LETTERS, SETTLED, Effect, Write
 from enricher.engine.families import Families
 from enricher.engine.lanes import Lane, Status
 from enricher.engine.loading import StateLoader, distrust
-from enricher.engine.pipeline import Again, Pipeline, Unfinished
+from enricher.engine.pipeline import NOT_BEGUN, Again, Pipeline, Unfinished
 from enricher.engine.ports import Clock, Delivery, Reader
 from enricher.engine.router import Route, Router
 from enricher.engine.settling import Settling
+from enricher.engine.stalls import Waiting, full_lanes, lanes_that_wait
 from enricher.engine.stats import Stats
+from enricher.engine.supervision import endless
 from enricher.engine.timers import Timers
 from enricher.engine.writer import Writer
 from enricher.log import log
@@ -86,11 +88,12 @@ class Pool:
         self._loader = StateLoader(reader, clock, self._loaded, owns)
         self._slots = anyio.Semaphore(limits.concurrency, fast_acquire=True)
         self._wake = asyncio.Event()
-        self._handling: dict[int, Delivery] = {}
+        self._handling: dict[int, tuple[Delivery, float]] = {}
         # Lanes whose turn is given and has not begun.
         self._about: dict[int, Lane] = {}
         self._tasks: anyio.abc.TaskGroup | None = None
         self._ended = False
+        self._stuck: set[str] = set()
         self._timers = Timers(
             self._admission, stats, clock, limits.evict_after, self._ready, self._enqueue
         )
@@ -231,7 +234,7 @@ class Pool:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             self._loader.start(tasks, self._families)
-            tasks.start_soon(self._timers.run)
+            tasks.start_soon(endless, self._timers.run)
             held_since, task = perf_counter(), current_task()
             while not self._ended:
                 lane = self._families.pick() if self._slots.value else None
@@ -263,7 +266,7 @@ class Pool:
                         self._end_turn(lane)
                     else:
                         # Here, since a stop may come before the task begins.
-                        self._handling[id(rest.delivery)] = rest.delivery
+                        self._handling[id(rest.delivery)] = rest.delivery, perf_counter()
                         tasks.start_soon(self._go_on, lane, rest)
                 else:
                     self._about[id(lane)] = lane
@@ -271,6 +274,8 @@ class Pool:
                 if self._loader.active or perf_counter() - held_since > self.limits.turn_budget:
                     await uncancelled(task)
                     held_since = perf_counter()
+        if not self._ended:
+            raise RuntimeError("a task of the pool has ended")
 
     def _serve(self, lane: Lane) -> Unfinished | None:
         """One turn of a lane whose handlers are all pure; what is left of it if one goes on in steps."""
@@ -354,7 +359,7 @@ class Pool:
         """Hand on what comes of a message whose handler takes more than one turn; False after the end."""
         route: Route = delivery.route  # type: ignore[assignment]  # set in offer
         began = perf_counter()
-        self._handling[id(delivery)] = delivery
+        self._handling[id(delivery)] = delivery, began
         row = self.stats.in_flight.begin(delivery.topic, delivery.key, attempt, self._clock(), "handler")
         try:
             result = await work
@@ -421,6 +426,48 @@ class Pool:
         lane.family.running -= 1
         self._wake.set()
 
+    # -- does it move? -----------------------------------------------------------------------------
+
+    def waiting(self, patience: float) -> list[Waiting]:
+        """Work that waits and nothing explains it; handlers without a timeout have ``patience`` seconds."""
+        found = lanes_that_wait(
+            self._families, self._slots.value, self.handling, self.turns, perf_counter(), patience
+        )
+        for route in self._router.routes:
+            threads = self._pipeline.threads(route)
+            if threads is None or not threads.hang:
+                continue
+            lanes = tuple(str(lane.key) for lane in full_lanes(self._by_name[route.family]))
+            if lanes or threads.waiting or route.topic in self._stuck:
+                what, why = f"messages of {route.topic}", "every thread is past its timeout"
+                found.append(Waiting(what, why, threads.ended, lanes[:5], route.topic))
+        return found
+
+    def stuck(self, topic: str) -> bool:
+        """Whether messages of ``topic`` cannot begin, and are for other workers."""
+        return topic in self._stuck
+
+    def hand_back(self, topics: set[str]) -> None:
+        """Messages of ``topics`` cannot begin, now and until this is said of others: those that somebody has
+        still go back to him.
+        """
+        self._stuck = topics
+        for route in self._router.routes:
+            if route.topic not in topics or route.strict:
+                continue
+            threads = self._pipeline.threads(route)
+            if threads is not None:
+                threads.give_up()
+            for lane in [*self._by_name[route.family].lanes.values(), *self._by_name[route.family].ready]:
+                queued, lane.queue = lane.queue, deque()
+                for delivery in queued:
+                    if delivery.gone or not delivery.kept or delivery.route is not route:
+                        lane.queue.append(delivery)
+                        continue
+                    delivery.gone = True
+                    self._admission.taken(delivery)
+                    self._timers.again(lane, delivery, route, NOT_BEGUN)
+
     # -- the end -----------------------------------------------------------------------------------
 
     def room(self) -> None:
@@ -439,6 +486,33 @@ class Pool:
             with anyio.move_on_after(0.05):
                 await self._admission.empty.wait()
 
+    @property
+    def handling(self) -> list[tuple[Delivery, float]]:
+        """What handlers that wait are at, each with when it began (seconds of `perf_counter`)."""
+        return list(self._handling.values())
+
+    def left(self) -> tuple[Counter[str], Counter[str]]:
+        """What `leftover` would say now; nothing changes. Another thread may ask while the loop stands."""
+        lost: Counter[str] = Counter()
+        handed_back: Counter[str] = Counter()
+        for delivery in self._left(self._writer.left()):
+            (handed_back if delivery.kept else lost)[delivery.topic] += 1
+        return lost, handed_back
+
+    def _left(self, writes: Iterable[Write]) -> list[Delivery]:
+        """Everything that was taken in and is not committed; ``writes`` is what the writer has of it."""
+        waiting = [w.delivery for w in writes if w.delivery is not None]
+        waiting += self._timers.deferred.values()
+        waiting += [delivery for delivery, _ in self.handling]
+        elsewhere = {**self._timers.parked, **self._about}
+        for family in self._families:
+            lanes = {id(lane): lane for lane in (*family.lanes.values(), *family.ready)}
+            # A message without a key has a lane that only its timer knows, or the task of its turn.
+            lanes.update((i, lane) for i, lane in elsewhere.items() if lane.family is family)
+            for lane in lanes.values():
+                waiting += [d for d in lane.queue if not d.gone]
+        return waiting
+
     def leftover(self) -> tuple[Counter[str], Counter[str]]:
         """Messages per topic that were taken in and are not committed: those that are lost, and those that
         are handed back to whoever keeps them. All are let go, and nothing is handled any more: what is
@@ -449,16 +523,7 @@ class Pool:
             self._tasks.cancel_scope.cancel()
         lost: Counter[str] = Counter()
         handed_back: Counter[str] = Counter()
-        waiting = [w.delivery for w in self._writer.abandon() if w.delivery is not None]
-        waiting += self._timers.deferred.values()
-        waiting += self._handling.values()
-        elsewhere = {**self._timers.parked, **self._about}
-        for family in self._families:
-            lanes = {id(lane): lane for lane in (*family.lanes.values(), *family.ready)}
-            # A message without a key has a lane that only its timer knows, or the task of its turn.
-            lanes.update((i, lane) for i, lane in elsewhere.items() if lane.family is family)
-            for lane in lanes.values():
-                waiting += [d for d in lane.queue if not d.gone]
+        waiting = self._left(self._writer.abandon())
         for delivery in waiting:
             label = "handed_back" if delivery.kept else "lost"
             (handed_back if delivery.kept else lost)[delivery.topic] += 1

@@ -7,6 +7,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -16,19 +19,25 @@ import anyio
 import anyio.abc
 import msgspec
 
+from enricher.engine.apart import is_ctrl_c, text_of
 from enricher.engine.effects import EMITTED, Effect, Write
 from enricher.engine.pipeline import Pipeline
 from enricher.engine.pool import Pool, PoolLimits
 from enricher.engine.ports import Clock, Delivery, Reader, Sink, Source
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route, Router
+from enricher.engine.stalls import Stalls, Waiting
 from enricher.engine.stats import Stats
+from enricher.engine.supervision import in_task, is_asked_to_end
 from enricher.engine.writer import Writer, WriterLimits
-from enricher.errors import EnricherError
+from enricher.errors import EngineFailed, EnricherError
 from enricher.log import log
 
 # At most this part of the pool is with one group of the writer, out of reach of every overload policy.
 HELD = 1 / 4
+
+# Parts that do not end before the engine does; a source has its reasons, and its health tells.
+_ENDLESS = ("writer", "pool", "watchdog")
 
 OUTAGE_BACKOFF = Backoff(base=0.05, factor=2.0, cap=5.0)
 
@@ -54,6 +63,7 @@ class Engine:
         writer: WriterLimits | None = None,
         backoff: Backoff = OUTAGE_BACKOFF,
         drain_deadline: float = 10.0,
+        stall_after: float = 10.0,
         owns: Callable[[str], bool] | None = None,
         troubles: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
@@ -67,7 +77,8 @@ class Engine:
         self.lost: Counter[str] = Counter()
         self.handed_back: Counter[str] = Counter()
         self._opened = anyio.Event()
-        self._drain_deadline = max(
+        self.failure: EngineFailed | None = None
+        self.drain_deadline = max(
             [drain_deadline, *(r.drain_deadline for r in self.router.routes if r.drain_deadline)]
         )
         pipeline = Pipeline(clock, self.stats, dict(clients or {}))
@@ -90,7 +101,12 @@ class Engine:
         )
         self.pool.connect(self.writer)
         self._troubles = troubles
+        self._stalls = Stalls(stall_after)
+        self._stalled: Sequence[Waiting] = ()
+        self._looked = time.monotonic()
         self._tasks: anyio.abc.TaskGroup | None = None
+        self._block = anyio.CancelScope()
+        self._draining = anyio.CancelScope()
         self._stop_turn = anyio.Lock()
         self._stopped = anyio.Event()
 
@@ -99,20 +115,35 @@ class Engine:
     async def __aenter__(self) -> Engine:
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
-        self._tasks.start_soon(self.writer.run)
-        self._tasks.start_soon(self.pool.run)
-        self._tasks.start_soon(self._open_sinks)
+        self.begin("writer", self.writer.run)
+        self.begin("pool", self.pool.run)
+        self.begin("watchdog", self._watch)
+        self.begin("opening of the sinks", self._open_sinks)
         try:
             for source in self.sources:
                 await source.start()
-                self._tasks.start_soon(source.run, self.pool)
+                self.begin(source.name, source.run, self.pool)
         except BaseException:
             # Nobody leaves a block that was never entered: what has begun ends here.
-            await self.__aexit__(None, None, None)
+            await self._leave(None, None, None)
             raise
+        self._block.__enter__()
         return self
 
     async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        if self._block.__exit__(kind, error, trace):
+            kind = error = trace = None
+        result = await self._leave(kind, error, trace)
+        if self.failure is not None and error is None:
+            raise self.failure
+        return result
+
+    async def _leave(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
@@ -129,6 +160,65 @@ class Engine:
             result = await self._tasks.__aexit__(kind, error, trace)
         return result
 
+    def begin(self, part: str, run: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        """Run a part beside the others until the engine has ended; `EngineFailed` if it raises."""
+        assert self._tasks is not None  # noqa: S101  set in __aenter__
+        self._tasks.start_soon(self._supervised, part, run, *arguments)
+
+    async def _supervised(self, part: str, run: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        """Run a part. If it raises, the engine has failed: it is said at once, nothing is ready any more, and
+        the block is cancelled and raises `EngineFailed` once what can be committed is.
+        """
+        try:
+            await in_task(run, *arguments)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and is_asked_to_end():
+                raise
+            first = error
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            if is_ctrl_c(first):
+                raise first from None
+            if not self.ended:
+                self._fail(part, first)
+        else:
+            if part in _ENDLESS and not self.ended:
+                self._fail(part, RuntimeError("nobody has told it to"))
+
+    def _fail(self, part: str, error: BaseException) -> None:
+        why = f"{type(error).__name__}: {text_of(error)}"
+        trace = "".join(traceback.format_exception(error))
+        log.critical("engine_failed", part=part, error=why, traceback=trace)
+        if self.failure is None:
+            self.failure = EngineFailed(part, why)
+            self.failure.__cause__ = error
+        self._block.cancel()
+        if part in ("pool", "writer"):
+            self._draining.cancel()  # nothing moves any more
+
+    async def _watch(self) -> None:
+        """Look whether what waits moves."""
+        while True:
+            self._looked = time.monotonic()
+            waiting = (*self.pool.waiting(self._stalls.after), *self.writer.waiting)
+            stalled = self._stalls.look(waiting, self._looked)
+            before = {found.what for found in self._stalled}
+            for found in stalled:
+                if found.what not in before:
+                    log.error("stalled", what=found.what, why=found.why, lanes=found.lanes)
+            if before and not stalled:
+                log.warning("moving_again", what=sorted(before))
+            self._stalled = stalled
+            self.pool.hand_back({found.topic for found in stalled if found.topic})
+            await anyio.sleep(min(1.0, self._stalls.after / 4))
+
+    @property
+    def stalled(self) -> Sequence[str]:
+        """What waits and does not move, and why; also for other threads, while the loop itself stands."""
+        if self._tasks is not None and time.monotonic() - self._looked > self._stalls.after + 1:
+            return ("the loop has not turned: a handler holds it",)
+        return [f"{found.what}: {found.why}" for found in self._stalled]
+
     async def _open_sinks(self) -> None:
         async with anyio.create_task_group() as tasks:
             for gate in self.writer.gates.values():
@@ -142,6 +232,8 @@ class Engine:
         return (
             self._opened.is_set()
             and not self.stopping
+            and self.failure is None
+            and not self.stalled
             and self.pool.restoring is None
             and self._connected
         )
@@ -151,8 +243,10 @@ class Engine:
         return all(source.health()["ready"] for source in self.sources)
 
     async def wait_ready(self) -> None:
-        """Return when `ready` holds. Raises `EnricherError` when it is stopped before."""
+        """Return when `ready` holds. Raises `EnricherError` when it has failed or is stopped before."""
         while not self.ready:
+            if self.failure is not None:
+                raise self.failure
             if self.stopping:
                 raise EnricherError("the enricher was stopped before it was ready")
             await anyio.sleep(0.02)  # sources have no event to wait for
@@ -169,8 +263,8 @@ class Engine:
             if self._stopped.is_set():
                 return
             failed = [await _ended(source, source.stop_intake) for source in self.sources]
-            seconds = self._drain_deadline if deadline is None else deadline
-            with anyio.move_on_after(seconds) as scope:
+            seconds = self.drain_deadline if deadline is None else deadline
+            with self._draining, anyio.move_on_after(seconds) as scope:
                 await self.pool.drain()
                 while self.writer.unfinished and not self.writer.outages:  # noqa: ASYNC110
                     await anyio.sleep(0.01)
@@ -228,11 +322,17 @@ class Engine:
         return self.writer.outages
 
     def health(self) -> dict[str, Any]:
-        """`status` (starting, restoring, ready, degraded, stopping), how many keys of how many are restored
-        while some are not, outages, troubles, sources and the pool's level."""
+        """`status` (starting, restoring, ready, degraded, stalled, stopping, failed), how many keys of how
+        many are restored while some are not, outages, troubles, what is stalled, sources, the pool's level.
+        """
         outages, troubles, restoring = self.outages, dict(self._troubles()), self.pool.restoring
-        if self.stopping:
+        stalled = self.stalled
+        if self.failure is not None:
+            status = "failed"
+        elif self.stopping:
             status = "stopping"
+        elif stalled:
+            status = "stalled"
         elif outages or troubles:
             status = "degraded"
         elif not self._opened.is_set():
@@ -247,6 +347,7 @@ class Engine:
             "restoring": None if restoring is None else dict(zip(("done", "total"), restoring, strict=True)),
             "outages": outages,
             "troubles": troubles,
+            "stalled": list(stalled),
             "sources": {source.name: dict(source.health()) for source in self.sources},
             "pool": {
                 "messages": self.pool.count,

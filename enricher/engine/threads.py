@@ -13,28 +13,53 @@ import anyio
 import anyio.to_thread
 
 
+class NotBegun(Exception):
+    """The wait for a thread was given up, for all of them hang; the function was not called."""
+
+
 class Threads:
     """Runs functions in at most ``limit`` threads at a time, those included that nobody waits for any more.
 
     A thread cannot be stopped: after a timeout its result is thrown away, but it counts until it has ended,
-    so that handlers that hang cannot fill the process with threads.
+    so that handlers that hang cannot fill the process with threads. ``ended`` counts those that have.
     """
 
     def __init__(self, limit: int) -> None:
+        self.ended = 0
+        self._limit = limit
         self._limiter = anyio.CapacityLimiter(limit)
         self._everybody = anyio.CapacityLimiter(math.inf)  # the library's own limit is for other work
+        # Who has begun and not ended; True: nobody waits for it any more.
+        self._begun: dict[object, bool] = {}
+        self._waiting: dict[object, anyio.CancelScope] = {}
 
     @property
     def running(self) -> int:
         """How many have begun and not ended."""
         return self._limiter.borrowed_tokens
 
+    @property
+    def hang(self) -> bool:
+        """Whether every thread is past its timeout, so that nothing can begin."""
+        return sum(self._begun.values()) >= self._limit
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a thread."""
+        return len(self._waiting)
+
+    def give_up(self) -> None:
+        """Whoever waits for a thread gets `NotBegun`."""
+        for scope in self._waiting.values():
+            scope.cancel()
+
     async def run(
         self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout: float | None
     ) -> Any:
         """What ``function`` returns or raises; `TimeoutError` after ``timeout`` seconds in its thread.
 
-        The wait for a thread is not part of them: whoever waits is not to blame for those that hang.
+        The wait for a thread is not part of them: whoever waits is not to blame for those that hang. Raises
+        `NotBegun` when it is given up.
         """
         borrower, loop = object(), asyncio.get_running_loop()
         taken = threading.Lock()  # by the thread that begins or by the caller that has given up, once
@@ -49,9 +74,16 @@ class Threads:
                 raise RuntimeError(f"the function raised {type(error).__name__}") from error
             finally:
                 with suppress(RuntimeError):  # the loop has ended meanwhile
-                    loop.call_soon_threadsafe(self._limiter.release_on_behalf_of, borrower)
+                    loop.call_soon_threadsafe(self._end, borrower)
 
-        await self._limiter.acquire_on_behalf_of(borrower)
+        with anyio.CancelScope() as self._waiting[borrower]:
+            try:
+                await self._limiter.acquire_on_behalf_of(borrower)
+                self._begun[borrower] = False
+            finally:
+                del self._waiting[borrower]
+        if borrower not in self._begun:
+            raise NotBegun
         try:
             with anyio.fail_after(timeout):
                 return await anyio.to_thread.run_sync(
@@ -59,5 +91,12 @@ class Threads:
                 )
         except BaseException:
             if taken.acquire(blocking=False):
-                self._limiter.release_on_behalf_of(borrower)
+                self._end(borrower)
+            elif borrower in self._begun:
+                self._begun[borrower] = True
             raise
+
+    def _end(self, borrower: object) -> None:
+        del self._begun[borrower]
+        self.ended += 1
+        self._limiter.release_on_behalf_of(borrower)

@@ -77,7 +77,8 @@ class Timers:
         if again.held is not None and handed_back is None and not self._hold(delivery, again.held):
             self._writer.submit(self._dead(delivery, "decode", again.held))
             return
-        self._stats.count(route.topic, "retried" if again.held is None else "held")
+        label = "held" if again.held is not None else "retried" if again.error else "handed_back"
+        self._stats.count(route.topic, label)
         if handed_back is not None:
             lane.unsettled += 1
             self._writer.submit(Write(handed_back, delivery, route, lane, 0, "deferred"))

@@ -22,7 +22,9 @@ from enricher.engine.effects import EMITTED, SETTLED, Answer, Effect, Refused, S
 from enricher.engine.gate import Batch, Gate
 from enricher.engine.ports import Clock, Sink
 from enricher.engine.retry import Backoff
+from enricher.engine.stalls import Waiting
 from enricher.engine.stats import Stats
+from enricher.engine.supervision import endless
 from enricher.log import log
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ class Group:
         # Lanes whose state holds what was refused.
         self._stale: set[Lane] = set()
         self.unfinished = 0
+        self.commits = 0
 
     @property
     def room(self) -> int:
@@ -105,10 +108,23 @@ class Group:
             self._bytes += write.body_size
         self._arrived.set()
 
+    def left(self) -> list[Write]:
+        """What has not been committed."""
+        left = [w for batch in (self._visible_batch, *self._handed, self._durable_batch) for w in batch]
+        return [*left, *self._pending]
+
+    @property
+    def waiting(self) -> Waiting | None:
+        """That what it took is not committed, unless one of its sinks is away."""
+        gates = (*self._durable, *self._visible)
+        if not self.unfinished or any(gate.down_since is not None for gate in gates):
+            return None
+        names = ", ".join(sorted(self.names))
+        return Waiting(f"{self.unfinished} writes to {names}", "no commit has ended", self.commits)
+
     def abandon(self) -> list[Write]:
         """What has not been committed, when there is no time left; it is never settled after this."""
-        left = [w for batch in (self._visible_batch, *self._handed, self._durable_batch) for w in batch]
-        left += self._pending
+        left = self.left()
         self._visible_batch, self._durable_batch = [], []
         self._handed.clear()
         self._pending.clear()
@@ -119,6 +135,7 @@ class Group:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._run_durable)
             tasks.start_soon(self._run_visible)
+        raise RuntimeError(f"a stage of the writer to {', '.join(sorted(self.names))} has ended")
 
     async def _run_durable(self) -> None:
         while True:
@@ -239,6 +256,7 @@ class Group:
                 answers = found
         finally:
             in_flight.end(row)
+            self.commits += 1
         self._stats.histograms[stage].record(self._clock() - began)
         return answers
 
@@ -321,7 +339,7 @@ class Writer:
                 self._on_room,
             )
             if self._tasks is not None:
-                self._tasks.start_soon(found.run)
+                self._tasks.start_soon(endless, found.run)
         return found
 
     def submit(self, write: Write) -> None:
@@ -338,6 +356,15 @@ class Writer:
         """The sinks that are away right now, and why."""
         return {g.name: g.last_error for g in self.gates.values() if g.down_since is not None}
 
+    @property
+    def waiting(self) -> list[Waiting]:
+        """The groups that have something to commit, and no sink of theirs is away."""
+        return [found for group in self._groups.values() if (found := group.waiting) is not None]
+
+    def left(self) -> list[Write]:
+        """What is not committed."""
+        return [write for group in self._groups.values() for write in group.left()]
+
     def abandon(self) -> list[Write]:
         """Take back everything that is not committed; emitted effects, no message's own, are logged."""
         left = [write for group in self._groups.values() for write in group.abandon()]
@@ -352,7 +379,8 @@ class Writer:
             self._tasks = tasks
             try:
                 for group in self._groups.values():
-                    tasks.start_soon(group.run)
+                    tasks.start_soon(endless, group.run)
                 await anyio.sleep_forever()
             finally:
                 self._tasks = None
+        raise RuntimeError("a group of the writer has ended")

@@ -52,7 +52,7 @@ class Processor:
     ``seen`` says what was processed; ``handler`` is the program's own; ``timeout`` (seconds, None: unlimited)
     bounds one run of it, ``threads`` how many plain ones run at once, those included that hang and that
     nobody waits for any more; ``lease`` seconds after which a mail that a dead process was at may be begun
-    by others.
+    by others. ``threads`` are those that plain ones run in, once one has.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Processor:
         self._with_context = handler is not None and takes_context(handler)
         self._timeout = timeout
         self._most_threads = threads
-        self._threads: Threads | None = None
+        self.threads: Threads | None = None
         self._lease = lease
 
     async def __call__(self, entry: Entry, context: Context) -> Sequence[Effect]:
@@ -136,9 +136,9 @@ class Processor:
         arguments = (mail, context) if self._with_context else (mail,)
         if self._waits:
             return await apart(self._handler, *arguments, timeout=self._timeout, name=mail.id)
-        if self._threads is None:
-            self._threads = Threads(self._most_threads)
-        result = await self._threads.run(self._handler, arguments, self._timeout)
+        if self.threads is None:
+            self.threads = Threads(self._most_threads)
+        result = await self.threads.run(self._handler, arguments, self._timeout)
         if not inspect.isawaitable(result):
             return result
         return await apart(_waited_for, result, timeout=self._timeout, name=mail.id)

@@ -102,7 +102,8 @@ class StreamSource:
         self._client = client
         self._consumer = consumer
         self._letters = letters
-        self._task_name = task_name or topic or stream
+        self._topic = topic or stream
+        self._task_name = task_name or self._topic
         self._backoff = backoff
         self._keeps = keeps
         self._sole = sole
@@ -254,6 +255,9 @@ class StreamSource:
 
     async def _read(self, link: Link, house: House, intake: Intake) -> None:
         await self._hand_over(intake)
+        if self._cannot_begin(intake):
+            await anyio.sleep(self.limits.tick)
+            return
         room = self.limits.prefetch - len(self._held.under_way)
         suspects, most = self._held.suspects, self.limits.max_deliveries
         trial = next_trial(suspects, most, self._lived, self._largest)
@@ -319,6 +323,11 @@ class StreamSource:
             else:
                 intake.offer(delivery)
             self._ready.popleft()
+
+    def _cannot_begin(self, intake: Intake) -> bool:
+        """Whether what comes is for other workers, for here it could not begin."""
+        stuck: Callable[[str], bool] | None = getattr(intake, "stuck", None)
+        return stuck is not None and stuck(self._topic)
 
     @property
     def _lived(self) -> float:
