@@ -36,16 +36,17 @@ COMMANDS = MappingProxyType(
     }
 )
 
-OK, FAILED, WRONG, SECOND_SIGNAL = 0, 1, 2, 130
+OK, FAILED, WRONG, LOST, SECOND_SIGNAL = 0, 1, 2, 3, 130
 
 # A full or broken disk behind standard output or a file is nobody's mistake in here.
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 EPILOG = """\b
 Exit codes:
-  0    done, also after SIGTERM or Ctrl-C (even where the drain deadline cut it short)
+  0    done, also after SIGTERM or Ctrl-C (and what the drain deadline cut off was handed back)
   1    failed: a server is away, a worker is not healthy, an embedded server ended
   2    a setting or an argument is wrong
+  3    stopped, and messages were lost: the drain deadline cut them off, and nobody else has them
   130  ended at once by a second SIGTERM or Ctrl-C
 
 \b

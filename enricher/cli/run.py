@@ -14,8 +14,9 @@ from click.core import ParameterSource
 
 from enricher.app import Enricher
 from enricher.cli import logs
+from enricher.cli.bound import Bound
 from enricher.cli.loop import run_loop
-from enricher.cli.main import FAILED, OK
+from enricher.cli.main import FAILED, LOST, OK
 from enricher.cli.notify import ServiceManager, watchdog_interval
 from enricher.cli.options import MAIL_ALONE, SettingsOptions, mail_options, settings_options
 from enricher.cli.progress import look, standstill, status_line
@@ -40,7 +41,8 @@ Examples:
   enricher run --set pool.concurrency=128 --log-format console
   enricher run --consumer worker_02 --batch-size 50     a mail worker, by any of its options
 
-Ends with 0 after SIGTERM or Ctrl-C, 130 after a second one, 2 for a wrong setting, 1 otherwise.
+Ends with 0 after SIGTERM or Ctrl-C, 3 if messages were lost then, 130 after a second one, 2 for a wrong
+setting, 1 otherwise; at most 2 s after the deadline of the drain, whatever a handler does.
 """
 )
 @click.option("--embedded", is_flag=True, help="Start the bundled servers and use them.")
@@ -77,28 +79,36 @@ async def serve(options: SettingsOptions, settings: Settings, data_dir: Path | N
 
     With ``data_dir`` the bundled servers are started there and win over all other addresses.
     """
+    service = settings.service
+    with stop_on_signal() as stop, Bound(service.drain_deadline, service.stall_after) as bound:
+        bound.code = await _serve(options, settings, data_dir, stop, bound)
+        return bound.code
+
+
+async def _serve(
+    options: SettingsOptions, settings: Settings, data_dir: Path | None, stop: asyncio.Event, bound: Bound
+) -> int:
     manager = ServiceManager.from_environ(os.environ)
-    with stop_on_signal() as stop:
-        try:
-            async with AsyncExitStack() as stack:
-                servers = None
-                if data_dir is not None:
-                    servers = EmbeddedServers(data_dir)
-                    urls = await start_servers(servers, stack, stop)
-                    if urls is None:
-                        return OK
-                    settings = options.load(urls)
-                return await _work(settings, servers, stop, manager)
-        except ConfigError:
-            raise
-        except EngineFailed:
-            log.exception("crashed")
-        except EnricherError as error:
-            log.error("cannot_run", error=str(error))
-        except Exception:  # noqa: BLE001
-            # The exit code alone says nothing; the log is where a crash is looked for.
-            log.exception("crashed")
-        return FAILED
+    try:
+        async with AsyncExitStack() as stack:
+            servers = None
+            if data_dir is not None:
+                servers = EmbeddedServers(data_dir)
+                urls = await start_servers(servers, stack, stop)
+                if urls is None:
+                    return OK
+                settings = options.load(urls)
+            return await _work(settings, servers, stop, manager, bound)
+    except ConfigError:
+        raise
+    except EngineFailed:
+        log.exception("crashed")
+    except EnricherError as error:
+        log.error("cannot_run", error=str(error))
+    except Exception:  # noqa: BLE001
+        # The exit code alone says nothing; the log is where a crash is looked for.
+        log.exception("crashed")
+    return FAILED
 
 
 async def start_servers(
@@ -131,10 +141,15 @@ async def start_servers(
 
 
 async def _work(
-    settings: Settings, servers: EmbeddedServers | None, stop: asyncio.Event, manager: ServiceManager
+    settings: Settings,
+    servers: EmbeddedServers | None,
+    stop: asyncio.Event,
+    manager: ServiceManager,
+    bound: Bound,
 ) -> int:
     died: BaseException | None = None
     async with Enricher(settings) as enricher:
+        bound.enricher = enricher
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_tell, enricher, manager)
@@ -144,13 +159,19 @@ async def _work(
                 tasks.cancel_scope.cancel()
         except* EmbeddedError as group:
             died = group.exceptions[0]
-        manager.stopping("draining")
+        finally:
+            # Also when the engine has failed, and what is left of it is drained.
+            left = bound.begin()
+            manager.stopping("draining")
         if died is not None:
             log.error("embedded_server_ended", error=str(died))
             await enricher.stop(_NO_SERVER_DRAIN)
         else:
             log.info("stopping", waiting=enricher.engine.pool.count)
-    return OK if died is None else FAILED
+            await enricher.stop(left)
+    if died is not None:
+        return FAILED
+    return LOST if enricher.lost else OK
 
 
 async def _tell(enricher: Enricher, manager: ServiceManager) -> None:

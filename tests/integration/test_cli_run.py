@@ -162,7 +162,7 @@ def test_no_sign_of_life_goes_out_while_messages_wait_and_no_turn_is_served(
             while True:
                 heard += manager.recv(4096)
         assert b"WATCHDOG=1" not in heard
-        assert worker.signal(TERM).end() == 0
+        assert worker.signal(TERM).end() == 3
 
 
 def test_a_server_that_is_away_at_the_start_is_waited_for(
@@ -189,7 +189,7 @@ def test_it_can_be_ended_with_0_while_both_servers_are_away(tmp_path: Path) -> N
         assert worker.until("connection_lost").signal(TERM).end() == 0
 
 
-def test_a_drain_that_the_deadline_cuts_ends_with_0_and_names_what_was_lost(
+def test_a_drain_that_the_deadline_cuts_ends_with_3_and_names_what_was_lost(
     tmp_path: Path, redis_url: str, own_mongo: MongoProcess
 ) -> None:
     with (
@@ -200,7 +200,7 @@ def test_a_drain_that_the_deadline_cuts_ends_with_0_and_names_what_was_lost(
         own_mongo.pause()
         client.publish("market:underlying", tick())
         until_taken_in(client)
-        assert worker.signal(TERM).end() == 0
+        assert worker.signal(TERM).end() == 3
         lost = next(line for line in worker.logged() if line["message"] == "messages_lost")
         assert lost["topics"] == {"market:underlying": 1}
         assert lost["level"] == "ERROR"

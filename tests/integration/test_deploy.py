@@ -18,6 +18,8 @@ import pytest
 import yaml
 
 from enricher.build_settings import SECTIONS
+from enricher.cli.bound import MARGIN
+from enricher.cli.main import LOST
 from enricher.config import load
 
 ROOT = Path(__file__).parents[2]
@@ -106,8 +108,9 @@ def test_systemd_watches_the_worker_and_always_starts_it_again() -> None:
 
 
 def test_whoever_stops_the_worker_waits_until_it_has_drained() -> None:
-    deadline = load().service.drain_deadline
+    deadline = load().service.drain_deadline + MARGIN
     assert int(unit()["TimeoutStopSec"][0]) > deadline
+    assert unit()["SuccessExitStatus"] == [str(LOST)]
     grace = composition()["services"]["enricher"]["stop_grace_period"]
     assert int(grace.removesuffix("s")) > deadline
 

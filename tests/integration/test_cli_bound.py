@@ -1,0 +1,126 @@
+"""`enricher run` ends soon after its drain deadline, whatever a handler does, and says which it was."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.integration.commands import Command
+from tests.integration.test_cli_run import INT, TERM, eventually
+
+PROGRAM = """
+import asyncio, ctypes, functools, time
+import enricher.cli.run
+from enricher import Enricher, Route
+from enricher.cli.main import main
+
+def begun(topic):
+    print('{"message": "begun"}', flush=True)
+
+async def swallows(event, context):
+    begun(context.topic)
+    while True:
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            pass
+
+async def blocks(event, context):
+    begun(context.topic)
+    time.sleep(600)
+
+async def spins(event, context):
+    begun(context.topic)
+    while True:
+        pass
+
+def plain(event, context):
+    begun(context.topic)
+    time.sleep(600)
+
+async def in_c(event, context):
+    begun(context.topic)
+    while True:
+        ctypes.CDLL(None).poll(None, 0, 600_000)
+
+handlers = (swallows, blocks, spins, plain, in_c)
+routes = [Route(topic=f.__name__, handler=f, key=lambda body: "k1") for f in handlers]
+enricher.cli.run.Enricher = functools.partial(Enricher, routes=routes)
+main()
+"""
+
+
+def worker(folder: Path, redis_url: str, mongo_url: str, *more: str, **variables: str) -> Command:
+    return Command(
+        folder,
+        *("run", "--redis-url", redis_url, "--mongo-url", mongo_url, "--set", "market.enabled=false"),
+        *("--set", "service.drain_deadline=300ms", *more),
+        program=("-c", PROGRAM),
+        **variables,
+    )
+
+
+@pytest.mark.parametrize("topic", ["swallows", "blocks", "spins", "plain", "in_c"])
+def test_a_stop_is_bounded_and_3_says_that_messages_were_lost(
+    tmp_path: Path, redis_url: str, mongo_database_url: str, topic: str
+) -> None:
+    with (
+        worker(tmp_path, redis_url, mongo_database_url) as running,
+        redis.Redis.from_url(redis_url) as client,
+    ):
+        running.until("ready")
+        for _ in range(3):
+            client.publish(topic, b"{}")
+        running.until("begun")
+        assert running.signal(TERM).end() == 3
+        line = next(line for line in running.logged() if line["message"] == "ended_by_the_bound")
+        assert line["lost"].keys() == {topic}
+        if topic != "swallows":
+            assert (line["topic"], line["key"]) == (topic, "k1")
+            assert f"in {topic}" in line["stack"]
+        if topic != "plain":
+            assert (line["handlers"][0]["topic"], line["handlers"][0]["key"]) == (topic, "k1")
+            assert line["handlers"][0]["seconds"] >= 0.3
+
+
+def test_what_somebody_has_still_is_not_lost_and_a_second_signal_ends_it_at_once(
+    tmp_path: Path, redis_url: str, mongo_database_url: str
+) -> None:
+    intake = {"ENRICHER_STREAMS__INTAKE": "blocks=stream,in_c=stream"}
+    with redis.Redis.from_url(redis_url) as client:
+        with worker(tmp_path, redis_url, mongo_database_url, **intake) as running:
+            running.until("ready")
+            client.publish("blocks", b"{}")
+            running.until("begun")
+            assert running.signal(TERM).end() == 0
+            line = next(line for line in running.logged() if line["message"] == "ended_by_the_bound")
+            assert (line["lost"], line["handed_back"]) == ({}, {"blocks": 1})
+        hour = ("--set", "service.drain_deadline=1h")
+        with worker(tmp_path, redis_url, mongo_database_url, *hour, **intake) as running:
+            running.until("ready")
+            client.publish("in_c", b"{}")
+            running.until("begun")
+            running.signal(TERM)
+            time.sleep(0.3)  # the kernel makes one signal of two that nobody has heard yet
+            assert running.signal(INT).end() == 130
+
+
+def test_who_holds_the_loop_is_said_while_it_is_held(
+    tmp_path: Path, redis_url: str, mongo_database_url: str
+) -> None:
+    with (
+        worker(tmp_path, redis_url, mongo_database_url, "--set", "service.stall_after=500ms") as running,
+        redis.Redis.from_url(redis_url) as client,
+    ):
+        running.until("ready")
+        client.publish("blocks", json.dumps({}))
+        running.until("loop_stands")
+        line = next(line for line in running.logged() if line["message"] == "loop_stands")
+        assert (line["topic"], line["key"]) == ("blocks", "k1")
+        assert "in blocks" in line["stack"]
+        eventually(lambda: running.process.poll() is None)
+        assert running.signal(TERM).end() == 3
