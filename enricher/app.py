@@ -295,7 +295,7 @@ class Enricher:
         delivery.id = uuid.uuid4().hex
         pool = self.engine.pool
         if self.engine.failure is not None:
-            raise self.engine.failure
+            raise EnricherError(str(self.engine.failure)) from self.engine.failure
         if self.engine.stopping:
             raise Overloaded("the worker is stopping and takes nothing more in; try another one")
         if pool.full_for(delivery):

@@ -246,7 +246,7 @@ class Engine:
         """Return when `ready` holds. Raises `EnricherError` when it has failed or is stopped before."""
         while not self.ready:
             if self.failure is not None:
-                raise self.failure
+                raise EnricherError(str(self.failure)) from self.failure
             if self.stopping:
                 raise EnricherError("the enricher was stopped before it was ready")
             await anyio.sleep(0.02)  # sources have no event to wait for

@@ -190,6 +190,7 @@ class Group:
             self.unfinished -= len(done)
             self._bytes -= sum(write.body_size for write in done)
             self._visible_batch = []
+            self.commits += 1
             self._settle(done, answers)
             batch = done = []
             self._on_room()
@@ -256,13 +257,13 @@ class Group:
                 answers = found
         finally:
             in_flight.end(row)
-            self.commits += 1
         self._stats.histograms[stage].record(self._clock() - began)
         return answers
 
     def _answered(self, batch: Batch, answers: Mapping[int, Answer]) -> Batch:
         """The batch without the refused writes, stored ones saying what was stored."""
         kept: Batch = []
+        self.commits += 1
         for index, write in enumerate(batch):
             answer = answers.get(index)
             if isinstance(answer, Refused):

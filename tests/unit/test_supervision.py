@@ -16,7 +16,7 @@ from enricher.engine.pool import PoolLimits
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route
 from enricher.engine.stalls import Stalls, Waiting
-from enricher.errors import EngineFailed
+from enricher.errors import EngineFailed, EnricherError
 from tests.rig import STEADY, Held, Rig, Streamed, echo, failing, key_of, message, turns, until
 from tests.unit.test_service import Source
 
@@ -94,7 +94,7 @@ async def test_whoever_waits_for_an_engine_that_fails_is_told() -> None:
             await asyncio.sleep(60)
 
     for who in (program(), waiting):
-        with pytest.raises(EngineFailed, match="host's ended: ZeroDivisionError: a bug"):
+        with pytest.raises(EnricherError, match="host's ended: ZeroDivisionError: a bug"):
             await (who[0] if isinstance(who, list) else who)
 
 
@@ -169,7 +169,7 @@ async def test_lanes_that_get_no_turn_are_a_stall_that_ends_with_the_next_one(
             await until(lambda: rig.status == "ready")
             assert rig.engine.ready
     (line,) = [line for line in lines if line["event"] == "stalled"]
-    assert (line["log_level"], line["what"], line["lanes"]) == ("error", "lanes of t", ("one",))
+    assert (line["log_level"], line["what"], list(line["lanes"])) == ("error", "lanes of t", ["one"])
     assert [line for line in lines if line["event"] == "moving_again"]
 
 
