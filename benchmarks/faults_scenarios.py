@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from benchmarks.faults_accidents import ACCIDENTS, HANDLER
 from benchmarks.faults_ledger import BRIDGE, STREAM, Promise
 from benchmarks.faults_stage import EVERYTHING, Stage
 from benchmarks.faults_witness import INTAKE, SERVICE
@@ -251,6 +252,24 @@ async def evicted(stage: Stage, plan: Plan) -> None:
     )
 
 
+MAILS, DEAD_MAILS = "email_ingestion_stream", "email_ingestion_dlq"
+
+
+async def handler_accidents(stage: Stage, plan: Plan) -> None:
+    """Beside the market mails are handled, by a function that does to its task whatever it can."""
+    sent = 0
+    for _ in range(max(1, plan.times // 4)):
+        for _ in ACCIDENTS:
+            raw = f"Message-ID: <{sent}@x>\r\nSubject: {sent}\r\n\r\ntext".encode()
+            await stage.client.xadd(MAILS, {"raw": raw})
+            sent += 1
+        async with asyncio.timeout(60):
+            while await stage.client.xlen(DEAD_MAILS) < sent:
+                await asyncio.sleep(0.02)
+        stage.fault_ended()
+        await asyncio.sleep(stage.random.uniform(0.2, 0.5))
+
+
 NOTHING = Promise(complete=False, once=False, intake=(), windows=False)
 
 SCENARIOS: dict[str, Scenario] = {
@@ -292,6 +311,16 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "unknown_errors": Scenario(
         about="the document server answers with error codes on no list", fault=unknown_errors
+    ),
+    "handler_accidents": Scenario(
+        about="handlers cancel, exit and swallow what they should not",
+        fault=handler_accidents,
+        stage={
+            "overrides": (
+                *("mail.enabled=true", f"mail.handler={HANDLER}"),
+                *("mail.max_retries=0", "mail.timeout=1", "mail.block=100ms"),
+            )
+        },
     ),
     "flushed": Scenario(about="FLUSHALL", fault=flushed, promise=NOTHING),
     "evicted": Scenario(

@@ -131,7 +131,10 @@ def test_a_scenario_that_does_not_exist_is_named_with_those_that_do() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["worker_killed", "redis_killed", "replies_swallowed", "resent", "rights_taken", "unknown_errors"],
+    [
+        *("worker_killed", "redis_killed", "replies_swallowed", "resent"),
+        *("rights_taken", "unknown_errors", "handler_accidents"),
+    ],
 )
 async def test_nothing_appended_is_lost_and_nothing_is_there_twice(name: str) -> None:
     rows, notes = await played(name, SHORTEST, STAGE)
