@@ -10,6 +10,8 @@ from enricher.market.buildup import Snapshot, SnapshotHistory
 from enricher.market.clock import SECOND
 from enricher.market.contracts import Contract
 
+_DAYS_KEPT = 8
+
 
 class First(msgspec.Struct, frozen=True):
     """The first chain of an expiry on a local day (its ordinal): what the build-up of the day starts from."""
@@ -31,7 +33,8 @@ class Baselines:
         own = contract.buildup_min_age
         self.least_us = least_us if own is None else int(own * SECOND)
         self.snapshots: dict[str, SnapshotHistory] = {}
-        self.firsts: dict[str, First] = {}
+        # By expiry and local day, those of the days heard of last.
+        self.firsts: dict[str, dict[int, First]] = {}
 
     @property
     def step_us(self) -> int:
@@ -47,9 +50,13 @@ class Baselines:
         if history is None:
             history = self.snapshots[expiry] = SnapshotHistory(self.least_us, self.step_us)
         history.add(taken)
-        held = self.firsts.get(expiry)
-        if held is None or day > held.day or (day == held.day and taken.event_us < held.taken.event_us):
-            self.firsts[expiry] = First(day, taken, document_id)
+        days = self.firsts.setdefault(expiry, {})
+        held = days.pop(day, None)
+        if held is None or (taken.event_us, document_id) < (held.taken.event_us, held.document_id):
+            held = First(day, taken, document_id)
+        days[day] = held
+        if len(days) > _DAYS_KEPT:
+            del days[next(iter(days))]
 
     def before(self, expiry: str, event_us: int) -> Snapshot | None:
         """The snapshot that build-up at ``event_us`` compares with; strictly earlier."""
@@ -59,13 +66,19 @@ class Baselines:
 
     def first(self, expiry: str, day: int) -> Snapshot | None:
         """The first chain of this expiry on a local day, which build-up of the day compares with."""
-        held = self.firsts.get(expiry)
-        return held.taken if held is not None and held.day == day else None
+        held = self.firsts.get(expiry, {}).get(day)
+        return None if held is None else held.taken
 
     def identities(self) -> tuple[dict[str, list[str]], dict[str, str]]:
-        """The documents of all snapshots by expiry, and those of the first of the day."""
+        """The documents of all snapshots by expiry, with the firsts of earlier days, and those of the first
+        of the last day."""
         snapshots = {expiry: history.identities() for expiry, history in self.snapshots.items()}
-        return snapshots, {expiry: first.document_id for expiry, first in self.firsts.items()}
+        firsts: dict[str, str] = {}
+        for expiry, days in self.firsts.items():
+            last = max(days)
+            firsts[expiry] = days[last].document_id
+            snapshots[expiry] += [first.document_id for day, first in days.items() if day != last]
+        return snapshots, firsts
 
     def forget_first(self, expiry: str) -> None:
         """Let go of the first chain of an expiry's day."""

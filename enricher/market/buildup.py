@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from enricher.market.asof import JUMP_US, Fronts
 from enricher.market.chain import total
 from enricher.market.clock import MINUTE, SECOND
 from enricher.market.columns import Columns
@@ -114,26 +115,31 @@ class SnapshotHistory:
     Time is cut into steps of ``step_us`` and of each only the earliest snapshot is kept, so that it stays
     small at any pace: about ``age_us / step_us`` of them. Steps of the clock, not distances between
     neighbours: what is kept depends neither on the order of arrival nor on where a restart begins to read.
+    A replay of the past finds its own beside those of the live feed (`enricher.market.asof`).
     """
 
     def __init__(self, age_us: int = BASELINE_AGE_US, step_us: int = HISTORY_STEP_US) -> None:
         self.age_us = max(1, age_us)  # one of the same moment says nothing of what followed it
         self.step_us = step_us
         self._kept: list[Snapshot] = []
+        self._fronts = Fronts(self.age_us, JUMP_US, self.age_us)
 
     def add(self, taken: Snapshot) -> None:
         """Remembers a snapshot; one that comes late finds its place and changes no other."""
         kept = self._kept
+        self._fronts.touch(taken.event_us)
         at = bisect_right(kept, taken.event_us, key=_event_us)
         if at and self._same_step(kept[at - 1], taken):
+            if kept[at - 1].event_us == taken.event_us and taken.identity < kept[at - 1].identity:
+                kept[at - 1] = taken
             return
         if at < len(kept) and self._same_step(kept[at], taken):
             kept[at] = taken
         else:
             kept.insert(at, taken)
-        # The newest that is old enough for the newest of all serves it and all that follow.
-        useful = bisect_right(kept, kept[-1].event_us - self.age_us, key=_event_us) - 1
-        del kept[: max(0, useful)]
+        # The newest that is old enough where a stream stands serves it there and all that follow.
+        for place in self._fronts.unwanted([one.event_us for one in kept]):
+            del kept[place]
 
     def _same_step(self, one: Snapshot, other: Snapshot) -> bool:
         return self.step_us > 0 and one.event_us // self.step_us == other.event_us // self.step_us

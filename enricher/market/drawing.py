@@ -32,7 +32,9 @@ class Drawing:
         state.surface_text = None
         timestamp = timestamp or render(event_us, naive, self._zones.of(state.product))
         expired = state.cutoff.expired
-        payload = volatility_surface(state.surface, state.product, timestamp, state.spot, expired)
+        payload = volatility_surface(
+            state.surface, state.product, timestamp, state.spot, expired, event_us
+        )
         if self._analytics:
             payload |= state.across.fields(state.shown_with(expired), state.fits.done, event_us)
             state.drawn = payload

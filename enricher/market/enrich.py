@@ -91,7 +91,7 @@ def enriching(
     priced = cells if scale == 1 else fresh(columns(chain, scale), ages, max_age)
     yield
     try:
-        found = analyse_prices(chain, priced, contract, terms, state.unit)
+        found = analyse_prices(chain, priced, contract, terms, state.units.at(chain.event_us))
         yield
         more = analysis_fields(found, cells.strikes, contract, chain.expiry, terms)
     except (ArithmeticError, ValueError):
@@ -168,7 +168,8 @@ def _together(state: ProductState, fields: Fields, known: Remembered) -> None:
     event = known.event_us
     session = state.session(event)
     now, today = state.beside(known, event, session)
-    fields["all_expiries"] = everywhere = together(now, today, event)
+    expected = state.expected(known, event, now)
+    fields["all_expiries"] = everywhere = together(now, today, event, expected)
     expiry, atm_iv = front(now, event) or (None, None)
     said = {
         "atm_iv": atm_iv,

@@ -44,11 +44,13 @@ class LatestChain(msgspec.Struct, frozen=True):
 class ExpirySurface:
     """The quotes and the chain of one expiry."""
 
-    __slots__ = ("_aging", "_changed", "_chosen", "_counts", "_row", "_spot", "_strikes", "_watched", "chain",
-                 "quotes")  # fmt: skip
+    __slots__ = ("_aging", "_before", "_changed", "_chosen", "_counts", "_row", "_spot", "_strikes",
+                 "_watched", "chain", "quotes")  # fmt: skip
 
     def __init__(self) -> None:
         self.quotes: dict[tuple[Number, OptionType], Latest] = {}
+        # The quotes before those, for a surface of a moment that lies between the two.
+        self._before: dict[tuple[Number, OptionType], Latest] = {}
         self.chain: LatestChain | None = None
         self._chosen: dict[Number, Number] = {}
         self._strikes: list[Number] = []
@@ -62,12 +64,22 @@ class ExpirySurface:
 
     def take_quote(self, strike: Number, option_type: OptionType, latest: Latest) -> None:
         """Put the newer quote of an option in the place of its last one."""
-        self.quotes[strike, option_type] = latest
+        key = strike, option_type
+        if self.chain is not None and key in self.quotes:
+            self._before[key] = self.quotes[key]
+        self.quotes[key] = latest
         self._changed.add(strike)
         if latest.iv is not None:
             held = self._watched.get(strike)
             if held is None or latest.event_us < held:
                 self._watch(strike, latest.event_us)
+
+    def take_earlier(self, strike: Number, option_type: OptionType, late: Latest) -> None:
+        """Take in a quote that is older than the last one of its option."""
+        before = self._before.get((strike, option_type))
+        if before is None or (before.event_us, before.digest) < (late.event_us, late.digest):
+            self._before[strike, option_type] = late
+            self._changed.add(strike)
 
     def take_chain(self, chain: LatestChain) -> None:
         """Put a newer chain in the place of the last one."""
@@ -76,10 +88,13 @@ class ExpirySurface:
             if one is not None:
                 self._changed.update(*one.ivs.values())
 
-    def row(self, since_us: int, counts: bool, spot: Number | None) -> dict[str, Any] | None:
+    def row(
+        self, since_us: int, until_us: int, counts: bool, spot: Number | None, later: bool = False
+    ) -> dict[str, Any] | None:
         """Strikes ascending, volatilities and their mean; None without any.
 
-        Quotes count that are newer than ``since_us``, and the chain if it ``counts``.
+        Quotes count that are newer than ``since_us`` and no newer than ``until_us``, and the chain if it
+        ``counts``. ``later`` says that some quotes may be newer than that.
         """
         if counts != self._counts:
             self._counts = counts
@@ -91,8 +106,10 @@ class ExpirySurface:
             self._spot = spot
         if self._changed:
             for strike in self._changed:
-                self._choose(strike, since_us)
-            self._changed.clear()
+                self._choose(strike, since_us, until_us)
+            if not later:  # else it is looked at again: something may have been too new
+                self._changed.clear()
+                self._before.clear()
             self._row = self._drawn()
         return self._row
 
@@ -130,8 +147,9 @@ class ExpirySurface:
         low, high = (before, spot) if before < spot else (spot, before)
         return self._strikes[bisect_left(self._strikes, low) : bisect_right(self._strikes, high)]
 
-    def _choose(self, strike: Number, since_us: int) -> None:
-        call, put = self._of(strike, "CALL", since_us), self._of(strike, "PUT", since_us)
+    def _choose(self, strike: Number, since_us: int, until_us: int) -> None:
+        call = self._of(strike, "CALL", since_us, until_us)
+        put = self._of(strike, "PUT", since_us, until_us)
         spot = self._spot
         if call is None or put is None:
             found = put if call is None else call
@@ -148,12 +166,18 @@ class ExpirySurface:
             del self._chosen[strike]
             del self._strikes[bisect_left(self._strikes, strike)]
 
-    def _of(self, strike: Number, option_type: OptionType, since_us: int) -> Number | None:
+    def _of(
+        self, strike: Number, option_type: OptionType, since_us: int, until_us: int
+    ) -> Number | None:
         """Of quote and leg the later speaks, at equal times the leg."""
         leg, chain = None, self.chain
         if chain is not None and self._counts:
             leg = chain.ivs[option_type].get(strike)
         quote = self.quotes.get((strike, option_type))
+        if quote is not None and quote.event_us > until_us:
+            quote = self._before.get((strike, option_type))
+            if quote is not None and quote.event_us > until_us:
+                quote = None
         if quote is None or quote.iv is None or quote.event_us <= since_us:
             return leg
         if leg is None or chain is None or quote.event_us > chain.event_us:

@@ -208,6 +208,9 @@ class MarketKeeper:
         checkpoint = state.next_checkpoint()
         if checkpoint is not None:
             bases, firsts = state.bases.identities()
+            for expiry, line in state.asof.items():
+                named = [one.identity for one in line.standing()]
+                bases[expiry] = list(dict.fromkeys(bases[expiry] + named))
             document = {
                 "_id": state.product,
                 **msgspec.structs.asdict(checkpoint),

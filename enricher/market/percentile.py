@@ -14,6 +14,8 @@ from typing import Final
 
 import msgspec
 
+from enricher.market.asof import Fronts
+
 LOOK_BACK_DAYS: Final = 365
 LEAST_DAYS: Final = 20
 
@@ -62,11 +64,12 @@ class DailySeries:
     """One measure of one product, a value a day, and where a new value stands among them.
 
     ``look_back`` calendar days before a day count for it, the day itself never; the answer needs at least
-    ``least`` of them. Only as many days are kept as can still count, at most one value each. A day's value is
-    the one of the latest event time, so the order of arrival never shows.
+    ``least`` of them. Only as many days are kept as can still count, at most one value each, for the live
+    feed and for replays of the past (`enricher.market.asof`). A day's value is the one of the latest event
+    time, so the order of arrival never shows.
     """
 
-    __slots__ = ("_days", "_rows", "_sorted", "_sorted_for", "least", "look_back")
+    __slots__ = ("_days", "_fronts", "_rows", "_sorted", "_sorted_for", "least", "look_back")
 
     def __init__(self, look_back: int = LOOK_BACK_DAYS, least: int = LEAST_DAYS) -> None:
         if look_back < 1 or least < 1:
@@ -75,6 +78,7 @@ class DailySeries:
         self.least = least
         self._rows: dict[int, DayValue] = {}
         self._days: list[int] = []
+        self._fronts = Fronts(look_back, look_back)
         self._sorted: list[float] = []
         self._sorted_for: int | None = None
 
@@ -84,8 +88,8 @@ class DailySeries:
     def fold(self, day: int, event_us: int, value: float | None) -> DayValue | None:
         """Takes a value in; the row that this changed, None when it changed nothing.
 
-        Nothing changes for an unknown or infinite value, one older than the day's present value, or a day
-        so long before the newest that it can count for nothing. Of equal times the larger value stays.
+        Nothing changes for an unknown or infinite value, or one older than the day's present value. Of equal
+        times the larger value stays.
         """
         if value is None or not isfinite(value):
             return None
@@ -93,14 +97,12 @@ class DailySeries:
         if before is not None:
             if (event_us, value) <= (before.event_us, before.value):
                 return None
-        elif self._days and day < self._days[-1] - self.look_back:
-            return None
         else:
             insort(self._days, day)
         row = self._rows[day] = DayValue(day, event_us, value)
         if self._sorted_for is not None and day < self._sorted_for:
             self._sorted_for = None
-        self._forget()
+        self._forget(day)
         return row
 
     def load(self, rows: Iterable[DayValue]) -> None:
@@ -136,12 +138,10 @@ class DailySeries:
             self._sorted_for = day
         return self._sorted
 
-    def _forget(self) -> None:
-        gone = bisect_left(self._days, self._days[-1] - self.look_back)
-        if gone:
-            for day in self._days[:gone]:
-                del self._rows[day]
-            del self._days[:gone]
+    def _forget(self, day: int) -> None:
+        self._fronts.touch(day)
+        for place in self._fronts.unwanted(self._days):
+            del self._rows[self._days.pop(place)]
             self._sorted_for = None
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
+from itertools import pairwise
 from typing import Any, Final, TypeVar
 
 from enricher.engine.ports import Delivery, Reader
@@ -219,15 +220,16 @@ async def _load_all_options(
             ]
             origin = max((us for us in found if us is not None), default=0)
         if origin:
-            await _load_history(reader, state)
-            await _load_quotes(reader, state, origin, paces.quotes)
+            await _load_history(reader, state, {})
             await _load_chains(reader, state, origin, set(chains.get(product, ())), paces.chains)
+            await _load_quotes(reader, state, origin, paces.quotes)
 
     await at_once([product for product in states if product not in new[QUOTES] & new[CHAINS]], one)
 
 
-async def _load_history(reader: Reader, state: ProductState) -> None:
-    query, most = {"product": state.product}, 2 * state.spans.look_back
+async def _load_history(reader: Reader, state: ProductState, days: Document) -> None:
+    """The days that percentiles are of; ``days`` bounds them."""
+    query, most = {"product": state.product, **days}, 2 * state.spans.look_back
     documents = await reader.find(HISTORY, query, sort=[("day", -1)], limit=most)
     # Ascending, so that none counts as too old.
     async for document in _giving_way(documents[::-1]):
@@ -272,7 +274,7 @@ async def _load_chains(
         if us is not None and (us >= bound or str(document["_id"]) in last):
             known.append((us, document))
             state.recent.add(CHAINS, document)
-    known.sort(key=lambda pair: pair[0])
+    known.sort(key=_time_and_id)
     folded: list[Read] = []
     async for event_us, document in _giving_way(known):
         digest = _digest(document)
@@ -281,7 +283,7 @@ async def _load_chains(
         else:
             state.primed_chains.setdefault(event_us, set()).add(digest)
             folded.append((event_us, document))
-    needed = await _those_that_count(state, folded)
+    needed = await _those_that_count(state, folded, last)
     async for _, document in _giving_way(needed, _CHAINS_IN_ONE_PIECE):
         sent = _read(chain_of, document)
         if sent is not None:
@@ -289,21 +291,36 @@ async def _load_chains(
             kept = _read(partial(_remembered, chain, state), document)
             state.fold_chain(chain, _digest(document), taken, str(document["_id"]), kept)
             state.recent_chains.pop(chain.expiry, None)
+    await _load_earlier_history(reader, state, [event_us for event_us, _ in folded])
     # The other chains count only for what they said of the product as a whole.
     async for event_us, document in _giving_way(folded):
         _read(partial(state.fold_said, event_us), document)
+
+
+async def _load_earlier_history(reader: Reader, state: ProductState, moments: Sequence[int]) -> None:
+    """The days before the last chains of a replay that stands where the newest days do not reach."""
+    look_back = state.spans.look_back
+    days = sorted({state.session(moment).day for moment in moments})
+    latest = days[-1] if days else 0
+    for day, following in pairwise((*days, latest)):
+        if day < latest and following - day > look_back:
+            bounds = [date.fromordinal(max(one, 1)).isoformat() for one in (day - look_back, day)]
+            await _load_history(reader, state, {"day": {"$gte": bounds[0], "$lte": bounds[1]}})
 
 
 def _remembered(chain: Chain, state: ProductState, document: Document) -> Remembered | None:
     return remember(chain, with_nulls(document), state.contract)
 
 
-async def _those_that_count(state: ProductState, ascending: Sequence[Read]) -> list[Read]:
-    """Of each expiry the last chain that can be read, the first of a local day, and of a step of build-up.
+async def _those_that_count(
+    state: ProductState, ascending: Sequence[Read], named: set[str]
+) -> list[Read]:
+    """Of each expiry the two last chains that can be read, the first of a local day and of a step of
+    build-up, and those that a checkpoint ``named``.
 
-    The last are all of their moment, for then the digest decides.
+    The last are all of their moments, for then the digest decides.
     """
-    last: dict[str, int] = {}
+    last: dict[str, set[int]] = {}
     first: dict[tuple[str, int, int], Read] = {}
     step_us = state.bases.step_us
     async for event_us, document in _giving_way(ascending):
@@ -313,17 +330,27 @@ async def _those_that_count(state: ProductState, ascending: Sequence[Read]) -> l
             first[key] = (event_us, document)
     found: list[Read] = []
     async for event_us, document in _giving_way(ascending[::-1]):
-        expiry = str(document.get("expiry"))
-        if event_us < last.get(expiry, event_us):
+        moments = last.setdefault(str(document.get("expiry")), set())
+        if len(moments) > 1 and event_us not in moments and str(document["_id"]) not in named:
             continue
         if _read(chain_of, document) is not None:
-            last[expiry] = event_us
+            moments.add(event_us)
             found.append((event_us, document))
             await asyncio.sleep(0)
     chosen = {id(document) for _, document in found}
     found.extend(read for read in first.values() if id(read[1]) not in chosen)
-    found.sort(key=lambda pair: pair[0])
+    # As they came: where a replay stands beside the live feed follows from that.
+    found.sort(key=_arrival)
     return found
+
+
+def _arrival(read: Read) -> tuple[datetime, int, str]:
+    document = read[1]
+    return document.get("processed_at", document["timestamp"]), *_time_and_id(read)
+
+
+def _time_and_id(read: Read) -> tuple[int, str]:
+    return read[0], str(read[1]["_id"])
 
 
 # -- both --------------------------------------------------------------------------------------------

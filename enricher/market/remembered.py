@@ -7,6 +7,7 @@ remembered goes on ageing: `seen` is the gate through which later moments look a
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from math import log
 from typing import Any, Final
@@ -50,7 +51,8 @@ class Remembered(msgspec.Struct, frozen=True):
 
     ``row`` is what the surface shows of it. ``said`` is what it said of the product as a whole, by measure.
     ``moments`` is None when all of it is of the chain's own moment; ``max_age_us`` is how long a price
-    counts, ``expires_us`` the instant of expiry, ``least`` the least amount worth naming.
+    counts, ``expires_us`` the instant of expiry, ``least`` the least amount worth naming, ``identity`` the
+    ``_id`` of its document.
     """
 
     expiry: str
@@ -69,6 +71,7 @@ class Remembered(msgspec.Struct, frozen=True):
     expires_us: int | None = None
     rate: float = 0.0
     least: float = 0.0
+    identity: str = ""
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -146,6 +149,28 @@ def _row(event_us: int, fields: Mapping[str, Any]) -> Fields:
     return row
 
 
+def to_join(one: Remembered, identity: str) -> Remembered:
+    """What chains of other expiries need of this one to say something together, a tenth of it all.
+
+    Where its quotes have times of their own that is the whole: each of them ages for itself.
+    """
+    if one.moments is not None:
+        return msgspec.structs.replace(one, identity=identity)
+    found, row = one.smile, {"smile": {"atm_iv": one.row["smile"]["atm_iv"]}}
+    at = bisect_left(found.k, 0.0)
+    around = slice(max(at - 1, 0), at + 1)
+    narrow = msgspec.structs.replace(
+        found, strikes=found.strikes[around], k=found.k[around], w=found.w[around], iv=found.iv[around],
+        left_out={},
+    )  # fmt: skip
+    return msgspec.structs.replace(
+        one, smile=narrow, quotes=_NO_QUOTES, row=row, said={}, identity=identity
+    )
+
+
+_NO_QUOTES: Final = ChainQuotes([], [], [], [], [])
+
+
 def seen(one: Remembered, now_us: int) -> Seen:
     """What still counts at ``now_us``: prices age on though no new chain comes."""
     since_us, moments, quotes = now_us - one.max_age_us, one.moments, one.quotes
@@ -195,11 +220,14 @@ def front(now: Iterable[Remembered], now_us: int) -> tuple[str, float] | None:
     return None
 
 
-def together(now: Iterable[Remembered], today: Iterable[Remembered], now_us: int) -> Fields:
+def together(
+    now: Iterable[Remembered], today: Iterable[Remembered], now_us: int, expected: int | None = None
+) -> Fields:
     """The numbers that all expiries make together.
 
     Put-call ratios over the chains of ``today`` (the sums first), volatilities to 30 days over those of
-    ``now``, the last minutes before ``now_us``, when two of their expiries bracket 30 days.
+    ``now``, the last minutes before ``now_us``, when two of their expiries bracket 30 days. ``expected`` is
+    how many expiries are known of (default: those of ``now``).
     """
     rows = [seen(one, now_us) for one in now]
     calls, puts, call_volume, put_volume = (
@@ -210,6 +238,7 @@ def together(now: Iterable[Remembered], today: Iterable[Remembered], now_us: int
     swap = variance.constant_maturity(strips, MONTH_DAYS / term.YEAR_DAYS)
     return {
         "expiries": len(rows),
+        "expected": len(rows) if expected is None else expected,
         "pcr_oi": ratio(puts, calls),
         "pcr_volume": ratio(put_volume, call_volume),
         "iv_30d": rounded(at_30.iv),

@@ -23,6 +23,7 @@ class Spans(msgspec.Struct, frozen=True, kw_only=True):
     look_back: int = LOOK_BACK_DAYS
     least_days: int = LEAST_DAYS
     svi_us: int = 30 * SECOND
+    expiry_us: int = 60 * SECOND
     cumulative: bool = False
     time_field: str = "timestamp"
 

@@ -7,12 +7,13 @@ back.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from enricher.market import bars
 from enricher.market.across import Across
+from enricher.market.asof import JUMP_US, Timeline
 from enricher.market.bars import Bars
 from enricher.market.baselines import Baselines
 from enricher.market.buildup import Snapshot
@@ -25,7 +26,7 @@ from enricher.market.percentile import DailySeries
 from enricher.market.prices import Unit
 from enricher.market.products import Contracts
 from enricher.market.recent import Recent
-from enricher.market.remembered import Remembered
+from enricher.market.remembered import Remembered, to_join
 from enricher.market.spans import Checkpoint, Spans
 from enricher.market.surface import Cutoff, Expired, QuoteSurface, cutoff
 from enricher.market.ticks import TickWindow, order_key
@@ -46,6 +47,8 @@ CHECKPOINT_US = 60 * SECOND
 
 _EXPIRIES_KEPT = 200
 _ASIDE_KEPT = 1000
+_CHAINS_KEPT = 32
+_PAST_KEPT = 32  # expiries
 
 
 def bar_session(contract: Contract) -> bars.Session | None:
@@ -62,6 +65,7 @@ class ProductState:
     __slots__ = (
         "across",
         "aside",
+        "asof",
         "bars",
         "bases",
         "chain_ids",
@@ -84,9 +88,11 @@ class ProductState:
         "newest_chain_us",
         "options_heard_us",
         "options_us",
+        "past",
         "primed_chains",
         "product",
         "pruned",
+        "pruned_us",
         "recent",
         "recent_chains",
         "recent_quotes",
@@ -99,7 +105,7 @@ class ProductState:
         "surface_text",
         "ticks",
         "ticks_changed",
-        "unit_us",
+        "units",
     )
 
     def __init__(self, product: str, spans: Spans, contract: Contract | None = None) -> None:
@@ -147,9 +153,14 @@ class ProductState:
         # Messages that were stored last when this was read back: they may not have been shown.
         self.recent = Recent()
         self.heard_us: int | None = None
-        # Of each expiry its last chain.
+        # Of each expiry its last chain, and what its chains said up to any moment that is still asked for.
         self.known: dict[str, Remembered] = {}
-        self.unit_us: tuple[int, Unit | None] = (0, None)
+        self.asof: dict[str, Timeline[Remembered]] = {}
+        # The expiries of the past of which nothing has come since that was seen.
+        self.past: set[str] = set()
+        self.pruned_us = 0
+        # What the vendor's volatilities were in.
+        self.units: Timeline[Unit] = Timeline(0, spans.quote_us, _CHAINS_KEPT)
         self.history = {name: DailySeries(spans.look_back, spans.least_days) for name in MEASURES}
         self.history_changed: set[int] = set()
         self.across = Across()
@@ -213,8 +224,15 @@ class ProductState:
         self.bases.add(chain.expiry, taken, document_id, self.session(chain.event_us).day)
         # One that lies before what a restart reads anyway would be lost.
         self.chains_unsaid |= taken.event_us < self.checkpoint.options_us - self.spans.quote_us
+        self.chains_unsaid |= taken.event_us < self.newest_chain_us - CHECKPOINT_US
+        self.past.discard(chain.expiry)
         if known is not None:
             self._note_said(known.event_us, known.unit, known.said)
+            line = self.asof.get(chain.expiry)
+            if line is None:
+                window_us = self.spans.expiry_us
+                line = self.asof[chain.expiry] = Timeline(window_us, window_us, _CHAINS_KEPT)
+            line.add(chain.event_us, to_join(known, document_id), digest)
         if not self.surface.fold_chain(chain, digest):
             return "late"
         self._note_chain(chain, document_id)
@@ -233,8 +251,8 @@ class ProductState:
 
     def _note_said(self, event_us: int, unit: Unit | None, said: Mapping[str, float | None]) -> None:
         """The unit of the vendor's volatilities, and the day's values of what has a history."""
-        if unit is not None and event_us >= self.unit_us[0]:
-            self.unit_us = (event_us, unit)
+        if unit is not None:
+            self.units.add(event_us, unit)
         day = self.session(event_us).day
         for name, value in said.items():
             if self.history[name].fold(day, event_us, value) is not None:
@@ -270,30 +288,44 @@ class ProductState:
         left = self.cutoff.until_us - newest_us
         self.lapse_us = now_us + left if newest_us >= self.cutoff.near_us else None
 
-    @property
-    def unit(self) -> Unit | None:
-        """What the vendor's volatilities were in so far."""
-        return self.unit_us[1]
-
     def beside(
         self, mine: Remembered, event_us: int, session: Session
     ) -> tuple[list[Remembered], list[Remembered]]:
-        """This chain and the last ones of the other expiries, by expiry: those of now, and of the day.
+        """This chain and the last ones of other expiries up to its moment, by expiry: of now, and of the day.
 
         Those of now are as young as the surface's quotes and not expired.
         """
-        every = {**self.known, mine.expiry: mine}
+        every = {mine.expiry: mine}
+        for expiry, line in self.asof.items():
+            if expiry != mine.expiry and (one := line.at(event_us)) is not None:
+                every[expiry] = one
         ordered = [every[expiry] for expiry in sorted(every)]
         since, zone = event_us - self.spans.quote_us, self.contract
         now = [one for one in ordered if one.event_us > since and zone.expiry_us(one.expiry) > event_us]
         return now, [one for one in ordered if one.event_us >= session.start_us]
+
+    def expected(self, mine: Remembered, event_us: int, now: Sequence[Remembered]) -> int:
+        """How many live expiries are known of at the moment of this chain: those of ``now``, and those heard
+        of since the chain of this expiry before, or shortly before that.
+        """
+        line = self.asof.get(mine.expiry)
+        last = None if line is None else line.before(event_us)
+        since = (event_us if last is None else last.event_us) - self.spans.expiry_us
+        expiries = {one.expiry for one in now}
+        for expiry, line in self.asof.items():
+            if expiry in expiries or self.contract.expiry_us(expiry) <= event_us:
+                continue
+            one = line.at(event_us)
+            if one is not None and one.event_us > since:
+                expiries.add(expiry)
+        return len(expiries)
 
     def shown_with(self, expired: Expired) -> list[Remembered]:
         """The last chains that the surface shows the smiles of, by expiry."""
         return [
             self.known[expiry]
             for expiry in sorted(self.known)
-            if self.surface.counts(self.known[expiry].event_us) and not expired(expiry)
+            if self.surface.counts(self.known[expiry].event_us, self.newest_chain_us) and not expired(expiry)
         ]
 
     def _note_chain(self, chain: Chain, document_id: str) -> None:
@@ -303,6 +335,7 @@ class ProductState:
             forgotten = next(iter(self.chain_ids))
             del self.chain_ids[forgotten]
             self.known.pop(forgotten, None)
+            self.asof.pop(forgotten, None)
             self.bases.forget_first(forgotten)
             self.fits.forget(forgotten)
         # One that lies before what a restart reads anyway would be lost without a checkpoint of its own.
@@ -338,13 +371,18 @@ class ProductState:
         is kept through the day of their expiry, for some come after its instant.
         """
         self.surface.drop_expired(self.cutoff.expired)
-        by_expiry: tuple[dict[str, Any], ...] = (
-            self.recent_chains, self.chain_ids, self.known, *self.bases.by_expiry
-        )  # fmt: skip
-        for held in by_expiry:
+        for held in (self.recent_chains, self.chain_ids, self.known):
             for expiry in [expiry for expiry in held if self.cutoff.past(expiry)]:
                 del held[expiry]
                 self.fits.forget(expiry)
+        # What later chains of a replay may be compared with goes a day later, if none has come. Where time
+        # jumps, the feed begins whose past the replay is.
+        if newest - self.pruned_us < JUMP_US or len(self.past) > _PAST_KEPT:
+            for joined in (self.asof, *self.bases.by_expiry):
+                for expiry in self.past & joined.keys():
+                    del joined[expiry]
+        self.pruned_us = newest
+        self.past = {expiry for expiry in self.bases.snapshots if self.cutoff.past(expiry)}
         oldest = newest - self.spans.quote_us
         for symbol in [name for name, (event_us, _) in self.recent_quotes.items() if event_us < oldest]:
             del self.recent_quotes[symbol]

@@ -97,11 +97,13 @@ class QuoteSurface:
         """
         expiry, option_type = self._expiries.get(quote.expiry) or self._new(quote.expiry), quote.option_type
         before = expiry.quotes.get((quote.strike, option_type))
-        if before and (quote.event_us, digest) <= (before.event_us, before.digest):
-            return MemberChange()
         iv = quote.iv
         if iv is not None and not 0 < iv <= LARGEST:
             iv = None
+        if before and (quote.event_us, digest) <= (before.event_us, before.digest):
+            if digest != before.digest:
+                expiry.take_earlier(quote.strike, option_type, Latest(quote.event_us, digest, iv, None))
+            return MemberChange()
         member = None if iv is None else _member(quote.strike, iv, quote.expiry)
         expiry.take_quote(quote.strike, option_type, Latest(quote.event_us, digest, iv, member))
         if self.newest_us is None or quote.event_us > self.newest_us:
@@ -154,30 +156,34 @@ class QuoteSurface:
             for (strike, option_type), quote in expiry.quotes.items():
                 yield (name, strike, option_type), quote.member.text if quote.member else "", quote.event_us
 
-    def rows(self, spot: Number | None, expired: Expired) -> list[dict[str, Any]]:
+    def rows(
+        self, spot: Number | None, expired: Expired, moment_us: int | None = None
+    ) -> list[dict[str, Any]]:
         """A row per expiry that has usable volatilities: expiry, strikes ascending, ivs, avg_iv.
 
-        Quotes count for ``fresh_us`` (5 minutes) of event time before the product's newest message; so do
-        the chains of other expiries, while the newest chain counts whatever its age. Of quote and
-        leg the later speaks, at equal times the leg.
+        Quotes count for ``fresh_us`` (5 minutes) of event time before ``moment_us`` (default: that of the
+        product's newest message) and none that is later; so do the chains of other expiries, while the newest
+        chain counts whatever its age. Of quote and leg the later speaks, at equal times the leg.
         """
         if self.newest_us is None:
             return []
-        since, found = self.newest_us - self._fresh_us, []
+        until = self.newest_us if moment_us is None else moment_us
+        since, found = until - self._fresh_us, []
         for name in sorted(self._expiries):
             if expired(name):
                 continue
             expiry = self._expiries[name]
-            row = expiry.row(since, self.counts(expiry.chain.event_us if expiry.chain else None), spot)
+            counts = self.counts(expiry.chain.event_us if expiry.chain else None, until)
+            row = expiry.row(since, until, counts, spot, self.newest_us > until)
             if row is not None:
                 found.append({"expiry": name, **row})
         return found
 
-    def counts(self, chain_us: int | None) -> bool:
-        """Whether a chain of this moment still counts."""
-        if chain_us is None or self.newest_us is None:
+    def counts(self, chain_us: int | None, until_us: int) -> bool:
+        """Whether a chain of this moment counts in a surface of that one."""
+        if chain_us is None:
             return False
-        return chain_us > self.newest_us - self._fresh_us or chain_us == self.newest_chain_us
+        return until_us - self._fresh_us < chain_us <= until_us or chain_us == self.newest_chain_us
 
     def _new(self, expiry: str) -> ExpirySurface:
         found = self._expiries[expiry] = ExpirySurface()
@@ -185,7 +191,12 @@ class QuoteSurface:
 
 
 def volatility_surface(
-    surface: QuoteSurface, product: str, timestamp: str, spot: Number | None, expired: Expired
+    surface: QuoteSurface,
+    product: str,
+    timestamp: str,
+    spot: Number | None,
+    expired: Expired,
+    moment_us: int | None = None,
 ) -> dict[str, Any]:
     """The payload of ``volatility_surface:{product}``: expiries and their strikes ascending.
 
@@ -194,7 +205,7 @@ def volatility_surface(
     unknown; the only one when there is one. ``avg_iv`` is the plain mean over the strikes to 6
     decimals, not the volatility at the money.
     """
-    return {"product": product, "timestamp": timestamp, "expiries": surface.rows(spot, expired)}
+    return {"product": product, "timestamp": timestamp, "expiries": surface.rows(spot, expired, moment_us)}
 
 
 def _member(strike: Number, iv: Number, expiry: str) -> Member:

@@ -107,6 +107,22 @@ def test_the_newest_chain_counts_whatever_its_age_and_others_for_five_minutes() 
     assert ivs(surface) == {100: 0.2, 110: 0.3}
 
 
+def test_a_surface_of_a_moment_knows_nothing_of_later_quotes_but_the_ones_before_them() -> None:
+    surface = QuoteSurface()
+    fold_chain(surface, {90: 0.1, 100: 0.1}, at=0)
+    for strike, iv, at in ((90, 0.2, 1), (100, 0.2, 3), (110, 0.2, 1), (110, 0.4, 9), (120, 0.4, 9)):
+        surface.fold_quote(*quote(strike, iv, at=at * SECOND))
+    surface.fold_quote(*quote(100, 0.25, at=2 * SECOND))
+
+    def drawn(at: int) -> dict[float, float]:
+        (row,) = volatility_surface(surface, "N", "t", 100, never, START + at * SECOND)["expiries"]
+        return dict(zip(row["strikes"], row["ivs"], strict=True))
+
+    assert drawn(2) == {90: 0.2, 100: 0.25, 110: 0.2}
+    assert drawn(8) == {90: 0.2, 100: 0.2, 110: 0.2}
+    assert drawn(9) == {90: 0.2, 100: 0.2, 110: 0.4, 120: 0.4}
+
+
 def test_of_quote_and_leg_the_later_speaks_and_the_leg_at_equal_times() -> None:
     surface = QuoteSurface()
     fold_chain(surface, {90: 0.1, 100: 0.1, 110: 0.1}, at=SECOND)

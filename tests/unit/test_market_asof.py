@@ -1,0 +1,192 @@
+"""What a chain says of others remembered is of its own time: nothing stored of later times shows in it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from enricher.engine.effects import Insert, Upsert, Write
+from enricher.engine.ports import Delivery
+from enricher.market import black
+from enricher.market.asof import Fronts, Timeline
+from enricher.market.clock import SECOND, event_us, render
+from enricher.market.contracts import YEAR_US
+from enricher.market.products import Contracts
+from enricher.market.reload import load
+from enricher.market.spans import Spans
+from enricher.market.state import CHAINS, ProductState
+from enricher.sinks.memory import MemoryDocuments
+from tests.unit.test_market_keeper import NOW_US, OneLane
+
+NIFTY = Contracts().of("NIFTY")
+START = event_us("2022-03-28T10:00:00+05:30")[0]
+EXPIRIES = ("2022-04-07", "2022-04-28", "2022-05-26", "2022-06-30")
+DAY = 86_400
+SPANS = Spans(
+    windows=(1,), lateness_us=0, quote_us=300 * SECOND, buildup_us=60 * SECOND, look_back=30, least_days=1
+)
+Message = tuple[int, int, int]  # seconds since the start, which expiry, what makes its numbers
+
+
+def chain(message: Message) -> bytes:
+    seconds, which, number = message
+    at_us, expiry = START + seconds * SECOND, EXPIRIES[which]
+    t = max((NIFTY.expiry_us(expiry) - at_us) / YEAR_US, 0.0)
+    sides: tuple[list[dict[str, Any]], ...] = ([], [])
+    for strike in (17000, 17250, 17500):
+        for legs, kind in zip(sides, (1, -1), strict=True):
+            value = black.price(kind, 17250, strike, t, 0.1 + number / 50, 1 - NIFTY.rate * t) if t else 1.0
+            oi = 100 + kind * number + which
+            legs.append(
+                {"strike": strike, "bid": value, "ask": value + 0.1, "last": value, "open_interest": oi}
+                | ({"iv": 10.0 + number} if number % 2 else {})
+            )
+    return orjson.dumps(
+        {"product": "NIFTY", "expiry": expiry, "spot_price": 17250, "timestamp": render(at_us, False)}
+        | {"calls": sides[0], "puts": sides[1]}
+    )
+
+
+class Lane(OneLane):
+    """A lane over documents in memory, with every turn settled, that can be stopped and started."""
+
+    def __init__(self) -> None:
+        super().__init__(ProductState("NIFTY", SPANS, NIFTY))
+        self.stored = MemoryDocuments()
+        self.now_us = NOW_US
+
+    def chain(self, message: Message) -> dict[str, Any] | None:
+        """The document of a chain; None for one that was there before."""
+        said = len(self.said)
+        self.now_us += 1000
+        if self.take("option_chain", chain(message), self.now_us) in ("live", "primed"):
+            return None
+        self.settle()
+        landed = [effect for effect in self.said[said:] if isinstance(effect, Insert | Upsert)]
+        asyncio.run(self.stored.commit([Write((effect,)) for effect in landed]))
+        (document,) = [effect.document for effect in landed if effect.collection == CHAINS]
+        return {name: value for name, value in document.items() if name != "processed_at"}
+
+    def restart(self) -> None:
+        wanted = {"NIFTY": Delivery("", b"", START + 9 * 365 * DAY * SECOND)}
+        self.state = asyncio.run(load(self.stored, wanted, SPANS))["NIFTY"]
+
+
+def enriched(order: list[Message | None], recording: set[Message]) -> list[dict[str, Any]]:
+    """What is stored of the recording's chains when all come in this order; None is a restart."""
+    lane, found = Lane(), []
+    for message in order:
+        if message is None:
+            lane.restart()
+        elif (document := lane.chain(message)) is not None and message in recording:
+            found.append(document)
+    return found
+
+
+steps = st.sampled_from([0, 1, 3, 30, 61, 200, 400, 3600, DAY, 3 * DAY])
+others = st.tuples(st.integers(0, 3), st.integers(0, 9))
+recordings = st.lists(st.tuples(steps, others), min_size=2, max_size=14)
+beyond = st.sampled_from([1, 4, 50, 100, 290, 1000, DAY, 40 * DAY, 500 * DAY])
+laters = st.lists(st.tuples(beyond, others), min_size=1, max_size=14)
+
+
+def in_time(recording: list[tuple[int, tuple[int, int]]]) -> list[Message]:
+    found, at = [], 0
+    for step, other in recording:
+        at += step
+        found.append((at, *other))
+    return list(dict.fromkeys(found))
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(recordings, laters, st.randoms(use_true_random=False), st.sampled_from(["before", "among", "restart"]))
+def test_a_recording_gives_the_same_whatever_was_stored_of_later_times(
+    recording: list[Any], later: list[Any], rng: Any, how: str
+) -> None:
+    messages = in_time(recording)
+    # Of two streams that take turns the later one must not be taken for what goes on with the other.
+    last = messages[-1][0] + (2 * DAY if how == "among" else 0)
+    beyond_it = list(dict.fromkeys((last + past, *other) for past, other in later))
+    mixed: list[Message | None] = [*beyond_it, *messages]
+    alone: list[Message | None] = list(messages)
+    if how == "among":
+        for at, place in enumerate(sorted(rng.sample(range(len(mixed)), len(messages)))):
+            mixed.remove(messages[at])
+            mixed.insert(place, messages[at])
+    if how == "restart":
+        cut = rng.randrange(len(messages))
+        alone.insert(cut, None)
+        mixed.insert(len(beyond_it) + cut, None)
+    assert [m for m in mixed if m in set(messages)] == messages
+    found, expected = enriched(mixed, set(messages)), enriched(alone, set(messages))
+    if min(message[0] for message in beyond_it) <= messages[-1][0] + SPANS.buildup_us // SECOND:
+        # Beside a feed so near there may be no snapshot that is old enough: null then, with its reason.
+        for document in (*found, *expected):
+            assert document["buildup"] is not None or document["flags"].pop("buildup")
+            del document["buildup"]
+            document["flags"].pop("buildup", None)
+    assert found == expected
+
+
+def test_of_a_replay_behind_the_live_feed_each_chain_joins_those_of_its_time() -> None:
+    lane = Lane()
+    for which in range(4):
+        lane.chain((400 * DAY, which, 5))
+    first, second = lane.chain((0, 0, 1)), lane.chain((3, 2, 1))
+    assert first is not None
+    assert second is not None
+    assert (first["all_expiries"]["expiries"], first["all_expiries"]["iv_30d"]) == (1, None)
+    assert second["all_expiries"]["expiries"] == second["all_expiries"]["expected"] == 2
+    assert second["all_expiries"]["iv_30d"] == pytest.approx(0.12, abs=0.01)
+
+
+def test_of_a_snapshot_each_chain_says_how_many_are_in_and_how_many_are_expected() -> None:
+    lane, found = Lane(), []
+    for second in (0, 400):  # more apart than any chain counts for
+        for which in range(4):
+            document = lane.chain((second, which, 1))
+            assert document is not None
+            found.append((document["all_expiries"]["expiries"], document["all_expiries"]["expected"]))
+    assert found == [(1, 1), (2, 2), (3, 3), (4, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+    # One that is sent no more is expected no more once the others have gone on without it.
+    for second in (403, 500, 600):
+        for which in range(3):
+            document = lane.chain((second, which, 1))
+            assert document is not None
+            found.append((document["all_expiries"]["expiries"], document["all_expiries"]["expected"]))
+    document = lane.chain((1000, 0, 1))
+    assert document is not None
+    assert (document["all_expiries"]["expiries"], document["all_expiries"]["expected"]) == (1, 3)
+
+
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=60))
+@example([0, 400, 0])
+def test_a_timeline_answers_exactly_where_its_streams_stand(times: list[int]) -> None:
+    line: Timeline[int] = Timeline(10, 10)
+    for at, time in enumerate(times):
+        line.add(time, time)
+        known = [t for t in times[: at + 1] if t <= time]
+        assert line.at(time) == max(known)
+    assert line.at(-1) is None
+    assert line.at(10**6) == max(times)
+
+
+def test_what_no_stream_needs_is_forgotten() -> None:
+    line: Timeline[int] = Timeline(10, 10, least=3)
+    for time in range(10_000):
+        line.add(time, time)
+    assert len(line) == 11
+    for time in range(-5000, -4000):
+        line.add(time, time)
+    assert (len(line), line.at(-4001), line.before(-4001)) == (22, -4001, -4002)
+    assert line.standing() == [-4002, -4001, 9998, 9999]
+    fronts = Fronts(10, 10)
+    for time in range(0, -10_000, -100):
+        fronts.touch(time)
+    assert len(fronts.at) == 8
+    assert max(fronts.at) == 0
