@@ -78,31 +78,12 @@ class Across:
         """Term structure and calendar."""
         rows = self._as_of(known, now_us)
         every = [row.seen for row in rows]
-        years, ws = at_money(every, now_us)
         smiling = pairwise(row for row in rows if row.seen.smile.reason is None)
         quoted = _near_pairs([row for row in rows if row.seen.of.forward and row.offers.any])
         self._smiling, falls, fall_count = _compared(self._smiling, smiling, _falls)
         self._quoted, findings, count = _compared(self._quoted, quoted, _executable)
         return {
-            "term": {
-                "years": rounded_all(years, 10),
-                "ivs": rounded_all([sqrt(w / t) for t, w in zip(years, ws, strict=True)]),
-                "left_out": _left_out(every, now_us),
-                "maturities": [
-                    {"days": found.days, "iv": rounded(found.iv), "reason": found.reason}
-                    for found in (term.constant_maturity(years, ws, days) for days in term.DAYS)
-                ],
-                "forwards": [
-                    {
-                        "near": rounded(found.near_years, 10),
-                        "far": rounded(found.far_years, 10),
-                        "variance": rounded(found.variance, 8),
-                        "volatility": rounded(found.volatility),
-                        "reason": found.reason,
-                    }
-                    for found in term.forward_variances(years, ws)
-                ],
-            },
+            "term": term_fields(every, now_us),
             "calendar": {
                 "violations": falls,
                 "violation_count": fall_count,
@@ -123,6 +104,30 @@ class Across:
             found[one.expiry] = held
         self._seen = found
         return [row for _, row in found.values()]
+
+
+def term_fields(rows: Sequence[Seen], now_us: int) -> dict[str, Any]:
+    """The term structure of volatility at the money."""
+    years, ws = at_money(rows, now_us)
+    return {
+        "years": rounded_all(years, 10),
+        "ivs": rounded_all([sqrt(w / t) for t, w in zip(years, ws, strict=True)]),
+        "left_out": _left_out(rows, now_us),
+        "maturities": [
+            {"days": found.days, "iv": rounded(found.iv), "reason": found.reason}
+            for found in (term.constant_maturity(years, ws, days) for days in term.DAYS)
+        ],
+        "forwards": [
+            {
+                "near": rounded(found.near_years, 10),
+                "far": rounded(found.far_years, 10),
+                "variance": rounded(found.variance, 8),
+                "volatility": rounded(found.volatility),
+                "reason": found.reason,
+            }
+            for found in term.forward_variances(years, ws)
+        ],
+    }
 
 
 def _near_pairs(rows: Sequence[Row]) -> Iterable[tuple[Row, Row]]:

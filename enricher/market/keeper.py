@@ -11,7 +11,16 @@ from typing import Any
 
 import msgspec
 
-from enricher.engine.effects import DropMembers, Effect, Insert, SetKey, SetMember, Upsert
+from enricher.engine.effects import (
+    DropMembers,
+    Effect,
+    Insert,
+    Publish,
+    SetClaim,
+    SetKey,
+    SetMember,
+    Upsert,
+)
 from enricher.engine.ports import Delivery, Reader
 from enricher.engine.router import Context
 from enricher.errors import BadMessage
@@ -29,9 +38,13 @@ from enricher.market.remembered import Remembered
 from enricher.market.settings import MarketSettings
 from enricher.market.spans import Spans
 from enricher.market.state import BARS, HISTORY, STATE, ProductState
-from enricher.market.stored import bar_document, encode
+from enricher.market.stored import bar_document, encode, encode_large
 from enricher.market.syntax import shown
 from enricher.market.ticks import identity_key
+from enricher.market.whole import whole
+
+CLAIM_TTL = 600
+"""Seconds that what was published of a product as a whole is remembered, in case its commit is repeated."""
 
 HEALTH_TTL_MS = 86_400_000
 """A day: that a feed fell silent is to be seen in the morning."""
@@ -192,7 +205,8 @@ class MarketKeeper:
         return mark
 
     def settle(self, state: ProductState, now_us: int) -> Sequence[Effect]:
-        """Caches of windows and surface, members of the sorted set, closed bars, the checkpoint."""
+        """Caches of windows, surface and the product as a whole, members of the sorted set, closed bars, the
+        checkpoint."""
         effects: list[Effect] = []
         if state.ticks_changed:
             state.ticks_changed = False
@@ -203,6 +217,8 @@ class MarketKeeper:
             if newest_us != state.options_us:
                 state.hear_options(newest_us, now_us)
         self._drawing.show(state, effects, now_us)
+        if state.whole_text is not None:
+            self._show_whole(state, *state.whole_text, effects)
         if state.health is not None:
             self._show_health(state, state.health, now_us, effects)
         checkpoint = state.next_checkpoint()
@@ -279,6 +295,23 @@ class MarketKeeper:
         payload = health.payload(now_us)
         if payload is not None:
             effects.append(SetKey(f"feed:health:{state.product}", encode(payload), HEALTH_TTL_MS))
+
+    def _show_whole(
+        self, state: ProductState, timestamp: str, naive: bool, event_us: int, effects: list[Effect]
+    ) -> None:
+        """The product as a whole, as of its newest chain: cached and published."""
+        state.whole_text = None
+        found = whole(state, timestamp or render(event_us, naive, self._zones.of(state.product)), event_us)
+        if found is None:
+            return
+        message = encode_large(found)
+        # Of one moment there may be several, one a turn, and a commit that is repeated publishes none twice.
+        claim = f"{state.product}#{digest(message)}"
+        effects += (
+            SetClaim(f"claims:product:{event_us // MINUTE}", claim, CLAIM_TTL),
+            SetKey(f"latest:product:{state.product}", message, self._cache_ms, event_us),
+            Publish("enriched:product", message),
+        )
 
     def _show_members(self, state: ProductState, effects: list[Effect]) -> None:
         key = f"iv_surface:{state.product}"

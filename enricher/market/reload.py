@@ -92,7 +92,7 @@ async def load(
     await _load_all_ticks(reader, states, wanted, new[TICKS], paces)
     await _load_all_options(reader, states, chains, wanted, new, paces)
     async for product, state in _giving_way(list(states.items())):
-        state.surface_text, state.chains_unsaid = None, False
+        state.surface_text, state.whole_text, state.chains_unsaid = None, None, False
         # Some of these may never have reached the sorted set, and would not as long as they do not move.
         for key, text, event_us in state.surface.standing():
             state.members[key] = (text.encode(), event_us)

@@ -20,7 +20,7 @@ from enricher.market.analytics import price_scale
 from enricher.market.arbitrage import ChainQuotes
 from enricher.market.chain import ratio, total
 from enricher.market.clock import SECOND
-from enricher.market.columns import columns
+from enricher.market.columns import Cells, columns
 from enricher.market.contracts import Contract, years
 from enricher.market.fresh import Ages, Fresh, fresh, leg_ages, reader, without
 from enricher.market.models import Chain, Number
@@ -52,7 +52,7 @@ class Remembered(msgspec.Struct, frozen=True):
     ``row`` is what the surface shows of it. ``said`` is what it said of the product as a whole, by measure.
     ``moments`` is None when all of it is of the chain's own moment; ``max_age_us`` is how long a price
     counts, ``expires_us`` the instant of expiry, ``least`` the least amount worth naming, ``identity`` the
-    ``_id`` of its document.
+    ``_id`` of its document; ``oi`` is the open interest of calls and puts beside the strikes of ``quotes``.
     """
 
     expiry: str
@@ -72,6 +72,7 @@ class Remembered(msgspec.Struct, frozen=True):
     rate: float = 0.0
     least: float = 0.0
     identity: str = ""
+    oi: tuple[Cells, Cells] = ([], [])
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -128,6 +129,7 @@ def remember(
         expires_us=contract.expiry_us(chain.expiry),
         rate=terms["rate"],
         least=terms["tick_size"] * scale,
+        oi=(calls.oi, puts.oi),
     )
 
 
@@ -164,7 +166,7 @@ def to_join(one: Remembered, identity: str) -> Remembered:
         left_out={},
     )  # fmt: skip
     return msgspec.structs.replace(
-        one, smile=narrow, quotes=_NO_QUOTES, row=row, said={}, identity=identity
+        one, smile=narrow, quotes=_NO_QUOTES, row=row, said={}, identity=identity, oi=([], [])
     )
 
 

@@ -382,6 +382,7 @@ def spans_of(settings: MarketSettings, feed: FeedSettings) -> Spans:
         lateness_us=int(settings.lateness * SECOND),
         quote_us=int(settings.quote_window * SECOND),
         buildup_us=int(settings.buildup_min_age * SECOND),
+        expiry_us=int(settings.expiry_window * SECOND),
         cumulative=settings.volume == "cumulative",
         look_back=settings.history_days,
         least_days=settings.history_least,

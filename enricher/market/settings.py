@@ -54,8 +54,8 @@ class MarketChannels(Section, frozen=True, kw_only=True):
 class MarketSettings(Section, frozen=True, kw_only=True):
     """What the market routes are told.
 
-    ``windows`` in minutes; ``lateness``, ``idle_close``, ``quote_window``, ``buildup_min_age``,
-    ``claim_ttl`` and ``cache_ttl`` in seconds; ``half_tick`` in units of price,
+    ``windows`` in minutes; ``lateness``, ``idle_close``, ``quote_window``, ``expiry_window``,
+    ``buildup_min_age``, ``claim_ttl`` and ``cache_ttl`` in seconds; ``half_tick`` in units of price,
     None for half the tick of the product's contract. ``timezones`` {product: zone} are exceptions to
     `FeedSettings.timezone`. ``weight``, ``priority`` and ``cap`` (slots, 0 for no cap) are the share of the
     pool.
@@ -76,6 +76,7 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     claim_ttl: WholeSeconds = 3600
     cache_ttl: WholeSeconds = 300
     quote_window: PositiveSeconds = 300.0
+    expiry_window: PositiveSeconds = 60.0
     overload: Overload = "drop_oldest"
     buildup_min_age: Seconds = 180.0
     half_tick: Annotated[float, Meta(ge=0)] | None = None

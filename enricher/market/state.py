@@ -106,6 +106,7 @@ class ProductState:
         "ticks",
         "ticks_changed",
         "units",
+        "whole_text",
     )
 
     def __init__(self, product: str, spans: Spans, contract: Contract | None = None) -> None:
@@ -139,6 +140,8 @@ class ProductState:
         self.naive = False
         self.ticks_changed = False
         self.members: dict[tuple[str, Number, str], tuple[bytes, int]] = {}
+        # As of which chain the product as a whole is to be said anew.
+        self.whole_text: tuple[str, bool, int] | None = None
         # The surface to draw: its time as text and, for want of one, in which style; its time.
         self.surface_text: tuple[str, bool, int] | None = None
         self.surface_shown: tuple[int, bytes] | None = None
@@ -247,6 +250,8 @@ class ProductState:
             self.spot = chain.spot_price
         # An older chain of another expiry belongs to the surface too, which is as of the newest still.
         self.surface_text = (self.newest_chain_text, chain.naive, self.newest_chain_us)
+        if known is not None and chain.event_us > self.newest_chain_us - self.spans.expiry_us:
+            self.whole_text = self.surface_text
         return None
 
     def _note_said(self, event_us: int, unit: Unit | None, said: Mapping[str, float | None]) -> None:

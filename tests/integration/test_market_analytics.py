@@ -117,6 +117,11 @@ async def test_two_expiries_around_thirty_days_give_volatilities_to_thirty_days(
         near, far = worker.published("option_chain")
         surface = await worker.cached("volatility_surface:NIFTY")
         (stored,) = worker.stored("volatility_surfaces")
+        product, said = await worker.cached("latest:product:NIFTY"), worker.published("product")
+    assert [(one["expiries"], one["expected"]) for one in said] == [(1, 1), (2, 2)]
+    assert said[-1] == product
+    assert product["iv_30d"] == far["all_expiries"]["iv_30d"]
+    assert (product["timestamp"], product["term"]) == (far["timestamp"], surface["term"])
     assert near["all_expiries"]["iv_30d"] is None
     assert near["all_expiries"]["iv_30d_reason"] == "not_bracketed"
     swap = far["all_expiries"]["variance_swap_30d"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from enricher.engine.effects import Insert, Upsert, Write
+from enricher.engine.effects import Insert, Publish, Upsert, Write
 from enricher.engine.ports import Delivery
 from enricher.market import black
 from enricher.market.asof import Fronts, Timeline
@@ -55,22 +55,26 @@ def chain(message: Message) -> bytes:
 class Lane(OneLane):
     """A lane over documents in memory, with every turn settled, that can be stopped and started."""
 
-    def __init__(self) -> None:
-        super().__init__(ProductState("NIFTY", SPANS, NIFTY))
+    def __init__(self, settings: dict[str, Any] | None = None) -> None:
+        super().__init__(ProductState("NIFTY", SPANS, NIFTY), settings)
         self.stored = MemoryDocuments()
         self.now_us = NOW_US
 
-    def chain(self, message: Message) -> dict[str, Any] | None:
-        """The document of a chain; None for one that was there before."""
+    def turn(self, *messages: Message) -> list[dict[str, Any]]:
+        """The documents of the chains of one turn, but for those that were there before."""
         said = len(self.said)
-        self.now_us += 1000
-        if self.take("option_chain", chain(message), self.now_us) in ("live", "primed"):
-            return None
+        for message in messages:
+            self.now_us += 1000
+            self.take("option_chain", chain(message), self.now_us)
         self.settle()
         landed = [effect for effect in self.said[said:] if isinstance(effect, Insert | Upsert)]
         asyncio.run(self.stored.commit([Write((effect,)) for effect in landed]))
-        (document,) = [effect.document for effect in landed if effect.collection == CHAINS]
-        return {name: value for name, value in document.items() if name != "processed_at"}
+        stored = [effect.document for effect in landed if effect.collection == CHAINS]
+        return [{name: one[name] for name in one if name != "processed_at"} for one in stored]
+
+    def chain(self, message: Message) -> dict[str, Any] | None:
+        """The document of a chain in a turn of its own; None for one that was there before."""
+        return next(iter(self.turn(message)), None)
 
     def restart(self) -> None:
         wanted = {"NIFTY": Delivery("", b"", START + 9 * 365 * DAY * SECOND)}
@@ -162,6 +166,47 @@ def test_of_a_snapshot_each_chain_says_how_many_are_in_and_how_many_are_expected
     document = lane.chain((1000, 0, 1))
     assert document is not None
     assert (document["all_expiries"]["expiries"], document["all_expiries"]["expected"]) == (1, 3)
+
+
+def products(lane: Lane) -> list[dict[str, Any]]:
+    """What was published of the product as a whole, oldest first."""
+    said = [e for e in lane.said if isinstance(e, Publish) and e.channel == "enriched:product"]
+    return [orjson.loads(effect.message) for effect in said]
+
+
+def test_the_product_as_a_whole_is_said_once_per_turn_that_changed_a_chain() -> None:
+    lane = Lane()
+    lane.turn(*((0, which, 1) for which in range(4)))
+    (found,) = products(lane)
+    assert found == orjson.loads(lane.keys["latest:product:NIFTY"])
+    assert (found["product"], found["timestamp"]) == ("NIFTY", render(START, False))
+    assert found["expiries"] == found["expected"] == 4
+    assert (found["total_call_oi"], found["total_put_oi"]) == (3 * (404 + 6), 3 * (396 + 6))
+    assert found["pcr_oi"] == round(402 / 410, 4)
+    assert (found["front_expiry"], found["front_atm_iv"]) == (EXPIRIES[0], pytest.approx(0.12, abs=1e-3))
+    assert found["iv_30d"] == pytest.approx(0.12, abs=1e-3)
+    assert len(found["term"]["years"]) == 4
+    assert found["resistance"][0] == {"strike": 17250, "amount": 410, "share": round(1 / 3, 4)}
+    assert [wall["strike"] for wall in found["support"]] == [17250, 17000]
+    assert found["flags"]["pcr_volume"] == "no known volume of calls or of puts, or 0 of the calls"
+    lane.settle()
+    lane.chain((-1, 2, 1))  # older than that expiry's own, and than what counts
+    lane.chain((-300, 3, 1))
+    assert len(products(lane)) == 1
+    lane.chain((59, 0, 1))
+    lane.chain((61, 0, 1))
+    assert [(one["expiries"], one["expected"]) for one in products(lane)[1:]] == [(4, 4), (1, 4)]
+    lane.restart()
+    lane.settle()
+    assert len(products(lane)) == 3
+    lane.chain((62, 1, 1))
+    assert (products(lane)[-1]["expiries"], products(lane)[-1]["expected"]) == (2, 4)
+
+
+def test_without_analytics_nothing_is_said_of_the_product_as_a_whole() -> None:
+    lane = Lane({"market.analytics": False})
+    lane.chain((0, 0, 1))
+    assert not products(lane)
 
 
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=60))

@@ -119,7 +119,7 @@ def test_a_slightly_older_chain_of_another_expiry_is_drawn_as_of_the_newest(rest
         lane.state.newest_chain_text = ""
     lane.take("option_chain", sent(5, "2099-02-26"))
     effects = lane.settle()
-    (shown,) = [effect for effect in effects if isinstance(effect, SetKey)]
+    (shown,) = [e for e in effects if isinstance(e, SetKey) and e.key == "volatility_surface:N"]
     surface = orjson.loads(shown.value)
     assert [row["expiry"] for row in surface["expiries"]] == ["2099-01-29", "2099-02-26"]
     assert surface["timestamp"] == "2025-06-15T15:06:06+00:00"
