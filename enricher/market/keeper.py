@@ -141,6 +141,10 @@ class MarketKeeper:
             if state.newest_chain_us:
                 state.surface_text = ("", state.naive, state.newest_chain_us)
                 self._drawing.show(state, caches, now_us)
+                # Only cached: whether it was published is not known.
+                said: list[Effect] = []
+                self._show_whole(state, "", state.naive, state.newest_chain_us, said)
+                caches += [effect for effect in said if isinstance(effect, SetKey)]
             found.append(tuple(aged(caches, now_us - last_us)))
         return found
 

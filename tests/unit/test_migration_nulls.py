@@ -29,6 +29,8 @@ PLACES = {
     "option_chains": "chain",
     "latest:chain": "chain",
     "enriched:option_chain": "chain",
+    "latest:product": "product",
+    "enriched:product": "product",
     "volatility_surface": "surface",
     "volatility_surfaces": "surface",
 }
