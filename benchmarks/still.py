@@ -136,6 +136,7 @@ class Still:
             [self.source],
             [self.documents, self.live, self.letters],
             clock=clock,
+            steady=clock,
             reader=NothingStored(),
             pool=limits,
         )

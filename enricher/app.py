@@ -370,7 +370,7 @@ class Enricher:
         stats = self.settings.stats
         key, ttl_ms = stats_key(self.settings), int(stats.interval * 3000) + 5000
         group = self.engine.writer.group(("live",))
-        summary_due = self._clock() + int(stats.summary_interval * 1e6)
+        summary_due = time.monotonic() + stats.summary_interval
         before: Counter[str] = Counter()
         commits = self.stats.histograms["commit"].copy()
         earlier = {name: histogram.copy() for name, histogram in self.stats.histograms.items()}
@@ -383,8 +383,8 @@ class Enricher:
             if not group.unfinished and not self.engine.ended:
                 figures = SetKey(key, msgspec.json.encode(self.figures()), ttl_ms)
                 self.engine.writer.submit(Write((figures,), label="figures"))
-            if self._clock() >= summary_due:
-                summary_due += int(stats.summary_interval * 1e6)
+            if time.monotonic() >= summary_due:
+                summary_due += stats.summary_interval
                 self._say_summaries()
                 before = self._summarise(before, commits)
                 commits = self.stats.histograms["commit"].copy()

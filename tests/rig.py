@@ -11,7 +11,7 @@ from typing import Any
 
 from enricher.engine.effects import Answer, Effect, Insert, Publish, Refused, Write
 from enricher.engine.pool import PoolLimits
-from enricher.engine.ports import Delivery, Keeper, Sink
+from enricher.engine.ports import Delivery, Keeper, Sink, steady_clock
 from enricher.engine.retry import Backoff, RetryPolicy
 from enricher.engine.router import Context, Route
 from enricher.engine.service import Engine
@@ -26,16 +26,35 @@ PATIENCE = 60.0
 
 
 class Clock:
-    """A wall clock in microseconds that stands still until `advance`."""
+    """A wall clock in microseconds that stands still until `advance`; ``steady_us`` is what delays go by."""
 
     def __init__(self, now_us: int = NOW_US) -> None:
         self.now_us = now_us
+        self.steady_us = 0
 
     def __call__(self) -> int:
         return self.now_us
 
+    def steady(self) -> int:
+        return self.steady_us
+
     def advance(self, seconds: float) -> None:
         self.now_us += int(seconds * 1e6)
+        self.steady_us += int(seconds * 1e6)
+
+    def set(self, seconds: float) -> None:
+        """Set the wall clock forward, or back, which takes no time."""
+        self.now_us += int(seconds * 1e6)
+
+
+class Running(Clock):
+    """A clock that runs, and can be set."""
+
+    def __call__(self) -> int:
+        return self.now_us + self.steady()
+
+    def steady(self) -> int:
+        return steady_clock()
 
 
 class Told(Delivery):
@@ -107,8 +126,9 @@ class Rig:
         writer: WriterLimits | None = None,
         clients: Mapping[str, Any] | None = None,
         more: Sequence[Sink] = (),
+        clock: Clock | None = None,
     ) -> None:
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.stored, self.shown, self.letters = MemoryDocuments(), MemoryLive(), MemoryDeadLetters()
         self.documents, self.live = Steered(self.stored), Steered(self.shown)
         self.dead_letters = Steered(self.letters)
@@ -117,6 +137,7 @@ class Rig:
             [],
             [self.documents, self.live, self.dead_letters, *more],
             clock=self.clock,
+            steady=self.clock.steady,
             reader=self.stored,
             clients=clients,
             pool=pool,

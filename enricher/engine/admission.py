@@ -47,7 +47,7 @@ class Admission:
         self,
         router: Router,
         stats: Stats,
-        clock: Clock,
+        steady: Clock,
         *,
         max_messages: int,
         max_bytes: int,
@@ -59,7 +59,7 @@ class Admission:
         self._space = asyncio.Event()
         self._router = router
         self._stats = stats
-        self._clock = clock
+        self._steady = steady
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._max_message_bytes = max_message_bytes
@@ -242,8 +242,8 @@ class Admission:
 
     def _count_dropped(self, topic: str, label: str, number: int) -> None:
         self._stats.count(topic, label, number)
-        now = self._clock()
-        if now - self._warned.get(topic, 0) > _WARN_EVERY_US:
+        now = self._steady()
+        if now - self._warned.get(topic, now - _WARN_EVERY_US) >= _WARN_EVERY_US:
             self._warned[topic] = now
             total = self._stats.topic(topic).counts[label]
             log.warning("overload", topic=topic, policy=label, total=total, queued=self.count)

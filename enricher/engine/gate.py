@@ -33,7 +33,7 @@ _OF_ONE_WRITE = (WriteRefused, TypeError, ValueError, OverflowError, RecursionEr
 class Gate:
     """The way to one sink: lets everybody through while it works, one probe at a time while it does not."""
 
-    def __init__(self, sink: Sink, backoff: Backoff, clock: Clock, stats: Stats) -> None:
+    def __init__(self, sink: Sink, backoff: Backoff, steady: Clock, stats: Stats) -> None:
         self.sink = sink
         self.name = sink.name
         # Operators know servers by their addresses; a sink may say (without password) where its own is.
@@ -41,7 +41,7 @@ class Gate:
         self.down_since: int | None = None
         self.last_error = ""
         self._backoff = backoff
-        self._clock = clock
+        self._steady = steady
         self._stats = stats
         self._probe = asyncio.Lock()
         self._up = asyncio.Event()
@@ -189,14 +189,14 @@ class Gate:
         self._stats.counters[f"{self.name}_failures"] += 1
         if self.down_since is None:
             self._up.clear()
-            self.down_since = self._clock()
+            self.down_since = self._steady()
             log.warning("outage_begin", sink=self.name, server=self._server, reason=reason)
 
     def _look_up(self) -> None:
         """The server has answered: that ends an outage, unless some of what failed has not landed yet."""
         if self.down_since is None or any(doubts.fail(monotonic()) for doubts in self._doubted):
             return
-        lasted = (self._clock() - self.down_since) / 1e6
+        lasted = (self._steady() - self.down_since) / 1e6
         self.down_since = None
         self._up.set()
         log.warning("outage_end", sink=self.name, server=self._server, seconds=round(lasted, 3))

@@ -66,6 +66,7 @@ class Pool:
         pipeline: Pipeline,
         stats: Stats,
         clock: Clock,
+        steady: Clock,
         limits: PoolLimits,
         reader: Reader | None,
         owns: Callable[[str], bool] | None = None,
@@ -77,10 +78,11 @@ class Pool:
         self._router = router
         self._pipeline = pipeline
         self._clock = clock
+        self._steady = steady
         self._admission = Admission(
             router,
             stats,
-            clock,
+            steady,
             max_messages=limits.max_messages,
             max_bytes=limits.max_bytes,
             max_message_bytes=limits.max_message_bytes,
@@ -95,7 +97,7 @@ class Pool:
         self._ended = False
         self._stuck: set[str] = set()
         self._timers = Timers(
-            self._admission, stats, clock, limits.evict_after, self._ready, self._enqueue
+            self._admission, stats, clock, steady, limits.evict_after, self._ready, self._enqueue
         )
         self.settling = Settling(self._admission, pipeline, stats, clock, self._ready)
 
@@ -202,7 +204,7 @@ class Pool:
         """
         keeper = lane.family.keeper
         if lane.state is not None and keeper is not None:
-            lane.touched_us = self._clock()
+            lane.touched_us = self._steady()
             if first and hasattr(keeper, "unshown"):
                 self._show(lane, keeper.unshown)
             if lane.retell:
@@ -212,7 +214,7 @@ class Pool:
                     tell_again(lane.state)
                 self._finish(lane, [])
                 lane.family.group.unfinished -= 1
-            self._timers.schedule(lane, keeper.due(lane.state), lane.touched_us)
+            self._timers.schedule(lane, keeper.due(lane.state), self._clock())
         if lane.queue:
             self._ready(lane)
             self._short_until = self.turns + sum(len(family.ready) for family in self._families)
@@ -415,7 +417,7 @@ class Pool:
 
     def _end_turn(self, lane: Lane) -> None:
         self._slots.release()
-        lane.touched_us = self._clock()
+        lane.touched_us = self._steady()
         if lane.status is Status.RUNNING:
             lane.status = Status.IDLE
             if lane.queue:

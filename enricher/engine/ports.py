@@ -6,6 +6,7 @@ Adapters implement these; the engine imports none of them.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from enricher.engine.effects import Answer, Effect, Write
@@ -19,6 +20,11 @@ S = TypeVar("S")
 
 Clock = Callable[[], int]
 """Wall clock: microseconds since 1970, UTC."""
+
+
+def steady_clock() -> int:
+    """Microseconds by a clock that is never set: what delays are measured by."""
+    return monotonic_ns() // 1000
 
 
 class Delivery:
@@ -186,6 +192,9 @@ class Keeper(Protocol[S]):
 
     def on_clock(self, state: S, now_us: int) -> Sequence[Effect]:
         """A clock event: the time asked for by `due` has come."""
+
+    # A keeper may also have ``stepped(state, step_us)``: the wall clock was set, forward by so much or back,
+    # and what the state remembers as a time of that clock has to move along.
 
 
 Handled = Iterable[Effect] | tuple[Any, Iterable[Effect] | None] | None

@@ -23,7 +23,7 @@ from enricher.engine.apart import is_ctrl_c, text_of
 from enricher.engine.effects import EMITTED, Effect, Write
 from enricher.engine.pipeline import Pipeline
 from enricher.engine.pool import Pool, PoolLimits
-from enricher.engine.ports import Clock, Delivery, Reader, Sink, Source
+from enricher.engine.ports import Clock, Delivery, Reader, Sink, Source, steady_clock
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route, Router
 from enricher.engine.stalls import Stalls, Waiting
@@ -57,6 +57,7 @@ class Engine:
         sinks: Sequence[Sink],
         *,
         clock: Clock,
+        steady: Clock = steady_clock,
         reader: Reader | None = None,
         clients: Mapping[str, Any] | None = None,
         pool: PoolLimits | None = None,
@@ -88,7 +89,7 @@ class Engine:
             held_messages=max(1, int(bounds.max_messages * HELD)),
             held_bytes=max(1, int(bounds.max_bytes * HELD)),
         )
-        self.pool = Pool(self.router, pipeline, self.stats, clock, bounds, reader, owns)
+        self.pool = Pool(self.router, pipeline, self.stats, clock, steady, bounds, reader, owns)
         self.writer = Writer(
             sinks,
             limits=held,

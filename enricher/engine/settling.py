@@ -8,7 +8,7 @@ from enricher.engine.admission import UNKNOWN, Admission, counted_as
 from enricher.engine.effects import Answer, Claimed, DeadLetter, Refused, Write
 from enricher.engine.lanes import Lane, Status
 from enricher.engine.pipeline import Pipeline
-from enricher.engine.ports import Clock
+from enricher.engine.ports import Clock, steady_clock
 from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer
 from enricher.log import log
@@ -33,7 +33,7 @@ class Settling:
         self._stats = stats
         self._clock = clock
         self._ready = ready
-        self._refused_us = 0
+        self._refused_us = -_SAY_EVERY_US
 
     def connect(self, writer: Writer) -> None:
         """Give it the writer, which takes the dead letters of what was refused."""
@@ -109,8 +109,8 @@ class Settling:
         if lane is not None:
             self.wake_stale(lane)
         self._stats.counters["refused_effects"] += 1
-        now_us = self._clock()
-        if now_us - self._refused_us > _SAY_EVERY_US:
+        now_us = steady_clock()
+        if now_us - self._refused_us >= _SAY_EVERY_US:
             self._refused_us = now_us
             log.error(
                 "effect_refused",

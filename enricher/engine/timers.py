@@ -30,10 +30,15 @@ _LOOK_EVERY = 0.1
 _HOLD = 0.002
 # Microseconds until a state that cannot have its clock event now is asked again.
 _SOON_US = 500_000
+# Microseconds by which a clock that runs must be off to have been set.
+_STEP_US = 500_000
 
 
 class Timers:
     """Wakes what waits for a time: ``ready`` queues a lane for a turn, ``enqueue`` a message in its lane.
+
+    Delays are measured by ``steady``, which is never set; a state's clock events are due by ``clock``. When
+    that is set forward or back, states are told (`Keeper.stepped`), and asked anew when they are due.
 
     ``evict_after`` seconds after its last turn an idle lane's state goes. ``deferred`` holds the messages
     that are tried again, ``parked`` the strict lanes that wait with theirs, by `id`.
@@ -44,6 +49,7 @@ class Timers:
         admission: Admission,
         stats: Stats,
         clock: Clock,
+        steady: Clock,
         evict_after: float,
         ready: Callable[[Lane], None],
         enqueue: Callable[[Delivery, Route], None],
@@ -53,13 +59,16 @@ class Timers:
         self._admission = admission
         self._stats = stats
         self._clock = clock
+        self._steady = steady
         self._evict_after_us = int(evict_after * 1e6)
         self._ready = ready
         self._enqueue = enqueue
         self._held: dict[int, BadMessage] = {}
         self._held_bytes = 0
         self._holding = True
-        self._heap: list[tuple[int, int, Lane | None, Delivery | None]] = []
+        # Delays, and clock events of states.
+        self._delays: list[tuple[int, int, Lane | None, Delivery | None]] = []
+        self._events: list[tuple[int, int, Lane]] = []
         self._sequence = itertools.count()
 
     def connect(self, writer: Writer, dead: Callable[[Delivery, str, BadMessage], Write]) -> None:
@@ -83,7 +92,7 @@ class Timers:
             lane.unsettled += 1
             self._writer.submit(Write(handed_back, delivery, route, lane, 0, "deferred"))
             return
-        due_us = self._clock() + int(again.delay * 1e6)
+        due_us = self._steady() + int(again.delay * 1e6)
         number = next(self._sequence)
         if route.strict:
             lane.status = Status.PARKED
@@ -92,10 +101,10 @@ class Timers:
             delivery.gone = False
             lane.queue.appendleft(delivery)
             self._admission.queued_again(delivery)
-            heapq.heappush(self._heap, (due_us, number, lane, None))
+            heapq.heappush(self._delays, (due_us, number, lane, None))
         else:
             self.deferred[id(delivery)] = delivery
-            heapq.heappush(self._heap, (due_us, number, None, delivery))
+            heapq.heappush(self._delays, (due_us, number, None, delivery))
 
     def _hold(self, delivery: Delivery, why: BadMessage) -> bool:
         """Keep count of a message that is held; False when there are too many, or all are let go."""
@@ -124,26 +133,63 @@ class Timers:
         wanted = latest if due_us is None else min(due_us, latest)
         if lane.due_us is None or wanted < lane.due_us:
             lane.due_us = wanted
-            heapq.heappush(self._heap, (wanted, next(self._sequence), lane, None))
+            heapq.heappush(self._events, (wanted, next(self._sequence), lane))
 
     async def run(self) -> None:
         """Wake what is due until cancelled."""
         task = current_task()
+        apart_us, runs = self._clock() - self._steady(), False
         while True:
             await asyncio.sleep(_LOOK_EVERY)
-            now_us = self._clock()
-            heap, began = self._heap, perf_counter()
-            while heap and heap[0][0] <= now_us:
-                due_us, _, lane, delivery = heapq.heappop(heap)
+            steady_us, now_us = self._steady(), self._clock()
+            step_us = now_us - steady_us - apart_us
+            apart_us += step_us
+            if not -_STEP_US < step_us < _STEP_US:
+                # One that somebody moves by hand stands still in between: moving it is how its time passes.
+                if runs:
+                    self._stepped(step_us, now_us)
+            else:
+                runs = -_STEP_US // 10 < step_us < _STEP_US // 10
+            began = perf_counter()
+            while self._delays and self._delays[0][0] <= steady_us:
+                due_us, _, parked, delivery = heapq.heappop(self._delays)
                 if delivery is not None:
                     self._retry_now(delivery)
-                elif lane is not None:
-                    self._clock_event(lane, due_us, now_us)
-                    if task.cancelling():
-                        await uncancelled(task)
+                elif parked is not None:
+                    self._resume(parked, due_us)
                 if perf_counter() - began > _HOLD:
                     await asyncio.sleep(0)
                     began = perf_counter()
+            while self._events and self._events[0][0] <= now_us:
+                due_us, _, lane = heapq.heappop(self._events)
+                self._clock_event(lane, due_us, now_us)
+                if task.cancelling():
+                    await uncancelled(task)
+                if perf_counter() - began > _HOLD:
+                    await asyncio.sleep(0)
+                    began = perf_counter()
+
+    def _stepped(self, step_us: int, now_us: int) -> None:
+        """The clock was set: every state is told, and has its clock event now."""
+        log.warning("clock_set", seconds=round(step_us / 1e6, 3))
+        lanes = {id(lane): lane for due_us, _, lane in self._events if lane.due_us == due_us}
+        self._events.clear()
+        for lane in lanes.values():
+            lane.due_us = None
+            stepped = getattr(lane.family.keeper, "stepped", None)
+            if stepped is not None and lane.state is not None and not lane.stale:
+                try:
+                    stepped(lane.state, step_us)
+                except Exception as error:  # noqa: BLE001
+                    distrust(lane, "stepped", error, self._stats)
+            self.schedule(lane, now_us, now_us)
+
+    def _resume(self, lane: Lane, due_us: int) -> None:
+        if lane.resume_us == due_us:
+            lane.resume_us = None
+            self.parked.pop(id(lane), None)
+            lane.status = Status.IDLE
+            self._ready(lane)
 
     def _retry_now(self, delivery: Delivery) -> None:
         if self.deferred.pop(id(delivery), None) is None or delivery.route is None:
@@ -153,12 +199,6 @@ class Timers:
         self._enqueue(delivery, delivery.route)
 
     def _clock_event(self, lane: Lane, due_us: int, now_us: int) -> None:
-        if lane.resume_us == due_us:
-            lane.resume_us = None
-            self.parked.pop(id(lane), None)
-            lane.status = Status.IDLE
-            self._ready(lane)
-            return
         if lane.due_us != due_us:
             return
         lane.due_us = None
@@ -184,7 +224,7 @@ class Timers:
             distrust(lane, "on_clock", error, self._stats)
             self.schedule(lane, now_us + _SOON_US, now_us)
             return
-        idle_us = now_us - lane.touched_us
+        idle_us = self._steady() - lane.touched_us
         if wanted is None and not lane.queue and idle_us >= self._evict_after_us:
             if not lane.unsettled:
                 lane.family.discard(lane)

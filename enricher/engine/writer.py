@@ -20,7 +20,7 @@ import msgspec
 
 from enricher.engine.effects import EMITTED, SETTLED, Answer, Effect, Refused, Stored, Write
 from enricher.engine.gate import Batch, Gate
-from enricher.engine.ports import Clock, Sink
+from enricher.engine.ports import Clock, Sink, steady_clock
 from enricher.engine.retry import Backoff
 from enricher.engine.stalls import Waiting
 from enricher.engine.stats import Stats
@@ -309,7 +309,7 @@ class Writer:
         refuse: Callable[[Write, Refused], None],
         on_room: Callable[[], None],
     ) -> None:
-        self.gates = {sink.name: Gate(sink, backoff, clock, stats) for sink in sinks}
+        self.gates = {sink.name: Gate(sink, backoff, steady_clock, stats) for sink in sinks}
         self._groups: dict[frozenset[str], Group] = {}
         self._limits = limits
         self._stats = stats

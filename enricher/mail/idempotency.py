@@ -2,8 +2,9 @@
 
 A claim is a digest of 16 characters in the set of its time slice, ``{prefix}:{slice}``; a slice is an eighth
 of the lifetime, and its set expires one lifetime after its last claim. So a claim lives for one lifetime at
-least and nine eighths of it at most, nine sets are looked into, and memory is bounded by what came in that
-time: about 60 bytes a mail. The set ``processed_messages:set``, which never expires, is honoured too.
+least and nine eighths of it at most, nine sets are looked into, and the next one, where the clock of somebody
+else may be already; memory is bounded by what came in that time: about 60 bytes a mail. The set
+``processed_messages:set``, which never expires, is honoured too.
 
 With a handler of one's own a mail must not only be claimed once but be handled by one at a time:
 `begin` reserves it for whoever asks first, until the claim is made, `release` gives it up, or the lease ends.
@@ -123,10 +124,11 @@ class Idempotency:
         return self.sets()[0], member(message_id)
 
     def sets(self) -> list[str]:
-        """The keys in which claims may be now, newest first."""
+        """The keys in which claims may be now, newest first; last that of whoever's clock is ahead."""
         length = slice_length(self.ttl)
         newest = int(self._clock()) // length
-        return [f"{self.prefix}:{number * length}" for number in range(newest, newest - SLICES - 1, -1)]
+        numbers = (*range(newest, newest - SLICES - 1, -1), newest + 1)
+        return [f"{self.prefix}:{number * length}" for number in numbers]
 
     async def is_duplicate(self, message_id: str) -> bool:
         """Whether the mail was processed within the lifetime, or by an old worker."""

@@ -76,6 +76,16 @@ class FeedHealth:
         self._due = self._next_look(now_us)
         self._urgent = True
 
+    def stepped(self, step_us: int) -> None:
+        """The clock was set: silences are as long as they were, and trading hours are looked at anew."""
+        self.watch.since_us += step_us
+        if self.watch.heard_us is not None:
+            self.watch.heard_us += step_us
+        self._said = {kind: (said_us + step_us, more) for kind, (said_us, more) in self._said.items()}
+        self._shown_us = 0
+        if self._due is not None:
+            self._due = 0
+
     def _next_look(self, now_us: int) -> int | None:
         session = self._contract.session(now_us)
         heard = self.watch.heard_us or self.watch.since_us

@@ -362,10 +362,31 @@ class MarketKeeper:
         if state.fits.work(now_us):
             self._drawing.show_curves(state, effects)
         if state.heard_us is not None and state.heard_us + self._idle_us <= now_us:
-            _write_bars(state, state.bars.idle_close(now_us), effects, now_us)
+            _write_bars(state, state.bars.idle_close(now_us + _set_since(state)), effects, now_us)
             # Bars that reach into the future of the clock need another look.
             state.heard_us = now_us if state.bars.open_bars else None
+            if state.heard_us is None:
+                state.clock_set_us = 0
         return effects
+
+    def stepped(self, state: ProductState, step_us: int) -> None:
+        """The clock was set: what was heard was heard as long ago as before, and nothing is due for that."""
+        if state.heard_us is not None:
+            state.heard_us += step_us
+            state.clock_set_us -= step_us
+        if state.lapse_us is not None:
+            state.lapse_us += step_us
+        state.options_heard_us += step_us
+        if state.health is not None:
+            state.health.stepped(step_us)
+
+
+def _set_since(state: ProductState) -> int:
+    """What makes the clock agree with the product's newest tick again: a clock that was set may be wrong."""
+    newest, heard, was = state.ticks.newest, state.heard_us, state.clock_set_us
+    if not was or newest is None or heard is None:
+        return 0
+    return was if abs(heard + was - newest) < abs(heard - newest) else 0
 
 
 def strike_text(strike: Number) -> str:

@@ -71,6 +71,7 @@ class ProductState:
         "chain_ids",
         "chains_unsaid",
         "checkpoint",
+        "clock_set_us",
         "contract",
         "cutoff",
         "drawn",
@@ -156,6 +157,8 @@ class ProductState:
         # Messages that were stored last when this was read back: they may not have been shown.
         self.recent = Recent()
         self.heard_us: int | None = None
+        # Where the clock was set while bars were open: what to add for the one that they were begun by.
+        self.clock_set_us = 0
         # Of each expiry its last chain, and what its chains said up to any moment that is still asked for.
         self.known: dict[str, Remembered] = {}
         self.asof: dict[str, Timeline[Remembered]] = {}

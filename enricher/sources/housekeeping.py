@@ -21,7 +21,7 @@ from enricher.sources.suspects import Suspect
 
 _TRIM_EVERY = 10.0
 # How servers say that a script's user lacks a right.
-_DENIED = ("NOPERM", "ACL failure", "The user executing the script can't", "No permissions")
+_DENIED = ("NOPERM", "ACL failure in script", "The user executing the script")
 # A consumer without entries that was silent for so many leases has left.
 _GONE = 10
 

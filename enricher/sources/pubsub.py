@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
 import anyio
@@ -89,6 +89,7 @@ class PubSubSource:
         self.gaps = 0
         self.last_error = ""
         self.last_good_us = 0
+        self._good = monotonic()
         self.canary_us: int | None = None
         self.last_message_us: dict[str, int] = {}
         self._topics: dict[bytes, str] = {}
@@ -152,6 +153,7 @@ class PubSubSource:
         if self.reconnects:
             self._record_gap(now)
         self.last_good_us = now
+        self._good = monotonic()
         self.canary_us = now
         log.info("subscribed", source=self.name, channels=self._channels, patterns=self._patterns)
 
@@ -169,6 +171,7 @@ class PubSubSource:
         now = self._clock()
         if self.connected:
             self.last_good_us = now
+            self._good = monotonic()
         topics, heard = self._topics, self.last_message_us
         deliveries: list[Delivery] = []
         try:
@@ -225,8 +228,8 @@ class PubSubSource:
             except (errors.RedisError, OSError):
                 pass  # the subscription's own silence decides
             # Any message is as good as a canary, which may be queued behind many of them.
-            silent = self._clock() - max(self.canary_us or 0, self.last_good_us)
-            if silent > self._timeout * 1e6 and self._connection is not None:
+            silent = monotonic() - self._good
+            if silent > self._timeout and self._connection is not None:
                 self._connection.cancel()
 
     def _lost(self, reason: str) -> None:
@@ -237,9 +240,11 @@ class PubSubSource:
         self.last_error = reason
 
     def _record_gap(self, now: int) -> None:
+        # The clock may have been set back meanwhile.
+        since = min(self.last_good_us, now - int((monotonic() - self._good) * 1e6))
         for channel in (*self._channels, *self._patterns):
             self.gaps += 1
-            gap = Gap(channel, self.last_good_us, now, self.last_error or "reconnected")
+            gap = Gap(channel, since, now, self.last_error or "reconnected")
             log.warning(
                 "gap", channel=channel, seconds=round((gap.to_us - gap.from_us) / 1e6, 3), reason=gap.reason
             )
@@ -263,7 +268,7 @@ class PubSubSource:
             "reconnects": max(self.reconnects, 0),
             "gaps": self.gaps,
             "last_error": self.last_error,
-            "silent_s": round((now - self.last_good_us) / 1e6, 1) if self.last_good_us else None,
+            "silent_s": round(monotonic() - self._good, 1) if self.last_good_us else None,
             "channels": {
                 name: round((now - at) / 1e6, 1) for name, at in sorted(self.last_message_us.items())
             },

@@ -13,13 +13,13 @@ from redis.asyncio import Redis
 from enricher.connections import redis_client, sibling_client
 from enricher.deadletters.redis import ListLetterStore
 from enricher.deadletters.sink import DeadLetterSink
-from enricher.engine.ports import Delivery, Source
+from enricher.engine.ports import Clock, Delivery, Source
 from enricher.engine.retry import Backoff
 from enricher.sources.housekeeping import StreamLimits
 from enricher.sources.memory import MemorySource
 from enricher.sources.pubsub import Gap, PubSubSource
 from enricher.sources.streams import StreamSource
-from tests.rig import PATIENCE, until
+from tests.rig import PATIENCE, Running, until
 from tests.servers import RedisProcess, redis_binaries
 
 
@@ -103,6 +103,7 @@ def pubsub_source(
     patterns: tuple[str, ...] = (),
     interval: float = 1.0,
     timeout: float = 30.0,
+    clock: Clock = wall_clock,
 ) -> PubSubSource:
     return PubSubSource(
         lambda: sibling_client(client, protocol=2),
@@ -110,7 +111,7 @@ def pubsub_source(
         channels=CHANNELS,
         patterns=patterns,
         instance="test",
-        clock=wall_clock,
+        clock=clock,
         canary_interval=interval,
         canary_timeout=timeout,
         backoff=QUICK,
@@ -220,9 +221,12 @@ async def listening(
     patterns: tuple[str, ...] = (),
     interval: float = 1.0,
     timeout: float = 30.0,
+    clock: Clock = wall_clock,
 ) -> AsyncIterator[Fed]:
     client = redis_client(server.url, socket_timeout=min(timeout, 5.0))
-    source = pubsub_source(client, gaps=gaps, patterns=patterns, interval=interval, timeout=timeout)
+    source = pubsub_source(
+        client, gaps=gaps, patterns=patterns, interval=interval, timeout=timeout, clock=clock
+    )
     async with (
         redis_client(server.url, socket_timeout=PATIENCE) as patient,
         Fed(source, patient.publish).running() as found,
@@ -247,6 +251,31 @@ async def test_a_first_connection_is_no_gap_and_the_canary_no_message(own_redis:
         first = fed.source.canary_us
         await until(lambda: fed.source.canary_us != first, "a canary")  # type: ignore[attr-defined]
     assert (gaps, fed.taken.messages) == ([], [])
+
+
+@pytest.mark.parametrize("hour_us", [3_600_000_000, -3_600_000_000])
+async def test_a_clock_that_is_set_is_no_silence_and_hides_none(
+    own_redis: RedisProcess, hour_us: int
+) -> None:
+    gaps: list[Gap] = []
+    clock = Running()
+    async with listening(own_redis, gaps, interval=0.05, timeout=2.0, clock=clock) as fed:
+        assert isinstance(fed.source, PubSubSource)
+        source = fed.source
+
+        async def canary() -> None:
+            last = source.canary_us
+            await until(lambda: source.canary_us != last, "a canary")
+
+        await canary()
+        clock.now_us += hour_us
+        for _ in range(3):
+            await canary()
+        assert gaps == []
+        own_redis.pause()
+        await until(lambda: not source.health()["ready"], "the silence to be noticed")
+        own_redis.resume()
+        await gap_after(fed, gaps)
 
 
 async def gap_after(fed: Fed, gaps: list[Gap]) -> None:

@@ -17,6 +17,7 @@ from enricher.deadletters.sink import DeadLetterSink
 from enricher.engine.effects import Append, Effect
 from enricher.engine.overload import Overload
 from enricher.engine.pool import PoolLimits
+from enricher.engine.ports import Clock
 from enricher.engine.retry import Backoff, RetryPolicy
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
@@ -82,6 +83,7 @@ async def line(
     overload: Overload = Overload.BLOCK,
     conflation: Callable[[bytes], str] | None = None,
     pool: PoolLimits | None = None,
+    clock: Clock = wall_clock,
     **limits: Any,
 ) -> AsyncIterator[Line]:
     """An engine with one route fed from the stream; ``through`` is the URL that it alone uses."""
@@ -95,7 +97,7 @@ async def line(
         group=GROUP,
         consumer=consumer,
         letters=letters,
-        clock=wall_clock,
+        clock=clock,
         read_entry=read_entry,
         limits=StreamLimits(**{**LIMITS, **limits}),
         backoff=QUICK,
@@ -112,7 +114,7 @@ async def line(
         [route],
         [source],
         [RedisLive(client), letters],
-        clock=wall_clock,
+        clock=clock,
         backoff=QUICK,
         pool=pool,
         drain_deadline=drain,

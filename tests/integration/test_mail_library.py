@@ -157,6 +157,15 @@ async def test_claims_live_for_their_lifetime_and_memory_is_bounded(redis_url: s
         Idempotency(client, ttl=0)
 
 
+async def test_a_claim_is_seen_by_those_whose_clocks_are_behind(redis_url: str) -> None:
+    async with Redis.from_url(redis_url) as client:
+        ahead = Idempotency(client, ttl=80, clock=lambda: 1_000.5)
+        behind = Idempotency(client, ttl=80, clock=lambda: 999.5)
+        await ahead.mark_processed("a")
+        await behind.mark_processed("b")
+        assert [await each.is_duplicate(name) for each in (ahead, behind) for name in "ab"] == [True] * 4
+
+
 async def test_a_redis_that_is_away_is_an_outage_and_no_duplicate(own_redis: RedisProcess) -> None:
     async with Redis.from_url(own_redis.url, socket_timeout=0.3) as client:
         seen = Idempotency(client)

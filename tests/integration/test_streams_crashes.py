@@ -23,6 +23,7 @@ from tests.integration.streams import (
     results,
     send,
     until,
+    wall_clock,
 )
 from tests.servers import FaultyProxy, RedisProcess
 
@@ -324,6 +325,28 @@ async def test_a_retry_waits_in_the_delay_set_and_blocks_nobody(any_redis_url: s
         assert await finished(found.client, 3) == ["a", "b", "fails"]
         assert await found.client.zcard(LATER) == 0
     assert calls == [("fails", 1), ("a", 1), ("b", 1), ("fails", 2)]
+
+
+async def test_workers_whose_clocks_differ_share_their_delays(any_redis_url: str) -> None:
+    calls: list[tuple[Any, int]] = []
+    handler, days = failing(1, calls), 2 * 86_400_000_000
+    async with line(
+        any_redis_url, handler=handler, retry=TOMORROW, clock=lambda: wall_clock() - days
+    ) as behind:
+        before, _ = await behind.client.time()
+        await send(behind.client, "fails")
+        await until(lambda: behind.counts.get("deferred"))
+        ((_, due_ms),) = await behind.client.zrange(LATER, 0, -1, withscores=True)
+        after, _ = await behind.client.time()
+        assert before + 86_400 <= due_ms / 1000 <= after + 86_401
+    async with line(any_redis_url, handler=handler, clock=lambda: wall_clock() + days) as ahead:
+        await send(ahead.client, "a")
+        assert await finished(ahead.client, 1) == ["a"]
+        await until(lambda: ahead.source.health()["delayed"] and ahead.source.health()["length"] == 2)
+        await asyncio.sleep(0.1)
+        assert await ahead.client.zcard(LATER) == 1
+        await tomorrow_comes(ahead.client)
+        assert await finished(ahead.client, 2) == ["a", "fails"]
 
 
 async def test_a_retry_outlives_the_worker_and_knows_how_often_it_was_tried(any_redis_url: str) -> None:

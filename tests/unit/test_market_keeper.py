@@ -371,3 +371,22 @@ def test_a_sender_cannot_say_of_a_quote_that_it_moved_nothing() -> None:
     (document,) = [effect.document for effect in lane.said if isinstance(effect, Insert)]
     assert "folded" not in document
     assert document["venue"] == "X"
+
+
+@pytest.mark.parametrize("hour", [0, 3_600_000_000, -3_600_000_000])
+def test_bars_are_final_when_nothing_was_heard_for_a_while_however_the_clock_is_set(hour: int) -> None:
+    lane = OneLane(settings={"market.analytics": False})
+    for second in (1, 30):
+        lane.take("underlying", body("underlying", second, price=100.0, tick_id=second))
+    lane.settle()
+    if hour:
+        lane.keeper.stepped(lane.state, hour)
+    due_us = lane.keeper.due(lane.state)
+    assert due_us == NOW_US + hour + 30_000_000
+    final: dict[int, list[Any]] = {}
+    for minute in range(16):
+        # It is 40 s past the minute, by a clock that is right or an hour off.
+        effects = lane.keeper.on_clock(lane.state, NOW_US + hour + minute * 60_000_000)
+        final[minute] = [e.document["window_minutes"] for e in effects if isinstance(e, Insert)]
+    found = {minute: minutes for minute, minutes in final.items() if minutes}
+    assert found == {1: [1], 4: [5], 9: [15]}

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from enricher.engine.effects import Effect, Publish
 from enricher.engine.pool import PoolLimits
+from enricher.engine.ports import steady_clock
 from enricher.engine.router import Context, Route
 from tests.rig import (
     NOW_US,
     STEADY,
+    Clock,
     Rig,
+    Running,
     Streamed,
     Sums,
     failing,
+    folding,
     key_of,
     message,
     turns,
@@ -37,6 +43,67 @@ async def test_a_retry_leaves_the_slot_and_the_lane() -> None:
         rig.clock.advance(0.1)
         await until(lambda: rig.numbers("a") == [0, 2, 3, 1])
     assert rig.counts("t") == {"received": 5, "retried": 1, "processed": 5}
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("hour", [3600, -3600])
+async def test_a_retry_comes_after_its_delay_however_the_clock_is_set(hour: int, strict: bool) -> None:
+    rig = Rig(Route(topic="t", handler=failing(1, 1), key=key_of, retry=STEADY, strict=strict))
+    async with rig.engine:
+        rig.offer("t", "a", 1)
+        await until(lambda: rig.counts("t").get("retried"))
+        rig.clock.set(hour)
+        rig.clock.advance(4.9)
+        await asyncio.sleep(0.25)
+        assert rig.numbers("a") == []
+        rig.clock.advance(0.1)
+        await rig.drained()
+        await until(lambda: rig.numbers("a") == [1])
+
+
+class Stepped(Sums):
+    """A keeper that is told when the clock is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[int] = []
+
+    def stepped(self, state: dict[str, Any], step_us: int) -> None:
+        self.steps.append(step_us)
+
+
+@pytest.mark.parametrize("hour", [3600, -3600])
+async def test_states_are_told_when_the_clock_is_set_and_are_asked_anew(hour: int) -> None:
+    sums, clock = Stepped(), Running()
+    rig = Rig(Route(topic="t", handler=folding, key=key_of, keeper=sums), clock=clock)
+    async with rig.engine:
+        rig.offer("t", "a", 1)
+        await rig.drained()
+        await asyncio.sleep(0.3)
+        assert sums.steps == []
+        clock.set(hour)
+        await until(lambda: sums.steps)
+        assert [round(step / 1e6) for step in sums.steps] == [hour]
+        sums.due_us = clock() + 100_000
+        clock.set(-hour)
+        await until(lambda: len(sums.steps) == 2)
+        sums.due_us = clock() + 100_000
+        rig.offer("t", "a", 2)
+        await until(lambda: sums.clocked)
+
+
+async def test_a_clock_that_is_moved_by_hand_was_not_set() -> None:
+    sums, clock = Stepped(), Clock()
+    clock.steady = steady_clock  # type: ignore[method-assign]
+    rig = Rig(Route(topic="t", handler=folding, key=key_of, keeper=sums), clock=clock)
+    async with rig.engine:
+        rig.offer("t", "a", 1)
+        await rig.drained()
+        for _ in range(3):
+            await asyncio.sleep(0.15)
+            rig.clock.set(60)
+        await asyncio.sleep(0.15)
+    assert sums.steps == []
 
 
 async def test_a_strict_lane_waits_with_its_message_and_the_others_go_on() -> None:
