@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pymongo
 import pytest
 from structlog.testing import capture_logs
 
 from enricher.app import wall_clock
+from enricher.market.fits import NOT_FITTED
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, Worker, running, until
 from tests.servers import MongoProcess, RedisProcess
+
+SHOWN = ("ohlc:", "latest:", "volatility_surface:")
 
 
 async def shown(worker: Worker) -> dict[str, object]:
@@ -92,3 +98,47 @@ async def test_rights_and_errors_that_come_and_go_make_no_dead_letter_and_two_li
         assert [d["tick_id"] for d in worker.stored("underlying_ticks")] == list(range(sent))
         assert [m["price"] for m in worker.published("underlying")] == [100.0 + n for n in range(sent)]
         assert len(worker.published("option_chain")) == sent // 20
+
+
+KINDS = {TICKS: "underlying_ticks", QUOTES: "option_quotes", CHAINS: "option_chains"}
+
+
+@pytest.mark.parametrize(("channel", "collection"), KINDS.items())
+async def test_what_is_refused_of_any_kind_leaves_everything_shown_as_it_was(
+    redis_url: str, mongo_database_url: str, channel: str, collection: str
+) -> None:
+    start = wall_clock() // MINUTE * MINUTE - 3 * MINUTE
+
+    def messages(at_us: int, price: float, mark: str) -> dict[str, dict[str, object]]:
+        return {
+            TICKS: tick(price, at_us, at_us, mark=mark),
+            QUOTES: quote(at_us=at_us, iv=price / 1000, mark=mark, expiry="2099-06-26"),
+            CHAINS: chain(at_us, spot_price=price, mark=mark, expiry="2099-06-26"),
+        }
+
+    async def contents(worker: Worker) -> dict[str, object]:
+        keys = [key.decode() async for key in worker.redis.scan_iter("*")]
+        values = {key: await worker.cached(key) for key in keys if key.startswith(SHOWN)}
+        return {**values, "members": await worker.redis.zrange("iv_surface:NIFTY", 0, -1, withscores=True)}
+
+    async with running(redis_url, mongo_database_url) as worker:
+        for each, message in messages(start, 100.0, "good").items():
+            await worker.take(each, message)
+        # Curves are fitted when there is nothing else to do.
+        deadline = time.monotonic() + 60
+        while NOT_FITTED in str(before := await contents(worker)):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        field = "event_us"
+        worker.documents[collection].create_index(field, unique=True)
+        worker.documents[collection].insert_one({"_id": "foreign", field: start + SECOND})
+        await worker.take(channel, messages(start + SECOND, 900.0, "bad")[channel])
+        assert [letter["stage"] for letter in await worker.letters()] == ["commit"]
+        while await contents(worker) != before:
+            assert time.monotonic() < deadline, (before, await contents(worker))
+            await asyncio.sleep(0.05)
+        later = messages(start + 2 * SECOND, 101.0, "good")
+        for each, message in later.items():
+            await worker.take(each, message)
+        assert (await worker.cached("ohlc:NIFTY:1m"))["high"] == 101.0
+
