@@ -64,9 +64,9 @@ def misfit(value: Any, path: str = "$", *, texts_only: bool = False, depth: int 
     return None
 
 
-def check_storable(value: Any, path: str = "$") -> None:
-    """Raises `BadMessage` with the path of what cannot be stored."""
-    found = misfit(value, path)
+def check_storable(value: Any, path: str = "$", *, texts_only: bool = False) -> None:
+    """Raises `BadMessage` with the path of what cannot be stored; see `misfit`."""
+    found = misfit(value, path, texts_only=texts_only)
     if found is not None:
         raise BadMessage(*found)
 

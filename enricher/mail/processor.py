@@ -89,7 +89,7 @@ class Processor:
             document = mail.document()
             if self._handler is not None:
                 document["result"] = await self._handled(mail, context, token)
-                check_storable(document["result"], "$.result")
+                check_storable(document["result"], "$.result", texts_only=True)
         except BaseException:
             if token:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(1), suppress(Exception):

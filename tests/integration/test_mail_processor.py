@@ -6,9 +6,11 @@ import asyncio
 import threading
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
 from enricher.engine.router import Context
+from enricher.errors import BadMessage
 from enricher.mail.entries import Entry
 from enricher.mail.idempotency import Idempotency
 from enricher.mail.processor import Processor
@@ -48,6 +50,25 @@ async def test_functions_that_hang_fill_no_more_threads_than_there_may_be(redis_
         go_on.set()
         landed = await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE)
         assert [effects[0].document["result"] for effects in landed] == ["done"] * 4
+
+
+@pytest.mark.parametrize(
+    ("result", "path"),
+    [({"names": ["\ud800"]}, "$.result.names[0]"), ({"a\0b": 2}, "$.result.a\\u0000b")],
+)
+async def test_text_in_a_result_that_cannot_be_stored_is_refused_with_its_path_and_may_be_tried_again(
+    redis_url: str, result: Any, path: str
+) -> None:
+    results = [result, {"fine": True}]
+
+    async with Redis.from_url(redis_url) as client:
+        seen = Idempotency(client)
+        processor = Processor(seen, collection="c", clock=lambda: 0, handler=lambda mail: results.pop(0))
+        with pytest.raises(BadMessage) as caught:
+            await processor(entry("m"), context())
+        assert caught.value.path == path
+        landed = await processor(entry("m"), context())
+        assert landed[0].document["result"] == {"fine": True}  # type: ignore[attr-defined]
 
 
 async def test_a_mail_given_up_while_it_is_being_reserved_is_reserved_by_nobody(
