@@ -28,8 +28,10 @@ Kind = tuple[type[Effect], str]
 TRIES = 4
 # So many writes fail alone, and nothing lands, until the others are tried one at a time.
 ALONE = 3
-# Seconds after which what lands of other kinds vouches too, and the order of a lane is given up.
-PATIENCE = 60.0
+# Seconds after which what lands of other kinds vouches too, unless as many of its own kind fail.
+PATIENCE = 300.0
+# Seconds after which a visible sink may be given what comes after it in its lane.
+HELD_BACK = 60.0
 
 
 def kinds(write: Write, sink: str) -> set[Kind]:
@@ -195,7 +197,9 @@ class Doubts:
         landings = self._landings
         if landings.all_since(doubt.at, doubt.wanted):
             return True
-        return landings.newest > doubt.at and now - doubt.since > PATIENCE
+        if landings.newest <= doubt.at or now - doubt.since <= PATIENCE:
+            return False
+        return sum(other.wanted == doubt.wanted for other in self._doubts.values()) < ALONE
 
     def _open(self, now: float) -> list[int]:
         """What has never failed and may be tried."""
@@ -204,6 +208,6 @@ class Doubts:
         held = {
             id(lane)
             for i, doubt in self._doubts.items()
-            if (lane := self._writes[i].lane) is not None and now - doubt.since <= PATIENCE
+            if (lane := self._writes[i].lane) is not None and now - doubt.since <= HELD_BACK
         }
         return [i for i in self._fresh if id(self._writes[i].lane) not in held]

@@ -145,8 +145,11 @@ class Gate:
                     attempt, away = 0, False
                     size *= 2
                 if witness is not None:
-                    if not isinstance(found.get(0), Failed):
-                        doubts.repeated(witness)
+                    answer = found.get(0)
+                    if isinstance(answer, Failed):
+                        self._mark_down(answer.reason)
+                        continue
+                    doubts.repeated(witness)
                 else:
                     answers = _without_own_claims(found) if tried else found
                     doubts.take(chosen, answers, monotonic(), raised=raised)
