@@ -89,6 +89,16 @@ PARTS: dict[str, Part] = {
             "keep": "folder that keeps what is stored for the next time; filling it takes minutes",
         },
     ),
+    "restart": Part(
+        "a start with embedded servers on what is stored",
+        "benchmarks.restart",
+        {
+            "messages": "of the mix, stored just before (10,000; quick 1,000)",
+            "ticks": "of a session (1,000,000; quick 4,000)",
+            "flood": "messages at once, every tenth the first of its product (4,000; quick 1,000)",
+            "keep": "folder that keeps the session for the next time; filling it takes minutes",
+        },
+    ),
     "streams": Part(
         "mails and stream intake: CPU, delay, one process and two",
         "benchmarks.streams",

@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks.overload import MARK_US, Point, blocked, published
 from benchmarks.ready import one_start
+from benchmarks.restart import flood, leave
+from benchmarks.restart import one_start as one_restart
 from benchmarks.servers import null_mongo, redis_server, worker
 from benchmarks.soak import sampled
 from benchmarks.stored_day import known
@@ -57,3 +59,15 @@ def test_a_start_on_stored_ticks_shows_windows_that_are_what_they_add_up_to(tmp_
     assert known(kept, 500, 3) is None
     (kept / "day.json").write_bytes(b"{")
     assert known(kept, 600, 3) is None
+
+
+def test_a_restart_says_how_much_it_restores_and_new_products_do_not_wait_behind_a_flood(
+    tmp_path: Path,
+) -> None:
+    leave(tmp_path, 300)
+    row = one_restart(tmp_path, "a mix", 300)
+    assert row["restoring"] == 8
+    assert 0 < row["servers_s"] < row["ready_s"]
+    found = flood(tmp_path, 1000)
+    assert found["first_ones"] == 100
+    assert found["first_place"] <= found["median_place"] <= found["last_place"] <= 1000
