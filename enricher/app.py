@@ -16,8 +16,8 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
@@ -39,6 +39,7 @@ from enricher.errors import EnricherError, Overloaded
 from enricher.log import log
 from enricher.mail.processor import MailHandler
 from enricher.market.clock import to_date
+from enricher.own_task import OwnTask
 from enricher.redaction import redact_text, redact_value
 from enricher.sources.memory import MemoryDelivery
 from enricher.sources.pubsub import Gap
@@ -116,10 +117,7 @@ class Enricher:
         )
         self._parts: Parts | None = None
         self._engine: Engine | None = None
-        self._entered, self._leaving = asyncio.Event(), asyncio.Event()
-        self._life: asyncio.Task[None] | None = None
-        self._host: asyncio.Task[Any] | None = None
-        self._interrupted: asyncio.Task[Any] | None = None
+        self._life: OwnTask
         self._started_us = 0
         self._lag_us = 0
         # Latency of the last statistics interval alone.
@@ -134,21 +132,11 @@ class Enricher:
     # -- life --------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        if self._engine is not None or (self._life is not None and not self._life.done()):
+        if self._engine is not None:
             raise EnricherError("an Enricher is entered once; make a new one to run again")
-        self._host = asyncio.current_task()
-        # Who leaves may be another task than who enters, and task groups are left by who entered them.
-        self._life = asyncio.create_task(self._live(), name="enricher")
-        entered = asyncio.create_task(self._entered.wait())
-        try:
-            await asyncio.wait((self._life, entered), return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            await self._end_of_life(cancel=True)
-            raise
-        finally:
-            entered.cancel()
-        if not self._entered.is_set():
-            await self._life
+        life = OwnTask(self._serving(), "enricher")
+        await life.enter()
+        self._life = life
         return self
 
     async def __aexit__(
@@ -157,34 +145,10 @@ class Enricher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._leaving.set()
-        assert self._life is not None  # noqa: S101  set in __aenter__
-        cancelled = await self._end_of_life()
-        if self._interrupted is not None:
-            # The cancellation was ours: the cause is raised in its place.
-            self._interrupted.uncancel()
-        failed = None if self._life.cancelled() else self._life.exception()
-        if failed is not None:
-            raise failed
-        if cancelled and error is None:
-            raise asyncio.CancelledError
+        await self._life.leave()
 
-    async def _end_of_life(self, *, cancel: bool = False) -> bool:
-        """Wait for the task that all runs in; whoever is cancelled meanwhile cancels it. Whether one was."""
-        assert self._life is not None  # noqa: S101
-        cancelled = False
-        with anyio.CancelScope(shield=True):
-            while not self._life.done():
-                if cancel:
-                    self._life.cancel()
-                try:
-                    await asyncio.wait((self._life,))
-                except asyncio.CancelledError:
-                    cancel = cancelled = True
-        return cancelled
-
-    async def _live(self) -> None:
-        """From entering to leaving, in a task of its own."""
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
         # Who made it may have been another process, which forked this one.
         self.instance = instance_name(self.settings)
         with named_by_origin(self.settings):
@@ -224,19 +188,7 @@ class Enricher:
             self._engine.begin("announcement", self._announce)
             self._engine.begin("measurement of lag", self._measure_lag)
             self._engine.begin("retention", parts.retention.run)
-            self._entered.set()
-            try:
-                await self._leaving.wait()
-            except BaseException:
-                # A task of the engine has failed. Who is in the block would wait for nothing.
-                self._interrupt()
-                raise
-
-    def _interrupt(self) -> None:
-        """Cancel the task that is in the block; one that has ended learns it on leaving."""
-        if not self._leaving.is_set() and self._host is not None and not self._host.done():
-            self._interrupted = self._host
-            self._host.cancel()
+            yield
 
     async def _close_clients(self, parts: Parts) -> None:
         with anyio.CancelScope(shield=True):

@@ -247,8 +247,13 @@ async def test_it_may_be_left_by_another_task_than_it_was_entered_by(
     assert asyncio.all_tasks() == before
 
 
-async def test_when_a_part_fails_the_block_is_cancelled_and_raises_the_cause(settings: Settings) -> None:
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_when_a_part_fails_the_block_is_cancelled_and_raises_the_cause(
+    settings: Settings, at_once: bool
+) -> None:
     source = Failing()
+    if at_once:
+        source.fails.set()
 
     async def program() -> None:
         async with Enricher(settings, routes=[GREETINGS], sources=[source]):
