@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 COLUMNS = ("position", "task id", "last tried (UTC)", "topic", "stage", "tries", "error")
 _BODY = 20_000
 _NARROW = 110
+# What a handler or a driver said, which may quote an address.
+_TOLD = ("error", "traceback")
 SHOWN = 20
 
 
@@ -32,8 +34,10 @@ def as_json(letter: StoredLetter) -> str:
     if not letter.readable:
         entry = letter.raw.decode("utf-8", "replace")
         return msgspec.json.encode({"position": letter.position, "unreadable": entry}).decode()
-    record = msgspec.json.decode(letter.raw, type=dict[str, msgspec.Raw])
-    # Fields are passed on byte for byte, so numbers of any size survive.
+    record: dict[str, object] = msgspec.json.decode(letter.raw, type=dict[str, msgspec.Raw])
+    # Other fields are passed on byte for byte, so numbers of any size survive.
+    told = {name: letter.record.get(name) for name in _TOLD}
+    record |= {name: redact_text(text) for name, text in told.items() if isinstance(text, str) and text}
     return msgspec.json.encode({"position": letter.position, **record}).decode()
 
 
@@ -116,7 +120,7 @@ def said(letter: StoredLetter, outcome: Outcome, json: bool) -> str:
     if json:
         line = {"task_id": letter.task_id, "topic": letter.topic, "outcome": outcome.label}
         if outcome.error:
-            line["error"] = outcome.error
+            line["error"] = redact_text(outcome.error)
         return msgspec.json.encode(line).decode()
     why = f": {redact_text(outcome.error.splitlines()[0])}" if outcome.error else ""
     return visible(f"{letter.task_id}  {letter.topic or '(no topic)'}  {outcome.label}{why}")

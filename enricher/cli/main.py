@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import MappingProxyType
@@ -104,7 +105,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     2, any other error enricher raises on purpose with 1; both are said in one line, without passwords.
     """
     _open_what_is_closed()
-    code = exit_code(arguments)
+    try:
+        code = exit_code(arguments)
+    except Exception:  # noqa: BLE001
+        # As the interpreter would say it, but for the passwords.
+        click.echo(redact_text(traceback.format_exc()), nl=False, err=True)
+        code = FAILED
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):
             stream.flush()

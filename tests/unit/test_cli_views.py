@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,7 @@ from rich.console import Console, RenderableType
 from enricher.cli.check import Server, columns, warnings
 from enricher.cli.demo_picture import ChainView, Letter, Picture, Price, Product, Window, line, tables
 from enricher.cli.dlq import EXAMPLES
-from enricher.cli.letters import details, row, said, sheet
+from enricher.cli.letters import as_json, details, row, said, sheet
 from enricher.cli.live import milliseconds, number, redraws, show
 from enricher.cli.main import COMMANDS, cli
 from enricher.cli.options import assignment, duration
@@ -390,6 +391,20 @@ def test_what_a_dead_letter_says_gives_no_orders_to_a_terminal() -> None:
     made = Sheet("", "key", wraps=("key",))
     made.add_row("NIFTY\x1b[31m")
     assert made.rows == [(r"NIFTY\x1b[31m",)]
+
+
+def test_no_form_of_a_dead_letter_shows_the_password_that_its_error_quotes() -> None:
+    told = "ConnectionError: redis://me:hunter2@h"
+    record = {"task_id": "1", "error": told, "traceback": f"...\n{told}", "body": "{}", "n": 2**70}
+    letter = StoredLetter(0, json.dumps(record).encode(), record, "t")
+    ends = [said(letter, Outcome("failed", told), json=json) for json in (True, False)]
+    shown = [as_json(letter), details(letter), *row(letter), *ends]
+    assert not [text for text in shown if "hunter2" in text]
+    clean = "redis://me:***@h"
+    assert json.loads(as_json(letter)) == {
+        "position": 0, **record,
+        "error": f"ConnectionError: {clean}", "traceback": f"...\nConnectionError: {clean}",
+    }
 
 
 def test_the_filter_in_the_help_of_dlq_matches_the_letter_of_a_message_from_the_future() -> None:
