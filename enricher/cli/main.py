@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import importlib
+import io
 import logging
 import os
 import sys
@@ -130,7 +131,9 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
     try:
         result = cli.main(arguments, prog_name="enricher", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(redact_text(shown.getvalue()), nl=False, err=True)
         return error.exit_code
     except click.Abort:
         return SECOND_SIGNAL

@@ -63,6 +63,13 @@ def test_no_command_shows_it(
     assert codes == {0, 1, WRONG}
 
 
+@pytest.mark.parametrize("before", ["", "check", "check --set", "check --", "dlq", "top --interval"])
+def test_no_mistake_on_the_command_line_shows_it(before: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert exit_code([*before.split(), f"redis://:{PW}@127.0.0.1:1"]) == WRONG
+    out, err = capfd.readouterr()
+    assert shown_halves(out + err) == []
+
+
 @pytest.mark.filterwarnings("ignore:Unknown option:UserWarning")
 async def test_no_figure_and_no_log_line_of_a_worker_shows_it() -> None:
     quick = {"redis.socket_timeout": 0.2, "mongo.timeout": 0.05, "service.drain_deadline": 0}
