@@ -209,9 +209,11 @@ class Pool:
                 self._show(lane, keeper.unshown)
             if lane.retell:
                 lane.retell = False
-                tell_again = getattr(keeper, "tell_again", None)
-                if tell_again is not None:
-                    tell_again(lane.state)
+                try:
+                    if hasattr(keeper, "tell_again"):
+                        keeper.tell_again(lane.state)
+                except Exception as error:  # noqa: BLE001  one key's state must not end the engine
+                    distrust(lane, "tell_again", error, self.stats)
                 self._finish(lane, [])
                 lane.family.group.unfinished -= 1
             self._timers.schedule(lane, keeper.due(lane.state), self._clock())

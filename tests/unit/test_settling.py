@@ -299,6 +299,21 @@ async def test_a_state_gets_its_clock_event_and_an_idle_one_is_forgotten() -> No
     assert len(sums.loads) == 2
 
 
+async def test_a_keeper_that_cannot_tell_again_costs_its_own_state_alone() -> None:
+    totals = Totals()
+    totals.tell_again = None  # type: ignore[assignment]  # cannot be called
+    rig = Rig(stateful(totals))
+    rig.documents.refuses = lambda w: w.delivery is not None and w.delivery.body == message("a", 1)
+    async with rig.engine:
+        fill(rig, [0, 1])
+        await rig.drained()
+        await until(lambda: rig.engine.writer.unfinished == 0)
+        assert rig.engine.stats.counters["keeper_failures"] == 1
+        fill(rig, [2])
+        await rig.drained()
+    assert rig.shown.keys == {"total": b"2"}
+
+
 @pytest.mark.parametrize("step", ["settle", "on_clock"])
 async def test_a_keeper_that_fails_costs_its_own_state_and_nothing_else(step: str) -> None:
     sums = Sums()
