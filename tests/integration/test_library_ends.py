@@ -6,6 +6,7 @@ import asyncio
 import os
 from typing import Any
 
+import anyio
 import pytest
 
 from enricher import (
@@ -107,6 +108,17 @@ async def test_a_cancelled_program_drains_before_it_ends(settings: Settings, mon
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert stored(mongo_database_url) == list(range(500))
+
+
+async def test_a_cancelled_scope_drains_before_it_ends(settings: Settings, mongo_database_url: str) -> None:
+    with anyio.CancelScope() as scope:
+        async with Enricher(settings, routes=[GREETINGS]) as enricher:
+            for number in range(500):
+                await enricher.submit("greetings", numbered(number))
+            scope.cancel()
+            await anyio.sleep(60)
+    assert scope.cancelled_caught
     assert stored(mongo_database_url) == list(range(500))
 
 
