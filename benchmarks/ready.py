@@ -83,7 +83,7 @@ def one_start(ticks: int, products: int, keep: Path | None = None) -> tuple[dict
                 ready = time.monotonic() - began
                 newest_us = day.end_us + SECOND
                 wire.publish([(UNDERLYING, last_tick(name, newest_us)) for name in day.names])
-                moments, shown = served(wire, day.names, began)
+                moments, shown = served(wire, day.names, began, iso(newest_us))
                 used = cpu_seconds(documents.pid) - used
                 wrong = sum(wrong_windows(database, name, shown[name], newest_us) for name in day.names)
                 figures = ours.figures()
@@ -111,9 +111,11 @@ def last_tick(name: str, now_us: int) -> bytes:
     return orjson.dumps({**tick, "timestamp": iso(now_us)})
 
 
-def served(wire: Wire, names: Sequence[str], began: float) -> tuple[list[float], dict[str, list[bytes]]]:
-    """When the windows of each product were first seen, seconds since ``began``, ascending; and what they
-    were then, as JSON: the narrowest expires within a minute."""
+def served(
+    wire: Wire, names: Sequence[str], began: float, end_time: str
+) -> tuple[list[float], dict[str, list[bytes]]]:
+    """When the windows of each product were first seen that end with the tick of ``end_time``, seconds since
+    ``began``, ascending; and what they were then, as JSON: the narrowest expires within a minute."""
     missing, moments = list(names), []
     shown: dict[str, list[bytes]] = {}
     while missing:
@@ -121,7 +123,7 @@ def served(wire: Wire, names: Sequence[str], began: float) -> tuple[list[float],
         now = time.monotonic() - began
         for number, name in enumerate(missing):
             found = values[number * len(WINDOWS) : (number + 1) * len(WINDOWS)]
-            if None not in found:
+            if None not in found and all(json.loads(value)["end_time"] == end_time for value in found):
                 shown[name] = found
                 moments.append(now)
         missing = [name for name in missing if name not in shown]
