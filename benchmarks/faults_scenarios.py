@@ -211,6 +211,16 @@ async def unknown_errors(stage: Stage, plan: Plan) -> None:
         await asyncio.sleep(stage.random.uniform(0.2, 0.5))
 
 
+async def clock_set(stage: Stage, plan: Plan) -> None:
+    """The worker's clock is set back and forth, but never so far back that messages are from its future."""
+    for number in range(max(4, plan.times)):
+        stage.set_clock((50, -4, 3600, 0, 7200, -3)[number % 6])
+        await asyncio.sleep(stage.random.uniform(0.1, plan.refusing / 2))
+        stage.fault_ended()
+    if "clock_set" not in stage.log("one"):
+        raise RuntimeError(f"the worker has not noticed that its clock was set: {stage.log('one')}")
+
+
 async def cannot_save(stage: Stage, plan: Plan) -> None:
     """Redis answers writes with MISCONF, because it could not write its snapshot."""
     # A folder in its place is what even root cannot write over.
@@ -304,6 +314,9 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "out_of_memory": Scenario(about="Redis answers OOM", fault=out_of_memory),
     "cannot_save": Scenario(about="Redis answers MISCONF", fault=cannot_save),
+    "clock_set": Scenario(
+        about="the worker's clock is set back and forth", fault=clock_set, stage={"clocked": True}
+    ),
     "rights_taken": Scenario(
         about="rights of the worker's Redis user are taken and given back",
         fault=rights_taken,

@@ -133,7 +133,7 @@ def test_a_scenario_that_does_not_exist_is_named_with_those_that_do() -> None:
     "name",
     [
         *("worker_killed", "redis_killed", "replies_swallowed", "resent"),
-        *("rights_taken", "unknown_errors", "handler_accidents"),
+        *("rights_taken", "unknown_errors", "handler_accidents", "clock_set"),
     ],
 )
 async def test_nothing_appended_is_lost_and_nothing_is_there_twice(name: str) -> None:
