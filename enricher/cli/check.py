@@ -82,7 +82,7 @@ def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float
     with named_by_origin(settings):
         routes = [*over_streams(settings, market_routes(settings)), *mail_routes(settings)]
     Router(routes)
-    servers = asyncio.run(ask_servers(settings, timeout, routes))
+    servers = asyncio.run(ask_servers(settings, timeout, routes, growth=not quiet))
     away = [server for server in servers if server.error]
     if not quiet:
         for line in _report(settings, servers, routes, verbose):
@@ -104,13 +104,18 @@ def mail_routes(settings: Settings) -> list[Route]:
     return [] if parts is None else [parts.route]
 
 
-async def ask_servers(settings: Settings, timeout: float, routes: Sequence[Route] = ()) -> list[Server]:
-    """Ask Redis, MongoDB and, where it is another one, the Redis of the dead letters, all at once."""
+async def ask_servers(
+    settings: Settings, timeout: float, routes: Sequence[Route] = (), *, growth: bool = False
+) -> list[Server]:
+    """Ask Redis, MongoDB and, where it is another one, the Redis of the dead letters, all at once.
+
+    With ``growth`` MongoDB is also asked how fast its collections grow.
+    """
     letters_url = settings.dead_letters.url or settings.redis.url
     apart = letters_url != settings.redis.url
     questions = [
         _ask_redis("Redis", settings, settings.redis.url, timeout, routes, letters=not apart),
-        _ask_mongo(settings, timeout),
+        _ask_mongo(settings, timeout, growth),
     ]
     if apart:
         questions.append(
@@ -165,7 +170,7 @@ async def _eviction_policy(client: Redis) -> str:
     return str(memory.get("maxmemory_policy", ""))
 
 
-async def _ask_mongo(settings: Settings, timeout: float) -> Server:
+async def _ask_mongo(settings: Settings, timeout: float, growth: bool) -> Server:
     shown = redact(settings.mongo.url)
     client = mongo_client(settings.mongo.url, driver=settings.mongo.driver, timeout=timeout)
     try:
@@ -174,7 +179,7 @@ async def _ask_mongo(settings: Settings, timeout: float) -> Server:
         # These two anybody may ask; what a worker does needs a user.
         database = client[settings.mongo.database_name]
         await database.command("count", "underlying_ticks", limit=1)
-        stored = await ask_growth(database, settings, timeout)
+        stored = await ask_growth(database, settings, timeout) if growth else None
     except (PyMongoError, OSError) as error:
         # The driver adds a dump of its view of the servers; the first part is what a reader needs.
         text = str(error).partition(", Timeout:")[0]

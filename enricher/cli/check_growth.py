@@ -111,9 +111,8 @@ async def ask_growth(database: Any, settings: Settings, timeout: float) -> Store
 
     What takes longer than ``timeout`` seconds, or is not allowed, is unknown. Raises nothing for that.
     """
-    growths = await asyncio.gather(
-        *(_growth(database, name, kept, timeout) for name, kept in kept_for(settings).items())
-    )
+    # One after the other, for there are servers on which these are no look-ups in an index.
+    growths = [await _growth(database, name, kept, timeout) for name, kept in kept_for(settings).items()]
     return Stored(tuple(g for g in growths if g.count != 0), await _space(database, settings, timeout))
 
 

@@ -85,8 +85,8 @@ class ZoneWatch:
         then = "then restart"
         if run.offset_us > 0:
             then = (
-                f"then restart; until then such messages are held for {HOLD_S:g} s, then (or at a stop) they "
-                "are dead letters: afterwards run `enricher dlq reprocess --error feed.timezone`"
+                f"then restart; such messages are held for {HOLD_S:g} s (of a channel until a stop at most), "
+                "then they are dead letters: at last run `enricher dlq reprocess --error feed.timezone`"
             )
         log.error(
             "feed_in_another_zone",

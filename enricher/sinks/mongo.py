@@ -45,7 +45,7 @@ from enricher.storable import misfit
 Driver = Literal["motor", "pymongo"]
 
 DUPLICATE_KEY = 11000
-NO_COLLECTION, UNAUTHORIZED = 26, 13
+NO_COLLECTION, NO_INDEX, UNAUTHORIZED = 26, 27, 13
 SELECTION_MS = 2000
 # Server codes that mean "not now" or "not you", never "not this document": host unreachable, network
 # timeout, unauthorized, authentication failed, a lock that is held, exceeded time limit, shutdown, not

@@ -15,7 +15,7 @@ import anyio
 from enricher.engine.retry import Backoff
 from enricher.errors import SinkUnavailable
 from enricher.log import log
-from enricher.sinks.mongo import NO_COLLECTION, UNAUTHORIZED, CommandRefused, MongoDocuments
+from enricher.sinks.mongo import NO_COLLECTION, NO_INDEX, UNAUTHORIZED, CommandRefused, MongoDocuments
 
 NAME: Final = "enricher_retention"
 FIELD: Final = "processed_at"
@@ -44,6 +44,8 @@ def decide(indexes: Sequence[Document], seconds: int) -> Step:
         if not others:
             return Step("create")
         name, kept = others[0]["name"], others[0].get("expireAfterSeconds")
+        if kept == seconds:
+            return Step("none")
         does = "removes nothing" if kept is None else f"removes documents after {kept} s"
         return Step("foreign", f"the index {name} on {FIELD} is not ours and {does}; drop it first")
     if dict(ours["key"]) != {FIELD: 1} or "expireAfterSeconds" not in ours:
@@ -68,8 +70,8 @@ class Retention:
                 except SinkUnavailable:
                     continue
                 except CommandRefused as error:
-                    # Who keeps all need not be allowed to look at indexes.
-                    if seconds or error.code != UNAUTHORIZED:
+                    # Who keeps all need not be allowed to look; what another worker has dropped is gone.
+                    if seconds or error.code not in (UNAUTHORIZED, NO_INDEX):
                         _not_applied(collection, seconds, str(error))
                 del waiting[collection]
             attempt += 1

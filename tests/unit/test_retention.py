@@ -71,7 +71,8 @@ def test_an_unknown_collection_and_a_wrong_time_are_refused(key: str, value: str
         ([ID, index(key={"timestamp": 1}, expireAfterSeconds=60)], 60, "replace"),
         ([ID, index(expireAfterSeconds=60)], 0, "drop"),
         ([ID, index("mine", expireAfterSeconds=60)], 0, "none"),
-        ([ID, index("mine", expireAfterSeconds=60)], 60, "foreign"),
+        ([ID, index("mine", expireAfterSeconds=5)], 60, "foreign"),
+        ([ID, index("mine", expireAfterSeconds=3600)], 3600, "none"),
         ([ID, index("mine")], 60, "foreign"),
     ],
 )
