@@ -26,19 +26,19 @@ _AHEAD_LATE, _AHEAD_EARLY = 5 * MINUTE, MINUTE
 _BEHIND_LATE, _BEHIND_EARLY = 15 * SECOND, 5 * SECOND
 _AHEAD_ENOUGH, _BEHIND_ENOUGH = 3, 5
 _BEHIND_LASTING, _BEHIND_SPREAD = 10 * SECOND, 5 * SECOND
+# Where exchanges are at home, the best known first: of nearly every offset that a zone has one.
 _EXCHANGES = (
-    "Asia/Kolkata",
-    "Europe/London",
-    "Europe/Berlin",
-    "America/New_York",
-    "America/Chicago",
-    "Asia/Tokyo",
-    "Asia/Hong_Kong",
-    "Asia/Singapore",
-    "Australia/Sydney",
-    "America/Sao_Paulo",
-    "Asia/Dubai",
-)
+    "Asia/Kolkata", "Europe/London", "Europe/Berlin", "America/New_York", "America/Chicago",
+    "Asia/Tokyo", "Asia/Hong_Kong", "Asia/Shanghai", "Asia/Singapore", "Australia/Sydney",
+    "America/Toronto", "America/Sao_Paulo", "Asia/Dubai", "Asia/Riyadh", "Europe/Istanbul",
+    "Europe/Moscow", "Africa/Johannesburg", "Africa/Cairo", "Africa/Lagos", "Africa/Nairobi",
+    "Asia/Karachi", "Asia/Colombo", "Asia/Dhaka", "Asia/Jakarta", "Asia/Bangkok", "Asia/Seoul",
+    "Asia/Kathmandu", "Asia/Kabul", "Asia/Tehran", "Asia/Yangon", "Australia/Adelaide",
+    "Australia/Darwin", "Australia/Perth", "Pacific/Auckland", "America/Denver",
+    "America/Los_Angeles", "America/Bogota", "America/Buenos_Aires", "America/St_Johns",
+    "Pacific/Honolulu",
+)  # fmt: skip
+_MOST = 5
 
 
 def offset_of(ahead_us: int) -> int:
@@ -84,7 +84,7 @@ def lengthened(run: Run | None, ahead_us: int, now_us: int) -> Run | None:
 def zones_at(offset_us: int, read_in: ZoneInfo, now_us: int, first: Iterable[str] = ()) -> list[str]:
     """Zones whose clocks are ``offset_us`` ahead of those of ``read_in`` now: of ``first``, then others.
 
-    The others are homes of exchanges. ``Etc/GMT-5`` stands for a whole hour that none of them has; there is
+    The others are homes of exchanges. ``Etc/GMT-11`` stands for a whole hour that none of them has; there is
     none for some quarters.
     """
     now = to_date(now_us)
@@ -93,7 +93,7 @@ def zones_at(offset_us: int, read_in: ZoneInfo, now_us: int, first: Iterable[str
     hours, rest = divmod(int(wanted.total_seconds()), 3600)
     if not found and not rest and -12 <= hours <= 14:
         found = [f"Etc/GMT{-hours:+d}" if hours else "UTC"]
-    return found
+    return found[:_MOST]
 
 
 def clock_text(offset_us: int) -> str:

@@ -31,6 +31,7 @@ class ZoneWatch:
         self._ahead: dict[str, Run] = {}
         self._behind: dict[str, Run | None] = {}
         self._said: set[tuple[int, str]] = set()
+        self._known: dict[tuple[int, str], list[str]] = {}
 
     def settled_by(self, topic: str, event: Event, now_us: int) -> bool:
         """Whether a message that was read is where it belongs, so that its topic has no such trouble."""
@@ -107,9 +108,11 @@ class ZoneWatch:
             return f"market.timezones.{product} = {name}"
         return f"feed.timezone = {name}"
 
-    @staticmethod
-    def _candidates(zone: ZoneInfo, run: Run, now_us: int) -> list[str]:
-        return zones_at(run.offset_us, zone, now_us, host_zone())
+    def _candidates(self, zone: ZoneInfo, run: Run, now_us: int) -> list[str]:
+        key = (run.offset_us, zone.key)
+        if key not in self._known:
+            self._known[key] = zones_at(run.offset_us, zone, now_us, host_zone())
+        return self._known[key]
 
 
 def host_zone(
