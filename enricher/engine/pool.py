@@ -224,8 +224,9 @@ class Pool:
             lane.family.discard(lane)
 
     def _show(self, lane: Lane, unshown: Callable[[Any, int], Sequence[Sequence[Effect]]]) -> None:
+        now_us = self._clock()
         try:
-            writes = [Write(e, lane=lane, label="unshown") for e in unshown(lane.state, lane.touched_us)]
+            writes = [Write(e, lane=lane, label="unshown") for e in unshown(lane.state, now_us)]
         except Exception as error:  # noqa: BLE001  one key's state must not end the engine
             distrust(lane, "unshown", error, self.stats)
             return

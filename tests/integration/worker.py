@@ -207,10 +207,11 @@ async def running(
     client = Redis.from_url(redis_url)
     worker = Worker(enricher, client, database(mongo_url))
     try:
+        if ready:
+            await worker.listener.start()
         async with enricher:
             if ready:
                 await asyncio.wait_for(enricher.wait_ready(), DEADLINE)
-                await worker.listener.start()
             yield worker
     finally:
         await worker.close()
