@@ -50,6 +50,8 @@ class StateLoader:
         self._reader = reader
         self._clock = clock
         self._done = done
+        # Families whose last load failed, and no server was away.
+        self.failing: dict[Family, str] = {}
         self._tasks: anyio.abc.TaskGroup | None = None
         # Families whose lanes to restore are not known, and those that were not asked for them yet.
         self._unknown: set[str] = set()
@@ -149,10 +151,13 @@ class StateLoader:
                 else:
                     waiting.extend(lanes)
                     self._awaited.difference_update(lanes)
+                if not family.away:
+                    self.failing[family] = f"{type(error).__name__}: {text_of(error)}"
                 _complain("state_load_failed", family, error)
                 await anyio.sleep(backoff.delay(attempt))
             else:
                 attempt, size, family.away = 0, min(2 * size, _TOGETHER), False
+                self.failing.pop(family, None)
                 if size == _TOGETHER:
                     self._begin(family)
             finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import islice
 from time import perf_counter
 from typing import Any
 
@@ -438,6 +439,11 @@ class Pool:
         found = lanes_that_wait(
             self._families, self._slots.value, self.handling, self.turns, perf_counter(), patience
         )
+        for family, why in self._loader.failing.items():
+            every = family.lanes.values()
+            unloaded = (lane for lane in every if lane.status is Status.LOADING and lane.queue)
+            if keys := tuple(str(lane.key) for lane in islice(unloaded, 5)):
+                found.append(Waiting(f"state of {family.name}", why, self.turns, keys))
         for route in self._router.routes:
             threads = self._pipeline.threads(route)
             if threads is None or not threads.hang:

@@ -16,8 +16,21 @@ from enricher.engine.pool import PoolLimits
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route
 from enricher.engine.stalls import Stalls, Waiting
-from enricher.errors import EngineFailed, EnricherError
-from tests.rig import STEADY, Held, Rig, Streamed, echo, failing, key_of, message, turns, until
+from enricher.errors import EngineFailed, EnricherError, SinkUnavailable
+from tests.rig import (
+    STEADY,
+    Held,
+    Rig,
+    Streamed,
+    Sums,
+    echo,
+    failing,
+    key_of,
+    message,
+    stateful,
+    turns,
+    until,
+)
 from tests.unit.test_service import Source
 
 
@@ -192,6 +205,31 @@ async def test_handlers_past_their_time_in_every_slot_are_a_stall_and_those_with
         assert "every handler is past its time: t" in rig.engine.health()["stalled"][0]
         held.gate.set()
         await until(lambda: rig.status == "ready")
+
+
+async def test_a_state_that_cannot_be_loaded_is_a_stall_unless_its_server_is_away() -> None:
+    class Broken(Sums):
+        error: Exception | None = None
+
+        async def load(self, reader: Any, wanted: Any) -> Any:
+            if self.error is not None:
+                raise self.error
+            return await super().load(reader, wanted)
+
+    sums = Broken()
+    rig = Watched(stateful(sums))
+    async with rig.engine:
+        await rig.engine.wait_ready()
+        sums.error = SinkUnavailable("documents", "away")
+        rig.offer("t", "one")
+        await asyncio.sleep(0.4)
+        assert rig.status == "ready"
+        sums.error = KeyError("a bug")
+        await until(lambda: rig.status == "stalled")
+        assert rig.engine.health()["stalled"] == ["state of sums: KeyError: 'a bug'"]
+        sums.error = None
+        await until(lambda: rig.status == "ready")
+        await rig.drained()
 
 
 async def test_a_commit_that_does_not_end_is_a_stall_and_an_outage_is_none() -> None:
