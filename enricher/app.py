@@ -371,6 +371,10 @@ class Enricher:
         return before != figures
 
     def _record_gap(self, gap: Gap) -> None:
+        if self._engine is not None:
+            self._engine.missed(gap.channel, gap.from_us, gap.to_us)
+        if not gap.from_us:
+            return  # the beginning is no loss of this worker's
         self.stats.count(gap.channel, "gaps")
         identity = f"{gap.channel}:{gap.from_us}:{self.instance}"
         document = {

@@ -162,6 +162,8 @@ class IntakeParts:
             canary_timeout=options.canary_timeout,
             backoff=self._backoff,
             on_gap=self._on_gap,
+            # What a bridge takes over may have been taken over by others before.
+            alone=name != "bridge",
             name=name,
         )
 

@@ -194,7 +194,8 @@ class Keeper(Protocol[S]):
         """A clock event: the time asked for by `due` has come."""
 
     # A keeper may also have ``stepped(state, step_us)``: the wall clock was set, forward by so much or back,
-    # and what the state remembers as a time of that clock has to move along.
+    # and what the state remembers as a time of that clock has to move along. And it may have
+    # ``missed(topic, from_us, to_us)``, see `Engine.missed`.
 
 
 Handled = Iterable[Effect] | tuple[Any, Iterable[Effect] | None] | None

@@ -25,7 +25,7 @@ from enricher.engine.pipeline import Pipeline
 from enricher.engine.pool import Pool, PoolLimits
 from enricher.engine.ports import Clock, Delivery, Reader, Sink, Source, steady_clock
 from enricher.engine.retry import Backoff
-from enricher.engine.router import Route, Router
+from enricher.engine.router import Route, Router, covers
 from enricher.engine.stalls import Stalls, Waiting
 from enricher.engine.stats import Stats
 from enricher.engine.supervision import in_task, is_asked_to_end
@@ -307,6 +307,20 @@ class Engine:
     async def put(self, delivery: Delivery) -> None:
         """Hand a delivery over, waiting for room where the route blocks."""
         await self.pool.put(delivery)
+
+    def missed(self, topic: str, from_us: int, to_us: int) -> None:
+        """Tell the keepers that messages of a topic, or of those that a pattern covers, may have been missed.
+
+        That is between two moments of the clock; ``from_us`` is 0 for all the time before.
+        """
+        told: set[tuple[int, str]] = set()
+        for route in self.router.routes:
+            tell = getattr(route.keeper, "missed", None)
+            if tell is None or not (route.topic == topic or covers(topic, route.topic)):
+                continue
+            if (id(route.keeper), route.topic) not in told:
+                told.add((id(route.keeper), route.topic))
+                tell(route.topic, from_us, to_us)
 
     def emit(self, *effects: Effect) -> None:
         """Commit effects that belong to no message (progress, status), in order among themselves.

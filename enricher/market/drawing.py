@@ -40,14 +40,16 @@ class Drawing:
             state.drawn = payload
         state.surface_shown = (event_us, encode_large(payload))
 
-    def show(self, state: ProductState, effects: list[Effect], now_us: int) -> None:
-        """Add the surface to the effects, if it was drawn anew."""
+    def show(self, state: ProductState, effects: list[Effect], now_us: int) -> bool:
+        """Add the surface to the effects, if it was drawn anew; whether it was."""
         self.take(state)
-        if state.surface_shown is not None:
-            event_us, payload = state.surface_shown
-            state.surface_shown = None
-            effects.append(self._key(state, payload, event_us))
-            self._store(state, event_us, effects, now_us)
+        if state.surface_shown is None:
+            return False
+        event_us, payload = state.surface_shown
+        state.surface_shown = None
+        effects.append(self._key(state, payload, event_us))
+        self._store(state, event_us, effects, now_us)
+        return True
 
     def show_curves(self, state: ProductState, effects: list[Effect]) -> None:
         """Add the surface with the curves fitted since: it is as of the last chain, only they are new."""

@@ -29,6 +29,7 @@ from enricher.market.buildup import Snapshot
 from enricher.market.clock import MINUTE, SECOND, Zones, render, to_date, to_millis
 from enricher.market.drawing import Drawing
 from enricher.market.feed_health import FeedHealth
+from enricher.market.gaps import GAP
 from enricher.market.history import history_documents
 from enricher.market.models import Chain, Number, Quote, Tick, digest
 from enricher.market.products import Contracts
@@ -102,6 +103,9 @@ class MarketKeeper:
         self._watching = settings.watch
         self._drawing = Drawing(settings, zones)
         self._paces = Paces()
+        self._ticks = settings.channels.underlying
+        self._gaps: list[tuple[int, int]] = []  # of the ticks' feed, by receipt
+        self._gap_count = 0
 
     async def load(
         self, reader: Reader, wanted: Mapping[str, Delivery]
@@ -195,6 +199,8 @@ class MarketKeeper:
         if change is None:
             return None
         if isinstance(change, TickChange):
+            if state.gaps.passed != self._gap_count:
+                self._pass_gaps(state, change)
             return state.fold_tick(change.tick, change.ident, change.received_us)
         if isinstance(change, QuoteChange):
             # The surface is as of the last chain: what comes after it in the same turn is not in it.
@@ -208,6 +214,28 @@ class MarketKeeper:
         state.pass_time()
         return mark
 
+    def missed(self, topic: str, from_us: int, to_us: int) -> None:
+        """Messages of a topic may have been missed between these moments of the clock (0: ever before)."""
+        if topic == self._ticks:
+            self._gaps.append((from_us, to_us))
+            self._gap_count += 1
+
+    def _pass_gaps(self, state: ProductState, change: TickChange) -> None:
+        """The gaps before this tick, if it is the first after them."""
+        gaps, tick = state.gaps, change.tick
+        if tick.future:
+            return
+        while gaps.passed < len(self._gaps):
+            from_us, to_us = self._gaps[gaps.passed]
+            newest = state.ticks.newest
+            if change.received_us < to_us:
+                return  # it came before, and waited
+            gaps.begin(from_us, newest, state.heard_us)
+            if newest is not None and tick.event_us <= newest:
+                return  # a late one
+            if gaps.end(to_us, tick.event_us, change.received_us, state.spans.reload_us):
+                state.chains_unsaid = True
+
     def settle(self, state: ProductState, now_us: int) -> Sequence[Effect]:
         """Caches of windows, surface and the product as a whole, members of the sorted set, closed bars, the
         checkpoint."""
@@ -220,8 +248,7 @@ class MarketKeeper:
             self._show_members(state, effects)
             if newest_us != state.options_us:
                 state.hear_options(newest_us, now_us)
-        self._drawing.show(state, effects, now_us)
-        if state.whole_text is not None:
+        if self._drawing.show(state, effects, now_us) and state.whole_text is not None:
             self._show_whole(state, *state.whole_text, effects)
         if state.health is not None:
             self._show_health(state, state.health, now_us, effects)
@@ -238,6 +265,7 @@ class MarketKeeper:
                 "chains": dict(state.chain_ids),
                 "bases": bases,
                 "firsts": firsts,
+                "gaps": [list(span) for span in state.gaps.spans],
             }
             effects.append(Upsert(STATE, document, "revision"))
             effects.extend(
@@ -268,15 +296,16 @@ class MarketKeeper:
 
     def _show_ticks(self, state: ProductState, effects: list[Effect], now_us: int) -> None:
         product, latest, zone = state.product, state.latest, self._zones.of(state.product)
-        newest = state.ticks.newest or 0
+        newest, gaps = state.ticks.newest or 0, state.gaps
+        missing = gaps.some
         if latest is not None and latest.event_us == newest:
-            value = {"price": latest.price, "timestamp": latest.timestamp}
-            effects.append(SetKey(f"latest:underlying:{product}", encode(value), self._cache_ms, newest))
+            tick = {"price": latest.price, "timestamp": latest.timestamp}
+            effects.append(SetKey(f"latest:underlying:{product}", encode(tick), self._cache_ms, newest))
         for minutes in self._spans.windows:
             window = state.ticks.window(minutes * MINUTE)
             if window is None:
                 continue
-            value = {
+            value: dict[str, Any] = {
                 "product": product,
                 "window_minutes": minutes,
                 "open": window.open,
@@ -287,6 +316,8 @@ class MarketKeeper:
                 "end_time": render(window.end_us, state.naive, zone),
                 "num_ticks": window.count,
             }
+            if missing and gaps.touches(newest - minutes * MINUTE, newest + 1):
+                value["flags"] = {"gap": GAP}
             effects.append(
                 SetKey(f"ohlc:{product}:{minutes}m", encode(value), minutes * 60_000, newest)
             )
@@ -362,6 +393,9 @@ class MarketKeeper:
         if state.fits.work(now_us):
             self._drawing.show_curves(state, effects)
         if state.heard_us is not None and state.heard_us + self._idle_us <= now_us:
+            if state.gaps.passed < len(self._gaps):
+                from_us, _ = self._gaps[state.gaps.passed]
+                state.gaps.begin(from_us, state.ticks.newest, state.heard_us)
             _write_bars(state, state.bars.idle_close(now_us + _set_since(state)), effects, now_us)
             # Bars that reach into the future of the clock need another look.
             state.heard_us = now_us if state.bars.open_bars else None
@@ -402,6 +436,8 @@ def tick_key(tick: Tick, identity: str) -> int:
 def _write_bars(state: ProductState, bars: Sequence[Bar], effects: list[Effect], now_us: int) -> None:
     for bar in bars:
         document = bar_document(state.product, bar, state.spans.cumulative)
+        if state.gaps.touches(bar.start_us, bar.end_us):
+            document["flags"] = {**document.get("flags", {}), "gap": GAP}
         document["processed_at"] = to_date(to_millis(now_us))
         # A first revision is a plain insert, many times cheaper than an upsert.
         if bar.revision == 0:

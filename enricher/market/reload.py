@@ -22,6 +22,7 @@ from enricher.log import log
 from enricher.market.bars import LARGEST_VOLUME, BarTick
 from enricher.market.cells import Content
 from enricher.market.clock import to_millis
+from enricher.market.gaps import ProductGaps
 from enricher.market.history import restore_history
 from enricher.market.models import Chain
 from enricher.market.products import Contracts
@@ -85,6 +86,8 @@ async def load(
         product = document["_id"]
         numbers = (int(document.get(name, 0)) for name in ("revision", "ticks_us", "options_us"))
         states[product].checkpoint = Checkpoint(*numbers)
+        gaps = document.get("gaps", ())
+        states[product].gaps = ProductGaps((int(low), int(high)) for low, high in gaps)
         # The last of each expiry, the first of its day, and those that build-up is compared with.
         chains[product] = [*document.get("chains", {}).values(), *document.get("firsts", {}).values()]
         for identities in document.get("bases", {}).values():

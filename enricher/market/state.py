@@ -21,6 +21,7 @@ from enricher.market.clock import SECOND
 from enricher.market.contracts import Contract, Session
 from enricher.market.feed_health import FeedHealth
 from enricher.market.fits import Fits
+from enricher.market.gaps import ProductGaps
 from enricher.market.models import Chain, Number, Quote, Tick
 from enricher.market.percentile import DailySeries
 from enricher.market.prices import Unit
@@ -76,6 +77,7 @@ class ProductState:
         "cutoff",
         "drawn",
         "fits",
+        "gaps",
         "health",
         "heard_us",
         "history",
@@ -139,6 +141,7 @@ class ProductState:
         self.latest: Tick | None = None
         # Whether the times of windows are written without an offset: as those of the newest tick.
         self.naive = False
+        self.gaps = ProductGaps()
         self.ticks_changed = False
         self.members: dict[tuple[str, Number, str], tuple[bytes, int]] = {}
         # As of which chain the product as a whole is to be said anew.

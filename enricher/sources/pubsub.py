@@ -33,7 +33,10 @@ _KNOWN = 10_000
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """A time (microseconds UTC) in which messages of ``channel`` may have been missed, and why."""
+    """A time (microseconds UTC) in which messages of ``channel`` may have been missed, and why.
+
+    ``from_us`` is 0 for the time before the subscription began.
+    """
 
     channel: str
     from_us: int
@@ -47,7 +50,8 @@ class PubSubSource:
     What a pattern hears of a channel in ``elsewhere`` is left to the source that subscribes to it by name.
     ``connect`` makes a client whose replies may take for ever (the reader blocks on it); ``canary`` is a
     client with a timeout, used to publish to ourselves every ``canary_interval`` seconds. A canary that
-    has not come back after ``canary_timeout`` seconds ends the connection, and a new one is made.
+    has not come back after ``canary_timeout`` seconds ends the connection, and a new one is made. ``alone``
+    says that nobody else hears for it: then the time before its beginning is a gap, too.
     """
 
     can_wait = False
@@ -66,6 +70,7 @@ class PubSubSource:
         canary_timeout: float = 5.0,
         backoff: Backoff = _BACKOFF,
         on_gap: Callable[[Gap], None] | None = None,
+        alone: bool = False,
         name: str = "pubsub",
     ) -> None:
         self.name = name
@@ -79,6 +84,7 @@ class PubSubSource:
         self._timeout = canary_timeout
         self._backoff = backoff
         self._on_gap = on_gap
+        self._alone = alone
         self._stopped = False
         self._scope: anyio.CancelScope | None = None
         self._connection: anyio.CancelScope | None = None
@@ -142,16 +148,20 @@ class PubSubSource:
         if self._patterns:
             commands.append(pack("PSUBSCRIBE", *self._patterns))
         link.send(commands)
-        wanted = len(self._channels) + len(self._patterns) + 1
+        wanted, heard_us = len(self._channels) + len(self._patterns) + 1, 0
         while wanted > 0:
             replies = await link.receive()
+            heard_us = heard_us or self._clock()
             wanted -= sum(1 for reply in replies if _kind(reply) in (b"subscribe", b"psubscribe"))
             self._hand_over(replies, intake)
         now = self._clock()
         self.connected = True
         self.reconnects += 1
         if self.reconnects:
-            self._record_gap(now)
+            self._record_gap(heard_us)
+        elif self._alone and self._on_gap is not None:
+            for channel in (*self._channels, *self._patterns):
+                self._on_gap(Gap(channel, 0, heard_us, "the beginning"))
         self.last_good_us = now
         self._good = monotonic()
         self.canary_us = now

@@ -6,9 +6,11 @@ import random
 from typing import Any
 
 import pandas as pd
+import pytest
 
 from enricher.engine.effects import Upsert
 from enricher.market.clock import to_date
+from enricher.market.gaps import GAP
 from tests.integration.test_market_contract import MINUTE, SECOND, quote, tick
 from tests.integration.worker import QUOTES, TICKS, Worker, running, until
 from tests.rig import Clock
@@ -181,3 +183,35 @@ async def test_old_ticks_are_folded_also_beside_newer_quotes_and_bad_messages(
             assert len(worker.stored("ohlc_bars", window_minutes=1)) == 2
             assert (await worker.cached("ohlc:NIFTY:15m"))["num_ticks"] == 3
             await worker.redis.flushdb()
+
+
+@pytest.mark.parametrize(
+    ("settings", "marked"),
+    [({}, [0, 2, 5, 7, 8]), ({"streams.intake": {TICKS: "stream"}}, [2, 5])],
+    ids=["pubsub", "stream"],
+)
+async def test_bars_that_touch_a_lost_connection_or_a_start_are_marked(
+    redis_url: str, mongo_database_url: str, settings: dict[str, Any], marked: list[int]
+) -> None:
+    """A stream keeps what comes while a worker is away, but not what nobody appended to it."""
+
+    def at(*seconds: int) -> list[dict[str, Any]]:
+        return [tick(100.0, START + second * SECOND, second) for second in seconds]
+
+    clock = Clock(START + 86_400 * SECOND)
+    async with running(redis_url, mongo_database_url, {**NEVER_IDLE, **settings}, clock=clock) as worker:
+        await worker.take(TICKS, *at(10, 70, 130))
+        await worker.redis.client_kill_filter(_type="pubsub")
+        await until(lambda: worker.stored("feed_gaps"), "the gap")
+        await until(lambda: worker.enricher.ready, "a new subscription")
+        await worker.listener.stop()
+        await worker.listener.start()
+        await worker.take(TICKS, *at(310, 370, 430))
+        windows = [await worker.cached(f"ohlc:NIFTY:{minutes}m") for minutes in (1, 5)]
+    assert [window.get("flags") for window in windows] == [None, {"gap": GAP}]
+    async with running(redis_url, mongo_database_url, {**NEVER_IDLE, **settings}, clock=clock) as worker:
+        await worker.take(TICKS, *at(490, 550, 610))
+        bars = worker.stored("ohlc_bars", window_minutes=1)
+    starts = {(bar["start"] - to_date(START)).seconds // 60: bar.get("flags", {}) for bar in bars}
+    assert sorted(starts) == [0, 1, 2, 5, 6, 7, 8, 9]
+    assert sorted(start for start, flags in starts.items() if flags.get("gap") == GAP) == marked

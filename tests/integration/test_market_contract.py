@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from enricher.market.gaps import GAP
 from tests.integration.worker import CHAINS, QUOTES, TICKS, database, iso, running
 from tests.rig import Clock
 
@@ -338,6 +339,8 @@ async def test_windows_reach_from_their_edge_exclusively_to_the_newest_tick(
                 "start_time": iso(AT + offsets[inside[0]]),
                 "end_time": iso(AT),
                 "num_ticks": len(inside),
+                # The longest begins before the worker listened.
+                **({"flags": {"gap": GAP}} if minutes == 15 else {}),
             }
 
 
