@@ -62,7 +62,13 @@ local function acknowledge(stream, group, id)
   elseif done == 0 then
     -- What the stream no longer has is not delivered again: an entry of this id would be another one.
     local entry = ask('XRANGE', stream, id, id)
-    if entry.err or #entry == 0 then return end
+    if entry.err or #entry == 0 then
+      -- Whoever looked after the stream took it for lost, and here it was.
+      if redis.pcall('SREM', stream .. ':' .. group .. ':gone', id) == 1 then
+        redis.pcall('HINCRBY', stream .. ':' .. group .. ':ledger', 'lost', -1)
+      end
+      return
+    end
     ask('SADD', early(stream, group), id)
     ask('EXPIRE', early(stream, group), EARLY_TTL)
   end

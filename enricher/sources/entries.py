@@ -10,6 +10,7 @@ Keys of group ``g`` on stream ``s``:
     s:g:later   delay set: entries (MessagePack) by the millisecond at which they are due
     s:g:again   stream on which they come back, read by this group alone
     s:g:cursor  where the group begins should it have to be created again (see ``ack.lua``)
+    s:g:gone    ids of pending entries that were deleted and counted as lost, though a worker may have them
     s:g:early   ids of entries that were committed while the group was destroyed
     s:g:later:at:ID  where the entry ID is that somebody waits for (see ``deadletters/target.py``)
     s:g:ledger  what was acknowledged and what was lost (see ``ledger.py``)

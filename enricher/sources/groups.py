@@ -36,7 +36,13 @@ for _, id in ipairs(found[2]) do
   taken[#taken + 1] = {id, held[1][4]}
 end
 local lost = found[3] or {}
-if #lost > 0 then redis.call('HINCRBY', KEYS[1] .. ':' .. ARGV[1] .. ':ledger', 'done', #lost) end
+if #lost > 0 then
+  -- Whoever has one of them in memory may finish it, and then it was not lost (`ack.lua`).
+  local group = KEYS[1] .. ':' .. ARGV[1]
+  redis.call('HINCRBY', group .. ':ledger', 'done', #lost)
+  redis.call('HINCRBY', group .. ':ledger', 'lost', redis.call('SADD', group .. ':gone', unpack(lost)))
+  redis.call('EXPIRE', group .. ':gone', 86400)
+end
 return {found[1], taken, lost}
 """
 

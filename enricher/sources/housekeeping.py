@@ -114,12 +114,13 @@ class Holdings:
         self.moved.clear()
         await self.moved.wait()
 
-    def note_lost(self, group: StreamGroup, ids: Sequence[str]) -> None:
-        """Entries that the stream has lost, unless they are in hand."""
+    def note_lost(self, group: StreamGroup, ids: Sequence[str], *, counted: bool = True) -> None:
+        """Entries that the stream has lost, unless they are in hand; ``counted`` in the ledger already."""
         gone = [id_ for id_ in ids if (group.keys.stream, id_) not in self.under_way]
         if gone:
             self.counts["lost"] += len(gone)
-            self.gone[group.keys] += len(gone)
+            if not counted:
+                self.gone[group.keys] += len(gone)
             log.error(
                 "entries_lost",
                 stream=group.keys.stream,

@@ -366,7 +366,7 @@ class StreamSource:
             if fields is None:
                 continue
             if isinstance(fields, bool):
-                self._held.note_lost(suspect.group, [suspect.id])
+                self._held.note_lost(suspect.group, [suspect.id], counted=False)
                 continue
             self._held.counts["recovered"] += 1
             delivery, problem = self._made(suspect.group.keys, suspect.id, fields)

@@ -158,6 +158,21 @@ async def test_a_stream_whose_entries_are_read_and_trimmed_loses_none(
         await lost(two, 0)
 
 
+async def test_what_another_worker_finishes_though_it_was_deleted_was_not_lost(
+    client: Redis, any_redis_url: str
+) -> None:
+    busy = Busy()
+    async with line(any_redis_url, handler=busy, lease=30.0) as one:
+        ids = await send(client, "held")
+        await until(lambda: one.source.health()["under_way"] == 1)
+        async with line(any_redis_url, consumer="two", lease=0.4) as two:
+            await client.xdel(STREAM, *ids)
+            await lost(two, 1)
+            busy.turn.set()
+            await until(lambda: one.counts.get("processed"))
+            await lost(two, 0)
+
+
 def refusing(event: Any, context: Any) -> list[Effect]:
     if str(event).startswith("bad"):
         raise ValueError("no")
