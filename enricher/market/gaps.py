@@ -24,10 +24,11 @@ class ProductGaps:
     """The gaps of one product's ticks; ``passed`` is how many of the feed's have been taken in, ``some``
     whether there is any that may still touch something."""
 
-    __slots__ = ("open_us", "passed", "some", "spans")
+    __slots__ = ("open_us", "passed", "set_us", "some", "spans")
 
     def __init__(self, spans: Iterable[tuple[int, int]] = ()) -> None:
         self.passed = 0
+        self.set_us = 0  # by how much the clock was set since the gap that is not passed yet
         # Event times: after which, and before which, something may be missing.
         self.spans: list[tuple[int, int]] = list(spans)
         self.open_us: int | None = None

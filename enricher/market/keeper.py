@@ -227,14 +227,15 @@ class MarketKeeper:
             return
         while gaps.passed < len(self._gaps):
             from_us, to_us = self._gaps[gaps.passed]
-            newest = state.ticks.newest
-            if change.received_us < to_us:
+            newest, received_us = state.ticks.newest, change.received_us - gaps.set_us
+            if received_us < to_us:
                 return  # it came before, and waited
             gaps.begin(from_us, newest, state.heard_us)
             if newest is not None and tick.event_us <= newest:
                 return  # a late one
-            if gaps.end(to_us, tick.event_us, change.received_us, state.spans.reload_us):
+            if gaps.end(to_us, tick.event_us, received_us, state.spans.reload_us):
                 state.chains_unsaid = True
+        gaps.set_us = 0
 
     def settle(self, state: ProductState, now_us: int) -> Sequence[Effect]:
         """Caches of windows, surface and the product as a whole, members of the sorted set, closed bars, the
@@ -411,6 +412,8 @@ class MarketKeeper:
         if state.lapse_us is not None:
             state.lapse_us += step_us
         state.options_heard_us += step_us
+        if state.gaps.passed < len(self._gaps):
+            state.gaps.set_us += step_us
         if state.health is not None:
             state.health.stepped(step_us)
 

@@ -141,6 +141,17 @@ def test_what_was_received_before_a_gap_and_waited_is_before_it() -> None:
     assert feed.bars() == {0: False, 1: False, 2: True, 3: False}
 
 
+def test_a_clock_that_is_set_back_after_a_gap_hides_none() -> None:
+    feed = Feed(YEARS)
+    feed.tick(10)
+    feed.missed(20, 70)
+    feed.keeper.stepped(feed.state, -3600 * SECOND)
+    for second in (75, 130, 190):
+        feed.tick(second, second - 3600)
+    assert feed.marked() == [0, 1]
+    assert feed.state.gaps.set_us == 0
+
+
 def test_bars_that_the_clock_closes_after_a_gap_are_marked() -> None:
     feed = Feed(YEARS)
     feed.tick(10)
