@@ -77,15 +77,15 @@ def _numbers(rows: Sequence[Remembered], spot: Number | None, moment_us: int, ex
 
 def _walls(rows: Sequence[Remembered], spot: Number | None, side: Any) -> list[dict[str, Any]]:
     """The largest open interest by strike, that of all expiries added."""
-    held: dict[Number, list[Number]] = {}
+    held: dict[Number, Number] = {}
     for one in rows:
         column = one.oi[0] if side == "resistance" else one.oi[1]
         for strike, amount in zip(one.quotes.strikes, column, strict=True):
             if amount is not None:
-                held.setdefault(strike, []).append(amount)
+                held[strike] = held.get(strike, 0) + amount
     strikes = sorted(held)
     return [] if spot is None else wall_fields(
-        walls(strikes, [total(held[strike]) for strike in strikes], spot, side)
+        walls(strikes, [held[strike] for strike in strikes], spot, side)
     )
 
 
