@@ -14,13 +14,13 @@ from __future__ import annotations
 import logging
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
 import structlog
 
 from enricher.redaction import redact_value
+from enricher.texts import trace_of
 
 NAME = "enricher"
 
@@ -205,7 +205,7 @@ def _with_traceback(line: Line) -> Line:
         error = error[1]
     others = {name: value for name, value in fields.items() if name != "exc_info"}
     if isinstance(error, BaseException):
-        others["exception"] = "".join(traceback.format_exception(error)).rstrip()
+        others["exception"] = trace_of(error).rstrip()
     return level, event, others
 
 

@@ -1,10 +1,13 @@
-"""Text and bytes, whichever of them a client of Redis or a program hands over."""
+"""Text and bytes, whichever of them a client of Redis or a program hands over, and what errors say."""
 
 from __future__ import annotations
 
+import traceback
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
+
+_LONGEST = 20_000  # characters of what an error says: whoever looks has enough, and so has the store
 
 
 def as_text(value: Any) -> str:
@@ -40,3 +43,27 @@ def for_json(value: Any) -> Any:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return {"base64": b64encode(data).decode("ascii")}
+
+
+def text_of(error: BaseException) -> str:
+    """What an error says, even one that cannot say it; of much only beginning and end."""
+    try:
+        return _shortened(str(error))
+    except BaseException as worse:  # noqa: BLE001  it is somebody's own class
+        return f"(its text cannot be had: {type(worse).__name__})"
+
+
+def trace_of(error: BaseException) -> str:
+    """Its traceback, as far as it can be written; of much only beginning and end."""
+    try:
+        return _shortened("".join(traceback.format_exception(error)))
+    except BaseException:  # noqa: BLE001  a SyntaxError of somebody's own making is enough
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        return f"{frames}{type(error).__name__}: {text_of(error)}\n"
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= _LONGEST:
+        return text
+    half = _LONGEST // 2
+    return f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"

@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 
 from enricher.log import log
+from enricher.texts import text_of
 
 GRACE = 1.0
 """Seconds that a task gets to end after each cancellation."""
@@ -123,11 +124,3 @@ def is_ctrl_c(error: BaseException) -> bool:
     code = trace.tb_frame.f_code
     # asyncio's own handler of the signal has a statement for it.
     return code.co_code[trace.tb_lasti] != _RAISE or code.co_filename == asyncio.runners.__file__
-
-
-def text_of(error: BaseException) -> str:
-    """What an error says, even one that cannot say it."""
-    try:
-        return str(error)
-    except BaseException as worse:  # noqa: BLE001  it is somebody's own class
-        return f"(its text cannot be had: {type(worse).__name__})"

@@ -8,7 +8,6 @@ long as nothing else lands. A write that goes on failing while others like it la
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import Callable, Mapping
 from time import monotonic
 
@@ -21,6 +20,7 @@ from enricher.engine.retry import Backoff
 from enricher.engine.stats import Stats
 from enricher.errors import SinkUnavailable, WriteRefused
 from enricher.log import log
+from enricher.texts import text_of, trace_of
 
 Batch = list[Write]
 More = Callable[[], int]
@@ -208,7 +208,7 @@ class Gate:
 def _told(error: Exception) -> tuple[str, str, str]:
     """What an error says, its type, and its traceback: text, as a console's rendering can take seconds."""
     kind = type(error.__cause__ if isinstance(error, WriteRefused) and error.__cause__ else error)
-    return str(error) or repr(error), kind.__name__, "".join(traceback.format_exception(error))
+    return text_of(error) or repr(error), kind.__name__, trace_of(error)
 
 
 def _unexplained(error: Exception) -> Failed:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import anyio
 import anyio.abc
 
-from enricher.engine.apart import apart, is_ctrl_c, text_of
+from enricher.engine.apart import apart, is_ctrl_c
 from enricher.engine.lanes import Family, Lane, Status
 from enricher.engine.ports import Clock, Delivery, Keeper, Reader
 from enricher.engine.retry import Backoff
 from enricher.engine.stats import Stats
 from enricher.errors import SinkUnavailable
 from enricher.log import log
+from enricher.texts import text_of, trace_of
 
 # Lanes of new keys whose state is loaded together.
 _TOGETHER = 200
@@ -219,5 +219,5 @@ def distrust(lane: Lane, step: str, error: BaseException, stats: Stats) -> None:
         key=lane.key,
         step=step,
         error=f"{type(error).__name__}: {text_of(error)}",
-        traceback="".join(traceback.format_exception(error)),
+        traceback=trace_of(error),
     )

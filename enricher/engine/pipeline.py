@@ -7,7 +7,6 @@ async or blocking handler.
 
 from __future__ import annotations
 
-import traceback
 import uuid
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from types import GeneratorType
@@ -16,7 +15,7 @@ from typing import Any
 import anyio.lowlevel
 import msgspec
 
-from enricher.engine.apart import apart, let_out, text_of
+from enricher.engine.apart import apart, let_out
 from enricher.engine.effects import DeadLetter, Effect, Refused, Write
 from enricher.engine.lanes import Lane
 from enricher.engine.ports import Clock, Delivery
@@ -26,6 +25,7 @@ from enricher.engine.stats import Stats
 from enricher.engine.threads import NotBegun, Threads
 from enricher.errors import BadMessage, Held
 from enricher.redaction import redact_text
+from enricher.texts import text_of, trace_of
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -236,7 +236,7 @@ class Pipeline:
             text = text_of(error) or type(error).__name__
             kind = type(error).__name__
             path = error.path if isinstance(error, BadMessage) else None
-            trace = "".join(traceback.format_exception(error))
+            trace = trace_of(error)
         text, trace = redact_text(text), redact_text(trace)
         delivery.failed(stage, text, error if isinstance(error, Exception) else None)
         # A redelivered entry must give the same id, so that it is set aside once.

@@ -111,7 +111,10 @@ class Source(Protocol):
         """Connect and begin to read; returns at once when the server is away (it keeps trying)."""
 
     async def run(self, intake: Intake) -> None:
-        """Read until `stop_intake`; never waits for work unless ``can_wait``."""
+        """Read until `stop_intake`, and wait for it when there is nothing more: to return before is to fail.
+
+        Never waits for work unless ``can_wait``.
+        """
 
     async def stop_intake(self) -> None:
         """Take nothing new."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -19,7 +18,7 @@ import anyio
 import anyio.abc
 import msgspec
 
-from enricher.engine.apart import is_ctrl_c, text_of
+from enricher.engine.apart import is_ctrl_c
 from enricher.engine.effects import EMITTED, Effect, Write
 from enricher.engine.pipeline import Pipeline
 from enricher.engine.pool import Pool, PoolLimits
@@ -32,11 +31,12 @@ from enricher.engine.supervision import in_task, is_asked_to_end
 from enricher.engine.writer import Writer, WriterLimits
 from enricher.errors import EngineFailed, EnricherError
 from enricher.log import log
+from enricher.texts import text_of, trace_of
 
 # At most this part of the pool is with one group of the writer, out of reach of every overload policy.
 HELD = 1 / 4
 
-# Parts that do not end before the engine does; a source has its reasons, and its health tells.
+# Parts that do not end before the engine does.
 _ENDLESS = ("writer", "pool", "watchdog")
 
 OUTAGE_BACKOFF = Backoff(base=0.05, factor=2.0, cap=5.0)
@@ -123,7 +123,7 @@ class Engine:
         try:
             for source in self.sources:
                 await source.start()
-                self.begin(source.name, source.run, self.pool)
+                self.begin(source.name, self._read, source)
         except BaseException:
             # Nobody leaves a block that was never entered: what has begun ends here.
             await self._leave(None, None, None)
@@ -186,10 +186,14 @@ class Engine:
             if part in _ENDLESS and not self.ended:
                 self._fail(part, RuntimeError("nobody has told it to"))
 
+    async def _read(self, source: Source) -> None:
+        await source.run(self.pool)
+        if not self.stopping:
+            raise RuntimeError("its run has returned, and nobody has told it to stop")
+
     def _fail(self, part: str, error: BaseException) -> None:
         why = f"{type(error).__name__}: {text_of(error)}"
-        trace = "".join(traceback.format_exception(error))
-        log.critical("engine_failed", part=part, error=why, traceback=trace)
+        log.critical("engine_failed", part=part, error=why, traceback=trace_of(error))
         if self.failure is None:
             self.failure = EngineFailed(part, why)
             self.failure.__cause__ = error
@@ -378,6 +382,6 @@ async def _ended(part: Source | Sink, end: Callable[[], Awaitable[None]]) -> Exc
     try:
         await end()
     except Exception as error:  # noqa: BLE001  the others are to end all the same
-        log.error("part_failed_to_end", part=part.name, error=f"{type(error).__name__}: {error}")
+        log.error("part_failed_to_end", part=part.name, error=f"{type(error).__name__}: {text_of(error)}")
         return error
     return None

@@ -84,7 +84,7 @@ class Lingering:
         """There is nothing to begin."""
 
     async def run(self, intake: Any) -> None:
-        """There is nothing to read."""
+        await self.closed.wait()
 
     async def stop_intake(self) -> None:
         """There is nothing to stop."""

@@ -61,7 +61,7 @@ PARTS: dict[str, Callable[[Rig, Any], None]] = {
 }
 # A stage that returns is one that nobody cancels: its loop has no end.
 ENDS = [(part, end) for part in PARTS for end in (bug, stray)]
-ENDS += [(part, nothing) for part in ("writer", "group", "pool", "timers")]
+ENDS += [(part, nothing) for part in ("writer", "group", "pool", "timers", "source")]
 
 
 @pytest.mark.parametrize(("part", "end"), ENDS)
