@@ -8,6 +8,10 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from enricher.engine.apart import is_ctrl_c
+from enricher.log import log
+from enricher.texts import text_of, trace_of
+
 COLLECT = (10_000, 20, 1_000)
 """Thresholds of the garbage collector's three generations."""
 
@@ -25,6 +29,9 @@ def run_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     A thread that speaks to MongoDB asks for the interpreter about seven times a command, and is kept waiting
     each time for up to the switch interval while handlers run: at Python's own 5 ms that is most of what a
     commit takes.
+
+    What stops the loop before ``main`` has ended (``sys.exit`` in a task that a handler made) is logged, and
+    it goes on: whoever waits for that task is told.
     """
     gc.set_threshold(*COLLECT)
     sys.setswitchinterval(SWITCH)
@@ -35,4 +42,17 @@ def run_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     else:
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main())
+        work = runner.get_loop().create_task(main())
+        while True:
+            try:
+                return runner.run(_end_of(work))
+            except BaseException as error:
+                if work.done() or is_ctrl_c(error):
+                    raise
+                # A handler has stopped the loop, or a task that it made has let out what ends a loop.
+                why = f"{type(error).__name__}: {text_of(error)}"
+                log.error("loop_interrupted", error=why, traceback=trace_of(error))
+
+
+async def _end_of(work: asyncio.Task[int]) -> int:
+    return await work

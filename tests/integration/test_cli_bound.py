@@ -15,7 +15,7 @@ from tests.integration.test_cli_run import INT, TERM, eventually
 PROGRAM = """
 import asyncio, ctypes, functools, time
 import enricher.cli.run
-from enricher import Enricher, Route
+from enricher import Enricher, RetryPolicy, Route
 from enricher.cli.main import main
 
 def begun(topic):
@@ -38,6 +38,16 @@ async def spins(event, context):
     while True:
         pass
 
+async def leaves(event, context):
+    async def child():
+        raise SystemExit(7)
+    if context.body == b"{}":
+        return await asyncio.create_task(child())
+    begun(context.topic)
+
+async def stops(event, context):
+    asyncio.get_running_loop().stop()
+
 def plain(event, context):
     begun(context.topic)
     time.sleep(600)
@@ -47,8 +57,9 @@ async def in_c(event, context):
     while True:
         ctypes.CDLL(None).poll(None, 0, 600_000)
 
-handlers = (swallows, blocks, spins, plain, in_c)
-routes = [Route(topic=f.__name__, handler=f, key=lambda body: "k1") for f in handlers]
+handlers = (swallows, blocks, spins, leaves, stops, plain, in_c)
+once = RetryPolicy(max_retries=0)
+routes = [Route(topic=f.__name__, handler=f, key=lambda body: "k1", retry=once) for f in handlers]
 enricher.cli.run.Enricher = functools.partial(Enricher, routes=routes)
 main()
 """
@@ -85,6 +96,28 @@ def test_a_stop_is_bounded_and_3_says_that_messages_were_lost(
         if topic != "plain":
             assert (line["handlers"][0]["topic"], line["handlers"][0]["key"]) == (topic, "k1")
             assert line["handlers"][0]["seconds"] >= 0.3
+
+
+def test_what_a_handler_does_to_the_loop_itself_ends_its_message_alone(
+    tmp_path: Path, redis_url: str, mongo_database_url: str
+) -> None:
+    with (
+        worker(tmp_path, redis_url, mongo_database_url) as running,
+        redis.Redis.from_url(redis_url) as client,
+    ):
+        running.until("ready")
+        for topic, said in (("leaves", "SystemExit: 7"), ("stops", "RuntimeError: Event loop stopped")):
+            client.publish(topic, b"{}")
+            eventually(
+                lambda said=said: any(
+                    line["message"] == "loop_interrupted" and said in line["error"]
+                    for line in running.logged()
+                )
+            )
+        running.until("dead_letter")
+        client.publish("leaves", b"[]")
+        running.until("begun")
+        assert running.signal(TERM).end() == 0
 
 
 def test_what_somebody_has_still_is_not_lost_and_a_second_signal_ends_it_at_once(
