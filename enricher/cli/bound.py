@@ -159,12 +159,10 @@ class Bound:
                     {"topic": d.topic, "key": d.key, "seconds": round(now - began, 1)}
                     for d, began in engine.pool.handling
                 ]
-                if engine.ended:
-                    return engine.lost, engine.handed_back, handlers
-                lost, handed_back = engine.pool.left()
-                if in_hand is not None:
+                lost, handed_back = engine.left()
+                if in_hand is not None and not engine.ended:
                     # What the turn that stands has taken is nowhere else.
-                    rest = engine.pool.count - lost.total() - handed_back.total()
+                    rest = engine.pool.count - sum(left.total() for left in engine.pool.left())
                     (handed_back if in_hand.kept else lost)[in_hand.topic] += max(rest, 0)
                 return +lost, +handed_back, handlers
         return Counter(), Counter(), []

@@ -102,7 +102,11 @@ class Intake(Protocol):
 
 
 class Source(Protocol):
-    """Where messages come from."""
+    """Where messages come from.
+
+    A source that keeps messages before it hands them over may have a ``lost``: how many of each topic
+    are nowhere else, after `close` as well. Another thread may ask.
+    """
 
     name: str
     can_wait: bool

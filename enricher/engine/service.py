@@ -278,6 +278,9 @@ class Engine:
                 self._count_left(deadline_passed=scope.cancelled_caught)
                 failed += [await _ended(source, source.close) for source in self.sources]
                 failed += [await _ended(sink, sink.close) for sink in self.sinks]
+                for topic, number in self._lost_by_sources().items():
+                    self.lost[topic] += number
+                    self.stats.count(topic, "lost", number)
                 log.catch_up(at_end=True)
                 self._stopped.set()
         errors = [error for error in failed if error is not None]
@@ -305,6 +308,17 @@ class Engine:
                 topics=dict(self.lost),
                 deadline_passed=deadline_passed,
             )
+
+    def _lost_by_sources(self) -> Counter[str]:
+        lost: Counter[str] = Counter()
+        for source in () if self._stopped.is_set() else self.sources:
+            lost.update(getattr(source, "lost", {}))
+        return lost
+
+    def left(self) -> tuple[Counter[str], Counter[str]]:
+        """Messages per topic that an end now loses, and hands back. Another thread may ask."""
+        lost, handed_back = (self.lost, self.handed_back) if self.ended else self.pool.left()
+        return lost + self._lost_by_sources(), handed_back
 
     # -- use ---------------------------------------------------------------------------------------
 

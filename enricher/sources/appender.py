@@ -8,7 +8,7 @@ and ``body``.
 from __future__ import annotations
 
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -109,6 +109,7 @@ class StreamAppender:
         self.limits = limits or BridgeLimits()
         self.holds = False
         self.reached = False
+        self._elsewhere = False  # somebody else appends, as far as we know
         self.dropped = 0
         self.appended = 0
         self.last_error = ""
@@ -136,6 +137,11 @@ class StreamAppender:
     def waiting(self) -> int:
         """Messages that are not known to be in the stream."""
         return len(self._buffer) + len(self._sending)
+
+    @property
+    def lost(self) -> Counter[str]:
+        """Messages per topic that are nowhere but here: an end now would lose them."""
+        return Counter(d.topic for d in (*self._buffer, *self._sending) if not self._elsewhere)
 
     # -- the buffer ---------------------------------------------------------------------------------
 
@@ -230,6 +236,7 @@ class StreamAppender:
         elif not last and self.holds:
             log.warning("bridge_lost", stream=self._keys[0], who=self._who)
         self.holds = bool(last)
+        self._elsewhere = not last
         if not self.holds:
             self._forget_old(int(appended_us))
             self._done = self._finishing
@@ -260,5 +267,5 @@ class StreamAppender:
         """Wait a moment for the last of it; what could not be appended is counted and logged."""
         with anyio.move_on_after(2):
             await self._ended.wait()
-        if self.waiting and self.holds:
-            log.error("messages_lost", total=self.waiting, stream=self.stream)
+        if lost := self.lost:
+            log.error("messages_lost", total=lost.total(), topics=dict(lost), stream=self.stream)

@@ -12,6 +12,7 @@ gives them half a lease to do so.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -94,6 +95,11 @@ class StreamBridge:
         """Wait a moment for the last of it; what could not be appended is counted and logged."""
         await self.appender.close()
         await self._source.close()
+
+    @property
+    def lost(self) -> Counter[str]:
+        """What was heard and could not be appended, as `StreamAppender.lost`."""
+        return self.appender.lost
 
     def health(self) -> Mapping[str, Any]:
         """The source's health; whether this process appends; buffered, appended and dropped messages."""

@@ -228,6 +228,11 @@ class SpillSource:
         await self._reader.close()
         await self._source.close()
 
+    @property
+    def lost(self) -> Counter[str]:
+        """What was spilled and could not be appended, as `StreamAppender.lost`."""
+        return self._appender.lost
+
     def health(self) -> Mapping[str, Any]:
         """The source's health; the topics that are being spilled; the stream's figures."""
         inner, reader = self._source.health(), self._reader.health()

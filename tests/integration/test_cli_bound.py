@@ -11,6 +11,7 @@ import redis
 
 from tests.integration.commands import Command
 from tests.integration.test_cli_run import INT, TERM, eventually
+from tests.servers import RedisProcess
 
 PROGRAM = """
 import asyncio, ctypes, functools, time
@@ -140,6 +141,24 @@ def test_what_somebody_has_still_is_not_lost_and_a_second_signal_ends_it_at_once
             running.signal(TERM)
             time.sleep(0.3)  # the kernel makes one signal of two that nobody has heard yet
             assert running.signal(INT).end() == 130
+
+
+def test_what_was_heard_and_never_got_into_its_stream_is_lost(
+    tmp_path: Path, own_redis: RedisProcess, mongo_database_url: str
+) -> None:
+    intake = {"ENRICHER_STREAMS__INTAKE": "leaves=stream"}
+    long = ("--set", "service.drain_deadline=1m")
+    with (
+        worker(tmp_path, own_redis.url, mongo_database_url, *long, **intake) as running,
+        redis.Redis.from_url(own_redis.url) as client,
+    ):
+        running.until("bridge_begins")
+        client.config_set("maxmemory", 1)
+        client.publish("leaves", b"[]")
+        running.until("connection_lost")
+        assert running.signal(TERM).end() == 3
+        lost = [line["topics"] for line in running.logged() if line["message"] == "messages_lost"]
+        assert lost == [{"leaves": 1}]
 
 
 def test_who_holds_the_loop_is_said_while_it_is_held(

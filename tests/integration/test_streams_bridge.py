@@ -149,12 +149,14 @@ async def test_an_outage_is_bridged_by_the_buffer_which_is_bounded(own_redis: Re
         for number in range(100):
             memory.send("a", b"%d" % number)
         await until(lambda: found.appender.dropped >= 40 and not found.health()["ready"])
+        assert found.lost == {"a": 50}
         own_redis.start()
         await until(lambda: found.health()["ready"] and not found.health()["buffered"])
         bodies = [int(body) for _, body in await said(client)]
         assert bodies == sorted(bodies)
         assert bodies[-50:] == list(range(50, 100))
         assert len(bodies) + found.appender.dropped == 100
+        assert not found.lost
 
 
 async def test_one_of_two_appends_and_the_other_goes_on_when_it_dies(redis_url: str) -> None:
