@@ -8,6 +8,8 @@ from typing import Any
 
 import anyio
 
+from enricher.errors import EnricherError
+
 
 class OwnTask:
     """Holds ``block`` in a task of its own, from `enter` to `leave`; each is called once.
@@ -22,7 +24,7 @@ class OwnTask:
         self._entered, self._leaving = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None]
         self._host: asyncio.Task[Any] | None = None
-        self._interrupted = False
+        self._unasked = self._interrupted = False
 
     async def enter(self) -> None:
         """Return once it is entered. Raises what entering raised; cancelled, it leaves nothing behind."""
@@ -59,8 +61,9 @@ class OwnTask:
             try:
                 await self._leaving.wait()
             except BaseException:
+                self._unasked = not self._leaving.is_set()
                 # Who is in there would wait for nothing.
-                if self._host is not None and not self._host.done() and not self._leaving.is_set():
+                if self._unasked and self._host is not None and not self._host.done():
                     self._interrupted = True
                     self._host.cancel()
                 raise
@@ -81,6 +84,8 @@ class OwnTask:
     def _raise_cause(self) -> None:
         if self._interrupted and self._host is not None:
             self._host.uncancel()
-        failed = None if self._task.cancelled() else self._task.exception()
-        if failed is not None:
-            raise failed
+        if not self._task.cancelled():
+            if failed := self._task.exception():
+                raise failed
+        elif self._unasked and not (self._host and self._host.cancelling()):
+            raise EnricherError(f"{self._name} was cancelled by somebody who may not")

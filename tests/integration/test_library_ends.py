@@ -293,6 +293,29 @@ async def test_when_a_part_fails_and_its_host_is_no_more_leaving_raises_the_caus
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
+@pytest.mark.parametrize("host_is_there", [True, False])
+async def test_when_the_task_that_holds_it_is_cancelled_leaving_says_so(
+    settings: Settings, mongo_database_url: str, host_is_there: bool
+) -> None:
+    enricher = Enricher(settings, routes=[GREETINGS])
+
+    async def program() -> None:
+        if host_is_there:
+            await enricher.__aenter__()
+        else:
+            await asyncio.create_task(enricher.__aenter__())
+        try:
+            await enricher.submit("greetings", numbered(1))
+            next(task for task in asyncio.all_tasks() if task.get_name() == "enricher").cancel()
+            await until(lambda: enricher.engine.stopping, "the end")
+        finally:
+            await enricher.__aexit__(None, None, None)
+
+    with pytest.raises(EnricherError, match="cancelled by somebody"):
+        await asyncio.create_task(program())
+    assert stored(mongo_database_url) == [1]
+
+
 async def test_who_is_cancelled_while_entering_leaves_nothing_behind(settings: Settings) -> None:
     class Slow(Failing):
         async def start(self) -> None:
