@@ -19,7 +19,7 @@ from enricher.cli.loop import run_loop
 from enricher.cli.main import FAILED, LOST, OK
 from enricher.cli.notify import ServiceManager, watchdog_interval
 from enricher.cli.options import MAIL_ALONE, SettingsOptions, mail_options, settings_options
-from enricher.cli.progress import look, standstill, status_line
+from enricher.cli.progress import status_line
 from enricher.cli.signals import stop_on_signal
 from enricher.config import Settings, redact
 from enricher.embedded import EmbeddedServers
@@ -179,11 +179,7 @@ async def _tell(enricher: Enricher, manager: ServiceManager) -> None:
     settings = enricher.settings
     due = watchdog_interval(os.environ)
     interval = min(settings.service.health_interval, due or settings.service.health_interval)
-    # By then a source whose own canary works would long have given the connection up.
-    longest_silence = 2 * settings.redis.canary_timeout + settings.redis.canary_interval
-    ready, status, reason = False, "", None
-    pool, next_ping = enricher.engine.pool, 0.0
-    before = look(enricher.health(), can_serve=False)
+    ready, status, next_ping = False, "", 0.0
     clock = asyncio.get_running_loop().time
     while True:
         line = status_line(enricher.figures())
@@ -194,14 +190,7 @@ async def _tell(enricher: Enricher, manager: ServiceManager) -> None:
             manager.status(line)
         status = line
         if due is not None and clock() >= next_ping:
-            health = enricher.health()
-            now = look(health, pool.can_serve)
-            was, reason = reason, standstill(before, now, longest_silence)
-            if reason is None and health["status"] in ("stalled", "failed"):
-                reason = health["status"]
-            before, next_ping = now, clock() + due
-            if reason is None:
+            next_ping = clock() + due
+            if enricher.health()["status"] not in ("stalled", "failed"):
                 manager.watchdog()
-            elif was is None:
-                log.critical("standstill", reason=reason)
         await asyncio.sleep(interval)

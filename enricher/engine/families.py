@@ -44,11 +44,6 @@ class Families:
                 best = family
         return None if best is None else best.ready.popleft()
 
-    @property
-    def servable(self) -> bool:
-        """Whether a lane waits for a turn that only a slot is missing for."""
-        return any(family.servable for family in self._by_rank)
-
     def waits_beside(self, lane: Lane) -> bool:
         """Whether another lane waits for a turn, whatever it is that is missing for it."""
         return bool(lane.family.ready) or any(family.ready for family in self._by_rank)

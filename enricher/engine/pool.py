@@ -164,11 +164,6 @@ class Pool:
         """How many lanes left from before were restored, of how many; None when all were."""
         return self._loader.restoring
 
-    @property
-    def can_serve(self) -> bool:
-        """Whether a lane waits for a turn that nothing but the dispatcher withholds: no slot, room or cap."""
-        return self._slots.value > 0 and self._families.servable
-
     # -- lanes -------------------------------------------------------------------------------------
 
     def _enqueue(self, delivery: Delivery, route: Route) -> None:

@@ -36,7 +36,7 @@ main()
 """
 
 
-STANDSTILL = """
+STALL = """
 import enricher.engine.families
 from enricher.cli.main import main
 
@@ -142,8 +142,8 @@ def test_no_sign_of_life_goes_out_while_messages_wait_and_no_turn_is_served(
         Command(
             tmp_path / "worker",
             *arguments,
-            *("--set", "service.drain_deadline=100ms"),
-            program=("-c", STANDSTILL),
+            *("--set", "service.drain_deadline=100ms", "--set", "service.stall_after=400ms"),
+            program=("-c", STALL),
             NOTIFY_SOCKET=str(tmp_path / "notify"),
             WATCHDOG_USEC="200000",
         ) as worker,
@@ -151,7 +151,7 @@ def test_no_sign_of_life_goes_out_while_messages_wait_and_no_turn_is_served(
     ):
         worker.until("ready")
         client.publish("market:underlying", tick())
-        worker.until("standstill")
+        worker.until("stalled")
         manager.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:

@@ -20,7 +20,7 @@ from enricher.cli.letters import as_json, details, row, said, sheet
 from enricher.cli.live import milliseconds, number, redraws, show
 from enricher.cli.main import COMMANDS, cli
 from enricher.cli.options import assignment, duration
-from enricher.cli.progress import Look, look, standstill, status_line
+from enricher.cli.progress import status_line
 from enricher.cli.reprocess import unseen
 from enricher.cli.sheets import Sheet, Stack
 from enricher.cli.top import TOPIC_COUNTS, per_second, pictures, total
@@ -105,38 +105,7 @@ def test_every_command_has_a_help_with_examples(name: str) -> None:
     assert f"enricher {name}" in page.partition("--help")[2] or isinstance(command, click.Group)
 
 
-# -- is it moving? -------------------------------------------------------------------------------------
-
-
-def test_a_lane_that_could_be_served_twice_without_a_turn_is_a_standstill() -> None:
-    before, now = Look(5, can_serve=True, silent={}), Look(5, can_serve=True, silent={})
-    assert standstill(before, now, 11.0) is not None
-
-
-@pytest.mark.parametrize(
-    ("before", "now"),
-    [
-        (Look(5, can_serve=True, silent={}), Look(6, can_serve=True, silent={})),
-        (Look(5, can_serve=False, silent={}), Look(5, can_serve=True, silent={})),
-        (Look(5, can_serve=True, silent={}), Look(5, can_serve=False, silent={})),
-        (
-            Look(5, can_serve=False, silent={"pubsub": 10.9}),
-            Look(5, can_serve=False, silent={"pubsub": 10.9}),
-        ),
-    ],
-)
-def test_work_rest_and_outages_are_no_standstill(before: Look, now: Look) -> None:
-    assert standstill(before, now, 11.0) is None
-
-
-def test_a_connected_source_that_reads_not_even_its_canary_is_a_standstill() -> None:
-    calm = Look(0, can_serve=False, silent={})
-    assert "pubsub" in (standstill(calm, Look(0, can_serve=False, silent={"pubsub": 11.5}), 11.0) or "")
-
-
-def test_a_source_that_is_reconnecting_may_be_silent() -> None:
-    sources = {"pubsub": {"ready": False, "silent_s": 99.0}, "other": {"ready": True, "silent_s": 0.5}}
-    assert look(figures(sources=sources), can_serve=False).silent == {"other": 0.5}
+# -- how is it? ----------------------------------------------------------------------------------------
 
 
 def test_the_status_line_names_what_is_away() -> None:
