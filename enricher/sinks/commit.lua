@@ -51,16 +51,26 @@ local function claim_value(key, value, ttl)
   end
   call('SET', key, table.concat(kept, ','), 'EX', ttl)
   undo[#undo + 1] = function()
-    if held then redis.pcall('SET', key, held, 'EX', ttl) else redis.pcall('DEL', key) end
+    -- By the command that made it: another one may be forbidden.
+    if held then redis.pcall('SET', key, held, 'EX', ttl) else redis.pcall('SET', key, '', 'PX', 1) end
   end
   return true
 end
 
+-- Sets of which is known that a claim could be taken back.
+local removable = {}
+
 local function claim_member(key, member, ttl)
+  if not removable[key] then
+    -- Adding comes first: once a script has written, no command of it is refused for want of memory.
+    call('SADD', key, '\n')
+    call('SREM', key, '\n')
+    removable[key] = true
+  end
   local new = call('SADD', key, member) == 1
   if new then
-    call('EXPIRE', key, ttl)
     undo[#undo + 1] = function() redis.pcall('SREM', key, member) end
+    call('EXPIRE', key, ttl)
   end
   return new
 end
