@@ -9,6 +9,7 @@ from typing import Any
 from enricher.engine.ports import Delivery, Keeper
 from enricher.engine.router import Kind, Route
 from enricher.engine.writer import Group
+from enricher.errors import SinkUnavailable
 
 _PURGE_AT = 64
 
@@ -141,8 +142,8 @@ class Family:
         # How many loads are under way, and how many of those restore.
         self.loading = 0
         self.restoring = 0
-        # The last load failed because a server is away.
-        self.away = False
+        # Why nothing can be loaded now: a server is away.
+        self.away: SinkUnavailable | None = None
         self.running = 0
         self.passed = 0.0
 

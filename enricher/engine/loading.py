@@ -85,7 +85,7 @@ class StateLoader:
 
     def _begin(self, family: Family) -> None:
         waits = family.cold or (family.unrestored and family.restoring < _RESTORING)
-        most = 0 if family.name in self._unasked else 1 if family.away else _LOADS
+        most = 0 if family.name in self._unasked else 1 if family.away is not None else _LOADS
         if waits and family.loading < most and self._tasks is not None:
             family.loading += 1
             self.active += 1
@@ -100,11 +100,14 @@ class StateLoader:
             except Exception as error:  # noqa: BLE001  whatever it is, messages go on
                 attempt += 1
                 _complain("unfinished_unknown", family, error)
-                if not isinstance(error, SinkUnavailable):
+                if isinstance(error, SinkUnavailable):
+                    family.away = error
+                else:
                     self._unknown.discard(family.name)
                 self._asked(family)
                 await anyio.sleep(backoff.delay(attempt))
             else:
+                family.away = None
                 break
         for key in keys:
             if self._owns is not None and not self._owns(key):
@@ -144,30 +147,32 @@ class StateLoader:
                 # A server that is away is asked little: by one lane, until that succeeds. What fails for
                 # any other reason may be the trouble of these lanes alone, so others have their turn first.
                 size = 1
-                family.away = isinstance(error, SinkUnavailable)
+                family.away = error if isinstance(error, SinkUnavailable) else None
                 waiting = family.unrestored if restoring else family.cold
-                if family.away:
+                if family.away is not None:
                     waiting.extendleft(reversed(lanes))
                 else:
                     waiting.extend(lanes)
                     self._awaited.difference_update(lanes)
-                if not family.away:
+                if family.away is None:
                     self.failing[family] = f"{type(error).__name__}: {text_of(error)}"
                 _complain("state_load_failed", family, error)
                 await anyio.sleep(backoff.delay(attempt))
             else:
-                attempt, size, family.away = 0, min(2 * size, _TOGETHER), False
+                attempt, size, family.away = 0, min(2 * size, _TOGETHER), None
                 self.failing.pop(family, None)
                 if size == _TOGETHER:
                     self._begin(family)
             finally:
                 family.restoring -= restoring
         family.loading -= 1
+        if not family.loading and not family.cold and not family.unrestored:
+            family.away = None
         self.active -= 1
 
     def _next(self, family: Family, size: int) -> list[Lane]:
         """The lanes to be loaded next: those of messages, or else one to restore, first one with messages."""
-        if family.away and family.loading > 1:
+        if family.away is not None and family.loading > 1:
             return []
         if family.cold:
             return [family.cold.popleft() for _ in range(min(size, len(family.cold)))]
@@ -202,7 +207,7 @@ class StateLoader:
 
 
 def _complain(event: str, family: Family, error: Exception) -> None:
-    # An outage has its own log line; what else waits because of it is detail.
+    # An outage is said by whoever watches; what waits because of it is detail.
     say = log.debug if isinstance(error, SinkUnavailable) else log.warning
     say(event, family=family.name, error=f"{type(error).__name__}: {text_of(error)}")
 

@@ -429,6 +429,11 @@ class Pool:
 
     # -- does it move? -----------------------------------------------------------------------------
 
+    @property
+    def unread(self) -> dict[str, str]:
+        """The sinks that states cannot be loaded from, although some are to be, and why."""
+        return {f.away.sink: f.away.reason for f in self._families if f.away is not None}
+
     def waiting(self, patience: float) -> list[Waiting]:
         """Work that waits and nothing explains it; handlers without a timeout have ``patience`` seconds."""
         found = lanes_that_wait(

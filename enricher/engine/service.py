@@ -104,6 +104,7 @@ class Engine:
         self._troubles = troubles
         self._stalls = Stalls(stall_after)
         self._stalled: Sequence[Waiting] = ()
+        self._unread: set[str] = set()
         self._looked = time.monotonic()
         self._tasks: anyio.abc.TaskGroup | None = None
         self._block = anyio.CancelScope()
@@ -214,8 +215,18 @@ class Engine:
             if before and not stalled:
                 log.warning("moving_again", what=sorted(before))
             self._stalled = stalled
+            self._tell_unread()
             self.pool.hand_back({found.topic for found in stalled if found.topic})
             await anyio.sleep(min(1.0, self._stalls.after / 4))
+
+    def _tell_unread(self) -> None:
+        """Say what cannot be read where no write says that its server is away: new keys wait for that."""
+        unread, away = self.pool.unread, self.writer.outages
+        for sink in self._unread - unread.keys():
+            log.warning("states_read_again", sink=sink)
+        for sink in unread.keys() - self._unread - away.keys():
+            log.warning("states_unread", sink=sink, reason=unread[sink])
+        self._unread = {sink for sink in unread if sink in self._unread or sink not in away}
 
     @property
     def stalled(self) -> Sequence[str]:
@@ -351,8 +362,8 @@ class Engine:
 
     @property
     def outages(self) -> dict[str, str]:
-        """The sinks that are away right now, and why."""
-        return self.writer.outages
+        """The sinks that are away right now, for writes or for states to be read, and why."""
+        return {**self.pool.unread, **self.writer.outages}
 
     def health(self) -> dict[str, Any]:
         """`status` (starting, restoring, ready, degraded, stalled, stopping, failed), how many keys of how

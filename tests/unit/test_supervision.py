@@ -207,7 +207,7 @@ async def test_handlers_past_their_time_in_every_slot_are_a_stall_and_those_with
         await until(lambda: rig.status == "ready")
 
 
-async def test_a_state_that_cannot_be_loaded_is_a_stall_unless_its_server_is_away() -> None:
+async def test_a_state_that_cannot_be_loaded_is_an_outage_said_once_or_else_a_stall() -> None:
     class Broken(Sums):
         error: Exception | None = None
 
@@ -220,11 +220,21 @@ async def test_a_state_that_cannot_be_loaded_is_a_stall_unless_its_server_is_awa
     rig = Watched(stateful(sums))
     async with rig.engine:
         await rig.engine.wait_ready()
-        sums.error = SinkUnavailable("documents", "away")
-        rig.offer("t", "one")
-        await asyncio.sleep(0.4)
-        assert rig.status == "ready"
+        sums.error = SinkUnavailable("documents", "not authorized")
+        with capture_logs() as lines:
+
+            def said() -> list[str]:
+                return [line["event"] for line in lines if line["log_level"] != "debug"]
+
+            rig.offer("t", "one")
+            await until(lambda: rig.status == "degraded")
+            assert rig.engine.health()["outages"] == {"documents": "not authorized"}
+            await until(said)
+            sums.error = None
+            await until(lambda: rig.status == "ready" and len(said()) > 1)
+        assert said() == ["states_unread", "states_read_again"]
         sums.error = KeyError("a bug")
+        rig.offer("t", "two")
         await until(lambda: rig.status == "stalled")
         assert rig.engine.health()["stalled"] == ["state of sums: KeyError: 'a bug'"]
         sums.error = None
