@@ -32,7 +32,7 @@ _MEANT = {
 }
 # The decoders of the first two take time that grows with the square of the length; the others are for
 # the source code of programs.
-_REFUSED = {"idna", "punycode", "unicode_escape", "unicode-escape", "raw_unicode_escape"}
+_REFUSED = {"idna", "punycode", "unicode-escape", "raw-unicode-escape"}
 
 _WORD = re.compile(r"=\?([^?\s]*)\?([bBqQ])\?(.{0,4000}?)\?=", re.DOTALL)
 _SURROGATES = re.compile(r"[\udc80-\udcff]")
@@ -51,7 +51,7 @@ def codec(name: str) -> str | None:
         b"\n\n\n\n".decode(found.name)
     except (LookupError, ValueError):  # UnicodeError is a ValueError
         return None
-    return None if found.name in _REFUSED else found.name
+    return None if found.name.replace("_", "-") in _REFUSED else found.name
 
 
 def to_text(data: bytes, charset: str | None) -> tuple[str, bool]:
@@ -63,8 +63,7 @@ def to_text(data: bytes, charset: str | None) -> tuple[str, bool]:
         except (UnicodeError, ValueError):
             pass
         else:
-            # UTF-7 alone can spell half a surrogate pair, which no store takes.
-            return (_whole(text) if name == "utf-7" else text), True
+            return _whole(text), True
     try:
         return data.decode("utf-8"), False
     except UnicodeDecodeError:
@@ -74,6 +73,13 @@ def to_text(data: bytes, charset: str | None) -> tuple[str, bool]:
 
 
 def _whole(text: str) -> str:
+    """The text without halves of surrogate pairs, which no store takes: UTF-7 for one can spell them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        pass
+    else:
+        return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

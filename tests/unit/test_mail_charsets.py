@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from email.header import Header, decode_header, make_header
+from encodings.aliases import aliases
 
 import pytest
 from hypothesis import given, settings
@@ -45,13 +46,15 @@ def test_words_are_read_as_the_standard_library_reads_them(text: str) -> None:
 def test_codecs_that_are_for_programs_or_slow_by_design_are_no_charsets() -> None:
     for name in ("zlib", "rot13", "base64", "idna", "punycode", "unicode_escape", "undefined", "", "x\0y"):
         assert codec(name) is None, name
+    assert codec("raw_unicode_escape") is None
     assert codec(" 'UTF-8' ") == codec("utf8") == "utf-8"
     assert (codec("gb2312"), codec("ks_c_5601-1987")) == ("gb18030", "cp949")
 
 
-def test_half_a_surrogate_pair_never_comes_out() -> None:
-    text, _ = to_text(b"a+2AA-b", "utf-7")
-    assert text.encode("utf-8")
+def test_half_a_surrogate_pair_never_comes_out_of_any_codec() -> None:
+    for name in {*aliases, *aliases.values(), "raw_unicode_escape", "unicode_escape"}:
+        for data in (b"a+2AA-b", rb"\ud83d", b"\xed\xa0\xbd", b"\xd8\x3d", b"\x3d\xd8", bytes(range(256))):
+            assert to_text(data, name)[0].encode("utf-8")
 
 
 def test_text_that_was_cut_off_is_still_read_in_its_charset() -> None:
