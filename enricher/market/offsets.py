@@ -21,7 +21,10 @@ QUARTER: Final = 15 * MINUTE
 FARTHEST: Final = 14 * 60 * MINUTE
 """No two zones that anybody mixes up differ by more."""
 
+# A feed may be delayed by 10 to 30 minutes besides. What is ahead by less than an hour may be a clock.
 _AHEAD_LATE, _AHEAD_EARLY = 5 * MINUTE, MINUTE
+_AHEAD_DELAYED = 11 * MINUTE
+_DELAYS = (QUARTER, 2 * QUARTER)
 # What lies behind is accepted all the same, and may be a replay: the line is to be right.
 _BEHIND_LATE, _BEHIND_EARLY = 15 * SECOND, 5 * SECOND
 _AHEAD_ENOUGH, _BEHIND_ENOUGH = 3, 5
@@ -44,6 +47,8 @@ _MOST = 5
 def offset_of(ahead_us: int) -> int:
     """The multiple of 15 minutes that a time lies ahead of the clock (behind: below 0); 0 if it is none."""
     late, early = (_AHEAD_LATE, _AHEAD_EARLY) if ahead_us > 0 else (_BEHIND_LATE, _BEHIND_EARLY)
+    if ahead_us > 60 * MINUTE:
+        late = _AHEAD_DELAYED
     offset = -((early - ahead_us) // QUARTER) * QUARTER
     return offset if ahead_us >= offset - late and 0 < abs(offset) <= FARTHEST else 0
 
@@ -69,6 +74,11 @@ class Run(msgspec.Struct, frozen=True):
         lasting = self.last_us - self.first_us >= _BEHIND_LASTING
         return self.count >= _BEHIND_ENOUGH and lasting and self.most_us - self.least_us <= _BEHIND_SPREAD
 
+    @property
+    def delayed(self) -> bool:
+        """Whether it is likelier that the feed is delayed: few zones lie so little behind another."""
+        return -self.offset_us in _DELAYS
+
 
 def lengthened(run: Run | None, ahead_us: int, now_us: int) -> Run | None:
     """The run with one more message; None when that is off by no multiple of 15 minutes, or by another."""
@@ -84,15 +94,20 @@ def lengthened(run: Run | None, ahead_us: int, now_us: int) -> Run | None:
 def zones_at(offset_us: int, read_in: ZoneInfo, now_us: int, first: Iterable[str] = ()) -> list[str]:
     """Zones whose clocks are ``offset_us`` ahead of those of ``read_in`` now: of ``first``, then others.
 
-    The others are homes of exchanges. ``Etc/GMT-11`` stands for a whole hour that none of them has; there is
-    none for some quarters.
+    The others are homes of exchanges. ``Etc/GMT-11`` stands for a whole hour that none of them has. Where a
+    quarter has none, they are those of a feed that is delayed by 15 or 30 minutes.
     """
     now = to_date(now_us)
     wanted = (now.astimezone(read_in).utcoffset() or timedelta(0)) + timedelta(microseconds=offset_us)
-    found = [name for name in dict.fromkeys((*first, *_EXCHANGES)) if _offset(name, now) == wanted]
+    names = dict.fromkeys((*first, *_EXCHANGES))
+    found = [name for name in names if _offset(name, now) == wanted]
     hours, rest = divmod(int(wanted.total_seconds()), 3600)
     if not found and not rest and -12 <= hours <= 14:
         found = [f"Etc/GMT{-hours:+d}" if hours else "UTC"]
+    for delay in _DELAYS:
+        if not found and offset_us + delay:
+            later = wanted + timedelta(microseconds=delay)
+            found = [name for name in names if _offset(name, now) == later]
     return found[:_MOST]
 
 

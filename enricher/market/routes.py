@@ -33,7 +33,6 @@ from enricher.market.enrich import at_once, enriching
 from enricher.market.keeper import ChainChange, MarketKeeper, QuoteChange, TickChange, tick_key
 from enricher.market.models import (
     Chain,
-    FarAhead,
     Quote,
     Tick,
     decode_chain,
@@ -106,44 +105,31 @@ class Market:
         self.settings = settings
         self.zones = Zones(feed.timezone, settings.timezones)
         self._max_future_us = int(feed.max_future * SECOND)
-        self._decode = self._decode_as_sent if feed.naive_dates == "as_sent" else self._decode_plainly
+        self._as_sent = feed.naive_dates == "as_sent"
         self._watch = ZoneWatch(self.zones, self._max_future_us, {} if troubles is None else troubles)
-        # What settles a topic's zone makes its way a step shorter.
-        self._read_tick = self._read_quote = self._read_chain = self._judged
+        self._settled = self._watch.settled
         self._cache_ms = settings.cache_ttl * 1000
         self._zeros = settings.unknown == "zero"
 
-    def _decode_plainly(self, decode: Callable[..., Any], body: bytes, context: Context) -> Any:
+    def _read(self, decode: Callable[..., Any], body: bytes, context: Context) -> Any:
+        """The event, with a look at whether the times of its product are those of another zone."""
         zones = self.zones
         zone = zones.of(peek_product(body) or "") if zones.exceptions else zones.default
-        return decode(body, zone=zone, now_us=context.now_us, max_future_us=self._max_future_us)
-
-    def _decode_as_sent(self, decode: Callable[..., Any], body: bytes, context: Context) -> Any:
-        event = self._decode_plainly(decode, body, context)
-        if event.naive:
-            event = msgspec.structs.replace(event, moment=event.moment.replace(tzinfo=UTC))
-        return event
-
-    def _judged(self, decode: Callable[..., Any], body: bytes, context: Context) -> Any:
-        """As `_decode`, with a look at whether the times are those of another zone."""
-        topic = context.topic
         try:
-            event = self._decode(decode, body, context)
+            event = decode(body, zone=zone, now_us=context.now_us, max_future_us=self._max_future_us)
         except BadMessage as error:
-            far = error.__cause__
-            if not isinstance(far, FarAhead):
-                raise
-            product = peek_product(body) or ""
-            raise self._watch.refused(topic, product, error, far, context.now_us) from far
-        if self._watch.settled_by(topic, event, context.now_us):
-            setattr(self, f"_read_{type(event).__name__.lower()}", self._decode)
+            raise self._watch.refused(context.topic, body, error, context.now_us) from error.__cause__
+        if event.product not in self._settled[context.topic]:
+            self._watch.judge(context.topic, event, context.now_us)
+        if self._as_sent and event.naive:
+            return msgspec.structs.replace(event, moment=event.moment.replace(tzinfo=UTC))
         return event
 
     # -- ticks -------------------------------------------------------------------------------------
 
     def decode_tick(self, body: bytes, context: Context) -> Tick:
         """The tick, or `BadMessage`."""
-        return self._read_tick(decode_tick, body, context)  # type: ignore[no-any-return]
+        return self._read(decode_tick, body, context)  # type: ignore[no-any-return]
 
     def tick(
         self, state: ProductState, tick: Tick, context: Context
@@ -195,7 +181,7 @@ class Market:
 
     def decode_quote(self, body: bytes, context: Context) -> Quote:
         """The quote, or `BadMessage`."""
-        return self._read_quote(decode_quote, body, context)  # type: ignore[no-any-return]
+        return self._read(decode_quote, body, context)  # type: ignore[no-any-return]
 
     def quote(
         self, state: ProductState, quote: Quote, context: Context
@@ -225,7 +211,7 @@ class Market:
 
     def decode_chain(self, body: bytes, context: Context) -> Chain:
         """The chain, or `BadMessage`."""
-        return self._read_chain(decode_chain, body, context)  # type: ignore[no-any-return]
+        return self._read(decode_chain, body, context)  # type: ignore[no-any-return]
 
     def chain(
         self, state: ProductState, chain: Chain, context: Context

@@ -9,10 +9,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from enricher.errors import BadMessage, Held
 from enricher.market.clock import MINUTE, SECOND, Zones, event_us, render
-from enricher.market.models import FarAhead, Tick, decode_tick
+from enricher.market.models import Tick, decode_tick
 from enricher.market.offsets import FARTHEST, QUARTER, Run, clock_text, lengthened, offset_of, zones_at
 from enricher.market.zone_watch import ZoneWatch, host_zone
 
@@ -37,7 +38,9 @@ def run_of(aheads: Iterable[int], step_us: int = SECOND) -> Run | None:
         (KOLKATA, KOLKATA),
         (KOLKATA - 4 * MINUTE, KOLKATA),
         (KOLKATA + 59 * SECOND, KOLKATA),
-        (KOLKATA - 6 * MINUTE, 0),
+        (KOLKATA - 10 * MINUTE - SECOND, KOLKATA),
+        (KOLKATA - 12 * MINUTE, 0),
+        (QUARTER - 6 * MINUTE, 0),
         (KOLKATA + 61 * SECOND, 0),
         (61 * SECOND, 0),
         (0, 0),
@@ -128,7 +131,10 @@ class Watched:
         self.zones = zones or Zones()
         self.watch = ZoneWatch(self.zones, 60 * SECOND, self.found)
         self.now = NOW
-        self.settled = False
+
+    @property
+    def settled(self) -> set[str]:
+        return self.watch.settled["ticks"]
 
     def take(self, ahead: int, offset: str = "", product: str = "NIFTY") -> str:
         self.now += SECOND
@@ -137,14 +143,12 @@ class Watched:
         try:
             tick = decode_tick(body, zone=self.zones.of(product), now_us=self.now)
         except BadMessage as error:
-            far = error.__cause__
-            assert isinstance(far, FarAhead)
-            judged = self.watch.refused("ticks", product, error, far, self.now)
+            judged = self.watch.refused("ticks", body, error, self.now)
             return str(judged) if isinstance(judged, Held) else "refused"
         assert isinstance(tick, Tick)
-        self.settled = self.watch.settled_by("ticks", tick, self.now)
+        if product not in self.watch.settled["ticks"]:
+            self.watch.judge("ticks", tick, self.now)
         return "taken"
-
 
 
 def test_messages_ahead_by_a_zone_are_held_and_say_the_setting_once_three_have_come() -> None:
@@ -187,3 +191,39 @@ def test_messages_behind_by_a_zone_are_taken_and_said() -> None:
 def test_the_setting_of_a_product_with_a_zone_of_its_own_is_named() -> None:
     watched = Watched(Zones("UTC", {"SPX": "America/New_York"}))
     assert 'market.timezones.SPX = "Asia/Kolkata"' in watched.take(38 * QUARTER, product="SPX")
+
+
+def test_a_product_in_another_zone_beside_others_that_are_right_is_held_too_and_named() -> None:
+    watched = Watched()
+    assert watched.take(0, product="BTC") == "taken"
+    for _ in range(3):
+        assert 'as with market.timezones.NIFTY = "Asia/Kolkata"' in watched.take(KOLKATA)
+        tokyo = watched.take(36 * QUARTER, product="NIKKEI")
+        assert 'as with market.timezones.NIKKEI = "Asia/Tokyo"' in tokyo
+        assert watched.take(0, offset="Z", product="SPX") == "taken"
+    assert 'market.timezones.NIFTY = "Asia/Kolkata"' in watched.found["ticks"]
+    assert watched.take(0) == "taken"
+    watched.take(36 * QUARTER, product="NIKKEI")
+    assert 'market.timezones.NIKKEI = "Asia/Tokyo"' in watched.found["ticks"]
+    assert watched.take(KOLKATA, product="BTC") == "refused"
+    assert watched.settled == {"BTC", "SPX", "NIFTY"}
+
+
+@pytest.mark.parametrize("minutes", [10, 15, 20, 30])
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "Asia/Kolkata", "Australia/Adelaide"])
+def test_a_delayed_feed_in_the_right_zone_is_no_trouble(minutes: int, zone: str) -> None:
+    watched = Watched(Zones(zone))
+    with capture_logs() as lines:
+        for number in range(40):
+            assert watched.take(-minutes * MINUTE - number % 3 * SECOND) == "taken"
+            assert not watched.found
+    said = [(line["event"], line["log_level"], line["off"]) for line in lines]
+    assert said == ([("feed_is_delayed", "warning", f"0:{minutes}")] if minutes % 15 == 0 else [])
+
+
+@pytest.mark.parametrize("minutes", [10, 15, 20])
+def test_a_delayed_feed_in_another_zone_is_held_for_that_zone(minutes: int) -> None:
+    watched = Watched()
+    for _ in range(4):
+        assert 'as with feed.timezone = "Asia/Kolkata"' in watched.take(KOLKATA - minutes * MINUTE - SECOND)
+    assert 'feed.timezone = "Asia/Kolkata"' in watched.found["ticks"]
