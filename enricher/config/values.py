@@ -137,8 +137,9 @@ def _words(info: kinds.Type, extra: Mapping[str, Any]) -> str:
         case kinds.IntType() | kinds.FloatType():
             number = "a whole number" if isinstance(info, kinds.IntType) else "a number"
             unit = {"s": " of seconds", "bytes": " of bytes"}.get(extra.get("unit", ""), "")
+            times = "'10s', '5m', '30d'" if isinstance(info, kinds.IntType) else "'250ms', '10s', '5m'"
             example = {
-                "s": ", or text such as '250ms', '10s', '5m'",
+                "s": f", or text such as {times}",
                 "bytes": ", or text such as '256KiB', '4MiB'",
             }
             return f"{number}{unit}{_range(info)}{example.get(extra.get('unit', ''), '')}"
