@@ -6,7 +6,8 @@ attribute ``fields``. Passwords in URLs are hidden before either sees them. What
 without a reader, a full disk, a processor that raises) is lost.
 
 Of one event about one topic, sink or the like, the first 5 lines are written, then one a minute, whose
-``suppressed`` is the number of those in between. Lines at debug are not limited: they were asked for.
+``suppressed`` is the number of those in between; one that was held back itself says ``seconds_ago``. Lines at
+debug are not limited: they were asked for.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ NAME = "enricher"
 # What a line may be about: each has its own first lines.
 _ABOUT = (
     *("topic", "stage", "source", "stream", "sink", "store", "shard", "channel", "part", "product", "kind"),
+    *("collection", "handler", "what"),
 )
 
 _METHODS = {
@@ -44,13 +46,14 @@ Line = tuple[int, str, dict[str, Any]]
 class _Kind:
     """Lines that say the same of the same thing."""
 
-    __slots__ = ("hidden", "left", "newest", "next")
+    __slots__ = ("at", "hidden", "left", "newest", "next")
 
     def __init__(self, left: int) -> None:
         self.left = left
         self.next = 0.0
         self.hidden = 0
         self.newest: Line | None = None
+        self.at = 0.0
 
 
 class Limiter:
@@ -80,27 +83,30 @@ class Limiter:
             kind.left -= 1
         elif now < kind.next:
             kind.hidden += 1
-            kind.newest = line
+            kind.newest, kind.at = line, now
             return None
         kind.next = now + self._every
         hidden, kind.hidden = kind.hidden, 0
         return hidden
 
-    def overdue(self, now: float) -> list[tuple[Line, int]]:
-        """The newest line of each kind that has been held back for long enough, as `admit` would have it."""
+    def overdue(self, now: float) -> list[tuple[Line, int, float]]:
+        """The newest line of each kind that has been held back for long enough, in the order they came.
+
+        With each how many before it were, and when it came.
+        """
         lines = []
         for event, kinds in list(self._events.items()):
             for about, kind in list(kinds.items()):
                 if now < kind.next:
                     continue
                 if kind.hidden and kind.newest is not None:
-                    lines.append((kind.newest, kind.hidden - 1))
+                    lines.append((kind.newest, kind.hidden - 1, kind.at))
                     kind.next, kind.hidden, kind.newest = now + self._every, 0, None
                 else:
                     kinds.pop(about, None)
             if not kinds:
                 self._events.pop(event, None)
-        return lines
+        return sorted(lines, key=lambda one: one[2])
 
 
 class Log:
@@ -155,8 +161,9 @@ class Log:
 
         ``at_end`` all of it is due, and every kind begins anew.
         """
-        for line, hidden in self._limiter.overdue(float("inf") if at_end else self._clock()):
-            self._say(line, held_back=hidden)
+        now = self._clock()
+        for (level, event, fields), hidden, at in self._limiter.overdue(float("inf") if at_end else now):
+            self._say((level, event, {**fields, "seconds_ago": round(now - at, 1)}), held_back=hidden)
         if at_end:
             self._limiter = Limiter()
 

@@ -38,8 +38,8 @@ def test_of_a_kind_the_first_few_lines_are_written_then_one_a_minute_with_the_nu
     # 150 seconds: five at once, then one at 60.4 (a minute after the fifth) and one at 120.4.
     assert answers[:5] == [0] * 5
     assert [(n, held) for n, held in enumerate(answers) if held] == [(604, 599), (1204, 599)]
-    ((newest, held),) = limiter.overdue(200.0)
-    assert (newest[2]["number"], held) == (1499, 294)
+    ((newest, held, at),) = limiter.overdue(200.0)
+    assert (newest[2]["number"], held, at) == (1499, 294, pytest.approx(149.9))
     written = sum(answer is not None for answer in answers) + 1
     assert written + 599 + 599 + held == 1500
 
@@ -49,7 +49,7 @@ def test_what_was_held_back_is_due_a_minute_after_the_last_line() -> None:
     for n in range(3):
         limiter.admit(line(n), now=0.0)
     assert limiter.overdue(59.9) == []
-    assert limiter.overdue(60.0) == [(line(2), 1)]
+    assert limiter.overdue(60.0) == [(line(2), 1, 0.0)]
     assert limiter.overdue(1000.0) == []
 
 
@@ -88,6 +88,27 @@ def test_lines_say_how_many_were_held_back_before_them() -> None:
         log.warning("dead_letter", topic="t", number=11)
     said = [(one["number"], one.get("suppressed", 0)) for one in lines]
     assert said == [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (9, 4), (10, 2), (11, 0)]
+
+
+def test_what_was_held_back_comes_in_its_order_and_says_how_long_ago_it_was() -> None:
+    now = [0.0]
+    log = Log(clock=lambda: now[0])
+    with capture_logs() as lines:
+        for number in range(7):  # begin, end, begin: it is away at last
+            now[0] = float(number)
+            log.warning("outage_begin", sink="live")
+            if number < 6:
+                log.warning("outage_end", sink="live")
+        now[0] = 70.0
+        log.catch_up()
+    late = [(one["event"], one["seconds_ago"]) for one in lines if "seconds_ago" in one]
+    assert late == [("outage_end", 65.0), ("outage_begin", 64.0)]
+
+
+def test_each_collection_that_something_is_said_of_is_heard_of() -> None:
+    limiter = Limiter()
+    lines = [(logging.ERROR, "retention_not_applied", {"collection": f"c{n}"}) for n in range(8)]
+    assert [limiter.admit(one, 0.0) for one in lines] == [0] * 8
 
 
 def test_summaries_and_lines_at_debug_are_not_held_back() -> None:
