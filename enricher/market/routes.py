@@ -111,8 +111,8 @@ class Market:
         self._cache_ms = settings.cache_ttl * 1000
         self._zeros = settings.unknown == "zero"
 
-    def _read(self, decode: Callable[..., Any], body: bytes, context: Context) -> Any:
-        """The event, with a look at whether the times of its product are those of another zone."""
+    def read(self, decode: Callable[..., Any], body: bytes, context: Context) -> Any:
+        """The event, or `BadMessage`; while a product is new, a look at whether its zone is the right one."""
         zones = self.zones
         zone = zones.of(peek_product(body) or "") if zones.exceptions else zones.default
         try:
@@ -126,10 +126,6 @@ class Market:
         return event
 
     # -- ticks -------------------------------------------------------------------------------------
-
-    def decode_tick(self, body: bytes, context: Context) -> Tick:
-        """The tick, or `BadMessage`."""
-        return self._read(decode_tick, body, context)  # type: ignore[no-any-return]
 
     def tick(
         self, state: ProductState, tick: Tick, context: Context
@@ -179,10 +175,6 @@ class Market:
 
     # -- quotes ------------------------------------------------------------------------------------
 
-    def decode_quote(self, body: bytes, context: Context) -> Quote:
-        """The quote, or `BadMessage`."""
-        return self._read(decode_quote, body, context)  # type: ignore[no-any-return]
-
     def quote(
         self, state: ProductState, quote: Quote, context: Context
     ) -> tuple[QuoteChange | None, Sequence[Effect]]:
@@ -208,10 +200,6 @@ class Market:
         return change, (insert, *visible)
 
     # -- chains ------------------------------------------------------------------------------------
-
-    def decode_chain(self, body: bytes, context: Context) -> Chain:
-        """The chain, or `BadMessage`."""
-        return self._read(decode_chain, body, context)  # type: ignore[no-any-return]
 
     def chain(
         self, state: ProductState, chain: Chain, context: Context
@@ -396,7 +384,7 @@ def build(
         Route(
             topic=channels.underlying,
             handler=market.tick,
-            decode=market.decode_tick,
+            decode=partial(market.read, decode_tick),
             name=TASKS["underlying"],
             events=("processed_underlying_tick", "tick_already_processed"),
             **shared,
@@ -404,7 +392,7 @@ def build(
         Route(
             topic=channels.option_quote,
             handler=market.quote,
-            decode=market.decode_quote,
+            decode=partial(market.read, decode_quote),
             conflation=peek_symbol,
             name=TASKS["option_quote"],
             events=("processed_option_quote", "quote_already_processed"),
@@ -413,7 +401,7 @@ def build(
         Route(
             topic=channels.option_chain,
             handler=market.chain,
-            decode=market.decode_chain,
+            decode=partial(market.read, decode_chain),
             conflation=peek_series,
             name=TASKS["option_chain"],
             events=("processed_option_chain", "chain_already_processed"),

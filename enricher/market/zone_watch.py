@@ -112,14 +112,13 @@ class ZoneWatch:
 
     def _say(self, feed: Feed, run: Run, now_us: int) -> None:
         topic, product = feed
-        if topic in self._about:
-            return
         zone = self._zones.of(product)
         side = "ahead of the clock" if run.offset_us > 0 else "behind the clock"
         mend = self._setting(product, run, now_us)
         off = clock_text(run.offset_us)
-        self._about[topic] = product
-        self._found[topic] = f"times without an offset, read in {zone}, lie {off} {side}: set {mend}"
+        if topic not in self._about:
+            self._about[topic] = product
+            self._found[topic] = f"times without an offset, read in {zone}, lie {off} {side}: set {mend}"
         if (run.offset_us, mend) in self._said:
             return
         self._said.add((run.offset_us, mend))
@@ -147,14 +146,11 @@ class ZoneWatch:
         if (run.offset_us, zone) in self._said:
             return
         self._said.add((run.offset_us, zone))
-        log.warning(
-            "feed_is_delayed",
-            topic=topic,
-            product=product,
-            off=clock_text(run.offset_us),
-            read_in=zone,
-            then=f"nothing, unless these are times of another zone: {self._setting(product, run, now_us)}",
-        )
+        then = "nothing"
+        if self._candidates(self._zones.of(product), run, now_us):
+            then += f", unless these are times of another zone: {self._setting(product, run, now_us)}"
+        off = clock_text(run.offset_us)
+        log.warning("feed_is_delayed", topic=topic, product=product, off=off, read_in=zone, then=then)
 
     def _setting(self, product: str, run: Run, now_us: int) -> str:
         zone = self._zones.of(product)
