@@ -69,7 +69,8 @@ class Growth:
         a_day = "unknown"
         if self.documents_a_day is not None and self.bytes_a_day is not None:
             a_day = f"{self.documents_a_day:,.0f}, {size_text(self.bytes_a_day)}"
-        seen = "unknown" if self.seconds is None else span(self.seconds)
+        unknown = f"unknown: {self.why}" if self.why else "unknown"
+        seen = unknown if self.seconds is None else span(self.seconds)
         return [self.name, f"{self.count:,}", size_text(self.size), a_day, seen, kept]
 
 
@@ -91,19 +92,28 @@ class Stored:
     def lines(self, now: datetime) -> Iterator[str]:
         """What there is to say about the disk."""
         known = [growth for growth in self.growths if growth.bytes_a_day is not None]
+        unknown = [growth.name for growth in self.growths if growth.why]
         a_day = sum(growth.bytes_a_day or 0.0 for growth in known)
         if self.space.free is None or self.space.total is None:
             yield "Disk: unknown, for the server does not say how large it is"
+            return
+        free = f"Disk: {size_text(self.space.free)} of {size_text(self.space.total)} free"
+        days = days_until_full(self.space.free, known)
+        if not known:
+            yield f"{free}; too little is known to say when it is full"
+        elif days is None:
+            yield f"{free}; it does not get full at these rates{_but_for(unknown)}"
         else:
-            free = f"Disk: {size_text(self.space.free)} of {size_text(self.space.total)} free"
-            days = days_until_full(self.space.free, known)
-            if not known:
-                yield f"{free}; too little is stored to say when it is full"
-            elif days is None:
-                yield f"{free}; it does not get full at these rates"
-            else:
-                when = (now + timedelta(days=days)).date().isoformat()
-                yield f"{free}; at {size_text(a_day)} a day it is full in {days:,.1f} days ({when})"
+            when = (now + timedelta(days=days)).date().isoformat()
+            rate = f"at {size_text(a_day)} a day"
+            yield f"{free}; {rate} it is full in {days:,.1f} days ({when}){_but_for(unknown)}"
+
+
+def _but_for(unknown: Sequence[str]) -> str:
+    """What a rate leaves out."""
+    if not unknown:
+        return ""
+    return f", or sooner: how fast {', '.join(unknown)} grow{'s' if len(unknown) == 1 else ''} is unknown"
 
 
 async def ask_growth(database: Any, settings: Settings, timeout: float) -> Stored:

@@ -111,9 +111,13 @@ def test_what_is_kept_for_a_time_levels_off() -> None:
 
 def test_what_is_not_known_is_said() -> None:
     assert "unknown" in next(Stored((grown(5, 5, 5),)).lines(NOW))
-    assert "too little is stored" in next(Stored((grown(5, 5, 5),), Space(1, 2)).lines(NOW))
+    assert "too little is known" in next(Stored((grown(5, 5, 5),), Space(1, 2)).lines(NOW))
     assert grown(5, 500, 5).row[3] == "unknown"
     assert Growth("ticks", 0, why="Unauthorized").row[1] == "unknown: Unauthorized"
+    slow = Growth("chains", 0, 836, 36_300_000, why="no answer within 3 s")
+    assert slow.row[3:5] == ["unknown", "unknown: no answer within 3 s"]
+    (line,) = Stored((grown(1000, 500_000, DAY / 2), slow), Space(10_000_000, 20_000_000)).lines(NOW)
+    assert line.endswith("10.0 days (2026-01-11), or sooner: how fast chains grows is unknown")
     assert (span(30 * DAY), span(90), size_text(3.2e12)) == ("30 days", "90 s", "3.2 TB")
 
 
