@@ -34,6 +34,7 @@ _HARMLESS = re.compile(
 _SECRET = re.compile(r"pass|pwd|secret|token|credential|auth|key|sig", re.IGNORECASE)
 _WORD = re.compile(r"\S*")
 _DONE = re.compile(r"\*\*\*\W*")
+_FRAGMENT = re.compile(r"#[^\s'\"`,)>\]}]+")
 _OPTIONS = re.compile(r"([?&;])([^=&;\s]*)(=?)([^&;\s]*)")
 
 
@@ -166,6 +167,8 @@ def _redact_from(text: str, at: int, *, web: bool) -> tuple[str, int]:
         # A password whose "@" is missing.
         return HIDDEN, end
     rest = text[at:end]
+    if not web:  # no address of a server has a fragment
+        rest = _FRAGMENT.sub(f"#{HIDDEN}", rest)
     head, mark, options = rest.partition("?")
     if not mark:
         return whom + rest, end

@@ -141,7 +141,8 @@ def zone_problem(name: str) -> str | None:
     try:
         ZoneInfo(name)
     except (LookupError, ValueError, OSError):
-        near = did_you_mean(name, available_timezones())
+        # Three letters are near to those of any other zone, which is no help.
+        near = did_you_mean(name, (zone for zone in available_timezones() if "/" in zone or zone == "UTC"))
         return f"the name of a time zone such as 'UTC' or 'Asia/Kolkata'{near}"
     return None
 

@@ -98,6 +98,10 @@ def test_an_overload_policy_the_market_cannot_have_says_why(overload: str, reaso
     assert reason in error.expected
 
 
+def test_an_abbreviation_is_told_no_other_zone_of_three_letters() -> None:
+    assert refusal(feed__timezone="IST").expected == "the name of a time zone such as 'UTC' or 'Asia/Kolkata'"
+
+
 def test_an_unknown_name_in_the_environment_is_an_error() -> None:
     error = refusal(environ={"ENRICHER_REDIS__ULR": "redis://h"})
     assert (error.source, error.key) == ("environment", "ENRICHER_REDIS__ULR")

@@ -81,6 +81,7 @@ def test_text_without_a_password_is_left_alone(text: str) -> None:
         ("from ://:one@a", "from ://:***@a"),
         ("see https://h/@me?page=2&token=x or mail a@b", "see https://h/@me?page=2&token=*** or mail a@b"),
         ("get https://u:one@h/x?id=3", "get https://u:***@h/x?id=3"),
+        ("at redis://:one@a:1/0#two", "at redis://:***@a:1/0#***"),
         ("redis://h?password=one two\nnext line", "redis://h?password=***\nnext line"),
     ],
 )
