@@ -181,7 +181,7 @@ class Enricher:
                 timezone=self.settings.feed.timezone,
             )
             for warning in self.settings.mongo.warnings():
-                log.warning("configuration", reason=warning)
+                log.warning("configuration_warning", reason=warning)
             await stack.enter_async_context(self._engine)
             # They go on while it drains, so that whoever looks sees that.
             self._engine.begin("statistics", self._keep_stats)

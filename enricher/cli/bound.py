@@ -117,7 +117,7 @@ class Bound:
         if silent > self._stall_after and not self._stands and self._began is None:
             self._stands = True
             where, _ = _where(sys._current_frames().get(self._main or 0))
-            self._write("loop_stands", seconds=round(silent, 1), **where)
+            self._write("event_loop_blocked", seconds=round(silent, 1), **where)
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._turn)
 
@@ -132,7 +132,7 @@ class Bound:
         if code is None:
             code = FAILED if self._failed else OK
         self._write(
-            "ended_by_the_bound",
+            "forced_exit",
             exit_code=code,
             seconds=round(time.monotonic() - (self._began or 0), 1),
             handlers=handlers,

@@ -22,12 +22,14 @@ from enricher.errors import SinkUnavailable
 
 TOPIC_COUNTS = ("received", "processed", "duplicate", "dead", "dropped", "conflated", "retried")
 
-_COLORS = {
+COLORS = {
     "ready": "green",
     "degraded": "yellow",
     "starting": "cyan",
     "restoring": "cyan",
     "stopping": "magenta",
+    "stalled": "red",
+    "failed": "red",
 }
 _PATIENCE = 2.0
 
@@ -167,7 +169,7 @@ def workers_table(now: Mapping[str, Figures], before: Mapping[str, Figures], at_
         made.add_row(
             figures["service"],
             figures["instance"],
-            Text(status_of(figures), style=_COLORS.get(status, "red")),
+            Text(status_of(figures), style=COLORS.get(status, "red")),
             time_of_day(figures["started_us"]),
             number(per_second(figures, before.get(key), "received")),
             number(per_second(figures, before.get(key), "processed")),

@@ -213,7 +213,7 @@ class Engine:
                 if found.what not in before:
                     log.error("stalled", what=found.what, why=found.why, lanes=found.lanes)
             if before and not stalled:
-                log.warning("moving_again", what=sorted(before))
+                log.warning("stall_ended", what=sorted(before))
             self._stalled = stalled
             self._tell_unread()
             self.pool.hand_back({found.topic for found in stalled if found.topic})

@@ -94,7 +94,7 @@ class Retention:
         if step.kind == "change":
             change = {"name": NAME, "expireAfterSeconds": seconds}
             await self._documents.command({"collMod": collection, "index": change})
-        log.info("retention", collection=collection, seconds=seconds, step=step.kind)
+        log.info("retention_applied", collection=collection, seconds=seconds, step=step.kind)
 
     async def _indexes(self, collection: str) -> Sequence[Document]:
         # A collection has 64 at most, which fit one batch.

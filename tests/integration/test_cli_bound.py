@@ -89,7 +89,7 @@ def test_a_stop_is_bounded_and_3_says_that_messages_were_lost(
             client.publish(topic, b"{}")
         running.until("begun")
         assert running.signal(TERM).end() == 3
-        line = next(line for line in running.logged() if line["message"] == "ended_by_the_bound")
+        line = next(line for line in running.logged() if line["message"] == "forced_exit")
         assert line["lost"].keys() == {topic}
         if topic != "swallows":
             assert (line["topic"], line["key"]) == (topic, "k1")
@@ -131,7 +131,7 @@ def test_what_somebody_has_still_is_not_lost_and_a_second_signal_ends_it_at_once
             client.publish("blocks", b"{}")
             running.until("begun")
             assert running.signal(TERM).end() == 0
-            line = next(line for line in running.logged() if line["message"] == "ended_by_the_bound")
+            line = next(line for line in running.logged() if line["message"] == "forced_exit")
             assert (line["lost"], line["handed_back"]) == ({}, {"blocks": 1})
         hour = ("--set", "service.drain_deadline=1h")
         with worker(tmp_path, redis_url, mongo_database_url, *hour, **intake) as running:
@@ -170,8 +170,8 @@ def test_who_holds_the_loop_is_said_while_it_is_held(
     ):
         running.until("ready")
         client.publish("blocks", json.dumps({}))
-        running.until("loop_stands")
-        line = next(line for line in running.logged() if line["message"] == "loop_stands")
+        running.until("event_loop_blocked")
+        line = next(line for line in running.logged() if line["message"] == "event_loop_blocked")
         assert (line["topic"], line["key"]) == ("blocks", "k1")
         assert "in blocks" in line["stack"]
         eventually(lambda: running.process.poll() is None)

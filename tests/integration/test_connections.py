@@ -252,7 +252,7 @@ async def test_a_database_that_knows_the_users_is_asked_for_them_and_never_writt
             assert client[expected]["underlying_ticks"].count_documents({"tick_id": number}) == 1
             for untouched in ("admin", "local", "config", "users"):
                 assert "underlying_ticks" not in client[untouched].list_collection_names()
-        said = [entry["reason"] for entry in entries if entry["event"] == "configuration"]
+        said = [entry["reason"] for entry in entries if entry["event"] == "configuration_warning"]
         assert len(said) == (expected == "deltastream"), address
         assert all("'deltastream'" in reason and "authSource" in reason for reason in said)
     options = ["--redis-url", redis_url, "--mongo-url", url("worker", "admin")]

@@ -107,6 +107,7 @@ def test_a_host_in_kolkata_is_told_the_setting_and_loses_nothing(tmp_path: Path)
             assert stored.option_chains.count_documents({}) == 40
             kept = {d["tick_id"]: d for d in stored.underlying_ticks.find()}
             stored.client.close()
+            until(lambda: b'"close":500.0' in feed.get("ohlc:NIFTY:15m"), "its window")  # type: ignore[operator]
             window = json.loads(feed.get("ohlc:NIFTY:15m"))  # type: ignore[arg-type]
         health = ask(tmp_path, found, "health")
         assert worker.signal(signal.SIGTERM).end() == 0

@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands there."""
+"""What the README shows runs as it stands there, and the page it leads to names what the program says."""
 
 import os
 import re
@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 
 from enricher import Insert, load
+from enricher.cli.main import EPILOG
+from enricher.cli.top import COLORS
 from tests.integration.test_market_contract import AT, MINUTE, chain, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, running
 from tests.rig import Clock
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+STOPS = (ROOT / "docs" / "stops.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -54,6 +58,13 @@ def test_quick_start_is_two_commands_of_one_line_each() -> None:
     assert all(command.count("\n") == 1 for command in commands)
     assert "enricher demo" in commands[0]
     assert "pytest" in commands[1]
+
+
+def test_statuses_and_exit_codes_are_those_of_the_program() -> None:
+    status, codes = STOPS.split("## Exit codes\n")
+    told = [re.findall(r"^\| ([`\w]+) \|", page, re.MULTILINE)[1:] for page in (status, codes)]
+    assert set(told[0]) == {f"`{word}`" for word in COLORS}
+    assert told[1] == re.findall(r"^  (\d+) ", EPILOG, re.MULTILINE)
 
 
 async def test_what_operations_looks_at_is_there_with_the_fields_it_names(

@@ -183,7 +183,7 @@ async def test_lanes_that_get_no_turn_are_a_stall_that_ends_with_the_next_one(
             assert rig.engine.ready
     (line,) = [line for line in lines if line["event"] == "stalled"]
     assert (line["log_level"], line["what"], list(line["lanes"])) == ("error", "lanes of t", ["one"])
-    assert [line for line in lines if line["event"] == "moving_again"]
+    assert [line for line in lines if line["event"] == "stall_ended"]
 
 
 async def test_handlers_past_their_time_in_every_slot_are_a_stall_and_those_within_are_none() -> None:
