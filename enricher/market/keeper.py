@@ -143,11 +143,11 @@ class MarketKeeper:
             if state.surface.newest_us is not None:
                 self._show_members(state, caches)
             if state.newest_chain_us:
-                state.surface_text = ("", state.naive, state.newest_chain_us)
+                state.surface_text = ("", state.options_naive, state.newest_chain_us)
                 self._drawing.show(state, caches, now_us)
                 # Only cached: whether it was published is not known.
                 said: list[Effect] = []
-                self._show_whole(state, "", state.naive, state.newest_chain_us, said)
+                self._show_whole(state, "", state.options_naive, state.newest_chain_us, said)
                 caches += [effect for effect in said if isinstance(effect, SetKey)]
             found.append(tuple(aged(caches, now_us - last_us)))
         return found
@@ -263,6 +263,7 @@ class MarketKeeper:
                 "_id": state.product,
                 **msgspec.structs.asdict(checkpoint),
                 "heard_us": now_us,
+                "naive": state.options_naive or state.naive,
                 "chains": dict(state.chain_ids),
                 "bases": bases,
                 "firsts": firsts,
@@ -293,7 +294,7 @@ class MarketKeeper:
                 price=window.close,
             )
         if state.newest_chain_us:
-            state.surface_text = (state.newest_chain_text, state.naive, state.newest_chain_us)
+            state.surface_text = (state.newest_chain_text, state.options_naive, state.newest_chain_us)
 
     def _show_ticks(self, state: ProductState, effects: list[Effect], now_us: int) -> None:
         product, latest, zone = state.product, state.latest, self._zones.of(state.product)
@@ -385,7 +386,7 @@ class MarketKeeper:
             state.lapse_us = None
             shown = now_us - state.options_heard_us <= self._cache_ms * 1000
             if state.pass_time(state.cutoff.until_us) and state.newest_chain_us and shown:
-                state.surface_text = (state.newest_chain_text, state.naive, state.newest_chain_us)
+                state.surface_text = (state.newest_chain_text, state.options_naive, state.newest_chain_us)
             self._show_members(state, effects)
             self._drawing.show(state, effects, now_us)
         if state.health is not None and state.health.due_us is not None and state.health.due_us <= now_us:

@@ -61,8 +61,10 @@ class Recent:
 def aged(effects: Iterable[Effect], age_us: int) -> Iterator[Effect]:
     """The effects with what is left of a cache's lifetime, and no cache that was set at the time anew.
 
-    A version that is a microsecond older gives way to the one that may be there.
+    A version that is a microsecond older gives way to the one that may be there. An age below 0 is that of a
+    clock that was set back.
     """
+    age_us = max(0, age_us)
     for effect in effects:
         if not isinstance(effect, SetKey):
             yield effect

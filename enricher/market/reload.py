@@ -81,11 +81,14 @@ async def load(
     terms, paces = contracts or Contracts(), paces or Paces()
     states = {product: ProductState(product, spans, terms.of(product)) for product in wanted}
     chains: dict[str, list[str]] = {}
+    naive: set[str] = set()
     found, new = await _known(reader, list(wanted))
     for document in found:
         product = document["_id"]
         numbers = (int(document.get(name, 0)) for name in ("revision", "ticks_us", "options_us"))
         states[product].checkpoint = Checkpoint(*numbers)
+        if document.get("naive"):
+            naive.add(product)
         gaps = document.get("gaps", ())
         states[product].gaps = ProductGaps((int(low), int(high)) for low, high in gaps)
         # The last of each expiry, the first of its day, and those that build-up is compared with.
@@ -96,6 +99,8 @@ async def load(
     await _load_all_options(reader, states, chains, wanted, new, paces)
     async for product, state in _giving_way(list(states.items())):
         state.surface_text, state.whole_text, state.chains_unsaid = None, None, False
+        # Documents of quotes and chains do not say how their times were written.
+        state.options_naive = state.naive or product in naive
         # Some of these may never have reached the sorted set, and would not as long as they do not move.
         for key, text, event_us in state.surface.standing():
             state.members[key] = (text.encode(), event_us)

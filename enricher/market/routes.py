@@ -67,6 +67,7 @@ from enricher.market.stored import (
 from enricher.market.zeros import (
     OPTION_FIELDS,
     TICK_FIELDS,
+    ZEROED,
     is_zeroed,
     with_nulls,
     zeroed,
@@ -295,7 +296,7 @@ class Market:
         if now_us - processed_us >= ttl * SECOND:
             return ()
         identity, event_us, product = str(document["_id"]), event_time(document), document["product"]
-        naive = bool(document.get("naive")) if collection == TICKS else state.naive
+        naive = bool(document.get("naive")) if collection == TICKS else state.options_naive
         sent: dict[str, Any] = {
             "timestamp": render(event_us, naive, self.zones.of(product)),
             "naive": naive,
@@ -318,7 +319,7 @@ class Market:
             if document.get("folded") is False:
                 return (claim,)
             held = with_nulls(document).items()
-            body = encode({**{k: v for k, v in held if k not in _OURS}, "timestamp": sent["timestamp"]})
+            body = encode({**{k: v for k, v in held if k not in _NOT_SENT}, "timestamp": sent["timestamp"]})
             return (claim, SetKey(f"latest:option:{document['symbol']}", body, self._cache_ms, event_us))
         found = chain_of({**document, "folded": None})
         if found is None:
@@ -329,6 +330,7 @@ class Market:
 
 _OURS = ("_id", "timestamp", "processed_at", "event_us", "folded")
 """What a document has besides the fields of its message."""
+_NOT_SENT = (*_OURS, ZEROED)
 
 
 def _sent_fields(document: Mapping[str, Any]) -> dict[str, Any]:

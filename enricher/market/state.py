@@ -90,6 +90,7 @@ class ProductState:
         "newest_chain_text",
         "newest_chain_us",
         "options_heard_us",
+        "options_naive",
         "options_us",
         "past",
         "primed_chains",
@@ -141,6 +142,8 @@ class ProductState:
         self.latest: Tick | None = None
         # Whether the times of windows are written without an offset: as those of the newest tick.
         self.naive = False
+        # The same of quotes and chains, which are not always written as ticks are.
+        self.options_naive = False
         self.gaps = ProductGaps()
         self.ticks_changed = False
         self.members: dict[tuple[str, Number, str], tuple[bytes, int]] = {}
@@ -213,6 +216,7 @@ class ProductState:
         if quote.future:
             self.set_aside(quote.event_us, digest)
             return "future"
+        self.options_naive = quote.naive
         change = self.surface.fold_quote(quote, digest)
         if change.add is not None or change.remove or change.unknown:
             text = change.add.text.encode() if change.add is not None else b""
@@ -230,6 +234,7 @@ class ProductState:
         if chain.future:
             self.set_aside(chain.event_us, digest)
             return "future"
+        self.options_naive = chain.naive
         self.bases.add(chain.expiry, taken, document_id, self.session(chain.event_us).day)
         # One that lies before what a restart reads anyway would be lost.
         self.chains_unsaid |= taken.event_us < self.checkpoint.options_us - self.spans.quote_us
@@ -408,5 +413,6 @@ class ProductState:
         if not (moved or self.chains_unsaid):
             return None
         self.chains_unsaid = False
+        self.recent = Recent()  # by now it was asked for, or never is
         self.checkpoint = Checkpoint(last.revision + 1, ticks_us, options_us)
         return self.checkpoint

@@ -200,10 +200,11 @@ async def test_the_first_tick_after_a_restart_finds_every_stored_tick_of_its_win
         print(f"\nfirst tick after a restart on {STORED} stored ticks: {lasted * 1000:.0f} ms")
 
 
-def rig_over(before: Rig | None = None) -> Rig:
+def rig_over(before: Rig | None = None, **settings: Any) -> Rig:
     """The market routes on memory sinks; one after ``before`` finds what that stored and showed."""
     # Curves are fitted when there is time for it, which is no part of what is compared.
-    rig = Rig(*market_routes(load(overrides={"market.svi_interval": 0})))
+    overrides = {"market.svi_interval": 0, **{k.replace("__", "."): v for k, v in settings.items()}}
+    rig = Rig(*market_routes(load(overrides=overrides)))
     if before is not None:
         rig.stored.collections = before.stored.collections
         rig.shown.keys, rig.shown.versions = before.shown.keys, before.shown.versions

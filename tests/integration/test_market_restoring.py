@@ -12,13 +12,14 @@ import pytest
 from redis.asyncio import Redis
 
 from enricher.app import wall_clock
+from enricher.engine.effects import SetKey
 from enricher.engine.ports import Delivery
 from enricher.market import reload
-from enricher.market.recent import MOST
+from enricher.market.recent import MOST, aged
 from enricher.market.spans import Spans
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, leg, quote, tick
 from tests.integration.test_market_restarts import hand_in, rig_over
-from tests.integration.worker import CHAINS, QUOTES, TICKS, WorkerProcess, database, encoded
+from tests.integration.worker import CHAINS, QUOTES, TICKS, WorkerProcess, database, encoded, iso
 from tests.rig import Rig, until
 from tests.servers import RedisProcess
 
@@ -202,3 +203,75 @@ async def test_a_weekend_is_not_published(hours: float, shown: int) -> None:
         await engine.wait_ready()
         await until(lambda: not engine.writer.unfinished)
     assert len(after.shown.published) == shown
+
+
+def as_read(text: bytes) -> Any:
+    """A message or cache without its time of processing; times as moments, with or without an offset."""
+    held = json.loads(text)
+    held.pop("processed_at", None)
+    for name in ("timestamp", "start_time", "end_time"):
+        if name in held:
+            held[name] = datetime.fromisoformat(held[name])
+    return held
+
+
+ZONE = {"feed__timezone": "Asia/Kolkata"}
+
+
+@pytest.mark.parametrize("set_s", [2, -7200], ids=["soon after", "by a clock that was set back"])
+@pytest.mark.parametrize("first", [0, 3], ids=["at once", "after a while"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"market__unknown": "zero"}, ZONE, {**ZONE, "feed__naive_dates": "as_sent"}],
+    ids=["plain", "zero", "naive", "as sent"],
+)
+async def test_a_crash_ends_with_all_that_an_uninterrupted_run_shows(
+    settings: dict[str, str], first: int, set_s: int
+) -> None:
+    async def shown(crash: bool) -> tuple[dict[str, Any], list[str]]:
+        rig = rig_over(None, **settings)
+        at, pieces = rig.clock.now_us, []
+        for number in range(6):
+            for channel, message in one_of_each(at - (6 - number) * SECOND, number):
+                if channel == QUOTES:
+                    alone = {"product": "QUOTED", "symbol": "QUOTED CALL"}
+                    message |= {"iv": None, "bid": None} if number % 2 else alone
+                if settings.keys() & ZONE:
+                    moment = at - (6 - number) * SECOND + 19800 * SECOND
+                    message["timestamp"] = iso(moment, naive=True)
+                pieces.append((channel, message))
+        await rig.engine.__aenter__()
+        for channel, message in pieces[: 3 * first]:
+            hand_in(rig, channel, message)
+            await rig.drained()
+        # What two commits hold is stored, and a third would wait.
+        rig.documents.open_gate.clear()
+        rig.live.down = crash
+        for channel, message in pieces[3 * first :]:
+            hand_in(rig, channel, message)
+        writer, left = rig.engine.writer, len(pieces) - 3 * first
+        await until(lambda: sum(write.delivery is not None for write in writer.left()) == left)
+        rig.documents.open_gate.set()
+        kinds = ("underlying_ticks", "option_quotes", "option_chains")
+        await until(lambda: sum(len(rig.stored.collections.get(kind, ())) for kind in kinds) == len(pieces))
+        if not crash:
+            await rig.drained()
+        published = list(rig.shown.published)
+        await rig.engine.stop(0.05)
+        if crash:
+            rig, before = rig_over(rig, **settings), rig
+            rig.clock.now_us = before.clock.now_us + set_s * SECOND
+            async with rig.engine as engine:
+                await engine.wait_ready()
+                await until(lambda: not engine.writer.unfinished)
+            published += rig.shown.published
+        keys = {k: as_read(v) for k, v in rig.shown.keys.items() if not k.startswith("feed:")}
+        told = [(to, as_read(text)) for to, text in published if to != "enriched:product"]
+        return {**keys, "members": rig.shown.sorted_set("iv_surface:NIFTY")}, sorted(map(str, told))
+
+    assert await shown(crash=True) == await shown(crash=False)
+
+
+def test_a_cache_lives_no_longer_because_the_clock_was_set_back() -> None:
+    key = SetKey("ohlc:NIFTY:1m", b"", 60_000, 7)
+    assert list(aged([key], -3600 * SECOND)) == [SetKey("ohlc:NIFTY:1m", b"", 60_000, 6)]
