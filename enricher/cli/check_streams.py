@@ -17,6 +17,7 @@ from enricher.engine.router import Route
 from enricher.sources.entries import GroupKeys
 from enricher.sources.groups import StreamGroup, WrongKey, check_key
 from enricher.sources.shards import Shard
+from enricher.texts import as_text
 
 HEAD = ("stream", "group", "length", "lag", "pending", "delayed", "dead letters")
 
@@ -89,7 +90,7 @@ async def ask_streams(
             lost = [await StreamGroup(client, each, "check").entries_lost() for each in both]
             figures["entries_lost"] = sum(lost)
             for group in await client.xinfo_groups(keys.stream):
-                name = group["name"].decode() if isinstance(group["name"], bytes) else str(group["name"])
+                name = as_text(group["name"])
                 if (keys.stream, name) not in known:
                     others.append(name)
         except ResponseError as error:

@@ -109,7 +109,7 @@ async def groups_of(client: Redis, stream: str) -> list[str]:
     """The names of the consumer groups of a stream; none where there is no such stream."""
     if not await client.exists(stream):
         return []
-    return [as_bytes(found["name"]).decode() for found in await client.xinfo_groups(stream)]
+    return [as_text(found["name"]) for found in await client.xinfo_groups(stream)]
 
 
 class TargetStream:

@@ -19,6 +19,7 @@ from enricher.log import log
 from enricher.sinks.redis import ACKNOWLEDGE
 from enricher.sources.entries import Fields, GroupKeys
 from enricher.sources.ledger import Look, look
+from enricher.texts import as_text
 
 PAGE = 100
 _EXPOSED_TTL = 86400
@@ -225,7 +226,7 @@ class StreamGroup:
         if held is not None:
             try:
                 info = await self._client.xinfo_stream(stream)
-                last = _text(cast("bytes", info["last-generated-id"]))
+                last = as_text(cast("bytes", info["last-generated-id"]))
             except errors.ResponseError:
                 last = "0-0"
             # Ids below the cursor: the stream itself was made anew, and nobody has seen any of it.
@@ -239,7 +240,7 @@ class StreamGroup:
             return False
         if held is None:
             for found in await self._client.xinfo_groups(stream):
-                if _text(found["name"]) == group:
+                if as_text(found["name"]) == group:
                     await self._client.set(self.keys.cursor, found["last-delivered-id"], nx=True)
         else:
             log.warning("group_created_again", stream=stream, group=group, begin=begin)
@@ -261,7 +262,7 @@ class StreamGroup:
             page = await self._client.xpending_range(
                 self.keys.stream, self.keys.group, first, "+", PAGE, self.consumer
             )
-            found += [Left(_text(cast("bytes", p["message_id"])), int(p["times_delivered"])) for p in page]
+            found += [Left(as_text(cast("bytes", p["message_id"])), int(p["times_delivered"])) for p in page]
             if len(page) < PAGE:
                 return found
             first = "(" + found[-1].id
@@ -269,8 +270,8 @@ class StreamGroup:
     async def sweep(self, lease_ms: int, begin: str) -> tuple[str, list[Left], list[str]]:
         """Where to go on ("0-0": done), what nobody renewed for ``lease_ms``; ours now, what was lost."""
         reply = await self._run(SWEEP, lease_ms, begin, PAGE)
-        left = [Left(_text(id_), int(count)) for id_, count in reply[1]]
-        return _text(reply[0]), left, [_text(id_) for id_ in reply[2]]
+        left = [Left(as_text(id_), int(count)) for id_, count in reply[1]]
+        return as_text(reply[0]), left, [as_text(id_) for id_ in reply[2]]
 
     async def take(
         self, deliveries: Sequence[tuple[str, int]], *, exposes: int = 0
@@ -295,7 +296,7 @@ class StreamGroup:
     async def exposed(self) -> dict[str, int]:
         """Entries that were taken in a company and not `cleared` since, and what they were exposed to."""
         found = await self._client.hgetall(self.keys.exposed)
-        return {_text(id_): int(company) for id_, company in found.items()}
+        return {as_text(id_): int(company) for id_, company in found.items()}
 
     async def cleared(self, ids: Sequence[str]) -> None:
         """Their company came to its end."""
@@ -306,7 +307,7 @@ class StreamGroup:
         """Renew the leases; the ids that are no longer ours."""
         gone: list[str] = []
         for at in range(0, len(ids), 500):
-            gone += [_text(id_) for id_ in await self._run(RENEW, *ids[at : at + 500])]
+            gone += [as_text(id_) for id_ in await self._run(RENEW, *ids[at : at + 500])]
         return gone
 
     async def release(self, ids: Sequence[str], lease_ms: int, *, uncount: bool = True) -> None:
@@ -336,7 +337,7 @@ class StreamGroup:
         needed, silent_ms = await self._client.eval(
             TRIM, 2, self.keys.stream, self.keys.trimmed, keep_from, gone_ms
         )
-        return _text(needed), silent_ms / 1000
+        return as_text(needed), silent_ms / 1000
 
     async def trim_to(self, max_length: int) -> int:
         """Trim to about ``max_length`` entries, read or not; how many went."""
@@ -367,7 +368,7 @@ class StreamGroup:
         length = await self._client.xlen(self.keys.stream)
         delayed = await self._client.zcard(self.keys.later)
         for found in await self._client.xinfo_groups(self.keys.stream):
-            if _text(found["name"]) == self.keys.group:
+            if as_text(found["name"]) == self.keys.group:
                 return {
                     "length": int(length),
                     "delayed": int(delayed),
@@ -386,7 +387,7 @@ class StreamGroup:
 async def check_key(client: Redis, key: str, kind: str) -> None:
     """Raises `WrongKey` if a key is of another kind (as TYPE says it)."""
     try:
-        found = _text(await client.type(key))
+        found = as_text(await client.type(key))
     except errors.NoPermissionError:
         return  # whoever may not ask learns it from the commands that fail
     if found not in (kind, "none"):
@@ -425,7 +426,3 @@ def parts(id_: str) -> tuple[int, int]:
     """An id as numbers: milliseconds since 1970, and which of them."""
     ms, _, number = id_.partition("-")
     return int(ms), int(number or 0)
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value

@@ -143,6 +143,7 @@ def test_streams_are_listed_with_length_lag_and_pending(
         assert client.keys("*") == []
         client.xgroup_create(stream, group, "0", mkstream=True)
         client.xgroup_create(stream, "worker-enricher:0/3", "0")
+        client.xgroup_create(stream, b"other\xff", "0")
         for number in range(5):
             client.xadd(stream, {"body": number})
         client.xreadgroup(group, "one", {stream: ">"}, count=2)
@@ -150,7 +151,7 @@ def test_streams_are_listed_with_length_lag_and_pending(
     out, err = capsys.readouterr()
     row = next(line for line in out.splitlines() if stream in line)
     assert row.split() == [stream, group, "5", "3", "2", "0", "-"]
-    assert "nobody with these settings reads for worker-enricher:0/3" in err
+    assert "nobody with these settings reads for other\\xff, worker-enricher:0/3" in err
 
 
 def test_every_shard_and_the_spill_are_listed(
