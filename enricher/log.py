@@ -31,6 +31,16 @@ _ABOUT = (
     *("collection", "handler", "what"),
 )
 
+# An end is of the kind of its beginning: what is said last, of all that was held back, is how it is now.
+_ENDS = {
+    "outage_end": "outage_begin",
+    "subscribed": "connection_lost",
+    "reading": "connection_lost",
+    "spill_ends": "spill_begins",
+    "feed_recovered": "feed_stale",
+}
+_BEGIN = frozenset(_ENDS.values())
+
 _METHODS = {
     logging.DEBUG: "debug",
     logging.INFO: "info",
@@ -59,8 +69,9 @@ class _Kind:
 class Limiter:
     """Which lines are written: of each kind the ``first`` few, then one in ``every`` seconds.
 
-    A kind is an event and what it is about; it begins anew after ``every`` seconds without a line. Of one
-    event ``most`` kinds are told apart, and all others are one. Times are seconds on any clock, handed in.
+    A kind is an event (or its end) and what it is about; it begins anew after ``every`` seconds without a
+    line. Of one event ``most`` kinds are told apart, and all others are one. Times are seconds on any clock,
+    handed in.
     """
 
     def __init__(self, first: int = 5, every: float = 60.0, most: int = 32) -> None:
@@ -73,12 +84,13 @@ class Limiter:
         """How many lines of this kind were held back since the last one written; None: so is this one."""
         _, event, fields = line
         about = tuple([f"{name}={fields[name]}" for name in _ABOUT if name in fields])
+        event = _ENDS.get(event, event)
         kinds = self._events.setdefault(event, {})
         if about not in kinds and len(kinds) >= self._most:
             about = ("others",)
         kind = kinds.get(about)
         if kind is None or (now >= kind.next and not kind.hidden):
-            kind = kinds[about] = _Kind(self._first)
+            kind = kinds[about] = _Kind(self._first * (2 if event in _BEGIN else 1))
         if kind.left:
             kind.left -= 1
         elif now < kind.next:

@@ -90,19 +90,26 @@ def test_lines_say_how_many_were_held_back_before_them() -> None:
     assert said == [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (9, 4), (10, 2), (11, 0)]
 
 
-def test_what_was_held_back_comes_in_its_order_and_says_how_long_ago_it_was() -> None:
+def test_the_last_that_is_said_of_an_outage_that_comes_and_goes_is_how_it_is() -> None:
     now = [0.0]
     log = Log(clock=lambda: now[0])
     with capture_logs() as lines:
-        for number in range(7):  # begin, end, begin: it is away at last
+        for number in range(9):  # begin, end, begin: it is away at last
             now[0] = float(number)
             log.warning("outage_begin", sink="live")
-            if number < 6:
+            if number < 8:
                 log.warning("outage_end", sink="live")
         now[0] = 70.0
         log.catch_up()
-    late = [(one["event"], one["seconds_ago"]) for one in lines if "seconds_ago" in one]
-    assert late == [("outage_end", 65.0), ("outage_begin", 64.0)]
+    said = [(one["event"], one.get("seconds_ago"), one.get("suppressed")) for one in lines]
+    assert said[9:] == [("outage_end", None, None), ("outage_begin", 62.0, 6)]
+
+
+def test_what_is_held_back_comes_in_its_order() -> None:
+    limiter = Limiter(first=1, every=60.0)
+    for number, name in enumerate("ababba"):
+        limiter.admit(line(number, topic=name), now=float(number))
+    assert [(late[2]["number"], at) for late, _, at in limiter.overdue(70.0)] == [(4, 4.0), (5, 5.0)]
 
 
 def test_each_collection_that_something_is_said_of_is_heard_of() -> None:
