@@ -75,8 +75,9 @@ under a key of ours, 2 for a wrong setting.
 def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float) -> None:
     """Test the settings and both servers, and say what looks wrong.
 
-    Lists the routes, the streams with what waits in them, the number of dead letters and, with --verbose,
-    every setting in effect. Passwords are never printed. Nothing is written anywhere.
+    Lists the routes, the streams with what waits in them, the number of dead letters, how fast the
+    collections grow and when the disk is full, and, with --verbose, every setting in effect. Passwords are
+    never printed. Nothing is written anywhere.
     """
     settings = options.load()
     with named_by_origin(settings):

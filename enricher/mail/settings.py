@@ -12,6 +12,7 @@ from enricher.config import (
     CollectionName,
     Count,
     PositiveSeconds,
+    RetentionSettings,
     Seconds,
     Section,
     Text,
@@ -70,5 +71,7 @@ class MailSettings(Section, frozen=True, kw_only=True):
             yield "max_backoff", f"at least mail.initial_backoff, which is {self.initial_backoff:g} s"
         if self.dead_letters == self.stream:
             yield "dead_letters", "a stream of its own, not mail.stream"
+        if self.collection in {"enricher_state", *RetentionSettings.__struct_fields__} - {"emails"}:
+            yield "collection", "a collection of their own, which none of the market's is"
         if self.lease < 1:
             yield "lease", "at least 1 s, or a busy worker loses what it is at"

@@ -50,6 +50,7 @@ def test_times_are_given_with_units_and_all_is_kept_by_default() -> None:
         ("retention.enricher_state", "30d", "feed_gaps, emails"),
         ("retention.option_chains", "30 weeks", "a whole number of seconds of at least 0"),
         ("retention.option_chains", "-1", "a whole number of seconds of at least 0"),
+        ("mail.collection", "option_chains", "a collection of their own"),
         ("retention.option_chains", "500ms", "or text such as '10s', '5m', '30d'"),
     ],
 )
