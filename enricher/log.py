@@ -31,14 +31,9 @@ _ABOUT = (
     *("collection", "handler", "what"),
 )
 
-# An end is of the kind of its beginning: what is said last, of all that was held back, is how it is now.
-_ENDS = {
-    "outage_end": "outage_begin",
-    "subscribed": "connection_lost",
-    "reading": "connection_lost",
-    "spill_ends": "spill_begins",
-    "feed_recovered": "feed_stale",
-}
+# An end is of the kind of its beginning: what is said last, of all that was held back, is how it is now. Both
+# are of one level, or a host that leaves out the end would miss the beginning.
+_ENDS = {"outage_end": "outage_begin", "spill_ends": "spill_begins"}
 _BEGIN = frozenset(_ENDS.values())
 
 _METHODS = {
