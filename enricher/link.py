@@ -23,6 +23,16 @@ from enricher.connections import is_outage
 
 _CHUNK = 256 * 1024
 
+# In Lua, for scripts: whether the id ``a`` of a stream's entry stands before ``b``.
+IS_BEFORE = """
+local function is_before(a, b)
+  local ams, an = string.match(a, '(%d+)-(%d+)')
+  local bms, bn = string.match(b, '(%d+)-(%d+)')
+  ams, bms = tonumber(ams), tonumber(bms)
+  return ams < bms or (ams == bms and tonumber(an) < tonumber(bn))
+end
+"""
+
 
 def pack(*parts: str | bytes | int | float) -> bytes:
     """One command as RESP."""

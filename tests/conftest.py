@@ -13,6 +13,8 @@ ones only ever get data.
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ import hypothesis
 import pymongo
 import pymongo.errors
 import pytest
+import structlog
 
 from enricher import log
 from tests.servers import MongoProcess, RedisProcess, debian_redis_binary, redis_binaries
@@ -58,9 +61,25 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _every_test_has_its_first_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What the log holds back depends on the lines before, and those are other tests'.
+def _every_test_has_a_log_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # What the log holds back depends on the lines before, and a logger keeps the set-up that it met first.
     monkeypatch.setattr(log.log, "_limiter", log.Limiter())
+    monkeypatch.setattr(log, "_structured", structlog.get_logger(log.NAME))
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def nobodys_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder and an environment in which nothing is set."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith(("ENRICHER_", "REDIS_", "MONGO_", "CELERY_", "SERVICE_")):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

@@ -55,8 +55,8 @@ Examples:
 def command(options: SettingsOptions, once: bool, interval: float) -> None:
     """Watch the running workers.
 
-    Rates, latency, what is away, how long each source has been silent, counts per topic and what is in
-    flight, for every worker that keeps figures in the Redis of the settings.
+    Rates, latency, what is away or stands still, how long each source has been silent, counts per topic and
+    what is in flight, for every worker that keeps figures in the Redis of the settings.
     """
     code = asyncio.run(_watch(options.load(), once, interval))
     click.get_current_context().exit(code)
@@ -186,9 +186,9 @@ def workers_table(now: Mapping[str, Figures], before: Mapping[str, Figures], at_
 
 
 def troubles(figures: Figures) -> str:
-    """What is away, and what is wrong with topics."""
+    """What is away, what is wrong with topics, and what stands still."""
     both = {**figures["outages"], **figures.get("troubles", {})}
-    return "; ".join(f"{name}: {why}" for name, why in both.items())
+    return "; ".join([*(f"{name}: {why}" for name, why in both.items()), *figures.get("stalled", ())])
 
 
 def topics_table(now: Mapping[str, Figures], before: Mapping[str, Figures]) -> Sheet:

@@ -82,6 +82,7 @@ def verdict(found: Sequence[Figures], now: int, max_age: float) -> tuple[bool, s
     age = max(0.0, (now - int(newest["now_us"])) / 1e6)
     line = f"{newest['instance']}: {status_of(newest)}, {age:.1f} s ago"
     line += "".join(f"; {topic}: {why}" for topic, why in newest.get("troubles", {}).items())
+    line += "".join(f"; {why}" for why in newest.get("stalled", ()))
     if age > max_age:
         return False, f"{line}; expected within {max_age:g} s"
     return newest["status"] in ("ready", "degraded"), line

@@ -26,6 +26,7 @@ from enricher.deadletters.record import StoredLetter
 from enricher.deadletters.replay import FAILED, MOVED, UNANSWERED, Outcome, Prepared, prepared, settle
 from enricher.deadletters.store import LetterStore
 from enricher.errors import EnricherError
+from enricher.link import IS_BEFORE
 from enricher.sinks.redis import packed_entry
 from enricher.sources.entries import BODY, TOPIC, GroupKeys
 from enricher.texts import as_bytes, as_text
@@ -49,13 +50,7 @@ return sent
 # the group has finished it, 0 if not yet, -1 if there is no such group. It is asked again and again, so it
 # looks through neither the delay set nor a stream: whoever puts the entry off says so in its place, and so
 # does whoever brings it back.
-FINISHED = """
-local function before(a, b)
-  local ams, an = string.match(a, '(%d+)-(%d+)')
-  local bms, bn = string.match(b, '(%d+)-(%d+)')
-  ams, bms = tonumber(ams), tonumber(bms)
-  return ams < bms or (ams == bms and tonumber(an) < tonumber(bn))
-end
+FINISHED = IS_BEFORE + """
 local function finished(stream, id)
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   if groups.err then return end
@@ -63,7 +58,7 @@ local function finished(stream, id)
     local found = {}
     for i = 1, #fields, 2 do found[fields[i]] = fields[i + 1] end
     if found.name == ARGV[1] then
-      if before(found['last-delivered-id'], id) then return false end
+      if is_before(found['last-delivered-id'], id) then return false end
       return #redis.call('XPENDING', stream, ARGV[1], id, id, 1) == 0
     end
   end

@@ -1,4 +1,4 @@
--- What every script that acknowledges stream entries begins with.
+-- What every script that acknowledges stream entries begins with, after `is_before` (`link.py`).
 --
 -- The cursor of a group, key `{stream}:{group}:cursor`, says where the group has to begin should somebody
 -- destroy it: an id up to which everything was acknowledged, or "(" and the lowest id that was not.
@@ -43,13 +43,6 @@ local function last_delivered(stream, group)
     for i = 1, #fields, 2 do found[fields[i]] = fields[i + 1] end
     if found.name == group then return found['last-delivered-id'] end
   end
-end
-
-local function is_before(a, b)
-  local ams, an = string.match(a, '(%d+)-(%d+)')
-  local bms, bn = string.match(b, '(%d+)-(%d+)')
-  ams, bms = tonumber(ams), tonumber(bms)
-  return ams < bms or (ams == bms and tonumber(an) < tonumber(bn))
 end
 
 local function acknowledge(stream, group, id)

@@ -35,10 +35,10 @@ from enricher.engine.effects import (
     Write,
 )
 from enricher.errors import ConfigError, SinkUnavailable
-from enricher.link import Link, pack
+from enricher.link import IS_BEFORE, Link, pack
 
 # Acknowledging in Lua, for every script that does: functions `to_commit`, `acknowledge` and `advance`.
-ACKNOWLEDGE = Path(__file__).with_name("ack.lua").read_text(encoding="utf-8")
+ACKNOWLEDGE = IS_BEFORE + Path(__file__).with_name("ack.lua").read_text(encoding="utf-8")
 _COMMIT = Path(__file__).with_name("commit.lua").read_text(encoding="utf-8")
 
 

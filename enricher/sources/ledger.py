@@ -21,20 +21,15 @@ from typing import Any, cast
 import msgspec
 from redis.asyncio import Redis
 
+from enricher.link import IS_BEFORE
 from enricher.sources.entries import GroupKeys
 
 # KEYS: stream, ledger, how many entries our trimming took, cursor, early, exposed. ARGV: group, how many of
 # its entries the caller has in hand, how many more it found lost, then what it remembers of the ledger.
 # Replies how many were lost, from which id to which, and the ledger; nothing where the server counts too
 # little.
-LOOK = """
+LOOK = IS_BEFORE + """
 local MOST = 200
-local function less(a, b)
-  local ams, an = string.match(a, '^(%d+)%-(%d+)$')
-  local bms, bn = string.match(b, '^(%d+)%-(%d+)$')
-  ams, bms = tonumber(ams), tonumber(bms)
-  return ams < bms or (ams == bms and tonumber(an) < tonumber(bn))
-end
 local function named(list, first)
   local found = {}
   for i = first or 1, #list, 2 do found[list[i]] = list[i + 1] end
@@ -68,7 +63,7 @@ local known = held.added ~= nil
 local function number(name) return tonumber(held[name] or '0') end
 
 local lost, from, to = 0, '', ''
-local anew = known and (added < number('added') or less(last, held.last))
+local anew = known and (added < number('added') or is_before(last, held.last))
 if known and not anew and held.probe ~= '' then
   local entry = info['last-entry']
   if held.probe ~= newest then entry = redis.call('XRANGE', KEYS[1], held.probe, held.probe)[1] end
@@ -76,7 +71,7 @@ if known and not anew and held.probe ~= '' then
     anew = mark(entry[2]) ~= held.mark
   else
     -- Had it been trimmed, no more could be left than was added since.
-    anew = first and less(held.last, first) and length > added - number('added')
+    anew = first and is_before(held.last, first) and length > added - number('added')
   end
 end
 if anew then
@@ -99,8 +94,8 @@ local pending = group and group.pending or 0
 local delivered = group and group['last-delivered-id'] or held.delivered or '0-0'
 local unread
 if not group then unread = nil
-elseif length == 0 or not less(delivered, newest) then unread = 0
-elseif less(delivered, first) then unread = length
+elseif length == 0 or not is_before(delivered, newest) then unread = 0
+elseif is_before(delivered, first) then unread = length
 else
   local after = #redis.call('XRANGE', KEYS[1], '(' .. delivered, '+', 'COUNT', MOST)
   if after < MOST then unread = after
@@ -116,14 +111,14 @@ if group and not known and not anew then
 elseif unread then
   local missing = added - number('done') - pending - unread
   local since = held.delivered or '0-0'
-  local gone = length == 0 or less(since, first) or less(since, deleted)
+  local gone = length == 0 or is_before(since, first) or is_before(since, deleted)
   if missing > 0 and gone then
     local others = removed - number('removed') - (trimmed - number('trimmed'))
     local more = math.max(0, math.min(missing, others))
     if more > 0 then
       lost = lost + more
       if from == '' then from = (held.next or '') ~= '' and held.next or since end
-      to = (length == 0 and last) or (less(since, first) and first) or deleted
+      to = (length == 0 and last) or (is_before(since, first) and first) or deleted
     end
   end
   held.done = number('done') + missing

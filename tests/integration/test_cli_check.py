@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 
@@ -14,14 +13,7 @@ from enricher.cli.main import exit_code
 from enricher.cli.workers import now_us
 from tests.servers import RedisProcess, free_port
 
-
-@pytest.fixture(autouse=True)
-def nobodys_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working folder and an environment in which nothing is set."""
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith(("ENRICHER_", "REDIS_", "MONGO_", "CELERY_", "SERVICE_")):
-            monkeypatch.delenv(name)
+pytestmark = pytest.mark.usefixtures("nobodys_settings")
 
 
 def servers(redis_url: str, mongo_url: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,13 +14,6 @@ from enricher import Enricher
 from tests.integration.host import GREETINGS, numbered, settings_for
 from tests.integration.worker import until
 from tests.rig import PATIENCE
-
-
-@pytest.fixture(autouse=True)
-def _leave_structlog_as_it_was() -> Iterator[None]:
-    structlog.reset_defaults()
-    yield
-    structlog.reset_defaults()
 
 
 def raising_processor() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,14 +87,10 @@ async def test_documents_leave_and_a_restart_without_them_computes_on(
         documents.client.close()
 
 
+@pytest.mark.usefixtures("nobodys_settings")
 def test_check_says_how_fast_collections_grow(
-    redis_url: str,
-    mongo_database_url: str,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     documents, now = database(mongo_database_url), datetime.now(UTC)
     try:
         documents.underlying_ticks.insert_many(
@@ -115,4 +110,3 @@ def test_check_says_how_fast_collections_grow(
     assert "option_quotes " not in out
     assert "Disk: unknown" in out
     assert "retention.underlying_ticks 5 min is short" in err
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import traceback
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from tests.integration.commands import Command
 from tests.integration.worker import until
 from tests.secret_urls import MISPLACED, MONGO, PW, REDIS, shown_halves
 
+pytestmark = pytest.mark.usefixtures("nobodys_settings")
+
 SHAPES = [("redis.url", url) for url in REDIS] + [("mongo.url", url) for url in MONGO] + MISPLACED
 VARIABLES = {"redis.url": "REDIS_URL", "mongo.url": "MONGO_URL"}
 QUICK = {
@@ -32,15 +33,6 @@ COMMANDS = {
     # No other command asks MongoDB.
     "mongo.url": [CHECK],
 }
-
-
-@pytest.fixture(autouse=True)
-def nobodys_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working folder and an environment in which nothing is set."""
-    monkeypatch.chdir(tmp_path)
-    for name in list(os.environ):
-        if name.startswith(("ENRICHER_", "REDIS_", "MONGO_", "CELERY_", "SERVICE_")):
-            monkeypatch.delenv(name)
 
 
 def test_no_command_shows_it(

@@ -23,7 +23,7 @@ from enricher.cli.options import assignment, duration
 from enricher.cli.progress import status_line
 from enricher.cli.reprocess import unseen
 from enricher.cli.sheets import Sheet, Stack
-from enricher.cli.top import TOPIC_COUNTS, per_second, pictures, total
+from enricher.cli.top import TOPIC_COUNTS, per_second, pictures, total, troubles
 from enricher.cli.workers import verdict
 from enricher.config import load
 from enricher.deadletters.filters import LetterFilter
@@ -126,6 +126,13 @@ def test_a_worker_that_restores_is_not_ready_and_says_how_far_it_is() -> None:
     well, line = verdict([found], 10 * SECOND, 5.0)
     assert (well, "restoring 3/8" in line) == (False, True)
     assert status_line(found).startswith("restoring 3/8, ")
+
+
+def test_a_worker_that_stands_still_says_why() -> None:
+    why = "lanes of ticks: slots are free, and no turn is given"
+    found = figures(9 * SECOND, status="stalled", stalled=[why])
+    assert verdict([found], 10 * SECOND, 5.0) == (False, f"blue: stalled, 1.0 s ago; {why}")
+    assert troubles(found) == why
 
 
 def test_figures_from_the_future_of_another_clock_are_fresh() -> None:

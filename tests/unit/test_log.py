@@ -6,7 +6,7 @@ import asyncio
 import io
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,6 @@ from structlog.testing import capture_logs
 
 import enricher
 from enricher.log import Limiter, Line, Log
-
-
-@pytest.fixture(autouse=True)
-def _leave_structlog_as_it_was() -> Iterator[None]:
-    structlog.reset_defaults()
-    yield
-    structlog.reset_defaults()
 
 
 def line(number: int = 0, topic: str = "t", event: str = "dead_letter") -> Line:

@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO, cast
 
@@ -18,16 +17,6 @@ import structlog
 
 from enricher.cli.logs import configure
 from enricher.config import LogSettings
-
-
-@pytest.fixture(autouse=True)
-def _leave_logging_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
-    root.handlers[:], root.level = handlers, level
 
 
 class Log:

@@ -379,7 +379,6 @@ async def test_a_message_that_its_source_keeps_for_later_is_not_told_as_processe
 async def test_a_program_that_has_not_set_up_logging_gets_no_line_per_message(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    structlog.reset_defaults()
     rig = shouting()
     async with rig.engine:
         fill(rig, [0])
