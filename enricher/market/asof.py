@@ -52,18 +52,19 @@ class Fronts:
         if len(found) > _MOST:
             del found[found[0] == max(found)]
 
-    def unwanted(self, times: Sequence[int]) -> list[int]:
-        """The places, descending, that no front needs among ascending ``times``."""
-        left = len(times)
-        if not left:
-            return []
-        wanted: set[int] = set()
-        for front in self.at:
-            first = bisect_right(times, front - self._reach) - 1
-            if first <= 0 and front >= times[-1]:
-                return []
-            wanted.update(range(max(first, 0), bisect_right(times, front)))
-        return [place for place in range(left - 1, -1, -1) if place not in wanted]
+    def unwanted(self, times: Sequence[int]) -> list[slice]:
+        """The stretches, from the end, that no front needs of ascending ``times``."""
+        found: list[slice] = []
+        end = len(times)
+        for front in sorted(self.at, reverse=True):
+            last = bisect_right(times, front)
+            if last < end:
+                found.append(slice(last, end))
+            first = max(bisect_right(times, front - self._reach) - 1, 0)
+            end = min(end, first)
+        if end:
+            found.append(slice(0, end))
+        return found
 
 
 class Timeline(Generic[V]):
@@ -94,8 +95,8 @@ class Timeline(Generic[V]):
             self._values.insert(at, value)
         self._fronts.touch(time)
         if len(self._times) > self._least:
-            for place in self._fronts.unwanted(self._times):
-                del self._keys[place], self._times[place], self._values[place]
+            for stretch in self._fronts.unwanted(self._times):
+                del self._keys[stretch], self._times[stretch], self._values[stretch]
 
     def at(self, moment: int) -> V | None:
         """The newest value up to a moment; None if nothing is known of then."""

@@ -138,8 +138,8 @@ class SnapshotHistory:
         else:
             kept.insert(at, taken)
         # The newest that is old enough where a stream stands serves it there and all that follow.
-        for place in self._fronts.unwanted([one.event_us for one in kept]):
-            del kept[place]
+        for stretch in self._fronts.unwanted([one.event_us for one in kept]):
+            del kept[stretch]
 
     def _same_step(self, one: Snapshot, other: Snapshot) -> bool:
         return self.step_us > 0 and one.event_us // self.step_us == other.event_us // self.step_us

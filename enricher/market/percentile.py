@@ -69,7 +69,7 @@ class DailySeries:
     time, so the order of arrival never shows.
     """
 
-    __slots__ = ("_days", "_fronts", "_rows", "_sorted", "_sorted_for", "least", "look_back")
+    __slots__ = ("_days", "_fronts", "_last", "_rows", "_sorted", "_sorted_for", "least", "look_back")
 
     def __init__(self, look_back: int = LOOK_BACK_DAYS, least: int = LEAST_DAYS) -> None:
         if look_back < 1 or least < 1:
@@ -79,6 +79,7 @@ class DailySeries:
         self._rows: dict[int, DayValue] = {}
         self._days: list[int] = []
         self._fronts = Fronts(look_back, look_back)
+        self._last: int | None = None
         self._sorted: list[float] = []
         self._sorted_for: int | None = None
 
@@ -102,7 +103,9 @@ class DailySeries:
         row = self._rows[day] = DayValue(day, event_us, value)
         if self._sorted_for is not None and day < self._sorted_for:
             self._sorted_for = None
-        self._forget(day)
+        if day != self._last:
+            self._last = day
+            self._forget(day)
         return row
 
     def load(self, rows: Iterable[DayValue]) -> None:
@@ -140,8 +143,10 @@ class DailySeries:
 
     def _forget(self, day: int) -> None:
         self._fronts.touch(day)
-        for place in self._fronts.unwanted(self._days):
-            del self._rows[self._days.pop(place)]
+        for stretch in self._fronts.unwanted(self._days):
+            for gone in self._days[stretch]:
+                del self._rows[gone]
+            del self._days[stretch]
             self._sorted_for = None
 
 

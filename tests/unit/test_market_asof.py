@@ -235,3 +235,19 @@ def test_what_no_stream_needs_is_forgotten() -> None:
         fronts.touch(time)
     assert len(fronts.at) == 8
     assert max(fronts.at) == 0
+
+
+@given(st.sets(st.integers(0, 60)), st.lists(st.integers(0, 60), max_size=6))
+def test_what_no_front_needs_is_named_in_stretches(held: set[int], touched: list[int]) -> None:
+    fronts, times = Fronts(5, 8), sorted(held)
+    for time in touched:
+        fronts.touch(time)
+    wanted: set[int] = set()
+    for front in fronts.at:
+        wanted |= {time for time in times if front - 5 < time <= front}
+        wanted |= {max((time for time in times if time <= front - 5), default=-1)}
+    stretches = fronts.unwanted(times)
+    assert len(stretches) <= len(fronts.at) + 1
+    for stretch in stretches:
+        del times[stretch]
+    assert set(times) == held & wanted
