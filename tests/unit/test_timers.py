@@ -114,10 +114,10 @@ async def test_a_strict_lane_waits_with_its_message_and_the_others_go_on() -> No
             rig.offer("t", "a", number)
         rig.offer("t", "b")
         await until(lambda: rig.numbers("b") == [0])
-        for delay in (5, 10):
+        for retried, delay in ((1, 5), (2, 10)):
+            await until(lambda n=retried: rig.engine.stats.total("retried") == n)
             assert rig.numbers("a") == [0]
             rig.clock.advance(delay)
-            await asyncio.sleep(0.25)
         await until(lambda: rig.numbers("a") == [0, 1, 2, 3])
         # A message that comes meanwhile waits behind the others.
         rig.offer("t", "a", 4)
