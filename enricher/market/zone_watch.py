@@ -74,8 +74,6 @@ class ZoneWatch:
         if not isinstance(far, FarAhead) or not far.naive:
             return why
         product = peek_product(body) or ""
-        if product in self.settled[topic]:
-            return why
         feed = topic, product
         before = self._ahead.get(feed)
         run = lengthened(before, far.ahead_us, now_us)
@@ -83,8 +81,15 @@ class ZoneWatch:
             if len(self._ahead) >= MOST:
                 self._ahead.clear()
             self._ahead[feed] = run
-            if run.certain:
-                self._say(feed, run, now_us)
+        if product in self.settled[topic]:
+            # The zone's clock may have been changed; whatever comes near ours now settles it again.
+            if run is None:
+                self._ahead.pop(feed, None)
+            elif run.certain:
+                self.settled[topic].discard(product)
+            return why
+        if run is not None and run.certain:
+            self._say(feed, run, now_us)
         elif before is not None and before.certain and self._let_in(before, far.ahead_us):
             run = before
         if run is None:

@@ -212,6 +212,20 @@ def test_a_product_in_another_zone_beside_others_that_are_right_is_held_too_and_
     assert watched.settled == {"BTC", "SPX", "NIFTY"}
 
 
+def test_a_feed_whose_clock_is_changed_later_is_held_and_some_odd_messages_are_not() -> None:
+    watched = Watched(Zones("Etc/GMT+5"))
+    assert [watched.take(0) for _ in range(2)] == ["taken"] * 2
+    for _ in range(5):  # odd ones among others
+        assert [watched.take(ahead) for ahead in (4 * QUARTER, 0)] == ["refused", "taken"]
+    assert not watched.found
+    summer = [watched.take(4 * QUARTER - SECOND) for _ in range(5)]
+    assert summer[0] == "refused"
+    assert all('as with market.timezones.NIFTY = "America/New_York"' in held for held in summer[3:])
+    assert "lie 1:00 ahead of the clock" in watched.found["ticks"]
+    assert watched.take(0) == "taken"
+    assert not watched.found
+
+
 @pytest.mark.parametrize("minutes", [10, 15, 20, 30])
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "Asia/Kolkata", "Australia/Adelaide"])
 def test_a_delayed_feed_in_the_right_zone_is_no_trouble(minutes: int, zone: str) -> None:
