@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,22 +35,35 @@ COMMANDS = {
     # No other command asks MongoDB.
     "mongo.url": [CHECK],
 }
+# These open their connection as the others do: some shapes are enough.
+SENDERS = [
+    ("feed", "--count", "1", "--for", "100ms"),
+    ("record", "out.jsonl", "--for", "100ms", "--overwrite"),
+    ("replay", "in.jsonl", "--speed", "max"),
+]
 
 
 def test_no_command_shows_it(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, redis_url: str, mongo_url: str
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str,
+    mongo_url: str,
+    tmp_path: Path,
 ) -> None:
     """Each address is refused, or its user is by the server, or it does for one that knows no users."""
     for name, value in QUICK.items():
         monkeypatch.setenv(name, value)
     shown: list[tuple[str, str]] = []
     codes = set()
-    for key, url in SHAPES:
+    line = '{"at": "2026-01-01T00:00:00+00:00", "topic": "a", "body": "x"}\n'
+    (tmp_path / "in.jsonl").write_text(line)
+    for number, (key, url) in enumerate(SHAPES):
         monkeypatch.setenv("REDIS_URL", redis_url)
         monkeypatch.setenv("MONGO_URL", mongo_url)
         there = urlsplit(redis_url if key == "redis.url" else mongo_url).netloc
         monkeypatch.setenv(VARIABLES[key], url.replace("127.0.0.1:1", there))
-        for arguments in COMMANDS[key]:
+        senders = SENDERS if key == "redis.url" and number % 5 == 0 else []
+        for arguments in (*COMMANDS[key], *senders):
             codes.add(exit_code(arguments))
             shown += [(url, text) for text in capfd.readouterr() if shown_halves(text)]
     assert shown == []
@@ -88,10 +103,18 @@ async def test_no_figure_and_no_log_line_of_a_worker_shows_it() -> None:
 
 def test_neither_does_a_process_that_runs(tmp_path: Path) -> None:
     url = f"mongodb://me:{PW}@127.0.0.1:1/?authMechanismProperties=AWS_SESSION_TOKEN%3A{PW}"
-    variables = {"REDIS_URL": f"redis://:{PW}@127.0.0.1:1", "MONGO_URL": url, **QUICK}
-    with Command(tmp_path, "run", "--log-level", "debug", **variables) as worker:
+    told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    told.bind(notify := str(tmp_path / "notify"))
+    servers = {"REDIS_URL": f"redis://:{PW}@127.0.0.1:1", "MONGO_URL": url}
+    variables = {"NOTIFY_SOCKET": notify, **servers, **QUICK}
+    with told, Command(tmp_path, "run", "--log-level", "debug", **variables) as worker:
         worker.until("outage_begin")
         arguments = Path(f"/proc/{worker.process.pid}/cmdline").read_text()
         worker.process.terminate()
         worker.end()
+        told.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                arguments += told.recv(65_536).decode()
+    assert "STATUS=" in arguments
     assert shown_halves(arguments + worker.out + worker.err) == []
