@@ -24,7 +24,7 @@ class OwnTask:
         self._entered, self._leaving = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None]
         self._host: asyncio.Task[Any] | None = None
-        self._unasked = self._interrupted = False
+        self._interrupted = self._cancelled = False
 
     async def enter(self) -> None:
         """Return once it is entered. Raises what entering raised; cancelled, it leaves nothing behind."""
@@ -61,9 +61,8 @@ class OwnTask:
             try:
                 await self._leaving.wait()
             except BaseException:
-                self._unasked = not self._leaving.is_set()
                 # Who is in there would wait for nothing.
-                if self._unasked and self._host is not None and not self._host.done():
+                if self._host is not None and not self._host.done() and not self._leaving.is_set():
                     self._interrupted = True
                     self._host.cancel()
                 raise
@@ -74,6 +73,7 @@ class OwnTask:
         with anyio.CancelScope(shield=True):
             while not self._task.done():
                 if cancel:
+                    self._cancelled = True
                     self._task.cancel()
                 try:
                     await asyncio.wait((self._task,))
@@ -87,5 +87,5 @@ class OwnTask:
         if not self._task.cancelled():
             if failed := self._task.exception():
                 raise failed
-        elif self._unasked and not (self._host and self._host.cancelling()):
+        elif not self._cancelled and not (self._host and self._host.cancelling()):
             raise EnricherError(f"{self._name} was cancelled by somebody who may not")

@@ -27,7 +27,7 @@ from enricher.engine.retry import Backoff
 from enricher.engine.router import Route, Router, covers
 from enricher.engine.stalls import Stalls, Waiting
 from enricher.engine.stats import Stats
-from enricher.engine.supervision import in_task, is_asked_to_end
+from enricher.engine.supervision import in_task, is_asked_to_end, to_its_end
 from enricher.engine.writer import Writer, WriterLimits
 from enricher.errors import EngineFailed, EnricherError
 from enricher.log import log
@@ -38,6 +38,9 @@ HELD = 1 / 4
 
 # Parts that do not end before the engine does.
 _ENDLESS = ("writer", "pool", "watchdog")
+
+# Seconds in which a source or sink is to end.
+_END = 10.0
 
 OUTAGE_BACKOFF = Backoff(base=0.05, factor=2.0, cap=5.0)
 
@@ -238,7 +241,7 @@ class Engine:
     async def _open_sinks(self) -> None:
         async with anyio.create_task_group() as tasks:
             for gate in self.writer.gates.values():
-                tasks.start_soon(gate.open)
+                tasks.start_soon(to_its_end, gate.open)
         self._opened.set()
 
     @property
@@ -402,11 +405,15 @@ class Engine:
         }
 
 
-async def _ended(part: Source | Sink, end: Callable[[], Awaitable[None]]) -> Exception | None:
-    """What ``part`` raised when it was told to end."""
+async def _ended(part: Source | Sink, end: Callable[[], Awaitable[None]]) -> BaseException | None:
+    """What ``part`` raised when it was told to end, or `TimeoutError`."""
     try:
-        await end()
-    except Exception as error:  # noqa: BLE001  the others are to end all the same
+        with anyio.fail_after(_END):
+            await end()
+    except BaseException as error:
+        if is_ctrl_c(error) or (isinstance(error, asyncio.CancelledError) and is_asked_to_end()):
+            raise
+        # The others are to end all the same.
         log.error("part_failed_to_end", part=part.name, error=f"{type(error).__name__}: {text_of(error)}")
         return error
     return None

@@ -18,15 +18,23 @@ async def endless(function: Callable[..., Awaitable[None]], *arguments: Any) -> 
     A task group that a child leaves early, or that is cancelled by a child's stray cancellation, would say
     nothing of it. Raises `RuntimeError`, which names the function.
     """
-    name = getattr(function, "__qualname__", str(function))
+    await to_its_end(function, *arguments)
+    if not is_asked_to_end():
+        raise RuntimeError(f"{_name(function)} has ended by itself")
+
+
+async def to_its_end(function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+    """``await function(*arguments)``. Raises `RuntimeError` when it is cancelled by no scope around it."""
     try:
         await function(*arguments)
     except asyncio.CancelledError as error:
         if is_asked_to_end():
             raise
-        raise RuntimeError(f"{name} was cancelled by somebody who may not") from error
-    if not is_asked_to_end():
-        raise RuntimeError(f"{name} has ended by itself")
+        raise RuntimeError(f"{_name(function)} was cancelled by somebody who may not") from error
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", str(function))
 
 
 async def in_task(function: Callable[..., Awaitable[None]], *arguments: Any) -> None:

@@ -14,7 +14,7 @@ from enricher.engine.effects import Effect, Insert, Publish
 from enricher.engine.ports import Intake
 from enricher.engine.router import Context, Route
 from enricher.engine.service import Engine
-from enricher.errors import EnricherError
+from enricher.errors import EngineFailed, EnricherError
 from enricher.sinks.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 from tests.rig import Rig, echo, turns, until
 
@@ -24,16 +24,19 @@ class Source:
 
     can_wait = True
 
-    def __init__(self, name: str, fails: str = "", *, ready: bool = True) -> None:
+    def __init__(
+        self, name: str, fails: str = "", error: BaseException | None = None, *, ready: bool = True
+    ) -> None:
         self.name = name
         self.fails = fails
+        self.error = error
         self.told: list[str] = []
         self._ready = ready
 
     def _tell(self, what: str) -> None:
         self.told.append(what)
         if what == self.fails:
-            raise OSError(f"{self.name} cannot {what}")
+            raise self.error or OSError(f"{self.name} cannot {what}")
 
     async def start(self) -> None:
         self._tell("start")
@@ -76,6 +79,41 @@ async def test_a_part_that_fails_to_end_keeps_no_other_from_ending(fails: str) -
             pass
     assert [source.told for source in sources] == [["start", "stop intake", "close"]] * 3
     assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(), TimeoutError()])
+async def test_nor_does_one_that_lets_out_more_than_an_error(error: BaseException) -> None:
+    sources = [Source("first", "close", error), Source("second")]
+    with pytest.raises(type(error)):
+        async with engine_of(*sources):
+            pass
+    assert [source.told for source in sources] == [["start", "stop intake", "close"]] * 2
+
+
+async def test_one_that_goes_on_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Source):
+        async def close(self) -> None:
+            self._tell("close")
+            await anyio.sleep_forever()
+
+    monkeypatch.setattr("enricher.engine.service._END", 0.01)
+    sources = [Slow("slow"), Source("second")]
+    with pytest.raises(TimeoutError):
+        async with engine_of(*sources):
+            pass
+    assert [source.told for source in sources] == [["start", "stop intake", "close"]] * 2
+
+
+async def test_a_sink_whose_opening_is_cancelled_is_not_taken_for_open() -> None:
+    engine = engine_of()
+
+    async def stray() -> None:
+        raise asyncio.CancelledError
+
+    engine.sinks[0].open = stray  # type: ignore[method-assign]
+    with pytest.raises(EngineFailed, match="opening of the sinks ended"):
+        async with engine:
+            await asyncio.sleep(60)
 
 
 async def test_a_stop_that_is_cancelled_is_finished_by_the_end_of_the_block() -> None:
