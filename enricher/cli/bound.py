@@ -47,7 +47,7 @@ class Bound:
         self._began: float | None = None
         self._signals = 0
         self._over = False
-        self._turned = time.monotonic()
+        self._asked: float | None = None
         self._stands = False
         self._loop = asyncio.get_running_loop()
         self._main = threading.main_thread().ident
@@ -113,16 +113,19 @@ class Bound:
 
     def _pulse(self) -> None:
         """Ask the loop for a sign of life, and say who holds it when there was none for long."""
-        silent = time.monotonic() - self._turned
+        if self._asked is None:
+            self._asked = time.monotonic()
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._turn)
+            return
+        silent = time.monotonic() - self._asked
         if silent > self._stall_after and not self._stands and self._began is None:
             self._stands = True
             where, _ = _where(sys._current_frames().get(self._main or 0))
             self._write("event_loop_blocked", seconds=round(silent, 1), **where)
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._turn)
 
     def _turn(self) -> None:
-        self._turned = time.monotonic()
+        self._asked = None
         self._stands = False
 
     def _end(self) -> None:

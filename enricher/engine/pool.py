@@ -28,7 +28,7 @@ from enricher.engine.pipeline import NOT_BEGUN, Again, Pipeline, Unfinished
 from enricher.engine.ports import Clock, Delivery, Reader
 from enricher.engine.router import Route, Router
 from enricher.engine.settling import Settling
-from enricher.engine.stalls import Waiting, full_lanes, lanes_that_wait
+from enricher.engine.stalls import Waiting, full_lanes, lanes_behind_handlers, lanes_that_wait
 from enricher.engine.stats import Stats
 from enricher.engine.supervision import endless
 from enricher.engine.timers import Timers
@@ -436,9 +436,9 @@ class Pool:
 
     def waiting(self, patience: float) -> list[Waiting]:
         """Work that waits and nothing explains it; handlers without a timeout have ``patience`` seconds."""
-        found = lanes_that_wait(
-            self._families, self._slots.value, self.handling, self.turns, perf_counter(), patience
-        )
+        now, handling = perf_counter(), self.handling
+        found = lanes_that_wait(self._families, self._slots.value, handling, self.turns, now, patience)
+        found += lanes_behind_handlers(self._families, handling, now)
         for family, why in self._loader.failing.items():
             every = family.lanes.values()
             unloaded = (lane for lane in every if lane.status is Status.LOADING and lane.queue)

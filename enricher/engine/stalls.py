@@ -91,6 +91,33 @@ def lanes_that_wait(
     return found
 
 
+def lanes_behind_handlers(
+    families: Iterable[Family], handling: Sequence[tuple[Delivery, float]], now: float
+) -> list[Waiting]:
+    """The lanes that wait for handlers that are past their route's timeout and go on.
+
+    Their own lanes, and where such handlers are as many as the cap, all others of the family.
+    """
+    hung: dict[str, list[tuple[Lane, float]]] = {}
+    for delivery, began in handling:
+        route, lane = delivery.route, delivery.lane
+        if route is None or lane is None or route.timeout is None or route.kind is Kind.BLOCKING:
+            continue
+        if now - began > route.timeout + GRACE:
+            hung.setdefault(route.family, []).append((lane, began))
+    found = []
+    for family in families:
+        late = hung.get(family.name, [])
+        lanes = [lane for lane, _ in late if len(lane.queue) > lane.gone]
+        if family.cap and len(late) >= family.cap:
+            lanes += full_lanes(family)
+        if lanes:
+            why, progress = "handlers go on past their timeout", hash(tuple(began for _, began in late))
+            keys = tuple(str(lane.key) for lane in lanes[:_NAMED])
+            found.append(Waiting(f"messages of {family.name}", why, progress, keys))
+    return found
+
+
 def full_lanes(family: Family) -> Iterable[Lane]:
     """Lanes that wait for a turn, not only with what was dropped."""
     return (lane for lane in family.ready if len(lane.queue) > lane.gone)

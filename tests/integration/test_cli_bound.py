@@ -169,6 +169,7 @@ def test_who_holds_the_loop_is_said_while_it_is_held(
         redis.Redis.from_url(redis_url) as client,
     ):
         running.until("ready")
+        time.sleep(1.1)  # a loop that turns is no news
         client.publish("blocks", json.dumps({}))
         running.until("event_loop_blocked")
         line = next(line for line in running.logged() if line["message"] == "event_loop_blocked")

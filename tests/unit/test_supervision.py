@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -238,6 +239,34 @@ async def test_a_state_that_cannot_be_loaded_is_an_outage_said_once_or_else_a_st
         await until(lambda: rig.status == "stalled")
         assert rig.engine.health()["stalled"] == ["state of sums: KeyError: 'a bug'"]
         sums.error = None
+        await until(lambda: rig.status == "ready")
+        await rig.drained()
+
+
+@pytest.mark.parametrize("keys", ["aa", "ab"])
+async def test_handlers_that_swallow_their_timeout_are_a_stall_where_messages_wait_for_them(
+    keys: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enricher.engine.stalls.GRACE", 0.01)
+    gate = asyncio.Event()
+
+    async def swallows(event: Any, context: Context) -> list[Effect]:
+        while not gate.is_set():
+            with suppress(asyncio.CancelledError):
+                await gate.wait()
+        return [Publish("out", context.body)]
+
+    slow = Route(topic="t", handler=swallows, key=key_of, timeout=0.01, cap=1)
+    rig = Watched(slow, Route(topic="beside", handler=echo, key=key_of))
+    async with rig.engine:
+        await rig.engine.wait_ready()
+        rig.offer("t", keys[0])
+        await turns()
+        assert rig.engine.pool.waiting(60) == []
+        rig.offer("t", keys[1], 1)
+        await until(lambda: rig.status == "stalled")
+        assert rig.engine.health()["stalled"] == ["messages of t: handlers go on past their timeout"]
+        gate.set()
         await until(lambda: rig.status == "ready")
         await rig.drained()
 
