@@ -28,8 +28,9 @@ Kind = tuple[type[Effect], str]
 TRIES = 4
 # So many writes fail alone, and nothing lands, until the others are tried one at a time.
 ALONE = 3
-# Seconds after which what lands of other kinds vouches too, unless as many of its own kind fail.
-PATIENCE = 300.0
+# Seconds after which what lands of other kinds vouches too, unless as many of its own kind fail. All that
+# shares a batch with it waits for so long.
+PATIENCE = 10.0
 # Seconds after which a visible sink may be given what comes after it in its lane.
 HELD_BACK = 60.0
 
