@@ -160,6 +160,16 @@ class Bars:
         self._current = (first, end, cell)
         return cell
 
+    def begin(self, moment_us: int) -> int:
+        """Where the earliest of the bars that a moment falls into starts."""
+        return min([bar_start(moment_us, minutes, self.session) for minutes in self.windows])
+
+    def traded(self, day: int, before_us: int) -> Number | None:
+        """The highest volume that the ticks of a day said before a moment, which is the `begin` of one from
+        which on all bars are kept. None without one, and where volumes are those of trades.
+        """
+        return None if self._volumes is None else self._volumes.traded(day, before_us)
+
     def start_volume(self, day: int, traded: Number) -> None:
         """What was traded on a day before the first tick that is folded here."""
         if self._volumes is not None:

@@ -21,13 +21,12 @@ from enricher.engine.ports import Delivery, Reader
 from enricher.log import log
 from enricher.market.bars import LARGEST_VOLUME, BarTick
 from enricher.market.cells import Content
-from enricher.market.clock import to_millis
 from enricher.market.gaps import ProductGaps
 from enricher.market.history import restore_history
 from enricher.market.models import Chain
 from enricher.market.products import Contracts
 from enricher.market.remembered import Remembered, remember
-from enricher.market.slices import Pace, at_once, in_slices, newest_before, within
+from enricher.market.slices import Pace, at_once, in_slices, newest_before
 from enricher.market.spans import Checkpoint, Spans
 from enricher.market.state import (
     BARS,
@@ -85,8 +84,10 @@ async def load(
     found, new = await _known(reader, list(wanted))
     for document in found:
         product = document["_id"]
-        numbers = (int(document.get(name, 0)) for name in ("revision", "ticks_us", "options_us"))
-        states[product].checkpoint = Checkpoint(*numbers)
+        numbers = (int(document.get(name, 0)) for name in ("revision", "ticks_us", "options_us", "volume_us"))
+        revision, ticks_us, options_us, volume_us = numbers
+        volume = document.get("volume")
+        states[product].checkpoint = Checkpoint(revision, ticks_us, options_us, volume_us, volume)
         if document.get("naive"):
             naive.add(product)
         gaps = document.get("gaps", ())
@@ -134,10 +135,9 @@ async def _load_all_ticks(
 
 
 async def _load_ticks(reader: Reader, state: ProductState, origin: int, paces: Paces) -> None:
-    # A whole millisecond, for stored dates go no finer: none before it is of the same date as one after it.
-    product, bound = state.product, to_millis(origin - state.spans.reload_us)
+    product, bound = state.product, state.read_from(origin)
     if state.spans.cumulative:
-        await _load_volume(reader, state, bound)
+        await _load_volume(reader, state, bound, origin, paces.ticks)
     until, field = origin + _BEYOND_US, state.spans.time_field
     async for found in in_slices(reader, TICKS, product, bound, until, paces.ticks, field):
         rows: list[tuple[BarTick, int, datetime]] = []
@@ -167,23 +167,32 @@ async def _load_ticks(reader: Reader, state: ProductState, origin: int, paces: P
     state.bars.restore((), bars, bound)
 
 
-async def _load_volume(reader: Reader, state: ProductState, bound: int) -> None:
+async def _load_volume(
+    reader: Reader, state: ProductState, bound: int, origin: int, pace: Pace
+) -> None:
     """What had been traded on the day of the bound before it: the highest volume of a tick that was folded.
 
-    Not that of the last ticks, for a counter that has fallen counts from where it was.
+    Not that of the last ticks, for a counter that has fallen counts from where it was. If no checkpoint knows
+    it, all ticks of the day are gone through, in slices: some servers go through all of all products to find
+    the highest.
     """
-    day = state.session(bound).start_us
-    query = {
-        "product": state.product,
-        state.spans.time_field: within(state.spans.time_field, day, bound),
-        "volume": {"$gte": 0, "$lte": LARGEST_VOLUME},
-        "folded": None,
-    }
-    found = await reader.find(TICKS, query, sort=[("volume", -1)], limit=1)
-    rows = [row for document in found if (row := _read(_tick, document)) is not None]
-    for tick, _, _ in rows:
-        if tick.volume is not None:
-            state.bars.start_volume(day, tick.volume)
+    day, known = state.session(bound).start_us, state.checkpoint
+    highest = known.volume
+    if known.volume_us != bound:
+        highest = None
+        async for found in in_slices(reader, TICKS, state.product, day, origin, pace, state.spans.time_field):
+            reached = False
+            async for document in _giving_way(found):
+                row = _read(_tick, document)
+                if row is None or document.get("folded") is False:
+                    continue
+                tick, reached = row[0], reached or row[0].event_us >= bound
+                if tick.event_us < bound and tick.volume is not None and 0 <= tick.volume <= LARGEST_VOLUME:
+                    highest = tick.volume if highest is None else max(highest, tick.volume)
+            if reached:
+                break
+    if highest is not None:
+        state.bars.start_volume(day, highest)
 
 
 def _tick(document: Document) -> tuple[BarTick, int, datetime]:

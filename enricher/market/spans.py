@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from enricher.market.clock import MINUTE, SECOND
+from enricher.market.models import Number
 from enricher.market.percentile import LEAST_DAYS, LOOK_BACK_DAYS
 
 _DAY_MINUTES = 1440
@@ -44,9 +45,12 @@ class Checkpoint(msgspec.Struct, frozen=True, gc=False):
     """Where to look for what a product's state is made of: the newest tick, and the newest quote or chain.
 
     They are apart because a replay of old ticks beside newer chains must find its ticks again. Microseconds;
-    0 is none.
+    0 is none. Where volumes are cumulative, ``volume`` is the highest that ticks of its day said before
+    ``volume_us``, from which on they are read back.
     """
 
     revision: int = 0
     ticks_us: int = 0
     options_us: int = 0
+    volume_us: int = 0
+    volume: Number | None = None

@@ -415,4 +415,12 @@ class ProductState:
         self.chains_unsaid = False
         self.recent = Recent()  # by now it was asked for, or never is
         self.checkpoint = Checkpoint(last.revision + 1, ticks_us, options_us)
+        if self.spans.cumulative and ticks_us:
+            bound = self.read_from(ticks_us)
+            volume = self.bars.traded(self.session(bound).start_us, bound)
+            self.checkpoint = Checkpoint(last.revision + 1, ticks_us, options_us, bound, volume)
         return self.checkpoint
+
+    def read_from(self, newest_us: int) -> int:
+        """Where the earliest bar begins that a tick may still fold into as long as none is newer."""
+        return self.bars.begin(newest_us - self.spans.retention_us)

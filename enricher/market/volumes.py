@@ -56,6 +56,14 @@ class DayVolumes:
         held = self._day(day)
         held.before = traded if held.before is None else max(held.before, traded)
 
+    def traded(self, day: int, before_us: int) -> Number | None:
+        """What was traded on a day before a moment at which a cell begins, if any; None if nobody said."""
+        held = self._days.get(day)
+        if held is None:
+            return None
+        peaks = [cell.peak for cell in held.cells if cell.start < before_us]
+        return max(peaks if held.before is None else (held.before, *peaks), default=None)
+
     def take(self, cell: Cell, event_us: int, order: int, volume: Number) -> Sequence[BarKey]:
         """Note that a tick of this cell says so much; the bars given out after it that may have changed."""
         first = (event_us, order, volume)

@@ -91,6 +91,29 @@ async def test_reading_back_is_linear_also_for_what_came_after_the_checkpoint() 
     assert reader.gone_through < 4 * documents
 
 
+async def test_what_a_day_had_traded_is_not_looked_for_in_all_of_its_ticks() -> None:
+    settings = {"market__volume": "cumulative"}
+    rig, hours = rig_over(None, **settings), 5
+    at = rig.clock.now_us - hours * HOUR
+    async with rig.engine:
+        for n in range(hours * 60):
+            hand_in(rig, TICKS, tick(100.0, at + n * MINUTE, n, volume=1000 + n if n != 7 else 9000))
+            if n % 10 == 0:
+                await rig.drained()
+        await rig.drained()
+    wanted = {"NIFTY": Delivery("", b"", rig.clock.now_us)}
+    spans = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=5 * MINUTE, buildup_us=0, cumulative=True)
+    reader = Counted(rig)
+    known = (await reload.load(reader, wanted, spans))["NIFTY"]
+    assert reader.gone_through < 300
+    (checkpoint,) = rig.stored.collections["enricher_state"].values()
+    del checkpoint["volume_us"]
+    looked_up = (await reload.load(reader, wanted, spans))["NIFTY"]
+    for state in (known, looked_up):
+        # Nothing was traded since the peak.
+        assert {bar.content.volume for bar in state.bars.idle_close(rig.clock.now_us + HOUR)} == {0}
+
+
 def one_of_each(at: int, number: int) -> list[tuple[str, dict[str, Any]]]:
     """A tick, a quote and a chain of a moment."""
     legs = [leg(strike, "CALL", 100, 5, 10.0 + number) for strike in (21000, 21500)]

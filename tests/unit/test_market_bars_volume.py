@@ -129,3 +129,22 @@ def test_volumes_in_bars_that_are_not_complete_are_counted_from() -> None:
     ticks = [BarTick(OPEN + second * SECOND, 1.0, second, 100 + second) for second in (30, 70, 130)]
     kept.restore(ticks, {}, OPEN + 10 * SECOND)
     assert volumes(kept.idle_close(OPEN + DAY)) == {1: 40, 2: 60}
+
+
+@given(
+    st.lists(st.tuples(st.integers(-40 * 60, 30 * 60), st.integers(0, 999)), min_size=1, max_size=60),
+    st.sampled_from([(1, 5, 15), (7, 3), (60,)]),
+)
+def test_what_a_day_had_traded_before_the_bars_that_are_kept_is_known(
+    ticks: list[tuple[int, int]], windows: tuple[int, ...]
+) -> None:
+    kept, folded = bars(windows), []
+    for number, (second, volume) in enumerate(ticks):
+        at = OPEN + (second + 40 * number) * SECOND
+        if kept.fold(at, 1.0, number, volume) == "folded":
+            folded.append((at, volume))
+        kept.close()
+        bound = kept.begin((kept.newest or 0) - kept.retention_us)
+        day = INDIA.session(bound).start_us
+        said = [volume for at, volume in folded if day <= at < bound]
+        assert kept.traded(day, bound) == max(said, default=None)
