@@ -38,6 +38,15 @@ class Row(msgspec.Struct, frozen=True):
     offers: Offers
 
 
+class Joined(msgspec.Struct, frozen=True):
+    """What counts of all expiries at a moment: ``money`` is `at_money` of them, ``term`` as shown."""
+
+    now_us: int
+    rows: list[Seen]
+    money: tuple[list[float], list[float]]
+    term: dict[str, Any]
+
+
 Pairs = dict[Pair, tuple[Row, Row, Compared]]
 
 
@@ -50,12 +59,25 @@ class Across:
     show. All pairs would be twice the work of everything else here where there are twenty expiries.
     """
 
-    __slots__ = ("_quoted", "_seen", "_smiling")
+    __slots__ = ("_quoted", "_seen", "_shown", "_smiling")
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, Row]] = {}
         self._smiling: Pairs = {}
         self._quoted: Pairs = {}
+        self._shown: Joined | None = None
+
+    def joined(self, known: Sequence[Remembered], now_us: int) -> Joined:
+        """What these say together: as on the surface, if that shows the same at the same moment."""
+        shown = self._shown
+        if (
+            shown is not None
+            and shown.now_us == now_us
+            and len(shown.rows) == len(known)
+            and all(row.of is one for row, one in zip(shown.rows, known, strict=True))
+        ):
+            return shown
+        return _joined([seen(one, now_us) for one in known], now_us)
 
     def fields(
         self, known: Sequence[Remembered], fits: Mapping[str, dict[str, Any]], now_us: int | None = None
@@ -71,19 +93,19 @@ class Across:
         try:
             return {"smiles": smiles, **self._together(known, now_us)}
         except (ArithmeticError, ValueError):
-            self._smiling, self._quoted = {}, {}
+            self._smiling, self._quoted, self._shown = {}, {}, None
             return {"smiles": smiles, **_INCOMPARABLE}
 
     def _together(self, known: Sequence[Remembered], now_us: int) -> dict[str, Any]:
         """Term structure and calendar."""
         rows = self._as_of(known, now_us)
-        every = [row.seen for row in rows]
+        self._shown = shown = _joined([row.seen for row in rows], now_us)
         smiling = pairwise(row for row in rows if row.seen.smile.reason is None)
         quoted = _near_pairs([row for row in rows if row.seen.of.forward and row.offers.any])
         self._smiling, falls, fall_count = _compared(self._smiling, smiling, _falls)
         self._quoted, findings, count = _compared(self._quoted, quoted, _executable)
         return {
-            "term": term_fields(every, now_us),
+            "term": shown.term,
             "calendar": {
                 "violations": falls,
                 "violation_count": fall_count,
@@ -106,10 +128,10 @@ class Across:
         return [row for _, row in found.values()]
 
 
-def term_fields(rows: Sequence[Seen], now_us: int) -> dict[str, Any]:
-    """The term structure of volatility at the money."""
+def _joined(rows: list[Seen], now_us: int) -> Joined:
+    """With the term structure of volatility at the money."""
     years, ws = at_money(rows, now_us)
-    return {
+    found = {
         "years": rounded_all(years, 10),
         "ivs": rounded_all([sqrt(w / t) for t, w in zip(years, ws, strict=True)]),
         "left_out": _left_out(rows, now_us),
@@ -128,6 +150,7 @@ def term_fields(rows: Sequence[Seen], now_us: int) -> dict[str, Any]:
             for found in term.forward_variances(years, ws)
         ],
     }
+    return Joined(now_us, rows, (years, ws), found)
 
 
 def _near_pairs(rows: Sequence[Row]) -> Iterable[tuple[Row, Row]]:

@@ -29,7 +29,7 @@ from enricher.market.reasons import (
     explain_ratios,
     explain_times,
 )
-from enricher.market.remembered import Remembered, front, remember, together
+from enricher.market.remembered import Remembered, front, remember, seen, together
 from enricher.market.report import Fields, analysis_fields, rounded, rounded_all
 from enricher.market.settings import MarketSettings
 from enricher.market.state import ProductState
@@ -168,9 +168,10 @@ def _together(state: ProductState, fields: Fields, known: Remembered) -> None:
     event = known.event_us
     session = state.session(event)
     now, today = state.beside(known, event, session)
+    rows = [seen(one, event) for one in now]
     expected = state.expected(known, event, now)
-    fields["all_expiries"] = everywhere = together(now, today, event, expected)
-    expiry, atm_iv = front(now, event) or (None, None)
+    fields["all_expiries"] = everywhere = together(rows, today, event, expected)
+    expiry, atm_iv = front(rows) or (None, None)
     said = {
         "atm_iv": atm_iv,
         "iv_30d": everywhere["iv_30d"],

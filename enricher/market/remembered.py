@@ -213,17 +213,17 @@ def at_money(rows: Iterable[Seen], now_us: int) -> tuple[list[float], list[float
     return [t for t, _ in points], [w for _, w in points]
 
 
-def front(now: Iterable[Remembered], now_us: int) -> tuple[str, float] | None:
+def front(now: Iterable[Seen]) -> tuple[str, float] | None:
     """The first expiry that has a volatility at the money, and that volatility as it was published."""
-    for one in now:
-        iv = one.row["smile"]["atm_iv"]
-        if iv is not None and total_variance(seen(one, now_us).smile, 0.0) is not None:
-            return one.expiry, iv
+    for row in now:
+        iv = row.of.row["smile"]["atm_iv"]
+        if iv is not None and total_variance(row.smile, 0.0) is not None:
+            return row.of.expiry, iv
     return None
 
 
 def together(
-    now: Iterable[Remembered], today: Iterable[Remembered], now_us: int, expected: int | None = None
+    now: Sequence[Seen], today: Sequence[Remembered], now_us: int, expected: int | None = None
 ) -> Fields:
     """The numbers that all expiries make together.
 
@@ -231,18 +231,37 @@ def together(
     ``now``, the last minutes before ``now_us``, when two of their expiries bracket 30 days. ``expected`` is
     how many expiries are known of (default: those of ``now``).
     """
-    rows = [seen(one, now_us) for one in now]
-    calls, puts, call_volume, put_volume = (
-        total(one.totals[at] for one in today) for at in range(4)
-    )
-    at_30 = term.constant_maturity(*at_money(rows, now_us), MONTH_DAYS)
-    strips = [msgspec.structs.replace(row.strip, years=years_at(row.of, now_us)) for row in rows]
+    return {
+        "expiries": len(now),
+        "expected": len(now) if expected is None else expected,
+        **ratios(sums(today)),
+        **to_month(now, at_money(now, now_us), now_us),
+    }
+
+
+def sums(rows: Sequence[Remembered]) -> list[Number | None]:
+    """The totals of all: call and put open interest, call and put volume."""
+    return [total([one.totals[at] for one in rows]) for at in range(4)]
+
+
+def ratios(totals: Sequence[Number | None]) -> Fields:
+    """Put-call ratios of `sums`."""
+    calls, puts, call_volume, put_volume = totals
+    return {"pcr_oi": ratio(puts, calls), "pcr_volume": ratio(put_volume, call_volume)}
+
+
+def to_month(
+    rows: Sequence[Seen], money: tuple[Sequence[float], Sequence[float]], now_us: int
+) -> Fields:
+    """Volatilities to 30 days: at the money (``money`` as from `at_money`), and of a variance swap."""
+    at_30 = term.constant_maturity(*money, MONTH_DAYS)
+    strips = [
+        msgspec.structs.replace(row.strip, years=years_at(row.of, now_us))
+        for row in rows
+        if row.strip.variance is not None
+    ]
     swap = variance.constant_maturity(strips, MONTH_DAYS / term.YEAR_DAYS)
     return {
-        "expiries": len(rows),
-        "expected": len(rows) if expected is None else expected,
-        "pcr_oi": ratio(puts, calls),
-        "pcr_volume": ratio(put_volume, call_volume),
         "iv_30d": rounded(at_30.iv),
         "iv_30d_reason": at_30.reason,
         "variance_swap_30d": {

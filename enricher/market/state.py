@@ -22,6 +22,7 @@ from enricher.market.contracts import Contract, Session
 from enricher.market.feed_health import FeedHealth
 from enricher.market.fits import Fits
 from enricher.market.gaps import ProductGaps
+from enricher.market.interest import StrikeInterest
 from enricher.market.models import Chain, Number, Quote, Tick
 from enricher.market.percentile import DailySeries
 from enricher.market.prices import Unit
@@ -82,6 +83,7 @@ class ProductState:
         "heard_us",
         "history",
         "history_changed",
+        "interest",
         "known",
         "lapse_us",
         "latest",
@@ -176,6 +178,7 @@ class ProductState:
         self.history = {name: DailySeries(spans.look_back, spans.least_days) for name in MEASURES}
         self.history_changed: set[int] = set()
         self.across = Across()
+        self.interest = StrikeInterest()
         self.fits = Fits(spans.svi_us)
         # The surface as it was drawn last, for a fit that is done later; the interval that has one stored.
         self.drawn: dict[str, Any] | None = None
@@ -327,14 +330,12 @@ class ProductState:
         line = self.asof.get(mine.expiry)
         last = None if line is None else line.before(event_us)
         since = (event_us if last is None else last.event_us) - self.spans.expiry_us
-        expiries = {one.expiry for one in now}
-        for expiry, line in self.asof.items():
-            if expiry in expiries or self.contract.expiry_us(expiry) <= event_us:
-                continue
-            one = line.at(event_us)
-            if one is not None and one.event_us > since:
-                expiries.add(expiry)
-        return len(expiries)
+        count = len(now)
+        for expiry in self.asof.keys() - {one.expiry for one in now}:
+            one = self.asof[expiry].at(event_us)
+            if one is not None and one.event_us > since and self.contract.expiry_us(expiry) > event_us:
+                count += 1
+        return count
 
     def shown_with(self, expired: Expired) -> list[Remembered]:
         """The last chains that the surface shows the smiles of, by expiry."""

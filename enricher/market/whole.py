@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from enricher.market.across import term_fields
-from enricher.market.chain import total, walls
+from enricher.market.chain import Side, walls
+from enricher.market.interest import Held
 from enricher.market.models import Number
 from enricher.market.reasons import BEYOND
-from enricher.market.remembered import Remembered, front, seen, together
+from enricher.market.remembered import Remembered, front, ratios, sums, to_month
 from enricher.market.report import Fields
 from enricher.market.stored import wall_fields
 
@@ -43,23 +43,27 @@ def whole(state: ProductState, timestamp: str, moment_us: int) -> Fields | None:
         "expected": state.expected(newest, newest.event_us, rows),
     }
     try:
-        return fields | _numbers(rows, state.spot, moment_us, fields["expected"])
+        return fields | _numbers(state, rows, moment_us)
     except (ArithmeticError, ValueError):
         names = (*_TOTALS, *_JOINED, *_OTHERS)
         return fields | dict.fromkeys(names) | {"flags": dict.fromkeys(names, BEYOND)}
 
 
-def _numbers(rows: Sequence[Remembered], spot: Number | None, moment_us: int, expected: int) -> Fields:
-    joined = together(rows, rows, moment_us, expected)
-    expiry, atm_iv = front(rows, moment_us) or (None, None)
-    fields: Fields = {name: total(one.totals[at] for one in rows) for at, name in enumerate(_TOTALS)}
-    fields |= {name: joined[name] for name in _JOINED}
-    fields |= {
+def _numbers(state: ProductState, rows: Sequence[Remembered], moment_us: int) -> Fields:
+    joined, totals = state.across.joined(rows, moment_us), sums(rows)
+    month = to_month(joined.rows, joined.money, moment_us)
+    iv_reason = month.pop("iv_30d_reason")
+    expiry, atm_iv = front(joined.rows) or (None, None)
+    calls, puts = state.interest.of(rows)
+    fields: Fields = {
+        **dict(zip(_TOTALS, totals, strict=True)),
+        **ratios(totals),
+        **month,
         "front_expiry": expiry,
         "front_atm_iv": atm_iv,
-        "term": term_fields([seen(one, moment_us) for one in rows], moment_us),
-        "resistance": _walls(rows, spot, "resistance"),
-        "support": _walls(rows, spot, "support"),
+        "term": joined.term,
+        "resistance": _walls(calls, state.spot, "resistance"),
+        "support": _walls(puts, state.spot, "support"),
     }
     flags: dict[str, str] = {}
     for name, what in (("oi", "open interest"), ("volume", "volume")):
@@ -71,22 +75,16 @@ def _numbers(rows: Sequence[Remembered], spot: Number | None, moment_us: int, ex
     if atm_iv is None:
         flags["front_expiry"] = flags["front_atm_iv"] = "no expiry has a volatility at the money"
     if fields["iv_30d"] is None:
-        flags["iv_30d"] = joined["iv_30d_reason"]
+        flags["iv_30d"] = iv_reason
     return {**fields, "flags": flags}
 
 
-def _walls(rows: Sequence[Remembered], spot: Number | None, side: Any) -> list[dict[str, Any]]:
-    """The largest open interest by strike, that of all expiries added."""
-    held: dict[Number, Number] = {}
-    for one in rows:
-        column = one.oi[0] if side == "resistance" else one.oi[1]
-        for strike, amount in zip(one.quotes.strikes, column, strict=True):
-            if amount is not None:
-                held[strike] = held.get(strike, 0) + amount
+def _walls(held: Held, spot: Number | None, side: Side) -> list[dict[str, Any]]:
+    """The largest open interest by strike."""
+    if spot is None:
+        return []
     strikes = sorted(held)
-    return [] if spot is None else wall_fields(
-        walls(strikes, [held[strike] for strike in strikes], spot, side)
-    )
+    return wall_fields(walls(strikes, [held[strike] for strike in strikes], spot, side))
 
 
 def _event_us(one: Remembered) -> int:

@@ -115,7 +115,7 @@ def test_an_expiry_whose_last_chain_is_too_old_is_left_out(
 
 def test_thirty_days_are_not_bracketed_by_a_chain_that_is_too_old() -> None:
     known = [known_of(NEAR), known_of(FAR)]
-    now, stale = (together(known, known, later(seconds)) for seconds in (0, 301))
+    now, stale = (together([seen(one, us) for one in known], known, us) for us in (later(0), later(301)))
     assert now["iv_30d"] == pytest.approx(0.15, abs=1e-3)
     assert now["variance_swap_30d"]["volatility"] is not None
     assert (stale["iv_30d"], stale["iv_30d_reason"]) == (None, "not_bracketed")
