@@ -241,7 +241,7 @@ def together(
 
 def sums(rows: Sequence[Remembered]) -> list[Number | None]:
     """The totals of all: call and put open interest, call and put volume."""
-    return [total([one.totals[at] for one in rows]) for at in range(4)]
+    return [total(column) for column in zip(*(one.totals for one in rows), strict=True)] or [None] * 4
 
 
 def ratios(totals: Sequence[Number | None]) -> Fields:
