@@ -8,7 +8,7 @@ long as nothing else lands. A write that goes on failing while others like it la
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
 import anyio
@@ -23,6 +23,8 @@ from enricher.log import log
 from enricher.texts import text_of, trace_of
 
 Batch = list[Write]
+Outcome = Mapping[int, Answer] | Exception
+"""What became of a try: the sink's answers, or what it raised."""
 More = Callable[[], int]
 """Adds to the batch in hand a few of the writes that follow it; how many."""
 
@@ -53,108 +55,91 @@ class Gate:
 
         ``more`` lets the batch grow where only what follows it can show whether anything lands.
         """
-        found: Mapping[int, Answer] | None = None
-        error: Exception | None = None
+        outcome: Outcome | None = None
         if self.down_since is None:
             try:
-                found = await self.sink.commit(writes)
-            except Exception as failed:  # noqa: BLE001  whose fault it is, is looked for
-                error = failed
+                outcome = await self.sink.commit(writes)
+            except Exception as error:  # noqa: BLE001  whose fault it is, is looked for
+                outcome = error
             else:
-                if not found and not self._doubted:
-                    return found
-        return await self._look_into(writes, found, error, more)
+                if not self._doubted and (not outcome or Failed not in map(type, outcome.values())):
+                    return outcome
+        return await self._see_through(writes, outcome, more)
 
-    async def _look_into(
-        self, writes: Batch, found: Mapping[int, Answer] | None, error: Exception | None, more: More | None
+    async def _see_through(
+        self, writes: Batch, outcome: Outcome | None, more: More | None
     ) -> Mapping[int, Answer]:
-        """Land what is left of ``writes`` after a first try: none was made in an outage."""
-        size, tried, away = len(writes), False, found is None and error is None
-        if isinstance(error, _OF_ONE_WRITE):
+        """Land what is left of ``writes`` after a first try, half as many after each failure, twice after a
+        success. ``outcome`` is None where an outage did not let anybody try.
+
+        A server that is slow may manage a part in time, and one that is away is asked little. A claim that
+        is found is our own where this batch was tried before.
+        """
+        if isinstance(outcome, _OF_ONE_WRITE):
             try:
-                found, error = await self._narrowed(writes, error), None
-            except Exception as failed:  # noqa: BLE001
-                error = failed
-        if isinstance(error, SinkUnavailable):
-            tried = away = True
-            self._mark_down(error.reason)
-        elif error is not None:
-            tried = True
-            found = {0: _unexplained(error)} if size == 1 else None
-            size = max(1, size // 2)
-        elif found is not None and not self._doubted and Failed not in map(type, found.values()):
-            return found
+                outcome = await self._narrowed(writes, outcome)
+            except Exception as error:  # noqa: BLE001
+                outcome = error
         doubts = Doubts(writes, self._landings, in_order=not self.sink.durable)
+        chosen: Sequence[int] = range(len(writes))
+        witness: int | None = None
+        size, tried, away, attempt = len(writes), False, outcome is None, 0
         self._doubted.append(doubts)
         try:
-            if away and tried:
-                doubts.away = range(size)
-            if found is not None:
-                doubts.take(range(len(writes)), found, monotonic(), raised=tried)
-                self._look_up()
-            return await self._piecemeal(writes, doubts, size, tried, away, more)
+            while True:
+                if isinstance(outcome, SinkUnavailable):
+                    tried = away = True
+                    doubts.away = chosen
+                    self._mark_down(outcome.reason)
+                elif isinstance(outcome, Exception):
+                    tried, size = True, max(1, len(chosen) // 2)
+                    if witness is not None:
+                        self._mark_down(_told(outcome)[0])
+                    elif len(chosen) == 1:
+                        doubts.take(chosen, {0: Failed(*_told(outcome))}, monotonic(), raised=True)
+                        self._look_up()
+                elif outcome is not None:
+                    attempt, away, size = 0, False, size * 2
+                    answer = None if witness is None else outcome.get(0)
+                    if isinstance(answer, Failed):
+                        self._mark_down(answer.reason)
+                    else:
+                        if witness is not None:
+                            doubts.repeated(witness)
+                        else:
+                            found = _without_own_claims(outcome) if tried else outcome
+                            doubts.take(chosen, found, monotonic())
+                        self._look_up()
+                if not doubts.left:
+                    return doubts.answers
+                witness = None
+                stuck = doubts.stuck(monotonic())
+                if stuck:
+                    witness = doubts.witness(monotonic())
+                    if witness is None:
+                        self._mark_down(doubts.reason)
+                if away or (stuck and self.down_since is not None):
+                    attempt += 1
+                    size = max(1, size // 2)
+                    await self._pause(attempt)
+                    now = monotonic()
+                    if more is not None and doubts.stuck(now) and doubts.exhausted(now):
+                        doubts.add(more())
+                async with self._probe:
+                    chosen = doubts.choose(size, monotonic()) if witness is None else [witness]
+                    if rounds := doubts.rounds(chosen):
+                        await anyio.sleep(self._backoff.delay(rounds))
+                    try:
+                        outcome = await self._attempt([writes[i] for i in chosen])
+                    except Exception as error:  # noqa: BLE001  the write that causes it is looked for
+                        outcome = error
         finally:
             self._doubted.remove(doubts)
 
-    async def _piecemeal(
-        self, writes: Batch, doubts: Doubts, size: int, tried: bool, away: bool, more: More | None
-    ) -> dict[int, Answer]:
-        """Land what is left of ``writes``, half as many after each failure, twice after a success.
-
-        A server that is slow may manage a part in time, and one that is away is asked little. A claim that
-        is found is our own where this batch was ``tried`` before. ``away`` says that the server was just now.
-        """
-        attempt = 0
-        while doubts.left:
-            witness = None
-            stuck = doubts.stuck(monotonic())
-            if stuck:
-                witness = doubts.witness(monotonic())
-                if witness is None:
-                    self._mark_down(doubts.reason)
-            if away or (stuck and self.down_since is not None):
-                attempt += 1
-                size = max(1, size // 2)
-                with anyio.move_on_after(self._backoff.delay(attempt)):
-                    await self._up.wait()
-                now = monotonic()
-                if more is not None and doubts.stuck(now) and doubts.exhausted(now):
-                    doubts.add(more())
-            async with self._probe:
-                chosen = doubts.choose(size, monotonic()) if witness is None else [witness]
-                if rounds := doubts.rounds(chosen):
-                    await anyio.sleep(self._backoff.delay(rounds))
-                raised = False
-                try:
-                    found = await self._attempt([writes[i] for i in chosen])
-                except SinkUnavailable as error:
-                    tried = away = True
-                    doubts.away = chosen
-                    self._mark_down(error.reason)
-                    continue
-                except Exception as error:  # noqa: BLE001  the write that causes it is looked for
-                    tried = raised = True
-                    size = max(1, len(chosen) // 2)
-                    if witness is not None:
-                        self._mark_down(_told(error)[0])
-                        continue
-                    if len(chosen) > 1:
-                        continue
-                    found = {0: _unexplained(error)}
-                else:
-                    attempt, away = 0, False
-                    size *= 2
-                if witness is not None:
-                    answer = found.get(0)
-                    if isinstance(answer, Failed):
-                        self._mark_down(answer.reason)
-                        continue
-                    doubts.repeated(witness)
-                else:
-                    answers = _without_own_claims(found) if tried else found
-                    doubts.take(chosen, answers, monotonic(), raised=raised)
-                self._look_up()
-        return doubts.answers
+    async def _pause(self, attempt: int) -> None:
+        """Wait for the end of the outage, but no longer than until somebody should look."""
+        with anyio.move_on_after(self._backoff.delay(attempt)):
+            await self._up.wait()
 
     async def _attempt(self, writes: Batch) -> Mapping[int, Answer]:
         """One try; a value that no server takes is narrowed down to its write. Other errors are passed on."""
@@ -209,10 +194,6 @@ def _told(error: Exception) -> tuple[str, str, str]:
     """What an error says, its type, and its traceback: text, as a console's rendering can take seconds."""
     kind = type(error.__cause__ if isinstance(error, WriteRefused) and error.__cause__ else error)
     return text_of(error) or repr(error), kind.__name__, trace_of(error)
-
-
-def _unexplained(error: Exception) -> Failed:
-    return Failed(*_told(error))
 
 
 def _without_own_claims(answers: Mapping[int, Answer]) -> dict[int, Answer]:
