@@ -44,6 +44,7 @@ local most = tonumber(ARGV[4])
 if redis.call('EXISTS', KEYS[2]) == 0 then
   new = 1
   redis.call('SET', KEYS[2], '1', 'XX')  -- sets nothing: whoever may not set it must not push, either
+  redis.call('SREM', KEYS[4], '')  -- removes nothing, for the same reason
   over = redis.call('LPUSH', KEYS[1], ARGV[1]) - most
   redis.call('SET', KEYS[2], '1', 'EX', ARGV[3])
   local expected = redis.call('SREM', KEYS[4], ARGV[2]) == 1

@@ -32,6 +32,7 @@ local over, new = 0, 0
 if redis.call('EXISTS', KEYS[2]) == 0 then
   new = 1
   redis.call('SET', KEYS[2], '1', 'XX')  -- sets nothing: whoever may not set it must not append, either
+  redis.call('SREM', KEYS[4], '')  -- removes nothing, for the same reason
   redis.call('XADD', KEYS[1], '*', unpack(cmsgpack.unpack(ARGV[1])))
   redis.call('SET', KEYS[2], '1', 'EX', ARGV[3])
   if redis.call('SREM', KEYS[4], ARGV[2]) == 0 then

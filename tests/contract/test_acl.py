@@ -134,7 +134,9 @@ async def test_what_cannot_be_acknowledged_is_not_told_before_it_can(ruled: Rule
 
 
 @pytest.mark.parametrize("kind", [ListLetterStore, StreamLetterStore])
-@pytest.mark.parametrize("rules", [("-set",), ("resetkeys", "~letters"), ("-lpush", "-xadd"), ("-evalsha",)])
+@pytest.mark.parametrize(
+    "rules", [("-set",), ("-srem",), ("resetkeys", "~letters"), ("-lpush", "-xadd"), ("-evalsha",)]
+)
 async def test_a_dead_letter_that_may_not_be_stored_is_stored_once_when_it_may(
     ruled: Ruled, kind: type[ListLetterStore] | type[StreamLetterStore], rules: tuple[str, ...]
 ) -> None:
