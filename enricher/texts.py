@@ -48,7 +48,7 @@ def for_json(value: Any) -> Any:
 def text_of(error: BaseException) -> str:
     """What an error says, even one that cannot say it; of much only beginning and end."""
     try:
-        return _shortened(str(error))
+        return _shortened(str.__str__(str(error)))  # of a class of its own it may be, too
     except BaseException as worse:  # noqa: BLE001  it is somebody's own class
         return f"(its text cannot be had: {type(worse).__name__})"
 

@@ -15,7 +15,7 @@ from typing import Any
 import anyio.lowlevel
 import msgspec
 
-from enricher.engine.apart import apart, let_out
+from enricher.engine.apart import apart, is_ctrl_c, let_out
 from enricher.engine.effects import DeadLetter, Effect, Refused, Write
 from enricher.engine.lanes import Lane
 from enricher.engine.ports import Clock, Delivery
@@ -212,6 +212,19 @@ class Pipeline:
         return Write(done, delivery, route, lane, getattr(event, "event_us", 0))
 
     def _failed(
+        self, route: Route, delivery: Delivery, stage: str, error: BaseException
+    ) -> Write | Again:
+        try:
+            return self._judged(route, delivery, stage, error)
+        except BaseException as worse:
+            if is_ctrl_c(worse):
+                raise
+            # It is somebody's own class, and raises when it is looked at.
+            broken = RuntimeError(f"the handler raised a broken {type(error)!r}")
+            broken.__cause__ = worse
+            return self.dead(delivery, stage, broken)
+
+    def _judged(
         self, route: Route, delivery: Delivery, stage: str, error: BaseException
     ) -> Write | Again:
         if not isinstance(error, Exception):

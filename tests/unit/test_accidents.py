@@ -18,6 +18,7 @@ from enricher.engine.apart import apart
 from enricher.engine.effects import Effect, Publish
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route
+from enricher.errors import BadMessage
 from tests.rig import Rig, Sums, echo, folding, key_of, turns, until
 
 ONCE = RetryPolicy(max_retries=0)
@@ -31,6 +32,29 @@ class Mute(Exception):
     """What cannot say what it is."""
 
     def __str__(self) -> str:
+        raise Odd
+
+
+class Text(str):
+    """What is text and cannot be made text."""
+
+    def __str__(self) -> str:
+        raise Odd
+
+
+class Twisted(Exception):
+    def __str__(self) -> str:
+        return Text("what it says")
+
+
+class Broken(BadMessage):
+    """What cannot be looked at."""
+
+    def __init__(self) -> None:
+        """As a class whose attributes are made up when they are asked for."""
+
+    @property
+    def path(self) -> str:  # type: ignore[override]
         raise Odd
 
 
@@ -127,6 +151,7 @@ def raising(error: BaseException) -> Callable[[], Awaitable[None]]:
 ERRORS = [
     *(SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), Odd(), Mute()),
     *(StopIteration(), StopAsyncIteration(), BaseExceptionGroup("all", [SystemExit(), Odd()])),
+    *(Twisted(), Broken()),
     *(SyntaxError("cannot be shown", ("f", 1, None, 3)), ValueError("long " * 1_000_000)),  # type: ignore[arg-type]
 ]
 ACCIDENTS: list[Callable[[], Awaitable[None]]] = [
