@@ -261,7 +261,7 @@ class MarketKeeper:
                 bases[expiry] = list(dict.fromkeys(bases[expiry] + named))
             document = {
                 "_id": state.product,
-                **msgspec.structs.asdict(checkpoint),
+                **{k: v for k, v in msgspec.structs.asdict(checkpoint).items() if v is not None},
                 "heard_us": now_us,
                 "naive": state.options_naive or state.naive,
                 "chains": dict(state.chain_ids),
