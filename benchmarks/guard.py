@@ -1,7 +1,8 @@
 """A guard against regressions that does not depend on the machine: work is counted, not timed.
 
 Seeded ticks, quotes, chains of 21 strikes and the mix go through the real engine (`benchmarks.still`), all
-at once (flood) and one by one (trickle: what every turn and every commit costs). Counted per message:
+at once (flood) and one by one (trickle: what every turn and every commit costs), without analytics but for
+the chains that say so. Counted per message:
 
     calls        functions entered and C functions called, in all libraries
     our calls    those of enricher's own code alone
@@ -82,6 +83,8 @@ CASES = (
     Case("mix", 320, "flood"),
     Case("ticks", 48, "trickle"),
     Case("mix", 96, "trickle"),
+    Case("chains", 32, "flood", analytics=True),
+    Case("chains", 32, "trickle", analytics=True),
 )
 _WARM_UP = 80
 """Messages that go before those that are counted: every product has its state by then."""
