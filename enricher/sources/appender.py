@@ -109,6 +109,7 @@ class StreamAppender:
         self.limits = limits or BridgeLimits()
         self.holds = False
         self.reached = False
+        self._closed = False
         self._elsewhere = False  # somebody else appends, as far as we know
         self.dropped = 0
         self.appended = 0
@@ -140,8 +141,14 @@ class StreamAppender:
 
     @property
     def lost(self) -> Counter[str]:
-        """Messages per topic that are nowhere but here: an end now would lose them."""
-        return Counter(d.topic for d in (*self._buffer, *self._sending) if not self._elsewhere)
+        """Messages per topic that are nowhere but here: an end now would lose them.
+
+        What is on its way to a server that answers is there, as a rule, unless it was so after `close`.
+        """
+        if self._elsewhere:
+            return Counter()
+        unsure = self._sending if self._closed or not self.reached else ()
+        return Counter(delivery.topic for delivery in (*self._buffer, *unsure))
 
     # -- the buffer ---------------------------------------------------------------------------------
 
@@ -267,5 +274,6 @@ class StreamAppender:
         """Wait a moment for the last of it; what could not be appended is counted and logged."""
         with anyio.move_on_after(2):
             await self._ended.wait()
+        self._closed = True
         if lost := self.lost:
             log.error("messages_lost", total=lost.total(), topics=dict(lost), stream=self.stream)
