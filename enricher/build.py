@@ -29,6 +29,7 @@ from enricher.errors import BadMessage, ConfigError
 from enricher.mail.processor import MailHandler
 from enricher.market import routes as market
 from enricher.market.settings import MarketSettings
+from enricher.market.state import STATE
 from enricher.sinks.mongo import MongoDocuments, close_client, mongo_client
 from enricher.sinks.redis import RedisLive
 from enricher.sinks.retention import Retention
@@ -140,6 +141,7 @@ def build(
         database,
         settings.mongo.database_name,
         (*market.indexes(settings.feed), *(mail.indexes if mail is not None else ())),
+        collections=(STATE, GAPS),
         server=redact(settings.mongo.url) if mongo is None else "the host's client",
     )
     instance = instance_name(settings)

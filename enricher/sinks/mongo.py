@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from inspect import iscoroutinefunction
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ import anyio.to_thread
 from bson.errors import BSONError
 from pymongo import AsyncMongoClient
 from pymongo.errors import (
+    CollectionInvalid,
     ConnectionFailure,
     OperationFailure,
     PyMongoError,
@@ -45,7 +47,7 @@ from enricher.storable import misfit
 Driver = Literal["motor", "pymongo"]
 
 DUPLICATE_KEY = 11000
-NO_COLLECTION, NO_INDEX, UNAUTHORIZED = 26, 27, 13
+NO_COLLECTION, NO_INDEX, UNAUTHORIZED, COLLECTION_EXISTS = 26, 27, 13, 48
 SELECTION_MS = 2000
 # Server codes that mean "not now" or "not you", never "not this document": host unreachable, network
 # timeout, unauthorized, authentication failed, a lock that is held, exceeded time limit, shutdown, not
@@ -132,19 +134,30 @@ class CommandRefused(SinkError):
 
 
 class MongoDocuments:
-    """Lands `Insert` and `Upsert`, and reads documents back (dates in UTC)."""
+    """Lands `Insert` and `Upsert`, and reads documents back (dates in UTC).
+
+    The collections of the ``indexes`` and the other ``collections`` are made before anything is written.
+    """
 
     name = DOCUMENTS
     durable = True
 
     def __init__(
-        self, client: Any, database: str, indexes: Sequence[Index] = (), *, server: str = ""
+        self,
+        client: Any,
+        database: str,
+        indexes: Sequence[Index] = (),
+        *,
+        collections: Sequence[str] = (),
+        server: str = "",
     ) -> None:
         self.server = server
         self._database = client.get_database(database)
         options = self._database.codec_options.with_options(tz_aware=True)
         self._database = self._database.with_options(codec_options=options)
         self._indexes = indexes
+        self._to_make = {*collections, *(collection for collection, _ in indexes)}
+        self._making = asyncio.Lock()
         # Under motor there is a client that blocks, and its database (`delegate`) does our commands.
         self._blocking = None if isinstance(client, AsyncMongoClient) else self._database.delegate
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="enricher-mongo")
@@ -152,7 +165,8 @@ class MongoDocuments:
         self._unordered = {"ordered": False, **({"writeConcern": concern} if concern else {})}
 
     async def open(self) -> None:
-        """Create the indexes; those that exist are left as they are."""
+        """Create collections and indexes; those that exist are left as they are."""
+        await self._make()
         for collection, keys in self._indexes:
             try:
                 await self._database[collection].create_index(list(keys))
@@ -162,6 +176,25 @@ class MongoDocuments:
                 log.warning("index_differs", collection=collection, keys=keys, error=str(error))
             except PyMongoError as error:
                 raise unavailable(self.name, error) or error from error
+
+    async def _make(self) -> None:
+        """Create the collections that are missing.
+
+        Written to for the first time while an index makes another one, the bundled server (SecantusDB 0.7)
+        stands still: its two threads wait for each other.
+        """
+        async with self._making:
+            try:
+                there = await self._database.list_collection_names() if self._to_make else ()
+                for collection in sorted(self._to_make.difference(there)):
+                    with suppress(CollectionInvalid):  # another worker was quicker
+                        await self._database.create_collection(collection)
+            except OperationFailure as error:
+                if error.code not in (UNAUTHORIZED, COLLECTION_EXISTS):
+                    raise _waits(self.name, error) from error
+            except PyMongoError as error:
+                raise unavailable(self.name, error) or error from error
+            self._to_make.clear()
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
         """Land the documents: per collection one unordered insert and one unordered update.
@@ -197,6 +230,8 @@ class MongoDocuments:
             last += [self._update(name, list(found.values())) for name, found in upserts.items()]
         if not first and not last:
             return {}
+        if self._to_make:
+            await self._make()
         answers: dict[int, Answer] = {}
         try:
             done = await self._run(first, last, writes)
@@ -280,6 +315,8 @@ class MongoDocuments:
 
     async def command(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
         """The reply to a command. Raises `SinkUnavailable`, or `CommandRefused` with the server's code."""
+        if self._to_make:
+            await self._make()
         try:
             return await self._database.command(command)  # type: ignore[no-any-return]
         except PyMongoError as error:

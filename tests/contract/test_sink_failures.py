@@ -327,6 +327,19 @@ async def test_indexes_are_made_at_opening_and_left_alone_when_they_differ(
         assert {"a_1_b_-1", "x_1"} <= set(plain.get_default_database()["c"].index_information())
 
 
+async def test_collections_are_there_before_anything_is_written(
+    driver: Driver, mongo_url: str, mongo_database: str, mongo_database_url: str
+) -> None:
+    """Made by an index and by a write at once, two of them bring the bundled server to a standstill."""
+    client = mongo_client(mongo_url, driver=driver, timeout=PATIENCE)
+    sink = MongoDocuments(client, mongo_database, [("c", (("a", 1),))], collections=("s", "t"))
+    with pymongo.MongoClient[dict[str, Any]](mongo_database_url) as plain:
+        plain.get_default_database().create_collection("t")
+        await asyncio.gather(*(sink.commit(writes(Upsert("new", {"_id": n}))) for n in range(3)))
+        assert {"c", "new", "s", "t"} == set(plain.get_default_database().list_collection_names())
+    await close_client(client)
+
+
 def fail(server: MongoProcess, mode: str, **data: Any) -> None:
     with pymongo.MongoClient[dict[str, Any]](server.url()) as client:
         client.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})

@@ -222,12 +222,13 @@ def test_a_second_signal_ends_it_at_once_with_130(
 
 
 async def test_the_end_of_the_terminal_asks_to_stop_as_often_as_it_is_told() -> None:
-    with stop_on_signal() as stop:
-        os.kill(os.getpid(), signal.SIGHUP)
-        os.kill(os.getpid(), signal.SIGHUP)
-        await asyncio.wait_for(stop.wait(), PATIENCE)
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
+        with stop_on_signal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.wait_for(stop.wait(), PATIENCE)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         with stop_on_signal() as stop:
             os.kill(os.getpid(), signal.SIGHUP)
             await asyncio.sleep(0.01)
