@@ -21,10 +21,10 @@ import uvloop
 from benchmarks.measure import counted
 from benchmarks.workloads import stamped, workload
 from enricher import Enricher, load
-from enricher.build import market_routes
+from enricher.adapters.memory_source import MemoryDelivery
+from enricher.assembly import market_routes
 from enricher.build_settings import SECTIONS
 from enricher.engine.overload import Overload
-from enricher.sources.memory import MemoryDelivery
 
 MADE = 5000
 MARK_US = 1_790_000_000_000_000

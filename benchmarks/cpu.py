@@ -16,7 +16,7 @@ from benchmarks.parts import Options
 from benchmarks.report import Report, median, spread
 from benchmarks.servers import null_mongo, redis_server, worker
 from benchmarks.workloads import workload
-from enricher.feed.channels import Message
+from enricher.market.feed.channels import Message
 
 # kind, messages a round, products, strikes
 FULL = (

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
+from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
 
 STREAM, BRIDGE = "stream", "bridge"
 COLLECTIONS = {

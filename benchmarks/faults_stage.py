@@ -36,10 +36,10 @@ from benchmarks.faults_ledger import (
     Sent,
 )
 from benchmarks.faults_witness import DATABASE, EFFECTS, INTAKE, SERVICE, Witness, now_us
-from enricher.connections import redis_client
+from enricher.adapters.redis.client import redis_client
 from enricher.embedded.binaries import bound_to_this_process
-from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
-from enricher.feed.synthetic import SyntheticMarket
+from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
+from enricher.market.feed.synthetic import SyntheticMarket
 from tests.servers import LOOPBACK, FaultyProxy, MongoProcess, RedisProcess
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from benchmarks.faults_ledger import COLLECTIONS, ENRICHED, Found, Heard, Sent, body_us
-from enricher.connections import redis_client
+from enricher.adapters.redis.client import redis_client
 
 SERVICE = "faults"
 DATABASE = "faults"

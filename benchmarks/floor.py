@@ -33,7 +33,7 @@ from benchmarks.report import Report, median, spread
 from benchmarks.servers import Worker, module, null_mongo, process, redis_server, worker
 from benchmarks.worker import asked
 from benchmarks.workloads import workload
-from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
+from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
 
 BATCH = 500
 BATCH_BYTES = 4 * 1024 * 1024

@@ -16,19 +16,19 @@ from typing import Any
 from benchmarks.parts import Options
 from benchmarks.report import Report, calibrate, median, spread
 from benchmarks.workloads import workload
-from enricher.market import arbitrage, black, exposure, forward, prices, smile, variance
-from enricher.market.analytics import Terms, analyse_prices
-from enricher.market.buildup import snapshot
-from enricher.market.chain import analyse
-from enricher.market.columns import columns
-from enricher.market.enrich import enrich
-from enricher.market.fresh import UNTOLD, fresh
-from enricher.market.models import Chain, decode_chain
+from enricher.analytics import arbitrage, black, exposure, forward, prices, smile, variance
+from enricher.analytics.buildup import snapshot
+from enricher.analytics.chain import analyse
+from enricher.analytics.chain_analysis import Terms, analyse_prices
+from enricher.analytics.columns import columns
+from enricher.analytics.staleness import UNTOLD, fresh
+from enricher.analytics.svi import fit
+from enricher.market.chain_enrichment import enrich
 from enricher.market.products import Contracts
-from enricher.market.report import analysis_fields
+from enricher.market.serialisation import analysis_fields
 from enricher.market.settings import MarketSettings
-from enricher.market.state import ProductState, Spans
-from enricher.market.svi import fit
+from enricher.market.state.product_state import ProductState, Spans
+from enricher.messages.models import Chain, decode_chain
 
 COLUMNS = ["formula", "of", "us", "scaled", "us_spread"]
 SCALED = "scaled: us divided by what bson.encode of a tick takes (us) in the same run"

@@ -42,9 +42,9 @@ from benchmarks.still import START_US, Change, Still, StillLoop, messages, uncha
 from enricher.engine import pool, timers
 from enricher.engine.effects import Insert, Publish, SetKey, Write
 from enricher.engine.router import Route
-from enricher.feed.channels import OPTION_QUOTE
+from enricher.market.feed.channels import OPTION_QUOTE
 from enricher.market.settings import MarketSettings
-from enricher.market.state import CHAINS, QUOTES, TICKS
+from enricher.market.state.product_state import CHAINS, QUOTES, TICKS
 
 T = TypeVar("T")
 

@@ -31,7 +31,7 @@ from benchmarks.least_parts import (
     encode,
     time_of,
 )
-from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
+from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
 
 FRESH_US = 5 * MINUTE
 FUTURE_US = MINUTE

@@ -14,7 +14,7 @@ from benchmarks.wire import Wire
 if TYPE_CHECKING:  # the listener is to start quickly and needs none of them
     from redis.asyncio import Redis
 
-    from enricher.feed.channels import Message
+    from enricher.market.feed.channels import Message
 
 LEAVING = ("processed", "duplicate", "dead", "dropped", "conflated")
 

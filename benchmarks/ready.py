@@ -28,11 +28,11 @@ from benchmarks.report import Report
 from benchmarks.servers import redis_server, worker
 from benchmarks.stored_day import stored_day
 from benchmarks.wire import Wire
-from enricher.feed.channels import UNDERLYING
-from enricher.feed.synthetic import iso
-from enricher.market.clock import MINUTE, SECOND, to_date
-from enricher.market.state import TICKS
-from enricher.market.stored import event_time
+from enricher.clock import MINUTE, SECOND, to_date
+from enricher.market.documents import event_time
+from enricher.market.feed.channels import UNDERLYING
+from enricher.market.feed.synthetic import iso
+from enricher.market.state.product_state import TICKS
 
 PRODUCTS = (8, 500)
 QUICK = (8, 50)

@@ -32,8 +32,8 @@ from benchmarks.servers import module, process
 from benchmarks.stored_day import fill, known, named
 from benchmarks.workloads import workload
 from enricher.embedded.endpoints import read_endpoints
-from enricher.feed.channels import UNDERLYING
-from enricher.feed.synthetic import iso
+from enricher.market.feed.channels import UNDERLYING
+from enricher.market.feed.synthetic import iso
 
 T = TypeVar("T")
 

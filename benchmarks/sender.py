@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from benchmarks.measure import Latencies, schedule
 from benchmarks.wire import Wire, pack
 from benchmarks.workloads import workload
-from enricher.feed.channels import Message
+from enricher.market.feed.channels import Message
 
 LEAD_US = 200_000  # from `go` to the first message, for packing, and as much again per 20,000 messages
 

@@ -26,7 +26,7 @@ from benchmarks.parts import Options
 from benchmarks.report import Report
 from benchmarks.servers import Worker, null_mongo, redis_server, worker
 from benchmarks.workloads import lazily
-from enricher.feed.publish import Published, publish_at_rate, redis_publisher
+from enricher.market.feed.publish import Published, publish_at_rate, redis_publisher
 
 FILLED = 16.0  # minutes after which nothing should grow any more
 JUDGED = 10.0  # minutes beyond that which make a verdict

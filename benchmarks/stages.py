@@ -44,20 +44,20 @@ from benchmarks.stopwatch import (
     wall_clock,
 )
 from benchmarks.workloads import workload
-from enricher.build import market_routes
+from enricher.adapters.memory_source import MemoryDelivery
+from enricher.adapters.mongo import MongoDocuments, mongo_client
+from enricher.adapters.redis import sink as redis_sink
+from enricher.adapters.redis.client import redis_client, sibling_client
+from enricher.adapters.redis.pubsub import PubSubSource
+from enricher.adapters.redis.sink import RedisLive
+from enricher.assembly import market_routes
 from enricher.build_settings import load
-from enricher.connections import redis_client, sibling_client
+from enricher.engine.completion import Settling
 from enricher.engine.effects import Write
 from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Delivery
 from enricher.engine.router import Context, Route
-from enricher.engine.settling import Settling
-from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
-from enricher.sinks import redis as redis_sink
-from enricher.sinks.mongo import MongoDocuments, mongo_client
-from enricher.sinks.redis import RedisLive
-from enricher.sources.memory import MemoryDelivery
-from enricher.sources.pubsub import PubSubSource
+from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
 
 FULL = (("ticks", 5_000), ("quotes", 5_000), ("chains", 500), ("mix", 5_000))
 QUICK = (("ticks", 500), ("quotes", 500), ("chains", 50), ("mix", 500))

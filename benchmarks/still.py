@@ -16,16 +16,16 @@ from typing import Any
 
 import orjson
 
-from enricher.build import market_routes
+from enricher.adapters.memory_source import MemorySource
+from enricher.assembly import market_routes
 from enricher.build_settings import load
 from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, LIVE, Answer, Write
 from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Clock
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
-from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
-from enricher.feed.synthetic import SyntheticMarket
-from enricher.sources.memory import MemorySource
+from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
+from enricher.market.feed.synthetic import SyntheticMarket
 
 START_US = 1_750_000_000_000_000
 """15 June 2025, 15:06:40 UTC: the time at which the loop's clock starts."""

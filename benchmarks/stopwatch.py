@@ -10,7 +10,7 @@ from typing import Any
 import redis
 import structlog
 
-from enricher.feed.channels import Message
+from enricher.market.feed.channels import Message
 
 STAGES = (
     "receive",

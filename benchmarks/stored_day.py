@@ -27,16 +27,16 @@ import orjson
 import pymongo
 
 from benchmarks.servers import Server, document_server
-from enricher.feed.synthetic import iso
-from enricher.market.bars import Bars
-from enricher.market.clock import MINUTE, SECOND
-from enricher.market.models import decode_tick
+from enricher.clock import MINUTE, SECOND
+from enricher.market.bars.bars import Bars
+from enricher.market.bars.rolling_windows import order_key
+from enricher.market.documents import bar_document, tick_document
+from enricher.market.feed.synthetic import iso
 from enricher.market.routes import INDEXES
 from enricher.market.settings import MarketSettings
-from enricher.market.spans import Checkpoint
-from enricher.market.state import BARS, STATE, TICKS
-from enricher.market.stored import bar_document, tick_document
-from enricher.market.ticks import order_key
+from enricher.market.state.horizons import Checkpoint
+from enricher.market.state.product_state import BARS, STATE, TICKS
+from enricher.messages.models import decode_tick
 
 SESSION_US = 375 * MINUTE
 CHECKPOINT_AGE_US = 30 * SECOND  # a checkpoint is written when its product has moved on by a minute

@@ -24,7 +24,7 @@ from benchmarks.sender import send_packed
 from benchmarks.servers import Worker, document_server, null_mongo, redis_server, worker
 from benchmarks.wire import Wire, pack
 from benchmarks.workloads import workload
-from enricher.feed.channels import UNDERLYING, Message
+from enricher.market.feed.channels import UNDERLYING, Message
 
 MAIL = ("mail.enabled=true", "market.enabled=false")
 INTAKE, INTAKE_GROUP = "enricher:intake:worker-enricher", "worker-enricher"

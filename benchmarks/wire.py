@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import hiredis
 
 if TYPE_CHECKING:
-    from enricher.feed.channels import Message
+    from enricher.market.feed.channels import Message
 
 PIECE = 1 << 20
 

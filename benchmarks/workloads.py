@@ -14,8 +14,8 @@ from functools import lru_cache
 
 import orjson
 
-from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
-from enricher.feed.synthetic import QUOTES_PER_ROUND, ROUNDS_PER_CHAIN, SyntheticMarket, iso
+from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
+from enricher.market.feed.synthetic import QUOTES_PER_ROUND, ROUNDS_PER_CHAIN, SyntheticMarket, iso
 
 KINDS = ("ticks", "quotes", "chains", "mix")
 

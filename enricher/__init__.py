@@ -3,14 +3,14 @@
     async with Enricher.from_settings(load()) as enricher:
         await enricher.wait_ready()
 
-What is listed here is promised, and so is what `enricher.deadletters` and `enricher.mail` list; parts of a
+What is listed here is promised, and so is what `enricher.dead_letters` and `enricher.mail` list; parts of a
 program's own (sources, sinks, keepers, effects) are written against `enricher.engine.ports`,
 `enricher.engine.effects` and `enricher.errors`. Everything else may change.
 """
 
 from typing import TYPE_CHECKING
 
-from enricher.promises import at_first_use
+from enricher.lazy_exports import at_first_use
 
 if TYPE_CHECKING:
     from enricher.app import Enricher

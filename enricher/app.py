@@ -25,11 +25,14 @@ import anyio
 import msgspec
 from redis.asyncio import Redis
 
-from enricher.build import GAPS, Parts, build
+from enricher.adapters.memory_source import MemoryDelivery
+from enricher.adapters.redis.pubsub import Gap
+from enricher.assembly import GAPS, Parts, build
 from enricher.build_settings import instance_name, load, stats_key
+from enricher.clock import to_date
 from enricher.config import Settings, named_by_origin
-from enricher.deadletters.alert import AlertHook
-from enricher.deadletters.store import LetterStore
+from enricher.dead_letters.alert import AlertHook
+from enricher.dead_letters.store import LetterStore
 from enricher.engine.effects import Effect, Insert, SetKey, Write
 from enricher.engine.ports import Clock, Sink, Source
 from enricher.engine.router import Route
@@ -38,11 +41,8 @@ from enricher.engine.stats import Histogram, Stats
 from enricher.errors import EnricherError, Overloaded
 from enricher.log import log
 from enricher.mail.processor import MailHandler
-from enricher.market.clock import to_date
 from enricher.own_task import OwnTask
 from enricher.redaction import redact_text, redact_value
-from enricher.sources.memory import MemoryDelivery
-from enricher.sources.pubsub import Gap
 
 
 def wall_clock() -> int:
@@ -80,7 +80,7 @@ class Enricher:
     land effects of the program's own kinds, ``sources`` bring messages of its own (`enricher.engine.ports`);
     ``mail_handler`` is called with each `mail.Mail`. ``clock`` tells microseconds since 1970, UTC.
     ``dead_letters`` is a store of the program's own for them, ``on_dead_letters`` is called with a
-    `LengthAlert` when there are too many (both: `enricher.deadletters`).
+    `LengthAlert` when there are too many (both: `enricher.dead_letters`).
     """
 
     def __init__(

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from redis.asyncio import Redis
 
 from enricher.config import Settings
-from enricher.deadletters.alert import AlertHook, LengthWatch, log_alert
-from enricher.deadletters.redis import ListLetterStore, RedisLetterStore
-from enricher.deadletters.sink import DeadLetterSink, LettersByTopic
-from enricher.deadletters.store import LetterStore
-from enricher.deadletters.streams import StreamLetterStore
+from enricher.dead_letters.alert import AlertHook, LengthWatch, log_alert
+from enricher.dead_letters.redis_list import ListLetterStore, RedisLetterStore
+from enricher.dead_letters.redis_stream import StreamLetterStore
+from enricher.dead_letters.sink import DeadLetterSink, LettersByTopic
+from enricher.dead_letters.store import LetterStore
 from enricher.engine.ports import Sink
 
 STORES: Mapping[str, type[RedisLetterStore]] = {"list": ListLetterStore, "stream": StreamLetterStore}

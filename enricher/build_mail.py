@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from enricher.adapters.mongo import Index
+from enricher.adapters.redis.stream.entry import whole
+from enricher.adapters.redis.stream.leases import StreamLimits
+from enricher.adapters.redis.stream.source import StreamSource
 from enricher.build_letters import length_watch
 from enricher.build_settings import letter_topics, mail_settings
 from enricher.config import Settings, redact
-from enricher.config.origins import SOMEWHERE
-from enricher.deadletters.alert import AlertHook
-from enricher.deadletters.sink import DeadLetterSink
-from enricher.deadletters.streams import StreamLetterStore
+from enricher.config.provenance import SOMEWHERE
+from enricher.dead_letters.alert import AlertHook
+from enricher.dead_letters.redis_stream import StreamLetterStore
+from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.ports import Clock
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route
@@ -24,10 +28,6 @@ from enricher.mail.letters import letter_fields
 from enricher.mail.processor import MailHandler, load_handler, takes_mail
 from enricher.mail.reservations import Reservations
 from enricher.mail.settings import TASK, MailSettings
-from enricher.sinks.mongo import Index
-from enricher.sources.entries import whole
-from enricher.sources.housekeeping import StreamLimits
-from enricher.sources.streams import StreamSource
 
 
 @dataclass(frozen=True)

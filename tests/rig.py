@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from enricher.adapters.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 from enricher.engine.effects import Answer, Effect, Insert, Publish, Refused, Write
 from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Delivery, Keeper, Sink, steady_clock
@@ -17,7 +18,6 @@ from enricher.engine.router import Context, Route
 from enricher.engine.service import Engine
 from enricher.engine.writer import WriterLimits
 from enricher.errors import SinkUnavailable
-from enricher.sinks.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 
 NOW_US = 1_750_000_000_000_000
 QUICK = Backoff(base=0.002, cap=0.004, jitter="none")

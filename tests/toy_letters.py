@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator
 
-from enricher.deadletters import Added, DeadLetter, LetterStore, StoredLetter, encode
+from enricher.dead_letters import Added, DeadLetter, LetterStore, StoredLetter, encode
 
 
 class SqliteLetters(LetterStore):

@@ -19,7 +19,7 @@ from benchmarks.peers.contest import Contestant, Round, framework, own_worker, v
 from benchmarks.report import Report, median, spread
 from benchmarks.workloads import workload
 from enricher import __version__
-from enricher.feed.channels import Message
+from enricher.market.feed.channels import Message
 
 KINDS = ("ticks", "mix")
 OURS = "enricher"

@@ -17,7 +17,7 @@ from benchmarks.measure import cpu_seconds, publish_all, rss_bytes
 from benchmarks.peers.catalogue import BROKER_DATABASE, Peer
 from benchmarks.peers.watch import LOOK_EVERY, Seen, Watch
 from benchmarks.servers import REPOSITORY, null_mongo, process, redis_server, worker
-from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
+from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
 
 PATIENCE = 60.0  # seconds until it must have subscribed
 QUIET = 10.0  # seconds without anything new until the rest counts as lost

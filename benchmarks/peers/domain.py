@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import msgspec
 
-from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
-from enricher.market.chain import analyse
-from enricher.market.clock import MINUTE, render, to_date, to_millis
-from enricher.market.models import Chain, Quote, Tick, decode_chain, decode_quote, decode_tick
-from enricher.market.stored import encode
-from enricher.market.ticks import TickWindow, Window, identity_key, order_key
+from enricher.analytics.chain import analyse
+from enricher.clock import MINUTE, render, to_date, to_millis
+from enricher.market.bars.rolling_windows import TickWindow, Window, identity_key, order_key
+from enricher.market.documents import encode
+from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
+from enricher.messages.models import Chain, Quote, Tick, decode_chain, decode_quote, decode_tick
 
 TOPICS: Final = (UNDERLYING, OPTION_QUOTE, OPTION_CHAIN)
 WINDOWS: Final = (1, 5, 15)  # minutes

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from benchmarks.peers.domain import CACHE_TTL, Command
-from enricher.market.clock import MINUTE, render, to_date
-from enricher.market.stored import encode
-from enricher.market.ticks import Window, order_key
+from enricher.clock import MINUTE, render, to_date
+from enricher.market.bars.rolling_windows import Window, order_key
+from enricher.market.documents import encode
 
 SURFACE_MINUTES: Final = 5
 

@@ -29,7 +29,7 @@ from benchmarks.peers.catalogue import BROKER_DATABASE
 from benchmarks.peers.domain import TOPICS, WINDOWS, Work, read, show, show_window
 from benchmarks.peers.landing import DATABASE, MONGO_URL, REDIS_URL, RESP
 from benchmarks.peers.read_back import SURFACE_MINUTES, between, show_surface, window_of
-from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
+from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
 
 SERVER = REDIS_URL.rpartition("/")[0]
 RESULTS_DATABASE = 2

@@ -16,7 +16,7 @@ from celery.signals import worker_process_init
 
 from benchmarks.peers.catalogue import BROKER_DATABASE
 from benchmarks.peers.landing import REDIS_URL, RESP, TOPICS, BlockingLanding
-from enricher.market.models import peek_product
+from enricher.messages.models import peek_product
 
 WORKERS = 2
 

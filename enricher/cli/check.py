@@ -13,21 +13,21 @@ from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
-from enricher.build import market_routes
+from enricher.adapters.mongo import close_client, mongo_client
+from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.stream.group import WrongKey, check_key
+from enricher.assembly import market_routes
 from enricher.build_mail import mail_parts
 from enricher.build_settings import mail_settings
-from enricher.build_streams import over_streams, topics_by_stream
 from enricher.cli.check_growth import HEAD as GROWTH
 from enricher.cli.check_growth import Stored, ask_growth, retention_warnings, utc_now
 from enricher.cli.check_streams import HEAD, StreamState, ask_streams, groups_of, stream_warnings
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
 from enricher.config import Section, Settings, named_by_origin, redact, redact_text
-from enricher.connections import redis_client
 from enricher.engine.router import Route, Router
+from enricher.intake import over_streams, topics_by_stream
 from enricher.market.settings import MarketSettings
-from enricher.sinks.mongo import close_client, mongo_client
-from enricher.sources.groups import WrongKey, check_key
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from pymongo.errors import OperationFailure, PyMongoError
 
+from enricher.adapters.retention import FIELD
 from enricher.build_settings import kept_for, mail_settings, market_settings
 from enricher.config import Settings
 from enricher.embedded import read_endpoints
 from enricher.market.routes import spans_of
-from enricher.sinks.retention import FIELD
 
 HEAD = ("collection", "documents", "size", "a day", "seen over", "kept")
 DAY: Final = 86_400.0

@@ -9,14 +9,14 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from enricher.adapters.redis.stream.entry import GroupKeys
+from enricher.adapters.redis.stream.group import StreamGroup, WrongKey, check_key
+from enricher.adapters.redis.stream.shards import Shard
 from enricher.build_settings import mail_settings
-from enricher.build_streams import intake_group, intake_stream, spill_stream, topics_by_stream
 from enricher.config import Settings
 from enricher.engine.overload import Overload
 from enricher.engine.router import Route
-from enricher.sources.entries import GroupKeys
-from enricher.sources.groups import StreamGroup, WrongKey, check_key
-from enricher.sources.shards import Shard
+from enricher.intake import intake_group, intake_stream, spill_stream, topics_by_stream
 from enricher.texts import as_text
 
 HEAD = ("stream", "group", "length", "lag", "pending", "delayed", "dead letters")

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from enricher.cli import logs
-from enricher.cli.letter_options import (
+from enricher.cli.dlq_options import (
     as_json_option,
     dry_run_option,
     every_option,
@@ -20,18 +20,18 @@ from enricher.cli.letter_options import (
     quiet_option,
     tried_again,
 )
-from enricher.cli.letters import as_json, details, said, say_report, show_table, summary, would
+from enricher.cli.dlq_reprocess import How, Letters, Place, opened, reprocessing
+from enricher.cli.dlq_tables import as_json, details, said, say_report, show_table, summary, would
 from enricher.cli.main import FAILED
 from enricher.cli.options import SettingsOptions, settings_options
-from enricher.cli.reprocess import How, Letters, Place, opened, reprocessing
 from enricher.cli.until import EverySecond, say, talking_to, terminal_out, until_signal
 from enricher.config import Settings
-from enricher.deadletters.bulk import Pace, Report, work_through
-from enricher.deadletters.chosen import Chosen
-from enricher.deadletters.filters import EVERY, LetterFilter
-from enricher.deadletters.record import StoredLetter
-from enricher.deadletters.replay import Outcome
-from enricher.deadletters.store import UnknownLetter
+from enricher.dead_letters.bulk import Pace, Report, work_through
+from enricher.dead_letters.filters import EVERY, LetterFilter
+from enricher.dead_letters.record import StoredLetter
+from enricher.dead_letters.replay import Outcome
+from enricher.dead_letters.selection import Chosen
+from enricher.dead_letters.store import UnknownLetter
 
 EXAMPLES = """\b
 Examples:

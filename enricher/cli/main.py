@@ -56,6 +56,11 @@ Settings come from the command line, then the environment (ENRICHER_REDIS__URL i
 redis.url), then a .env file in this folder, then config.toml, then the defaults.
 """
 
+_OF_SYSTEMS = {
+    **{name: f"enricher.market.cli.{name}" for name in ("demo", "feed", "record", "replay")},
+    "mail": "enricher.mail.cli",
+}
+
 
 @contextmanager
 def nothing_collected() -> Iterator[None]:
@@ -70,7 +75,7 @@ def nothing_collected() -> Iterator[None]:
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for: `enricher.cli.<name>:command`."""
+    """A group whose commands are imported when they are asked for: ``command`` of their module."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -79,7 +84,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         with nothing_collected():
-            module = importlib.import_module(f"enricher.cli.{cmd_name}")
+            module = importlib.import_module(_OF_SYSTEMS.get(cmd_name, f"enricher.cli.{cmd_name}"))
         command: click.Command = module.command
         return command
 

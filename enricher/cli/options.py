@@ -16,11 +16,11 @@ import msgspec
 from dotenv.parser import parse_stream
 from redis.exceptions import RedisError
 
+from enricher.adapters.redis.client import redis_client
 from enricher.build_settings import load
 from enricher.config import MongoSettings, PositiveSeconds, Settings
 from enricher.config.loader import ENVIRONMENT, NOTHING
 from enricher.config.values import WrongValueError, read
-from enricher.connections import redis_client
 from enricher.errors import ConfigError
 from enricher.redaction import parse, redact, stated_values
 

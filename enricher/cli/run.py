@@ -19,8 +19,8 @@ from enricher.cli.loop import run_loop
 from enricher.cli.main import FAILED, LOST, OK
 from enricher.cli.notify import ServiceManager, watchdog_interval
 from enricher.cli.options import MAIL_ALONE, SettingsOptions, mail_options, settings_options
-from enricher.cli.progress import status_line
 from enricher.cli.signals import stop_on_signal
+from enricher.cli.watchdog import status_line
 from enricher.config import Settings, redact
 from enricher.embedded import EmbeddedServers
 from enricher.errors import ConfigError, EmbeddedError, EngineFailed, EnricherError

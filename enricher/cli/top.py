@@ -13,9 +13,9 @@ from rich.text import Text
 from enricher.cli.live import NOTHING, console, milliseconds, number, show, time_of_day, wait
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
-from enricher.cli.progress import status_of
-from enricher.cli.sheets import Sheet, Stack
 from enricher.cli.signals import stop_on_signal
+from enricher.cli.tables import Sheet, Stack
+from enricher.cli.watchdog import status_of
 from enricher.cli.workers import Figures, every_pattern, now_us, read_figures, stats_client
 from enricher.config import Settings, redact
 from enricher.errors import SinkUnavailable

@@ -11,10 +11,10 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from enricher.adapters.redis.client import redis_client
 from enricher.build_settings import stats_key
-from enricher.cli.progress import status_of
+from enricher.cli.watchdog import status_of
 from enricher.config import Settings, redact
-from enricher.connections import redis_client
 from enricher.errors import SinkUnavailable
 
 Figures = Mapping[str, Any]

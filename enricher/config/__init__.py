@@ -1,18 +1,7 @@
 """Settings: typed, frozen, read once; every mistake is named with what would be right."""
 
-from enricher.config.kinds import (
-    ByteSize,
-    CollectionName,
-    Count,
-    PositiveSeconds,
-    Seconds,
-    Section,
-    Text,
-    WholeSeconds,
-    Zone,
-)
 from enricher.config.loader import environment_name, find_config, load
-from enricher.config.origins import named_by_origin
+from enricher.config.provenance import named_by_origin
 from enricher.config.retention import RetentionSettings
 from enricher.config.settings import (
     DeadLetterSettings,
@@ -27,6 +16,17 @@ from enricher.config.settings import (
     StatsSettings,
     StreamSettings,
     WriterSettings,
+)
+from enricher.config.types import (
+    ByteSize,
+    CollectionName,
+    Count,
+    PositiveSeconds,
+    Seconds,
+    Section,
+    Text,
+    WholeSeconds,
+    Zone,
 )
 from enricher.redaction import redact, redact_text
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, cast, get_args, get_origin
 
 import msgspec
 
-from enricher.config.kinds import Section, did_you_mean
 from enricher.config.settings import CORE_SECTIONS, Settings
+from enricher.config.types import Section, did_you_mean
 from enricher.config.values import WrongValueError, read, shown
 from enricher.errors import ConfigError
 from enricher.redaction import HIDDEN

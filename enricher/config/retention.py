@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from enricher.config.kinds import Section
+from enricher.config.types import Section
 
 Kept = Annotated[int, Meta(ge=0, extra={"unit": "s"})]
 

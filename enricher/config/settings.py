@@ -13,7 +13,8 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from msgspec import Meta
 
-from enricher.config.kinds import (
+from enricher.config.retention import RetentionSettings
+from enricher.config.types import (
     ByteSize,
     Count,
     DatabaseName,
@@ -29,7 +30,6 @@ from enricher.config.kinds import (
     database_problem,
     is_own_database,
 )
-from enricher.config.retention import RetentionSettings
 from enricher.redaction import redact
 
 SectionT = TypeVar("SectionT", bound=Section)

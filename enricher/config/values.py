@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect as kinds
 
-from enricher.config.kinds import did_you_mean
+from enricher.config.types import did_you_mean
 from enricher.redaction import HIDDEN, redact_text
 
 _SCALES: dict[str, dict[str, str]] = {

@@ -1,7 +1,7 @@
 """The pool: deliveries wait in lanes, lanes are served under one semaphore.
 
 It is bounded by messages and by bytes, counted from receipt until the commit. One dispatcher gives the turns,
-in the order of `enricher.engine.families`. A turn takes what has gathered in the lane, up to `max_batch`
+in the order of `enricher.engine.scheduler`. A turn takes what has gathered in the lane, up to `max_batch`
 messages or `turn_budget` seconds, and hands the writes to the lane's group.
 """
 
@@ -20,14 +20,14 @@ import msgspec
 
 from enricher.engine.admission import Admission, counted_as, read_key
 from enricher.engine.apart import current_task, uncancelled
+from enricher.engine.completion import Settling
 from enricher.engine.effects import DEAD_LETTERS, SETTLED, Effect, Write
-from enricher.engine.families import Families
 from enricher.engine.lanes import Lane, Status
-from enricher.engine.loading import StateLoader, distrust
 from enricher.engine.pipeline import NOT_BEGUN, Again, Pipeline, Unfinished
 from enricher.engine.ports import Clock, Delivery, Reader
+from enricher.engine.restoring import StateLoader, distrust
 from enricher.engine.router import Route, Router
-from enricher.engine.settling import Settling
+from enricher.engine.scheduler import Families
 from enricher.engine.stalls import Waiting, full_lanes, lanes_behind_handlers, lanes_that_wait
 from enricher.engine.stats import Stats
 from enricher.engine.supervision import endless

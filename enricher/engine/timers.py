@@ -15,9 +15,9 @@ from enricher.engine.admission import Admission
 from enricher.engine.apart import current_task, uncancelled
 from enricher.engine.effects import SETTLED, Write
 from enricher.engine.lanes import Lane, Status
-from enricher.engine.loading import distrust
 from enricher.engine.pipeline import Again
 from enricher.engine.ports import Clock, Delivery
+from enricher.engine.restoring import distrust
 from enricher.engine.router import Route
 from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer

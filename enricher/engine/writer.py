@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
+from enricher.engine.circuit import Batch, Gate
 from enricher.engine.effects import EMITTED, SETTLED, Answer, Effect, Refused, Stored, Write
-from enricher.engine.gate import Batch, Gate
 from enricher.engine.ports import Clock, Sink, steady_clock
 from enricher.engine.retry import Backoff
 from enricher.engine.stalls import Waiting

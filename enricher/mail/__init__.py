@@ -5,7 +5,7 @@ What is listed here is promised. `Idempotency`, `Attempts` and `MailLetters` wor
 
 from typing import TYPE_CHECKING
 
-from enricher.promises import at_first_use
+from enricher.lazy_exports import at_first_use
 
 if TYPE_CHECKING:
     from enricher.mail.attempts import Attempts, mail_policy

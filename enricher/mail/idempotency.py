@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from enricher.connections import unavailable
+from enricher.adapters.redis.client import unavailable
 from enricher.log import log
 from enricher.texts import as_bytes, as_text
 

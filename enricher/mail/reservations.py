@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
-from enricher.link import Link, pack
+from enricher.adapters.redis.raw_connection import Link, pack
 from enricher.mail.idempotency import Found, Idempotency, found_of, member
 from enricher.texts import as_text
 

@@ -1,7 +1,7 @@
 """Which product has which option contract: the shipped table, what a configuration changes, and the look-up.
 
 The rates, yields, lots and tick sizes shipped are round figures that age: `ProductSettings` replaces any of
-them. The units are those of `enricher.market.contracts.Contract`.
+them. The units are those of `enricher.analytics.contracts.Contract`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from enricher.config.kinds import Section, did_you_mean, zone_problem
-from enricher.market.contracts import Contract, Exercise, OiUnit, PriceUnit, Settlement
-from enricher.market.lots import INDIAN
+from enricher.analytics.contracts import Contract, Exercise, OiUnit, PriceUnit, Settlement
+from enricher.analytics.lots import INDIAN
+from enricher.config.types import Section, did_you_mean, zone_problem
 
 DEFAULT: Final = "default"
 

@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from enricher.market.buildup import Buildup
-from enricher.market.columns import Columns
-from enricher.market.fresh import ChainAges
-from enricher.market.models import Number
-from enricher.market.sides import few
-from enricher.market.wire import flag
+from enricher.analytics.buildup import Buildup
+from enricher.analytics.columns import Columns
+from enricher.analytics.staleness import ChainAges
+from enricher.messages.leg_checks import few
+from enricher.messages.models import Number
+from enricher.messages.schema import flag
 
 Flags = dict[str, str]
 

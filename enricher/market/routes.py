@@ -3,7 +3,7 @@
 All three routes share one lane per product. A handler is a plain function of state, event and context that
 returns the change to fold and the effects of this one message; what the state as a whole has to say
 (caches of rolling windows, closed bars, the surface, a checkpoint) is said once per turn, by
-`enricher.market.keeper`.
+`enricher.market.state.keeper`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from enricher.analytics.buildup import snapshot
+from enricher.clock import MINUTE, SECOND, Zones, render, to_date, to_millis
 from enricher.config import FeedSettings
 from enricher.engine.effects import (
     Effect,
@@ -27,34 +29,8 @@ from enricher.engine.effects import (
 from enricher.engine.overload import Overload
 from enricher.engine.router import Context, Route
 from enricher.errors import BadMessage
-from enricher.market.buildup import snapshot
-from enricher.market.clock import MINUTE, SECOND, Zones, render, to_date, to_millis
-from enricher.market.enrich import at_once, enriching
-from enricher.market.keeper import ChainChange, MarketKeeper, QuoteChange, TickChange, tick_key
-from enricher.market.models import (
-    Chain,
-    Quote,
-    Tick,
-    decode_chain,
-    decode_quote,
-    decode_tick,
-    peek_product,
-    peek_series,
-    peek_symbol,
-)
-from enricher.market.reasons import AHEAD
-from enricher.market.settings import TASKS, MarketSettings
-from enricher.market.spans import Spans
-from enricher.market.state import (
-    BARS,
-    CHAINS,
-    HISTORY,
-    QUOTES,
-    SURFACES,
-    TICKS,
-    ProductState,
-)
-from enricher.market.stored import (
+from enricher.market.chain_enrichment import at_once, enriching
+from enricher.market.documents import (
     chain_of,
     encode,
     encode_large,
@@ -63,6 +39,20 @@ from enricher.market.stored import (
     quote_document,
     storable,
     tick_document,
+)
+from enricher.market.quality.zone_watch import ZoneWatch
+from enricher.market.reasons import AHEAD
+from enricher.market.settings import TASKS, MarketSettings
+from enricher.market.state.horizons import Spans
+from enricher.market.state.keeper import ChainChange, MarketKeeper, QuoteChange, TickChange, tick_key
+from enricher.market.state.product_state import (
+    BARS,
+    CHAINS,
+    HISTORY,
+    QUOTES,
+    SURFACES,
+    TICKS,
+    ProductState,
 )
 from enricher.market.zeros import (
     OPTION_FIELDS,
@@ -73,7 +63,17 @@ from enricher.market.zeros import (
     zeroed,
     zeroed_chain,
 )
-from enricher.market.zone_watch import ZoneWatch
+from enricher.messages.models import (
+    Chain,
+    Quote,
+    Tick,
+    decode_chain,
+    decode_quote,
+    decode_tick,
+    peek_product,
+    peek_series,
+    peek_symbol,
+)
 
 INDEXES = (
     (TICKS, (("product", 1), ("timestamp", -1))),

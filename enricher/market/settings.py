@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from enricher.config import Count, PositiveSeconds, Seconds, Section, Text, WholeSeconds, Zone
 from enricher.market.products import ProductSettings
-from enricher.market.watch import WatchSettings
+from enricher.market.quality.feed_quality import WatchSettings
 
 Minutes = Annotated[int, Meta(ge=1, le=1440)]
 Overload = Annotated[

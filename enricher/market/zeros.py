@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any, Final
 
-from enricher.market.sides import few
-from enricher.market.wire import flag
+from enricher.messages.leg_checks import few
+from enricher.messages.schema import flag
 
 Fields = dict[str, Any]
 

@@ -11,17 +11,17 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
-from enricher.connections import redis_client
-from enricher.deadletters import DeadLetterSink, ListLetterStore, StreamLetterStore
+from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.sink import RedisLive
+from enricher.adapters.redis.stream.entry import GroupKeys
+from enricher.adapters.redis.stream.group import StreamGroup
+from enricher.dead_letters import DeadLetterSink, ListLetterStore, StreamLetterStore
+from enricher.engine.circuit import Gate
 from enricher.engine.effects import Ack, Later, Publish, SetClaim, SetMember, Write
-from enricher.engine.gate import Gate
 from enricher.engine.stats import Stats
 from enricher.errors import SinkUnavailable
 from enricher.mail.idempotency import State
 from enricher.mail.reservations import Reservations
-from enricher.sinks.redis import RedisLive
-from enricher.sources.entries import GroupKeys
-from enricher.sources.groups import StreamGroup
 from tests.contract.test_letter_stores import letter
 from tests.contract.test_sink_failures import claimed
 from tests.contract.test_sinks import WatchedRedis, watched_redis, writes

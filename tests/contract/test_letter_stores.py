@@ -11,8 +11,11 @@ import pytest
 from msgspec import structs
 from redis.asyncio import Redis
 
-from enricher.connections import redis_client
-from enricher.deadletters import (
+from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.sink import RedisLive
+from enricher.adapters.redis.stream.entry import GroupKeys
+from enricher.adapters.redis.stream.group import StreamGroup
+from enricher.dead_letters import (
     DeadLetter,
     DeadLetterSink,
     Edit,
@@ -33,13 +36,10 @@ from enricher.deadletters import (
     here,
     reprocess,
 )
-from enricher.deadletters.redis import PAGE
-from enricher.deadletters.replay import fresh_task_id, retry
+from enricher.dead_letters.redis_list import PAGE
+from enricher.dead_letters.replay import fresh_task_id, retry
 from enricher.engine.effects import Ack, Later, Write
 from enricher.errors import EnricherError
-from enricher.sinks.redis import RedisLive
-from enricher.sources.entries import GroupKeys
-from enricher.sources.groups import StreamGroup
 from tests.rig import PATIENCE
 from tests.toy_letters import SqliteLetters
 

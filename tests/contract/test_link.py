@@ -9,9 +9,9 @@ import pytest
 import redis.exceptions as errors
 from redis.asyncio import Redis
 
-from enricher.connections import redis_client
-from enricher.link import Link, pack
-from enricher.sinks.redis import RedisLive
+from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.raw_connection import Link, pack
+from enricher.adapters.redis.sink import RedisLive
 from tests.servers import RedisProcess, redis_binaries
 
 

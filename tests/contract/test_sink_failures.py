@@ -12,7 +12,10 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from enricher.connections import redis_client
+from enricher.adapters.mongo import MongoDocuments, close_client, mongo_client
+from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.sink import RedisLive
+from enricher.engine.circuit import Gate
 from enricher.engine.effects import (
     Claimed,
     Insert,
@@ -26,11 +29,8 @@ from enricher.engine.effects import (
     Upsert,
     Write,
 )
-from enricher.engine.gate import Gate
 from enricher.engine.stats import Stats
 from enricher.errors import SinkUnavailable
-from enricher.sinks.mongo import MongoDocuments, close_client, mongo_client
-from enricher.sinks.redis import RedisLive
 from tests.contract.test_sinks import WatchedRedis, watched_redis, writes
 from tests.rig import PATIENCE, QUICK, Clock, until
 from tests.servers import FaultyProxy, MongoProcess, RedisProcess

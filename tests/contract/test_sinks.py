@@ -13,7 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from enricher.connections import redis_client
+from enricher.adapters.memory import MemoryDocuments, MemoryLive
+from enricher.adapters.mongo import MongoDocuments, close_client, mongo_client
+from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.sink import RedisLive
 from enricher.engine.effects import (
     Claimed,
     DropMembers,
@@ -28,9 +31,6 @@ from enricher.engine.effects import (
     Upsert,
     Write,
 )
-from enricher.sinks.memory import MemoryDocuments, MemoryLive
-from enricher.sinks.mongo import MongoDocuments, close_client, mongo_client
-from enricher.sinks.redis import RedisLive
 from tests.rig import PATIENCE
 from tests.servers import RedisProcess, redis_binaries
 

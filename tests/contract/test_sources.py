@@ -10,15 +10,15 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from enricher.connections import redis_client, sibling_client
-from enricher.deadletters.redis import ListLetterStore
-from enricher.deadletters.sink import DeadLetterSink
+from enricher.adapters.memory_source import MemorySource
+from enricher.adapters.redis.client import redis_client, sibling_client
+from enricher.adapters.redis.pubsub import Gap, PubSubSource
+from enricher.adapters.redis.stream.leases import StreamLimits
+from enricher.adapters.redis.stream.source import StreamSource
+from enricher.dead_letters.redis_list import ListLetterStore
+from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.ports import Clock, Delivery, Source
 from enricher.engine.retry import Backoff
-from enricher.sources.housekeeping import StreamLimits
-from enricher.sources.memory import MemorySource
-from enricher.sources.pubsub import Gap, PubSubSource
-from enricher.sources.streams import StreamSource
 from tests.rig import PATIENCE, Running, until
 from tests.servers import RedisProcess, redis_binaries
 

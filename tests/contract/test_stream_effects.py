@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from enricher.connections import redis_client
+from enricher.adapters.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
+from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.sink import RedisLive
+from enricher.adapters.redis.stream.group import after
 from enricher.engine.effects import (
     Ack,
     Append,
@@ -24,9 +27,6 @@ from enricher.engine.lanes import Family, Lane
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
 from enricher.errors import ConfigError
-from enricher.sinks.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
-from enricher.sinks.redis import RedisLive
-from enricher.sources.groups import after
 from tests.contract.test_sinks import writes
 from tests.rig import Sums, echo
 from tests.servers import RedisProcess, redis_binaries

@@ -11,9 +11,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from enricher.connections import redis_client
-from enricher.deadletters.redis import ListLetterStore
-from enricher.deadletters.sink import DeadLetterSink
+from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.sink import RedisLive
+from enricher.adapters.redis.stream.entry import ReadEntry
+from enricher.adapters.redis.stream.leases import StreamLimits
+from enricher.adapters.redis.stream.source import StreamSource
+from enricher.dead_letters.redis_list import ListLetterStore
+from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.effects import Append, Effect
 from enricher.engine.overload import Overload
 from enricher.engine.pool import PoolLimits
@@ -21,10 +25,6 @@ from enricher.engine.ports import Clock
 from enricher.engine.retry import Backoff, RetryPolicy
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
-from enricher.sinks.redis import RedisLive
-from enricher.sources.entries import ReadEntry
-from enricher.sources.housekeeping import StreamLimits
-from enricher.sources.streams import StreamSource
 from tests.integration.forks import Forked
 from tests.rig import PATIENCE
 

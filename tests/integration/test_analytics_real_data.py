@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from enricher.market.black import greeks, implied_volatility, price
-from enricher.market.prices import choose, volatility_unit
+from enricher.analytics.black import greeks, implied_volatility, price
+from enricher.analytics.prices import choose, volatility_unit
 from tests.conftest import REAL_DATA
 
 YEAR = 365 * 86400

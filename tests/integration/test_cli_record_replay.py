@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from enricher.feed.recording import Recorded, RecordingReader, write_recording
+from enricher.market.feed.recording import Recorded, RecordingReader, write_recording
 from tests.integration.test_cli_feed import finished, heard, started, subscribers, until
 from tests.servers import RedisProcess, free_port
 

@@ -37,10 +37,10 @@ main()
 
 
 STALL = """
-import enricher.engine.families
+import enricher.engine.scheduler
 from enricher.cli.main import main
 
-enricher.engine.families.Families.pick = lambda self: None
+enricher.engine.scheduler.Families.pick = lambda self: None
 main()
 """
 

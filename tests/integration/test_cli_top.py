@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from enricher.cli.workers import now_us
-from enricher.feed.synthetic import SyntheticMarket
+from enricher.market.feed.synthetic import SyntheticMarket
 from tests.integration.commands import ESCAPE, Command
 from tests.servers import free_port
 

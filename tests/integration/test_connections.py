@@ -15,10 +15,10 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from enricher.adapters.mongo import close_client, mongo_client
+from enricher.adapters.redis.client import redis_client
 from enricher.app import Enricher, wall_clock
 from enricher.cli.main import exit_code
-from enricher.connections import redis_client
-from enricher.sinks.mongo import close_client, mongo_client
 from tests.integration.test_market_contract import chain, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, Worker, encoded, running, until, worker_settings
 from tests.rig import PATIENCE

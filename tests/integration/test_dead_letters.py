@@ -11,14 +11,14 @@ import pymongo
 import pytest
 from redis.asyncio import Redis
 
+from enricher.adapters.redis.client import redis_client
 from enricher.app import Enricher, wall_clock
 from enricher.build_settings import load
-from enricher.connections import redis_client
-from enricher.deadletters.record import encode, iso
-from enricher.deadletters.redis import PAGE, ListLetterStore
-from enricher.deadletters.replay import FAILED, UNANSWERED, fresh_task_id, merged
-from enricher.deadletters.requests import RetryListener, ask_worker, listening
-from enricher.deadletters.store import UnknownLetter
+from enricher.dead_letters.record import encode, iso
+from enricher.dead_letters.redis_list import PAGE, ListLetterStore
+from enricher.dead_letters.replay import FAILED, UNANSWERED, fresh_task_id, merged
+from enricher.dead_letters.requests import RetryListener, ask_worker, listening
+from enricher.dead_letters.store import UnknownLetter
 from enricher.engine.effects import DeadLetter
 from tests.rig import PATIENCE
 

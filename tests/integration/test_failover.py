@@ -10,8 +10,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.asyncio.sentinel import Sentinel
 
+from enricher.adapters.redis.client import redis_client
 from enricher.app import Enricher, wall_clock
-from enricher.connections import redis_client
 from tests.integration.test_market_contract import chain, tick
 from tests.integration.worker import (
     CHAINS,

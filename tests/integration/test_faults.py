@@ -13,8 +13,8 @@ from benchmarks.faults_ledger import BRIDGE, STREAM, Found, Heard, Promise, Sent
 from benchmarks.faults_scenarios import SCENARIOS, SHORTEST, Plan, Scenario
 from benchmarks.faults_stage import Stage, StageOptions
 from benchmarks.faults_witness import INTAKE
-from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
-from enricher.feed.synthetic import SyntheticMarket
+from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
+from enricher.market.feed.synthetic import SyntheticMarket
 from tests.integration.forks import command
 from tests.integration.streams import until
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import redis.asyncio as redis
 
-from enricher.feed.channels import Message
-from enricher.feed.publish import Published, publish_at_rate, redis_publisher
-from enricher.feed.recording import Recorded, RecordingReader, write_recording
-from enricher.feed.replay import replay
-from enricher.feed.synthetic import SyntheticMarket
+from enricher.market.feed.channels import Message
+from enricher.market.feed.publish import Published, publish_at_rate, redis_publisher
+from enricher.market.feed.recording import Recorded, RecordingReader, write_recording
+from enricher.market.feed.replay import replay
+from enricher.market.feed.synthetic import SyntheticMarket
 
 
 async def received(client: redis.Redis, count: int, ready: asyncio.Event) -> list[Message]:

@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from enricher.feed.readers import TickColumns, read_csv_chains, read_csv_ticks, read_nse_chains
-from enricher.feed.recording import BadRecord, Recorded
-from enricher.market.clock import event_us
-from enricher.market.models import decode_chain, decode_tick
+from enricher.clock import event_us
+from enricher.market.feed.readers import TickColumns, read_csv_chains, read_csv_ticks, read_nse_chains
+from enricher.market.feed.recording import BadRecord, Recorded
+from enricher.messages.models import decode_chain, decode_tick
 
 INDIA = ZoneInfo("Asia/Kolkata")
 LATER = event_us("2040-01-01T00:00:00+00:00")[0]

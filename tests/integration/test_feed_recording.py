@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.errors import EnricherError
-from enricher.feed.recording import (
+from enricher.market.feed.recording import (
     BadRecord,
     Recorded,
     RecordingReader,

@@ -11,7 +11,7 @@ from benchmarks.measure import null_counts, publish_all, settled
 from benchmarks.servers import null_mongo, redis_server
 from benchmarks.still import messages
 from benchmarks.workloads import workload
-from enricher.build import market_routes
+from enricher.assembly import market_routes
 from enricher.build_settings import load
 from enricher.engine.ports import Delivery
 from tests.rig import NOW_US, Rig

@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import enricher.deadletters
+import enricher.dead_letters
+from enricher.adapters.redis.client import redis_client
 from enricher.app import Enricher
 from enricher.build_settings import load
-from enricher.connections import redis_client
-from enricher.deadletters import LengthAlert, LetterStore, by_worker, reprocess
+from enricher.dead_letters import LengthAlert, LetterStore, by_worker, reprocess
 from tests.rig import PATIENCE, until
 from tests.toy_letters import SqliteLetters
 
-PAGE = (Path(enricher.deadletters.__file__).parent / "docs/letters.md").read_text(encoding="utf-8")
+PAGE = (Path(enricher.dead_letters.__file__).parent / "docs/letters.md").read_text(encoding="utf-8")
 PROGRAM, STORE = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 (OUTPUT,) = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 

@@ -61,7 +61,7 @@ import motor.motor_asyncio, redis.asyncio, structlog, anyio, msgspec, rich, clic
 os.environ.__class__ = Watched
 signals = {n: signal.getsignal(n) for n in signal.valid_signals()}
 configured, threads = structlog.get_config(), threading.enumerate()
-import enricher, enricher.app, enricher.build
+import enricher, enricher.app, enricher.assembly
 assert not [key for key in read if "ENRICHER" in key or "URL" in key or "SERVICE" in key], read
 assert threading.enumerate() == threads
 assert asyncio._get_running_loop() is None
@@ -76,7 +76,7 @@ assert "uvloop" not in type(asyncio.get_event_loop_policy()).__module__
 def test_what_only_looks_needs_no_market_no_engine_and_no_database_driver() -> None:
     program = """
 import sys
-import enricher.cli.dlq, enricher.cli.feed, enricher.cli.health, enricher.cli.record
+import enricher.cli.dlq, enricher.market.cli.feed, enricher.cli.health, enricher.market.cli.record
 heavy = ("pymongo", "motor", "enricher.app", "enricher.engine.pool", "enricher.market.routes")
 assert not [name for name in heavy if name in sys.modules], [name for name in heavy if name in sys.modules]
 from enricher import Enricher, Settings

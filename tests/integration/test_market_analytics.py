@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import QuantLib as ql  # noqa: N813  as its own documentation writes it
 
-from enricher.market.clock import event_us
+from enricher.clock import event_us
 from tests.integration.test_market_contract import SECOND, chain, leg, tick
 from tests.integration.worker import CHAINS, TICKS, iso, running, until
 from tests.rig import Clock

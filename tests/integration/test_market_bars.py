@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from enricher.clock import to_date
 from enricher.engine.effects import Upsert
-from enricher.market.clock import to_date
-from enricher.market.gaps import GAP
+from enricher.market.state.gaps import GAP
 from tests.integration.test_market_contract import MINUTE, SECOND, quote, tick
 from tests.integration.worker import QUOTES, TICKS, Worker, running, until
 from tests.rig import Clock

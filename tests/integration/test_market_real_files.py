@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import pytest
 
-from enricher.feed.readers import TickColumns, read_csv_chains, read_csv_ticks, read_nse_chains
+from enricher.market.feed.readers import TickColumns, read_csv_chains, read_csv_ticks, read_nse_chains
 from tests.conftest import REAL_DATA
 from tests.integration.worker import EmbeddedProcess, Listener, database, until
 

@@ -14,11 +14,11 @@ from redis.asyncio import Redis
 
 from enricher import load
 from enricher.app import wall_clock
-from enricher.build import market_routes
+from enricher.assembly import market_routes
+from enricher.clock import to_date
 from enricher.engine.ports import Delivery
-from enricher.market import reload
-from enricher.market.clock import to_date
-from enricher.market.spans import Spans
+from enricher.market.state import restore as reload
+from enricher.market.state.horizons import Spans
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, leg, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, WorkerProcess, database, encoded, iso, running
 from tests.rig import Rig, until

@@ -14,9 +14,9 @@ from redis.asyncio import Redis
 from enricher.app import wall_clock
 from enricher.engine.effects import SetKey
 from enricher.engine.ports import Delivery
-from enricher.market import reload
-from enricher.market.recent import MOST, aged
-from enricher.market.spans import Spans
+from enricher.market.state import restore as reload
+from enricher.market.state.horizons import Spans
+from enricher.market.state.recent import MOST, aged
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, leg, quote, tick
 from tests.integration.test_market_restarts import hand_in, rig_over
 from tests.integration.worker import CHAINS, QUOTES, TICKS, WorkerProcess, database, encoded, iso

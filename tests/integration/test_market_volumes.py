@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from enricher.market.clock import event_us
+from enricher.clock import event_us
 from tests.integration.test_market_contract import MINUTE, SECOND, tick
 from tests.integration.worker import TICKS, running
 from tests.rig import Clock

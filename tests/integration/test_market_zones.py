@@ -17,8 +17,8 @@ import pytest
 import redis
 
 from enricher.app import wall_clock
+from enricher.clock import event_us, render
 from enricher.embedded import Endpoints, read_endpoints
-from enricher.market.clock import event_us, render
 from tests.integration.commands import PATIENCE, Command, environment
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, database, encoded, running

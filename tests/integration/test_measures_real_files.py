@@ -13,14 +13,14 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from enricher.feed.readers import TickColumns, read_csv_ticks, read_nse_chains
-from enricher.market.clock import SECOND, event_us
-from enricher.market.contracts import years
-from enricher.market.forward import forward
-from enricher.market.models import Chain, decode_chain, decode_tick
+from enricher.analytics.contracts import years
+from enricher.analytics.forward import forward
+from enricher.analytics.variance import Strip, constant_maturity, variance_strip
+from enricher.clock import SECOND, event_us
+from enricher.market.feed.readers import TickColumns, read_csv_ticks, read_nse_chains
 from enricher.market.products import Contracts
-from enricher.market.variance import Strip, constant_maturity, variance_strip
-from enricher.market.watch import FeedWatch, WatchSettings
+from enricher.market.quality.feed_quality import FeedWatch, WatchSettings
+from enricher.messages.models import Chain, decode_chain, decode_tick
 from tests.conftest import REAL_DATA
 
 INDIA = ZoneInfo("Asia/Kolkata")

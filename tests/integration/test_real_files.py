@@ -16,9 +16,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from enricher.feed.readers import TickColumns, read_csv_chains, read_csv_ticks, read_nse_chains
-from enricher.market.clock import event_us
-from enricher.market.models import decode_chain, decode_tick
+from enricher.clock import event_us
+from enricher.market.feed.readers import TickColumns, read_csv_chains, read_csv_ticks, read_nse_chains
+from enricher.messages.models import decode_chain, decode_tick
 from tests.conftest import REAL_DATA
 
 INDIA = ZoneInfo("Asia/Kolkata")

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from enricher.adapters.memory_source import MemorySource
+from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.stream.shard_lock import Hold, ShardLost
+from enricher.adapters.redis.stream.shards import OwnMessages, Shard
 from enricher.app import Enricher, wall_clock
-from enricher.connections import redis_client
 from enricher.engine.effects import Append, Effect, Publish
 from enricher.engine.router import Route, Router
-from enricher.sources.hold import Hold, ShardLost
-from enricher.sources.memory import MemorySource
-from enricher.sources.shards import OwnMessages, Shard
 from tests.integration.streams import QUICK
 from tests.integration.streams import until as eventually
 from tests.integration.worker import (

@@ -9,12 +9,12 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from enricher.connections import redis_client, sibling_client
+from enricher.adapters.memory_source import MemorySource
+from enricher.adapters.redis.client import redis_client, sibling_client
+from enricher.adapters.redis.pubsub import PubSubSource
+from enricher.adapters.redis.stream.appender import BridgeLimits
+from enricher.adapters.redis.stream.bridge import StreamBridge
 from enricher.engine.ports import Delivery
-from enricher.sources.appender import BridgeLimits
-from enricher.sources.bridge import StreamBridge
-from enricher.sources.memory import MemorySource
-from enricher.sources.pubsub import PubSubSource
 from tests.integration.streams import QUICK, until, wall_clock
 from tests.servers import FaultyProxy, RedisProcess
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from enricher.connections import redis_client
+from enricher.adapters.redis.client import redis_client
 from enricher.engine.effects import Effect
 from enricher.engine.retry import RetryPolicy
 from tests.integration.streams import (

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from enricher.connections import redis_client
+from enricher.adapters.redis.client import redis_client
 from enricher.engine.effects import Effect
 from enricher.engine.overload import Overload
 from enricher.engine.pool import PoolLimits

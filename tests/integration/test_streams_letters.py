@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from redis.asyncio import Redis
 
-from enricher.connections import redis_client
-from enricher.deadletters.record import encode
-from enricher.deadletters.redis import PAGE, ListLetterStore
-from enricher.deadletters.replay import fresh_task_id, retry
-from enricher.deadletters.sink import DeadLetterSink, LettersByTopic
-from enricher.deadletters.store import LetterStore, UnknownLetter
-from enricher.deadletters.streams import StreamLetterStore
+from enricher.adapters.redis.client import redis_client
+from enricher.dead_letters.record import encode
+from enricher.dead_letters.redis_list import PAGE, ListLetterStore
+from enricher.dead_letters.redis_stream import StreamLetterStore
+from enricher.dead_letters.replay import fresh_task_id, retry
+from enricher.dead_letters.sink import DeadLetterSink, LettersByTopic
+from enricher.dead_letters.store import LetterStore, UnknownLetter
 from enricher.engine.effects import Ack, DeadLetter, Write
 
 KEY = "letters"

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from enricher.connections import redis_client
+from enricher.adapters.redis.client import redis_client
 from enricher.engine.effects import Effect
 from tests.integration.streams import GROUP, LETTERS, STREAM, Line, copied, line, results, send, until
 

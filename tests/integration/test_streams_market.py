@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from enricher.adapters.memory import MemoryDeadLetters
 from enricher.app import wall_clock
-from enricher.build import build
+from enricher.assembly import build
 from enricher.build_settings import load
 from enricher.engine.overload import Overload
 from enricher.errors import ConfigError
-from enricher.sinks.memory import MemoryDeadLetters
 from tests.integration.streams import until as eventually
 from tests.integration.worker import DEADLINE, TICKS, WorkerProcess, database, encoded, iso, running, until
 

@@ -11,20 +11,20 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from enricher.connections import redis_client
-from enricher.deadletters.redis import ListLetterStore
-from enricher.deadletters.sink import DeadLetterSink
+from enricher.adapters.memory_source import MemorySource
+from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.sink import RedisLive
+from enricher.adapters.redis.stream.appender import BridgeLimits
+from enricher.adapters.redis.stream.leases import StreamLimits
+from enricher.adapters.redis.stream.source import StreamSource
+from enricher.adapters.redis.stream.spill import SpillSource
+from enricher.dead_letters.redis_list import ListLetterStore
+from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.effects import Append, Effect
 from enricher.engine.overload import Overload
 from enricher.engine.pool import PoolLimits
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
-from enricher.sinks.redis import RedisLive
-from enricher.sources.appender import BridgeLimits
-from enricher.sources.housekeeping import StreamLimits
-from enricher.sources.memory import MemorySource
-from enricher.sources.spill import SpillSource
-from enricher.sources.streams import StreamSource
 from tests.integration.streams import LIMITS, OUT, QUICK, until, wall_clock
 from tests.servers import RedisProcess
 

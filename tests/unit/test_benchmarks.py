@@ -18,7 +18,7 @@ from benchmarks.parts import PARTS, Options
 from benchmarks.plots import curve, figure
 from benchmarks.report import Report, Surroundings, show, shown, spread, taken
 from benchmarks.workloads import KINDS, lazily, workload
-from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
+from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
 
 DURATIONS = st.integers(0, 2**45)
 MONDAY = 1_790_000_000_000_000

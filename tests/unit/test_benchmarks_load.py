@@ -11,9 +11,9 @@ from benchmarks.overload import balanced, send
 from benchmarks.ready import last_tick, window
 from benchmarks.soak import drift, judged
 from benchmarks.stored_day import history
-from enricher.market.clock import MINUTE, SECOND
-from enricher.market.models import decode_tick
-from enricher.market.ticks import TickWindow
+from enricher.clock import MINUTE, SECOND
+from enricher.market.bars.rolling_windows import TickWindow
+from enricher.messages.models import decode_tick
 
 END_US = 1_790_000_000_000_000
 

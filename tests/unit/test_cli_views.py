@@ -14,25 +14,25 @@ import pytest
 from rich.console import Console, RenderableType
 
 from enricher.cli.check import Server, columns, warnings
-from enricher.cli.demo_picture import ChainView, Letter, Picture, Price, Product, Window, line, tables
 from enricher.cli.dlq import EXAMPLES
-from enricher.cli.letters import as_json, details, row, said, sheet
+from enricher.cli.dlq_reprocess import unseen
+from enricher.cli.dlq_tables import as_json, details, row, said, sheet
 from enricher.cli.live import milliseconds, number, redraws, show
 from enricher.cli.main import COMMANDS, cli
 from enricher.cli.options import assignment, duration
-from enricher.cli.progress import status_line
-from enricher.cli.reprocess import unseen
-from enricher.cli.sheets import Sheet, Stack
+from enricher.cli.tables import Sheet, Stack
 from enricher.cli.top import TOPIC_COUNTS, per_second, pictures, total, troubles
+from enricher.cli.watchdog import status_line
 from enricher.cli.workers import verdict
 from enricher.config import load
-from enricher.deadletters.filters import LetterFilter
-from enricher.deadletters.record import StoredLetter
-from enricher.deadletters.replay import Outcome
+from enricher.dead_letters.filters import LetterFilter
+from enricher.dead_letters.record import StoredLetter
+from enricher.dead_letters.replay import Outcome
 from enricher.engine.stats import Histogram
 from enricher.errors import BadMessage
-from enricher.feed.synthetic import SyntheticMarket
-from enricher.market.models import decode_tick
+from enricher.market.cli.demo_tables import ChainView, Letter, Picture, Price, Product, Window, line, tables
+from enricher.market.feed.synthetic import SyntheticMarket
+from enricher.messages.models import decode_tick
 
 SECOND = 1_000_000
 EMPTY = Histogram().summary()

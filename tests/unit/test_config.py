@@ -20,8 +20,8 @@ from enricher.config import (
 )
 from enricher.config.settings import CORE_SECTIONS
 from enricher.mail.settings import MailSettings
+from enricher.market.quality.feed_quality import WatchSettings
 from enricher.market.settings import MarketChannels, MarketSettings
-from enricher.market.watch import WatchSettings
 
 MARKET: dict[str, type[Section]] = {"market": MarketSettings}
 EVERY: dict[str, type[Section]] = {**MARKET, "mail": MailSettings}

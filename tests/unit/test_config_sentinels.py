@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from enricher.config.kinds import redis_url_problem
 from enricher.config.sentinels import SentinelAddress, is_sentinel_url, sentinel_address
+from enricher.config.types import redis_url_problem
 from enricher.redaction import redact
 
 

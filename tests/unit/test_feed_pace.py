@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from enricher.feed.channels import Message
-from enricher.feed.publish import MAX_BATCH, Published, publish_at_rate
-from enricher.feed.recording import Recorded
-from enricher.feed.replay import replay
+from enricher.market.feed.channels import Message
+from enricher.market.feed.publish import MAX_BATCH, Published, publish_at_rate
+from enricher.market.feed.recording import Recorded
+from enricher.market.feed.replay import replay
 
 T = TypeVar("T")
 

@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from enricher.errors import BadMessage
-from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
-from enricher.feed.defects import Defects
-from enricher.feed.smile import price
-from enricher.feed.synthetic import SyntheticMarket, iso, strike_step
-from enricher.market.models import decode_chain, decode_quote, decode_tick
+from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
+from enricher.market.feed.defects import Defects
+from enricher.market.feed.smile import price
+from enricher.market.feed.synthetic import SyntheticMarket, iso, strike_step
+from enricher.messages.models import decode_chain, decode_quote, decode_tick
 
 NOW = 1_763_700_000_123_456
 DECODERS = {UNDERLYING: decode_tick, OPTION_QUOTE: decode_quote, OPTION_CHAIN: decode_chain}

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from enricher.adapters.memory import MemoryDocuments, MemoryLive
 from enricher.engine import doubts
+from enricher.engine.circuit import Gate
 from enricher.engine.effects import Answer, Failed, Insert, KeyClaim, Publish, Refused, SetKey, Upsert, Write
-from enricher.engine.gate import Gate
 from enricher.engine.stats import Stats
 from enricher.errors import WriteRefused
-from enricher.sinks.memory import MemoryDocuments, MemoryLive
 from tests.rig import QUICK, Clock, Rig, Sums, fill, message, stateful, until
 
 

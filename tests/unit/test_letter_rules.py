@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.deadletters.alert import LengthAlert, LengthWatch
-from enricher.deadletters.bulk import StopRule
-from enricher.deadletters.edits import NO_EDIT, Edit, parse_assignment
-from enricher.deadletters.filters import FieldFilter, LetterFilter, parse_field
-from enricher.deadletters.record import StoredLetter
-from enricher.deadletters.replay import Outcome, merged, prepared
-from enricher.deadletters.target import as_entry, as_fields
+from enricher.dead_letters.alert import LengthAlert, LengthWatch
+from enricher.dead_letters.bulk import StopRule
+from enricher.dead_letters.edits import NO_EDIT, Edit, parse_assignment
+from enricher.dead_letters.filters import FieldFilter, LetterFilter, parse_field
+from enricher.dead_letters.record import StoredLetter
+from enricher.dead_letters.replay import Outcome, merged, prepared
+from enricher.dead_letters.target import as_entry, as_fields
 from enricher.errors import ConfigError
-from tests.unit.test_deadletters import OLD, STORE, letter
+from tests.unit.test_dead_letters import OLD, STORE, letter
 
 CHAIN = b'{"product": "NIFTY", "calls": [{"strike": 21500.0, "live": true}], "tick_id": 7, "note": null}'
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from enricher.adapters.redis.stream.entry import whole
 from enricher.errors import BadMessage
 from enricher.mail.entries import identity_of, read_entry
 from enricher.mail.message import parse_message
 from enricher.mail.models import Attachment, Mail, Mailbox
 from enricher.mail.parsed import mail_of_fields
-from enricher.sources.entries import whole
 
 RAW = b"From: a@b\r\nMessage-ID: <m@x>\r\nSubject: s\xc3\xa9\r\n\r\nHello >>>?\r\n"
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market import term
-from enricher.market.across import Across
-from enricher.market.arbitrage import ChainQuotes
-from enricher.market.black import price
-from enricher.market.remembered import Remembered
-from enricher.market.smile import Smile
-from enricher.market.variance import Strip
+from enricher.analytics import term_structure as term
+from enricher.analytics.arbitrage import ChainQuotes
+from enricher.analytics.black import price
+from enricher.analytics.smile import Smile
+from enricher.analytics.variance import Strip
+from enricher.market.surface.cross_expiry import Across
+from enricher.market.surface.expiry_snapshot import Remembered
 
 STRIKES = [70.0 + 5 * at for at in range(13)]
 FORWARD = 100.0

@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from enricher.market import black
-from enricher.market.analytics import Analysis, Terms, analyse_prices, price_scale
-from enricher.market.clock import event_us, render
-from enricher.market.columns import columns
-from enricher.market.contracts import Contract, years
-from enricher.market.fresh import UNTOLD, fresh
-from enricher.market.models import decode_chain
+from enricher.analytics import black
+from enricher.analytics.chain_analysis import Analysis, Terms, analyse_prices, price_scale
+from enricher.analytics.columns import columns
+from enricher.analytics.contracts import Contract, years
+from enricher.analytics.staleness import UNTOLD, fresh
+from enricher.clock import event_us, render
 from enricher.market.products import Contracts
+from enricher.messages.models import decode_chain
 
 NIFTY, EXPIRY, FORWARD = Contracts().of("NIFTY"), "2025-06-26", 21550.0
 AT = event_us("2025-06-16T10:00:00+05:30")[0]

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from enricher.adapters.memory import MemoryDocuments
+from enricher.analytics import black
+from enricher.analytics.as_of import Fronts, Timeline
+from enricher.analytics.contracts import YEAR_US
+from enricher.clock import SECOND, event_us, render
 from enricher.engine.effects import Insert, Publish, Upsert, Write
 from enricher.engine.ports import Delivery
-from enricher.market import black
-from enricher.market.asof import Fronts, Timeline
-from enricher.market.clock import SECOND, event_us, render
-from enricher.market.contracts import YEAR_US
 from enricher.market.products import Contracts
-from enricher.market.reload import load
-from enricher.market.spans import Spans
-from enricher.market.state import CHAINS, ProductState
-from enricher.sinks.memory import MemoryDocuments
+from enricher.market.state.horizons import Spans
+from enricher.market.state.product_state import CHAINS, ProductState
+from enricher.market.state.restore import load
 from tests.unit.test_market_keeper import NOW_US, OneLane
 
 NIFTY = Contracts().of("NIFTY")

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.bars import Bar, Bars, BarTick, Session, bar_start
-from enricher.market.cells import Content
-from enricher.market.clock import MINUTE, SECOND, event_us
-from enricher.market.stored import bar_document
+from enricher.analytics.sub_bars import Content
+from enricher.clock import MINUTE, SECOND, event_us
+from enricher.market.bars.bars import Bar, Bars, BarTick, Session, bar_start
+from enricher.market.documents import bar_document
 
 HOUR = 60 * MINUTE
 

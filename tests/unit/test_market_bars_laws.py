@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.bars import Bar, Bars, BarTick, Session
-from enricher.market.cells import Content
-from enricher.market.clock import MINUTE, SECOND, event_us
-from enricher.market.contracts import Contract
-from enricher.market.ticks import TickWindow
+from enricher.analytics.contracts import Contract
+from enricher.analytics.sub_bars import Content
+from enricher.clock import MINUTE, SECOND, event_us
+from enricher.market.bars.bars import Bar, Bars, BarTick, Session
+from enricher.market.bars.rolling_windows import TickWindow
 
 Sent = tuple[int, float, int, float | None]  # event time, price, number, volume
 Given = dict[tuple[int, int], tuple[int, Content]]

@@ -12,15 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enricher import load
-from enricher.build import market_routes
+from enricher.adapters.memory import MemoryDocuments
+from enricher.assembly import market_routes
 from enricher.build_settings import SECTIONS
+from enricher.clock import MINUTE, SECOND, event_us, render
 from enricher.engine.effects import Effect, Insert, Upsert, Write
 from enricher.engine.ports import Delivery
 from enricher.engine.router import Context
-from enricher.market.clock import MINUTE, SECOND, event_us, render
-from enricher.market.keeper import MarketKeeper
-from enricher.market.state import BARS, ProductState
-from enricher.sinks.memory import MemoryDocuments
+from enricher.market.state.keeper import MarketKeeper
+from enricher.market.state.product_state import BARS, ProductState
 
 HOUR = 60 * MINUTE
 Sent = tuple[int, int, int | None, int]  # event time, price, volume, seconds until it comes

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.bars import Bar, Bars, BarTick, Session
-from enricher.market.clock import MINUTE, SECOND, event_us
-from enricher.market.contracts import Contract
+from enricher.analytics.contracts import Contract
+from enricher.clock import MINUTE, SECOND, event_us
+from enricher.market.bars.bars import Bar, Bars, BarTick, Session
 
 INDIA = Contract(name="X", zone="Asia/Kolkata", session_open="09:15", session_close="15:30")
 OPEN = event_us("2025-10-14T09:15:00+05:30")[0]

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
+from enricher.analytics.buildup import Snapshot, SnapshotHistory, snapshot
+from enricher.analytics.contracts import Contract
+from enricher.clock import SECOND, render
 from enricher.config.loader import load
-from enricher.market.buildup import Snapshot, SnapshotHistory, snapshot
-from enricher.market.clock import SECOND, render
-from enricher.market.contracts import Contract
-from enricher.market.enrich import enrich
-from enricher.market.models import Chain, decode_chain
+from enricher.market.chain_enrichment import enrich
 from enricher.market.products import Contracts, ProductSettings
 from enricher.market.settings import MarketSettings
-from enricher.market.spans import Spans
-from enricher.market.state import ProductState
+from enricher.market.state.horizons import Spans
+from enricher.market.state.product_state import ProductState
+from enricher.messages.models import Chain, decode_chain
 
 AT = 1_750_046_400_000_000
 

@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from vollib.black.implied_volatility import implied_volatility as vollib_volatility
 
-from enricher.market.black import (
+from enricher.analytics.black import (
     MOST_SIGMA,
     NEAR_EXPIRY_YEARS,
     chain_greeks,
@@ -25,7 +25,7 @@ from enricher.market.black import (
     price,
     solve_side,
 )
-from enricher.market.normalised import time_value, total_volatility
+from enricher.analytics.normalised import time_value, total_volatility
 
 EPS = sys.float_info.epsilon
 WEEK = 7 / 365

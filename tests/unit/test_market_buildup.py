@@ -7,11 +7,11 @@ import random
 
 import pytest
 
-from enricher.market.buildup import Buildup, Snapshot, SnapshotHistory, buildup, snapshot
-from enricher.market.chain import analyse
-from enricher.market.clock import MINUTE, SECOND
-from enricher.market.models import Chain, Number, decode_chain
-from enricher.market.stored import chain_fields
+from enricher.analytics.buildup import Buildup, Snapshot, SnapshotHistory, buildup, snapshot
+from enricher.analytics.chain import analyse
+from enricher.clock import MINUTE, SECOND
+from enricher.market.documents import chain_fields
+from enricher.messages.models import Chain, Number, decode_chain
 
 HALF_TICK = 0.025
 

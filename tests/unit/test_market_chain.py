@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.chain import (
+from enricher.analytics.chain import (
     MaxPain,
     Wall,
     analyse,
@@ -22,7 +22,7 @@ from enricher.market.chain import (
     total,
     walls,
 )
-from enricher.market.models import Chain, decode_chain
+from enricher.messages.models import Chain, decode_chain
 
 Legs = list[dict[str, Any]]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.clock import MINUTE, event_us, render, to_date, to_millis
+from enricher.clock import MINUTE, event_us, render, to_date, to_millis
 
 KOLKATA = ZoneInfo("Asia/Kolkata")
 

@@ -11,8 +11,8 @@ import QuantLib as ql  # noqa: N813  (its usual name)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.clock import SECOND, event_us, to_date
-from enricher.market.contracts import Contract, years
+from enricher.analytics.contracts import Contract, years
+from enricher.clock import SECOND, event_us, to_date
 from enricher.market.products import SHIPPED, Contracts, ProductSettings
 
 SHIPPED_CONTRACTS = Contracts()

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.bars import Bars
-from enricher.market.clock import MINUTE, SECOND, event_us, to_date
-from enricher.market.edges import Session, bar_edges, bar_start
+from enricher.analytics.bar_boundaries import Session, bar_edges, bar_start
+from enricher.clock import MINUTE, SECOND, event_us, to_date
+from enricher.market.bars.bars import Bars
 
 HOUR = 60 * MINUTE
 INDIA = Session(ZoneInfo("Asia/Kolkata"), (9 * 60 + 15) * 60)

@@ -9,20 +9,20 @@ import msgspec
 import orjson
 import pytest
 
-from enricher.build import market_routes
+from enricher.analytics.buildup import snapshot
+from enricher.assembly import market_routes
 from enricher.build_settings import SECTIONS
+from enricher.clock import MINUTE, event_us, render
 from enricher.config.loader import load
 from enricher.engine.effects import Insert, SetKey
 from enricher.engine.router import Context
-from enricher.market.buildup import snapshot
-from enricher.market.clock import MINUTE, event_us, render
-from enricher.market.enrich import enrich, least_move, shown_price
-from enricher.market.models import Chain, decode_chain
+from enricher.market.chain_enrichment import enrich, least_move, shown_price
 from enricher.market.products import Contracts
 from enricher.market.reasons import AHEAD
 from enricher.market.settings import MarketSettings
-from enricher.market.spans import Spans
-from enricher.market.state import ProductState
+from enricher.market.state.horizons import Spans
+from enricher.market.state.product_state import ProductState
+from enricher.messages.models import Chain, decode_chain
 
 
 @pytest.mark.parametrize(

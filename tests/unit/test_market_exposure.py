@@ -9,7 +9,7 @@ import QuantLib as ql  # noqa: N813  (its usual name)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.exposure import (
+from enricher.analytics.exposure import (
     Exposure,
     ZeroGamma,
     exposure,

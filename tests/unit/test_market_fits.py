@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.buildup import snapshot
-from enricher.market.clock import SECOND
-from enricher.market.enrich import enrich
-from enricher.market.fits import Fits, fit_fields
-from enricher.market.models import decode_chain
+from enricher.analytics.buildup import snapshot
+from enricher.analytics.smile import Smile
+from enricher.analytics.svi import Svi, fit
+from enricher.clock import SECOND
+from enricher.market.chain_enrichment import enrich
 from enricher.market.settings import MarketSettings
-from enricher.market.smile import Smile
-from enricher.market.spans import Spans
-from enricher.market.state import ProductState
-from enricher.market.svi import Svi, fit
+from enricher.market.state.horizons import Spans
+from enricher.market.state.product_state import ProductState
+from enricher.market.surface.svi_scheduler import Fits, fit_fields
+from enricher.messages.models import decode_chain
 
 YEARS = 0.1
 NEAR, FAR = "2025-10-30", "2025-11-27"

@@ -8,16 +8,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from enricher.market import black
-from enricher.market.analytics import Analysis, Terms, analyse_prices
-from enricher.market.chain import analyse
-from enricher.market.clock import SECOND, event_us, render
-from enricher.market.columns import columns
-from enricher.market.contracts import years
-from enricher.market.fresh import UNTOLD, Fresh, fresh, leg_ages, reader
-from enricher.market.models import Chain, decode_chain
+from enricher.analytics import black
+from enricher.analytics.chain import analyse
+from enricher.analytics.chain_analysis import Analysis, Terms, analyse_prices
+from enricher.analytics.columns import columns
+from enricher.analytics.contracts import years
+from enricher.analytics.staleness import UNTOLD, Fresh, fresh, leg_ages, reader
+from enricher.clock import SECOND, event_us, render
 from enricher.market.products import Contracts
-from enricher.market.report import analysis_fields
+from enricher.market.serialisation import analysis_fields
+from enricher.messages.models import Chain, decode_chain
 
 NIFTY, EXPIRY, FORWARD = Contracts().of("NIFTY"), "2025-06-26", 21550.0
 TEXT = "2025-06-16T10:00:00+05:30"

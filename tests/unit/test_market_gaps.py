@@ -8,13 +8,13 @@ from typing import Any
 import orjson
 import pytest
 
+from enricher.adapters.memory import MemoryDocuments
+from enricher.clock import MINUTE, SECOND, render
 from enricher.engine.effects import Insert, SetKey, Upsert, Write
 from enricher.engine.ports import Delivery
-from enricher.market.clock import MINUTE, SECOND, render
-from enricher.market.gaps import GAP
-from enricher.market.reload import load
-from enricher.market.state import BARS
-from enricher.sinks.memory import MemoryDocuments
+from enricher.market.state.gaps import GAP
+from enricher.market.state.product_state import BARS
+from enricher.market.state.restore import load
 from tests.unit.test_market_keeper import NOW_US, SPANS, OneLane
 
 TICKS = "market:underlying"

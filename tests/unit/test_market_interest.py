@@ -8,9 +8,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.arbitrage import ChainQuotes
-from enricher.market.interest import StrikeInterest
-from enricher.market.remembered import Remembered
+from enricher.analytics.arbitrage import ChainQuotes
+from enricher.market.surface.expiry_snapshot import Remembered
+from enricher.market.surface.strike_interest import StrikeInterest
 from tests.unit.test_market_across import YEARS, last_chain
 
 PLAIN = last_chain(next(iter(YEARS)), 0.15)

@@ -11,17 +11,17 @@ import orjson
 import pytest
 
 from enricher import load
-from enricher.build import market_routes
+from enricher.assembly import market_routes
 from enricher.build_settings import SECTIONS
+from enricher.clock import event_us
 from enricher.engine.effects import DropMembers, Effect, Insert, SetKey, SetMember
 from enricher.engine.router import Context, Route
 from enricher.errors import BadMessage
-from enricher.market.clock import event_us
-from enricher.market.keeper import MarketKeeper
+from enricher.market.bars.rolling_windows import order_key
 from enricher.market.products import Contracts
-from enricher.market.spans import Spans
-from enricher.market.state import ProductState
-from enricher.market.ticks import order_key
+from enricher.market.state.horizons import Spans
+from enricher.market.state.keeper import MarketKeeper
+from enricher.market.state.product_state import ProductState
 
 NOW_US = 1_750_000_000_000_000
 EXPIRY = "2099-01-29"

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from enricher.market.buildup import snapshot
-from enricher.market.clock import SECOND, event_us
-from enricher.market.enrich import enrich
-from enricher.market.models import decode_chain
+from enricher.analytics.buildup import snapshot
+from enricher.clock import SECOND, event_us
+from enricher.market.chain_enrichment import enrich
 from enricher.market.products import Contracts, ProductSettings
 from enricher.market.settings import MarketSettings
-from enricher.market.spans import Spans
-from enricher.market.state import ProductState
+from enricher.market.state.horizons import Spans
+from enricher.market.state.product_state import ProductState
+from enricher.messages.models import decode_chain
 
 SHIPPED_CONTRACTS = Contracts()
 SPANS = Spans(windows=(1,), lateness_us=0, quote_us=300 * SECOND, buildup_us=0)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enricher.clock import SECOND, event_us
 from enricher.errors import BadMessage
-from enricher.market.clock import SECOND, event_us
-from enricher.market.models import (
+from enricher.market.documents import storable
+from enricher.messages.models import (
     Chain,
     Quote,
     Tick,
@@ -22,7 +23,6 @@ from enricher.market.models import (
     peek_product,
     peek_series,
 )
-from enricher.market.stored import storable
 
 STAMP = "2025-10-14T10:11:12.345678"
 NOW = event_us(STAMP)[0]

@@ -11,11 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from enricher.clock import MINUTE, SECOND, Zones, event_us, render
 from enricher.errors import BadMessage, Held
-from enricher.market.clock import MINUTE, SECOND, Zones, event_us, render
-from enricher.market.models import Tick, decode_tick
-from enricher.market.offsets import FARTHEST, QUARTER, Run, clock_text, lengthened, offset_of, zones_at
-from enricher.market.zone_watch import ZoneWatch, host_zone
+from enricher.market.quality.zone_offsets import (
+    FARTHEST,
+    QUARTER,
+    Run,
+    clock_text,
+    lengthened,
+    offset_of,
+    zones_at,
+)
+from enricher.market.quality.zone_watch import ZoneWatch, host_zone
+from enricher.messages.models import Tick, decode_tick
 
 NOW, _ = event_us("2025-06-16T04:00:00+00:00")
 KOLKATA = 22 * QUARTER

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.percentile import DailySeries, DayValue, Standing, percentile, rank
+from enricher.analytics.percentile import DailySeries, DayValue, Standing, percentile, rank
 
 values = st.integers(0, 20).map(lambda number: number / 4)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enricher.market.prices import Unit, age_seconds, as_decimals, choose, volatility_unit
+from enricher.analytics.prices import Unit, age_seconds, as_decimals, choose, volatility_unit
 
 TICK = 0.05
 field = st.one_of(st.none(), st.floats(), st.floats(0, 100))

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.clock import MINUTE, event_us, render
+from enricher.clock import MINUTE, event_us, render
 from enricher.market.products import Contracts
-from enricher.market.state import ProductState
+from enricher.market.state.product_state import ProductState
 from tests.unit.test_market_keeper import SPANS, OneLane
 
 Legs = list[dict[str, Any]]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from enricher.market.clock import MINUTE, render
-from enricher.market.fits import NOT_FITTED
+from enricher.clock import MINUTE, render
 from enricher.market.products import Contracts
-from enricher.market.state import ProductState
+from enricher.market.state.product_state import ProductState
+from enricher.market.surface.svi_scheduler import NOT_FITTED
 from tests.unit.test_market_keeper import NOW_US, SPANS, OneLane
 from tests.unit.test_market_reasons import CHAINS, SPOT, START
 

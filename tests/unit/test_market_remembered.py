@@ -8,22 +8,22 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from enricher.market import black, variance
-from enricher.market.across import Across
-from enricher.market.analytics import Terms, analyse_prices
-from enricher.market.buildup import snapshot
-from enricher.market.clock import SECOND, event_us, render
-from enricher.market.columns import columns
-from enricher.market.contracts import YEAR_US
-from enricher.market.enrich import enrich
-from enricher.market.fresh import fresh, leg_ages, reader
-from enricher.market.models import Chain, decode_chain
+from enricher.analytics import black, variance
+from enricher.analytics.buildup import snapshot
+from enricher.analytics.chain_analysis import Terms, analyse_prices
+from enricher.analytics.columns import columns
+from enricher.analytics.contracts import YEAR_US
+from enricher.analytics.staleness import fresh, leg_ages, reader
+from enricher.clock import SECOND, event_us, render
+from enricher.market.chain_enrichment import enrich
+from enricher.market.documents import chain_of
 from enricher.market.products import Contracts
-from enricher.market.remembered import Remembered, at_money, remember, seen, together
 from enricher.market.settings import MarketSettings
-from enricher.market.spans import Spans
-from enricher.market.state import ProductState
-from enricher.market.stored import chain_of
+from enricher.market.state.horizons import Spans
+from enricher.market.state.product_state import ProductState
+from enricher.market.surface.cross_expiry import Across
+from enricher.market.surface.expiry_snapshot import Remembered, at_money, remember, seen, together
+from enricher.messages.models import Chain, decode_chain
 
 NIFTY, SPOT = Contracts().of("NIFTY"), 21500.0
 NEAR, FAR = "2025-06-26", "2025-07-31"

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.analytics import Analysis, Terms, analyse_prices
-from enricher.market.clock import event_us, render
-from enricher.market.columns import columns
-from enricher.market.fresh import UNTOLD, fresh
-from enricher.market.models import decode_chain
+from enricher.analytics.chain_analysis import Analysis, Terms, analyse_prices
+from enricher.analytics.columns import columns
+from enricher.analytics.staleness import UNTOLD, fresh
+from enricher.clock import event_us, render
 from enricher.market.products import Contracts
-from enricher.market.report import Fields, analysis_fields, rounded, rounded_all
+from enricher.market.serialisation import Fields, analysis_fields, rounded, rounded_all
+from enricher.messages.models import decode_chain
 
 
 def flags(product: str, moment: str, expiry: str = "2025-06-20") -> dict[str, str]:

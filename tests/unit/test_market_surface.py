@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.clock import MINUTE, SECOND, event_us, render
-from enricher.market.expiry_surface import Member
-from enricher.market.models import Quote, decode_chain, decode_quote, digest
+from enricher.clock import MINUTE, SECOND, event_us, render
 from enricher.market.products import Contracts
-from enricher.market.surface import (
+from enricher.market.surface.expiry_surface import Member
+from enricher.market.surface.surface import (
     MemberChange,
     QuoteSurface,
     cutoff,
     volatility_surface,
 )
+from enricher.messages.models import Quote, decode_chain, decode_quote, digest
 
 START = event_us("2025-10-14T10:00:00")[0]
 NEAR, FAR = "2025-10-30", "2025-11-27"

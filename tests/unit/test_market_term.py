@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.market.smile import Smile, smile
-from enricher.market.term import (
+from enricher.analytics.smile import Smile, smile
+from enricher.analytics.term_structure import (
     Maturity,
     calendar_violations,
     constant_maturity,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from enricher.market.ticks import TickWindow, Window, identity_key, order_key
+from enricher.market.bars.rolling_windows import TickWindow, Window, identity_key, order_key
 
 Arrival = tuple[int, int, int]  # event time, price, order key
 

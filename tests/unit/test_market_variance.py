@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import QuantLib as ql  # noqa: N813  (its usual name)
 
-from enricher.market.variance import (
+from enricher.analytics.variance import (
     THIRTY_DAYS,
     ConstantMaturity,
     Strip,

@@ -7,10 +7,10 @@ import random
 import msgspec
 import pytest
 
-from enricher.market.clock import SECOND, event_us
-from enricher.market.models import TickId
+from enricher.clock import SECOND, event_us
 from enricher.market.products import Contracts
-from enricher.market.watch import FeedWatch, Finding, WatchSettings
+from enricher.market.quality.feed_quality import FeedWatch, Finding, WatchSettings
+from enricher.messages.models import TickId
 
 NIFTY = Contracts().of("NIFTY")
 START = event_us("2025-10-14T10:00:00+05:30")[0]  # a Tuesday, while the market is open

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
+from enricher.adapters.memory import MemoryDocuments
+from enricher.clock import MINUTE, render
 from enricher.engine.effects import Effect, Insert, Publish, SetKey, Upsert, Write
 from enricher.engine.ports import Delivery
-from enricher.market.clock import MINUTE, render
 from enricher.market.products import Contracts
-from enricher.market.reload import load
-from enricher.market.state import ProductState
+from enricher.market.state.product_state import ProductState
+from enricher.market.state.restore import load
 from enricher.market.zeros import CHAIN_FIELDS, OPTION_FIELDS, ZEROED, with_nulls, zeroed_chain
-from enricher.sinks.memory import MemoryDocuments
 from tests.unit.test_market_keeper import SPANS, OneLane
 from tests.unit.test_market_reasons import CHAINS, SPOT, START, both, legs
 

@@ -14,11 +14,11 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from enricher.deadletters.record import encode
+from enricher.clock import MINUTE, SECOND, render
+from enricher.dead_letters.record import encode
 from enricher.engine.effects import DeadLetter
-from enricher.market.clock import MINUTE, SECOND, render
 from enricher.market.products import Contracts
-from enricher.market.state import ProductState
+from enricher.market.state.product_state import ProductState
 from enricher.market.zeros import CHAIN_FIELDS, OPTION_FIELDS, TICK_FIELDS
 from tests.unit.test_market_keeper import NOW_US, SPANS, OneLane
 from tests.unit.test_market_reasons import SPOT, START, both, enriched, legs, strips

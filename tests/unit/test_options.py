@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from enricher.adapters.redis.client import redis_client
 from enricher.cli.options import SettingsOptions
-from enricher.connections import redis_client
 from enricher.errors import ConfigError
 
 

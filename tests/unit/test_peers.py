@@ -22,14 +22,14 @@ from benchmarks.peers.read_back import show_surface, window_of
 from benchmarks.peers.watch import Seen
 from benchmarks.workloads import workload
 from enricher import load
-from enricher.build import market_routes
+from enricher.assembly import market_routes
 from enricher.engine.effects import Insert, Publish, SetKey
 from enricher.engine.router import Context
 from enricher.errors import BadMessage
-from enricher.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
-from enricher.market.keeper import MarketKeeper
-from enricher.market.spans import Spans
-from enricher.market.state import ProductState
+from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
+from enricher.market.state.horizons import Spans
+from enricher.market.state.keeper import MarketKeeper
+from enricher.market.state.product_state import ProductState
 
 START_US = 1_790_000_000_000_000
 SPANS = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=300_000_000, buildup_us=0)

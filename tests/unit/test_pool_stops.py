@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from enricher.adapters.memory_source import MemoryDelivery
 from enricher.engine.effects import Effect, Publish
 from enricher.engine.overload import Overload
 from enricher.engine.pool import PoolLimits
@@ -16,7 +17,6 @@ from enricher.engine.router import Context, Route
 from enricher.engine.writer import WriterLimits
 from enricher.errors import BadMessage
 from enricher.errors import Held as Premature
-from enricher.sources.memory import MemoryDelivery
 from tests.rig import (
     STEADY,
     Held,

@@ -9,8 +9,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from enricher.adapters.redis.pubsub import PubSubSource
 from enricher.engine.ports import Delivery
-from enricher.sources.pubsub import PubSubSource
 from tests.rig import Clock
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher import ConfigError, load
+from enricher.adapters.retention import FIELD, NAME, decide
 from enricher.build_settings import kept_for
 from enricher.cli.check_growth import (
     DAY,
@@ -21,7 +22,6 @@ from enricher.cli.check_growth import (
     size_text,
     span,
 )
-from enricher.sinks.retention import FIELD, NAME, decide
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ID = {"name": "_id_", "key": {"_id": 1}}

@@ -18,8 +18,8 @@ from enricher.errors import BadMessage
 from enricher.mail.entries import read_entry
 from enricher.mail.message import parse_message
 from enricher.mail.parsed import mail_of_fields
-from enricher.market.models import decode_chain, decode_quote, decode_tick
-from enricher.market.stored import storable
+from enricher.market.documents import storable
+from enricher.messages.models import decode_chain, decode_quote, decode_tick
 from enricher.storable import check_storable, misfit
 from tests.integration.test_market_contract import AT, chain, leg, quote, tick
 

@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enricher.adapters.redis.stream.entry import EntryReader, GroupKeys, ReadEntry, StreamDelivery, whole
 from enricher.engine.effects import Ack, Later
 from enricher.engine.ports import Delivery
-from enricher.sources.entries import EntryReader, GroupKeys, ReadEntry, StreamDelivery, whole
 
 PLACE = GroupKeys("in", "g")
 NOW = 1_750_000_000_000_000

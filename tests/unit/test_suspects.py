@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
-from enricher.sources.groups import StreamGroup
-from enricher.sources.suspects import COMPANIES, FEW, NOBODY, Suspect, next_trial
+from enricher.adapters.redis.stream.group import StreamGroup
+from enricher.adapters.redis.stream.quarantine import COMPANIES, FEW, NOBODY, Suspect, next_trial
 
 NO_GROUP = cast("StreamGroup", None)
 

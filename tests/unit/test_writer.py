@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from enricher.adapters.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
+from enricher.engine.circuit import Gate
 from enricher.engine.effects import (
     Answer,
     Claimed,
@@ -20,13 +22,11 @@ from enricher.engine.effects import (
     SetKey,
     Write,
 )
-from enricher.engine.gate import Gate
 from enricher.engine.ports import Delivery
 from enricher.engine.router import Context, Route
 from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer, WriterLimits
 from enricher.errors import SinkUnavailable
-from enricher.sinks.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 from tests.rig import QUICK, Clock, Rig, Steered, echo, key_of, turns, until
 
 

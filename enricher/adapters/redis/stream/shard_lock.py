@@ -1,0 +1,265 @@
+"""The hold on a shard: one process has it, and nobody else's work for it lands.
+
+The holder has the lease ``{scope}:holder`` and the fencing number in ``{scope}:fence``. A second process for
+the same shard waits; when the holder has left, or has been silent for a lease, it takes over under a higher
+number, and with it whatever the other had under way. Should the other wake up, its commits carry the old
+number and land nothing, its documents are not written, and it ends.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import redis.exceptions as errors
+from redis.asyncio import Redis
+
+from enricher.adapters.redis.client import sibling_client
+from enricher.adapters.redis.stream.shards import Shard
+from enricher.engine.effects import Answer, Write
+from enricher.engine.ports import Intake, Reader, Sink, Source
+from enricher.engine.retry import Backoff
+from enricher.errors import EnricherError, SinkUnavailable
+from enricher.log import log
+
+_BACKOFF = Backoff(base=0.05, cap=5.0)
+
+# KEYS: lease, fence. ARGV: who, lease (ms), the number held (0: none). Replies the number, and "" or who else
+# holds the shard. Numbers grow with the clock too, so that they do even after the server has lost everything.
+HOLD = """
+local holder, number = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])
+if holder and holder ~= ARGV[1] then return {'0', holder} end
+if ARGV[3] ~= '0' and number and number ~= ARGV[3] then return {'0', ''} end
+if not holder or not number then
+  if ARGV[3] == '0' or not number then
+    local now = redis.call('TIME')
+    local clock = now[1] * 1000000 + now[2]
+    number = string.format('%.0f', math.max(tonumber(number or '0') + 1, clock))
+    redis.call('SET', KEYS[2], number)
+  end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return {number, ''}
+"""
+
+# KEYS: lease. ARGV: who.
+LET_GO = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
+
+class ShardLost(EnricherError):
+    """Somebody else holds the shard: this process must end, what it remembers is no longer right."""
+
+
+class Hold:
+    """One process's hold on a shard, as a source that delivers nothing; put it behind those it serves.
+
+    ``number`` is the fencing number, 0 while the shard is somebody else's. Renewed every third of a lease.
+    """
+
+    can_wait = True
+
+    def __init__(
+        self,
+        client: Redis,
+        shard: Shard,
+        *,
+        scope: str,
+        instance: str,
+        lease: float = 30.0,
+        timeout: float = 5.0,
+        backoff: Backoff = _BACKOFF,
+    ) -> None:
+        self.name = f"shard {shard}"
+        self.shard = shard
+        self.number = 0
+        self.other = ""
+        self.last_error = ""
+        self.fence = f"{scope}:fence"
+        self._holder = f"{scope}:holder"
+        self._client = client
+        self._who = f"{instance} {uuid.uuid4().hex}"
+        self._lease = lease
+        self._timeout = timeout
+        self._backoff = backoff
+        self._sure_until = 0.0
+        self._held = anyio.Event()
+        self._stopped = anyio.Event()
+        self._scope: anyio.CancelScope | None = None
+
+    @property
+    def sure(self) -> bool:
+        """Whether nobody else can have the shard: the lease was renewed and has not run out since."""
+        return self.number > 0 and time.monotonic() < self._sure_until
+
+    @property
+    def fencing(self) -> tuple[str, int]:
+        """The key to check in a commit, and the number it must hold."""
+        return self.fence, self.number
+
+    async def wait(self) -> None:
+        """Return once the shard is ours."""
+        await self._held.wait()
+
+    async def start(self) -> None:
+        """Nothing to wait for: `run` keeps trying."""
+
+    async def run(self, intake: Intake) -> None:
+        """Take the shard when it is free and renew the lease until `close`. Raises `ShardLost`."""
+        attempt = 0
+        with anyio.CancelScope() as self._scope:
+            while True:
+                client = sibling_client(self._client, protocol=2)
+                try:
+                    while True:
+                        await self._once(client)
+                        attempt, self.last_error = 0, ""
+                        await anyio.sleep(self._lease / 3 if self.number else min(self._lease / 3, 0.5))
+                except (errors.RedisError, OSError) as error:
+                    attempt += 1
+                    reason = f"{type(error).__name__}: {error}"
+                    if reason != self.last_error:
+                        log.warning("connection_lost", source=f"shard {self.shard}", reason=reason)
+                    self.last_error = reason
+                finally:
+                    with anyio.CancelScope(shield=True), suppress(Exception), anyio.move_on_after(1):
+                        await client.aclose()
+                await anyio.sleep(self._backoff.delay(attempt))
+
+    async def _once(self, client: Redis) -> None:
+        asked = time.monotonic()
+        with anyio.fail_after(self._timeout):
+            reply = await client.eval(
+                HOLD, 2, self._holder, self.fence, self._who, int(self._lease * 1000), self.number
+            )
+        number, other = int(reply[0]), reply[1].decode()
+        if self.number and not number:
+            # The number stays: what is still on its way to Redis must be refused there.
+            log.error("shard_lost", shard=str(self.shard), number=self.number, holder=other)
+            self._sure_until = 0.0
+            who = other or "somebody else"
+            raise ShardLost(f"shard {self.shard} is held by {who} now; this process ends")
+        if not number:
+            if other != self.other:
+                log.warning("shard_held_by_another", shard=str(self.shard), holder=other)
+            self.other = other
+            return
+        if number != self.number:
+            log.info("shard_held", shard=str(self.shard), number=number)
+        self.number, self.other = number, ""
+        # Counted from before the question: the server began to count later.
+        self._sure_until = asked + self._lease
+        self._held.set()
+
+    async def stop_intake(self) -> None:
+        """Nothing: what is under way is still committed."""
+
+    async def close(self) -> None:
+        """Let go of the shard, so that the next one begins at once."""
+        if self._scope is not None:
+            self._scope.cancel()
+        self._sure_until = 0.0
+        client = sibling_client(self._client, protocol=2)
+        with suppress(errors.RedisError, OSError), anyio.move_on_after(min(self._timeout, 2.0)):
+            await client.eval(LET_GO, 1, self._holder, self._who)
+        with suppress(Exception):
+            await client.aclose()
+
+    def health(self) -> Mapping[str, Any]:
+        """Ready while the shard is ours; the fencing number, or who else holds it."""
+        return {
+            "ready": self.sure,
+            "shard": str(self.shard),
+            "number": self.number,
+            "holder": self.other,
+            "last_error": self.last_error,
+        }
+
+
+class WhenHeld:
+    """Runs ``source`` once the shard is ours."""
+
+    def __init__(self, source: Source, hold: Hold) -> None:
+        self.name = source.name
+        self.can_wait = source.can_wait
+        self._source = source
+        self._hold = hold
+        self._waiting: anyio.CancelScope | None = None
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Start the source."""
+        await self._source.start()
+
+    async def run(self, intake: Intake) -> None:
+        """Wait, then run the source."""
+        with anyio.CancelScope() as self._waiting:
+            await self._hold.wait()
+        self._waiting = None
+        if not self._stopped:
+            await self._source.run(intake)
+
+    async def stop_intake(self) -> None:
+        """Stop waiting, or the source."""
+        self._stopped = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+        await self._source.stop_intake()
+
+    async def close(self) -> None:
+        """Close the source."""
+        await self._source.close()
+
+    def health(self) -> Mapping[str, Any]:
+        """The source's."""
+        return self._source.health()
+
+
+class HeldDocuments:
+    """The documents of a shard: written only while it is surely ours, read once it is.
+
+    Only writes of lanes with state are held to that; those of other routes may come from anybody.
+    """
+
+    durable = True
+
+    def __init__(self, documents: Sink, reader: Reader, hold: Hold) -> None:
+        self.name = documents.name
+        self.server: str = getattr(documents, "server", "")
+        self._documents = documents
+        self._reader = reader
+        self._hold = hold
+
+    async def open(self) -> None:
+        """Open the documents."""
+        await self._documents.open()
+
+    async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+        """Land the documents. Raises `SinkUnavailable` while the shard may be another's."""
+        if not self._hold.sure and any(has_state(write) for write in writes):
+            raise SinkUnavailable(self.name, f"shard {self._hold.shard} is not surely held")
+        return await self._documents.commit(writes)
+
+    async def find(
+        self,
+        collection: str,
+        query: Mapping[str, Any],
+        *,
+        sort: Sequence[tuple[str, int]] = (),
+        limit: int = 0,
+    ) -> list[dict[str, Any]]:
+        """Documents that match ``query``, once the shard is ours: before, another still adds to them."""
+        await self._hold.wait()
+        return await self._reader.find(collection, query, sort=sort, limit=limit)
+
+    async def close(self) -> None:
+        """Close the documents."""
+        await self._documents.close()
+
+
+def has_state(write: Write) -> bool:
+    """Whether a write is that of a lane with state."""
+    return write.lane is not None and write.lane.family.keeper is not None

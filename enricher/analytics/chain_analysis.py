@@ -1,0 +1,243 @@
+"""What the prices of one chain say: forward, volatilities and Greeks of every leg, smile, exposures, strip.
+
+`analyse_prices` gives all of it, unrounded, for a decoded chain and its contract; `market.serialisation`
+turns it into what is stored and published. The mathematics stands in the modules imported here, each with a
+page in ``docs``. Nothing here looks at a clock or at another chain, but for ``unit_before``.
+"""
+
+from __future__ import annotations
+
+from math import exp
+from typing import Final, Literal
+
+import msgspec
+
+from enricher.analytics import arbitrage, black, exposure, prices, variance
+from enricher.analytics import forward as forwards
+from enricher.analytics import smile as smiles
+from enricher.analytics.chain import atm_strike
+from enricher.analytics.columns import Side
+from enricher.analytics.contracts import Contract, years
+from enricher.analytics.staleness import Fresh
+from enricher.messages.models import Chain
+
+UnitSetting = Literal["auto", "percent", "decimal"]
+
+_NO_FORWARD: Final = 0.0
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What is set about the analysis: seconds after which a price is stale, the vendor's unit, the cap of
+    arbitrage findings named, whether the curve of max pain is given."""
+
+    max_age: float = prices.MAX_AGE
+    vendor_iv: UnitSetting = "auto"
+    findings: int = 10
+    curve: bool = False
+
+
+class Priced(msgspec.Struct, frozen=True):
+    """One side: the prices that were computed with, whence, their flags by index, and what they imply.
+
+    ``stale_quotes`` are the places whose quote was too old to count, also where the last trade did.
+    """
+
+    price: list[float | None]
+    source: list[prices.Source | None]
+    flags: dict[int, str]
+    found: black.Side
+    vendor_iv: prices.Decimals
+    stale_quotes: frozenset[int] = frozenset()
+
+
+class Analysis(msgspec.Struct, frozen=True):
+    """All that one chain's prices say. ``unit`` is that of the vendor's volatilities, None without any."""
+
+    years: float
+    discount: float
+    units: float
+    unit: prices.Unit | None
+    calls: Priced
+    puts: Priced
+    forward: forwards.Forward
+    atm_forward_strike: float | None
+    move: forwards.ExpectedMove
+    smile: smiles.Smile
+    measures: smiles.Measures
+    gamma: exposure.GammaExposure
+    zero_gamma: exposure.ZeroGamma
+    delta: exposure.Exposure
+    vega: exposure.Exposure
+    premium: exposure.Exposure
+    oi_weighted_iv: float | None
+    vega_weighted_iv: float | None
+    strip: variance.Strip
+    quotes: arbitrage.ChainQuotes
+    arbitrage: arbitrage.Findings
+
+
+def price_scale(contract: Contract, spot: float) -> float:
+    """What an option's price is multiplied by to give currency."""
+    return spot if contract.price_unit == "underlying" else 1.0
+
+
+def analyse_prices(
+    chain: Chain,
+    cells: Fresh,
+    contract: Contract,
+    terms: Terms,
+    unit_before: prices.Unit | None = None,
+) -> Analysis:
+    """The analysis of a chain; ``cells`` are its columns with prices in currency, without stale ones.
+
+    ``unit_before`` is the unit of the product's volatilities so far. ArithmeticError or ValueError where
+    numbers are beyond what doubles hold.
+    """
+    strikes, spot, calls, puts = cells.strikes, chain.spot_price, cells.calls, cells.puts
+    t = years(contract.expiry_us(chain.expiry), chain.event_us)
+    discount = exp(-contract.rate * max(t, 0.0))
+    tick = contract.tick_size * price_scale(contract, spot)
+    call_priced = _choose(calls, tick)
+    put_priced = _choose(puts, tick)
+    call_mids, put_mids = _mids(call_priced), _mids(put_priced)
+    narrow = _narrow(call_mids, put_mids, call_priced[2], put_priced[2])
+    ahead = forwards.forward(
+        strikes,
+        *narrow,
+        spot=spot,
+        years=t,
+        rate=contract.rate,
+        dividend_yield=contract.dividend_yield,
+        future=chain.future_price,
+    )
+    f = ahead.value or _NO_FORWARD
+    own_calls, own_puts = black.chain_greeks(
+        strikes, call_priced[0], put_priced[0], f, t, discount, contract.rate, spot
+    )
+    unit = _unit(terms, calls, puts, own_calls, own_puts, unit_before)
+    found = smiles.smile(
+        strikes,
+        own_calls.iv,
+        own_puts.iv,
+        ahead.value,
+        t,
+        _doubtful(own_calls, call_priced[2]),
+        _doubtful(own_puts, put_priced[2]),
+    )
+    measured = smiles.measures(found)
+    units = contract.units(chain.expiry)
+    strip_forward = None  # its own, by parity
+    if ahead.source == "future":
+        strip_forward = ahead.value
+    elif narrow[0] is not call_mids:
+        strip_forward = variance.parity_forward(strikes, *narrow, exp(contract.rate * max(t, 0.0)))
+    quotes = arbitrage.ChainQuotes(strikes, calls.bid, calls.ask, puts.bid, puts.ask)
+    return Analysis(
+        years=t,
+        discount=discount,
+        units=units,
+        unit=unit,
+        calls=_priced(call_priced, own_calls, calls, unit, terms),
+        puts=_priced(put_priced, own_puts, puts, unit, terms),
+        forward=ahead,
+        atm_forward_strike=None if ahead.value is None else atm_strike(strikes, ahead.value),
+        move=forwards.expected_move(
+            strikes, call_mids, put_mids, spot=spot, forward=ahead.value, atm_iv=measured.atm_iv, years=t
+        ),
+        smile=found,
+        measures=measured,
+        gamma=exposure.gamma_exposure(
+            strikes, own_calls.gamma, own_puts.gamma, calls.oi, puts.oi, price=f, units=units
+        ),
+        zero_gamma=exposure.zero_gamma(
+            strikes, own_calls.iv, own_puts.iv, calls.oi, puts.oi, price=spot, forward=f, years=t
+        ),
+        delta=exposure.exposure(own_calls.delta, own_puts.delta, calls.oi, puts.oi, units),
+        vega=exposure.exposure(own_calls.vega, own_puts.vega, calls.oi, puts.oi, units),
+        premium=exposure.exposure(call_priced[0], put_priced[0], calls.oi, puts.oi, units),
+        oi_weighted_iv=exposure.weighted_iv(own_calls.iv, own_puts.iv, calls.oi, puts.oi),
+        vega_weighted_iv=exposure.weighted_iv(own_calls.iv, own_puts.iv, own_calls.vega, own_puts.vega),
+        strip=variance.variance_strip(
+            strikes,
+            calls.bid,
+            calls.ask,
+            puts.bid,
+            puts.ask,
+            years=t,
+            rate=contract.rate,
+            forward=strip_forward,
+        ),
+        quotes=quotes,
+        arbitrage=arbitrage.check_chain(quotes, discount, least=tick, cap=terms.findings),
+    )
+
+
+Chosen = tuple[list[float | None], list[prices.Source | None], dict[int, str]]
+
+
+def _choose(side: Side, tick: float) -> Chosen:
+    stale = side.stale_quotes | side.stale_trades
+    chosen = prices.choose(side.bid, side.ask, side.last, tick, stale)
+    for at, (bid, ask) in enumerate(zip(side.bid, side.ask, strict=True)):
+        if bid is not None and bid == ask and bid > 0:
+            # Nothing is wrong with such a price, but a book where bid meets ask is worth knowing of.
+            chosen[2].setdefault(at, "locked")
+    return chosen
+
+
+def _mids(chosen: Chosen) -> list[float | None]:
+    values, sources, _ = chosen
+    return [value if source == "mid" else None for value, source in zip(values, sources, strict=True)]
+
+
+def _narrow(
+    call_mids: list[float | None],
+    put_mids: list[float | None],
+    call_flags: dict[int, str],
+    put_flags: dict[int, str],
+) -> tuple[list[float | None], list[float | None]]:
+    """The mids that speak of the forward: without those of wide quotes, unless no pair were left.
+
+    The mids of two stub quotes differ by nothing, so parity would take their strike for the forward.
+    """
+    wide = {at for flags in (call_flags, put_flags) for at, reason in flags.items() if reason == "wide"}
+    if not wide:
+        return call_mids, put_mids
+    calls = [None if at in wide else mid for at, mid in enumerate(call_mids)]
+    puts = [None if at in wide else mid for at, mid in enumerate(put_mids)]
+    paired = any(call is not None and put is not None for call, put in zip(calls, puts, strict=True))
+    return (calls, puts) if paired else (call_mids, put_mids)
+
+
+def _doubtful(own: black.Side, flags: dict[int, str]) -> dict[int, str]:
+    """The legs that are no nodes of a smile although they have a volatility."""
+    found = {at: reason for at, reason in flags.items() if reason != "locked"}
+    found.update(own.reasons)
+    return found
+
+
+def _unit(
+    terms: Terms,
+    calls: Side,
+    puts: Side,
+    own_calls: black.Side,
+    own_puts: black.Side,
+    before: prices.Unit | None,
+) -> prices.Unit | None:
+    vendor = calls.iv + puts.iv
+    if terms.vendor_iv != "auto":
+        return terms.vendor_iv if any(vendor) else None
+    return prices.volatility_unit(vendor, own_calls.iv + own_puts.iv, before)
+
+
+def _priced(
+    chosen: Chosen, own: black.Side, side: Side, unit: prices.Unit | None, terms: Terms
+) -> Priced:
+    if unit is None:
+        vendor = prices.Decimals([None] * len(side.iv))
+    else:
+        # A unit that was set holds for every leg.
+        vendor = prices.as_decimals(side.iv, unit, own.iv if terms.vendor_iv == "auto" else None)
+    return Priced(*chosen, own, vendor, side.stale_quotes)
+
+

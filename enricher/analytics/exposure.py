@@ -1,0 +1,317 @@
+"""What the open interest of a chain is exposed to: gamma, delta, vega, premium, and where gamma changes sign.
+
+Columns stand beside ascending ``strikes``; None is unknown and contributes nothing, and the number of legs
+that do contribute is in every result. Open interest is times ``units`` (`Contract.units`) before anything
+else, so results are in currency. Gamma exposure assumes that dealers are long every call and short every put:
+a convention and no observation (calls count positive, puts negative). Delta, vega and premium carry no such
+sign: they are those of the holders of all open options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, exp, expm1, fsum, log, log1p, sqrt
+from typing import Final
+
+import msgspec
+
+from enricher.analytics.chain import Column
+
+ASSUMPTION: Final = "dealers long calls, short puts"
+
+_REACH = 0.10
+_FINEST, _COARSEST = 0.002, 0.005  # steps of the search, as shares of the price
+_REFINED = 1e-9
+_NOISE = 1e-14  # of all weights: what rounding leaves where calls and puts cancel
+_TRIES = 40
+_EQUAL = 1e-9  # share by which what is computed of a call and a put may differ and be equal
+
+# (1 / s sqrt(2), so that d1 / sqrt(2) = x times it + constant, constant, signed weight) at x = ln(price)
+_Term = tuple[float, float, float]
+
+
+class GammaExposure(msgspec.Struct, frozen=True, gc=False):
+    """Gamma exposure in currency per 1 % move of the underlying, by strike and in all.
+
+    ``by_strike`` stands beside the chain's strikes, None where neither leg is known. ``call_wall`` is the
+    strike of the largest positive, ``put_wall`` of the largest negative exposure (ties: nearest to the
+    price), None when no strike has that sign. ``gross`` adds up the magnitudes of all legs. ``reason`` is
+    ``no_gamma`` when no leg has gamma and open interest; then all is None.
+    """
+
+    net: float | None
+    gross: float | None
+    by_strike: list[float | None]
+    call_wall: float | None
+    put_wall: float | None
+    legs: int
+    reason: str | None = None
+
+
+class ZeroGamma(msgspec.Struct, frozen=True, gc=False):
+    """The price where net gamma exposure changes sign, nearest to the present price; in price units.
+
+    ``rising`` says that exposure is negative below it and positive above. ``price`` is None for a ``reason``:
+    ``expired``, ``no_gamma`` (no leg has volatility and open interest), ``no_sign_change`` (within 10 %).
+    """
+
+    price: float | None
+    rising: bool | None
+    legs: int
+    reason: str | None = None
+
+
+class Exposure(msgspec.Struct, frozen=True, gc=False):
+    """One Greek or the premium over all open interest: of the calls, of the puts, and together.
+
+    A side is None when none of its legs is known, ``total`` when neither side is.
+    """
+
+    total: float | None
+    calls: float | None
+    puts: float | None
+    legs: int
+
+
+def gamma_exposure(
+    strikes: Sequence[float],
+    call_gamma: Column,
+    put_gamma: Column,
+    call_oi: Column,
+    put_oi: Column,
+    *,
+    price: float,
+    units: float,
+) -> GammaExposure:
+    """gamma * open interest * units * price^2 * 0.01 by strike, calls positive and puts negative.
+
+    ``price`` is what the gammas are taken to: the forward for Black-76 gammas, spot for spot gammas; the
+    product is the same. Signs and scale as in SqueezeMetrics, Gamma Exposure (2016).
+    """
+    scale = units * price * price * 0.01
+    by_strike: list[float | None] = []
+    known: list[float] = []
+    gross = 0.0
+    legs = 0
+    top = bottom = 0.0
+    call_wall = put_wall = None
+    rows = zip(strikes, call_gamma, call_oi, put_gamma, put_oi, strict=True)
+    for strike, gamma, held, gamma_put, held_put in rows:
+        here = None
+        if gamma is not None and held is not None:
+            here = gamma * held * scale
+            gross += here
+            legs += 1
+        if gamma_put is not None and held_put is not None:
+            down = gamma_put * held_put * scale
+            net = -down if here is None else here - down
+            # What rounding leaves where both cancel must not make a wall.
+            here = 0.0 if abs(net) <= _EQUAL * down else net
+            gross += down
+            legs += 1
+        by_strike.append(here)
+        if here is None:
+            continue
+        known.append(here)
+        if here > top or (here == top and _nearer(strike, call_wall, price)):
+            top, call_wall = here, strike
+        if here < bottom or (here == bottom and _nearer(strike, put_wall, price)):
+            bottom, put_wall = here, strike
+    if not known:
+        return GammaExposure(None, None, by_strike, None, None, 0, "no_gamma")
+    return GammaExposure(fsum(known), gross, by_strike, call_wall, put_wall, legs)
+
+
+def zero_gamma(
+    strikes: Sequence[float],
+    call_iv: Column,
+    put_iv: Column,
+    call_oi: Column,
+    put_oi: Column,
+    *,
+    price: float,
+    forward: float,
+    years: float,
+) -> ZeroGamma:
+    """The root of net gamma exposure nearest to ``price``, with gammas repriced and volatilities kept.
+
+    Each option keeps its volatility (a decimal a year, sticky by strike) while the price moves to 10 % below
+    and above; the forward moves in proportion. Net exposure is looked at from the price outwards, in steps of
+    half the narrowest sigma sqrt(T), between 0.2 % and 0.5 %; where it changes sign the root is found to 1e-9
+    of the price, so that two roots within one step go unseen. Black-76 gamma is D phi(d1) / (F s), so that
+    price^2 times the sum of the signed gammas has the sign of the sum of OI phi(d1) / s: all computed here.
+    """
+    if years <= 0:
+        return ZeroGamma(None, None, 0, "expired")
+    even = {
+        at
+        for at, (held, held_put) in enumerate(zip(call_oi, put_oi, strict=True))
+        if held and held == held_put and _alike(call_iv[at], put_iv[at])
+    }
+    if even:  # what rounding leaves of call and put would have roots of its own
+        call_oi = [None if at in even else held for at, held in enumerate(call_oi)]
+        put_oi = [None if at in even else held for at, held in enumerate(put_oi)]
+    terms: list[_Term] = []
+    legs = _add_terms(terms, strikes, call_iv, call_oi, 1.0, forward, years)
+    legs += _add_terms(terms, strikes, put_iv, put_oi, -1.0, forward, years)
+    legs += 2 * len(even)
+    if not terms:
+        return ZeroGamma(None, None, legs if even else 0, "no_sign_change" if even else "no_gamma")
+    root = _nearest_root(terms)
+    if root is None:
+        return ZeroGamma(None, None, legs, "no_sign_change")
+    moved, rising = root
+    return ZeroGamma(price * exp(moved), rising, legs)
+
+
+def exposure(calls: Column, puts: Column, call_oi: Column, put_oi: Column, units: float) -> Exposure:
+    """The sum of value * open interest * units.
+
+    Given deltas: units of the underlying. Given vegas per volatility point: currency per point. Given prices
+    in currency: the premium in currency.
+    """
+    of_calls, call_legs = _weighed(calls, call_oi)
+    of_puts, put_legs = _weighed(puts, put_oi)
+    known = [side * units for side in (of_calls, of_puts) if side is not None]
+    return Exposure(
+        fsum(known) if known else None,
+        None if of_calls is None else of_calls * units,
+        None if of_puts is None else of_puts * units,
+        call_legs + put_legs,
+    )
+
+
+def weighted_iv(
+    call_iv: Column, put_iv: Column, call_weights: Column, put_weights: Column
+) -> float | None:
+    """The mean volatility of all legs by weight (open interest, or vega), in the unit of the volatilities.
+
+    Legs without volatility or with a weight that is not positive are left out; None when none is left.
+    """
+    above: list[float] = []
+    below: list[float] = []
+    for ivs, weights in ((call_iv, call_weights), (put_iv, put_weights)):
+        for iv, weight in zip(ivs, weights, strict=True):
+            if iv is not None and weight is not None and weight > 0:
+                above.append(iv * weight)
+                below.append(weight)
+    return fsum(above) / fsum(below) if below else None
+
+
+def _nearer(strike: float, than: float | None, price: float) -> bool:
+    return than is not None and abs(strike - price) < abs(than - price)
+
+
+def _weighed(values: Column, held: Column) -> tuple[float | None, int]:
+    products = [
+        value * amount
+        for value, amount in zip(values, held, strict=True)
+        if value is not None and amount is not None
+    ]
+    return (fsum(products) if products else None), len(products)
+
+
+def _alike(one: float | None, other: float | None) -> bool:
+    return one is not None and other is not None and one > 0 and abs(one - other) <= _EQUAL * one
+
+
+def _add_terms(
+    terms: list[_Term],
+    strikes: Sequence[float],
+    ivs: Column,
+    held: Column,
+    sign: float,
+    forward: float,
+    years: float,
+) -> int:
+    """Adds the legs that have volatility and open interest; x = 0 is the present forward."""
+    root, count, sqrt_half = sqrt(years), 0, sqrt(0.5)
+    for strike, iv, amount in zip(strikes, ivs, held, strict=True):
+        if iv is None or amount is None or iv <= 0 or strike <= 0:
+            continue
+        count += 1
+        if amount > 0:
+            s = iv * root
+            slope = sqrt_half / s
+            terms.append((slope, slope * log(forward / strike) + s * sqrt_half / 2, sign * amount / s))
+    return count
+
+
+def _net(terms: list[_Term], x: float) -> float:
+    """Net gamma exposure at ln(price) + x but for a positive factor."""
+    net = 0.0
+    for slope, start, weight in terms:
+        d = x * slope + start
+        net += weight * exp(-d * d)
+    return net
+
+
+def _net_and_rate(terms: list[_Term], x: float) -> tuple[float, float]:
+    """As `_net`, and its derivative."""
+    net = rate = 0.0
+    for slope, start, weight in terms:
+        d = x * slope + start
+        part = weight * exp(-d * d)
+        net += part
+        rate -= part * d * slope
+    return net, 2 * rate
+
+
+def _nearest_root(terms: list[_Term]) -> tuple[float, bool] | None:
+    """The root nearest to x = 0 and whether the function rises there; None without a change of sign.
+
+    Points where it is 0 but for rounding (between far strikes, where calls and puts cancel) are stepped over.
+    """
+    noise = _NOISE * sum(abs(weight) for _, _, weight in terms)
+    left = right = (0.0, _clean(_net(terms, 0.0), noise))
+    undecided = right[1] == 0
+    narrowest = sqrt(0.5) / max(slope for slope, _, _ in terms)
+    steps = ceil(_REACH / min(max(narrowest / 2, _FINEST), _COARSEST))
+    for step in range(1, steps + 1):
+        found = []
+        low, high = log1p(-step * _REACH / steps), log1p(step * _REACH / steps)
+        lower = (low, _clean(_net(terms, low), noise))
+        if _unlike(lower[1], left[1]):
+            found.append((_root(terms, lower, left), lower[1] < 0))
+        upper = (high, _clean(_net(terms, high), noise))
+        if _unlike(upper[1], right[1]):
+            found.append((_root(terms, right, upper), upper[1] > 0))
+        if found:
+            return min(found, key=lambda root: abs(expm1(root[0])))
+        left, right = lower if lower[1] else left, upper if upper[1] else right
+        if undecided and left[1] and right[1]:
+            if _unlike(left[1], right[1]):
+                return 0.0, right[1] > 0
+            undecided = False
+    return None
+
+
+def _clean(net: float, noise: float) -> float:
+    return net if abs(net) > noise else 0.0
+
+
+def _unlike(one: float, other: float) -> bool:
+    """Whether one is negative and the other positive; their product could underflow."""
+    return one < 0 < other or other < 0 < one
+
+
+def _root(terms: list[_Term], left: tuple[float, float], right: tuple[float, float]) -> float:
+    """The root between two points of unlike sign: Newton's steps from the secant, halves where they leave."""
+    (low, at_low), (high, at_high) = left, right
+    x = (low * at_high - high * at_low) / (at_high - at_low)
+    for _ in range(_TRIES):
+        value, rate = _net_and_rate(terms, x)
+        if value == 0:
+            return x
+        if _unlike(value, at_low):
+            high = x
+        else:
+            low = x
+        # An end is x itself: a step too small to move it has arrived, too.
+        following = x - value / rate if rate else low - 1
+        if not low <= following <= high:
+            following = (low + high) / 2
+        if abs(following - x) < _REFINED:
+            return following
+        x = following
+    return x

@@ -1,0 +1,161 @@
+"""Where today's number stands in a product's own past: percentile and rank over a bounded daily history.
+
+`DailySeries` keeps one value a local day, the last by event time. It is a fold: ``fold`` says which row
+changed, so that the caller can store it, and ``load`` takes stored rows back in any order. Percentiles and
+ranks are in per cent, 0 to 100; the values keep their own unit (a volatility as a decimal, a ratio).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Sequence
+from math import isfinite
+from typing import Final
+
+import msgspec
+
+from enricher.analytics.as_of import Fronts
+
+LOOK_BACK_DAYS: Final = 365
+LEAST_DAYS: Final = 20
+
+
+class DayValue(msgspec.Struct, frozen=True, gc=False):
+    """The value a day ended with so far: the day's ordinal (`datetime.date.toordinal`), when, and what."""
+
+    day: int
+    event_us: int
+    value: float
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """Where a value stands among the ``days`` days before it.
+
+    ``percentile``: the share of days below it plus half of those equal to it. ``rank``: its place between the
+    lowest and the highest, both counting the value itself. Both in per cent; None for a ``reason``:
+    ``no_value`` or ``short_history``; ``rank`` alone is None for ``flat_history``, when all values are one.
+    """
+
+    percentile: float | None
+    rank: float | None
+    days: int
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
+def percentile(history: Sequence[float], value: float) -> float | None:
+    """Per cent of ``history`` below ``value`` plus half of what equals it; None without history."""
+    return _percentile(sorted(history), value)
+
+
+def rank(history: Iterable[float], value: float) -> float | None:
+    """Where ``value`` lies between the lowest (0) and the highest (100) of history and itself.
+
+    None when they are all equal.
+    """
+    low = high = value
+    for past in history:
+        low, high = min(low, past), max(high, past)
+    return _rank(low, high, value)
+
+
+class DailySeries:
+    """One measure of one product, a value a day, and where a new value stands among them.
+
+    ``look_back`` calendar days before a day count for it, the day itself never; the answer needs at least
+    ``least`` of them. Only as many days are kept as can still count, at most one value each, for the live
+    feed and for replays of the past (`analytics.as_of`). A day's value is the one of the latest event
+    time, so the order of arrival never shows.
+    """
+
+    __slots__ = ("_days", "_fronts", "_last", "_rows", "_sorted", "_sorted_for", "least", "look_back")
+
+    def __init__(self, look_back: int = LOOK_BACK_DAYS, least: int = LEAST_DAYS) -> None:
+        if look_back < 1 or least < 1:
+            raise ValueError(f"look_back {look_back} and least {least} must be at least 1 day")
+        self.look_back = look_back
+        self.least = least
+        self._rows: dict[int, DayValue] = {}
+        self._days: list[int] = []
+        self._fronts = Fronts(look_back, look_back)
+        self._last: int | None = None
+        self._sorted: list[float] = []
+        self._sorted_for: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._days)
+
+    def fold(self, day: int, event_us: int, value: float | None) -> DayValue | None:
+        """Takes a value in; the row that this changed, None when it changed nothing.
+
+        Nothing changes for an unknown or infinite value, or one older than the day's present value. Of equal
+        times the larger value stays.
+        """
+        if value is None or not isfinite(value):
+            return None
+        before = self._rows.get(day)
+        if before is not None:
+            if (event_us, value) <= (before.event_us, before.value):
+                return None
+        else:
+            insort(self._days, day)
+        row = self._rows[day] = DayValue(day, event_us, value)
+        if self._sorted_for is not None and day < self._sorted_for:
+            self._sorted_for = None
+        if day != self._last:
+            self._last = day
+            self._forget(day)
+        return row
+
+    def load(self, rows: Iterable[DayValue]) -> None:
+        """Takes stored rows back, as `fold` would."""
+        for row in rows:
+            self.fold(row.day, row.event_us, row.value)
+
+    def of(self, day: int) -> DayValue | None:
+        """The row of a day."""
+        return self._rows.get(day)
+
+    def rows(self) -> list[DayValue]:
+        """All rows kept, by day."""
+        return [self._rows[day] for day in self._days]
+
+    def standing(self, day: int, value: float | None) -> Standing:
+        """Where ``value`` stands on ``day`` among the days before it."""
+        past = self._before(day)
+        days = len(past)
+        if value is None or not isfinite(value):
+            return Standing(None, None, days, reason="no_value")
+        if days < self.least:
+            return Standing(None, None, days, reason="short_history")
+        low, high = min(past[0], value), max(past[-1], value)
+        reason = None if high > low else "flat_history"
+        return Standing(_percentile(past, value), _rank(low, high, value), days, low, high, reason)
+
+    def _before(self, day: int) -> list[float]:
+        """The values of the days that count for this one, ascending; kept until one of them changes."""
+        if self._sorted_for != day:
+            first, end = bisect_left(self._days, day - self.look_back), bisect_left(self._days, day)
+            self._sorted = sorted(self._rows[past].value for past in self._days[first:end])
+            self._sorted_for = day
+        return self._sorted
+
+    def _forget(self, day: int) -> None:
+        self._fronts.touch(day)
+        for stretch in self._fronts.unwanted(self._days):
+            for gone in self._days[stretch]:
+                del self._rows[gone]
+            del self._days[stretch]
+            self._sorted_for = None
+
+
+def _percentile(ascending: Sequence[float], value: float) -> float | None:
+    if not ascending:
+        return None
+    below, up_to = bisect_left(ascending, value), bisect_right(ascending, value)
+    return 50.0 * (below + up_to) / len(ascending)
+
+
+def _rank(low: float, high: float, value: float) -> float | None:
+    return 100.0 * (value - low) / (high - low) if high > low else None

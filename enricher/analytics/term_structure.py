@@ -1,0 +1,165 @@
+"""Across the expiries of one product: volatility to 7, 30, 60 and 90 days, and what lies between expiries.
+
+At a fixed k = ln(K/F) total variance w = sigma^2 T is linear in time between two expiries and must not fall:
+sigma is a decimal a year, T in years of 365 days. Beyond the expiries nothing is known. What cannot be known
+is None, with its reason in snake_case. Sources: J. Gatheral and A. Jacquier, Arbitrage-free SVI volatility
+surfaces, 2012, lemma 2.1 (w grows with T at equal k); Cboe, VIX methodology (linear in total variance).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from math import isclose, sqrt
+from typing import Final
+
+import msgspec
+
+from enricher.analytics.smile import Smile, total_variance
+
+DAYS: Final = (7, 30, 60, 90)
+YEAR_DAYS: Final = 365.0
+_ROUNDING = 1e-12  # share of w by which equal variances may differ
+
+
+class Maturity(msgspec.Struct, frozen=True, gc=False):
+    """The volatility to a constant number of days; None exactly when the reason is ``not_bracketed``.
+
+    With a value, ``calendar_violation`` says that the two expiries around it contradict each other.
+    """
+
+    days: float
+    iv: float | None
+    reason: str | None
+
+
+class ForwardVariance(msgspec.Struct, frozen=True, gc=False):
+    """The variance a year between two expiries, and its square root; both are None for a reason.
+
+    ``calendar_violation``: total variance falls. ``same_time``: the expiries are one moment.
+    """
+
+    near_years: float
+    far_years: float
+    variance: float | None
+    volatility: float | None
+    reason: str | None
+
+
+class CalendarViolation(msgspec.Struct, frozen=True, gc=False):
+    """At ``k`` the nearer expiry has ``amount`` more total variance than the farther one."""
+
+    k: float
+    near_years: float
+    far_years: float
+    amount: float
+
+
+class TermStructure(msgspec.Struct, frozen=True, gc=False):
+    """What the expiries of a product say together.
+
+    ``years`` and ``ivs`` are those at ``k``, ascending, of the expiries that have a volatility there.
+    ``violations`` are the largest first; ``violation_count`` counts those cut off too.
+    """
+
+    k: float
+    years: list[float]
+    ivs: list[float]
+    maturities: list[Maturity]
+    forwards: list[ForwardVariance]
+    violations: list[CalendarViolation]
+    violation_count: int
+
+
+def term_structure(
+    smiles: Iterable[Smile], k: float = 0.0, days: Sequence[float] = DAYS, cap: int = 20
+) -> TermStructure:
+    """The term structure at one k (0 is at the money), with at most ``cap`` calendar violations at any k."""
+    ordered = sorted((found for found in smiles if found.reason is None), key=_years)
+    years, ws = at_moneyness(ordered, k)
+    violations = calendar_violations(ordered)
+    return TermStructure(
+        k,
+        years,
+        [sqrt(w / t) for t, w in zip(years, ws, strict=True)],
+        [constant_maturity(years, ws, day) for day in days],
+        forward_variances(years, ws),
+        violations[:cap],
+        len(violations),
+    )
+
+
+def at_moneyness(smiles: Iterable[Smile], k: float = 0.0) -> tuple[list[float], list[float]]:
+    """Years and total variances at one k, ascending in time, of the smiles that reach it."""
+    years: list[float] = []
+    ws: list[float] = []
+    for found in sorted(smiles, key=_years):
+        w = total_variance(found, k)
+        if w is not None:
+            years.append(found.years)
+            ws.append(w)
+    return years, ws
+
+
+def constant_maturity(years: Sequence[float], ws: Sequence[float], days: float) -> Maturity:
+    """The volatility to ``days`` from now, from total variances ``ws`` at ascending ``years``.
+
+    Linear in w between the expiries around it. Before the first expiry and after the last there is none.
+    """
+    target = days / YEAR_DAYS
+    at = bisect_left(years, target)
+    if at < len(years) and years[at] == target:
+        return Maturity(days, sqrt(ws[at] / target), None)
+    if at == 0 or at == len(years):
+        return Maturity(days, None, "not_bracketed")
+    near, far = ws[at - 1], ws[at]
+    w = near + (target - years[at - 1]) / (years[at] - years[at - 1]) * (far - near)
+    return Maturity(days, sqrt(w / target), "calendar_violation" if _falls(near, far) else None)
+
+
+def forward_variances(years: Sequence[float], ws: Sequence[float]) -> list[ForwardVariance]:
+    """(w2 - w1) / (T2 - T1) for each expiry and the next."""
+    found: list[ForwardVariance] = []
+    for at in range(1, len(years)):
+        near, far, gain = years[at - 1], years[at], ws[at] - ws[at - 1]
+        if far <= near:
+            found.append(ForwardVariance(near, far, None, None, "same_time"))
+        elif _falls(ws[at - 1], ws[at]):
+            found.append(ForwardVariance(near, far, None, None, "calendar_violation"))
+        else:
+            variance = max(gain, 0.0) / (far - near)
+            found.append(ForwardVariance(near, far, variance, sqrt(variance), None))
+    return found
+
+
+def calendar_violations(smiles: Iterable[Smile]) -> list[CalendarViolation]:
+    """Where total variance falls from one expiry to the next at equal k, the largest fall first.
+
+    Judged at the nodes of both, wherever both are known: between them w is linear, so no fall is larger.
+    These rest on the prices that the smiles are made of; what can be traded on is `calendars.calendar`'s.
+    """
+    ordered = sorted((found for found in smiles if found.reason is None), key=_years)
+    found: list[CalendarViolation] = []
+    for at in range(1, len(ordered)):
+        near, far = ordered[at - 1], ordered[at]
+        if near.years == far.years:
+            continue
+        low, high = max(near.k[0], far.k[0]), min(near.k[-1], far.k[-1])
+        for k in sorted({k for k in (*near.k, *far.k) if low <= k <= high}):
+            less, more = total_variance(near, k), total_variance(far, k)
+            if less is not None and more is not None and _falls(less, more):
+                found.append(CalendarViolation(k, near.years, far.years, less - more))
+    found.sort(key=_amount, reverse=True)
+    return found
+
+
+def _falls(near: float, far: float) -> bool:
+    return far < near and not isclose(near, far, rel_tol=_ROUNDING)
+
+
+def _years(found: Smile) -> float:
+    return found.years
+
+
+def _amount(violation: CalendarViolation) -> float:
+    return violation.amount

@@ -1,0 +1,202 @@
+"""The volatility of a variance swap by a strip of options, as the Cboe Volatility Index does it.
+
+``variance_strip`` measures one expiry, ``constant_maturity`` interpolates two to 30 days. Source: Cboe,
+Volatility Index Methodology, whose worked example it reproduces. Bids and asks are columns beside ascending
+strikes; years are ACT/365, rates continuously compounded decimals, volatilities decimals a year.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, fsum, sqrt
+from typing import Final, Literal
+
+import msgspec
+
+from enricher.analytics.chain import Column
+
+Wing = Literal["zero_bids", "end_of_data"]
+
+THIRTY_DAYS: Final = 30 / 365
+_STOP_AFTER = 2  # zero bids in a row
+_FALLS = 1 - 1e-12  # what is above this share of a total variance has not fallen
+
+
+class Strip(msgspec.Struct, frozen=True, gc=False):
+    """The variance of one expiry and what it rests on.
+
+    ``variance`` is sigma^2 a year, ``volatility`` its root; None for a ``reason``: ``expired``,
+    ``no_parity_pair`` (no forward), ``no_strike_below_forward``, ``one_sided`` (no put below or no call
+    above ``k0``) or ``not_positive``. ``contributions`` is the sum of dK / K^2 exp(RT) Q. Strikes counted
+    run from ``lowest`` to ``highest``, ``count`` in all. A wing ends at ``zero_bids``, as it should, or at
+    the ``end_of_data``; then the strip is ``truncated`` and reads low, as every chain of a few strikes
+    around the money does.
+    """
+
+    years: float
+    forward: float | None = None
+    k0: float | None = None
+    contributions: float | None = None
+    variance: float | None = None
+    volatility: float | None = None
+    lowest: float | None = None
+    highest: float | None = None
+    count: int = 0
+    put_wing: Wing | None = None
+    call_wing: Wing | None = None
+    truncated: bool | None = None
+    reason: str | None = None
+
+
+class ConstantMaturity(msgspec.Struct, frozen=True, gc=False):
+    """Volatility (a decimal a year) at a constant time to expiry, from strips at ``near`` and ``far`` years.
+
+    ``volatility`` is None for the ``reason`` ``not_bracketed``; beside one, ``calendar_violation`` says that
+    the strips contradict each other: total variance falls. ``truncated`` when either strip is. The index as
+    published is 100 times the volatility.
+    """
+
+    volatility: float | None
+    near: float | None = None
+    far: float | None = None
+    truncated: bool | None = None
+    reason: str | None = None
+
+
+def variance_strip(
+    strikes: Sequence[float],
+    call_bids: Column,
+    call_asks: Column,
+    put_bids: Column,
+    put_asks: Column,
+    *,
+    years: float,
+    rate: float,
+    forward: float | None = None,
+) -> Strip:
+    """sigma^2 = (2/T) sum dK/K^2 exp(RT) Q(K) - (F/K0 - 1)^2 / T over the options out of the money.
+
+    F comes from parity at the strike of least |C - P| by mid (India VIX: hand in the future's price). K0 is
+    the highest strike at or below F where both legs have a mid; there Q is the mean of both. From K0 outwards
+    puts below and calls above count by mid; a zero bid is left out, and two in a row end the wing. A leg that
+    is unknown or crossed is left out and ends nothing. dK is half the gap between the neighbours that count,
+    at both ends the one gap there is.
+    """
+    if years <= 0:
+        return Strip(years, reason="expired")
+    growth = exp(rate * years)
+    calls = _mids(strikes, call_bids, call_asks)
+    puts = _mids(strikes, put_bids, put_asks)
+    if forward is None:
+        forward = parity_forward(strikes, calls, puts, growth)
+        if forward is None:
+            return Strip(years, reason="no_parity_pair")
+    below = [
+        at
+        for at, (strike, call, put) in enumerate(zip(strikes, calls, puts, strict=True))
+        if call is not None and put is not None and strike <= forward
+    ]
+    if not below:
+        return Strip(years, forward, reason="no_strike_below_forward")
+    middle = below[-1]
+    k0 = strikes[middle]
+    down, put_wing = _wing(range(middle - 1, -1, -1), put_bids, puts)
+    up, call_wing = _wing(range(middle + 1, len(strikes)), call_bids, calls)
+    if not down or not up:
+        return Strip(years, forward, k0, reason="one_sided")
+    counted = [*reversed(down), middle, *up]
+    prices = [puts[at] for at in reversed(down)]
+    prices.append(((calls[middle] or 0.0) + (puts[middle] or 0.0)) / 2)
+    prices.extend(calls[at] for at in up)
+    contributions = _contributions([strikes[at] for at in counted], prices, growth)
+    variance = (2 * contributions - (forward / k0 - 1) ** 2) / years
+    positive = variance > 0
+    return Strip(
+        years,
+        forward,
+        k0,
+        contributions,
+        variance if positive else None,
+        sqrt(variance) if positive else None,
+        strikes[counted[0]],
+        strikes[counted[-1]],
+        len(counted),
+        put_wing,
+        call_wing,
+        "end_of_data" in {put_wing, call_wing},
+        None if positive else "not_positive",
+    )
+
+
+def parity_forward(
+    strikes: Sequence[float], call_mids: Column, put_mids: Column, growth: float
+) -> float | None:
+    """The forward at the strike of least |C - P|, K + exp(RT) (C - P); None without a pair of mids."""
+    pairs = [
+        (strike, call - put)
+        for strike, call, put in zip(strikes, call_mids, put_mids, strict=True)
+        if call is not None and put is not None
+    ]
+    if not pairs:
+        return None
+    strike, difference = min(pairs, key=lambda pair: abs(pair[1]))
+    return strike + growth * difference
+
+
+def constant_maturity(strips: Sequence[Strip], years: float = THIRTY_DAYS) -> ConstantMaturity:
+    """The volatility at ``years`` to expiry, total variance linear in time between the strips around it.
+
+    Strips without a variance are passed over; the nearest on each side bracket, one that lies right on it
+    speaks alone. There is no extrapolation.
+    """
+    known = [strip for strip in strips if strip.variance is not None]
+    before = max((s for s in known if s.years <= years), key=_years, default=None)
+    after = min((s for s in known if s.years >= years), key=_years, default=None)
+    if before is None or after is None:
+        return ConstantMaturity(None, reason="not_bracketed")
+    span = after.years - before.years
+    share = (years - before.years) / span if span else 0.0
+    near, far = before.years * (before.variance or 0.0), after.years * (after.variance or 0.0)
+    variance = (near + share * (far - near)) / years
+    truncated = bool(before.truncated or after.truncated)
+    reason = "calendar_violation" if far < near * _FALLS else None
+    return ConstantMaturity(sqrt(variance), before.years, after.years, truncated, reason)
+
+
+def _mids(strikes: Sequence[float], bids: Column, asks: Column) -> list[float | None]:
+    """The mids that may count; a strike of 0 has none, for the strip divides by it."""
+    return [
+        None if bid is None or ask is None or not 0 < bid <= ask or strike <= 0 else (bid + ask) / 2
+        for strike, bid, ask in zip(strikes, bids, asks, strict=True)
+    ]
+
+
+def _wing(outwards: range, bids: Column, mids: Sequence[float | None]) -> tuple[list[int], Wing]:
+    """The places that count from the money outwards, and what ended them."""
+    found: list[int] = []
+    zeros = 0
+    for at in outwards:
+        if mids[at] is not None:
+            found.append(at)
+            zeros = 0
+        elif bids[at] == 0:
+            zeros += 1
+            if zeros == _STOP_AFTER:
+                return found, "zero_bids"
+        elif bids[at] is not None:  # crossed, or without an ask: somebody bids all the same
+            zeros = 0
+    return found, "end_of_data"
+
+
+def _contributions(strikes: Sequence[float], prices: Sequence[float | None], growth: float) -> float:
+    last = len(strikes) - 1
+    parts = []
+    for at, (strike, price) in enumerate(zip(strikes, prices, strict=True)):
+        lower, upper = strikes[max(at - 1, 0)], strikes[min(at + 1, last)]
+        gap = upper - lower if at in {0, last} else (upper - lower) / 2
+        parts.append(gap / (strike * strike) * growth * (price or 0.0))
+    return fsum(parts)
+
+
+def _years(strip: Strip) -> float:
+    return strip.years

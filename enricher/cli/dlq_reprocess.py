@@ -1,0 +1,221 @@
+"""Dead letters opened for work, and who reprocesses them: the running worker, this process, or a stream."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+import click
+import msgspec
+from redis.asyncio import Redis
+
+from enricher.adapters.redis.client import redis_client
+from enricher.build_letters import STORES, letter_store
+from enricher.build_settings import letter_topics, market_topics
+from enricher.cli.until import say
+from enricher.cli.workers import every_pattern, read_figures
+from enricher.config import Settings, named_by_origin
+from enricher.dead_letters.edits import NO_EDIT, Edit
+from enricher.dead_letters.filters import LetterFilter
+from enricher.dead_letters.record import StoredLetter
+from enricher.dead_letters.redis_list import RedisLetterStore
+from enricher.dead_letters.replay import UNANSWERED, Attempt, Outcome, Reprocess, retry, through
+from enricher.dead_letters.requests import by_worker, listening
+from enricher.dead_letters.selection import Chosen, choose
+from enricher.dead_letters.target import TargetStream, groups_of
+from enricher.errors import EnricherError, SinkUnavailable
+from enricher.texts import as_bytes
+
+HERE, WORKER, AUTO = "here", "worker", "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the dead letters are; what is empty is as the settings say, and as the key turns out to be."""
+
+    key: str = ""
+    store: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """Who reprocesses, and with which changes. ``timeout`` is in seconds per letter.
+
+    With ``to`` it is whoever reads that stream: ``group``, or the only one there is, or with ``wait`` off
+    nobody that is waited for.
+    """
+
+    via: str = AUTO
+    timeout: float = 30.0
+    edit: Edit = NO_EDIT
+    to: str = ""
+    group: str = ""
+    wait: bool = True
+    fields: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """What a subcommand works with: the settings, the client of feeds and workers, and the store."""
+
+    settings: Settings
+    live: Redis
+    store: RedisLetterStore
+
+    async def chosen(self, names: Sequence[str], wanted: LetterFilter, limit: int | None = None) -> Chosen:
+        """The letters of these names, else all, that ``wanted`` lets through, newest first."""
+        return await choose(self.store, wanted, limit, self._named(names) if names else None)
+
+    async def _named(self, names: Sequence[str]) -> AsyncIterator[StoredLetter]:
+        found = [await self.store.get(name) for name in names]
+        named = {(letter.raw, letter.id): letter for letter in found}
+        for letter in sorted(named.values(), key=lambda letter: letter.position):
+            yield letter
+
+
+@asynccontextmanager
+async def opened(settings: Settings, place: Place) -> AsyncIterator[Letters]:
+    """The dead letters of ``settings``, or those at ``place``.
+
+    Raises `EnricherError` for a key that is neither list nor stream.
+    """
+    options, section = settings.redis, settings.dead_letters
+    async with redis_client(options.url, socket_timeout=options.socket_timeout) as live:
+        if section.url and section.url != options.url:
+            async with redis_client(section.url, socket_timeout=options.socket_timeout) as client:
+                yield await _letters(settings, live, client, place)
+        else:
+            yield await _letters(settings, live, live, place)
+
+
+async def _letters(settings: Settings, live: Redis, client: Redis, place: Place) -> Letters:
+    key = place.key or settings.dead_letters.key
+    kind = await kind_of(client, key, place.store, settings.dead_letters.store)
+    section = msgspec.structs.replace(settings.dead_letters, key=key, store=kind)
+    there = msgspec.structs.replace(settings, dead_letters=section)
+    topics = {**market_topics(settings), **letter_topics(settings, key)}
+    return Letters(there, live, letter_store(there, client, topics))
+
+
+async def kind_of(client: Redis, key: str, wanted: str, default: str) -> str:
+    """``list`` or ``stream``: as the key is, else as it is ``wanted``, else ``default``.
+
+    Raises `EnricherError` if it is anything else, or not what is wanted.
+    """
+    found = as_bytes(await client.type(key)).decode()
+    if found == "none":
+        return wanted or default
+    if found not in STORES:
+        raise EnricherError(f"{key} is a {found}; dead letters are in a list or a stream")
+    if wanted and wanted != found:
+        raise EnricherError(f"{key} is a {found}, not a {wanted}; without --store it is read as it is")
+    return found
+
+
+@asynccontextmanager
+async def reprocessing(letters: Letters, how: How) -> AsyncIterator[Attempt]:
+    """A way to reprocess one letter, as ``how`` says."""
+    if how.to:
+        yield await _by_readers(letters, how)
+        return
+    service = letters.settings.service.name
+    heard = await listening(letters.live, service)
+    if how.via == WORKER:
+        # It may be about to start; each letter would be waited for as long.
+        with anyio.move_on_after(how.timeout):
+            while not (heard := await listening(letters.live, service)):  # noqa: ASYNC110
+                await anyio.sleep(0.1)
+        if not heard:
+            raise EnricherError(f"no worker of service {service!r} takes letters; start one, or --via here")
+    if how.via == WORKER or (how.via == AUTO and heard):
+        say("reprocessed by the running worker")
+        yield by_worker(letters.live, service, letters.store, seconds=how.timeout, edit=how.edit)
+        return
+    figures = await read_figures(letters.live, letters.settings, every_pattern(letters.settings))
+    if running := ", ".join(str(found["instance"]) for found in figures if found["service"] == service):
+        say(f"Warning: {unseen(running, heard)}")
+    say("reprocessed in this process")
+    async with engine(letters.settings, how.timeout) as reprocess:
+
+        async def here(letter: StoredLetter) -> Outcome:
+            with anyio.move_on_after(how.timeout):
+                return await retry(letters.store, letter, reprocess, how.edit)
+            return Outcome(UNANSWERED, f"not committed after {how.timeout:g} s; the entry stays as it was")
+
+        yield here
+
+
+async def _by_readers(letters: Letters, how: How) -> TargetStream:
+    """Reprocessing by whoever reads the stream ``how.to``, which is in the Redis of the feeds."""
+    group = how.group
+    if how.wait and not group:
+        groups = await groups_of(letters.live, how.to)
+        if len(groups) > 1:
+            raise click.UsageError(f"{how.to} has the groups {', '.join(groups)}: give --group, or --no-wait")
+        group = groups[0] if groups else ""
+    if group:
+        say(f"reprocessed by group {group} of {how.to}; a letter goes when its message is done")
+    else:
+        say(f"moved to {how.to}; nobody is waited for, a letter goes when its message is in the stream")
+    return TargetStream(
+        letters.store,
+        letters.live,
+        how.to,
+        group=group,
+        fields=how.fields,
+        seconds=how.timeout,
+        edit=how.edit,
+    )
+
+
+def unseen(running: str, heard: bool) -> str:
+    """What a worker that runs misses of what is reprocessed here; ``heard``: it listens for retries."""
+    if heard:
+        return (
+            f"{running} runs, and its windows and bars will lack these messages; "
+            "with --via worker they would see them"
+        )
+    return f"{running} runs and takes no retries: its windows and bars will lack these messages"
+
+
+@asynccontextmanager
+async def engine(settings: Settings, timeout: float) -> AsyncIterator[Reprocess]:
+    """An engine that subscribes to nothing: only what is handed in goes through the routes.
+
+    Raises SinkUnavailable if a server does not answer within ``timeout`` seconds.
+    """
+    # All that a worker is made of: whoever only looks does without.
+    from enricher.app import wall_clock
+    from enricher.assembly import build
+    from enricher.engine.service import Engine
+
+    with named_by_origin(settings):
+        parts = build(settings, clock=wall_clock)
+    running = Engine(
+        parts.routes,
+        (),
+        parts.sinks,
+        clock=wall_clock,
+        reader=parts.reader,
+        pool=parts.pool,
+        writer=parts.writer,
+        backoff=parts.backoff,
+        drain_deadline=parts.drain_deadline,
+    )
+    try:
+        async with running:
+            with anyio.move_on_after(timeout):
+                await running.wait_ready()
+            if not running.ready:
+                reasons = "; ".join(f"{name}: {reason}" for name, reason in running.outages.items())
+                await running.stop(0)
+                raise SinkUnavailable("a server", reasons or f"no answer within {timeout:g} s")
+            yield through(running.put, wall_clock)
+            if running.outages:
+                await running.stop(0)  # what could not be committed is still in its entry
+    finally:
+        with anyio.CancelScope(shield=True):
+            for close in parts.closers:
+                await close()

@@ -1,0 +1,163 @@
+"""How dead letters look: a table, one in full, JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from enricher.cli.until import listed, say, terminal_out, visible
+from enricher.config import redact_text
+from enricher.dead_letters.bulk import Report
+from enricher.dead_letters.record import StoredLetter
+from enricher.dead_letters.replay import Outcome
+from enricher.dead_letters.selection import Chosen, Kind
+
+if TYPE_CHECKING:
+    from enricher.cli.tables import Sheet
+
+COLUMNS = ("position", "task id", "last tried (UTC)", "topic", "stage", "tries", "error")
+_BODY = 20_000
+_NARROW = 110
+# What a handler or a driver said, which may quote an address.
+_TOLD = ("error", "traceback")
+SHOWN = 20
+
+
+def as_json(letter: StoredLetter) -> str:
+    """The letter as one line of JSON: its position and every field of its entry."""
+    if not letter.readable:
+        entry = letter.raw.decode("utf-8", "replace")
+        return msgspec.json.encode({"position": letter.position, "unreadable": entry}).decode()
+    record: dict[str, object] = msgspec.json.decode(letter.raw, type=dict[str, msgspec.Raw])
+    # Other fields are passed on byte for byte, so numbers of any size survive.
+    told = {name: letter.record.get(name) for name in _TOLD}
+    record |= {name: redact_text(text) for name, text in told.items() if isinstance(text, str) and text}
+    return msgspec.json.encode({"position": letter.position, **record}).decode()
+
+
+def row(letter: StoredLetter) -> tuple[str, ...]:
+    """The letter as cells under COLUMNS."""
+    error = letter.error if letter.readable else "(not a dead letter)"
+    cells = (
+        str(letter.position),
+        letter.task_id,
+        _moment(letter.at_us),
+        letter.topic or "?",
+        letter.stage or "-",
+        str(letter.attempts),
+        redact_text(error),
+    )
+    return tuple(" ".join(visible(cell).split()) for cell in cells)
+
+
+def show_table(letters: Sequence[StoredLetter]) -> None:
+    """Print letters as a table on a terminal, as lines with tabs for other programs."""
+    if not terminal_out():
+        for cells in (COLUMNS, *map(row, letters)):
+            click.echo("\t".join(cells))
+        return
+    # rich takes a tenth of a second to import, which other programs need not wait for.
+    from rich.console import Console
+
+    out = Console(highlight=False)
+    out.print(sheet(letters, out.width))
+
+
+def sheet(letters: Sequence[StoredLetter], width: int) -> Sheet:
+    """Letters as a table for a terminal of ``width`` columns; ids and times are short where it is narrow."""
+    from enricher.cli.tables import Sheet
+
+    narrow = width < _NARROW
+    moment = "tried (UTC)" if narrow else "last tried (UTC)"
+    made = Sheet(
+        *("", "pos", "task id", moment, "topic", "stage", "tries", "error"),
+        numbers=("pos", "tries"),
+        drop=("tries", "stage", moment),
+        wraps=("error",),
+    )
+    for letter in letters:
+        position, task_id, tried, *others = row(letter)
+        made.add_row(position, task_id[:8], tried[5:16] if narrow else tried, *others)
+    return made
+
+
+def details(letter: StoredLetter) -> str:
+    """The letter in full, for people: its fields, the traceback and the body."""
+    return visible(_details(letter))
+
+
+def _details(letter: StoredLetter) -> str:
+    if not letter.readable:
+        return f"position    {letter.position}\nnot a dead letter:\n{letter.raw.decode('utf-8', 'replace')}"
+    record = letter.record
+    lines = [f"{'position':<11} {letter.position}"]
+    for field in ("task_id", "task_name", "topic", "key", "stage", "error_type", "path", "error", "attempts"):
+        value = letter.topic if field == "topic" else record.get(field)
+        if value is not None and value != "":
+            lines.append(f"{field:<11} {redact_text(str(value))}")
+    lines += [f"{field:<11} {record[field]}" for field in ("first_at", "last_at") if record.get(field)]
+    if record.get("timestamp") and not record.get("last_at"):
+        lines.append(f"{'timestamp':<11} {record['timestamp']}")
+    if record.get("traceback"):
+        lines += ["", "traceback", redact_text(str(record["traceback"])).rstrip()]
+    try:
+        body = letter.body
+    except ValueError as error:
+        return "\n".join([*lines, "", f"body (cannot be read: {error})"])
+    shown = body[:_BODY].decode("utf-8", "backslashreplace")
+    more = f"\n... ({len(body):,} bytes in all; --json shows everything)" if len(body) > _BODY else ""
+    return "\n".join([*lines, "", f"body ({len(body):,} bytes)", shown + more])
+
+
+def said(letter: StoredLetter, outcome: Outcome, json: bool) -> str:
+    """One line about what became of a letter."""
+    if json:
+        line = {"task_id": letter.task_id, "topic": letter.topic, "outcome": outcome.label}
+        if outcome.error:
+            line["error"] = redact_text(outcome.error)
+        return msgspec.json.encode(line).decode()
+    why = f": {redact_text(outcome.error.splitlines()[0])}" if outcome.error else ""
+    return visible(f"{letter.task_id}  {letter.topic or '(no topic)'}  {outcome.label}{why}")
+
+
+def would(chosen: Chosen, what: str, quiet: bool, json: bool) -> None:
+    """Say which letters are meant, and how many of which kind; on a terminal only some of many."""
+    most = SHOWN if terminal_out() else len(chosen)
+    if not quiet:
+        for letter in islice(chosen.newest_first(), most):
+            click.echo(said(letter, Outcome(f"would be {what}"), json))
+        if len(chosen) > most:
+            click.echo(f"... and {len(chosen) - most:,} more")
+    for (topic, stage, error_type), number in chosen.kinds.most_common():
+        say(f"{number:>9,}  {topic or '(no topic)'}  {stage or '-'}  {error_type or '-'}")
+    say(f"{len(chosen):,} dead letters would be {what}")
+
+
+def say_report(report: Report) -> None:
+    """Say how it went."""
+    stay = report.tried - report.gone
+    ended = f" ({listed(report.outcomes)})" if report.tried else ""
+    say(f"{report.gone:,} of {report.meant:,} dead letters reprocessed, {stay:,} stay{ended}")
+    if report.untried:
+        say(f"{report.untried:,} were not tried" + (f": stopped, {report.stopped}" if report.stopped else ""))
+
+
+def summary(kinds: Counter[Kind], evicted: int) -> str:
+    """Counts by topic, stage and type of error as one line of JSON; ``evicted`` fell off the end."""
+    parts = [
+        {"topic": topic or None, "stage": stage or None, "error_type": kind or None, "count": number}
+        for (topic, stage, kind), number in sorted(kinds.items())
+    ]
+    return msgspec.json.encode({"count": kinds.total(), "evicted": evicted, "parts": parts}).decode()
+
+
+def _moment(us: int | None) -> str:
+    if us is None:
+        return "?"
+    return datetime.fromtimestamp(us / 1e6, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,148 @@
+"""Many dead letters reprocessed: at a rate, and not for longer than it makes sense."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+
+import anyio
+import msgspec
+
+from enricher.dead_letters.filters import EVERY, LetterFilter
+from enricher.dead_letters.record import StoredLetter
+from enricher.dead_letters.replay import UNANSWERED, Attempt, Outcome
+from enricher.dead_letters.selection import Kind, choose
+from enricher.dead_letters.store import LetterStore
+
+Told = Callable[[StoredLetter, Outcome], None]
+
+# So many in a row that nobody answers, and nobody is there.
+NOBODY = 3
+
+
+class StopRule(msgspec.Struct, frozen=True):
+    """Stop when of the last ``last`` answers at least ``share`` (0 to 1) were not good.
+
+    Before there are so many answers, it does not stop.
+
+        >>> StopRule(share=0.5, last=4).broken([False, True, True, False, True])
+        True
+        >>> StopRule(share=0.5, last=4).broken([True, True, True])
+        False
+    """
+
+    share: float = 0.5
+    last: int = 20
+
+    def broken(self, failures: Iterable[bool]) -> bool:
+        """Whether the answers so far (True: failed), in their order, are reason to stop."""
+        recent = deque(failures, maxlen=self.last)
+        return len(recent) == self.last and sum(recent) >= self.share * self.last
+
+    def __str__(self) -> str:
+        return f"{self.share:.0%} of the last {self.last}"
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast: at most ``rate`` letters a second (None: as fast as they are answered), evenly.
+
+    ``at_once`` of them are under way at most. ``stop`` says when to give up (None: never).
+    """
+
+    rate: float | None = None
+    at_once: int = 8
+    stop: StopRule | None = StopRule()
+
+
+class Report(msgspec.Struct):
+    """What became of the letters: how many were ``meant``, of which kinds, and how they ended.
+
+    ``stopped`` says why the rest was not tried; empty if there is no rest. In a dry run nothing has ended.
+    """
+
+    meant: int = 0
+    kinds: Counter[Kind] = msgspec.field(default_factory=Counter)
+    outcomes: Counter[str] = msgspec.field(default_factory=Counter)
+    gone: int = 0
+    stopped: str = ""
+
+    @property
+    def tried(self) -> int:
+        """How many were tried."""
+        return self.outcomes.total()
+
+    @property
+    def untried(self) -> int:
+        """How many were not."""
+        return self.meant - self.tried
+
+
+async def reprocess(
+    store: LetterStore,
+    attempt: Attempt,
+    *,
+    wanted: LetterFilter = EVERY,
+    limit: int | None = None,
+    pace: Pace = Pace(),  # noqa: B008  frozen
+    dry_run: bool = False,
+    told: Told | None = None,
+) -> Report:
+    """Reprocess the newest ``limit`` letters that ``wanted`` lets through, oldest first.
+
+    ``told`` hears of each outcome. A letter goes when its message was processed; any other stays. What
+    ``attempt`` raises is passed on.
+    """
+    with await choose(store, wanted, limit) as chosen:
+        report = Report(meant=len(chosen), kinds=chosen.kinds)
+        if not dry_run:
+            await work_through(chosen.oldest_first(), attempt, report, pace=pace, told=told)
+        return report
+
+
+async def work_through(
+    letters: Iterable[StoredLetter],
+    attempt: Attempt,
+    report: Report,
+    *,
+    pace: Pace = Pace(),  # noqa: B008  frozen
+    told: Told | None = None,
+) -> None:
+    """Attempt ``letters`` in their order, and keep ``report`` up to date."""
+    rule, answers, silent = pace.stop, deque[bool](maxlen=pace.stop.last if pace.stop else 1), 0
+    slots = anyio.Semaphore(pace.at_once)
+    due = anyio.current_time()
+
+    async def one(letter: StoredLetter) -> None:
+        nonlocal silent
+        try:
+            outcome = await attempt(letter)
+        finally:
+            slots.release()
+        report.outcomes[outcome.label] += 1
+        report.gone += outcome.done
+        answers.append(not outcome.done)
+        silent = silent + 1 if outcome.label == UNANSWERED else 0
+        if rule is not None and not report.stopped:
+            if rule.broken(answers):
+                report.stopped = f"{sum(answers)} of the last {rule.last} were not processed"
+            elif silent >= NOBODY:
+                report.stopped = f"{silent} in a row were not answered"
+        if told is not None:
+            told(letter, outcome)
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for letter in letters:
+                await slots.acquire()
+                if pace.rate is not None:
+                    await anyio.sleep_until(due)
+                    # What was late is not made up for: the rate holds in every second.
+                    due = anyio.current_time() + 1 / pace.rate
+                if report.stopped:
+                    return
+                tasks.start_soon(one, letter)
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        raise error from None

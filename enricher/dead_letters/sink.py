@@ -1,0 +1,156 @@
+"""The sink of dead letters: it lands them in a `LetterStore`, one entry per delivery.
+
+A write that sets a message aside also acknowledges it. Both land in one script where the letters are in
+the Redis of the entry's stream. Where they are anywhere else, the letter is stored first and the entry
+acknowledged after it, so that a crash between the two leaves an entry that comes again and finds its
+letter stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from redis.asyncio import Redis
+
+from enricher.dead_letters.alert import LengthWatch
+from enricher.dead_letters.redis_list import ACKNOWLEDGE_ONLY, RedisLetterStore
+from enricher.dead_letters.store import Added, LetterStore
+from enricher.engine.effects import DEAD_LETTERS, Ack, Answer, DeadLetter, Write
+from enricher.errors import SinkUnavailable
+from enricher.log import log
+
+
+class DeadLetterSink:
+    """Lands `DeadLetter` and the `Ack` beside it; a letter's task id makes repeating harmless.
+
+    What falls off the old end of a bounded store is counted in ``evicted``, logged, and told to
+    ``on_evicted``; ``watch`` hears of every length. There is no place for a dead letter that cannot be
+    stored, so every failure is an outage: it is logged and repeated. ``streams`` is the Redis of the entries
+    to acknowledge, where that is not the store's own.
+    """
+
+    name = DEAD_LETTERS
+    durable = False
+
+    def __init__(
+        self,
+        store: LetterStore,
+        *,
+        on_evicted: Callable[[int], None] | None = None,
+        watch: LengthWatch | None = None,
+        server: str = "",
+        streams: Redis | None = None,
+    ) -> None:
+        self.server = server or store.name
+        self.store = store
+        self.evicted = 0
+        self._on_evicted = on_evicted
+        self._watch = watch
+        self._acknowledge = None if streams is None else streams.register_script(ACKNOWLEDGE_ONLY)
+
+    async def count(self) -> int:
+        """How many dead letters there are. Errors of the store are passed on."""
+        return await self.store.count()
+
+    async def open(self) -> None:
+        """Sound the alarm at once if there are too many already. Raises `SinkUnavailable`."""
+        if self._watch is None or not self._watch.threshold:
+            return
+        try:
+            length = await self.store.count()
+        except Exception as error:
+            raise self._unavailable(error) from error
+        self._watch.saw(self.store.name, 0, length)
+
+    async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+        """Store the letters, in order."""
+        for write in writes:
+            acks = [part for e in write.effects if isinstance(e, Ack) for part in (e.stream, e.group, e.id)]
+            for effect in write.effects:
+                if isinstance(effect, DeadLetter):
+                    try:
+                        added = await self._add(effect, acks)
+                    except Exception as error:
+                        raise self._unavailable(error) from error
+                    self._tell(effect, added)
+        return {}
+
+    async def _add(self, letter: DeadLetter, acks: Sequence[str]) -> Added:
+        if self._acknowledge is None and isinstance(self.store, RedisLetterStore):
+            return await self.store.add(letter, acks)
+        added = await self.store.add(letter)
+        if acks:
+            if self._acknowledge is None:
+                raise RuntimeError(f"{self.store.name} cannot acknowledge: give the sink streams=CLIENT")
+            await self._acknowledge(args=acks)
+        return added
+
+    def _tell(self, letter: DeadLetter, added: Added) -> None:
+        if added.evicted:
+            self.evicted += added.evicted
+            if self._on_evicted is not None:
+                self._on_evicted(added.evicted)
+            log.warning("dead_letters_evicted", store=self.store.name, evicted=added.evicted)
+        if self._watch is not None:
+            before = added.length + added.evicted - added.new
+            self._watch.saw(self.store.name, before, added.length)
+        log.warning(
+            "dead_letter",
+            task_id=letter.task_id,
+            task_name=letter.task_name,
+            topic=letter.topic,
+            stage=letter.stage,
+            path=letter.path,
+            error=letter.error[:500],
+        )
+
+    def _unavailable(self, error: Exception) -> SinkUnavailable:
+        return SinkUnavailable(self.name, f"{self.store.name}: {type(error).__name__}: {error}")
+
+    async def close(self) -> None:
+        """Nothing: what the store needs belongs to who made it."""
+
+
+class LettersByTopic:
+    """Lands each dead letter in the store of its topic, all others in ``others``."""
+
+    name = DEAD_LETTERS
+    durable = False
+
+    def __init__(self, others: DeadLetterSink, stores: Mapping[str, DeadLetterSink]) -> None:
+        self.server = others.server
+        self._others = others
+        self._stores = dict(stores)
+
+    @property
+    def sinks(self) -> tuple[DeadLetterSink, ...]:
+        """Every sink, that for the other topics first."""
+        return (self._others, *self._stores.values())
+
+    @property
+    def evicted(self) -> int:
+        """How many letters have fallen off the old ends since the start."""
+        return sum(sink.evicted for sink in self.sinks)
+
+    async def open(self) -> None:
+        """Open every store."""
+        for sink in self.sinks:
+            await sink.open()
+
+    async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+        """Store the letters, in order."""
+        for write in writes:
+            for effect in write.effects:
+                if isinstance(effect, DeadLetter):
+                    await self._stores.get(effect.topic, self._others).commit((write,))
+                    break
+        return {}
+
+    async def count(self) -> int:
+        """How many dead letters there are in all stores."""
+        return sum([await sink.count() for sink in self.sinks])
+
+    async def close(self) -> None:
+        """Close every store."""
+        for sink in self.sinks:
+            await sink.close()

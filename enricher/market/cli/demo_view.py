@@ -1,0 +1,157 @@
+"""Where `enricher demo` looks: the caches, the database, the running worker, and the enriched channel."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+from pymongo.errors import PyMongoError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from rich.console import RenderableType
+from rich.text import Text
+
+from enricher.adapters.redis.client import redis_client
+from enricher.app import Enricher
+from enricher.cli.tables import Stack
+from enricher.cli.workers import now_us
+from enricher.dead_letters.record import StoredLetter
+from enricher.dead_letters.store import LetterStore
+from enricher.engine.stats import Histogram
+from enricher.market.cli.demo_tables import ChainView, Letter, Picture, Price, Product, Window, line, tables
+from enricher.market.state.product_state import BARS
+
+ShownT = TypeVar("ShownT")
+
+ENRICHED = "enriched:underlying"
+MINUTE = 60_000_000
+
+# Rows of products, and minutes back in which closed bars are looked for: what fits a screen.
+MOST_PRODUCTS = 8
+BARS_BACK = 10
+
+
+class Arrivals:
+    """Listens to `enriched:underlying` as any other program would, and times every message.
+
+    ``latency`` holds arrival here minus the message's own timestamp, which the synthetic feed sets just
+    before PUBLISH: from PUBLISH to publish, with both hops through Redis and the feed's batching in it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.latency = Histogram()
+
+    async def listen(self) -> None:
+        """Listen until cancelled."""
+        async with redis_client(self._url, socket_timeout=None) as client, client.pubsub() as pubsub:
+            await pubsub.subscribe(ENRICHED)
+            while True:
+                reply = await pubsub.get_message(timeout=None)
+                if reply is not None and reply["type"] == "message":
+                    self.record(reply["data"], now_us())
+
+    def record(self, body: bytes, arrived_us: int) -> None:
+        """Time one message."""
+        sent = datetime.fromisoformat(msgspec.json.decode(body)["timestamp"])
+        self.latency.record(arrived_us - round(sent.timestamp() * 1e6))
+
+
+class Viewer:
+    """Gathers one `Picture` after the other."""
+
+    def __init__(
+        self,
+        enricher: Enricher,
+        arrivals: Arrivals,
+        redis: Redis,
+        mongo: Any,
+        letters: LetterStore,
+        products: Sequence[str],
+    ) -> None:
+        self._enricher = enricher
+        self._arrivals = arrivals
+        self._redis = redis
+        self._letters = letters
+        self._bars = mongo[enricher.settings.mongo.database_name][BARS]
+        self._products = tuple(products)[:MOST_PRODUCTS]
+        self._began = time.monotonic()
+        self._figures: Mapping[str, Any] | None = None
+        self._publish = Histogram()
+        self._event = Histogram()
+
+    async def picture(self) -> Picture:
+        """How things stand now; rates and recent latencies since the picture before."""
+        before, figures = self._figures, self._enricher.figures()
+        publish, event = self._arrivals.latency.copy(), self._enricher.stats.histograms["event"].copy()
+        publish_now, event_now = publish.since(self._publish), event.since(self._event)
+        self._figures, self._publish, self._event = figures, publish, event
+        return Picture(
+            seconds=time.monotonic() - self._began,
+            figures=figures,
+            before=before,
+            publish=publish.summary(),
+            publish_now=publish_now.summary(),
+            event_now=event_now.summary(),
+            products=await self._look_up(),
+            bars=await self._closed_bars(),
+            dead_letters=await self._letters.count(),
+            letters=[
+                Letter(str(letter.record.get("task_name") or "?"), letter.error, _moment(letter))
+                for letter in await self._letters.peek(3)
+            ],
+        )
+
+    async def view(self) -> RenderableType:
+        """A picture as tables, or what kept us from making one."""
+        return await self._rendered(lambda picture: Stack(list(tables(picture)), by_height=True))
+
+    async def line(self) -> RenderableType:
+        """A picture as one line, or what kept us from making one."""
+        return await self._rendered(lambda picture: Text(line(picture)))
+
+    async def _rendered(self, render: Callable[[Picture], RenderableType]) -> RenderableType:
+        try:
+            return render(await self.picture())
+        except (RedisError, PyMongoError, OSError) as error:
+            return Text(f"a server is away: {type(error).__name__}: {error}")
+
+    async def _look_up(self) -> list[Product]:
+        names = self._products
+        chains: dict[str, str] = {}
+        async for raw in self._redis.scan_iter(match="latest:chain:*", count=1000):
+            product, _, expiry = raw.decode().removeprefix("latest:chain:").rpartition(":")
+            if product not in chains or expiry < chains[product]:
+                chains[product] = expiry
+        keys = [f"latest:underlying:{name}" for name in names]
+        keys += [f"ohlc:{name}:1m" for name in names]
+        keys += [f"latest:chain:{name}:{chains.get(name, '')}" for name in names]
+        values = await self._redis.mget(keys)
+        count = len(names)
+        return [
+            Product(
+                name,
+                _decoded(values[i], Price),
+                _decoded(values[count + i], Window),
+                _decoded(values[2 * count + i], ChainView),
+            )
+            for i, name in enumerate(names)
+        ]
+
+    async def _closed_bars(self) -> list[Mapping[str, Any]]:
+        # Bars are found by _id ("{start}:{minutes}:{product}"), the one index that is always there.
+        since = now_us() - BARS_BACK * MINUTE
+        newest = self._bars.find({"_id": {"$gte": f"{since}:"}, "window_minutes": 1}).sort("_id", -1)
+        found: list[Mapping[str, Any]] = await newest.to_list(len(self._products))
+        return found
+
+
+def _decoded(value: bytes | str | None, kind: type[ShownT]) -> ShownT | None:
+    return None if value is None else msgspec.json.decode(value, type=kind)
+
+
+def _moment(letter: StoredLetter) -> str:
+    return str(letter.record.get("timestamp") or letter.record.get("failed_at") or "")

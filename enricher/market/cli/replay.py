@@ -1,0 +1,321 @@
+"""``enricher replay``: recordings and files of exchanges, published on the feed's channels."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+import orjson
+from redis.exceptions import RedisError
+
+from enricher.adapters.redis.client import redis_client
+from enricher.cli.options import SettingsOptions, settings_options
+from enricher.cli.until import EverySecond, listed, say, talking_to, until_signal
+from enricher.clock import render
+from enricher.config.types import zone_problem
+from enricher.errors import EnricherError
+from enricher.market.feed.files import open_bytes
+from enricher.market.feed.publish import Published, redis_publisher
+from enricher.market.feed.readers import TickColumns, read_csv_chains, read_csv_ticks, read_nse_chains
+from enricher.market.feed.recording import NoSuchColumn, Recorded, RecordingReader
+from enricher.market.feed.replay import replay
+
+RECORDING, NSE, TICKS, CHAINS = "recording", "nse", "csv-ticks", "csv-chains"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How files are to be read: options of the command line, None where they were not given."""
+
+    kind: str | None
+    zone: ZoneInfo | None
+    product: str | None
+    timestamp: str | None
+    header: bool | None
+    time: int | str | None
+    price: int | str | None
+    product_column: int | str | None
+    tick_id: int | str | None
+    volume: int | str | None
+    time_format: str | None
+
+    def records(self, path: Path, *, warn: bool = True) -> Iterator[Recorded]:
+        """The messages of a file; raises BadRecord or click.UsageError, and may ``warn`` of a cut-off end."""
+        first = first_line(path)
+        kind = self.kind or kind_of(path, first)
+        if kind == RECORDING:
+            reader = RecordingReader(path)
+            yield from reader
+            if reader.warning and warn:
+                say(f"Warning: {reader.warning}")
+        elif kind == NSE:
+            yield from read_nse_chains(path, zone=self.zone)
+        elif kind == CHAINS:
+            yield from read_csv_chains(path, timestamp=self.timestamp, zone=self.zone)
+        else:
+            try:
+                columns = self._columns(first)
+                yield from read_csv_ticks(path, columns, product=self.product, zone=self.zone)
+            except ValueError as error:
+                raise click.UsageError(f"{path}: {error} (--product, --product-column)") from error
+            except NoSuchColumn as error:
+                raise click.UsageError(f"{error} (--time-column, --price-column ...)") from error
+
+    def _columns(self, first: bytes) -> TickColumns:
+        header = names_columns(first) if self.header is None else self.header
+        time, price = ("time", "price") if header else (0, 1)
+        return TickColumns(
+            time=time if self.time is None else self.time,
+            price=price if self.price is None else self.price,
+            product=self.product_column,
+            tick_id=self.tick_id,
+            volume=self.volume,
+            header=header,
+            time_format=self.time_format,
+        )
+
+
+def first_line(path: Path) -> bytes:
+    """The first line that is not blank; empty where there is none or it cannot be unpacked."""
+    try:
+        with open_bytes(path, "rb") as file:
+            return next((line for line in file if line.strip()), b"").removeprefix(b"\xef\xbb\xbf").strip()
+    except EOFError:
+        return b""
+    except unreadable() as error:
+        raise EnricherError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def unreadable() -> tuple[type[Exception], ...]:
+    """What reading a file raises that is not what its suffix says."""
+    try:
+        import zstandard
+    except ImportError:
+        return (OSError,)
+    return (OSError, zstandard.ZstdError)
+
+
+def kind_of(path: Path, first: bytes) -> str:
+    """What a file is, by its first line, else by its name; raises EnricherError when that is no help."""
+    if first.startswith(b"{"):
+        try:
+            members: Any = orjson.loads(first)
+        except orjson.JSONDecodeError:
+            # Cut off within its first line, or the first line of a document of many.
+            return RECORDING if first.startswith(b'{"at"') else NSE
+        return RECORDING if {"at", "topic"} <= members.keys() else NSE
+    suffixes = [suffix for suffix in path.suffixes if suffix not in (".gz", ".zst")]
+    if ".csv" in suffixes or (first and b"," in first and not first.startswith(b"[")):
+        return CHAINS if b"strikePrice" in first and b"expiryDate" in first else TICKS
+    if ".jsonl" in suffixes:
+        return RECORDING
+    raise EnricherError(
+        f"{path}: cannot tell what this is; say --kind {RECORDING}, {NSE}, {TICKS} or {CHAINS}"
+    )
+
+
+def names_columns(first: bytes) -> bool:
+    """Whether the first line of a CSV file holds names: no cell of it is a number."""
+    for cell in first.split(b","):
+        try:
+            float(cell)
+        except ValueError:
+            continue
+        return False
+    return True
+
+
+def parse_column(text: str | int) -> int | str:
+    """The type of an option: the name of a column, or its number from 0."""
+    return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else text
+
+
+def parse_speed(text: str | float) -> float:
+    """The type of an option: how many times as fast; infinite for ``max``."""
+    try:
+        speed = float("inf") if text == "max" else float(text)
+    except ValueError:
+        speed = 0.0
+    if not speed > 0.0 or (text != "max" and speed == float("inf")):
+        raise click.BadParameter(f"{text!r}: expected 1, a positive number, or max")
+    return speed
+
+
+def parse_zone(text: str | ZoneInfo) -> ZoneInfo:
+    """The type of an option: a time zone by its name."""
+    if isinstance(text, ZoneInfo):
+        return text
+    if problem := zone_problem(text):
+        raise click.BadParameter(f"{text!r}: expected {problem}")
+    return ZoneInfo(text)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  enricher replay today.jsonl.zst                       in the rhythm of the recording
+  enricher replay today.jsonl.zst --speed max --dry-run
+  enricher replay ticks.csv --product NIFTY --timezone Asia/Kolkata --speed 60
+  enricher replay option-chain.json --timezone Asia/Kolkata
+
+Several files are one sequence: each message is due at its distance from the very first. All files
+are read to their end before the first message is published, so a mistake in one publishes nothing.
+"""
+)
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+@click.option(
+    "--speed",
+    type=parse_speed,
+    metavar="N|max",
+    default="1",
+    show_default=True,
+    help="1 keeps the recorded distances, 10 is ten times as fast, max as fast as possible.",
+)
+@click.option(
+    "--kind", type=click.Choice([RECORDING, NSE, TICKS, CHAINS]), help="What the files are [default: look]."
+)
+@click.option("--timezone", type=parse_zone, metavar="ZONE", help="Zone of times without an offset.")
+@click.option("--product", help="CSV ticks: the product of all of them.")
+@click.option(
+    "--product-column", type=parse_column, metavar="COLUMN", help="CSV ticks: a column (name, or from 0)."
+)
+@click.option("--time-column", type=parse_column, metavar="COLUMN", help="CSV ticks [default: time, or 0].")
+@click.option("--price-column", type=parse_column, metavar="COLUMN", help="CSV ticks [default: price, or 1].")
+@click.option(
+    "--tick-id-column", type=parse_column, metavar="COLUMN", help="CSV ticks [default: rows are numbered]."
+)
+@click.option("--volume-column", type=parse_column, metavar="COLUMN", help="CSV ticks [default: none].")
+@click.option("--header/--no-header", default=None, help="CSV ticks: line 1 holds names [default: look].")
+@click.option("--time-format", help="CSV ticks: as of strptime, such as '%d/%m/%Y %H:%M:%S' [default: ISO].")
+@click.option("--timestamp", help="CSV chains: their moment, where the name of the file does not tell.")
+@click.option("--dry-run", is_flag=True, help="Read and count, publish nothing.")
+@settings_options
+def command(
+    options: SettingsOptions,
+    files: tuple[Path, ...],
+    speed: float,
+    kind: str | None,
+    timezone: ZoneInfo | None,
+    product: str | None,
+    product_column: int | str | None,
+    time_column: int | str | None,
+    price_column: int | str | None,
+    tick_id_column: int | str | None,
+    volume_column: int | str | None,
+    header: bool | None,
+    time_format: str | None,
+    timestamp: str | None,
+    dry_run: bool,
+) -> None:
+    """Publish what FILES hold: recordings, option chains (NSE JSON, CSV), ticks (CSV).
+
+    Compressed files (.gz, .zst) are unpacked on the way. Messages keep their own timestamps.
+    """
+    settings = options.load()
+    reading = Reading(
+        kind=kind,
+        zone=timezone,
+        product=product,
+        timestamp=timestamp,
+        header=header,
+        time=time_column,
+        price=price_column,
+        product_column=product_column,
+        tick_id=tick_id_column,
+        volume=volume_column,
+        time_format=time_format,
+    )
+    counts, total = count(reading, files)
+    if dry_run:
+        click.echo(f"Would publish {total:,} messages: {listed(counts)}")
+        return
+    pace = None if speed == float("inf") else speed
+    last = Published()
+
+    async def work() -> None:
+        url, timeout = settings.redis.url, settings.redis.socket_timeout
+        async with redis_client(url, socket_timeout=timeout) as client:
+            publish = redis_publisher(client)
+            records = (record for file in files for record in reading.records(file, warn=False))
+            with progress_line(total) as shown:
+
+                def progress(done: Published) -> None:
+                    nonlocal last
+                    last = done
+                    shown(done.total)
+
+                await replay(records, publish, pace, progress=progress)
+
+    try:
+        with talking_to(settings.redis.url):
+            until_signal(work)
+    except EnricherError as error:
+        if isinstance(error.__cause__, RedisError):
+            say(f"stopped after {last.total:,} of {total:,} messages")
+        raise
+    done = f"{last.total:,} of {total:,} messages in {last.seconds:.1f} s"
+    click.echo(f"Published {done}: {listed(last.counts)}")
+
+
+def count(reading: Reading, files: tuple[Path, ...]) -> tuple[Counter[str], int]:
+    """How many messages there are per topic, and in all; says what each file holds."""
+    counts: Counter[str] = Counter()
+    for file in files:
+        before, first_us, last_us = counts.total(), 0, 0
+        for record in reading.records(file):
+            first_us = first_us or record.at_us
+            last_us = record.at_us
+            counts[record.topic] += 1
+        number = counts.total() - before
+        span = f", {render(first_us, False)} to {render(last_us, False)}" if number else ""
+        say(f"{file}: {number:,} messages{span}")
+    return counts, counts.total()
+
+
+class _Lines:
+    """Progress for what is not a terminal: a plain line a second."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._every = EverySecond()
+
+    def __call__(self, done: int) -> None:
+        rate = self._every.rate(done)
+        if rate is not None:
+            say(f"{self._every.seconds:6.0f} s  {rate:9,.0f} /s  {done:12,} of {self._total:,}")
+
+
+class _Bar(AbstractContextManager["_Bar"]):
+    """Progress for a terminal: a bar that is redrawn."""
+
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        columns = ("{task.percentage:>3.0f}%", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, done: int) -> None:
+        self._progress.update(self._task, completed=done)
+
+
+def progress_line(total: int) -> AbstractContextManager[_Lines | _Bar]:
+    """How progress is shown on standard error: call what you get with the number done so far."""
+    return _Bar(total) if sys.stderr.isatty() else nullcontext(_Lines(total))

@@ -1,0 +1,306 @@
+"""What the market routes store, and how a stored document becomes an event again.
+
+Documents carry the contract's fields, `event_us` (the exact event time: a BSON date is cut to
+milliseconds) and `folded: false` where the message moved no window, so that rebuilding leaves it out too.
+A tick whose time was sent without an offset says `naive: true`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import orjson
+
+from enricher.analytics.buildup import Buildup, Snapshot, snapshot
+from enricher.analytics.chain import ChainNumbers, Wall
+from enricher.analytics.sub_bars import Content
+from enricher.clock import SECOND, to_date
+from enricher.errors import BadMessage
+from enricher.market.bars.bars import Bar
+from enricher.market.reasons import BEYOND
+from enricher.market.zeros import ZEROED, with_nulls
+from enricher.messages import schema as wire
+from enricher.messages.leg_checks import side
+from enricher.messages.models import Chain, Quote, Tick
+
+_TICK_EXTRAS = ("volume", "open", "high", "low", "close", "change")
+_STARTED = to_date(0)
+_NO_VOLUME = "no tick has a known volume"
+
+
+def storable(body: bytes, sent: object) -> bool:
+    """Whether MongoDB will take what was sent: whole numbers of 64 bits. `BadMessage` for a NUL in a name.
+
+    It is asked before a message is folded, because what is refused must move nothing, not even for the
+    moment until the state is loaded anew. Only a body with a digit run of that length is looked into.
+    """
+    zeros = body.translate(_DIGITS_TO_ZERO)
+    escaped = b"\\u0000" in body
+    if escaped:
+        _check_names(sent, "$")
+    return _HUGE not in zeros or _storable(sent)
+
+
+_HUGE = b"0" * 19
+_DIGITS_TO_ZERO = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else byte for byte in range(256))
+_INT64 = 2**63
+
+
+def _check_names(value: object, path: str) -> None:
+    if isinstance(value, Mapping):
+        for name, held in value.items():
+            if "\0" in name:
+                shown = name.replace("\0", "\\u0000")
+                raise BadMessage(f"{path}.{shown}", "a name without NUL")
+            _check_names(held, f"{path}.{name}")
+    elif isinstance(value, (list, tuple)):
+        for index, held in enumerate(value):
+            _check_names(held, f"{path}[{index}]")
+
+
+def _storable(value: object) -> bool:
+    if isinstance(value, int):
+        return -_INT64 <= value < _INT64
+    if isinstance(value, Mapping):
+        return all(_storable(held) for held in value.values())
+    if isinstance(value, (list, tuple)):
+        return all(_storable(held) for held in value)
+    return True
+
+
+def micros(moment: datetime) -> int:
+    """An aware date in microseconds since 1970, UTC."""
+    delta = moment - _STARTED
+    return (delta.days * 86_400 + delta.seconds) * SECOND + delta.microseconds
+
+
+def event_time(document: Mapping[str, Any]) -> int:
+    """The event time (microseconds) of a stored message; an old worker's has only its date."""
+    return int(document["event_us"]) if "event_us" in document else micros(document["timestamp"])
+
+
+def tick_document(tick: Tick, identity: str, processed_us: int, folded: bool) -> dict[str, Any]:
+    """The document of a tick."""
+    document: dict[str, Any] = {
+        "_id": identity,
+        "product": tick.product,
+        "price": tick.price,
+        "timestamp": tick.moment,
+        "tick_id": tick.tick_id,
+        "processed_at": to_date(processed_us),
+        "event_us": tick.event_us,
+        "volume": tick.volume,
+        "open": tick.open,
+        "high": tick.high,
+        "low": tick.low,
+        "close": tick.close,
+        "change": tick.change,
+    }
+    if None in document.values():
+        for name in _TICK_EXTRAS:
+            if document[name] is None:
+                del document[name]
+    if tick.naive:
+        document["naive"] = True
+    if not folded:
+        document["folded"] = False
+    return document
+
+
+def quote_document(quote: Quote, identity: str, processed_us: int) -> dict[str, Any]:
+    """The document of a quote: every field as sent, unknown ones too, but for our own names."""
+    document = {
+        **quote.raw,
+        "_id": identity,
+        "timestamp": quote.moment,
+        "processed_at": to_date(processed_us),
+        "event_us": quote.event_us,
+    }
+    if quote.future:
+        document["folded"] = False
+    elif "folded" in document:
+        del document["folded"]  # which would say of it that it moved nothing
+    if ZEROED in document:
+        # It would say of the quote's numbers that nobody knows them. (`pop` would be a call for every quote.)
+        del document[ZEROED]  # noqa: RUF051
+    return document
+
+
+def chain_fields(
+    chain: Chain, numbers: ChainNumbers, change: Buildup | None, no_change: str
+) -> dict[str, Any]:
+    """What is stored and published of a chain, times apart. ``no_change`` says why there is no build-up."""
+    flags = numbers.flags
+    if change is None:
+        flags = {**flags, "buildup": no_change}
+    return {
+        "product": chain.product,
+        "expiry": chain.expiry,
+        "spot_price": chain.spot_price,
+        "pcr_oi": numbers.pcr_oi,
+        "pcr_volume": numbers.pcr_volume,
+        "pcr_oi_change": numbers.pcr_oi_change,
+        "atm_strike": numbers.atm_strike,
+        "atm_straddle_price": numbers.atm_straddle_price,
+        "atm_straddle_mid": numbers.atm_straddle_mid,
+        "max_pain_strike": numbers.max_pain_strike,
+        "max_pain_value": numbers.max_pain_value,
+        "max_pain_distance_pct": numbers.max_pain_distance_pct,
+        "total_call_oi": numbers.total_call_oi,
+        "total_put_oi": numbers.total_put_oi,
+        "total_call_volume": numbers.total_call_volume,
+        "total_put_volume": numbers.total_put_volume,
+        "call_buildup_otm": numbers.call_buildup_otm,
+        "put_buildup_otm": numbers.put_buildup_otm,
+        "resistance": wall_fields(numbers.resistance),
+        "support": wall_fields(numbers.support),
+        "resistance_by_change": wall_fields(numbers.resistance_by_change),
+        "support_by_change": wall_fields(numbers.support_by_change),
+        "buildup": None if change is None else buildup_fields(chain, change),
+        "strikes": list(chain.strikes),
+        "calls": chain.calls,
+        "puts": chain.puts,
+        "flags": flags,
+    }
+
+
+def wall_fields(found: tuple[Wall, ...]) -> list[dict[str, Any]]:
+    """Walls as plain data."""
+    return [{"strike": w.strike, "amount": w.amount, "share": w.share} for w in found]
+
+
+def buildup_fields(chain: Chain, change: Buildup) -> dict[str, Any]:
+    """A build-up as plain data, strike by strike."""
+    strikes = [
+        {"strike": k, "call": change.calls.get(k), "put": change.puts.get(k)}
+        for k in chain.strikes
+    ]
+    return {
+        "since_us": change.since_us,
+        "call_oi_change": change.call_oi_change,
+        "put_oi_change": change.put_oi_change,
+        "strikes": strikes,
+    }
+
+
+def bar_document(product: str, bar: Bar, cumulative: bool = False) -> dict[str, Any]:
+    """The document of a closed bar; its ``_id`` makes writing it twice harmless.
+
+    ``flags`` say why its volume or the price by volume is null; ``cumulative`` is what volumes are.
+    """
+    content = bar.content
+    document = {
+        "_id": f"{bar.start_us}:{bar.minutes}:{product}",
+        "product": product,
+        "window_minutes": bar.minutes,
+        "start": to_date(bar.start_us),
+        "end": to_date(bar.end_us),
+        "open": content.open,
+        "high": content.high,
+        "low": content.low,
+        "close": content.close,
+        "num_ticks": content.num_ticks,
+        "volume": content.volume,
+        "vwap": content.vwap,
+        "revision": bar.revision,
+        "final": bar.final,
+    }
+    if content.vwap is None:
+        document["flags"] = _unknown_of_bar(content, cumulative)
+    return document
+
+
+def _unknown_of_bar(content: Content, cumulative: bool) -> dict[str, str]:
+    if content.volume is None:
+        return {"volume": _NO_VOLUME, "vwap": _NO_VOLUME}
+    if not content.volume:
+        return {"vwap": "nothing was traded"}
+    return {"vwap": "volumes are cumulative: the price of each trade is not known" if cumulative else BEYOND}
+
+
+def bar_content(document: Mapping[str, Any]) -> Content:
+    """The numbers of a stored bar."""
+    return Content(
+        float(document["open"]),
+        float(document["high"]),
+        float(document["low"]),
+        float(document["close"]),
+        document["num_ticks"],
+        document.get("volume"),
+        document.get("vwap"),
+    )
+
+
+def quote_of(document: Mapping[str, Any]) -> Quote | None:
+    """The quote that was stored; None for a document that is none or that moved nothing."""
+    if document.get("folded") is False:
+        return None
+    raw = {**with_nulls(document), "timestamp": ""}
+    try:
+        sent = wire.read(raw, wire.QuoteWire)
+    except BadMessage:
+        return None
+    fields = msgspec.structs.asdict(sent)
+    event_us = event_time(document)
+    fields |= {"raw": {}, "event_us": event_us, "moment": to_date(event_us), "naive": False, "ahead_us": 0}
+    return Quote(**fields)
+
+
+def chain_of(document: Mapping[str, Any]) -> tuple[Chain, Snapshot] | None:
+    """The chain that was stored, and what build-up needs of it; None as in `quote_of`."""
+    if document.get("folded") is False:
+        return None
+    document = with_nulls(document)
+    raw: dict[str, Any] = {
+        "strikes": [],
+        **{k: document[k] for k in ("product", "expiry", "spot_price", "calls", "puts") if k in document},
+        "timestamp": "",
+    }
+    flags: dict[str, str] = {}
+    try:
+        sent = wire.read_chain(raw, flags)
+        calls, call_at = side(raw["calls"], sent.calls, "calls", "CALL", flags)
+        puts, put_at = side(raw["puts"], sent.puts, "puts", "PUT", flags)
+    except (BadMessage, KeyError):
+        return None
+    event_us = event_time(document)
+    chain = Chain(
+        product=sent.product,
+        expiry=sent.expiry,
+        spot_price=sent.spot_price,
+        strikes=tuple(sorted(call_at.keys() | put_at.keys() | set(sent.strikes or ()))),
+        calls=calls,
+        puts=puts,
+        call_at=call_at,
+        put_at=put_at,
+        flags=flags,
+        timestamp="",
+        event_us=event_us,
+        moment=to_date(event_us),
+        naive=False,
+        ahead_us=0,
+    )
+    return chain, snapshot(chain, str(document.get("_id", "")))
+
+
+def encode(value: Any) -> bytes:
+    """Something small as JSON in UTF-8. Integers beyond 64 bits are written out too; NaN becomes null."""
+    return _SMALL.encode(value)
+
+
+def encode_large(value: Any) -> bytes:
+    """The same for something of kilobytes.
+
+    orjson is twice as fast there, but leaves 4 KiB of memory behind every result however small, which costs
+    more than the encoding when many are kept until they are committed.
+    """
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return _SMALL.encode(value)
+
+
+_SMALL = msgspec.json.Encoder()

@@ -1,0 +1,237 @@
+"""What an analysis becomes in a stored and published chain: plain data, rounded here and nowhere before.
+
+Volatilities, deltas and ratios have 6 decimals, gammas 10, prices, vegas, thetas and rhos 6, amounts of
+currency 2. What is unknown is null; ``reasons`` and ``flags`` say why, the legs by side and reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from enricher.analytics.arbitrage import Findings
+from enricher.analytics.black import expiry_flag
+from enricher.analytics.chain_analysis import Analysis, Priced, Terms
+from enricher.analytics.contracts import Contract
+from enricher.analytics.exposure import ASSUMPTION, Exposure
+from enricher.analytics.smile import Measures
+from enricher.analytics.variance import Strip
+from enricher.market.reasons import BEYOND, explain_analysis
+from enricher.messages.models import Number
+
+Fields = dict[str, Any]
+
+MODEL = "black76"
+_LARGEST = 1.7976931348623157e308
+_SURE, _CLEAR = 1e12, 0.499  # below 1e12 a product is wrong by less than 0.0001
+
+
+def rounded(value: float | None, digits: int = 6) -> float | None:
+    """The value as it is shown; None for what is unknown or not finite."""
+    # A 0 is added for the sake of -0.0, which it makes 0.0; whole numbers stay so.
+    return round(value, digits) + 0 if value is not None and -_LARGEST <= value <= _LARGEST else None
+
+
+def rounded_all(values: Sequence[float | None], digits: int = 6) -> list[float | None]:
+    """A column of floats as it is shown: every one as `rounded` shows it, in a third of the time.
+
+    A product that lies clear of the middle between two whole numbers tells which of them `round` would take,
+    and the quotient of whole numbers is then the very float; only the others are left to `round`.
+    """
+    scale = 10.0**digits
+    return [
+        None
+        if value is None
+        else whole / scale
+        if -_SURE < (times := value * scale) < _SURE and -_CLEAR < times - (whole := round(times)) < _CLEAR
+        else rounded(value, digits)
+        for value in values
+    ]
+
+
+def analysis_fields(
+    found: Analysis, strikes: Sequence[Number], contract: Contract, expiry: str, terms: Terms
+) -> Fields:
+    """The fields that an analysis adds to a chain, its ``flags`` among them ({field: reason})."""
+    ahead, move = found.forward, found.move
+    flags: dict[str, str] = {}
+    if (near := expiry_flag(found.years)) is not None:
+        flags["years"] = near
+    if contract.exercise == "american":
+        flags["model"] = "european approximation of american options"
+    if ahead.reason is not None:
+        flags["forward"] = ahead.reason
+    if move.reason is not None:
+        flags["expected_move"] = move.reason
+    if (no_atm := found.measures.reasons.get("atm_iv")) is not None:
+        flags["atm_iv"] = no_atm
+    gamma, zero = found.gamma, found.zero_gamma
+    fields = {
+        "years": rounded(found.years, 10),
+        "discount": rounded(found.discount, 10),
+        "forward": {
+            "price": rounded(ahead.value),
+            "source": ahead.source,
+            "strikes": list(ahead.strikes),
+        },
+        "atm_forward_strike": found.atm_forward_strike,
+        "atm_iv": rounded(found.measures.atm_iv),
+        "expected_move": {
+            "strike": move.strike,
+            "straddle": rounded(move.straddle),
+            "move": rounded(move.expected_move),
+            "one_sigma": rounded(move.one_sigma),
+            "low": rounded(move.low),
+            "high": rounded(move.high),
+        },
+        "smile": {
+            **measures_fields(found.measures),
+            "strikes": found.smile.strikes,
+            "ivs": rounded_all(found.smile.iv, 8),
+        },
+        "gex": {
+            "net": rounded(gamma.net, 2),
+            "gross": rounded(gamma.gross, 2),
+            "call_wall": gamma.call_wall,
+            "put_wall": gamma.put_wall,
+            "zero_gamma": rounded(zero.price, 4),
+            "rising": zero.rising,
+            "legs": gamma.legs,
+            "assumption": ASSUMPTION,
+            "reason": gamma.reason or zero.reason,
+        },
+        "exposure": {
+            "delta": _exposure(found.delta),
+            "vega": _exposure(found.vega),
+            "premium": _exposure(found.premium),
+            "oi_weighted_iv": rounded(found.oi_weighted_iv),
+            "vega_weighted_iv": rounded(found.vega_weighted_iv),
+        },
+        "variance_swap": strip_fields(found.strip),
+        "arbitrage": findings_fields(found.arbitrage),
+        "analytics": {
+            "strikes": list(strikes),
+            "calls": _side(found.calls),
+            "puts": _side(found.puts),
+            "gex": rounded_all(gamma.by_strike, 2),
+            "reasons": {
+                "calls": _by_reason(strikes, found.calls),
+                "puts": _by_reason(strikes, found.puts),
+            },
+        },
+        "conventions": {
+            **contract.conventions(expiry),
+            "units": found.units,
+            "model": MODEL,
+            "price": "mid_else_last",
+            "max_price_age": terms.max_age,
+            "delta": "forward",
+            "vega": "per_volatility_point",
+            "theta": "per_calendar_day",
+            "rho": "per_percent",
+            "vendor_iv": found.unit,
+        },
+    }
+    explain_analysis(fields, flags)
+    return {**fields, "flags": flags}
+
+
+def measures_fields(found: Measures) -> Fields:
+    """The measures of a smile."""
+    return {
+        "nodes": found.nodes,
+        "atm_iv": rounded(found.atm_iv),
+        "call_25_iv": rounded(found.call_25_iv),
+        "put_25_iv": rounded(found.put_25_iv),
+        "risk_reversal": rounded(found.risk_reversal),
+        "butterfly": rounded(found.butterfly),
+        "slope": rounded(found.slope),
+        "skew": rounded(found.skew),
+        "average_iv": rounded(found.average_iv),
+        "reasons": found.reasons,
+    }
+
+
+def strip_fields(found: Strip) -> Fields:
+    """A variance swap's strip."""
+    return {
+        "volatility": rounded(found.volatility),
+        "variance": rounded(found.variance, 10),
+        "forward": rounded(found.forward),
+        "k0": found.k0,
+        "lowest": found.lowest,
+        "highest": found.highest,
+        "strikes": found.count,
+        "put_wing": found.put_wing,
+        "call_wing": found.call_wing,
+        "truncated": found.truncated,
+        "reason": found.reason or (BEYOND if rounded(found.volatility) is None else None),
+    }
+
+
+def findings_fields(found: Findings) -> Fields:
+    """Arbitrage findings, the largest first, and how many there are in all."""
+    rows = [
+        {"kind": f.kind, "option": f.option, "strikes": list(f.strikes), "amount": rounded(f.amount, 4)}
+        for f in found.found
+    ]
+    return {"count": found.count, "found": rows}
+
+
+def _exposure(found: Exposure) -> Fields:
+    return {
+        "total": rounded(found.total, 2),
+        "calls": rounded(found.calls, 2),
+        "puts": rounded(found.puts, 2),
+        "legs": found.legs,
+    }
+
+
+def _side(side: Priced) -> Fields:
+    own = side.found
+    return {
+        # A last price may have been sent as a whole number, and stays one.
+        "price": [rounded(price) for price in side.price],
+        "iv": rounded_all(own.iv),
+        "delta": rounded_all(own.delta),
+        "gamma": rounded_all(own.gamma, 10),
+        "vega": rounded_all(own.vega),
+        "theta": rounded_all(own.theta),
+        "rho": rounded_all(own.rho),
+        "feed_iv": rounded_all(side.vendor_iv.values),
+    }
+
+
+def _by_reason(strikes: Sequence[Number], side: Priced) -> dict[str, list[Number]]:
+    """{reason: strikes} of a side, about the price and about the volatility.
+
+    ``last_price``: no mid. ``stale_quote``: bid and ask were too old to count, whatever the price is of.
+    ``feed_iv_other_unit``: the volatility sent was read as percent though the chain's are decimals, or the
+    other way round; ``feed_iv_unit_unclear``: nothing tells which it is.
+    """
+    found: dict[str, list[Number]] = {}
+    if "last" in side.source:
+        found["last_price"] = [k for k, source in zip(strikes, side.source, strict=True) if source == "last"]
+    if side.stale_quotes:
+        found["stale_quote"] = [strikes[at] for at in sorted(side.stale_quotes)]
+    if side.vendor_iv.odd:
+        found["feed_iv_other_unit"] = [strikes[at] for at in side.vendor_iv.odd]
+    if side.vendor_iv.unclear:
+        found["feed_iv_unit_unclear"] = [strikes[at] for at in side.vendor_iv.unclear]
+    _sort_in(found, strikes, side.flags)
+    _sort_in(found, strikes, side.found.reasons, side.flags)
+    for held in found.values():
+        held.sort()
+    return found
+
+
+def _sort_in(
+    found: dict[str, list[Number]],
+    strikes: Sequence[Number],
+    reasons: Mapping[int, str],
+    said: Mapping[int, str] = MappingProxyType({}),
+) -> None:
+    for at, reason in reasons.items():
+        if said.get(at) != reason:
+            found.setdefault(reason, []).append(strikes[at])

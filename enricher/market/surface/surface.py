@@ -1,0 +1,220 @@
+"""The volatility surface as vendors quote it: newest implied volatilities by expiry and strike.
+
+Volatilities are as sent, neither converted between percent and decimals nor computed here. Of two
+messages about one option the later event time counts, at equal times the larger digest, so the
+order of arrival never shows. What is 5 to 60 s ahead of the clock is not for folding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, KeysView
+from datetime import date, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from enricher.analytics.contracts import Contract
+from enricher.clock import MINUTE
+from enricher.market.surface.expiry_surface import ExpirySurface, Latest, LatestChain, Member
+from enricher.messages.json_decoding import LARGEST
+from enricher.messages.models import Chain, Number, OptionType, Quote
+
+FRESH_US: Final = 5 * MINUTE
+_LAPSES_WITHIN_US: Final = 60 * MINUTE  # no state is kept for longer, and the next message will say it
+
+OptionKey = tuple[str, Number, OptionType]  # (expiry, strike, option type)
+Expired = Callable[[str], bool]
+
+
+class MemberChange(msgspec.Struct, frozen=True):
+    """What to do to the sorted set: these texts out first, then this member in.
+
+    ``unknown`` says that the option has no member, and may have had one that is not known.
+    """
+
+    remove: tuple[str, ...] = ()
+    add: Member | None = None
+    unknown: bool = False
+
+
+class Cutoff(msgspec.Struct, frozen=True, gc=False):
+    """Which expiry dates (YYYY-MM-DD) have expired, which are of the past, and until when that holds.
+
+    Those before ``before`` have expired; those before ``today``, the day at the exchange, are of the past.
+    Dates are compared as text, so that of a date no moment is asked that a clock cannot show (9999-12-31).
+    """
+
+    before: str = ""
+    today: str = ""
+    until_us: int = -(2**63)
+
+    def expired(self, expiry: str) -> bool:
+        """Whether this expiry's instant has come."""
+        return expiry < self.before
+
+    def past(self, expiry: str) -> bool:
+        """Whether the day of this expiry is over."""
+        return expiry < self.today
+
+    @property
+    def near_us(self) -> int:
+        """From when on it is waited for by the clock, should no message say that it has come."""
+        return self.until_us - _LAPSES_WITHIN_US
+
+
+def cutoff(contract: Contract, moment_us: int) -> Cutoff:
+    """The cutoff at a moment: an option has expired from its contract's expiry instant on."""
+    session = contract.session(moment_us)
+    today = first = date.fromordinal(session.day)
+    while (instant := contract.expiry_us(first.isoformat())) <= moment_us:
+        first += timedelta(days=1)
+    return Cutoff(first.isoformat(), today.isoformat(), min(instant, session.end_us))
+
+
+class QuoteSurface:
+    """The newest quote of every option and the newest chain of every expiry, of one product.
+
+    It is ``partial`` where older quotes were stored than were read back.
+    """
+
+    __slots__ = ("_expiries", "_fresh_us", "newest_chain_us", "newest_us", "partial")
+
+    def __init__(self, fresh_us: int = FRESH_US) -> None:
+        self._fresh_us = fresh_us
+        self.partial = False
+        self.newest_us: int | None = None
+        self.newest_chain_us: int | None = None
+        self._expiries: dict[str, ExpirySurface] = {}
+
+    def __len__(self) -> int:
+        return sum(len(expiry.quotes) for expiry in self._expiries.values())
+
+    def fold_quote(self, quote: Quote, digest: str) -> MemberChange:
+        """Takes a quote in and says what that changes in the sorted set.
+
+        Nothing for a quote that is not newer. One without a usable volatility takes its option's
+        member out. A text that the other option type of the strike still stands for stays.
+        """
+        expiry, option_type = self._expiries.get(quote.expiry) or self._new(quote.expiry), quote.option_type
+        before = expiry.quotes.get((quote.strike, option_type))
+        iv = quote.iv
+        if iv is not None and not 0 < iv <= LARGEST:
+            iv = None
+        if before and (quote.event_us, digest) <= (before.event_us, before.digest):
+            if digest != before.digest:
+                expiry.take_earlier(quote.strike, option_type, Latest(quote.event_us, digest, iv, None))
+            return MemberChange()
+        member = None if iv is None else _member(quote.strike, iv, quote.expiry)
+        expiry.take_quote(quote.strike, option_type, Latest(quote.event_us, digest, iv, member))
+        if self.newest_us is None or quote.event_us > self.newest_us:
+            self.newest_us = quote.event_us
+        old = before.member if before else None
+        if old == member:
+            return MemberChange(unknown=self.partial and before is None)
+        gone = (old.text,) if old and not _stands(expiry, old.text, quote.strike, option_type) else ()
+        return MemberChange(gone, member)
+
+    def fold_chain(self, chain: Chain, digest: str) -> bool:
+        """Takes the volatilities of a chain's legs in; False for a chain that is not newer."""
+        expiry = self._expiries.get(chain.expiry) or self._new(chain.expiry)
+        before = expiry.chain
+        if before and (chain.event_us, digest) <= (before.event_us, before.digest):
+            return False
+        ivs: dict[OptionType, dict[Number, Number]] = {
+            "CALL": {strike: leg.iv for strike, leg in chain.call_at.items() if leg.iv},
+            "PUT": {strike: leg.iv for strike, leg in chain.put_at.items() if leg.iv},
+        }
+        expiry.take_chain(LatestChain(chain.event_us, digest, ivs))
+        if self.newest_chain_us is None or chain.event_us > self.newest_chain_us:
+            self.newest_chain_us = chain.event_us
+        if self.newest_us is None or chain.event_us > self.newest_us:
+            self.newest_us = chain.event_us
+        return True
+
+    @property
+    def expiries(self) -> KeysView[str]:
+        """The expiries that anything is known of."""
+        return self._expiries.keys()
+
+    def drop_expired(self, expired: Expired) -> MemberChange:
+        """Forgets what has expired and says which members that takes out of the sorted set."""
+        gone: dict[str, None] = {}
+        for expiry in [name for name in self._expiries if expired(name)]:
+            for quote in self._expiries.pop(expiry).quotes.values():
+                if quote.member is not None:
+                    gone[quote.member.text] = None
+        return MemberChange(tuple(gone))
+
+    def members(self) -> dict[str, Number]:
+        """The whole sorted set as {text: score}, for writing it anew after a restart."""
+        every = (quote.member for expiry in self._expiries.values() for quote in expiry.quotes.values())
+        return {member.text: member.score for member in every if member is not None}
+
+    def standing(self) -> Iterator[tuple[OptionKey, str, int]]:
+        """Of every option its member's text (empty without a usable volatility) and event time."""
+        for name, expiry in self._expiries.items():
+            for (strike, option_type), quote in expiry.quotes.items():
+                yield (name, strike, option_type), quote.member.text if quote.member else "", quote.event_us
+
+    def rows(
+        self, spot: Number | None, expired: Expired, moment_us: int | None = None
+    ) -> list[dict[str, Any]]:
+        """A row per expiry that has usable volatilities: expiry, strikes ascending, ivs, avg_iv.
+
+        Quotes count for ``fresh_us`` (5 minutes) of event time before ``moment_us`` (default: that of the
+        product's newest message) and none that is later; so do the chains of other expiries, while the newest
+        chain counts whatever its age. Of quote and leg the later speaks, at equal times the leg.
+        """
+        if self.newest_us is None:
+            return []
+        until = self.newest_us if moment_us is None else moment_us
+        since, found = until - self._fresh_us, []
+        for name in sorted(self._expiries):
+            if expired(name):
+                continue
+            expiry = self._expiries[name]
+            counts = self.counts(expiry.chain.event_us if expiry.chain else None, until)
+            row = expiry.row(since, until, counts, spot, self.newest_us > until)
+            if row is not None:
+                found.append({"expiry": name, **row})
+        return found
+
+    def counts(self, chain_us: int | None, until_us: int) -> bool:
+        """Whether a chain of this moment counts in a surface of that one."""
+        if chain_us is None:
+            return False
+        return until_us - self._fresh_us < chain_us <= until_us or chain_us == self.newest_chain_us
+
+    def _new(self, expiry: str) -> ExpirySurface:
+        found = self._expiries[expiry] = ExpirySurface()
+        return found
+
+
+def volatility_surface(
+    surface: QuoteSurface,
+    product: str,
+    timestamp: str,
+    spot: Number | None,
+    expired: Expired,
+    moment_us: int | None = None,
+) -> dict[str, Any]:
+    """The payload of ``volatility_surface:{product}``: expiries and their strikes ascending.
+
+    One volatility a strike: of call and put the one out of the money (the call above ``spot``,
+    the put below), for it is the one people trade; their mean on the spot itself or when spot is
+    unknown; the only one when there is one. ``avg_iv`` is the plain mean over the strikes to 6
+    decimals, not the volatility at the money.
+    """
+    return {"product": product, "timestamp": timestamp, "expiries": surface.rows(spot, expired, moment_us)}
+
+
+def _member(strike: Number, iv: Number, expiry: str) -> Member:
+    fields = {"strike": strike, "iv": iv, "expiry": expiry}
+    return Member(msgspec.json.encode(fields).decode(), strike)
+
+
+def _stands(expiry: ExpirySurface, text: str, strike: Number, option_type: OptionType) -> bool:
+    """Whether the option on the other side of this strike has the very same member."""
+    other: OptionType = "PUT" if option_type == "CALL" else "CALL"
+    latest = expiry.quotes.get((strike, other))
+    return latest is not None and latest.member is not None and latest.member.text == text

@@ -1,0 +1,295 @@
+"""How a market message looks on the wire: its fields, their types and ranges.
+
+What is clean is read in one step; whatever is not, is read again with care, which says what is wrong. Types
+are msgspec's to check; its error path becomes ours (`enricher.messages.json_decoding`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from enricher.errors import BadMessage
+from enricher.messages.json_decoding import LARGEST, check_depth, explained, object_in, parse, shown
+
+Number = int | float
+
+_LARGEST_LEG_NUMBER: Final = 1e100  # products and sums of these stay finite
+
+Text = Annotated[str, Meta(min_length=1)]
+T = TypeVar("T")
+
+
+class TickWire(msgspec.Struct, frozen=True, gc=False):
+    """``market:underlying`` as sent."""
+
+    product: Text
+    price: Number
+    timestamp: str
+    tick_id: int | str | None = None
+    volume: Number | None = None
+    open: Number | None = None
+    high: Number | None = None
+    low: Number | None = None
+    close: Number | None = None
+    change: Number | None = None
+
+
+_INT64 = 2**63 - 1
+# Up to 2^63 the range check runs in C; what lies outside takes the slow, careful path.
+_Amount = Annotated[int, Meta(ge=0, le=_INT64)] | Annotated[float, Meta(ge=0, le=1e100)]
+_Signed = Annotated[int, Meta(ge=-_INT64, le=_INT64)] | Annotated[float, Meta(ge=-1e100, le=1e100)]
+
+
+class CleanTick(TickWire, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A tick of nothing but known fields, each of them in range and fit for a 64-bit store."""
+
+    price: _Amount
+    type: str | None = None
+    tick_id: Annotated[int, Meta(ge=-_INT64, le=_INT64)] | str | None = None
+    volume: _Signed | None = None
+    open: _Amount | None = None
+    high: _Amount | None = None
+    low: _Amount | None = None
+    close: _Amount | None = None
+    change: _Signed | None = None
+
+
+class QuoteWire(msgspec.Struct, frozen=True, gc=False):
+    """``market:option_quote`` as sent."""
+
+    symbol: Text
+    product: Text
+    strike: Number
+    expiry: str
+    option_type: Literal["CALL", "PUT"]
+    timestamp: str
+    bid: Number | None = None
+    ask: Number | None = None
+    last: Number | None = None
+    volume: Number | None = None
+    open_interest: Number | None = None
+    delta: Number | None = None
+    gamma: Number | None = None
+    vega: Number | None = None
+    theta: Number | None = None
+    iv: Number | None = None
+
+
+class Leg(msgspec.Struct, frozen=True, gc=False):
+    """One leg of a chain: the fields that are computed with; None is unknown.
+
+    ``oi_change`` is the exchange's own change of open interest, under any of its three names.
+    """
+
+    strike: Number
+    option_type: Literal["CALL", "PUT"] | None = None
+    bid: Number | None = None
+    ask: Number | None = None
+    last: Number | None = None
+    volume: Number | None = None
+    open_interest: Number | None = None
+    iv: Number | None = None
+    delta: Number | None = None
+    gamma: Number | None = None
+    vega: Number | None = None
+    theta: Number | None = None
+    change_in_oi: Number | None = None
+    oi_change: Number | None = None
+    nse_oi_change: Number | None = msgspec.field(name="changeinOpenInterest", default=None)
+
+
+class _CleanQuote(QuoteWire, frozen=True, gc=False):
+    strike: _Amount
+    bid: _Amount | None = None
+    ask: _Amount | None = None
+    last: _Amount | None = None
+
+
+class _CleanLeg(Leg, frozen=True, gc=False):
+    strike: _Amount
+    bid: _Amount | None = None
+    ask: _Amount | None = None
+    last: _Amount | None = None
+    volume: _Amount | None = None
+    open_interest: _Amount | None = None
+    iv: _Amount | None = None
+    delta: _Signed | None = None
+    gamma: _Signed | None = None
+    vega: _Signed | None = None
+    theta: _Signed | None = None
+    change_in_oi: _Signed | None = None
+    oi_change: _Signed | None = None
+    nse_oi_change: _Signed | None = msgspec.field(name="changeinOpenInterest", default=None)
+
+
+_AMOUNTS = ("bid", "ask", "last", "volume", "open_interest", "iv")
+_SIGNED = ("delta", "gamma", "vega", "theta", "change_in_oi", "oi_change", "nse_oi_change")
+
+
+_MANY = 2**40
+# A million of these add up to less than 2^63, so what is summed fits a 64-bit store, too.
+_Count = Annotated[int, Meta(ge=0, le=_MANY)] | Annotated[float, Meta(ge=0, le=1e100)]
+_Change = Annotated[int, Meta(ge=-_MANY, le=_MANY)] | Annotated[float, Meta(ge=-1e100, le=1e100)]
+
+
+class _PlainLeg(_CleanLeg, frozen=True, gc=False, forbid_unknown_fields=True):
+    volume: _Count | None = None
+    open_interest: _Count | None = None
+    change_in_oi: _Change | None = None
+    oi_change: _Change | None = None
+    nse_oi_change: _Change | None = msgspec.field(name="changeinOpenInterest", default=None)
+    symbol: str | None = None
+    product: str | None = None
+    expiry: str | None = None
+    timestamp: str | None = None
+    last_trade_time: str | None = None
+
+
+class ChainWire(msgspec.Struct, frozen=True):
+    """``market:option_chain`` as sent; of ``future_price`` only a number above 0 counts."""
+
+    product: Text
+    expiry: str
+    spot_price: Number
+    timestamp: str
+    calls: list[Leg]
+    puts: list[Leg]
+    strikes: list[Number] | None = None
+    future_price: Any = None
+
+
+class _CleanChain(ChainWire, frozen=True):
+    calls: list[_CleanLeg]  # type: ignore[assignment]  # read only, so covariance is safe
+    puts: list[_CleanLeg]  # type: ignore[assignment]
+    strikes: list[_Amount] | None = None
+
+
+class _PlainChain(_CleanChain, frozen=True, forbid_unknown_fields=True):
+    spot_price: _Amount
+    calls: list[_PlainLeg]  # type: ignore[assignment]
+    puts: list[_PlainLeg]  # type: ignore[assignment]
+    future_price: _Amount | None = None
+    type: str | None = None
+
+
+def parse_chain(body: bytes, flags: dict[str, str]) -> tuple[dict[str, Any], ChainWire, bool]:
+    """The JSON object in these bytes, the chain in it as by `read_chain`, and whether it is clean.
+
+    A clean one has nothing but known fields, each in range; none nests, and every number and sum of numbers
+    fits a 64-bit store. What holds for all of them by its types need not be looked for.
+    """
+    raw = object_in(body)
+    try:
+        plain = msgspec.convert(raw, _PlainChain)
+    except msgspec.ValidationError:
+        pass
+    else:
+        if plain.strikes is not None or "strikes" not in raw:
+            return raw, plain, True
+    check_depth(raw, body)
+    return raw, read_chain(raw, flags), False
+
+
+def read_tick(body: bytes) -> TickWire:
+    """The tick in these bytes, or ``BadMessage``; a `CleanTick` when it could be read in one step.
+
+    That is a tick of plain ASCII with nothing but known fields. All else (escapes, which may hide half of a
+    surrogate pair, fields nobody knows, whatever is wrong) is read with more care.
+    """
+    if b"\\" not in body and body.isascii():
+        try:
+            return _TICK.decode(body)
+        except (msgspec.DecodeError, RecursionError):
+            pass  # the slow path says what is wrong
+    sent = read(parse(body), TickWire)
+    check_prices(
+        (sent.price, "price"), (sent.open, "open"), (sent.high, "high"), (sent.low, "low"),
+        (sent.close, "close"),
+    )  # fmt: skip
+    return sent
+
+
+def read_quote(raw: dict[str, Any]) -> QuoteWire:
+    """The quote in this object, or ``BadMessage``."""
+    try:
+        return msgspec.convert(raw, _CleanQuote)
+    except msgspec.ValidationError:
+        pass
+    sent = read(raw, QuoteWire)
+    check_prices((sent.strike, "strike"), (sent.bid, "bid"), (sent.ask, "ask"), (sent.last, "last"))
+    return sent
+
+
+def read(raw: dict[str, Any], kind: type[T]) -> T:
+    """The object as ``kind``, or ``BadMessage`` with the path of the first wrong field."""
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise explained(raw, str(error)) from error
+
+
+def read_chain(raw: dict[str, Any], flags: dict[str, str]) -> ChainWire:
+    """The chain with every leg number that is negative or not finite turned to None and flagged.
+
+    Raises ``BadMessage`` for wrong types and for a strike that is negative or not finite.
+    """
+    try:
+        clean: ChainWire = msgspec.convert(raw, _CleanChain)
+    except msgspec.ValidationError:
+        pass
+    else:
+        if "strikes" not in raw or raw["strikes"] is not None:
+            return clean
+    sent = read(raw, ChainWire)
+    if "strikes" in raw and sent.strikes is None:
+        raise BadMessage("$.strikes", "a list", "null")
+    for index, strike in enumerate(sent.strikes or ()):
+        _check_strike(f"$.strikes[{index}]", strike)
+    calls = [_cleaned(leg, f"calls[{index}]", flags) for index, leg in enumerate(sent.calls)]
+    puts = [_cleaned(leg, f"puts[{index}]", flags) for index, leg in enumerate(sent.puts)]
+    return msgspec.structs.replace(sent, calls=calls, puts=puts)
+
+
+def future_price(sent: object, flags: dict[str, str]) -> float | None:
+    """The price of a future, if it is one; what is none is flagged, for a chain does not depend on it."""
+    if isinstance(sent, int | float) and not isinstance(sent, bool) and 0 < sent <= LARGEST:
+        return float(sent)
+    flag(flags, "future_price", "no number above 0")
+    return None
+
+
+def check_prices(*prices: tuple[Number | None, str]) -> None:
+    """Raises ``BadMessage`` for the first (value, name) that is negative or beyond a double."""
+    for value, name in prices:
+        if value is not None and not 0 <= value <= LARGEST:
+            raise BadMessage(f"$.{name}", "a finite number that is not negative", shown(value))
+
+
+_TICK = msgspec.json.Decoder(CleanTick)
+
+
+def _check_strike(path: str, strike: Number) -> None:
+    if not 0 <= strike <= _LARGEST_LEG_NUMBER:
+        raise BadMessage(path, "a finite strike that is not negative", shown(strike))
+
+
+def _cleaned(leg: Leg, path: str, flags: dict[str, str]) -> Leg:
+    _check_strike(f"$.{path}.strike", leg.strike)
+    unknown: dict[str, None] = {}
+    for names, least in ((_AMOUNTS, 0.0), (_SIGNED, -_LARGEST_LEG_NUMBER)):
+        for name in names:
+            value: Number | None = getattr(leg, name)
+            if value is not None and not least <= value <= _LARGEST_LEG_NUMBER:
+                unknown[name] = None
+                reason = "negative" if -LARGEST <= value < 0 else "not finite"
+                field = "changeinOpenInterest" if name == "nse_oi_change" else name
+                flag(flags, f"{path}.{field}", reason)
+    return msgspec.structs.replace(leg, **unknown) if unknown else leg
+
+
+def flag(flags: dict[str, str], field: str, reason: str) -> None:
+    """Adds a reason to those that a field has."""
+    flags[field] = f"{flags[field]}; {reason}" if field in flags else reason
