@@ -308,10 +308,11 @@ def _watched(routes: list[Route], seen: Counter[str]) -> list[Route]:
 
         return call
 
-    for keeper in {id(route.keeper): route.keeper for route in routes if route.keeper}.values():
-        # The keeper is of this run alone, so its methods may be exchanged.
-        for method, name in (("apply", "folded"), ("settle", "settled")):
-            setattr(keeper, method, counted(name, getattr(keeper, method)))
+    stores = {id(route.state_store): route.state_store for route in routes}
+    for state_store in filter(None, stores.values()):
+        # It is of this run alone, so its methods may be exchanged.
+        for method, name in (("fold", "folded"), ("show", "settled")):
+            setattr(state_store, method, counted(name, getattr(state_store, method)))
     return [
         replace(
             route, handler=counted("handled", route.handler), decode=counted("decoded", route.decode)

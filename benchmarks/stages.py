@@ -141,7 +141,7 @@ async def _decode_and_fold(
     watch: Stopwatch, first: Sequence[Message], counted: Sequence[Message]
 ) -> None:
     routes = {route.topic: route for route in market_routes(load())}
-    keeper: Any = next(iter(routes.values())).keeper
+    state_store: Any = next(iter(routes.values())).state_store
     states: dict[str, Any] = {}
     for messages in (first, counted):
         wanted = {}
@@ -152,19 +152,19 @@ async def _decode_and_fold(
             assert route.key is not None
             wanted[str(route.key(body))] = Delivery(topic, body, now_us)
         missing = {key: delivery for key, delivery in wanted.items() if key not in states}
-        states |= await keeper.load(NothingStored(), missing) if missing else {}
+        states |= await state_store.restore(NothingStored(), missing) if missing else {}
         gc.collect()
         began = time.process_time()
         events = [route.decode(context.body, context) for route, context in work]
         decoded = time.process_time()
         for (route, context), event in zip(work, events, strict=True):
             state = states[event.product]
-            keeper.seen(state, event, context)
+            state_store.seen(state, event, context)
             change, _ = route.handler(state, event, context)
-            keeper.apply(state, change)
+            state_store.fold(state, change)
         folded = time.process_time()
         for state in states.values():
-            keeper.settle(state, wall_clock())
+            state_store.show(state, wall_clock())
     watch.seconds["decode"] += decoded - began
     watch.seconds["fold"] += folded - decoded
 
@@ -181,8 +181,8 @@ async def _engine(
     """
     with patched(Settling, "settle", lambda settle: _timed_method(watch, "release", settle)):
         still = Still(wall_clock, limits=PoolLimits())
-    keeper: Any = still.routes[0].keeper
-    keeper.settle = watch.wrapped("settle", keeper.settle)
+    state_store: Any = still.routes[0].state_store
+    state_store.show = watch.wrapped("settle", state_store.show)
     async with still.engine:
         await still.flood(first)
         watch.seconds |= {"release": 0.0, "settle": 0.0}

@@ -4,7 +4,7 @@
         await enricher.wait_ready()
 
 What is listed here is promised, and so is what `enricher.dead_letters` and `enricher.mail` list; parts of a
-program's own (sources, sinks, keepers, effects) are written against `enricher.engine.ports`,
+program's own (sources, sinks, state stores, effects) are written against `enricher.engine.ports`,
 `enricher.engine.effects` and `enricher.errors`. Everything else may change.
 """
 

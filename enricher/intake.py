@@ -219,14 +219,14 @@ class IntakeParts:
         if hold is None:
             return [self._reader(stream, intake_group(settings), self._instance)]
         shard, made = hold.shard, list[Source]()
-        stateless = any(route.keeper is None for route in routes)
+        stateless = any(route.state_store is None for route in routes)
         groups = [intake_group(settings, each) for each in shard.siblings]
         if stateless:
             groups.append(intake_group(settings))
 
         def shared(topic: str) -> bool:
             route = router.match(topic)
-            return stateless and (route is None or route.keeper is None)
+            return stateless and (route is None or route.state_store is None)
 
         if stateless:
             made.append(

@@ -12,7 +12,7 @@ from typing import Any
 from enricher.adapters.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 from enricher.engine.effects import Answer, Effect, Insert, Publish, Refused, Write
 from enricher.engine.pool import PoolLimits
-from enricher.engine.ports import Delivery, Keeper, Sink, steady_clock
+from enricher.engine.ports import Delivery, Sink, StateStore, steady_clock
 from enricher.engine.retry import Backoff, RetryPolicy
 from enricher.engine.router import Context, Route
 from enricher.engine.service import Engine
@@ -196,7 +196,7 @@ async def turns(number: int = 50) -> None:
 
 
 class Sums:
-    """A keeper whose state per key is the list of numbers folded, loaded from collection ``folded``."""
+    """A state_store whose state per key is the list of numbers folded, loaded from collection ``folded``."""
 
     name = "sums"
 
@@ -209,7 +209,7 @@ class Sums:
         self.fails = 0
         self.breaks_on: int | None = None
 
-    async def load(self, reader: Any, wanted: Mapping[str, Delivery]) -> Mapping[str, dict[str, Any]]:
+    async def restore(self, reader: Any, wanted: Mapping[str, Delivery]) -> Mapping[str, dict[str, Any]]:
         self.loads.append(dict(wanted))
         if self.fails:
             self.fails -= 1
@@ -225,25 +225,25 @@ class Sums:
             return "live"
         return "primed" if event["n"] in state["primed"] else None
 
-    def apply(self, state: dict[str, Any], change: int) -> str | None:
+    def fold(self, state: dict[str, Any], change: int) -> str | None:
         if change == self.breaks_on:
             raise ValueError("cannot fold this")
         state["folded"].append(change)
         return "late" if change < 0 else None
 
-    def settle(self, state: dict[str, Any], now_us: int) -> Sequence[Effect]:
+    def show(self, state: dict[str, Any], now_us: int) -> Sequence[Effect]:
         return ()
 
     def due(self, state: dict[str, Any]) -> int | None:
         return self.due_us
 
-    def on_clock(self, state: dict[str, Any], now_us: int) -> Sequence[Effect]:
+    def on_time(self, state: dict[str, Any], now_us: int) -> Sequence[Effect]:
         self.clocked.append(now_us)
         self.due_us = None
         return [Publish("clock", b'{"k": "clock", "n": 0}')]
 
 
-_: type[Keeper[Any]] = Sums
+_: type[StateStore[Any]] = Sums
 
 
 def failing(times: int, *numbers: int) -> Callable[..., Any]:
@@ -291,7 +291,7 @@ def folding(state: dict[str, Any], event: Any, context: Context) -> tuple[int, l
 
 def stateful(sums: Sums, **policy: Any) -> Route:
     """A route that folds into what ``sums`` keeps."""
-    return Route(topic="t", handler=folding, key=key_of, keeper=sums, **policy)
+    return Route(topic="t", handler=folding, key=key_of, state_store=sums, **policy)
 
 
 class Held:

@@ -54,7 +54,7 @@ def groups_of(settings: Settings, routes: Sequence[Route]) -> list[tuple[GroupKe
     if by_stream:
         stream, shard = intake_stream(settings), settings.streams.shard
         siblings = Shard.parse(shard).siblings if shard else []
-        if not shard or any(route.keeper is None for route in by_stream):
+        if not shard or any(route.state_store is None for route in by_stream):
             found.append((GroupKeys(stream, intake_group(settings)), ""))
         found += [(GroupKeys(stream, intake_group(settings, each)), "") for each in siblings]
     if any(route.overload is Overload.SPILL for route in routes):

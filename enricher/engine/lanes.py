@@ -1,4 +1,4 @@
-"""Lanes: the queue of one key, and the family of lanes that share a keeper, a group and a weight."""
+"""Lanes: the queue of one key, and the family of lanes that share a state store, a group and a weight."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from enum import IntEnum
 from typing import Any
 
-from enricher.engine.ports import Delivery, Keeper
+from enricher.engine.ports import Delivery, StateStore
 from enricher.engine.router import Kind, Route
 from enricher.engine.writer import Group
 from enricher.errors import SinkUnavailable
@@ -69,7 +69,7 @@ class Lane:
     @property
     def cold(self) -> bool:
         """Whether the state has to be loaded before the next turn."""
-        return self.family.keeper is not None and self.key is not None and self.state is None
+        return self.family.state_store is not None and self.key is not None and self.state is None
 
     def forget(self, dropped: int) -> None:
         """So many queued deliveries were dropped; their places in the queue are cleared later."""
@@ -98,7 +98,7 @@ class Lane:
 
 
 class Family:
-    """The lanes that share a keeper (or a topic), a group of sinks and a share of the slots."""
+    """The lanes that share a state store (or a topic), a group of sinks and a share of the slots."""
 
     __slots__ = (
         "away",
@@ -107,7 +107,6 @@ class Family:
         "empty",
         "group",
         "inline",
-        "keeper",
         "known",
         "lanes",
         "loading",
@@ -117,6 +116,7 @@ class Family:
         "ready",
         "restoring",
         "running",
+        "state_store",
         "unrestored",
         "weight",
     )
@@ -124,7 +124,7 @@ class Family:
     def __init__(self, routes: list[Route], group: Group) -> None:
         first = routes[0]
         self.name = first.family
-        self.keeper: Keeper[Any] | None = first.keeper
+        self.state_store: StateStore[Any] | None = first.state_store
         self.group = group
         self.weight = first.weight
         self.priority = first.priority

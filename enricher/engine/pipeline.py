@@ -72,12 +72,12 @@ class Pipeline:
         except BaseException as error:  # noqa: BLE001  a message may fail in any way; the others go on
             return self._failed(route, delivery, "decode", error)
         try:
-            keeper = route.keeper
-            if keeper is None:
+            state_store = route.state_store
+            if state_store is None:
                 effects: Any = route.handler(event, context)
                 return self._write(route, delivery, lane, event, effects)
             state = self._state(lane)
-            seen = keeper.seen(state, event, context)
+            seen = state_store.seen(state, event, context)
             if seen == "live":
                 return Write(delivery.ack(), delivery, route, lane, 0, "duplicate")
             outcome: Any = route.handler(state, event, context)
@@ -105,12 +105,12 @@ class Pipeline:
             event = route.decode(delivery.body, context)
         except BaseException as error:  # noqa: BLE001
             return self._failed(route, delivery, "decode", error)
-        keeper = route.keeper
-        if keeper is None:
+        state_store = route.state_store
+        if state_store is None:
             effects = await self._call(route, (event, context))
             return self._write(route, delivery, lane, event, effects)
         state = self._state(lane)
-        seen = keeper.seen(state, event, context)
+        seen = state_store.seen(state, event, context)
         if seen == "live":
             return Write(delivery.ack(), delivery, route, lane, 0, "duplicate")
         change, effects = await self._call(route, (state, event, context))
@@ -151,9 +151,9 @@ class Pipeline:
     def _fold(
         self, route: Route, delivery: Delivery, lane: Lane, change: Any, write: Write
     ) -> Write | Again:
-        assert route.keeper is not None  # noqa: S101  only stateful routes fold
+        assert route.state_store is not None  # noqa: S101  only stateful routes fold
         try:
-            counter = route.keeper.apply(lane.state, change)
+            counter = route.state_store.fold(lane.state, change)
         except BaseException as error:  # noqa: BLE001
             # Nobody knows how far the change got: the state is loaded anew.
             lane.stale = True

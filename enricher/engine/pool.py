@@ -103,7 +103,7 @@ class Pool:
         self.settling = Settling(self._admission, pipeline, stats, clock, self._ready)
 
     def connect(self, writer: Writer) -> None:
-        """Give the pool its writer (the two know each other); makes one family per keeper or topic."""
+        """Give the pool its writer (the two know each other); makes one family per state_store or topic."""
         self._writer = writer
         self.settling.connect(writer)
         self._timers.connect(writer, self._pipeline.dead)
@@ -198,21 +198,21 @@ class Pool:
         At the ``first`` load of its key, what an earlier process left stored and unshown goes out before
         anything else of the lane.
         """
-        keeper = lane.family.keeper
-        if lane.state is not None and keeper is not None:
+        state_store = lane.family.state_store
+        if lane.state is not None and state_store is not None:
             lane.touched_us = self._steady()
-            if first and hasattr(keeper, "unshown"):
-                self._show(lane, keeper.unshown)
+            if first and hasattr(state_store, "unshown"):
+                self._show(lane, state_store.unshown)
             if lane.retell:
                 lane.retell = False
                 try:
-                    if hasattr(keeper, "tell_again"):
-                        keeper.tell_again(lane.state)
+                    if hasattr(state_store, "show_again"):
+                        state_store.show_again(lane.state)
                 except Exception as error:  # noqa: BLE001  one key's state must not end the engine
                     distrust(lane, "tell_again", error, self.stats)
                 self._finish(lane, [])
                 lane.family.group.unfinished -= 1
-            self._timers.schedule(lane, keeper.due(lane.state), self._clock())
+            self._timers.schedule(lane, state_store.due(lane.state), self._clock())
         if lane.queue:
             self._ready(lane)
             self._short_until = self.turns + sum(len(family.ready) for family in self._families)
@@ -397,13 +397,13 @@ class Pool:
 
     def _finish(self, lane: Lane, writes: list[Write]) -> None:
         """Add what the state as a whole has to say, and hand the writes over."""
-        keeper = lane.family.keeper
+        state_store = lane.family.state_store
         now_us = self._clock()
-        if keeper is not None and lane.state is not None:
+        if state_store is not None and lane.state is not None:
             due_us = None
             try:
-                effects = () if lane.stale else keeper.settle(lane.state, now_us)
-                due_us = None if lane.stale else keeper.due(lane.state)
+                effects = () if lane.stale else state_store.show(lane.state, now_us)
+                due_us = None if lane.stale else state_store.due(lane.state)
             except BaseException as error:  # noqa: BLE001  one key's state must not end the engine
                 distrust(lane, "settle", error, self.stats)
             else:

@@ -1,4 +1,4 @@
-"""What the engine asks of the world: sources, deliveries, sinks and keepers of state.
+"""What the engine asks of the world: sources, deliveries, sinks and state stores of state.
 
 Adapters implement these; the engine imports none of them.
 """
@@ -166,11 +166,11 @@ class Reader(Protocol):
         """Documents that match ``query``. Raises `SinkUnavailable`."""
 
 
-class Keeper(Protocol[S]):
-    """Owns what a family of lanes remembers per key. All methods but `load` are plain and fast.
+class StateStore(Protocol[S]):
+    """Owns what a family of lanes remembers per key. All methods but `restore` are plain and fast.
 
-    Routes that share a keeper share lanes: one lane per key, whatever the topic. A keeper may have a
-    ``tell_again(state)`` too: of a state that was loaded anew, since a message was refused, the next `settle`
+    Routes that share one share lanes: one lane per key, whatever the topic. A state store may have a
+    ``show_again(state)`` too: of a state that was loaded anew, since a message was refused, the next `show`
     must say everything, for what was said meanwhile was not shown.
 
     By ``unshown(state, now_us)`` it is asked, after the first load of a key, for the effects of
@@ -179,7 +179,7 @@ class Keeper(Protocol[S]):
 
     name: str
 
-    async def load(self, reader: Reader, wanted: Mapping[str, Delivery]) -> Mapping[str, S]:
+    async def restore(self, reader: Reader, wanted: Mapping[str, Delivery]) -> Mapping[str, S]:
         """State for each wanted key (with the delivery that asked first), from what was stored."""
 
     async def unfinished(self, reader: Reader, now_us: int) -> Sequence[str]:
@@ -188,25 +188,25 @@ class Keeper(Protocol[S]):
     def seen(self, state: S, event: Any, context: Any) -> str | None:
         """`live` if folded by this process, `primed` if folded before the state was loaded, else None."""
 
-    def apply(self, state: S, change: Any) -> str | None:
+    def fold(self, state: S, change: Any) -> str | None:
         """Fold a change; called only when nothing raised. May name a counter (`late`) to add to."""
 
-    def settle(self, state: S, now_us: int) -> Sequence[Effect]:
+    def show(self, state: S, now_us: int) -> Sequence[Effect]:
         """Effects of the state as a whole, once after each turn of the lane."""
 
     def due(self, state: S) -> int | None:
-        """Wall clock (microseconds) at which `on_clock` should be called, if ever."""
+        """Wall clock (microseconds) at which `on_time` should be called, if ever."""
 
-    def on_clock(self, state: S, now_us: int) -> Sequence[Effect]:
+    def on_time(self, state: S, now_us: int) -> Sequence[Effect]:
         """A clock event: the time asked for by `due` has come."""
 
-    # A keeper may also have ``stepped(state, step_us)``: the wall clock was set, forward by so much or back,
+    # It may also have ``clock_set(state, step_us)``: the wall clock was set, forward by so much or back,
     # and what the state remembers as a time of that clock has to move along. And it may have
-    # ``missed(topic, from_us, to_us)``, see `Engine.missed`.
+    # ``on_gap(topic, from_us, to_us)``, see `Engine.missed`.
 
 
 Handled = Iterable[Effect] | tuple[Any, Iterable[Effect] | None] | None
-"""What a handler returns: effects, or with a keeper a change of the state and effects."""
+"""What a handler returns: effects, or with a state store a change of the state and effects."""
 
 Handler = Callable[..., Handled | Generator[None, None, Handled] | Awaitable[Handled]]
-"""A handler of any kind: called with event and context, after the state where its route has a keeper."""
+"""A handler of any kind: called with event and context, after the state where its route has a state store."""

@@ -10,7 +10,7 @@ import anyio.abc
 
 from enricher.engine.apart import apart, is_ctrl_c
 from enricher.engine.lanes import Family, Lane, Status
-from enricher.engine.ports import Clock, Delivery, Keeper, Reader
+from enricher.engine.ports import Clock, Delivery, Reader, StateStore
 from enricher.engine.retry import Backoff
 from enricher.engine.stats import Stats
 from enricher.errors import SinkUnavailable
@@ -63,12 +63,12 @@ class StateLoader:
         """Begin, with the lanes that are waiting already and the keys that were left unfinished."""
         self._tasks = tasks
         for family in families:
-            if family.keeper is None or self._reader is None:
+            if family.state_store is None or self._reader is None:
                 self._begin(family)
                 continue
             self._unknown.add(family.name)
             self._unasked.add(family.name)
-            tasks.start_soon(self._restore, family, family.keeper, self._reader)
+            tasks.start_soon(self._restore, family, family.state_store, self._reader)
 
     @property
     def restoring(self) -> tuple[int, int] | None:
@@ -91,12 +91,12 @@ class StateLoader:
             self.active += 1
             self._tasks.start_soon(self._load, family)
 
-    async def _restore(self, family: Family, keeper: Keeper[Any], reader: Reader) -> None:
+    async def _restore(self, family: Family, state_store: StateStore[Any], reader: Reader) -> None:
         """Load the state of keys that were left with something to do, whether or not a message comes."""
         backoff, attempt = Backoff(base=0.05, cap=5.0), 0
         while True:
             try:
-                keys = await apart(keeper.unfinished, reader, self._clock())
+                keys = await apart(state_store.unfinished, reader, self._clock())
             except Exception as error:  # noqa: BLE001  whatever it is, messages go on
                 attempt += 1
                 _complain("unfinished_unknown", family, error)
@@ -133,15 +133,15 @@ class StateLoader:
             self._begin(family)
 
     async def _load(self, family: Family) -> None:
-        keeper, reader = family.keeper, self._reader
-        if keeper is None or reader is None:
+        state_store, reader = family.state_store, self._reader
+        if state_store is None or reader is None:
             raise LookupError(f"lanes of {family.name!r} keep state, but no reader can load it")
         backoff, attempt, size = Backoff(base=0.05, cap=5.0), 0, _TOGETHER
         while lanes := self._next(family, size):
             restoring = lanes[0].waking or lanes[0].key in family.known
             family.restoring += restoring
             try:
-                await self._load_lanes(keeper, reader, lanes)
+                await self._load_lanes(state_store, reader, lanes)
             except Exception as error:  # noqa: BLE001  whatever it is, the messages wait
                 attempt += 1
                 # A server that is away is asked little: by one lane, until that succeeds. What fails for
@@ -182,10 +182,10 @@ class StateLoader:
         family.unrestored.remove(lane)
         return [lane]
 
-    async def _load_lanes(self, keeper: Keeper[Any], reader: Reader, lanes: list[Lane]) -> None:
+    async def _load_lanes(self, state_store: StateStore[Any], reader: Reader, lanes: list[Lane]) -> None:
         firsts = [(lane, self._first(lane)) for lane in lanes]
         wanted = {str(lane.key): first for lane, first in firsts if first is not None}
-        states = await apart(keeper.load, reader, wanted) if wanted else {}
+        states = await apart(state_store.restore, reader, wanted) if wanted else {}
         loaded = [(lane, states[str(lane.key)]) for lane, first in firsts if first is not None]
         first = {lane for lane, _ in loaded if lane.key not in lane.family.known}
         for lane, state in loaded:
@@ -213,13 +213,13 @@ def _complain(event: str, family: Family, error: Exception) -> None:
 
 
 def distrust(lane: Lane, step: str, error: BaseException, stats: Stats) -> None:
-    """A keeper failed outside any message: its state is loaded anew before the next one."""
+    """A state_store failed outside any message: its state is loaded anew before the next one."""
     if is_ctrl_c(error):
         raise error
     lane.stale = True
-    stats.counters["keeper_failures"] += 1
+    stats.counters["state_failures"] += 1
     log.error(
-        "keeper_failed",
+        "state_failed",
         family=lane.family.name,
         key=lane.key,
         step=step,

@@ -2,7 +2,7 @@
 
 The kind of a handler is read off the function: a coroutine function may do I/O, a generator gives
 the loop a turn at each ``yield None``, everything else is pure and runs inline; ``blocking=True`` runs it
-in a thread. With a keeper the handler's first argument is the lane's state and it returns
+in a thread. With a state store the handler's first argument is the lane's state and it returns
 ``(change, effects)``; without one it returns ``effects``. A pure handler with state may also return, for a
 message that would hold the loop for long, a generator of what it returns otherwise.
 """
@@ -22,7 +22,7 @@ import msgspec
 
 from enricher.engine.effects import DOCUMENTS, LIVE
 from enricher.engine.overload import Overload
-from enricher.engine.ports import Handler, Keeper
+from enricher.engine.ports import Handler, StateStore
 from enricher.engine.retry import IO_RETRY, NO_RETRY, RetryPolicy
 from enricher.errors import BadMessage, ConfigError
 from enricher.storable import check_escapes
@@ -68,7 +68,7 @@ class Route:
     ``handler``     see the module's first lines
     ``decode``      body -> event; raises `BadMessage`
     ``key``         body -> key of the lane (cheap: it runs at receipt); None: every message for itself
-    ``keeper``      owner of the lane's state; routes with the same keeper share lanes
+    ``state_store``      owner of the lane's state; routes with the same state_store share lanes
     ``sinks``       the sinks its effects name; routes with the same set are committed together
     ``retry``       default: none for pure handlers, three retries for those with I/O
     ``overload``    what happens when the pool is full
@@ -88,7 +88,7 @@ class Route:
     handler: Handler
     decode: Callable[[bytes, Context], Any] = decode_json
     key: Callable[[bytes], str | None] | None = None
-    keeper: Keeper[Any] | None = None
+    state_store: StateStore[Any] | None = None
     sinks: tuple[str, ...] = (DOCUMENTS, LIVE)
     retry: RetryPolicy | None = None
     overload: Overload = Overload.BLOCK
@@ -133,12 +133,12 @@ class Route:
         if self.timeout is not None and kind is Kind.PURE:
             expected = "none for a plain function, which nothing can stop unless blocking = True"
             raise ConfigError(where, "timeout", self.timeout, expected)
-        if self.keeper is not None and self.key is None:
-            raise ConfigError(where, "key", None, "a key function, since the route has a keeper")
+        if self.state_store is not None and self.key is None:
+            raise ConfigError(where, "key", None, "a key function, since the route has a state store")
         set_ = object.__setattr__
         set_(self, "kind", kind)
         set_(self, "name", self.name or getattr(self.handler, "__name__", self.topic))
-        set_(self, "family", self.keeper.name if self.keeper is not None else self.topic)
+        set_(self, "family", self.state_store.name if self.state_store is not None else self.topic)
         if self.retry is None:
             inline = kind in (Kind.PURE, Kind.GENERATOR)
             set_(self, "retry", NO_RETRY if inline else IO_RETRY)

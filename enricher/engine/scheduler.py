@@ -14,7 +14,7 @@ from enricher.engine.writer import Group
 
 
 class Families:
-    """One family per keeper or topic of ``routes``; ``group`` finds the group that lands in some sinks."""
+    """One family per state store or topic of ``routes``; ``group`` finds the group of some sinks."""
 
     __slots__ = ("_by_rank", "by_name")
 

@@ -341,17 +341,17 @@ class Engine:
         await self.pool.put(delivery)
 
     def missed(self, topic: str, from_us: int, to_us: int) -> None:
-        """Tell the keepers that messages of a topic, or of those that a pattern covers, may have been missed.
+        """Tell the state stores that messages of a topic, or of those a pattern covers, may have been missed.
 
         That is between two moments of the clock; ``from_us`` is 0 for all the time before.
         """
         told: set[tuple[int, str]] = set()
         for route in self.router.routes:
-            tell = getattr(route.keeper, "missed", None)
+            tell = getattr(route.state_store, "on_gap", None)
             if tell is None or not (route.topic == topic or covers(topic, route.topic)):
                 continue
-            if (id(route.keeper), route.topic) not in told:
-                told.add((id(route.keeper), route.topic))
+            if (id(route.state_store), route.topic) not in told:
+                told.add((id(route.state_store), route.topic))
                 tell(route.topic, from_us, to_us)
 
     def emit(self, *effects: Effect) -> None:

@@ -38,7 +38,7 @@ class Timers:
     """Wakes what waits for a time: ``ready`` queues a lane for a turn, ``enqueue`` a message in its lane.
 
     Delays are measured by ``steady``, which is never set; a state's clock events are due by ``clock``. When
-    that is set forward or back, states are told (`Keeper.stepped`), and asked anew when they are due.
+    that is set forward or back, states are told (`StateStore.stepped`), and asked anew when they are due.
 
     ``evict_after`` seconds after its last turn an idle lane's state goes. ``deferred`` holds the messages
     that are tried again, ``parked`` the strict lanes that wait with theirs, by `id`.
@@ -176,7 +176,7 @@ class Timers:
         self._events.clear()
         for lane in lanes.values():
             lane.due_us = None
-            stepped = getattr(lane.family.keeper, "stepped", None)
+            stepped = getattr(lane.family.state_store, "clock_set", None)
             if stepped is not None and lane.state is not None and not lane.stale:
                 try:
                     stepped(lane.state, step_us)
@@ -202,8 +202,8 @@ class Timers:
         if lane.due_us != due_us:
             return
         lane.due_us = None
-        keeper = lane.family.keeper
-        if keeper is None or lane.state is None:
+        state_store = lane.family.state_store
+        if state_store is None or lane.state is None:
             return
         if lane.stale and lane.status is Status.IDLE and not lane.unsettled and not lane.queue:
             lane.family.discard(lane)
@@ -213,13 +213,13 @@ class Timers:
             self.schedule(lane, now_us + _SOON_US, now_us)
             return
         try:
-            wanted = keeper.due(lane.state)
+            wanted = state_store.due(lane.state)
             if wanted is not None and wanted <= now_us:
-                effects = keeper.on_clock(lane.state, now_us)
+                effects = state_store.on_time(lane.state, now_us)
                 if effects:
                     lane.unsettled += 1
                     lane.family.group.submit((Write(effects, lane=lane, label=SETTLED),))
-                wanted = keeper.due(lane.state)
+                wanted = state_store.due(lane.state)
         except BaseException as error:  # noqa: BLE001
             distrust(lane, "on_clock", error, self._stats)
             self.schedule(lane, now_us + _SOON_US, now_us)

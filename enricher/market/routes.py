@@ -3,7 +3,7 @@
 All three routes share one lane per product. A handler is a plain function of state, event and context that
 returns the change to fold and the effects of this one message; what the state as a whole has to say
 (caches of rolling windows, closed bars, the surface, a checkpoint) is said once per turn, by
-`enricher.market.state.keeper`.
+`enricher.market.state.market_state`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from enricher.market.quality.zone_watch import ZoneWatch
 from enricher.market.reasons import AHEAD
 from enricher.market.settings import TASKS, MarketSettings
 from enricher.market.state.horizons import Spans
-from enricher.market.state.keeper import ChainChange, MarketKeeper, QuoteChange, TickChange, tick_key
+from enricher.market.state.market_state import ChainChange, MarketState, QuoteChange, TickChange, tick_key
 from enricher.market.state.product_state import (
     BARS,
     CHAINS,
@@ -372,10 +372,10 @@ def build(
 ) -> list[Route]:
     """The routes of the three channels, sharing one lane per product; ``troubles`` as for `market_routes`."""
     market = Market(settings, feed, troubles)
-    keeper = MarketKeeper(settings, market.zones, spans_of(settings, feed), visible=market.visible)
+    state_store = MarketState(settings, market.zones, spans_of(settings, feed), visible=market.visible)
     shared: dict[str, Any] = {
         "key": peek_product,
-        "keeper": keeper,
+        "state_store": state_store,
         "overload": Overload(settings.overload),
         "weight": settings.weight,
         "priority": settings.priority,

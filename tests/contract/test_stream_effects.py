@@ -237,7 +237,7 @@ async def test_a_record_that_cannot_be_one_is_refused_at_the_start(redis_url: st
 
 def of_a_lane(write: Write, *, with_state: bool) -> Write:
     """The write as a lane's, whose state somebody keeps or nobody."""
-    route = Route(topic="t", handler=echo, key=lambda body: "a", keeper=Sums() if with_state else None)
+    route = Route(topic="t", handler=echo, key=lambda body: "a", state_store=Sums() if with_state else None)
     sinks = (MemoryDocuments(), MemoryLive(), MemoryDeadLetters())
     group = Engine([route], [], sinks, clock=lambda: 0).writer.group(route.sinks)
     write.lane = Lane(Family([route], group), "a")

@@ -59,14 +59,14 @@ def test_a_handler_that_does_more_than_it_did_is_found() -> None:
 
 def test_a_state_that_says_its_windows_twice_a_turn_is_found() -> None:
     def talkative(routes: list[Route]) -> list[Route]:
-        keeper: Any = routes[0].keeper
-        settle = keeper.settle
+        state_store: Any = routes[0].state_store
+        settle = state_store.show
 
         def twice(state: Any, now_us: int) -> Sequence[Effect]:
             effects = settle(state, now_us)
             return [*effects, *(e for e in effects if isinstance(e, SetKey) and e.key.startswith("ohlc:"))]
 
-        keeper.settle = twice
+        state_store.show = twice
         return routes
 
     broken = broken_laws(talkative)

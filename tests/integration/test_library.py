@@ -291,11 +291,11 @@ async def test_a_blocking_handler_keeps_no_other_waiting(settings: Settings, mon
 
 
 class Tally:
-    """A keeper of the program's own: how many messages each account has had."""
+    """A state_store of the program's own: how many messages each account has had."""
 
     name = "tally"
 
-    async def load(self, reader: Reader, wanted: Mapping[str, Delivery]) -> Mapping[str, list[int]]:
+    async def restore(self, reader: Reader, wanted: Mapping[str, Delivery]) -> Mapping[str, list[int]]:
         query = {"account": {"$in": list(wanted)}}
         found = await reader.find("tallies", query, sort=[("count", 1)])
         held = {document["account"]: document["count"] for document in found}
@@ -307,21 +307,21 @@ class Tally:
     def seen(self, state: list[int], event: Any, context: Any) -> str | None:
         return None
 
-    def apply(self, state: list[int], change: Any) -> str | None:
+    def fold(self, state: list[int], change: Any) -> str | None:
         state[0] = change
         return None
 
-    def settle(self, state: list[int], now_us: int) -> Sequence[Effect]:
+    def show(self, state: list[int], now_us: int) -> Sequence[Effect]:
         return ()
 
     def due(self, state: list[int]) -> int | None:
         return None
 
-    def on_clock(self, state: list[int], now_us: int) -> Sequence[Effect]:
+    def on_time(self, state: list[int], now_us: int) -> Sequence[Effect]:
         return ()
 
 
-async def test_a_keeper_of_ones_own_remembers_over_a_restart(
+async def test_a_state_store_of_ones_own_remembers_over_a_restart(
     settings: Settings, mongo_database_url: str
 ) -> None:
     def count(state: list[int], event: Any, context: Context) -> tuple[int, list[Effect]]:
@@ -332,7 +332,7 @@ async def test_a_keeper_of_ones_own_remembers_over_a_restart(
     def account_of(body: bytes) -> str:
         return str(json.loads(body)["id"])
 
-    route = Route(topic="counted", handler=count, key=account_of, keeper=Tally())
+    route = Route(topic="counted", handler=count, key=account_of, state_store=Tally())
     for _ in range(2):
         async with Enricher(settings, routes=[route]) as enricher:
             accounts = [n % 3 for n in range(30)]

@@ -322,7 +322,7 @@ def product(body: bytes) -> str:
 
 
 def test_every_message_belongs_to_exactly_one_shard() -> None:
-    router = Router([Route(topic=TICKS, handler=nothing, key=product, keeper=Sums())])
+    router = Router([Route(topic=TICKS, handler=nothing, key=product, state_store=Sums())])
     bodies = [encoded({"product": name}) for name in PRODUCTS] + [b"no JSON", b"", b"\xff"]
     for count in (1, 2, 4, 7):
         for topic in (TICKS, "unknown"):
@@ -336,7 +336,7 @@ def test_every_message_belongs_to_exactly_one_shard() -> None:
 
 
 async def test_what_is_heard_in_memory_is_sifted_too() -> None:
-    router = Router([Route(topic=TICKS, handler=nothing, key=product, keeper=Sums())])
+    router = Router([Route(topic=TICKS, handler=nothing, key=product, state_store=Sums())])
     heard: dict[int, list[bytes]] = {0: [], 1: []}
     for shard in Shard(0, 2).siblings:
 

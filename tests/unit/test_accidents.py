@@ -244,7 +244,7 @@ async def test_every_error_ends_its_message_alone_wherever_it_is_raised(where: s
             accident(msg(body)["n"])
         return "a"
 
-    class Keeper(Sums):
+    class StateStore(Sums):
         failed = 0
 
         def once(self) -> None:
@@ -257,16 +257,16 @@ async def test_every_error_ends_its_message_alone_wherever_it_is_raised(where: s
                 accident(event["n"])
             return super().seen(state, event, context)
 
-        def settle(self, state: Any, now_us: int) -> Any:
+        def show(self, state: Any, now_us: int) -> Any:
             if where == "settle":
                 self.once()
             return ()
 
-        async def load(self, reader: Any, wanted: Any) -> Any:
+        async def restore(self, reader: Any, wanted: Any) -> Any:
             self.failed += where == "load"
             if where == "load" and self.failed < 4:
                 await (cancels_itself, raising(SystemExit()), raising(Mute()))[self.failed - 1]()
-            return await super().load(reader, wanted)
+            return await super().restore(reader, wanted)
 
     routes = {
         "plain": Route(topic="t", handler=plain, key=key_of, retry=ONCE),
@@ -275,7 +275,8 @@ async def test_every_error_ends_its_message_alone_wherever_it_is_raised(where: s
         "steps": Route(topic="t", handler=steps, key=key_of, retry=ONCE),
         "thread": Route(topic="t", handler=plain, key=key_of, retry=ONCE, blocking=True),
     }
-    route = routes.get(where) or Route(topic="t", handler=folding, key=key_of, keeper=Keeper(), retry=ONCE)
+    stateful = Route(topic="t", handler=folding, key=key_of, state_store=StateStore(), retry=ONCE)
+    route = routes.get(where) or stateful
     rig = Rig(route, Route(topic="beside", handler=echo, key=key_of))
     async with rig.engine:
         for number in range(len(wrong) + 1):

@@ -23,7 +23,7 @@ class Slow(Sums):
         self.broken = broken
         self.open = {key: asyncio.Event() for key in left_over}
 
-    async def load(self, reader: Any, wanted: Mapping[str, Delivery]) -> Mapping[str, dict[str, Any]]:
+    async def restore(self, reader: Any, wanted: Mapping[str, Delivery]) -> Mapping[str, dict[str, Any]]:
         for key in wanted:
             if key in self.broken:
                 raise ValueError("what is stored makes no sense")
@@ -31,7 +31,7 @@ class Slow(Sums):
                 await self.open[key].wait()
         for _ in range(self.steps):
             await asyncio.sleep(0)
-        return await super().load(reader, wanted)
+        return await super().restore(reader, wanted)
 
 
 async def test_what_is_restored_works_while_others_are_and_readiness_waits_for_all() -> None:

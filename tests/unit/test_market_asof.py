@@ -21,7 +21,7 @@ from enricher.market.products import Contracts
 from enricher.market.state.horizons import Spans
 from enricher.market.state.product_state import CHAINS, ProductState
 from enricher.market.state.restore import load
-from tests.unit.test_market_keeper import NOW_US, OneLane
+from tests.unit.test_market_state import NOW_US, OneLane
 
 NIFTY = Contracts().of("NIFTY")
 START = event_us("2022-03-28T10:00:00+05:30")[0]

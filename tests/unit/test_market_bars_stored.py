@@ -19,7 +19,7 @@ from enricher.clock import MINUTE, SECOND, event_us, render
 from enricher.engine.effects import Effect, Insert, Upsert, Write
 from enricher.engine.ports import Delivery
 from enricher.engine.router import Context
-from enricher.market.state.keeper import MarketKeeper
+from enricher.market.state.market_state import MarketState
 from enricher.market.state.product_state import BARS, ProductState
 
 HOUR = 60 * MINUTE
@@ -33,8 +33,8 @@ class Worker:
         told = {"market.windows": windows, "market.volume": volume, "market.analytics": False}
         routes = market_routes(load(overrides=told, sections=SECTIONS))
         self.route = next(route for route in routes if route.topic == "market:underlying")
-        assert isinstance(self.route.keeper, MarketKeeper)
-        self.keeper = self.route.keeper
+        assert isinstance(self.route.state_store, MarketState)
+        self.state_store = self.route.state_store
         self.product = product
         self.documents = MemoryDocuments()
         self.state: ProductState | None = None
@@ -43,20 +43,20 @@ class Worker:
         """Take a message; ``killed`` once it is stored, before what the product as a whole has to say is."""
         if self.state is None:
             wanted = {self.product: Delivery("", body, now_us)}
-            self.state = asyncio.run(self.keeper.load(self.documents, wanted))[self.product]
+            self.state = asyncio.run(self.state_store.restore(self.documents, wanted))[self.product]
         context = Context("", body, now_us, 1, {})
         tick = self.route.decode(body, context)
-        mark = self.keeper.seen(self.state, tick, context)
+        mark = self.state_store.seen(self.state, tick, context)
         if mark == "live":
             return
         change, effects = self.route.handler(self.state, tick, context)
         self.land(effects)
         if mark is None:
-            self.keeper.apply(self.state, change)
+            self.state_store.fold(self.state, change)
         if killed:
             self.state = None
         else:
-            self.land(self.keeper.settle(self.state, now_us))
+            self.land(self.state_store.show(self.state, now_us))
 
     def land(self, effects: Any) -> None:
         stored: list[Effect] = []
@@ -79,7 +79,7 @@ class Worker:
     def bars(self, now_us: int) -> dict[str, dict[str, Any]]:
         """What is stored when all is silent at last; the number of revisions aside."""
         if self.state is not None:
-            self.land(self.keeper.on_clock(self.state, now_us))
+            self.land(self.state_store.on_time(self.state, now_us))
         found = self.documents.collections.get(BARS, {})
         return {name: {**bar, "revision": 0} for name, bar in found.items()}
 

@@ -138,7 +138,7 @@ def test_the_route_enriches_with_what_is_set(analytics: bool) -> None:
     state = ProductState("NIFTY", SPANS, Contracts().of("NIFTY"))
     for one in (chain(), chain(1, last=104, oi=12)):
         change, effects = route.handler(state, one, Context("", b"{}", START + 5 * MINUTE, 1, {}))
-        route.keeper.apply(state, change)
+        route.state_store.fold(state, change)
     (stored,) = (effect.document for effect in effects if isinstance(effect, Insert))
     (shown,) = (orjson.loads(e.value) for e in effects if isinstance(e, SetKey) and "latest:chain" in e.key)
     assert ("smile" in stored, "smile" in shown) == (analytics, analytics)

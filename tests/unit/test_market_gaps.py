@@ -15,7 +15,7 @@ from enricher.engine.ports import Delivery
 from enricher.market.state.gaps import GAP
 from enricher.market.state.product_state import BARS
 from enricher.market.state.restore import load
-from tests.unit.test_market_keeper import NOW_US, SPANS, OneLane
+from tests.unit.test_market_state import NOW_US, SPANS, OneLane
 
 TICKS = "market:underlying"
 START = NOW_US - NOW_US % (15 * MINUTE)
@@ -36,7 +36,7 @@ class Feed(OneLane):
         body = {"product": "N", "price": 1.0, "tick_id": int(at * 1000), "timestamp": render(event_us, False)}
         received_us = START + int((at if came is None else came) * SECOND)
         self.take("underlying", orjson.dumps(body), received_us)
-        self.land(self.keeper.settle(self.state, received_us))
+        self.land(self.state_store.show(self.state, received_us))
 
     def land(self, effects: Any) -> None:
         self._land(effects)
@@ -45,7 +45,7 @@ class Feed(OneLane):
 
     def missed(self, begin: float | None, end: float) -> None:
         since = 0 if begin is None else START + int(begin * SECOND)
-        self.keeper.missed(TICKS, since, START + int(end * SECOND))
+        self.state_store.on_gap(TICKS, since, START + int(end * SECOND))
 
     def restart(self, at: float) -> Feed:
         """The next life of the worker, which begins to listen then."""
@@ -145,7 +145,7 @@ def test_a_clock_that_is_set_back_after_a_gap_hides_none() -> None:
     feed = Feed(YEARS)
     feed.tick(10)
     feed.missed(20, 70)
-    feed.keeper.stepped(feed.state, -3600 * SECOND)
+    feed.state_store.clock_set(feed.state, -3600 * SECOND)
     for second in (75, 130, 190):
         feed.tick(second, second - 3600)
     assert feed.marked() == [0, 1]
@@ -157,7 +157,7 @@ def test_bars_that_the_clock_closes_after_a_gap_are_marked() -> None:
     feed.tick(10)
     feed.missed(20, 25)
     assert feed.state.heard_us is not None
-    feed.land(feed.keeper.on_clock(feed.state, feed.state.heard_us + 31 * SECOND))
+    feed.land(feed.state_store.on_time(feed.state, feed.state.heard_us + 31 * SECOND))
     assert feed.marked() == [0]
 
 

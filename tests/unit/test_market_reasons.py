@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from enricher.clock import MINUTE, event_us, render
 from enricher.market.products import Contracts
 from enricher.market.state.product_state import ProductState
-from tests.unit.test_market_keeper import SPANS, OneLane
+from tests.unit.test_market_state import SPANS, OneLane
 
 Legs = list[dict[str, Any]]
 START = event_us("2025-06-12T10:00:00+05:30")[0]

@@ -12,8 +12,8 @@ from enricher.clock import MINUTE, render
 from enricher.market.products import Contracts
 from enricher.market.state.product_state import ProductState
 from enricher.market.surface.svi_scheduler import NOT_FITTED
-from tests.unit.test_market_keeper import NOW_US, SPANS, OneLane
 from tests.unit.test_market_reasons import CHAINS, SPOT, START
+from tests.unit.test_market_state import NOW_US, SPANS, OneLane
 
 NEXT_MONTH = "2025-07-31"
 
@@ -53,7 +53,7 @@ def drawn(said: Mapping[str, Any], fitted: bool = False) -> dict[str, Any]:
         lane.settle()
     key = f"volatility_surface:{product}"
     while fitted and (due := lane.state.fits.due()) is not None:
-        shown = lane.keeper.on_clock(lane.state, max(due, NOW_US))
+        shown = lane.state_store.on_time(lane.state, max(due, NOW_US))
         lane.keys.update({effect.key: effect.value for effect in shown})  # type: ignore[attr-defined]
     found: dict[str, Any] = json.loads(lane.keys[key])
     return found

@@ -16,8 +16,8 @@ from enricher.market.products import Contracts
 from enricher.market.state.product_state import ProductState
 from enricher.market.state.restore import load
 from enricher.market.zeros import CHAIN_FIELDS, OPTION_FIELDS, ZEROED, with_nulls, zeroed_chain
-from tests.unit.test_market_keeper import SPANS, OneLane
 from tests.unit.test_market_reasons import CHAINS, SPOT, START, both, legs
+from tests.unit.test_market_state import SPANS, OneLane
 
 Document = dict[str, Any]
 EXPIRY = "2025-06-26"

@@ -28,7 +28,7 @@ from enricher.engine.router import Context
 from enricher.errors import BadMessage
 from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
 from enricher.market.state.horizons import Spans
-from enricher.market.state.keeper import MarketKeeper
+from enricher.market.state.market_state import MarketState
 from enricher.market.state.product_state import ProductState
 
 START_US = 1_790_000_000_000_000
@@ -47,9 +47,9 @@ class Enriched:
         context = Context(topic, body, now_us, 1, {})
         event = route.decode(body, context)
         change, effects = route.handler(self.state, event, context)
-        assert isinstance(route.keeper, MarketKeeper)
-        route.keeper.apply(self.state, change)
-        return [*effects, *route.keeper.settle(self.state, now_us)]
+        assert isinstance(route.state_store, MarketState)
+        route.state_store.fold(self.state, change)
+        return [*effects, *route.state_store.show(self.state, now_us)]
 
 
 def session(kind: str, count: int) -> list[Message]:

@@ -406,8 +406,8 @@ class InSteps:
             await asyncio.sleep(0)
 
 
-async def after_steps(handler: InSteps, keeper: Sums, count: int) -> Rig:
-    rig = Rig(Route(topic="t", handler=handler, key=key_of, keeper=keeper))
+async def after_steps(handler: InSteps, state_store: Sums, count: int) -> Rig:
+    rig = Rig(Route(topic="t", handler=handler, key=key_of, state_store=state_store))
     async with rig.engine:
         beside = asyncio.create_task(handler.watch())
         await turns(3)
@@ -419,8 +419,8 @@ async def after_steps(handler: InSteps, keeper: Sums, count: int) -> Rig:
 
 
 async def test_a_message_that_goes_on_in_steps_gives_the_loop_turns_and_keeps_its_place() -> None:
-    handler, keeper = InSteps(), Sums()
-    rig = await after_steps(handler, keeper, 9)
+    handler, state_store = InSteps(), Sums()
+    rig = await after_steps(handler, state_store, 9)
     assert rig.numbers("a") == list(range(9))
     assert rig.counts("t") == {"received": 9, "processed": 9}
     for first in range(0, 20, 4):
@@ -429,9 +429,9 @@ async def test_a_message_that_goes_on_in_steps_gives_the_loop_turns_and_keeps_it
 
 
 async def test_a_message_that_fails_between_its_steps_is_set_aside_and_the_others_go_on() -> None:
-    handler, keeper = InSteps(), Sums()
+    handler, state_store = InSteps(), Sums()
     handler.fails_on = 4
-    rig = await after_steps(handler, keeper, 6)
+    rig = await after_steps(handler, state_store, 6)
     assert rig.numbers("a") == [0, 1, 2, 3, 5]
     letter = one_letter(rig)
     assert (letter.stage, letter.error, letter.attempts) == ("enrich", "halfway", 1)
@@ -448,7 +448,7 @@ async def test_a_lane_in_the_middle_of_a_message_holds_up_no_other_lane() -> Non
             yield
         return event["n"], [Publish("out", context.body)]
 
-    rig = Rig(Route(topic="t", handler=handler, key=key_of, keeper=Sums()))
+    rig = Rig(Route(topic="t", handler=handler, key=key_of, state_store=Sums()))
     async with rig.engine:
         rig.offer("t", "a", 1)
         rig.offer("t", "a", 2)

@@ -97,9 +97,9 @@ def test_a_pattern_matches_itself_by_name() -> None:
     assert router.match("orders.2") is router.match("orders.[12]") is router.routes[0]
 
 
-def test_routes_with_one_keeper_share_a_family_and_others_have_their_own() -> None:
+def test_routes_with_one_state_store_share_a_family_and_others_have_their_own() -> None:
     sums = Sums()
-    shared = [Route(topic=t, handler=pure, key=key_of, keeper=sums) for t in ("a", "b")]
+    shared = [Route(topic=t, handler=pure, key=key_of, state_store=sums) for t in ("a", "b")]
     assert {r.family for r in shared} == {"sums"}
     assert Route(topic="c", handler=pure).family == "c"
     assert Router(shared).topics == ("a", "b")
@@ -111,7 +111,7 @@ def test_routes_with_one_keeper_share_a_family_and_others_have_their_own() -> No
         ({"topic": ""}, "pattern"),
         ({"weight": 0}, "weight"),
         ({"cap": -1}, "cap"),
-        ({"keeper": Sums()}, "key function"),
+        ({"state_store": Sums()}, "key function"),
         ({"overload": Overload.CONFLATE}, "conflation"),
         ({"handler": waits, "blocking": True}, "plain function"),
         ({"handler": steps, "blocking": True}, "plain function"),
@@ -143,8 +143,8 @@ def test_two_routes_for_one_topic_are_refused() -> None:
 @pytest.mark.parametrize("different", [{"weight": 2}, {"priority": 1}, {"cap": 3}, {"sinks": ("live",)}])
 def test_routes_that_share_lanes_must_agree(different: dict[str, Any]) -> None:
     sums = Sums()
-    one = Route(topic="a", handler=pure, key=key_of, keeper=sums)
-    other = Route(topic="b", handler=pure, key=key_of, keeper=sums, **different)
+    one = Route(topic="a", handler=pure, key=key_of, state_store=sums)
+    other = Route(topic="b", handler=pure, key=key_of, state_store=sums, **different)
     with pytest.raises(ConfigError, match="share the lanes of 'sums'"):
         Router([one, other])
 

@@ -103,10 +103,10 @@ async def test_a_server_that_is_away_is_asked_for_the_state_of_one_lane_at_a_tim
 class Picky(Sums):
     """Cannot load the state of key a."""
 
-    async def load(self, reader: Any, wanted: Mapping[str, Delivery]) -> Mapping[str, dict[str, Any]]:
+    async def restore(self, reader: Any, wanted: Mapping[str, Delivery]) -> Mapping[str, dict[str, Any]]:
         if "a" in wanted:
             raise ValueError("what is stored makes no sense")
-        return await super().load(reader, wanted)
+        return await super().restore(reader, wanted)
 
 
 async def test_a_state_that_cannot_be_loaded_holds_up_no_other_lane() -> None:
@@ -141,7 +141,7 @@ async def test_what_another_life_had_folded_is_committed_again_but_not_folded() 
     assert bodies == [message("a", 1, before=1), message("a", 3, before=3)]
 
 
-async def test_a_late_message_is_counted_by_its_keeper() -> None:
+async def test_a_late_message_is_counted_by_its_state_store() -> None:
     rig = Rig(stateful(Sums()))
     async with rig.engine:
         fill(rig, [-1])
@@ -150,7 +150,7 @@ async def test_a_late_message_is_counted_by_its_keeper() -> None:
 
 
 async def test_messages_without_a_key_do_not_reach_a_stateful_handler() -> None:
-    rig = Rig(Route(topic="t", handler=folding, key=lambda body: None, keeper=Sums()))
+    rig = Rig(Route(topic="t", handler=folding, key=lambda body: None, state_store=Sums()))
     async with rig.engine:
         fill(rig, [1])
         await rig.drained()
@@ -176,14 +176,14 @@ class Totals(Sums):
         super().__init__()
         self.changed = False
 
-    def apply(self, state: dict[str, Any], change: int) -> str | None:
+    def fold(self, state: dict[str, Any], change: int) -> str | None:
         self.changed = True
-        return super().apply(state, change)
+        return super().fold(state, change)
 
-    def tell_again(self, state: dict[str, Any]) -> None:
+    def show_again(self, state: dict[str, Any]) -> None:
         self.changed = True
 
-    def settle(self, state: dict[str, Any], now_us: int) -> list[Effect]:
+    def show(self, state: dict[str, Any], now_us: int) -> list[Effect]:
         numbers = state["primed"] + state["folded"]
         if not (self.changed and numbers):
             return []
@@ -244,7 +244,7 @@ async def test_a_refusal_does_not_wake_or_lose_a_lane_that_waits_for_a_strict_re
         change, effects = folding(state, event, context)
         return change, effects
 
-    route = Route(topic="t", handler=handler, key=key_of, keeper=Sums(), strict=True, retry=STEADY)
+    route = Route(topic="t", handler=handler, key=key_of, state_store=Sums(), strict=True, retry=STEADY)
     rig = Rig(route)
     rig.documents.refuses = lambda w: w.delivery is not None and w.delivery.body == message("a", 0)
     async with rig.engine:
@@ -268,9 +268,9 @@ async def test_a_change_that_cannot_be_folded_is_set_aside_and_the_state_loaded_
     assert len(sums.loads) == 2
 
 
-async def test_topics_with_one_keeper_share_the_lane_of_a_key() -> None:
+async def test_topics_with_one_state_store_share_the_lane_of_a_key() -> None:
     sums = Sums()
-    routes = [Route(topic=t, handler=folding, key=key_of, keeper=sums) for t in ("t", "u")]
+    routes = [Route(topic=t, handler=folding, key=key_of, state_store=sums) for t in ("t", "u")]
     rig = Rig(*routes)
     for number in range(6):
         rig.offer("tu"[number % 2], "a", number)
@@ -299,23 +299,23 @@ async def test_a_state_gets_its_clock_event_and_an_idle_one_is_forgotten() -> No
     assert len(sums.loads) == 2
 
 
-async def test_a_keeper_that_cannot_tell_again_costs_its_own_state_alone() -> None:
+async def test_a_state_store_that_cannot_show_again_costs_its_own_state_alone() -> None:
     totals = Totals()
-    totals.tell_again = None  # type: ignore[assignment]  # cannot be called
+    totals.show_again = None  # type: ignore[assignment]  # cannot be called
     rig = Rig(stateful(totals))
     rig.documents.refuses = lambda w: w.delivery is not None and w.delivery.body == message("a", 1)
     async with rig.engine:
         fill(rig, [0, 1])
         await rig.drained()
         await until(lambda: rig.engine.writer.unfinished == 0)
-        assert rig.engine.stats.counters["keeper_failures"] == 1
+        assert rig.engine.stats.counters["state_failures"] == 1
         fill(rig, [2])
         await rig.drained()
     assert rig.shown.keys == {"total": b"2"}
 
 
-@pytest.mark.parametrize("step", ["settle", "on_clock"])
-async def test_a_keeper_that_fails_costs_its_own_state_and_nothing_else(step: str) -> None:
+@pytest.mark.parametrize("step", ["show", "on_time"])
+async def test_a_state_store_that_fails_costs_its_own_state_and_nothing_else(step: str) -> None:
     sums = Sums()
     sums.due_us = NOW_US + 1_000_000
 
@@ -330,7 +330,7 @@ async def test_a_keeper_that_fails_costs_its_own_state_and_nothing_else(step: st
         fill(rig, [0, 1])
         await rig.drained()
         rig.clock.advance(1)
-        await until(lambda: rig.engine.stats.counters["keeper_failures"] == 1)
+        await until(lambda: rig.engine.stats.counters["state_failures"] == 1)
         fill(rig, [2])
         await rig.drained()
     assert rig.numbers("a") == [0, 1, 2]

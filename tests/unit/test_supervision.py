@@ -212,10 +212,10 @@ async def test_a_state_that_cannot_be_loaded_is_an_outage_said_once_or_else_a_st
     class Broken(Sums):
         error: Exception | None = None
 
-        async def load(self, reader: Any, wanted: Any) -> Any:
+        async def restore(self, reader: Any, wanted: Any) -> Any:
             if self.error is not None:
                 raise self.error
-            return await super().load(reader, wanted)
+            return await super().restore(reader, wanted)
 
     sums = Broken()
     rig = Watched(stateful(sums))

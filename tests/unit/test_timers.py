@@ -62,20 +62,20 @@ async def test_a_retry_comes_after_its_delay_however_the_clock_is_set(hour: int,
 
 
 class Stepped(Sums):
-    """A keeper that is told when the clock is set."""
+    """A state_store that is told when the clock is set."""
 
     def __init__(self) -> None:
         super().__init__()
         self.steps: list[int] = []
 
-    def stepped(self, state: dict[str, Any], step_us: int) -> None:
+    def clock_set(self, state: dict[str, Any], step_us: int) -> None:
         self.steps.append(step_us)
 
 
 @pytest.mark.parametrize("hour", [3600, -3600])
 async def test_states_are_told_when_the_clock_is_set_and_are_asked_anew(hour: int) -> None:
     sums, clock = Stepped(), Running()
-    rig = Rig(Route(topic="t", handler=folding, key=key_of, keeper=sums), clock=clock)
+    rig = Rig(Route(topic="t", handler=folding, key=key_of, state_store=sums), clock=clock)
     async with rig.engine:
         rig.offer("t", "a", 1)
         await rig.drained()
@@ -95,7 +95,7 @@ async def test_states_are_told_when_the_clock_is_set_and_are_asked_anew(hour: in
 async def test_a_clock_that_is_moved_by_hand_was_not_set() -> None:
     sums, clock = Stepped(), Clock()
     clock.steady = steady_clock  # type: ignore[method-assign]
-    rig = Rig(Route(topic="t", handler=folding, key=key_of, keeper=sums), clock=clock)
+    rig = Rig(Route(topic="t", handler=folding, key=key_of, state_store=sums), clock=clock)
     async with rig.engine:
         rig.offer("t", "a", 1)
         await rig.drained()
@@ -149,7 +149,7 @@ async def test_the_clock_event_of_a_state_does_not_end_a_strict_wait() -> None:
             raise OSError("not yet")
         return event["n"], [Publish("out", context.body)]
 
-    rig = Rig(Route(topic="t", handler=handler, key=key_of, retry=STEADY, strict=True, keeper=sums))
+    rig = Rig(Route(topic="t", handler=handler, key=key_of, retry=STEADY, strict=True, state_store=sums))
     async with rig.engine:
         rig.offer("t", "a", 0)
         rig.offer("t", "a", 1)

@@ -210,7 +210,7 @@ class RedisLive:
                 continue
             if len(mine) > 1:
                 mine.sort(key=_rank)
-            if fence is not None and write.lane is not None and write.lane.family.keeper is not None:
+            if fence is not None and write.lane is not None and write.lane.family.state_store is not None:
                 arguments.append(len(mine) + 1)
                 arguments += fence
             else:

@@ -262,4 +262,4 @@ class HeldDocuments:
 
 def has_state(write: Write) -> bool:
     """Whether a write is that of a lane with state."""
-    return write.lane is not None and write.lane.family.keeper is not None
+    return write.lane is not None and write.lane.family.state_store is not None

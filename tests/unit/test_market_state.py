@@ -20,7 +20,7 @@ from enricher.errors import BadMessage
 from enricher.market.bars.rolling_windows import order_key
 from enricher.market.products import Contracts
 from enricher.market.state.horizons import Spans
-from enricher.market.state.keeper import MarketKeeper
+from enricher.market.state.market_state import MarketState
 from enricher.market.state.product_state import ProductState
 
 NOW_US = 1_750_000_000_000_000
@@ -60,9 +60,9 @@ class OneLane:
     def __init__(self, state: ProductState | None = None, settings: dict[str, Any] | None = None) -> None:
         routes = market_routes(load(overrides=settings or {}, sections=SECTIONS))
         self.routes: dict[str, Route] = {route.topic.removeprefix("market:"): route for route in routes}
-        keeper = self.routes["underlying"].keeper
-        assert isinstance(keeper, MarketKeeper)
-        self.keeper = keeper
+        state_store = self.routes["underlying"].state_store
+        assert isinstance(state_store, MarketState)
+        self.state_store = state_store
         self.state = ProductState("N", SPANS) if state is None else state
         self.keys: dict[str, bytes] = {}
         self.said: list[Effect] = []
@@ -70,15 +70,15 @@ class OneLane:
     def take(self, kind: str, data: bytes, now_us: int = NOW_US) -> str | None:
         context = Context("", data, now_us, 1, {})
         event = self.routes[kind].decode(data, context)
-        mark = self.keeper.seen(self.state, event, context)
+        mark = self.state_store.seen(self.state, event, context)
         if mark is not None:
             return mark
         change, effects = self.routes[kind].handler(self.state, event, context)
         self._land(effects)
-        return self.keeper.apply(self.state, change)
+        return self.state_store.fold(self.state, change)
 
     def settle(self) -> list[Effect]:
-        effects = list(self.keeper.settle(self.state, NOW_US))
+        effects = list(self.state_store.show(self.state, NOW_US))
         self._land(effects)
         return effects
 
@@ -264,9 +264,9 @@ def closing(*clock: str, at: str = "2025-06-12T15:29:50") -> OneLane:
     heard_us = event_us(f"{at}+05:30")[0]
     for moment in clock:
         now_us = NOW_US + event_us(f"{moment}+05:30")[0] - heard_us
-        due_us = lane.keeper.due(lane.state)
+        due_us = lane.state_store.due(lane.state)
         if due_us is not None and due_us <= now_us:
-            lane._land(lane.keeper.on_clock(lane.state, now_us))
+            lane._land(lane.state_store.on_time(lane.state, now_us))
     return lane
 
 
@@ -277,7 +277,7 @@ def test_an_expiry_at_which_the_market_falls_silent_leaves_by_the_clock() -> Non
     assert [e.before for e in lane.said if isinstance(e, DropMembers)] == ["2025-06-13"]
     (surface,) = [e for e in lane.said if isinstance(e, SetKey) and e.key.startswith("vol")]
     assert surface.version == lane.state.newest_chain_us
-    assert lane.keeper.due(lane.state) is None
+    assert lane.state_store.due(lane.state) is None
     # What is sent of it all the same is of the past; the others go on.
     lane.take("option_quote", moved("option_quote", "2025-06-12T15:29:55", 0.4, "2025-06-12"))
     lane.take("option_quote", moved("option_quote", "2025-06-12T15:29:56", 0.4, NEXT))
@@ -294,7 +294,7 @@ def test_a_surface_that_is_no_longer_shown_is_not_shown_again_for_an_expiry_that
 def test_an_expiry_more_than_an_hour_ahead_of_the_last_message_waits_for_the_next() -> None:
     lane = closing("2025-06-12T16:00:00", at="2025-06-12T14:29:59")
     assert lane.said == []
-    assert lane.keeper.due(lane.state) is None
+    assert lane.state_store.due(lane.state) is None
 
 
 def test_chains_after_the_instant_of_their_expiry_are_compared_with_those_before() -> None:
@@ -380,13 +380,13 @@ def test_bars_are_final_when_nothing_was_heard_for_a_while_however_the_clock_is_
         lane.take("underlying", body("underlying", second, price=100.0, tick_id=second))
     lane.settle()
     if hour:
-        lane.keeper.stepped(lane.state, hour)
-    due_us = lane.keeper.due(lane.state)
+        lane.state_store.clock_set(lane.state, hour)
+    due_us = lane.state_store.due(lane.state)
     assert due_us == NOW_US + hour + 30_000_000
     final: dict[int, list[Any]] = {}
     for minute in range(16):
         # It is 40 s past the minute, by a clock that is right or an hour off.
-        effects = lane.keeper.on_clock(lane.state, NOW_US + hour + minute * 60_000_000)
+        effects = lane.state_store.on_time(lane.state, NOW_US + hour + minute * 60_000_000)
         final[minute] = [e.document["window_minutes"] for e in effects if isinstance(e, Insert)]
     found = {minute: minutes for minute, minutes in final.items() if minutes}
     assert found == {1: [1], 4: [5], 9: [15]}

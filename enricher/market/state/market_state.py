@@ -80,8 +80,8 @@ Visible = Callable[[ProductState, str, Mapping[str, Any], int, int], Sequence[Ef
 """What was to be seen of a stored message: of a collection, processed at a moment, looked at now."""
 
 
-class MarketKeeper:
-    """Keeper of the products' state: one `ProductState` per lane."""
+class MarketState:
+    """StateStore of the products' state: one `ProductState` per lane."""
 
     name = "market"
 
@@ -107,7 +107,7 @@ class MarketKeeper:
         self._gaps: list[tuple[int, int]] = []  # of the ticks' feed, by receipt
         self._gap_count = 0
 
-    async def load(
+    async def restore(
         self, reader: Reader, wanted: Mapping[str, Delivery]
     ) -> Mapping[str, ProductState]:
         """State rebuilt from what is stored."""
@@ -192,7 +192,7 @@ class MarketKeeper:
             state.health = FeedHealth(state.product, state.contract, received_us, self._watching)
         state.health.take(tick, received_us)
 
-    def apply(
+    def fold(
         self, state: ProductState, change: TickChange | QuoteChange | ChainChange | None
     ) -> str | None:
         """Fold a tick, quote or chain; None is one that MongoDB is going to refuse."""
@@ -214,7 +214,7 @@ class MarketKeeper:
         state.pass_time()
         return mark
 
-    def missed(self, topic: str, from_us: int, to_us: int) -> None:
+    def on_gap(self, topic: str, from_us: int, to_us: int) -> None:
         """Messages of a topic may have been missed between these moments of the clock (0: ever before)."""
         if topic == self._ticks:
             self._gaps.append((from_us, to_us))
@@ -237,7 +237,7 @@ class MarketKeeper:
                 state.chains_unsaid = True
         gaps.set_us = 0
 
-    def settle(self, state: ProductState, now_us: int) -> Sequence[Effect]:
+    def show(self, state: ProductState, now_us: int) -> Sequence[Effect]:
         """Caches of windows, surface and the product as a whole, members of the sorted set, closed bars, the
         checkpoint."""
         effects: list[Effect] = []
@@ -276,7 +276,7 @@ class MarketKeeper:
             )
         return effects
 
-    def tell_again(self, state: ProductState) -> None:
+    def show_again(self, state: ProductState) -> None:
         """Have the next `settle` show the windows, the last price and the surface, whatever was shown."""
         newest = state.ticks.newest
         for minutes in self._spans.windows[:1]:
@@ -378,7 +378,7 @@ class MarketKeeper:
         look_us = None if state.health is None else state.health.due_us
         return min((us for us in (idle_us, look_us, state.fits.due()) if us is not None), default=None)
 
-    def on_clock(self, state: ProductState, now_us: int) -> Sequence[Effect]:
+    def on_time(self, state: ProductState, now_us: int) -> Sequence[Effect]:
         """A smile is fitted a little further, a silent feed noticed; of an idle product bars are final, and
         what expires in silence goes."""
         effects: list[Effect] = []
@@ -405,7 +405,7 @@ class MarketKeeper:
                 state.clock_set_us = 0
         return effects
 
-    def stepped(self, state: ProductState, step_us: int) -> None:
+    def clock_set(self, state: ProductState, step_us: int) -> None:
         """The clock was set: what was heard was heard as long ago as before, and nothing is due for that."""
         if state.heard_us is not None:
             state.heard_us += step_us
