@@ -1,6 +1,6 @@
 """Dead letters: messages set aside, whole, with why; looked at, filtered, edited and tried again.
 
-What is listed here is promised, and is used without a worker as well as by one. `docs/letters.md` shows it.
+What is listed here is promised, and needs no worker. `docs/dead_letters.md` shows it.
 """
 
 from typing import TYPE_CHECKING

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import enricher.dead_letters
 from enricher.adapters.redis.client import redis_client
 from enricher.app import Enricher
 from enricher.build_settings import load
@@ -17,7 +16,7 @@ from enricher.dead_letters import LengthAlert, LetterStore, by_worker, reprocess
 from tests.rig import PATIENCE, until
 from tests.toy_letters import SqliteLetters
 
-PAGE = (Path(enricher.dead_letters.__file__).parent / "docs/letters.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/dead_letters.md").read_text(encoding="utf-8")
 PROGRAM, STORE = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 (OUTPUT,) = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 

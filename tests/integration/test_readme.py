@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands there, and the page it leads to names what the program says."""
+"""What the README and the pages in docs show runs as it stands there, and they name what the program says."""
 
 import os
 import re
@@ -17,20 +17,29 @@ from tests.integration.worker import CHAINS, QUOTES, TICKS, running
 from tests.rig import Clock
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-STOPS = (ROOT / "docs" / "stops.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
+README, STOPS = TEXTS["README.md"], TEXTS["docs/stops.md"]
 
 
-def blocks(language: str) -> list[str]:
+def blocks(page: str, language: str) -> list[str]:
     """The fenced blocks of one language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXTS[page], re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_each_python_example_runs(number: int, redis_url: str, mongo_database_url: str) -> None:
+PROGRAMS = [
+    pytest.param(block, id=f"{page}-{number}")
+    for page in ("README.md", "docs/library.md", "docs/mail.md")
+    for number, block in enumerate(blocks(page, "python"))
+    if "asyncio.run(main())" in block
+]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_each_python_example_runs(program: str, redis_url: str, mongo_database_url: str) -> None:
     environ = {**os.environ, "REDIS_URL": redis_url, "MONGO_URL": mongo_database_url}
     done = subprocess.run(
-        [sys.executable, "-c", blocks("python")[number]],
+        [sys.executable, "-c", program],
         env=environ,
         capture_output=True,
         text=True,
@@ -43,7 +52,7 @@ def test_each_python_example_runs(number: int, redis_url: str, mongo_database_ur
 
 
 def test_the_configuration_example_loads(tmp_path: Path) -> None:
-    (example,) = blocks("toml")
+    (example,) = blocks("docs/start.md", "toml")
     file = tmp_path / "config.toml"
     file.write_text(example, encoding="utf-8")
     settings = load(file)
@@ -60,6 +69,18 @@ def test_quick_start_is_two_commands_of_one_line_each() -> None:
     assert "pytest" in commands[1]
 
 
+@pytest.mark.parametrize("page", TEXTS)
+def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", TEXTS[page]):
+        assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    linked = set(re.findall(r"\]\((docs/[\w/.]+)\)", README))
+    pages = {page for page in TEXTS if page.count("/") == 1}
+    assert pages <= linked, pages - linked
+
+
 def test_statuses_and_exit_codes_are_those_of_the_program() -> None:
     status, codes = STOPS.split("## Exit codes\n")
     told = [re.findall(r"^\| ([`\w]+) \|", page, re.MULTILINE)[1:] for page in (status, codes)]
@@ -71,8 +92,7 @@ async def test_what_operations_looks_at_is_there_with_the_fields_it_names(
     redis_url: str, mongo_database_url: str
 ) -> None:
     """The lines of `redis-cli` are sent as they stand; those of `mongosh` are looked into."""
-    section = README.split("## Operations")[1].split("\n## ")[0]
-    lines = re.findall(r"^\$ (.*)$", section, re.MULTILINE)
+    lines = re.findall(r"^\$ (.*)$", TEXTS["docs/operate.md"], re.MULTILINE)
     clock = Clock(AT)
     async with running(redis_url, mongo_database_url, clock=clock) as worker:
         for number in range(2):
