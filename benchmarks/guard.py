@@ -40,7 +40,8 @@ from benchmarks.parts import Options
 from benchmarks.report import Report
 from benchmarks.still import START_US, Change, Still, StillLoop, messages, unchanged
 from enricher.engine import pool, timers
-from enricher.engine.effects import Insert, Publish, SetKey, Write
+from enricher.engine.effects import Insert, Publish, SetKey
+from enricher.engine.ports import Write
 from enricher.engine.router import Route
 from enricher.market.feed.channels import OPTION_QUOTE
 from enricher.market.settings import MarketSettings

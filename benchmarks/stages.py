@@ -53,9 +53,8 @@ from enricher.adapters.redis.sink import RedisLive
 from enricher.assembly import market_routes
 from enricher.build_settings import load
 from enricher.engine.completion import Settling
-from enricher.engine.effects import Write
 from enricher.engine.pool import PoolLimits
-from enricher.engine.ports import Delivery
+from enricher.engine.ports import Delivery, Write
 from enricher.engine.router import Context, Route
 from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
 

@@ -19,9 +19,9 @@ import orjson
 from enricher.adapters.memory_source import MemorySource
 from enricher.assembly import market_routes
 from enricher.build_settings import load
-from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, LIVE, Answer, Write
+from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, LIVE
 from enricher.engine.pool import PoolLimits
-from enricher.engine.ports import Clock
+from enricher.engine.ports import Answer, Clock, Write
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
 from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message

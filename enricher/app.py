@@ -33,8 +33,8 @@ from enricher.clock import to_date
 from enricher.config import Settings, named_by_origin
 from enricher.dead_letters.alert import AlertHook
 from enricher.dead_letters.store import LetterStore
-from enricher.engine.effects import Effect, Insert, SetKey, Write
-from enricher.engine.ports import Clock, Sink, Source
+from enricher.engine.effects import Effect, Insert, SetKey
+from enricher.engine.ports import Clock, Sink, Source, Write
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
 from enricher.engine.stats import Histogram, Stats

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from enricher.adapters.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
-from enricher.engine.effects import Answer, Effect, Insert, Publish, Refused, Write
+from enricher.engine.effects import Effect, Insert, Publish
 from enricher.engine.pool import PoolLimits
-from enricher.engine.ports import Delivery, Sink, StateStore, steady_clock
+from enricher.engine.ports import Answer, Delivery, Refused, Sink, StateStore, Write, steady_clock
 from enricher.engine.retry import Backoff, RetryPolicy
 from enricher.engine.router import Context, Route
 from enricher.engine.service import Engine

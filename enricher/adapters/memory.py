@@ -13,9 +13,7 @@ from enricher.engine.effects import (
     DOCUMENTS,
     LIVE,
     Ack,
-    Answer,
     Append,
-    Claimed,
     DeadLetter,
     DropMembers,
     Insert,
@@ -25,10 +23,9 @@ from enricher.engine.effects import (
     SetClaim,
     SetKey,
     SetMember,
-    Stored,
     Upsert,
-    Write,
 )
+from enricher.engine.ports import Answer, Claimed, Stored, Write
 
 _KEPT_CLAIMS = 8
 

@@ -29,17 +29,8 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from enricher.engine.effects import (
-    DOCUMENTS,
-    SETTLED,
-    Answer,
-    Failed,
-    Insert,
-    Refused,
-    Stored,
-    Upsert,
-    Write,
-)
+from enricher.engine.effects import DOCUMENTS, SETTLED, Insert, Upsert
+from enricher.engine.ports import Answer, Failed, Refused, Stored, Write
 from enricher.errors import SinkError, SinkUnavailable, WriteRefused
 from enricher.log import log
 from enricher.storable import misfit
@@ -393,17 +384,17 @@ def _without_refused(
     last: Sequence[Command], done: Sequence[tuple[Effects, Mapping[str, Any]]], writes: Sequence[Write]
 ) -> Sequence[Command]:
     """The commands in ``last`` without what states have to say that hold a message which was not stored."""
-    lanes = {
-        writes[found[error["index"]][0]].lane
+    owners = {
+        writes[found[error["index"]][0]].owner
         for found, reply in done
         for error in reply.get("writeErrors", ())
         if error.get("code") in REFUSAL_CODES and not _is_identity(error)
     } - {None}
-    if not lanes:
+    if not owners:
         return last
     left: list[Command] = []
     for command, found in last:
-        kept = [writes[i].label != SETTLED or writes[i].lane not in lanes for i, _ in found]
+        kept = [writes[i].label != SETTLED or writes[i].owner not in owners for i, _ in found]
         name = "updates" if "update" in command else "documents"
         documents = [document for document, keep in zip(command[name], kept, strict=True) if keep]
         if documents:

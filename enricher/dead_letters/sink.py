@@ -15,7 +15,8 @@ from redis.asyncio import Redis
 from enricher.dead_letters.alert import LengthWatch
 from enricher.dead_letters.redis_list import ACKNOWLEDGE_ONLY, RedisLetterStore
 from enricher.dead_letters.store import Added, LetterStore
-from enricher.engine.effects import DEAD_LETTERS, Ack, Answer, DeadLetter, Write
+from enricher.engine.effects import DEAD_LETTERS, Ack, DeadLetter
+from enricher.engine.ports import Answer, Write
 from enricher.errors import SinkUnavailable
 from enricher.log import log
 

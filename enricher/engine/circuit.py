@@ -14,8 +14,7 @@ from time import monotonic
 import anyio
 
 from enricher.engine.doubts import Doubts, Landings
-from enricher.engine.effects import Answer, Claimed, Failed, Refused, Write
-from enricher.engine.ports import Clock, Sink
+from enricher.engine.ports import Answer, Claimed, Clock, Failed, Refused, Sink, Write
 from enricher.engine.retry import Backoff
 from enricher.engine.stats import Stats
 from enricher.errors import SinkUnavailable, WriteRefused

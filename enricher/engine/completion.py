@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from enricher.engine.admission import UNKNOWN, Admission, counted_as
-from enricher.engine.effects import Answer, Claimed, DeadLetter, Refused, Write
+from enricher.engine.effects import DeadLetter
 from enricher.engine.lanes import Lane, Status
 from enricher.engine.pipeline import Pipeline
-from enricher.engine.ports import Clock, steady_clock
+from enricher.engine.ports import Answer, Claimed, Clock, Refused, Write, steady_clock
 from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer
 from enricher.log import log
@@ -47,7 +47,7 @@ class Settling:
         labels: dict[tuple[str, str], int] = {}
         size = 0
         for index, write in enumerate(batch):
-            lane, delivery, label = write.lane, write.delivery, write.label
+            lane, delivery, label = write.owner, write.delivery, write.label
             if lane is not None and label != "dead":
                 lane.unsettled -= 1
                 if lane.stale:
@@ -75,7 +75,7 @@ class Settling:
 
     def refuse(self, write: Write, answer: Refused) -> None:
         """A sink will never take ``write``: its message is set aside, its lane's state loaded anew."""
-        lane = write.lane
+        lane: Lane | None = write.owner
         if write.label == "dead":
             self._lose(write, answer)
             return
@@ -98,9 +98,12 @@ class Settling:
 
         The state stays: it is right, only this picture of it cannot be shown.
         """
-        lane = write.lane
+        lane: Lane | None = write.owner
         if len(write.effects) > 1:
-            single = [Write((effect,), lane=lane, label=write.label) for effect in write.effects]
+            single = [
+                Write((effect,), owner=lane, label=write.label, stateful=write.stateful)
+                for effect in write.effects
+            ]
             for part in single:
                 if lane is not None:
                     lane.unsettled += 1
@@ -119,6 +122,11 @@ class Settling:
                 reason=answer.reason,
                 total=self._stats.counters["refused_effects"],
             )
+
+    @staticmethod
+    def is_stale(owner: Lane | None) -> bool:
+        """Whether a state holds what was refused, and will be loaded anew."""
+        return owner is not None and owner.stale
 
     def wake_stale(self, lane: Lane) -> None:
         """Let a stale lane load its state anew once nothing of it is in flight, unless a retry holds it."""

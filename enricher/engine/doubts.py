@@ -9,18 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from enricher.engine.effects import (
-    Ack,
-    Answer,
-    Claimed,
-    Effect,
-    Failed,
-    KeyClaim,
-    Refused,
-    SetClaim,
-    Stored,
-    Write,
-)
+from enricher.engine.effects import Ack, Effect, KeyClaim, SetClaim
+from enricher.engine.ports import Answer, Claimed, Failed, Refused, Stored, Write
 
 Kind = tuple[type[Effect], str]
 
@@ -207,8 +197,8 @@ class Doubts:
         if not (self._in_order and self._doubts):
             return self._fresh
         held = {
-            id(lane)
+            id(owner)
             for i, doubt in self._doubts.items()
-            if (lane := self._writes[i].lane) is not None and now - doubt.since <= HELD_BACK
+            if (owner := self._writes[i].owner) is not None and now - doubt.since <= HELD_BACK
         }
-        return [i for i in self._fresh if id(self._writes[i].lane) not in held]
+        return [i for i in self._fresh if id(self._writes[i].owner) not in held]

@@ -2,8 +2,8 @@
 
 A handler returns effects and writes nothing itself. Each kind of effect names the sink that lands it;
 a program adds its own kind by subclassing `Effect` with a ``sink`` of its own and registering a
-sink of that name. Effects of one delivery travel together as a `Write`; a batch of writes is what one
-commit carries.
+sink of that name. Effects of one delivery travel together as a
+`enricher.engine.ports.Write`; a batch of writes is what one commit carries.
 
     documents     Insert, Upsert                        durable: landed first
     live          SetKey, SetMember, Publish, claims,   visible: landed second, atomically
@@ -14,16 +14,11 @@ commit carries.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
 from enricher.texts import as_bytes, as_text, for_json
-
-if TYPE_CHECKING:
-    from enricher.engine.lanes import Lane
-    from enricher.engine.ports import Delivery
-    from enricher.engine.router import Route
 
 DOCUMENTS = "documents"
 LIVE = "live"
@@ -204,65 +199,3 @@ class DeadLetter(Effect, frozen=True, gc=False):
             msgspec.structs.force_setattr(self, "body", msgspec.json.encode(for_json(self.body)))
         elif not isinstance(self.body, bytes):
             msgspec.structs.force_setattr(self, "body", as_bytes(self.body))
-
-
-class Write:
-    """All effects of one delivery (or of none: a clock event, statistics), committed together.
-
-    ``event_us`` is the event's own time for the latency histogram, 0 when it has none. ``label`` says
-    what the counters call it once it is committed. ``folded`` says that the lane's state holds its message.
-    """
-
-    __slots__ = ("body_size", "delivery", "effects", "event_us", "folded", "label", "lane", "route")
-
-    def __init__(
-        self,
-        effects: Sequence[Effect],
-        delivery: Delivery | None = None,
-        route: Route | None = None,
-        lane: Lane | None = None,
-        event_us: int = 0,
-        label: str = "processed",
-    ) -> None:
-        self.effects = effects
-        self.delivery = delivery
-        self.route = route
-        self.lane = lane
-        self.event_us = event_us
-        self.folded = False
-        self.label = label
-        self.body_size = 0 if delivery is None else len(delivery.body)
-
-
-class Refused(msgspec.Struct, frozen=True, gc=False):
-    """A sink's answer for one write: it will never take it."""
-
-    reason: str
-    error_type: str = "Rejected"
-    traceback: str = ""
-    path: str | None = None
-
-
-class Failed(msgspec.Struct, frozen=True, gc=False):
-    """A sink's answer for one write: it did not land, and nobody knows whether the write is to blame.
-
-    The engine finds out: it waits while nothing else lands either, and takes it for refused if it goes on
-    failing while others land.
-    """
-
-    reason: str
-    error_type: str
-    traceback: str = ""
-
-
-class Stored(msgspec.Struct, frozen=True, gc=False):
-    """A durable sink's answer for one write: the document was there already, and this is it."""
-
-    document: Mapping[str, Any]
-
-
-class Claimed(msgspec.Struct, frozen=True, gc=False):
-    """A visible sink's answer for one write: somebody had claimed it, nothing was published."""
-
-
-Answer = Refused | Failed | Stored | Claimed

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from enricher.engine.ports import Delivery
+from enricher.engine.ports import Delivery
 
 
 class Overload(Enum):

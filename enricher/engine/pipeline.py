@@ -16,9 +16,9 @@ import anyio.lowlevel
 import msgspec
 
 from enricher.engine.apart import apart, is_ctrl_c, let_out
-from enricher.engine.effects import DeadLetter, Effect, Refused, Write
+from enricher.engine.effects import DeadLetter, Effect
 from enricher.engine.lanes import Lane
-from enricher.engine.ports import Clock, Delivery
+from enricher.engine.ports import Clock, Delivery, Refused, Write
 from enricher.engine.retry import Retry
 from enricher.engine.router import Context, Kind, Route
 from enricher.engine.stats import Stats
@@ -79,7 +79,7 @@ class Pipeline:
             state = self._state(lane)
             seen = state_store.seen(state, event, context)
             if seen == "live":
-                return Write(delivery.ack(), delivery, route, lane, 0, "duplicate")
+                return Write(delivery.ack(), delivery, lane, 0, "duplicate", True)
             outcome: Any = route.handler(state, event, context)
             if type(outcome) is GeneratorType:
                 return Unfinished(outcome, delivery, event, seen is not None)
@@ -112,7 +112,7 @@ class Pipeline:
         state = self._state(lane)
         seen = state_store.seen(state, event, context)
         if seen == "live":
-            return Write(delivery.ack(), delivery, route, lane, 0, "duplicate")
+            return Write(delivery.ack(), delivery, lane, 0, "duplicate", True)
         change, effects = await self._call(route, (state, event, context))
         write = self._write(route, delivery, lane, event, effects)
         return write if seen is not None else self._fold(route, delivery, lane, change, write)
@@ -209,7 +209,8 @@ class Pipeline:
                 if ack.sink not in names:
                     raise _nowhere_to_land(ack, route, names)
             done = (*done, *acks)
-        return Write(done, delivery, route, lane, getattr(event, "event_us", 0))
+        stateful = route.state_store is not None
+        return Write(done, delivery, lane, getattr(event, "event_us", 0), "processed", stateful)
 
     def _failed(
         self, route: Route, delivery: Delivery, stage: str, error: BaseException
@@ -274,7 +275,8 @@ class Pipeline:
             first_us=delivery.received_us,
             last_us=self._clock(),
         )
-        return Write((letter, *delivery.ack()), delivery, route, delivery.lane, 0, "dead")
+        stateful = delivery.lane is not None and route.state_store is not None
+        return Write((letter, *delivery.ack()), delivery, delivery.lane, 0, "dead", stateful)
 
 
 def _nowhere_to_land(effect: Effect, route: Route, names: frozenset[str]) -> LookupError:

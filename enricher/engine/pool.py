@@ -21,10 +21,10 @@ import msgspec
 from enricher.engine.admission import Admission, counted_as, read_key
 from enricher.engine.apart import current_task, uncancelled
 from enricher.engine.completion import Settling
-from enricher.engine.effects import DEAD_LETTERS, SETTLED, Effect, Write
+from enricher.engine.effects import DEAD_LETTERS, SETTLED, Effect
 from enricher.engine.lanes import Lane, Status
 from enricher.engine.pipeline import NOT_BEGUN, Again, Pipeline, Unfinished
-from enricher.engine.ports import Clock, Delivery, Reader
+from enricher.engine.ports import Clock, Delivery, Reader, Write
 from enricher.engine.restoring import StateLoader, distrust
 from enricher.engine.router import Route, Router
 from enricher.engine.scheduler import Families
@@ -122,7 +122,7 @@ class Pool:
         """Take what was read at once, as `offer` one after the other."""
         queued, aside = self._admission.admit(deliveries)
         for delivery in queued:
-            route: Route = delivery.route  # type: ignore[assignment]  # set by `admit`
+            route: Route = delivery.route  # set by `admit`
             if route.key is not None and delivery.key is None:
                 delivery.key = read_key(route.key, delivery.body)
             self._enqueue(delivery, route)
@@ -222,7 +222,8 @@ class Pool:
     def _show(self, lane: Lane, unshown: Callable[[Any, int], Sequence[Sequence[Effect]]]) -> None:
         now_us = self._clock()
         try:
-            writes = [Write(e, lane=lane, label="unshown") for e in unshown(lane.state, now_us)]
+            shown = unshown(lane.state, now_us)
+            writes = [Write(effects, owner=lane, label="unshown", stateful=True) for effects in shown]
         except Exception as error:  # noqa: BLE001  one key's state must not end the engine
             distrust(lane, "unshown", error, self.stats)
             return
@@ -297,7 +298,7 @@ class Pool:
                 break
             room_bytes -= len(delivery.body)
             taken(delivery)
-            route: Route = delivery.route  # type: ignore[assignment]  # set in offer
+            route: Route = delivery.route  # set in offer
             result = enrich(route, delivery, lane)
             if isinstance(result, Unfinished):
                 rest = result
@@ -325,7 +326,7 @@ class Pool:
     async def _go_on(self, lane: Lane, rest: Unfinished) -> None:
         """The end of a turn whose last message is handled in steps."""
         delivery = rest.delivery
-        route: Route = delivery.route  # type: ignore[assignment]  # set in offer
+        route: Route = delivery.route  # set in offer
         try:
             await self._wait_for(lane, delivery, self._pipeline.go_on(route, rest, lane), delivery.attempts)
         finally:
@@ -358,7 +359,7 @@ class Pool:
         self, lane: Lane, delivery: Delivery, work: Awaitable[Write | Again], attempt: int
     ) -> bool:
         """Hand on what comes of a message whose handler takes more than one turn; False after the end."""
-        route: Route = delivery.route  # type: ignore[assignment]  # set in offer
+        route: Route = delivery.route  # set in offer
         began = perf_counter()
         self._handling[id(delivery)] = delivery, began
         row = self.stats.in_flight.begin(delivery.topic, delivery.key, attempt, self._clock(), "handler")
@@ -383,8 +384,7 @@ class Pool:
         return True
 
     def _taken(self, delivery: Delivery) -> Route:
-        route = delivery.route
-        assert route is not None  # noqa: S101  set in offer
+        route: Route = delivery.route  # set in offer
         self._admission.taken(delivery)
         return route
 
@@ -409,7 +409,7 @@ class Pool:
             else:
                 if effects:
                     lane.unsettled += 1
-                    writes.append(Write(effects, lane=lane, label=SETTLED))
+                    writes.append(Write(effects, owner=lane, label=SETTLED, stateful=True))
             self._timers.schedule(lane, due_us, now_us)
         if writes:
             lane.family.group.submit(writes)

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from enricher.engine.effects import Answer, Effect, Write
+import msgspec
 
-if TYPE_CHECKING:
-    from enricher.engine.lanes import Lane
-    from enricher.engine.overload import Waiting
-    from enricher.engine.router import Route
+from enricher.engine.effects import Effect
 
 S = TypeVar("S")
 
@@ -48,9 +45,9 @@ class Delivery:
         self.attempts = 0
         # Set by the pool: where the message belongs, and whether it has left its queue.
         self.key: str | None = None
-        self.route: Route | None = None
-        self.lane: Lane | None = None
-        self.waiting: Waiting | None = None
+        self.route: Any = None
+        self.lane: Any = None
+        self.waiting: Any = None
         self.gone = False
 
     @property
@@ -128,6 +125,70 @@ class Source(Protocol):
 
     def health(self) -> Mapping[str, Any]:
         """`ready` (bool) plus figures for people: staleness per channel, gaps, reconnects."""
+
+
+class Write:
+    """All effects of one delivery (or of none: a clock event, statistics), committed together.
+
+    ``event_us`` is the event's own time for the latency histogram, 0 when it has none. ``label`` says
+    what the counters call it once it is committed. ``folded`` says that the lane's state holds its message.
+    ``stateful`` says that its route has a state store. ``owner`` is the pool's: writes of one owner keep
+    their order.
+    """
+
+    __slots__ = ("body_size", "delivery", "effects", "event_us", "folded", "label", "owner", "stateful")
+
+    def __init__(
+        self,
+        effects: Sequence[Effect],
+        delivery: Delivery | None = None,
+        owner: Any = None,
+        event_us: int = 0,
+        label: str = "processed",
+        stateful: bool = False,
+    ) -> None:
+        self.effects = effects
+        self.delivery = delivery
+        self.owner = owner
+        self.event_us = event_us
+        self.folded = False
+        self.label = label
+        self.stateful = stateful
+        self.body_size = 0 if delivery is None else len(delivery.body)
+
+
+class Refused(msgspec.Struct, frozen=True, gc=False):
+    """A sink's answer for one write: it will never take it."""
+
+    reason: str
+    error_type: str = "Rejected"
+    traceback: str = ""
+    path: str | None = None
+
+
+class Failed(msgspec.Struct, frozen=True, gc=False):
+    """A sink's answer for one write: it was not written, and nobody knows whether the write is to blame.
+
+    The engine finds out: it waits while nothing else is written either, and takes it for refused if it goes
+    on failing while others are written.
+    """
+
+    reason: str
+    error_type: str
+    traceback: str = ""
+
+
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """A durable sink's answer for one write: the document was there already, and this is it."""
+
+    document: Mapping[str, Any]
+
+
+class Claimed(msgspec.Struct, frozen=True, gc=False):
+    """A visible sink's answer for one write: somebody had claimed it, nothing was published."""
+
+
+Answer = Refused | Failed | Stored | Claimed
 
 
 class Sink(Protocol):

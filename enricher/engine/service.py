@@ -19,10 +19,10 @@ import anyio.abc
 import msgspec
 
 from enricher.engine.apart import is_ctrl_c
-from enricher.engine.effects import EMITTED, Effect, Write
+from enricher.engine.effects import EMITTED, Effect
 from enricher.engine.pipeline import Pipeline
 from enricher.engine.pool import Pool, PoolLimits
-from enricher.engine.ports import Clock, Delivery, Reader, Sink, Source, steady_clock
+from enricher.engine.ports import Clock, Delivery, Reader, Sink, Source, Write, steady_clock
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route, Router, covers
 from enricher.engine.stalls import Stalls, Waiting
@@ -101,6 +101,7 @@ class Engine:
             clock=clock,
             settle=self.pool.settling.settle,
             refuse=self.pool.settling.refuse,
+            is_stale=self.pool.settling.is_stale,
             on_room=self.pool.room,
         )
         self.pool.connect(self.writer)

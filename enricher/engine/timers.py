@@ -13,10 +13,10 @@ from time import perf_counter
 
 from enricher.engine.admission import Admission
 from enricher.engine.apart import current_task, uncancelled
-from enricher.engine.effects import SETTLED, Write
+from enricher.engine.effects import SETTLED
 from enricher.engine.lanes import Lane, Status
 from enricher.engine.pipeline import Again
-from enricher.engine.ports import Clock, Delivery
+from enricher.engine.ports import Clock, Delivery, Write
 from enricher.engine.restoring import distrust
 from enricher.engine.router import Route
 from enricher.engine.stats import Stats
@@ -90,7 +90,8 @@ class Timers:
         self._stats.count(route.topic, label)
         if handed_back is not None:
             lane.unsettled += 1
-            self._writer.submit(Write(handed_back, delivery, route, lane, 0, "deferred"))
+            stateful = route.state_store is not None
+            self._writer.submit(Write(handed_back, delivery, lane, 0, "deferred", stateful))
             return
         due_us = self._steady() + int(again.delay * 1e6)
         number = next(self._sequence)
@@ -218,7 +219,7 @@ class Timers:
                 effects = state_store.on_time(lane.state, now_us)
                 if effects:
                     lane.unsettled += 1
-                    lane.family.group.submit((Write(effects, lane=lane, label=SETTLED),))
+                    lane.family.group.submit((Write(effects, owner=lane, label=SETTLED, stateful=True),))
                 wanted = state_store.due(lane.state)
         except BaseException as error:  # noqa: BLE001
             distrust(lane, "on_clock", error, self._stats)

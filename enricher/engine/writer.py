@@ -13,22 +13,19 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import anyio
 import msgspec
 
 from enricher.engine.circuit import Batch, Gate
-from enricher.engine.effects import EMITTED, SETTLED, Answer, Effect, Refused, Stored, Write
-from enricher.engine.ports import Clock, Sink, steady_clock
+from enricher.engine.effects import EMITTED, SETTLED, Effect
+from enricher.engine.ports import Answer, Clock, Refused, Sink, Stored, Write, steady_clock
 from enricher.engine.retry import Backoff
 from enricher.engine.stalls import Waiting
 from enricher.engine.stats import Stats
 from enricher.engine.supervision import endless
 from enricher.log import log
-
-if TYPE_CHECKING:
-    from enricher.engine.lanes import Lane
 
 # Writes that join a batch of which nothing lands, to see whether they do.
 _MORE = 8
@@ -61,6 +58,7 @@ class Group:
         clock: Clock,
         settle: Callable[[Batch, Mapping[int, Answer]], None],
         refuse: Callable[[Write, Refused], None],
+        is_stale: Callable[[Any], bool],
         on_room: Callable[[], None],
     ) -> None:
         self.names = frozenset(names)
@@ -73,6 +71,7 @@ class Group:
         self._clock = clock
         self._settle = settle
         self._refuse = refuse
+        self._is_stale = is_stale
         self._on_room = on_room
         self._capacity = limits.max_batch * limits.backlog
         self._pending: deque[Write] = deque()
@@ -83,8 +82,8 @@ class Group:
         self._handed_over = asyncio.Event()
         self._taken = asyncio.Event()
         self._bytes = 0
-        # Lanes whose state holds what was refused.
-        self._stale: set[Lane] = set()
+        # Owners whose state holds what was refused.
+        self._stale: set[Any] = set()
         self.unfinished = 0
         self.commits = 0
 
@@ -208,12 +207,12 @@ class Group:
 
     def _without_stale(self, batch: Batch) -> Batch:
         """The batch without what states have to say that hold something refused: they are loaded anew."""
-        self._stale = {lane for lane in self._stale if lane.stale}
-        void = [write for write in batch if write.label == SETTLED and write.lane in self._stale]
+        self._stale = {owner for owner in self._stale if self._is_stale(owner)}
+        void = [write for write in batch if write.label == SETTLED and write.owner in self._stale]
         if void:
             self.unfinished -= len(void)
             self._settle(void, {})
-        return [write for write in batch if not (write.label == SETTLED and write.lane in self._stale)]
+        return [write for write in batch if not (write.label == SETTLED and write.owner in self._stale)]
 
     def _add_pending(self) -> int:
         """Let a few more of what waits join the batch in the durable sinks."""
@@ -270,8 +269,8 @@ class Group:
                 self.unfinished -= 1
                 self._bytes -= write.body_size
                 self._refuse(write, answer)
-                if write.lane is not None and write.lane.stale:
-                    self._stale.add(write.lane)
+                if self._is_stale(write.owner):
+                    self._stale.add(write.owner)
                 self._on_room()
                 continue
             if isinstance(answer, Stored):
@@ -307,6 +306,7 @@ class Writer:
         clock: Clock,
         settle: Callable[[Batch, Mapping[int, Answer]], None],
         refuse: Callable[[Write, Refused], None],
+        is_stale: Callable[[Any], bool],
         on_room: Callable[[], None],
     ) -> None:
         self.gates = {sink.name: Gate(sink, backoff, steady_clock, stats) for sink in sinks}
@@ -316,6 +316,7 @@ class Writer:
         self._clock = clock
         self._settle = settle
         self._refuse = refuse
+        self._is_stale = is_stale
         self._on_room = on_room
         self._tasks: anyio.abc.TaskGroup | None = None
 
@@ -337,6 +338,7 @@ class Writer:
                 self._clock,
                 self._settle,
                 self._refuse,
+                self._is_stale,
                 self._on_room,
             )
             if self._tasks is not None:

@@ -17,7 +17,8 @@ from enricher.adapters.redis.stream.entry import GroupKeys
 from enricher.adapters.redis.stream.group import StreamGroup
 from enricher.dead_letters import DeadLetterSink, ListLetterStore, StreamLetterStore
 from enricher.engine.circuit import Gate
-from enricher.engine.effects import Ack, Later, Publish, SetClaim, SetMember, Write
+from enricher.engine.effects import Ack, Later, Publish, SetClaim, SetMember
+from enricher.engine.ports import Write
 from enricher.engine.stats import Stats
 from enricher.errors import SinkUnavailable
 from enricher.mail.idempotency import State

@@ -38,7 +38,8 @@ from enricher.dead_letters import (
 )
 from enricher.dead_letters.redis_list import PAGE
 from enricher.dead_letters.replay import fresh_task_id, retry
-from enricher.engine.effects import Ack, Later, Write
+from enricher.engine.effects import Ack, Later
+from enricher.engine.ports import Write
 from enricher.errors import EnricherError
 from tests.rig import PATIENCE
 from tests.toy_letters import SqliteLetters

@@ -16,19 +16,8 @@ from enricher.adapters.mongo import MongoDocuments, close_client, mongo_client
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.sink import RedisLive
 from enricher.engine.circuit import Gate
-from enricher.engine.effects import (
-    Claimed,
-    Insert,
-    KeyClaim,
-    Publish,
-    Refused,
-    SetClaim,
-    SetKey,
-    SetMember,
-    Stored,
-    Upsert,
-    Write,
-)
+from enricher.engine.effects import Insert, KeyClaim, Publish, SetClaim, SetKey, SetMember, Upsert
+from enricher.engine.ports import Claimed, Refused, Stored, Write
 from enricher.engine.stats import Stats
 from enricher.errors import SinkUnavailable
 from tests.contract.test_sinks import WatchedRedis, watched_redis, writes

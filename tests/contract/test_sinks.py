@@ -18,7 +18,6 @@ from enricher.adapters.mongo import MongoDocuments, close_client, mongo_client
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.sink import RedisLive
 from enricher.engine.effects import (
-    Claimed,
     DropMembers,
     Effect,
     Insert,
@@ -27,10 +26,9 @@ from enricher.engine.effects import (
     SetClaim,
     SetKey,
     SetMember,
-    Stored,
     Upsert,
-    Write,
 )
+from enricher.engine.ports import Claimed, Stored, Write
 from tests.rig import PATIENCE
 from tests.servers import RedisProcess, redis_binaries
 

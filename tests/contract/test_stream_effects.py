@@ -7,28 +7,14 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from enricher.adapters.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
+from enricher.adapters.memory import MemoryLive
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.group import after
-from enricher.engine.effects import (
-    Ack,
-    Append,
-    Claimed,
-    KeyClaim,
-    Later,
-    Publish,
-    Refused,
-    SetClaim,
-    SetKey,
-    Write,
-)
-from enricher.engine.lanes import Family, Lane
-from enricher.engine.router import Route
-from enricher.engine.service import Engine
+from enricher.engine.effects import Ack, Append, KeyClaim, Later, Publish, SetClaim, SetKey
+from enricher.engine.ports import Claimed, Refused, Write
 from enricher.errors import ConfigError
 from tests.contract.test_sinks import writes
-from tests.rig import Sums, echo
 from tests.servers import RedisProcess, redis_binaries
 
 ODD = {b"body": b"\xff\x00", b"": b"", b"many": b"x" * 70_000}
@@ -236,11 +222,8 @@ async def test_a_record_that_cannot_be_one_is_refused_at_the_start(redis_url: st
 
 
 def of_a_lane(write: Write, *, with_state: bool) -> Write:
-    """The write as a lane's, whose state somebody keeps or nobody."""
-    route = Route(topic="t", handler=echo, key=lambda body: "a", state_store=Sums() if with_state else None)
-    sinks = (MemoryDocuments(), MemoryLive(), MemoryDeadLetters())
-    group = Engine([route], [], sinks, clock=lambda: 0).writer.group(route.sinks)
-    write.lane = Lane(Family([route], group), "a")
+    """The write as one of a route with a state store, or without."""
+    write.stateful = with_state
     return write
 
 

@@ -33,8 +33,7 @@ from enricher import (
     load,
 )
 from enricher.config import Count, Section, Text
-from enricher.engine.effects import Answer, Write
-from enricher.engine.ports import Delivery, Reader
+from enricher.engine.ports import Answer, Delivery, Reader, Write
 from tests.integration.host import GREETINGS, greet, numbered, settings_for, stored
 from tests.integration.worker import until
 from tests.rig import PATIENCE

@@ -15,7 +15,8 @@ from enricher.dead_letters.redis_stream import StreamLetterStore
 from enricher.dead_letters.replay import fresh_task_id, retry
 from enricher.dead_letters.sink import DeadLetterSink, LettersByTopic
 from enricher.dead_letters.store import LetterStore, UnknownLetter
-from enricher.engine.effects import Ack, DeadLetter, Write
+from enricher.engine.effects import Ack, DeadLetter
+from enricher.engine.ports import Write
 
 KEY = "letters"
 

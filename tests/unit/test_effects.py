@@ -15,11 +15,9 @@ from enricher.engine.effects import (
     SetClaim,
     SetKey,
     SetMember,
-    Stored,
     Upsert,
-    Write,
 )
-from enricher.engine.ports import Delivery
+from enricher.engine.ports import Delivery, Stored, Write
 from enricher.engine.writer import replace_visible
 
 

@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 from enricher.adapters.memory import MemoryDocuments, MemoryLive
 from enricher.engine import doubts
 from enricher.engine.circuit import Gate
-from enricher.engine.effects import Answer, Failed, Insert, KeyClaim, Publish, Refused, SetKey, Upsert, Write
+from enricher.engine.effects import Insert, KeyClaim, Publish, SetKey, Upsert
+from enricher.engine.ports import Answer, Failed, Refused, Write
 from enricher.engine.stats import Stats
 from enricher.errors import WriteRefused
 from tests.rig import QUICK, Clock, Rig, Sums, fill, message, stateful, until

@@ -15,8 +15,8 @@ from enricher.analytics import black
 from enricher.analytics.as_of import Fronts, Timeline
 from enricher.analytics.contracts import YEAR_US
 from enricher.clock import SECOND, event_us, render
-from enricher.engine.effects import Insert, Publish, Upsert, Write
-from enricher.engine.ports import Delivery
+from enricher.engine.effects import Insert, Publish, Upsert
+from enricher.engine.ports import Delivery, Write
 from enricher.market.products import Contracts
 from enricher.market.state.horizons import Spans
 from enricher.market.state.product_state import CHAINS, ProductState

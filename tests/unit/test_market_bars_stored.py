@@ -16,8 +16,8 @@ from enricher.adapters.memory import MemoryDocuments
 from enricher.assembly import market_routes
 from enricher.build_settings import SECTIONS
 from enricher.clock import MINUTE, SECOND, event_us, render
-from enricher.engine.effects import Effect, Insert, Upsert, Write
-from enricher.engine.ports import Delivery
+from enricher.engine.effects import Effect, Insert, Upsert
+from enricher.engine.ports import Delivery, Write
 from enricher.engine.router import Context
 from enricher.market.state.market_state import MarketState
 from enricher.market.state.product_state import BARS, ProductState

@@ -10,8 +10,8 @@ import pytest
 
 from enricher.adapters.memory import MemoryDocuments
 from enricher.clock import MINUTE, SECOND, render
-from enricher.engine.effects import Insert, SetKey, Upsert, Write
-from enricher.engine.ports import Delivery
+from enricher.engine.effects import Insert, SetKey, Upsert
+from enricher.engine.ports import Delivery, Write
 from enricher.market.state.gaps import GAP
 from enricher.market.state.product_state import BARS
 from enricher.market.state.restore import load

@@ -10,8 +10,8 @@ import pytest
 
 from enricher.adapters.memory import MemoryDocuments
 from enricher.clock import MINUTE, render
-from enricher.engine.effects import Effect, Insert, Publish, SetKey, Upsert, Write
-from enricher.engine.ports import Delivery
+from enricher.engine.effects import Effect, Insert, Publish, SetKey, Upsert
+from enricher.engine.ports import Delivery, Write
 from enricher.market.products import Contracts
 from enricher.market.state.product_state import ProductState
 from enricher.market.state.restore import load

@@ -11,9 +11,10 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enricher.engine.effects import Effect, Insert, KeyClaim, Publish, SetKey, Write
+from enricher.engine.effects import Effect, Insert, KeyClaim, Publish, SetKey
 from enricher.engine.overload import Overload
 from enricher.engine.pool import PoolLimits
+from enricher.engine.ports import Write
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route
 from enricher.engine.writer import WriterLimits

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from enricher.engine.effects import Answer, Effect, KeyClaim, Publish, SetKey, Upsert, Write
+from enricher.engine.effects import Effect, KeyClaim, Publish, SetKey, Upsert
 from enricher.engine.pool import PoolLimits
-from enricher.engine.ports import Delivery
+from enricher.engine.ports import Answer, Delivery, Write
 from enricher.engine.router import Context, Route
 from enricher.engine.writer import WriterLimits
 from tests.rig import (

@@ -11,18 +11,8 @@ import pytest
 
 from enricher.adapters.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 from enricher.engine.circuit import Gate
-from enricher.engine.effects import (
-    Answer,
-    Claimed,
-    Effect,
-    Insert,
-    KeyClaim,
-    Publish,
-    Refused,
-    SetKey,
-    Write,
-)
-from enricher.engine.ports import Delivery
+from enricher.engine.effects import Effect, Insert, KeyClaim, Publish, SetKey
+from enricher.engine.ports import Answer, Claimed, Delivery, Refused, Write
 from enricher.engine.router import Context, Route
 from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer, WriterLimits
@@ -52,6 +42,7 @@ class Running:
             clock=Clock(),
             settle=self._settle,
             refuse=lambda write, answer: self.refused.append((write, answer)),
+            is_stale=lambda owner: False,
             on_room=lambda: None,
         )
         self._task: asyncio.Task[None] | None = None

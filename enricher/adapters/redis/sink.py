@@ -20,21 +20,17 @@ from enricher.adapters.redis.raw_connection import IS_BEFORE, Link, pack
 from enricher.engine.effects import (
     LIVE,
     Ack,
-    Answer,
     Append,
-    Claimed,
     DropMembers,
     Effect,
-    Failed,
     KeyClaim,
     Later,
     Publish,
-    Refused,
     SetClaim,
     SetKey,
     SetMember,
-    Write,
 )
+from enricher.engine.ports import Answer, Claimed, Failed, Refused, Write
 from enricher.errors import ConfigError, SinkUnavailable
 
 # Acknowledging in Lua, for every script that does: functions `to_commit`, `acknowledge` and `advance`.
@@ -210,7 +206,7 @@ class RedisLive:
                 continue
             if len(mine) > 1:
                 mine.sort(key=_rank)
-            if fence is not None and write.lane is not None and write.lane.family.state_store is not None:
+            if fence is not None and write.stateful:
                 arguments.append(len(mine) + 1)
                 arguments += fence
             else:

@@ -20,8 +20,7 @@ from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import sibling_client
 from enricher.adapters.redis.stream.shards import Shard
-from enricher.engine.effects import Answer, Write
-from enricher.engine.ports import Intake, Reader, Sink, Source
+from enricher.engine.ports import Answer, Intake, Reader, Sink, Source, Write
 from enricher.engine.retry import Backoff
 from enricher.errors import EnricherError, SinkUnavailable
 from enricher.log import log
@@ -239,7 +238,7 @@ class HeldDocuments:
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
         """Land the documents. Raises `SinkUnavailable` while the shard may be another's."""
-        if not self._hold.sure and any(has_state(write) for write in writes):
+        if not self._hold.sure and any(write.stateful for write in writes):
             raise SinkUnavailable(self.name, f"shard {self._hold.shard} is not surely held")
         return await self._documents.commit(writes)
 
@@ -258,8 +257,3 @@ class HeldDocuments:
     async def close(self) -> None:
         """Close the documents."""
         await self._documents.close()
-
-
-def has_state(write: Write) -> bool:
-    """Whether a write is that of a lane with state."""
-    return write.lane is not None and write.lane.family.state_store is not None
