@@ -16,13 +16,21 @@ from typing import Any
 from benchmarks.parts import Options
 from benchmarks.report import Report, calibrate, median, spread
 from benchmarks.workloads import workload
-from enricher.analytics import arbitrage, black, exposure, forward, prices, smile, variance
-from enricher.analytics.buildup import snapshot
-from enricher.analytics.chain import analyse
-from enricher.analytics.chain_analysis import Terms, analyse_prices
+from enricher.analytics import (
+    black76,
+    exposure,
+    forward_price,
+    prices,
+    quote_arbitrage,
+    variance,
+    volatility_smile,
+)
+from enricher.analytics.chain_numbers import analyse
 from enricher.analytics.columns import columns
+from enricher.analytics.position_buildup import snapshot
+from enricher.analytics.price_analysis import Terms, analyse_prices
+from enricher.analytics.raw_svi import fit
 from enricher.analytics.staleness import UNTOLD, fresh
-from enricher.analytics.svi import fit
 from enricher.market.chain_enrichment import enrich
 from enricher.market.products import Contracts
 from enricher.market.serialisation import analysis_fields
@@ -51,28 +59,32 @@ def of_options(options: Options) -> Report:
     """Microseconds per option, over quotes within four standard deviations, minutes to a year ahead."""
     report = Report("options", "CPU time per option", COLUMNS)
     quotes = list(_quotes(50 if options.quick else 500))
-    paid = [black.price(kind, 100.0, k, t, iv, 1.0) for kind, k, t, iv in quotes]
+    paid = [black76.price(kind, 100.0, k, t, iv, 1.0) for kind, k, t, iv in quotes]
     near = [iv * 1.03 for _, _, _, iv in quotes]
 
     def cold() -> None:
         for (kind, k, t, _), price in zip(quotes, paid, strict=True):
-            black.implied_volatility(kind, price, 100.0, k, t, 1.0)
+            black76.implied_volatility(kind, price, 100.0, k, t, 1.0)
 
     def warm() -> None:
         for (kind, k, t, _), price, guess in zip(quotes, paid, near, strict=True):
-            black.implied_volatility(kind, price, 100.0, k, t, 1.0, guess)
+            black76.implied_volatility(kind, price, 100.0, k, t, 1.0, guess)
 
     def priced() -> None:
         for kind, k, t, iv in quotes:
-            black.price(kind, 100.0, k, t, iv, 1.0)
+            black76.price(kind, 100.0, k, t, iv, 1.0)
 
     strikes = [k for _, k, _, _ in quotes]
     sigmas = [iv for _, _, _, iv in quotes]
+
+    def column_of_greeks() -> None:
+        black76.greeks_side(1, strikes, sigmas, 100.0, WEEK, 1.0, 0.05)
+
     for name, work in (
         ("implied volatility, cold", cold),
         ("implied volatility, from a guess 3 % off", warm),
         ("price", priced),
-        ("five Greeks, by the column", lambda: black.greeks_side(1, strikes, sigmas, 100.0, WEEK, 1.0, 0.05)),
+        ("five Greeks, by the column", column_of_greeks),
     ):
         report.rows.append(_row(name, f"{len(quotes)} options", work, len(quotes), options))
     report.notes.append(SCALED)
@@ -154,11 +166,11 @@ def _subjects(body: bytes) -> Iterator[tuple[str, Work]]:
 
     def solved() -> None:
         for kind, side in ((1, by_calls), (-1, by_puts)):
-            black.solve_side(kind, strikes, side.price, ahead, years, discount)
+            black76.solve_side(kind, strikes, side.price, ahead, years, discount)
 
     def sensitive() -> None:
         for kind, side in ((1, known[0]), (-1, known[1])):
-            black.greeks_side(kind, strikes, side.iv, ahead, years, discount, contract.rate, spot)
+            black76.greeks_side(kind, strikes, side.iv, ahead, years, discount, contract.rate, spot)
 
     def exposed() -> None:
         for of in ("delta", "vega"):
@@ -170,11 +182,11 @@ def _subjects(body: bytes) -> Iterator[tuple[str, Work]]:
     yield "columns", lambda: fresh(columns(chain), UNTOLD, prices.MAX_AGE)
     yield "open interest: ratios, max pain, walls", lambda: analyse(chain, cells)
     yield "price of every leg", chosen
-    yield "forward by parity", lambda: forward.parity_forward(strikes, *mids, discount, spot)
+    yield "forward by parity", lambda: forward_price.parity_forward(strikes, *mids, discount, spot)
     yield "implied volatilities", solved
     yield "Greeks", sensitive
-    yield "smile and its measures", lambda: smile.measures(
-        smile.smile(strikes, known[0].iv, known[1].iv, ahead, years)
+    yield "smile and its measures", lambda: volatility_smile.measures(
+        volatility_smile.smile(strikes, known[0].iv, known[1].iv, ahead, years)
     )
     yield "gamma exposure", lambda: exposure.gamma_exposure(
         strikes, known[0].gamma, known[1].gamma, *held, price=ahead, units=found.units
@@ -186,7 +198,7 @@ def _subjects(body: bytes) -> Iterator[tuple[str, Work]]:
     yield "variance strip", lambda: variance.variance_strip(
         strikes, calls.bid, calls.ask, puts.bid, puts.ask, years=years, rate=contract.rate
     )
-    yield "arbitrage", lambda: arbitrage.check_chain(found.quotes, discount, least=tick)
+    yield "arbitrage", lambda: quote_arbitrage.check_chain(found.quotes, discount, least=tick)
     yield "rounding and layout", lambda: analysis_fields(found, strikes, contract, chain.expiry, Terms())
     yield "everything", _whole(chain)
 

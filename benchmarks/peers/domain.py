@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from enricher.analytics.chain import analyse
+from enricher.analytics.chain_numbers import analyse
 from enricher.clock import MINUTE, render, to_date, to_millis
 from enricher.market.bars.rolling_windows import TickWindow, Window, identity_key, order_key
 from enricher.market.documents import encode

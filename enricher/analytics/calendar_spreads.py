@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from enricher.analytics.arbitrage import (
+from enricher.analytics.quote_arbitrage import (
     CAP,
     ROUNDING,
     ChainQuotes,

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from enricher.analytics.chain import Column
+from enricher.analytics.chain_numbers import Column
 
 ASSUMPTION: Final = "dealers long calls, short puts"
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from enricher.analytics.smile import Smile, total_variance
+from enricher.analytics.volatility_smile import Smile, total_variance
 
 DAYS: Final = (7, 30, 60, 90)
 YEAR_DAYS: Final = 365.0

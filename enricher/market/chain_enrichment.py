@@ -11,14 +11,14 @@ from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
-from enricher.analytics.buildup import Snapshot, buildup, since_open
-from enricher.analytics.chain import ChainNumbers, analyse, pain_curve, ratio
-from enricher.analytics.chain_analysis import Terms, analyse_prices, price_scale
+from enricher.analytics.chain_numbers import ChainNumbers, analyse, pain_curve, ratio
 from enricher.analytics.columns import Columns, columns
 from enricher.analytics.contracts import Contract
+from enricher.analytics.oi_walls import losses, trading_range
 from enricher.analytics.percentile import Standing
+from enricher.analytics.position_buildup import Snapshot, buildup, since_open
+from enricher.analytics.price_analysis import Terms, analyse_prices, price_scale
 from enricher.analytics.staleness import UNTOLD, fresh, leg_ages, reader
-from enricher.analytics.walls import losses, trading_range
 from enricher.clock import SECOND
 from enricher.market.documents import buildup_fields, chain_fields, wall_fields
 from enricher.market.reasons import (

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import orjson
 
-from enricher.analytics.buildup import Buildup, Snapshot, snapshot
-from enricher.analytics.chain import ChainNumbers, Wall
+from enricher.analytics.chain_numbers import ChainNumbers, Wall
+from enricher.analytics.position_buildup import Buildup, Snapshot, snapshot
 from enricher.analytics.sub_bars import Content
 from enricher.clock import SECOND, to_date
 from enricher.errors import BadMessage

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from enricher.analytics.buildup import Buildup
 from enricher.analytics.columns import Columns
+from enricher.analytics.position_buildup import Buildup
 from enricher.analytics.staleness import ChainAges
 from enricher.messages.leg_checks import few
 from enricher.messages.models import Number

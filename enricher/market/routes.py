@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from enricher.analytics.buildup import snapshot
+from enricher.analytics.position_buildup import snapshot
 from enricher.clock import MINUTE, SECOND, Zones, render, to_date, to_millis
 from enricher.config import FeedSettings
 from enricher.engine.effects import (

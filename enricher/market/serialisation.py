@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from enricher.analytics.arbitrage import Findings
-from enricher.analytics.black import expiry_flag
-from enricher.analytics.chain_analysis import Analysis, Priced, Terms
+from enricher.analytics.black76 import expiry_flag
 from enricher.analytics.contracts import Contract
 from enricher.analytics.exposure import ASSUMPTION, Exposure
-from enricher.analytics.smile import Measures
+from enricher.analytics.price_analysis import Analysis, Priced, Terms
+from enricher.analytics.quote_arbitrage import Findings
 from enricher.analytics.variance import Strip
+from enricher.analytics.volatility_smile import Measures
 from enricher.market.reasons import BEYOND, explain_analysis
 from enricher.messages.models import Number
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from enricher.analytics.black import greeks, implied_volatility, price
+from enricher.analytics.black76 import greeks, implied_volatility, price
 from enricher.analytics.prices import choose, volatility_unit
 from tests.conftest import REAL_DATA
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from enricher.analytics.contracts import years
-from enricher.analytics.forward import forward
+from enricher.analytics.forward_price import forward
 from enricher.analytics.variance import Strip, constant_maturity, variance_strip
 from enricher.clock import SECOND, event_us
 from enricher.market.feed.readers import TickColumns, read_csv_ticks, read_nse_chains

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.analytics import term_structure as term
-from enricher.analytics.arbitrage import ChainQuotes
-from enricher.analytics.black import price
-from enricher.analytics.smile import Smile
+from enricher.analytics.black76 import price
+from enricher.analytics.quote_arbitrage import ChainQuotes
 from enricher.analytics.variance import Strip
+from enricher.analytics.volatility_smile import Smile
 from enricher.market.surface.cross_expiry import Across
 from enricher.market.surface.expiry_snapshot import Remembered
 

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from enricher.analytics import black
-from enricher.analytics.chain_analysis import Analysis, Terms, analyse_prices, price_scale
+from enricher.analytics import black76
 from enricher.analytics.columns import columns
 from enricher.analytics.contracts import Contract, years
+from enricher.analytics.price_analysis import Analysis, Terms, analyse_prices, price_scale
 from enricher.analytics.staleness import UNTOLD, fresh
 from enricher.clock import event_us, render
 from enricher.market.products import Contracts
@@ -27,7 +27,7 @@ def analysed(stubs_from: float) -> Analysis:
     sides: list[list[dict[str, Any]]] = [[], []]
     for strike in range(20000, 24001, 500):
         for legs, kind in zip(sides, (1, -1), strict=True):
-            value = max(black.price(kind, FORWARD, strike, t, 0.15, 1 - NIFTY.rate * t), 0.2)
+            value = max(black76.price(kind, FORWARD, strike, t, 0.15, 1 - NIFTY.rate * t), 0.2)
             quote = (0.05, 3000) if strike >= stubs_from else (value - 0.05, value + 0.05)
             legs.append({"strike": strike, "bid": quote[0], "ask": quote[1]})
     message = {"product": "NIFTY", "expiry": EXPIRY, "spot_price": 21500, "timestamp": render(AT, True)}
@@ -67,7 +67,7 @@ def priced(
     sides: list[list[dict[str, Any]]] = [[], []]
     for strike in range(20000, 23001, 250):
         for legs, kind in zip(sides, (1, -1), strict=True):
-            value = black.price(kind, forward, strike, t, SIGMA, exp(-contract.rate * t)) / scale
+            value = black76.price(kind, forward, strike, t, SIGMA, exp(-contract.rate * t)) / scale
             quote = {"bid": value * 0.999, "ask": value * 1.001, "open_interest": 100 + strike % 700}
             legs.append({"strike": strike, **quote, **said})
         sides[0][-1] |= (changed or {}).get(strike, {})

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from enricher.adapters.memory import MemoryDocuments
-from enricher.analytics import black
+from enricher.analytics import black76
 from enricher.analytics.as_of import Fronts, Timeline
 from enricher.analytics.contracts import YEAR_US
 from enricher.clock import SECOND, event_us, render
@@ -40,7 +40,7 @@ def chain(message: Message) -> bytes:
     sides: tuple[list[dict[str, Any]], ...] = ([], [])
     for strike in (17000, 17250, 17500):
         for legs, kind in zip(sides, (1, -1), strict=True):
-            value = black.price(kind, 17250, strike, t, 0.1 + number / 50, 1 - NIFTY.rate * t) if t else 1.0
+            value = black76.price(kind, 17250, strike, t, 0.1 + number / 50, 1 - NIFTY.rate * t) if t else 1.0
             oi = 100 + kind * number + which
             legs.append(
                 {"strike": strike, "bid": value, "ask": value + 0.1, "last": value, "open_interest": oi}

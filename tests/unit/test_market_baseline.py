@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from enricher.analytics.buildup import Snapshot, SnapshotHistory, snapshot
 from enricher.analytics.contracts import Contract
+from enricher.analytics.position_buildup import Snapshot, SnapshotHistory, snapshot
 from enricher.clock import SECOND, render
 from enricher.config.loader import load
 from enricher.market.chain_enrichment import enrich

@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from vollib.black.implied_volatility import implied_volatility as vollib_volatility
 
-from enricher.analytics.black import (
+from enricher.analytics.black76 import (
     MOST_SIGMA,
     NEAR_EXPIRY_YEARS,
     chain_greeks,

@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from enricher.analytics.buildup import Buildup, Snapshot, SnapshotHistory, buildup, snapshot
-from enricher.analytics.chain import analyse
+from enricher.analytics.chain_numbers import analyse
+from enricher.analytics.position_buildup import Buildup, Snapshot, SnapshotHistory, buildup, snapshot
 from enricher.clock import MINUTE, SECOND
 from enricher.market.documents import chain_fields
 from enricher.messages.models import Chain, Number, decode_chain

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.analytics.chain import (
+from enricher.analytics.chain_numbers import (
     MaxPain,
     Wall,
     analyse,

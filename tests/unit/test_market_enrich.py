@@ -9,7 +9,7 @@ import msgspec
 import orjson
 import pytest
 
-from enricher.analytics.buildup import snapshot
+from enricher.analytics.position_buildup import snapshot
 from enricher.assembly import market_routes
 from enricher.build_settings import SECTIONS
 from enricher.clock import MINUTE, event_us, render

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.analytics.buildup import snapshot
-from enricher.analytics.smile import Smile
-from enricher.analytics.svi import Svi, fit
+from enricher.analytics.position_buildup import snapshot
+from enricher.analytics.raw_svi import Svi, fit
+from enricher.analytics.volatility_smile import Smile
 from enricher.clock import SECOND
 from enricher.market.chain_enrichment import enrich
 from enricher.market.settings import MarketSettings

@@ -10,7 +10,7 @@ import QuantLib as ql  # noqa: N813  (its usual name)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.analytics.forward import (
+from enricher.analytics.forward_price import (
     Forward,
     atm_forward_strike,
     expected_move,

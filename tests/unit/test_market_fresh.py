@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from enricher.analytics import black
-from enricher.analytics.chain import analyse
-from enricher.analytics.chain_analysis import Analysis, Terms, analyse_prices
+from enricher.analytics import black76
+from enricher.analytics.chain_numbers import analyse
 from enricher.analytics.columns import columns
 from enricher.analytics.contracts import years
+from enricher.analytics.price_analysis import Analysis, Terms, analyse_prices
 from enricher.analytics.staleness import UNTOLD, Fresh, fresh, leg_ages, reader
 from enricher.clock import SECOND, event_us, render
 from enricher.market.products import Contracts
@@ -145,7 +145,7 @@ def fair_chain(stale: dict[int, dict[str, Any]]) -> Chain:
     sides: list[list[dict[str, Any]]] = [[], []]
     for strike in range(20000, 23501, 250):
         for legs, kind in zip(sides, (1, -1), strict=True):
-            value = black.price(kind, FORWARD, strike, t, 0.15, 1 - NIFTY.rate * t)
+            value = black76.price(kind, FORWARD, strike, t, 0.15, 1 - NIFTY.rate * t)
             legs.append({"strike": strike, "bid": max(value - 1, 0.05), "ask": value + 1})
     calls = [{**leg, **stale.get(leg["strike"], {})} for leg in sides[0]]
     return chain_of(*calls, puts=tuple(sides[1]))

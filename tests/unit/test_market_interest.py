@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.analytics.arbitrage import ChainQuotes
+from enricher.analytics.quote_arbitrage import ChainQuotes
 from enricher.market.surface.expiry_snapshot import Remembered
 from enricher.market.surface.strike_interest import StrikeInterest
 from tests.unit.test_market_across import YEARS, last_chain

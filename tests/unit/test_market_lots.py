@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from enricher.analytics.buildup import snapshot
+from enricher.analytics.position_buildup import snapshot
 from enricher.clock import SECOND, event_us
 from enricher.market.chain_enrichment import enrich
 from enricher.market.products import Contracts, ProductSettings

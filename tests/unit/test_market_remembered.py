@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from enricher.analytics import black, variance
-from enricher.analytics.buildup import snapshot
-from enricher.analytics.chain_analysis import Terms, analyse_prices
+from enricher.analytics import black76, variance
 from enricher.analytics.columns import columns
 from enricher.analytics.contracts import YEAR_US
+from enricher.analytics.position_buildup import snapshot
+from enricher.analytics.price_analysis import Terms, analyse_prices
 from enricher.analytics.staleness import fresh, leg_ages, reader
 from enricher.clock import SECOND, event_us, render
 from enricher.market.chain_enrichment import enrich
@@ -45,7 +45,7 @@ def sent(
     sides: list[list[dict[str, Any]]] = [[], []]
     for strike in range(19500, 23501, 250):
         for legs, kind in zip(sides, (1, -1), strict=True):
-            value = black.price(kind, SPOT, strike, t, iv, discount)
+            value = black76.price(kind, SPOT, strike, t, iv, discount)
             legs.append({"strike": strike, "bid": value - 0.1, "ask": value + 0.1, "open_interest": 10})
     changed = [{**leg, **(calls or {}).get(leg["strike"], {})} for leg in sides[0]]
     message = {"product": "NIFTY", "expiry": expiry, "spot_price": SPOT, "timestamp": render(at_us, False)}

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.analytics.chain_analysis import Analysis, Terms, analyse_prices
 from enricher.analytics.columns import columns
+from enricher.analytics.price_analysis import Analysis, Terms, analyse_prices
 from enricher.analytics.staleness import UNTOLD, fresh
 from enricher.clock import event_us, render
 from enricher.market.products import Contracts

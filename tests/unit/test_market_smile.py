@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from enricher.analytics.smile import Smile, atm_iv, measures, smile, total_variance, volatility
+from enricher.analytics.volatility_smile import Smile, atm_iv, measures, smile, total_variance, volatility
 
 MONTH = 30 / 365
 FORWARD = 100.0

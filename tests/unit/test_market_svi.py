@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares, minimize_scalar
 
-from enricher.analytics.svi import STEEPEST_WING, Fit, Svi, butterfly, fit, fit_steps, g
+from enricher.analytics.raw_svi import STEEPEST_WING, Fit, Svi, butterfly, fit, fit_steps, g
 
 # Axel Vogt's example: Gatheral and Jacquier, Arbitrage-free SVI volatility surfaces, 2012, section 3.
 VOGT = Svi(a=-0.0410, b=0.1331, rho=0.3060, m=0.3586, sigma=0.4153)

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.analytics.smile import Smile, smile
 from enricher.analytics.term_structure import (
     Maturity,
     calendar_violations,
@@ -18,6 +17,7 @@ from enricher.analytics.term_structure import (
     forward_variances,
     term_structure,
 )
+from enricher.analytics.volatility_smile import Smile, smile
 
 STRIKES = [90.0, 95.0, 100.0, 105.0, 110.0]
 terms = st.lists(

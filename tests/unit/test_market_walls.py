@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from enricher.analytics.chain import Wall
-from enricher.analytics.walls import TradingRange, losses, trading_range
+from enricher.analytics.chain_numbers import Wall
+from enricher.analytics.oi_walls import TradingRange, losses, trading_range
 
 
 def test_the_range_lies_between_the_first_walls() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from enricher.analytics.buildup import Snapshot, SnapshotHistory
 from enricher.analytics.contracts import Contract
+from enricher.analytics.position_buildup import Snapshot, SnapshotHistory
 from enricher.clock import SECOND
 
 _DAYS_KEPT = 8

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from enricher.analytics.buildup import Snapshot
+from enricher.analytics.position_buildup import Snapshot
 from enricher.clock import MINUTE, SECOND, Zones, render, to_date, to_millis
 from enricher.engine.effects import (
     DropMembers,

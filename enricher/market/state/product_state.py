@@ -12,9 +12,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from enricher.analytics.as_of import JUMP_US, Timeline
-from enricher.analytics.buildup import Snapshot
 from enricher.analytics.contracts import Contract, Session
 from enricher.analytics.percentile import DailySeries
+from enricher.analytics.position_buildup import Snapshot
 from enricher.analytics.prices import Unit
 from enricher.clock import SECOND
 from enricher.market.bars import bars

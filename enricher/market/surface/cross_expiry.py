@@ -16,7 +16,7 @@ import msgspec
 
 from enricher.analytics import term_structure as term
 from enricher.analytics.calendar_spreads import Offers, calendar, offers
-from enricher.analytics.smile import Smile, volatility
+from enricher.analytics.volatility_smile import Smile, volatility
 from enricher.clock import SECOND
 from enricher.market.reasons import BEYOND
 from enricher.market.serialisation import rounded, rounded_all

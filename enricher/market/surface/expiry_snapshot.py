@@ -17,14 +17,14 @@ import msgspec
 
 from enricher.analytics import term_structure as term
 from enricher.analytics import variance
-from enricher.analytics.arbitrage import ChainQuotes
-from enricher.analytics.chain import ratio, total
-from enricher.analytics.chain_analysis import price_scale
+from enricher.analytics.chain_numbers import ratio, total
 from enricher.analytics.columns import Cells, columns
 from enricher.analytics.contracts import Contract, years
+from enricher.analytics.price_analysis import price_scale
 from enricher.analytics.prices import MAX_AGE, Unit
-from enricher.analytics.smile import Smile, total_variance
+from enricher.analytics.quote_arbitrage import ChainQuotes
 from enricher.analytics.staleness import Ages, Fresh, fresh, leg_ages, reader, without
+from enricher.analytics.volatility_smile import Smile, total_variance
 from enricher.clock import SECOND
 from enricher.market.reasons import BEYOND
 from enricher.market.serialisation import Fields, rounded

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from enricher.analytics.chain import Side, walls
+from enricher.analytics.chain_numbers import Side, walls
 from enricher.market.documents import wall_fields
 from enricher.market.reasons import BEYOND
 from enricher.market.serialisation import Fields

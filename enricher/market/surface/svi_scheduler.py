@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any, Final
 
-from enricher.analytics.smile import Smile
-from enricher.analytics.svi import Fit, Turns, fit_steps
+from enricher.analytics.raw_svi import Fit, Turns, fit_steps
+from enricher.analytics.volatility_smile import Smile
 from enricher.market.serialisation import rounded
 
 NOT_FITTED: Final = "no curve has been fitted yet"

@@ -1,8 +1,8 @@
 """What open-interest walls mean for the price between them, and which of them are being taken down.
 
-`enricher.analytics.chain.walls` finds the walls themselves: resistance among the calls from spot upwards,
-support among the puts from spot downwards. Strikes and spot are in price units, open interest in the feed's
-own, shares of a total from 0 to 1.
+`walls` of `enricher.analytics.chain_numbers` finds the walls themselves: resistance among the calls from spot
+upwards, support among the puts from spot downwards. Strikes and spot are in price units, open interest in the
+feed's own, shares of a total from 0 to 1.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from enricher.analytics.chain import Column, Side, Wall, walls
+from enricher.analytics.chain_numbers import Column, Side, Wall, walls
 from enricher.messages.models import Number
 
 

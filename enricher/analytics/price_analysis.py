@@ -12,10 +12,16 @@ from typing import Final, Literal
 
 import msgspec
 
-from enricher.analytics import arbitrage, black, exposure, prices, variance
-from enricher.analytics import forward as forwards
-from enricher.analytics import smile as smiles
-from enricher.analytics.chain import atm_strike
+from enricher.analytics import (
+    black76,
+    exposure,
+    forward_price,
+    prices,
+    quote_arbitrage,
+    variance,
+    volatility_smile,
+)
+from enricher.analytics.chain_numbers import atm_strike
 from enricher.analytics.columns import Side
 from enricher.analytics.contracts import Contract, years
 from enricher.analytics.staleness import Fresh
@@ -45,7 +51,7 @@ class Priced(msgspec.Struct, frozen=True):
     price: list[float | None]
     source: list[prices.Source | None]
     flags: dict[int, str]
-    found: black.Side
+    found: black76.Side
     vendor_iv: prices.Decimals
     stale_quotes: frozenset[int] = frozenset()
 
@@ -59,11 +65,11 @@ class Analysis(msgspec.Struct, frozen=True):
     unit: prices.Unit | None
     calls: Priced
     puts: Priced
-    forward: forwards.Forward
+    forward: forward_price.Forward
     atm_forward_strike: float | None
-    move: forwards.ExpectedMove
-    smile: smiles.Smile
-    measures: smiles.Measures
+    move: forward_price.ExpectedMove
+    smile: volatility_smile.Smile
+    measures: volatility_smile.Measures
     gamma: exposure.GammaExposure
     zero_gamma: exposure.ZeroGamma
     delta: exposure.Exposure
@@ -72,8 +78,8 @@ class Analysis(msgspec.Struct, frozen=True):
     oi_weighted_iv: float | None
     vega_weighted_iv: float | None
     strip: variance.Strip
-    quotes: arbitrage.ChainQuotes
-    arbitrage: arbitrage.Findings
+    quotes: quote_arbitrage.ChainQuotes
+    arbitrage: quote_arbitrage.Findings
 
 
 def price_scale(contract: Contract, spot: float) -> float:
@@ -101,7 +107,7 @@ def analyse_prices(
     put_priced = _choose(puts, tick)
     call_mids, put_mids = _mids(call_priced), _mids(put_priced)
     narrow = _narrow(call_mids, put_mids, call_priced[2], put_priced[2])
-    ahead = forwards.forward(
+    ahead = forward_price.forward(
         strikes,
         *narrow,
         spot=spot,
@@ -111,11 +117,11 @@ def analyse_prices(
         future=chain.future_price,
     )
     f = ahead.value or _NO_FORWARD
-    own_calls, own_puts = black.chain_greeks(
+    own_calls, own_puts = black76.chain_greeks(
         strikes, call_priced[0], put_priced[0], f, t, discount, contract.rate, spot
     )
     unit = _unit(terms, calls, puts, own_calls, own_puts, unit_before)
-    found = smiles.smile(
+    found = volatility_smile.smile(
         strikes,
         own_calls.iv,
         own_puts.iv,
@@ -124,14 +130,14 @@ def analyse_prices(
         _doubtful(own_calls, call_priced[2]),
         _doubtful(own_puts, put_priced[2]),
     )
-    measured = smiles.measures(found)
+    measured = volatility_smile.measures(found)
     units = contract.units(chain.expiry)
     strip_forward = None  # its own, by parity
     if ahead.source == "future":
         strip_forward = ahead.value
     elif narrow[0] is not call_mids:
         strip_forward = variance.parity_forward(strikes, *narrow, exp(contract.rate * max(t, 0.0)))
-    quotes = arbitrage.ChainQuotes(strikes, calls.bid, calls.ask, puts.bid, puts.ask)
+    quotes = quote_arbitrage.ChainQuotes(strikes, calls.bid, calls.ask, puts.bid, puts.ask)
     return Analysis(
         years=t,
         discount=discount,
@@ -141,7 +147,7 @@ def analyse_prices(
         puts=_priced(put_priced, own_puts, puts, unit, terms),
         forward=ahead,
         atm_forward_strike=None if ahead.value is None else atm_strike(strikes, ahead.value),
-        move=forwards.expected_move(
+        move=forward_price.expected_move(
             strikes, call_mids, put_mids, spot=spot, forward=ahead.value, atm_iv=measured.atm_iv, years=t
         ),
         smile=found,
@@ -168,7 +174,7 @@ def analyse_prices(
             forward=strip_forward,
         ),
         quotes=quotes,
-        arbitrage=arbitrage.check_chain(quotes, discount, least=tick, cap=terms.findings),
+        arbitrage=quote_arbitrage.check_chain(quotes, discount, least=tick, cap=terms.findings),
     )
 
 
@@ -209,7 +215,7 @@ def _narrow(
     return (calls, puts) if paired else (call_mids, put_mids)
 
 
-def _doubtful(own: black.Side, flags: dict[int, str]) -> dict[int, str]:
+def _doubtful(own: black76.Side, flags: dict[int, str]) -> dict[int, str]:
     """The legs that are no nodes of a smile although they have a volatility."""
     found = {at: reason for at, reason in flags.items() if reason != "locked"}
     found.update(own.reasons)
@@ -220,8 +226,8 @@ def _unit(
     terms: Terms,
     calls: Side,
     puts: Side,
-    own_calls: black.Side,
-    own_puts: black.Side,
+    own_calls: black76.Side,
+    own_puts: black76.Side,
     before: prices.Unit | None,
 ) -> prices.Unit | None:
     vendor = calls.iv + puts.iv
@@ -231,7 +237,7 @@ def _unit(
 
 
 def _priced(
-    chosen: Chosen, own: black.Side, side: Side, unit: prices.Unit | None, terms: Terms
+    chosen: Chosen, own: black76.Side, side: Side, unit: prices.Unit | None, terms: Terms
 ) -> Priced:
     if unit is None:
         vendor = prices.Decimals([None] * len(side.iv))

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from enricher.analytics.chain import atm_strike
+from enricher.analytics.chain_numbers import atm_strike
 
 Mids = Sequence[float | None]
 ForwardSource = Literal["future", "parity", "carry"]
