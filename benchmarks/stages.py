@@ -52,8 +52,8 @@ from enricher.adapters.redis.pubsub import PubSubSource
 from enricher.adapters.redis.sink import RedisLive
 from enricher.assembly import market_routes
 from enricher.build_settings import load
+from enricher.config import PoolSettings
 from enricher.engine.completion import Settling
-from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Delivery, Write
 from enricher.engine.router import Context, Route
 from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
@@ -179,7 +179,7 @@ async def _engine(
     ``batches`` gets what a sink was given.
     """
     with patched(Settling, "settle", lambda settle: _timed_method(watch, "release", settle)):
-        still = Still(wall_clock, limits=PoolLimits())
+        still = Still(wall_clock, limits=PoolSettings())
     state_store: Any = still.routes[0].state_store
     state_store.show = watch.wrapped("settle", state_store.show)
     async with still.engine:

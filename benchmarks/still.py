@@ -19,8 +19,8 @@ import orjson
 from enricher.adapters.memory_source import MemorySource
 from enricher.assembly import market_routes
 from enricher.build_settings import load
+from enricher.config import PoolSettings
 from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, LIVE
-from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Answer, Clock, Write
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
@@ -33,7 +33,7 @@ START_US = 1_750_000_000_000_000
 CHANNELS = {"ticks": UNDERLYING, "quotes": OPTION_QUOTE, "chains": OPTION_CHAIN}
 
 # A turn of a lane ends by count alone; by the clock it would end earlier on a slow machine.
-_LIMITS = PoolLimits(turn_budget=3600.0, slow_handler=3600.0)
+_LIMITS = PoolSettings(turn_budget=3600.0)
 
 
 class _Instant(selectors.SelectSelector):
@@ -121,7 +121,7 @@ class Still:
         self,
         clock: Clock,
         change: Change = unchanged,
-        limits: PoolLimits = _LIMITS,
+        limits: PoolSettings = _LIMITS,
         *,
         analytics: bool = False,
     ) -> None:
@@ -139,6 +139,7 @@ class Still:
             steady=clock,
             reader=NothingStored(),
             pool=limits,
+            slow_handler=3600.0,
         )
 
     async def flood(self, messages: Sequence[Message]) -> None:

@@ -165,6 +165,7 @@ class Enricher:
                 clients=self._clients,
                 pool=parts.pool,
                 writer=parts.writer,
+                slow_handler=self.settings.log.slow_handler,
                 backoff=parts.backoff,
                 drain_deadline=parts.drain_deadline,
                 stall_after=parts.stall_after,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 from redis.asyncio import Redis
 
 from enricher.adapters.mongo import MongoDocuments, close_client, mongo_client
@@ -17,18 +18,16 @@ from enricher.adapters.retention import Retention
 from enricher.build_letters import length_watch, letter_store, stores_of
 from enricher.build_mail import MailParts, mail_parts
 from enricher.build_settings import instance_name, kept_for, market_settings
-from enricher.config import Settings, redact
+from enricher.config import PoolSettings, Settings, WriterSettings, redact
 from enricher.dead_letters.alert import AlertHook
 from enricher.dead_letters.requests import RetryListener
 from enricher.dead_letters.sink import DeadLetterSink, LettersByTopic
 from enricher.dead_letters.store import LetterStore
 from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS
-from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Clock, Reader, Sink, Source
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Context, Route
 from enricher.engine.stats import Stats
-from enricher.engine.writer import WriterLimits
 from enricher.errors import BadMessage, ConfigError
 from enricher.intake import IntakeParts, hold_of, over_streams
 from enricher.mail.processor import MailHandler
@@ -47,8 +46,8 @@ class Parts:
     sources: list[Source]
     sinks: list[Sink]
     reader: Reader
-    pool: PoolLimits
-    writer: WriterLimits
+    pool: PoolSettings
+    writer: WriterSettings
     backoff: Backoff
     drain_deadline: float
     retention: Retention
@@ -205,11 +204,7 @@ def build(
         sinks=list(known.values()),
         reader=known_documents,
         pool=_pool_limits(settings, mail),
-        writer=WriterLimits(
-            max_batch=settings.writer.max_batch,
-            max_bytes=settings.writer.max_batch_bytes,
-            backlog=settings.writer.backlog,
-        ),
+        writer=settings.writer,
         backoff=Backoff(base=settings.retry.base, cap=settings.retry.cap),
         drain_deadline=settings.service.drain_deadline,
         # A host's own store of documents keeps them as long as it likes.
@@ -234,20 +229,12 @@ def _no_longer(route: Route, limit: int) -> Route:
     return replace(route, decode=within)
 
 
-def _pool_limits(settings: Settings, mail: MailParts | None) -> PoolLimits:
+def _pool_limits(settings: Settings, mail: MailParts | None) -> PoolSettings:
     pool = settings.pool
-    longest = pool.max_message_bytes
-    if mail is not None:
-        # Mails are longer than messages of a feed, and one bound serves all.
-        longest = min(max(longest, mail.max_message_bytes), pool.max_bytes)
-    return PoolLimits(
-        concurrency=pool.concurrency,
-        max_messages=pool.max_messages,
-        max_bytes=pool.max_bytes,
-        max_batch=pool.max_batch,
-        turn_budget=pool.turn_budget,
-        max_message_bytes=longest,
-        slow_handler=settings.log.slow_handler,
-    )
+    if mail is None:
+        return pool
+    # Mails are longer than messages of a feed, and one bound serves all.
+    longest = min(max(pool.max_message_bytes, mail.max_message_bytes), pool.max_bytes)
+    return msgspec.structs.replace(pool, max_message_bytes=longest)
 
 

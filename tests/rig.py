@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from enricher.adapters.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
+from enricher.config import PoolSettings, WriterSettings
 from enricher.engine.effects import Effect, Insert, Publish
-from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Answer, Delivery, Refused, Sink, StateStore, Write, steady_clock
 from enricher.engine.retry import Backoff, RetryPolicy
 from enricher.engine.router import Context, Route
 from enricher.engine.service import Engine
-from enricher.engine.writer import WriterLimits
 from enricher.errors import SinkUnavailable
 
 NOW_US = 1_750_000_000_000_000
 QUICK = Backoff(base=0.002, cap=0.004, jitter="none")
+POOL, WRITER = PoolSettings(), WriterSettings()
 # Seconds a test waits for what must come: however slow the machine, it costs nothing when all is well.
 PATIENCE = 60.0
 
@@ -122,11 +122,12 @@ class Rig:
     def __init__(
         self,
         *routes: Route,
-        pool: PoolLimits | None = None,
-        writer: WriterLimits | None = None,
+        pool: PoolSettings = POOL,
+        writer: WriterSettings = WRITER,
         clients: Mapping[str, Any] | None = None,
         more: Sequence[Sink] = (),
         clock: Clock | None = None,
+        evict_after: float = 3600.0,
     ) -> None:
         self.clock = clock or Clock()
         self.stored, self.shown, self.letters = MemoryDocuments(), MemoryLive(), MemoryDeadLetters()
@@ -144,6 +145,7 @@ class Rig:
             writer=writer,
             backoff=QUICK,
             drain_deadline=5.0,
+            evict_after=evict_after,
         )
 
     def offer(self, topic: str, key: str = "a", number: int = 0, **fields: Any) -> Told:

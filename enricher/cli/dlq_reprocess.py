@@ -201,6 +201,7 @@ async def engine(settings: Settings, timeout: float) -> AsyncIterator[Reprocess]
         reader=parts.reader,
         pool=parts.pool,
         writer=parts.writer,
+        slow_handler=settings.log.slow_handler,
         backoff=parts.backoff,
         drain_deadline=parts.drain_deadline,
     )

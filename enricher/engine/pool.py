@@ -16,8 +16,8 @@ from typing import Any
 
 import anyio
 import anyio.abc
-import msgspec
 
+from enricher.config import PoolSettings
 from enricher.engine.admission import Admission, counted_as, read_key
 from enricher.engine.apart import current_task, uncancelled
 from enricher.engine.completion import Settling
@@ -40,24 +40,6 @@ from enricher.log import log
 _WHILE_LOADING = 8
 
 
-class PoolLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds of the pool.
-
-    ``concurrency`` slots; ``max_messages`` and ``max_bytes`` (bodies) from receipt to commit; ``max_batch``
-    messages and ``turn_budget`` seconds per turn; ``max_message_bytes`` per message; ``slow_handler`` seconds
-    after which a handler run is logged; ``evict_after`` seconds after which an idle lane's state goes.
-    """
-
-    concurrency: int = 64
-    max_messages: int = 200_000
-    max_bytes: int = 256 * 1024 * 1024
-    max_batch: int = 500
-    turn_budget: float = 0.005
-    max_message_bytes: int = 1024 * 1024
-    slow_handler: float = 0.25
-    evict_after: float = 3600.0
-
-
 class Pool:
     """Takes deliveries in and gives lanes their turns; what is committed is `settling`'s."""
 
@@ -68,11 +50,15 @@ class Pool:
         stats: Stats,
         clock: Clock,
         steady: Clock,
-        limits: PoolLimits,
+        limits: PoolSettings,
         reader: Reader | None,
         owns: Callable[[str], bool] | None = None,
+        *,
+        slow_handler: float,
+        evict_after: float,
     ) -> None:
         self.limits = limits
+        self._slow_handler = slow_handler
         self.stats = stats
         self.turns = 0
         self._short_until = 0
@@ -98,7 +84,7 @@ class Pool:
         self._ended = False
         self._stuck: set[str] = set()
         self._timers = Timers(
-            self._admission, stats, clock, steady, limits.evict_after, self._ready, self._enqueue
+            self._admission, stats, clock, steady, evict_after, self._ready, self._enqueue
         )
         self.settling = Settling(self._admission, pipeline, stats, clock, self._ready)
 
@@ -304,7 +290,7 @@ class Pool:
                 rest = result
                 break
             now = perf_counter()
-            if now - before > limits.slow_handler:
+            if now - before > self._slow_handler:
                 _warn_of_slow(delivery, now - before)
             handled.setdefault(route.topic, []).append(int((now - before) * 1e6))
             before = now
@@ -373,7 +359,7 @@ class Pool:
         del self._handling[id(delivery)]
         seconds = perf_counter() - began
         self.stats.topic(route.topic).handling.record(int(seconds * 1e6))
-        if seconds > self.limits.slow_handler:
+        if seconds > self._slow_handler:
             _warn_of_slow(delivery, seconds)
         writes: list[Write] = []
         if isinstance(result, Again):

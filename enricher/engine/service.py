@@ -16,19 +16,19 @@ from typing import Any
 
 import anyio
 import anyio.abc
-import msgspec
 
+from enricher.config import PoolSettings, WriterSettings
 from enricher.engine.apart import is_ctrl_c
 from enricher.engine.effects import EMITTED, Effect
 from enricher.engine.pipeline import Pipeline
-from enricher.engine.pool import Pool, PoolLimits
+from enricher.engine.pool import Pool
 from enricher.engine.ports import Clock, Delivery, Reader, Sink, Source, Write, steady_clock
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route, Router, covers
 from enricher.engine.stalls import Stalls, Waiting
 from enricher.engine.stats import Stats
 from enricher.engine.supervision import in_task, is_asked_to_end, to_its_end
-from enricher.engine.writer import Writer, WriterLimits
+from enricher.engine.writer import Writer
 from enricher.errors import EngineFailed, EnricherError
 from enricher.log import log
 from enricher.texts import text_of, trace_of
@@ -48,6 +48,7 @@ OUTAGE_BACKOFF = Backoff(base=0.05, factor=2.0, cap=5.0)
 class Engine:
     """Sources in, routes through, sinks out. Use it as an async context manager, once.
 
+    A handler run of ``slow_handler`` seconds is logged; the state of a lane idle for ``evict_after`` goes.
     ``owns`` says which keys are this process's, where several processes share them. ``troubles`` says what is
     wrong with topics, {topic: a sentence}, though every server is there. ``stopping`` says that it
     takes nothing in any more, ``ended`` that it commits nothing any more.
@@ -63,11 +64,13 @@ class Engine:
         steady: Clock = steady_clock,
         reader: Reader | None = None,
         clients: Mapping[str, Any] | None = None,
-        pool: PoolLimits | None = None,
-        writer: WriterLimits | None = None,
+        pool: PoolSettings = PoolSettings(),  # noqa: B008  frozen
+        writer: WriterSettings = WriterSettings(),  # noqa: B008  frozen
         backoff: Backoff = OUTAGE_BACKOFF,
         drain_deadline: float = 10.0,
         stall_after: float = 10.0,
+        slow_handler: float = 0.25,
+        evict_after: float = 3600.0,
         owns: Callable[[str], bool] | None = None,
         troubles: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
@@ -86,16 +89,23 @@ class Engine:
             [drain_deadline, *(r.drain_deadline for r in self.router.routes if r.drain_deadline)]
         )
         pipeline = Pipeline(clock, self.stats, dict(clients or {}))
-        bounds = pool or PoolLimits()
-        held = msgspec.structs.replace(
-            writer or WriterLimits(),
-            held_messages=max(1, int(bounds.max_messages * HELD)),
-            held_bytes=max(1, int(bounds.max_bytes * HELD)),
+        self.pool = Pool(
+            self.router,
+            pipeline,
+            self.stats,
+            clock,
+            steady,
+            pool,
+            reader,
+            owns,
+            slow_handler=slow_handler,
+            evict_after=evict_after,
         )
-        self.pool = Pool(self.router, pipeline, self.stats, clock, steady, bounds, reader, owns)
         self.writer = Writer(
             sinks,
-            limits=held,
+            limits=writer,
+            most=max(1, int(pool.max_messages * HELD)),
+            most_bytes=max(1, int(pool.max_bytes * HELD)),
             backoff=backoff,
             stats=self.stats,
             clock=clock,

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import anyio
-import msgspec
 
+from enricher.config import WriterSettings
 from enricher.engine.circuit import Batch, Gate
 from enricher.engine.effects import EMITTED, SETTLED, Effect
 from enricher.engine.ports import Answer, Clock, Refused, Sink, Stored, Write, steady_clock
@@ -31,29 +31,20 @@ from enricher.log import log
 _MORE = 8
 
 
-class WriterLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """``max_batch`` writes or ``max_bytes`` of bodies per commit; ``backlog`` commits gather ahead.
-
-    A group takes no more while ``held_messages`` writes or ``held_bytes`` of bodies of its own are not
-    committed: what is with the writer can be neither dropped nor conflated, so most of a full pool must
-    still wait in lanes.
-    """
-
-    max_batch: int = 500
-    max_bytes: int = 4 * 1024 * 1024
-    backlog: int = 2
-    held_messages: int = 50_000
-    held_bytes: int = 64 * 1024 * 1024
-
-
 class Group:
-    """The two stages that the writes of some routes pass, first in, first out."""
+    """The two stages that the writes of some routes pass, first in, first out.
+
+    It takes no more while ``most`` writes or ``most_bytes`` of bodies of its own are not committed: what is
+    with the writer can be neither dropped nor conflated, so most of a full pool must still wait in lanes.
+    """
 
     def __init__(
         self,
         names: tuple[str, ...],
         gates: Sequence[Gate],
-        limits: WriterLimits,
+        limits: WriterSettings,
+        most: int,
+        most_bytes: int,
         stats: Stats,
         clock: Clock,
         settle: Callable[[Batch, Mapping[int, Answer]], None],
@@ -67,6 +58,8 @@ class Group:
         self._durable = [gate for gate in gates if gate.sink.durable]
         self._visible = [gate for gate in gates if not gate.sink.durable]
         self._limits = limits
+        self._most = most
+        self._most_bytes = most_bytes
         self._stats = stats
         self._clock = clock
         self._settle = settle
@@ -90,14 +83,14 @@ class Group:
     @property
     def room(self) -> int:
         """How many more writes the group takes before its callers should wait (may be negative)."""
-        if self._bytes >= self._limits.held_bytes:
+        if self._bytes >= self._most_bytes:
             return 0
-        return min(self._capacity - len(self._pending), self._limits.held_messages - self.unfinished)
+        return min(self._capacity - len(self._pending), self._most - self.unfinished)
 
     @property
     def room_bytes(self) -> int:
         """How many more bytes of bodies the group takes before its callers should wait."""
-        return self._limits.held_bytes - self._bytes
+        return self._most_bytes - self._bytes
 
     def submit(self, writes: Iterable[Write]) -> None:
         """Queue ``writes``; never waits (ask `room` first)."""
@@ -200,7 +193,7 @@ class Group:
         size = 0
         while pending and len(batch) < limits.max_batch:
             size += pending[0].body_size
-            if batch and size > limits.max_bytes:
+            if batch and size > limits.max_batch_bytes:
                 break
             batch.append(pending.popleft())
         return batch
@@ -300,7 +293,9 @@ class Writer:
         self,
         sinks: Sequence[Sink],
         *,
-        limits: WriterLimits,
+        limits: WriterSettings,
+        most: int,
+        most_bytes: int,
         backoff: Backoff,
         stats: Stats,
         clock: Clock,
@@ -312,6 +307,8 @@ class Writer:
         self.gates = {sink.name: Gate(sink, backoff, steady_clock, stats) for sink in sinks}
         self._groups: dict[frozenset[str], Group] = {}
         self._limits = limits
+        self._most = most
+        self._most_bytes = most_bytes
         self._stats = stats
         self._clock = clock
         self._settle = settle
@@ -334,6 +331,8 @@ class Writer:
                 tuple(sorted(key)),
                 [self.gates[name] for name in sorted(key)],
                 self._limits,
+                self._most,
+                self._most_bytes,
                 self._stats,
                 self._clock,
                 self._settle,

@@ -16,17 +16,17 @@ from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.entry import ReadEntry
 from enricher.adapters.redis.stream.leases import StreamLimits
 from enricher.adapters.redis.stream.source import StreamSource
+from enricher.config import PoolSettings
 from enricher.dead_letters.redis_list import ListLetterStore
 from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.effects import Append, Effect
 from enricher.engine.overload import Overload
-from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Clock
 from enricher.engine.retry import Backoff, RetryPolicy
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
 from tests.integration.forks import Forked
-from tests.rig import PATIENCE
+from tests.rig import PATIENCE, POOL
 
 STREAM, GROUP, OUT, LETTERS = "in", "workers", "out", "dlq"
 QUICK = Backoff(base=0.02, cap=0.1, jitter="none")
@@ -82,7 +82,7 @@ async def line(
     through: str = "",
     overload: Overload = Overload.BLOCK,
     conflation: Callable[[bytes], str] | None = None,
-    pool: PoolLimits | None = None,
+    pool: PoolSettings = POOL,
     clock: Clock = wall_clock,
     **limits: Any,
 ) -> AsyncIterator[Line]:

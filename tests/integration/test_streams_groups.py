@@ -10,9 +10,9 @@ import pytest
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import redis_client
+from enricher.config import PoolSettings
 from enricher.engine.effects import Effect
 from enricher.engine.overload import Overload
-from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Delivery
 from enricher.errors import BadMessage
 from tests.integration.streams import (
@@ -93,10 +93,8 @@ async def test_no_more_than_the_prefetch_is_taken_from_the_others(any_redis_url:
 
 
 async def test_what_a_full_pool_drops_comes_again(redis_url: str) -> None:
-    held = Held()
-    async with line(
-        redis_url, handler=held, overload=Overload.DROP_OLDEST, pool=PoolLimits(max_messages=3, concurrency=1)
-    ) as found:
+    held, few = Held(), PoolSettings(max_messages=3, concurrency=1)
+    async with line(redis_url, handler=held, overload=Overload.DROP_OLDEST, pool=few) as found:
         await send(found.client, *range(6))
         await until(lambda: found.counts.get("dropped", 0) >= 3)
         held.open.set()
@@ -106,7 +104,7 @@ async def test_what_a_full_pool_drops_comes_again(redis_url: str) -> None:
 
 async def test_what_a_full_pool_drops_is_given_up_before_it_is_taken_again(redis_url: str) -> None:
     held = Held()
-    few = PoolLimits(max_messages=3, concurrency=1)
+    few = PoolSettings(max_messages=3, concurrency=1)
     async with line(
         redis_url, handler=held, tick=0.5, lease=10.0, overload=Overload.DROP_OLDEST, pool=few
     ) as found:
@@ -136,7 +134,7 @@ async def test_what_a_full_pool_conflates_is_acknowledged(redis_url: str) -> Non
         handler=held,
         overload=Overload.CONFLATE,
         conflation=lambda body: "same",
-        pool=PoolLimits(max_messages=3, concurrency=1),
+        pool=PoolSettings(max_messages=3, concurrency=1),
     ) as found:
         await send(found.client, *range(6))
         await until(lambda: found.counts.get("conflated", 0) >= 1)

@@ -18,11 +18,11 @@ from enricher.adapters.redis.stream.appender import BridgeLimits
 from enricher.adapters.redis.stream.leases import StreamLimits
 from enricher.adapters.redis.stream.source import StreamSource
 from enricher.adapters.redis.stream.spill import SpillSource
+from enricher.config import PoolSettings
 from enricher.dead_letters.redis_list import ListLetterStore
 from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.effects import Append, Effect
 from enricher.engine.overload import Overload
-from enricher.engine.pool import PoolLimits
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
 from tests.integration.streams import LIMITS, OUT, QUICK, until, wall_clock
@@ -115,7 +115,7 @@ async def spilling(
         [spill],
         [RedisLive(client), letters],
         clock=wall_clock,
-        pool=PoolLimits(max_messages=10, concurrency=4),
+        pool=PoolSettings(max_messages=10, concurrency=4),
         backoff=QUICK,
         drain_deadline=drain,
     )

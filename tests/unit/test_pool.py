@@ -11,13 +11,12 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from enricher.config import PoolSettings, WriterSettings
 from enricher.engine.effects import Effect, Insert, KeyClaim, Publish, SetKey
 from enricher.engine.overload import Overload
-from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Write
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route
-from enricher.engine.writer import WriterLimits
 from tests.rig import (
     NOW_US,
     STEADY,
@@ -40,7 +39,7 @@ from tests.rig import (
 
 
 async def test_messages_of_one_key_stay_in_order_under_load() -> None:
-    rig = Rig(Route(topic="t", handler=echo, key=key_of), writer=WriterLimits(max_batch=16))
+    rig = Rig(Route(topic="t", handler=echo, key=key_of), writer=WriterSettings(max_batch=16))
     async with rig.engine:
         for number in range(500):
             rig.offer("t", "abc"[number % 3], number)
@@ -51,7 +50,7 @@ async def test_messages_of_one_key_stay_in_order_under_load() -> None:
 
 async def test_handlers_that_wait_keep_the_order_of_their_key_and_overlap_across_keys() -> None:
     held = Held()
-    rig = Rig(Route(topic="t", handler=held, key=key_of), pool=PoolLimits(concurrency=8))
+    rig = Rig(Route(topic="t", handler=held, key=key_of), pool=PoolSettings(concurrency=8))
     async with rig.engine:
         for number in range(20):
             rig.offer("t", "ab"[number % 2], number)
@@ -75,7 +74,7 @@ async def test_messages_without_a_key_are_each_on_their_own() -> None:
 
 async def test_no_more_handlers_run_than_there_are_slots() -> None:
     held = Held()
-    rig = Rig(Route(topic="t", handler=held), pool=PoolLimits(concurrency=3))
+    rig = Rig(Route(topic="t", handler=held), pool=PoolSettings(concurrency=3))
     async with rig.engine:
         for number in range(10):
             rig.offer("t", number=number)
@@ -90,7 +89,7 @@ async def test_no_more_handlers_run_than_there_are_slots() -> None:
 async def test_a_route_has_no_more_slots_than_its_cap() -> None:
     held = Held()
     routes = [Route(topic="capped", handler=held, cap=2), Route(topic="free", handler=held)]
-    rig = Rig(*routes, pool=PoolLimits(concurrency=6))
+    rig = Rig(*routes, pool=PoolSettings(concurrency=6))
     async with rig.engine:
         for number in range(10):
             rig.offer("capped", "capped", number)
@@ -102,7 +101,7 @@ async def test_a_route_has_no_more_slots_than_its_cap() -> None:
 
 
 async def test_a_hot_key_does_not_starve_the_others() -> None:
-    rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolLimits(max_batch=10))
+    rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolSettings(max_batch=10))
     async with rig.engine:
         for number in range(400):
             rig.offer("t", "hot", number)
@@ -117,7 +116,7 @@ async def test_a_hot_key_with_a_waiting_handler_shares_its_slot_too() -> None:
         await asyncio.sleep(0)
         return [Publish("out", context.body)]
 
-    rig = Rig(Route(topic="t", handler=handler, key=key_of), pool=PoolLimits(concurrency=1))
+    rig = Rig(Route(topic="t", handler=handler, key=key_of), pool=PoolSettings(concurrency=1))
     async with rig.engine:
         for number in range(100):
             rig.offer("t", "hot", number)
@@ -135,8 +134,8 @@ async def test_slots_are_shared_three_to_one_by_weight(keys: int) -> None:
         return []
 
     routes = [Route(topic=t, handler=handler, key=key_of, weight=w) for t, w in (("b", 1), ("a", 3))]
-    limits = PoolLimits(max_batch=5, turn_budget=10)
-    rig = Rig(*routes, pool=limits, writer=WriterLimits(max_batch=10_000))
+    limits = PoolSettings(max_batch=5, turn_budget=10)
+    rig = Rig(*routes, pool=limits, writer=WriterSettings(max_batch=10_000))
     for number in range(800):
         for topic in "ab":
             rig.offer(topic, str(number % keys), number)
@@ -149,7 +148,7 @@ async def test_slots_are_shared_three_to_one_by_weight(keys: int) -> None:
 async def test_long_handlers_get_slots_by_weight_too() -> None:
     held = Held()
     routes = [Route(topic=t, handler=held, weight=w) for t, w in (("a", 3), ("b", 1))]
-    rig = Rig(*routes, pool=PoolLimits(concurrency=8))
+    rig = Rig(*routes, pool=PoolSettings(concurrency=8))
     for number in range(20):
         rig.offer("a", "a", number)
         rig.offer("b", "b", number)
@@ -171,7 +170,7 @@ async def test_a_route_that_was_idle_gets_no_credit_for_it() -> None:
         return []
 
     routes = [Route(topic=t, handler=handler, key=key_of) for t in ("busy", "late")]
-    rig = Rig(*routes, pool=PoolLimits(max_batch=5))
+    rig = Rig(*routes, pool=PoolSettings(max_batch=5))
     for number in range(400):
         rig.offer("busy", str(number % 10), number)
     async with rig.engine:
@@ -197,7 +196,7 @@ async def test_a_higher_priority_goes_first() -> None:
 
 async def test_a_flood_of_one_key_is_committed_in_large_batches_and_a_lone_message_at_once() -> None:
     # A turn ends after 5 ms, which a slow machine fills with fewer messages than a batch holds.
-    rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolLimits(turn_budget=60))
+    rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolSettings(turn_budget=60))
     async with rig.engine:
         rig.offer("t")
         await rig.drained()
@@ -213,7 +212,7 @@ async def test_a_flood_of_one_key_is_committed_in_large_batches_and_a_lone_messa
 
 
 async def test_an_outage_sets_nothing_aside_and_everything_lands_when_it_is_over() -> None:
-    rig = Rig(stateful(Sums()), writer=WriterLimits(max_batch=10))
+    rig = Rig(stateful(Sums()), writer=WriterSettings(max_batch=10))
     async with rig.engine:
         rig.documents.down = True
         fill(rig, range(100))
@@ -241,7 +240,7 @@ async def test_only_the_routes_that_use_a_sink_wait_for_it(waits: bool) -> None:
         Route(topic="stored", handler=waiting if waits else pure, key=key_of),
         Route(topic="shown", handler=echo, key=key_of, sinks=("live",)),
     ]
-    rig = Rig(*routes, writer=WriterLimits(max_batch=2), pool=PoolLimits(concurrency=2))
+    rig = Rig(*routes, writer=WriterSettings(max_batch=2), pool=PoolSettings(concurrency=2))
     async with rig.engine:
         rig.documents.down = True
         for number in range(60):
@@ -299,8 +298,8 @@ def test_effects_of_a_key_land_in_order_and_nothing_is_missing_or_twice(
         retry = RetryPolicy(max_retries=1, base=0, jitter="none", exceptions=(OSError,))
         rig = Rig(
             Route(topic="t", handler=waiting if waits else decide, key=key_of, strict=True, retry=retry),
-            pool=PoolLimits(concurrency=slots, max_batch=turn_size),
-            writer=WriterLimits(max_batch=batch),
+            pool=PoolSettings(concurrency=slots, max_batch=turn_size),
+            writer=WriterSettings(max_batch=batch),
         )
         rig.documents.refuses = refused
 
@@ -344,7 +343,7 @@ async def test_a_key_left_unfinished_gets_its_clock_event_though_no_message_come
 async def test_a_lane_whose_messages_were_all_dropped_while_it_loaded_holds_up_nobody() -> None:
     sums = Sums()
     sums.fails = 1
-    rig = Rig(stateful(sums, overload=Overload.DROP_OLDEST), pool=PoolLimits(max_messages=4))
+    rig = Rig(stateful(sums, overload=Overload.DROP_OLDEST), pool=PoolSettings(max_messages=4))
     async with rig.engine:
         fill(rig, [0], "quiet")
         fill(rig, range(4), "busy")

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
+from enricher.config import PoolSettings
 from enricher.engine.overload import Overload
-from enricher.engine.pool import PoolLimits
 from enricher.engine.router import Route
 from tests.rig import (
     Rig,
@@ -24,7 +24,7 @@ from tests.rig import (
 
 async def test_when_full_the_oldest_are_dropped_and_every_drop_is_counted() -> None:
     route = Route(topic="t", handler=echo, key=key_of, overload=Overload.DROP_OLDEST)
-    rig = Rig(route, pool=PoolLimits(max_messages=10))
+    rig = Rig(route, pool=PoolSettings(max_messages=10))
     told = fill(rig, range(25))
     assert rig.engine.pool.count == 10
     async with rig.engine:
@@ -42,7 +42,7 @@ async def test_the_key_of_what_goes_for_a_later_one_of_the_same_read_is_never_as
         return key_of(body)
 
     route = Route(topic="t", handler=echo, key=key, overload=Overload.DROP_OLDEST)
-    rig = Rig(route, pool=PoolLimits(max_messages=3))
+    rig = Rig(route, pool=PoolSettings(max_messages=3))
     told = [Told("t", message("a", number)) for number in range(10)]
     rig.engine.pool.offer_all(told)
     assert asked == [7, 8, 9]
@@ -54,7 +54,7 @@ async def test_the_key_of_what_goes_for_a_later_one_of_the_same_read_is_never_as
 
 async def test_the_bound_in_bytes_holds_too() -> None:
     route = Route(topic="t", handler=echo, key=key_of, overload=Overload.DROP_OLDEST)
-    rig = Rig(route, pool=PoolLimits(max_bytes=1000))
+    rig = Rig(route, pool=PoolSettings(max_bytes=1000))
     fill(rig, range(10), pad="x" * 80)
     fill(rig, [10], pad="x" * 700)
     assert rig.engine.pool.bytes <= 1000
@@ -68,7 +68,7 @@ async def test_the_bound_in_bytes_holds_too() -> None:
 
 async def test_conflation_keeps_the_newest_of_each_key() -> None:
     route = Route(topic="t", handler=echo, key=key_of, overload=Overload.CONFLATE)
-    rig = Rig(route, pool=PoolLimits(max_messages=4))
+    rig = Rig(route, pool=PoolSettings(max_messages=4))
     for number in range(20):
         fill(rig, [number], key="abcd"[number % 4])
     async with rig.engine:
@@ -79,7 +79,7 @@ async def test_conflation_keeps_the_newest_of_each_key() -> None:
 
 async def test_conflation_gives_up_the_oldest_of_a_key_and_keeps_the_rest_in_order() -> None:
     route = Route(topic="t", handler=echo, key=key_of, overload=Overload.CONFLATE)
-    rig = Rig(route, pool=PoolLimits(max_messages=4))
+    rig = Rig(route, pool=PoolSettings(max_messages=4))
     told = [*fill(rig, range(3)), *fill(rig, [0], key="b"), *fill(rig, [3, 4])]
     async with rig.engine:
         await rig.drained()
@@ -96,7 +96,7 @@ async def test_conflation_may_use_a_finer_notion_of_the_same() -> None:
         overload=Overload.CONFLATE,
         conflation=lambda body: body[-4:].decode(),
     )
-    rig = Rig(route, pool=PoolLimits(max_messages=2))
+    rig = Rig(route, pool=PoolSettings(max_messages=2))
     for number, strike in enumerate("xyxyx"):
         fill(rig, [number], strike=strike)
     async with rig.engine:
@@ -106,7 +106,7 @@ async def test_conflation_may_use_a_finer_notion_of_the_same() -> None:
 
 async def test_conflation_drops_the_oldest_when_there_is_nothing_to_replace() -> None:
     route = Route(topic="t", handler=echo, key=key_of, overload=Overload.CONFLATE)
-    rig = Rig(route, pool=PoolLimits(max_messages=2))
+    rig = Rig(route, pool=PoolSettings(max_messages=2))
     for key in "abc":
         fill(rig, [0], key=key)
     async with rig.engine:
@@ -116,7 +116,7 @@ async def test_conflation_drops_the_oldest_when_there_is_nothing_to_replace() ->
 
 
 async def test_a_blocking_route_lets_the_source_wait_and_loses_nothing() -> None:
-    rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolLimits(max_messages=5))
+    rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolSettings(max_messages=5))
     rig.live.open_gate.clear()
     async with rig.engine, asyncio.TaskGroup() as tasks:
 
@@ -135,7 +135,7 @@ async def test_a_blocking_route_lets_the_source_wait_and_loses_nothing() -> None
 
 
 async def test_a_source_that_cannot_wait_has_the_drop_of_a_blocking_route_counted() -> None:
-    rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolLimits(max_messages=5))
+    rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolSettings(max_messages=5))
     told = fill(rig, range(8))
     assert [t.ends for t in told] == [[]] * 5 + [["dropped"]] * 3
     async with rig.engine:
@@ -146,7 +146,7 @@ async def test_a_source_that_cannot_wait_has_the_drop_of_a_blocking_route_counte
 async def test_messages_being_committed_count_against_the_bound() -> None:
     rig = Rig(
         Route(topic="t", handler=echo, key=key_of, overload=Overload.DROP_OLDEST),
-        pool=PoolLimits(max_messages=1),
+        pool=PoolSettings(max_messages=1),
     )
     async with rig.engine:
         rig.live.open_gate.clear()
@@ -160,10 +160,10 @@ async def test_messages_being_committed_count_against_the_bound() -> None:
 
 @pytest.mark.parametrize(
     "limits",
-    [PoolLimits(max_messages=40), PoolLimits(max_bytes=40 * len(message("a", 100)))],
+    [PoolSettings(max_messages=40), PoolSettings(max_bytes=40 * len(message("a", 100)))],
     ids=["messages", "bytes"],
 )
-async def test_most_of_a_full_pool_waits_where_an_overload_can_reach_it(limits: PoolLimits) -> None:
+async def test_most_of_a_full_pool_waits_where_an_overload_can_reach_it(limits: PoolSettings) -> None:
     route = Route(topic="t", handler=echo, key=key_of, overload=Overload.DROP_OLDEST)
     rig = Rig(route, pool=limits)
     async with rig.engine:
@@ -181,7 +181,7 @@ async def test_most_of_a_full_pool_waits_where_an_overload_can_reach_it(limits: 
 
 
 async def test_a_message_that_is_too_large_is_set_aside_unread() -> None:
-    rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolLimits(max_message_bytes=50))
+    rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolSettings(max_message_bytes=50))
     async with rig.engine:
         fill(rig, [1], pad="x" * 100)
         fill(rig, [2])

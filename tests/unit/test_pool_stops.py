@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from enricher.adapters.memory_source import MemoryDelivery
+from enricher.config import PoolSettings, WriterSettings
 from enricher.engine.effects import Effect, Publish
 from enricher.engine.overload import Overload
-from enricher.engine.pool import PoolLimits
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route
-from enricher.engine.writer import WriterLimits
 from enricher.errors import BadMessage
 from enricher.errors import Held as Premature
 from tests.rig import (
@@ -47,7 +46,7 @@ async def test_what_the_deadline_cuts_off_is_counted_wherever_it_was() -> None:
         Route(topic="strict", handler=failing(9, 0), retry=STEADY, strict=True),
         Route(topic="inside", handler=held, key=key_of),
     ]
-    rig = Rig(*routes, writer=WriterLimits(max_batch=1))
+    rig = Rig(*routes, writer=WriterSettings(max_batch=1))
     async with rig.engine:
         rig.live.open_gate.clear()
         told = [rig.offer("retry"), rig.offer("strict")]
@@ -60,7 +59,7 @@ async def test_what_the_deadline_cuts_off_is_counted_wherever_it_was() -> None:
 
 
 async def test_writes_in_flight_at_the_deadline_are_counted_under_their_topic() -> None:
-    rig = Rig(Route(topic="t", handler=echo, key=key_of), writer=WriterLimits(max_batch=1))
+    rig = Rig(Route(topic="t", handler=echo, key=key_of), writer=WriterSettings(max_batch=1))
     async with rig.engine:
         rig.live.open_gate.clear()
         told = fill(rig, range(20))
@@ -198,7 +197,7 @@ async def test_a_cancellation_that_a_handler_lets_out_is_its_own_failure() -> No
 @pytest.mark.parametrize("key", [None, key_of])
 async def test_an_outage_keeps_no_lanes_of_what_was_dropped(key: Any) -> None:
     route = Route(topic="t", handler=echo, key=key, overload=Overload.DROP_OLDEST)
-    rig = Rig(route, pool=PoolLimits(max_messages=100))
+    rig = Rig(route, pool=PoolSettings(max_messages=100))
     async with rig.engine:
         await rig.engine.wait_ready()
         rig.live.down = True
@@ -223,7 +222,7 @@ def premature(body: bytes, context: Context) -> object:
 
 
 async def test_what_is_held_waits_its_time_and_then_is_a_dead_letter() -> None:
-    rig = Rig(Route(topic="t", handler=echo, key=key_of, decode=premature), pool=PoolLimits(max_messages=8))
+    rig = Rig(Route(topic="t", handler=echo, key=key_of, decode=premature), pool=PoolSettings(max_messages=8))
     async with rig.engine:
         told = fill(rig, range(3))
         await until(lambda: rig.counts("t").get("held") == 2 and rig.letters.letters)

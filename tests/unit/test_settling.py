@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
+from enricher.config import WriterSettings
 from enricher.engine.effects import Effect, KeyClaim, Publish, SetKey, Upsert
-from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import Answer, Delivery, Write
 from enricher.engine.router import Context, Route
-from enricher.engine.writer import WriterLimits
 from tests.rig import (
     NOW_US,
     STEADY,
@@ -191,10 +190,10 @@ class Totals(Sums):
         return [SetKey("total", b"%d" % sum(numbers), 0), Upsert("totals", {"_id": "a", "n": sum(numbers)})]
 
 
-@pytest.mark.parametrize("sizes", [WriterLimits(), WriterLimits(max_batch=1, backlog=100)])
+@pytest.mark.parametrize("sizes", [WriterSettings(), WriterSettings(max_batch=1, backlog=100)])
 @pytest.mark.parametrize("refused", [{4}, {1, 3}, {0, 1, 2, 3, 4}])
 async def test_what_was_refused_is_never_shown_and_goes_from_the_state_though_no_message_follows(
-    refused: set[int], sizes: WriterLimits
+    refused: set[int], sizes: WriterSettings
 ) -> None:
     rig = Rig(stateful(Totals()), writer=sizes)
     bodies = {message("a", n): n for n in range(5)}
@@ -219,7 +218,7 @@ async def test_what_was_refused_is_never_shown_and_goes_from_the_state_though_no
 
 @pytest.mark.parametrize("refused", [{1}, {0, 1}, {0, 3}, {0, 1, 2, 3}])
 async def test_a_lane_with_refused_writes_in_flight_goes_on_whichever_ends_last(refused: set[int]) -> None:
-    rig = Rig(stateful(Sums()), writer=WriterLimits(max_batch=1, backlog=100))
+    rig = Rig(stateful(Sums()), writer=WriterSettings(max_batch=1, backlog=100))
     bodies = {message("a", n): n for n in range(4)}
 
     def refuses(write: Write) -> bool:
@@ -283,7 +282,7 @@ async def test_topics_with_one_state_store_share_the_lane_of_a_key() -> None:
 async def test_a_state_gets_its_clock_event_and_an_idle_one_is_forgotten() -> None:
     sums = Sums()
     sums.due_us = NOW_US + 2_000_000
-    rig = Rig(stateful(sums), pool=PoolLimits(evict_after=60))
+    rig = Rig(stateful(sums), evict_after=60)
     async with rig.engine:
         fill(rig, [0])
         await rig.drained()

@@ -12,8 +12,8 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
+from enricher.config import PoolSettings
 from enricher.engine.effects import Effect, Publish
-from enricher.engine.pool import PoolLimits
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route
 from enricher.engine.stalls import Stalls, Waiting
@@ -190,7 +190,7 @@ async def test_lanes_that_get_no_turn_are_a_stall_that_ends_with_the_next_one(
 async def test_handlers_past_their_time_in_every_slot_are_a_stall_and_those_within_are_none() -> None:
     held = Held()
     limited = Route(topic="limited", handler=held, timeout=60)
-    rig = Watched(Route(topic="t", handler=held), limited, pool=PoolLimits(concurrency=2))
+    rig = Watched(Route(topic="t", handler=held), limited, pool=PoolSettings(concurrency=2))
     async with rig.engine:
         await rig.engine.wait_ready()
         for topic in ("t", "limited", "t"):

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from enricher.config import PoolSettings
 from enricher.engine.effects import Effect, Publish
-from enricher.engine.pool import PoolLimits
 from enricher.engine.ports import steady_clock
 from enricher.engine.router import Context, Route
 from tests.rig import (
@@ -30,7 +30,7 @@ from tests.rig import (
 
 async def test_a_retry_leaves_the_slot_and_the_lane() -> None:
     route = Route(topic="t", handler=failing(1, 1), key=key_of, retry=STEADY)
-    rig = Rig(route, pool=PoolLimits(concurrency=1))
+    rig = Rig(route, pool=PoolSettings(concurrency=1))
     async with rig.engine:
         for number in range(4):
             rig.offer("t", "a", number)
@@ -108,7 +108,7 @@ async def test_a_clock_that_is_moved_by_hand_was_not_set() -> None:
 
 async def test_a_strict_lane_waits_with_its_message_and_the_others_go_on() -> None:
     route = Route(topic="t", handler=failing(2, 1), key=key_of, retry=STEADY, strict=True)
-    rig = Rig(route, pool=PoolLimits(concurrency=1))
+    rig = Rig(route, pool=PoolSettings(concurrency=1))
     async with rig.engine:
         for number in range(4):
             rig.offer("t", "a", number)

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from enricher.adapters.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
+from enricher.config import WriterSettings
 from enricher.engine.circuit import Gate
 from enricher.engine.effects import Effect, Insert, KeyClaim, Publish, SetKey
 from enricher.engine.ports import Answer, Claimed, Delivery, Refused, Write
 from enricher.engine.router import Context, Route
 from enricher.engine.stats import Stats
-from enricher.engine.writer import Writer, WriterLimits
+from enricher.engine.writer import Writer
 from enricher.errors import SinkUnavailable
 from tests.rig import QUICK, Clock, Rig, Steered, echo, key_of, turns, until
 
@@ -36,7 +37,9 @@ class Running:
         self.answers: list[Answer] = []
         self.writer = Writer(
             [self.documents, self.live, Steered(MemoryDeadLetters())],
-            limits=WriterLimits(**limits),
+            limits=WriterSettings(**limits),
+            most=50_000,
+            most_bytes=64 * 1024 * 1024,
             backoff=QUICK,
             stats=self.stats,
             clock=Clock(),
@@ -89,7 +92,7 @@ async def test_what_gathers_during_a_commit_makes_the_next_batch() -> None:
 
 
 async def test_a_batch_is_bounded_by_bytes_but_never_empty() -> None:
-    async with Running(max_bytes=50) as run:
+    async with Running(max_batch_bytes=50) as run:
         group = run.writer.group(("documents",))
         group.submit(Write([], Delivery("t", b"x" * size, 0)) for size in (20, 20, 20, 500, 10))
         await run.settles(5)
