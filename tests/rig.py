@@ -12,7 +12,7 @@ from typing import Any
 from enricher.adapters.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 from enricher.config import PoolSettings, WriterSettings
 from enricher.engine.effects import Effect, Insert, Publish
-from enricher.engine.ports import Answer, Delivery, Refused, Sink, StateStore, Write, steady_clock
+from enricher.engine.ports import Answer, Delivery, Folded, Refused, Sink, StateStore, Write, steady_clock
 from enricher.engine.retry import Backoff, RetryPolicy
 from enricher.engine.router import Context, Route
 from enricher.engine.service import Engine
@@ -222,10 +222,10 @@ class Sums:
     async def unfinished(self, reader: Any, now_us: int) -> Sequence[str]:
         return self.left_over
 
-    def seen(self, state: dict[str, Any], event: Any, context: Any) -> str | None:
+    def seen(self, state: dict[str, Any], event: Any, context: Any) -> Folded | None:
         if event["n"] in state["folded"]:
-            return "live"
-        return "primed" if event["n"] in state["primed"] else None
+            return Folded.HERE
+        return Folded.RESTORED if event["n"] in state["primed"] else None
 
     def fold(self, state: dict[str, Any], change: int) -> str | None:
         if change == self.breaks_on:

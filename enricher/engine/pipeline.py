@@ -18,7 +18,7 @@ import msgspec
 from enricher.engine.apart import apart, is_ctrl_c, let_out
 from enricher.engine.effects import DeadLetter, Effect
 from enricher.engine.lanes import Lane
-from enricher.engine.ports import Clock, Delivery, Refused, Write
+from enricher.engine.ports import Clock, Delivery, Folded, Refused, Write
 from enricher.engine.retry import Retry
 from enricher.engine.router import Context, Kind, Route
 from enricher.engine.stats import Stats
@@ -78,7 +78,7 @@ class Pipeline:
                 return self._write(route, delivery, lane, event, effects)
             state = self._state(lane)
             seen = state_store.seen(state, event, context)
-            if seen == "live":
+            if seen is Folded.HERE:
                 return Write(delivery.ack(), delivery, lane, 0, "duplicate", True)
             outcome: Any = route.handler(state, event, context)
             if type(outcome) is GeneratorType:
@@ -111,7 +111,7 @@ class Pipeline:
             return self._write(route, delivery, lane, event, effects)
         state = self._state(lane)
         seen = state_store.seen(state, event, context)
-        if seen == "live":
+        if seen is Folded.HERE:
             return Write(delivery.ack(), delivery, lane, 0, "duplicate", True)
         change, effects = await self._call(route, (state, event, context))
         write = self._write(route, delivery, lane, event, effects)

@@ -6,6 +6,7 @@ Adapters implement these; the engine imports none of them.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from enum import Enum
 from time import monotonic_ns
 from typing import Any, Protocol, TypeVar
 
@@ -227,6 +228,13 @@ class Reader(Protocol):
         """Documents that match ``query``. Raises `SinkUnavailable`."""
 
 
+class Folded(Enum):
+    """That a message is in the state already: folded by this process, or before the state was restored."""
+
+    HERE = "here"
+    RESTORED = "restored"
+
+
 class StateStore(Protocol[S]):
     """Owns what a family of lanes remembers per key. All methods but `restore` are plain and fast.
 
@@ -246,8 +254,8 @@ class StateStore(Protocol[S]):
     async def unfinished(self, reader: Reader, now_us: int) -> Sequence[str]:
         """Keys that have something left to do although no message may come: asked once, at the start."""
 
-    def seen(self, state: S, event: Any, context: Any) -> str | None:
-        """`live` if folded by this process, `primed` if folded before the state was loaded, else None."""
+    def seen(self, state: S, event: Any, context: Any) -> Folded | None:
+        """Whether this very message was folded already; None if not, or if it is not remembered."""
 
     def fold(self, state: S, change: Any) -> str | None:
         """Fold a change; called only when nothing raised. May name a counter (`late`) to add to."""

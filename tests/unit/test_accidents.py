@@ -252,7 +252,7 @@ async def test_every_error_ends_its_message_alone_wherever_it_is_raised(where: s
             if self.failed <= len(ERRORS):
                 accident(self.failed - 1)
 
-        def seen(self, state: Any, event: Any, context: Any) -> str | None:
+        def seen(self, state: Any, event: Any, context: Any) -> Any:
             if where == "seen":
                 accident(event["n"])
             return super().seen(state, event, context)

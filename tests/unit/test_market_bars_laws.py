@@ -124,7 +124,7 @@ def test_bars_of_a_run_in_pieces_are_those_of_one_piece(
             stored = [BarTick(at, p, n, v) for at, p, n, v in sorted(arrivals[:count]) if at >= bound]
             kept.restore(stored, {key: bar for key, bar in given_out.items() if key[1] >= bound}, bound)
             note(given_out, kept.close())
-        assert kept.fold(moment, price, number, volume) == "folded"
+        assert kept.fold(moment, price, number, volume)
         note(given_out, kept.close())
     note(given_out, kept.idle_close(END))
     assert contents(given_out) == in_order(sent, windows, cumulative)

@@ -17,7 +17,7 @@ from enricher.assembly import market_routes
 from enricher.build_settings import SECTIONS
 from enricher.clock import MINUTE, SECOND, event_us, render
 from enricher.engine.effects import Effect, Insert, Upsert
-from enricher.engine.ports import Delivery, Write
+from enricher.engine.ports import Delivery, Folded, Write
 from enricher.engine.router import Context
 from enricher.market.state.market_state import MarketState
 from enricher.market.state.product_state import BARS, ProductState
@@ -47,7 +47,7 @@ class Worker:
         context = Context("", body, now_us, 1, {})
         tick = self.route.decode(body, context)
         mark = self.state_store.seen(self.state, tick, context)
-        if mark == "live":
+        if mark is Folded.HERE:
             return
         change, effects = self.route.handler(self.state, tick, context)
         self.land(effects)

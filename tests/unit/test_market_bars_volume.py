@@ -141,7 +141,7 @@ def test_what_a_day_had_traded_before_the_bars_that_are_kept_is_known(
     kept, folded = bars(windows), []
     for number, (second, volume) in enumerate(ticks):
         at = OPEN + (second + 40 * number) * SECOND
-        if kept.fold(at, 1.0, number, volume) == "folded":
+        if kept.fold(at, 1.0, number, volume):
             folded.append((at, volume))
         kept.close()
         bound = kept.begin((kept.newest or 0) - kept.retention_us)

@@ -15,6 +15,7 @@ from enricher.assembly import market_routes
 from enricher.build_settings import SECTIONS
 from enricher.clock import event_us
 from enricher.engine.effects import DropMembers, Effect, Insert, SetKey, SetMember
+from enricher.engine.ports import Folded
 from enricher.engine.router import Context, Route
 from enricher.errors import BadMessage
 from enricher.market.bars.rolling_windows import order_key
@@ -67,7 +68,7 @@ class OneLane:
         self.keys: dict[str, bytes] = {}
         self.said: list[Effect] = []
 
-    def take(self, kind: str, data: bytes, now_us: int = NOW_US) -> str | None:
+    def take(self, kind: str, data: bytes, now_us: int = NOW_US) -> Folded | str | None:
         context = Context("", data, now_us, 1, {})
         event = self.routes[kind].decode(data, context)
         mark = self.state_store.seen(self.state, event, context)

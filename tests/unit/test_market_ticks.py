@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from enricher.engine.ports import Folded
 from enricher.market.bars.rolling_windows import TickWindow, Window, identity_key, order_key
 
 Arrival = tuple[int, int, int]  # event time, price, order key
@@ -111,8 +112,8 @@ def test_an_identity_is_remembered_with_how_it_was_folded() -> None:
     window = TickWindow(100)
     window.add(10, 1, 0, ident=1, live=False)
     window.add(10, 1, 0, ident=2)
-    assert window.seen(10, 1) == "primed"
-    assert window.seen(10, 2) == "live"
+    assert window.seen(10, 1) is Folded.RESTORED
+    assert window.seen(10, 2) is Folded.HERE
     assert window.seen(10, 3) is None
     assert window.seen(11, 1) is None
     window.add(111, 1, 0, ident=3)

@@ -9,7 +9,7 @@ Only aggregates are kept, no ticks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -20,8 +20,6 @@ from enricher.market.bars.volumes import DayVolumes
 from enricher.messages.models import Number
 
 __all__ = ["LARGEST_VOLUME", "Bar", "BarTick", "Bars", "Session", "bar_start"]
-
-Folded = Literal["folded", "late_dropped"]
 
 LARGEST_VOLUME: Final = 1e100
 """A volume beyond it is none."""
@@ -106,8 +104,8 @@ class Bars:
         """Up to where the past counts as complete; None before the first tick."""
         return None if self.newest is None else self.newest - self.lateness_us
 
-    def fold(self, event_us: int, price: Number, order: int, volume: Number | None = None) -> Folded:
-        """Folds a tick into its bar of every window, or drops it when it is beyond retention.
+    def fold(self, event_us: int, price: Number, order: int, volume: Number | None = None) -> bool:
+        """Folds a tick into its bar of every window, False when it is beyond retention.
 
         ``volume`` is the size of the trade; one that is negative or not finite is unknown. Ties
         of event time are ordered by ``order``, then by arrival. ``price`` is finite, of any sign.
@@ -117,7 +115,7 @@ class Bars:
             self.newest = event_us
         elif event_us < newest - self.retention_us:
             self.dropped += 1
-            return "late_dropped"
+            return False
         start, end, cell = self._current
         if cell is None or not start <= event_us < end:
             cell = self._cell(event_us)
@@ -126,7 +124,7 @@ class Bars:
                     # It is of no bar that is complete, but what those count from is no less.
                     self.start_volume(self._day_of(event_us), volume)
                 self.dropped += 1
-                return "late_dropped"
+                return False
         price = price + 0.0  # a double, and no negative zero
         cell.add(event_us, price, order)
         if volume is not None and 0 <= volume <= LARGEST_VOLUME:
@@ -136,7 +134,7 @@ class Bars:
                 self._changed.update(self._volumes.take(cell, event_us, order, volume))
         if cell.given_out:
             self._changed.update(cell.given_out)
-        return "folded"
+        return True
 
     def _cell(self, event_us: int) -> Cell | None:
         """The cell of this moment; None if no bar there is complete."""

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from typing import Literal
 
 import msgspec
 
+from enricher.engine.ports import Folded
 from enricher.messages.models import Number, TickId
-
-Mark = Literal["primed", "live"]
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 _TEXTS_FROM = 2**62  # order keys: whole numbers below, other texts above, no id last
@@ -213,8 +211,8 @@ class TickWindow:
             self._low.insert(event_us, -price)
         return True
 
-    def seen(self, event_us: int, ident: int) -> Mark | None:
-        """How this identity was folded: live, primed from before a restart, or not at all."""
+    def seen(self, event_us: int, ident: int) -> Folded | None:
+        """How this identity was folded, None if it was not."""
         newest = self.newest
         if newest is None or event_us > newest:
             return None
@@ -226,7 +224,7 @@ class TickWindow:
             at = self._idents.index(ident, low, bisect_right(events, event_us, low))
         except ValueError:
             return None
-        return "live" if self._live[at] else "primed"
+        return Folded.HERE if self._live[at] else Folded.RESTORED
 
     def window(self, span_us: int) -> Window | None:
         """The ticks with event time in (newest - span_us, newest]; None before the first tick.

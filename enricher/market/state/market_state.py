@@ -23,7 +23,7 @@ from enricher.engine.effects import (
     SetMember,
     Upsert,
 )
-from enricher.engine.ports import Delivery, Reader
+from enricher.engine.ports import Delivery, Folded, Reader
 from enricher.engine.router import Context
 from enricher.errors import BadMessage
 from enricher.market.bars.bars import Bar
@@ -154,8 +154,8 @@ class MarketState:
 
     def seen(
         self, state: ProductState, event: Tick | Quote | Chain, context: Context
-    ) -> str | None:
-        """Whether this very message was folded: by this process (live), or before (primed).
+    ) -> Folded | None:
+        """Whether this very message was folded already.
 
         What is not recognised here is found out by its ``_id`` and its claim; this spares the trip.
         `BadMessage` for one that names a second product, whose state is in another lane.
@@ -167,23 +167,23 @@ class MarketState:
                 self._watch(state, event, context.now_us)
             ident = tick_key(event, digest(context.body) if event.tick_id is None else "")
             if (event.event_us, ident) in state.aside:
-                return "primed"
+                return Folded.RESTORED
             mark = state.ticks.seen(event.event_us, ident)
-            if mark == "primed":
+            if mark is Folded.RESTORED:
                 # The crash may have come after it was stored and before it was shown.
                 state.show_tick(event, ident)
             return mark
         if state.aside and (event.event_us, digest(context.body)) in state.aside:
-            return "primed"
+            return Folded.RESTORED
         if isinstance(event, Quote):
             last = state.recent_quotes.get(event.symbol)
             same = last is not None and last[0] == event.event_us and last[1] == digest(context.body)
-            return "live" if same else None
+            return Folded.HERE if same else None
         last = state.recent_chains.get(event.expiry)
         if last is not None and last[0] == event.event_us and last[1] == digest(context.body):
-            return "live"
+            return Folded.HERE
         if event.event_us in state.primed_chains:
-            return "primed" if digest(context.body) in state.primed_chains[event.event_us] else None
+            return Folded.RESTORED if digest(context.body) in state.primed_chains[event.event_us] else None
         return None
 
     def _watch(self, state: ProductState, tick: Tick, received_us: int) -> None:
