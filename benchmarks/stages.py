@@ -49,6 +49,8 @@ from enricher.adapters.mongo import MongoDocuments, mongo_client
 from enricher.adapters.redis import sink as redis_sink
 from enricher.adapters.redis.client import redis_client, sibling_client
 from enricher.adapters.redis.pubsub import PubSubSource
+from enricher.adapters.redis.raw_connection import pack
+from enricher.adapters.redis.scripts import Script
 from enricher.adapters.redis.sink import RedisLive
 from enricher.assembly import market_routes
 from enricher.build_settings import load
@@ -212,7 +214,7 @@ def _timed_method(watch: Stopwatch, stage: str, method: Callable[..., Any]) -> C
 async def _land(watch: Stopwatch, batches: Batches, redis_url: str, mongo_url: str) -> None:
     mongo = mongo_client(mongo_url, driver="motor", timeout=10.0)
     client = redis_client(redis_url, socket_timeout=10.0)
-    with patched(redis_sink, "Link", lambda _: _Echo):
+    with patched(redis_sink, "RawConnection", lambda _: _Echo):
         packing = RedisLive(client)
         await packing.open()
         await packing.commit(batches[0])
@@ -241,9 +243,10 @@ class _Echo:
     def __init__(self, client: Any, *, timeout: float | None) -> None:
         pass
 
-    async def ask(self, packed: Sequence[bytes]) -> list[list[bytes]]:
-        # EVALSHA sha 0 COUNT ...: every second line of the packed command is a word.
-        return [[b""] * int(call.split(b"\r\n", 9)[8]) for call in packed]
+    async def run(self, script: Script, *calls: Sequence[Any]) -> list[list[bytes]]:
+        for call in calls:
+            pack("EVALSHA", script.sha, *call)
+        return [[b""] * call[1] for call in calls]
 
     async def close(self) -> None:
         pass

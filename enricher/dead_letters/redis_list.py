@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from enricher.adapters.redis.sink import ACKNOWLEDGE
+from enricher.adapters.redis.scripts import load
 from enricher.dead_letters.record import StoredLetter, encode
 from enricher.dead_letters.store import NO_TOPICS, Added, LetterStore
 from enricher.engine.effects import DeadLetter
@@ -23,7 +23,7 @@ FIRST_PAGE = 16
 
 # ARGV from `first` on: stream, group and id of every entry to acknowledge.
 ACKNOWLEDGE_ALL = (
-    ACKNOWLEDGE
+    load("ack").text
     + """
 local function acknowledge_all(first)
   for i = first, #ARGV, 3 do acknowledge(ARGV[i], ARGV[i + 1], ARGV[i + 2]) end

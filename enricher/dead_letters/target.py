@@ -21,7 +21,7 @@ import anyio
 import msgspec
 from redis.asyncio import Redis
 
-from enricher.adapters.redis.raw_connection import IS_BEFORE
+from enricher.adapters.redis.scripts import load
 from enricher.adapters.redis.sink import packed_entry
 from enricher.adapters.redis.stream.entry import BODY, TOPIC, GroupKeys
 from enricher.dead_letters.edits import NO_EDIT, Edit
@@ -50,7 +50,7 @@ return sent
 # the group has finished it, 0 if not yet, -1 if there is no such group. It is asked again and again, so it
 # looks through neither the delay set nor a stream: whoever puts the entry off says so in its place, and so
 # does whoever brings it back.
-FINISHED = IS_BEFORE + """
+FINISHED = load("shared").text + """
 local function finished(stream, id)
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
   if groups.err then return end

@@ -1,8 +1,8 @@
 """`Idempotency` for a busy worker: the questions of many mails travel together.
 
 One by one they are a good part of what a mail costs. Here whoever asks first asks for all that ask in the
-same turn of the loop, or while an answer is awaited, with one script call over a `Link`. There is no task for
-it and no timer: among those that wait one has the lead, and hands it on.
+same turn of the loop, or while an answer is awaited, with one script call over a `RawConnection`. There is no
+task for it and no timer: among those that wait one has the lead, and hands it on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ResponseError
 
-from enricher.adapters.redis.raw_connection import Link, pack
+from enricher.adapters.redis.raw_connection import RawConnection, pack
 from enricher.mail.idempotency import Found, Idempotency, found_of, member
 from enricher.texts import as_text
 
@@ -96,7 +96,7 @@ class Reservations(Idempotency):
 
     def __init__(self, client: Redis, *, timeout: float | None, **options: Any) -> None:
         super().__init__(client, **options)
-        self._link = Link(client, timeout=timeout)
+        self._link = RawConnection(client, timeout=timeout)
         self._waiting: list[_Question] = []
         self._led = False
 
@@ -169,9 +169,9 @@ class Reservations(Idempotency):
         sets = self.sets()
         keys = [self.old_set, *sets, *(question.key for question in asked)]
         rest = (len(keys), *keys, len(sets), *(a for question in asked for a in question.arguments))
-        (reply,) = await self._link.ask([pack("EVALSHA", _SHA, *rest)])
+        (reply,) = await self._link.execute([pack("EVALSHA", _SHA, *rest)])
         if isinstance(reply, ResponseError) and str(reply).startswith("NOSCRIPT"):
-            (reply,) = await self._link.ask([pack("EVAL", BEGIN_MANY, *rest)])
+            (reply,) = await self._link.execute([pack("EVAL", BEGIN_MANY, *rest)])
         if isinstance(reply, Exception):
             raise reply
         replies: list[Any] = reply

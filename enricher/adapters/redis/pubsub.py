@@ -19,7 +19,7 @@ import msgspec
 import redis.exceptions as errors
 from redis.asyncio import Redis
 
-from enricher.adapters.redis.raw_connection import Link, pack
+from enricher.adapters.redis.raw_connection import RawConnection, pack
 from enricher.engine.ports import Clock, Delivery, Intake
 from enricher.engine.retry import Backoff
 from enricher.engine.router import covers
@@ -119,7 +119,7 @@ class PubSubSource:
 
     async def _read_one_connection(self, intake: Intake) -> None:
         client = self._connect()
-        link = Link(client, timeout=None)
+        link = RawConnection(client, timeout=None)
         try:
             with anyio.CancelScope() as self._connection:
                 with anyio.fail_after(self._timeout):
@@ -139,7 +139,7 @@ class PubSubSource:
                 await link.close()
                 await client.aclose()
 
-    async def _subscribe(self, link: Link, intake: Intake) -> None:
+    async def _subscribe(self, link: RawConnection, intake: Intake) -> None:
         """Subscribe and wait for every confirmation; only then is the gap over.
 
         What the channels say before the patterns are confirmed is handed over like everything later.
@@ -167,7 +167,7 @@ class PubSubSource:
         self.canary_us = now
         log.info("subscribed", source=self.name, channels=self._channels, patterns=self._patterns)
 
-    async def _read(self, link: Link, intake: Intake) -> None:
+    async def _read(self, link: RawConnection, intake: Intake) -> None:
         held_since = perf_counter()
         while True:
             replies = await link.receive()

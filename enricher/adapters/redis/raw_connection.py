@@ -16,35 +16,28 @@ import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as Lost
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as TooLate
 
 from enricher.adapters.redis.client import is_outage
+from enricher.adapters.redis.scripts import Script
 
 _CHUNK = 256 * 1024
 
-# In Lua, for scripts: whether the id ``a`` of a stream's entry stands before ``b``.
-IS_BEFORE = """
-local function is_before(a, b)
-  local ams, an = string.match(a, '(%d+)-(%d+)')
-  local bms, bn = string.match(b, '(%d+)-(%d+)')
-  ams, bms = tonumber(ams), tonumber(bms)
-  return ams < bms or (ams == bms and tonumber(an) < tonumber(bn))
-end
-"""
+Part = str | bytes | int | float
 
 
-def pack(*parts: str | bytes | int | float) -> bytes:
+def pack(*parts: Part) -> bytes:
     """One command as RESP."""
     packed: bytes = hiredis.pack_command(parts)  # type: ignore[arg-type]  # its stub says a tuple of one
     return packed
 
 
-class Link:
+class RawConnection:
     """One connection to the server of ``client``, apart from that client's own.
 
     It is opened on first use, closed by any failure and by a server that refuses everybody, and opened
-    again by the use after that; it never repeats a command. ``timeout`` (seconds) bounds an `ask` once
+    again by the use after that; it never repeats a command. ``timeout`` (seconds) bounds an `execute` once
     connected (connecting has the client's own limit); None waits for ever. Replies are bytes whatever the
     client decodes. Not to be used by two tasks at once.
     """
@@ -90,7 +83,7 @@ class Link:
             if replies:
                 return replies
 
-    async def ask(self, packed: Sequence[bytes]) -> list[Any]:
+    async def execute(self, packed: Sequence[bytes]) -> list[Any]:
         """The replies to as many packed commands, in order, errors among them. Connects if need be."""
         await self.open()
         replies: list[Any] = []
@@ -119,11 +112,45 @@ class Link:
                 break
         return replies
 
+    async def call(self, *parts: Part) -> Any:
+        """The reply to one command. Raises the error that it answers with."""
+        (reply,) = await self.execute([pack(*parts)])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def run(self, script: Script, *calls: Sequence[Part]) -> list[Any]:
+        """The replies of ``script`` to each of ``calls`` (number of keys, keys, arguments).
+
+        All travel in one write. A server that does not know the script is given it first. Raises the first
+        error among the replies.
+        """
+        packed = [pack("EVALSHA", script.sha, *call) for call in calls]
+        replies = await self.execute(packed)
+        unknown = [at for at, reply in enumerate(replies) if _knows_no_script(reply)]
+        if unknown:
+            load = pack("SCRIPT", "LOAD", script.text)
+            loaded, *again = await self.execute([load, *(packed[at] for at in unknown)])
+            if isinstance(loaded, Exception):
+                raise loaded
+            for at, reply in zip(unknown, again, strict=True):
+                replies[at] = reply
+        for reply in replies:
+            if _knows_no_script(reply):
+                raise NoScriptError(f"the script was not kept: {reply}")
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
     async def close(self) -> None:
         """Close the connection without waiting for the server."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)
+
+
+def _knows_no_script(reply: object) -> bool:
+    return type(reply) is ResponseError and str(reply).startswith("NOSCRIPT")
 
 
 def _rang(alarm: TimerHandle) -> bool:

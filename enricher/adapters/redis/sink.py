@@ -7,16 +7,14 @@ Redis is never held for long.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import redis.exceptions as errors
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import is_outage, unavailable
-from enricher.adapters.redis.raw_connection import IS_BEFORE, Link, pack
+from enricher.adapters.redis.raw_connection import Part, RawConnection
+from enricher.adapters.redis.scripts import Script, load
 from enricher.engine.effects import (
     LIVE,
     Ack,
@@ -33,21 +31,14 @@ from enricher.engine.effects import (
 from enricher.engine.ports import Answer, Claimed, Failed, Refused, Write
 from enricher.errors import ConfigError, SinkUnavailable
 
-# Acknowledging in Lua, for every script that does: functions `to_commit`, `acknowledge` and `advance`.
-_LUA = Path(__file__).with_name("lua")
-ACKNOWLEDGE = IS_BEFORE + (_LUA / "ack.lua").read_text(encoding="utf-8")
-_COMMIT = (_LUA / "commit.lua").read_text(encoding="utf-8")
 
-
-def script(record: str = "", record_length: int = 0) -> str:
+def commit_script(record: str = "", record_length: int = 0) -> Script:
     """The commit script; ``record`` is the stream that gets a copy of everything published."""
     # A Lua string whose every byte is escaped: the name may be anything.
     name = "'" + "".join(f"\\{byte:03d}" for byte in record.encode()) + "'"
     constants = f"local RECORD, RECORDED = {name if record else 'false'}, '{record_length}'\n"
-    return constants + ACKNOWLEDGE + _COMMIT
+    return load("commit", "ack", constants=constants)
 
-
-SCRIPT = script()
 
 # Errors that speak of one key or one value, or come from what a script made of it.
 _REFUSALS = (
@@ -63,32 +54,30 @@ _REFUSALS = (
     "@user_script:",
 )
 
-Argument = str | bytes | int | float
 
-
-def _key_claim(e: KeyClaim) -> tuple[Argument, ...]:
+def _key_claim(e: KeyClaim) -> tuple[Part, ...]:
     return ("K", e.key, e.value, e.ttl_s)
 
 
-def _set_claim(e: SetClaim) -> tuple[Argument, ...]:
+def _set_claim(e: SetClaim) -> tuple[Part, ...]:
     return ("M", e.key, e.member, e.ttl_s)
 
 
-def _set_key(e: SetKey) -> tuple[Argument, ...]:
+def _set_key(e: SetKey) -> tuple[Part, ...]:
     if e.version is None:
         return ("S", e.key, e.value, e.ttl_ms)
     return ("V", e.key, e.value, e.ttl_ms, e.version)
 
 
-def _set_member(e: SetMember) -> tuple[Argument, ...]:
+def _set_member(e: SetMember) -> tuple[Part, ...]:
     return ("Z", e.key, e.field, e.twin, e.member, e.score, e.version)
 
 
-def _drop_members(e: DropMembers) -> tuple[Argument, ...]:
+def _drop_members(e: DropMembers) -> tuple[Part, ...]:
     return ("X", e.key, e.before)
 
 
-def _publish(e: Publish) -> tuple[Argument, ...]:
+def _publish(e: Publish) -> tuple[Part, ...]:
     return ("P", e.channel, e.message)
 
 
@@ -100,19 +89,19 @@ def packed_entry(fields: Mapping[bytes, bytes]) -> bytes:
     return b"".join((b"\xdd", len(parts).to_bytes(4, "big"), *texts))
 
 
-def _append(e: Append) -> tuple[Argument, ...]:
+def _append(e: Append) -> tuple[Part, ...]:
     return ("E", e.stream, e.max_length, packed_entry(e.fields))
 
 
-def _later(e: Later) -> tuple[Argument, ...]:
+def _later(e: Later) -> tuple[Part, ...]:
     return ("L", e.key, e.delay_ms, e.place, packed_entry(e.fields))
 
 
-def _ack(e: Ack) -> tuple[Argument, ...]:
+def _ack(e: Ack) -> tuple[Part, ...]:
     return ("A", e.stream, e.group, e.id)
 
 
-_ARGUMENTS: dict[type[Effect], Callable[[Any], tuple[Argument, ...]]] = {
+_ARGUMENTS: dict[type[Effect], Callable[[Any], tuple[Part, ...]]] = {
     KeyClaim: _key_claim,
     SetClaim: _set_claim,
     SetKey: _set_key,
@@ -162,18 +151,17 @@ class RedisLive:
         self.server = server
         self._client = client
         self._record = record
-        self._script = script(record, record_length)
+        self._script = commit_script(record, record_length)
         self._fence = fence
         self._script_messages = script_messages
         self._script_bytes = script_bytes
-        self._sha = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
-        self._links: list[Link] = []
+        self._idle: list[RawConnection] = []
         self._timeout: float | None = _own_timeout(client)
 
     async def open(self) -> None:
         """Load the script. Raises `SinkUnavailable` if the server is away."""
         try:
-            await self._client.script_load(self._script)
+            await self._client.script_load(self._script.text)
             kind = await self._client.type(self._record) if self._record else "none"
         except Exception as error:
             raise unavailable(self.name, error) or error from error
@@ -185,8 +173,8 @@ class RedisLive:
         """Land the visible effects, in order, in as few script calls as the limits allow."""
         answers: dict[int, Answer] = {}
         newest = _last_of_each_key(writes)
-        calls: list[tuple[list[Argument], list[int]]] = []
-        arguments: list[Argument] = []
+        calls: list[tuple[list[Part], list[int]]] = []
+        arguments: list[Part] = []
         indices: list[int] = []
         size = 0
         fence = None if self._fence is None else ("F", *self._fence())
@@ -247,11 +235,11 @@ class RedisLive:
     async def _call(
         self,
         writes: Sequence[Write],
-        calls: Sequence[tuple[list[Argument], list[int]]],
+        calls: Sequence[tuple[list[Part], list[int]]],
         answers: dict[int, Answer],
     ) -> None:
         try:
-            results = await self._send([(len(indices), arguments) for arguments, indices in calls])
+            results = await self._send(calls)
         except Exception as error:
             raise unavailable(self.name, error) or error from error
         try:
@@ -286,37 +274,22 @@ class RedisLive:
                 raise SinkUnavailable(self.name, text)
             answers[index] = Failed(text, text.split(" ", 1)[0])
 
-    async def _send(self, calls: Sequence[tuple[int, list[Argument]]]) -> list[list[bytes | str]]:
+    async def _send(self, calls: Sequence[tuple[list[Part], list[int]]]) -> list[list[bytes | str]]:
         """The replies of the script to each call, in order; all calls travel in one write."""
-        packed = [pack("EVALSHA", self._sha, 0, count, *rest) for count, rest in calls]
         # Groups of routes may commit at the same time; each conversation has a connection to itself.
-        link = self._links.pop() if self._links else Link(self._client, timeout=self._timeout)
+        connection = self._idle.pop() if self._idle else RawConnection(self._client, timeout=self._timeout)
         try:
-            replies = await link.ask(packed)
-            unknown = [at for at, reply in enumerate(replies) if _knows_no_script(reply)]
-            if unknown:
-                # A restarted server has forgotten it, and another one never knew it. It is told over this
-                # connection: the client's own may lead to yet another.
-                load = pack("SCRIPT", "LOAD", self._script)
-                loaded, *again = await link.ask([load, *(packed[at] for at in unknown)])
-                if isinstance(loaded, Exception):
-                    raise loaded
-                for at, reply in zip(unknown, again, strict=True):
-                    replies[at] = reply
+            return await connection.run(
+                self._script, *([0, len(indices), *arguments] for arguments, indices in calls)
+            )
         finally:
-            self._links.append(link)
-        for reply in replies:
-            if _knows_no_script(reply):
-                raise SinkUnavailable(self.name, f"the commit script was not kept: {reply}")
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
+            self._idle.append(connection)
 
     async def close(self) -> None:
         """Close its own connections; the client belongs to who made it."""
-        for link in self._links:
-            await link.close()
-        self._links.clear()
+        for connection in self._idle:
+            await connection.close()
+        self._idle.clear()
 
 
 def _own_timeout(client: Redis) -> float | None:
@@ -324,10 +297,6 @@ def _own_timeout(client: Redis) -> float | None:
     pool: Any = client.connection_pool
     timeout: float | None = pool.make_connection().socket_timeout
     return timeout
-
-
-def _knows_no_script(reply: object) -> bool:
-    return type(reply) is errors.ResponseError and str(reply).startswith("NOSCRIPT")
 
 
 def _take_out(write: Write, told: int) -> None:

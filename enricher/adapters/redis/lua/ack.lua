@@ -1,4 +1,4 @@
--- What every script that acknowledges stream entries begins with, after `is_before` (`link.py`).
+-- What every script that acknowledges stream entries begins with: `to_commit`, `acknowledge`, `advance`.
 --
 -- The cursor of a group, key `{stream}:{group}:cursor`, says where the group has to begin should somebody
 -- destroy it: an id up to which everything was acknowledged, or "(" and the lowest id that was not.
@@ -37,12 +37,8 @@ local function may_acknowledge(stream, group)
 end
 
 local function last_delivered(stream, group)
-  local groups = ask('XINFO', 'GROUPS', stream)
-  for _, fields in ipairs(groups) do
-    local found = {}
-    for i = 1, #fields, 2 do found[fields[i]] = fields[i + 1] end
-    if found.name == group then return found['last-delivered-id'] end
-  end
+  local info = group_info(ask('XINFO', 'GROUPS', stream), group)
+  return info and info['last-delivered-id']
 end
 
 local function acknowledge(stream, group, id)

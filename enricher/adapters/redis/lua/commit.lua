@@ -19,7 +19,7 @@
 --   L key delay_ms place fields   keep an entry in a delay set; the key `place` says so, if it exists
 -- Replies one string per write: "" landed, "=" somebody had claimed it, else the error's text, and after a line
 -- feed how many of its effects P, E and L had been told by then, if any: these cannot be taken back.
--- RECORD is the stream to which everything that is published is appended, false for none, and RECORDED about
+-- Comes after `ack.lua`. RECORD is the stream to which everything that is published is appended, false for none, and RECORDED about
 -- how many entries of it are kept.
 local VERSION_TTL = 86400
 local KEPT = 8
@@ -139,10 +139,8 @@ local function append(stream, most, fields)
   end
 end
 
--- The server's own time: whoever takes it out again may have another clock than whoever put it in.
 local function keep(key, delay_ms, place, fields)
-  local now = call('TIME')
-  call('ZADD', key, now[1] * 1000 + math.floor(now[2] / 1000) + delay_ms, fields)
+  call('ZADD', key, now_ms() + delay_ms, fields)
   if place ~= '' then call('SET', place, 'later', 'XX', 'PX', delay_ms + PLACE_TTL_MS) end
 end
 

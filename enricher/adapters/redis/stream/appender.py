@@ -18,54 +18,15 @@ import redis.exceptions as errors
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import sibling_client
-from enricher.adapters.redis.raw_connection import Link, pack
-from enricher.adapters.redis.stream.group import told
+from enricher.adapters.redis.raw_connection import RawConnection
+from enricher.adapters.redis.scripts import load
 from enricher.engine.ports import Clock, Delivery
 from enricher.engine.retry import Backoff
 from enricher.log import log
 
 _BACKOFF = Backoff(base=0.05, cap=5.0)
 _WARN_EVERY_US = 10_000_000
-
-# KEYS: stream, lease, number of the last batch, when its last message was received, since when the lease
-# waits for somebody better. ARGV: who, lease (ms), number (0: the lease alone), longest stream (0: any), when
-# the first message was heard (0: never mind), then topic, at and body of each message. Replies the id of the
-# last entry of the batch ("0-0" if there is no batch), or "" if somebody else has the lease or should, and
-# when the last message that was appended had been received ("0" if nobody knows).
-APPEND = """
-local holder, at = redis.call('GET', KEYS[2]), redis.call('GET', KEYS[4]) or '0'
-if holder and holder ~= ARGV[1] then return {'', at} end
-if not holder then
-  -- One that heard nothing before the last message that was appended may lack what came after it. Whoever
-  -- was there before gets a chance to ask.
-  if at ~= '0' and tonumber(ARGV[5]) > tonumber(at) then
-    local clock = redis.call('TIME')
-    local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-    redis.call('SET', KEYS[5], now, 'PX', ARGV[2] * 3, 'NX')
-    if now - redis.call('GET', KEYS[5]) < ARGV[2] / 2 then return {'', at} end
-  end
-  redis.call('DEL', KEYS[5])
-end
-redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-if ARGV[3] == '0' then return {'0-0', '0'} end
-local mark = ARGV[1] .. ' ' .. ARGV[3] .. ' '
-local last = redis.call('GET', KEYS[3])
-if last and string.sub(last, 1, #mark) == mark then return {string.sub(last, #mark + 1), '0'} end
-for i = 6, #ARGV, 3 do
-  local fields = {'topic', ARGV[i], 'at', ARGV[i + 1], 'body', ARGV[i + 2]}
-  if ARGV[4] == '0' then
-    last = redis.call('XADD', KEYS[1], '*', unpack(fields))
-  else
-    last = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], '*', unpack(fields))
-  end
-end
-redis.call('SET', KEYS[3], mark .. last, 'EX', 86400)
-redis.call('SET', KEYS[4], ARGV[#ARGV - 1], 'EX', 86400)
-return {last, '0'}
-"""
-
-# KEYS: lease. ARGV: who. Lets the next one begin at once.
-LET_GO = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+_APPEND, _RELEASE_LEASE = load("stream_append"), load("release_lease")
 
 
 class BridgeLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,7 +167,7 @@ class StreamAppender:
         try:
             while not self._done:
                 # hiredis packs: redis-py would spend more on a message than all the rest of its way does.
-                link = Link(sibling_client(self._client, protocol=2), timeout=self.limits.timeout)
+                link = RawConnection(sibling_client(self._client, protocol=2), timeout=self.limits.timeout)
                 try:
                     while not self._done:
                         await self._append_once(link)
@@ -225,7 +186,7 @@ class StreamAppender:
         finally:
             self._ended.set()
 
-    async def _append_once(self, link: Link) -> None:
+    async def _append_once(self, link: RawConnection) -> None:
         """One call, and a wait if there is nothing more to append."""
         if self.holds and not self._sending:
             self._next_batch()
@@ -236,7 +197,7 @@ class StreamAppender:
         for delivery in batch:
             topic = delivery.topic.encode("utf-8", "surrogateescape")
             arguments += (topic, delivery.received_us, delivery.body)
-        ((last, appended_us),) = await told(link, [pack("EVAL", APPEND, 5, *self._keys, *arguments)])
+        ((last, appended_us),) = await link.run(_APPEND, (5, *self._keys, *arguments))
         self.reached = True
         if last and not self.holds:
             log.info("bridge_begins", stream=self._keys[0], kept=len(self._buffer))
@@ -258,7 +219,7 @@ class StreamAppender:
             return
         if self._finishing:
             self._done = True
-            await told(link, [pack("EVAL", LET_GO, 1, self._keys[1], self._who)])
+            await link.run(_RELEASE_LEASE, (1, self._keys[1], self._who))
             return
         # An event of its own for each wait: one that is set stays so.
         self._arrived = anyio.Event()

@@ -14,8 +14,7 @@ import msgspec
 import redis.exceptions as errors
 from redis.asyncio import Redis
 
-from enricher.adapters.redis.raw_connection import Link, pack
-from enricher.adapters.redis.sink import ACKNOWLEDGE
+from enricher.adapters.redis.scripts import Script, load
 from enricher.adapters.redis.stream.entry import Fields, GroupKeys
 from enricher.adapters.redis.stream.ledger import Look, look
 from enricher.log import log
@@ -25,164 +24,10 @@ PAGE = 100
 _EXPOSED_TTL = 86400
 _CURSOR = re.compile(rb"\(?[0-9]{1,20}(-[0-9]{1,20})?")
 
-# In all of them KEYS: stream. ARGV: group, consumer, ...
-# ... lease (ms), where to go on, how many. Replies where to go on, [id, deliveries] of what was taken over
-# without counting as a delivery, ids that the stream has lost.
-SWEEP = """
-local found = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4],
-  'COUNT', ARGV[5], 'JUSTID')
-local taken = {}
-for _, id in ipairs(found[2]) do
-  local held = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1)
-  taken[#taken + 1] = {id, held[1][4]}
-end
-local lost = found[3] or {}
-if #lost > 0 then
-  -- Whoever has one of them in memory may finish it, and then it was not lost (`ack.lua`).
-  local group = KEYS[1] .. ':' .. ARGV[1]
-  redis.call('HINCRBY', group .. ':ledger', 'done', #lost)
-  redis.call('HINCRBY', group .. ':ledger', 'lost', redis.call('SADD', group .. ':gone', unpack(lost)))
-  redis.call('EXPIRE', group .. ':gone', 86400)
-end
-return {found[1], taken, lost}
-"""
-
-# KEYS also: the exposed. ... what they are exposed to (0: nothing), for how many seconds that is known, ids
-# and numbers of deliveries. Replies for each the fields; nothing if it is somebody else's; 0 if the stream
-# has lost it, and then it waits no more.
-TAKE = """
-local replies = {}
-for i = 5, #ARGV, 2 do
-  local id, reply = ARGV[i], false
-  if #redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2]) > 0 then
-    local entry = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'RETRYCOUNT', ARGV[i + 1])
-    if entry[1] then
-      reply = entry[1][2]
-      if ARGV[3] ~= '0' then redis.call('HSET', KEYS[2], id, ARGV[3]) end
-    else
-      redis.call('XACK', KEYS[1], ARGV[1], id)
-      redis.call('HINCRBY', KEYS[1] .. ':' .. ARGV[1] .. ':ledger', 'done', 1)
-      reply = 0
-    end
-  end
-  replies[#replies + 1] = reply
-end
-if ARGV[3] ~= '0' then redis.call('EXPIRE', KEYS[2], ARGV[4]) end
-return replies
-"""
-
-# What the stream has lost is pending no more once it is claimed; whoever has it in memory may finish it.
-CLAIMED = """
-local function claimed(ids)
-  if #ids == 0 then redis.call('HINCRBY', KEYS[1] .. ':' .. ARGV[1] .. ':ledger', 'done', 1) end
-end
-"""
-
-# ... ids. Renews the lease of those that are still the consumer's; replies those that are not.
-RENEW = CLAIMED + """
-local gone = {}
-for i = 3, #ARGV do
-  if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2]) == 0 then
-    gone[#gone + 1] = ARGV[i]
-  else
-    claimed(redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID'))
-  end
-end
-return gone
-"""
-
-# ... idle time to set (ms), deliveries to take back (0 or 1), ids. Lets the next sweep of anybody have them.
-RELEASE = CLAIMED + """
-for i = 5, #ARGV do
-  local held = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])
-  if held[1] then
-    local before = math.max(held[1][4] - tonumber(ARGV[4]), 0)
-    claimed(redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i],
-      'IDLE', ARGV[3], 'RETRYCOUNT', before, 'JUSTID'))
-  end
-end
-"""
-
-# ... idle time (ms) after which a consumer without entries has left; 0: the consumer itself leaves, now.
-TIDY = """
-local removed = 0
-for _, fields in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-  local found = {}
-  for i = 1, #fields, 2 do found[fields[i]] = fields[i + 1] end
-  local left = found.idle >= tonumber(ARGV[3]) and found.name ~= ARGV[2]
-  if ARGV[3] == '0' then left = found.name == ARGV[2] end
-  if left and found.pending == 0 then
-    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], found.name)
-    removed = removed + 1
-  end
-end
-return removed
-"""
-
-# KEYS also: how many went so. ARGV: the id of the first entry to keep in any case, silence (ms) after which a
-# consumer is gone. Trims what every group has acknowledged. Replies the id of the first entry that a group
-# needs, and for how long (ms) the most silent consumer has not been heard of, but for those that are gone.
-TRIM = """
-local function parts(id)
-  local ms, number = string.match(id, '^(%d+)%-(%d+)$')
-  return tonumber(ms), tonumber(number)
-end
-local function less(a, b)
-  local ams, an = parts(a)
-  local bms, bn = parts(b)
-  return ams < bms or (ams == bms and an < bn)
-end
-local function named(fields)
-  local found = {}
-  for i = 1, #fields, 2 do found[fields[i]] = fields[i + 1] end
-  return found
-end
-local needed, silent = false, 0
-for _, fields in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
-  local group = named(fields)
-  local first = group['last-delivered-id']
-  if group.pending > 0 then first = redis.call('XPENDING', KEYS[1], group.name)[2] end
-  if not needed or less(first, needed) then needed = first end
-  for _, other in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], group.name)) do
-    local idle = named(other).idle
-    if idle < tonumber(ARGV[2]) then silent = math.max(silent, idle) end
-  end
-end
-if not needed then return {'0-0', 0} end
-local gone = redis.call('XTRIM', KEYS[1], 'MINID', '~', less(needed, ARGV[1]) and needed or ARGV[1])
-if gone > 0 then redis.call('INCRBY', KEYS[2], gone) end
-return {needed, silent}
-"""
-
-# KEYS: delay set, stream, list of what cannot be read. ARGV: how many, what the keys of places begin with.
-# Replies how many were due.
-COME_BACK = """
-local now = redis.call('TIME')
-now = now[1] * 1000 + math.floor(now[2] / 1000)
-local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
-if #due > 0 then redis.call('ZREM', KEYS[1], '') end  -- who may not remove must not move, either
-for _, entry in ipairs(due) do
-  local fine, fields = pcall(cmsgpack.unpack, entry)
-  if fine and type(fields) == 'table' and #fields > 0 and #fields % 2 == 0 then
-    local id = redis.call('XADD', KEYS[2], '*', unpack(fields))
-    for i = 1, #fields, 2 do
-      if fields[i] == 'enricher-id' then
-        redis.call('SET', ARGV[2] .. fields[i + 1], id, 'XX', 'EX', 86400)
-      end
-    end
-  else
-    redis.call('RPUSH', KEYS[3], entry)
-  end
-  redis.call('ZREM', KEYS[1], entry)
-end
-return #due
-"""
-
-# ... ids. Acknowledges what needs no commit.
-ACK = ACKNOWLEDGE + """
-for i = 2, #ARGV do acknowledge(KEYS[1], ARGV[1], ARGV[i]) end
-advance()
-"""
+_SWEEP, _TAKE, _TIDY = load("stream_sweep"), load("stream_take"), load("stream_tidy")
+_RENEW, _RELEASE = load("stream_renew", "stream_claimed"), load("stream_release", "stream_claimed")
+_TRIM, _DUE = load("stream_trim"), load("stream_due")
+ACKNOWLEDGE = load("stream_ack", "ack")
 
 
 class WrongKey(errors.ResponseError):
@@ -269,7 +114,7 @@ class StreamGroup:
 
     async def sweep(self, lease_ms: int, begin: str) -> tuple[str, list[Left], list[str]]:
         """Where to go on ("0-0": done), what nobody renewed for ``lease_ms``; ours now, what was lost."""
-        reply = await self._run(SWEEP, lease_ms, begin, PAGE)
+        reply = await self._run(_SWEEP, lease_ms, begin, PAGE)
         left = [Left(as_text(id_), int(count)) for id_, count in reply[1]]
         return as_text(reply[0]), left, [as_text(id_) for id_ in reply[2]]
 
@@ -283,14 +128,14 @@ class StreamGroup:
         """
         keys, notes = (self.keys.stream, self.keys.exposed), (exposes, _EXPOSED_TTL)
         arguments = [argument for delivery in deliveries for argument in delivery]
-        found = await self._client.eval(TAKE, 2, *keys, self.keys.group, self.consumer, *notes, *arguments)
+        found = await _TAKE(self._client, keys, self.keys.group, self.consumer, *notes, *arguments)
         return [
             None
             if reply is None
             else False
             if reply == 0
             else dict(zip(reply[::2], reply[1::2], strict=True))
-            for reply in cast("list[Any]", found)
+            for reply in found
         ]
 
     async def exposed(self) -> dict[str, int]:
@@ -307,26 +152,26 @@ class StreamGroup:
         """Renew the leases; the ids that are no longer ours."""
         gone: list[str] = []
         for at in range(0, len(ids), 500):
-            gone += [as_text(id_) for id_ in await self._run(RENEW, *ids[at : at + 500])]
+            gone += [as_text(id_) for id_ in await self._run(_RENEW, *ids[at : at + 500])]
         return gone
 
     async def release(self, ids: Sequence[str], lease_ms: int, *, uncount: bool = True) -> None:
         """Give entries up: whoever sweeps next gets them, and with ``uncount`` this delivery was none."""
         for at in range(0, len(ids), 500):
-            await self._run(RELEASE, lease_ms, int(uncount), *ids[at : at + 500])
+            await self._run(_RELEASE, lease_ms, int(uncount), *ids[at : at + 500])
 
     async def acknowledge(self, ids: Sequence[str]) -> None:
         """Acknowledge entries that have nothing to commit."""
         if ids:
-            await self._client.eval(ACK, 1, self.keys.stream, self.keys.group, *ids)
+            await ACKNOWLEDGE(self._client, [self.keys.stream], self.keys.group, *ids)
 
     async def tidy(self, gone_ms: int) -> int:
         """Remove consumers without entries that have been silent for ``gone_ms``; how many."""
-        return int(await self._run(TIDY, gone_ms))
+        return int(await self._run(_TIDY, gone_ms))
 
     async def leave(self) -> None:
         """Remove this consumer, unless entries wait for it."""
-        await self._run(TIDY, 0)
+        await self._run(_TIDY, 0)
 
     async def trim(self, keep_from: str, gone_ms: int) -> tuple[str, float]:
         """Trim what all groups have acknowledged and comes before the entry ``keep_from``.
@@ -334,9 +179,8 @@ class StreamGroup:
         Returns the first entry that any group needs, and the seconds for which the most silent consumer of
         them has not been heard of, but for those that were silent for ``gone_ms``.
         """
-        needed, silent_ms = await self._client.eval(
-            TRIM, 2, self.keys.stream, self.keys.trimmed, keep_from, gone_ms
-        )
+        keys = (self.keys.stream, self.keys.trimmed)
+        needed, silent_ms = await _TRIM(self._client, keys, keep_from, gone_ms)
         return as_text(needed), silent_ms / 1000
 
     async def trim_to(self, max_length: int) -> int:
@@ -351,7 +195,7 @@ class StreamGroup:
         moved, total = PAGE, 0
         while moved == PAGE:
             keys = (self.keys.later, again, f"{self.keys.later}:unreadable")
-            moved = int(await self._client.eval(COME_BACK, 3, *keys, PAGE, self.keys.place("")))
+            moved = int(await _DUE(self._client, keys, PAGE, self.keys.place("")))
             total += moved
         return total
 
@@ -378,10 +222,8 @@ class StreamGroup:
                 }
         return {"length": int(length), "delayed": int(delayed)}
 
-    async def _run(self, script: str, *arguments: str | int) -> Any:
-        return await self._client.eval(
-            script, 1, self.keys.stream, self.keys.group, self.consumer, *arguments
-        )
+    async def _run(self, script: Script, *arguments: str | int) -> Any:
+        return await script(self._client, [self.keys.stream], self.keys.group, self.consumer, *arguments)
 
 
 async def check_key(client: Redis, key: str, kind: str) -> None:
@@ -392,20 +234,6 @@ async def check_key(client: Redis, key: str, kind: str) -> None:
         return  # whoever may not ask learns it from the commands that fail
     if found not in (kind, "none"):
         raise WrongKey(f"{key} is a {found}, not a {kind}; remove it, or choose other names")
-
-
-async def told(link: Link, packed: Sequence[bytes]) -> list[Any]:
-    """The replies to packed commands over ``link``. Raises the first that is an error."""
-    replies = await link.ask(packed)
-    for reply in replies:
-        if isinstance(reply, errors.RedisError):
-            raise reply
-    return replies
-
-
-def acknowledging(keys: GroupKeys, ids: Sequence[str]) -> bytes:
-    """The packed command for entries that have nothing to commit."""
-    return pack("EVAL", ACK, 1, keys.stream, keys.group, *ids)
 
 
 def after(cursor: str) -> str:

@@ -19,6 +19,7 @@ import redis.exceptions as errors
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import sibling_client
+from enricher.adapters.redis.scripts import load
 from enricher.adapters.redis.stream.shards import Shard
 from enricher.engine.ports import Answer, Intake, Reader, Sink, Source, Write
 from enricher.engine.retry import Backoff
@@ -26,27 +27,7 @@ from enricher.errors import EnricherError, SinkUnavailable
 from enricher.log import log
 
 _BACKOFF = Backoff(base=0.05, cap=5.0)
-
-# KEYS: lease, fence. ARGV: who, lease (ms), the number held (0: none). Replies the number, and "" or who else
-# holds the shard. Numbers grow with the clock too, so that they do even after the server has lost everything.
-HOLD = """
-local holder, number = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])
-if holder and holder ~= ARGV[1] then return {'0', holder} end
-if ARGV[3] ~= '0' and number and number ~= ARGV[3] then return {'0', ''} end
-if not holder or not number then
-  if ARGV[3] == '0' or not number then
-    local now = redis.call('TIME')
-    local clock = now[1] * 1000000 + now[2]
-    number = string.format('%.0f', math.max(tonumber(number or '0') + 1, clock))
-    redis.call('SET', KEYS[2], number)
-  end
-end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return {number, ''}
-"""
-
-# KEYS: lease. ARGV: who.
-LET_GO = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+_LOCK, _RELEASE_LEASE = load("shard_lock"), load("release_lease")
 
 
 class ShardLost(EnricherError):
@@ -131,9 +112,8 @@ class Hold:
     async def _once(self, client: Redis) -> None:
         asked = time.monotonic()
         with anyio.fail_after(self._timeout):
-            reply = await client.eval(
-                HOLD, 2, self._holder, self.fence, self._who, int(self._lease * 1000), self.number
-            )
+            keys, lease_ms = (self._holder, self.fence), int(self._lease * 1000)
+            reply = await _LOCK(client, keys, self._who, lease_ms, self.number)
         number, other = int(reply[0]), reply[1].decode()
         if self.number and not number:
             # The number stays: what is still on its way to Redis must be refused there.
@@ -163,7 +143,7 @@ class Hold:
         self._sure_until = 0.0
         client = sibling_client(self._client, protocol=2)
         with suppress(errors.RedisError, OSError), anyio.move_on_after(min(self._timeout, 2.0)):
-            await client.eval(LET_GO, 1, self._holder, self._who)
+            await _RELEASE_LEASE(client, [self._holder], self._who)
         with suppress(Exception):
             await client.aclose()
 

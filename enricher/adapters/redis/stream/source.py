@@ -34,7 +34,7 @@ import redis.exceptions as errors
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import sibling_client
-from enricher.adapters.redis.raw_connection import Link, pack
+from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.adapters.redis.stream.entry import (
     EntryReader,
     Fields,
@@ -43,7 +43,7 @@ from enricher.adapters.redis.stream.entry import (
     StreamDelivery,
     entries_of,
 )
-from enricher.adapters.redis.stream.group import PAGE, StreamGroup, acknowledging, told
+from enricher.adapters.redis.stream.group import ACKNOWLEDGE, PAGE, StreamGroup
 from enricher.adapters.redis.stream.leases import Holdings, House, LetterSink, StreamLimits
 from enricher.adapters.redis.stream.quarantine import COMPANIES, FIRST, Suspect, Trial, next_trial
 from enricher.engine.ports import Clock, Intake
@@ -149,7 +149,7 @@ class StreamSource:
         """Over one pair of connections: read, and keep house beside it."""
         reader, keeper = (sibling_client(self._client, protocol=2) for _ in range(2))
         # Its own parser and pool cost redis-py ten times as much a read, and reads are many and small.
-        link = Link(reader, timeout=None)
+        link = RawConnection(reader, timeout=None)
         groups = self._groups_over(keeper)
         house = self._house = House(groups, self._held, self.limits, self._letters)
         try:
@@ -253,7 +253,7 @@ class StreamSource:
                     made = msgspec.structs.replace(known, group=group)
                 self._held.suspects.append(made)
 
-    async def _read(self, link: Link, house: House, intake: Intake) -> None:
+    async def _read(self, link: RawConnection, house: House, intake: Intake) -> None:
         await self._hand_over(intake)
         if self._cannot_begin(intake):
             await anyio.sleep(self.limits.tick)
@@ -270,19 +270,18 @@ class StreamSource:
         due = min((suspect.waits(most) for suspect in suspects), default=inf)
         block = max(min(self.limits.block, (due - self._lived) * self.limits.lease), 0.001)
         link.timeout = block + self.limits.timeout
-        command = pack(
+        reply = await link.call(
             *("XREADGROUP", "GROUP", self.keys.group, self._consumer),
             *("COUNT", min(room, self.limits.batch), "BLOCK", int(block * 1000)),
             *("STREAMS", self.keys.stream, self._again.stream, ">", ">"),
         )
-        (reply,) = await told(link, [command])
         read = entries_of(reply, (self.keys, self._again))
         if self._keeps is None:
             self._ready += [self._made(*entry) for entry in read]
         elif read:
             await self._sift(link, read)
 
-    async def _sift(self, link: Link, read: Sequence[tuple[GroupKeys, str, Fields]]) -> None:
+    async def _sift(self, link: RawConnection, read: Sequence[tuple[GroupKeys, str, Fields]]) -> None:
         """Keep the entries that are ours, and acknowledge the others."""
         others: dict[GroupKeys, list[str]] = {}
         for entry in read:
@@ -294,7 +293,8 @@ class StreamSource:
                 others.setdefault(entry[0], []).append(entry[1])
         if others:
             link.timeout = self.limits.timeout
-            await told(link, [acknowledging(keys, ids) for keys, ids in others.items()])
+            calls = [["1", keys.stream, keys.group, *ids] for keys, ids in others.items()]
+            await link.run(ACKNOWLEDGE, *calls)
 
     def _is_ours(self, delivery: StreamDelivery) -> bool:
         return self._keeps is None or self._keeps(delivery.topic, delivery.body)
