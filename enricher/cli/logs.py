@@ -37,7 +37,9 @@ def configure(settings: LogSettings, service: str, stream: BinaryIO | None = Non
     """
     out = stream if stream is not None else sys.stdout.buffer
     level = logging.getLevelNamesMapping()[settings.level.upper()]
-    render = json_line(service) if settings.format == "json" else console_line(out.isatty())
+    terminal = out.isatty()
+    for_people = settings.format == "console" or (settings.format == "auto" and terminal)
+    render = console_line(terminal and "NO_COLOR" not in os.environ) if for_people else json_line(service)
 
     def say_lost(number: int) -> bytes:
         event = add_timestamp(None, "", {"event": "log_lines_lost", "level": "warning", "lines": number})

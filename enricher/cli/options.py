@@ -27,6 +27,9 @@ from enricher.redaction import parse, redact, stated_values
 P = ParamSpec("P")
 R = TypeVar("R")
 
+DATA_DIR = Path("enricher-data")
+"""Where the bundled servers keep their data, unless another folder is named."""
+
 DOTENV = ".env"
 COMMAND_LINE = "command line"
 
@@ -41,11 +44,28 @@ class SettingsOptions:
     config: Path | None
     overrides: Mapping[str, str]
 
-    def load(self, more: Mapping[str, Any] = NOTHING) -> Settings:
+    def load(self, more: Mapping[str, Any] = NOTHING, *, find_servers: bool = True) -> Settings:
         """The settings of this process; ``more`` (dotted keys) wins over everything.
 
-        Reads the environment, and a .env file and config.toml in the working folder. Raises ConfigError.
+        Reads the environment, and a .env file and config.toml in the working folder. Where none of them says
+        where Redis or MongoDB is, bundled servers that run in this folder are used, and standard error says
+        so. Raises ConfigError.
         """
+        settings = self._read(more)
+        if not find_servers or {"redis.url", "mongo.url"} & settings.origins.keys() or not DATA_DIR.is_dir():
+            return settings
+        from enricher.embedded import running_servers
+
+        running = running_servers(DATA_DIR)
+        if running is None:
+            return settings
+        file, addresses = running
+        click.echo(f"using the embedded servers of {file}", err=True)
+        settings = self._read({**more, **addresses})
+        origins = {**settings.origins, **dict.fromkeys(addresses, str(file))}
+        return msgspec.structs.replace(settings, origins=origins)
+
+    def _read(self, more: Mapping[str, Any]) -> Settings:
         folder = Path.cwd()
         file, written = folder / DOTENV, written_variables(folder / DOTENV)
         try:
@@ -187,7 +207,7 @@ def settings_options(command: Callable[Concatenate[SettingsOptions, P], R]) -> C
     @click.option("--redis-url", help="Short for --set redis.url=...")
     @click.option("--mongo-url", help="Short for --set mongo.url=...")
     @click.option("--log-level", help="Short for --set log.level=...: debug, info, warning, error.")
-    @click.option("--log-format", help="Short for --set log.format=...: json or console.")
+    @click.option("--log-format", help="Short for --set log.format=...: auto, json or console.")
     @functools.wraps(command)
     def with_settings(
         config: Path | None,

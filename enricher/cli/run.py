@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import anyio
 import click
@@ -15,18 +14,17 @@ from click.core import ParameterSource
 from enricher.app import Enricher
 from enricher.cli import logs
 from enricher.cli.bound import Bound
+from enricher.cli.embedded import NAMES, embedded_options, start_servers
 from enricher.cli.loop import run_loop
 from enricher.cli.main import FAILED, LOST, OK
 from enricher.cli.notify import ServiceManager, watchdog_interval
 from enricher.cli.options import MAIL_ALONE, SettingsOptions, mail_options, settings_options
 from enricher.cli.signals import stop_on_signal
 from enricher.cli.watchdog import status_line
-from enricher.config import Settings, redact
+from enricher.config import Settings
 from enricher.embedded import EmbeddedServers
 from enricher.errors import ConfigError, EmbeddedError, EngineFailed, EnricherError
 from enricher.log import log
-
-DATA_DIR = Path("enricher-data")
 
 # Seconds to drain once an embedded server has ended: there is nothing left to drain into.
 _NO_SERVER_DRAIN = 1.0
@@ -38,7 +36,7 @@ Examples:
   enricher run                                    servers on localhost, or config.toml
   enricher run --redis-url redis://cache:6379/0 --mongo-url mongodb://db:27017/market
   enricher run --embedded --data-dir ./data       with servers of its own
-  enricher run --set pool.concurrency=128 --log-format console
+  enricher run --set pool.concurrency=128 --log-format json
   enricher run --consumer worker_02 --batch-size 50     a mail worker, by any of its options
 
 Ends with 0 after SIGTERM or Ctrl-C, 3 if messages were lost then, 130 after a second one, 2 for a wrong
@@ -46,16 +44,12 @@ setting, 1 otherwise; at most 2 s after the deadline of the drain, whatever a ha
 """
 )
 @click.option("--embedded", is_flag=True, help="Start the bundled servers and use them.")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DATA_DIR,
-    show_default=True,
-    help="Where the bundled servers keep their data and endpoints.json.",
-)
+@embedded_options()
 @mail_options
 @settings_options
-def command(options: SettingsOptions, mail: Mapping[str, str], embedded: bool, data_dir: Path) -> None:
+def command(
+    options: SettingsOptions, mail: Mapping[str, str], embedded: bool, servers: EmbeddedServers
+) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain and end.
 
     Subscribes to the feed, enriches every message and lands it in MongoDB and Redis. A server that is
@@ -63,37 +57,40 @@ def command(options: SettingsOptions, mail: Mapping[str, str], embedded: bool, d
     market off.
     """
     context = click.get_current_context()
-    if not embedded and context.get_parameter_source("data_dir") is ParameterSource.COMMANDLINE:
-        raise click.UsageError("--data-dir is of use only with --embedded")
+    given = [n for n in NAMES if context.get_parameter_source(n) is ParameterSource.COMMANDLINE]
+    if given and not embedded:
+        raise click.UsageError(f"--{given[0].replace('_', '-')} is of use only with --embedded")
     if mail:
         # What was said by --set wins: a worker may do both.
         options = SettingsOptions(options.config, {**MAIL_ALONE, **mail, **options.overrides})
-    settings = options.load()
+    settings = options.load(find_servers=False)
     logs.configure(settings.log, settings.service.name)
-    code = run_loop(lambda: serve(options, settings, data_dir if embedded else None))
+    code = run_loop(lambda: serve(options, settings, servers if embedded else None))
     context.exit(code)
 
 
-async def serve(options: SettingsOptions, settings: Settings, data_dir: Path | None) -> int:
+async def serve(options: SettingsOptions, settings: Settings, servers: EmbeddedServers | None) -> int:
     """Run a worker until a signal comes; returns the exit code.
 
-    With ``data_dir`` the bundled servers are started there and win over all other addresses.
+    ``servers`` are started and their addresses win over all others.
     """
     service = settings.service
     with stop_on_signal() as stop, Bound(service.drain_deadline, service.stall_after) as bound:
-        bound.code = await _serve(options, settings, data_dir, stop, bound)
+        bound.code = await _serve(options, settings, servers, stop, bound)
         return bound.code
 
 
 async def _serve(
-    options: SettingsOptions, settings: Settings, data_dir: Path | None, stop: asyncio.Event, bound: Bound
+    options: SettingsOptions,
+    settings: Settings,
+    servers: EmbeddedServers | None,
+    stop: asyncio.Event,
+    bound: Bound,
 ) -> int:
     manager = ServiceManager.from_environ(os.environ)
     try:
         async with AsyncExitStack() as stack:
-            servers = None
-            if data_dir is not None:
-                servers = EmbeddedServers(data_dir)
+            if servers is not None:
                 urls = await start_servers(servers, stack, stop)
                 if urls is None:
                     return OK
@@ -109,35 +106,6 @@ async def _serve(
         # The exit code alone says nothing; the log is where a crash is looked for.
         log.exception("crashed")
     return FAILED
-
-
-async def start_servers(
-    servers: EmbeddedServers, stack: AsyncExitStack, stop: asyncio.Event
-) -> dict[str, str] | None:
-    """Start the bundled servers; their addresses as settings, or None if ``stop`` came first.
-
-    They end when ``stack`` does. Raises EmbeddedError.
-    """
-    endpoints = None
-    failed: BaseException | None = None
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            starting = tasks.create_task(stack.enter_async_context(servers))
-            stopping = tasks.create_task(stop.wait())
-            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if starting.done():
-                endpoints = starting.result()
-            else:
-                starting.cancel()
-    except* EmbeddedError as group:
-        failed = group.exceptions[0]
-    if failed is not None:
-        raise failed
-    if endpoints is None:
-        return None
-    log.info("embedded_servers", redis=redact(endpoints.redis_url), mongo=redact(endpoints.mongo_url))
-    return {"redis.url": endpoints.redis_url, "mongo.url": endpoints.mongo_url}
 
 
 async def _work(

@@ -198,10 +198,13 @@ class StatsSettings(Section, frozen=True, kw_only=True):
 
 
 class LogSettings(Section, frozen=True, kw_only=True):
-    """What the command line logs; a host application configures logging itself."""
+    """What the command line logs; a host application configures logging itself.
+
+    ``format`` "auto" is "console" on a terminal and "json" elsewhere.
+    """
 
     level: Literal["debug", "info", "warning", "error", "critical"] = "info"
-    format: Literal["json", "console"] = "json"
+    format: Literal["auto", "json", "console"] = "auto"
     slow_handler: PositiveSeconds = 0.25
 
 

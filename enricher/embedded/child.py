@@ -108,6 +108,15 @@ async def start(kind: ServerKind, *, timeout: float) -> Child:
     """
     for attempt in range(1, ATTEMPTS + 1):
         port = kind.port or free_port()
+        if kind.port and not _is_free(port):
+            # Not left to the server: its stranger would answer in its place.
+            if attempt == ATTEMPTS:
+                raise EmbeddedError(
+                    f"port {port} of the embedded {kind.name} is taken (Address already in use): stop the "
+                    "program that uses it, choose another port, or name none to get a free one"
+                )
+            await asyncio.sleep(0.1 * attempt)
+            continue
         child = Child(kind, port, await _spawn(kind, port))
         try:
             if await _ready(child, timeout):
@@ -205,6 +214,16 @@ def free_port() -> int:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+        return True
 
 
 def last_lines(log: Path) -> str:

@@ -29,6 +29,11 @@ class Endpoints(msgspec.Struct, frozen=True):
     pid: int
     started_at: str
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """The addresses under the names of their settings."""
+        return {"redis.url": self.redis_url, "mongo.url": self.mongo_url}
+
 
 def write_endpoints(folder: Path, endpoints: Endpoints) -> None:
     """Put ``endpoints.json`` into ``folder``; a reader sees the whole file or none."""
@@ -56,6 +61,16 @@ def read_endpoints(folder: Path) -> Endpoints | None:
     except (OSError, msgspec.MsgspecError):
         return None
     return None
+
+
+def running_servers(folder: Path) -> tuple[Path, dict[str, str]] | None:
+    """The servers started last of those in ``folder`` and its folders: their file and their settings."""
+    folders = [folder, *(file.parent for file in sorted(folder.glob(f"*/{ENDPOINTS_FILE}")))]
+    running = [(found.started_at, one, found) for one in folders if (found := read_endpoints(one))]
+    if not running:
+        return None
+    _, where, newest = max(running, key=lambda one: one[0])
+    return where / ENDPOINTS_FILE, newest.settings
 
 
 @contextlib.contextmanager

@@ -58,6 +58,7 @@ class EmbeddedServers:
     """
 
     def __init__(self, data_dir: Path, *, options: EmbeddedOptions | None = None) -> None:
+        self.data_dir = data_dir
         self._folder = data_dir.absolute()
         self._options = options or EmbeddedOptions()
         self._children: list[Child] = []

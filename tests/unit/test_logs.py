@@ -19,11 +19,18 @@ from enricher.cli.logs import configure
 from enricher.config import LogSettings
 
 
+class Terminal(io.BytesIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 class Log:
     """A configured log and the lines it wrote."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.stream = io.BytesIO()
+    def __init__(self, stream: io.BytesIO | None = None, **settings: Any) -> None:
+        self.stream = stream or io.BytesIO()
         configure(LogSettings(**settings), "worker-enricher", self.stream)
         self.logger = structlog.get_logger("enricher")
 
@@ -47,6 +54,18 @@ def test_a_json_line_has_four_names_and_then_the_fields() -> None:
     assert (line["message"], line["level"]) == ("committed", "INFO")
     assert (line["service"], line["messages"]) == ("worker-enricher", 500)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["timestamp"])
+
+
+@pytest.mark.parametrize(("kind", "json"), [("auto", False), ("console", False), ("json", True)])
+def test_on_a_terminal_lines_are_for_people_unless_the_settings_say_json(
+    monkeypatch: pytest.MonkeyPatch, kind: str, json: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    log = Log(Terminal(), format=kind)
+    log.logger.info("committed", messages=500)
+    assert log.text.startswith("{") is json
+    assert "\x1b" not in log.text
+    assert "committed" in log.text
 
 
 def test_only_lines_from_the_level_up_are_written() -> None:

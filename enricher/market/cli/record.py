@@ -110,7 +110,7 @@ class Recorder:
 @click.command(
     epilog="""\b
 Examples:
-  enricher record today.jsonl.zst                        the market's channels, until Ctrl-C
+  enricher record today.jsonl                            the market's channels, until Ctrl-C
   enricher record ticks.jsonl market:underlying --for 5m
   enricher record all.jsonl.gz 'market:*' 'enriched:*' --count 10000
 """

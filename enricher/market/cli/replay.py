@@ -160,8 +160,8 @@ def parse_zone(text: str | ZoneInfo) -> ZoneInfo:
 @click.command(
     epilog="""\b
 Examples:
-  enricher replay today.jsonl.zst                       in the rhythm of the recording
-  enricher replay today.jsonl.zst --speed max --dry-run
+  enricher replay today.jsonl                           in the rhythm of the recording
+  enricher replay today.jsonl --speed max --dry-run
   enricher replay ticks.csv --product NIFTY --timezone Asia/Kolkata --speed 60
   enricher replay option-chain.json --timezone Asia/Kolkata
 
