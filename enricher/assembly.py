@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from enricher.adapters.mongo import MongoDocuments, close_client, mongo_client
 from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.dead_letters.retry_requests import RetryListener
 from enricher.adapters.redis.pubsub import Gap
 from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.shard_lock import HeldDocuments
@@ -20,8 +21,7 @@ from enricher.build_mail import MailParts, mail_parts
 from enricher.build_settings import instance_name, kept_for, market_settings
 from enricher.config import PoolSettings, Settings, WriterSettings, redact
 from enricher.dead_letters.alert import AlertHook
-from enricher.dead_letters.requests import RetryListener
-from enricher.dead_letters.sink import DeadLetterSink, LettersByTopic
+from enricher.dead_letters.sink import DeadLetterRouter, DeadLetterSink
 from enricher.dead_letters.store import LetterStore
 from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS
 from enricher.engine.ports import Clock, Reader, Sink, Source
@@ -67,8 +67,8 @@ def market_routes(settings: Settings, troubles: dict[str, str] | None = None) ->
     return [] if section is None else market.build(section, settings.feed, troubles)
 
 
-def _acknowledging(sink: Sink) -> DeadLetterSink | LettersByTopic:
-    if not isinstance(sink, (DeadLetterSink, LettersByTopic)):
+def _acknowledging(sink: Sink) -> DeadLetterSink | DeadLetterRouter:
+    if not isinstance(sink, (DeadLetterSink, DeadLetterRouter)):
         expected = "a DeadLetterSink where topics come over a stream, for it acknowledges what it stores"
         raise ConfigError("sinks", DEAD_LETTERS, type(sink).__name__, expected)
     return sink
@@ -172,7 +172,7 @@ def build(
             record_length=settings.streams.record_length,
             fence=None if hold is None else lambda: hold.fencing,
         ),
-        set_aside if mail is None else LettersByTopic(set_aside, {mail.route.topic: mail.letters}),
+        set_aside if mail is None else DeadLetterRouter(set_aside, {mail.route.topic: mail.letters}),
         *sinks,
     ]
     known = {sink.name: sink for sink in every}

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from redis.asyncio import Redis
 
+from enricher.adapters.redis.dead_letters.base import RedisLetterStore
+from enricher.adapters.redis.dead_letters.list_store import ListLetterStore
+from enricher.adapters.redis.dead_letters.stream_store import StreamLetterStore
 from enricher.config import Settings
-from enricher.dead_letters.alert import AlertHook, LengthWatch, log_alert
-from enricher.dead_letters.redis_list import ListLetterStore, RedisLetterStore
-from enricher.dead_letters.redis_stream import StreamLetterStore
-from enricher.dead_letters.sink import DeadLetterSink, LettersByTopic
+from enricher.dead_letters.alert import AlertHook, DepthAlarm, log_alert
+from enricher.dead_letters.sink import DeadLetterRouter, DeadLetterSink
 from enricher.dead_letters.store import LetterStore
 from enricher.engine.ports import Sink
 
@@ -24,13 +25,13 @@ def letter_store(settings: Settings, client: Redis, topics: Mapping[str, str]) -
     return kind(client, section.key, topics, max_length=section.max_length, guard_ttl=section.guard_ttl)
 
 
-def length_watch(settings: Settings, hook: AlertHook | None) -> LengthWatch:
+def length_watch(settings: Settings, hook: AlertHook | None) -> DepthAlarm:
     """Who watches one store: each needs its own."""
-    return LengthWatch(settings.dead_letters.alert_above, hook or log_alert)
+    return DepthAlarm(settings.dead_letters.alert_above, hook or log_alert)
 
 
 def stores_of(sink: Sink) -> tuple[LetterStore, ...]:
     """The stores in which a sink lands dead letters, as far as it says so."""
-    if isinstance(sink, LettersByTopic):
+    if isinstance(sink, DeadLetterRouter):
         return tuple(each.store for each in sink.sinks)
     return (sink.store,) if isinstance(sink, DeadLetterSink) else ()

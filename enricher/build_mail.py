@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from enricher.adapters.mongo import Index
+from enricher.adapters.redis.claims import Idempotency
+from enricher.adapters.redis.dead_letters.stream_store import StreamLetterStore
+from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.adapters.redis.stream.entry import whole
 from enricher.adapters.redis.stream.leases import StreamLimits
 from enricher.adapters.redis.stream.source import StreamSource
@@ -16,7 +19,6 @@ from enricher.build_settings import letter_topics, mail_settings
 from enricher.config import Settings, redact
 from enricher.config.provenance import SOMEWHERE
 from enricher.dead_letters.alert import AlertHook
-from enricher.dead_letters.redis_stream import StreamLetterStore
 from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.ports import Clock
 from enricher.engine.retry import Backoff
@@ -24,9 +26,8 @@ from enricher.engine.router import Route
 from enricher.engine.stats import Stats
 from enricher.errors import ConfigError
 from enricher.mail import routes
-from enricher.mail.letters import letter_fields
+from enricher.mail.dead_letters import letter_fields
 from enricher.mail.processor import MailHandler, load_handler, takes_mail
-from enricher.mail.reservations import Reservations
 from enricher.mail.settings import TASK, MailSettings
 
 
@@ -39,7 +40,7 @@ class MailParts:
     letters: DeadLetterSink
     indexes: tuple[Index, ...]
     max_message_bytes: int
-    seen: Reservations
+    seen: Idempotency
 
     def summary(self, stats: Stats) -> tuple[str, Mapping[str, int]]:
         """The line of statistics since the start, and its counts."""
@@ -82,7 +83,12 @@ def mail_parts(
         right = "a function of a mail, or of a mail and a context"
         raise ConfigError("arguments", "mail_handler", handler, right)
     timeout = settings.redis.socket_timeout
-    seen = Reservations(live, timeout=timeout, ttl=mail.claim_ttl, clock=lambda: clock() / 1e6)
+    seen = Idempotency(
+        live,
+        ttl=mail.claim_ttl,
+        clock=lambda: clock() / 1e6,
+        connection=RawConnection(live, timeout=timeout),
+    )
     route = routes.mail_route(mail, seen=seen, clock=clock, handler=handler)
     set_aside = DeadLetterSink(
         StreamLetterStore(

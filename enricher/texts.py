@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import traceback
-from base64 import b64encode
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 _LONGEST = 20_000  # characters of what an error says: whoever looks has enough, and so has the store
 
@@ -43,6 +46,18 @@ def for_json(value: Any) -> Any:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return {"base64": b64encode(data).decode("ascii")}
+
+
+def from_json(value: Any) -> str | bytes:
+    """What `for_json` made of text or bytes; any other value is written as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict) and list(value) == ["base64"]:
+        try:
+            return b64decode(value["base64"], validate=True)
+        except (Base64Error, ValueError, TypeError):
+            pass
+    return msgspec.json.encode(value)
 
 
 def text_of(error: BaseException) -> str:

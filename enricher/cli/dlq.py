@@ -26,7 +26,7 @@ from enricher.cli.main import FAILED
 from enricher.cli.options import SettingsOptions, settings_options
 from enricher.cli.until import EverySecond, say, talking_to, terminal_out, until_signal
 from enricher.config import Settings
-from enricher.dead_letters.bulk import Pace, Report, work_through
+from enricher.dead_letters.bulk import RateLimit, Report, work_through
 from enricher.dead_letters.filters import EVERY, LetterFilter
 from enricher.dead_letters.record import StoredLetter
 from enricher.dead_letters.replay import Outcome
@@ -239,7 +239,7 @@ def reprocess(
     limit: int | None,
     dry_run: bool,
     how: How,
-    pace: Pace,
+    pace: RateLimit,
     quiet: bool,
     json: bool,
 ) -> None:

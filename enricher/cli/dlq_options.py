@@ -12,7 +12,7 @@ import click
 
 from enricher.cli.dlq_reprocess import AUTO, HERE, WORKER, How, Place
 from enricher.cli.options import duration
-from enricher.dead_letters.bulk import Pace, StopRule
+from enricher.dead_letters.bulk import RateLimit, StopRule
 from enricher.dead_letters.edits import Edit, parse_assignment
 from enricher.dead_letters.filters import FieldFilter, LetterFilter, parse_field, parse_moment
 
@@ -126,7 +126,7 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def tried_again(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a subcommand the options of reprocessing; it gets a `How` as ``how`` and a `Pace` as ``pace``."""
+    """Gives a subcommand the options of reprocessing: a `How` as ``how``, a `RateLimit` as ``pace``."""
 
     @click.option(
         "--via",
@@ -199,7 +199,7 @@ def tried_again(command: Callable[..., Any]) -> Callable[..., Any]:
         edit = Edit(set=tuple(edits), drop=tuple(drops))
         how = How(via, timeout, edit, to, group, wait=not no_wait, fields=as_fields)
         rule = StopRule(stop_share, stop_last) if stop_last else None
-        return command(*args, how=how, pace=Pace(rate=rate, at_once=at_once, stop=rule), **kwargs)
+        return command(*args, how=how, pace=RateLimit(rate=rate, at_once=at_once, stop=rule), **kwargs)
 
     return with_how
 

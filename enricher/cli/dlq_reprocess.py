@@ -12,6 +12,9 @@ import msgspec
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.dead_letters.base import RedisLetterStore
+from enricher.adapters.redis.dead_letters.retry_requests import by_worker, listening
+from enricher.adapters.redis.dead_letters.target_stream import TargetStream, groups_of
 from enricher.build_letters import STORES, letter_store
 from enricher.build_settings import letter_topics, market_topics
 from enricher.cli.until import say
@@ -20,11 +23,8 @@ from enricher.config import Settings, named_by_origin
 from enricher.dead_letters.edits import NO_EDIT, Edit
 from enricher.dead_letters.filters import LetterFilter
 from enricher.dead_letters.record import StoredLetter
-from enricher.dead_letters.redis_list import RedisLetterStore
 from enricher.dead_letters.replay import UNANSWERED, Attempt, Outcome, Reprocess, retry, through
-from enricher.dead_letters.requests import by_worker, listening
 from enricher.dead_letters.selection import Chosen, choose
-from enricher.dead_letters.target import TargetStream, groups_of
 from enricher.errors import EnricherError, SinkUnavailable
 from enricher.texts import as_bytes
 

@@ -36,7 +36,7 @@ def log_alert(alert: LengthAlert) -> None:
     )
 
 
-class LengthWatch:
+class DepthAlarm:
     """Calls ``hook`` when the number of dead letters passes ``threshold`` (0: never).
 
     Several workers that fill one store share no memory, and need none: who adds the letter that passes the

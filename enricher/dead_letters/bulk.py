@@ -43,7 +43,7 @@ class StopRule(msgspec.Struct, frozen=True):
         return f"{self.share:.0%} of the last {self.last}"
 
 
-class Pace(msgspec.Struct, frozen=True, kw_only=True):
+class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     """How fast: at most ``rate`` letters a second (None: as fast as they are answered), evenly.
 
     ``at_once`` of them are under way at most. ``stop`` says when to give up (None: never).
@@ -83,7 +83,7 @@ async def reprocess(
     *,
     wanted: LetterFilter = EVERY,
     limit: int | None = None,
-    pace: Pace = Pace(),  # noqa: B008  frozen
+    pace: RateLimit = RateLimit(),  # noqa: B008  frozen
     dry_run: bool = False,
     told: Told | None = None,
 ) -> Report:
@@ -104,7 +104,7 @@ async def work_through(
     attempt: Attempt,
     report: Report,
     *,
-    pace: Pace = Pace(),  # noqa: B008  frozen
+    pace: RateLimit = RateLimit(),  # noqa: B008  frozen
     told: Told | None = None,
 ) -> None:
     """Attempt ``letters`` in their order, and keep ``report`` up to date."""

@@ -10,8 +10,8 @@ A message may be reprocessed by whoever has an engine:
     here     (`here`) in a process of its own, which loads the state it needs. A worker that runs at the
              same time learns nothing of it: what it keeps in memory (rolling windows, open bars) lacks the
              message until it starts anew.
-    worker   (`enricher.dead_letters.requests`) by the running worker, which answers.
-    stream   (`enricher.dead_letters.target`) by whoever reads a stream.
+    worker   (`enricher.adapters.redis.dead_letters.retry_requests`) by the running worker, which answers.
+    stream   (`enricher.adapters.redis.dead_letters.target_stream`) by whoever reads a stream.
 """
 
 from __future__ import annotations

@@ -9,22 +9,23 @@ letter stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from redis.asyncio import Redis
-
-from enricher.dead_letters.alert import LengthWatch
-from enricher.dead_letters.redis_list import ACKNOWLEDGE_ONLY, RedisLetterStore
-from enricher.dead_letters.store import Added, LetterStore
+from enricher.dead_letters.alert import DepthAlarm
+from enricher.dead_letters.store import AcknowledgingStore, Added, LetterStore
 from enricher.engine.effects import DEAD_LETTERS, Ack, DeadLetter
 from enricher.engine.ports import Answer, Write
 from enricher.errors import SinkUnavailable
 from enricher.log import log
 
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
 
 class DeadLetterSink:
     """Lands `DeadLetter` and the `Ack` beside it; a letter's task id makes repeating harmless.
 
-    What falls off the old end of a bounded store is counted in ``evicted``, logged, and told to
+    What falls off the old end of a bounded store is counted in ``evicted``, logged, and reported to
     ``on_evicted``; ``watch`` hears of every length. There is no place for a dead letter that cannot be
     stored, so every failure is an outage: it is logged and repeated. ``streams`` is the Redis of the entries
     to acknowledge, where that is not the store's own.
@@ -38,7 +39,7 @@ class DeadLetterSink:
         store: LetterStore,
         *,
         on_evicted: Callable[[int], None] | None = None,
-        watch: LengthWatch | None = None,
+        watch: DepthAlarm | None = None,
         server: str = "",
         streams: Redis | None = None,
     ) -> None:
@@ -47,7 +48,7 @@ class DeadLetterSink:
         self.evicted = 0
         self._on_evicted = on_evicted
         self._watch = watch
-        self._acknowledge = None if streams is None else streams.register_script(ACKNOWLEDGE_ONLY)
+        self._streams = streams
 
     async def count(self) -> int:
         """How many dead letters there are. Errors of the store are passed on."""
@@ -77,13 +78,16 @@ class DeadLetterSink:
         return {}
 
     async def _add(self, letter: DeadLetter, acks: Sequence[str]) -> Added:
-        if self._acknowledge is None and isinstance(self.store, RedisLetterStore):
+        if self._streams is None and isinstance(self.store, AcknowledgingStore):
             return await self.store.add(letter, acks)
         added = await self.store.add(letter)
         if acks:
-            if self._acknowledge is None:
+            # Only who has entries to acknowledge needs the way to Redis.
+            from enricher.adapters.redis.dead_letters.base import acknowledge_only
+
+            if self._streams is None:
                 raise RuntimeError(f"{self.store.name} cannot acknowledge: give the sink streams=CLIENT")
-            await self._acknowledge(args=acks)
+            await acknowledge_only(self._streams, acks)
         return added
 
     def _tell(self, letter: DeadLetter, added: Added) -> None:
@@ -112,7 +116,7 @@ class DeadLetterSink:
         """Nothing: what the store needs belongs to who made it."""
 
 
-class LettersByTopic:
+class DeadLetterRouter:
     """Lands each dead letter in the store of its topic, all others in ``others``."""
 
     name = DEAD_LETTERS

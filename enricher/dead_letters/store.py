@@ -7,7 +7,7 @@ looking, filtering, reprocessing, the sink of a worker (`enricher.dead_letters.D
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -160,3 +160,11 @@ class LetterStore(ABC):
         # An old worker may have registered its tasks with their module in front.
         name = str(record.get("task_name") or "").rpartition(".")[2]
         return self.topics.get(name)
+
+
+class AcknowledgingStore(LetterStore):
+    """A store in the Redis of the streams: a letter and what acknowledges its entry are one step."""
+
+    @abstractmethod
+    async def add(self, letter: DeadLetter, acks: Sequence[str] = ()) -> Added:
+        """Store ``letter`` once, and acknowledge stream entries (stream, group, id ...)."""

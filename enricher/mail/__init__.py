@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from enricher.lazy_exports import at_first_use
 
 if TYPE_CHECKING:
+    from enricher.adapters.redis.claims import Idempotency
+    from enricher.adapters.redis.dead_letters.mail import MailLetter, MailLetters
     from enricher.mail.attempts import Attempts, mail_policy
-    from enricher.mail.idempotency import Idempotency
-    from enricher.mail.letters import MailLetter, MailLetters
     from enricher.mail.message import parse_message
     from enricher.mail.models import Attachment, Mail, Mailbox
     from enricher.mail.processor import MailHandler
@@ -19,9 +19,9 @@ else:
     __getattr__, __dir__ = at_first_use(
         __name__,
         {
+            "enricher.adapters.redis.claims": "Idempotency",
+            "enricher.adapters.redis.dead_letters.mail": "MailLetter MailLetters",
             "enricher.mail.attempts": "Attempts mail_policy",
-            "enricher.mail.idempotency": "Idempotency",
-            "enricher.mail.letters": "MailLetter MailLetters",
             "enricher.mail.message": "parse_message",
             "enricher.mail.models": "Attachment Mail Mailbox",
             "enricher.mail.processor": "MailHandler",

@@ -9,13 +9,13 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from enricher.adapters.redis.claims import OLD_SET, Idempotency
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.stream.entry import GroupKeys
 from enricher.adapters.redis.stream.group import StreamGroup, check_key
 from enricher.cli.options import SettingsOptions, settings_options
 from enricher.cli.until import talking_to, until_signal
 from enricher.config import Settings
-from enricher.mail.idempotency import OLD_SET, Idempotency
 from enricher.mail.settings import MailSettings
 
 

@@ -23,6 +23,7 @@ import anyio
 import anyio.to_thread
 
 from enricher.engine.apart import apart
+from enricher.engine.claims import Claims, Found, State
 from enricher.engine.effects import Effect, Insert, SetClaim
 from enricher.engine.ports import Clock
 from enricher.engine.retry import Backoff
@@ -30,7 +31,6 @@ from enricher.engine.router import Context
 from enricher.engine.threads import Threads
 from enricher.errors import ConfigError, SinkUnavailable
 from enricher.mail.entries import Entry
-from enricher.mail.idempotency import Found, Idempotency, State
 from enricher.mail.message import parse_message
 from enricher.mail.models import Mail
 from enricher.mail.parsed import mail_of_fields
@@ -57,7 +57,7 @@ class Processor:
 
     def __init__(
         self,
-        seen: Idempotency,
+        seen: Claims,
         *,
         collection: str,
         clock: Clock,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from enricher.engine.claims import Claims
 from enricher.engine.ports import Clock
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Route
 from enricher.mail.entries import identity_of, read_entry
-from enricher.mail.idempotency import Idempotency
 from enricher.mail.processor import MailHandler, Processor
 from enricher.mail.settings import TASK, MailSettings
 
@@ -39,7 +39,7 @@ def retry_policy(settings: MailSettings) -> RetryPolicy:
 
 
 def mail_route(
-    settings: MailSettings, *, seen: Idempotency, clock: Clock, handler: MailHandler | None
+    settings: MailSettings, *, seen: Claims, clock: Clock, handler: MailHandler | None
 ) -> Route:
     """The route of the stream's mails: one lane per mail, so that none is begun twice at a time."""
     return Route(

@@ -11,18 +11,19 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
+from enricher.adapters.redis.claims import Idempotency
 from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.entry import GroupKeys
 from enricher.adapters.redis.stream.group import StreamGroup
 from enricher.dead_letters import DeadLetterSink, ListLetterStore, StreamLetterStore
 from enricher.engine.circuit import Gate
+from enricher.engine.claims import State
 from enricher.engine.effects import Ack, Later, Publish, SetClaim, SetMember
 from enricher.engine.ports import Write
 from enricher.engine.stats import Stats
 from enricher.errors import SinkUnavailable
-from enricher.mail.idempotency import State
-from enricher.mail.reservations import Reservations
 from tests.contract.test_letter_stores import letter
 from tests.contract.test_sink_failures import claimed
 from tests.contract.test_sinks import WatchedRedis, watched_redis, writes
@@ -162,7 +163,7 @@ async def test_a_letter_that_may_not_be_replaced_stays(ruled: Ruled) -> None:
 async def test_claims_of_mails_that_may_not_be_asked_are_an_outage_that_is_said_once(
     ruled: Ruled, rules: tuple[str, ...]
 ) -> None:
-    seen = Reservations(ruled.client, timeout=PATIENCE)
+    seen = Idempotency(ruled.client, connection=RawConnection(ruled.client, timeout=PATIENCE))
     assert (await seen.begin("a", "t", 60_000)).state is State.OURS
     await ruled.may(*rules)
     with capture_logs() as lines:

@@ -12,21 +12,22 @@ from msgspec import structs
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.dead_letters.base import PAGE
 from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.entry import GroupKeys
 from enricher.adapters.redis.stream.group import StreamGroup
 from enricher.dead_letters import (
     DeadLetter,
     DeadLetterSink,
+    DepthAlarm,
     Edit,
     FieldFilter,
     LengthAlert,
-    LengthWatch,
     LetterFilter,
     LetterStore,
     ListLetterStore,
     Outcome,
-    Pace,
+    RateLimit,
     StopRule,
     StoredLetter,
     StreamLetterStore,
@@ -36,7 +37,6 @@ from enricher.dead_letters import (
     here,
     reprocess,
 )
-from enricher.dead_letters.redis_list import PAGE
 from enricher.dead_letters.replay import fresh_task_id, retry
 from enricher.engine.effects import Ack, Later
 from enricher.engine.ports import Write
@@ -187,7 +187,7 @@ async def test_what_is_processed_goes_and_what_fails_again_stays_once(store: Let
 async def test_in_a_full_store_a_letter_that_fails_again_pushes_nothing_out(store: LetterStore) -> None:
     await filled(store, MOST)
     attempt = here(store, ends(store, lambda n: "dead"))
-    report = await reprocess(store, attempt, limit=30, pace=Pace(stop=None))
+    report = await reprocess(store, attempt, limit=30, pace=RateLimit(stop=None))
     assert dict(report.outcomes) == {"failed": 30}
     assert (await store.evicted(), await store.count()) == (0, MOST)
     assert sorted(await numbers(store)) == list(range(MOST))
@@ -211,7 +211,7 @@ async def test_letters_are_reprocessed_oldest_first_though_the_newest_are_chosen
     await filled(store, MOST)
     seen: list[int] = []
     attempt = here(store, ends(store, lambda n: "processed", seen))
-    await reprocess(store, attempt, limit=PAGE + 3, pace=Pace(at_once=1))
+    await reprocess(store, attempt, limit=PAGE + 3, pace=RateLimit(at_once=1))
     assert seen == list(range(MOST - PAGE - 3, MOST))
     assert await numbers(store) == list(range(MOST - PAGE - 4, -1, -1))
 
@@ -220,7 +220,7 @@ async def test_it_stops_by_itself_when_too_many_of_the_last_ones_fail_again(stor
     await filled(store, 60)
     seen: list[int] = []
     attempt = here(store, ends(store, lambda n: "dead" if n >= 20 else "processed", seen))
-    pace = Pace(at_once=1, stop=StopRule(share=0.5, last=10))
+    pace = RateLimit(at_once=1, stop=StopRule(share=0.5, last=10))
     report = await reprocess(store, attempt, pace=pace)
     assert seen == list(range(25))
     assert (report.tried, report.untried, report.gone) == (25, 35, 20)
@@ -230,7 +230,7 @@ async def test_it_stops_by_itself_when_too_many_of_the_last_ones_fail_again(stor
 
 async def test_when_nobody_answers_it_does_not_go_on(store: LetterStore) -> None:
     await filled(store, 30)
-    report = await reprocess(store, here(store, ends(store, lambda n: "lost")), pace=Pace(at_once=1))
+    report = await reprocess(store, here(store, ends(store, lambda n: "lost")), pace=RateLimit(at_once=1))
     assert (report.tried, report.stopped) == (3, "3 in a row were not answered")
     assert await store.count() == 30
 
@@ -243,7 +243,7 @@ async def test_the_rate_holds_however_fast_the_answers_are(store: LetterStore) -
 
     loop = asyncio.get_running_loop()
     began = loop.time()
-    report = await reprocess(store, attempt, pace=Pace(rate=50))
+    report = await reprocess(store, attempt, pace=RateLimit(rate=50))
     # A wait is never shorter than what was asked for, so this does not depend on the machine.
     assert (report.gone, loop.time() - began > 7 / 50) == (8, True)
 
@@ -278,7 +278,7 @@ async def test_a_worker_sets_aside_into_any_store_acknowledges_and_alerts_once(
     sink = DeadLetterSink(
         store,
         streams=client,
-        watch=LengthWatch(MOST - 2, alerts.append),
+        watch=DepthAlarm(MOST - 2, alerts.append),
         on_evicted=evicted.append,
     )
     await client.xgroup_create("in", "g", "0", mkstream=True)
@@ -298,7 +298,7 @@ async def test_a_worker_sets_aside_into_any_store_acknowledges_and_alerts_once(
 async def test_a_full_store_found_at_the_start_is_an_alert(store: LetterStore) -> None:
     await filled(store, 5)
     alerts: list[LengthAlert] = []
-    await DeadLetterSink(store, watch=LengthWatch(4, alerts.append)).open()
+    await DeadLetterSink(store, watch=DepthAlarm(4, alerts.append)).open()
     assert [alert.length for alert in alerts] == [5]
 
 

@@ -12,10 +12,10 @@ from redis.asyncio import Redis
 
 from enricher.adapters.memory_source import MemorySource
 from enricher.adapters.redis.client import redis_client, sibling_client
+from enricher.adapters.redis.dead_letters.list_store import ListLetterStore
 from enricher.adapters.redis.pubsub import Gap, PubSubSource
 from enricher.adapters.redis.stream.leases import StreamLimits
 from enricher.adapters.redis.stream.source import StreamSource
-from enricher.dead_letters.redis_list import ListLetterStore
 from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.ports import Clock, Delivery, Source
 from enricher.engine.retry import Backoff

@@ -12,12 +12,12 @@ from typing import Any
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.dead_letters.list_store import ListLetterStore
 from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.entry import ReadEntry
 from enricher.adapters.redis.stream.leases import StreamLimits
 from enricher.adapters.redis.stream.source import StreamSource
 from enricher.config import PoolSettings
-from enricher.dead_letters.redis_list import ListLetterStore
 from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.effects import Append, Effect
 from enricher.engine.overload import Overload

@@ -10,7 +10,7 @@ from typing import Any
 import pymongo
 import redis
 
-from enricher.mail.idempotency import PREFIX
+from enricher.adapters.redis.claims import PREFIX
 from tests.integration.commands import Command
 from tests.integration.mails import GROUP, LETTERS, STREAM, raw_mail
 from tests.integration.test_mail_cli import eventually

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from enricher.engine.claims import Found, State
 from enricher.engine.retry import Retry
 from enricher.errors import EnricherError, SinkUnavailable
 from enricher.mail import Attempts, Idempotency, MailLetters, mail_policy, parse_message
-from enricher.mail.idempotency import Found, State
 from tests.servers import RedisProcess
 
 STREAM = "email_ingestion_stream"

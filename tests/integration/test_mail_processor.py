@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from enricher.adapters.redis.claims import Idempotency
+from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.engine.router import Context
 from enricher.errors import BadMessage
 from enricher.mail.entries import Entry
-from enricher.mail.idempotency import Idempotency
 from enricher.mail.processor import Processor
-from enricher.mail.reservations import Reservations
 from tests.rig import PATIENCE, until
 from tests.servers import RedisProcess
 
@@ -78,7 +78,7 @@ async def test_a_mail_given_up_while_it_is_being_reserved_is_reserved_by_nobody(
         """There is nothing to do."""
 
     async with Redis.from_url(own_redis.url) as client:
-        seen = Reservations(client, timeout=PATIENCE)
+        seen = Idempotency(client, connection=RawConnection(client, timeout=PATIENCE))
         processor = Processor(seen, collection="c", clock=lambda: 0, handler=handler)
         await processor(entry("warm"), context())
         await client.flushall()

@@ -11,17 +11,18 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from enricher.adapters.redis.claims import MOST, OLD_SET, Idempotency, member
+from enricher.adapters.redis.raw_connection import RawConnection
+from enricher.engine.claims import Found, State
 from enricher.errors import SinkUnavailable
-from enricher.mail.idempotency import OLD_SET, Found, Idempotency, State, member
-from enricher.mail.reservations import MOST, Reservations
 from tests.rig import PATIENCE
 from tests.servers import RedisProcess
 
 
 @asynccontextmanager
-async def reservations(url: str) -> AsyncIterator[tuple[Reservations, Redis]]:
+async def reservations(url: str) -> AsyncIterator[tuple[Idempotency, Redis]]:
     client = Redis.from_url(url)
-    seen = Reservations(client, timeout=PATIENCE)
+    seen = Idempotency(client, connection=RawConnection(client, timeout=PATIENCE))
     try:
         yield seen, client
     finally:
@@ -138,7 +139,7 @@ async def test_the_client_of_a_host_may_speak_and_decode_as_it_likes(
     any_redis_url: str, how: dict[str, Any]
 ) -> None:
     async with Redis.from_url(any_redis_url, **how) as client:
-        seen = Reservations(client, timeout=PATIENCE)
+        seen = Idempotency(client, connection=RawConnection(client, timeout=PATIENCE))
         await seen.mark_processed("claimed")
         await client.sadd(OLD_SET, "old")
         found = await asyncio.gather(*(seen.begin(name, "t", 60_000) for name in ("new", "claimed", "old")))

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from enricher.adapters.redis.claims import Idempotency
 from enricher.errors import BadMessage
 from enricher.mail import Mail
-from enricher.mail.idempotency import Idempotency
 from tests.integration.mails import GROUP, LETTERS, STREAM, post, raw_mail
 from tests.rig import PATIENCE
 from tests.servers import MongoProcess, RedisProcess

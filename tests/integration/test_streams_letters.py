@@ -9,11 +9,11 @@ import pytest
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.dead_letters.list_store import PAGE, ListLetterStore
+from enricher.adapters.redis.dead_letters.stream_store import StreamLetterStore
 from enricher.dead_letters.record import encode
-from enricher.dead_letters.redis_list import PAGE, ListLetterStore
-from enricher.dead_letters.redis_stream import StreamLetterStore
 from enricher.dead_letters.replay import fresh_task_id, retry
-from enricher.dead_letters.sink import DeadLetterSink, LettersByTopic
+from enricher.dead_letters.sink import DeadLetterRouter, DeadLetterSink
 from enricher.dead_letters.store import LetterStore, UnknownLetter
 from enricher.engine.effects import Ack, DeadLetter
 from enricher.engine.ports import Write
@@ -147,7 +147,7 @@ async def test_entries_of_others_are_shown_as_they_are(client: Redis) -> None:
 
 
 async def test_letters_go_to_the_store_of_their_topic(client: Redis) -> None:
-    sink = LettersByTopic(
+    sink = DeadLetterRouter(
         DeadLetterSink(ListLetterStore(client, "others")),
         {"mails": DeadLetterSink(StreamLetterStore(client, KEY))},
     )

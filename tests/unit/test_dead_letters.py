@@ -8,10 +8,10 @@ from typing import Any
 import click
 import pytest
 
+from enricher.adapters.redis.dead_letters.list_store import ListLetterStore
 from enricher.cli.dlq_tables import as_json, details, row
 from enricher.dead_letters.filters import EVERY, LetterFilter, parse_moment
 from enricher.dead_letters.record import StoredLetter, body_of, encode
-from enricher.dead_letters.redis_list import ListLetterStore
 from enricher.dead_letters.replay import fresh_task_id, merged
 from enricher.engine.effects import DeadLetter
 from enricher.engine.pipeline import Pipeline

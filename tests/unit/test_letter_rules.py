@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.dead_letters.alert import LengthAlert, LengthWatch
+from enricher.adapters.redis.dead_letters.target_stream import as_entry, as_fields
+from enricher.dead_letters.alert import DepthAlarm, LengthAlert
 from enricher.dead_letters.bulk import StopRule
 from enricher.dead_letters.edits import NO_EDIT, Edit, parse_assignment
 from enricher.dead_letters.filters import FieldFilter, LetterFilter, parse_field
 from enricher.dead_letters.record import StoredLetter
 from enricher.dead_letters.replay import Outcome, merged, prepared
-from enricher.dead_letters.target import as_entry, as_fields
 from enricher.errors import ConfigError
 from tests.unit.test_dead_letters import OLD, STORE, letter
 
@@ -183,7 +183,7 @@ class Told:
 
 def test_the_hook_is_called_when_the_length_passes_the_threshold_and_only_then() -> None:
     told = Told()
-    watch = LengthWatch(10, told, clock=lambda: told.now)
+    watch = DepthAlarm(10, told, clock=lambda: told.now)
     for before in range(15):
         watch.saw("s", before, before + 1)
     assert told.alerts == [11]
@@ -191,7 +191,7 @@ def test_the_hook_is_called_when_the_length_passes_the_threshold_and_only_then()
 
 def test_what_passes_again_within_the_quiet_time_is_told_after_it_if_it_still_holds() -> None:
     told = Told()
-    watch = LengthWatch(10, told, quiet=60, clock=lambda: told.now)
+    watch = DepthAlarm(10, told, quiet=60, clock=lambda: told.now)
     watch.saw("s", 10, 11)
     watch.saw("s", 10, 11)
     told.now = 59.0
@@ -207,12 +207,12 @@ def test_a_hook_that_would_have_to_be_waited_for_is_refused() -> None:
         raise AssertionError
 
     with pytest.raises(ConfigError, match="hook = 'mail': expected a plain function"):
-        LengthWatch(10, mail)  # type: ignore[arg-type]  # as a program without a type checker would
+        DepthAlarm(10, mail)  # type: ignore[arg-type]  # as a program without a type checker would
 
 
 def test_what_has_sunk_below_the_threshold_meanwhile_is_told_no_more() -> None:
     told = Told()
-    watch = LengthWatch(10, told, quiet=60, clock=lambda: told.now)
+    watch = DepthAlarm(10, told, quiet=60, clock=lambda: told.now)
     watch.saw("s", 10, 11)
     watch.saw("s", 10, 11)
     watch.saw("s", 4, 5)
@@ -226,5 +226,5 @@ def test_a_threshold_of_nothing_never_alerts_and_a_hook_that_raises_stops_nothin
     def broken(alert: LengthAlert) -> None:
         raise OSError("the pager is out of order")
 
-    assert not LengthWatch(0, broken).saw("s", 0, 1_000_000)
-    assert LengthWatch(10, broken).saw("s", 10, 11)
+    assert not DepthAlarm(0, broken).saw("s", 0, 1_000_000)
+    assert DepthAlarm(10, broken).saw("s", 10, 11)

@@ -12,8 +12,8 @@ from enricher.build_settings import load, mail_settings
 from enricher.engine.effects import DeadLetter
 from enricher.engine.router import Kind
 from enricher.errors import ConfigError
+from enricher.mail.dead_letters import letter_fields
 from enricher.mail.entries import identity_of
-from enricher.mail.letters import letter_fields
 from enricher.mail.processor import load_handler, takes_context, takes_mail
 from enricher.mail.routes import indexes, mail_route, statistics, statistics_line
 from enricher.mail.settings import MailSettings

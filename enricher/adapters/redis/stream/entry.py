@@ -12,7 +12,7 @@ Keys of group ``g`` on stream ``s``:
     s:g:cursor  where the group begins should it have to be created again (see ``ack.lua``)
     s:g:gone    ids of pending entries that were deleted and counted as lost, though a worker may have them
     s:g:early   ids of entries that were committed while the group was destroyed
-    s:g:later:at:ID  where the entry ID is that somebody waits for (see ``dead_letters/target.py``)
+    s:g:later:at:ID  where the entry ID is that somebody waits for (see ``dead_letters/target_stream.py``)
     s:g:ledger  what was acknowledged and what was lost (see ``ledger.py``)
     s:trimmed   how many entries were trimmed after all groups had acknowledged them
     s:g:exposed entries that were tried in a company that nobody finished (see ``suspects.py``)

@@ -12,7 +12,6 @@ its entry for a day. So who was interrupted, or waited in vain, goes on waiting 
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -29,47 +28,11 @@ from enricher.dead_letters.record import StoredLetter
 from enricher.dead_letters.replay import FAILED, MOVED, UNANSWERED, Outcome, Prepared, prepared, settle
 from enricher.dead_letters.store import LetterStore
 from enricher.errors import EnricherError
-from enricher.texts import as_bytes, as_text
+from enricher.texts import as_bytes, as_text, from_json
 
 IDENTITY = b"enricher-id"
 SENT_TTL = 86_400
 _POLL = 0.05
-
-# KEYS: stream, guard, and with a group its place. ARGV: their lifetime (s), fields. Replies the id of the
-# entry.
-SEND = """
-local sent = redis.call('GET', KEYS[2])
-if sent then return sent end
-sent = redis.call('XADD', KEYS[1], '*', unpack(cmsgpack.unpack(ARGV[2])))
-redis.call('SET', KEYS[2], sent, 'EX', ARGV[1])
-if KEYS[3] then redis.call('SET', KEYS[3], 'sent', 'EX', ARGV[1]) end
-return sent
-"""
-
-# KEYS: stream, stream on which delayed entries come back, place. ARGV: group, id of the entry. Replies 1 if
-# the group has finished it, 0 if not yet, -1 if there is no such group. It is asked again and again, so it
-# looks through neither the delay set nor a stream: whoever puts the entry off says so in its place, and so
-# does whoever brings it back.
-FINISHED = load("shared").text + """
-local function finished(stream, id)
-  local groups = redis.pcall('XINFO', 'GROUPS', stream)
-  if groups.err then return end
-  for _, fields in ipairs(groups) do
-    local found = {}
-    for i = 1, #fields, 2 do found[fields[i]] = fields[i + 1] end
-    if found.name == ARGV[1] then
-      if is_before(found['last-delivered-id'], id) then return false end
-      return #redis.call('XPENDING', stream, ARGV[1], id, id, 1) == 0
-    end
-  end
-end
-local fine = finished(KEYS[1], ARGV[2])
-if fine == nil then return -1 end
-if not fine then return 0 end
-local place = redis.call('GET', KEYS[3])
-if not place or place == 'sent' then return 1 end
-return place ~= 'later' and finished(KEYS[2], place) and 1 or 0
-"""
 
 
 def as_entry(message: Prepared) -> dict[bytes, bytes]:
@@ -89,15 +52,7 @@ def as_fields(message: Prepared) -> dict[bytes, bytes]:
         found = {}
     if not found:
         raise ValueError("the message is no JSON object, which the fields of an entry are made of")
-    return {name.encode(): _field(value) for name, value in found.items()}
-
-
-def _field(value: Any) -> bytes:
-    if isinstance(value, str):
-        return value.encode()
-    if isinstance(value, dict) and list(value) == ["base64"] and isinstance(value["base64"], str):
-        return base64.b64decode(value["base64"])
-    return msgspec.json.encode(value)
+    return {name.encode(): as_bytes(from_json(value)) for name, value in found.items()}
 
 
 async def groups_of(client: Redis, stream: str) -> list[str]:
@@ -130,12 +85,11 @@ class TargetStream:
             raise EnricherError(f"{stream} is where the dead letters are; give another stream")
         self.stream = stream
         self.group = group
+        self._client = client
         self._store = store
         self._fields = as_fields if fields else as_entry
         self._seconds = seconds
         self._edit = edit
-        self._send = client.register_script(SEND)
-        self._finished = client.register_script(FINISHED)
 
     async def __call__(self, letter: StoredLetter) -> Outcome:
         """Reprocess ``letter``; it goes when that went well, and is brought up to date if it failed again."""
@@ -154,7 +108,7 @@ class TargetStream:
         keys = [self.stream, guard]
         if self.group:
             keys.append(GroupKeys(self.stream, self.group).place(message.identity))
-        sent = as_bytes(await self._send(keys=keys, args=[SENT_TTL, packed])).decode()
+        sent = as_text(await load("dead_letter_send")(self._client, keys, SENT_TTL, packed))
         if not self.group:
             await self._store.remove(letter)
             return Outcome(MOVED)
@@ -162,10 +116,10 @@ class TargetStream:
 
     async def _answer(self, letter: StoredLetter, message: Prepared, sent: str) -> Outcome:
         own = GroupKeys(self.stream, self.group)
-        keys, arguments = [self.stream, own.again, own.place(message.identity)], [self.group, sent]
+        keys, script = (self.stream, own.again, own.place(message.identity)), load("dead_letter_finished")
         pause, finished = _POLL / 10, 0
         with anyio.move_on_after(self._seconds):
-            while not (finished := int(await self._finished(keys=keys, args=arguments))):
+            while not (finished := int(await script(self._client, keys, self.group, sent))):
                 await anyio.sleep(pause)
                 pause = min(pause * 2, _POLL)
         if finished < 0:
