@@ -42,8 +42,6 @@ class MemoryDelivery(Delivery):
 class MemorySource:
     """Delivers what `send` was given. It can wait, so routes may block it."""
 
-    can_wait = True
-
     def __init__(self, clock: Clock, name: str = "memory") -> None:
         self.name = name
         self._clock = clock
@@ -57,9 +55,6 @@ class MemorySource:
         """Queue a message; ``on_settled`` is called with its label when it has left the engine."""
         self._waiting.append(MemoryDelivery(topic, body, self._clock(), on_settled))
         self._arrived.set()
-
-    async def start(self) -> None:
-        """Nothing to connect."""
 
     async def run(self, intake: Intake) -> None:
         """Hand over in order until `stop_intake`; what was sent before that is still handed over."""

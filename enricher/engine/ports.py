@@ -64,9 +64,6 @@ class Delivery:
         """Effects that hand the message back for ``delay`` seconds; None if it must be kept in memory."""
         return None
 
-    async def extend(self, seconds: float) -> None:
-        """Keep the lease of a message that takes long. Memory needs none."""
-
     def failed(self, stage: str, text: str, error: Exception | None) -> None:
         """Called when a dead letter is made of the message: where it failed, and why.
 
@@ -107,15 +104,11 @@ class Source(Protocol):
     """
 
     name: str
-    can_wait: bool
-
-    async def start(self) -> None:
-        """Connect and begin to read; returns at once when the server is away (it keeps trying)."""
 
     async def run(self, intake: Intake) -> None:
         """Read until `stop_intake`, and wait for it when there is nothing more: to return before is to fail.
 
-        Never waits for work unless ``can_wait``.
+        It connects by itself and goes on trying while the server is away.
         """
 
     async def stop_intake(self) -> None:

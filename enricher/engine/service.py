@@ -135,14 +135,8 @@ class Engine:
         self.begin("pool", self.pool.run)
         self.begin("watchdog", self._watch)
         self.begin("opening of the sinks", self._open_sinks)
-        try:
-            for source in self.sources:
-                await source.start()
-                self.begin(source.name, self._read, source)
-        except BaseException:
-            # Nobody leaves a block that was never entered: what has begun ends here.
-            await self._leave(None, None, None)
-            raise
+        for source in self.sources:
+            self.begin(source.name, self._read, source)
         self._block.__enter__()
         return self
 

@@ -81,7 +81,6 @@ class Fed:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Fed]:
-        await self.source.start()
         self.task = asyncio.create_task(self.source.run(self.taken))
         try:
             await until(lambda: self.source.health()["ready"], "the source to be ready")
@@ -191,9 +190,8 @@ async def test_after_stopping_nothing_new_is_taken_and_reading_ends(fed: Fed) ->
     assert fed.taken.messages == [("market:a", b"1")]
 
 
-async def test_a_source_says_who_it_is_and_whether_it_may_wait(fed: Fed) -> None:
-    known = {("memory", True), ("pubsub", False), ("stream intake", True)}
-    assert (fed.source.name, fed.source.can_wait) in known
+async def test_a_source_says_who_it_is(fed: Fed) -> None:
+    assert fed.source.name in {"memory", "pubsub", "stream intake"}
 
 
 # -- memory --------------------------------------------------------------------------------------------
@@ -376,22 +374,3 @@ async def test_a_reader_that_is_behind_is_not_cut_off_by_its_own_canary(own_redi
 
 
 # -- streams -------------------------------------------------------------------------------------------
-
-
-async def test_the_lease_of_an_entry_can_be_renewed_at_once(own_redis: RedisProcess) -> None:
-    async with redis_client(own_redis.url, socket_timeout=PATIENCE) as client:
-
-        async def append(topic: str, body: bytes) -> None:
-            await client.xadd("intake", {"topic": topic, "body": body})
-
-        async with Fed(stream_source(client), append).running() as fed:
-            await fed.send("market:a", b"x")
-            await until(lambda: fed.taken.deliveries)
-            (delivery,) = fed.taken.deliveries
-            (held,) = await client.xpending_range("intake", "tests", "-", "+", 1)
-            await client.xclaim("intake", "tests", "test", 0, [held["message_id"]], idle=900_000, justid=True)
-            await delivery.extend(30)
-            (held,) = await client.xpending_range("intake", "tests", "-", "+", 1)
-            assert held["time_since_delivered"] < 60_000
-            assert held["times_delivered"] == 1
-            delivery.settled("processed")

@@ -56,7 +56,7 @@ class Watched(type(os.environ)):
     def __getitem__(self, key):
         read.append(key)
         return super().__getitem__(key)
-import motor.motor_asyncio, redis.asyncio, structlog, anyio, msgspec, rich, click, stamina
+import motor.motor_asyncio, redis.asyncio, structlog, anyio, msgspec, rich, click
 os.environ.__class__ = Watched
 signals = {n: signal.getsignal(n) for n in signal.valid_signals()}
 configured, threads = structlog.get_config(), threading.enumerate()

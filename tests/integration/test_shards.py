@@ -360,7 +360,6 @@ async def test_what_is_heard_in_memory_is_sifted_too() -> None:
 
         memory = MemorySource(wall_clock)
         source = OwnMessages(memory, shard, router)
-        await source.start()
         task = asyncio.create_task(source.run(Kept()))
         for name in PRODUCTS:
             memory.send(TICKS, encoded({"product": name}))

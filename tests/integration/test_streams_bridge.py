@@ -66,7 +66,6 @@ async def bridge(
         limits=BridgeLimits(**{"lease": 0.6, "timeout": 1.0, **limits}),
         backoff=QUICK,
     )
-    await made.start()
     running = asyncio.create_task(made.run(Nobody()))
     try:
         yield made

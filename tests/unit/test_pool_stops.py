@@ -74,13 +74,10 @@ async def test_writes_in_flight_at_the_deadline_are_counted_under_their_topic() 
 class Lingering:
     """A source that takes its time to close."""
 
-    name, can_wait = "lingering", False
+    name = "lingering"
 
     def __init__(self) -> None:
         self.closed = asyncio.Event()
-
-    async def start(self) -> None:
-        """There is nothing to begin."""
 
     async def run(self, intake: Any) -> None:
         await self.closed.wait()

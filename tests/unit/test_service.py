@@ -22,8 +22,6 @@ from tests.rig import Rig, echo, turns, until
 class Source:
     """A source that notes what it is told, and fails at ``fails``."""
 
-    can_wait = True
-
     def __init__(
         self, name: str, fails: str = "", error: BaseException | None = None, *, ready: bool = True
     ) -> None:
@@ -38,10 +36,8 @@ class Source:
         if what == self.fails:
             raise self.error or OSError(f"{self.name} cannot {what}")
 
-    async def start(self) -> None:
-        self._tell("start")
-
     async def run(self, intake: Intake) -> None:
+        self._tell("run")
         await anyio.sleep_forever()
 
     async def stop_intake(self) -> None:
@@ -59,15 +55,14 @@ def engine_of(*sources: Source) -> Engine:
     return Engine([Route(topic="t", handler=echo)], sources, sinks, clock=lambda: 0)
 
 
-async def test_a_source_that_cannot_start_leaves_nothing_running() -> None:
+async def test_a_source_that_cannot_run_leaves_nothing_running() -> None:
     before = asyncio.all_tasks()
-    good, bad, never = Source("good"), Source("bad", "start"), Source("never")
-    with pytest.raises(OSError, match="bad cannot start"):
-        async with engine_of(good, bad, never):
-            pass
+    sources = [Source("good"), Source("bad", "run"), Source("another")]
+    with pytest.raises(EngineFailed, match="bad cannot run"):
+        async with engine_of(*sources):
+            await asyncio.sleep(60)
     assert asyncio.all_tasks() == before
-    assert good.told == ["start", "stop intake", "close"]
-    assert never.told == ["stop intake", "close"]
+    assert [source.told for source in sources] == [["run", "stop intake", "close"]] * 3
 
 
 @pytest.mark.parametrize("fails", ["stop intake", "close"])
@@ -76,8 +71,8 @@ async def test_a_part_that_fails_to_end_keeps_no_other_from_ending(fails: str) -
     before = asyncio.all_tasks()
     with pytest.raises(OSError, match=f"first cannot {fails}"):
         async with engine_of(*sources):
-            pass
-    assert [source.told for source in sources] == [["start", "stop intake", "close"]] * 3
+            await turns()
+    assert [source.told for source in sources] == [["run", "stop intake", "close"]] * 3
     assert asyncio.all_tasks() == before
 
 
@@ -86,8 +81,8 @@ async def test_nor_does_one_that_lets_out_more_than_an_error(error: BaseExceptio
     sources = [Source("first", "close", error), Source("second")]
     with pytest.raises(type(error)):
         async with engine_of(*sources):
-            pass
-    assert [source.told for source in sources] == [["start", "stop intake", "close"]] * 2
+            await turns()
+    assert [source.told for source in sources] == [["run", "stop intake", "close"]] * 2
 
 
 async def test_one_that_goes_on_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,8 +95,8 @@ async def test_one_that_goes_on_is_cancelled(monkeypatch: pytest.MonkeyPatch) ->
     sources = [Slow("slow"), Source("second")]
     with pytest.raises(TimeoutError):
         async with engine_of(*sources):
-            pass
-    assert [source.told for source in sources] == [["start", "stop intake", "close"]] * 2
+            await turns()
+    assert [source.told for source in sources] == [["run", "stop intake", "close"]] * 2
 
 
 async def test_a_sink_whose_opening_is_cancelled_is_not_taken_for_open() -> None:
@@ -140,7 +135,7 @@ async def test_everybody_who_stops_it_returns_once_it_is_closed() -> None:
     async with engine_of(source) as engine:
         await asyncio.gather(engine.stop(), engine.stop(), engine.wait_stopped())
         await engine.stop()
-    assert source.told == ["start", "stop intake", "close"]
+    assert source.told == ["run", "stop intake", "close"]
 
 
 async def test_who_waits_for_an_engine_that_is_stopped_before_it_was_ready_is_told() -> None:

@@ -54,8 +54,6 @@ class PubSubSource:
     says that nobody else hears for it: then the time before its beginning is a gap, too.
     """
 
-    can_wait = False
-
     def __init__(
         self,
         connect: Callable[[], Redis],
@@ -99,9 +97,6 @@ class PubSubSource:
         self.canary_us: int | None = None
         self.last_message_us: dict[str, int] = {}
         self._topics: dict[bytes, str] = {}
-
-    async def start(self) -> None:
-        """Nothing to wait for: `run` keeps trying while the server is away."""
 
     async def run(self, intake: Intake) -> None:
         """Read until `stop_intake`, over any number of connections."""

@@ -56,8 +56,6 @@ class RetryListener:
     """
 
     name = "retries"
-    can_wait = True
-
     def __init__(
         self, client: Redis, store: LetterStore, *others: LetterStore, service: str, clock: Clock
     ) -> None:
@@ -69,9 +67,6 @@ class RetryListener:
         self._limiter = anyio.Semaphore(_AT_ONCE)
         self._under_way = 0
         self.outcomes = {"processed": 0, "duplicate": 0, FAILED: 0, UNANSWERED: 0}
-
-    async def start(self) -> None:
-        """Nothing to wait for: `run` keeps trying while the server is away."""
 
     async def run(self, intake: Intake) -> None:
         """Listen until `stop_intake`; what was asked before that is still answered."""

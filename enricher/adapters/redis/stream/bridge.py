@@ -32,8 +32,6 @@ class StreamBridge:
     It delivers nothing itself: a `StreamSource` on the stream does.
     """
 
-    can_wait = False
-
     def __init__(
         self,
         source: Source,
@@ -75,10 +73,6 @@ class StreamBridge:
         return False
 
     # -- life ---------------------------------------------------------------------------------------
-
-    async def start(self) -> None:
-        """Nothing to wait for: `run` keeps trying while the server is away."""
-        await self._source.start()
 
     async def run(self, intake: Intake) -> None:
         """Hear and append until `stop_intake`, then append what is left."""

@@ -21,7 +21,7 @@ Keys of group ``g`` on stream ``s``:
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from math import ceil
 from typing import Any
@@ -102,7 +102,7 @@ class StreamDelivery(Delivery):
 
     kept = True
     __slots__ = (
-        *("_extend", "_settled", "counted", "entry", "fields"),
+        *("_settled", "counted", "entry", "fields"),
         *("later", "left", "life", "mark", "missed", "place", "unfinished"),
     )
 
@@ -117,7 +117,6 @@ class StreamDelivery(Delivery):
         received_us: int,
         later: str,
         settled: Callable[[StreamDelivery, str], None],
-        extend: Callable[[StreamDelivery], Awaitable[None]],
         life: str | None = None,
     ) -> None:
         super().__init__(topic, body, received_us, f"{place.stream}/{place.group}/{entry}")
@@ -132,7 +131,6 @@ class StreamDelivery(Delivery):
         self.life = life
         self.mark = ""
         self._settled = settled
-        self._extend = extend
 
     @property
     def identity(self) -> str | None:
@@ -158,10 +156,6 @@ class StreamDelivery(Delivery):
         }
         return (Later(self.later, ceil(delay * 1000), fields, f"{self.later}:at:{identity}"), *self.ack())
 
-    async def extend(self, seconds: float) -> None:
-        """Renew the lease now. The source does so by itself for everything under way."""
-        await self._extend(self)
-
     def settled(self, label: str) -> None:
         """Tell the source."""
         self._settled(self, label)
@@ -177,7 +171,6 @@ class EntryReader:
         clock: Callable[[], int],
         read: ReadEntry | None,
         settled: Callable[[StreamDelivery, str], None],
-        extend: Callable[[StreamDelivery], Awaitable[None]],
     ) -> None:
         self.life = ""
         self._topic = topic
@@ -185,7 +178,6 @@ class EntryReader:
         self._clock = clock
         self._read = read_ours if read is None else read
         self._settled = settled
-        self._extend = extend
 
     def delivery(
         self, place: GroupKeys, entry: str, fields: Fields
@@ -214,7 +206,6 @@ class EntryReader:
             received_us=received_us,
             later=self._later,
             settled=self._settled,
-            extend=self._extend,
             life=None if own else self.life,
         )
         if own:

@@ -288,14 +288,6 @@ class House:
         for group in self._groups:
             await self._held.look(group)
 
-    async def renew(self, delivery: StreamDelivery) -> None:
-        """Renew one lease now."""
-        for group in self._groups:
-            if group.keys == delivery.place:
-                async with self.lock:
-                    with anyio.fail_after(self._limits.timeout):
-                        await group.renew([delivery.entry])
-
     async def leave(self) -> None:
         """Give up what is not finished, so that others have it at once, and leave the group."""
         held = self._held

@@ -40,8 +40,6 @@ class Hold:
     ``number`` is the fencing number, 0 while the shard is somebody else's. Renewed every third of a lease.
     """
 
-    can_wait = True
-
     def __init__(
         self,
         client: Redis,
@@ -83,9 +81,6 @@ class Hold:
     async def wait(self) -> None:
         """Return once the shard is ours."""
         await self._held.wait()
-
-    async def start(self) -> None:
-        """Nothing to wait for: `run` keeps trying."""
 
     async def run(self, intake: Intake) -> None:
         """Take the shard when it is free and renew the lease until `close`. Raises `ShardLost`."""
@@ -163,15 +158,10 @@ class WhenHeld:
 
     def __init__(self, source: Source, hold: Hold) -> None:
         self.name = source.name
-        self.can_wait = source.can_wait
         self._source = source
         self._hold = hold
         self._waiting: anyio.CancelScope | None = None
         self._stopped = False
-
-    async def start(self) -> None:
-        """Start the source."""
-        await self._source.start()
 
     async def run(self, intake: Intake) -> None:
         """Wait, then run the source."""

@@ -65,14 +65,9 @@ class OwnMessages:
 
     def __init__(self, source: Source, shard: Shard, router: Router) -> None:
         self.name = source.name
-        self.can_wait = source.can_wait
         self._source = source
         self._shard = shard
         self._router = router
-
-    async def start(self) -> None:
-        """Start the source."""
-        await self._source.start()
 
     async def run(self, intake: Intake) -> None:
         """Run the source."""

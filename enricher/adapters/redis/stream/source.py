@@ -72,8 +72,6 @@ class StreamSource:
     start, without waiting for their leases.
     """
 
-    can_wait = True
-
     def __init__(
         self,
         client: Redis,
@@ -111,7 +109,7 @@ class StreamSource:
         self._held = Holdings()
         self._house: House | None = None
         self._entries = EntryReader(
-            topic or stream, self.keys.later, clock, read_entry, self._held.settled, self._extend
+            topic or stream, self.keys.later, clock, read_entry, self._held.settled
         )
         # Read, and not yet with the pool.
         self._ready: deque[tuple[StreamDelivery, Exception | None]] = deque()
@@ -123,9 +121,6 @@ class StreamSource:
         self._reading: anyio.CancelScope | None = None
 
     # -- life --------------------------------------------------------------------------------------
-
-    async def start(self) -> None:
-        """Nothing to wait for: `run` keeps trying while the server is away."""
 
     async def run(self, intake: Intake) -> None:
         """Read until `stop_intake`, and keep the leases until nothing is under way any more."""
@@ -399,10 +394,6 @@ class StreamSource:
         self._held.counts["poison" if stage == "poison" else "undecodable"] += 1
         delivery.attempts += delivery.unfinished
         intake.set_aside(delivery, stage, error, self._task_name)
-
-    async def _extend(self, delivery: StreamDelivery) -> None:
-        if self._house is not None and self.connected:
-            await self._house.renew(delivery)
 
     def health(self) -> Mapping[str, Any]:
         """Connected or not; length, lag, pending, delayed, dead letters; what was recovered, lost, poison."""

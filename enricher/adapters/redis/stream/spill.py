@@ -48,8 +48,6 @@ class SpillSource:
     ``reader`` reads that stream and is run by this source. ``client`` says where Redis is.
     """
 
-    can_wait = False
-
     def __init__(
         self,
         source: Source,
@@ -200,10 +198,6 @@ class SpillSource:
             self._release(topic)
 
     # -- life ---------------------------------------------------------------------------------------
-
-    async def start(self) -> None:
-        """Nothing to wait for: `run` keeps trying while the server is away."""
-        await self._source.start()
 
     async def run(self, intake: Intake) -> None:
         """Hear, spill and read back until `stop_intake`, then append what is left."""
