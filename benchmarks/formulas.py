@@ -25,7 +25,7 @@ from enricher.analytics import (
     variance,
     volatility_smile,
 )
-from enricher.analytics.chain_numbers import analyse
+from enricher.analytics.chain_numbers import chain_numbers
 from enricher.analytics.columns import columns
 from enricher.analytics.position_buildup import snapshot
 from enricher.analytics.price_analysis import Terms, analyse_prices
@@ -180,7 +180,7 @@ def _subjects(body: bytes) -> Iterator[tuple[str, Work]]:
 
     yield "decode", lambda: decode_chain(body, now_us=2**60)
     yield "columns", lambda: fresh(columns(chain), UNTOLD, prices.MAX_AGE)
-    yield "open interest: ratios, max pain, walls", lambda: analyse(chain, cells)
+    yield "open interest: ratios, max pain, walls", lambda: chain_numbers(chain, cells)
     yield "price of every leg", chosen
     yield "forward by parity", lambda: forward_price.parity_forward(strikes, *mids, discount, spot)
     yield "implied volatilities", solved

@@ -12,11 +12,12 @@ from typing import Any, Final
 
 import msgspec
 
-from enricher.analytics.chain_numbers import analyse
+from enricher.analytics.chain_numbers import chain_numbers
 from enricher.clock import MINUTE, render, to_date, to_millis
 from enricher.market.bars.rolling_windows import TickWindow, Window, identity_key, order_key
 from enricher.market.documents import encode
 from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
+from enricher.market.serialisation import rounded
 from enricher.messages.models import Chain, Quote, Tick, decode_chain, decode_quote, decode_tick
 
 TOPICS: Final = (UNDERLYING, OPTION_QUOTE, OPTION_CHAIN)
@@ -77,15 +78,15 @@ def _work(
 
 def chain_fields(chain: Chain) -> dict[str, Any]:
     """What is stored and published of a chain, times apart."""
-    numbers = analyse(chain)
+    numbers = chain_numbers(chain)
     return {
         "product": chain.product,
         "expiry": chain.expiry,
         "spot_price": chain.spot_price,
-        "pcr_oi": numbers.pcr_oi,
-        "pcr_volume": numbers.pcr_volume,
+        "pcr_oi": rounded(numbers.pcr_oi, 4),
+        "pcr_volume": rounded(numbers.pcr_volume, 4),
         "atm_strike": numbers.atm_strike,
-        "atm_straddle_price": numbers.atm_straddle_price,
+        "atm_straddle_price": rounded(numbers.atm_straddle_price, 2),
         "max_pain_strike": numbers.max_pain_strike,
         "total_call_oi": numbers.total_call_oi,
         "total_put_oi": numbers.total_put_oi,

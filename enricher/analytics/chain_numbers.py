@@ -1,29 +1,23 @@
-"""What one option chain says: put-call ratios, max pain, the money, open-interest walls.
+"""What one option chain says without its prices: put-call ratios, max pain, the money, open-interest walls.
 
-``analyse`` gives all of it for a decoded chain; the single functions work on plain columns or on
-legs with nothing but the fields they need. Unknown is None, with its reason in ``flags``; a leg
-that is not there contributes nothing. Rounding happens here, on output: ratios and shares to 4
-decimals, percentages to 2, prices of straddles to 2 unless the caller knows better.
+`chain_numbers` gives all of it for a decoded chain, unrounded; the single functions work on plain columns.
+Unknown is None, with its reason in ``flags``; a leg that is not there contributes nothing.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import fsum, inf, isfinite
-from operator import add, itemgetter
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from math import inf, isfinite
+from operator import add
 
 import msgspec
 
-from enricher.analytics.columns import Columns, columns
+from enricher.analytics.columns import INT64, Column, Columns, columns, total
+from enricher.analytics.oi_walls import Wall, walls
 from enricher.messages.models import Chain, Leg, Number
 
-Column = Sequence[Number | None]
-Side = Literal["resistance", "support"]
-
 _TIE = 1e-9
-_INT64 = 2**63  # from here on MongoDB takes no whole number
 _NO_STRADDLE = "no two-sided quote of call or put at the money"
 _NO_LAST = "no last price of call or put at the money"
 _UNTRADED = "a last price of 0 of call or put at the money: it was not traded"
@@ -40,16 +34,12 @@ class MaxPain(msgspec.Struct, frozen=True):
     pain: float
 
 
-class Wall(msgspec.Struct, frozen=True):
-    """A strike where much open interest (or its change) sits; ``share`` of the side's total."""
-
-    strike: Number
-    amount: Number
-    share: float
-
-
 class ChainNumbers(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything ``analyse`` finds in one chain; ``flags`` is {field: reason}."""
+    """Everything `chain_numbers` says of one chain; ``flags`` is {field: reason}.
+
+    Ratios are puts over calls. ``call_buildup_otm`` and ``put_buildup_otm`` are the open interest out of the
+    money. ``max_pain_distance_pct`` is in percent of spot, all prices are as sent.
+    """
 
     pcr_oi: float | None
     pcr_volume: float | None
@@ -73,19 +63,10 @@ class ChainNumbers(msgspec.Struct, frozen=True, kw_only=True):
     flags: dict[str, str]
 
 
-def to_cents(price: float) -> float:
-    """A price to 2 decimals."""
-    return round(price, 2)
-
-
-def analyse(
-    chain: Chain, cells: Columns | None = None, shown: Callable[[float], float] = to_cents
-) -> ChainNumbers:
+def chain_numbers(chain: Chain, cells: Columns | None = None) -> ChainNumbers:
     """All numbers of a chain but those that need prices to be understood.
 
-    ``cells`` are its columns, without stale prices where ages are known (`analytics.staleness`); ``shown``
-    rounds the straddle as its contract's prices are. By last prices its readers rely on 2 decimals: what that
-    takes away is in a flag.
+    ``cells`` are its columns, without stale prices where ages are known (`analytics.staleness`).
     """
     strikes, spot, flags = chain.strikes, chain.spot_price, dict(chain.flags)
     cells = columns(chain) if cells is None else cells
@@ -106,8 +87,6 @@ def analyse(
     if straddle is None:
         untraded = any(leg is not None and leg.last == 0 for leg in (call, put))
         flags["atm_straddle_price"] = _UNTRADED if untraded else _NO_LAST
-    elif to_cents(straddle) != shown(straddle):
-        flags["atm_straddle_price"] = f"{shown(straddle)} before it is rounded to 2 decimals"
     if straddle_mid is None:
         at, calls, puts = strikes.index(at_money), cells.calls, cells.puts
         stale = at in calls.stale_quotes or at in puts.stale_quotes
@@ -128,8 +107,8 @@ def analyse(
         pcr_volume=ratio(put_volume, call_volume),
         pcr_oi_change=_ratio_of_gains(total(put_change), total(call_change)),
         atm_strike=at_money,
-        atm_straddle_price=None if straddle is None else to_cents(straddle),
-        atm_straddle_mid=None if straddle_mid is None else shown(straddle_mid),
+        atm_straddle_price=straddle,
+        atm_straddle_mid=straddle_mid,
         max_pain_strike=pain.strike if pain else None,
         max_pain_value=pain.pain if pain else None,
         max_pain_distance_pct=_distance_pct(pain.strike, spot) if pain else None,
@@ -147,38 +126,20 @@ def analyse(
     )
 
 
-def total(values: Iterable[Number | None]) -> Number | None:
-    """The sum of what is known, correctly rounded; None when nothing is. Whole numbers of 64 bits stay so."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return None
-    amount = sum(known)
-    return amount if type(amount) is int and -_INT64 <= amount < _INT64 else fsum(known)
-
-
 def ratio(puts: Number | None, calls: Number | None) -> float | None:
-    """puts / calls to 4 decimals; None when either is unknown or the calls are 0."""
+    """puts / calls; None when either is unknown, the calls are 0, or it is beyond a double."""
     if puts is None or not calls:
         return None
     quotient = puts / calls
-    return round(quotient, 4) if isfinite(quotient) else None
+    return quotient if isfinite(quotient) else None
 
 
-def pcr(
-    calls: Iterable[Mapping[str, Any]],
-    puts: Iterable[Mapping[str, Any]],
-    field: str = "open_interest",
-) -> float | None:
-    """The put-call ratio of legs by ``field``: the sum of the puts over that of the calls."""
-    return ratio(total(leg.get(field) for leg in puts), total(leg.get(field) for leg in calls))
+def pcr(call_oi: Column, put_oi: Column) -> float | None:
+    """The put-call ratio: the sum of the puts over that of the calls, by open interest or by volume.
 
-
-def pcr_by_strike(chain: Chain) -> dict[Number, float | None]:
-    """Put over call open interest of every strike, ascending."""
-    return {
-        strike: ratio(_oi(chain.put_at.get(strike)), _oi(chain.call_at.get(strike)))
-        for strike in chain.strikes
-    }
+    None where nothing of a side is known or the calls are 0.
+    """
+    return ratio(total(put_oi), total(call_oi))
 
 
 def max_pain(
@@ -215,19 +176,6 @@ def pain_curve(strikes: Sequence[Number], call_oi: Column, put_oi: Column) -> li
     return from_above if from_below is None else list(map(add, from_below, from_above))
 
 
-def max_pain_of_legs(
-    calls: Iterable[Mapping[str, Any]],
-    puts: Iterable[Mapping[str, Any]],
-    spot: Number | None = None,
-) -> MaxPain | None:
-    """``max_pain`` of legs that need no more than ``strike`` and ``open_interest``."""
-    call_at = {leg["strike"]: leg.get("open_interest") for leg in calls}
-    put_at = {leg["strike"]: leg.get("open_interest") for leg in puts}
-    strikes = sorted(call_at.keys() | put_at.keys())
-    call_oi, put_oi = map(call_at.get, strikes), map(put_at.get, strikes)
-    return max_pain(strikes, list(call_oi), list(put_oi), spot)
-
-
 def atm_strike(strikes: Iterable[Number], spot: Number) -> Number:
     """The strike nearest to ``spot``, the lower of two equally near; ValueError without strikes.
 
@@ -244,11 +192,6 @@ def atm_strike(strikes: Iterable[Number], spot: Number) -> Number:
     return upper if nearer > _TIE * (upper - lower) else lower
 
 
-def mid(leg: Leg) -> float | None:
-    """The middle of bid and ask; None unless 0 < bid <= ask (no bid, crossed or one-sided)."""
-    return _middle(leg.bid, leg.ask)
-
-
 def _middle(bid: Number | None, ask: Number | None) -> float | None:
     return None if bid is None or ask is None or not 0 < bid <= ask else (bid + ask) / 2
 
@@ -257,32 +200,6 @@ def _straddle_mid(cells: Columns, at: int) -> float | None:
     call = _middle(cells.calls.bid[at], cells.calls.ask[at])
     put = _middle(cells.puts.bid[at], cells.puts.ask[at])
     return None if call is None or put is None else call + put
-
-
-def walls(
-    strikes: Sequence[Number], amounts: Column, spot: Number, side: Side, count: int = 3
-) -> tuple[Wall, ...]:
-    """The ``count`` strikes with most, largest first; of equals the one nearest to spot.
-
-    ``resistance`` looks at strikes from spot upwards (give it calls), ``support`` at those from
-    spot downwards (puts). Only positive amounts make a wall; the share is of all positive ones.
-    """
-    whole = total([amount for amount in amounts if amount and amount > 0])
-    if not whole:
-        return ()
-    if side == "resistance":
-        first = bisect_left(strikes, spot)
-        outward = zip(strikes[first:], amounts[first:], strict=True)
-    else:
-        end = bisect_right(strikes, spot)
-        outward = zip(strikes[:end][::-1], amounts[:end][::-1], strict=True)
-    found = [(strike, amount) for strike, amount in outward if amount and amount > 0]
-    # The sort is stable and either list walks away from spot, so the nearer of equals stays ahead.
-    found.sort(key=_AMOUNT, reverse=True)
-    return tuple([Wall(strike, amount, round(amount / whole, 4)) for strike, amount in found[:count]])
-
-
-_AMOUNT = itemgetter(1)
 
 
 def _pains(strikes: Sequence[float], oi: Column) -> list[float] | None:
@@ -299,16 +216,12 @@ def _pains(strikes: Sequence[float], oi: Column) -> list[float] | None:
     return pains if passed > 0 else None
 
 
-def _oi(leg: Leg | None) -> Number | None:
-    return leg.open_interest if leg else None
-
-
 def _traded_straddle(call: Leg | None, put: Leg | None) -> Number | None:
     """Call plus put by last price; None unless both have one above 0, for nothing is traded at 0."""
     if not (call and put and call.last and put.last):
         return None
     amount = call.last + put.last
-    return amount if amount < _INT64 else float(amount)
+    return amount if amount < INT64 else float(amount)
 
 
 def _ratio_of_gains(puts: Number | None, calls: Number | None) -> float | None:
@@ -318,7 +231,7 @@ def _ratio_of_gains(puts: Number | None, calls: Number | None) -> float | None:
 
 def _distance_pct(strike: Number, spot: Number) -> float | None:
     distance = (strike - spot) / spot * 100 if spot else inf
-    return round(distance, 2) + 0.0 if isfinite(distance) else None  # no -0.0
+    return distance if isfinite(distance) else None
 
 
 def _otm(flags: dict[str, str], field: str, oi: Column, whole: Number | None) -> Number | None:

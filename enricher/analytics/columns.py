@@ -6,13 +6,19 @@ is quoted in the underlying itself (Deribit) are multiplied by spot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from math import fsum
+from typing import Final
 
 import msgspec
 
 from enricher.messages.models import Chain, Leg, Number
 
 Cells = list[Number | None]
+Column = Sequence[Number | None]
+
+INT64: Final = 2**63
+"""From here on MongoDB takes no whole number."""
 
 
 class Side(msgspec.Struct, frozen=True, gc=False):
@@ -46,6 +52,15 @@ def columns(chain: Chain, price_scale: float = 1.0) -> Columns:
     return Columns(
         strikes, _side(strikes, chain.call_at, price_scale), _side(strikes, chain.put_at, price_scale)
     )
+
+
+def total(values: Iterable[Number | None]) -> Number | None:
+    """The sum of what is known, correctly rounded; None when nothing is. Whole numbers of 64 bits stay so."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    amount = sum(known)
+    return amount if type(amount) is int and -INT64 <= amount < INT64 else fsum(known)
 
 
 _NO_LEG = Leg(0)

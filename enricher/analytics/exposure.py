@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from enricher.analytics.chain_numbers import Column
+from enricher.analytics.columns import Column
 
 ASSUMPTION: Final = "dealers long calls, short puts"
 

@@ -1,18 +1,31 @@
-"""What open-interest walls mean for the price between them, and which of them are being taken down.
+"""Open-interest walls, the price range between them, and which of them are being taken down.
 
-`walls` of `enricher.analytics.chain_numbers` finds the walls themselves: resistance among the calls from spot
-upwards, support among the puts from spot downwards. Strikes and spot are in price units, open interest in the
-feed's own, shares of a total from 0 to 1.
+A wall is a strike with much open interest: resistance among the calls from spot upwards, support among the
+puts from spot downwards. Strikes and spot are in price units, open interest in the feed's own, shares of a
+total from 0 to 1.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from operator import itemgetter
+from typing import Literal
 
 import msgspec
 
-from enricher.analytics.chain_numbers import Column, Side, Wall, walls
+from enricher.analytics.columns import Column, total
 from enricher.messages.models import Number
+
+WallSide = Literal["resistance", "support"]
+
+
+class Wall(msgspec.Struct, frozen=True):
+    """A strike where much open interest (or its change) sits; ``share`` of the side's total."""
+
+    strike: Number
+    amount: Number
+    share: float
 
 
 class TradingRange(msgspec.Struct, frozen=True, gc=False):
@@ -30,6 +43,29 @@ class TradingRange(msgspec.Struct, frozen=True, gc=False):
     balance: float
 
 
+def walls(
+    strikes: Sequence[Number], amounts: Column, spot: Number, side: WallSide, count: int = 3
+) -> tuple[Wall, ...]:
+    """The ``count`` strikes with most, largest first; of equals the one nearest to spot.
+
+    ``resistance`` looks at strikes from spot upwards (give it calls), ``support`` at those from
+    spot downwards (puts). Only positive amounts make a wall; the share is of all positive ones.
+    """
+    whole = total([amount for amount in amounts if amount and amount > 0])
+    if not whole:
+        return ()
+    if side == "resistance":
+        first = bisect_left(strikes, spot)
+        outward = zip(strikes[first:], amounts[first:], strict=True)
+    else:
+        end = bisect_right(strikes, spot)
+        outward = zip(strikes[:end][::-1], amounts[:end][::-1], strict=True)
+    held = [(strike, amount) for strike, amount in outward if amount and amount > 0]
+    # The sort is stable and either list walks away from spot, so the nearer of equals stays ahead.
+    held.sort(key=itemgetter(1), reverse=True)
+    return tuple([Wall(strike, amount, amount / whole) for strike, amount in held[:count]])
+
+
 def trading_range(support: Sequence[Wall], resistance: Sequence[Wall], spot: Number) -> TradingRange | None:
     """The range between the first wall of each side; None when a side has no wall or spot is not positive."""
     if not support or not resistance or spot <= 0:
@@ -39,18 +75,18 @@ def trading_range(support: Sequence[Wall], resistance: Sequence[Wall], spot: Num
     return TradingRange(
         below.strike,
         above.strike,
-        round(width / spot * 100, 2),
-        round((spot - below.strike) / width, 4) if width else None,
-        round(below.amount / (below.amount + above.amount), 4),
+        width / spot * 100,
+        (spot - below.strike) / width if width else None,
+        below.amount / (below.amount + above.amount),
     )
 
 
 def losses(
-    strikes: Sequence[Number], changes: Column, spot: Number, side: Side, count: int = 3
+    strikes: Sequence[Number], changes: Column, spot: Number, side: WallSide, count: int = 3
 ) -> tuple[Wall, ...]:
     """The walls that lose most: the ``count`` largest falls of open interest, as positive amounts.
 
-    Sides, ties and shares (of all that was lost on the whole side) are those of `chain.walls`.
+    Sides, ties and shares (of all that was lost on the whole side) are those of `walls`.
     """
     fallen = [-change if change is not None and change < 0 else None for change in changes]
     return walls(strikes, fallen, spot, side, count)

@@ -14,8 +14,7 @@ from typing import Final, Literal
 import msgspec
 
 from enricher.analytics.as_of import JUMP_US, Fronts
-from enricher.analytics.chain_numbers import total
-from enricher.analytics.columns import Columns
+from enricher.analytics.columns import Columns, total
 from enricher.clock import MINUTE, SECOND
 from enricher.messages.models import Chain, Leg, Number
 

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from enricher.analytics.chain_numbers import Column
+from enricher.analytics.columns import Column
 
 Wing = Literal["zero_bids", "end_of_data"]
 

@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
-from enricher.analytics.chain_numbers import ChainNumbers, analyse, pain_curve, ratio
+from enricher.analytics.chain_numbers import ChainNumbers, chain_numbers, pain_curve, ratio
 from enricher.analytics.columns import Columns, columns
 from enricher.analytics.contracts import Contract
 from enricher.analytics.oi_walls import losses, trading_range
@@ -72,8 +72,8 @@ def enriching(
     no_change = f"no snapshot at least {age:g} s older to compare with" if age else _NO_EARLIER
     ages, max_age = leg_ages(chain, reader(zone)), settings.price_max_age
     cells = fresh(columns(chain), ages, max_age)
-    numbers = analyse(chain, cells, partial(shown_price, state.contract))
-    fields = chain_fields(chain, numbers, change, no_change)
+    numbers = chain_numbers(chain, cells)
+    fields = chain_fields(chain, numbers, change, no_change, partial(shown_price, state.contract))
     explain_chain(fields, fields["flags"], cells, chain.spot_price)
     if ages is not UNTOLD:
         explain_times(fields["flags"], ages)
@@ -99,9 +99,9 @@ def enriching(
         return fields, None
     flags = {**fields["flags"], **more.pop("flags")}
     fields |= more
-    fields["analytics"]["pcr"] = [
-        ratio(put, call) for call, put in zip(cells.calls.oi, cells.puts.oi, strict=True)
-    ]
+    fields["analytics"]["pcr"] = rounded_all(
+        [ratio(put, call) for call, put in zip(cells.calls.oi, cells.puts.oi, strict=True)], 4
+    )
     _more_of_walls(fields, numbers, cells, chain)
     explain_range(fields, flags, chain.spot_price)
     if terms.curve:
@@ -152,9 +152,9 @@ def _more_of_walls(fields: Fields, numbers: ChainNumbers, cells: Columns, chain:
     fields["trading_range"] = None if between is None else {
         "support": between.support,
         "resistance": between.resistance,
-        "width_pct": between.width_pct,
-        "position": between.position,
-        "balance": between.balance,
+        "width_pct": round(between.width_pct, 2),
+        "position": rounded(between.position, 4),
+        "balance": round(between.balance, 4),
     }
     spot = chain.spot_price
     fields["resistance_losses"] = wall_fields(

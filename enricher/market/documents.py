@@ -7,20 +7,22 @@ A tick whose time was sent without an offset says `naive: true`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
 import orjson
 
-from enricher.analytics.chain_numbers import ChainNumbers, Wall
+from enricher.analytics.chain_numbers import ChainNumbers
+from enricher.analytics.oi_walls import Wall
 from enricher.analytics.position_buildup import Buildup, Snapshot, snapshot
 from enricher.analytics.sub_bars import Content
 from enricher.clock import SECOND, to_date
 from enricher.errors import BadMessage
 from enricher.market.bars.bars import Bar
 from enricher.market.reasons import BEYOND
+from enricher.market.serialisation import rounded
 from enricher.market.zeros import ZEROED, with_nulls
 from enricher.messages import schema as wire
 from enricher.messages.leg_checks import side
@@ -129,26 +131,42 @@ def quote_document(quote: Quote, identity: str, processed_us: int) -> dict[str, 
     return document
 
 
+def to_cents(price: float) -> float:
+    """A price to 2 decimals."""
+    return round(price, 2)
+
+
 def chain_fields(
-    chain: Chain, numbers: ChainNumbers, change: Buildup | None, no_change: str
+    chain: Chain,
+    numbers: ChainNumbers,
+    change: Buildup | None,
+    no_change: str,
+    shown: Callable[[float], float] = to_cents,
 ) -> dict[str, Any]:
-    """What is stored and published of a chain, times apart. ``no_change`` says why there is no build-up."""
-    flags = numbers.flags
+    """What is stored and published of a chain, times apart. ``no_change`` says why there is no build-up.
+
+    ``shown`` rounds the straddle as its contract's prices are. By last prices its readers rely on 2 decimals:
+    what that takes away is in a flag.
+    """
+    flags = dict(numbers.flags)
     if change is None:
-        flags = {**flags, "buildup": no_change}
+        flags["buildup"] = no_change
+    straddle, straddle_mid = numbers.atm_straddle_price, numbers.atm_straddle_mid
+    if straddle is not None and to_cents(straddle) != shown(straddle):
+        flags["atm_straddle_price"] = f"{shown(straddle)} before it is rounded to 2 decimals"
     return {
         "product": chain.product,
         "expiry": chain.expiry,
         "spot_price": chain.spot_price,
-        "pcr_oi": numbers.pcr_oi,
-        "pcr_volume": numbers.pcr_volume,
-        "pcr_oi_change": numbers.pcr_oi_change,
+        "pcr_oi": rounded(numbers.pcr_oi, 4),
+        "pcr_volume": rounded(numbers.pcr_volume, 4),
+        "pcr_oi_change": rounded(numbers.pcr_oi_change, 4),
         "atm_strike": numbers.atm_strike,
-        "atm_straddle_price": numbers.atm_straddle_price,
-        "atm_straddle_mid": numbers.atm_straddle_mid,
+        "atm_straddle_price": None if straddle is None else to_cents(straddle),
+        "atm_straddle_mid": None if straddle_mid is None else shown(straddle_mid),
         "max_pain_strike": numbers.max_pain_strike,
         "max_pain_value": numbers.max_pain_value,
-        "max_pain_distance_pct": numbers.max_pain_distance_pct,
+        "max_pain_distance_pct": rounded(numbers.max_pain_distance_pct, 2),
         "total_call_oi": numbers.total_call_oi,
         "total_put_oi": numbers.total_put_oi,
         "total_call_volume": numbers.total_call_volume,
@@ -169,7 +187,7 @@ def chain_fields(
 
 def wall_fields(found: tuple[Wall, ...]) -> list[dict[str, Any]]:
     """Walls as plain data."""
-    return [{"strike": w.strike, "amount": w.amount, "share": w.share} for w in found]
+    return [{"strike": w.strike, "amount": w.amount, "share": round(w.share, 4)} for w in found]
 
 
 def buildup_fields(chain: Chain, change: Buildup) -> dict[str, Any]:

@@ -185,8 +185,6 @@ def test_the_functions_that_the_old_tests_asked_for_are_where_the_page_says() ->
     (line,) = re.findall(r"`(from enricher[^`]+)`", PAGE)
     names: dict[str, Any] = {}
     exec(line, names)
-    calls = [{"strike": 21000, "open_interest": 50000}, {"strike": 21500, "open_interest": 40000}]
-    puts = [{"strike": 21000, "open_interest": 20000}, {"strike": 21500, "open_interest": 70000}]
-    assert names["pcr"](calls, puts) == 1.0
-    assert names["max_pain_of_legs"](calls, puts).strike == 21500
+    assert names["pcr"]([50000, 40000], [20000, 70000]) == 1.0
+    assert names["max_pain"]([21000, 21500], [50000, 40000], [20000, 70000]).strike == 21500
     assert names["atm_strike"]([21000, 21500, 22000, 22500], 21537) == 21500

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from enricher.analytics.chain_numbers import analyse
+from enricher.analytics.chain_numbers import chain_numbers
 from enricher.analytics.position_buildup import Buildup, Snapshot, SnapshotHistory, buildup, snapshot
 from enricher.clock import MINUTE, SECOND
 from enricher.market.documents import chain_fields
@@ -88,7 +88,7 @@ def test_a_strike_listed_as_a_whole_number_finds_the_label_of_its_decimal_leg() 
 
     before, now = of(0, 2.0), of(1, 5.0)
     change = buildup(snapshot(now), snapshot(before), HALF_TICK)
-    fields = chain_fields(now, analyse(now), change, "")
+    fields = chain_fields(now, chain_numbers(now), change, "")
     (row,) = fields["buildup"]["strikes"]
     assert row == {"strike": 21500, "call": "long_buildup", "put": "long_buildup"}
 

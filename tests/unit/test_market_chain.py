@@ -10,18 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.analytics.chain_numbers import (
-    MaxPain,
-    Wall,
-    analyse,
-    atm_strike,
-    max_pain,
-    max_pain_of_legs,
-    pcr,
-    pcr_by_strike,
-    total,
-    walls,
-)
+from enricher.analytics.chain_numbers import MaxPain, atm_strike, chain_numbers, max_pain, pcr, ratio
+from enricher.analytics.columns import total
+from enricher.analytics.oi_walls import Wall, walls
+from enricher.market.documents import chain_fields
 from enricher.messages.models import Chain, decode_chain
 
 Legs = list[dict[str, Any]]
@@ -42,14 +34,13 @@ def chain(calls: Legs, puts: Legs, spot: float = 21510, **fields: Any) -> Chain:
 
 
 def test_max_pain_of_the_worked_example() -> None:
-    best = max_pain_of_legs(CALLS, PUTS)
+    best = max_pain([21000, 21500, 22000], [50000, 40000, 30000], [20000, 30000, 40000])
     assert best is not None
     assert best.strike == 21500
 
 
 def test_pcr_of_the_worked_example() -> None:
-    calls, puts = legs(k1=50000, k2=40000), legs(k1=41000, k2=40000)
-    assert pcr(calls, puts) == 0.9
+    assert pcr([50000, 40000], [41000, 40000]) == 0.9
 
 
 def test_the_strike_at_the_money_of_the_worked_example() -> None:
@@ -127,31 +118,34 @@ def test_totals_are_exact_whole_where_whole_and_unknown_without_values() -> None
 def test_a_chain_is_analysed_whole() -> None:
     calls = [leg | {"last": 12.345, "volume": 10, "bid": 10, "ask": 12} for leg in CALLS]
     puts = [leg | {"last": 10, "volume": 5, "bid": 8, "ask": 9} for leg in PUTS]
-    numbers = analyse(chain(calls, puts))
+    whole = chain(calls, puts)
+    numbers = chain_numbers(whole)
     assert numbers.pcr_oi == 0.75
     assert numbers.pcr_volume == 0.5
     assert numbers.atm_strike == numbers.max_pain_strike == 21500
-    assert numbers.atm_straddle_price == 22.34
+    assert numbers.atm_straddle_price == 22.345
     assert numbers.atm_straddle_mid == 19.5
-    assert numbers.max_pain_distance_pct == -0.05
+    assert numbers.max_pain_distance_pct == pytest.approx(-10 / 21510 * 100, rel=1e-15)
+    fields = chain_fields(whole, numbers, None, "")
+    assert (fields["atm_straddle_price"], fields["max_pain_distance_pct"]) == (22.34, -0.05)
     assert (numbers.total_call_oi, numbers.total_put_oi) == (120000, 90000)
     assert (numbers.call_buildup_otm, numbers.put_buildup_otm) == (30000, 50000)
     assert numbers.flags == {}
 
 
 def test_a_leg_on_the_spot_is_in_neither_out_of_the_money_sum() -> None:
-    numbers = analyse(chain(CALLS, PUTS, spot=21500))
+    numbers = chain_numbers(chain(CALLS, PUTS, spot=21500))
     assert (numbers.call_buildup_otm, numbers.put_buildup_otm) == (30000, 20000)
 
 
 def test_nothing_listed_beyond_spot_is_a_known_zero() -> None:
-    numbers = analyse(chain(CALLS, PUTS, spot=30000))
+    numbers = chain_numbers(chain(CALLS, PUTS, spot=30000))
     assert numbers.call_buildup_otm == 0
     assert numbers.put_buildup_otm == 90000
 
 
 def test_what_is_unknown_is_null_with_a_reason_and_never_zero() -> None:
-    numbers = analyse(chain([{"strike": 100}], [{"strike": 100, "last": 3}], spot=90))
+    numbers = chain_numbers(chain([{"strike": 100}], [{"strike": 100, "last": 3}], spot=90))
     for field in ("pcr_oi", "pcr_volume", "atm_straddle_price", "atm_straddle_mid"):
         assert getattr(numbers, field) is None
         assert numbers.flags[field]
@@ -161,28 +155,28 @@ def test_what_is_unknown_is_null_with_a_reason_and_never_zero() -> None:
 
 
 def test_a_call_side_of_zero_has_no_ratio() -> None:
-    numbers = analyse(chain(legs(k100=0), legs(k100=5)))
+    numbers = chain_numbers(chain(legs(k100=0), legs(k100=5)))
     assert numbers.pcr_oi is None
     assert numbers.flags["pcr_oi"] == "the open interest of the calls is 0"
     assert numbers.total_call_oi == 0
 
 
 def test_a_negative_leg_counts_as_unknown_and_is_flagged() -> None:
-    numbers = analyse(chain(legs(k100=-7, k200=10), legs(k100=5, k200=5)))
+    numbers = chain_numbers(chain(legs(k100=-7, k200=10), legs(k100=5, k200=5)))
     assert (numbers.total_call_oi, numbers.pcr_oi) == (10, 1.0)
     assert numbers.flags["calls[0].open_interest"] == "negative"
     assert numbers.flags["total_call_oi"] == "unknown at 1 of 2 legs"
 
 
 def test_a_missing_leg_contributes_nothing() -> None:
-    numbers = analyse(chain(legs(k100=10, k200=10), legs(k200=5)))
+    numbers = chain_numbers(chain(legs(k100=10, k200=10), legs(k200=5)))
     assert (numbers.total_put_oi, numbers.pcr_oi) == (5, 0.25)
     assert numbers.flags["puts"] == "no leg at 100"
 
 
 def test_a_crossed_or_one_sided_quote_has_no_middle() -> None:
     crossed = [{"strike": 100, "bid": 5, "ask": 4, "last": 1}]
-    numbers = analyse(chain(crossed, [{"strike": 100, "bid": 0, "ask": 4, "last": 1}], spot=100))
+    numbers = chain_numbers(chain(crossed, [{"strike": 100, "bid": 0, "ask": 4, "last": 1}], spot=100))
     assert numbers.atm_straddle_mid is None
     assert numbers.atm_straddle_price == 2
 
@@ -202,19 +196,18 @@ def test_walls_are_the_largest_from_spot_outwards_with_their_share() -> None:
 def test_the_exchanges_change_gives_walls_and_a_ratio_under_any_name(name: str) -> None:
     calls = [{"strike": 100, name: 40}, {"strike": 110, name: -10}]
     puts = [{"strike": 100, name: 15}, {"strike": 110, name: None}]
-    numbers = analyse(chain(calls, puts, spot=100))
+    numbers = chain_numbers(chain(calls, puts, spot=100))
     assert numbers.pcr_oi_change == 0.5
     assert numbers.resistance_by_change == (Wall(100, 40, 1.0),)
     assert numbers.support_by_change == (Wall(100, 15, 1.0),)
 
 
-def test_the_ratio_of_every_strike_is_given_where_both_sides_are_known() -> None:
-    both = chain(legs(k100=10, k200=0), legs(k100=5, k200=3, k300=1))
-    assert pcr_by_strike(both) == {100: 0.5, 200: None, 300: None}
+def test_a_ratio_is_given_where_both_sides_are_known_and_the_calls_are_not_0() -> None:
+    assert [ratio(5, 10), ratio(3, 0), ratio(1, None)] == [0.5, None, None]
 
 
 def test_numbers_beyond_what_adds_up_do_not_break_the_analysis() -> None:
-    numbers = analyse(chain(legs(k100=10**400, k200=10**99), legs(k100=1e300, k200=1e99)))
+    numbers = chain_numbers(chain(legs(k100=10**400, k200=10**99), legs(k100=1e300, k200=1e99)))
     assert numbers.pcr_oi == 1.0
     assert numbers.flags["calls[0].open_interest"] == "not finite"
 
@@ -225,25 +218,25 @@ def test_a_pain_beyond_a_double_is_unknown() -> None:
 
 @pytest.mark.parametrize(("call", "put"), [(0, 5), (5, 0.0), (0, 0), (0, None)])
 def test_a_last_price_of_zero_is_no_trade_and_so_no_straddle(call: float, put: float | None) -> None:
-    numbers = analyse(chain([{"strike": 100, "last": call}], [{"strike": 100, "last": put}], spot=100))
+    numbers = chain_numbers(chain([{"strike": 100, "last": call}], [{"strike": 100, "last": put}], spot=100))
     assert numbers.atm_straddle_price is None
     assert "it was not traded" in numbers.flags["atm_straddle_price"]
 
 
 def test_a_sum_of_whole_numbers_beyond_64_bits_is_a_float_that_can_be_stored() -> None:
-    numbers = analyse(chain(legs(k100=2**62, k200=2**62), legs(k100=2**62), spot=100))
+    numbers = chain_numbers(chain(legs(k100=2**62, k200=2**62), legs(k100=2**62), spot=100))
     assert (numbers.total_call_oi, type(numbers.total_call_oi)) == (2.0**63, float)
     assert (numbers.total_put_oi, type(numbers.total_put_oi)) == (2**62, int)
     assert numbers.pcr_oi == 0.5
 
 
 def test_a_distance_that_rounds_to_nothing_has_no_sign() -> None:
-    distance = analyse(chain(legs(k100=5), legs(k100=5), spot=100.001)).max_pain_distance_pct
-    assert str(distance) == "0.0"
+    near = chain(legs(k100=5), legs(k100=5), spot=100.001)
+    assert str(chain_fields(near, chain_numbers(near), None, "")["max_pain_distance_pct"]) == "0.0"
 
 
 def test_a_max_pain_that_knows_one_side_alone_says_so() -> None:
-    numbers = analyse(chain(legs(k100=5, k200=5), [{"strike": 100}], spot=150))
+    numbers = chain_numbers(chain(legs(k100=5, k200=5), [{"strike": 100}], spot=150))
     assert numbers.max_pain_strike == 100
     assert numbers.flags["max_pain_strike"] == "by the calls alone: no known open interest of the puts"
-    assert "max_pain_strike" not in analyse(chain(legs(k100=5), legs(k100=0), spot=150)).flags
+    assert "max_pain_strike" not in chain_numbers(chain(legs(k100=5), legs(k100=0), spot=150)).flags

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from enricher.analytics import black76
-from enricher.analytics.chain_numbers import analyse
+from enricher.analytics.chain_numbers import chain_numbers
 from enricher.analytics.columns import columns
 from enricher.analytics.contracts import years
 from enricher.analytics.price_analysis import Analysis, Terms, analyse_prices
@@ -185,7 +185,7 @@ def test_what_is_published_names_the_strikes_whose_quotes_are_stale() -> None:
 
 def test_the_straddle_by_mid_is_not_of_a_stale_quote() -> None:
     fine, stale = fair_chain({}), fair_chain({21500: {"timestamp": ago(301)}})
-    assert analyse(fine, seen(fine)).atm_straddle_mid is not None
-    found = analyse(stale, seen(stale))
+    assert chain_numbers(fine, seen(fine)).atm_straddle_mid is not None
+    found = chain_numbers(stale, seen(stale))
     assert found.atm_straddle_mid is None
     assert found.flags["atm_straddle_mid"] == "stale quote of call or put at the money"

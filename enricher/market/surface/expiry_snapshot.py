@@ -17,8 +17,8 @@ import msgspec
 
 from enricher.analytics import term_structure as term
 from enricher.analytics import variance
-from enricher.analytics.chain_numbers import ratio, total
-from enricher.analytics.columns import Cells, columns
+from enricher.analytics.chain_numbers import ratio
+from enricher.analytics.columns import Cells, columns, total
 from enricher.analytics.contracts import Contract, years
 from enricher.analytics.price_analysis import price_scale
 from enricher.analytics.prices import MAX_AGE, Unit
@@ -248,7 +248,8 @@ def sums(rows: Sequence[Remembered]) -> list[Number | None]:
 def ratios(totals: Sequence[Number | None]) -> Fields:
     """Put-call ratios of `sums`."""
     calls, puts, call_volume, put_volume = totals
-    return {"pcr_oi": ratio(puts, calls), "pcr_volume": ratio(put_volume, call_volume)}
+    by_oi, by_volume = ratio(puts, calls), ratio(put_volume, call_volume)
+    return {"pcr_oi": rounded(by_oi, 4), "pcr_volume": rounded(by_volume, 4)}
 
 
 def to_month(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from enricher.analytics.chain_numbers import Side, walls
+from enricher.analytics.oi_walls import WallSide, walls
 from enricher.market.documents import wall_fields
 from enricher.market.reasons import BEYOND
 from enricher.market.serialisation import Fields
@@ -79,7 +79,7 @@ def _numbers(state: ProductState, rows: Sequence[Remembered], moment_us: int) ->
     return {**fields, "flags": flags}
 
 
-def _walls(held: Held, spot: Number | None, side: Side) -> list[dict[str, Any]]:
+def _walls(held: Held, spot: Number | None, side: WallSide) -> list[dict[str, Any]]:
     """The largest open interest by strike."""
     if spot is None:
         return []
