@@ -205,7 +205,7 @@ def build(
         reader=known_documents,
         pool=_pool_limits(settings, mail),
         writer=settings.writer,
-        backoff=Backoff(base=settings.retry.base, cap=settings.retry.cap),
+        backoff=Backoff(base=settings.retry.base, max_delay=settings.retry.cap),
         drain_deadline=settings.service.drain_deadline,
         # A host's own store of documents keeps them as long as it likes.
         retention=Retention(documents, kept_for(settings) if known[DOCUMENTS] is known_documents else {}),

@@ -123,6 +123,6 @@ def mail_parts(
             trim=mail.keep > 0,
             keep=mail.keep,
         ),
-        backoff=Backoff(base=settings.retry.base, cap=settings.retry.cap),
+        backoff=Backoff(base=settings.retry.base, max_delay=settings.retry.cap),
     )
     return MailParts(route, source, set_aside, routes.indexes(mail), mail.max_message_bytes, seen)

@@ -87,7 +87,7 @@ def hold_of(settings: Settings, client: Redis, instance: str) -> Hold | None:
         instance=instance,
         lease=settings.streams.lease,
         timeout=settings.redis.socket_timeout,
-        backoff=Backoff(base=settings.retry.base, cap=settings.retry.cap),
+        backoff=Backoff(base=settings.retry.base, max_delay=settings.retry.cap),
     )
 
 
@@ -128,7 +128,7 @@ class IntakeParts:
         self._hold = hold
         self._on_gap = on_gap
         self._by_name: set[str] = set()
-        self._backoff = Backoff(base=settings.retry.base, cap=settings.retry.cap)
+        self._backoff = Backoff(base=settings.retry.base, max_delay=settings.retry.cap)
 
     def sources(self, routes: Sequence[Route], patterns: Sequence[str] = ()) -> list[Source]:
         """What feeds ``routes``; ``patterns`` are subscribed to as well, without a route of their own."""

@@ -19,7 +19,7 @@ from enricher.engine.service import Engine
 from enricher.errors import SinkUnavailable
 
 NOW_US = 1_750_000_000_000_000
-QUICK = Backoff(base=0.002, cap=0.004, jitter="none")
+QUICK = Backoff(base=0.002, max_delay=0.004, jitter="none")
 POOL, WRITER = PoolSettings(), WriterSettings()
 # Seconds a test waits for what must come: however slow the machine, it costs nothing when all is well.
 PATIENCE = 60.0

@@ -21,7 +21,7 @@ NAME: Final = "enricher_retention"
 FIELD: Final = "processed_at"
 
 # The build of an index on a large collection outlives the request that asked for it, which is made again.
-_AGAIN = Backoff(base=1.0, cap=60.0)
+_AGAIN = Backoff(base=1.0, max_delay=60.0)
 
 Document = Mapping[str, Any]
 

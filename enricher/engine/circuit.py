@@ -31,7 +31,7 @@ More = Callable[[], int]
 _OF_ONE_WRITE = (WriteRefused, TypeError, ValueError, OverflowError, RecursionError)
 
 
-class Gate:
+class CircuitBreaker:
     """The way to one sink: lets everybody through while it works, one probe at a time while it does not."""
 
     def __init__(self, sink: Sink, backoff: Backoff, steady: Clock, stats: Stats) -> None:

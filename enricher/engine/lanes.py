@@ -8,7 +8,7 @@ from typing import Any
 
 from enricher.engine.ports import Delivery, StateStore
 from enricher.engine.router import Kind, Route
-from enricher.engine.writer import Group
+from enricher.engine.writer import CommitGroup
 from enricher.errors import SinkUnavailable
 
 _PURGE_AT = 64
@@ -121,14 +121,14 @@ class Family:
         "weight",
     )
 
-    def __init__(self, routes: list[Route], group: Group) -> None:
+    def __init__(self, routes: list[Route], group: CommitGroup) -> None:
         first = routes[0]
         self.name = first.family
         self.state_store: StateStore[Any] | None = first.state_store
         self.group = group
         self.weight = first.weight
         self.priority = first.priority
-        self.cap = first.cap
+        self.cap = first.max_concurrency
         # Pure handlers never wait, so their turns need no task of their own.
         self.inline = all(route.kind is Kind.PURE for route in routes)
         self.lanes: dict[str, Lane] = {}

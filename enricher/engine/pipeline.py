@@ -167,7 +167,8 @@ class Pipeline:
         if route.kind is Kind.BLOCKING:
             threads = self._threads.get(route.topic)
             if threads is None:
-                threads = self._threads[route.topic] = Threads(route.cap or self._blocking_threads)
+                limit = route.max_concurrency or self._blocking_threads
+                threads = self._threads[route.topic] = Threads(limit)
             return await threads.run(route.handler, arguments, route.timeout)
         returned: Any = route.handler(*arguments)
         return await (returned if route.kind is Kind.ASYNC else _stepwise(returned))

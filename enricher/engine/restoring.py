@@ -93,7 +93,7 @@ class StateLoader:
 
     async def _restore(self, family: Family, state_store: StateStore[Any], reader: Reader) -> None:
         """Load the state of keys that were left with something to do, whether or not a message comes."""
-        backoff, attempt = Backoff(base=0.05, cap=5.0), 0
+        backoff, attempt = Backoff(base=0.05, max_delay=5.0), 0
         while True:
             try:
                 keys = await apart(state_store.unfinished, reader, self._clock())
@@ -136,7 +136,7 @@ class StateLoader:
         state_store, reader = family.state_store, self._reader
         if state_store is None or reader is None:
             raise LookupError(f"lanes of {family.name!r} keep state, but no reader can load it")
-        backoff, attempt, size = Backoff(base=0.05, cap=5.0), 0, _TOGETHER
+        backoff, attempt, size = Backoff(base=0.05, max_delay=5.0), 0, _TOGETHER
         while lanes := self._next(family, size):
             restoring = lanes[0].waking or lanes[0].key in family.known
             family.restoring += restoring

@@ -30,7 +30,7 @@ Decision = Retry | GiveUp
 
 
 class Backoff(msgspec.Struct, frozen=True):
-    """Exponential delays in seconds: base, base*factor, base*factor^2 ... never above ``cap``.
+    """Exponential delays in seconds: base, base*factor, base*factor^2 ... never above ``max_delay``.
 
     ``jitter="full"`` draws uniformly from 0 to that value, which keeps many callers from
     returning in step (AWS Architecture Blog, "Exponential Backoff And Jitter", 2015).
@@ -38,13 +38,13 @@ class Backoff(msgspec.Struct, frozen=True):
 
     base: float = 5.0
     factor: float = 2.0
-    cap: float = 600.0
+    max_delay: float = 600.0
     jitter: Literal["none", "full"] = "full"
 
     def delay(self, attempt: int, draw: float | None = None) -> float:
         """Seconds to wait after failed attempt number ``attempt`` (from 1). ``draw`` is in [0, 1)."""
         # The exponent is bounded so that an outage of days cannot overflow a float.
-        ceiling = min(self.cap, self.base * self.factor ** min(attempt - 1, 64))
+        ceiling = min(self.max_delay, self.base * self.factor ** min(attempt - 1, 64))
         if self.jitter == "none":
             return float(ceiling)
         return ceiling * (random.random() if draw is None else draw)
@@ -53,14 +53,14 @@ class Backoff(msgspec.Struct, frozen=True):
 class RetryPolicy(msgspec.Struct, frozen=True):
     """How often and how a failed handler is tried again, and for which exceptions.
 
-    ``base``, ``factor``, ``cap`` (seconds) and ``jitter`` are those of `Backoff`. A `BadMessage` is never
-    retried: the same input fails the same way. Raises `ConfigError` for values that mean nothing.
+    ``base``, ``factor``, ``max_delay`` (seconds) and ``jitter`` are those of `Backoff`. A `BadMessage` is
+    never retried: the same input fails the same way. Raises `ConfigError` for values that mean nothing.
     """
 
     max_retries: int = 3
     base: float = 5.0
     factor: float = 2.0
-    cap: float = 600.0
+    max_delay: float = 600.0
     jitter: Literal["none", "full"] = "full"
     exceptions: tuple[type[BaseException], ...] = (Exception,)
 
@@ -70,7 +70,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
             ("max_retries", self.max_retries >= 0, "a whole number, 0 for no retry"),
             ("base", self.base >= 0, "seconds"),
             ("factor", self.factor >= 1, "a number of 1 or more"),
-            ("cap", self.cap >= 0, "seconds"),
+            ("max_delay", self.max_delay >= 0, "seconds"),
             ("jitter", self.jitter in ("none", "full"), "'none' or 'full'"),
             ("exceptions", all(isinstance(kind, type) for kind in kinds), "a tuple of exception classes"),
         ):
@@ -85,7 +85,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
             return GiveUp(f"{type(error).__name__} is not retried")
         if attempt > self.max_retries:
             return GiveUp(f"failed {attempt} times")
-        backoff = Backoff(self.base, self.factor, self.cap, self.jitter)
+        backoff = Backoff(self.base, self.factor, self.max_delay, self.jitter)
         return Retry(backoff.delay(attempt, draw))
 
 

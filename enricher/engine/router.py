@@ -74,11 +74,11 @@ class Route:
     ``overload``    what happens when the pool is full
     ``conflation``  body -> what "the same thing, newer" means under `conflate` (default: the key)
     ``timeout``     seconds one attempt may take (not for plain functions that run inline), None: unlimited;
-                    the thread of a blocking one cannot be stopped and counts against the cap until it ends
+                    the thread of a blocking one cannot be stopped and counts as one until it ends
     ``blocking``    whether a plain function is run in a thread
     ``strict``      a message waiting for its retry holds back its lane, so order is kept
     ``weight``      share of the slots among routes of one ``priority``; higher priorities go first
-    ``cap``         at most so many slots at once, 0: no cap
+    ``max_concurrency`` at most so many slots of this process at once, 0: no limit
     ``name``        what dead letters and log lines call it (default: the handler's name)
     ``events``      debug log events of a processed message and of a duplicate
     ``drain_deadline`` seconds that its queued messages get at a stop (default: the service's)
@@ -98,7 +98,7 @@ class Route:
     blocking: bool = False
     weight: int = 1
     priority: int = 0
-    cap: int = 0
+    max_concurrency: int = 0
     name: str = ""
     events: tuple[str, str] = ("processed", "already_processed")
     drain_deadline: float | None = None
@@ -116,7 +116,7 @@ class Route:
             ("timeout", _positive(self.timeout), "seconds above 0, or None for no limit"),
             ("drain_deadline", _positive(self.drain_deadline), "seconds above 0, or None for the service's"),
             ("weight", self.weight >= 1, "a whole number of 1 or more"),
-            ("cap", self.cap >= 0, "a whole number, 0 for no cap"),
+            ("max_concurrency", self.max_concurrency >= 0, "a whole number, 0 for no limit"),
         ):
             if not right:
                 raise ConfigError(where, key, getattr(self, key), expected)
@@ -191,10 +191,10 @@ class Router:
                 self._patterns.append(route)
         for family in {r.family for r in self.routes}:
             members = [r for r in self.routes if r.family == family]
-            if len({(r.weight, r.priority, r.cap, r.sinks) for r in members}) > 1:
+            if len({(r.weight, r.priority, r.max_concurrency, r.sinks) for r in members}) > 1:
                 raise ConfigError(
                     "routes",
-                    "weight, priority, cap, sinks",
+                    "weight, priority, max_concurrency, sinks",
                     [r.topic for r in members],
                     f"the same for all routes that share the lanes of {family!r}",
                 )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from enricher.engine.lanes import Family, Lane
 from enricher.engine.router import Route
-from enricher.engine.writer import Group
+from enricher.engine.writer import CommitGroup
 
 
 class Families:
@@ -18,7 +18,7 @@ class Families:
 
     __slots__ = ("_by_rank", "by_name")
 
-    def __init__(self, routes: Sequence[Route], group: Callable[[tuple[str, ...]], Group]) -> None:
+    def __init__(self, routes: Sequence[Route], group: Callable[[tuple[str, ...]], CommitGroup]) -> None:
         self.by_name: dict[str, Family] = {}
         for route in routes:
             if route.family not in self.by_name:

@@ -42,7 +42,7 @@ _ENDLESS = ("writer", "pool", "watchdog")
 # Seconds in which a source or sink is to end.
 _END = 10.0
 
-OUTAGE_BACKOFF = Backoff(base=0.05, factor=2.0, cap=5.0)
+OUTAGE_BACKOFF = Backoff(base=0.05, factor=2.0, max_delay=5.0)
 
 
 class Engine:
@@ -245,8 +245,8 @@ class Engine:
 
     async def _open_sinks(self) -> None:
         async with anyio.create_task_group() as tasks:
-            for gate in self.writer.gates.values():
-                tasks.start_soon(to_its_end, gate.open)
+            for breaker in self.writer.breakers.values():
+                tasks.start_soon(to_its_end, breaker.open)
         self._opened.set()
 
     @property

@@ -1,11 +1,11 @@
-"""Group commit: durable sinks first, visible sinks second, in order, batches as they gather.
+"""CommitGroup commit: durable sinks first, visible sinks second, in order, batches as they gather.
 
-Routes that name the same sinks share a `Group`. A group has two stages, each with one commit in flight,
+Routes that name the same sinks share a `CommitGroup`. A group has two stages, each with one commit in flight,
 so batch k+1 may be in the durable sinks while batch k is in the visible ones, effects never overtake each
 other, and a slow sink of one group does not hold another. There is no timer: a stage takes what has
 gathered while it was busy, a lone write at once, a flood in large batches.
 
-An outage of a sink is nobody's fault: the commit is repeated through its `Gate` for as long as it lasts.
+An outage of a sink is nobody's fault: its `CircuitBreaker` repeats the commit for as long as it lasts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 
 from enricher.config import WriterSettings
-from enricher.engine.circuit import Batch, Gate
+from enricher.engine.circuit import Batch, CircuitBreaker
 from enricher.engine.effects import EMITTED, SETTLED, Effect
 from enricher.engine.ports import Answer, Clock, Refused, Sink, Stored, Write, steady_clock
 from enricher.engine.retry import Backoff
@@ -31,7 +31,7 @@ from enricher.log import log
 _MORE = 8
 
 
-class Group:
+class CommitGroup:
     """The two stages that the writes of some routes pass, first in, first out.
 
     It takes no more while ``most`` writes or ``most_bytes`` of bodies of its own are not committed: what is
@@ -41,7 +41,7 @@ class Group:
     def __init__(
         self,
         names: tuple[str, ...],
-        gates: Sequence[Gate],
+        breakers: Sequence[CircuitBreaker],
         limits: WriterSettings,
         most: int,
         most_bytes: int,
@@ -55,8 +55,8 @@ class Group:
         self.names = frozenset(names)
         self.landing: set[type[Effect]] = set()
         """Kinds of effects that were seen to name a sink of this group."""
-        self._durable = [gate for gate in gates if gate.sink.durable]
-        self._visible = [gate for gate in gates if not gate.sink.durable]
+        self._durable = [breaker for breaker in breakers if breaker.sink.durable]
+        self._visible = [breaker for breaker in breakers if not breaker.sink.durable]
         self._limits = limits
         self._most = most
         self._most_bytes = most_bytes
@@ -108,8 +108,8 @@ class Group:
     @property
     def waiting(self) -> Waiting | None:
         """That what it took is not committed, unless one of its sinks is away."""
-        gates = (*self._durable, *self._visible)
-        if not self.unfinished or any(gate.down_since is not None for gate in gates):
+        breakers = (*self._durable, *self._visible)
+        if not self.unfinished or any(breaker.down_since is not None for breaker in breakers):
             return None
         names = ", ".join(sorted(self.names))
         return Waiting(f"{self.unfinished} writes to {names}", "no commit has ended", self.commits)
@@ -223,7 +223,7 @@ class Group:
         return len(batch) - before
 
     async def _commit(
-        self, gates: list[Gate], batch: Batch, stage: str, more: Callable[[], int]
+        self, breakers: list[CircuitBreaker], batch: Batch, stage: str, more: Callable[[], int]
     ) -> Mapping[int, Answer]:
         began = self._clock()
         first = batch[0].delivery if batch else None
@@ -232,20 +232,20 @@ class Group:
         said = f"{topic} (+{len(batch) - 1})" if len(batch) > 1 else topic
         row = in_flight.begin(said, first.key if first is not None else None, 1, began, stage)
         try:
-            if len(gates) == 1:
-                answers = await gates[0].commit(batch, more)
+            if len(breakers) == 1:
+                answers = await breakers[0].commit(batch, more)
             else:
                 answers = {}
                 found: dict[int, Answer] = {}
 
-                async def one(gate: Gate) -> None:
-                    for index, answer in (await gate.commit(batch)).items():
+                async def one(breaker: CircuitBreaker) -> None:
+                    for index, answer in (await breaker.commit(batch)).items():
                         if not isinstance(found.get(index), Refused):
                             found[index] = answer
 
                 async with anyio.create_task_group() as tasks:
-                    for gate in gates:
-                        tasks.start_soon(one, gate)
+                    for breaker in breakers:
+                        tasks.start_soon(one, breaker)
                 answers = found
         finally:
             in_flight.end(row)
@@ -287,7 +287,7 @@ def replace_visible(write: Write, answer: Stored) -> None:
 
 
 class Writer:
-    """All groups and the gates they share."""
+    """All groups and the breakers they share."""
 
     def __init__(
         self,
@@ -304,8 +304,8 @@ class Writer:
         is_stale: Callable[[Any], bool],
         on_room: Callable[[], None],
     ) -> None:
-        self.gates = {sink.name: Gate(sink, backoff, steady_clock, stats) for sink in sinks}
-        self._groups: dict[frozenset[str], Group] = {}
+        self.breakers = {sink.name: CircuitBreaker(sink, backoff, steady_clock, stats) for sink in sinks}
+        self._groups: dict[frozenset[str], CommitGroup] = {}
         self._limits = limits
         self._most = most
         self._most_bytes = most_bytes
@@ -317,19 +317,19 @@ class Writer:
         self._on_room = on_room
         self._tasks: anyio.abc.TaskGroup | None = None
 
-    def group(self, names: Iterable[str]) -> Group:
+    def group(self, names: Iterable[str]) -> CommitGroup:
         """The group of the sinks called ``names``, made on first use. Unknown names are loud."""
         key = frozenset(names)
         found = self._groups.get(key)
         if found is None:
-            missing = sorted(key - self.gates.keys())
+            missing = sorted(key - self.breakers.keys())
             if missing:
                 raise LookupError(
-                    f"no sink named {', '.join(missing)}; known sinks: {', '.join(sorted(self.gates))}"
+                    f"no sink named {', '.join(missing)}; known sinks: {', '.join(sorted(self.breakers))}"
                 )
-            found = self._groups[key] = Group(
+            found = self._groups[key] = CommitGroup(
                 tuple(sorted(key)),
-                [self.gates[name] for name in sorted(key)],
+                [self.breakers[name] for name in sorted(key)],
                 self._limits,
                 self._most,
                 self._most_bytes,
@@ -356,7 +356,7 @@ class Writer:
     @property
     def outages(self) -> dict[str, str]:
         """The sinks that are away right now, and why."""
-        return {g.name: g.last_error for g in self.gates.values() if g.down_since is not None}
+        return {g.name: g.last_error for g in self.breakers.values() if g.down_since is not None}
 
     @property
     def waiting(self) -> list[Waiting]:

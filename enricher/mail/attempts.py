@@ -19,7 +19,7 @@ def mail_policy(initial: float = 2.0, longest: float = 3600.0, max_retries: int 
     >>> [mail_policy().decide(attempt, OSError()) for attempt in (1, 2, 3)]
     [Retry(delay=2.0), Retry(delay=4.0), Retry(delay=8.0)]
     """
-    return RetryPolicy(max_retries=max_retries, base=initial, factor=2.0, cap=longest, jitter="none")
+    return RetryPolicy(max_retries=max_retries, base=initial, factor=2.0, max_delay=longest, jitter="none")
 
 
 class Attempts:

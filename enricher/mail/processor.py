@@ -40,8 +40,8 @@ MailHandler = Callable[..., Any]
 """``(mail)`` or ``(mail, context)``, plain or async; what it returns is stored, so BSON must take it."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_OUTAGE = Backoff(base=0.05, cap=5.0)
-_BUSY = Backoff(base=0.05, cap=1.0, jitter="none")
+_OUTAGE = Backoff(base=0.05, max_delay=5.0)
+_BUSY = Backoff(base=0.05, max_delay=1.0, jitter="none")
 # Longer messages are read in a thread: 64 KiB take some 5 ms.
 _AT_ONCE = 64 * 1024
 

@@ -33,7 +33,7 @@ def retry_policy(settings: MailSettings) -> RetryPolicy:
         max_retries=settings.max_retries,
         base=settings.initial_backoff,
         factor=2.0,
-        cap=settings.max_backoff,
+        max_delay=settings.max_backoff,
         jitter=settings.jitter,
     )
 
@@ -56,7 +56,7 @@ def mail_route(
         decode=read_entry,
         key=identity_of,
         retry=retry_policy(settings),
-        cap=settings.concurrency,
+        max_concurrency=settings.concurrency,
         name=TASK,
         events=("processed_email", "email_already_processed"),
     )

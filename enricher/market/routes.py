@@ -379,7 +379,7 @@ def build(
         "overload": Overload(settings.overload),
         "weight": settings.weight,
         "priority": settings.priority,
-        "cap": settings.cap,
+        "max_concurrency": settings.cap,
     }
     channels = settings.channels
     return [

@@ -18,7 +18,7 @@ from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.entry import GroupKeys
 from enricher.adapters.redis.stream.group import StreamGroup
 from enricher.dead_letters import DeadLetterSink, ListLetterStore, StreamLetterStore
-from enricher.engine.circuit import Gate
+from enricher.engine.circuit import CircuitBreaker
 from enricher.engine.claims import State
 from enricher.engine.effects import Ack, Later, Publish, SetClaim, SetMember
 from enricher.engine.ports import Write
@@ -57,15 +57,19 @@ async def ruled(any_redis_url: str) -> AsyncIterator[Ruled]:
 
 
 async def waits_for(
-    ruled: Ruled, gate: Gate, batch: list[Write], rules: tuple[str, ...], back: tuple[str, ...] = ALL
+    ruled: Ruled,
+    breaker: CircuitBreaker,
+    batch: list[Write],
+    rules: tuple[str, ...],
+    back: tuple[str, ...] = ALL,
 ) -> str:
     """Commit ``batch`` under these rules, which lasts until they are put ``back``; the reason said."""
     await ruled.may(*rules)
     with capture_logs() as lines:
-        commit = asyncio.create_task(gate.commit(batch))
-        await until(lambda: commit.done() or gate.down_since is not None)
-        failures = gate._stats.counters
-        await until(lambda: commit.done() or failures[f"{gate.name}_failures"] > 5)
+        commit = asyncio.create_task(breaker.commit(batch))
+        await until(lambda: commit.done() or breaker.down_since is not None)
+        failures = breaker._stats.counters
+        await until(lambda: commit.done() or failures[f"{breaker.name}_failures"] > 5)
         assert not commit.done()
         await ruled.may(*back)
         assert await commit == {}
@@ -95,27 +99,27 @@ async def waits_for(
 async def test_a_right_that_is_taken_away_is_an_outage_in_which_nothing_is_refused_or_told_twice(
     ruled: Ruled, rules: tuple[str, ...], missing: str
 ) -> None:
-    gate = Gate(RedisLive(ruled.client), QUICK, Clock(), Stats())
-    await gate.open()
-    assert await gate.commit(writes(claimed(1))) == {}
+    breaker = CircuitBreaker(RedisLive(ruled.client), QUICK, Clock(), Stats())
+    await breaker.open()
+    assert await breaker.commit(writes(claimed(1))) == {}
     batch = writes(*(claimed(n, SetMember("z", f"{n}C", "", b"a", 1.0, n)) for n in range(2, 22)))
-    with_reason = await waits_for(ruled, gate, batch, rules)
+    with_reason = await waits_for(ruled, breaker, batch, rules)
     assert re.search(missing, with_reason), with_reason
     assert await ruled.watched.published() == [("out", b"%d" % n) for n in range(1, 22)]
 
 
 async def test_a_forgotten_script_that_may_not_be_loaded_again_is_said(ruled: Ruled) -> None:
-    gate = Gate(RedisLive(ruled.client), QUICK, Clock(), Stats())
-    await gate.open()
+    breaker = CircuitBreaker(RedisLive(ruled.client), QUICK, Clock(), Stats())
+    await breaker.open()
     await ruled.admin.script_flush()
-    assert "script" in await waits_for(ruled, gate, writes(claimed(1)), ("-script",))
+    assert "script" in await waits_for(ruled, breaker, writes(claimed(1)), ("-script",))
 
 
 async def test_of_two_channels_the_one_that_is_open_hears_once(ruled: Ruled) -> None:
-    gate = Gate(RedisLive(ruled.client, record="told"), QUICK, Clock(), Stats())
-    await gate.open()
+    breaker = CircuitBreaker(RedisLive(ruled.client, record="told"), QUICK, Clock(), Stats())
+    await breaker.open()
     both = [Publish("out", b"a"), Publish("out:more", b"b"), SetClaim("minute", "m", 600)]
-    await waits_for(ruled, gate, writes(both), ("resetchannels", "&out"))
+    await waits_for(ruled, breaker, writes(both), ("resetchannels", "&out"))
     assert await ruled.watched.published() == [("out", b"a"), ("out:more", b"b")]
     assert await ruled.admin.xlen("told") == 2
 
@@ -126,10 +130,10 @@ async def test_what_cannot_be_acknowledged_is_not_told_before_it_can(ruled: Rule
     ids = [(await ruled.admin.xadd("s", {"n": n})).decode() for n in range(3)]
     await ruled.admin.xreadgroup("g", "me", {"s": ">"})
     batch = writes(*([Publish("out", id_.encode()), Ack("s", "g", id_)] for id_ in ids))
-    gate = Gate(RedisLive(ruled.client), QUICK, Clock(), Stats())
-    await gate.open()
+    breaker = CircuitBreaker(RedisLive(ruled.client), QUICK, Clock(), Stats())
+    await breaker.open()
     rules = ("resetkeys", "~s", "~s:g:early") if missing == "~keys" else (missing,)
-    await waits_for(ruled, gate, batch, rules)
+    await waits_for(ruled, breaker, batch, rules)
     assert await ruled.watched.published() == [("out", id_.encode()) for id_ in ids]
     assert (await ruled.admin.xpending("s", "g"))["pending"] == 0
     assert await ruled.admin.get("s:g:cursor") == ids[-1].encode()
@@ -143,9 +147,9 @@ async def test_a_dead_letter_that_may_not_be_stored_is_stored_once_when_it_may(
     ruled: Ruled, kind: type[ListLetterStore] | type[StreamLetterStore], rules: tuple[str, ...]
 ) -> None:
     store = kind(ruled.client, "letters")
-    gate = Gate(DeadLetterSink(store), QUICK, Clock(), Stats())
-    assert await gate.commit([Write([letter(1)])]) == {}
-    await waits_for(ruled, gate, [Write([letter(2)])], rules)
+    breaker = CircuitBreaker(DeadLetterSink(store), QUICK, Clock(), Stats())
+    assert await breaker.commit([Write([letter(1)])]) == {}
+    await waits_for(ruled, breaker, [Write([letter(2)])], rules)
     assert [found.task_id async for found in store.letters()] == ["letter-0002", "letter-0001"]
 
 

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from enricher.adapters.mongo import MongoDocuments, close_client, mongo_client
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.sink import RedisLive
-from enricher.engine.circuit import Gate
+from enricher.engine.circuit import CircuitBreaker
 from enricher.engine.effects import Insert, KeyClaim, Publish, SetClaim, SetKey, SetMember, Upsert
 from enricher.engine.ports import Claimed, Refused, Stored, Write
 from enricher.engine.stats import Stats
@@ -182,8 +182,8 @@ async def test_a_database_that_the_server_has_not_is_an_outage_and_ends_nobody(a
 
 async def test_what_cannot_be_packed_is_refused_alone(live: WatchedRedis) -> None:
     bad = [Publish("out", object())]  # type: ignore[arg-type]
-    gate = Gate(live.sink, QUICK, Clock(), Stats())
-    answers = await gate.commit(writes(claimed(1), bad, claimed(3)))
+    breaker = CircuitBreaker(live.sink, QUICK, Clock(), Stats())
+    answers = await breaker.commit(writes(claimed(1), bad, claimed(3)))
     assert list(answers) == [1]
     assert await live.published() == [("out", b"1"), ("out", b"3")]
 
@@ -194,21 +194,21 @@ async def test_what_cannot_be_packed_is_refused_alone(live: WatchedRedis) -> Non
 async def test_a_frozen_and_a_killed_redis_are_outages(own_redis: RedisProcess) -> None:
     client = redis_client(own_redis.url, socket_timeout=0.2)
     sink = RedisLive(client)
-    gate = Gate(sink, QUICK, Clock(), Stats())
-    await gate.open()
+    breaker = CircuitBreaker(sink, QUICK, Clock(), Stats())
+    await breaker.open()
     own_redis.pause()
     with pytest.raises(SinkUnavailable):
         await sink.commit(writes(claimed(1)))
     own_redis.resume()
     # Whether the frozen server ran the script before nobody knows; repeating is harmless.
-    await gate.commit(writes(claimed(1)))
+    await breaker.commit(writes(claimed(1)))
     own_redis.kill()
     with pytest.raises(SinkUnavailable):
         await sink.commit(writes(claimed(2)))
     with pytest.raises(SinkUnavailable):
         await sink.open()
     own_redis.start()
-    await gate.commit(writes(claimed(2)))
+    await breaker.commit(writes(claimed(2)))
     await client.aclose()
     async with redis_client(own_redis.url, socket_timeout=PATIENCE) as patient:
         assert await patient.get("last") == b"2"
@@ -218,10 +218,10 @@ async def test_a_lost_reply_does_not_publish_twice(live: WatchedRedis) -> None:
     port = int(live.client.connection_pool.connection_kwargs["port"])
     async with FaultyProxy(port) as proxy:
         client = redis_client(proxy.redis_url(), socket_timeout=PATIENCE)
-        gate = Gate(RedisLive(client), QUICK, Clock(), Stats())
-        await gate.open()
+        breaker = CircuitBreaker(RedisLive(client), QUICK, Clock(), Stats())
+        await breaker.open()
         proxy.lose_next_reply(only_if=lambda request: b"EVALSHA" in request)
-        assert await gate.commit(writes(claimed(1), claimed(2))) == {}
+        assert await breaker.commit(writes(claimed(1), claimed(2))) == {}
         assert proxy.lost_replies == 1
         await client.aclose()
     assert await live.published() == [("out", b"1"), ("out", b"2")]
@@ -248,7 +248,7 @@ def stored_again(document: Any) -> list[Any]:
 
 
 async def through_gate(sink: MongoDocuments, batch: list[Write]) -> dict[int, Any]:
-    return dict(await Gate(sink, QUICK, Clock(), Stats()).commit(batch))
+    return dict(await CircuitBreaker(sink, QUICK, Clock(), Stats()).commit(batch))
 
 
 @pytest.mark.parametrize("kind", [Insert, Upsert])
@@ -358,15 +358,15 @@ async def test_error_codes_on_no_list_wait_while_nothing_lands_and_are_said_once
     own_mongo: MongoProcess, driver: Driver, failed: list[str]
 ) -> None:
     client = mongo_client(own_mongo.url(), driver=driver, timeout=PATIENCE)
-    gate = Gate(MongoDocuments(client, "db"), QUICK, Clock(), Stats())
+    breaker = CircuitBreaker(MongoDocuments(client, "db"), QUICK, Clock(), Stats())
     stored = list[int]()
     for code in (8000, 16500, 1):
         fail(own_mongo, "alwaysOn", failCommands=failed, errorCode=code)
         numbers = range(len(stored), len(stored) + 20)
         batch = writes(*([Insert("c", {"_id": n})] for n in numbers), Upsert("state", {"_id": "last"}))
         with capture_logs() as lines:
-            commit = asyncio.create_task(gate.commit(batch))
-            failures = gate._stats.counters
+            commit = asyncio.create_task(breaker.commit(batch))
+            failures = breaker._stats.counters
             before = failures["documents_failures"]
             await until(lambda: failures["documents_failures"] > before + 10)  # noqa: B023
             assert not commit.done()
@@ -374,16 +374,16 @@ async def test_error_codes_on_no_list_wait_while_nothing_lands_and_are_said_once
             assert await commit == {}
         assert [line["event"] for line in lines] == ["outage_begin", "outage_end"]
         stored += numbers
-    assert sorted(d["_id"] for d in await gate.sink.find("c", {})) == stored  # type: ignore[attr-defined]
+    assert sorted(d["_id"] for d in await breaker.sink.find("c", {})) == stored  # type: ignore[attr-defined]
     await close_client(client)
 
 
 async def test_an_index_that_cannot_be_made_now_waits(own_mongo: MongoProcess, driver: Driver) -> None:
     client = mongo_client(own_mongo.url(), driver=driver, timeout=PATIENCE)
-    gate = Gate(MongoDocuments(client, "db", [("c", (("n", 1),))]), QUICK, Clock(), Stats())
+    breaker = CircuitBreaker(MongoDocuments(client, "db", [("c", (("n", 1),))]), QUICK, Clock(), Stats())
     fail(own_mongo, "alwaysOn", failCommands=["createIndexes"], errorCode=8000)
-    opening = asyncio.create_task(gate.open())
-    await until(lambda: gate.down_since is not None)
+    opening = asyncio.create_task(breaker.open())
+    await until(lambda: breaker.down_since is not None)
     assert not opening.done()
     fail(own_mongo, "off")
     await opening
@@ -395,14 +395,14 @@ async def test_a_frozen_and_a_killed_mongo_are_outages_and_the_repeat_stores_onc
 ) -> None:
     client = mongo_client(own_mongo.url(), driver=driver, timeout=0.3)
     sink = MongoDocuments(client, "db", [("c", (("n", 1),))])
-    gate = Gate(sink, QUICK, Clock(), Stats())
-    await gate.open()
+    breaker = CircuitBreaker(sink, QUICK, Clock(), Stats())
+    await breaker.open()
     batch = writes(*(Insert("c", {"_id": n, "n": n}, stored_again) for n in range(5)))
     own_mongo.pause()
     with pytest.raises(SinkUnavailable):
         await sink.commit(batch)
     own_mongo.resume()
-    answers = await gate.commit(batch)
+    answers = await breaker.commit(batch)
     assert all(isinstance(a, Stored) for a in answers.values())
     own_mongo.kill()
     with pytest.raises(SinkUnavailable):
@@ -412,7 +412,7 @@ async def test_a_frozen_and_a_killed_mongo_are_outages_and_the_repeat_stores_onc
     with pytest.raises(SinkUnavailable):
         await sink.find("c", {})
     own_mongo.start()
-    assert len(await gate.commit(batch)) == 5
+    assert len(await breaker.commit(batch)) == 5
     await close_client(client)
     with pymongo.MongoClient[dict[str, Any]](own_mongo.url()) as patient:
         assert [d["n"] for d in patient["db"]["c"].find(sort=[("n", 1)])] == [0, 1, 2, 3, 4]

@@ -92,7 +92,7 @@ class Fed:
 
 
 CHANNELS = ("market:a", "market:b")
-QUICK = Backoff(base=0.01, cap=0.05, jitter="none")
+QUICK = Backoff(base=0.01, max_delay=0.05, jitter="none")
 
 
 def pubsub_source(

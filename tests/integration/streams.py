@@ -29,7 +29,7 @@ from tests.integration.forks import Forked
 from tests.rig import PATIENCE, POOL
 
 STREAM, GROUP, OUT, LETTERS = "in", "workers", "out", "dlq"
-QUICK = Backoff(base=0.02, cap=0.1, jitter="none")
+QUICK = Backoff(base=0.02, max_delay=0.1, jitter="none")
 LIMITS: dict[str, Any] = {"block": 0.1, "lease": 0.6, "tick": 0.02, "timeout": 2.0, "trim": False}
 
 

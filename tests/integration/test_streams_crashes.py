@@ -293,7 +293,7 @@ async def test_what_a_stopping_worker_hands_back_is_no_further_delivery(any_redi
 # -- retries -------------------------------------------------------------------------------------------
 
 AGAIN = RetryPolicy(max_retries=2, base=0.3, factor=1.0, jitter="none")
-TOMORROW = RetryPolicy(max_retries=2, base=86_400.0, cap=86_400.0, factor=1.0, jitter="none")
+TOMORROW = RetryPolicy(max_retries=2, base=86_400.0, max_delay=86_400.0, factor=1.0, jitter="none")
 
 
 async def tomorrow_comes(client: Redis) -> None:

@@ -204,7 +204,7 @@ def test_a_handler_that_has_room_for_the_context_gets_it() -> None:
 def test_the_route_is_one_lane_per_mail_with_the_backoff_of_its_settings() -> None:
     settings = MailSettings(max_retries=2, initial_backoff=1, concurrency=4)
     route = mail_route(settings, seen=None, clock=lambda: 0, handler=None)  # type: ignore[arg-type]
-    assert (route.topic, route.kind, route.cap) == ("email_ingestion_stream", Kind.ASYNC, 4)
+    assert (route.topic, route.kind, route.max_concurrency) == ("email_ingestion_stream", Kind.ASYNC, 4)
     assert (route.policy.max_retries, route.policy.base, route.policy.jitter) == (2, 1, "none")
     assert route.key is identity_of
     assert {name for name, _ in indexes(settings)} == {"emails"}

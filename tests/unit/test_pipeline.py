@@ -283,7 +283,7 @@ async def test_blocking_routes_have_a_limiter_each() -> None:
             running[context.topic] -= 1
         return []
 
-    rig = Rig(*(Route(topic=t, handler=handler, blocking=True, cap=2) for t in "ab"))
+    rig = Rig(*(Route(topic=t, handler=handler, blocking=True, max_concurrency=2) for t in "ab"))
     async with rig.engine:
         for number in range(6):
             rig.offer("a", str(number))
@@ -321,7 +321,7 @@ async def test_a_thread_that_hangs_after_its_timeout_counts_until_it_ends() -> N
         return [Publish("out", context.body)]
 
     never = RetryPolicy(max_retries=0)
-    rig = Rig(Route(topic="t", handler=handler, blocking=True, cap=2, timeout=0.2, retry=never))
+    rig = Rig(Route(topic="t", handler=handler, blocking=True, max_concurrency=2, timeout=0.2, retry=never))
     async with rig.engine:
         for number in range(4):
             rig.offer("t", "k" + str(number), number)

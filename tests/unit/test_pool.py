@@ -88,7 +88,7 @@ async def test_no_more_handlers_run_than_there_are_slots() -> None:
 
 async def test_a_route_has_no_more_slots_than_its_cap() -> None:
     held = Held()
-    routes = [Route(topic="capped", handler=held, cap=2), Route(topic="free", handler=held)]
+    routes = [Route(topic="capped", handler=held, max_concurrency=2), Route(topic="free", handler=held)]
     rig = Rig(*routes, pool=PoolSettings(concurrency=6))
     async with rig.engine:
         for number in range(10):

@@ -39,8 +39,8 @@ def test_only_the_named_exceptions_are_retried() -> None:
 
 
 def test_no_delay_exceeds_the_cap_and_none_overflows() -> None:
-    assert Backoff(base=5, cap=600, jitter="none").delay(8) == 600.0
-    assert Backoff(base=5, cap=600, jitter="none").delay(10_000_000) == 600.0
+    assert Backoff(base=5, max_delay=600, jitter="none").delay(8) == 600.0
+    assert Backoff(base=5, max_delay=600, jitter="none").delay(10_000_000) == 600.0
 
 
 @given(
@@ -67,7 +67,7 @@ def test_jitter_is_drawn_anew_each_time() -> None:
         {"max_retries": -1},
         {"base": -1},
         {"factor": 0.5},
-        {"cap": -1},
+        {"max_delay": -1},
         {"jitter": "fully"},
         {"exceptions": OSError},
         {"exceptions": [OSError]},

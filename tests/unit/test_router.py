@@ -110,7 +110,7 @@ def test_routes_with_one_state_store_share_a_family_and_others_have_their_own() 
     [
         ({"topic": ""}, "pattern"),
         ({"weight": 0}, "weight"),
-        ({"cap": -1}, "cap"),
+        ({"max_concurrency": -1}, "max_concurrency"),
         ({"state_store": Sums()}, "key function"),
         ({"overload": Overload.CONFLATE}, "conflation"),
         ({"handler": waits, "blocking": True}, "plain function"),
@@ -140,7 +140,9 @@ def test_two_routes_for_one_topic_are_refused() -> None:
         Router([Route(topic="t", handler=pure), Route(topic="t", handler=pure)])
 
 
-@pytest.mark.parametrize("different", [{"weight": 2}, {"priority": 1}, {"cap": 3}, {"sinks": ("live",)}])
+@pytest.mark.parametrize(
+    "different", [{"weight": 2}, {"priority": 1}, {"max_concurrency": 3}, {"sinks": ("live",)}]
+)
 def test_routes_that_share_lanes_must_agree(different: dict[str, Any]) -> None:
     sums = Sums()
     one = Route(topic="a", handler=pure, key=key_of, state_store=sums)

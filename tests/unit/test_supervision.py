@@ -256,7 +256,7 @@ async def test_handlers_that_swallow_their_timeout_are_a_stall_where_messages_wa
                 await gate.wait()
         return [Publish("out", context.body)]
 
-    slow = Route(topic="t", handler=swallows, key=key_of, timeout=0.01, cap=1)
+    slow = Route(topic="t", handler=swallows, key=key_of, timeout=0.01, max_concurrency=1)
     rig = Watched(slow, Route(topic="beside", handler=echo, key=key_of))
     async with rig.engine:
         await rig.engine.wait_ready()
@@ -292,7 +292,7 @@ async def test_a_commit_that_does_not_end_is_a_stall_and_an_outage_is_none() -> 
 async def test_caps_retries_and_rest_are_no_stall() -> None:
     held = Held()
     rig = Watched(
-        Route(topic="capped", handler=held, cap=1),
+        Route(topic="capped", handler=held, max_concurrency=1),
         Route(topic="strict", handler=failing(9, 0), retry=STEADY, strict=True, key=key_of),
     )
     async with rig.engine:

@@ -11,7 +11,7 @@ import pytest
 
 from enricher.adapters.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 from enricher.config import WriterSettings
-from enricher.engine.circuit import Gate
+from enricher.engine.circuit import CircuitBreaker
 from enricher.engine.effects import Effect, Insert, KeyClaim, Publish, SetKey
 from enricher.engine.ports import Answer, Claimed, Delivery, Refused, Write
 from enricher.engine.router import Context, Route
@@ -151,8 +151,8 @@ async def test_after_failures_a_commit_goes_on_in_parts_that_grow_again() -> Non
                 raise SinkUnavailable(self.name, "too slow")
             return {0: Claimed()}
 
-    gate = Gate(Slow(), QUICK, Clock(), Stats())
-    answers = await gate.commit([numbered(n) for n in range(64)])
+    breaker = CircuitBreaker(Slow(), QUICK, Clock(), Stats())
+    answers = await breaker.commit([numbered(n) for n in range(64)])
     assert sizes == [64, 32, 16, 8, 16, 32, 8]
     assert answers == {}  # the claims may be those of its own first try
 
@@ -169,10 +169,10 @@ async def test_who_only_waited_for_a_probe_has_its_duplicates_named() -> None:
                 raise SinkUnavailable(self.name, "away")
             return {0: Claimed()}
 
-    gate = Gate(Away(), QUICK, Clock(), Stats())
-    first = asyncio.create_task(gate.commit([numbered(1)]))
-    await until(lambda: gate.down_since is not None)
-    assert await gate.commit([numbered(2)]) == {0: Claimed()}
+    breaker = CircuitBreaker(Away(), QUICK, Clock(), Stats())
+    first = asyncio.create_task(breaker.commit([numbered(1)]))
+    await until(lambda: breaker.down_since is not None)
+    assert await breaker.commit([numbered(2)]) == {0: Claimed()}
     assert await first == {}
 
 

@@ -27,7 +27,7 @@ from enricher.log import log
 
 # How long (seconds) the reader may hold the loop when Redis has much to say.
 _HOLD = 0.002
-_BACKOFF = Backoff(base=0.05, cap=5.0)
+_BACKOFF = Backoff(base=0.05, max_delay=5.0)
 # Channels whose names are remembered.
 _KNOWN = 10_000
 

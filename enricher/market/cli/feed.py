@@ -24,7 +24,7 @@ from enricher.market.feed.publish import Publish, Published, Sleep, publish_at_r
 from enricher.market.feed.synthetic import SyntheticMarket
 from enricher.market.settings import MarketSettings
 
-OUTAGE = Backoff(base=0.05, cap=1.0)
+OUTAGE = Backoff(base=0.05, max_delay=1.0)
 KINDS = ("malformed", "missing_legs", "duplicate", "late")
 
 

@@ -70,7 +70,7 @@ class RetryListener:
 
     async def run(self, intake: Intake) -> None:
         """Listen until `stop_intake`; what was asked before that is still answered."""
-        reprocess, backoff, attempt = through(intake.put, self._clock), Backoff(base=0.05, cap=5.0), 0
+        reprocess, backoff, attempt = through(intake.put, self._clock), Backoff(base=0.05, max_delay=5.0), 0
         async with anyio.create_task_group() as tasks:
             with self._scope:
                 while True:

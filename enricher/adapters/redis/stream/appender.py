@@ -24,7 +24,7 @@ from enricher.engine.ports import Clock, Delivery
 from enricher.engine.retry import Backoff
 from enricher.log import log
 
-_BACKOFF = Backoff(base=0.05, cap=5.0)
+_BACKOFF = Backoff(base=0.05, max_delay=5.0)
 _WARN_EVERY_US = 10_000_000
 _APPEND, _RELEASE_LEASE = load("stream_append"), load("release_lease")
 

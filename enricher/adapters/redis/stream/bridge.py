@@ -23,7 +23,7 @@ from enricher.adapters.redis.stream.appender import BridgeLimits, StreamAppender
 from enricher.engine.ports import Clock, Delivery, Intake, Source
 from enricher.engine.retry import Backoff
 
-_BACKOFF = Backoff(base=0.05, cap=5.0)
+_BACKOFF = Backoff(base=0.05, max_delay=5.0)
 
 
 class StreamBridge:

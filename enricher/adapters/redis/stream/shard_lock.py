@@ -26,7 +26,7 @@ from enricher.engine.retry import Backoff
 from enricher.errors import EnricherError, SinkUnavailable
 from enricher.log import log
 
-_BACKOFF = Backoff(base=0.05, cap=5.0)
+_BACKOFF = Backoff(base=0.05, max_delay=5.0)
 _LOCK, _RELEASE_LEASE = load("shard_lock"), load("release_lease")
 
 

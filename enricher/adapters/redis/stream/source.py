@@ -51,7 +51,7 @@ from enricher.engine.retry import Backoff
 from enricher.errors import EnricherError
 from enricher.log import log
 
-_BACKOFF = Backoff(base=0.05, cap=5.0)
+_BACKOFF = Backoff(base=0.05, max_delay=5.0)
 
 
 class Poison(EnricherError):

@@ -29,7 +29,7 @@ from enricher.engine.ports import Clock, Delivery, Intake, Source
 from enricher.engine.retry import Backoff
 from enricher.log import log
 
-_BACKOFF = Backoff(base=0.05, cap=5.0)
+_BACKOFF = Backoff(base=0.05, max_delay=5.0)
 # Seconds between two looks whether the stream is empty, which also ends what nobody can answer any more:
 # entries that were trimmed or deleted.
 _LOOK_EVERY = 0.25

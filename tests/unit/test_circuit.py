@@ -1,4 +1,4 @@
-"""The gate: whose fault is an error that nobody understands? The server's, while nothing else lands."""
+"""The breaker: whose fault is an error that nobody understands? The server's, while nothing else lands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from enricher.adapters.memory import MemoryDocuments, MemoryLive
 from enricher.engine import doubts
-from enricher.engine.circuit import Gate
+from enricher.engine.circuit import CircuitBreaker
 from enricher.engine.effects import Insert, KeyClaim, Publish, SetKey, Upsert
 from enricher.engine.ports import Answer, Failed, Refused, Write
 from enricher.engine.stats import Stats
@@ -50,8 +50,8 @@ def inserts(*numbers: int, collection: str = "c") -> list[Write]:
     return [Write([Insert(collection, {"_id": n})]) for n in numbers]
 
 
-def gate_of(sink: Any) -> Gate:
-    return Gate(sink, QUICK, Clock(), Stats())
+def gate_of(sink: Any) -> CircuitBreaker:
+    return CircuitBreaker(sink, QUICK, Clock(), Stats())
 
 
 @pytest.mark.parametrize("answers", [False, True])
@@ -60,10 +60,10 @@ async def test_while_nothing_lands_it_is_one_outage_in_which_a_batch_is_not_trie
 ) -> None:
     sink = Picky(answers=answers)
     sink.fails = lambda write: True
-    gate = gate_of(sink)
+    breaker = gate_of(sink)
     with capture_logs() as lines:
-        commit = asyncio.create_task(gate.commit(inserts(*range(500))))
-        await until(lambda: gate.down_since is not None)
+        commit = asyncio.create_task(breaker.commit(inserts(*range(500))))
+        await until(lambda: breaker.down_since is not None)
         assert len(sink.attempts) < 15
         await until(lambda: len(sink.attempts) > 40)
         assert sink.attempts[20:] == [1] * (len(sink.attempts) - 20)
@@ -103,9 +103,9 @@ async def test_an_outage_that_begins_in_the_middle_of_a_batch_refuses_nothing(an
     sink.fails = lambda write: number(write) >= 4 and (answers or len(sink.attempts) > 1)
     if not answers:
         sink.fails = lambda write: len(sink.attempts) == 1 or len(sink.collections["c"]) >= 4
-    gate = gate_of(sink)
-    commit = asyncio.create_task(gate.commit(inserts(*range(8))))
-    await until(lambda: gate.down_since is not None)
+    breaker = gate_of(sink)
+    commit = asyncio.create_task(breaker.commit(inserts(*range(8))))
+    await until(lambda: breaker.down_since is not None)
     await until(lambda: len(sink.attempts) > 40)
     assert not commit.done()
     sink.fails = lambda write: False
@@ -116,18 +116,18 @@ async def test_an_outage_that_begins_in_the_middle_of_a_batch_refuses_nothing(an
 async def test_one_that_fails_alone_waits_until_another_like_it_lands_through_whatever_group() -> None:
     sink = Picky()
     sink.fails = lambda write: number(write) == 1
-    gate = gate_of(sink)
-    commit = asyncio.create_task(gate.commit(inserts(1)))
+    breaker = gate_of(sink)
+    commit = asyncio.create_task(breaker.commit(inserts(1)))
     await until(lambda: len(sink.attempts) > 10)
-    assert await gate.commit(inserts(5, collection="other")) == {}
-    assert await gate.commit([Write([Upsert("c", {"_id": 6})])]) == {}
+    assert await breaker.commit(inserts(5, collection="other")) == {}
+    assert await breaker.commit([Write([Upsert("c", {"_id": 6})])]) == {}
     tried = len(sink.attempts)
     await until(lambda: len(sink.attempts) > tried + 10)
-    assert gate.down_since is not None
+    assert breaker.down_since is not None
     assert not commit.done()
-    assert await gate.commit(inserts(2)) == {}
+    assert await breaker.commit(inserts(2)) == {}
     assert isinstance((await commit)[0], Refused)
-    assert gate.down_since is None
+    assert breaker.down_since is None
 
 
 @pytest.mark.parametrize("bad", [[1], [1, 2, 3]])
@@ -136,10 +136,10 @@ async def test_what_lands_of_other_kinds_refuses_one_after_a_while_but_not_many(
 ) -> None:
     sink = Picky()
     sink.fails = lambda write: number(write) in bad
-    gate = gate_of(sink)
-    commit = asyncio.create_task(gate.commit(inserts(*bad)))
-    await until(lambda: gate.down_since is not None)
-    assert await gate.commit(inserts(5, collection="other")) == {}
+    breaker = gate_of(sink)
+    commit = asyncio.create_task(breaker.commit(inserts(*bad)))
+    await until(lambda: breaker.down_since is not None)
+    assert await breaker.commit(inserts(5, collection="other")) == {}
     assert not commit.done()
     monkeypatch.setattr(doubts, "PATIENCE", 0.0)
     if len(bad) == 1:
@@ -149,7 +149,7 @@ async def test_what_lands_of_other_kinds_refuses_one_after_a_while_but_not_many(
         await until(lambda: len(sink.attempts) > tried + 20)
         sink.fails = lambda write: False
         assert await commit == {}
-    assert gate.down_since is None
+    assert breaker.down_since is None
 
 
 @pytest.mark.parametrize("error", [WriteRefused("no"), TypeError("no"), UnicodeError("no")])
@@ -215,10 +215,10 @@ async def test_what_was_told_before_a_failure_is_not_the_write_of_a_repeat() -> 
             told.append(len(writes))
             return await super().commit(writes)
 
-    gate = gate_of(Once())
+    breaker = gate_of(Once())
     plain = Write([Publish("out", b"")])
-    commit = asyncio.create_task(gate.commit([plain, plain, Write([SetKey("k", b"", 0)])]))
-    await until(lambda: gate.down_since is not None)
+    commit = asyncio.create_task(breaker.commit([plain, plain, Write([SetKey("k", b"", 0)])]))
+    await until(lambda: breaker.down_since is not None)
     assert told == [1, 1]
-    assert await gate.commit([Write([KeyClaim("k", 1, 60)])]) == {}
+    assert await breaker.commit([Write([KeyClaim("k", 1, 60)])]) == {}
     assert set(await commit) == {2}
