@@ -157,7 +157,7 @@ def _subjects(body: bytes) -> Iterator[tuple[str, Work]]:
     years, discount, spot, ahead = found.years, found.discount, chain.spot_price, found.forward.value or 0.0
     by_calls, by_puts, tick = found.calls, found.puts, contract.tick_size
     held = (calls.oi, puts.oi)
-    known = (by_calls.found, by_puts.found)
+    known = (by_calls, by_puts)
     mids = (by_calls.price, by_puts.price)
 
     def chosen() -> None:

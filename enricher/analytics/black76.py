@@ -50,7 +50,7 @@ class Greeks(msgspec.Struct, frozen=True):
     rho: float
 
 
-class Side(msgspec.Struct, frozen=True):
+class GreekColumns(msgspec.Struct, frozen=True):
     """Calls or puts of a chain as columns beside the strikes; ``reasons`` is {index: reason}.
 
     An index with a volatility and a reason is flagged (``out_of_range``); without one it is unknown.
@@ -160,7 +160,7 @@ def greeks_side(
     discount: float,
     rate: float,
     spot: float | None = None,
-) -> Side:
+) -> GreekColumns:
     """The Greeks at every strike where ``sigmas`` has a volatility > 0, None elsewhere.
 
     With d1 = ln(F/K)/s + s/2 and d2 = d1 - s: delta = +-D N(+-d1), gamma = D phi(d1)/(F s),
@@ -201,7 +201,7 @@ def greeks_side(
         rho.append(of_rho * owed)
     factor = forward / spot if spot else None
     delta_spot = [None if factor is None or d is None else d * factor for d in delta]
-    return Side(list(sigmas), delta, delta_spot, gamma, vega, theta, rho, reasons)
+    return GreekColumns(list(sigmas), delta, delta_spot, gamma, vega, theta, rho, reasons)
 
 
 def chain_greeks(
@@ -214,7 +214,7 @@ def chain_greeks(
     rate: float,
     spot: float | None = None,
     guesses: tuple[Values, Values] | None = None,
-) -> tuple[Side, Side]:
+) -> tuple[GreekColumns, GreekColumns]:
     """Volatilities and Greeks of all calls and all puts, each leg from its own price.
 
     ``guesses`` are the volatilities of calls and puts that the last chain had at these strikes.

@@ -1,8 +1,8 @@
 """What the prices of one chain say: forward, volatilities and Greeks of every leg, smile, exposures, strip.
 
-`analyse_prices` gives all of it, unrounded, for a decoded chain and its contract; `market.serialisation`
-turns it into what is stored and published. The mathematics stands in the modules imported here, each with a
-page in ``docs``. Nothing here looks at a clock or at another chain, but for ``unit_before``.
+`analyse_prices` gives all of it, unrounded, for a decoded chain and its contract. The mathematics stands in
+the modules imported here, each with a page in ``docs/formulas``. Nothing here looks at a clock or at another
+chain, but for ``unit_before``.
 """
 
 from __future__ import annotations
@@ -42,42 +42,50 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     curve: bool = False
 
 
-class Priced(msgspec.Struct, frozen=True):
-    """One side: the prices that were computed with, whence, their flags by index, and what they imply.
+class PricedSide(black76.GreekColumns, frozen=True):
+    """Calls or puts as columns beside the strikes: volatilities and Greeks, and the prices they are of.
 
-    ``stale_quotes`` are the places whose quote was too old to count, also where the last trade did.
+    ``price`` is what was computed with, in currency, ``source`` where it is from (``mid`` or ``last``),
+    ``flags`` what is odd about it by index. ``vendor_iv`` are the volatilities that were sent, as decimals.
+    ``sent`` has bid, ask, last, open interest and volume, without stale prices.
     """
 
     price: list[float | None]
     source: list[prices.Source | None]
     flags: dict[int, str]
-    found: black76.Side
     vendor_iv: prices.Decimals
-    stale_quotes: frozenset[int] = frozenset()
+    sent: Side
 
 
-class Analysis(msgspec.Struct, frozen=True):
-    """All that one chain's prices say. ``unit`` is that of the vendor's volatilities, None without any."""
+class PriceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one chain's prices say; prices in currency, volatilities as decimals a year.
+
+    ``years`` is the time to expiry (365 days), ``discount`` exp(-rate * years), ``units`` currency per unit
+    of open interest and price point. Exposures are in currency: ``gamma_exposure`` per 1 % move,
+    ``vega_exposure`` per volatility point, ``premium`` what all open options are worth; ``delta_exposure`` is
+    in units of the underlying times the multiplier. ``vendor_unit`` is that of the volatilities as sent, None
+    without any. ``quotes`` are bids and asks as `quote_arbitrage` takes them.
+    """
 
     years: float
     discount: float
     units: float
-    unit: prices.Unit | None
-    calls: Priced
-    puts: Priced
+    vendor_unit: prices.Unit | None
+    calls: PricedSide
+    puts: PricedSide
     forward: forward_price.Forward
     atm_forward_strike: float | None
-    move: forward_price.ExpectedMove
+    expected_move: forward_price.ExpectedMove
     smile: volatility_smile.Smile
-    measures: volatility_smile.Measures
-    gamma: exposure.GammaExposure
+    smile_measures: volatility_smile.Measures
+    gamma_exposure: exposure.GammaExposure
     zero_gamma: exposure.ZeroGamma
-    delta: exposure.Exposure
-    vega: exposure.Exposure
+    delta_exposure: exposure.Exposure
+    vega_exposure: exposure.Exposure
     premium: exposure.Exposure
     oi_weighted_iv: float | None
     vega_weighted_iv: float | None
-    strip: variance.Strip
+    variance_swap: variance.Strip
     quotes: quote_arbitrage.ChainQuotes
     arbitrage: quote_arbitrage.Findings
 
@@ -93,7 +101,7 @@ def analyse_prices(
     contract: Contract,
     terms: Terms,
     unit_before: prices.Unit | None = None,
-) -> Analysis:
+) -> PriceAnalysis:
     """The analysis of a chain; ``cells`` are its columns with prices in currency, without stale ones.
 
     ``unit_before`` is the unit of the product's volatilities so far. ArithmeticError or ValueError where
@@ -138,32 +146,32 @@ def analyse_prices(
     elif narrow[0] is not call_mids:
         strip_forward = variance.parity_forward(strikes, *narrow, exp(contract.rate * max(t, 0.0)))
     quotes = quote_arbitrage.ChainQuotes(strikes, calls.bid, calls.ask, puts.bid, puts.ask)
-    return Analysis(
+    return PriceAnalysis(
         years=t,
         discount=discount,
         units=units,
-        unit=unit,
+        vendor_unit=unit,
         calls=_priced(call_priced, own_calls, calls, unit, terms),
         puts=_priced(put_priced, own_puts, puts, unit, terms),
         forward=ahead,
         atm_forward_strike=None if ahead.value is None else atm_strike(strikes, ahead.value),
-        move=forward_price.expected_move(
+        expected_move=forward_price.expected_move(
             strikes, call_mids, put_mids, spot=spot, forward=ahead.value, atm_iv=measured.atm_iv, years=t
         ),
         smile=found,
-        measures=measured,
-        gamma=exposure.gamma_exposure(
+        smile_measures=measured,
+        gamma_exposure=exposure.gamma_exposure(
             strikes, own_calls.gamma, own_puts.gamma, calls.oi, puts.oi, price=f, units=units
         ),
         zero_gamma=exposure.zero_gamma(
             strikes, own_calls.iv, own_puts.iv, calls.oi, puts.oi, price=spot, forward=f, years=t
         ),
-        delta=exposure.exposure(own_calls.delta, own_puts.delta, calls.oi, puts.oi, units),
-        vega=exposure.exposure(own_calls.vega, own_puts.vega, calls.oi, puts.oi, units),
+        delta_exposure=exposure.exposure(own_calls.delta, own_puts.delta, calls.oi, puts.oi, units),
+        vega_exposure=exposure.exposure(own_calls.vega, own_puts.vega, calls.oi, puts.oi, units),
         premium=exposure.exposure(call_priced[0], put_priced[0], calls.oi, puts.oi, units),
         oi_weighted_iv=exposure.weighted_iv(own_calls.iv, own_puts.iv, calls.oi, puts.oi),
         vega_weighted_iv=exposure.weighted_iv(own_calls.iv, own_puts.iv, own_calls.vega, own_puts.vega),
-        strip=variance.variance_strip(
+        variance_swap=variance.variance_strip(
             strikes,
             calls.bid,
             calls.ask,
@@ -215,7 +223,7 @@ def _narrow(
     return (calls, puts) if paired else (call_mids, put_mids)
 
 
-def _doubtful(own: black76.Side, flags: dict[int, str]) -> dict[int, str]:
+def _doubtful(own: black76.GreekColumns, flags: dict[int, str]) -> dict[int, str]:
     """The legs that are no nodes of a smile although they have a volatility."""
     found = {at: reason for at, reason in flags.items() if reason != "locked"}
     found.update(own.reasons)
@@ -226,8 +234,8 @@ def _unit(
     terms: Terms,
     calls: Side,
     puts: Side,
-    own_calls: black76.Side,
-    own_puts: black76.Side,
+    own_calls: black76.GreekColumns,
+    own_puts: black76.GreekColumns,
     before: prices.Unit | None,
 ) -> prices.Unit | None:
     vendor = calls.iv + puts.iv
@@ -237,13 +245,16 @@ def _unit(
 
 
 def _priced(
-    chosen: Chosen, own: black76.Side, side: Side, unit: prices.Unit | None, terms: Terms
-) -> Priced:
+    chosen: Chosen, own: black76.GreekColumns, side: Side, unit: prices.Unit | None, terms: Terms
+) -> PricedSide:
     if unit is None:
         vendor = prices.Decimals([None] * len(side.iv))
     else:
         # A unit that was set holds for every leg.
         vendor = prices.as_decimals(side.iv, unit, own.iv if terms.vendor_iv == "auto" else None)
-    return Priced(*chosen, own, vendor, side.stale_quotes)
+    return PricedSide(
+        own.iv, own.delta, own.delta_spot, own.gamma, own.vega, own.theta, own.rho, own.reasons,
+        *chosen, vendor, side,
+    )  # fmt: skip
 
 

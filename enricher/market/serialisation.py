@@ -13,7 +13,7 @@ from typing import Any
 from enricher.analytics.black76 import expiry_flag
 from enricher.analytics.contracts import Contract
 from enricher.analytics.exposure import ASSUMPTION, Exposure
-from enricher.analytics.price_analysis import Analysis, Priced, Terms
+from enricher.analytics.price_analysis import PriceAnalysis, PricedSide, Terms
 from enricher.analytics.quote_arbitrage import Findings
 from enricher.analytics.variance import Strip
 from enricher.analytics.volatility_smile import Measures
@@ -51,10 +51,10 @@ def rounded_all(values: Sequence[float | None], digits: int = 6) -> list[float |
 
 
 def analysis_fields(
-    found: Analysis, strikes: Sequence[Number], contract: Contract, expiry: str, terms: Terms
+    found: PriceAnalysis, strikes: Sequence[Number], contract: Contract, expiry: str, terms: Terms
 ) -> Fields:
     """The fields that an analysis adds to a chain, its ``flags`` among them ({field: reason})."""
-    ahead, move = found.forward, found.move
+    ahead, move = found.forward, found.expected_move
     flags: dict[str, str] = {}
     if (near := expiry_flag(found.years)) is not None:
         flags["years"] = near
@@ -64,9 +64,9 @@ def analysis_fields(
         flags["forward"] = ahead.reason
     if move.reason is not None:
         flags["expected_move"] = move.reason
-    if (no_atm := found.measures.reasons.get("atm_iv")) is not None:
+    if (no_atm := found.smile_measures.reasons.get("atm_iv")) is not None:
         flags["atm_iv"] = no_atm
-    gamma, zero = found.gamma, found.zero_gamma
+    gamma, zero = found.gamma_exposure, found.zero_gamma
     fields = {
         "years": rounded(found.years, 10),
         "discount": rounded(found.discount, 10),
@@ -76,7 +76,7 @@ def analysis_fields(
             "strikes": list(ahead.strikes),
         },
         "atm_forward_strike": found.atm_forward_strike,
-        "atm_iv": rounded(found.measures.atm_iv),
+        "atm_iv": rounded(found.smile_measures.atm_iv),
         "expected_move": {
             "strike": move.strike,
             "straddle": rounded(move.straddle),
@@ -86,7 +86,7 @@ def analysis_fields(
             "high": rounded(move.high),
         },
         "smile": {
-            **measures_fields(found.measures),
+            **measures_fields(found.smile_measures),
             "strikes": found.smile.strikes,
             "ivs": rounded_all(found.smile.iv, 8),
         },
@@ -102,13 +102,13 @@ def analysis_fields(
             "reason": gamma.reason or zero.reason,
         },
         "exposure": {
-            "delta": _exposure(found.delta),
-            "vega": _exposure(found.vega),
+            "delta": _exposure(found.delta_exposure),
+            "vega": _exposure(found.vega_exposure),
             "premium": _exposure(found.premium),
             "oi_weighted_iv": rounded(found.oi_weighted_iv),
             "vega_weighted_iv": rounded(found.vega_weighted_iv),
         },
-        "variance_swap": strip_fields(found.strip),
+        "variance_swap": strip_fields(found.variance_swap),
         "arbitrage": findings_fields(found.arbitrage),
         "analytics": {
             "strikes": list(strikes),
@@ -130,7 +130,7 @@ def analysis_fields(
             "vega": "per_volatility_point",
             "theta": "per_calendar_day",
             "rho": "per_percent",
-            "vendor_iv": found.unit,
+            "vendor_iv": found.vendor_unit,
         },
     }
     explain_analysis(fields, flags)
@@ -188,22 +188,21 @@ def _exposure(found: Exposure) -> Fields:
     }
 
 
-def _side(side: Priced) -> Fields:
-    own = side.found
+def _side(side: PricedSide) -> Fields:
     return {
         # A last price may have been sent as a whole number, and stays one.
         "price": [rounded(price) for price in side.price],
-        "iv": rounded_all(own.iv),
-        "delta": rounded_all(own.delta),
-        "gamma": rounded_all(own.gamma, 10),
-        "vega": rounded_all(own.vega),
-        "theta": rounded_all(own.theta),
-        "rho": rounded_all(own.rho),
+        "iv": rounded_all(side.iv),
+        "delta": rounded_all(side.delta),
+        "gamma": rounded_all(side.gamma, 10),
+        "vega": rounded_all(side.vega),
+        "theta": rounded_all(side.theta),
+        "rho": rounded_all(side.rho),
         "feed_iv": rounded_all(side.vendor_iv.values),
     }
 
 
-def _by_reason(strikes: Sequence[Number], side: Priced) -> dict[str, list[Number]]:
+def _by_reason(strikes: Sequence[Number], side: PricedSide) -> dict[str, list[Number]]:
     """{reason: strikes} of a side, about the price and about the volatility.
 
     ``last_price``: no mid. ``stale_quote``: bid and ask were too old to count, whatever the price is of.
@@ -213,14 +212,14 @@ def _by_reason(strikes: Sequence[Number], side: Priced) -> dict[str, list[Number
     found: dict[str, list[Number]] = {}
     if "last" in side.source:
         found["last_price"] = [k for k, source in zip(strikes, side.source, strict=True) if source == "last"]
-    if side.stale_quotes:
-        found["stale_quote"] = [strikes[at] for at in sorted(side.stale_quotes)]
+    if side.sent.stale_quotes:
+        found["stale_quote"] = [strikes[at] for at in sorted(side.sent.stale_quotes)]
     if side.vendor_iv.odd:
         found["feed_iv_other_unit"] = [strikes[at] for at in side.vendor_iv.odd]
     if side.vendor_iv.unclear:
         found["feed_iv_unit_unclear"] = [strikes[at] for at in side.vendor_iv.unclear]
     _sort_in(found, strikes, side.flags)
-    _sort_in(found, strikes, side.found.reasons, side.flags)
+    _sort_in(found, strikes, side.reasons, side.flags)
     for held in found.values():
         held.sort()
     return found

@@ -12,7 +12,7 @@ import pytest
 from enricher.analytics import black76
 from enricher.analytics.columns import columns
 from enricher.analytics.contracts import Contract, years
-from enricher.analytics.price_analysis import Analysis, Terms, analyse_prices, price_scale
+from enricher.analytics.price_analysis import PriceAnalysis, Terms, analyse_prices, price_scale
 from enricher.analytics.staleness import UNTOLD, fresh
 from enricher.clock import event_us, render
 from enricher.market.products import Contracts
@@ -22,7 +22,7 @@ NIFTY, EXPIRY, FORWARD = Contracts().of("NIFTY"), "2025-06-26", 21550.0
 AT = event_us("2025-06-16T10:00:00+05:30")[0]
 
 
-def analysed(stubs_from: float) -> Analysis:
+def analysed(stubs_from: float) -> PriceAnalysis:
     t = years(NIFTY.expiry_us(EXPIRY), AT)
     sides: list[list[dict[str, Any]]] = [[], []]
     for strike in range(20000, 24001, 500):
@@ -40,8 +40,8 @@ def test_stub_quotes_do_not_speak_of_the_forward() -> None:
     found = analysed(stubs_from=22500)
     assert found.forward.value == pytest.approx(FORWARD, abs=2)
     assert found.forward.source == "parity"
-    assert found.strip.forward == pytest.approx(FORWARD, abs=2)
-    assert found.strip.k0 == 21500
+    assert found.variance_swap.forward == pytest.approx(FORWARD, abs=2)
+    assert found.variance_swap.k0 == 21500
 
 
 def test_where_all_quotes_are_wide_they_are_all_there_is() -> None:
@@ -61,7 +61,7 @@ def priced(
     scale: float = 1.0,
     future: float | None = None,
     **said: Any,
-) -> Analysis:
+) -> PriceAnalysis:
     """The analysis of a chain quoted a step around Black's prices, its calls ``changed`` by strike."""
     t = max(years(contract.expiry_us(EXPIRY), at_us), 1e-9)
     sides: list[list[dict[str, Any]]] = [[], []]
@@ -82,7 +82,7 @@ def priced(
 def test_volatilities_come_back_from_the_prices_they_made() -> None:
     found = priced()
     assert found.smile.iv == pytest.approx([SIGMA] * 13, rel=1e-6)
-    assert found.measures.atm_iv == pytest.approx(SIGMA, rel=1e-6)
+    assert found.smile_measures.atm_iv == pytest.approx(SIGMA, rel=1e-6)
     assert found.forward.value == pytest.approx(FORWARD, abs=1e-6)
     assert found.atm_forward_strike == 21500
 
@@ -90,14 +90,14 @@ def test_volatilities_come_back_from_the_prices_they_made() -> None:
 def test_the_future_of_a_chain_is_its_forward_and_that_of_its_variance_swap() -> None:
     found = priced(future=21755.0)
     assert (found.forward.value, found.forward.source) == (21755.0, "future")
-    assert (found.strip.forward, found.strip.k0) == (21755.0, 21750)
+    assert (found.variance_swap.forward, found.variance_swap.k0) == (21755.0, 21750)
     assert found.atm_forward_strike == 21750
-    assert found.calls.found.iv[4] != pytest.approx(SIGMA, rel=1e-3)
+    assert found.calls.iv[4] != pytest.approx(SIGMA, rel=1e-3)
 
 
 def test_call_and_put_share_gamma_and_vega_and_their_deltas_are_one_discounted_unit_apart() -> None:
     found = priced()
-    calls, puts = found.calls.found, found.puts.found
+    calls, puts = found.calls, found.puts
     assert calls.gamma == pytest.approx(puts.gamma, rel=1e-4)
     assert calls.vega == pytest.approx(puts.vega, rel=1e-4)
     apart = [call - put for call, put in zip(calls.delta, puts.delta, strict=True)]  # type: ignore[operator]
@@ -108,10 +108,10 @@ def test_exposures_are_in_units_and_currency_of_the_whole_open_interest() -> Non
     found = priced()
     oi = [100 + strike % 700 for strike in range(20000, 23001, 250)]
     both = (found.calls, found.puts)
-    deltas = fsum(d * n for side in both for d, n in zip(side.found.delta, oi, strict=True))  # type: ignore[operator]
+    deltas = fsum(d * n for side in both for d, n in zip(side.delta, oi, strict=True))  # type: ignore[operator]
     worth = fsum(p * n for side in both for p, n in zip(side.price, oi, strict=True))  # type: ignore[operator]
     assert found.units == NIFTY.lot_of(EXPIRY)
-    assert found.delta.total == pytest.approx(deltas * found.units)
+    assert found.delta_exposure.total == pytest.approx(deltas * found.units)
     assert found.premium.total == pytest.approx(worth * found.units)
     assert found.oi_weighted_iv == pytest.approx(SIGMA, rel=1e-6)
     assert found.vega_weighted_iv == pytest.approx(SIGMA, rel=1e-6)
@@ -123,14 +123,14 @@ def test_options_priced_in_coins_are_analysed_like_the_same_options_priced_in_do
     one, other = priced(coin, scale=21500), priced(dollar)
     assert one.smile.iv == pytest.approx(other.smile.iv, rel=1e-9)
     assert one.premium.total == pytest.approx(other.premium.total)
-    assert one.gamma.gross == pytest.approx(other.gamma.gross)
+    assert one.gamma_exposure.gross == pytest.approx(other.gamma_exposure.gross)
     assert one.arbitrage.count == other.arbitrage.count
 
 
 def test_of_expired_options_there_is_no_volatility_no_greek_and_no_strip() -> None:
     found = priced(at_us=NIFTY.expiry_us(EXPIRY), changed={21000: {"last": 500, "bid": None, "ask": None}})
-    assert set(found.calls.found.iv) == set(found.puts.found.gamma) == {None}
-    assert (found.smile.reason, found.strip.reason, found.zero_gamma.reason) == ("expired",) * 3
+    assert set(found.calls.iv) == set(found.puts.gamma) == {None}
+    assert (found.smile.reason, found.variance_swap.reason, found.zero_gamma.reason) == ("expired",) * 3
     assert found.discount == 1.0
     assert found.premium.total is not None
 
@@ -141,7 +141,7 @@ def test_without_a_pair_and_without_carry_there_is_no_forward_and_nothing_that_n
     assert found.forward.value is None
     assert found.atm_forward_strike is None
     assert found.smile.reason == "no_forward"
-    assert set(found.calls.found.delta) == {None}
+    assert set(found.calls.delta) == {None}
 
 
 @pytest.mark.parametrize(
@@ -166,18 +166,18 @@ def test_a_doubtful_quote_is_named_and_is_no_node_of_the_smile(
 @pytest.mark.parametrize(("sent", "unit"), [(15.2, "percent"), (0.152, "decimal"), (None, None)])
 def test_the_unit_of_the_vendors_volatilities_is_told_by_those_computed_here(sent: Any, unit: Any) -> None:
     found = priced(iv=sent)
-    assert found.unit == unit
+    assert found.vendor_unit == unit
     assert found.calls.vendor_iv.values == [None if unit is None else pytest.approx(0.152)] * 13
 
 
 def test_a_unit_that_is_set_holds_whatever_the_numbers_look_like() -> None:
     assert priced(terms=Terms(vendor_iv="decimal"), iv=15.2).calls.vendor_iv.values[0] == 15.2
-    assert priced(terms=Terms(vendor_iv="percent")).unit is None
+    assert priced(terms=Terms(vendor_iv="percent")).vendor_unit is None
 
 
 @pytest.mark.parametrize("before", ["percent", "decimal"])
 def test_where_nothing_tells_it_the_unit_is_the_one_the_product_had(before: Any) -> None:
-    assert priced(iv=2.5, unit_before=before, bid=None, ask=None).unit == before
+    assert priced(iv=2.5, unit_before=before, bid=None, ask=None).vendor_unit == before
 
 
 def test_no_more_findings_are_named_than_asked_for_but_all_are_counted() -> None:

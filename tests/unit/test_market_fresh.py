@@ -12,7 +12,7 @@ from enricher.analytics import black76
 from enricher.analytics.chain_numbers import chain_numbers
 from enricher.analytics.columns import columns
 from enricher.analytics.contracts import years
-from enricher.analytics.price_analysis import Analysis, Terms, analyse_prices
+from enricher.analytics.price_analysis import PriceAnalysis, Terms, analyse_prices
 from enricher.analytics.staleness import UNTOLD, Fresh, fresh, leg_ages, reader
 from enricher.clock import SECOND, event_us, render
 from enricher.market.products import Contracts
@@ -151,7 +151,7 @@ def fair_chain(stale: dict[int, dict[str, Any]]) -> Chain:
     return chain_of(*calls, puts=tuple(sides[1]))
 
 
-def analysed(chain: Chain) -> Analysis:
+def analysed(chain: Chain) -> PriceAnalysis:
     return analyse_prices(chain, seen(chain), NIFTY, Terms())
 
 
@@ -162,9 +162,9 @@ def test_no_analytic_sees_a_stale_quote() -> None:
     missing = analysed(fair_chain({22000: {"bid": None, "ask": None}}))
     stale = analysed(fair_chain({22000: {**mad, "timestamp": ago(301)}}))
     assert trusted.arbitrage.count == 0 < believed.arbitrage.count
-    assert believed.strip.contributions != trusted.strip.contributions
+    assert believed.variance_swap.contributions != trusted.variance_swap.contributions
     assert stale.arbitrage.count == 0
-    assert stale.strip == missing.strip
+    assert stale.variance_swap == missing.variance_swap
     assert stale.quotes == missing.quotes
     assert stale.forward == missing.forward
     assert stale.smile.strikes == missing.smile.strikes

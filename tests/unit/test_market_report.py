@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.analytics.columns import columns
-from enricher.analytics.price_analysis import Analysis, Terms, analyse_prices
+from enricher.analytics.price_analysis import PriceAnalysis, Terms, analyse_prices
 from enricher.analytics.staleness import UNTOLD, fresh
 from enricher.clock import event_us, render
 from enricher.market.products import Contracts
@@ -60,7 +60,7 @@ CALLS = [(90, 10.4), (95, 5.9), (100, 2.4), (105, 0.62), (110, 0.1)]
 PUTS = [(90, 0.12), (95, 0.6), (100, 2.1), (105, 5.3), (110, 9.8)]
 
 
-def analysed(terms: Terms | None = None, **said: Any) -> tuple[Analysis, Fields]:
+def analysed(terms: Terms | None = None, **said: Any) -> tuple[PriceAnalysis, Fields]:
     """The analysis of a small chain, and what is shown of it; ``said`` changes the call at 100."""
     sides = [
         [{"strike": k, "bid": p * 0.99, "ask": p * 1.01, "open_interest": 7, "iv": 16.0} for k, p in side]
@@ -104,9 +104,9 @@ def test_numbers_are_shown_to_the_digits_that_the_page_promises() -> None:
 def test_what_is_shown_is_what_was_found() -> None:
     found, shown = analysed()
     assert shown["forward"]["price"] == pytest.approx(found.forward.value, abs=1e-6)
-    assert shown["gex"]["net"] == pytest.approx(found.gamma.net, abs=0.01)
+    assert shown["gex"]["net"] == pytest.approx(found.gamma_exposure.net, abs=0.01)
     assert shown["smile"]["ivs"] == pytest.approx(found.smile.iv, abs=1e-8)
-    assert shown["atm_iv"] == shown["smile"]["atm_iv"] == pytest.approx(found.measures.atm_iv, abs=1e-6)
+    assert shown["atm_iv"] == shown["smile"]["atm_iv"] == pytest.approx(found.smile_measures.atm_iv, abs=1e-6)
     for side, name in ((found.calls, "calls"), (found.puts, "puts")):
         for greek in ("iv", "delta", "gamma", "vega", "theta", "rho"):
             assert shown["analytics"][name][greek] == pytest.approx(getattr(side.found, greek), abs=1e-6)
@@ -147,10 +147,9 @@ def test_a_leg_is_listed_under_what_there_is_to_say_of_it(said: dict[str, Any], 
 def test_strikes_under_a_reason_ascend_and_stand_there_once() -> None:
     found, _ = analysed()
     flags = {3: "wide", 1: "wide", 0: "no_price", 4: "no_price"}
-    twice = msgspec.structs.replace(found.calls, flags=flags)
     reasons = {2: "wide", 4: "no_price", 3: "wide", 0: "no_price"}
-    own = msgspec.structs.replace(found.calls.found, reasons=reasons)
-    changed = msgspec.structs.replace(found, calls=msgspec.structs.replace(twice, found=own))
+    calls = msgspec.structs.replace(found.calls, flags=flags, reasons=reasons)
+    changed = msgspec.structs.replace(found, calls=calls)
     shown = analysis_fields(changed, [90, 95, 100, 105, 110], XSP, EXPIRY, Terms())
     assert shown["analytics"]["reasons"]["calls"] == {"no_price": [90, 110], "wide": [95, 100, 105]}
 
