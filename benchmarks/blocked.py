@@ -22,9 +22,8 @@ from benchmarks.measure import counted
 from benchmarks.workloads import stamped, workload
 from enricher import Enricher, load
 from enricher.adapters.memory_source import MemoryDelivery
-from enricher.assembly import market_routes
-from enricher.build_settings import SECTIONS
 from enricher.engine.overload import Overload
+from enricher.market.plan import market_routes
 
 MADE = 5000
 MARK_US = 1_790_000_000_000_000
@@ -33,8 +32,8 @@ MARK_US = 1_790_000_000_000_000
 async def main(redis_url: str, mongo_url: str, rate: float, seconds: float, pool: int) -> None:
     """Hand in for so long, wait until all is committed, tell."""
     common = {"redis.url": redis_url, "mongo.url": mongo_url, "pool.max_messages": pool}
-    settings = load(overrides={**common, "market.enabled": False}, sections=SECTIONS)
-    routes = market_routes(load(overrides=common, sections=SECTIONS))
+    settings = load(overrides={**common, "market.enabled": False})
+    routes = market_routes(load(overrides=common))
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(30),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),  # standard output is for the answer

@@ -52,13 +52,13 @@ from enricher.adapters.redis.pubsub import PubSubSource
 from enricher.adapters.redis.raw_connection import pack
 from enricher.adapters.redis.scripts import Script
 from enricher.adapters.redis.sink import RedisLive
-from enricher.assembly import market_routes
-from enricher.build_settings import load
 from enricher.config import PoolSettings
 from enricher.engine.completion import Settling
 from enricher.engine.ports import Delivery, Write
 from enricher.engine.router import Context, Route
 from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
+from enricher.market.plan import market_routes
+from enricher.systems import load
 
 FULL = (("ticks", 5_000), ("quotes", 5_000), ("chains", 500), ("mix", 5_000))
 QUICK = (("ticks", 500), ("quotes", 500), ("chains", 50), ("mix", 500))

@@ -17,8 +17,6 @@ from typing import Any
 import orjson
 
 from enricher.adapters.memory_source import MemorySource
-from enricher.assembly import market_routes
-from enricher.build_settings import load
 from enricher.config import PoolSettings
 from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, LIVE
 from enricher.engine.ports import Answer, Clock, Write
@@ -26,6 +24,8 @@ from enricher.engine.router import Route
 from enricher.engine.service import Engine
 from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
 from enricher.market.feed.synthetic import SyntheticMarket
+from enricher.market.plan import market_routes
+from enricher.systems import load
 
 START_US = 1_750_000_000_000_000
 """15 June 2025, 15:06:40 UTC: the time at which the loop's clock starts."""

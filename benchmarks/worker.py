@@ -20,7 +20,6 @@ import structlog
 
 from benchmarks.measure import Latencies
 from enricher import Enricher, load
-from enricher.build_settings import SECTIONS
 from enricher.cli.loop import run_loop
 
 LAG_SAMPLE = 0.01
@@ -30,7 +29,7 @@ async def main(redis_url: str, mongo_url: str, *options: str) -> int:
     """Serve until killed."""
     overrides = dict(option.split("=", 1) for option in options if option != "--lag")
     settings = load(
-        overrides={"redis.url": redis_url, "mongo.url": mongo_url, **overrides}, sections=SECTIONS
+        overrides={"redis.url": redis_url, "mongo.url": mongo_url, **overrides}
     )
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(30),

@@ -14,25 +14,25 @@ from enricher.lazy_exports import at_first_use
 
 if TYPE_CHECKING:
     from enricher.app import Enricher
-    from enricher.build_settings import load
     from enricher.config import Settings
     from enricher.engine.effects import Effect, Insert, Publish, SetKey, Upsert
     from enricher.engine.overload import Overload
     from enricher.engine.retry import RetryPolicy
     from enricher.engine.router import Context, Route
     from enricher.errors import BadMessage, ConfigError, EnricherError, Overloaded
+    from enricher.systems import load
 else:
     __getattr__, __dir__ = at_first_use(
         __name__,
         {
             "enricher.app": "Enricher",
-            "enricher.build_settings": "load",
             "enricher.config": "Settings",
             "enricher.engine.effects": "Effect Insert Publish SetKey Upsert",
             "enricher.engine.overload": "Overload",
             "enricher.engine.retry": "RetryPolicy",
             "enricher.engine.router": "Context Route",
             "enricher.errors": "BadMessage ConfigError EnricherError Overloaded",
+            "enricher.systems": "load",
         },
     )
 

@@ -16,53 +16,29 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Self, Unpack
 
 import anyio
 import msgspec
-from redis.asyncio import Redis
 
 from enricher.adapters.memory_source import MemoryDelivery
 from enricher.adapters.redis.pubsub import Gap
-from enricher.assembly import GAPS, Parts, build
-from enricher.build_settings import instance_name, load, stats_key
-from enricher.clock import to_date
+from enricher.assembly import GAPS, Parts, build, with_sections
+from enricher.clock import to_date, wall_clock
 from enricher.config import Settings, named_by_origin
-from enricher.dead_letters.alert import AlertHook
-from enricher.dead_letters.store import LetterStore
 from enricher.engine.effects import Effect, Insert, SetKey
-from enricher.engine.ports import Clock, Sink, Source, Write
-from enricher.engine.router import Route
+from enricher.engine.ports import Write
 from enricher.engine.service import Engine
 from enricher.engine.stats import Histogram, Stats
 from enricher.errors import EnricherError, Overloaded
 from enricher.log import log
-from enricher.mail.processor import MailHandler
+from enricher.options import Options, checked
 from enricher.own_task import OwnTask
 from enricher.redaction import redact_text, redact_value
-
-
-def wall_clock() -> int:
-    """Microseconds since 1970, UTC."""
-    return time.time_ns() // 1000
-
-
-class Options(TypedDict, total=False):
-    """What a program may add to the settings; `Enricher` says what each is."""
-
-    routes: Sequence[Route]
-    sources: Sequence[Source]
-    sinks: Sequence[Sink]
-    clients: Mapping[str, Any] | None
-    redis: Redis | None
-    mongo: Any
-    mail_handler: MailHandler | None
-    dead_letters: LetterStore | None
-    on_dead_letters: AlertHook | None
-    clock: Clock
+from enricher.systems import load
 
 
 class Enricher:
@@ -75,46 +51,14 @@ class Enricher:
     Where a framework has hooks for start and stop and no block: ``task = create_task(enricher.run())`` and
     ``await enricher.wait_ready()`` in the one, ``await enricher.stop()`` and ``await task`` in the other.
 
-    ``routes`` are added to those the settings switch on; ``clients`` are what async handlers find by name in
-    their context; ``redis`` and ``mongo`` are the host's own asyncio clients (never closed here); ``sinks``
-    land effects of the program's own kinds, ``sources`` bring messages of its own (`enricher.engine.ports`);
-    ``mail_handler`` is called with each `mail.Mail`. ``clock`` tells microseconds since 1970, UTC.
-    ``dead_letters`` is a store of the program's own for them, ``on_dead_letters`` is called with a
-    `LengthAlert` when there are too many (both: `enricher.dead_letters`).
+    ``options`` are those of `Options`: routes, clients, sinks and systems of the program's own.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        routes: Sequence[Route] = (),
-        sources: Sequence[Source] = (),
-        sinks: Sequence[Sink] = (),
-        clients: Mapping[str, Any] | None = None,
-        redis: Redis | None = None,
-        mongo: Any = None,
-        mail_handler: MailHandler | None = None,
-        dead_letters: LetterStore | None = None,
-        on_dead_letters: AlertHook | None = None,
-        clock: Clock = wall_clock,
-    ) -> None:
-        self.settings = settings
-        self.instance = instance_name(settings)
-        self._clients = clients
-        self._clock = clock
-        self._make: Callable[[], Parts] = lambda: build(
-            settings,
-            clock=clock,
-            routes=routes,
-            sources=sources,
-            sinks=sinks,
-            redis=redis,
-            mongo=mongo,
-            on_gap=self._record_gap,
-            mail_handler=mail_handler,
-            dead_letters=dead_letters,
-            on_dead_letters=on_dead_letters,
-        )
+    def __init__(self, settings: Settings, **options: Unpack[Options]) -> None:
+        self.settings = with_sections(settings, options.get("systems", ()))
+        self.instance = settings.instance
+        self._options = checked(options)
+        self._clock = options.get("clock", wall_clock)
         self._parts: Parts | None = None
         self._engine: Engine | None = None
         self._life: OwnTask
@@ -150,9 +94,9 @@ class Enricher:
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
         # Who made it may have been another process, which forked this one.
-        self.instance = instance_name(self.settings)
+        self.instance = self.settings.instance
         with named_by_origin(self.settings):
-            parts = self._parts = self._make()
+            parts = self._parts = build(self.settings, self._options, self._record_gap)
         self._started_us = self._clock()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close_clients, parts)
@@ -162,13 +106,13 @@ class Enricher:
                 parts.sinks,
                 clock=self._clock,
                 reader=parts.reader,
-                clients=self._clients,
+                clients=self._options.get("clients"),
                 pool=parts.pool,
                 writer=parts.writer,
                 slow_handler=self.settings.log.slow_handler,
                 backoff=parts.backoff,
-                drain_deadline=parts.drain_deadline,
-                stall_after=parts.stall_after,
+                drain_deadline=self.settings.service.drain_deadline,
+                stall_after=self.settings.service.stall_after,
                 owns=parts.owns,
                 troubles=parts.troubles,
             )
@@ -321,7 +265,7 @@ class Enricher:
 
     async def _keep_stats(self) -> None:
         stats = self.settings.stats
-        key, ttl_ms = stats_key(self.settings), int(stats.interval * 3000) + 5000
+        key, ttl_ms = self.settings.stats_key, int(stats.interval * 3000) + 5000
         group = self.engine.writer.group(("live",))
         summary_due = time.monotonic() + stats.summary_interval
         before: Counter[str] = Counter()

@@ -1,41 +1,49 @@
-"""The composition root: settings become sources, sinks and routes. Only this file knows the adapters."""
+"""Settings and systems become the running parts of an engine. Only this file and the intake know adapters."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import ChainMap
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
 
 from enricher.adapters.mongo import MongoDocuments, close_client, mongo_client
+from enricher.adapters.redis.claims import Idempotency
 from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.dead_letters.configured import letter_store
 from enricher.adapters.redis.dead_letters.retry_requests import RetryListener
+from enricher.adapters.redis.dead_letters.stream_store import StreamLetterStore
 from enricher.adapters.redis.pubsub import Gap
+from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.adapters.redis.sink import RedisLive
-from enricher.adapters.redis.stream.shard_lock import HeldDocuments
+from enricher.adapters.redis.stream.entry import whole
+from enricher.adapters.redis.stream.leases import StreamLimits
+from enricher.adapters.redis.stream.shard_lock import HeldDocuments, Hold
+from enricher.adapters.redis.stream.source import StreamSource
 from enricher.adapters.retention import Retention
-from enricher.build_letters import length_watch, letter_store, stores_of
-from enricher.build_mail import MailParts, mail_parts
-from enricher.build_settings import instance_name, kept_for, market_settings
+from enricher.clock import wall_clock
 from enricher.config import PoolSettings, Settings, WriterSettings, redact
-from enricher.dead_letters.alert import AlertHook
+from enricher.dead_letters.alert import DepthAlarm, log_alert
 from enricher.dead_letters.sink import DeadLetterRouter, DeadLetterSink
 from enricher.dead_letters.store import LetterStore
-from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS
-from enricher.engine.ports import Clock, Reader, Sink, Source
+from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, DeadLetter
+from enricher.engine.ports import Reader, Sink, Source
 from enricher.engine.retry import Backoff
-from enricher.engine.router import Context, Route
+from enricher.engine.router import Route
 from enricher.engine.stats import Stats
-from enricher.errors import BadMessage, ConfigError
+from enricher.errors import ConfigError
 from enricher.intake import IntakeParts, hold_of, over_streams
-from enricher.mail.processor import MailHandler
-from enricher.market import routes as market
-from enricher.market.settings import MarketSettings
-from enricher.market.state.product_state import STATE
+from enricher.options import Options
+from enricher.system import Plan, System, plans
+from enricher.systems import SYSTEMS
 
 GAPS = "feed_gaps"
+NOTHING: Options = {}
+HOSTS = "the host's client"
 
 
 @dataclass
@@ -49,22 +57,226 @@ class Parts:
     pool: PoolSettings
     writer: WriterSettings
     backoff: Backoff
-    drain_deadline: float
     retention: Retention
-    stall_after: float
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     owns: Callable[[str], bool] | None = None
     troubles: Callable[[], Mapping[str, str]] = dict
     summaries: list[Callable[[Stats], tuple[str, Mapping[str, int]]]] = field(default_factory=list)
 
 
-def market_routes(settings: Settings, troubles: dict[str, str] | None = None) -> list[Route]:
-    """The routes of the market section; none when it is switched off or absent.
+class Connections:
+    """The clients, and what systems are given (`enricher.system.Host`). Nothing is connected to yet.
 
-    ``troubles`` is where it is kept what is wrong with their topics.
+    ``closers`` close the clients that are not the program's own.
     """
-    section = market_settings(settings)
-    return [] if section is None else market.build(section, settings.feed, troubles)
+
+    def __init__(self, settings: Settings, options: Options = NOTHING) -> None:
+        self.settings = settings
+        self.options = options
+        self.instance = settings.instance
+        self.clock = options.get("clock", wall_clock)
+        self.closers: list[Callable[[], Awaitable[None]]] = []
+        self.redis = options.get("redis") or self._redis(settings.redis.url)
+        apart = settings.dead_letters.url not in ("", settings.redis.url)
+        self.dead_letter_redis = self._redis(settings.dead_letters.url) if apart else self.redis
+        self.backoff = Backoff(base=settings.retry.base, max_delay=settings.retry.cap)
+
+    def _redis(self, url: str) -> Redis:
+        options = self.settings.redis
+        client = redis_client(
+            url,
+            socket_timeout=options.socket_timeout,
+            protocol=options.protocol,
+            max_connections=options.max_connections,
+            client_name=self.settings.service.name,
+        )
+        self.closers.append(client.aclose)
+        return client
+
+    def mongo(self) -> Any:
+        """The program's own client of MongoDB, else a new one."""
+        client = self.options.get("mongo")
+        if client is None:
+            settings = self.settings.mongo
+            client = mongo_client(settings.url, driver=settings.driver, timeout=settings.timeout)
+            self.closers.append(partial(close_client, client))
+        return client
+
+    @property
+    def redis_server(self) -> str:
+        """The Redis of ``redis`` for people to read."""
+        return redact(self.settings.redis.url) if self.options.get("redis") is None else HOSTS
+
+    def dead_letter_sink(self, store: LetterStore, server: str, *, acknowledges: bool) -> DeadLetterSink:
+        """The sink of ``store``; ``acknowledges`` says that the store does so itself, in one script."""
+        hook = self.options.get("on_dead_letters") or log_alert
+        watch = DepthAlarm(self.settings.dead_letters.alert_above, hook)
+        return DeadLetterSink(store, watch=watch, server=server, streams=None if acknowledges else self.redis)
+
+    # -- what a system may ask for -----------------------------------------------------------------
+
+    def stream(
+        self, name: str, *, group: str, consumer: str, task: str, dead_letters: DeadLetterSink, **limits: Any
+    ) -> Source:
+        return StreamSource(
+            self.redis,
+            name,
+            group=group,
+            consumer=consumer,
+            letters=dead_letters,
+            clock=self.clock,
+            task_name=task,
+            # All fields as one JSON object: what a dead letter shows, and what `submit` takes too.
+            read_entry=whole,
+            limits=StreamLimits(timeout=self.settings.redis.socket_timeout, **limits),
+            backoff=self.backoff,
+        )
+
+    def claims(self, ttl: int) -> Idempotency:
+        connection = RawConnection(self.redis, timeout=self.settings.redis.socket_timeout)
+        claims = Idempotency(
+            self.redis, ttl=ttl, clock=lambda: self.clock() / 1e6, connection=connection
+        )
+        self.closers.append(claims.close)
+        return claims
+
+    def dead_letter_stream(
+        self,
+        key: str,
+        *,
+        topics: Mapping[str, str],
+        fields: Callable[[DeadLetter], dict[bytes, bytes]],
+    ) -> DeadLetterSink:
+        section, client = self.settings.dead_letters, self.dead_letter_redis
+        store = StreamLetterStore(
+            client, key, topics, more=fields, max_length=section.max_length, guard_ttl=section.guard_ttl
+        )
+        server = redact(section.url or self.settings.redis.url)
+        return self.dead_letter_sink(store, server, acknowledges=client is self.redis)
+
+
+def systems_of(options: Options = NOTHING) -> list[System]:
+    """The shipped systems and the program's own; one of the same name takes a shipped one's place."""
+    return list({system.name: system for system in (*SYSTEMS, *options.get("systems", ()))}.values())
+
+
+def with_sections(settings: Settings, systems: Iterable[System]) -> Settings:
+    """The settings with the sections of a program's own systems, at their defaults where they are not set."""
+    missing = {system.name: system.section() for system in systems if system.name not in settings.routes}
+    return msgspec.structs.replace(settings, routes={**settings.routes, **missing}) if missing else settings
+
+
+def planned(settings: Settings, options: Options = NOTHING) -> list[Plan]:
+    """What the systems that are switched on add; connects to nothing. Call it inside an event loop."""
+    return plans(systems_of(options), Connections(settings, options))
+
+
+def build(
+    settings: Settings, options: Options = NOTHING, on_gap: Callable[[Gap], None] | None = None
+) -> Parts:
+    """The parts that settings, systems and options describe; ``on_gap`` hears what a subscription missed.
+
+    Call it inside the event loop they will be used in. It connects to nothing. Raises `ConfigError`.
+    """
+    settings = with_sections(settings, options.get("systems", ()))
+    host = Connections(settings, options)
+    made = plans(systems_of(options), host)
+    hold = hold_of(settings, host.redis, host.instance)
+    own = [route for plan in made for route in plan.routes]
+    routes = over_streams(settings, [*own, *options.get("routes", ())])
+    documents = _documents(host, made)
+    reader = documents if hold is None else HeldDocuments(documents, documents, hold)
+    sinks = [reader, _live_sink(host, hold), _dead_letter_sink(host, made, routes)]
+    known: dict[str, Sink] = {sink.name: sink for sink in (*sinks, *options.get("sinks", ()))}
+    return Parts(
+        routes=routes,
+        sources=_sources(host, made, routes, known[DEAD_LETTERS], hold, on_gap),
+        sinks=list(known.values()),
+        reader=reader,
+        pool=settings.pool,
+        writer=settings.writer,
+        backoff=host.backoff,
+        # A program's own store of documents keeps them as long as it likes.
+        retention=Retention(documents, settings.kept() if known[DOCUMENTS] is reader else {}),
+        closers=host.closers,
+        owns=None if hold is None else hold.shard.owns,
+        troubles=lambda: dict(ChainMap(*(dict(plan.troubles) for plan in made))),
+        summaries=[plan.summary for plan in made if plan.summary is not None],
+    )
+
+
+def _documents(host: Connections, made: Sequence[Plan]) -> MongoDocuments:
+    settings = host.settings.mongo
+    return MongoDocuments(
+        host.mongo(),
+        settings.database_name,
+        [index for plan in made for index in plan.indexes],
+        collections=[*(name for plan in made for name in plan.collections), GAPS],
+        server=redact(settings.url) if host.options.get("mongo") is None else HOSTS,
+    )
+
+
+def _live_sink(host: Connections, hold: Hold | None) -> Sink:
+    writer, streams = host.settings.writer, host.settings.streams
+    return RedisLive(
+        host.redis,
+        script_messages=writer.script_messages,
+        script_bytes=writer.script_bytes,
+        server=host.redis_server,
+        record=streams.record_effects,
+        record_length=streams.record_length,
+        fence=None if hold is None else lambda: hold.fencing,
+    )
+
+
+def _dead_letter_sink(host: Connections, made: Sequence[Plan], routes: Sequence[Route]) -> Sink:
+    """The common store of dead letters, beside those that systems have for topics of theirs."""
+    own = {topic: sink for plan in made for topic, sink in plan.dead_letters.items()}
+    section, store = host.settings.dead_letters, host.options.get("dead_letters")
+    if store is not None:
+        common = host.dead_letter_sink(store, store.name, acknowledges=False)
+    else:
+        topics = {route.name: route.topic for route in routes if route.topic not in own}
+        client = host.dead_letter_redis
+        common = host.dead_letter_sink(
+            letter_store(section, client, topics),
+            redact(section.url) or host.redis_server,
+            acknowledges=client is host.redis,
+        )
+    return DeadLetterRouter(common, own) if own else common
+
+
+def _sources(
+    host: Connections,
+    made: Sequence[Plan],
+    routes: Sequence[Route],
+    dead_letters: Sink,
+    hold: Hold | None,
+    on_gap: Callable[[Gap], None] | None,
+) -> list[Source]:
+    intake = IntakeParts(
+        host.settings,
+        host.redis,
+        instance=host.instance,
+        clock=host.clock,
+        letters=lambda: _acknowledging(dead_letters),
+        hold=hold,
+        on_gap=on_gap,
+    )
+    patterns = [pattern for plan in made for pattern in plan.patterns]
+    sources = [*host.options.get("sources", ()), *intake.sources(routes, patterns)]
+    stores = _stores_of(dead_letters)
+    if stores and (routes or patterns):
+        service = host.settings.service.name
+        sources.append(RetryListener(host.redis, *stores, service=service, clock=host.clock))
+    return [*sources, *(source for plan in made for source in plan.sources)]
+
+
+def _stores_of(sink: Sink) -> tuple[LetterStore, ...]:
+    """The stores in which a sink lands dead letters, as far as it says so."""
+    if isinstance(sink, DeadLetterRouter):
+        return tuple(each.store for each in sink.sinks)
+    return (sink.store,) if isinstance(sink, DeadLetterSink) else ()
 
 
 def _acknowledging(sink: Sink) -> DeadLetterSink | DeadLetterRouter:
@@ -72,169 +284,3 @@ def _acknowledging(sink: Sink) -> DeadLetterSink | DeadLetterRouter:
         expected = "a DeadLetterSink where topics come over a stream, for it acknowledges what it stores"
         raise ConfigError("sinks", DEAD_LETTERS, type(sink).__name__, expected)
     return sink
-
-
-def build(
-    settings: Settings,
-    *,
-    clock: Clock,
-    routes: Sequence[Route] = (),
-    sources: Sequence[Source] = (),
-    sinks: Sequence[Sink] = (),
-    redis: Redis | None = None,
-    mongo: Any = None,
-    on_gap: Callable[[Gap], None] | None = None,
-    mail_handler: MailHandler | None = None,
-    dead_letters: LetterStore | None = None,
-    on_dead_letters: AlertHook | None = None,
-) -> Parts:
-    """The parts that ``settings`` describe, on the host's own clients if it hands them in.
-
-    Call it inside the event loop they will be used in. Topics of all routes are subscribed to. ``sources``
-    and ``sinks`` are added; a sink with a known name takes that one's place. ``dead_letters`` is a store of
-    the program's own, ``on_dead_letters`` is called when there are too many.
-    """
-    closers: list[Callable[[], Awaitable[None]]] = []
-    options, market_section = settings.redis, settings.routes.get("market")
-    live = redis
-    if live is None:
-        live = redis_client(
-            options.url,
-            socket_timeout=options.socket_timeout,
-            protocol=options.protocol,
-            max_connections=options.max_connections,
-            client_name=settings.service.name,
-        )
-        closers.append(live.aclose)
-    letters = live
-    if settings.dead_letters.url and settings.dead_letters.url != options.url:
-        letters = redis_client(
-            settings.dead_letters.url,
-            socket_timeout=options.socket_timeout,
-            protocol=options.protocol,
-        )
-        closers.append(letters.aclose)
-    database = mongo
-    if database is None:
-        database = mongo_client(
-            settings.mongo.url, driver=settings.mongo.driver, timeout=settings.mongo.timeout
-        )
-        owned = database
-
-        async def close_mongo() -> None:
-            await close_client(owned)
-
-        closers.append(close_mongo)
-    mail = mail_parts(
-        settings,
-        live=live,
-        letters=letters,
-        clock=clock,
-        instance=instance_name(settings),
-        handler=mail_handler,
-        on_dead_letters=on_dead_letters,
-    )
-    if mail is not None:
-        closers.append(mail.seen.close)
-    documents = MongoDocuments(
-        database,
-        settings.mongo.database_name,
-        (*market.indexes(settings.feed), *(mail.indexes if mail is not None else ())),
-        collections=(STATE, GAPS),
-        server=redact(settings.mongo.url) if mongo is None else "the host's client",
-    )
-    instance = instance_name(settings)
-    hold = hold_of(settings, live, instance)
-    known_documents = documents if hold is None else HeldDocuments(documents, documents, hold)
-    redis_server = redact(options.url) if redis is None else "the host's client"
-    troubles: dict[str, str] = {}
-    own_routes = (*market_routes(settings, troubles), *routes)
-    if dead_letters is None:
-        topics_by_name = {route.name: route.topic for route in own_routes}
-        store: LetterStore = letter_store(settings, letters, topics_by_name)
-        letters_server = redact(settings.dead_letters.url) or redis_server
-    else:
-        store, letters_server = dead_letters, dead_letters.name
-    set_aside = DeadLetterSink(
-        store,
-        watch=length_watch(settings, on_dead_letters),
-        server=letters_server,
-        streams=None if dead_letters is None and letters is live else live,
-    )
-    every: list[Sink] = [
-        known_documents,
-        RedisLive(
-            live,
-            script_messages=settings.writer.script_messages,
-            script_bytes=settings.writer.script_bytes,
-            server=redis_server,
-            record=settings.streams.record_effects,
-            record_length=settings.streams.record_length,
-            fence=None if hold is None else lambda: hold.fencing,
-        ),
-        set_aside if mail is None else DeadLetterRouter(set_aside, {mail.route.topic: mail.letters}),
-        *sinks,
-    ]
-    known = {sink.name: sink for sink in every}
-    all_routes = over_streams(settings, own_routes)
-    patterns: tuple[str, ...] = ()
-    if isinstance(market_section, MarketSettings) and market_section.enabled:
-        patterns = market_section.channels.patterns
-    intake = IntakeParts(
-        settings,
-        live,
-        instance=instance,
-        clock=clock,
-        letters=lambda: _acknowledging(known[DEAD_LETTERS]),
-        hold=hold,
-        on_gap=on_gap,
-    )
-    listening: list[Source] = [*sources, *intake.sources(all_routes, patterns)]
-    kept = stores_of(known[DEAD_LETTERS])
-    if kept and (all_routes or patterns or mail is not None):
-        listening.append(RetryListener(live, *kept, service=settings.service.name, clock=clock))
-    if mail is not None:
-        # The pool's own bound then is that of mails, which are longer.
-        all_routes = [_no_longer(route, settings.pool.max_message_bytes) for route in all_routes]
-        all_routes.append(mail.route)
-        listening.append(mail.source)
-    return Parts(
-        routes=all_routes,
-        sources=listening,
-        sinks=list(known.values()),
-        reader=known_documents,
-        pool=_pool_limits(settings, mail),
-        writer=settings.writer,
-        backoff=Backoff(base=settings.retry.base, max_delay=settings.retry.cap),
-        drain_deadline=settings.service.drain_deadline,
-        # A host's own store of documents keeps them as long as it likes.
-        retention=Retention(documents, kept_for(settings) if known[DOCUMENTS] is known_documents else {}),
-        stall_after=settings.service.stall_after,
-        closers=closers,
-        owns=None if hold is None else hold.shard.owns,
-        troubles=lambda: troubles,
-        summaries=[] if mail is None else [mail.summary],
-    )
-
-
-def _no_longer(route: Route, limit: int) -> Route:
-    """The route with messages of more than ``limit`` bytes refused before they are decoded."""
-    decode = route.decode
-
-    def within(body: bytes, context: Context) -> Any:
-        if len(body) > limit:
-            raise BadMessage("$", f"at most {limit} bytes", f"{len(body)} bytes")
-        return decode(body, context)
-
-    return replace(route, decode=within)
-
-
-def _pool_limits(settings: Settings, mail: MailParts | None) -> PoolSettings:
-    pool = settings.pool
-    if mail is None:
-        return pool
-    # Mails are longer than messages of a feed, and one bound serves all.
-    longest = min(max(pool.max_message_bytes, mail.max_message_bytes), pool.max_bytes)
-    return msgspec.structs.replace(pool, max_message_bytes=longest)
-
-

@@ -6,6 +6,7 @@ subtract and bisect exactly, where float seconds lose the last digit and BSON da
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
@@ -106,3 +107,8 @@ class Zones:
     def of(self, product: str) -> ZoneInfo:
         """The zone of ``product``."""
         return self.exceptions.get(product, self.default)
+
+
+def wall_clock() -> int:
+    """Microseconds since 1970, UTC."""
+    return time.time_ns() // 1000

@@ -55,8 +55,8 @@ def over_streams(settings: Settings, routes: Iterable[Route]) -> list[Route]:
     routes need ``live``, and those that share lanes with them.
     """
     routes = list(routes)
-    by_stream = topics_by_stream(settings)
-    topics = [route.topic for route in routes]
+    by_stream = topics_by_stream(settings, routes)
+    topics = [route.topic for route in routes if route.intake != "none"]
     for topic in by_stream:
         if topic not in topics:
             expected = f"one of the topics {', '.join(topics)}"
@@ -70,9 +70,10 @@ def over_streams(settings: Settings, routes: Iterable[Route]) -> list[Route]:
     return made
 
 
-def topics_by_stream(settings: Settings) -> set[str]:
-    """The topics that take the way over the intake stream."""
-    return {topic for topic, way in settings.streams.intake.items() if way == "stream"}
+def topics_by_stream(settings: Settings, routes: Iterable[Route]) -> set[str]:
+    """The topics that take the way over the intake stream: as the settings say, else as their route does."""
+    ways = {route.topic: route.intake for route in routes} | dict(settings.streams.intake)
+    return {topic for topic, way in ways.items() if way == "stream"}
 
 
 def hold_of(settings: Settings, client: Redis, instance: str) -> Hold | None:
@@ -132,7 +133,8 @@ class IntakeParts:
 
     def sources(self, routes: Sequence[Route], patterns: Sequence[str] = ()) -> list[Source]:
         """What feeds ``routes``; ``patterns`` are subscribed to as well, without a route of their own."""
-        by_stream = topics_by_stream(self._settings)
+        by_stream = topics_by_stream(self._settings, routes)
+        routes = [route for route in routes if route.intake != "none"]
         spilling = {r.topic for r in routes if r.overload is Overload.SPILL}
         plain = [r.topic for r in routes if r.topic not in by_stream | spilling] + list(patterns)
         router = Router(routes)

@@ -82,3 +82,11 @@ def _shortened(text: str) -> str:
         return text
     half = _LONGEST // 2
     return f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
+
+
+def span(seconds: float) -> str:
+    """A time as people say it: 90 s, 2.5 h, 30 days."""
+    for unit, name in ((86_400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:,.4g} {name}"
+    return f"{seconds:,.4g} s"

@@ -16,18 +16,17 @@ from redis.exceptions import NoPermissionError, RedisError
 from enricher.adapters.mongo import close_client, mongo_client
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.stream.group import WrongKey, check_key
-from enricher.assembly import market_routes
-from enricher.build_mail import mail_parts
-from enricher.build_settings import mail_settings
+from enricher.assembly import planned
 from enricher.cli.check_growth import HEAD as GROWTH
-from enricher.cli.check_growth import Stored, ask_growth, retention_warnings, utc_now
+from enricher.cli.check_growth import Stored, ask_growth, utc_now
 from enricher.cli.check_streams import HEAD, StreamState, ask_streams, groups_of, stream_warnings
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
 from enricher.config import Section, Settings, named_by_origin, redact, redact_text
 from enricher.engine.router import Route, Router
-from enricher.intake import over_streams, topics_by_stream
-from enricher.market.settings import MarketSettings
+from enricher.intake import over_streams
+from enricher.system import Plan, StreamUse
+from enricher.systems import SYSTEMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +80,18 @@ def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float
     """
     settings = options.load()
     with named_by_origin(settings):
-        routes = [*over_streams(settings, market_routes(settings)), *mail_routes(settings)]
+        plans = planned(settings)
+        routes = over_streams(settings, [route for plan in plans for route in plan.routes])
     Router(routes)
-    servers = asyncio.run(ask_servers(settings, timeout, routes, growth=not quiet))
+    groups = groups_of(settings, routes, plans)
+    servers = asyncio.run(ask_servers(settings, timeout, groups, growth=not quiet))
     away = [server for server in servers if server.error]
     if not quiet:
-        for line in _report(settings, servers, routes, verbose):
+        for line in _report(settings, servers, routes, plans, verbose):
             click.echo(line)
     for server in away:
         click.echo(f"Error: {server.name} at {server.url} is away: {server.error}", err=True)
-    for warning in warnings(settings, servers, routes):
+    for warning in warnings(settings, servers, plans):
         click.echo(f"Warning: {warning}", err=True)
     wrong = [(server, problem) for server in servers for problem in server.problems]
     for server, problem in wrong:
@@ -98,15 +99,8 @@ def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float
     click.get_current_context().exit(FAILED if away or wrong else OK)
 
 
-def mail_routes(settings: Settings) -> list[Route]:
-    """The route of the mail section, if it is on; connects to nothing. Raises ConfigError."""
-    client = redis_client(settings.redis.url, socket_timeout=1.0)
-    parts = mail_parts(settings, live=client, letters=client, clock=lambda: 0, instance="check")
-    return [] if parts is None else [parts.route]
-
-
 async def ask_servers(
-    settings: Settings, timeout: float, routes: Sequence[Route] = (), *, growth: bool = False
+    settings: Settings, timeout: float, groups: Sequence[StreamUse] = (), *, growth: bool = False
 ) -> list[Server]:
     """Ask Redis, MongoDB and, where it is another one, the Redis of the dead letters, all at once.
 
@@ -115,7 +109,7 @@ async def ask_servers(
     letters_url = settings.dead_letters.url or settings.redis.url
     apart = letters_url != settings.redis.url
     questions = [
-        _ask_redis("Redis", settings, settings.redis.url, timeout, routes, letters=not apart),
+        _ask_redis("Redis", settings, settings.redis.url, timeout, groups, letters=not apart),
         _ask_mongo(settings, timeout, growth),
     ]
     if apart:
@@ -130,12 +124,11 @@ async def _ask_redis(
     settings: Settings,
     url: str,
     timeout: float,
-    routes: Sequence[Route] = (),
+    groups: Sequence[StreamUse] = (),
     *,
     letters: bool,
 ) -> Server:
     shown, problem = redact(url), ""
-    groups = groups_of(settings, routes)
     async with redis_client(url, socket_timeout=timeout, protocol=settings.redis.protocol) as client:
         try:
             await client.ping()
@@ -191,7 +184,7 @@ async def _ask_mongo(settings: Settings, timeout: float, growth: bool) -> Server
     return Server("MongoDB", shown, says, stored=stored)
 
 
-def warnings(settings: Settings, servers: Sequence[Server], routes: Sequence[Route]) -> Iterator[str]:
+def warnings(settings: Settings, servers: Sequence[Server], plans: Sequence[Plan]) -> Iterator[str]:
     """What is allowed but will probably be regretted, one sentence each."""
     for server in servers:
         if server.policy.startswith("allkeys-"):
@@ -201,37 +194,21 @@ def warnings(settings: Settings, servers: Sequence[Server], routes: Sequence[Rou
             )
         yield from stream_warnings(server.streams)
     yield from settings.mongo.warnings()
-    if not routes:
-        yield "no route is registered, so nothing will be processed; see market.enabled and mail.enabled"
-    market = settings.routes.get("market")
-    if isinstance(market, MarketSettings) and market.enabled:
-        longest = max(market.windows) * 60
-        if market.claim_ttl < longest:
-            yield (
-                f"market.claim_ttl {market.claim_ttl} s is shorter than the longest window, {longest} s: a "
-                "message repeated later than that is taken for published, even if its first worker died "
-                f"between storing and publishing it; expected at least {longest} s, and more than a stream "
-                "keeps or a replay reaches back"
-            )
-        if topics_by_stream(settings) and market.claim_ttl < settings.streams.keep:
-            yield (
-                f"market.claim_ttl {market.claim_ttl} s is shorter than streams.keep "
-                f"{settings.streams.keep:g} s: what is read again from the stream's beginning would be "
-                "published again"
-            )
-    yield from retention_warnings(settings)
-    mail = mail_settings(settings)
-    if mail is not None and mail.claim_ttl < mail.keep:
-        yield (
-            f"mail.claim_ttl {mail.claim_ttl} s is shorter than mail.keep {mail.keep:g} s: a mail read again "
-            "from the stream's beginning would be processed again"
-        )
+    if not any(plan.routes for plan in plans):
+        switches = " and ".join(f"{system.name}.enabled" for system in SYSTEMS)
+        yield f"no route is registered, so nothing will be processed; see {switches}"
+    for plan in plans:
+        yield from plan.warnings()
     for key in settings.legacy:
         yield f"{key} is accepted as an old name and not used by the routes that are registered"
 
 
 def _report(
-    settings: Settings, servers: Sequence[Server], routes: Sequence[Route], verbose: bool
+    settings: Settings,
+    servers: Sequence[Server],
+    routes: Sequence[Route],
+    plans: Sequence[Plan],
+    verbose: bool,
 ) -> Iterator[str]:
     sources = sorted(set(settings.origins.values()))
     yield f"Settings are valid ({', '.join(sources) if sources else 'all at their defaults'})."
@@ -253,18 +230,8 @@ def _report(
             yield "Growth:"
             yield from columns(GROWTH, [growth.row for growth in stored.growths])
             yield from stored.lines(utc_now())
-    market = settings.routes.get("market")
-    if isinstance(market, MarketSettings) and market.enabled:
-        yield (
-            f"A repeated message is recognised for {market.claim_ttl} s (market.claim_ttl); let no stream "
-            "keep and no replay reach back further."
-        )
-    mail = mail_settings(settings)
-    if mail is not None:
-        yield (
-            f"A repeated mail is recognised for {mail.claim_ttl} s (mail.claim_ttl); its dead letters are on "
-            f"stream {mail.dead_letters}."
-        )
+    for plan in plans:
+        yield from plan.notes
     if verbose:
         shown = settings.printable()
         yield "Settings in effect:"

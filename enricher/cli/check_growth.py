@@ -14,10 +14,9 @@ from typing import Any, Final
 from pymongo.errors import OperationFailure, PyMongoError
 
 from enricher.adapters.retention import FIELD
-from enricher.build_settings import kept_for, mail_settings, market_settings
 from enricher.config import Settings
 from enricher.embedded import read_endpoints
-from enricher.market.routes import spans_of
+from enricher.texts import span
 
 HEAD = ("collection", "documents", "size", "a day", "seen over", "kept")
 DAY: Final = 86_400.0
@@ -122,7 +121,7 @@ async def ask_growth(database: Any, settings: Settings, timeout: float) -> Store
     What takes longer than ``timeout`` seconds, or is not allowed, is unknown. Raises nothing for that.
     """
     # One after the other, for there are servers on which these are no look-ups in an index.
-    growths = [await _growth(database, name, kept, timeout) for name, kept in kept_for(settings).items()]
+    growths = [await _growth(database, name, kept, timeout) for name, kept in settings.kept().items()]
     return Stored(tuple(g for g in growths if g.count != 0), await _space(database, settings, timeout))
 
 
@@ -199,43 +198,6 @@ def days_until_full(free: float, growths: Sequence[Growth]) -> float | None:
         else:
             least = middle
     return most
-
-
-def retention_warnings(settings: Settings) -> Iterator[str]:
-    """Where documents leave before everybody who reads them has done so."""
-    kept, mail, market = settings.retention, mail_settings(settings), market_settings(settings)
-    needs: list[tuple[str, float, str]] = []
-    if market is not None:
-        spans = spans_of(market, settings.feed)
-        window = spans.reload_us / 1e6
-        ticks = max(window, DAY if spans.cumulative else 0.0)
-        needs += [
-            ("underlying_ticks", ticks, "a restart rebuilds windows and open bars from them"),
-            ("ohlc_bars", window, "a restart finds in them which bars are closed"),
-            ("option_quotes", spans.quote_us / 1e6 + window, "a restart rebuilds the surface from them"),
-            ("option_chains", max(DAY, 4 * spans.buildup_us / 1e6), "build-up compares with the day's first"),
-            ("market_history", market.history_days * DAY, "percentiles look back (market.history_days)"),
-        ]
-        needs += [
-            (name, float(market.claim_ttl), "a repeated message is recognised so long (market.claim_ttl)")
-            for name in ("underlying_ticks", "option_quotes", "option_chains")
-        ]
-    if mail is not None:
-        why = "a repeated mail is recognised so long (mail.claim_ttl)"
-        needs.append(("emails", float(mail.claim_ttl), why))
-    for name, least, why in needs:
-        seconds = getattr(kept, name)
-        if 0 < seconds < least:
-            expected = f"expected at least {span(least)}, or 0 for all"
-            yield f"retention.{name} {span(seconds)} is short: {why}; {expected}"
-
-
-def span(seconds: float) -> str:
-    """A time as people say it: 90 s, 2.5 h, 30 days."""
-    for unit, name in ((DAY, "days"), (3600.0, "h"), (60.0, "min")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:,.4g} {name}"
-    return f"{seconds:,.4g} s"
 
 
 def size_text(size: float) -> str:

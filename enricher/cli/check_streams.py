@@ -12,11 +12,11 @@ from redis.exceptions import ResponseError
 from enricher.adapters.redis.stream.entry import GroupKeys
 from enricher.adapters.redis.stream.group import StreamGroup, WrongKey, check_key
 from enricher.adapters.redis.stream.shards import Shard
-from enricher.build_settings import mail_settings
 from enricher.config import Settings
 from enricher.engine.overload import Overload
 from enricher.engine.router import Route
 from enricher.intake import intake_group, intake_stream, spill_stream, topics_by_stream
+from enricher.system import Plan, StreamUse
 from enricher.texts import as_text
 
 HEAD = ("stream", "group", "length", "lag", "pending", "delayed", "dead letters")
@@ -47,33 +47,32 @@ class StreamState:
         return [self.keys.stream, self.keys.group, *shown, letters]
 
 
-def groups_of(settings: Settings, routes: Sequence[Route]) -> list[tuple[GroupKeys, str]]:
+def groups_of(settings: Settings, routes: Sequence[Route], plans: Sequence[Plan]) -> list[StreamUse]:
     """The groups that workers with these settings read, with the stream of their dead letters."""
-    found: list[tuple[GroupKeys, str]] = []
-    by_stream = [route for route in routes if route.topic in topics_by_stream(settings)]
+    found: list[StreamUse] = []
+    topics = topics_by_stream(settings, routes)
+    by_stream = [route for route in routes if route.topic in topics]
     if by_stream:
         stream, shard = intake_stream(settings), settings.streams.shard
         siblings = Shard.parse(shard).siblings if shard else []
         if not shard or any(route.state_store is None for route in by_stream):
-            found.append((GroupKeys(stream, intake_group(settings)), ""))
-        found += [(GroupKeys(stream, intake_group(settings, each)), "") for each in siblings]
+            found.append(StreamUse(stream, intake_group(settings)))
+        found += [StreamUse(stream, intake_group(settings, each)) for each in siblings]
     if any(route.overload is Overload.SPILL for route in routes):
-        found.append((GroupKeys(spill_stream(settings), settings.service.name), ""))
-    mail = mail_settings(settings)
-    if mail is not None:
-        found.append((GroupKeys(mail.stream, mail.group), mail.dead_letters))
-    return found
+        found.append(StreamUse(spill_stream(settings), settings.service.name))
+    return [*found, *(use for plan in plans for use in plan.streams)]
 
 
 async def ask_streams(
-    client: Redis, settings: Settings, groups: Sequence[tuple[GroupKeys, str]]
+    client: Redis, settings: Settings, groups: Sequence[StreamUse]
 ) -> list[StreamState]:
     """What Redis says about the groups; nothing is written. Errors of the client are passed on."""
     # Where dead letters are in another Redis, their number is that server's to tell.
     here = settings.dead_letters.url in ("", settings.redis.url)
-    known = {(keys.stream, keys.group) for keys, _ in groups}
+    known = {(use.stream, use.group) for use in groups}
     found: list[StreamState] = []
-    for keys, own_letters in groups:
+    for stream, group_name, own_letters in groups:
+        keys = GroupKeys(stream, group_name)
         figures: dict[str, Any] = {}
         others: list[str] = []
         try:

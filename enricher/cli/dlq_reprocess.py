@@ -13,10 +13,9 @@ from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.dead_letters.base import RedisLetterStore
+from enricher.adapters.redis.dead_letters.configured import STORES, letter_store
 from enricher.adapters.redis.dead_letters.retry_requests import by_worker, listening
 from enricher.adapters.redis.dead_letters.target_stream import TargetStream, groups_of
-from enricher.build_letters import STORES, letter_store
-from enricher.build_settings import letter_topics, market_topics
 from enricher.cli.until import say
 from enricher.cli.workers import every_pattern, read_figures
 from enricher.config import Settings, named_by_origin
@@ -95,8 +94,7 @@ async def _letters(settings: Settings, live: Redis, client: Redis, place: Place)
     kind = await kind_of(client, key, place.store, settings.dead_letters.store)
     section = msgspec.structs.replace(settings.dead_letters, key=key, store=kind)
     there = msgspec.structs.replace(settings, dead_letters=section)
-    topics = {**market_topics(settings), **letter_topics(settings, key)}
-    return Letters(there, live, letter_store(there, client, topics))
+    return Letters(there, live, letter_store(section, client, settings.dead_letter_topics(key)))
 
 
 async def kind_of(client: Redis, key: str, wanted: str, default: str) -> str:
@@ -187,12 +185,12 @@ async def engine(settings: Settings, timeout: float) -> AsyncIterator[Reprocess]
     Raises SinkUnavailable if a server does not answer within ``timeout`` seconds.
     """
     # All that a worker is made of: whoever only looks does without.
-    from enricher.app import wall_clock
     from enricher.assembly import build
+    from enricher.clock import wall_clock
     from enricher.engine.service import Engine
 
     with named_by_origin(settings):
-        parts = build(settings, clock=wall_clock)
+        parts = build(settings)
     running = Engine(
         parts.routes,
         (),
@@ -203,7 +201,7 @@ async def engine(settings: Settings, timeout: float) -> AsyncIterator[Reprocess]
         writer=parts.writer,
         slow_handler=settings.log.slow_handler,
         backoff=parts.backoff,
-        drain_deadline=parts.drain_deadline,
+        drain_deadline=settings.service.drain_deadline,
     )
     try:
         async with running:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import gc
-import importlib
 import io
 import logging
 import os
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import TextIO
@@ -21,20 +20,24 @@ import click
 from enricher import __version__
 from enricher.config import redact_text
 from enricher.errors import ConfigError, EnricherError
+from enricher.system import Command, code_of
+from enricher.systems import SYSTEMS
 
 # The help of the whole program shows these, so that it need not import every command.
-COMMANDS = MappingProxyType(
+COMMANDS: Mapping[str, Command] = MappingProxyType(
     {
-        "run": "Serve until SIGTERM or Ctrl-C, then drain and end.",
-        "check": "Test the settings and both servers, and say what looks wrong.",
-        "health": "Ask the worker on this host whether it works (exit code 0 or 1).",
-        "top": "Watch the running workers.",
-        "demo": "Show the whole of it at once, with servers and a feed of its own.",
-        "feed": "Publish a synthetic market.",
-        "record": "Write what is published on channels to a file.",
-        "replay": "Publish what a file holds.",
-        "mail": "Show how the mail route stands: entries, claims, dead letters.",
-        "dlq": "List, show, reprocess and discard dead letters.",
+        "run": Command(
+            "enricher.cli.run:command", "Serve until SIGTERM or Ctrl-C, then drain and end."
+        ),
+        "check": Command(
+            "enricher.cli.check:command", "Test the settings and both servers, and say what looks wrong."
+        ),
+        "health": Command(
+            "enricher.cli.health:command", "Ask the worker on this host whether it works (exit code 0 or 1)."
+        ),
+        "top": Command("enricher.cli.top:command", "Watch the running workers."),
+        "dlq": Command("enricher.cli.dlq:command", "List, show, reprocess and discard dead letters."),
+        **{name: command for system in SYSTEMS for name, command in system.commands.items()},
     }
 )
 
@@ -55,12 +58,6 @@ Exit codes:
 Settings come from the command line, then the environment (ENRICHER_REDIS__URL is
 redis.url), then a .env file in this folder, then config.toml, then the defaults.
 """
-
-_OF_SYSTEMS = {
-    **{name: f"enricher.market.cli.{name}" for name in ("demo", "feed", "record", "replay")},
-    "mail": "enricher.mail.cli",
-}
-
 
 @contextmanager
 def nothing_collected() -> Iterator[None]:
@@ -84,13 +81,11 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         with nothing_collected():
-            module = importlib.import_module(_OF_SYSTEMS.get(cmd_name, f"enricher.cli.{cmd_name}"))
-        command: click.Command = module.command
-        return command
+            return code_of(COMMANDS[cmd_name].code)  # type: ignore[no-any-return]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
 
 
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

@@ -17,12 +17,12 @@ from dotenv.parser import parse_stream
 from redis.exceptions import RedisError
 
 from enricher.adapters.redis.client import redis_client
-from enricher.build_settings import load
 from enricher.config import MongoSettings, PositiveSeconds, Settings
 from enricher.config.loader import ENVIRONMENT, NOTHING
 from enricher.config.values import WrongValueError, read
 from enricher.errors import ConfigError
 from enricher.redaction import parse, redact, stated_values
+from enricher.systems import load
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,10 +32,6 @@ DATA_DIR = Path("enricher-data")
 
 DOTENV = ".env"
 COMMAND_LINE = "command line"
-
-MAIL_ALONE: Mapping[str, str] = {"mail.enabled": "true", "market.enabled": "false"}
-"""What giving an option of the mail route means beside itself."""
-
 
 @dataclass(frozen=True, slots=True)
 class SettingsOptions:
@@ -229,41 +225,3 @@ def settings_options(command: Callable[Concatenate[SettingsOptions, P], R]) -> C
         return command(SettingsOptions(config, {**dict(assignments), **given}), *args, **kwargs)
 
     return with_settings
-
-
-def mail_options(command: Callable[..., R]) -> Callable[..., R]:
-    """Gives a command the options of the mail route; it gets what was given as settings, in ``mail``."""
-
-    @click.option("--stream", help="Mail: the Redis stream [default: mail.stream].")
-    @click.option("--group", help="Mail: the consumer group [default: mail.group].")
-    @click.option("--consumer", help="Mail: this worker's name in the group [default: mail.consumer].")
-    @click.option(
-        "--batch-size", type=click.IntRange(min=1), help="Mail: entries read at once [default: mail.batch]."
-    )
-    @click.option(
-        "--block-timeout",
-        type=click.IntRange(min=1),
-        metavar="MILLISECONDS",
-        help="Mail: how long one read waits for entries [default: mail.block].",
-    )
-    @functools.wraps(command)
-    def with_mail(
-        *args: Any,
-        stream: str | None,
-        group: str | None,
-        consumer: str | None,
-        batch_size: int | None,
-        block_timeout: int | None,
-        **kwargs: Any,
-    ) -> R:
-        given = {
-            "mail.stream": stream,
-            "mail.group": group,
-            "mail.consumer": consumer,
-            "mail.batch": batch_size and str(batch_size),
-            "mail.block": block_timeout and f"{block_timeout}ms",
-        }
-        kwargs["mail"] = {key: text for key, text in given.items() if text is not None}
-        return command(*args, **kwargs)
-
-    return with_mail

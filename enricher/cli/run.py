@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
 import anyio
@@ -18,16 +18,33 @@ from enricher.cli.embedded import NAMES, embedded_options, start_servers
 from enricher.cli.loop import run_loop
 from enricher.cli.main import FAILED, LOST, OK
 from enricher.cli.notify import ServiceManager, watchdog_interval
-from enricher.cli.options import MAIL_ALONE, SettingsOptions, mail_options, settings_options
+from enricher.cli.options import SettingsOptions, settings_options
 from enricher.cli.signals import stop_on_signal
 from enricher.cli.watchdog import status_line
 from enricher.config import Settings
+from enricher.config.loader import NOTHING
 from enricher.embedded import EmbeddedServers
 from enricher.errors import ConfigError, EmbeddedError, EngineFailed, EnricherError
 from enricher.log import log
+from enricher.system import code_of
+from enricher.systems import SYSTEMS
 
 # Seconds to drain once an embedded server has ended: there is nothing left to drain into.
 _NO_SERVER_DRAIN = 1.0
+
+
+def system_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives the command the options of the systems; what was given comes as settings, in ``given``."""
+    for system in reversed(SYSTEMS):
+        if system.run_options:
+            command = code_of(system.run_options)(command)
+    return command
+
+
+def alone(given: Mapping[str, str]) -> dict[str, str]:
+    """The settings that options of systems mean: these systems are on, and the others are off."""
+    names = {key.partition(".")[0] for key in given}
+    return {f"{system.name}.enabled": str(system.name in names).lower() for system in SYSTEMS if given}
 
 
 @click.command(
@@ -45,24 +62,23 @@ setting, 1 otherwise; at most 2 s after the deadline of the drain, whatever a ha
 )
 @click.option("--embedded", is_flag=True, help="Start the bundled servers and use them.")
 @embedded_options()
-@mail_options
+@system_options
 @settings_options
 def command(
-    options: SettingsOptions, mail: Mapping[str, str], embedded: bool, servers: EmbeddedServers
+    options: SettingsOptions, embedded: bool, servers: EmbeddedServers, given: Mapping[str, str] = NOTHING
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain and end.
 
     Subscribes to the feed, enriches every message and lands it in MongoDB and Redis. A server that is
-    away is waited for. Logs go to standard output. An option of the mail route switches mail on and the
-    market off.
+    away is waited for. Logs go to standard output. An option of a system switches that system on
+    and the others off.
     """
     context = click.get_current_context()
-    given = [n for n in NAMES if context.get_parameter_source(n) is ParameterSource.COMMANDLINE]
-    if given and not embedded:
-        raise click.UsageError(f"--{given[0].replace('_', '-')} is of use only with --embedded")
-    if mail:
-        # What was said by --set wins: a worker may do both.
-        options = SettingsOptions(options.config, {**MAIL_ALONE, **mail, **options.overrides})
+    of_servers = [n for n in NAMES if context.get_parameter_source(n) is ParameterSource.COMMANDLINE]
+    if of_servers and not embedded:
+        raise click.UsageError(f"--{of_servers[0].replace('_', '-')} is of use only with --embedded")
+    # What was said by --set wins: a worker may do several things.
+    options = SettingsOptions(options.config, {**alone(given), **given, **options.overrides})
     settings = options.load(find_servers=False)
     logs.configure(settings.log, settings.service.name)
     code = run_loop(lambda: serve(options, settings, servers if embedded else None))

@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from enricher.adapters.redis.client import redis_client
-from enricher.build_settings import stats_key
 from enricher.cli.watchdog import status_of
 from enricher.config import Settings, redact
 from enricher.errors import SinkUnavailable
@@ -37,7 +36,7 @@ def stats_client(settings: Settings, timeout: float) -> Redis:
 def own_pattern(settings: Settings) -> str:
     """The pattern of the stats keys of this host's workers of the configured service."""
     if settings.service.instance:
-        return stats_key(settings).translate(_GLOB)
+        return settings.stats_key.translate(_GLOB)
     prefix = f"{settings.stats.key_prefix}:{settings.service.name}:{socket.gethostname()}-"
     return prefix.translate(_GLOB) + "*"
 

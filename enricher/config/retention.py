@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from msgspec import Meta
 
 from enricher.config.types import Section
+from enricher.texts import span
 
 Kept = Annotated[int, Meta(ge=0, extra={"unit": "s"})]
 
@@ -26,6 +28,9 @@ class RetentionSettings(Section, frozen=True, kw_only=True):
     feed_gaps: Kept = 0
     emails: Kept = 0
 
-    def of(self, emails: str) -> dict[str, int]:
-        """{collection: seconds}, where mails are in the collection ``emails``."""
-        return {emails if key == "emails" else key: getattr(self, key) for key in self.__struct_fields__}
+    def short(self, key: str, least: float, why: str) -> Iterator[str]:
+        """A sentence if ``key`` keeps documents for less than ``least`` seconds, which they are needed."""
+        seconds = getattr(self, key)
+        if 0 < seconds < least:
+            expected = f"expected at least {span(least)}, or 0 for all"
+            yield f"retention.{key} {span(seconds)} is short: {why}; {expected}"

@@ -6,6 +6,8 @@ Times are seconds and sizes bytes throughout. A route package brings a section o
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -258,6 +260,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Every section by its name, the core ones first."""
         core = {name: getattr(self, name) for name in CORE_SECTIONS}
         return {**core, **self.routes}
+
+    @property
+    def instance(self) -> str:
+        """The configured instance, else host name and process id."""
+        return self.service.instance or f"{socket.gethostname()}-{os.getpid()}"
+
+    @property
+    def stats_key(self) -> str:
+        """The Redis key under which this process keeps its figures."""
+        return f"{self.stats.key_prefix}:{self.service.name}:{self.instance}"
+
+    def kept(self) -> dict[str, int]:
+        """How many seconds each collection is kept, 0 for ever, by the collection's name."""
+        names = {key: name for section in self.routes.values() for key, name in section.collections().items()}
+        kept = self.retention
+        return {names.get(key, key): getattr(kept, key) for key in kept.__struct_fields__}
+
+    def dead_letter_topics(self, key: str) -> dict[str, str]:
+        """{name of a task: its topic} of the dead letters under ``key``, of the systems that are on."""
+        on = (section for section in self.routes.values() if getattr(section, "enabled", True))
+        return {name: topic for section in on for name, topic in section.dead_letter_topics(key).items()}
 
     def printable(self) -> dict[str, dict[str, object]]:
         """{section: {key: value}} as plain data without passwords, for people to read."""

@@ -37,6 +37,14 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
         """Each disagreement between two keys, as (key, what would be right); none by default."""
         return ()
 
+    def dead_letter_topics(self, key: str) -> Mapping[str, str]:
+        """{name of a task: its topic} of the dead letters under ``key``; "" are those that name no task."""
+        return {}
+
+    def collections(self) -> Mapping[str, str]:
+        """{key of `RetentionSettings`: collection} where the section says how the collection is called."""
+        return {}
+
     def printable(self) -> dict[str, object]:
         """{key: value} as plain data without passwords."""
         found: dict[str, object] = {}

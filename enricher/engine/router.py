@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -82,6 +82,9 @@ class Route:
     ``name``        what dead letters and log lines call it (default: the handler's name)
     ``events``      debug log events of a processed message and of a duplicate
     ``drain_deadline`` seconds that its queued messages get at a stop (default: the service's)
+    ``intake``      where its messages come from: "pubsub"; "stream", by way of the service's stream; or
+                    "none", where a source of one's own brings them
+    ``max_bytes``   bytes of one message; a longer one is a dead letter; 0: as the pool's limit says
     """
 
     topic: str
@@ -102,6 +105,8 @@ class Route:
     name: str = ""
     events: tuple[str, str] = ("processed", "already_processed")
     drain_deadline: float | None = None
+    intake: Literal["pubsub", "stream", "none"] = "pubsub"
+    max_bytes: int = 0
     kind: Kind = field(init=False)
     family: str = field(init=False)
 
@@ -117,6 +122,8 @@ class Route:
             ("drain_deadline", _positive(self.drain_deadline), "seconds above 0, or None for the service's"),
             ("weight", self.weight >= 1, "a whole number of 1 or more"),
             ("max_concurrency", self.max_concurrency >= 0, "a whole number, 0 for no limit"),
+            ("intake", self.intake in ("pubsub", "stream", "none"), "'pubsub', 'stream' or 'none'"),
+            ("max_bytes", self.max_bytes >= 0, "a number of bytes, 0 for the pool's limit"),
         ):
             if not right:
                 raise ConfigError(where, key, getattr(self, key), expected)

@@ -59,6 +59,8 @@ def mail_route(
         max_concurrency=settings.concurrency,
         name=TASK,
         events=("processed_email", "email_already_processed"),
+        intake="none",
+        max_bytes=settings.max_message_bytes,
     )
 
 

@@ -75,3 +75,10 @@ class MailSettings(Section, frozen=True, kw_only=True):
             yield "collection", "a collection of their own, which none of the market's is"
         if self.lease < 1:
             yield "lease", "at least 1 s, or a busy worker loses what it is at"
+
+    def dead_letter_topics(self, key: str) -> Mapping[str, str]:
+        """Under its own key even an entry that names no task is a mail."""
+        return {TASK: self.stream, "": self.stream} if key == self.dead_letters else {TASK: self.stream}
+
+    def collections(self) -> Mapping[str, str]:
+        return {"emails": self.collection}

@@ -100,3 +100,6 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     def problems(self) -> Iterable[tuple[str, str]]:
         if len(set(self.windows)) < len(self.windows):
             yield "windows", "every window once"
+
+    def dead_letter_topics(self, key: str) -> Mapping[str, str]:
+        return {task: getattr(self.channels, kind) for kind, task in TASKS.items()}

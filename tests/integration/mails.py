@@ -12,7 +12,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from enricher.app import Enricher
-from enricher.build_settings import load
+from enricher.systems import load
 from tests.integration.worker import database
 from tests.rig import PATIENCE
 

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from enricher.app import wall_clock
+from enricher.clock import wall_clock
 from enricher.embedded import binaries
 from tests.integration.test_market_contract import tick
 from tests.integration.worker import ROOT, TICKS, Worker, WorkerProcess, encoded, running, until

@@ -15,11 +15,11 @@ from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.dead_letters.list_store import PAGE, ListLetterStore
 from enricher.adapters.redis.dead_letters.retry_requests import RetryListener, ask_worker, listening
 from enricher.app import Enricher, wall_clock
-from enricher.build_settings import load
 from enricher.dead_letters.record import encode, iso
 from enricher.dead_letters.replay import FAILED, UNANSWERED, fresh_task_id, merged
 from enricher.dead_letters.store import UnknownLetter
 from enricher.engine.effects import DeadLetter
+from enricher.systems import load
 from tests.rig import PATIENCE
 
 KEY, SERVICE = "dlq:enrichment", "worker-enricher"

@@ -17,10 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
-from enricher.build_settings import SECTIONS
 from enricher.cli.bound import MARGIN
 from enricher.cli.main import LOST
-from enricher.config import load
+from enricher.systems import load
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "enricher.service"
@@ -159,7 +158,7 @@ def test_the_image_reads_its_settings_where_the_composition_mounts_them() -> Non
 
 def test_the_composition_gives_the_worker_settings_it_understands() -> None:
     environment = composition()["services"]["enricher"]["environment"]
-    settings = load(ROOT / "config.toml", environ=environment, sections=SECTIONS)
+    settings = load(ROOT / "config.toml", environ=environment)
     assert settings.redis.url == "redis://redis:6379/0"
     assert settings.mongo.database_name == "deltastream"
 

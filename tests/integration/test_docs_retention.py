@@ -9,7 +9,6 @@ import anyio
 import pymongo
 
 from enricher import load
-from enricher.build_settings import kept_for
 from enricher.embedded import EmbeddedServers
 from enricher.market.routes import INDEXES
 
@@ -27,7 +26,7 @@ def test_the_settings_load_and_every_collection_is_named(tmp_path: Path) -> None
     file = tmp_path / "config.toml"
     file.write_text(block("toml"), encoding="utf-8")
     assert load(file).retention.underlying_ticks == 30 * 86_400
-    assert all(f"`{name}`" in PAGE for name in kept_for(load()))
+    assert all(f"`{name}`" in PAGE for name in load().kept())
 
 
 def test_the_indexes_to_make_in_advance_are_those_of_the_old_collections() -> None:

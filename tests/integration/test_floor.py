@@ -11,9 +11,9 @@ from benchmarks.measure import null_counts, publish_all, settled
 from benchmarks.servers import null_mongo, redis_server
 from benchmarks.still import messages
 from benchmarks.workloads import workload
-from enricher.assembly import market_routes
-from enricher.build_settings import load
 from enricher.engine.ports import Delivery
+from enricher.market.plan import market_routes
+from enricher.systems import load
 from tests.rig import NOW_US, Rig
 
 MIX = messages("mix", 400, products=3)

@@ -11,8 +11,8 @@ from typing import Any
 
 from enricher.adapters.redis.client import redis_client
 from enricher.app import Enricher
-from enricher.build_settings import load
 from enricher.dead_letters import LengthAlert, LetterStore, by_worker, reprocess
+from enricher.systems import load
 from tests.rig import PATIENCE, until
 from tests.toy_letters import SqliteLetters
 

@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from enricher import load
-from enricher.assembly import market_routes
 from enricher.clock import event_us
 from enricher.engine.ports import Delivery
+from enricher.market.plan import market_routes
 from tests.integration.test_market_contract import SECOND, chain, leg, quote
 from tests.integration.worker import CHAINS, QUOTES, encoded
 from tests.rig import Rig

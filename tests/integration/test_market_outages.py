@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from structlog.testing import capture_logs
 
-from enricher.app import wall_clock
+from enricher.clock import wall_clock
 from tests.integration.test_market_contract import SECOND, chain, quote, tick
 from tests.integration.worker import CHAINS, DEADLINE, QUOTES, TICKS, Worker, running, until
 from tests.servers import MongoProcess, RedisProcess, ServerProcess

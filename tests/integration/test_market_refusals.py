@@ -9,7 +9,7 @@ import pymongo
 import pytest
 from structlog.testing import capture_logs
 
-from enricher.app import wall_clock
+from enricher.clock import wall_clock
 from enricher.market.surface.svi_scheduler import NOT_FITTED
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, Worker, running, until

@@ -13,10 +13,9 @@ import pytest
 from redis.asyncio import Redis
 
 from enricher import load
-from enricher.app import wall_clock
-from enricher.assembly import market_routes
-from enricher.clock import to_date
+from enricher.clock import to_date, wall_clock
 from enricher.engine.ports import Delivery
+from enricher.market.plan import market_routes
 from enricher.market.state import restore as reload
 from enricher.market.state.horizons import Spans
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, leg, quote, tick

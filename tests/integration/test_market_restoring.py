@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from enricher.app import wall_clock
+from enricher.clock import wall_clock
 from enricher.engine.effects import SetKey
 from enricher.engine.ports import Delivery
 from enricher.market.state import restore as reload

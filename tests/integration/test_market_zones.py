@@ -16,8 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import redis
 
-from enricher.app import wall_clock
-from enricher.clock import event_us, render
+from enricher.clock import event_us, render, wall_clock
 from enricher.embedded import Endpoints, read_endpoints
 from tests.integration.commands import PATIENCE, Command, environment
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, quote, tick

@@ -15,11 +15,10 @@ from typing import Any
 import pymongo
 import pytest
 
-from enricher.build_settings import SECTIONS
-from enricher.config import load
 from enricher.config.loader import LEGACY_NAMES, OLD_NAMES
 from enricher.mail.settings import MailSettings
 from enricher.market.settings import TASKS, MarketSettings
+from enricher.systems import load
 from tests.integration.commands import Command, environment
 from tests.integration.test_market_contract import AT, MINUTE, chain, quote
 from tests.integration.worker import CHAINS, QUOTES, TICKS, encoded, running
@@ -91,7 +90,7 @@ def test_run_in_that_environment_says_where_it_works_and_with_what(
 def test_the_settings_load(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text(SETTINGS, encoding="utf-8")
-    settings = load(file, environ={"MONGO_URL": "mongodb://host/market"}, sections=SECTIONS)
+    settings = load(file, environ={"MONGO_URL": "mongodb://host/market"})
     assert settings.section(MarketSettings).unknown == "zero"
     assert (settings.feed.timezone, settings.feed.naive_dates) == ("Asia/Kolkata", "as_sent")
     assert settings.mongo.database_name == "deltastream"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from enricher.adapters.retention import FIELD, NAME
-from enricher.app import wall_clock
 from enricher.cli.main import exit_code
+from enricher.clock import wall_clock
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, database, running, until
 

@@ -14,8 +14,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from enricher import Enricher
-from enricher.build_settings import load
 from enricher.cli.main import WRONG, exit_code
+from enricher.systems import load
 from tests.integration.commands import Command
 from tests.integration.worker import until
 from tests.secret_urls import MISPLACED, MONGO, PW, REDIS, shown_halves

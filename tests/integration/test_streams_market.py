@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from enricher.adapters.memory import MemoryDeadLetters
-from enricher.app import wall_clock
 from enricher.assembly import build
-from enricher.build_settings import load
+from enricher.clock import wall_clock
 from enricher.engine.overload import Overload
 from enricher.errors import ConfigError
+from enricher.systems import load
 from tests.integration.streams import until as eventually
 from tests.integration.worker import DEADLINE, TICKS, WorkerProcess, database, encoded, iso, running, until
 
@@ -187,7 +187,7 @@ async def test_the_market_spills_while_memory_is_full_and_loses_no_tick(
 
 async def test_what_a_stream_feeds_waits_when_the_pool_is_full() -> None:
     settings = load(overrides=INTAKE)
-    parts = build(settings, clock=wall_clock)
+    parts = build(settings)
     overloads = {route.topic: route.overload for route in parts.routes}
     assert overloads[TICKS] is Overload.BLOCK
     assert set(overloads.values()) == {Overload.BLOCK, Overload.DROP_OLDEST}
@@ -197,9 +197,9 @@ async def test_what_a_stream_feeds_waits_when_the_pool_is_full() -> None:
 
 async def test_an_intake_for_a_topic_that_nobody_handles_is_a_wrong_setting() -> None:
     with pytest.raises(ConfigError, match=r"streams\.intake = 'market:trad'.*market:underlying"):
-        build(load(overrides={"streams.intake": {"market:trad": "stream"}}), clock=wall_clock)
+        build(load(overrides={"streams.intake": {"market:trad": "stream"}}))
 
 
 async def test_a_store_of_dead_letters_that_does_not_acknowledge_is_refused() -> None:
     with pytest.raises(ConfigError, match="DeadLetterSink"):
-        build(load(overrides=INTAKE), clock=wall_clock, sinks=[MemoryDeadLetters()])
+        build(load(overrides=INTAKE), {"sinks": [MemoryDeadLetters()]})

@@ -26,10 +26,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from enricher.app import Enricher, wall_clock
-from enricher.build_settings import SECTIONS
-from enricher.config import Settings, load
+from enricher.config import Settings
 from enricher.embedded import binaries
 from enricher.embedded.endpoints import read_endpoints
+from enricher.systems import load
 from tests.integration.forks import Forked, command
 from tests.rig import PATIENCE
 
@@ -43,7 +43,7 @@ Document = dict[str, Any]
 def worker_settings(redis_url: str, mongo_url: str, overrides: Mapping[str, Any] | None = None) -> Settings:
     """Settings for these servers; ``overrides`` are dotted keys, as on the command line."""
     given = {"redis.url": redis_url, "mongo.url": mongo_url, "stats.interval": 0.1, **(overrides or {})}
-    return load(overrides=given, sections=SECTIONS)
+    return load(overrides=given)
 
 
 def database(mongo_url: str) -> Any:

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from enricher.build_mail import refuse_shared_keys
-from enricher.build_settings import load, mail_settings
 from enricher.engine.effects import DeadLetter
 from enricher.engine.router import Kind
 from enricher.errors import ConfigError
 from enricher.mail.dead_letters import letter_fields
 from enricher.mail.entries import identity_of
+from enricher.mail.plan import refuse_shared_keys
 from enricher.mail.processor import load_handler, takes_context, takes_mail
 from enricher.mail.routes import indexes, mail_route, statistics, statistics_line
 from enricher.mail.settings import MailSettings
+from enricher.systems import load
 
 ON = {"ENRICHER_MAIL__ENABLED": "true"}
 OLD = {
@@ -98,7 +98,7 @@ def test_the_environment_of_the_old_worker_is_understood_while_mail_is_on() -> N
 def test_it_means_nothing_while_mail_is_off() -> None:
     settings = load(environ={**OLD, "BATCH_SIZE": "many"})
     assert settings.section(MailSettings) == MailSettings()
-    assert mail_settings(settings) is None
+    assert not settings.section(MailSettings).enabled
 
 
 def test_new_names_win_over_old_ones_and_these_over_the_defaults() -> None:
@@ -179,8 +179,7 @@ def test_a_handler_that_cannot_be_called_with_a_mail_is_a_wrong_setting() -> Non
 )
 def test_dead_letters_of_other_routes_have_a_key_of_their_own(variables: dict[str, str], key: str) -> None:
     settings = load(environ={**ON, **variables})
-    mail = mail_settings(settings)
-    assert mail is not None
+    mail = settings.section(MailSettings)
     with pytest.raises(ConfigError, match="of its own") as caught:
         refuse_shared_keys(settings, mail)
     assert caught.value.key == key

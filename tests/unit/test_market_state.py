@@ -11,14 +11,13 @@ import orjson
 import pytest
 
 from enricher import load
-from enricher.assembly import market_routes
-from enricher.build_settings import SECTIONS
 from enricher.clock import event_us
 from enricher.engine.effects import DropMembers, Effect, Insert, SetKey, SetMember
 from enricher.engine.ports import Folded
 from enricher.engine.router import Context, Route
 from enricher.errors import BadMessage
 from enricher.market.bars.rolling_windows import order_key
+from enricher.market.plan import market_routes
 from enricher.market.products import Contracts
 from enricher.market.state.horizons import Spans
 from enricher.market.state.market_state import MarketState
@@ -59,7 +58,7 @@ class OneLane:
     """A product's lane without an engine: messages in, effects and keys out."""
 
     def __init__(self, state: ProductState | None = None, settings: dict[str, Any] | None = None) -> None:
-        routes = market_routes(load(overrides=settings or {}, sections=SECTIONS))
+        routes = market_routes(load(overrides=settings or {}))
         self.routes: dict[str, Route] = {route.topic.removeprefix("market:"): route for route in routes}
         state_store = self.routes["underlying"].state_store
         assert isinstance(state_store, MarketState)

@@ -22,11 +22,11 @@ from benchmarks.peers.read_back import show_surface, window_of
 from benchmarks.peers.watch import Seen
 from benchmarks.workloads import workload
 from enricher import load
-from enricher.assembly import market_routes
 from enricher.engine.effects import Insert, Publish, SetKey
 from enricher.engine.router import Context
 from enricher.errors import BadMessage
 from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
+from enricher.market.plan import market_routes
 from enricher.market.state.horizons import Spans
 from enricher.market.state.market_state import MarketState
 from enricher.market.state.product_state import ProductState

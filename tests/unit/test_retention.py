@@ -9,23 +9,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher import ConfigError, load
+from enricher import ConfigError, Settings, load
 from enricher.adapters.retention import FIELD, NAME, decide
-from enricher.build_settings import kept_for
+from enricher.assembly import planned
 from enricher.cli.check_growth import (
     DAY,
     Growth,
     Space,
     Stored,
     days_until_full,
-    retention_warnings,
     size_text,
-    span,
 )
+from enricher.texts import span
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ID = {"name": "_id_", "key": {"_id": 1}}
 DAY_S = 86_400
+
+
+def retention_warnings(settings: Settings) -> list[str]:
+    warnings = [text for plan in planned(settings) for text in plan.warnings()]
+    return [text for text in warnings if text.startswith("retention.")]
 
 
 def index(name: str = NAME, key: dict[str, int] | None = None, **options: Any) -> dict[str, Any]:
@@ -33,12 +37,12 @@ def index(name: str = NAME, key: dict[str, int] | None = None, **options: Any) -
 
 
 def test_times_are_given_with_units_and_all_is_kept_by_default() -> None:
-    assert set(kept_for(load()).values()) == {0}
+    assert set(load().kept().values()) == {0}
     settings = load(
         environ={"ENRICHER_RETENTION__UNDERLYING_TICKS": "30d", "ENRICHER_RETENTION__EMAILS": "12h"},
         overrides={"mail.collection": "inbox"},
     )
-    kept = kept_for(settings)
+    kept = settings.kept()
     assert (kept["underlying_ticks"], kept["inbox"]) == (30 * DAY_S, DAY_S // 2)
     assert "emails" not in kept
 
@@ -150,6 +154,6 @@ def test_a_time_shorter_than_what_state_needs_is_warned_of() -> None:
     for name in short:
         assert f"retention.{name}" in warned
     assert "expected at least 365 days" in warned
-    assert not list(retention_warnings(load(overrides={"retention.underlying_ticks": "2h"})))
+    assert not retention_warnings(load(overrides={"retention.underlying_ticks": "2h"}))
     cumulative = {"retention.underlying_ticks": "2h", "market.volume": "cumulative"}
     assert "24 h" in "\n".join(retention_warnings(load(overrides=cumulative)))

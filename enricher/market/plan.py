@@ -1,0 +1,79 @@
+"""What the market adds to an enricher: three routes on one state store, and what they need around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from enricher.config import Settings
+from enricher.engine.router import Route
+from enricher.market import routes
+from enricher.market.settings import MarketSettings
+from enricher.market.state.product_state import STATE
+from enricher.system import Host, Plan
+
+DAY = 86_400.0
+
+
+def plan(section: MarketSettings, host: Host) -> Plan:
+    """The three routes, further patterns, indexes and what looks wrong about the settings."""
+    settings = host.settings
+    troubles: dict[str, str] = {}
+    note = (
+        f"A repeated message is recognised for {section.claim_ttl} s (market.claim_ttl); let no stream "
+        "keep and no replay reach back further."
+    )
+    return Plan(
+        routes=routes.build(section, settings.feed, troubles),
+        patterns=section.channels.patterns,
+        collections=(STATE,),
+        indexes=routes.indexes(settings.feed),
+        troubles=troubles,
+        warnings=lambda: warnings(section, settings),
+        notes=[note],
+    )
+
+
+def market_routes(settings: Settings) -> list[Route]:
+    """The routes of the market section; none when it is switched off or absent."""
+    section = settings.routes.get("market")
+    if not isinstance(section, MarketSettings) or not section.enabled:
+        return []
+    return routes.build(section, settings.feed)
+
+
+def warnings(section: MarketSettings, settings: Settings) -> Iterator[str]:
+    """What is allowed but will probably be regretted, one sentence each."""
+    longest = max(section.windows) * 60
+    if section.claim_ttl < longest:
+        yield (
+            f"market.claim_ttl {section.claim_ttl} s is shorter than the longest window, {longest} s: a "
+            "message repeated later than that is taken for published, even if its first worker died "
+            f"between storing and publishing it; expected at least {longest} s, and more than a stream "
+            "keeps or a replay reaches back"
+        )
+    if "stream" in settings.streams.intake.values() and section.claim_ttl < settings.streams.keep:
+        yield (
+            f"market.claim_ttl {section.claim_ttl} s is shorter than streams.keep "
+            f"{settings.streams.keep:g} s: what is read again from the stream's beginning would be "
+            "published again"
+        )
+    spans = routes.spans_of(section, settings.feed)
+    window, claims = spans.reload_us / 1e6, float(section.claim_ttl)
+    least = settings.retention.short
+    yield from least(
+        "underlying_ticks",
+        max(window, DAY if spans.cumulative else 0.0),
+        "a restart rebuilds windows and open bars from them",
+    )
+    yield from least("ohlc_bars", window, "a restart finds in them which bars are closed")
+    yield from least(
+        "option_quotes", spans.quote_us / 1e6 + window, "a restart rebuilds the surface from them"
+    )
+    yield from least(
+        "option_chains", max(DAY, 4 * spans.buildup_us / 1e6), "build-up compares with the day's first"
+    )
+    yield from least(
+        "market_history", section.history_days * DAY, "percentiles look back (market.history_days)"
+    )
+    for name in ("underlying_ticks", "option_quotes", "option_chains"):
+        yield from least(name, claims, "a repeated message is recognised so long (market.claim_ttl)")

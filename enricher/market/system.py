@@ -1,0 +1,20 @@
+"""The market as a system: its section, its plan and its commands, by name."""
+
+from enricher.system import Command, System
+
+SYSTEM = System(
+    name="market",
+    settings="enricher.market.settings:MarketSettings",
+    plan="enricher.market.plan:plan",
+    commands={
+        "demo": Command(
+            "enricher.market.cli.demo:command",
+            "Show the whole of it at once, with servers and a feed of its own.",
+        ),
+        "feed": Command("enricher.market.cli.feed:command", "Publish a synthetic market."),
+        "record": Command(
+            "enricher.market.cli.record:command", "Write what is published on channels to a file."
+        ),
+        "replay": Command("enricher.market.cli.replay:command", "Publish what a file holds."),
+    },
+)

@@ -1,0 +1,157 @@
+"""How a system plugs in: `System` is what it declares, `Host` what it gets, `Plan` what it answers.
+
+    SYSTEM = System(name="orders", settings=OrderSettings, plan=plan)
+
+    def plan(section: OrderSettings, host: Host) -> Plan:
+        return Plan(routes=[Route(topic=section.channel, handler=enrich)])
+
+    Enricher(settings, systems=[SYSTEM])
+
+Where a field takes code it also takes its name, ``"package.module:name"``, so that nothing is imported before
+it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from enricher.config import Section, Settings
+    from enricher.dead_letters.sink import DeadLetterSink
+    from enricher.engine.claims import Claims
+    from enricher.engine.effects import DeadLetter
+    from enricher.engine.ports import Clock, Source
+    from enricher.engine.router import Route
+    from enricher.engine.stats import Stats
+    from enricher.options import Options
+
+
+class Command(NamedTuple):
+    """A subcommand: ``module:name`` of a click command, and the line that the program's help shows."""
+
+    code: str
+    help: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """What a system declares.
+
+    ``name`` is that of its section in the settings, ``settings`` the type of the section. The system is on
+    unless the section has a field ``enabled`` that is false. ``plan`` is called with the section and the
+    `Host` when an enricher starts; it connects to nothing. ``commands`` are subcommands by name.
+    ``run_options`` is a decorator that adds options to ``enricher run``; it hands what was given to the
+    command as ``given``, a mapping of dotted settings to text.
+    """
+
+    name: str
+    settings: type[Section] | str
+    plan: Callable[[Any, Host], Plan] | str
+    commands: Mapping[str, Command] = field(default_factory=dict)
+    run_options: str = ""
+
+    @property
+    def section(self) -> type[Section]:
+        """The type of its section."""
+        return code_of(self.settings)  # type: ignore[no-any-return]
+
+
+class Host(Protocol):
+    """What a system gets: the settings, what the program added to them, and the means to reach Redis.
+
+    ``options`` are the keyword arguments of `Enricher`; ``clock`` tells microseconds since 1970, UTC;
+    ``instance`` is the name of this process among several.
+    """
+
+    settings: Settings
+    options: Options
+    clock: Clock
+    instance: str
+
+    def stream(
+        self, name: str, *, group: str, consumer: str, task: str, dead_letters: DeadLetterSink, **limits: Any
+    ) -> Source:
+        """A consumer group on a Redis stream as a source.
+
+        A message's body is its whole entry, as a JSON object of its fields. ``task`` is what dead letters
+        call an entry that nobody could read, ``limits`` are those of `StreamLimits`.
+        """
+        ...
+
+    def claims(self, ttl: int) -> Claims:
+        """Claims of processed messages, remembered for ``ttl`` seconds; they are closed with the enricher."""
+        ...
+
+    def dead_letter_stream(
+        self,
+        key: str,
+        *,
+        topics: Mapping[str, str],
+        fields: Callable[[DeadLetter], dict[bytes, bytes]],
+    ) -> DeadLetterSink:
+        """A store of dead letters in a stream of the system's own.
+
+        ``topics`` by the names of their tasks; ``fields`` are what an entry has besides the dead letter.
+        """
+        ...
+
+
+class StreamUse(NamedTuple):
+    """A consumer group that is read; ``dead_letters`` is their stream, "" where they go with all others."""
+
+    stream: str
+    group: str
+    dead_letters: str = ""
+
+
+Index = tuple[str, tuple[tuple[str, int], ...]]
+"""A collection and the keys of an index on it, each with 1 (ascending) or -1."""
+
+
+def _no_lines() -> Iterable[str]:
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a system adds to an enricher.
+
+    ``routes`` are fed as their ``intake`` says; ``sources`` bring messages besides; ``patterns`` are
+    subscribed to without a route. ``collections`` and ``indexes`` are made in MongoDB. ``dead_letters``
+    {topic: sink} are for topics whose dead letters go to a store of their own. ``troubles`` {topic: what is
+    wrong with it} is read whenever somebody asks for the health. ``summary`` makes a line for the log and its
+    figures from the counters. ``streams``, ``warnings`` and ``notes`` are what ``enricher check`` shows.
+    """
+
+    routes: Sequence[Route] = ()
+    sources: Sequence[Source] = ()
+    patterns: Sequence[str] = ()
+    collections: Sequence[str] = ()
+    indexes: Sequence[Index] = ()
+    dead_letters: Mapping[str, DeadLetterSink] = field(default_factory=dict)
+    troubles: Mapping[str, str] = field(default_factory=dict)
+    summary: Callable[[Stats], tuple[str, Mapping[str, int]]] | None = None
+    streams: Sequence[StreamUse] = ()
+    warnings: Callable[[], Iterable[str]] = _no_lines
+    notes: Sequence[str] = ()
+
+
+def code_of(code: Any) -> Any:
+    """What ``module:name`` names, imported now; anything but text is returned as it is."""
+    if not isinstance(code, str):
+        return code
+    module, _, name = code.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def plans(systems: Iterable[System], host: Host) -> list[Plan]:
+    """The plans of the systems that are switched on; a section that is not in the settings is off."""
+    found: list[Plan] = []
+    for system in systems:
+        section = host.settings.routes.get(system.name)
+        if isinstance(section, system.section) and getattr(section, "enabled", True):
+            found.append(code_of(system.plan)(section, host))
+    return found
