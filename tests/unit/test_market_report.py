@@ -109,7 +109,7 @@ def test_what_is_shown_is_what_was_found() -> None:
     assert shown["atm_iv"] == shown["smile"]["atm_iv"] == pytest.approx(found.smile_measures.atm_iv, abs=1e-6)
     for side, name in ((found.calls, "calls"), (found.puts, "puts")):
         for greek in ("iv", "delta", "gamma", "vega", "theta", "rho"):
-            assert shown["analytics"][name][greek] == pytest.approx(getattr(side.found, greek), abs=1e-6)
+            assert shown["analytics"][name][greek] == pytest.approx(getattr(side, greek), abs=1e-6)
     assert shown["analytics"]["calls"]["feed_iv"] == [0.16] * 5
 
 
