@@ -22,7 +22,7 @@ from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.entry import whole
 from enricher.adapters.redis.stream.leases import StreamLimits
-from enricher.adapters.redis.stream.shard_lock import HeldDocuments, Hold
+from enricher.adapters.redis.stream.shard_lock import FencedDocuments, ShardLock
 from enricher.adapters.redis.stream.source import StreamSource
 from enricher.adapters.retention import Retention
 from enricher.clock import wall_clock
@@ -36,7 +36,7 @@ from enricher.engine.retry import Backoff
 from enricher.engine.router import Route
 from enricher.engine.stats import Stats
 from enricher.errors import ConfigError
-from enricher.intake import IntakeParts, hold_of, over_streams
+from enricher.intake import IntakeParts, over_streams, shard_lock_of
 from enricher.options import Options
 from enricher.system import Plan, System, plans
 from enricher.systems import SYSTEMS
@@ -181,16 +181,16 @@ def build(
     settings = with_sections(settings, options.get("systems", ()))
     host = Connections(settings, options)
     made = plans(systems_of(options), host)
-    hold = hold_of(settings, host.redis, host.instance)
+    lock = shard_lock_of(settings, host.redis, host.instance)
     own = [route for plan in made for route in plan.routes]
     routes = over_streams(settings, [*own, *options.get("routes", ())])
     documents = _documents(host, made)
-    reader = documents if hold is None else HeldDocuments(documents, documents, hold)
-    sinks = [reader, _live_sink(host, hold), _dead_letter_sink(host, made, routes)]
+    reader = documents if lock is None else FencedDocuments(documents, documents, lock)
+    sinks = [reader, _live_sink(host, lock), _dead_letter_sink(host, made, routes)]
     known: dict[str, Sink] = {sink.name: sink for sink in (*sinks, *options.get("sinks", ()))}
     return Parts(
         routes=routes,
-        sources=_sources(host, made, routes, known[DEAD_LETTERS], hold, on_gap),
+        sources=_sources(host, made, routes, known[DEAD_LETTERS], lock, on_gap),
         sinks=list(known.values()),
         reader=reader,
         pool=settings.pool,
@@ -199,7 +199,7 @@ def build(
         # A program's own store of documents keeps them as long as it likes.
         retention=Retention(documents, settings.kept() if known[DOCUMENTS] is reader else {}),
         closers=host.closers,
-        owns=None if hold is None else hold.shard.owns,
+        owns=None if lock is None else lock.shard.owns,
         troubles=lambda: dict(ChainMap(*(dict(plan.troubles) for plan in made))),
         summaries=[plan.summary for plan in made if plan.summary is not None],
     )
@@ -216,7 +216,7 @@ def _documents(host: Connections, made: Sequence[Plan]) -> MongoDocuments:
     )
 
 
-def _live_sink(host: Connections, hold: Hold | None) -> Sink:
+def _live_sink(host: Connections, lock: ShardLock | None) -> Sink:
     writer, streams = host.settings.writer, host.settings.streams
     return RedisLive(
         host.redis,
@@ -225,7 +225,7 @@ def _live_sink(host: Connections, hold: Hold | None) -> Sink:
         server=host.redis_server,
         record=streams.record_effects,
         record_length=streams.record_length,
-        fence=None if hold is None else lambda: hold.fencing,
+        fence=None if lock is None else lambda: lock.fencing,
     )
 
 
@@ -251,7 +251,7 @@ def _sources(
     made: Sequence[Plan],
     routes: Sequence[Route],
     dead_letters: Sink,
-    hold: Hold | None,
+    lock: ShardLock | None,
     on_gap: Callable[[Gap], None] | None,
 ) -> list[Source]:
     intake = IntakeParts(
@@ -260,7 +260,7 @@ def _sources(
         instance=host.instance,
         clock=host.clock,
         letters=lambda: _acknowledging(dead_letters),
-        hold=hold,
+        lock=lock,
         on_gap=on_gap,
     )
     patterns = [pattern for plan in made for pattern in plan.patterns]

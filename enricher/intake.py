@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from redis.asyncio import Redis
 
@@ -13,8 +14,8 @@ from enricher.adapters.redis.pubsub import Gap, PubSubSource
 from enricher.adapters.redis.stream.appender import BridgeLimits
 from enricher.adapters.redis.stream.bridge import StreamBridge
 from enricher.adapters.redis.stream.leases import LetterSink, StreamLimits
-from enricher.adapters.redis.stream.shard_lock import Hold, WhenHeld
-from enricher.adapters.redis.stream.shards import OwnMessages, Shard
+from enricher.adapters.redis.stream.shard_lock import ShardLock, WhileLeader
+from enricher.adapters.redis.stream.shards import Shard
 from enricher.adapters.redis.stream.source import StreamSource
 from enricher.adapters.redis.stream.spill import SpillSource
 from enricher.config import Settings
@@ -76,12 +77,12 @@ def topics_by_stream(settings: Settings, routes: Iterable[Route]) -> set[str]:
     return {topic for topic, way in ways.items() if way == "stream"}
 
 
-def hold_of(settings: Settings, client: Redis, instance: str) -> Hold | None:
-    """The hold on the shard of this process; None without shards."""
+def shard_lock_of(settings: Settings, client: Redis, instance: str) -> ShardLock | None:
+    """The lock of the shard of this process; None without shards."""
     if not settings.streams.shard:
         return None
     shard = Shard.parse(settings.streams.shard)
-    return Hold(
+    return ShardLock(
         client,
         shard,
         scope=f"{intake_stream(settings)}:{intake_group(settings, shard)}",
@@ -118,7 +119,7 @@ class IntakeParts:
         instance: str,
         clock: Clock,
         letters: Callable[[], LetterSink],
-        hold: Hold | None = None,
+        lock: ShardLock | None = None,
         on_gap: Callable[[Gap], None] | None = None,
     ) -> None:
         self._settings = settings
@@ -126,7 +127,7 @@ class IntakeParts:
         self._instance = instance
         self._clock = clock
         self._letters = letters
-        self._hold = hold
+        self._lock = lock
         self._on_gap = on_gap
         self._by_name: set[str] = set()
         self._backoff = Backoff(base=settings.retry.base, max_delay=settings.retry.cap)
@@ -146,10 +147,13 @@ class IntakeParts:
         if spilling:
             made.append(self._spill(router, spilling))
         if plain:
-            made.append(self._own(self._subscription(plain, "pubsub"), router))
-        return made if self._hold is None else [*made, self._hold]
+            made.append(self._when_ours(self._subscription(plain, "pubsub", router)))
+        return made if self._lock is None else [*made, self._lock]
 
-    def _subscription(self, topics: Iterable[str], name: str) -> PubSubSource:
+    def _subscription(
+        self, topics: Iterable[str], name: str, router: Router | None = None
+    ) -> PubSubSource:
+        """Hears the topics; with ``router`` it leaves to other shards what is theirs."""
         options, known = self._settings.redis, list(dict.fromkeys(topics))
         return PubSubSource(
             lambda: sibling_client(self._client, protocol=options.protocol),
@@ -166,14 +170,13 @@ class IntakeParts:
             on_gap=self._on_gap,
             # What a bridge takes over may have been taken over by others before.
             alone=name != "bridge",
+            keeps=partial(self._lock.shard.keeps, router) if router and self._lock else None,
             name=name,
         )
 
-    def _own(self, source: Source, router: Router) -> Source:
-        """The source as a shard has it: what it hears of other shards' keys it leaves to them."""
-        if self._hold is None:
-            return source
-        return WhenHeld(OwnMessages(source, self._hold.shard, router), self._hold)
+    def _when_ours(self, source: Source) -> Source:
+        """The source as a shard has it."""
+        return source if self._lock is None else WhileLeader(source, self._lock)
 
     def _limits(self) -> BridgeLimits:
         settings = self._settings
@@ -217,10 +220,10 @@ class IntakeParts:
 
     def _readers(self, router: Router, routes: Sequence[Route]) -> list[Source]:
         """One group for all; with shards one per shard for routes with state, one for all the others."""
-        settings, hold, stream = self._settings, self._hold, intake_stream(self._settings)
-        if hold is None:
+        settings, lock, stream = self._settings, self._lock, intake_stream(self._settings)
+        if lock is None:
             return [self._reader(stream, intake_group(settings), self._instance)]
-        shard, made = hold.shard, list[Source]()
+        shard, made = lock.shard, list[Source]()
         stateless = any(route.state_store is None for route in routes)
         groups = [intake_group(settings, each) for each in shard.siblings]
         if stateless:
@@ -237,7 +240,7 @@ class IntakeParts:
                 )
             )
         made.append(
-            WhenHeld(
+            WhileLeader(
                 self._reader(
                     stream,
                     intake_group(settings, shard),
@@ -246,19 +249,16 @@ class IntakeParts:
                     keeps=lambda topic, body: not shared(topic) and shard.keeps(router, topic, body),
                     siblings=groups,
                 ),
-                hold,
+                lock,
             )
         )
         return made
 
     def _spill(self, router: Router, topics: Iterable[str]) -> Source:
         settings, stream = self._settings, spill_stream(self._settings)
-        heard: Source = self._subscription(sorted(topics), "spill")
-        if self._hold is not None:
-            heard = OwnMessages(heard, self._hold.shard, router)
         # One name for all lives of this process, so that the next one has at once what this one leaves.
         spill = SpillSource(
-            heard,
+            self._subscription(sorted(topics), "spill", router),
             self._reader(stream, settings.service.name, settings.service.name),
             self._client,
             instance=self._instance,
@@ -266,4 +266,4 @@ class IntakeParts:
             limits=self._limits(),
             backoff=self._backoff,
         )
-        return spill if self._hold is None else WhenHeld(spill, self._hold)
+        return self._when_ours(spill)

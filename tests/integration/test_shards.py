@@ -9,15 +9,17 @@ import signal
 from collections import Counter
 from contextlib import AsyncExitStack
 from datetime import datetime
+from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from redis.asyncio import Redis
 
-from enricher.adapters.memory_source import MemorySource
 from enricher.adapters.redis.client import redis_client
-from enricher.adapters.redis.stream.shard_lock import Hold, ShardLost
-from enricher.adapters.redis.stream.shards import OwnMessages, Shard
+from enricher.adapters.redis.pubsub import PubSubSource
+from enricher.adapters.redis.stream.shard_lock import ShardLock, ShardLost
+from enricher.adapters.redis.stream.shards import Shard
 from enricher.app import Enricher, wall_clock
 from enricher.engine.effects import Append, Effect, Publish
 from enricher.engine.router import Route, Router
@@ -282,7 +284,7 @@ async def test_routes_without_state_share_one_group_beside_the_shards(
 async def test_a_second_holder_waits_and_takes_over_under_a_higher_number(any_redis_url: str) -> None:
     async with redis_client(any_redis_url, socket_timeout=PATIENCE) as client:
         first, second = (
-            Hold(client, Shard(0, 2), scope="s", instance=name, lease=lease, backoff=QUICK)
+            ShardLock(client, Shard(0, 2), scope="s", instance=name, lease=lease, backoff=QUICK)
             for name, lease in (("first", 3.0), ("second", 0.6))
         )
         tasks = [asyncio.create_task(first.run(None))]  # type: ignore[arg-type]
@@ -337,36 +339,22 @@ def test_every_message_belongs_to_exactly_one_shard() -> None:
 
 async def test_what_is_heard_in_memory_is_sifted_too() -> None:
     router = Router([Route(topic=TICKS, handler=nothing, key=product, state_store=Sums())])
-    heard: dict[int, list[bytes]] = {0: [], 1: []}
+    heard: dict[int, list[bytes]] = {}
+    client = Redis()
+    bodies = [encoded({"product": name}) for name in PRODUCTS]
     for shard in Shard(0, 2).siblings:
-
-        class Kept:
-            def offer(self, delivery: Any, index: int = shard.index) -> bool:
-                heard[index].append(delivery.body)
-                return True
-
-            def offer_all(self, deliveries: Any) -> None:
-                for delivery in deliveries:
-                    self.offer(delivery)
-
-            async def put(self, delivery: Any) -> None:
-                self.offer(delivery)
-
-            def set_aside(self, delivery: Any, stage: str, error: Exception, task_name: str = "") -> None:
-                self.offer(delivery)
-
-            def full_for(self, delivery: Any) -> bool:
-                return False
-
-        memory = MemorySource(wall_clock)
-        source = OwnMessages(memory, shard, router)
-        task = asyncio.create_task(source.run(Kept()))
-        for name in PRODUCTS:
-            memory.send(TICKS, encoded({"product": name}))
-        await asyncio.sleep(0.05)
-        await source.stop_intake()
-        await task
-    assert sorted(heard[0] + heard[1]) == sorted(encoded({"product": name}) for name in PRODUCTS)
+        source = PubSubSource(
+            lambda: client,
+            client,
+            channels=[TICKS],
+            instance="test",
+            clock=wall_clock,
+            keeps=partial(shard.keeps, router),
+        )
+        intake: Any = Mock()
+        source._hand_over([[b"message", TICKS.encode(), body] for body in bodies], intake)
+        heard[shard.index] = [delivery.body for delivery in intake.offer_all.call_args.args[0]]
+    assert sorted(heard[0] + heard[1]) == sorted(bodies)
     assert all(heard.values())
 
 

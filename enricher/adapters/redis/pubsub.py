@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -20,14 +19,14 @@ import redis.exceptions as errors
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.raw_connection import RawConnection, pack
+from enricher.adapters.redis.reconnect import BACKOFF, Connection, ending, reconnecting
 from enricher.engine.ports import Clock, Delivery, Intake
 from enricher.engine.retry import Backoff
 from enricher.engine.router import covers
 from enricher.log import log
 
 # How long (seconds) the reader may hold the loop when Redis has much to say.
-_HOLD = 0.002
-_BACKOFF = Backoff(base=0.05, max_delay=5.0)
+_SLICE = 0.002
 # Channels whose names are remembered.
 _KNOWN = 10_000
 
@@ -45,13 +44,14 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class PubSubSource:
-    """Subscribes to ``channels`` and ``patterns`` and delivers what they say.
+    """Subscribes to ``channels`` and ``patterns`` and delivers their messages.
 
     What a pattern hears of a channel in ``elsewhere`` is left to the source that subscribes to it by name.
     ``connect`` makes a client whose replies may take for ever (the reader blocks on it); ``canary`` is a
     client with a timeout, used to publish to ourselves every ``canary_interval`` seconds. A canary that
     has not come back after ``canary_timeout`` seconds ends the connection, and a new one is made. ``alone``
-    says that nobody else hears for it: then the time before its beginning is a gap, too.
+    says that nobody else hears for it: then the time before its beginning is a gap, too. ``keeps`` is asked
+    with topic and body, if given: what it does not keep is left to others.
     """
 
     def __init__(
@@ -66,9 +66,10 @@ class PubSubSource:
         clock: Clock,
         canary_interval: float = 1.0,
         canary_timeout: float = 5.0,
-        backoff: Backoff = _BACKOFF,
+        backoff: Backoff = BACKOFF,
         on_gap: Callable[[Gap], None] | None = None,
         alone: bool = False,
+        keeps: Callable[[str, bytes], bool] | None = None,
         name: str = "pubsub",
     ) -> None:
         self.name = name
@@ -80,61 +81,54 @@ class PubSubSource:
         self._clock = clock
         self._interval = canary_interval
         self._timeout = canary_timeout
-        self._backoff = backoff
+        self._connection = Connection(name, backoff)
         self._on_gap = on_gap
         self._alone = alone
+        self._keeps = keeps
         self._stopped = False
         self._scope: anyio.CancelScope | None = None
-        self._connection: anyio.CancelScope | None = None
-        self._mute = False
+        self._reading: anyio.CancelScope | None = None
+        self._canary_forbidden = False
         self._named = {channel.encode() for channel in (*self._channels, *elsewhere)}
-        self.connected = False
         self.reconnects = -1
         self.gaps = 0
-        self.last_error = ""
         self.last_good_us = 0
         self._good = monotonic()
         self.canary_us: int | None = None
         self.last_message_us: dict[str, int] = {}
         self._topics: dict[bytes, str] = {}
 
+    @property
+    def connected(self) -> bool:
+        """Whether every subscription is confirmed and the connection stands."""
+        return self._connection.works
+
     async def run(self, intake: Intake) -> None:
         """Read until `stop_intake`, over any number of connections."""
-        attempt = 0
         with anyio.CancelScope() as self._scope:
-            while not self._stopped:
-                before = self.reconnects
-                try:
-                    await self._read_one_connection(intake)
-                except (errors.RedisError, OSError) as error:
-                    self._lost(f"{type(error).__name__}: {error}")
-                attempt = 1 if self.reconnects > before else attempt + 1
-                if not self._stopped:
-                    await anyio.sleep(self._backoff.delay(attempt))
+            await reconnecting(
+                self._connection, lambda: self._read_one_connection(intake), wanted=lambda: not self._stopped
+            )
 
     async def _read_one_connection(self, intake: Intake) -> None:
         client = self._connect()
-        link = RawConnection(client, timeout=None)
+        raw = RawConnection(client, timeout=None)
         try:
-            with anyio.CancelScope() as self._connection:
-                with anyio.fail_after(self._timeout):
-                    await link.open()
-                    await self._subscribe(link, intake)
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._sing)
-                    await self._read(link, intake)
-            self._lost(f"no canary for {self._timeout:g} s")
+            async with ending(raw.close, client.aclose):
+                with anyio.CancelScope() as self._reading:
+                    with anyio.fail_after(self._timeout):
+                        await raw.open()
+                        await self._subscribe(raw, intake)
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(self._heartbeat)
+                        await self._read(raw, intake)
+                reason = f"no canary for {self._timeout:g} s"
         except TimeoutError:
-            self._lost(f"no answer to SUBSCRIBE for {self._timeout:g} s")
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from group
-        finally:
-            self.connected = False
-            with anyio.CancelScope(shield=True), suppress(Exception), anyio.move_on_after(1):
-                await link.close()
-                await client.aclose()
+            reason = f"no answer to SUBSCRIBE for {self._timeout:g} s"
+        if not self._stopped:
+            self._connection.down(reason)
 
-    async def _subscribe(self, link: RawConnection, intake: Intake) -> None:
+    async def _subscribe(self, raw: RawConnection, intake: Intake) -> None:
         """Subscribe and wait for every confirmation; only then is the gap over.
 
         What the channels say before the patterns are confirmed is handed over like everything later.
@@ -142,15 +136,14 @@ class PubSubSource:
         commands = [pack("SUBSCRIBE", *self._channels, self._canary_channel)]
         if self._patterns:
             commands.append(pack("PSUBSCRIBE", *self._patterns))
-        link.send(commands)
+        raw.send(commands)
         wanted, heard_us = len(self._channels) + len(self._patterns) + 1, 0
         while wanted > 0:
-            replies = await link.receive()
+            replies = await raw.receive()
             heard_us = heard_us or self._clock()
             wanted -= sum(1 for reply in replies if _kind(reply) in (b"subscribe", b"psubscribe"))
             self._hand_over(replies, intake)
         now = self._clock()
-        self.connected = True
         self.reconnects += 1
         if self.reconnects:
             self._record_gap(heard_us)
@@ -160,21 +153,22 @@ class PubSubSource:
         self.last_good_us = now
         self._good = monotonic()
         self.canary_us = now
+        self._connection.up()
         log.info("subscribed", source=self.name, channels=self._channels, patterns=self._patterns)
 
-    async def _read(self, link: RawConnection, intake: Intake) -> None:
-        held_since = perf_counter()
+    async def _read(self, raw: RawConnection, intake: Intake) -> None:
+        slice_began = perf_counter()
         while True:
-            replies = await link.receive()
+            replies = await raw.receive()
             self._hand_over(replies, intake)
-            if perf_counter() - held_since > _HOLD:
+            if perf_counter() - slice_began > _SLICE:
                 await asyncio.sleep(0)
-                held_since = perf_counter()
+                slice_began = perf_counter()
 
     def _hand_over(self, replies: Sequence[Any], intake: Intake) -> None:
         """Deliver the messages among what Redis said. Raises an error it answered with."""
         now = self._clock()
-        if self.connected:
+        if self._connection.works:
             self.last_good_us = now
             self._good = monotonic()
         topics, heard = self._topics, self.last_message_us
@@ -186,7 +180,7 @@ class PubSubSource:
                     _, channel, body = reply
                 elif kind == b"pmessage":
                     _, pattern, channel, body = reply
-                    if self._said_twice(channel, pattern):
+                    if self._is_repeated(channel, pattern):
                         continue
                 else:
                     continue
@@ -197,6 +191,8 @@ class PubSubSource:
                 heard[topic] = now
                 deliveries.append(Delivery(topic, body, now))
         finally:  # an error among the replies takes nothing from those before it
+            if self._keeps is not None:
+                deliveries = [d for d in deliveries if self._keeps(d.topic, d.body)]
             intake.offer_all(deliveries)
 
     def _topic(self, channel: bytes) -> str:
@@ -208,7 +204,7 @@ class PubSubSource:
         self._topics[channel] = topic
         return topic
 
-    def _said_twice(self, channel: bytes, pattern: bytes) -> bool:
+    def _is_repeated(self, channel: bytes, pattern: bytes) -> bool:
         """Whether another subscription, here or elsewhere, covers the channel too and has its message."""
         if channel in self._named:
             return True
@@ -218,7 +214,7 @@ class PubSubSource:
         first = next((p for p in self._patterns if covers(p, name)), None)
         return first is not None and first.encode() != pattern
 
-    async def _sing(self) -> None:
+    async def _heartbeat(self) -> None:
         """Publish to ourselves and give the connection up when it does not come back."""
         while True:
             await anyio.sleep(self._interval)
@@ -226,30 +222,23 @@ class PubSubSource:
                 await self._canary.publish(self._canary_channel, b"")
             except errors.NoPermissionError as error:
                 # Not a sign of the server's health. Without a canary only the server's own end is noticed.
-                if not self._mute:
-                    self._mute = True
+                if not self._canary_forbidden:
+                    self._canary_forbidden = True
                     log.warning("canary_forbidden", channel=self._canary_channel, reason=str(error))
                 continue
             except (errors.RedisError, OSError):
                 pass  # the subscription's own silence decides
             # Any message is as good as a canary, which may be queued behind many of them.
             silent = monotonic() - self._good
-            if silent > self._timeout and self._connection is not None:
-                self._connection.cancel()
-
-    def _lost(self, reason: str) -> None:
-        if self._stopped:
-            return
-        if reason != self.last_error or self.connected:
-            log.warning("connection_lost", source=self.name, reason=reason)
-        self.last_error = reason
+            if silent > self._timeout and self._reading is not None:
+                self._reading.cancel()
 
     def _record_gap(self, now: int) -> None:
         # The clock may have been set back meanwhile.
         since = min(self.last_good_us, now - int((monotonic() - self._good) * 1e6))
         for channel in (*self._channels, *self._patterns):
             self.gaps += 1
-            gap = Gap(channel, since, now, self.last_error or "reconnected")
+            gap = Gap(channel, since, now, self._connection.last_error or "reconnected")
             log.warning(
                 "gap", channel=channel, seconds=round((gap.to_us - gap.from_us) / 1e6, 3), reason=gap.reason
             )
@@ -272,7 +261,7 @@ class PubSubSource:
             "ready": self.connected,
             "reconnects": max(self.reconnects, 0),
             "gaps": self.gaps,
-            "last_error": self.last_error,
+            "last_error": self._connection.last_error,
             "silent_s": round(monotonic() - self._good, 1) if self.last_good_us else None,
             "channels": {
                 name: round((now - at) / 1e6, 1) for name, at in sorted(self.last_message_us.items())

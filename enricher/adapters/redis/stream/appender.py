@@ -10,22 +10,19 @@ from __future__ import annotations
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import anyio
 import msgspec
-import redis.exceptions as errors
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import sibling_client
 from enricher.adapters.redis.raw_connection import RawConnection
+from enricher.adapters.redis.reconnect import BACKOFF, Connection, ending, reconnecting
 from enricher.adapters.redis.scripts import load
 from enricher.engine.ports import Clock, Delivery
 from enricher.engine.retry import Backoff
 from enricher.log import log
 
-_BACKOFF = Backoff(base=0.05, max_delay=5.0)
-_WARN_EVERY_US = 10_000_000
 _APPEND, _RELEASE_LEASE = load("stream_append"), load("release_lease")
 
 
@@ -61,7 +58,7 @@ class StreamAppender:
         instance: str,
         clock: Clock,
         limits: BridgeLimits | None = None,
-        backoff: Backoff = _BACKOFF,
+        backoff: Backoff = BACKOFF,
         appended: Callable[[Sequence[Delivery], str], None] | None = None,
         dropped: Callable[[Delivery], None] | None = None,
         shared: bool = True,
@@ -69,18 +66,16 @@ class StreamAppender:
         self.stream = stream
         self.limits = limits or BridgeLimits()
         self.holds = False
-        self.reached = False
         self._closed = False
         self._elsewhere = False  # somebody else appends, as far as we know
         self.dropped = 0
         self.appended = 0
-        self.last_error = ""
         self._client = client
         self._keys = (stream, *(f"{stream}:{role}{part}" for part in ("", ":last", ":at", ":waits")))
         # Lives of one instance must differ: their batches are numbered from 1.
         self._who = f"{instance} {uuid.uuid4().hex}"
         self._clock = clock
-        self._backoff = backoff
+        self._connection = Connection(f"append to {stream}", backoff)
         self._on_appended = appended
         self._on_dropped = dropped
         self._buffer: deque[Delivery] = deque()
@@ -93,7 +88,16 @@ class StreamAppender:
         self._ended = anyio.Event()
         self._finishing = False
         self._done = False
-        self._warned_us = 0
+
+    @property
+    def reached(self) -> bool:
+        """Whether the server answers."""
+        return self._connection.works
+
+    @property
+    def last_error(self) -> str:
+        """What ended the last connection."""
+        return self._connection.last_error
 
     @property
     def waiting(self) -> int:
@@ -108,7 +112,7 @@ class StreamAppender:
         """
         if self._elsewhere:
             return Counter()
-        unsure = self._sending if self._closed or not self.reached else ()
+        unsure = self._sending if self._closed or not self._connection.works else ()
         return Counter(delivery.topic for delivery in (*self._buffer, *unsure))
 
     # -- the buffer ---------------------------------------------------------------------------------
@@ -126,10 +130,9 @@ class StreamAppender:
             self.dropped += 1
             if self._on_dropped is not None:
                 self._on_dropped(oldest)
-        if not fits and self._clock() - self._warned_us > _WARN_EVERY_US:
-            self._warned_us = self._clock()
+        if not fits:
             waiting = len(self._buffer)
-            log.error("bridge_overflow", stream=self._keys[0], dropped=self.dropped, waiting=waiting)
+            log.error("bridge_overflow", stream=self.stream, dropped=self.dropped, waiting=waiting)
         self._arrived.set()
         return fits
 
@@ -163,30 +166,18 @@ class StreamAppender:
 
     async def run(self) -> None:
         """Append until `finish` was called and nothing is left."""
-        attempt = 0
         try:
-            while not self._done:
-                # hiredis packs: redis-py would spend more on a message than all the rest of its way does.
-                link = RawConnection(sibling_client(self._client, protocol=2), timeout=self.limits.timeout)
-                try:
-                    while not self._done:
-                        await self._append_once(link)
-                        attempt = 0
-                except (errors.RedisError, OSError) as error:
-                    attempt += 1
-                    reason = f"{type(error).__name__}: {error}"
-                    if self.reached or reason != self.last_error:
-                        log.warning("connection_lost", source=f"append to {self.stream}", reason=reason)
-                    self.reached, self.last_error = False, reason
-                finally:
-                    with anyio.CancelScope(shield=True), suppress(Exception), anyio.move_on_after(1):
-                        await link.close()
-                if not self._done:
-                    await anyio.sleep(self._backoff.delay(attempt))
+            await reconnecting(self._connection, self._append, wanted=lambda: not self._done)
         finally:
             self._ended.set()
 
-    async def _append_once(self, link: RawConnection) -> None:
+    async def _append(self) -> None:
+        raw = RawConnection(sibling_client(self._client, protocol=2), timeout=self.limits.timeout)
+        async with ending(raw.close):
+            while not self._done:
+                await self._append_once(raw)
+
+    async def _append_once(self, raw: RawConnection) -> None:
         """One call, and a wait if there is nothing more to append."""
         if self.holds and not self._sending:
             self._next_batch()
@@ -197,12 +188,12 @@ class StreamAppender:
         for delivery in batch:
             topic = delivery.topic.encode("utf-8", "surrogateescape")
             arguments += (topic, delivery.received_us, delivery.body)
-        ((last, appended_us),) = await link.run(_APPEND, (5, *self._keys, *arguments))
-        self.reached = True
+        ((last, appended_us),) = await raw.run(_APPEND, (5, *self._keys, *arguments))
+        self._connection.up()
         if last and not self.holds:
-            log.info("bridge_begins", stream=self._keys[0], kept=len(self._buffer))
+            log.info("bridge_begins", stream=self.stream, kept=len(self._buffer))
         elif not last and self.holds:
-            log.warning("bridge_lost", stream=self._keys[0], who=self._who)
+            log.warning("bridge_lost", stream=self.stream, who=self._who)
         self.holds = bool(last)
         self._elsewhere = not last
         if not self.holds:
@@ -219,7 +210,7 @@ class StreamAppender:
             return
         if self._finishing:
             self._done = True
-            await link.run(_RELEASE_LEASE, (1, self._keys[1], self._who))
+            await raw.run(_RELEASE_LEASE, (1, self._keys[1], self._who))
             return
         # An event of its own for each wait: one that is set stays so.
         self._arrived = anyio.Event()

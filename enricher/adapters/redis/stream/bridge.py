@@ -19,37 +19,19 @@ from typing import Any
 import anyio
 from redis.asyncio import Redis
 
+from enricher.adapters.redis.reconnect import BACKOFF
 from enricher.adapters.redis.stream.appender import BridgeLimits, StreamAppender
 from enricher.engine.ports import Clock, Delivery, Intake, Source
 from enricher.engine.retry import Backoff
 
-_BACKOFF = Backoff(base=0.05, max_delay=5.0)
 
+class AppendingSource:
+    """Runs ``source`` and keeps in ``appender`` what it hands over, without ever waiting."""
 
-class StreamBridge:
-    """Runs ``source`` and appends what it delivers to ``stream`` in the Redis of ``client``.
-
-    It delivers nothing itself: a `StreamSource` on the stream does.
-    """
-
-    def __init__(
-        self,
-        source: Source,
-        client: Redis,
-        stream: str,
-        *,
-        instance: str,
-        clock: Clock,
-        limits: BridgeLimits | None = None,
-        backoff: Backoff = _BACKOFF,
-    ) -> None:
-        self.name = f"bridge to {stream}"
-        self.appender = StreamAppender(
-            client, stream, role="bridge", instance=instance, clock=clock, limits=limits, backoff=backoff
-        )
+    def __init__(self, name: str, source: Source, appender: StreamAppender) -> None:
+        self.name = name
+        self.appender = appender
         self._source = source
-
-    # -- what the source hands over -----------------------------------------------------------------
 
     def offer(self, delivery: Delivery) -> bool:
         """Keep a message until it is appended; False if the oldest had to go for it."""
@@ -61,18 +43,16 @@ class StreamBridge:
             self.offer(delivery)
 
     async def put(self, delivery: Delivery) -> None:
-        """As `offer`: pub/sub cannot wait."""
+        """As `offer`."""
         self.offer(delivery)
 
     def set_aside(self, delivery: Delivery, stage: str, error: Exception, task_name: str = "") -> None:
-        """As `offer`: a bridge judges nothing, whoever reads the stream does."""
+        """As `offer`: nothing is judged here, whoever reads the stream does."""
         self.offer(delivery)
 
     def full_for(self, delivery: Delivery) -> bool:
         """Never: the buffer makes room by itself."""
         return False
-
-    # -- life ---------------------------------------------------------------------------------------
 
     async def run(self, intake: Intake) -> None:
         """Hear and append until `stop_intake`, then append what is left."""
@@ -96,14 +76,40 @@ class StreamBridge:
         return self.appender.lost
 
     def health(self) -> Mapping[str, Any]:
-        """The source's health; whether this process appends; buffered, appended and dropped messages."""
+        """The source's health; buffered, appended and dropped messages."""
         inner, appender = self._source.health(), self.appender
         return {
             **inner,
             "ready": bool(inner["ready"]) and appender.reached,
-            "appends": appender.holds,
             "buffered": appender.waiting,
             "appended": appender.appended,
             "dropped": appender.dropped,
             "last_error": inner.get("last_error") or appender.last_error,
         }
+
+
+class StreamBridge(AppendingSource):
+    """Runs ``source`` and appends what it delivers to ``stream`` in the Redis of ``client``.
+
+    It delivers nothing itself: a `StreamSource` on the stream does.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        client: Redis,
+        stream: str,
+        *,
+        instance: str,
+        clock: Clock,
+        limits: BridgeLimits | None = None,
+        backoff: Backoff = BACKOFF,
+    ) -> None:
+        appender = StreamAppender(
+            client, stream, role="bridge", instance=instance, clock=clock, limits=limits, backoff=backoff
+        )
+        super().__init__(f"bridge to {stream}", source, appender)
+
+    def health(self) -> Mapping[str, Any]:
+        """The source's health; whether this process appends; buffered, appended and dropped messages."""
+        return {**super().health(), "appends": self.appender.holds}

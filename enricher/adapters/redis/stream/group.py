@@ -84,9 +84,9 @@ class StreamGroup:
                 raise
             return False
         if held is None:
-            for found in await self._client.xinfo_groups(stream):
-                if as_text(found["name"]) == group:
-                    await self._client.set(self.keys.cursor, found["last-delivered-id"], nx=True)
+            made = await group_info(self._client, self.keys)
+            if made is not None:
+                await self._client.set(self.keys.cursor, made["last-delivered-id"], nx=True)
         else:
             log.warning("group_created_again", stream=stream, group=group, begin=begin)
         return held is not None
@@ -210,20 +210,21 @@ class StreamGroup:
     async def figures(self) -> dict[str, Any]:
         """Length of the stream, of the delay set; the group's lag (None: unknown), pending and consumers."""
         length = await self._client.xlen(self.keys.stream)
-        delayed = await self._client.zcard(self.keys.later)
-        for found in await self._client.xinfo_groups(self.keys.stream):
-            if as_text(found["name"]) == self.keys.group:
-                return {
-                    "length": int(length),
-                    "delayed": int(delayed),
-                    "lag": found.get("lag"),
-                    "pending": int(found["pending"]),
-                    "consumers": int(found["consumers"]),
-                }
-        return {"length": int(length), "delayed": int(delayed)}
+        figures = {"length": int(length), "delayed": int(await self._client.zcard(self.keys.later))}
+        info = await group_info(self._client, self.keys)
+        if info is None:
+            return figures
+        counts = {name: int(info[name]) for name in ("pending", "consumers")}
+        return {**figures, "lag": info.get("lag"), **counts}
 
     async def _run(self, script: Script, *arguments: str | int) -> Any:
         return await script(self._client, [self.keys.stream], self.keys.group, self.consumer, *arguments)
+
+
+async def group_info(client: Redis, keys: GroupKeys) -> Mapping[str, Any] | None:
+    """What XINFO GROUPS says of the group; None if there is no such group on the stream."""
+    groups = await client.xinfo_groups(keys.stream)
+    return next((group for group in groups if as_text(group["name"]) == keys.group), None)
 
 
 async def check_key(client: Redis, key: str, kind: str) -> None:

@@ -1,4 +1,4 @@
-"""The hold on a shard: one process has it, and nobody else's work for it lands.
+"""The lock of a shard: one process holds it, and what another one does for the shard is refused.
 
 The holder has the lease ``{scope}:holder`` and the fencing number in ``{scope}:fence``. A second process for
 the same shard waits; when the holder has left, or has been silent for a lease, it takes over under a higher
@@ -18,7 +18,7 @@ import anyio
 import redis.exceptions as errors
 from redis.asyncio import Redis
 
-from enricher.adapters.redis.client import sibling_client
+from enricher.adapters.redis.reconnect import BACKOFF, Connection, own_client, reconnecting
 from enricher.adapters.redis.scripts import load
 from enricher.adapters.redis.stream.shards import Shard
 from enricher.engine.ports import Answer, Intake, Reader, Sink, Source, Write
@@ -26,7 +26,6 @@ from enricher.engine.retry import Backoff
 from enricher.errors import EnricherError, SinkUnavailable
 from enricher.log import log
 
-_BACKOFF = Backoff(base=0.05, max_delay=5.0)
 _LOCK, _RELEASE_LEASE = load("shard_lock"), load("release_lease")
 
 
@@ -34,8 +33,8 @@ class ShardLost(EnricherError):
     """Somebody else holds the shard: this process must end, what it remembers is no longer right."""
 
 
-class Hold:
-    """One process's hold on a shard, as a source that delivers nothing; put it behind those it serves.
+class ShardLock:
+    """The lock of a shard, as a source that delivers nothing; put it behind those that it serves.
 
     ``number`` is the fencing number, 0 while the shard is somebody else's. Renewed every third of a lease.
     """
@@ -49,20 +48,19 @@ class Hold:
         instance: str,
         lease: float = 30.0,
         timeout: float = 5.0,
-        backoff: Backoff = _BACKOFF,
+        backoff: Backoff = BACKOFF,
     ) -> None:
         self.name = f"shard {shard}"
         self.shard = shard
         self.number = 0
         self.other = ""
-        self.last_error = ""
         self.fence = f"{scope}:fence"
         self._holder = f"{scope}:holder"
         self._client = client
         self._who = f"{instance} {uuid.uuid4().hex}"
         self._lease = lease
         self._timeout = timeout
-        self._backoff = backoff
+        self._connection = Connection(self.name, backoff)
         self._sure_until = 0.0
         self._held = anyio.Event()
         self._stopped = anyio.Event()
@@ -84,27 +82,17 @@ class Hold:
 
     async def run(self, intake: Intake) -> None:
         """Take the shard when it is free and renew the lease until `close`. Raises `ShardLost`."""
-        attempt = 0
         with anyio.CancelScope() as self._scope:
-            while True:
-                client = sibling_client(self._client, protocol=2)
-                try:
-                    while True:
-                        await self._once(client)
-                        attempt, self.last_error = 0, ""
-                        await anyio.sleep(self._lease / 3 if self.number else min(self._lease / 3, 0.5))
-                except (errors.RedisError, OSError) as error:
-                    attempt += 1
-                    reason = f"{type(error).__name__}: {error}"
-                    if reason != self.last_error:
-                        log.warning("connection_lost", source=f"shard {self.shard}", reason=reason)
-                    self.last_error = reason
-                finally:
-                    with anyio.CancelScope(shield=True), suppress(Exception), anyio.move_on_after(1):
-                        await client.aclose()
-                await anyio.sleep(self._backoff.delay(attempt))
+            await reconnecting(self._connection, self._hold)
 
-    async def _once(self, client: Redis) -> None:
+    async def _hold(self) -> None:
+        async with own_client(self._client) as client:
+            while True:
+                await self._take_or_renew(client)
+                self._connection.up()
+                await anyio.sleep(self._lease / 3 if self.number else min(self._lease / 3, 0.5))
+
+    async def _take_or_renew(self, client: Redis) -> None:
         asked = time.monotonic()
         with anyio.fail_after(self._timeout):
             keys, lease_ms = (self._holder, self.fence), int(self._lease * 1000)
@@ -136,11 +124,9 @@ class Hold:
         if self._scope is not None:
             self._scope.cancel()
         self._sure_until = 0.0
-        client = sibling_client(self._client, protocol=2)
-        with suppress(errors.RedisError, OSError), anyio.move_on_after(min(self._timeout, 2.0)):
-            await _RELEASE_LEASE(client, [self._holder], self._who)
-        with suppress(Exception):
-            await client.aclose()
+        async with own_client(self._client) as client:
+            with suppress(errors.RedisError, OSError), anyio.move_on_after(min(self._timeout, 2.0)):
+                await _RELEASE_LEASE(client, [self._holder], self._who)
 
     def health(self) -> Mapping[str, Any]:
         """Ready while the shard is ours; the fencing number, or who else holds it."""
@@ -149,24 +135,24 @@ class Hold:
             "shard": str(self.shard),
             "number": self.number,
             "holder": self.other,
-            "last_error": self.last_error,
+            "last_error": "" if self._connection.works else self._connection.last_error,
         }
 
 
-class WhenHeld:
+class WhileLeader:
     """Runs ``source`` once the shard is ours."""
 
-    def __init__(self, source: Source, hold: Hold) -> None:
+    def __init__(self, source: Source, lock: ShardLock) -> None:
         self.name = source.name
         self._source = source
-        self._hold = hold
+        self._lock = lock
         self._waiting: anyio.CancelScope | None = None
         self._stopped = False
 
     async def run(self, intake: Intake) -> None:
         """Wait, then run the source."""
         with anyio.CancelScope() as self._waiting:
-            await self._hold.wait()
+            await self._lock.wait()
         self._waiting = None
         if not self._stopped:
             await self._source.run(intake)
@@ -187,29 +173,29 @@ class WhenHeld:
         return self._source.health()
 
 
-class HeldDocuments:
+class FencedDocuments:
     """The documents of a shard: written only while it is surely ours, read once it is.
 
-    Only writes of lanes with state are held to that; those of other routes may come from anybody.
+    Only writes of routes with state are held to that; those of other routes may come from anybody.
     """
 
     durable = True
 
-    def __init__(self, documents: Sink, reader: Reader, hold: Hold) -> None:
+    def __init__(self, documents: Sink, reader: Reader, lock: ShardLock) -> None:
         self.name = documents.name
         self.server: str = getattr(documents, "server", "")
         self._documents = documents
         self._reader = reader
-        self._hold = hold
+        self._lock = lock
 
     async def open(self) -> None:
         """Open the documents."""
         await self._documents.open()
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
-        """Land the documents. Raises `SinkUnavailable` while the shard may be another's."""
-        if not self._hold.sure and any(write.stateful for write in writes):
-            raise SinkUnavailable(self.name, f"shard {self._hold.shard} is not surely held")
+        """Write the documents. Raises `SinkUnavailable` while the shard may be another's."""
+        if not self._lock.sure and any(write.stateful for write in writes):
+            raise SinkUnavailable(self.name, f"shard {self._lock.shard} is not surely held")
         return await self._documents.commit(writes)
 
     async def find(
@@ -221,7 +207,7 @@ class HeldDocuments:
         limit: int = 0,
     ) -> list[dict[str, Any]]:
         """Documents that match ``query``, once the shard is ours: before, another still adds to them."""
-        await self._hold.wait()
+        await self._lock.wait()
         return await self._reader.find(collection, query, sort=sort, limit=limit)
 
     async def close(self) -> None:

@@ -1,19 +1,16 @@
 """Shards: several processes share the keys of routes with state, each key in one of them.
 
 Every shard ``i/n`` has a consumer group of its own that reads the whole stream and keeps its own keys. Which
-process has a shard is for its `Hold` to say.
+process has a shard is for its `ShardLock` to say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 from zlib import crc32
 
 import msgspec
 
-from enricher.engine.ports import Delivery, Intake, Source
 from enricher.engine.router import Router
 
 
@@ -58,58 +55,3 @@ class Shard(msgspec.Struct, frozen=True):
             with suppress(Exception):
                 key = route.key(body)
         return self.owns(key) if key is not None else crc32(body) % self.count == self.index
-
-
-class OwnMessages:
-    """Runs ``source`` (pub/sub) and passes on what is the shard's own."""
-
-    def __init__(self, source: Source, shard: Shard, router: Router) -> None:
-        self.name = source.name
-        self._source = source
-        self._shard = shard
-        self._router = router
-
-    async def run(self, intake: Intake) -> None:
-        """Run the source."""
-        await self._source.run(_Sieve(intake, self._shard, self._router))
-
-    async def stop_intake(self) -> None:
-        """Stop the source."""
-        await self._source.stop_intake()
-
-    async def close(self) -> None:
-        """Close the source."""
-        await self._source.close()
-
-    def health(self) -> Mapping[str, Any]:
-        """The source's."""
-        return self._source.health()
-
-
-class _Sieve:
-    """An intake that lets through what is the shard's own."""
-
-    def __init__(self, intake: Intake, shard: Shard, router: Router) -> None:
-        self._intake = intake
-        self._shard = shard
-        self._router = router
-
-    def _keeps(self, delivery: Delivery) -> bool:
-        return self._shard.keeps(self._router, delivery.topic, delivery.body)
-
-    def offer(self, delivery: Delivery) -> bool:
-        return self._intake.offer(delivery) if self._keeps(delivery) else True
-
-    def offer_all(self, deliveries: Sequence[Delivery]) -> None:
-        self._intake.offer_all([delivery for delivery in deliveries if self._keeps(delivery)])
-
-    async def put(self, delivery: Delivery) -> None:
-        if self._keeps(delivery):
-            await self._intake.put(delivery)
-
-    def set_aside(self, delivery: Delivery, stage: str, error: Exception, task_name: str = "") -> None:
-        if self._keeps(delivery):
-            self._intake.set_aside(delivery, stage, error, task_name)
-
-    def full_for(self, delivery: Delivery) -> bool:
-        return self._keeps(delivery) and self._intake.full_for(delivery)

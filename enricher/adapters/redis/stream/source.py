@@ -35,6 +35,7 @@ from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import sibling_client
 from enricher.adapters.redis.raw_connection import RawConnection
+from enricher.adapters.redis.reconnect import BACKOFF, Connection, ending, own_client, reconnecting
 from enricher.adapters.redis.stream.entry import (
     EntryReader,
     Fields,
@@ -50,8 +51,6 @@ from enricher.engine.ports import Clock, Intake
 from enricher.engine.retry import Backoff
 from enricher.errors import EnricherError
 from enricher.log import log
-
-_BACKOFF = Backoff(base=0.05, max_delay=5.0)
 
 
 class Poison(EnricherError):
@@ -69,7 +68,7 @@ class StreamSource:
     A group that shares a stream with others may keep only some entries: ``keeps`` is asked with topic and
     body, the others are acknowledged at once. ``siblings`` are groups that must exist before anything is
     trimmed. With ``sole`` nobody else may be reading for the group: what others hold is taken over at the
-    start, without waiting for their leases.
+    start, without waiting for their leases. ``on_handed`` may be set: it is called with what was handed over.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class StreamSource:
         task_name: str = "",
         read_entry: ReadEntry | None = None,
         limits: StreamLimits | None = None,
-        backoff: Backoff = _BACKOFF,
+        backoff: Backoff = BACKOFF,
         name: str = "",
         keeps: Callable[[str, bytes], bool] | None = None,
         sole: bool = False,
@@ -94,15 +93,14 @@ class StreamSource:
         self.name = name or f"stream {stream}"
         self.limits = limits or StreamLimits()
         self.keys = GroupKeys(stream, group)
-        self.connected = False
-        self.last_error = ""
         self._again = GroupKeys(self.keys.again, group)
         self._client = client
         self._consumer = consumer
         self._letters = letters
         self._topic = topic or stream
         self._task_name = task_name or self._topic
-        self._backoff = backoff
+        # A group that is gone is created again at once.
+        self._connection = Connection(self.name, backoff, expected=("NOGROUP", "UNBLOCKED"))
         self._keeps = keeps
         self._sole = sole
         self._siblings = siblings
@@ -111,6 +109,7 @@ class StreamSource:
         self._entries = EntryReader(
             topic or stream, self.keys.later, clock, read_entry, self._held.settled
         )
+        self.on_handed: Callable[[StreamDelivery], None] | None = None
         # Read, and not yet with the pool.
         self._ready: deque[tuple[StreamDelivery, Exception | None]] = deque()
         self._ended = asyncio.Event()
@@ -122,37 +121,36 @@ class StreamSource:
 
     # -- life --------------------------------------------------------------------------------------
 
+    @property
+    def connected(self) -> bool:
+        """Whether it reads."""
+        return self._connection.works
+
     async def run(self, intake: Intake) -> None:
         """Read until `stop_intake`, and keep the leases until nothing is under way any more."""
-        attempt = 0
         try:
             with anyio.CancelScope() as self._scope:
-                while not (self._stopped and not self._held.under_way):
-                    try:
-                        await self._serve(intake)
-                    except* (errors.RedisError, OSError) as group:
-                        self._lost(group)
-                    attempt = 1 if self.connected else attempt + 1
-                    self.connected = False
-                    if not self._stopped or self._held.under_way:
-                        await anyio.sleep(self._backoff.delay(attempt))
+                await reconnecting(self._connection, lambda: self._serve(intake), wanted=self._is_wanted)
         finally:
-            self.connected = False
+            self._connection.works = False
             self._ended.set()
+
+    def _is_wanted(self) -> bool:
+        return not self._stopped or bool(self._held.under_way)
 
     async def _serve(self, intake: Intake) -> None:
         """Over one pair of connections: read, and keep house beside it."""
-        reader, keeper = (sibling_client(self._client, protocol=2) for _ in range(2))
+        keeper = sibling_client(self._client, protocol=2)
         # Its own parser and pool cost redis-py ten times as much a read, and reads are many and small.
-        link = RawConnection(reader, timeout=None)
+        link = RawConnection(sibling_client(self._client, protocol=2), timeout=None)
         groups = self._groups_over(keeper)
         house = self._house = House(groups, self._held, self.limits, self._letters)
-        try:
+        async with ending(link.close, keeper.aclose):
             with anyio.fail_after(self.limits.timeout):
                 await self._open(groups)
                 await self._take_up_own(groups)
                 await house.measure()
-            self.connected = True
+            self._connection.up()
             self._lived_since = self._lived_since or anyio.current_time()
             log.info("reading", source=self.name, group=self.keys.group, consumer=self._consumer)
             async with anyio.create_task_group() as tasks:
@@ -163,22 +161,6 @@ class StreamSource:
                 while self._held.under_way:
                     await self._held.something_moves()
                 tasks.cancel_scope.cancel()
-        finally:
-            with anyio.CancelScope(shield=True), suppress(Exception), anyio.move_on_after(1):
-                await link.close()
-                await reader.aclose()
-                await keeper.aclose()
-
-    def _lost(self, group: BaseExceptionGroup[BaseException]) -> None:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        reason = f"{type(error).__name__}: {error}"
-        if "NOGROUP" in reason or "UNBLOCKED" in reason:
-            return  # it is created again at once
-        if reason != self.last_error or self.connected:
-            log.warning("connection_lost", source=self.name, reason=reason)
-        self.last_error = reason
 
     async def stop_intake(self) -> None:
         """Stop reading; leases are renewed until `close`."""
@@ -195,12 +177,10 @@ class StreamSource:
             self._scope.cancel()
             with anyio.move_on_after(2):
                 await self._ended.wait()
-        keeper = sibling_client(self._client, protocol=2)
-        house = House(self._groups_over(keeper), self._held, self.limits, self._letters)
-        with suppress(errors.RedisError, OSError), anyio.fail_after(min(self.limits.timeout, 2.0)):
-            await house.leave()
-        with suppress(Exception):
-            await keeper.aclose()
+        async with own_client(self._client) as client:
+            house = House(self._groups_over(client), self._held, self.limits, self._letters)
+            with suppress(errors.RedisError, OSError), anyio.fail_after(min(self.limits.timeout, 2.0)):
+                await house.leave()
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -318,6 +298,8 @@ class StreamSource:
             else:
                 intake.offer(delivery)
             self._ready.popleft()
+            if self.on_handed is not None:
+                self.on_handed(delivery)
 
     def _cannot_begin(self, intake: Intake) -> bool:
         """Whether what comes is for other workers, for here it could not begin."""
@@ -399,7 +381,7 @@ class StreamSource:
         """Connected or not; length, lag, pending, delayed, dead letters; what was recovered, lost, poison."""
         return {
             "ready": self.connected,
-            "last_error": self.last_error,
+            "last_error": self._connection.last_error,
             "stream": self.keys.stream,
             "group": self.keys.group,
             "consumer": self._consumer,

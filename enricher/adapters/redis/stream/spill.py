@@ -21,15 +21,17 @@ import msgspec
 import redis.exceptions as errors
 from redis.asyncio import Redis
 
-from enricher.adapters.redis.client import sibling_client
+from enricher.adapters.redis.reconnect import BACKOFF
 from enricher.adapters.redis.stream.appender import BridgeLimits, StreamAppender
+from enricher.adapters.redis.stream.bridge import AppendingSource
 from enricher.adapters.redis.stream.entry import GroupKeys, StreamDelivery
+from enricher.adapters.redis.stream.group import group_info, parts
 from enricher.adapters.redis.stream.source import StreamSource
 from enricher.engine.ports import Clock, Delivery, Intake, Source
 from enricher.engine.retry import Backoff
 from enricher.log import log
+from enricher.texts import as_text
 
-_BACKOFF = Backoff(base=0.05, max_delay=5.0)
 # Seconds between two looks whether the stream is empty, which also ends what nobody can answer any more:
 # entries that were trimmed or deleted.
 _LOOK_EVERY = 0.25
@@ -42,7 +44,7 @@ class _Appended(msgspec.Struct, frozen=True):
     topics: frozenset[str]
 
 
-class SpillSource:
+class SpillSource(AppendingSource):
     """Runs ``source`` (pub/sub) and hands over what it delivers, over ``stream`` while memory is full.
 
     ``reader`` reads that stream and is run by this source. ``client`` says where Redis is.
@@ -57,15 +59,12 @@ class SpillSource:
         instance: str,
         clock: Clock,
         limits: BridgeLimits | None = None,
-        backoff: Backoff = _BACKOFF,
+        backoff: Backoff = BACKOFF,
     ) -> None:
-        self.name = f"spill to {reader.keys.stream}"
         self.spilled = 0
-        self._source = source
         self._reader = reader
         self._client = client
-        self._backoff = backoff
-        self._appender = StreamAppender(
+        appender = StreamAppender(
             client,
             reader.keys.stream,
             # Whoever appends here is alone by the stream's name; the lease is its own in any case.
@@ -78,6 +77,8 @@ class SpillSource:
             dropped=self._dropped,
             shared=False,
         )
+        super().__init__(f"spill to {reader.keys.stream}", source, appender)
+        reader.on_handed = self._handed_over
         # Topics whose new messages go to the stream: how many appends are not answered yet.
         self._open: Counter[str] = Counter()
         # Batches whose last entry was not handed over yet, and the last one of each topic.
@@ -90,8 +91,6 @@ class SpillSource:
         self._target: tuple[int, int] | None = None
         self._changed = anyio.Event()
 
-    # -- what the source hands over -----------------------------------------------------------------
-
     def offer(self, delivery: Delivery) -> bool:
         """Take a message to memory or, if it is full or older ones are under way there, to the stream."""
         topic = delivery.topic
@@ -102,24 +101,7 @@ class SpillSource:
         self._open[topic] += 1
         self.spilled += 1
         self._changed.set()
-        return self._appender.offer(delivery)
-
-    def offer_all(self, deliveries: Sequence[Delivery]) -> None:
-        """As `offer`, for each."""
-        for delivery in deliveries:
-            self.offer(delivery)
-
-    async def put(self, delivery: Delivery) -> None:
-        """As `offer`: it never waits."""
-        self.offer(delivery)
-
-    def set_aside(self, delivery: Delivery, stage: str, error: Exception, task_name: str = "") -> None:
-        """Pass on what the source cannot understand."""
-        self._intake.set_aside(delivery, stage, error, task_name)
-
-    def full_for(self, delivery: Delivery) -> bool:
-        """Never: what does not fit is spilled."""
-        return False
+        return self.appender.offer(delivery)
 
     # -- when a topic returns -----------------------------------------------------------------------
 
@@ -128,7 +110,7 @@ class SpillSource:
         for delivery in batch:
             self._open[delivery.topic] -= 1
         topics = frozenset(delivery.topic for delivery in batch)
-        appended = _Appended(_parts(last), topics)
+        appended = _Appended(parts(last), topics)
         self._batches.append(appended)
         self._last.update(dict.fromkeys(topics, appended.last))
         self._return()
@@ -138,10 +120,10 @@ class SpillSource:
         self._open[delivery.topic] -= 1
         delivery.settled("dropped")
 
-    def handed(self, delivery: Delivery) -> None:
+    def _handed_over(self, delivery: StreamDelivery) -> None:
         """An entry has been handed to its lane (or to the dead letters)."""
-        if isinstance(delivery, StreamDelivery) and delivery.place == self._reader.keys:
-            self._handed = max(self._handed, _parts(delivery.entry))
+        if delivery.place == self._reader.keys:
+            self._handed = max(self._handed, parts(delivery.entry))
             if self._behind or (self._batches and self._batches[0].last <= self._handed):
                 self._return()
 
@@ -163,41 +145,29 @@ class SpillSource:
 
     async def _look(self) -> None:
         """Look from time to time whether the stream is empty: then every topic returns."""
-        attempt = 0
         while True:
-            client = sibling_client(self._client, protocol=2)
-            try:
-                while True:
-                    attempt = 0
-                    if self._behind or self._open:
-                        await self._look_once(client)
-                        await anyio.sleep(_LOOK_EVERY)
-                    else:
-                        self._changed = anyio.Event()
-                        await self._changed.wait()
-            except (errors.RedisError, OSError):
-                attempt += 1
-            finally:
-                with anyio.CancelScope(shield=True), suppress(Exception), anyio.move_on_after(1):
-                    await client.aclose()
-            await anyio.sleep(self._backoff.delay(attempt))
+            if self._behind or self._open:
+                with suppress(errors.RedisError, OSError):  # whoever appends and reads says so
+                    await self._look_once()
+                await anyio.sleep(_LOOK_EVERY)
+            else:
+                self._changed = anyio.Event()
+                await self._changed.wait()
 
-    async def _look_once(self, client: Redis) -> None:
+    async def _look_once(self) -> None:
         if not self._reader.connected:
             return
-        before = self._appender.appended
-        with anyio.fail_after(self._appender.limits.timeout):
-            finished, last = await progress(client, self._reader.keys)
-        self._target = self._target or _parts(last)
+        before = self.appender.appended
+        with anyio.fail_after(self.appender.limits.timeout):
+            finished, last = await progress(self._client, self._reader.keys)
+        self._target = self._target or parts(last)
         # What was appended meanwhile may not have been there when the server looked.
-        if not finished or self._appender.appended != before:
+        if not finished or self.appender.appended != before:
             return
         self._behind = False
         self._batches.clear()
         for topic in [t for t, left in self._open.items() if left <= 0]:
             self._release(topic)
-
-    # -- life ---------------------------------------------------------------------------------------
 
     async def run(self, intake: Intake) -> None:
         """Hear, spill and read back until `stop_intake`, then append what is left."""
@@ -205,82 +175,38 @@ class SpillSource:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._look)
             async with anyio.create_task_group() as both:
-                both.start_soon(self._reader.run, _Returning(self, intake))
-                both.start_soon(self._appender.run)
-                await self._source.run(self)
-                self._appender.finish()
+                both.start_soon(self._reader.run, intake)
+                await super().run(intake)
             tasks.cancel_scope.cancel()
 
     async def stop_intake(self) -> None:
         """Stop hearing and reading; what was heard and does not fit is still appended."""
-        await self._source.stop_intake()
+        await super().stop_intake()
         await self._reader.stop_intake()
 
     async def close(self) -> None:
         """Wait a moment for the last of it, and give up what is not finished; the next life has it."""
-        await self._appender.close()
+        await self.appender.close()
         await self._reader.close()
         await self._source.close()
 
-    @property
-    def lost(self) -> Counter[str]:
-        """What was spilled and could not be appended, as `StreamAppender.lost`."""
-        return self._appender.lost
-
     def health(self) -> Mapping[str, Any]:
         """The source's health; the topics that are being spilled; the stream's figures."""
-        inner, reader = self._source.health(), self._reader.health()
+        appending, reader = super().health(), self._reader.health()
         return {
-            **inner,
-            "ready": bool(inner["ready"]) and bool(reader["ready"]) and self._appender.reached,
+            **appending,
+            "ready": appending["ready"] and bool(reader["ready"]),
             "spilling": sorted(self._open),
             "spilled": self.spilled,
-            "buffered": self._appender.waiting,
             "entries_lost": reader["entries_lost"],
-            "dropped": self._appender.dropped,
-            "last_error": inner.get("last_error") or reader["last_error"] or self._appender.last_error,
+            "last_error": appending["last_error"] or reader["last_error"],
             "stream": reader,
         }
 
 
-class _Returning:
-    """The intake of the stream's reader: hands on, and says what was handed."""
-
-    def __init__(self, spill: SpillSource, intake: Intake) -> None:
-        self._spill = spill
-        self._intake = intake
-
-    def offer(self, delivery: Delivery) -> bool:
-        taken = self._intake.offer(delivery)
-        self._spill.handed(delivery)
-        return taken
-
-    def offer_all(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in deliveries:
-            self.offer(delivery)
-
-    async def put(self, delivery: Delivery) -> None:
-        await self._intake.put(delivery)
-        self._spill.handed(delivery)
-
-    def set_aside(self, delivery: Delivery, stage: str, error: Exception, task_name: str = "") -> None:
-        self._intake.set_aside(delivery, stage, error, task_name)
-        self._spill.handed(delivery)
-
-    def full_for(self, delivery: Delivery) -> bool:
-        return self._intake.full_for(delivery)
-
-
 async def progress(client: Redis, keys: GroupKeys) -> tuple[bool, str]:
     """Whether the group has been given every entry and has acknowledged it; the stream's last id."""
-    last = (await client.xinfo_stream(keys.stream))["last-generated-id"]
-    finished = False
-    for found in await client.xinfo_groups(keys.stream):
-        if found["name"] == keys.group.encode():
-            finished = bool(found["pending"] == 0 and found["last-delivered-id"] == last)
-    return finished, last.decode()
-
-
-def _parts(id_: str) -> tuple[int, int]:
-    ms, _, number = id_.partition("-")
-    return int(ms), int(number)
+    last = as_text((await client.xinfo_stream(keys.stream))["last-generated-id"])
+    group = await group_info(client, keys)
+    finished = group is not None and group["pending"] == 0 and as_text(group["last-delivered-id"]) == last
+    return finished, last
