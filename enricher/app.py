@@ -24,7 +24,7 @@ from typing import Any, Self, Unpack
 import anyio
 import msgspec
 
-from enricher.adapters.memory_source import MemoryDelivery
+from enricher.adapters.memory_source import AwaitedDelivery
 from enricher.adapters.redis.pubsub import Gap
 from enricher.assembly import GAPS, Parts, build, with_sections
 from enricher.clock import to_date, wall_clock
@@ -182,14 +182,8 @@ class Enricher:
                 f"topic {topic!r} with a body of {type(body).__name__}: "
                 "expected text, and bytes or text (`json.dumps` makes text of values)"
             )
-        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-        def settled(label: str) -> None:
-            if not done.done():
-                done.set_result(label)
-
-        delivery = MemoryDelivery(topic, data, self._clock(), settled)
-        delivery.id = uuid.uuid4().hex
+        identity = uuid.uuid4().hex
+        delivery = AwaitedDelivery(topic, data, self._clock(), identity)
         pool = self.engine.pool
         if self.engine.failure is not None:
             raise EnricherError(str(self.engine.failure)) from self.engine.failure
@@ -198,9 +192,9 @@ class Enricher:
         if pool.full_for(delivery):
             raise Overloaded(f"the pool is full ({pool.count} messages, {pool.bytes} bytes); try later")
         pool.offer(delivery)
-        if committed and (label := await done) not in ("processed", "duplicate"):
+        if committed and (label := await delivery.ended) not in ("processed", "duplicate"):
             raise _what_happened(delivery, label)
-        return delivery.id
+        return identity
 
     def emit(self, *effects: Effect) -> None:
         """Commit effects that belong to no message, in their order; those of a stop's deadline are logged.
@@ -335,7 +329,7 @@ class Enricher:
             self.emit(Insert(GAPS, document))
 
 
-def _what_happened(delivery: MemoryDelivery, label: str) -> EnricherError:
+def _what_happened(delivery: AwaitedDelivery, label: str) -> EnricherError:
     """The error of a message that ended as ``label``."""
     if isinstance(delivery.error, EnricherError):
         return delivery.error

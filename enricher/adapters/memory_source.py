@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,6 +38,21 @@ class MemoryDelivery(Delivery):
         """Pass the label on to the sender."""
         if self._on_settled is not None:
             self._on_settled(label)
+
+
+class AwaitedDelivery(MemoryDelivery):
+    """A delivery whose sender awaits ``ended``: the label under which it left the engine."""
+
+    __slots__ = ("ended",)
+
+    def __init__(self, topic: str, body: bytes, received_us: int, id: str) -> None:  # noqa: A002
+        super().__init__(topic, body, received_us, self._end)
+        self.id = id
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def _end(self, label: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(label)
 
 
 class MemorySource:

@@ -1,10 +1,11 @@
-"""``enricher dlq``: list, show, reprocess and discard dead letters."""
+"""``enricher dlq``: list, show, retry and discard dead letters."""
 
 from __future__ import annotations
 
 import copy
+import functools
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
@@ -12,35 +13,44 @@ import msgspec
 
 from enricher.cli import logs
 from enricher.cli.dlq_options import (
+    Meant,
     as_json_option,
     dry_run_option,
-    every_option,
     filters,
+    meant_option,
     placed,
     quiet_option,
-    tried_again,
+    retried,
 )
-from enricher.cli.dlq_reprocess import How, Letters, Place, opened, reprocessing
-from enricher.cli.dlq_tables import as_json, details, said, say_report, show_table, summary, would
+from enricher.cli.dlq_retry import How, Letters, Place, attempts, opened
+from enricher.cli.dlq_tables import (
+    as_json,
+    details,
+    outcome_line,
+    say_report,
+    show_selection,
+    show_table,
+    summary,
+)
 from enricher.cli.main import FAILED
 from enricher.cli.options import SettingsOptions, settings_options
 from enricher.cli.until import EverySecond, say, talking_to, terminal_out, until_signal
 from enricher.config import Settings
-from enricher.dead_letters.bulk import RateLimit, Report, work_through
+from enricher.dead_letters.bulk import Report, retry_each
 from enricher.dead_letters.filters import EVERY, LetterFilter
 from enricher.dead_letters.record import StoredLetter
 from enricher.dead_letters.replay import Outcome
-from enricher.dead_letters.selection import Chosen
+from enricher.dead_letters.selection import Selection
 from enricher.dead_letters.store import UnknownLetter
 
 EXAMPLES = """\b
 Examples:
   enricher dlq list --since 2h --topic 'market:*'
   enricher dlq peek                              the newest, whole
-  enricher dlq reprocess --error 'ahead of the clock' --dry-run
-  enricher dlq reprocess 3f2a9c71 --edit price=21500.5
-  enricher dlq reprocess --all --rate 100 --stop-share 20% --stop-last 50
-  enricher dlq reprocess --key email_ingestion_dlq --all --to email_ingestion_stream --as-fields
+  enricher dlq retry --error 'ahead of the clock' --dry-run
+  enricher dlq retry 3f2a9c71 --edit price=21500.5
+  enricher dlq retry --all --rate 100 --stop-share 20% --stop-last 50
+  enricher dlq retry --key email_ingestion_dlq --all --to email_ingestion_stream --as-fields
   enricher dlq discard --stage decode --until 2025-10-14 --yes
 
 LETTERS are positions (0 is the newest) or task ids, or the start of one. Filters are combined.
@@ -68,103 +78,79 @@ def with_letters(settings: Settings, place: Place, work: Callable[[Letters], Awa
             raise click.UsageError(str(error)) from error
 
 
-def some_choice(names: Sequence[str], wanted: LetterFilter, every: bool) -> None:
-    """Raise click.UsageError unless it was said which letters are meant."""
-    if not names and wanted == EVERY and not every:
-        raise click.UsageError("say which dead letters: their ids or positions, filters, or --all")
+def looking(show: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Makes a subcommand of what looks at dead letters; it gets them as its first argument."""
+
+    def look(options: SettingsOptions, place: Place, **kwargs: Any) -> None:
+        with_letters(options.load(), place, lambda letters: show(letters, **kwargs))
+
+    named: Any = functools.update_wrapper(look, show)
+    return placed(as_json_option(settings_options(named)))
 
 
 @click.group(epilog=EXAMPLES)
 def command() -> None:
-    """List, show, reprocess and discard dead letters, in a list or in a stream."""
+    """List, show, retry and discard dead letters, in a list or in a stream."""
 
 
 @command.command("list")
-@placed
 @filters
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
-@as_json_option
-@settings_options
-def list_letters(
-    options: SettingsOptions, place: Place, wanted: LetterFilter, limit: int, json: bool
-) -> None:
+@looking
+async def list_letters(letters: Letters, wanted: LetterFilter, limit: int, json: bool) -> None:
     """List dead letters, newest first, with their positions."""
-
-    async def work(letters: Letters) -> None:
-        found = await letters.store.peek(limit, wanted)
-        if json:
-            for letter in found:
-                click.echo(as_json(letter))
-            return
-        show_table(found)
-        total = await letters.store.count()
-        if len(found) < total:
-            say(f"{len(found):,} of {total:,} dead letters shown")
-
-    with_letters(options.load(), place, work)
+    newest = await letters.store.peek(limit, wanted)
+    if json:
+        for letter in newest:
+            click.echo(as_json(letter))
+        return
+    show_table(newest)
+    total = await letters.store.count()
+    if len(newest) < total:
+        say(f"{len(newest):,} of {total:,} dead letters shown")
 
 
 @command.command("peek")
-@placed
 @filters
 @click.option(
     "-n", "--limit", type=click.IntRange(min=1), default=1, show_default=True, help="At most so many."
 )
-@as_json_option
-@settings_options
-def peek(options: SettingsOptions, place: Place, wanted: LetterFilter, limit: int, json: bool) -> None:
+@looking
+async def peek(letters: Letters, wanted: LetterFilter, limit: int, json: bool) -> None:
     """Show the newest dead letters whole; they stay."""
-
-    async def work(letters: Letters) -> None:
-        found = await letters.store.peek(limit, wanted)
-        click.echo(("\n" if json else "\n\n").join(map(as_json if json else details, found)), nl=bool(found))
-        if not found:
-            say("no dead letters" if wanted == EVERY else "no such dead letters")
-
-    with_letters(options.load(), place, work)
+    newest = await letters.store.peek(limit, wanted)
+    click.echo(("\n" if json else "\n\n").join(map(as_json if json else details, newest)), nl=bool(newest))
+    if not newest:
+        say("no dead letters" if wanted == EVERY else "no such dead letters")
 
 
 @command.command("show")
 @click.argument("letter")
-@placed
-@as_json_option
-@settings_options
-def show(options: SettingsOptions, place: Place, letter: str, json: bool) -> None:
+@looking
+async def show(letters: Letters, letter: str, json: bool) -> None:
     """Show one dead letter whole: LETTER is its position (0 is the newest) or task id."""
-
-    async def work(letters: Letters) -> None:
-        found = await letters.store.get(letter)
-        click.echo(as_json(found) if json else details(found))
-
-    with_letters(options.load(), place, work)
+    stored = await letters.store.get(letter)
+    click.echo(as_json(stored) if json else details(stored))
 
 
 @command.command("count")
-@placed
 @filters
-@as_json_option
-@settings_options
-def count(options: SettingsOptions, place: Place, wanted: LetterFilter, json: bool) -> None:
+@looking
+async def count(letters: Letters, wanted: LetterFilter, json: bool) -> None:
     """Count dead letters; with --json by topic, stage and type of error."""
-
-    async def work(letters: Letters) -> None:
-        evicted = await letters.store.evicted()
-        if wanted == EVERY and not json:
-            click.echo(f"{await letters.store.count()}")
-        else:
-            with await letters.chosen((), wanted) as chosen:
-                click.echo(summary(chosen.kinds, evicted) if json else f"{len(chosen)}")
-        if evicted and not json:
-            say(f"{evicted:,} older ones have fallen off the end (dead_letters.max_length)")
-
-    with_letters(options.load(), place, work)
+    evicted = await letters.store.evicted()
+    if wanted == EVERY and not json:
+        click.echo(f"{await letters.store.count()}")
+    else:
+        with await letters.select((), wanted) as selection:
+            click.echo(summary(selection.kinds, evicted) if json else f"{len(selection)}")
+    if evicted and not json:
+        say(f"{evicted:,} older ones have fallen off the end (dead_letters.max_length)")
 
 
 @command.command("discard")
-@click.argument("names", nargs=-1, metavar="[LETTERS]...")
+@meant_option
 @placed
-@filters
-@every_option
 @dry_run_option
 @quiet_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -173,109 +159,99 @@ def count(options: SettingsOptions, place: Place, wanted: LetterFilter, json: bo
 def discard(
     options: SettingsOptions,
     place: Place,
-    names: tuple[str, ...],
-    wanted: LetterFilter,
-    every: bool,
+    meant: Meant,
     dry_run: bool,
     quiet: bool,
     yes: bool,
     json: bool,
 ) -> None:
     """Remove dead letters for good."""
-    some_choice(names, wanted, every)
     settings = options.load()
     if not (yes or dry_run or sys.stdin.isatty()):
-        raise click.UsageError("nobody is there to be asked: give --yes, or --dry-run")
+        raise click.UsageError("there is no terminal to ask on: give --yes, or --dry-run")
 
-    choices: list[Chosen] = []
+    selections: list[Selection] = []
 
-    async def choose(letters: Letters) -> None:
-        choices.append(await letters.chosen(names, wanted))
+    async def select(letters: Letters) -> None:
+        selections.append(await letters.select(meant.names, meant.wanted))
 
     async def remove(letters: Letters) -> None:
         gone, seconds = 0, EverySecond()
         try:
             # From the old end, where every position is still right when its turn comes.
-            for letter in chosen.oldest_first():
+            for letter in reversed(selection):
                 removed = await letters.store.remove(letter)
                 gone += removed
                 if not quiet:
-                    click.echo(said(letter, Outcome("discarded" if removed else "gone already"), json))
+                    label = "discarded" if removed else "gone already"
+                    click.echo(outcome_line(letter, Outcome(label), json))
                 if (rate := seconds.rate(gone)) is not None:
-                    say(f"{gone:,} of {len(chosen):,} discarded, {rate:,.0f}/s")
+                    say(f"{gone:,} of {len(selection):,} discarded, {rate:,.0f}/s")
         finally:
             say(f"{gone:,} dead letters discarded")
 
-    with_letters(settings, place, choose)
-    if not choices:
+    with_letters(settings, place, select)
+    if not selections:
         return  # a signal came first
-    with choices[0] as chosen:
+    with selections[0] as selection:
         if dry_run:
-            would(chosen, "discarded", quiet, json)
+            show_selection(selection, "discarded", quiet, json)
             return
-        if len(chosen) and not yes:
+        if len(selection) and not yes:
             # Asked outside of the loop, where Ctrl-C means no.
-            click.confirm(f"Discard {len(chosen):,} dead letters for good?", abort=True)
+            click.confirm(f"Discard {len(selection):,} dead letters for good?", abort=True)
         with_letters(settings, place, remove)
 
 
-@command.command("reprocess")
-@click.argument("names", nargs=-1, metavar="[LETTERS]...")
+@command.command("retry")
+@meant_option
 @placed
-@filters
-@every_option
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many, the newest of them.")
 @dry_run_option
-@tried_again
+@retried
 @quiet_option
 @as_json_option
 @settings_options
-def reprocess(
+def retry(
     options: SettingsOptions,
     place: Place,
-    names: tuple[str, ...],
-    wanted: LetterFilter,
-    every: bool,
+    meant: Meant,
     limit: int | None,
     dry_run: bool,
     how: How,
-    pace: RateLimit,
     quiet: bool,
     json: bool,
 ) -> None:
-    """Reprocess dead letters, oldest first.
+    """Retry dead letters, oldest first.
 
     An entry goes once its message is processed (or turns out to be a duplicate); one that fails again
     stays, with the new error and the message as it came. The exit code is 1 if any stayed. `auto` asks the
-    running worker if one listens, so that its windows and bars see the message; reprocessed here, the
-    message is stored, cached and published, but a worker that runs at the same time only learns of it when
-    it starts anew. With --to it is appended to a stream, and the entry goes when the group that reads the
-    stream has finished it.
+    running worker if one listens, so that its windows and bars see the message; retried here, the message is
+    stored, cached and published, but a worker that runs at the same time only learns of it when it starts
+    anew. With --to it is appended to a stream, and the entry goes when the group that reads the stream has
+    finished it.
     """
-    some_choice(names, wanted, every)
     settings, report = options.load(), Report()
 
     async def work(letters: Letters) -> None:
         nonlocal report
         seconds = EverySecond()
 
-        def told(letter: StoredLetter, outcome: Outcome) -> None:
+        def on_outcome(letter: StoredLetter, outcome: Outcome) -> None:
             if not quiet:
-                click.echo(said(letter, outcome, json))
+                click.echo(outcome_line(letter, outcome, json))
             if (speed := seconds.rate(report.tried)) is not None and (quiet or not terminal_out()):
                 say(f"{report.tried:,} of {report.meant:,} tried, {report.gone:,} gone, {speed:,.0f}/s")
 
-        with await letters.chosen(names, wanted, limit) as chosen:
+        with await letters.select(meant.names, meant.wanted, limit) as selection:
             if dry_run:
-                would(chosen, "reprocessed", quiet, json)
+                show_selection(selection, "retried", quiet, json)
                 return
-            report = Report(meant=len(chosen), kinds=chosen.kinds)
-            if not report.meant:
-                say_report(report)
-                return
+            report = Report(meant=len(selection), kinds=selection.kinds)
             try:
-                async with reprocessing(letters, how) as attempt:
-                    await work_through(chosen.oldest_first(), attempt, report, pace=pace, told=told)
+                if report.meant:
+                    async with attempts(letters, how) as attempt:
+                        await retry_each(reversed(selection), attempt, report, how.rate_limit, on_outcome)
             finally:
                 say_report(report)
 
@@ -284,6 +260,6 @@ def reprocess(
 
 
 # What it was called before.
-retry = copy.copy(reprocess)
-retry.hidden = True
-command.add_command(retry, "retry")
+reprocess = copy.copy(retry)
+reprocess.hidden = True
+command.add_command(reprocess, "reprocess")

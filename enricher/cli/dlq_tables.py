@@ -16,7 +16,7 @@ from enricher.config import redact_text
 from enricher.dead_letters.bulk import Report
 from enricher.dead_letters.record import StoredLetter
 from enricher.dead_letters.replay import Outcome
-from enricher.dead_letters.selection import Chosen, Kind
+from enricher.dead_letters.selection import Kind, Selection
 
 if TYPE_CHECKING:
     from enricher.cli.tables import Sheet
@@ -25,7 +25,7 @@ COLUMNS = ("position", "task id", "last tried (UTC)", "topic", "stage", "tries",
 _BODY = 20_000
 _NARROW = 110
 # What a handler or a driver said, which may quote an address.
-_TOLD = ("error", "traceback")
+_MAY_QUOTE = ("error", "traceback")
 SHOWN = 20
 
 
@@ -36,8 +36,9 @@ def as_json(letter: StoredLetter) -> str:
         return msgspec.json.encode({"position": letter.position, "unreadable": entry}).decode()
     record: dict[str, object] = msgspec.json.decode(letter.raw, type=dict[str, msgspec.Raw])
     # Other fields are passed on byte for byte, so numbers of any size survive.
-    told = {name: letter.record.get(name) for name in _TOLD}
-    record |= {name: redact_text(text) for name, text in told.items() if isinstance(text, str) and text}
+    for name in _MAY_QUOTE:
+        if isinstance(text := letter.record.get(name), str) and text:
+            record[name] = redact_text(text)
     return msgspec.json.encode({"position": letter.position, **record}).decode()
 
 
@@ -115,7 +116,7 @@ def _details(letter: StoredLetter) -> str:
     return "\n".join([*lines, "", f"body ({len(body):,} bytes)", shown + more])
 
 
-def said(letter: StoredLetter, outcome: Outcome, json: bool) -> str:
+def outcome_line(letter: StoredLetter, outcome: Outcome, json: bool) -> str:
     """One line about what became of a letter."""
     if json:
         line = {"task_id": letter.task_id, "topic": letter.topic, "outcome": outcome.label}
@@ -126,24 +127,24 @@ def said(letter: StoredLetter, outcome: Outcome, json: bool) -> str:
     return visible(f"{letter.task_id}  {letter.topic or '(no topic)'}  {outcome.label}{why}")
 
 
-def would(chosen: Chosen, what: str, quiet: bool, json: bool) -> None:
-    """Say which letters are meant, and how many of which kind; on a terminal only some of many."""
-    most = SHOWN if terminal_out() else len(chosen)
+def show_selection(selection: Selection, what: str, quiet: bool, json: bool) -> None:
+    """Say which letters would be ``what``, and how many of which kind; on a terminal only some of many."""
+    most = SHOWN if terminal_out() else len(selection)
     if not quiet:
-        for letter in islice(chosen.newest_first(), most):
-            click.echo(said(letter, Outcome(f"would be {what}"), json))
-        if len(chosen) > most:
-            click.echo(f"... and {len(chosen) - most:,} more")
-    for (topic, stage, error_type), number in chosen.kinds.most_common():
+        for letter in islice(selection, most):
+            click.echo(outcome_line(letter, Outcome(f"would be {what}"), json))
+        if len(selection) > most:
+            click.echo(f"... and {len(selection) - most:,} more")
+    for (topic, stage, error_type), number in selection.kinds.most_common():
         say(f"{number:>9,}  {topic or '(no topic)'}  {stage or '-'}  {error_type or '-'}")
-    say(f"{len(chosen):,} dead letters would be {what}")
+    say(f"{len(selection):,} dead letters would be {what}")
 
 
 def say_report(report: Report) -> None:
     """Say how it went."""
     stay = report.tried - report.gone
     ended = f" ({listed(report.outcomes)})" if report.tried else ""
-    say(f"{report.gone:,} of {report.meant:,} dead letters reprocessed, {stay:,} stay{ended}")
+    say(f"{report.gone:,} of {report.meant:,} dead letters processed, {stay:,} stay{ended}")
     if report.untried:
         say(f"{report.untried:,} were not tried" + (f": stopped, {report.stopped}" if report.stopped else ""))
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from enricher.adapters.redis.dead_letters.stream_store import StreamLetterStore
     from enricher.adapters.redis.dead_letters.target_stream import TargetStream
     from enricher.dead_letters.alert import DepthAlarm, LengthAlert, log_alert
-    from enricher.dead_letters.bulk import RateLimit, Report, StopRule, reprocess
+    from enricher.dead_letters.bulk import RateLimit, Report, StopRule, reprocess, retry
     from enricher.dead_letters.edits import Edit
     from enricher.dead_letters.filters import EVERY, FieldFilter, LetterFilter
     from enricher.dead_letters.record import StoredLetter, encode
@@ -30,7 +30,7 @@ else:
             "enricher.adapters.redis.dead_letters.stream_store": "StreamLetterStore",
             "enricher.adapters.redis.dead_letters.target_stream": "TargetStream",
             "enricher.dead_letters.alert": "DepthAlarm LengthAlert log_alert",
-            "enricher.dead_letters.bulk": "RateLimit Report StopRule reprocess",
+            "enricher.dead_letters.bulk": "RateLimit Report StopRule reprocess retry",
             "enricher.dead_letters.edits": "Edit",
             "enricher.dead_letters.filters": "EVERY FieldFilter LetterFilter",
             "enricher.dead_letters.record": "StoredLetter encode",
@@ -67,5 +67,6 @@ __all__ = [
     "here",
     "log_alert",
     "reprocess",
+    "retry",
     "through",
 ]

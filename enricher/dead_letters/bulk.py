@@ -1,4 +1,4 @@
-"""Many dead letters reprocessed: at a rate, and not for longer than it makes sense."""
+"""Many dead letters tried again: at a rate, and not for longer than it makes sense."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import msgspec
 from enricher.dead_letters.filters import EVERY, LetterFilter
 from enricher.dead_letters.record import StoredLetter
 from enricher.dead_letters.replay import UNANSWERED, Attempt, Outcome
-from enricher.dead_letters.selection import Kind, choose
+from enricher.dead_letters.selection import Kind, select
 from enricher.dead_letters.store import LetterStore
 
-Told = Callable[[StoredLetter, Outcome], None]
+OnOutcome = Callable[[StoredLetter, Outcome], None]
 
 # So many in a row that nobody answers, and nobody is there.
 NOBODY = 3
@@ -39,9 +39,6 @@ class StopRule(msgspec.Struct, frozen=True):
         recent = deque(failures, maxlen=self.last)
         return len(recent) == self.last and sum(recent) >= self.share * self.last
 
-    def __str__(self) -> str:
-        return f"{self.share:.0%} of the last {self.last}"
-
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     """How fast: at most ``rate`` letters a second (None: as fast as they are answered), evenly.
@@ -52,6 +49,9 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     rate: float | None = None
     at_once: int = 8
     stop: StopRule | None = StopRule()
+
+
+DEFAULT_LIMIT = RateLimit()
 
 
 class Report(msgspec.Struct):
@@ -77,42 +77,42 @@ class Report(msgspec.Struct):
         return self.meant - self.tried
 
 
-async def reprocess(
+async def retry(
     store: LetterStore,
     attempt: Attempt,
     *,
     wanted: LetterFilter = EVERY,
     limit: int | None = None,
-    pace: RateLimit = RateLimit(),  # noqa: B008  frozen
+    rate_limit: RateLimit = DEFAULT_LIMIT,
     dry_run: bool = False,
-    told: Told | None = None,
+    on_outcome: OnOutcome | None = None,
 ) -> Report:
-    """Reprocess the newest ``limit`` letters that ``wanted`` lets through, oldest first.
+    """Retry the newest ``limit`` letters that ``wanted`` lets through, oldest first.
 
-    ``told`` hears of each outcome. A letter goes when its message was processed; any other stays. What
+    ``on_outcome`` hears of each outcome. A letter goes when its message was processed; any other stays. What
     ``attempt`` raises is passed on.
     """
-    with await choose(store, wanted, limit) as chosen:
-        report = Report(meant=len(chosen), kinds=chosen.kinds)
+    with await select(store, wanted, limit) as selection:
+        report = Report(meant=len(selection), kinds=selection.kinds)
         if not dry_run:
-            await work_through(chosen.oldest_first(), attempt, report, pace=pace, told=told)
+            await retry_each(reversed(selection), attempt, report, rate_limit, on_outcome)
         return report
 
 
-async def work_through(
+async def retry_each(
     letters: Iterable[StoredLetter],
     attempt: Attempt,
     report: Report,
-    *,
-    pace: RateLimit = RateLimit(),  # noqa: B008  frozen
-    told: Told | None = None,
+    rate_limit: RateLimit = DEFAULT_LIMIT,
+    on_outcome: OnOutcome | None = None,
 ) -> None:
     """Attempt ``letters`` in their order, and keep ``report`` up to date."""
-    rule, answers, silent = pace.stop, deque[bool](maxlen=pace.stop.last if pace.stop else 1), 0
-    slots = anyio.Semaphore(pace.at_once)
+    rule, silent = rate_limit.stop, 0
+    answers = deque[bool](maxlen=rule.last if rule else 1)
+    slots = anyio.Semaphore(rate_limit.at_once)
     due = anyio.current_time()
 
-    async def one(letter: StoredLetter) -> None:
+    async def retry_one(letter: StoredLetter) -> None:
         nonlocal silent
         try:
             outcome = await attempt(letter)
@@ -127,22 +127,26 @@ async def work_through(
                 report.stopped = f"{sum(answers)} of the last {rule.last} were not processed"
             elif silent >= NOBODY:
                 report.stopped = f"{silent} in a row were not answered"
-        if told is not None:
-            told(letter, outcome)
+        if on_outcome is not None:
+            on_outcome(letter, outcome)
 
     try:
         async with anyio.create_task_group() as tasks:
             for letter in letters:
                 await slots.acquire()
-                if pace.rate is not None:
+                if rate_limit.rate is not None:
                     await anyio.sleep_until(due)
                     # What was late is not made up for: the rate holds in every second.
-                    due = anyio.current_time() + 1 / pace.rate
+                    due = anyio.current_time() + 1 / rate_limit.rate
                 if report.stopped:
                     return
-                tasks.start_soon(one, letter)
+                tasks.start_soon(retry_one, letter)
     except BaseExceptionGroup as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
         raise error from None
+
+
+reprocess = retry
+"""What `retry` was called before."""

@@ -1,38 +1,37 @@
-"""Reprocess dead letters: an entry goes when its message was processed, and stays once when it was not.
+"""Retry dead letters: an entry goes when its message was processed, and stays once when it was not.
 
-A reprocessed message gets an id made from its letter and the number of the attempt. Should it fail again,
+A retried message gets an id made from its letter and the number of the attempt. Should it fail again,
 its fresh dead letter therefore has a task id that is known beforehand: the two are merged in the old one's
 place, in one script. Whoever dies between the failure and the merge leaves two entries, but the next retry
 of the old one gives the same task id, so no third is added and the two are merged then.
 
-A message may be reprocessed by whoever has an engine:
+A message may be retried by whoever has an engine:
 
     here     (`here`) in a process of its own, which loads the state it needs. A worker that runs at the
              same time learns nothing of it: what it keeps in memory (rolling windows, open bars) lacks the
              message until it starts anew.
-    worker   (`enricher.adapters.redis.dead_letters.retry_requests`) by the running worker, which answers.
-    stream   (`enricher.adapters.redis.dead_letters.target_stream`) by whoever reads a stream.
+    worker   (`by_worker`) by the running worker, which answers.
+    stream   (`TargetStream`) by whoever reads a stream.
 """
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
-from enricher.adapters.memory_source import MemoryDelivery
+from enricher.adapters.memory_source import AwaitedDelivery
 from enricher.dead_letters.edits import NO_EDIT, Edit
 from enricher.dead_letters.record import StoredLetter
 from enricher.dead_letters.store import LetterStore
 from enricher.engine.ports import Clock, Delivery
 
-Reprocess = Callable[[str, bytes, str], Awaitable[str]]
+Process = Callable[[str, bytes, str], Awaitable[str]]
 """Topic, body and id of a message -> the label under which it left the engine."""
 
-REPROCESSED = ("processed", "duplicate")
+DONE = ("processed", "duplicate")
 MOVED, FAILED, UNANSWERED = "moved", "failed", "unanswered"
 _Raw = dict[str, msgspec.Raw]
 _MESSAGE = ("args", "body", "body_base64", "original_data")
@@ -51,11 +50,11 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def done(self) -> bool:
         """Whether the entry has gone."""
-        return self.label in REPROCESSED or self.label == MOVED
+        return self.label in DONE or self.label == MOVED
 
 
 Attempt = Callable[[StoredLetter], Awaitable[Outcome]]
-"""A way to reprocess one letter."""
+"""A way to retry one letter."""
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -89,48 +88,41 @@ def prepared(letter: StoredLetter, edit: Edit = NO_EDIT) -> Prepared | Outcome:
     return Prepared(letter.topic, body, f"retry:{letter.task_id}:{letter.attempts}")
 
 
-def through(put: Callable[[Delivery], Awaitable[None]], clock: Clock) -> Reprocess:
-    """A way to reprocess by an engine in this process; ``put`` is the engine's or its intake's."""
+def through(put: Callable[[Delivery], Awaitable[None]], clock: Clock) -> Process:
+    """A way to process a message by an engine of this process; ``put`` is the engine's or its intake's."""
 
-    async def reprocess(topic: str, body: bytes, identity: str) -> str:
-        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-        def settled(label: str) -> None:
-            if not done.done():
-                done.set_result(label)
-
-        delivery = MemoryDelivery(topic, body, clock(), settled)
-        delivery.id = identity
+    async def process(topic: str, body: bytes, identity: str) -> str:
+        delivery = AwaitedDelivery(topic, body, clock(), identity)
         await put(delivery)
-        return await done
+        return await delivery.ended
 
-    return reprocess
+    return process
 
 
-def here(store: LetterStore, reprocess: Reprocess, edit: Edit = NO_EDIT) -> Attempt:
-    """Attempts by ``reprocess``: an engine of this process (`through`), or any coroutine function."""
+def here(store: LetterStore, process: Process, edit: Edit = NO_EDIT) -> Attempt:
+    """Attempts by ``process``: an engine of this process (`through`), or any coroutine function."""
 
     async def attempt(letter: StoredLetter) -> Outcome:
-        return await retry(store, letter, reprocess, edit)
+        return await retry_letter(store, letter, process, edit)
 
     return attempt
 
 
-async def retry(
-    store: LetterStore, letter: StoredLetter, reprocess: Reprocess, edit: Edit = NO_EDIT
+async def retry_letter(
+    store: LetterStore, letter: StoredLetter, process: Process, edit: Edit = NO_EDIT
 ) -> Outcome:
-    """Reprocess ``letter``; remove it if that went well, bring it up to date if it failed again."""
+    """Retry ``letter``; remove it if that went well, bring it up to date if it failed again."""
     message = prepared(letter, edit)
     if isinstance(message, Outcome):
         return message
     await store.expect(message.fresh)
-    label = await reprocess(message.topic, message.body, message.identity)
+    label = await process(message.topic, message.body, message.identity)
     return await settle(store, letter, message, label)
 
 
 async def settle(store: LetterStore, letter: StoredLetter, message: Prepared, label: str) -> Outcome:
     """Draw the consequence of how the message of ``letter`` ended."""
-    if label in REPROCESSED:
+    if label in DONE:
         await store.remove(letter)
         await store.forget(message.fresh)
         return Outcome(label)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterable, Iterator
-from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -20,11 +19,10 @@ Kind = tuple[str, str, str]
 """Topic, stage and type of error; empty where a letter does not tell."""
 
 
-class Chosen:
-    """Letters in the order in which they were added, newest first; use it in a ``with`` block.
+class Selection:
+    """Letters, newest first; use it in a ``with`` block. ``kinds`` counts them.
 
-    Beyond 32 MiB they are kept in a temporary file, so a store of any size can be worked through. ``kinds``
-    counts them.
+    Beyond 32 MiB they are kept in a temporary file, so a store of any size can be worked through.
     """
 
     def __init__(self, store: LetterStore) -> None:
@@ -34,9 +32,8 @@ class Chosen:
         self.kinds: Counter[Kind] = Counter()
 
     def add(self, letter: StoredLetter) -> None:
-        """One more, older than all before."""
-        packed = msgspec.msgpack.encode((letter.position, letter.raw, letter.id))
-        self._file.seek(0, 2)
+        """One more, older than all before; to be called before they are read."""
+        packed = msgspec.msgpack.encode((letter.raw, letter.position, letter.id))
         self._places.append((self._file.tell(), len(packed)))
         self._file.write(packed)
         self.kinds[letter.topic or "", letter.stage, letter.error_type] += 1
@@ -44,42 +41,36 @@ class Chosen:
     def __len__(self) -> int:
         return len(self._places)
 
-    def newest_first(self) -> Iterator[StoredLetter]:
-        """The letters, newest first."""
+    def __iter__(self) -> Iterator[StoredLetter]:
         return map(self._at, self._places)
 
-    def oldest_first(self) -> Iterator[StoredLetter]:
-        """The letters, oldest first."""
+    def __reversed__(self) -> Iterator[StoredLetter]:
         return map(self._at, reversed(self._places))
 
     def _at(self, place: tuple[int, int]) -> StoredLetter:
         self._file.seek(place[0])
         packed = self._file.read(place[1])
-        position, raw, id_ = msgspec.msgpack.decode(packed, type=tuple[int, bytes, bytes])
-        return self._store.read(raw, position, id_)
+        return self._store.read(*msgspec.msgpack.decode(packed, type=tuple[bytes, int, bytes]))
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
 
-async def choose(
+async def select(
     store: LetterStore,
     wanted: LetterFilter = EVERY,
     limit: int | None = None,
     letters: AsyncIterable[StoredLetter] | None = None,
-) -> Chosen:
+) -> Selection:
     """The newest ``limit`` of ``letters`` (default: all of ``store``) that ``wanted`` lets through."""
-    chosen = Chosen(store)
-    if limit is not None and limit <= 0:
-        return chosen
-    async for letter in store.letters() if letters is None else letters:
-        if wanted.matches(letter):
-            chosen.add(letter)
-            if len(chosen) == limit:
-                break
-    return chosen
+    selection = Selection(store)
+    if limit is None or limit > 0:
+        async for letter in store.letters() if letters is None else letters:
+            if wanted.matches(letter):
+                selection.add(letter)
+                if len(selection) == limit:
+                    break
+    return selection

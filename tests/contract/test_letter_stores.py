@@ -1,4 +1,4 @@
-"""What every store of dead letters must do, and what reprocessing makes of it: list, stream and a third."""
+"""What every store of dead letters must do, and what retrying makes of it: list, stream and a third."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from enricher.dead_letters import (
     UnknownLetter,
     encode,
     here,
-    reprocess,
+    retry,
 )
-from enricher.dead_letters.replay import fresh_task_id, retry
+from enricher.dead_letters.replay import fresh_task_id, retry_letter
 from enricher.engine.effects import Ack, Later
 from enricher.engine.ports import Write
 from enricher.errors import EnricherError
@@ -45,7 +45,7 @@ from tests.rig import PATIENCE
 from tests.toy_letters import SqliteLetters
 
 MOST = 2 * PAGE + 5
-Reprocess = Callable[[str, bytes, str], Awaitable[str]]
+Process = Callable[[str, bytes, str], Awaitable[str]]
 
 
 def letter(number: int, *, topic: str = "orders", error: str = "no", task_id: str = "") -> DeadLetter:
@@ -96,8 +96,8 @@ async def filled(store: LetterStore, count: int) -> None:
 
 def ends(
     store: LetterStore, label: Callable[[int], str], seen: list[int] | None = None
-) -> Reprocess:
-    """A way to reprocess by the message's number; one that fails becomes a dead letter of the store again."""
+) -> Process:
+    """A way to process by the message's number; one that fails becomes a dead letter of the store again."""
 
     async def attempt(topic: str, body: bytes, identity: str) -> str:
         number = json.loads(body)["n"]
@@ -138,7 +138,8 @@ async def test_a_letter_may_be_made_of_bytes(store: LetterStore, kind: Any) -> N
     assert (await store.get("0")).message == {"raw": "Subject: s", "scan": {"base64": "/w=="}}
     edit = Edit(set=((kind(b"n"), kind(b"7")),), drop=(kind(b"m"),))
     seen: list[int] = []
-    assert (await retry(store, found, ends(store, lambda n: "processed", seen), edit)).label == "processed"
+    good = ends(store, lambda n: "processed", seen)
+    assert (await retry_letter(store, found, good, edit)).label == "processed"
     assert seen == [7]
 
 
@@ -176,18 +177,18 @@ async def test_removing_and_replacing_touch_one_entry_and_say_if_it_was_gone(sto
 async def test_what_is_processed_goes_and_what_fails_again_stays_once(store: LetterStore) -> None:
     await filled(store, 3)
     odd = ends(store, lambda n: "dead" if n == 1 else "processed")
-    report = await reprocess(store, here(store, odd))
+    report = await retry(store, here(store, odd))
     assert (report.meant, report.gone, dict(report.outcomes)) == (3, 2, {"processed": 2, "failed": 1})
     stays = await store.get("letter-0001")
     assert (await store.count(), stays.attempts, stays.error) == (1, 2, "again")
-    assert (await reprocess(store, here(store, odd))).gone == 0
+    assert (await retry(store, here(store, odd))).gone == 0
     assert ((await store.get("0")).attempts, await store.count()) == (3, 1)
 
 
 async def test_in_a_full_store_a_letter_that_fails_again_pushes_nothing_out(store: LetterStore) -> None:
     await filled(store, MOST)
     attempt = here(store, ends(store, lambda n: "dead"))
-    report = await reprocess(store, attempt, limit=30, pace=RateLimit(stop=None))
+    report = await retry(store, attempt, limit=30, rate_limit=RateLimit(stop=None))
     assert dict(report.outcomes) == {"failed": 30}
     assert (await store.evicted(), await store.count()) == (0, MOST)
     assert sorted(await numbers(store)) == list(range(MOST))
@@ -201,7 +202,7 @@ async def test_a_dry_run_counts_by_kind_and_touches_nothing(store: LetterStore) 
     async def never(found: StoredLetter) -> Outcome:
         raise AssertionError(found)
 
-    report = await reprocess(store, never, dry_run=True)
+    report = await retry(store, never, dry_run=True)
     expected = {("orders", "enrich", "ValueError"): 3, ("mails", "enrich", "ValueError"): 1}
     assert (report.meant, report.tried, dict(report.kinds)) == (4, 0, expected)
     assert await store.count() == 4
@@ -211,7 +212,7 @@ async def test_letters_are_reprocessed_oldest_first_though_the_newest_are_chosen
     await filled(store, MOST)
     seen: list[int] = []
     attempt = here(store, ends(store, lambda n: "processed", seen))
-    await reprocess(store, attempt, limit=PAGE + 3, pace=RateLimit(at_once=1))
+    await retry(store, attempt, limit=PAGE + 3, rate_limit=RateLimit(at_once=1))
     assert seen == list(range(MOST - PAGE - 3, MOST))
     assert await numbers(store) == list(range(MOST - PAGE - 4, -1, -1))
 
@@ -220,8 +221,8 @@ async def test_it_stops_by_itself_when_too_many_of_the_last_ones_fail_again(stor
     await filled(store, 60)
     seen: list[int] = []
     attempt = here(store, ends(store, lambda n: "dead" if n >= 20 else "processed", seen))
-    pace = RateLimit(at_once=1, stop=StopRule(share=0.5, last=10))
-    report = await reprocess(store, attempt, pace=pace)
+    rate_limit = RateLimit(at_once=1, stop=StopRule(share=0.5, last=10))
+    report = await retry(store, attempt, rate_limit=rate_limit)
     assert seen == list(range(25))
     assert (report.tried, report.untried, report.gone) == (25, 35, 20)
     assert report.stopped == "5 of the last 10 were not processed"
@@ -230,7 +231,7 @@ async def test_it_stops_by_itself_when_too_many_of_the_last_ones_fail_again(stor
 
 async def test_when_nobody_answers_it_does_not_go_on(store: LetterStore) -> None:
     await filled(store, 30)
-    report = await reprocess(store, here(store, ends(store, lambda n: "lost")), pace=RateLimit(at_once=1))
+    report = await retry(store, here(store, ends(store, lambda n: "lost")), rate_limit=RateLimit(at_once=1))
     assert (report.tried, report.stopped) == (3, "3 in a row were not answered")
     assert await store.count() == 30
 
@@ -243,7 +244,7 @@ async def test_the_rate_holds_however_fast_the_answers_are(store: LetterStore) -
 
     loop = asyncio.get_running_loop()
     began = loop.time()
-    report = await reprocess(store, attempt, pace=RateLimit(rate=50))
+    report = await retry(store, attempt, rate_limit=RateLimit(rate=50))
     # A wait is never shorter than what was asked for, so this does not depend on the machine.
     assert (report.gone, loop.time() - began > 7 / 50) == (8, True)
 
@@ -255,7 +256,7 @@ async def test_an_error_of_the_way_is_passed_on_and_the_letters_stay(store: Lett
         raise OSError("no route to host")
 
     with pytest.raises(OSError, match="no route to host"):
-        await reprocess(store, attempt)
+        await retry(store, attempt)
     assert await store.count() == 3
 
 
@@ -264,9 +265,10 @@ async def test_an_edited_message_is_tried_and_the_letter_keeps_the_old_one(store
     seen: list[int] = []
     edit = Edit(set=(("n", "77"),))
     failing = ends(store, lambda n: "dead", seen)
-    assert (await retry(store, await store.get("0"), failing, edit)).label == "failed"
+    assert (await retry_letter(store, await store.get("0"), failing, edit)).label == "failed"
     assert (seen, await numbers(store)) == ([77], [0])
-    assert (await retry(store, await store.get("0"), ends(store, lambda n: "processed", seen), edit)).done
+    good = ends(store, lambda n: "processed", seen)
+    assert (await retry_letter(store, await store.get("0"), good, edit)).done
     assert (seen, await store.count()) == ([77, 77], 0)
 
 

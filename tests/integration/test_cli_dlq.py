@@ -65,7 +65,7 @@ def test_retry_here_removes_what_went_through_keeps_what_failed_and_ends_with_1(
 ) -> None:
     servers = ("--redis-url", redis_url, "--mongo-url", mongo_database_url)
     dry = finished(tmp_path, "dlq", "retry", "--all", "--dry-run", *servers)
-    assert (dry.returncode, dry.stdout.count("would be reprocessed")) == (0, 3)
+    assert (dry.returncode, dry.stdout.count("would be retried")) == (0, 3)
     assert len(ids(list_of_three)) == 3
     done = finished(tmp_path, "dlq", "retry", "--topic", "market:*", "--json", *servers)
     assert done.returncode == 1

@@ -94,7 +94,7 @@ def test_a_group_that_reads_the_target_answers(
     reader.join(60)
     patient.close()
     assert (done.returncode, done.stdout.count("processed")) == (0, 3), done.stderr
-    assert "reprocessed by group readers of again" in done.stderr
+    assert "retried by group readers of again" in done.stderr
     assert finished(tmp_path, "dlq", "count", "--redis-url", redis_url).stdout == "0\n"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from enricher.adapters.redis.client import redis_client
 from enricher.app import Enricher
-from enricher.dead_letters import LengthAlert, LetterStore, by_worker, reprocess
+from enricher.dead_letters import LengthAlert, LetterStore, by_worker, retry
 from enricher.systems import load
 from tests.rig import PATIENCE, until
 from tests.toy_letters import SqliteLetters
@@ -57,7 +57,7 @@ async def test_a_worker_uses_a_store_of_the_programs_own_and_reprocesses_from_it
                 await worker.submit("market:underlying", body)
             await until(lambda: worker.stats.total("dead") == 3, "the dead letters")
             assert (await store.count(), [alert.length for alert in alerts]) == (3, [2])
-            report = await reprocess(store, by_worker(client, settings.service.name, store, seconds=PATIENCE))
+            report = await retry(store, by_worker(client, settings.service.name, store, seconds=PATIENCE))
             assert (report.gone, dict(report.outcomes), await store.count()) == (0, {"failed": 3}, 3)
             assert {letter.attempts async for letter in store.letters()} == {2}
             assert await client.exists(settings.dead_letters.key) == 0

@@ -12,7 +12,7 @@ from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.dead_letters.list_store import PAGE, ListLetterStore
 from enricher.adapters.redis.dead_letters.stream_store import StreamLetterStore
 from enricher.dead_letters.record import encode
-from enricher.dead_letters.replay import fresh_task_id, retry
+from enricher.dead_letters.replay import fresh_task_id, retry_letter
 from enricher.dead_letters.sink import DeadLetterRouter, DeadLetterSink
 from enricher.dead_letters.store import LetterStore, UnknownLetter
 from enricher.engine.effects import Ack, DeadLetter
@@ -115,12 +115,12 @@ async def test_reprocessing_removes_a_letter_or_keeps_it_once(
     sink: DeadLetterSink, store: LetterStore
 ) -> None:
     await sink.commit([Write([letter("one-letter")]), Write([letter("another")])])
-    outcome = await retry(store, await store.get("one-letter"), ends("dead", sink))
+    outcome = await retry_letter(store, await store.get("one-letter"), ends("dead", sink))
     assert (outcome.label, outcome.error) == ("failed", "again")
     assert sorted(task_id for _, task_id in await stored(store)) == ["another", "one-letter"]
     found = await store.get("one-letter")
     assert (found.attempts, found.error) == (2, "again")
-    assert (await retry(store, found, ends("processed", sink))).done
+    assert (await retry_letter(store, found, ends("processed", sink))).done
     assert [task_id for _, task_id in await stored(store)] == ["another"]
 
 

@@ -15,8 +15,8 @@ from rich.console import Console, RenderableType
 
 from enricher.cli.check import Server, columns, warnings
 from enricher.cli.dlq import EXAMPLES
-from enricher.cli.dlq_reprocess import unseen
-from enricher.cli.dlq_tables import as_json, details, row, said, sheet
+from enricher.cli.dlq_retry import unseen
+from enricher.cli.dlq_tables import as_json, details, outcome_line, row, sheet
 from enricher.cli.live import milliseconds, number, redraws, show
 from enricher.cli.main import COMMANDS, cli
 from enricher.cli.options import assignment, duration
@@ -361,7 +361,7 @@ def test_a_name_in_brackets_is_no_markup() -> None:
 def test_what_a_dead_letter_says_gives_no_orders_to_a_terminal() -> None:
     record = {"task_id": "abc\x1b[2J", "error": "\x1b]0;title\x07 a\rb", "args": ["\x9b31m one\r\ntwo"]}
     letter = StoredLetter(0, b"{}", record, "market:\x1b[31m")
-    shown = [details(letter), *row(letter), said(letter, Outcome("failed", "\x1b[0m"), json=False)]
+    shown = [details(letter), *row(letter), outcome_line(letter, Outcome("failed", "\x1b[0m"), json=False)]
     assert not [text for text in shown if re.search(r"[\x00-\x08\x0b-\x0c\x0e-\x1f\x7f-\x9f]", text)]
     assert r"\x1b]0;title\x07 a\x0db" in details(letter)
     made = Sheet("", "key", wraps=("key",))
@@ -373,7 +373,7 @@ def test_no_form_of_a_dead_letter_shows_the_password_that_its_error_quotes() -> 
     told = "ConnectionError: redis://me:hunter2@h"
     record = {"task_id": "1", "error": told, "traceback": f"...\n{told}", "body": "{}", "n": 2**70}
     letter = StoredLetter(0, json.dumps(record).encode(), record, "t")
-    ends = [said(letter, Outcome("failed", told), json=json) for json in (True, False)]
+    ends = [outcome_line(letter, Outcome("failed", told), json=json) for json in (True, False)]
     shown = [as_json(letter), details(letter), *row(letter), *ends]
     assert not [text for text in shown if "hunter2" in text]
     clean = "redis://me:***@h"

@@ -17,7 +17,7 @@ from enricher.adapters.mongo import close_client, mongo_client
 from enricher.adapters.redis.client import redis_client
 from enricher.app import Enricher
 from enricher.cli import logs
-from enricher.cli.dlq_reprocess import Place, opened
+from enricher.cli.dlq_retry import Place, opened
 from enricher.cli.embedded import embedded_options, start_servers
 from enricher.cli.live import console, redraws, show
 from enricher.cli.loop import run_loop

@@ -1,7 +1,7 @@
-"""Reprocessing by the running worker, which answers.
+"""Retries by the running worker, which answers.
 
 The worker waits (`RetryListener`) on the list ``enricher:retry:{service}``. A request names the store and
-carries the entry and an id; the worker reprocesses it, removes or merges the entry itself, and pushes the
+carries the entry and an id; the worker retries it, removes or merges the entry itself, and pushes the
 outcome to the list ``enricher:retry:{service}:{id}``, which expires. A request that gets lost loses nothing,
 since the entry is still there. The key ``enricher:retry:{service}:listening`` exists while somebody listens.
 """
@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from enricher.dead_letters.edits import NO_EDIT, Edit
 from enricher.dead_letters.record import StoredLetter
-from enricher.dead_letters.replay import FAILED, UNANSWERED, Attempt, Outcome, Reprocess, retry, through
+from enricher.dead_letters.replay import FAILED, UNANSWERED, Attempt, Outcome, Process, retry_letter, through
 from enricher.dead_letters.store import LetterStore
 from enricher.engine.ports import Clock, Intake
 from enricher.engine.retry import Backoff
@@ -35,7 +35,7 @@ _WAIT = 1.0
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What a worker is asked: to reprocess an entry of ``store`` with ``edit``, and to answer under ``id``.
+    """What a worker is asked: to retry an entry of ``store`` with ``edit``, and to answer under ``id``.
 
     ``raw``, ``entry`` and ``position`` are those of the `StoredLetter`.
     """
@@ -49,13 +49,14 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class RetryListener:
-    """A source that reprocesses what `ask_worker` asks for; give it to the worker's engine.
+    """A source that retries what `ask_worker` asks for; give it to the worker's engine.
 
-    ``client`` (with a socket timeout above two seconds) stays open. It reprocesses letters of ``store`` and
+    ``client`` (with a socket timeout above two seconds) stays open. It retries letters of ``store`` and
     of ``others``; the entries of any store that it does not have stay as they are, and it says so.
     """
 
     name = "retries"
+
     def __init__(
         self, client: Redis, store: LetterStore, *others: LetterStore, service: str, clock: Clock
     ) -> None:
@@ -70,12 +71,12 @@ class RetryListener:
 
     async def run(self, intake: Intake) -> None:
         """Listen until `stop_intake`; what was asked before that is still answered."""
-        reprocess, backoff, attempt = through(intake.put, self._clock), Backoff(base=0.05, max_delay=5.0), 0
+        process, backoff, attempt = through(intake.put, self._clock), Backoff(base=0.05, max_delay=5.0), 0
         async with anyio.create_task_group() as tasks:
             with self._scope:
                 while True:
                     try:
-                        await self._listen_once(tasks, reprocess)
+                        await self._listen_once(tasks, process)
                         attempt = 0
                     except (RedisError, OSError) as error:
                         attempt += 1
@@ -83,7 +84,7 @@ class RetryListener:
                             log.warning("connection_lost", source=self.name, reason=str(error))
                         await anyio.sleep(backoff.delay(attempt))
 
-    async def _listen_once(self, tasks: anyio.abc.TaskGroup, reprocess: Reprocess) -> None:
+    async def _listen_once(self, tasks: anyio.abc.TaskGroup, process: Process) -> None:
         await self._client.set(f"{self._key}:listening", b"1", ex=LISTENING_TTL)
         found = await cast("Awaitable[Any]", self._client.blpop([self._key], timeout=_WAIT))
         if found is None:
@@ -95,11 +96,11 @@ class RetryListener:
             return
         await self._limiter.acquire()
         self._under_way += 1
-        tasks.start_soon(self._answer, request, reprocess)
+        tasks.start_soon(self._answer, request, process)
 
-    async def _answer(self, request: Request, reprocess: Reprocess) -> None:
+    async def _answer(self, request: Request, process: Process) -> None:
         try:
-            outcome = await self._outcome(request, reprocess)
+            outcome = await self._outcome(request, process)
             self.outcomes[outcome.label] += 1
             key = f"{self._key}:{request.id}"
             async with self._client.pipeline(transaction=True) as pipeline:
@@ -112,13 +113,13 @@ class RetryListener:
             self._under_way -= 1
             self._limiter.release()
 
-    async def _outcome(self, request: Request, reprocess: Reprocess) -> Outcome:
+    async def _outcome(self, request: Request, process: Process) -> Outcome:
         store = self._stores.get(request.store)
         if store is None:
             known = ", ".join(name for name in self._stores if name)
             return Outcome(UNANSWERED, f"the worker has no letters in {request.store}; it has {known}")
         letter = store.read(request.raw, request.position, request.entry)
-        return await retry(store, letter, reprocess, request.edit)
+        return await retry_letter(store, letter, process, request.edit)
 
     async def stop_intake(self) -> None:
         """Stop listening."""
@@ -162,7 +163,7 @@ async def ask_worker(
     store: str = "",
     edit: Edit = NO_EDIT,
 ) -> Outcome:
-    """Let the running worker reprocess ``letter``; `unanswered` after ``seconds`` without an answer.
+    """Let the running worker retry ``letter``; `unanswered` after ``seconds`` without an answer.
 
     ``store`` is the name of the letter's store; empty means the worker's first.
     """

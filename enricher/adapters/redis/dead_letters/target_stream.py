@@ -1,4 +1,4 @@
-"""Reprocessing by whoever reads a stream: the message is appended there, and the letter goes when it is done.
+"""Retries by whoever reads a stream: the message is appended there, and the letter goes when it is done.
 
 With a consumer group the letter stays until the group has finished the entry: acknowledged it, and not put
 it off (a worker of ours that will try again later acknowledges too). A worker of ours that fails again
@@ -92,7 +92,7 @@ class TargetStream:
         self._edit = edit
 
     async def __call__(self, letter: StoredLetter) -> Outcome:
-        """Reprocess ``letter``; it goes when that went well, and is brought up to date if it failed again."""
+        """Retry ``letter``; it goes when that went well, and is brought up to date if it failed again."""
         message = prepared(letter, self._edit)
         if isinstance(message, Outcome):
             return message

@@ -1,4 +1,4 @@
-"""Dead letters opened for work, and who reprocesses them: the running worker, this process, or a stream."""
+"""Dead letters opened for work, and who retries them: the running worker, this process, or a stream."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from enricher.adapters.redis.dead_letters.target_stream import TargetStream, gro
 from enricher.cli.until import say
 from enricher.cli.workers import every_pattern, read_figures
 from enricher.config import Settings, named_by_origin
+from enricher.dead_letters.bulk import DEFAULT_LIMIT, RateLimit
 from enricher.dead_letters.edits import NO_EDIT, Edit
 from enricher.dead_letters.filters import LetterFilter
 from enricher.dead_letters.record import StoredLetter
-from enricher.dead_letters.replay import UNANSWERED, Attempt, Outcome, Reprocess, retry, through
-from enricher.dead_letters.selection import Chosen, choose
+from enricher.dead_letters.replay import UNANSWERED, Attempt, Outcome, Process, retry_letter, through
+from enricher.dead_letters.selection import Selection, select
 from enricher.errors import EnricherError, SinkUnavailable
 from enricher.texts import as_bytes
 
@@ -40,7 +41,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """Who reprocesses, and with which changes. ``timeout`` is in seconds per letter.
+    """Who retries, how fast, and with which changes. ``timeout`` is in seconds per letter.
 
     With ``to`` it is whoever reads that stream: ``group``, or the only one there is, or with ``wait`` off
     nobody that is waited for.
@@ -49,6 +50,7 @@ class How:
     via: str = AUTO
     timeout: float = 30.0
     edit: Edit = NO_EDIT
+    rate_limit: RateLimit = DEFAULT_LIMIT
     to: str = ""
     group: str = ""
     wait: bool = True
@@ -63,9 +65,11 @@ class Letters:
     live: Redis
     store: RedisLetterStore
 
-    async def chosen(self, names: Sequence[str], wanted: LetterFilter, limit: int | None = None) -> Chosen:
+    async def select(
+        self, names: Sequence[str], wanted: LetterFilter, limit: int | None = None
+    ) -> Selection:
         """The letters of these names, else all, that ``wanted`` lets through, newest first."""
-        return await choose(self.store, wanted, limit, self._named(names) if names else None)
+        return await select(self.store, wanted, limit, self._named(names) if names else None)
 
     async def _named(self, names: Sequence[str]) -> AsyncIterator[StoredLetter]:
         found = [await self.store.get(name) for name in names]
@@ -113,8 +117,8 @@ async def kind_of(client: Redis, key: str, wanted: str, default: str) -> str:
 
 
 @asynccontextmanager
-async def reprocessing(letters: Letters, how: How) -> AsyncIterator[Attempt]:
-    """A way to reprocess one letter, as ``how`` says."""
+async def attempts(letters: Letters, how: How) -> AsyncIterator[Attempt]:
+    """A way to retry one letter, as ``how`` says."""
     if how.to:
         yield await _by_readers(letters, how)
         return
@@ -128,25 +132,25 @@ async def reprocessing(letters: Letters, how: How) -> AsyncIterator[Attempt]:
         if not heard:
             raise EnricherError(f"no worker of service {service!r} takes letters; start one, or --via here")
     if how.via == WORKER or (how.via == AUTO and heard):
-        say("reprocessed by the running worker")
+        say("retried by the running worker")
         yield by_worker(letters.live, service, letters.store, seconds=how.timeout, edit=how.edit)
         return
     figures = await read_figures(letters.live, letters.settings, every_pattern(letters.settings))
     if running := ", ".join(str(found["instance"]) for found in figures if found["service"] == service):
         say(f"Warning: {unseen(running, heard)}")
-    say("reprocessed in this process")
-    async with engine(letters.settings, how.timeout) as reprocess:
+    say("retried in this process")
+    async with engine(letters.settings, how.timeout) as process:
 
         async def here(letter: StoredLetter) -> Outcome:
             with anyio.move_on_after(how.timeout):
-                return await retry(letters.store, letter, reprocess, how.edit)
+                return await retry_letter(letters.store, letter, process, how.edit)
             return Outcome(UNANSWERED, f"not committed after {how.timeout:g} s; the entry stays as it was")
 
         yield here
 
 
 async def _by_readers(letters: Letters, how: How) -> TargetStream:
-    """Reprocessing by whoever reads the stream ``how.to``, which is in the Redis of the feeds."""
+    """Retries by whoever reads the stream ``how.to``, which is in the Redis of the feeds."""
     group = how.group
     if how.wait and not group:
         groups = await groups_of(letters.live, how.to)
@@ -154,7 +158,7 @@ async def _by_readers(letters: Letters, how: How) -> TargetStream:
             raise click.UsageError(f"{how.to} has the groups {', '.join(groups)}: give --group, or --no-wait")
         group = groups[0] if groups else ""
     if group:
-        say(f"reprocessed by group {group} of {how.to}; a letter goes when its message is done")
+        say(f"retried by group {group} of {how.to}; a letter goes when its message is done")
     else:
         say(f"moved to {how.to}; nobody is waited for, a letter goes when its message is in the stream")
     return TargetStream(
@@ -169,7 +173,7 @@ async def _by_readers(letters: Letters, how: How) -> TargetStream:
 
 
 def unseen(running: str, heard: bool) -> str:
-    """What a worker that runs misses of what is reprocessed here; ``heard``: it listens for retries."""
+    """What a worker that runs misses of what is retried here; ``heard``: it listens for retries."""
     if heard:
         return (
             f"{running} runs, and its windows and bars will lack these messages; "
@@ -179,7 +183,7 @@ def unseen(running: str, heard: bool) -> str:
 
 
 @asynccontextmanager
-async def engine(settings: Settings, timeout: float) -> AsyncIterator[Reprocess]:
+async def engine(settings: Settings, timeout: float) -> AsyncIterator[Process]:
     """An engine that subscribes to nothing: only what is handed in goes through the routes.
 
     Raises SinkUnavailable if a server does not answer within ``timeout`` seconds.
