@@ -122,5 +122,6 @@ PARTS: dict[str, Part] = {
         "benchmarks.formulas",
         {"only": "options, curves or chain"},
     ),
+    "walk": Part("the way of one message through the source: calls, changes of file", "benchmarks.walk"),
     "guard": Part("the engine's work per message, counted, against committed limits", "benchmarks.guard"),
 }

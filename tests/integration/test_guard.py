@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks import guard
 from benchmarks.guard import Case, Limits, broken_laws, judge, libraries, measure, python_version
+from benchmarks.walk import changes, walk
 from enricher.engine.effects import Effect, SetKey
 from enricher.engine.router import Route
 
@@ -95,3 +96,11 @@ def test_writing_the_limits_keeps_those_of_other_versions(tmp_path: Path) -> Non
         "2.7": Limits({"anyio": "1"}, {"a": {"steps": 1.5}}),
         python_version(): Limits(libraries(), {"b": {"steps": 2.5}}),
     }
+
+
+def test_the_way_of_a_tick_is_the_same_each_time_and_counts_changes_of_file() -> None:
+    assert changes(["a", "a", "b", "a"]) == 2
+    way = walk("ticks")
+    assert way == walk("ticks")
+    assert way[0].startswith("adapters/")
+    assert {"engine/pool.py", "market/routes.py"} <= set(way)
