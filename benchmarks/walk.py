@@ -1,14 +1,15 @@
 """Part `walk`: the way of one message through the source, call by call.
 
-One tick goes through the real engine in this process (`benchmarks.still`), after others that are not counted.
-Each call of a function of enricher's own is one step, in the order of the calls; a step into another file than
-the one before is a change of file. Fewer changes are easier to follow for who reads along.
+One tick goes through the real engine in this process (`benchmarks.still`), after others that are not
+counted. Each call of a function of enricher's own is one step, in the order of the calls; a step into another
+file than the one before is a change of file. A way with few changes is easier to follow for who reads along.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 
@@ -50,7 +51,7 @@ def walk(kind: str = "ticks", *, analytics: bool = True) -> list[str]:
 
 def changes(files: list[str]) -> int:
     """How often the file is another one than before."""
-    return sum(here != there for here, there in zip(files, files[1:], strict=False))
+    return sum(here != there for here, there in pairwise(files))
 
 
 def run(options: Options) -> list[Report]:
