@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from enricher.adapters.memory import MemoryDocuments, MemoryLive
-from enricher.engine import doubts
+from enricher.engine import failed_batch
 from enricher.engine.circuit import CircuitBreaker
 from enricher.engine.effects import Insert, KeyClaim, Publish, SetKey, Upsert
 from enricher.engine.ports import Answer, Failed, Refused, Write
@@ -141,7 +141,7 @@ async def test_what_lands_of_other_kinds_refuses_one_after_a_while_but_not_many(
     await until(lambda: breaker.down_since is not None)
     assert await breaker.commit(inserts(5, collection="other")) == {}
     assert not commit.done()
-    monkeypatch.setattr(doubts, "PATIENCE", 0.0)
+    monkeypatch.setattr(failed_batch, "PATIENCE", 0.0)
     if len(bad) == 1:
         assert isinstance((await commit)[0], Refused)
     else:
