@@ -192,7 +192,7 @@ class Stage:
             *(f"redis.url={redis_url}", f"mongo.url={mongo_url}"),
             *(f"service.name={SERVICE}", f"service.instance={name}"),
             "streams.intake=" + ",".join(f"{channel}=stream" for channel in COLLECTIONS),
-            *(f"streams.lease={self.options.lease}", "streams.block=0.5", "streams.keep=86400"),
+            *(f"streams.lease={self.options.lease}", "streams.block=0.5", "streams.retention=86400"),
             f"streams.record_effects={EFFECTS}",
             *self.options.overrides,
         )

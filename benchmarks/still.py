@@ -33,7 +33,7 @@ START_US = 1_750_000_000_000_000
 CHANNELS = {"ticks": UNDERLYING, "quotes": OPTION_QUOTE, "chains": OPTION_CHAIN}
 
 # A turn of a lane ends by count alone; by the clock it would end earlier on a slow machine.
-_LIMITS = PoolSettings(turn_budget=3600.0)
+_LIMITS = PoolSettings(time_slice=3600.0)
 
 
 class _Instant(selectors.SelectSelector):

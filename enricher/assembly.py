@@ -79,7 +79,7 @@ class Connections:
         self.redis = options.get("redis") or self._redis(settings.redis.url)
         apart = settings.dead_letters.url not in ("", settings.redis.url)
         self.dead_letter_redis = self._redis(settings.dead_letters.url) if apart else self.redis
-        self.backoff = Backoff(base=settings.retry.base, max_delay=settings.retry.cap)
+        self.backoff = Backoff(base=settings.retry.base, max_delay=settings.retry.max_delay)
 
     def _redis(self, url: str) -> Redis:
         options = self.settings.redis

@@ -18,6 +18,8 @@ exception stays attached as ``__cause__``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from enricher.redaction import redact_text, redact_value
 
 
@@ -29,8 +31,11 @@ class ConfigError(EnricherError):
     """A setting is wrong.
 
     ``source`` is the file or environment variable, ``key`` the dotted setting, ``value`` what
-    was found there (never a password), ``expected`` what would be right.
+    was found there (never a password), ``expected`` what would be right. Where several settings are wrong
+    these are of the first, ``every`` holds an error for each, and the text has a line for each.
     """
+
+    every: tuple[ConfigError, ...] = ()
 
     def __init__(self, source: str, key: str, value: object, expected: str) -> None:
         self.source = source
@@ -38,6 +43,17 @@ class ConfigError(EnricherError):
         self.value = redact_value(value)
         self.expected = expected
         super().__init__(f"{source}: {key} = {self.value!r}: expected {expected}")
+
+    @classmethod
+    def together(cls, errors: Sequence[ConfigError]) -> ConfigError:
+        """One error for all of these; there is at least one."""
+        every = tuple(one for error in errors for one in error.every or (error,))
+        first = every[0]
+        if len(every) == 1:
+            return first
+        error = cls(first.source, first.key, first.value, first.expected)
+        error.every, error.args = every, ("\n".join(map(str, every)),)
+        return error
 
 
 class BadMessage(EnricherError):

@@ -89,7 +89,7 @@ def shard_lock_of(settings: Settings, client: Redis, instance: str) -> ShardLock
         instance=instance,
         lease=settings.streams.lease,
         timeout=settings.redis.socket_timeout,
-        backoff=Backoff(base=settings.retry.base, max_delay=settings.retry.cap),
+        backoff=Backoff(base=settings.retry.base, max_delay=settings.retry.max_delay),
     )
 
 
@@ -103,7 +103,7 @@ def stream_limits(settings: Settings) -> StreamLimits:
         lease=streams.lease,
         max_deliveries=streams.max_deliveries,
         timeout=settings.redis.socket_timeout,
-        keep=streams.keep,
+        keep=streams.retention,
         max_length=streams.max_length,
     )
 
@@ -130,7 +130,7 @@ class IntakeParts:
         self._lock = lock
         self._on_gap = on_gap
         self._by_name: set[str] = set()
-        self._backoff = Backoff(base=settings.retry.base, max_delay=settings.retry.cap)
+        self._backoff = Backoff(base=settings.retry.base, max_delay=settings.retry.max_delay)
 
     def sources(self, routes: Sequence[Route], patterns: Sequence[str] = ()) -> list[Source]:
         """What feeds ``routes``; ``patterns`` are subscribed to as well, without a route of their own."""

@@ -22,17 +22,15 @@ def load(
     overrides: Mapping[str, Any] | None = None,
     sections: Mapping[str, type[Section]] | None = None,
     folder: Path | str | None = None,
-    written: Mapping[str, str] | None = None,
+    dotenv: Path | None = None,
     overrides_from: str = OVERRIDES,
 ) -> Settings:
     """All settings, those of the shipped systems included; ``sections`` are a program's own, by name.
 
     Nothing is read that is not handed in: a file at ``path`` (or named by ENRICHER_CONFIG in ``environ``, or
-    config.toml in ``folder``), ``environ`` (pass `os.environ`), ``written`` (variables of a .env file, over
-    which ``environ`` wins), and ``overrides`` {"redis.url": ...}, which win over all. Raises `ConfigError`,
-    which names source (``overrides_from`` for an override), key, value and what would be right.
+    config.toml in ``folder``), ``environ`` (pass `os.environ`), ``dotenv`` (a .env file, over which
+    ``environ`` wins), and ``overrides`` {"redis.url": ...}, which win over all. Raises `ConfigError`, which
+    names source (``overrides_from`` for an override), key, value and what would be right.
     """
     every = {**{system.name: system.section for system in SYSTEMS}, **(sections or {})}
-    file = None if path is None else Path(path)
-    within = None if folder is None else Path(folder)
-    return load_sections(file, environ or {}, overrides or {}, every, within, written or {}, overrides_from)
+    return load_sections(path, environ, overrides, every, folder, dotenv, overrides_from)

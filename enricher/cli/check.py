@@ -199,6 +199,8 @@ def warnings(settings: Settings, servers: Sequence[Server], plans: Sequence[Plan
         yield f"no route is registered, so nothing will be processed; see {switches}"
     for plan in plans:
         yield from plan.warnings()
+    for old, key in settings.renamed.items():
+        yield f"{old} ({settings.origins[key]}) is an old name; write {key}"
     for key in settings.legacy:
         yield f"{key} is accepted as an old name and not used by the routes that are registered"
 

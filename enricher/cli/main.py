@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import MappingProxyType
 from typing import TextIO
 
@@ -103,9 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process with its exit code.
 
     A command says 0 by returning and anything else by ``ctx.exit(code)``. A wrong setting ends it with
-    2, any other error enricher raises on purpose with 1; both are said in one line, without passwords.
+    2, any other error enricher raises on purpose with 1; both without passwords, a line for each mistake.
     """
     _open_what_is_closed()
+    _find_modules_here()
     try:
         code = exit_code(arguments)
     except Exception:  # noqa: BLE001
@@ -153,7 +155,8 @@ def exit_code(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"Error: cannot write: {error.strerror}", err=True)
         return FAILED
     except ConfigError as error:
-        click.echo(f"Wrong setting: {redact_text(str(error))}", err=True)
+        for each in error.every or (error,):
+            click.echo(f"Wrong setting: {redact_text(str(each))}", err=True)
         return WRONG
     except EnricherError as error:
         click.echo(f"Error: {redact_text(str(error))}", err=True)
@@ -173,6 +176,14 @@ def _open_what_is_closed() -> None:
                 os.dup2(nowhere, number)
                 os.close(nowhere)
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
+
+
+def _find_modules_here() -> None:
+    """Let settings name modules of the working folder, as with ``python -m``; installed ones come first."""
+    with suppress(OSError):  # a folder that is gone
+        here = str(Path.cwd())
+        if not sys.flags.safe_path and not {"", here} & set(sys.path):
+            sys.path.append(here)
 
 
 def _leave(stream: TextIO) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -13,12 +12,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 import msgspec
-from dotenv.parser import parse_stream
 from redis.exceptions import RedisError
 
 from enricher.adapters.redis.client import redis_client
 from enricher.config import MongoSettings, PositiveSeconds, Settings
-from enricher.config.loader import ENVIRONMENT, NOTHING
+from enricher.config.loader import NOTHING
 from enricher.config.values import WrongValueError, read
 from enricher.errors import ConfigError
 from enricher.redaction import parse, redact, stated_values
@@ -63,27 +61,12 @@ class SettingsOptions:
 
     def _read(self, more: Mapping[str, Any]) -> Settings:
         folder = Path.cwd()
-        file, written = folder / DOTENV, written_variables(folder / DOTENV)
-        try:
-            overrides = {**self.overrides, **more}
-            settings = load(
-                *(self.config, os.environ, overrides),
-                folder=folder,
-                written=written,
-                overrides_from=COMMAND_LINE,
-            )
-        except ConfigError as error:
-            # An unknown name has the environment as its source, and itself as its key.
-            name = error.key if error.source == ENVIRONMENT else error.source
-            if name not in written or name in os.environ:
-                raise
-            whole = error.key if name == error.key else f"{name}: {error.key}"
-            raise ConfigError(str(file), whole, error.value, error.expected) from None
-        origins = {
-            key: f"{file}: {name}" if name in written and name not in os.environ else name
-            for key, name in settings.origins.items()
-        }
-        settings = msgspec.structs.replace(settings, origins=origins)
+        settings = load(
+            *(self.config, os.environ, {**self.overrides, **more}),
+            folder=folder,
+            dotenv=folder / DOTENV,
+            overrides_from=COMMAND_LINE,
+        )
         refuse_unusable_urls(settings)
         return settings
 
@@ -95,6 +78,7 @@ def refuse_unusable_urls(settings: Settings) -> None:
         "dead_letters.url": (settings.dead_letters.url, _redis_connection),
         "mongo.url": (settings.mongo.url, _mongo_address),
     }
+    errors = []
     for key, (url, use) in addresses.items():
         try:
             with warnings.catch_warnings():
@@ -107,7 +91,9 @@ def refuse_unusable_urls(settings: Settings) -> None:
             # What the libraries say names the option; where it shows a value, too, that may be a password.
             shows = any(len(value) > 1 and value in str(error) for value in stated_values(url))
             right = "an address the client takes" + ("" if shows else f": {error}")
-            raise ConfigError(source, key, redact(url, options=False), right) from None
+            errors.append(ConfigError(source, key, redact(url, options=False), right))
+    if errors:
+        raise ConfigError.together(errors)
 
 
 def _mongo_address(url: str) -> object:
@@ -134,30 +120,6 @@ def _mongo_address(url: str) -> object:
 def _redis_connection(url: str) -> object:
     pool = redis_client(url, socket_timeout=1.0).connection_pool
     return pool.make_connection()  # type: ignore[no-untyped-call]
-
-
-def written_variables(file: Path) -> dict[str, str]:
-    """The variables in a .env file; none where there is no such file. Raises ConfigError.
-
-    A value is taken as it stands: a ``$`` in a password is a ``$``. A name without a value is left out.
-    """
-    if not file.is_file():
-        return {}
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ConfigError(str(file), ".env file", error.strerror or str(error), "a readable file") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(str(file), ".env file", f"byte {error.start}", "UTF-8 text") from error
-    found = {}
-    for binding in parse_stream(io.StringIO(text)):
-        if binding.error:
-            # The line is not shown: it may be half of a password.
-            line = f"line {binding.original.line}"
-            raise ConfigError(str(file), ".env file", line, "NAME=value, a # comment or an empty line")
-        if binding.key is not None and binding.value is not None:
-            found[binding.key] = binding.value
-    return found
 
 
 def assignment(text: str | tuple[str, str]) -> tuple[str, str]:

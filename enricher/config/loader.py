@@ -1,10 +1,10 @@
-"""From file, environment and command line to one `Settings`."""
+"""From file, environment and command line to one `Settings`; all mistakes are reported together."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast, get_args, get_origin
@@ -37,66 +37,68 @@ _SECRET_NAME = re.compile(
 
 
 class Given(NamedTuple):
-    """A value somebody set: where, and whether it came as text."""
+    """A value somebody set: where, whether it came as text, and by which old key, if by one."""
 
     value: object
     source: str
     is_text: bool
+    old_key: str = ""
+
+
+Layer = dict[str, Given]
+"""What one place says, by dotted key."""
+
+
+class Variables(NamedTuple):
+    """Environment variables, or those of a .env ``file``."""
+
+    values: Mapping[str, str]
+    file: str = ""
+
+    def source(self, name: str) -> str:
+        """What an error calls the variable."""
+        return f"{self.file}: {name}" if self.file else name
 
 
 def load(
-    path: Path | None = None,
-    environ: Mapping[str, str] = NOTHING,
-    overrides: Mapping[str, Any] = NOTHING,
+    path: Path | str | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
     sections: Mapping[str, type[Section]] = NOTHING,
-    folder: Path | None = None,
-    written: Mapping[str, str] = NOTHING,
+    folder: Path | str | None = None,
+    dotenv: Path | None = None,
     overrides_from: str = OVERRIDES,
 ) -> Settings:
-    """All settings; overrides over environment over old names over file over defaults.
+    """All settings; overrides over environment over .env file over config file over defaults.
 
-    REDIS_HOST and REDIS_PORT make an address where REDIS_URL does not give one. ``written`` are variables
-    that a file holds (.env): what ``environ`` says of a key wins over them under whatever name they say it.
+    In the environment, and in the file ``dotenv`` as well, ENRICHER_SECTION__KEY wins over an old name, such
+    as REDIS_URL; REDIS_HOST and REDIS_PORT make an address where REDIS_URL does not give one. What the
+    environment says of a key wins over the .env file under whatever name it says it.
 
     ``overrides`` are {"redis.url": ...}, such as the command line's, and ``overrides_from`` is what an
-    error calls them; None means not given, text is read as in the environment. ``sections`` are the
-    route packages' {"market": MarketSettings}. The file is `find_config` of path, environ and folder;
-    with none of them nothing is read. Raises ConfigError, which names source, key, value (never a
-    password) and what would be right.
+    error calls them; None means not given, text is read as in the environment. ``sections`` are those of
+    systems: {"market": MarketSettings}. The config file is `find_config` of path, environ and folder; with
+    none of them nothing is read. Raises `ConfigError`, which names source, key, value (never a password) and
+    what would be right, of everything that is wrong.
     """
-    kinds = {**CORE_SECTIONS, **sections}
-    leaves = {key: kind for name, section in kinds.items() for key, kind in _leaves(name, section)}
-    given: dict[str, Given] = {}
+    loading = _Loading({**CORE_SECTIONS, **sections})
+    environ, written = environ or {}, loading.dotenv(dotenv)
     both = {**written, **environ}
-    file = find_config(path, both, folder)
-    if file is not None:
-        given |= _from_file(file, leaves)
-    layers = [{name: text for name, text in written.items() if name not in environ}, environ]
-    said = [_from_environment(layer, both, leaves) for layer in layers]
-    options = {}
-    for key, value in overrides.items():
-        if value is not None:
-            _known(key, key, value, overrides_from, leaves)
-            options[key] = Given(value, overrides_from, is_text=isinstance(value, str))
-    all_said = {**given, **said[0], **said[1], **options}
-    old = [name for name, brought in kinds.items() if brought.old_names]
-    switched_on = [name for name in old if _switched_on(name, kinds[name], all_said, leaves)]
-    for layer, new in zip(layers, said, strict=True):
-        for name in switched_on:
-            given |= _from_old_names(name, kinds[name], layer)
-        given |= new
-    given |= options
-    values = {key: _value(key, one, leaves[key]) for key, one in given.items()}
-    built = {name: _build(section, name, values) for name, section in kinds.items()}
-    for name, section in built.items():
-        _judge(section, name, given)
-    core = cast("dict[str, Any]", {name: built.pop(name) for name in CORE_SECTIONS})
-    return Settings(
-        **core,
-        routes=built,
-        origins={key: one.source for key, one in given.items()},
-        legacy={key: both[name] for name, key in LEGACY_NAMES.items() if both.get(name)},
+    file = find_config(
+        None if path is None else Path(path), both, None if folder is None else Path(folder)
     )
+    variables = [
+        Variables({name: text for name, text in written.items() if name not in environ}, str(dotenv)),
+        Variables(environ),
+    ]
+    base = {} if file is None else loading.file(file)
+    new = [loading.variables(each, both) for each in variables]
+    top = loading.overrides(overrides or {}, overrides_from)
+    on = loading.switched_on({**base, **new[0], **new[1], **top})
+    old = [loading.old_names(each, on) for each in variables]
+    given = {**base, **old[0], **new[0], **old[1], **new[1], **top}
+    legacy = {key: both[name] for name, key in LEGACY_NAMES.items() if both.get(name)}
+    return loading.settings(given, legacy)
 
 
 def find_config(
@@ -120,122 +122,194 @@ def environment_name(key: str) -> str:
     return PREFIX + key.replace(".", "__").upper()
 
 
-def _leaves(prefix: str, section: type[Section]) -> Iterator[tuple[str, Any]]:
-    """Every dotted key of a section with its kind; a section within a section is walked into."""
-    for field in msgspec.structs.fields(section):
-        key = f"{prefix}.{field.name}"
-        if isinstance(field.type, type) and issubclass(field.type, Section):
-            yield from _leaves(key, field.type)
+class _Loading:
+    """Reads layer by layer and collects what is wrong in ``errors``."""
+
+    def __init__(self, types: Mapping[str, type[Section]]) -> None:
+        self.errors: list[ConfigError] = []
+        self._types = types
+        # The type of the value of every dotted key, and the new key of every old one.
+        self._leaves: dict[str, Any] = {}
+        self._renamed: dict[str, str] = {}
+        for name, section in types.items():
+            self._walk_type(name, section)
+
+    def _walk_type(self, prefix: str, section: type[Section]) -> None:
+        for old, new in section.renamed.items():
+            self._renamed[f"{prefix}.{old}"] = f"{prefix}.{new}"
+        for field in msgspec.structs.fields(section):
+            key = f"{prefix}.{field.name}"
+            if _is_section(field.type):
+                self._walk_type(key, field.type)
+            else:
+                self._leaves[key] = field.type
+
+    def _wrong(self, source: str, key: str, value: object, expected: str) -> None:
+        self.errors.append(ConfigError(source, key, value, expected))
+
+    # -- one place after the other -----------------------------------------------------------------
+
+    def dotenv(self, file: Path | None) -> Mapping[str, str]:
+        if file is None:
+            return {}
+        from enricher.config.dotenv import read_dotenv
+
+        try:
+            return read_dotenv(file)
+        except ConfigError as error:
+            self.errors.append(error)
+            return {}
+
+    def file(self, file: Path) -> Layer:
+        source, right = str(file), "valid TOML"
+        try:
+            table = tomllib.loads(file.read_bytes().decode("utf-8-sig"))
+        except OSError as error:
+            wrong, right = error.strerror or str(error), "a readable file"
+        except UnicodeDecodeError as error:
+            wrong, right = f"byte {error.start}", "UTF-8 text"
+        except tomllib.TOMLDecodeError as error:
+            wrong = str(error)
         else:
-            yield key, field.type
+            layer: Layer = {}
+            self._table("", table, source, layer)
+            return layer
+        self._wrong(source, "config file", wrong, right)
+        return {}
+
+    def _table(self, prefix: str, table: Mapping[str, object], source: str, layer: Layer) -> None:
+        for name, value in table.items():
+            key = f"{prefix}{name}"
+            inside = any(leaf.startswith(f"{key}.") for leaf in self._leaves)
+            if inside and isinstance(value, dict):
+                self._table(f"{key}.", value, source, layer)
+            elif inside:
+                self._wrong(source, key, _hidden(key, value), f"a table [{key}]")
+            else:
+                self._take(layer, key, Given(value, source, is_text=False))
+
+    def variables(self, variables: Variables, both: Mapping[str, str]) -> Layer:
+        """What they say under names of ours and under old names; ``both`` completes half an address."""
+        environ, layer = variables.values, _from_host_and_port(variables, both)
+        for name, key in OLD_NAMES.items():
+            if environ.get(name):
+                layer[key] = Given(environ[name], variables.source(name), is_text=True)
+        # With a Service called "enricher", Kubernetes sets ENRICHER_PORT, ENRICHER_SERVICE_HOST and
+        # the like: a name without "__" is an error only where it is a key that lacks an underscore.
+        nearly = {environment_name(key).replace("__", "_"): key for key in self._leaves}
+        where = variables.file or ENVIRONMENT
+        for name, text in environ.items():
+            if not name.startswith(PREFIX):
+                continue
+            if "__" in name:
+                key = name.removeprefix(PREFIX).lower().replace("__", ".")
+                self._take(layer, key, Given(text, variables.source(name), is_text=True), name, where)
+            elif name in nearly:
+                right = f"the name {environment_name(nearly[name])}, with two underscores"
+                self._wrong(where, name, _hidden(name, text), right)
+        return layer
+
+    def overrides(self, overrides: Mapping[str, Any], source: str) -> Layer:
+        layer: Layer = {}
+        for key, value in overrides.items():
+            if value is not None:
+                self._take(layer, key, Given(value, source, is_text=isinstance(value, str)))
+        return layer
+
+    def switched_on(self, given: Layer) -> list[str]:
+        """The sections with old names in the environment whose ``enabled`` is on."""
+        on = []
+        for name, section in self._types.items():
+            if section.old_names:
+                key, enabled = f"{name}.enabled", getattr(section(), "enabled", True)
+                if key in given:
+                    enabled = self._value(key, given[key], enabled)
+                if enabled:
+                    on.append(name)
+        return on
+
+    def old_names(self, variables: Variables, on: Iterable[str]) -> Layer:
+        """What they say under the old names of these sections."""
+        layer: Layer = {}
+        for section in on:
+            for name, (key, unit) in self._types[section].old_names.items():
+                text = variables.values.get(name, "").strip()
+                if text:
+                    with_unit = text + unit if text.replace(".", "", 1).isdecimal() else text
+                    layer[f"{section}.{key}"] = Given(with_unit, variables.source(name), is_text=True)
+        return layer
+
+    def _take(self, layer: Layer, key: str, given: Given, name: str = "", where: str = "") -> None:
+        """Put a value under its key; ``name`` is how the place ``where`` spells it, if not as the key."""
+        new = self._renamed.get(key, key)
+        if new not in self._leaves:
+            self._wrong(where or given.source, name or key, _hidden(key, given.value), self._known(key))
+        elif new == key:
+            layer[key] = given
+        elif new not in layer or layer[new].old_key:
+            layer[new] = given._replace(old_key=key)
+
+    def _known(self, key: str) -> str:
+        """What would be right instead of a key that nobody knows."""
+        section = key.partition(".")[0]
+        if section not in self._types:
+            return f"one of the sections {', '.join(self._types)}{did_you_mean(section, self._types)}"
+        own = [leaf for leaf in self._leaves if leaf.startswith(f"{section}.")]
+        near = did_you_mean(key, own) or did_you_mean(key, self._leaves)
+        names = ", ".join(leaf.removeprefix(f"{section}.") for leaf in own)
+        return f"one of the keys of {section}: {names}{near}"
+
+    # -- all of it ---------------------------------------------------------------------------------
+
+    def settings(self, given: Layer, legacy: Mapping[str, str]) -> Settings:
+        """The settings. Raises `ConfigError` if anything was or is wrong."""
+        values: dict[str, Any] = {}
+        for key, one in given.items():
+            try:
+                values[key] = _value(one.old_key or key, one, self._leaves[key])
+            except ConfigError as error:
+                self.errors.append(error)
+        built = {name: _build(section, name, values) for name, section in self._types.items()}
+        for name, section in built.items():
+            if not any(key.startswith(f"{name}.") for key in given.keys() - values.keys()):
+                self.errors += _disagreements(section, name, given)
+        if self.errors:
+            raise ConfigError.together(self.errors)
+        core = cast("dict[str, Any]", {name: built.pop(name) for name in CORE_SECTIONS})
+        return Settings(
+            **core,
+            routes=built,
+            origins={key: one.source for key, one in given.items()},
+            legacy=legacy,
+            renamed={one.old_key: key for key, one in given.items() if one.old_key},
+        )
+
+    def _value(self, key: str, given: Given, otherwise: bool) -> bool:
+        try:
+            return bool(_value(key, given, self._leaves[key]))
+        except ConfigError:
+            return otherwise  # reported with all the other values
 
 
-def _from_file(file: Path, leaves: Mapping[str, Any]) -> dict[str, Given]:
-    source = str(file)
-    try:
-        table = tomllib.loads(file.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(
-            source, "config file", error.strerror or str(error), "a readable file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(source, "config file", f"byte {error.start}", "UTF-8 text") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(source, "config file", str(error), "valid TOML") from error
-    return {
-        key: Given(value, source, is_text=False) for key, value in _walk("", table, source, leaves)
-    }
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Section)
 
 
-def _walk(
-    prefix: str, table: Mapping[str, object], source: str, leaves: Mapping[str, Any]
-) -> Iterator[tuple[str, object]]:
-    for name, value in table.items():
-        key = f"{prefix}{name}"
-        inside = any(leaf.startswith(f"{key}.") for leaf in leaves)
-        if inside and isinstance(value, dict):
-            yield from _walk(f"{key}.", value, source, leaves)
-        elif inside:
-            raise ConfigError(source, key, _hidden(key, value), f"a table [{key}]")
-        else:
-            _known(key, key, value, source, leaves)
-            yield key, value
-
-
-def _from_environment(
-    environ: Mapping[str, str], both: Mapping[str, str], leaves: Mapping[str, Any]
-) -> dict[str, Given]:
-    """What ``environ`` says, its new names over its old; ``both`` completes half an address."""
-    given = _from_host_and_port(environ, both)
-    for name, key in OLD_NAMES.items():
-        if environ.get(name):
-            given[key] = Given(environ[name], name, is_text=True)
-    # With a Service called "enricher", Kubernetes sets ENRICHER_PORT, ENRICHER_SERVICE_HOST and
-    # the like: a name without "__" is an error only where it is a key that lacks an underscore.
-    nearly = {environment_name(key).replace("__", "_"): key for key in leaves}
-    for name, text in environ.items():
-        if not name.startswith(PREFIX):
-            continue
-        if "__" in name:
-            key = name.removeprefix(PREFIX).lower().replace("__", ".")
-            _known(key, name, text, ENVIRONMENT, leaves)
-            given[key] = Given(text, name, is_text=True)
-        elif name in nearly:
-            right = f"the name {environment_name(nearly[name])}, with two underscores"
-            raise ConfigError(ENVIRONMENT, name, _hidden(name, text), right)
-    return given
-
-
-def _from_host_and_port(environ: Mapping[str, str], both: Mapping[str, str]) -> dict[str, Given]:
+def _from_host_and_port(variables: Variables, both: Mapping[str, str]) -> Layer:
     """The address that REDIS_HOST and REDIS_PORT make, unless REDIS_URL says it all."""
-    if environ.get("REDIS_URL") or not any(_host_and_port(environ)):
+    if variables.values.get("REDIS_URL") or not any(_host_and_port(variables.values)):
         return {}
     host, port = _host_and_port(both)
     shown_host = f"[{host}]" if ":" in host and not host.startswith("[") else host or "localhost"
     address = f"redis://{shown_host}:{port or '6379'}/0"
-    return {"redis.url": Given(address, "REDIS_HOST" if host else "REDIS_PORT", is_text=True)}
+    source = variables.source("REDIS_HOST" if host else "REDIS_PORT")
+    return {"redis.url": Given(address, source, is_text=True)}
 
 
 def _host_and_port(environ: Mapping[str, str]) -> tuple[str, str]:
     host, port = environ.get("REDIS_HOST", "").strip(), environ.get("REDIS_PORT", "").strip()
     # With a Service called "redis", Kubernetes sets REDIS_PORT to tcp://10.0.0.1:6379.
     return host, "" if port.startswith("tcp://") else port
-
-
-def _switched_on(
-    name: str, section: type[Section], given: Mapping[str, Given], leaves: Mapping[str, Any]
-) -> bool:
-    key = f"{name}.enabled"
-    if key in given:
-        return bool(_value(key, given[key], leaves[key]))
-    return bool(getattr(section(), "enabled", True))
-
-
-def _from_old_names(name: str, section: type[Section], environ: Mapping[str, str]) -> dict[str, Given]:
-    """What the environment says under the section's old names."""
-    given = {}
-    for variable, (key, unit) in section.old_names.items():
-        text = environ.get(variable, "").strip()
-        if text:
-            with_unit = text + unit if text.replace(".", "", 1).isdecimal() else text
-            given[f"{name}.{key}"] = Given(with_unit, variable, is_text=True)
-    return given
-
-
-def _known(key: str, name: str, value: object, source: str, leaves: Mapping[str, Any]) -> None:
-    """Raise ConfigError unless the key exists; ``name`` is how this source spells it."""
-    if key in leaves:
-        return
-    section = key.partition(".")[0]
-    sections = list(dict.fromkeys(leaf.partition(".")[0] for leaf in leaves))
-    if section not in sections:
-        right = f"one of the sections {', '.join(sections)}{did_you_mean(section, sections)}"
-    else:
-        mine = [leaf for leaf in leaves if leaf.startswith(f"{section}.")]
-        near = did_you_mean(key, mine) or did_you_mean(key, leaves)
-        names = ", ".join(leaf.removeprefix(f"{section}.") for leaf in mine)
-        right = f"one of the keys of {section}: {names}{near}"
-    raise ConfigError(source, name, _hidden(key, value), right)
 
 
 def _hidden(key: str, value: object) -> object:
@@ -265,7 +339,7 @@ def _table_of(kind: Any) -> type[Section] | None:
     """The section that a mapping of names to sections holds, such as ``[market.products.NAME]``."""
     arguments = get_args(kind)
     inner = arguments[1] if get_origin(kind) is Mapping and len(arguments) > 1 else None
-    return inner if isinstance(inner, type) and issubclass(inner, Section) else None
+    return inner if _is_section(inner) else None
 
 
 def _tables(key: str, given: Given, section: type[Section]) -> dict[str, Section]:
@@ -278,23 +352,39 @@ def _tables(key: str, given: Given, section: type[Section]) -> dict[str, Section
             raise ConfigError(given.source, key, shown(given.value), "a table of tables, as JSON") from None
     if not isinstance(value, Mapping):
         raise ConfigError(given.source, key, _hidden(key, value), f"tables [{key}.NAME]")
-    found = {}
+    tables, errors = {}, list[ConfigError]()
     for name, table in value.items():
-        if not isinstance(table, Mapping):
-            raise ConfigError(given.source, f"{key}.{name}", _hidden(key, table), f"a table [{key}.{name}]")
-        kinds = {field.name: field.type for field in msgspec.structs.fields(section)}
-        arguments = {}
-        for field, one in table.items():
-            dotted = f"{key}.{name}.{field}"
-            if field not in kinds:
-                right = f"one of the keys {', '.join(kinds)}{did_you_mean(field, kinds)}"
-                raise ConfigError(given.source, dotted, _hidden(field, one), right)
-            arguments[field] = _value(dotted, Given(one, given.source, is_text=False), kinds[field])
-        found[name] = section(**arguments)
-        for field, right in found[name].problems():
-            value_there = shown(getattr(found[name], field))
-            raise ConfigError(given.source, f"{key}.{name}.{field}", value_there, right)
-    return found
+        try:
+            tables[name] = _one_table(f"{key}.{name}", table, given.source, section)
+        except ConfigError as error:
+            errors.append(error)
+    if errors:
+        raise ConfigError.together(errors)
+    return tables
+
+
+def _one_table(key: str, table: object, source: str, section: type[Section]) -> Section:
+    if not isinstance(table, Mapping):
+        raise ConfigError(source, key, _hidden(key, table), f"a table [{key}]")
+    types = {field.name: field.type for field in msgspec.structs.fields(section)}
+    arguments, errors = {}, list[ConfigError]()
+    for field, value in table.items():
+        try:
+            if field not in types:
+                right = f"one of the keys {', '.join(types)}{did_you_mean(field, types)}"
+                raise ConfigError(source, f"{key}.{field}", _hidden(field, value), right)
+            arguments[field] = _value(f"{key}.{field}", Given(value, source, is_text=False), types[field])
+        except ConfigError as error:
+            errors.append(error)
+    if not errors:
+        made = section(**arguments)
+        errors = [
+            ConfigError(source, f"{key}.{field}", shown(getattr(made, field)), right)
+            for field, right in made.validate()
+        ]
+    if errors:
+        raise ConfigError.together(errors)
+    return made
 
 
 def _build(section: type[Section], prefix: str, values: Mapping[str, Any]) -> Section:
@@ -302,25 +392,25 @@ def _build(section: type[Section], prefix: str, values: Mapping[str, Any]) -> Se
     arguments: dict[str, Any] = {}
     for field in msgspec.structs.fields(section):
         key = f"{prefix}.{field.name}"
-        if isinstance(field.type, type) and issubclass(field.type, Section):
+        if _is_section(field.type):
             arguments[field.name] = _build(field.type, key, values)
         elif key in values:
             arguments[field.name] = values[key]
     return section(**arguments)
 
 
-def _judge(section: Section, prefix: str, given: Mapping[str, Given]) -> None:
-    """Raise ConfigError for the first disagreement between keys of this section."""
-    for key, right in section.problems():
+def _disagreements(section: Section, prefix: str, given: Layer) -> Iterator[ConfigError]:
+    """An error for each disagreement between keys of this section."""
+    for key, right in section.validate():
         dotted = f"{prefix}.{key}"
         if dotted in given:
-            source = given[dotted].source
+            source, dotted = given[dotted].source, given[dotted].old_key or dotted
         else:
             # Not the default is at fault but the key it disagrees with, which `right` names.
             others = [f"{name} is from {one.source}" for name, one in given.items() if name in right]
             source = f"default ({', '.join(others)})" if others else "default"
-        raise ConfigError(source, dotted, shown(getattr(section, key)), right)
+        yield ConfigError(source, dotted, shown(getattr(section, key)), right)
     for name in section.__struct_fields__:
         inner = getattr(section, name)
         if isinstance(inner, Section):
-            _judge(inner, f"{prefix}.{name}", given)
+            yield from _disagreements(inner, f"{prefix}.{name}", given)

@@ -1,4 +1,4 @@
-"""What turns out wrong only when a setting is used is told with the source it came from, too."""
+"""What turns out wrong only when a setting is used is reported with the source it came from, too."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from enricher.config.settings import Settings
 from enricher.errors import ConfigError
 
-SOMEWHERE = "settings"
-"""The source in an error of whoever was handed a setting and cannot know whence it came."""
+UNLOCATED = "settings"
+"""The source in an error of whoever was handed a setting and cannot know where it was set."""
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def named_by_origin(settings: Settings) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        if error.source != SOMEWHERE or error.key not in settings.origins:
+        if error.source != UNLOCATED or error.key not in settings.origins:
             raise
         source = settings.origins[error.key]
         raise ConfigError(source, error.key, error.value, error.expected) from error.__cause__

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -95,7 +95,7 @@ class MongoSettings(Section, frozen=True, kw_only=True):
                 "and the one of the users as an option: mongodb://.../deltastream?authSource=admin"
             )
 
-    def problems(self) -> Iterable[tuple[str, str]]:
+    def validate(self) -> Iterable[tuple[str, str]]:
         """The path of the URL must do as the name of a database."""
         problem = database_problem(self.database_name)
         if problem:
@@ -131,6 +131,8 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     that this process has. Everything published is appended to the stream ``record_effects``, if one is named.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {"keep": "retention"}
+
     bridge: str = ""
     group: str = ""
     batch: Annotated[int, Meta(ge=1, le=10_000)] = 500
@@ -138,7 +140,7 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     prefetch: Count = 1000
     lease: PositiveSeconds = 30.0
     max_deliveries: Count = 3
-    keep: Seconds = 60.0
+    retention: Seconds = 60.0
     max_length: Annotated[int, Meta(ge=0)] = 0
     shard: str = ""
     spill: str = ""
@@ -146,7 +148,7 @@ class StreamSettings(Section, frozen=True, kw_only=True):
     record_length: Count = 1_000_000
     intake: Mapping[str, Literal["memory", "stream"]] = msgspec.field(default_factory=dict)
 
-    def problems(self) -> Iterable[tuple[str, str]]:
+    def validate(self) -> Iterable[tuple[str, str]]:
         index, _, count = self.shard.partition("/")
         numbers = index.isdecimal() and count.isdecimal()
         if self.shard and not (numbers and int(index) < int(count)):
@@ -156,16 +158,21 @@ class StreamSettings(Section, frozen=True, kw_only=True):
 
 
 class PoolSettings(Section, frozen=True, kw_only=True):
-    """How much may be under way at once: slots, messages and bytes."""
+    """How much may be under way at once: slots, messages and bytes.
+
+    ``time_slice`` is the seconds of computing after which the event loop gets a turn.
+    """
+
+    renamed: ClassVar[Mapping[str, str]] = {"turn_budget": "time_slice"}
 
     concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 64
     max_messages: Count = 200_000
     max_bytes: ByteSize = 268_435_456
     max_batch: Annotated[int, Meta(ge=1, le=10_000)] = 500
     max_message_bytes: ByteSize = 1_048_576
-    turn_budget: PositiveSeconds = 0.005
+    time_slice: PositiveSeconds = 0.005
 
-    def problems(self) -> Iterable[tuple[str, str]]:
+    def validate(self) -> Iterable[tuple[str, str]]:
         if self.max_message_bytes > self.max_bytes:
             yield "max_message_bytes", f"at most pool.max_bytes, which is {self.max_bytes}"
 
@@ -181,14 +188,16 @@ class WriterSettings(Section, frozen=True, kw_only=True):
 
 
 class RetrySettings(Section, frozen=True, kw_only=True):
-    """The wait between two tries of a commit while a sink is away: full jitter up to a cap."""
+    """The wait between two tries of a commit while a sink is away: full jitter, up to the longest."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"cap": "max_delay"}
 
     base: PositiveSeconds = 0.05
-    cap: PositiveSeconds = 5.0
+    max_delay: PositiveSeconds = 5.0
 
-    def problems(self) -> Iterable[tuple[str, str]]:
-        if self.cap < self.base:
-            yield "cap", f"at least retry.base, which is {self.base:g} s"
+    def validate(self) -> Iterable[tuple[str, str]]:
+        if self.max_delay < self.base:
+            yield "max_delay", f"at least retry.base, which is {self.base:g} s"
 
 
 class StatsSettings(Section, frozen=True, kw_only=True):
@@ -227,7 +236,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     ``routes`` holds the sections the route packages brought, by name; ``origins`` the source of
     every key that is not at its default; ``legacy`` the old names that are accepted and kept for
-    later use ({"jobs.url": ..., "results.url": ...}). No printed form shows a password.
+    later use ({"jobs.url": ..., "results.url": ...}); ``renamed`` the old keys that were used, with the keys
+    that they are now. No printed form shows a password.
     """
 
     service: ServiceSettings = ServiceSettings()
@@ -245,6 +255,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     routes: Mapping[str, Section] = {}
     origins: Mapping[str, str] = {}
     legacy: Mapping[str, str] = {}
+    renamed: Mapping[str, str] = {}
 
     def section(self, kind: type[SectionT]) -> SectionT:
         """The section of this type, core or brought by a route package; LookupError if none."""

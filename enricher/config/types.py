@@ -28,12 +28,14 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
     """The base of every section: frozen, printable without a password, able to judge itself.
 
     ``old_names`` {variable: (key, unit)} are further names in the environment, which count while the
-    section's ``enabled`` is on; the unit is that of a plain number there.
+    section's ``enabled`` is on; the unit is that of a plain number there. ``renamed`` {old key: key} are old
+    keys that are still accepted, from wherever.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {}
     old_names: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
-    def problems(self) -> Iterable[tuple[str, str]]:
+    def validate(self) -> Iterable[tuple[str, str]]:
         """Each disagreement between two keys, as (key, what would be right); none by default."""
         return ()
 

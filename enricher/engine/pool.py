@@ -2,7 +2,7 @@
 
 It is bounded by messages and by bytes, counted from receipt until the commit. One dispatcher gives the turns,
 in the order of `enricher.engine.scheduler`. A turn takes what has gathered in the lane, up to `max_batch`
-messages or `turn_budget` seconds, and hands the writes to the lane's group.
+messages or `time_slice` seconds, and hands the writes to the lane's group.
 """
 
 from __future__ import annotations
@@ -259,7 +259,7 @@ class Pool:
                 else:
                     self._about[id(lane)] = lane
                     tasks.start_soon(self._serve_waiting, lane)
-                if self._loader.active or perf_counter() - held_since > self.limits.turn_budget:
+                if self._loader.active or perf_counter() - held_since > self.limits.time_slice:
                     await uncancelled(task)
                     held_since = perf_counter()
         if not self._ended:
@@ -271,7 +271,7 @@ class Pool:
         writes: list[Write] = []
         handled: dict[str, list[int]] = {}
         began = before = perf_counter()
-        over = began + limits.turn_budget
+        over = began + limits.time_slice
         room = min(limits.max_batch, lane.family.group.room)
         if self._loader.active or self.turns <= self._short_until:
             room = min(room, _WHILE_LOADING)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from enricher.config import Settings
-from enricher.config.provenance import SOMEWHERE
+from enricher.config.provenance import UNLOCATED
 from enricher.engine.stats import Stats
 from enricher.errors import ConfigError
 from enricher.mail import routes
@@ -38,8 +38,8 @@ def plan(mail: MailSettings, host: Host) -> Plan:
         prefetch=max(mail.prefetch, mail.batch),
         lease=mail.lease,
         max_deliveries=mail.max_deliveries,
-        trim=mail.keep > 0,
-        keep=mail.keep,
+        trim=mail.retention > 0,
+        keep=mail.retention,
     )
 
     def summary(stats: Stats) -> tuple[str, Mapping[str, int]]:
@@ -77,18 +77,18 @@ def refuse_shared_keys(settings: Settings, mail: MailSettings) -> None:
     """Raise `ConfigError` if the dead letters of other routes would go where mails or theirs are."""
     common = settings.dead_letters
     if common.key == mail.stream and common.url in ("", settings.redis.url):
-        raise ConfigError(SOMEWHERE, "dead_letters.key", common.key, "a key of its own, not mail.stream")
+        raise ConfigError(UNLOCATED, "dead_letters.key", common.key, "a key of its own, not mail.stream")
     if common.key == mail.dead_letters and common.store == "list":
         right = "a stream of its own, not dead_letters.key, which is a list"
-        raise ConfigError(SOMEWHERE, "mail.dead_letters", mail.dead_letters, right)
+        raise ConfigError(UNLOCATED, "mail.dead_letters", mail.dead_letters, right)
 
 
 def warnings(mail: MailSettings, settings: Settings) -> Iterator[str]:
     """What is allowed but will probably be regretted, one sentence each."""
-    if mail.claim_ttl < mail.keep:
+    if mail.claim_ttl < mail.retention:
         yield (
-            f"mail.claim_ttl {mail.claim_ttl} s is shorter than mail.keep {mail.keep:g} s: a mail read again "
-            "from the stream's beginning would be processed again"
+            f"mail.claim_ttl {mail.claim_ttl} s is shorter than mail.retention {mail.retention:g} s: a mail "
+            "read again from the stream's beginning would be processed again"
         )
     why = "a repeated mail is recognised so long (mail.claim_ttl)"
     yield from settings.retention.short("emails", float(mail.claim_ttl), why)

@@ -27,10 +27,12 @@ class MailSettings(Section, frozen=True, kw_only=True):
     """What the mail route is told.
 
     An empty ``consumer`` is the process's instance, an empty ``handler`` none. ``block``, the backoffs,
-    ``timeout``, ``lease``, ``keep`` and ``claim_ttl`` are seconds; ``timeout`` 0 is unlimited, ``keep`` 0
-    trims nothing. The names by which the old worker's environment calls keys count while the route is on.
+    ``timeout``, ``lease``, ``retention`` and ``claim_ttl`` are seconds; ``timeout`` 0 is unlimited,
+    ``retention`` 0 trims nothing. The names by which the old worker's environment calls keys count while the
+    route is on.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {"keep": "retention"}
     old_names: ClassVar[Mapping[str, tuple[str, str]]] = {
         "REDIS_STREAM_NAME": ("stream", ""),
         "CONSUMER_GROUP_NAME": ("group", ""),
@@ -54,7 +56,7 @@ class MailSettings(Section, frozen=True, kw_only=True):
     concurrency: Annotated[int, Meta(ge=1, le=1000)] = 16
     lease: PositiveSeconds = 30.0
     max_deliveries: Count = 3
-    keep: Seconds = 0.0
+    retention: Seconds = 0.0
     collection: CollectionName = "emails"
     handler: str = ""
     timeout: Seconds = 60.0
@@ -66,7 +68,7 @@ class MailSettings(Section, frozen=True, kw_only=True):
     dead_letters: Text = "email_ingestion_dlq"
     max_message_bytes: ByteSize = 33_554_432
 
-    def problems(self) -> Iterable[tuple[str, str]]:
+    def validate(self) -> Iterable[tuple[str, str]]:
         if self.max_backoff < self.initial_backoff:
             yield "max_backoff", f"at least mail.initial_backoff, which is {self.initial_backoff:g} s"
         if self.dead_letters == self.stream:

@@ -51,10 +51,10 @@ def warnings(section: MarketSettings, settings: Settings) -> Iterator[str]:
             f"between storing and publishing it; expected at least {longest} s, and more than a stream "
             "keeps or a replay reaches back"
         )
-    if "stream" in settings.streams.intake.values() and section.claim_ttl < settings.streams.keep:
+    if "stream" in settings.streams.intake.values() and section.claim_ttl < settings.streams.retention:
         yield (
-            f"market.claim_ttl {section.claim_ttl} s is shorter than streams.keep "
-            f"{settings.streams.keep:g} s: what is read again from the stream's beginning would be "
+            f"market.claim_ttl {section.claim_ttl} s is shorter than streams.retention "
+            f"{settings.streams.retention:g} s: what is read again from the stream's beginning would be "
             "published again"
         )
     spans = routes.spans_of(section, settings.feed)

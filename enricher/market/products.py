@@ -54,7 +54,7 @@ class ProductSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=
     holidays: tuple[str, ...] | None = None
     buildup_min_age: Annotated[float, Meta(ge=0)] | None = None
 
-    def problems(self) -> Iterable[tuple[str, str]]:
+    def validate(self) -> Iterable[tuple[str, str]]:
         if self.like is not None and self.like not in SHIPPED:
             yield "like", f"a shipped entry: {', '.join(SHIPPED)}{did_you_mean(self.like, SHIPPED)}"
         if self.zone is not None and (problem := zone_problem(self.zone)):

@@ -379,7 +379,7 @@ def build(
         "overload": Overload(settings.overload),
         "weight": settings.weight,
         "priority": settings.priority,
-        "max_concurrency": settings.cap,
+        "max_concurrency": settings.max_concurrency,
     }
     channels = settings.channels
     return [

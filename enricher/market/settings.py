@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -44,7 +44,7 @@ class MarketChannels(Section, frozen=True, kw_only=True):
     option_chain: Text = "market:option_chain"
     patterns: tuple[Text, ...] = ()
 
-    def problems(self) -> Iterable[tuple[str, str]]:
+    def validate(self) -> Iterable[tuple[str, str]]:
         if self.option_quote == self.underlying:
             yield "option_quote", "a channel of its own, not that of market.channels.underlying"
         if self.option_chain in {self.underlying, self.option_quote}:
@@ -57,8 +57,8 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     ``windows`` in minutes; ``lateness``, ``idle_close``, ``quote_window``, ``expiry_window``,
     ``buildup_min_age``, ``claim_ttl`` and ``cache_ttl`` in seconds; ``half_tick`` in units of price,
     None for half the tick of the product's contract. ``timezones`` {product: zone} are exceptions to
-    `FeedSettings.timezone`. ``weight``, ``priority`` and ``cap`` (slots, 0 for no cap) are the share of the
-    pool.
+    `FeedSettings.timezone`. ``weight``, ``priority`` and ``max_concurrency`` (slots, 0 for no limit) are the
+    share of the pool.
 
     ``analytics`` switches everything on that is computed from prices of options, with ``products`` for the
     terms of their contracts, ``price_max_age`` in seconds, ``vendor_iv`` the unit of volatilities as sent.
@@ -67,6 +67,8 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     tick's volume is: the size of a trade, or that of the session so far. ``unknown`` is what stands for an
     unknown number in the fields of the old worker, see `enricher.market.zeros`.
     """
+
+    renamed: ClassVar[Mapping[str, str]] = {"cap": "max_concurrency"}
 
     enabled: bool = True
     channels: MarketChannels = MarketChannels()
@@ -83,7 +85,7 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     timezones: Mapping[str, Zone] = msgspec.field(default_factory=dict)
     weight: Annotated[int, Meta(ge=1, le=1000)] = 1
     priority: Annotated[int, Meta(ge=0, le=1000)] = 0
-    cap: Annotated[int, Meta(ge=0)] = 0
+    max_concurrency: Annotated[int, Meta(ge=0)] = 0
     volume: Literal["trade", "cumulative"] = "trade"
     unknown: Literal["null", "zero"] = "null"
     analytics: bool = True
@@ -97,7 +99,7 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     watch: WatchSettings = WatchSettings()
     products: Mapping[str, ProductSettings] = msgspec.field(default_factory=dict)
 
-    def problems(self) -> Iterable[tuple[str, str]]:
+    def validate(self) -> Iterable[tuple[str, str]]:
         if len(set(self.windows)) < len(self.windows):
             yield "windows", "every window once"
 

@@ -49,7 +49,7 @@ def of_all(worker: Worker) -> list[int]:
 async def test_a_pool_that_overflows_keeps_its_bounds_and_the_newest_and_counts_the_rest(
     policy: str, bound: str, known: bool, redis_url: str, own_mongo: MongoProcess
 ) -> None:
-    overrides: dict[str, Any] = {**BOUNDS[bound], "mongo.timeout": 1, "retry.cap": 0.1}
+    overrides: dict[str, Any] = {**BOUNDS[bound], "mongo.timeout": 1, "retry.max_delay": 0.1}
     overrides["market.overload"] = policy
     async with running(redis_url, own_mongo.url("market"), overrides) as worker:
         if known:

@@ -112,6 +112,18 @@ def test_claims_that_live_shorter_than_a_window_are_warned_of(
     assert "market.claim_ttl 60 s is shorter than the longest window, 300 s" in capsys.readouterr().err
 
 
+def test_an_old_key_works_and_is_warned_of(
+    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = ["--set", "streams.keep=2h", "--set", "pool.turn_budget=10ms"]
+    assert exit_code(["check", "-v", *old, *servers(redis_url, mongo_database_url)]) == 0
+    out, err = capsys.readouterr()
+    assert "Warning: streams.keep (command line) is an old name; write streams.retention" in err
+    assert "Warning: pool.turn_budget (command line) is an old name; write pool.time_slice" in err
+    row = next(line for line in out.splitlines() if "streams.retention" in line)
+    assert row.split() == ["streams.retention", "7200.0", "command", "line"]
+
+
 def test_dead_letters_in_a_redis_of_their_own_are_asked_for_there(
     redis_url: str, own_redis: RedisProcess, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

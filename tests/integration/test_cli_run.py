@@ -275,6 +275,23 @@ def test_a_wrong_setting_ends_it_with_2_and_shows_no_password(tmp_path: Path) ->
         assert "geheim" not in worker.err + worker.out
 
 
+def test_every_wrong_setting_is_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[pool]\nconcurrency = 0\nconcurency = 8\n")
+    (tmp_path / ".env").write_text("ENRICHER_LOG__LEVEL=loud\n")
+    with Command(tmp_path, "run", "--set", "feed.timezone=Mars") as worker:
+        assert worker.end() == 2
+    file = tmp_path / "config.toml"
+    for place, right in (
+        (f"{file}: pool.concurrency = 0: ", "a whole number from 1 to 10000"),
+        (f"{file}: pool.concurency = 8: ", "did you mean 'pool.concurrency'?"),
+        (f"{tmp_path / '.env'}: ENRICHER_LOG__LEVEL: log.level = 'loud': ", "one of 'critical', "),
+        ("command line: feed.timezone = 'Mars': ", "the name of a time zone"),
+    ):
+        (line,) = [x for x in worker.err.splitlines() if x.startswith(f"Wrong setting: {place}")]
+        assert right in line
+    assert len(worker.err.splitlines()) == 4
+
+
 def test_a_folder_for_servers_that_are_not_asked_for_is_wrong_usage(tmp_path: Path) -> None:
     with Command(tmp_path, "run", "--data-dir", "data") as worker:
         assert worker.end() == 2

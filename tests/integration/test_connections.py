@@ -39,7 +39,7 @@ QUICK = {
     "redis.socket_timeout": 0.5,
     "redis.canary_interval": 0.1,
     "redis.canary_timeout": 0.5,
-    "retry.cap": 0.1,
+    "retry.max_delay": 0.1,
     "mongo.timeout": 1,
 }
 

@@ -25,7 +25,7 @@ from tests.integration.worker import (
 )
 from tests.servers import LOOPBACK, FaultyProxy, RedisProcess
 
-QUICK = {"redis.socket_timeout": 2.0, "retry.cap": 0.2}
+QUICK = {"redis.socket_timeout": 2.0, "retry.max_delay": 0.2}
 INTAKES = {
     "memory": QUICK,
     "stream": {**QUICK, "streams.intake": f"{TICKS}=stream,{CHAINS}=stream", "streams.block": 0.2},

@@ -15,7 +15,7 @@ import pymongo
 import pytest
 import redis
 
-from enricher.cli.options import written_variables
+from enricher.config.dotenv import read_dotenv
 from enricher.mail.settings import MailSettings
 from tests.integration.commands import PATIENCE, ROOT, Command, environment
 from tests.integration.mails import LETTERS, STREAM, raw_mail
@@ -143,6 +143,25 @@ def test_what_cannot_be_is_said_with_exit_code_2(
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
+def test_the_console_script_finds_a_handler_in_the_working_folder(
+    tmp_path: Path, redis_url: str, mongo_database_url: str
+) -> None:
+    (tmp_path / "shop.py").write_text(HANDLER, encoding="utf-8")
+    client = redis.Redis.from_url(redis_url)
+    client.xadd(STREAM, {"raw": raw_mail(1)})
+    emails = pymongo.MongoClient[dict[str, Any]](mongo_database_url).get_default_database()["emails"]
+    script = (str(Path(sys.executable).parent / "enricher"),)
+    arguments = ("run", "--consumer", "w", "--set", "mail.handler=shop:on_mail")
+    servers = {"REDIS_URL": redis_url, "MONGO_URL": mongo_database_url}
+    with Command(tmp_path, *arguments, program=script, **servers) as worker:
+        worker.until("ready")
+        (mail,) = eventually(lambda: list(emails.find()))
+        assert mail["result"] == {"subject": "MAIL 1"}
+        worker.signal(signal.SIGTERM)
+        assert worker.end() == 0
+    emails.database.client.close()
+
+
 def test_check_shows_the_mail_route(tmp_path: Path, redis_url: str, mongo_database_url: str) -> None:
     arguments = ("check", "--set", "mail.enabled=true", "--set", "market.enabled=false")
     done = enricher(*arguments, folder=tmp_path, REDIS_URL=redis_url, MONGO_URL=mongo_database_url)
@@ -157,7 +176,7 @@ def test_the_shipped_env_file_names_every_old_variable_at_its_default(tmp_path: 
     shown = tmp_path / ".env"
     lines = [line.lstrip("# ") for line in example.splitlines()]
     shown.write_text("\n".join(line for line in lines if "=" in line and " " not in line), encoding="utf-8")
-    written = written_variables(shown)
+    written = read_dotenv(shown)
     defaults = MailSettings()
     for name, (key, unit) in MailSettings.old_names.items():
         if name != "CONSUMER_NAME":

@@ -19,7 +19,7 @@ QUICK = {
     "redis.canary_interval": 0.2,
     "redis.canary_timeout": 1.0,
     "mongo.timeout": 0.7,
-    "retry.cap": 0.5,
+    "retry.max_delay": 0.5,
 }
 # After it was noticed: long enough for more than one attempt in vain.
 OUTAGE = 1.5

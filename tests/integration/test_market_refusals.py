@@ -70,7 +70,7 @@ async def test_rights_and_errors_that_come_and_go_make_no_dead_letter_and_two_li
         with pymongo.MongoClient[dict[str, object]](own_mongo.url()) as client:
             client.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
 
-    quick = {"retry.cap": 0.2, "redis.canary_interval": 60.0}
+    quick = {"retry.max_delay": 0.2, "redis.canary_interval": 60.0}
     async with running(own_redis.url, own_mongo.url("market"), quick, through=through) as worker:
         await feed(worker)
         await worker.settled()

@@ -34,6 +34,12 @@ def write(folder: Path, text: str) -> Path:
     return file
 
 
+def dotenv(folder: Path, variables: dict[str, str]) -> Path:
+    file = folder / ".env"
+    file.write_text("".join(f"{name}={text}\n" for name, text in variables.items()), encoding="utf-8")
+    return file
+
+
 def test_without_any_source_everything_is_at_its_default() -> None:
     settings = load(sections=MARKET)
     assert settings == Settings(routes={"market": MarketSettings()})
@@ -146,15 +152,16 @@ def test_an_option_that_was_not_given_changes_nothing() -> None:
     ],
 )
 def test_the_environment_wins_over_a_dotenv_file_by_whatever_name(
-    written: dict[str, str], environ: dict[str, str], url: str
+    written: dict[str, str], environ: dict[str, str], url: str, tmp_path: Path
 ) -> None:
-    assert load(environ=environ, written=written).redis.url == url
+    assert load(environ=environ, dotenv=dotenv(tmp_path, written)).redis.url == url
 
 
-def test_an_old_name_in_the_environment_wins_over_the_new_one_in_a_dotenv_file() -> None:
+def test_an_old_name_in_the_environment_wins_over_the_new_one_in_a_dotenv_file(tmp_path: Path) -> None:
     kinds: dict[str, type[Section]] = {"mail": MailSettings}
     written = {"ENRICHER_MAIL__ENABLED": "true", "ENRICHER_MAIL__BATCH": "1", "CONSUMER_NAME": "written"}
-    mail = load(environ={"BATCH_SIZE": "2"}, sections=kinds, written=written).section(MailSettings)
+    environ, file = {"BATCH_SIZE": "2"}, dotenv(tmp_path, written)
+    mail = load(environ=environ, sections=kinds, dotenv=file).section(MailSettings)
     assert (mail.batch, mail.consumer) == (2, "written")
 
 
@@ -213,6 +220,34 @@ def test_the_environment_is_read_by_the_kind_of_the_key(key: str, text: str, val
 
 def test_a_name_in_the_environment_has_two_underscores_between_section_and_key() -> None:
     assert environment_name("market.channels.underlying") == "ENRICHER_MARKET__CHANNELS__UNDERLYING"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("pool.turn_budget", "pool.time_slice", "10ms"),
+        ("retry.cap", "retry.max_delay", "7"),
+        ("streams.keep", "streams.retention", "1h"),
+        ("mail.keep", "mail.retention", "1h"),
+        ("market.cap", "market.max_concurrency", "3"),
+    ],
+)
+def test_an_old_key_is_accepted_from_everywhere_and_the_new_one_wins(
+    old: str, new: str, text: str, tmp_path: Path
+) -> None:
+    section, old_key, new_key = *old.split("."), new.partition(".")[2]
+    right: Any = load(overrides={new: text}, sections=EVERY)
+    file = write(tmp_path, f"[{section}]\n{old_key} = {getattr(right.sections()[section], new_key)}\n")
+    ways: list[Any] = [
+        load(file, sections=EVERY),
+        load(environ={environment_name(old): text}, sections=EVERY),
+        load(dotenv=dotenv(tmp_path, {environment_name(old): text}), sections=EVERY),
+        load(overrides={old: text}, sections=EVERY),
+    ]
+    assert all(found.sections() == right.sections() and found.renamed == {old: new} for found in ways)
+    for both in ({old: "99", new: text}, {new: text, old: "99"}):
+        found = load(overrides=both, sections=EVERY)
+        assert (found.sections(), found.renamed) == (right.sections(), {})
 
 
 def test_text_with_a_unit_is_welcome_in_a_file_too(tmp_path: Path) -> None:

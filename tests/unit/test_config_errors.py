@@ -158,7 +158,7 @@ def test_names_that_kubernetes_sets_for_a_service_called_enricher_are_left_alone
         ("market__weight", "0"),
         ("feed__timezone", "../etc/passwd"),
         ("service__name", ""),
-        ("retry__cap", "1ms"),
+        ("retry__max_delay", "1ms"),
         ("pool__max_message_bytes", "1GiB"),
     ],
 )
@@ -180,9 +180,33 @@ def test_a_section_nobody_knows_is_shown_with_its_keys_and_only_secrets_are_hidd
 def test_a_default_that_no_longer_fits_is_told_with_the_key_that_made_it_so(tmp_path: Path) -> None:
     error = refusal("[retry]\nbase = 10\n", tmp_path)
     assert str(error) == (
-        f"default (retry.base is from {tmp_path / 'config.toml'}): retry.cap = 5.0: "
+        f"default (retry.base is from {tmp_path / 'config.toml'}): retry.max_delay = 5.0: "
         "expected at least retry.base, which is 10 s"
     )
+
+
+def test_every_mistake_is_reported_at_once(tmp_path: Path) -> None:
+    text = "[pool]\nconcurency = 8\n[redis]\nsocket_timeout = -1\n[retry]\nbase = 10\n"
+    products = {"NIFTY": {"lot": -1}, "SPX": {"lots": 1, "rate": "x"}}
+    environ = {"ENRICHER_LOG__LEVEL": "loud", "ENRICHER_LOGLEVEL__X": "1"}
+    error = refusal(text, tmp_path, environ, market__products=products)
+    assert {(each.source, each.key) for each in error.every} == {
+        (str(tmp_path / "config.toml"), "pool.concurency"),
+        (str(tmp_path / "config.toml"), "redis.socket_timeout"),
+        (f"default (retry.base is from {tmp_path / 'config.toml'})", "retry.max_delay"),
+        ("ENRICHER_LOG__LEVEL", "log.level"),
+        ("environment", "ENRICHER_LOGLEVEL__X"),
+        ("overrides", "market.products.NIFTY.lot"),
+        ("overrides", "market.products.SPX.lots"),
+        ("overrides", "market.products.SPX.rate"),
+    }
+    assert str(error).splitlines() == [str(each) for each in error.every]
+    assert (error.source, error.key) == (error.every[0].source, error.every[0].key)
+
+
+def test_a_value_under_an_old_key_is_wrong_under_that_key(tmp_path: Path) -> None:
+    assert refusal("[pool]\nturn_budget = 0\n", tmp_path).key == "pool.turn_budget"
+    assert refusal("[retry]\ncap = 0.001\n", tmp_path).key == "retry.cap"
 
 
 def test_a_file_that_is_no_toml_says_where(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ async def test_slots_are_shared_three_to_one_by_weight(keys: int) -> None:
         return []
 
     routes = [Route(topic=t, handler=handler, key=key_of, weight=w) for t, w in (("b", 1), ("a", 3))]
-    limits = PoolSettings(max_batch=5, turn_budget=10)
+    limits = PoolSettings(max_batch=5, time_slice=10)
     rig = Rig(*routes, pool=limits, writer=WriterSettings(max_batch=10_000))
     for number in range(800):
         for topic in "ab":
@@ -196,7 +196,7 @@ async def test_a_higher_priority_goes_first() -> None:
 
 async def test_a_flood_of_one_key_is_committed_in_large_batches_and_a_lone_message_at_once() -> None:
     # A turn ends after 5 ms, which a slow machine fills with fewer messages than a batch holds.
-    rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolSettings(turn_budget=60))
+    rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolSettings(time_slice=60))
     async with rig.engine:
         rig.offer("t")
         await rig.drained()

@@ -8,6 +8,7 @@ import pytest
 import enricher
 import enricher.dead_letters
 import enricher.mail
+from enricher.systems import SYSTEMS
 
 PACKAGE = Path(enricher.__file__).parent
 
@@ -42,11 +43,11 @@ def test_what_the_packages_promise_is_there_and_nothing_else() -> None:
             _ = package.nothing
 
 
-def imports_of(folder: str) -> set[str]:
+def imports_of(folder: str, but: tuple[str, ...] = ()) -> set[str]:
     """Every module that the files of a sub-package import; what its commands are made of is not asked."""
     found: set[str] = set()
     for file in (PACKAGE / folder).rglob("*.py"):
-        if {"cli", "feed"} & set(file.relative_to(PACKAGE).parts):
+        if {"cli", "feed", *but} & set(file.relative_to(PACKAGE).parts):
             continue
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
@@ -78,3 +79,37 @@ def test_only_one_sink_knows_a_mongodb_driver() -> None:
         or (isinstance(node, ast.Import) and any(a.name.startswith(drivers) for a in node.names))
     }
     assert knowing == {"adapters/mongo.py"}
+
+
+def modules() -> dict[str, ast.Module]:
+    """Every file of the package by its path, parsed."""
+    files = PACKAGE.rglob("*.py")
+    return {f.relative_to(PACKAGE).as_posix(): ast.parse(f.read_text(encoding="utf-8")) for f in files}
+
+
+def test_no_system_is_named_outside_itself_but_in_the_list_of_systems() -> None:
+    names = [system.name for system in SYSTEMS]
+    found = []
+    for path, tree in modules().items():
+        others = [name for name in names if path != "systems.py" and not path.startswith(f"{name}/")]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                said = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                said = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
+                said = [node.value]
+            else:
+                continue
+            # A module, a dotted setting, a key of a mapping: whatever behaviour could depend on.
+            parts = [text.removeprefix("enricher.").replace(":", ".").split(".")[0] for text in said]
+            found += [f"{path}:{node.lineno}: {each}" for each in said for name in others if name in parts]
+    assert not found
+
+
+def test_a_system_imports_no_adapter_and_no_other_system() -> None:
+    for system in SYSTEMS:
+        others = [f"enricher.{other.name}" for other in SYSTEMS if other is not system]
+        forbidden = ("redis", "motor", "pymongo", "bson", "enricher.adapters", "enricher.assembly", *others)
+        found = imports_of(system.name, but=("cli.py", "__init__.py"))
+        assert not [name for name in found if name.startswith(forbidden)]
