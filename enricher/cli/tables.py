@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
@@ -16,7 +16,35 @@ GAP = 2
 # Columns that a label keeps however narrow the terminal is: more than any topic or product of ours needs.
 FLOOR = 24
 
-Cell = str | Text
+# Without the full block: rows of bars would touch.
+_BARS = "▁▂▃▄▅▆▇"
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """A cell that shows numbers as a line of bars, the newest at the right, as many as there is room for.
+
+    The height of a bar is its share of the highest; with ``spread`` the lowest is at the foot, as for prices.
+    """
+
+    values: Sequence[float | None]
+    style: str = "cyan"
+    spread: bool = False
+
+    def bars(self, width: int) -> Text:
+        """The last ``width`` numbers; None is a gap."""
+        shown = list(self.values)[-width:]
+        known = [value for value in shown if value is not None]
+        low, high = min(known) if known and self.spread else 0.0, max(known, default=0.0)
+        step = (high - low) / (len(_BARS) - 1) or 1.0
+        bars = (" " if value is None else _BARS[round((value - low) / step)] for value in shown)
+        return Text("".join(bars), style=self.style)
+
+    def __str__(self) -> str:
+        return self.bars(len(self.values)).plain
+
+
+Cell = str | Text | Trend
 
 
 class Sheet:
@@ -55,9 +83,12 @@ class Sheet:
         shown = self.rows[:rows]
         if self.title:
             rest = f" ({len(shown)} of {len(self.rows)})" if len(shown) < len(self.rows) else ""
-            yield Text(self.title + rest, style="bold", no_wrap=True, overflow="ellipsis")
+            title = Text(f"{self.title}{rest} ", style="bold cyan", no_wrap=True, overflow="ellipsis")
+            yield title.append("─" * max(0, width - cell_len(title.plain)), style="dim")
         widths = self._widths(width)
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+        table = Table(
+            box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="dim" if self.title else "bold"
+        )
         for name, columns in widths.items():
             table.add_column(
                 name,
@@ -68,9 +99,8 @@ class Sheet:
             )
         chosen = [self.columns.index(name) for name in widths]
         for row in shown:
-            cells = [row[i] for i in chosen]
-            # Brackets in a name or an error are brackets, not markup.
-            table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+            cells = zip((row[i] for i in chosen), widths.values(), strict=True)
+            table.add_row(*(_shown(cell, columns) for cell, columns in cells))
         yield table
 
     def _widths(self, width: int) -> dict[str, int]:
@@ -93,6 +123,13 @@ class Sheet:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield from self.fitted(options.max_width)
+
+
+def _shown(cell: Cell, width: int) -> Text:
+    if isinstance(cell, Trend):
+        return cell.bars(width)
+    # Brackets in a name or an error are brackets, not markup.
+    return Text(cell) if isinstance(cell, str) else cell
 
 
 def _total(widths: dict[str, int]) -> int:
@@ -120,7 +157,7 @@ class Stack:
                 yield Text()
             yield from part
         if missing:
-            line = f"A higher terminal shows more: {', '.join(missing)}"
+            line = f"No room for: {', '.join(missing)}"
             yield Text(line, style="dim", no_wrap=True, overflow="ellipsis")
 
     def _chosen(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import click
 from redis.asyncio import Redis
@@ -14,13 +16,20 @@ from enricher.cli.live import NOTHING, console, milliseconds, number, show, time
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
 from enricher.cli.signals import stop_on_signal
-from enricher.cli.tables import Sheet, Stack
+from enricher.cli.tables import Sheet, Stack, Trend
 from enricher.cli.watchdog import status_of
 from enricher.cli.workers import Figures, every_pattern, now_us, read_figures, stats_client
 from enricher.config import Settings, redact
 from enricher.errors import SinkUnavailable
 
 TOPIC_COUNTS = ("received", "processed", "duplicate", "dead", "dropped", "conflated", "retried")
+BAD_COUNTS = ("dead", "dropped", "retried")
+
+RATES = {"received/s": "received", "done/s": "processed"}
+P99 = "p99 in the worker"
+
+LOOKS = 60
+"""How many looks the trends remember."""
 
 COLORS = {
     "ready": "green",
@@ -73,7 +82,7 @@ async def _watch(settings: Settings, once: bool, interval: float) -> int:
             # A rate needs two looks, one publication of the figures apart.
             try:
                 await watcher.look()
-                if watcher.now and not await wait(stop, settings.stats.interval * 1.2):
+                if watcher.looks.now and not await wait(stop, settings.stats.interval * 1.2):
                     await watcher.look()
             except SinkUnavailable as error:
                 click.echo(f"Error: {error}", err=True)
@@ -88,19 +97,11 @@ class Watcher:
     def __init__(self, client: Redis, settings: Settings) -> None:
         self._client = client
         self._settings = settings
-        self._before: dict[str, Figures] = {}
-        self.now: dict[str, Figures] = {}
+        self.looks = Looks()
 
     async def look(self) -> None:
         """Read the figures once. Raises SinkUnavailable."""
-        found = await read_figures(self._client, self._settings, every_pattern(self._settings))
-        latest = {f"{f['service']}:{f['instance']}": f for f in found}
-        for key, figures in latest.items():
-            held = self.now.get(key)
-            # Looked twice at one publication: the pair that gives the rate stays as it was.
-            if held is not None and held["now_us"] != figures["now_us"]:
-                self._before[key] = held
-        self.now = latest
+        self.looks.add(await read_figures(self._client, self._settings, every_pattern(self._settings)))
 
     async def view(self) -> RenderableType:
         """Look, and render; an outage is part of the picture."""
@@ -112,13 +113,41 @@ class Watcher:
 
     def picture(self, *, by_height: bool = False) -> RenderableType:
         """The last look as tables; with ``by_height`` no higher than the terminal."""
-        if not self.now:
+        if not self.looks.now:
             where = redact(self._settings.redis.url)
             return Text(f"No worker keeps figures in {where}; start one with: enricher run")
         return Stack(self._tables(), by_height=by_height)
 
     def _tables(self) -> list[Sheet]:
-        return list(pictures(self.now, self._before, now_us())) if self.now else []
+        return list(pictures(self.looks, now_us())) if self.looks.now else []
+
+
+class Looks:
+    """What was seen of the workers: how they are ``now``, at the look ``before``, and for a minute.
+
+    ``trends`` are over all workers: the sum of their rates, and the worst of their latencies.
+    """
+
+    def __init__(
+        self, now: Mapping[str, Figures] | None = None, before: Mapping[str, Figures] | None = None
+    ) -> None:
+        self.now = dict(now or {})
+        self.before = dict(before or {})
+        self.trends: dict[str, deque[float | None]] = {name: deque(maxlen=LOOKS) for name in (*RATES, P99)}
+
+    def add(self, found: Iterable[Figures]) -> None:
+        """Another look."""
+        latest = {f"{f['service']}:{f['instance']}": f for f in found}
+        # Looked twice at one publication: the pair that gives the rate stays as it was.
+        newer = {k for k, f in latest.items() if k in self.now and self.now[k]["now_us"] != f["now_us"]}
+        self.before |= {key: self.now[key] for key in newer}
+        self.now = latest
+        if newer:
+            for name, label in RATES.items():
+                rates = [per_second(f, self.before.get(key), label) for key, f in latest.items()]
+                self.trends[name].append(sum(rate for rate in rates if rate is not None))
+            p99s = [latency_of(figures)["commit"]["p99_ms"] for figures in latest.values()]
+            self.trends[P99].append(max((p99 for p99 in p99s if p99 is not None), default=None))
 
 
 def per_second(now: Figures, before: Figures | None, label: str, topic: str | None = None) -> float | None:
@@ -137,18 +166,41 @@ def total(figures: Figures, label: str, topic: str | None = None) -> int:
     return sum(counts.get(label, 0) for name, counts in topics.items() if topic in (None, name))
 
 
-def pictures(now: Mapping[str, Figures], before: Mapping[str, Figures], at_us: int) -> Iterator[Sheet]:
+def latency_of(figures: Figures) -> Mapping[str, Any]:
+    """Latencies of the last interval alone, so that a burst of an hour ago does not look like now."""
+    return {**figures["latency"], **figures.get("recent", {})}
+
+
+def status_text(figures: Figures) -> Text:
+    """The status of a worker in its colour."""
+    return Text(status_of(figures), style=COLORS.get(figures["status"], "red"))
+
+
+def pictures(looks: Looks, at_us: int) -> Iterator[Sheet]:
     """Tables of the workers, their topics, their sources and what they are busy with."""
-    yield workers_table(now, before, at_us)
-    yield topics_table(now, before)
-    yield sources_table(now.values())
-    flights = in_flight_table(now.values(), at_us)
+    yield workers_table(looks, at_us)
+    yield topics_table(looks)
+    yield sources_table(looks.now.values())
+    if any(len(values) > 1 for values in looks.trends.values()):
+        yield trends_table(looks.trends)
+    flights = in_flight_table(looks.now.values(), at_us)
     if flights.rows:
         yield flights
 
 
-def workers_table(now: Mapping[str, Figures], before: Mapping[str, Figures], at_us: int) -> Sheet:
+def trends_table(trends: Mapping[str, Sequence[float | None]]) -> Sheet:
+    """One row per rate or latency: now, the highest of the last looks, and all of them as bars."""
+    made = Sheet(*("Trends", "", "now", "highest", "so far"), numbers=("now", "highest"))
+    for name, values in trends.items():
+        shown, style = (number, "cyan") if name in RATES else (milliseconds, "magenta")
+        highest = max((value for value in values if value is not None), default=None)
+        made.add_row(name, shown(values[-1] if values else None), shown(highest), Trend(values, style))
+    return made
+
+
+def workers_table(looks: Looks, at_us: int) -> Sheet:
     """One row per worker: status, rates per second, latency, level of the pool."""
+    now, before = looks.now, looks.before
     numbers = ("in/s", "done/s", "p50", "p99", "event p99", "waiting", "lanes", "lag", "seen")
     made = Sheet(
         "Workers",
@@ -163,13 +215,11 @@ def workers_table(now: Mapping[str, Figures], before: Mapping[str, Figures], at_
         wraps=("trouble",),
     )
     for key, figures in now.items():
-        status, pool = figures["status"], figures["pool"]
-        # Of the last interval alone, so that a burst of an hour ago does not look like now.
-        latency = {**figures["latency"], **figures.get("recent", {})}
+        pool, latency = figures["pool"], latency_of(figures)
         made.add_row(
             figures["service"],
             figures["instance"],
-            Text(status_of(figures), style=COLORS.get(status, "red")),
+            status_text(figures),
             time_of_day(figures["started_us"]),
             number(per_second(figures, before.get(key), "received")),
             number(per_second(figures, before.get(key), "processed")),
@@ -191,26 +241,31 @@ def troubles(figures: Figures) -> str:
     return "; ".join([*(f"{name}: {why}" for name, why in both.items()), *figures.get("stalled", ())])
 
 
-def topics_table(now: Mapping[str, Figures], before: Mapping[str, Figures]) -> Sheet:
+def topics_table(looks: Looks) -> Sheet:
     """One row per worker and topic: rates, counts, and how long the handler takes."""
+    now, before = looks.now, looks.before
     numbers = ("in/s", "done/s", *TOPIC_COUNTS, "handler p99")
-    alone = ("instance",) if len(now) == 1 else ()
+    instance = ("instance",) if len(now) > 1 else ()
     made = Sheet(
-        *("Topics", "instance", "topic", *numbers),
+        *("Topics", *instance, "topic", *numbers),
         numbers=numbers,
-        drop=("retried", "conflated", "handler p99", "dropped", "duplicate", *alone, *numbers[::-1]),
+        drop=("retried", "conflated", "handler p99", "dropped", "duplicate", *numbers[::-1]),
     )
     for key, figures in now.items():
         for topic, counts in figures["topics"].items():
             made.add_row(
-                figures["instance"],
+                *(figures[name] for name in instance),
                 topic,
                 number(per_second(figures, before.get(key), "received", topic)),
                 number(per_second(figures, before.get(key), "processed", topic)),
-                *(number(counts.get(label, 0)) for label in TOPIC_COUNTS),
+                *(_count(label, counts.get(label, 0)) for label in TOPIC_COUNTS),
                 milliseconds(counts["handling"]["p99_ms"]),
             )
     return made
+
+
+def _count(label: str, count: int) -> Text:
+    return Text(number(count), style="yellow" if count and label in BAD_COUNTS else "")
 
 
 def sources_table(now: Iterable[Figures]) -> Sheet:

@@ -20,8 +20,8 @@ from enricher.cli.dlq_tables import as_json, details, outcome_line, row, sheet
 from enricher.cli.live import milliseconds, number, redraws, show
 from enricher.cli.main import COMMANDS, cli
 from enricher.cli.options import assignment, duration
-from enricher.cli.tables import Sheet, Stack
-from enricher.cli.top import TOPIC_COUNTS, per_second, pictures, total, troubles
+from enricher.cli.tables import Sheet, Stack, Trend
+from enricher.cli.top import TOPIC_COUNTS, Looks, per_second, pictures, total, troubles
 from enricher.cli.watchdog import status_line
 from enricher.cli.workers import verdict
 from enricher.config import load
@@ -30,7 +30,7 @@ from enricher.dead_letters.record import StoredLetter
 from enricher.dead_letters.replay import Outcome
 from enricher.engine.stats import Histogram
 from enricher.errors import BadMessage
-from enricher.market.cli.demo_tables import ChainView, Letter, Picture, Price, Product, Window, line, tables
+from enricher.market.cli.demo_tables import ChainView, Picture, Product, Window, line, round_down, tables
 from enricher.market.feed.synthetic import SyntheticMarket
 from enricher.messages.models import decode_tick
 
@@ -187,26 +187,34 @@ def test_top_shows_outages_silence_and_what_is_in_flight() -> None:
         topics=received(10),
         in_flight=[flight],
     )
-    shown = text(*pictures({"w": busy}, {}, 3 * SECOND))
+    shown = text(*pictures(Looks({"w": busy}), 3 * SECOND))
     for wanted in ("degraded", "documents: connection refused", "3.5 s", "market:x 4 s ago", "mail", "2.0 s"):
         assert wanted in shown
 
 
 def test_top_leaves_the_table_of_what_is_in_flight_out_when_nothing_is() -> None:
-    assert "In flight" not in text(*pictures({"w": figures()}, {}, 0))
+    assert "In flight" not in text(*pictures(Looks({"w": figures()}), 0))
 
 
 # -- demo ----------------------------------------------------------------------------------------------
 
 
+def looks(*totals: int, waiting: int = 0) -> Looks:
+    """Looks a second apart at a worker that had received so many messages, and done half of them."""
+    made = Looks()
+    for second, count in enumerate(totals):
+        pool = {**figures()["pool"], "messages": waiting}
+        made.add([figures(second * SECOND, topics=received(count), pool=pool)])
+    return made
+
+
 def picture(**more: Any) -> Picture:
     kept: dict[str, Any] = {
         "seconds": 4.0,
-        "figures": figures(2 * SECOND, topics=received(1200)),
-        "before": figures(SECOND, topics=received(200)),
+        "wanted": 1000.0,
+        "looks": looks(200, 1200),
         "publish": EMPTY,
         "publish_now": EMPTY,
-        "event_now": EMPTY,
     }
     return Picture(**{**kept, **more})
 
@@ -224,15 +232,16 @@ def test_the_line_of_a_demo_has_rates_and_latencies() -> None:
 def test_the_tables_of_a_demo_show_what_is_known_and_a_dash_for_the_rest() -> None:
     known = Product(
         "NIFTY",
-        Price(price=21850.5),
+        [21850.5],
         Window(open=1.0, high=4.0, low=0.5, close=2.0, num_ticks=7),
         ChainView(
             expiry="2025-01-30", pcr_oi=0.9, max_pain_strike=21500.0, atm_strike=None, atm_straddle_price=None
         ),
     )
-    letter = Letter(task_name="process_option_quote", error="$.strike: x", timestamp="2025-01-01T10:11:12Z")
+    letter = StoredLetter(0, b"", {"error": "$.strike: x", "timestamp": "2025-01-01T10:11:12Z"}, TOPICS[1])
     shown = text(*tables(picture(products=[known, Product("OTHER")], letters=[letter], dead_letters=1)))
     nifty = next(row.split() for row in shown.splitlines() if "NIFTY" in row)
+    assert nifty.pop() == "▁"
     assert nifty == [
         *("NIFTY", "21,850.50", "1.00", "4.00", "0.50", "2.00", "7"),
         *("0.9000", "21,500.0", "-", "-", "2025-01-30"),
@@ -240,6 +249,45 @@ def test_the_tables_of_a_demo_show_what_is_known_and_a_dash_for_the_rest() -> No
     other = next(row.split() for row in shown.splitlines() if "OTHER" in row)
     assert set(other[1:]) == {"-"}
     assert "10:11:12" in shown
+    assert "1 dead letters (on purpose)" in shown
+
+
+def test_a_demo_that_keeps_up_is_not_behind() -> None:
+    assert picture(looks=looks(0, 1000, 2000, 3000, 4000), wanted=1000.0).behind == ""
+    assert picture(looks=looks(0, 10, 20), wanted=1000.0).behind == ""
+
+
+def test_a_demo_with_a_slow_feed_says_so_and_which_rate_to_try() -> None:
+    slow = picture(looks=looks(0, 1000, 2000, 3000, 4000), wanted=5000.0)
+    assert slow.behind == "behind: the feed sends 1,000 of 5,000 messages a second. Try --rate 400"
+    assert slow.behind in text(*tables(slow))
+    assert line(slow).endswith(slow.behind)
+
+
+def test_a_demo_with_a_slow_worker_says_so_and_which_rate_to_try() -> None:
+    slow = picture(looks=looks(0, 1000, 2000, 3000, 4000, waiting=4321), wanted=1000.0)
+    assert slow.behind == "behind: 4,321 messages wait, this machine does 500 a second. Try --rate 400"
+
+
+@pytest.mark.parametrize(("rate", "tried"), [(1234.5, 1200), (98.7, 98), (7.0, 7), (0.2, 1)])
+def test_a_rate_to_try_has_two_digits(rate: float, tried: float) -> None:
+    assert round_down(rate) == tried
+
+
+def test_a_trend_shows_as_many_of_the_newest_numbers_as_there_is_room_for() -> None:
+    assert str(Trend([0.0, 3.0, 6.0])) == "▁▄▇"
+    assert Trend([9.0, 3.0, None, 6.0]).bars(3).plain == "▄ ▇"
+    assert str(Trend([100.0, 103.0, 106.0], spread=True)) == "▁▄▇"
+    assert (str(Trend([])), str(Trend([0.0])), str(Trend([None]))) == ("", "▁", " ")
+
+
+def test_trends_are_over_all_workers_and_a_look_at_the_same_figures_adds_nothing() -> None:
+    both = Looks()
+    for second in (0, 1, 1, 2):
+        both.add(
+            figures(second * SECOND, instance=name, topics=received(100 * second)) for name in ("blue", "red")
+        )
+    assert list(both.trends["received/s"]) == [200.0, 200.0]
 
 
 def test_numbers_are_for_people() -> None:
@@ -286,12 +334,12 @@ def busy_picture() -> Picture:
     slow = busy()["latency"]["event"]
     window = Window(open=21850.5, high=21850.5, low=21850.5, close=21850.5, num_ticks=1234)
     chain = ChainView("2025-01-30", 0.9123, 21500.0, 21500.0, 312.55)
-    products = [Product(name, Price(price=21850.5), window, chain) for name in SYNTHETIC]
+    products = [Product(name, [21850.5] * 60, window, chain) for name in SYNTHETIC]
     error = "$.strike: expected a number, got [x]" * 5
-    letter = Letter("process_option_quote", error, "2025-01-01T10:11:12Z")
+    letter = StoredLetter(0, b"", {"error": error, "timestamp": "2025-01-01T10:11:12Z"}, TOPICS[1])
     bar = dict.fromkeys(("open", "high", "low", "close", "num_ticks", "revision"), 1.0)
     return picture(
-        figures=busy(), publish=slow, publish_now=slow, event_now=slow, products=products,
+        looks=Looks({"w": busy()}), publish=slow, publish_now=slow, products=products,
         letters=[letter] * 3, dead_letters=3,
         bars=[{**bar, "start": datetime(2025, 1, 1, tzinfo=UTC), "product": name} for name in SYNTHETIC],
     )  # fmt: skip
@@ -312,7 +360,7 @@ def first_line(lines: list[str], word: str) -> int:
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_top_names_every_topic_in_a_line_of_its_own_and_fits_the_screen(width: int, height: int) -> None:
-    lines = screen(Stack(list(pictures({"w": busy()}, {}, 3 * SECOND)), by_height=True), width, height)
+    lines = screen(Stack(list(pictures(Looks({"w": busy()}), 3 * SECOND)), by_height=True), width, height)
     assert len(lines) <= height
     topics = lines[first_line(lines, "Topics") : first_line(lines, "Sources")]
     for topic in TOPICS:

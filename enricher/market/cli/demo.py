@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,6 @@ import anyio
 import click
 from rich.console import Console
 
-from enricher.adapters.mongo import close_client, mongo_client
-from enricher.adapters.redis.client import redis_client
 from enricher.app import Enricher
 from enricher.cli import logs
 from enricher.cli.dlq_retry import Place, opened
@@ -26,13 +25,14 @@ from enricher.cli.options import DATA_DIR, SettingsOptions, duration, settings_o
 from enricher.cli.signals import stop_on_signal
 from enricher.cli.tables import Stack
 from enricher.cli.watchdog import status_of
-from enricher.config import Settings, redact
+from enricher.config import Settings
 from enricher.embedded import EmbeddedServers
 from enricher.embedded.binaries import bound_to_this_process
 from enricher.embedded.child import last_lines
 from enricher.errors import EnricherError
+from enricher.market.cli.demo_commands import Commands, settings_arguments
 from enricher.market.cli.demo_tables import tables
-from enricher.market.cli.demo_view import Arrivals, Viewer
+from enricher.market.cli.demo_view import Viewer, viewing
 from enricher.market.feed.synthetic import SyntheticMarket
 
 DEMO_DIR = DATA_DIR / "demo"
@@ -42,6 +42,8 @@ DEMO_DIR = DATA_DIR / "demo"
 DEFECTS = "malformed=0.003,missing_legs=0.02,duplicate=0.01"
 
 WORKER_LOG, FEED_LOG = "worker.log", "feed.log"
+
+Watch = Callable[[Viewer, asyncio.Event], Awaitable[None]]
 
 _INTERVAL = 1.0
 _FEED_PATIENCE = 5.0
@@ -104,21 +106,46 @@ def command(
     with log:
         logs.configure(settings.log, settings.service.name, log)
         plan = Plan(seconds, products, rate, seed)
-        code = run_loop(lambda: show_demo(options, plan, servers))
+        code = run_loop(lambda: show_demo(options, plan, servers, console()))
     click.get_current_context().exit(code)
 
 
-async def show_demo(options: SettingsOptions, plan: Plan, servers: EmbeddedServers) -> int:
-    """Run the demo to its end; returns the exit code. Raises EnricherError when a part of it fails."""
-    out, data_dir = console(), servers.data_dir
+async def show_demo(
+    options: SettingsOptions, plan: Plan, servers: EmbeddedServers, out: Console, watch: Watch | None = None
+) -> int:
+    """Run the demo to its end; returns the exit code. Raises EnricherError when a part of it fails.
+
+    ``watch`` looks at the viewer until the event is set; without it the view is shown on ``out``.
+    """
     with stop_on_signal() as stop:
         async with AsyncExitStack() as stack:
             urls = await start_servers(servers, stack, stop)
             if urls is None:
                 return OK
             settings = options.load(urls)
-            out.print("\n".join(ways_to_look(settings, data_dir)), soft_wrap=True)
-            return await _perform(options, settings, plan, servers, data_dir, out, stop)
+            commands = Commands(options, settings, servers.data_dir)
+            say(out, "Look inside from another terminal, in this folder:", commands.looking())
+            say(out, f"Logs: {servers.data_dir / WORKER_LOG}, {servers.data_dir / FEED_LOG}")
+            say(out, "The feed breaks some messages on purpose, to show dead letters. Ctrl-C ends it.\n")
+            watch = watch or functools.partial(_show, out)
+            totals = await _perform(options, settings, plan, servers, out, watch, stop)
+            if totals is None:
+                return FAILED
+            say(out, f"\n{totals}")
+            say(out, f"The data stays in {servers.data_dir}. To serve it again:", commands.serving()[:1])
+            say(out, "and then, from another terminal, in this folder:", commands.serving()[1:])
+            return OK
+
+
+def say(out: Console, text: str, commands: Sequence[str] = ()) -> None:
+    """Print a text, and commands below it that can be copied as they stand."""
+    out.print(text, markup=False, soft_wrap=True)
+    for command in commands:
+        out.print(f"  {command}", markup=False, soft_wrap=True, style="cyan")
+
+
+async def _show(out: Console, viewer: Viewer, stop: asyncio.Event) -> None:
+    await show(out, viewer.view if redraws(out) else viewer.line, _INTERVAL, stop)
 
 
 async def _perform(
@@ -126,28 +153,29 @@ async def _perform(
     settings: Settings,
     plan: Plan,
     servers: EmbeddedServers,
-    data_dir: Path,
     out: Console,
+    watch: Watch,
     stop: asyncio.Event,
-) -> int:
+) -> str | None:
+    """Feed, work and watch; what became of the messages, or None if a part has failed."""
     failure: BaseException | None = None
-    redis = redis_client(settings.redis.url, socket_timeout=settings.redis.socket_timeout)
-    mongo = mongo_client(settings.mongo.url, driver=settings.mongo.driver, timeout=settings.mongo.timeout)
-    arrivals = Arrivals(settings.redis.url)
-    async with redis, opened(settings, Place()) as there, Enricher(settings) as enricher:
-        products = SyntheticMarket(plan.products).products
-        viewer = Viewer(enricher, arrivals, redis, mongo, there.store, products)
-        view = viewer.view if redraws(out) else viewer.line
+    data_dir = servers.data_dir
+    products = SyntheticMarket(plan.products).products
+    async with (
+        opened(settings, Place()) as there,
+        Enricher(settings) as enricher,
+        viewing(enricher, there.store, products, plan.rate) as viewer,
+    ):
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(servers.watch)
-                tasks.start_soon(arrivals.listen)
+                tasks.start_soon(viewer.arrivals.listen)
                 await _ready_or_stopped(enricher, out, stop)
                 async with feed(options, settings, plan, data_dir) as process:
                     tasks.start_soon(_watch_feed, process, data_dir, stop)
                     if plan.seconds is not None:
                         tasks.start_soon(_end_after, plan.seconds, stop)
-                    await show(out, view, _INTERVAL, stop)
+                    await watch(viewer, stop)
                 # What the feed has published is still on its way here, and then on its way out.
                 await anyio.sleep(_ON_THE_WAY)
                 await enricher.stop()
@@ -159,11 +187,12 @@ async def _perform(
             await enricher.stop(_FAILED_DRAIN)
         else:
             out.print(Stack(list(tables(await viewer.picture()))))
-            out.print("\n".join(ending(enricher, data_dir)), soft_wrap=True)
-    await close_client(mongo)
     if failure is not None:
         click.echo(f"Error: {failure}", err=True)
-    return OK if failure is None else FAILED
+        return None
+    names = ("received", "processed", "duplicate", "dead", "dropped")
+    totals = ", ".join(f"{enricher.stats.total(name):,} {name}" for name in names)
+    return f"{totals}, {enricher.lost.total():,} lost."
 
 
 @asynccontextmanager
@@ -198,14 +227,9 @@ async def feed(
 
 def feed_command(options: SettingsOptions, settings: Settings, plan: Plan) -> list[str]:
     """The command line of the feed: our own settings, the demo's Redis."""
-    settings_arguments = [] if options.config is None else ["--config", str(options.config)]
-    for key, text in options.overrides.items():
-        # Other servers' addresses are of no use to it, and may hold passwords that a process list shows.
-        if not key.endswith(".url"):
-            settings_arguments += ["--set", f"{key}={text}"]
     return [
         *(sys.executable, "-m", "enricher", "feed"),
-        *("--redis-url", settings.redis.url, *settings_arguments),
+        *("--redis-url", settings.redis.url, *settings_arguments(options)),
         *("--products", str(plan.products), "--rate", f"{plan.rate:g}"),
         *("--seed", str(plan.seed), "--defects", DEFECTS),
     ]
@@ -240,32 +264,3 @@ async def _ready_or_stopped(enricher: Enricher, out: Console, stop: asyncio.Even
         tasks.start_soon(say_how_far)
         await enricher.wait_ready()
         tasks.cancel_scope.cancel()
-
-
-def ways_to_look(settings: Settings, data_dir: Path) -> list[str]:
-    """How to look inside while the demo runs."""
-    redis, mongo, letters = settings.redis.url, settings.mongo.url, settings.dead_letters
-    newest = f"XREVRANGE {letters.key} + - COUNT 1"
-    if letters.store == "list":
-        newest = f"LRANGE {letters.key} 0 0"
-    return [
-        "While this runs, look inside from another terminal:",
-        f"  redis-cli -u {redis} GET latest:underlying:NIFTY",
-        f"  redis-cli -u {redact(letters.url) or redis} {newest}",
-        f"  redis-cli -u {redis} SUBSCRIBE enriched:underlying",
-        f"  mongosh '{mongo}' --eval 'db.underlying_ticks.find().sort({{timestamp: -1}}).limit(3)'",
-        f"  enricher top --redis-url {redis}",
-        f"  enricher dlq list --redis-url {redis}",
-        f"Logs: {data_dir / WORKER_LOG}, {data_dir / FEED_LOG}",
-        "",
-    ]
-
-
-def ending(enricher: Enricher, data_dir: Path) -> list[str]:
-    """The last lines: what became of the messages, and how to see the data again."""
-    stats = enricher.stats
-    names = ("received", "processed", "duplicate", "dead", "dropped")
-    return [
-        ", ".join(f"{stats.total(name):,} {name}" for name in names) + f", {enricher.lost.total():,} lost.",
-        f"The data stays in {data_dir}; to serve it again: enricher run --embedded --data-dir {data_dir}",
-    ]

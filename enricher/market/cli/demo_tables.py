@@ -1,20 +1,29 @@
-"""What `enricher demo` shows, as data and as tables."""
+"""What `enricher demo` shows beside the tables of `enricher top`, as data and as tables."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from rich.console import RenderableType
+from rich.text import Text
 
-from enricher.cli.live import NOTHING, milliseconds, number
-from enricher.cli.tables import Sheet
-from enricher.cli.top import per_second, total
+from enricher.cli.live import NOTHING, milliseconds, number, time_of_day
+from enricher.cli.tables import Sheet, Trend
+from enricher.cli.top import Looks, latency_of, status_text, topics_table, trends_table
 from enricher.cli.watchdog import status_of
+from enricher.cli.workers import Figures
+from enricher.dead_letters.record import StoredLetter
 
 Latency = Mapping[str, float | int | None]
 """A `Histogram.summary`: count, p50_ms, p99_ms, p999_ms, max_ms."""
+
+# Looks in a row that must be short of the wanted rate: the first seconds of a feed are no measure.
+_LOOKS = 4
+_SHORT = 0.85
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -43,95 +52,108 @@ class ChainView(msgspec.Struct, frozen=True):
     atm_straddle_price: float | None
 
 
-class Letter(msgspec.Struct, frozen=True):
-    """What is shown of a dead letter."""
-
-    task_name: str
-    error: str
-    timestamp: str
-
-
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One product: its last price, the moving minute and the nearest expiry's last chain."""
+    """One product: its last prices, the moving minute and the nearest expiry's last chain."""
 
     name: str
-    price: Price | None = None
+    prices: Sequence[float] = ()
     window: Window | None = None
     chain: ChainView | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Everything one view shows. ``before`` are the figures an interval ago; latencies are summaries."""
+    """Everything one view shows; ``wanted`` messages a second are asked for, latencies are summaries.
+
+    ``publish_trend`` are the p99 of the last intervals, in milliseconds.
+    """
 
     seconds: float
-    figures: Mapping[str, Any]
-    before: Mapping[str, Any] | None
+    wanted: float
+    looks: Looks
     publish: Latency
     publish_now: Latency
-    event_now: Latency
+    publish_trend: Sequence[float | None] = ()
     products: Sequence[Product] = ()
     bars: Sequence[Mapping[str, Any]] = ()
     dead_letters: int = 0
-    letters: Sequence[Letter] = ()
+    letters: Sequence[StoredLetter] = ()
 
     @property
-    def rate_in(self) -> float | None:
-        """Messages received per second since the picture before."""
-        return per_second(self.figures, self.before, "received")
+    def figures(self) -> Figures:
+        """How the worker is now."""
+        return next(iter(self.looks.now.values()))
 
     @property
-    def rate_out(self) -> float | None:
-        """Messages stored, cached and published per second since the picture before."""
-        return per_second(self.figures, self.before, "processed")
+    def rates(self) -> tuple[float | None, float | None]:
+        """Messages received, and stored and published, per second between the last two looks."""
+        received, done = (self.looks.trends[name] for name in ("received/s", "done/s"))
+        return (received[-1], done[-1]) if received else (None, None)
+
+    @property
+    def behind(self) -> str:
+        """How far the demo is behind its feed, and what to do; empty when it keeps up."""
+        trends = self.looks.trends
+        received, done = ([v or 0.0 for v in trends[name]][-_LOOKS:] for name in ("received/s", "done/s"))
+        waiting = self.figures["pool"]["messages"]
+        if len(received) < _LOOKS:
+            return ""
+        rate = round_down(0.8 * min(max(received), max(done)))
+        if waiting > self.wanted:
+            can = f"this machine does {max(done):,.0f} a second"
+            return f"behind: {waiting:,} messages wait, {can}. Try --rate {rate:g}"
+        if max(received) < _SHORT * self.wanted:
+            short = f"{max(received):,.0f} of {self.wanted:,.0f} messages a second"
+            return f"behind: the feed sends {short}. Try --rate {rate:g}"
+        return ""
+
+
+def round_down(rate: float) -> float:
+    """A rate to try: two digits of it, at least 1."""
+    if rate <= 1:
+        return 1.0
+    unit = 10.0 ** max(0, math.floor(math.log10(rate)) - 1)
+    return math.floor(rate / unit) * unit
 
 
 def line(picture: Picture) -> str:
     """The picture in one line, for a log or a pipe."""
-    publish, event = picture.publish_now, picture.event_now
+    publish, event = picture.publish_now, latency_of(picture.figures)["event"]
+    received, done = picture.rates
     return (
         f"{picture.seconds:5.0f} s  {status_of(picture.figures)}"
-        f"  in {number(picture.rate_in)}/s  out {number(picture.rate_out)}/s"
+        f"  in {number(received)}/s  out {number(done)}/s"
         f"  PUBLISH to publish p50 {milliseconds(publish['p50_ms'])} p99 {milliseconds(publish['p99_ms'])}"
         f"  event to commit p50 {milliseconds(event['p50_ms'])} p99 {milliseconds(event['p99_ms'])}"
         f"  waiting {number(picture.figures['pool']['messages'])}"
         f"  dead letters {number(picture.dead_letters)}"
-    )
+    ) + (f"  {picture.behind}" if picture.behind else "")
 
 
-def tables(picture: Picture) -> Iterator[Sheet]:
-    """The picture as tables, the most important first."""
-    yield flow_table(picture)
+def tables(picture: Picture) -> Iterator[RenderableType]:
+    """The picture as a headline and tables, the most important first."""
+    yield headline(picture)
+    yield trends_table({**picture.looks.trends, "p99 end to end": picture.publish_trend})
     yield products_table(picture.products)
-    yield latency_table(picture)
+    yield topics_table(picture.looks)
     if picture.letters:
         yield letters_table(picture)
+    yield latency_table(picture)
     if picture.bars:
         yield bars_table(picture.bars)
 
 
-def flow_table(picture: Picture) -> Sheet:
-    """Rates and counts of the worker, in one row."""
-    figures = picture.figures
-    numbers = ("in/s", "out/s", "received", "processed", "duplicate", "dead", "dropped", "lanes", "waiting")
-    made = Sheet(
-        *(f"Flow after {picture.seconds:.0f} s", "status", *numbers),
-        numbers=numbers,
-        drop=("lanes", "dropped", "duplicate", "received"),
-    )
-    made.add_row(
-        status_of(figures),
-        number(picture.rate_in),
-        number(picture.rate_out),
-        *(
-            number(total(figures, label))
-            for label in ("received", "processed", "duplicate", "dead", "dropped")
-        ),
-        number(figures["pool"]["lanes"]),
-        number(figures["pool"]["messages"]),
-    )
-    return made
+def headline(picture: Picture) -> Text:
+    """One line of how it goes; a second one when the worker or the feed cannot keep up."""
+    status = status_text(picture.figures)
+    head = Text.assemble(("● ", status.style), status, f"  {picture.seconds:.0f} s  {picture.wanted:,g}/s")
+    head.append(f"  {number(picture.figures['pool']['messages'])} waiting", style="dim")
+    if picture.dead_letters:
+        head.append(f"  {number(picture.dead_letters)} dead letters (on purpose)", style="yellow")
+    if picture.behind:
+        head.append(f"\n{picture.behind}", style="bold yellow")
+    return head
 
 
 def latency_table(picture: Picture) -> Sheet:
@@ -143,9 +165,10 @@ def latency_table(picture: Picture) -> Sheet:
         drop=("messages", "max", "p50", "p99", "p50 now", "p99 now"),
         floor=40,
     )
+    figures = picture.figures
     rows = (
         ("PUBLISH - enriched message received", picture.publish_now, picture.publish),
-        ("event time - committed and visible", picture.event_now, picture.figures["latency"]["event"]),
+        ("event time - committed and visible", latency_of(figures)["event"], figures["latency"]["event"]),
     )
     for name, now, whole in rows:
         made.add_row(
@@ -161,26 +184,32 @@ def latency_table(picture: Picture) -> Sheet:
 
 
 def products_table(products: Sequence[Product]) -> Sheet:
-    """One row per product: price, the moving minute, and the chain of the nearest expiry."""
+    """One row per product: price, the moving minute, the chain of the nearest expiry, the last prices."""
     numbers = ("price", "1m open", "1m high", "1m low", "1m close", "ticks")
     chain_numbers = ("PCR", "max pain", "ATM", "straddle")
     made = Sheet(
-        *("Products", "product", *numbers, *chain_numbers, "expiry"),
+        *("Products", "product", *numbers, *chain_numbers, "expiry", "last prices"),
         numbers=(*numbers, *chain_numbers),
         # The close of a minute that moves is the price.
         drop=("1m close", "ticks", "1m open", "expiry", "straddle", "1m low", "1m high", "PCR"),
+        floor=12,
     )
     for product in products:
         window, chain = product.window, product.chain
+        price = product.prices[-1] if product.prices else None
+        style = ""
+        if price is not None and window is not None:
+            style = "green" if price >= window.open else "red"
         made.add_row(
             product.name,
-            number(product.price.price if product.price else None, 2),
+            Text(number(price, 2), style=style),
             *_window_cells(window),
             number(chain.pcr_oi if chain else None, 4),
             number(chain.max_pain_strike if chain else None, 1),
             number(chain.atm_strike if chain else None, 1),
             number(chain.atm_straddle_price if chain else None, 2),
             chain.expiry if chain else NOTHING,
+            Trend(product.prices, style, spread=True),
         )
     return made
 
@@ -211,7 +240,13 @@ def bars_table(bars: Sequence[Mapping[str, Any]]) -> Sheet:
 
 def letters_table(picture: Picture) -> Sheet:
     """The newest dead letters."""
-    made = Sheet(f"Dead letters ({picture.dead_letters:,} in all)", "time", "task", "error")
+    title = f"Dead letters ({picture.dead_letters:,} in all)"
+    made = Sheet(title, "time", "topic", "error")
     for letter in picture.letters:
-        made.add_row(letter.timestamp[11:19], letter.task_name, " ".join(letter.error.split())[:110])
+        at_us = letter.at_us
+        made.add_row(
+            time_of_day(at_us) if at_us else NOTHING,
+            letter.topic or NOTHING,
+            " ".join(letter.error.split())[:110],
+        )
     return made

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -14,14 +16,15 @@ from redis.exceptions import RedisError
 from rich.console import RenderableType
 from rich.text import Text
 
+from enricher.adapters.mongo import close_client, mongo_client
 from enricher.adapters.redis.client import redis_client
 from enricher.app import Enricher
 from enricher.cli.tables import Stack
+from enricher.cli.top import LOOKS, Looks
 from enricher.cli.workers import now_us
-from enricher.dead_letters.record import StoredLetter
 from enricher.dead_letters.store import LetterStore
 from enricher.engine.stats import Histogram
-from enricher.market.cli.demo_tables import ChainView, Letter, Picture, Price, Product, Window, line, tables
+from enricher.market.cli.demo_tables import ChainView, Picture, Price, Product, Window, line, tables
 from enricher.market.state.product_state import BARS
 
 ShownT = TypeVar("ShownT")
@@ -61,48 +64,49 @@ class Arrivals:
 
 
 class Viewer:
-    """Gathers one `Picture` after the other."""
+    """Gathers one `Picture` after the other; ``wanted`` messages a second are asked for."""
 
     def __init__(
         self,
         enricher: Enricher,
-        arrivals: Arrivals,
         redis: Redis,
         mongo: Any,
         letters: LetterStore,
         products: Sequence[str],
+        wanted: float,
     ) -> None:
+        self.arrivals = Arrivals(enricher.settings.redis.url)
         self._enricher = enricher
-        self._arrivals = arrivals
+        self._wanted = wanted
         self._redis = redis
         self._letters = letters
         self._bars = mongo[enricher.settings.mongo.database_name][BARS]
         self._products = tuple(products)[:MOST_PRODUCTS]
         self._began = time.monotonic()
-        self._figures: Mapping[str, Any] | None = None
+        self._looks = Looks()
         self._publish = Histogram()
-        self._event = Histogram()
+        self._publish_trend: deque[float | None] = deque(maxlen=LOOKS)
+        self._prices: dict[str, deque[float]] = {name: deque(maxlen=LOOKS) for name in self._products}
 
     async def picture(self) -> Picture:
         """How things stand now; rates and recent latencies since the picture before."""
-        before, figures = self._figures, self._enricher.figures()
-        publish, event = self._arrivals.latency.copy(), self._enricher.stats.histograms["event"].copy()
-        publish_now, event_now = publish.since(self._publish), event.since(self._event)
-        self._figures, self._publish, self._event = figures, publish, event
+        publish = self.arrivals.latency.copy()
+        publish_now = publish.since(self._publish).summary()
+        self._publish = publish
+        if self._looks.now:
+            self._publish_trend.append(publish_now["p99_ms"])
+        self._looks.add([self._enricher.figures()])
         return Picture(
             seconds=time.monotonic() - self._began,
-            figures=figures,
-            before=before,
+            wanted=self._wanted,
+            looks=self._looks,
             publish=publish.summary(),
-            publish_now=publish_now.summary(),
-            event_now=event_now.summary(),
+            publish_now=publish_now,
+            publish_trend=self._publish_trend,
             products=await self._look_up(),
             bars=await self._closed_bars(),
             dead_letters=await self._letters.count(),
-            letters=[
-                Letter(str(letter.record.get("task_name") or "?"), letter.error, _moment(letter))
-                for letter in await self._letters.peek(3)
-            ],
+            letters=await self._letters.peek(3),
         )
 
     async def view(self) -> RenderableType:
@@ -117,7 +121,7 @@ class Viewer:
         try:
             return render(await self.picture())
         except (RedisError, PyMongoError, OSError) as error:
-            return Text(f"a server is away: {type(error).__name__}: {error}")
+            return Text(f"a server is unreachable: {type(error).__name__}: {error}")
 
     async def _look_up(self) -> list[Product]:
         names = self._products
@@ -131,10 +135,13 @@ class Viewer:
         keys += [f"latest:chain:{name}:{chains.get(name, '')}" for name in names]
         values = await self._redis.mget(keys)
         count = len(names)
+        for name, value in zip(names, values, strict=False):
+            if (price := _decoded(value, Price)) is not None:
+                self._prices[name].append(price.price)
         return [
             Product(
                 name,
-                _decoded(values[i], Price),
+                self._prices[name],
                 _decoded(values[count + i], Window),
                 _decoded(values[2 * count + i], ChainView),
             )
@@ -149,9 +156,17 @@ class Viewer:
         return found
 
 
+@asynccontextmanager
+async def viewing(
+    enricher: Enricher, letters: LetterStore, products: Sequence[str], wanted: float
+) -> AsyncIterator[Viewer]:
+    """A viewer with connections of its own."""
+    settings = enricher.settings
+    mongo = mongo_client(settings.mongo.url, driver=settings.mongo.driver, timeout=settings.mongo.timeout)
+    async with redis_client(settings.redis.url, socket_timeout=settings.redis.socket_timeout) as redis:
+        yield Viewer(enricher, redis, mongo, letters, products, wanted)
+    await close_client(mongo)
+
+
 def _decoded(value: bytes | str | None, kind: type[ShownT]) -> ShownT | None:
     return None if value is None else msgspec.json.decode(value, type=kind)
-
-
-def _moment(letter: StoredLetter) -> str:
-    return str(letter.record.get("timestamp") or letter.record.get("failed_at") or "")
