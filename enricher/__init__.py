@@ -4,8 +4,8 @@
         await enricher.wait_ready()
 
 What is listed here is promised, and so is what `enricher.dead_letters` and `enricher.mail` list; parts of a
-program's own (sources, sinks, state stores, effects) are written against `enricher.engine.ports`,
-`enricher.engine.effects` and `enricher.errors`. Everything else may change.
+program's own (systems, sources, sinks, state stores, effects) are written against `enricher.system`,
+`enricher.engine.ports`, `enricher.engine.effects` and `enricher.errors`. Everything else may change.
 """
 
 from typing import TYPE_CHECKING

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from enricher.errors import ConfigError
+
 if TYPE_CHECKING:
     from enricher.config import Section, Settings
     from enricher.dead_letters.sink import DeadLetterSink
@@ -148,10 +150,18 @@ def code_of(code: Any) -> Any:
 
 
 def plans(systems: Iterable[System], host: Host) -> list[Plan]:
-    """The plans of the systems that are switched on; a section that is not in the settings is off."""
+    """The plans of the systems that are switched on; a section that is not in the settings is off.
+
+    Raises `ConfigError` for a section of another type than its system's.
+    """
     found: list[Plan] = []
     for system in systems:
         section = host.settings.routes.get(system.name)
-        if isinstance(section, system.section) and getattr(section, "enabled", True):
+        if section is None:
+            continue
+        if not isinstance(section, system.section):
+            expected = f"a section of type {system.section.__name__}: name it in load(sections=...)"
+            raise ConfigError("settings", system.name, type(section).__name__, expected)
+        if getattr(section, "enabled", True):
             found.append(code_of(system.plan)(section, host))
     return found

@@ -1,0 +1,113 @@
+"""The example of docs/systems.md runs as it stands there: a program brings a system of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pymongo
+import pytest
+from redis import Redis
+from structlog.testing import capture_logs
+
+from enricher import BadMessage, ConfigError, Enricher, Settings, load
+from enricher.system import Host, Plan, System
+from tests.integration.worker import until
+from tests.rig import PATIENCE
+
+PAGE = (Path(__file__).parents[2] / "docs" / "systems.md").read_text(encoding="utf-8")
+(EXAMPLE,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+ORDER = '{"id": %d, "product": "NIFTY", "quantity": %s, "price": 200.0}'
+
+
+@pytest.fixture
+def example(
+    tmp_path: Path, redis_url: str, mongo_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    (tmp_path / "order_system.py").write_text(EXAMPLE, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "order_system", raising=False)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("MONGO_URL", mongo_database_url)
+    return vars(importlib.import_module("order_system"))
+
+
+def settings_for(example: dict[str, Any], redis_url: str, mongo_url: str, **more: Any) -> Settings:
+    overrides = {"redis.url": redis_url, "mongo.url": mongo_url, "market.enabled": False, **more}
+    return load(overrides=overrides, sections={"orders": example["OrderSettings"]})
+
+
+def orders_in(mongo_url: str) -> list[Any]:
+    with pymongo.MongoClient[dict[str, Any]](mongo_url) as client:
+        return list(client.get_default_database()["orders"].find().sort("_id", 1))
+
+
+def test_it_is_short_and_runs_as_a_program(example: dict[str, Any], mongo_database_url: str) -> None:
+    assert len(EXAMPLE.splitlines()) < 60
+    asyncio.run(example["main"]())
+    assert orders_in(mongo_database_url) == [{"_id": 1, "product": "NIFTY", "value": 15_000.0}]
+
+
+async def test_its_settings_routes_indexes_and_summary_are_those_of_any_system(
+    example: dict[str, Any], redis_url: str, mongo_database_url: str
+) -> None:
+    more = {"orders.channel": "mine", "orders.large": "20000"}
+    settings = settings_for(example, redis_url, mongo_database_url, **more)
+    with Redis.from_url(redis_url) as client:
+        large = client.pubsub()
+        large.subscribe("orders:large")
+        with capture_logs() as logged:
+            async with Enricher(settings, systems=[example["ORDERS"]]) as enricher:
+                await asyncio.wait_for(enricher.wait_ready(), PATIENCE)
+                client.publish("mine", ORDER % (1, 75))
+                client.publish("mine", ORDER % (2, 150))
+                await until(lambda: enricher.stats.total("processed") == 2, "both orders")
+                with pytest.raises(BadMessage, match=r"\$\.quantity"):
+                    await enricher.submit("mine", ORDER % (3, '"many"'), committed=True)
+                with pytest.raises(BadMessage, match="at most 4096 bytes"):
+                    await enricher.submit("mine", " " * 4097, committed=True)
+        summary = [line for line in logged if line["event"] == "orders"][-1]
+        assert (summary["processed"], summary["refused"]) == (2, 2)
+        heard = Counter(message["type"] for message in iter(lambda: large.get_message(timeout=0.2), None))
+        assert heard["message"] == 1
+    assert [order["value"] for order in orders_in(mongo_database_url)] == [15_000.0, 30_000.0]
+    with pymongo.MongoClient[dict[str, Any]](mongo_database_url) as mongo:
+        assert "product_1_value_-1" in mongo.get_default_database()["orders"].index_information()
+
+
+async def test_it_is_off_when_its_section_says_so_and_at_its_defaults_when_none_does(
+    example: dict[str, Any], redis_url: str, mongo_database_url: str
+) -> None:
+    off = settings_for(example, redis_url, mongo_database_url, **{"orders.enabled": False})
+    on = load(
+        overrides={"redis.url": redis_url, "mongo.url": mongo_database_url, "market.enabled": False}
+    )
+    for settings, topics in ((off, []), (on, ["orders:new"])):
+        async with Enricher(settings, systems=[example["ORDERS"]]) as enricher:
+            assert [route.topic for route in enricher.engine.router.routes] == topics
+
+
+async def test_a_system_takes_the_place_of_a_shipped_one_of_its_name(
+    example: dict[str, Any], redis_url: str, mongo_database_url: str
+) -> None:
+    def nothing(section: Any, host: Host) -> Plan:
+        return Plan(notes=[host.instance])
+
+    settings = load(overrides={"redis.url": redis_url, "mongo.url": mongo_database_url})
+    quiet = System(name="market", settings="enricher.market.settings:MarketSettings", plan=nothing)
+    async with Enricher(settings, systems=[quiet]) as enricher:
+        assert not enricher.engine.router.routes
+    other = System(name="market", settings=example["OrderSettings"], plan=nothing)
+    with pytest.raises(ConfigError, match=r"market = 'MarketSettings': expected .*OrderSettings"):
+        async with Enricher(settings, systems=[other]):
+            pass
+
+
+def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(TypeError, match="unknown option 'handler'; known: systems, routes"):
+        Enricher(Settings(), handler=print)  # type: ignore[call-arg]
