@@ -39,12 +39,6 @@ def listed() -> str:
 @click.argument("names", nargs=-1, metavar="[PART]...")
 @click.option("--quick", is_flag=True, help="The smallest run that still shows something.")
 @click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write all to FILE.")
-@click.option(
-    "--plots",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="FOLDER",
-    help="Draw pictures into FOLDER (of latency, keys, overload, soak, ready).",
-)
 @click.option("--rounds", type=click.IntRange(1), help="Repetitions of each figure (default 3; quick 1).")
 @click.option("--update", is_flag=True, help="Rewrite the committed limits (part guard).")
 @click.option("--set", "given", multiple=True, callback=settings, metavar="PART.NAME=VALUE", help="Below.")
@@ -52,7 +46,6 @@ def main(
     names: tuple[str, ...],
     quick: bool,
     file: Path | None,
-    plots: Path | None,
     rounds: int | None,
     update: bool,
     given: dict[str, str],
@@ -61,9 +54,7 @@ def main(
     unknown = [name for name in names if name not in PARTS]
     if unknown:
         raise click.UsageError(f"no part {unknown[0]!r}; known parts: {', '.join(PARTS)}")
-    if plots is not None:
-        plots.mkdir(parents=True, exist_ok=True)
-    options = Options(quick, rounds or (1 if quick else 3), plots, update, given)
+    options = Options(quick, rounds or (1 if quick else 3), update, given)
     reports: list[Report] = []
     calibrations: list[Calibration] = [calibrate()]
     around: list[Surroundings] = []

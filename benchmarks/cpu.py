@@ -9,13 +9,14 @@ message that left the worker.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from benchmarks.measure import counted, cpu_seconds, finished, publish_all, settled
 from benchmarks.parts import Options
 from benchmarks.report import Report, median, spread
 from benchmarks.servers import null_mongo, redis_server, worker
-from benchmarks.workloads import workload
+from benchmarks.workloads import lazily, workload
 from enricher.market.feed.channels import Message
 
 # kind, messages a round, products, strikes
@@ -26,7 +27,9 @@ FULL = (
     ("chains", 1_000, 8, 21),
     ("chains", 200, 8, 200),
     ("mix", 10_000, 8, 21),
+    ("mix", 10_000, 500, 21),
 )
+MANY = 100  # products from which on messages are made round by round: all rounds together would be gigabytes
 QUICK = (("ticks", 1_000, 8, 21), ("mix", 1_000, 8, 21))
 
 COLUMNS = ["workload", "products", "strikes", "messages", "us", "us_spread", "per_s", "rss_mb", "lost"]
@@ -43,7 +46,7 @@ class Flood:
         self.lost = 0
 
 
-def flood(rounds: Sequence[Sequence[Message]], *options: str) -> Flood:
+def flood(rounds: Iterable[Sequence[Message]], *options: str) -> Flood:
     """Send each round to one fresh worker and wait until it has gone through; the first is not counted."""
     found = Flood()
     with redis_server() as redis, null_mongo() as mongo, worker(redis.url, mongo.url, *options) as ours:
@@ -67,8 +70,7 @@ def measured(
     kind: str, count: int, products: int, strikes: int, rounds: int, *options: str
 ) -> dict[str, object]:
     """One row: the medians over ``rounds`` rounds of ``count`` messages."""
-    market = workload(kind, count * (rounds + 1), products, strikes)
-    found = flood([market[at : at + count] for at in range(0, len(market), count)], *options)
+    found = flood(_rounds(kind, count, products, strikes, rounds + 1), *options)
     return {
         "workload": kind,
         "products": products,
@@ -83,19 +85,26 @@ def measured(
     }
 
 
+def _rounds(kind: str, count: int, products: int, strikes: int, rounds: int) -> Iterator[list[Message]]:
+    if products < MANY:
+        market = workload(kind, count * rounds, products, strikes)
+        yield from (market[at : at + count] for at in range(0, len(market), count))
+        return
+    messages = lazily(kind, products, strikes, clock=lambda: time.time_ns() // 1000)
+    for _ in range(rounds):
+        yield list(islice(messages, count))
+
+
 def run(options: Options) -> list[Report]:
     """A row per workload."""
     report = Report("cpu", "user and system time of the worker process per message, under flood", COLUMNS)
-    for kind, count, products, strikes in QUICK if options.quick else FULL:
+    rows = QUICK if options.quick else FULL
+    if products := int(options.number("cpu.products", 0)):
+        rows = (("mix", max(10_000, products), products, 21),)
+    for kind, count, products, strikes in rows:
         report.rows.append(measured(kind, count, products, strikes, options.rounds))
         if kind in ("chains", "mix"):
             plain = measured(kind, count, products, strikes, options.rounds, "market.analytics=false")
             report.rows.append({**plain, "workload": f"{kind}, no analytics"})
     report.notes.append("us: CPU microseconds per message, median; lost: messages that were not processed")
     return [report]
-
-
-if __name__ == "__main__":
-    from benchmarks.__main__ import main
-
-    main(["cpu"], prog_name="python -m benchmarks")

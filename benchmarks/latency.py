@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import plots
 from benchmarks.load import Listener, listener, sender
 from benchmarks.measure import Latencies, counted, cpu_seconds, settled
 from benchmarks.parts import Options
@@ -61,21 +60,13 @@ def run(options: Options) -> list[Report]:
     """Latency per sink and load, and the CPU share when nothing comes."""
     report = Report("latency", "from PUBLISH to the enriched channel, milliseconds", COLUMNS, notes=NOTES)
     idle = Report("idle", "CPU while nothing comes, percent of one core", IDLE)
-    curves: dict[str, Latencies] = {}
     for name, sink in SINKS.items():
-        _one_sink(name, sink(), options, report, idle, curves)
-    if options.plots is not None:
-        plots.latency_curves(options.plots / "latency.svg", "PUBLISH to the enriched channel", curves)
+        _one_sink(name, sink(), options, report, idle)
     return [report, idle]
 
 
 def _one_sink(
-    name: str,
-    sink: AbstractContextManager[Server],
-    options: Options,
-    report: Report,
-    idle: Report,
-    curves: dict[str, Latencies],
+    name: str, sink: AbstractContextManager[Server], options: Options, report: Report, idle: Report
 ) -> None:
     with (
         redis_server(durable=name == "embedded") as redis,
@@ -86,9 +77,8 @@ def _one_sink(
         idle.rows.append({"sink": name, **_resting(pids, 1 if options.quick else 12), **_memory(ours)})
         with listener(redis.url) as heard:
             for load in LOADS:
-                row, every = _loaded(redis.url, ours, pids, heard, load, options)
+                row = _loaded(redis.url, ours, pids, heard, load, options)
                 report.rows.append({"sink": name, "load": load.name, **row})
-                curves[f"{load.name}, {name}"] = every
 
 
 def _resting(pids: dict[str, int], seconds: float) -> dict[str, Any]:
@@ -111,7 +101,7 @@ def _memory(ours: Worker) -> dict[str, Any]:
 
 def _loaded(
     redis_url: str, ours: Worker, pids: dict[str, int], heard: Listener, load: Load, options: Options
-) -> tuple[dict[str, Any], Latencies]:
+) -> dict[str, Any]:
     """One row: latencies over all rounds but the first, which is short and warms up."""
     every, p50, p99, us, late = Latencies(), [], [], [], []
     shares: dict[str, list[float]] = {name: [] for name in pids}
@@ -139,7 +129,7 @@ def _loaded(
             late.append(told.late["p99_ms"])
     after = ours.figures()
     done = counted(after, "processed") - counted(before, "processed")
-    row = {
+    return {
         "rate": load.rate,
         "timed": every.total,
         **{name: value for name, value in every.summary().items() if name != "count"},
@@ -153,7 +143,6 @@ def _loaded(
         "lost": counted(after, "received") - counted(before, "received") - done,
         "counts": every.plain()["counts"],
     }
-    return row, every
 
 
 def _all_heard(heard: Listener) -> Latencies:

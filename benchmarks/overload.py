@@ -2,37 +2,30 @@
 
 Capacity is measured first, as the messages a second of a flood that fits into the pool. Then a fresh worker
 with a small pool (``overload.pool`` messages) is offered a fixed multiple of it for some seconds, by an open
-loop: ``drop_oldest`` and ``conflate`` over pub/sub by this process on a plain connection, ``block`` inside a
-program that embeds the engine and waits for room (`benchmarks.blocked`). Every message must be accounted for:
-what is sent is processed, dropped, conflated, a duplicate, a dead letter, or was lost by Redis in a gap that
-the worker knows of; and what is processed is what the sink was sent.
+loop on a plain connection. Every message must be accounted for: what is sent is processed, dropped,
+conflated, a duplicate, a dead letter, or was lost by Redis in a gap that the worker knows of; and what is
+processed is what the sink was sent.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
-import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from benchmarks import plots
 from benchmarks.measure import Latencies, counted, cpu_seconds, finished, null_counts, schedule, settled
 from benchmarks.parts import Options
 from benchmarks.report import Report
-from benchmarks.servers import Server, Worker, line, module, null_mongo, process, redis_server, worker
+from benchmarks.servers import Server, Worker, null_mongo, redis_server, worker
 from benchmarks.wire import Wire, pack
 from benchmarks.workloads import stamped, workload
 from enricher.market.feed.channels import Message
 from enricher.market.state.product_state import CHAINS, QUOTES, TICKS
 
-POLICIES = ("drop_oldest", "conflate", "block")
+POLICIES = ("drop_oldest", "conflate")
 LOADS, QUICK_LOADS = (0.1, 0.5, 0.9, 1.1, 2.0, 5.0, 10.0), (0.5, 3.0)
-POOL, QUICK_POOL = 4000, 500
 ENDS = ("processed", "duplicate", "dropped", "conflated", "dead", "lost")
 MARK_US = 1_790_000_000_000_000
 COLUMNS = [
@@ -41,9 +34,9 @@ COLUMNS = [
     *("redis_lost", "gaps", "balanced", "rss_mb", "worker_pct"),
 ]
 NOTES = [
-    "load: multiple of capacity; offered: messages a second by schedule; handed: as sent (block: accepted)",
-    "per cpu: messages processed in a second of the worker's CPU, whatever else the machine does",
-    "p50, p99: from when a message was due (block: accepted) until it is visible; held: from its receipt on",
+    "load: multiple of capacity; offered: messages a second by schedule; handed: as sent",
+    "processed s: while it was sent; per cpu: the same in a second of the worker's CPU",
+    "p50, p99: from when a message was due until it is visible; held: from its receipt on",
     "balanced: sent = processed + duplicate + dropped + conflated + dead + lost by Redis; processed = stored",
 ]
 
@@ -58,46 +51,21 @@ class Point(msgspec.Struct, frozen=True):
 
 
 def run(options: Options) -> list[Report]:
-    """Sweep every policy; a message that is not accounted for fails the run."""
+    """Sweep both policies; a message that is not accounted for fails the run."""
     seconds = options.number("overload.seconds", 1.5 if options.quick else 5)
-    pool = int(options.number("overload.pool", QUICK_POOL if options.quick else POOL))
+    pool = int(options.number("overload.pool", 500 if options.quick else 4000))
+    loads = QUICK_LOADS if options.quick else LOADS
     with redis_server() as redis, null_mongo() as mongo:
         able = capacity(redis, mongo, 2000 if options.quick else 10_000)
-        loads = QUICK_LOADS if options.quick else LOADS
         made = workload("mix", round(able * max(loads) * seconds), start_us=MARK_US, step_us=0)
-        rows = []
-        for policy in POLICIES:
-            for load in loads:
-                point = Point(policy, load, able * load, seconds)
-                offer = blocked if policy == "block" else published
-                rows.append(offer(point, made, redis, mongo, pool))
+        points = [Point(policy, load, able * load, seconds) for policy in POLICIES for load in loads]
+        rows = [published(point, made, redis, mongo, pool) for point in points]
     report = Report("overload", "what becomes of more than one worker can do", COLUMNS, rows, list(NOTES))
     report.notes.append(f"capacity: {able:,.0f} messages a second; the pool holds {pool:,} messages")
-    behind = [row for row in rows if row["policy"] != "block" and row["handed_s"] < 0.9 * row["offered_s"]]
+    behind = [row for row in rows if row["handed_s"] < 0.9 * row["offered_s"]]
     report.notes += [f"{r['policy']} at {r['load']}: the publisher reached {r['handed_s']}/s" for r in behind]
     report.failed = not all(row["balanced"] for row in rows)
-    if options.plots is not None:
-        draw(options.plots, rows)
     return [report]
-
-
-def draw(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Throughput and p99 latency over the offered load, one line per policy."""
-    for name, column, y in (
-        ("throughput", "processed_s", "processed a second"),
-        ("efficiency", "per_cpu_s", "processed in a second of CPU"),
-        ("latency", "held_p99_ms", "p99 from receipt to visible, milliseconds"),
-    ):
-        series = {
-            policy: (
-                [row["load"] for row in rows if row["policy"] == policy],
-                [row[column] or 0 for row in rows if row["policy"] == policy],
-            )
-            for policy in POLICIES
-        }
-        path = folder / f"overload_{name}.svg"
-        title = f"{name} under overload".capitalize()
-        plots.lines(path, title, "offered load, multiple of capacity", y, series, log_x=True)
 
 
 def capacity(redis: Server, mongo: Server, count: int, rounds: int = 4) -> float:
@@ -119,7 +87,7 @@ def capacity(redis: Server, mongo: Server, count: int, rounds: int = 4) -> float
 def published(
     point: Point, made: Sequence[Message], redis: Server, mongo: Server, pool: int
 ) -> dict[str, Any]:
-    """One row over pub/sub."""
+    """One row."""
     count = round(point.rate * point.seconds)
     settings = (f"market.overload={point.policy}", f"pool.max_messages={pool}", "stats.interval=0.5")
     stored = documents(mongo)
@@ -127,63 +95,34 @@ def published(
         start = time.time_ns() // 1000 + 200_000 + count * 15
         due = schedule(point.rate, count, start)
         packed = [pack(("PUBLISH", *m)) for m in stamped(made[:count], due, MARK_US)]
-        watch = Watch(ours)
-        pids = ours.pid, redis.pid, mongo.pid
-        cpu = [cpu_seconds(pid) for pid in pids]
+        cpu = cpu_seconds(ours.pid)
         time.sleep(max(0.0, start / 1e6 - time.time()))
-        watch.start()
         late, receivers = send(wire, packed, due)
-        took = time.time_ns() / 1e9 - start / 1e6
-        used = [cpu_seconds(pid) - before for pid, before in zip(pids, cpu, strict=True)]
-        watch.stop()
+        took, used = time.time_ns() / 1e9 - start / 1e6, cpu_seconds(ours.pid) - cpu
+        # By the worker's own clock: under overload the answer itself waits for its turn.
+        sent = ours.figures()
+        processed = counted(sent, "processed") / (sent["now_us"] - start) * 1e6
         figures = quiet(ours)
-    processed = watch.rate(start / 1e6, took)
-    return row_of(point, count, took, figures, documents(mongo) - stored) | {
-        "processed_s": processed,
-        "per_cpu_s": None if processed is None else round(processed * took / used[0]),
-        "rss_mb": round(max([figures["rss"], *watch.rss]) / 1e6, 1),
-        "worker_pct": round(used[0] / took * 100),
-        "redis_pct": round(used[1] / took * 100),
-        "sink_pct": round(used[2] / took * 100),
-        "late_p99_ms": late.summary()["p99_ms"],
-        "unheard": count - receivers,
-    }
-
-
-def blocked(
-    point: Point, made: Sequence[Message], redis: Server, mongo: Server, pool: int
-) -> dict[str, Any]:
-    """One row of a program that hands messages in itself and waits for room."""
-    before = documents(mongo)
-    numbers = map(str, (point.rate, point.seconds, pool))
-    command = module("benchmarks.blocked", redis.url, mongo.url, *numbers)
-    with process(*command, stdout=subprocess.PIPE) as child:
-        told = json.loads(line(child, "the blocked program"))
-    row = row_of(point, told["sent"], told["seconds"], told["figures"], documents(mongo) - before)
-    return row | {
-        "processed_s": round(told["processed_s"]),
-        "per_cpu_s": round(told["processed_s"] * told["seconds"] / told["cpu_s"]),
-        "rss_mb": round(told["rss"] / 1e6, 1),
-        "worker_pct": round(told["cpu_s"] / told["seconds"] * 100),
-    }
-
-
-def row_of(point: Point, sent: int, took: float, figures: dict[str, Any], stored: int) -> dict[str, Any]:
-    """What every policy has in common: the counts, whether they add up, and the latency."""
     counts = {name: counted(figures, name) for name in ("received", *ENDS, "gaps")}
     latency = figures["latency"]["event"]
     row = {
         "policy": point.policy,
         "load": point.load,
         "offered_s": round(point.rate),
-        "handed_s": round(sent / took),
+        "handed_s": round(count / took),
+        "processed_s": round(processed),
+        "per_cpu_s": round(processed * took / used),
         "p50_ms": latency["p50_ms"],
         "p99_ms": latency["p99_ms"],
         "held_p99_ms": figures["latency"]["commit"]["p99_ms"],
-        "sent": sent,
-        "stored": stored,
+        "sent": count,
+        "stored": documents(mongo) - stored,
         **counts,
-        "redis_lost": sent - counts["received"],
+        "redis_lost": count - counts["received"],
+        "rss_mb": round(max(sent["rss"], figures["rss"]) / 1e6, 1),
+        "worker_pct": round(used / took * 100),
+        "late_p99_ms": late.summary()["p99_ms"],
+        "unheard": count - receivers,
     }
     return row | {"balanced": balanced(row)}
 
@@ -234,38 +173,3 @@ def quiet(ours: Worker, still: float = 1.0, patience: float = 60.0) -> dict[str,
             raise TimeoutError(f"the worker still holds messages: {figures['topics']}")
         time.sleep(0.05)
 
-
-class Watch:
-    """Asks a worker for its figures a few times a second, in a thread, while this process sends."""
-
-    def __init__(self, ours: Worker, pause: float = 0.2) -> None:
-        self.samples: list[tuple[float, int]] = []
-        self.rss: list[int] = []
-        self._ours = ours
-        self._pause = pause
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End; nobody else may ask the worker before."""
-        self._ended.set()
-        self._thread.join()
-
-    def rate(self, start: float, seconds: float) -> int | None:
-        """Messages processed a second in the last three quarters of the time; None of too few samples."""
-        inside = [s for s in self.samples if start + seconds / 4 <= s[0] <= start + seconds]
-        if len(inside) < 2:
-            return None
-        (began, before), (ended, after) = inside[0], inside[-1]
-        return round((after - before) / (ended - began))
-
-    def _watch(self) -> None:
-        while not self._ended.wait(self._pause):
-            figures = self._ours.figures()
-            # By the worker's own clock: under overload the answer itself waits for its turn.
-            self.samples.append((figures["now_us"] / 1e6, counted(figures, "processed")))
-            self.rss.append(figures["rss"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 
 import msgspec
 
@@ -19,13 +18,12 @@ class Options(msgspec.Struct, frozen=True):
     """What the command line says.
 
     ``quick`` asks for the smallest run that still shows something, ``rounds`` how often each figure is taken
-    (after one round that is not counted), ``plots`` for pictures in that folder. ``update`` rewrites what is
-    committed (the guard's limits). ``settings`` are a part's own, by name: {"soak.minutes": "30"}.
+    (after one round that is not counted). ``update`` rewrites what is committed (the guard's limits).
+    ``settings`` are a part's own, by name: {"soak.minutes": "30"}.
     """
 
     quick: bool = False
     rounds: int = 3
-    plots: Path | None = None
     update: bool = False
     settings: Mapping[str, str] = {}
 
@@ -54,9 +52,12 @@ class Part(msgspec.Struct, frozen=True):
 
 
 PARTS: dict[str, Part] = {
-    "cpu": Part("CPU time per message and messages a second under flood", "benchmarks.cpu"),
+    "cpu": Part(
+        "CPU time per message and messages a second under flood",
+        "benchmarks.cpu",
+        {"products": "a mix over so many alone (up to 50,000), instead of all workloads"},
+    ),
     "latency": Part("PUBLISH to the enriched channel at fixed rates; CPU when idle", "benchmarks.latency"),
-    "keys": Part("cost per message and memory at 8, 500 and 50,000 products", "benchmarks.keys"),
     "peers": Part(
         "the same jobs in six other frameworks, in the same run",
         "benchmarks.peers.compare",
@@ -66,7 +67,6 @@ PARTS: dict[str, Part] = {
         },
     ),
     "floor": Part("our cost as a multiple of the tightest loop with the same libraries", "benchmarks.floor"),
-    "stages": Part("our cost stage by stage, beside that loop's", "benchmarks.stages"),
     "overload": Part(
         "a tenth to ten times of capacity, per overload policy",
         "benchmarks.overload",
@@ -81,22 +81,12 @@ PARTS: dict[str, Part] = {
             "sample": "seconds from one sample to the next (10)",
         },
     ),
-    "ready": Part(
-        "a start on a day's stored ticks, and whether it is right",
-        "benchmarks.ready",
-        {
-            "ticks": "how many (1,000,000; quick 4,000)",
-            "keep": "folder that keeps what is stored for the next time; filling it takes minutes",
-        },
-    ),
     "restart": Part(
         "a start with embedded servers on what is stored",
         "benchmarks.restart",
         {
             "messages": "of the mix, stored just before (10,000; quick 1,000)",
-            "ticks": "of a session (1,000,000; quick 4,000)",
             "flood": "messages at once, every tenth the first of its product (4,000; quick 1,000)",
-            "keep": "folder that keeps the session for the next time; filling it takes minutes",
         },
     ),
     "streams": Part(

@@ -14,12 +14,10 @@ import itertools
 import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
 
-from benchmarks import plots
 from benchmarks.measure import counted, cpu_seconds
 from benchmarks.overload import capacity
 from benchmarks.parts import Options
@@ -53,10 +51,7 @@ def run(options: Options) -> list[Report]:
     report = Report("soak", about, COLUMNS, rows)
     if sent.behind > rate:
         report.notes.append(f"the publisher was behind its schedule by up to {sent.behind:,} messages")
-    verdict = judged(rows, minutes)
-    if options.plots is not None:
-        draw(options.plots, rows)
-    return [report, verdict]
+    return [report, judged(rows, minutes)]
 
 
 async def sampled(
@@ -130,14 +125,3 @@ def drift(points: Sequence[tuple[float, float]]) -> float:
     middle = statistics.median(value for _, value in points)
     return 10 * statistics.median(slopes) / middle * 100 if middle else 0.0
 
-
-def draw(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Each figure over time."""
-    times = [row["minute"] for row in rows]
-    for names, title, y in (
-        (("rss_mb",), "Resident memory", "MB"),
-        (("us",), "CPU per message", "microseconds"),
-        (("p50_ms", "p99_ms"), "Latency from the message's timestamp to visible", "milliseconds"),
-    ):
-        series = {name: (times, [row[name] or 0 for row in rows]) for name in names}
-        plots.lines(folder / f"soak_{names[0].partition('_')[0]}.svg", title, "minutes", y, series)

@@ -53,8 +53,8 @@ def test_a_quick_run_prints_its_table_and_writes_the_same_as_json(tmp_path: Path
     [
         (("speed",), "no part 'speed'; known parts: cpu"),
         (("cpu", "--set", "fast"), "'fast' is not PART.NAME=VALUE"),
-        (("ready", "--set", "ready.tick=5"), "ready has no setting 'tick'; it has: ticks, keep"),
-        (("cpu", "--set", "cpu.rate=5"), "cpu has no setting 'rate'; it has: none"),
+        (("restart", "--set", "restart.tick=5"), "restart has no setting 'tick'; it has: messages, flood"),
+        (("walk", "--set", "walk.rate=5"), "walk has no setting 'rate'; it has: none"),
         (("cpu", "--rounds", "0"), "--rounds"),
     ],
 )

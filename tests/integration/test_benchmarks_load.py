@@ -1,4 +1,4 @@
-"""The benchmarks of overload, soak and readiness on real servers, as small as they go."""
+"""The benchmarks of overload, soak and restart on real servers, as small as they go."""
 
 from __future__ import annotations
 
@@ -7,27 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.overload import MARK_US, Point, blocked, published
-from benchmarks.ready import one_start
-from benchmarks.restart import flood, leave
-from benchmarks.restart import one_start as one_restart
+from benchmarks.overload import MARK_US, Point, published
+from benchmarks.restart import flood, leave, one_start
 from benchmarks.servers import null_mongo, redis_server, worker
 from benchmarks.soak import sampled
-from benchmarks.stored_day import known
 from benchmarks.workloads import workload
 
 
-@pytest.mark.parametrize("policy", ["drop_oldest", "conflate", "block"])
+@pytest.mark.parametrize("policy", ["drop_oldest", "conflate"])
 def test_every_message_of_an_overload_is_accounted_for(policy: str) -> None:
     # What no machine does in half a second, into a pool that holds next to nothing.
     point = Point(policy, 10.0, 20_000, 0.3)
     made = workload("mix", 6000, start_us=MARK_US, step_us=0)
-    offer = blocked if policy == "block" else published
     with redis_server() as redis, null_mongo() as mongo:
-        row = offer(point, made, redis, mongo, 100)
+        row = published(point, made, redis, mongo, 100)
     assert row["balanced"], row
     assert row["processed"] > 0
-    assert (row["dropped"] + row["conflated"] > 0) is (policy != "block")
+    assert row["dropped"] + row["conflated"] > 0
     if policy == "conflate":
         assert row["conflated"] > 0
 
@@ -44,28 +40,11 @@ def test_a_soak_samples_memory_cpu_and_latency_of_each_interval() -> None:
     assert all(row["rss_mb"] > 10 and row["us"] > 0 and row["p99_ms"] > 0 for row in rows[1:])
 
 
-def test_a_start_on_stored_ticks_shows_windows_that_are_what_they_add_up_to(tmp_path: Path) -> None:
-    row, moments = one_start(600, 3, tmp_path)
-    assert row["wrong"] == 0
-    assert row["windows"] == 9
-    assert len(moments) == 3
-    assert row["ready_s"] <= moments[0]
-
-    # The day is kept as it was stored, for the next time, unless another one is asked for.
-    kept = tmp_path / "600-ticks-of-3"
-    day = known(kept, 600, 3)
-    assert day is not None
-    assert day.names == ["P000", "P001", "P002"]
-    assert known(kept, 500, 3) is None
-    (kept / "day.json").write_bytes(b"{")
-    assert known(kept, 600, 3) is None
-
-
 def test_a_restart_says_how_much_it_restores_and_new_products_do_not_wait_behind_a_flood(
     tmp_path: Path,
 ) -> None:
     leave(tmp_path, 300)
-    row = one_restart(tmp_path, "a mix", 300)
+    row = one_start(tmp_path, "a mix", 300)
     assert row["restoring"] == 8
     assert 0 < row["servers_s"] < row["ready_s"]
     found = flood(tmp_path, 1000)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from collections import Counter
 
 import pytest
@@ -15,7 +14,6 @@ from rich.console import Console
 from benchmarks.listener import stamp_us
 from benchmarks.measure import Latencies, bucket, edge, finished, schedule
 from benchmarks.parts import PARTS, Options
-from benchmarks.plots import curve, figure
 from benchmarks.report import Report, Surroundings, show, shown, spread, taken
 from benchmarks.workloads import KINDS, lazily, workload
 from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
@@ -76,12 +74,6 @@ def test_nothing_recorded_has_no_quantiles() -> None:
 
 def test_a_clock_that_was_set_back_counts_as_no_time() -> None:
     assert recorded([-5]).quantile(1.0) == 0
-
-
-def test_a_curve_ends_where_one_message_would_be_all_there_is() -> None:
-    shown_quantiles = [q for q, _ in curve(recorded(list(range(100))))]
-    assert shown_quantiles[-1] == 0.99
-    assert curve(recorded([1000] * 10_000))[-1] == (0.9999, 1.0)
 
 
 # -- schedules -----------------------------------------------------------------------------------------
@@ -189,20 +181,14 @@ def test_what_the_part_did_itself_is_not_other_programs_work() -> None:
     assert taken("cpu", 10.0, 2, busy=6.99, own=7.0, stolen=0.0).others_pct == 0.0
 
 
-def test_pictures_without_the_package_for_them_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(RuntimeError, match="bench"):
-        figure("title", "x", "y")
-
-
 def test_a_setting_of_a_part_is_a_number_or_an_error_that_names_it() -> None:
     options = Options(settings={"soak.minutes": "1_0.5", "soak.rate": "fast"})
     assert options.number("soak.minutes", 30) == 10.5
-    assert options.number("ready.ticks", 20) == 20
+    assert options.number("restart.flood", 20) == 20
     with pytest.raises(ValueError, match=r"soak\.rate must be a number, not 'fast'"):
         options.number("soak.rate", 1)
 
 
 def test_every_part_says_what_it_measures() -> None:
-    assert {"cpu", "latency", "keys"} <= set(PARTS)
+    assert {"cpu", "latency", "walk"} <= set(PARTS)
     assert all(part.about and part.module.startswith("benchmarks.") for part in PARTS.values())

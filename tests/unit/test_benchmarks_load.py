@@ -1,19 +1,13 @@
-"""What the benchmarks of overload, soak and readiness compute with."""
+"""What the benchmarks of overload and soak compute with."""
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
 
 from benchmarks.overload import balanced, send
-from benchmarks.ready import last_tick, window
 from benchmarks.soak import drift, judged
-from benchmarks.stored_day import history
-from enricher.clock import MINUTE, SECOND
-from enricher.market.bars.rolling_windows import TickWindow
-from enricher.messages.models import decode_tick
 
 END_US = 1_790_000_000_000_000
 
@@ -71,37 +65,6 @@ def test_what_is_overdue_is_sent_in_order_and_every_answer_is_waited_for() -> No
     late, receivers = send(wire, packed, [END_US - 1_000_000_000_000 + n for n in range(1200)])
     assert b"".join(wire.sent) == b"".join(packed)
     assert late.total == receivers == 1200
-
-
-def test_windows_by_sorting_and_adding_are_those_of_the_rolling_windows() -> None:
-    rows = list(history(["A", "B"], 3000, END_US))
-    rng = random.Random(3)
-    rolling = TickWindow(15 * MINUTE)
-    mine = [row for row in rows if row["product"] == "B"]
-    for number, row in enumerate(mine):
-        rolling.add(row["event_us"], row["price"], number, number)
-    rng.shuffle(mine)
-    newest = rolling.newest
-    assert newest is not None
-    for minutes in (1, 5, 15):
-        expected = rolling.window(minutes * MINUTE)
-        assert expected is not None
-        found = window(mine, newest, minutes)
-        assert found["num_ticks"] == expected.count
-        assert {k: found[k] for k in ("open", "high", "low", "close")} == {
-            "open": expected.open,
-            "high": expected.high,
-            "low": expected.low,
-            "close": expected.close,
-        }
-
-
-def test_a_history_has_its_ticks_once_each_in_order_and_ends_before_the_last_tick() -> None:
-    rows = list(history(["A", "B", "C"], 100, END_US))
-    assert len({row["_id"] for row in rows}) == 100
-    assert [row["event_us"] for row in rows] == sorted(row["event_us"] for row in rows)
-    last = decode_tick(last_tick("A", END_US + SECOND), now_us=END_US + SECOND)
-    assert rows[-1]["event_us"] < last.event_us == END_US + SECOND
 
 
 def test_drift_is_the_growth_in_ten_minutes_and_an_outlier_does_not_move_it() -> None:
