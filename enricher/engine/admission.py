@@ -6,24 +6,20 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 from enricher.engine.apart import is_ctrl_c
-from enricher.engine.overload import Overload, Waiting
-from enricher.engine.ports import Clock, Delivery
+from enricher.engine.lanes import Lane
+from enricher.engine.overload import Backlog, Overload
+from enricher.engine.ports import Delivery
 from enricher.engine.router import Route, Router
 from enricher.engine.stats import RouteStats, Stats
 from enricher.errors import BadMessage, UnknownTopic
 from enricher.log import log
 
-if TYPE_CHECKING:
-    from enricher.engine.lanes import Lane
-
 UNKNOWN = "(unknown)"
 
 # Topics whose route is remembered: a pattern may match topics without end.
 _KNOWN = 10_000
-_WARN_EVERY_US = 10_000_000
 
 _queued = attrgetter("queued")
 _lane: Callable[[Delivery], Lane | None] = attrgetter("lane")
@@ -47,7 +43,6 @@ class Admission:
         self,
         router: Router,
         stats: Stats,
-        steady: Clock,
         *,
         max_messages: int,
         max_bytes: int,
@@ -59,18 +54,18 @@ class Admission:
         self._space = asyncio.Event()
         self._router = router
         self._stats = stats
-        self._steady = steady
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._max_message_bytes = max_message_bytes
-        self._known: dict[str, tuple[Route, RouteStats, Waiting | None, int]] = {}
-        self._waiting = {
-            route.topic: Waiting(conflate=route.overload is Overload.CONFLATE)
+        self._known: dict[str, tuple[Route, RouteStats, Backlog | None]] = {}
+        self._backlogs = {
+            route.topic: Backlog(conflate=route.overload is Overload.CONFLATE)
             for route in router.routes
             if route.overload in (Overload.CONFLATE, Overload.DROP_OLDEST)
         }
+        # Whether anybody was let go, and how many by topic and label.
         self._crowded = False
-        self._warned: dict[str, int] = {}
+        self._gone: Counter[tuple[str, str]] = Counter()
 
     def admit(self, deliveries: Iterable[Delivery]) -> Admitted:
         """Judge deliveries in the order in which they came: to its lane, aside, or dropped.
@@ -87,37 +82,33 @@ class Admission:
                 self._stats.count(UNKNOWN, "received")
                 self._aside(delivery, UnknownTopic(delivery.topic, self._router.topics), aside)
                 continue
-            route, counters, waiting, most = known
+            route, counters, backlog = known
             counters.counts["received"] += 1
             delivery.route = route
-            delivery.waiting = waiting
-            if size > most:
-                expected = f"at most {most} bytes"
+            delivery.backlog = backlog
+            if size > self._max_message_bytes:
+                expected = f"at most {self._max_message_bytes} bytes"
                 self._aside(delivery, BadMessage("$", expected, f"{size} bytes"), aside)
                 continue
-            same = self._same(delivery, route) if waiting is not None and waiting.conflate else None
+            same = self._same(delivery, route) if backlog is not None and backlog.conflate else None
             if self.count >= self._max_messages or self.bytes + size > self._max_bytes:
                 one = self.count == self._max_messages and self.bytes + size <= self._max_bytes
-                freed = waiting.swap(delivery, same) if one and waiting is not None else None
-                if freed is not None:
+                if one and backlog is not None and backlog.queued and not backlog.conflate:
+                    # As below, in a flood.
                     self._crowded = True
-                    self.bytes += size - freed
+                    self.bytes += size - backlog.swap(delivery)
                     queued.append(delivery)
                     continue
-                if not self._make_room(size, waiting, same):
+                if not self._make_room(size, backlog, same):
                     self._refuse(delivery)
                     continue
             self.count += 1
             self.bytes += size
-            if waiting is not None:
-                waiting.add(delivery, same)
+            if backlog is not None:
+                backlog.add(delivery, same)
             queued.append(delivery)
         if self._crowded:
-            self._crowded = False
-            self._pay()
-            for topic, waiting in self._waiting.items():
-                self._tell(topic, waiting.dropped, "dropped")
-                self._tell(topic, waiting.conflated, "conflated")
+            self._let_go()
             queued = [delivery for delivery in queued if not delivery.gone]
         return queued, aside
 
@@ -145,16 +136,6 @@ class Admission:
         """Whether so many messages and bytes may be out of reach of every overload policy for long."""
         return count <= self._max_messages // 4 and size <= self._max_bytes // 4
 
-    def taken(self, delivery: Delivery) -> None:
-        """A message has left its queue: nobody can drop it any more."""
-        if delivery.waiting is not None:
-            delivery.waiting.left()
-
-    def queued_again(self, delivery: Delivery) -> None:
-        """A message is back in a queue, for another attempt."""
-        if delivery.waiting is not None:
-            delivery.waiting.queued += 1
-
     def release(self, size: int, count: int = 1) -> None:
         """A message, or ``count`` of them with ``size`` bytes in all, has left for good."""
         self.count -= count
@@ -163,12 +144,11 @@ class Admission:
         if not self.count:
             self.empty.set()
 
-    def _look_up(self, topic: str) -> tuple[Route, RouteStats, Waiting | None, int] | None:
+    def _look_up(self, topic: str) -> tuple[Route, RouteStats, Backlog | None] | None:
         route = self._router.match(topic)
         if route is None:
             return None
-        most = min(route.max_bytes or self._max_message_bytes, self._max_bytes)
-        known = (route, self._stats.topic(route.topic), self._waiting.get(route.topic), most)
+        known = (route, self._stats.topic(route.topic), self._backlogs.get(route.topic))
         if len(self._known) < _KNOWN:
             self._known[topic] = known
         return known
@@ -176,7 +156,6 @@ class Admission:
     def _aside(
         self, delivery: Delivery, why: BadMessage, aside: list[tuple[Delivery, BadMessage]]
     ) -> None:
-        self._pay()
         if self.full(len(delivery.body)):
             self._refuse(delivery)
             return
@@ -193,61 +172,46 @@ class Admission:
             delivery.key = read_key(route.key, delivery.body)
         return delivery.key
 
-    def _make_room(self, size: int, waiting: Waiting | None, same: str | None) -> bool:
+    def _make_room(self, size: int, backlog: Backlog | None, same: str | None) -> bool:
         """Let go of what is older, of the same, of the route, or, when the route has nothing queued, of the
         route that has most: a flood must not shut out what comes rarely."""
-        self._pay()
-        if not self.full(size):
-            return True
-        if waiting is None or size > self._max_bytes:
+        if backlog is None or size > self._max_bytes:
             return False
         self._crowded = True
-        gone = None if same is None else waiting.replace(same)
-        gone = gone or self._oldest(waiting)
-        while gone is not None:
+        gone = None if same is None else backlog.drop(same)
+        while gone := gone or backlog.drop() or max(self._backlogs.values(), key=_queued).drop():
             self.count -= 1
             self.bytes -= len(gone.body)
-            if not self.full(size):
+            if self.count < self._max_messages and self.bytes + size <= self._max_bytes:
                 return True
-            gone = self._oldest(waiting)
+            gone = None
         return False
-
-    def _oldest(self, waiting: Waiting) -> Delivery | None:
-        """Let go of the oldest of the route, else of the route that has most."""
-        return waiting.drop() or max(self._waiting.values(), key=_queued).drop()
-
-    def _pay(self) -> None:
-        """Let go of as many of the oldest as were let in for them; until then their bytes count."""
-        for waiting in self._waiting.values():
-            if waiting.owed:
-                self.bytes -= waiting.pay()
-
-    def _tell(self, topic: str, gone: list[Delivery], label: str) -> None:
-        """Tell lanes, sources and counters of queued messages of one route that were let go."""
-        if not gone:
-            return
-        for delivery in gone:
-            delivery.body = b""
-            delivery.settled(label)
-        for lane, number in Counter(map(_lane, gone)).items():
-            if lane is not None:
-                lane.forget(number)
-        self._count_dropped(topic, label, len(gone))
-        gone.clear()
 
     def _refuse(self, delivery: Delivery) -> None:
         """A message does not get in."""
+        self._crowded = True
         delivery.gone = True
         delivery.settled("dropped")
-        self._count_dropped(counted_as(delivery), "dropped", 1)
+        self._gone[counted_as(delivery), "dropped"] += 1
 
-    def _count_dropped(self, topic: str, label: str, number: int) -> None:
-        self._stats.count(topic, label, number)
-        now = self._steady()
-        if now - self._warned.get(topic, now - _WARN_EVERY_US) >= _WARN_EVERY_US:
-            self._warned[topic] = now
+    def _let_go(self) -> None:
+        """Tell lanes, sources and counters of the queued messages that made room, and of those refused."""
+        self._crowded = False
+        for topic, backlog in self._backlogs.items():
+            for gone, label in ((backlog.dropped, "dropped"), (backlog.conflated, "conflated")):
+                for delivery in gone:
+                    delivery.body = b""
+                    delivery.settled(label)
+                for lane, number in Counter(map(_lane, gone)).items():
+                    if lane is not None:
+                        lane.drop(number)
+                self._gone[topic, label] += len(gone)
+                gone.clear()
+        for (topic, label), number in (+self._gone).items():
+            self._stats.count(topic, label, number)
             total = self._stats.topic(topic).counts[label]
             log.warning("overload", topic=topic, policy=label, total=total, queued=self.count)
+        self._gone.clear()
 
 
 def read_key(function: object, body: bytes) -> str | None:

@@ -4,40 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from enricher.engine.admission import UNKNOWN, Admission, counted_as
+from enricher.engine.admission import Admission, counted_as
 from enricher.engine.effects import DeadLetter
-from enricher.engine.lanes import Lane, Status
+from enricher.engine.lanes import Lane, Step
 from enricher.engine.pipeline import Pipeline
-from enricher.engine.ports import Answer, Claimed, Clock, Refused, Write, steady_clock
+from enricher.engine.ports import Answer, Claimed, Clock, Refused, Write
 from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer
 from enricher.log import log
 
-# How often (microseconds) a refusal that comes with every turn is worth a line.
-_SAY_EVERY_US = 10_000_000
 
-
-class Settling:
-    """Counts what has left and lets it go; ``ready`` queues a lane for a turn."""
+class Completion:
+    """Counts what has left and lets it go; ``act`` takes the next step of a lane."""
 
     def __init__(
         self,
         admission: Admission,
         pipeline: Pipeline,
+        writer: Writer,
         stats: Stats,
         clock: Clock,
-        ready: Callable[[Lane], None],
+        act: Callable[[Lane, Step], None],
     ) -> None:
         self._admission = admission
         self._pipeline = pipeline
+        self._writer = writer
         self._stats = stats
         self._clock = clock
-        self._ready = ready
-        self._refused_us = -_SAY_EVERY_US
-
-    def connect(self, writer: Writer) -> None:
-        """Give it the writer, which takes the dead letters of what was refused."""
-        self._writer = writer
+        self._act = act
 
     def settle(self, batch: Sequence[Write], answers: Mapping[int, Answer]) -> None:
         """A batch is committed: count it and let its messages go."""
@@ -45,25 +39,28 @@ class Settling:
         since_receipt: list[int] = []
         since_event: list[int] = []
         labels: dict[tuple[str, str], int] = {}
+        lanes: dict[Lane, int] = {}
         size = 0
         for index, write in enumerate(batch):
             lane, delivery, label = write.owner, write.delivery, write.label
             if lane is not None and label != "dead":
-                lane.unsettled -= 1
-                if lane.stale:
-                    self.wake_stale(lane)
+                lanes[lane] = lanes[lane] + 1 if lane in lanes else 1
             if delivery is None:
                 continue
             if answers and isinstance(answers.get(index), Claimed):
                 label = "duplicate"
             route = delivery.route
-            kind = (UNKNOWN if route is None else route.topic, label)
-            labels[kind] = labels.get(kind, 0) + 1
+            kind = (counted_as(delivery) if route is None else route.topic, label)
+            labels[kind] = labels[kind] + 1 if kind in labels else 1
             since_receipt.append(now_us - delivery.received_us)
             if write.event_us and label == "processed":
                 since_event.append(now_us - write.event_us)
             size += write.body_size
             delivery.settled(label)
+        for lane, number in lanes.items():
+            step = lane.settled(number)
+            if step is not Step.NOTHING:
+                self._act(lane, step)
         if since_receipt:
             self._admission.release(size, len(since_receipt))
         self._stats.histograms["commit"].record_all(since_receipt)
@@ -78,64 +75,43 @@ class Settling:
         lane: Lane | None = write.owner
         if write.label == "dead":
             self._lose(write, answer)
-            return
-        if lane is not None:
-            lane.unsettled -= 1
-        if write.delivery is None:
-            self._refuse_settled(write, answer)
-            return
-        if lane is not None:
-            if write.folded:
-                lane.stale = True
-                if not lane.retell:
-                    lane.retell = True
-                    lane.family.group.unfinished += 1  # until it has told
-            self.wake_stale(lane)
-        self._writer.submit(self._pipeline.dead(write.delivery, "commit", answer))
+        elif write.delivery is None:
+            self._refuse_effects(write, lane, answer)
+        else:
+            if lane is not None:
+                if write.folded and not lane.retell:
+                    lane.group.commit_group.unfinished += 1  # until it has told
+                self._act(lane, lane.refused(folded=write.folded))
+            self._writer.submit(self._pipeline.dead(write.delivery, "commit", answer))
 
-    def _refuse_settled(self, write: Write, answer: Refused) -> None:
-        """Effects that are no message's own: those that are not to blame land each for itself.
+    def _refuse_effects(self, write: Write, lane: Lane | None, answer: Refused) -> None:
+        """Effects that are no message's own: those that are not to blame are written each for itself.
 
         The state stays: it is right, only this picture of it cannot be shown.
         """
-        lane: Lane | None = write.owner
         if len(write.effects) > 1:
-            single = [
-                Write((effect,), owner=lane, label=write.label, stateful=write.stateful)
-                for effect in write.effects
-            ]
-            for part in single:
-                if lane is not None:
-                    lane.unsettled += 1
-                self._writer.submit(part)
+            if lane is not None:
+                lane.sent(len(write.effects) - 1)
+            for effect in write.effects:
+                self._writer.submit(
+                    Write((effect,), owner=lane, label=write.label, stateful=write.stateful)
+                )
             return
         if lane is not None:
-            self.wake_stale(lane)
+            self._act(lane, lane.settled())
         self._stats.counters["refused_effects"] += 1
-        now_us = steady_clock()
-        if now_us - self._refused_us >= _SAY_EVERY_US:
-            self._refused_us = now_us
-            log.error(
-                "effect_refused",
-                effect=type(write.effects[0]).__name__,
-                key=None if lane is None else lane.key,
-                reason=answer.reason,
-                total=self._stats.counters["refused_effects"],
-            )
+        log.error(
+            "effect_refused",
+            effect=type(write.effects[0]).__name__,
+            key=None if lane is None else lane.key,
+            reason=answer.reason,
+            total=self._stats.counters["refused_effects"],
+        )
 
     @staticmethod
     def is_stale(owner: Lane | None) -> bool:
         """Whether a state holds what was refused, and will be loaded anew."""
         return owner is not None and owner.stale
-
-    def wake_stale(self, lane: Lane) -> None:
-        """Let a stale lane load its state anew once nothing of it is in flight, unless a retry holds it."""
-        if not lane.stale or lane.unsettled or lane.resume_us is not None:
-            return
-        if lane.status is Status.PARKED:
-            lane.status = Status.IDLE
-        if lane.status is Status.IDLE and (lane.queue or lane.retell):
-            self._ready(lane)
 
     def _lose(self, write: Write, answer: Refused) -> None:
         """Let go of a dead letter that its store refuses: asking again would never end."""

@@ -1,42 +1,66 @@
-"""Lanes: the queue of one key, and the family of lanes that share a state store, a group and a weight."""
+"""A lane: the queue of one key, the state that its messages fold into, and where it stands.
+
+A lane is data, and this file is all that changes it. Each transition returns the `Step` that is to be taken
+about the lane; who gives turns, loads states and keeps timers takes it and decides nothing.
+
+    idle ------> ready ------> running ---> idle       a turn
+      |                           '-------> parked     a strict route's message waits for its retry
+      |--------> loading ---------------> idle         the state is not there yet, or no longer right
+      '--------> parked ----------------> idle         the state is not right, and writes are in flight
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from enum import IntEnum
+from collections.abc import Iterable
+from enum import Enum, auto
 from typing import Any
 
 from enricher.engine.ports import Delivery, StateStore
 from enricher.engine.router import Kind, Route
 from enricher.engine.writer import CommitGroup
-from enricher.errors import SinkUnavailable
 
 _PURGE_AT = 64
 
 
-class Status(IntEnum):
-    """Where a lane stands. Only a READY lane is in its family's queue."""
+class Status(Enum):
+    """Where a lane stands. Only a READY lane is in its group's queue."""
 
-    IDLE = 0
-    READY = 1
-    RUNNING = 2
-    LOADING = 3
-    PARKED = 4
+    IDLE = auto()
+    READY = auto()
+    RUNNING = auto()
+    LOADING = auto()
+    PARKED = auto()
+
+
+class Step(Enum):
+    """What is to be done about a lane after a transition."""
+
+    NOTHING = auto()
+    TURN = auto()
+    """Queue it for a turn."""
+    RUN = auto()
+    """Its turn has begun: serve it."""
+    LOAD = auto()
+    """Load its state."""
+    FORGET = auto()
+    """Nothing waits in it and it has no state: it may go."""
 
 
 class Lane:
-    """The queue of one key, with the state that its messages fold into.
+    """The queue of one key, with its state.
 
-    A lane is data: nothing runs for it until the pool gives it a turn. ``unsettled`` counts its writes
-    that are not committed yet; a ``stale`` lane loads its state anew once that is 0, because a sink
-    refused a write whose change was folded. ``retell`` says that this is not to wait for the next message,
-    and that the state as a whole has something to say then.
+    ``unsettled`` counts its writes that are not committed yet. A ``stale`` state is not to be trusted, for a
+    sink refused what was folded or a state store failed: it is loaded anew once ``unsettled`` is 0. That does
+    not wait for the next message if ``retell`` is set, and the state has everything to say again then.
+    ``waking`` says that the state is loaded whether or not a message waits. ``due_us`` is when it asked for a
+    clock event, ``resume_us`` when the retry of a parked lane is due: nothing else may wake it before.
     """
 
     __slots__ = (
+        "dropped",
         "due_us",
-        "family",
-        "gone",
+        "group",
         "key",
         "queue",
         "resume_us",
@@ -49,8 +73,8 @@ class Lane:
         "waking",
     )
 
-    def __init__(self, family: Family, key: str | None) -> None:
-        self.family = family
+    def __init__(self, group: LaneGroup, key: str | None) -> None:
+        self.group = group
         self.key = key
         self.queue: deque[Delivery] = deque()
         self.state: Any = None
@@ -58,122 +82,269 @@ class Lane:
         self.unsettled = 0
         self.stale = False
         self.retell = False
-        self.gone = 0
+        self.waking = False
+        self.dropped = 0
         self.touched_us = 0
         self.due_us: int | None = None
-        # State is restored whether or not a message waits, because something was left unfinished.
-        self.waking = False
-        # When a strict lane's retry is due; nothing else may wake the lane before.
         self.resume_us: int | None = None
 
-    @property
-    def cold(self) -> bool:
-        """Whether the state has to be loaded before the next turn."""
-        return self.family.state_store is not None and self.key is not None and self.state is None
+    # -- messages ----------------------------------------------------------------------------------
 
-    def forget(self, dropped: int) -> None:
-        """So many queued deliveries were dropped; their places in the queue are cleared later."""
-        self.gone += dropped
-        if self.gone == len(self.queue) and self.status is Status.READY:
-            self.family.emptied()
-        elif self.gone > _PURGE_AT and self.gone * 2 > len(self.queue):
-            self.purge()
+    def add(self, delivery: Delivery) -> Step:
+        """Queue a message."""
+        delivery.lane = self
+        delivery.gone = False
+        self.queue.append(delivery)
+        return self.wake() if self.status is Status.IDLE else Step.NOTHING
 
-    def purge(self) -> None:
-        """Clear the places of what was dropped, so that a queue that is not empty has something to give."""
-        if self.gone:
-            self.queue = deque([d for d in self.queue if not d.gone])
-            self.gone = 0
+    def add_again(self, delivery: Delivery) -> Step:
+        """Queue a message for another attempt."""
+        if delivery.backlog is not None:
+            delivery.backlog.back()
+        return self.add(delivery)
 
     def take(self) -> Delivery | None:
-        """The next delivery, None when there is none."""
+        """The next message, which nobody can drop any more; None when there is none."""
         queue = self.queue
         while queue:
             delivery = queue.popleft()
             if not delivery.gone:
                 delivery.gone = True
+                if delivery.backlog is not None:
+                    delivery.backlog.left()
                 return delivery
-            self.gone -= 1
+            self.dropped -= 1
         return None
 
+    def withdraw(self, route: Route) -> list[Delivery]:
+        """Take out all messages of ``route`` that whoever sent them has still."""
+        queued, self.queue = self.queue, deque()
+        taken = []
+        for delivery in queued:
+            if delivery.gone or not delivery.kept or delivery.route is not route:
+                self.queue.append(delivery)
+                continue
+            delivery.gone = True
+            if delivery.backlog is not None:
+                delivery.backlog.left()
+            taken.append(delivery)
+        return taken
 
-class Family:
-    """The lanes that share a state store (or a topic), a group of sinks and a share of the slots."""
+    def drop(self, number: int) -> None:
+        """So many queued messages are gone; their places in the queue are cleared later."""
+        self.dropped += number
+        if self.dropped == len(self.queue) and self.status is Status.READY:
+            self.group.emptied()
+        elif self.dropped > _PURGE_AT and self.dropped * 2 > len(self.queue):
+            self.purge()
+
+    def purge(self) -> None:
+        """Clear the places of what was dropped, so that a queue that is not empty has something to give."""
+        if self.dropped:
+            self.queue = deque([d for d in self.queue if not d.gone])
+            self.dropped = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has a message, not only what was dropped."""
+        return len(self.queue) > self.dropped
+
+    # -- turns -------------------------------------------------------------------------------------
+
+    def wake(self) -> Step:
+        """It has something to do: a turn, before that the loading of its state."""
+        if self.stale:
+            if self.unsettled:
+                self.status = Status.PARKED  # until what it has in flight is stored
+                return Step.NOTHING
+            self.stale, self.state = False, None
+            self.waking |= self.retell
+        if self.state is None and self.cold:
+            self.status = Status.LOADING
+            return Step.LOAD
+        self.status = Status.READY
+        return Step.TURN
+
+    def begin(self) -> Step:
+        """Its turn has come."""
+        if self.stale:
+            return self.wake()
+        self.status = Status.RUNNING
+        return Step.RUN
+
+    def end(self, now_us: int) -> Step:
+        """Its turn has ended, at ``now_us`` by the steady clock."""
+        self.touched_us = now_us
+        if self.status is not Status.RUNNING:
+            return Step.NOTHING
+        self.status = Status.IDLE
+        return self.rest() if self.queue or self.state is None else Step.NOTHING
+
+    def rest(self) -> Step:
+        """It is idle: what next?"""
+        if self.queue:
+            return self.wake()
+        return Step.FORGET if self.state is None else Step.NOTHING
+
+    def park(self, delivery: Delivery, due_us: int) -> None:
+        """The message at its head is tried again at ``due_us``, and all others wait behind it."""
+        self.status, self.resume_us = Status.PARKED, due_us
+        delivery.gone = False
+        if delivery.backlog is not None:
+            delivery.backlog.back()
+        self.queue.appendleft(delivery)
+
+    def resume(self, due_us: int) -> Step:
+        """The time that it was parked until has come."""
+        if self.resume_us != due_us:
+            return Step.NOTHING
+        self.resume_us = None
+        return self.wake()
+
+    # -- the state ---------------------------------------------------------------------------------
+
+    @property
+    def cold(self) -> bool:
+        """Whether the state has to be loaded before the next turn."""
+        return self.state is None and self.key is not None and self.group.state_store is not None
+
+    def restore(self) -> Step:
+        """Load the state whether or not a message waits, because something was left unfinished."""
+        self.waking = True
+        return self.wake() if self.status is Status.IDLE else Step.NOTHING
+
+    def loaded(self, state: Any, now_us: int) -> None:
+        """The state is there; None where what asked for it has been dropped meanwhile. `rest` comes next."""
+        self.state = state
+        self.status, self.waking, self.touched_us = Status.IDLE, False, now_us
+        self.purge()
+
+    def distrust(self) -> None:
+        """Nobody knows what the state holds: it is loaded anew before the next message."""
+        self.stale = True
+
+    def told(self) -> bool:
+        """Whether the state, which was loaded anew, has to say everything again; asked once."""
+        retell, self.retell = self.retell, False
+        return retell
+
+    def evict(self) -> Step:
+        """Let go of the state."""
+        self.state = None
+        return Step.FORGET
+
+    def ask(self, due_us: int) -> bool:
+        """Ask for a clock event at ``due_us``; False where an earlier one is asked for."""
+        if self.due_us is not None and self.due_us <= due_us:
+            return False
+        self.due_us = due_us
+        return True
+
+    def due(self, due_us: int) -> bool:
+        """Whether ``due_us`` is what it asked for; it has asked for nothing then."""
+        if self.due_us != due_us:
+            return False
+        self.due_us = None
+        return True
+
+    # -- writes ------------------------------------------------------------------------------------
+
+    def sent(self, number: int = 1) -> None:
+        """So many of its writes are on their way."""
+        self.unsettled += number
+
+    def settled(self, number: int = 1) -> Step:
+        """So many of them are committed."""
+        self.unsettled -= number
+        return self._reload() if self.stale else Step.NOTHING
+
+    def refused(self, *, folded: bool) -> Step:
+        """One of them is a message's that no sink will take; ``folded``: the state holds it."""
+        self.unsettled -= 1
+        if folded:
+            self.stale = self.retell = True
+        return self._reload() if self.stale else Step.NOTHING
+
+    def _reload(self) -> Step:
+        """Load a stale state anew once nothing of the lane is in flight, unless a retry holds it."""
+        if self.unsettled or self.resume_us is not None:
+            return Step.NOTHING
+        if self.status is Status.PARKED:
+            self.status = Status.IDLE
+        idle = self.status is Status.IDLE
+        return self.wake() if idle and (self.queue or self.retell) else Step.NOTHING
+
+
+class LaneGroup:
+    """The lanes that share a state store (or a topic), a group of sinks and a share of the slots.
+
+    ``ready`` are those that wait for a turn, ``running`` those that have one. ``passed`` counts what was
+    served, by its weight.
+    """
 
     __slots__ = (
-        "away",
-        "cap",
-        "cold",
-        "empty",
-        "group",
+        "_emptied",
+        "commit_group",
         "inline",
-        "known",
         "lanes",
-        "loading",
+        "max_concurrency",
         "name",
         "passed",
         "priority",
         "ready",
-        "restoring",
         "running",
         "state_store",
-        "unrestored",
         "weight",
     )
 
-    def __init__(self, routes: list[Route], group: CommitGroup) -> None:
+    def __init__(self, routes: list[Route], commit_group: CommitGroup) -> None:
         first = routes[0]
         self.name = first.family
         self.state_store: StateStore[Any] | None = first.state_store
-        self.group = group
+        self.commit_group = commit_group
         self.weight = first.weight
         self.priority = first.priority
-        self.cap = first.max_concurrency
+        self.max_concurrency = first.max_concurrency
         # Pure handlers never wait, so their turns need no task of their own.
         self.inline = all(route.kind is Kind.PURE for route in routes)
-        self.lanes: dict[str, Lane] = {}
+        self.lanes: dict[str | None, Lane] = {}
         self.ready: deque[Lane] = deque()
-        self.empty = 0
-        # Lanes that wait for their state: those of new keys, and those of which something is stored.
-        self.cold: deque[Lane] = deque()
-        self.unrestored: deque[Lane] = deque()
-        # Keys whose state was loaded before: it may take longer than that of new ones.
-        self.known: set[str] = set()
-        # How many loads are under way, and how many of those restore.
-        self.loading = 0
-        self.restoring = 0
-        # Why nothing can be loaded now: a server is away.
-        self.away: SinkUnavailable | None = None
-        self.running = 0
+        self.running: set[Lane] = set()
         self.passed = 0.0
+        self._emptied = 0
 
     @property
     def servable(self) -> bool:
-        """Whether a lane waits for a turn, and neither its group nor the cap stands in the way."""
-        return bool(self.ready) and self.group.room > 0 and (not self.cap or self.running < self.cap)
+        """Whether a lane waits for a turn, and neither its sinks nor the cap stand in the way."""
+        capped = self.max_concurrency and len(self.running) >= self.max_concurrency
+        return bool(self.ready) and self.commit_group.room > 0 and not capped
 
     def lane(self, key: str | None) -> Lane:
         """The lane of ``key``; a message without one gets a lane for itself."""
         if key is None:
             return Lane(self, None)
-        found = self.lanes.get(key)
-        if found is None:
-            found = self.lanes[key] = Lane(self, key)
-        return found
+        lane = self.lanes.get(key)
+        if lane is None:
+            lane = self.lanes[key] = Lane(self, key)
+        return lane
 
-    def discard(self, lane: Lane) -> None:
-        """Forget an empty lane."""
-        if lane.key is not None and self.lanes.get(lane.key) is lane:
+    def every(self) -> Iterable[Lane]:
+        """All lanes that it knows; one without a key is known while it waits for its turn or has it."""
+        return dict.fromkeys((*self.lanes.values(), *self.ready, *self.running))
+
+    def forget(self, lane: Lane) -> None:
+        """Let go of an empty lane."""
+        if self.lanes.get(lane.key) is lane:
             del self.lanes[lane.key]
 
     def emptied(self) -> None:
         """All that a lane waits for a turn with was dropped. In an outage nobody has turns, and such lanes,
         one per message perhaps, would gather without end: they are cleared in bulk.
         """
-        self.empty += 1
-        if self.empty <= _PURGE_AT or self.empty * 2 <= len(self.ready):
+        self._emptied += 1
+        if self._emptied <= _PURGE_AT or self._emptied * 2 <= len(self.ready):
             return
-        self.empty = 0
+        self._emptied = 0
         waiting, self.ready = self.ready, deque()
         for lane in waiting:
             lane.purge()
@@ -182,8 +353,4 @@ class Family:
                 continue
             lane.status = Status.IDLE
             if lane.state is None:
-                self.discard(lane)
-
-    def charge(self, messages: int) -> None:
-        """Note that ``messages`` were served: the family that was served least, by weight, is next."""
-        self.passed += messages / self.weight
+                self.forget(lane)

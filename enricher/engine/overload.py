@@ -24,7 +24,7 @@ class Overload(Enum):
     SPILL = "spill"
 
 
-class Waiting:
+class Backlog:
     """The queued deliveries of one route in order of arrival, so that an overload knows whom to drop.
 
     Kept only for routes that drop or conflate. Deliveries that were taken meanwhile are skipped and
@@ -32,16 +32,14 @@ class Waiting:
     that goes: what stays is fresher, and it has waited for less time.
 
     ``dropped`` and ``conflated`` are those that were let go and that nobody has been told of yet: in a flood
-    they are many, and telling lanes and counters of all of them together costs a fraction. For the same
-    reason the oldest may stay ``owed`` until it is looked up together with others.
+    they are many, and telling lanes and counters of all of them together costs a fraction.
     """
 
-    __slots__ = ("_arrivals", "_same", "conflate", "conflated", "dropped", "owed", "queued")
+    __slots__ = ("_arrivals", "_same", "conflate", "conflated", "dropped", "queued")
 
     def __init__(self, *, conflate: bool) -> None:
         self.conflate = conflate
         self.queued = 0
-        self.owed = 0
         self.dropped: list[Delivery] = []
         self.conflated: list[Delivery] = []
         self._arrivals: deque[Delivery] = deque()
@@ -66,58 +64,36 @@ class Waiting:
         return len(self._arrivals)
 
     def left(self) -> None:
-        """A delivery was taken out of its queue."""
+        """A delivery was taken out of its queue: nobody can drop it any more."""
         self.queued -= 1
         if not self.queued:
             # Nothing may keep what is committed alive until the next message, which may be hours away.
             self._arrivals.clear()
-            self._same.clear()
+            if self.conflate:
+                self._same.clear()
 
-    def swap(self, delivery: Delivery, same: str | None) -> int | None:
-        """Queue ``delivery`` for one that goes: an older one of the ``same``, else the oldest.
+    def back(self) -> None:
+        """A delivery is in its queue again, for another attempt."""
+        self.queued += 1
 
-        The bytes that are free now: 0 if it is owed, see `pay`. None if nothing is queued that could go.
-        """
-        if not self.queued:
-            return None
-        if not self.conflate:
-            self.owed += 1
-            self._arrivals.append(delivery)
-            return 0
-        gone = (None if same is None else self.replace(same)) or self.drop()
-        if gone is None:
-            return None
-        self.add(delivery, same)
-        return len(gone.body)
-
-    def pay(self) -> int:
-        """Let go of as many of the oldest as are owed; the bytes of their bodies."""
-        arrivals, dropped, owed, freed = self._arrivals, self.dropped, self.owed, 0
-        while owed:
-            first = arrivals.popleft()
-            if not first.gone:
-                first.gone = True
-                dropped.append(first)
-                freed += len(first.body)
-                owed -= 1
-        self.owed = 0
-        return freed
-
-    def drop(self) -> Delivery | None:
-        """Let go of the delivery that has been queued longest, if there is one."""
-        return self._let_go(self._arrivals, self.dropped)
-
-    def replace(self, same: str) -> Delivery | None:
-        """Let go of the delivery for ``same`` that has been queued longest, if there is one."""
-        queue = self._same.get(same)
-        return self._let_go(queue, self.conflated) if queue else None
-
-    def _let_go(self, queue: deque[Delivery], gone: list[Delivery]) -> Delivery | None:
+    def drop(self, same: str | None = None) -> Delivery | None:
+        """Let go of the delivery that was queued first, of all or of the ``same``; None if there is none."""
+        queue = self._arrivals if same is None else self._same.get(same, ())
         while queue:
             first = queue.popleft()
             if not first.gone:
                 first.gone = True
                 self.queued -= 1
-                gone.append(first)
+                (self.dropped if same is None else self.conflated).append(first)
                 return first
         return None
+
+    def swap(self, delivery: Delivery) -> int:
+        """Queue ``delivery`` in the place of the one that was queued first; the bytes that are free then."""
+        arrivals = self._arrivals
+        arrivals.append(delivery)
+        while (first := arrivals.popleft()).gone:
+            pass
+        first.gone = True
+        self.dropped.append(first)
+        return len(first.body)

@@ -1,14 +1,15 @@
 """The life of one message: decode, drop duplicates, enrich, and out comes a write.
 
 What the pool gives in is a delivery with its route and its lane's state; what it gets back is either a
-`Write` (effects, acknowledgement, or a dead letter) or `Again` (try later). Nothing here waits except an
+`Write` (effects, acknowledgement, or a dead letter) or `RetryLater` (try later). Nothing here waits except an
 async or blocking handler.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Generator, Iterable
+from functools import partial
 from types import GeneratorType
 from typing import Any
 
@@ -28,7 +29,7 @@ from enricher.redaction import redact_text
 from enricher.texts import text_of, trace_of
 
 
-class Again(msgspec.Struct, frozen=True):
+class RetryLater(msgspec.Struct, frozen=True):
     """The attempt failed (had not begun, without an ``error``); try again in ``delay`` seconds.
 
     ``held`` is what makes a dead letter of it when nobody can wait for that.
@@ -40,13 +41,13 @@ class Again(msgspec.Struct, frozen=True):
 
 
 # A message that could not begin is for whoever gets it then.
-NOT_BEGUN = Again(1.0, "")
+NOT_BEGUN = RetryLater(1.0, "")
 
 
 class Unfinished(msgspec.Struct, frozen=True):
-    """A pure handler with state that has more to do than the loop should wait for, and the rest of it."""
+    """A message whose handler has more to do than the loop should wait for: ``work`` is the rest of it."""
 
-    generator: Generator[Any, Any, Any]
+    work: Any
     delivery: Delivery
     event: Any
     folded: bool
@@ -64,78 +65,46 @@ class Pipeline:
         self._blocking_threads = blocking_threads
         self._threads: dict[str, Threads] = {}
 
-    def enrich(self, route: Route, delivery: Delivery, lane: Lane) -> Write | Again | Unfinished:
-        """The write of one message whose handler is pure; the rest of it where a handler gave a generator."""
-        context = self._context(delivery)
+    def enrich(self, route: Route, delivery: Delivery, lane: Lane) -> Write | RetryLater | Unfinished:
+        """What comes of one message; the rest of it where the handler waits or gave a generator."""
+        delivery.attempts += 1
+        context = Context(
+            delivery.topic, delivery.body, delivery.received_us, delivery.attempts, self._clients
+        )
+        stage, folded = "decode", False
         try:
             event = route.decode(delivery.body, context)
-        except BaseException as error:  # noqa: BLE001  a message may fail in any way; the others go on
-            return self._failed(route, delivery, "decode", error)
-        try:
+            stage = "enrich"
             state_store = route.state_store
             if state_store is None:
-                effects: Any = route.handler(event, context)
-                return self._write(route, delivery, lane, event, effects)
-            state = self._state(lane)
-            seen = state_store.seen(state, event, context)
-            if seen is Folded.HERE:
-                return Write(delivery.ack(), delivery, lane, 0, "duplicate", True)
-            outcome: Any = route.handler(state, event, context)
-            if type(outcome) is GeneratorType:
-                return Unfinished(outcome, delivery, event, seen is not None)
-            change, effects = outcome
-            write = self._write(route, delivery, lane, event, effects)
-        except BaseException as error:  # noqa: BLE001  see `_failed`
-            return self._failed(route, delivery, "enrich", error)
-        return write if seen is not None else self._fold(route, delivery, lane, change, write)
+                arguments: tuple[Any, ...] = (event, context)
+            else:
+                if lane.key is None:
+                    raise BadMessage("$", "a message that its route's key function understands")
+                seen = state_store.seen(lane.state, event, context)
+                if seen is Folded.HERE:
+                    return Write(delivery.ack(), delivery, lane, 0, "duplicate", True)
+                folded = seen is not None
+                arguments = (lane.state, event, context)
+            kind = route.kind
+            call = partial(self._in_thread, route) if kind is Kind.BLOCKING else route.handler
+            outcome: Any = call(*arguments)
+            if kind is not Kind.PURE or (type(outcome) is GeneratorType and state_store is not None):
+                return Unfinished(outcome, delivery, event, folded)
+            return self._enriched(route, delivery, lane, event, outcome, folded)
+        except BaseException as error:  # noqa: BLE001  a message may fail in any way; the others go on
+            return self._failed(route, delivery, stage, error)
 
-    async def enrich_waiting(self, route: Route, delivery: Delivery, lane: Lane) -> Write | Again:
-        """The write of one message whose handler may wait, of any kind, in a task of its own."""
+    async def finish(
+        self, route: Route, delivery: Delivery, lane: Lane, rest: Unfinished | None = None
+    ) -> Write | RetryLater:
+        """What comes of one message, or of the ``rest`` of it, in a task of its own: it may wait."""
         # The time in a thread is taken there.
         timeout = None if route.kind is Kind.BLOCKING else route.timeout
-        work = self._enrich_waiting
-        return await self._apart(route, delivery, work, route, delivery, lane, timeout=timeout)
-
-    async def _enrich_waiting(self, route: Route, delivery: Delivery, lane: Lane) -> Write | Again:
-        if route.kind is Kind.PURE:
-            result = self.enrich(route, delivery, lane)
-            return await self._go_on(route, result, lane) if isinstance(result, Unfinished) else result
-        context = self._context(delivery)
         try:
-            event = route.decode(delivery.body, context)
-        except BaseException as error:  # noqa: BLE001
-            return self._failed(route, delivery, "decode", error)
-        state_store = route.state_store
-        if state_store is None:
-            effects = await self._call(route, (event, context))
-            return self._write(route, delivery, lane, event, effects)
-        state = self._state(lane)
-        seen = state_store.seen(state, event, context)
-        if seen is Folded.HERE:
-            return Write(delivery.ack(), delivery, lane, 0, "duplicate", True)
-        change, effects = await self._call(route, (state, event, context))
-        write = self._write(route, delivery, lane, event, effects)
-        return write if seen is not None else self._fold(route, delivery, lane, change, write)
-
-    async def go_on(self, route: Route, rest: Unfinished, lane: Lane) -> Write | Again:
-        """The write of a message whose handler goes on, with a turn for the loop between its steps."""
-        return await self._apart(route, rest.delivery, self._go_on, route, rest, lane)
-
-    async def _go_on(self, route: Route, rest: Unfinished, lane: Lane) -> Write | Again:
-        change, effects = await _stepwise(rest.generator)
-        write = self._write(route, rest.delivery, lane, rest.event, effects)
-        return write if rest.folded else self._fold(route, rest.delivery, lane, change, write)
-
-    async def _apart(
-        self,
-        route: Route,
-        delivery: Delivery,
-        function: Callable[..., Awaitable[Write | Again]],
-        *arguments: Any,
-        timeout: float | None = None,
-    ) -> Write | Again:
-        try:
-            result: Write | Again = await apart(function, *arguments, timeout=timeout, name=delivery.topic)
+            result: Write | RetryLater = await apart(
+                self._to_the_end, route, delivery, lane, rest, timeout=timeout, name=delivery.topic
+            )
         except NotBegun:
             delivery.attempts -= 1
             return NOT_BEGUN
@@ -143,79 +112,73 @@ class Pipeline:
             return self._failed(route, delivery, "enrich", error)
         return result
 
-    def threads(self, route: Route) -> Threads | None:
-        """The threads of a route that has used some, those of its handler's own included."""
-        found: Threads | None = getattr(route.handler, "threads", None)
-        return self._threads.get(route.topic, found)
+    async def _to_the_end(
+        self, route: Route, delivery: Delivery, lane: Lane, rest: Unfinished | None
+    ) -> Write | RetryLater:
+        begun = self.enrich(route, delivery, lane) if rest is None else rest
+        if not isinstance(begun, Unfinished):
+            return begun
+        waits = route.kind in (Kind.ASYNC, Kind.BLOCKING)
+        outcome = await (begun.work if waits else _stepwise(begun.work))
+        return self._enriched(route, delivery, lane, begun.event, outcome, begun.folded)
 
-    def _fold(
-        self, route: Route, delivery: Delivery, lane: Lane, change: Any, write: Write
-    ) -> Write | Again:
-        assert route.state_store is not None  # noqa: S101  only stateful routes fold
-        try:
-            counter = route.state_store.fold(lane.state, change)
-        except BaseException as error:  # noqa: BLE001
-            # Nobody knows how far the change got: the state is loaded anew.
-            lane.stale = True
-            return self.dead(delivery, "fold", error if isinstance(error, Exception) else let_out(error))
-        if counter is not None:
-            self._stats.count(route.topic, counter)
-        write.folded = change is not None
-        return write
-
-    async def _call(self, route: Route, arguments: tuple[Any, ...]) -> Any:
-        if route.kind is Kind.BLOCKING:
-            threads = self._threads.get(route.topic)
-            if threads is None:
-                limit = route.max_concurrency or self._blocking_threads
-                threads = self._threads[route.topic] = Threads(limit)
-            return await threads.run(route.handler, arguments, route.timeout)
-        returned: Any = route.handler(*arguments)
-        return await (returned if route.kind is Kind.ASYNC else _stepwise(returned))
-
-    def _context(self, delivery: Delivery) -> Context:
-        delivery.attempts += 1
-        return Context(
-            delivery.topic, delivery.body, delivery.received_us, delivery.attempts, self._clients
-        )
-
-    @staticmethod
-    def _state(lane: Lane) -> Any:
-        if lane.key is None:
-            raise BadMessage("$", "a message that its route's key function understands")
-        return lane.state
-
-    @staticmethod
-    def _write(
-        route: Route, delivery: Delivery, lane: Lane, event: Any, effects: Iterable[Effect] | None
+    def _enriched(
+        self, route: Route, delivery: Delivery, lane: Lane, event: Any, outcome: Any, folded: bool
     ) -> Write:
+        """The write of a message whose handler has returned, and its change in the state."""
+        state_store = route.state_store
+        change, effects = (None, outcome) if state_store is None else outcome
         try:
             done = tuple(effects) if effects is not None else ()
         except TypeError as error:
             if isinstance(effects, Iterable):
                 raise
             raise _no_effects(effects, route) from error
-        group = lane.family.group
-        names = group.names
-        if not group.landing.issuperset(map(type, done)):
+        commit_group = lane.group.commit_group
+        names = commit_group.names
+        if not commit_group.landing.issuperset(map(type, done)):
             for effect in done:
                 if not isinstance(effect, Effect):
                     raise _no_effects(effects, route)
                 if effect.sink not in names:
                     raise _nowhere_to_land(effect, route, names)
-                group.landing.add(type(effect))
+                commit_group.landing.add(type(effect))
         acks = delivery.ack()
         if acks:
             for ack in acks:
                 if ack.sink not in names:
                     raise _nowhere_to_land(ack, route, names)
             done = (*done, *acks)
-        stateful = route.state_store is not None
-        return Write(done, delivery, lane, getattr(event, "event_us", 0), "processed", stateful)
+        event_us = getattr(event, "event_us", 0)
+        write = Write(done, delivery, lane, event_us, "processed", state_store is not None)
+        if state_store is None or folded:
+            return write
+        try:
+            counter = state_store.fold(lane.state, change)
+        except BaseException as error:  # noqa: BLE001
+            # Nobody knows how far the change got.
+            lane.distrust()
+            return self.dead(delivery, "fold", error if isinstance(error, Exception) else let_out(error))
+        if counter is not None:
+            self._stats.count(route.topic, counter)
+        write.folded = change is not None
+        return write
+
+    def threads(self, route: Route) -> Threads | None:
+        """The threads of a route that has used some, those of its handler's own included."""
+        found: Threads | None = getattr(route.handler, "threads", None)
+        return self._threads.get(route.topic, found)
+
+    def _in_thread(self, route: Route, *arguments: Any) -> Awaitable[Any]:
+        threads = self._threads.get(route.topic)
+        if threads is None:
+            limit = route.max_concurrency or self._blocking_threads
+            threads = self._threads[route.topic] = Threads(limit)
+        return threads.run(route.handler, arguments, route.timeout)
 
     def _failed(
         self, route: Route, delivery: Delivery, stage: str, error: BaseException
-    ) -> Write | Again:
+    ) -> Write | RetryLater:
         try:
             return self._judged(route, delivery, stage, error)
         except BaseException as worse:
@@ -228,16 +191,16 @@ class Pipeline:
 
     def _judged(
         self, route: Route, delivery: Delivery, stage: str, error: BaseException
-    ) -> Write | Again:
+    ) -> Write | RetryLater:
         if not isinstance(error, Exception):
             error = let_out(error)
         if isinstance(error, Held):
             if delivery.attempts == 1 and not delivery.awaited and not route.strict:
-                return Again(error.seconds, str(error), error.why)
+                return RetryLater(error.seconds, str(error), error.why)
             error = error.why
         decision = route.policy.decide(delivery.attempts, error)
         if isinstance(decision, Retry):
-            return Again(decision.delay, f"{type(error).__name__}: {text_of(error)}")
+            return RetryLater(decision.delay, f"{type(error).__name__}: {text_of(error)}")
         return self.dead(delivery, stage, error)
 
     def dead(

@@ -36,7 +36,7 @@ class Delivery:
 
     kept = False
     awaited = False
-    __slots__ = ("attempts", "body", "gone", "id", "key", "lane", "received_us", "route", "topic", "waiting")
+    __slots__ = ("attempts", "backlog", "body", "gone", "id", "key", "lane", "received_us", "route", "topic")
 
     def __init__(self, topic: str, body: bytes, received_us: int, id: str | None = None) -> None:  # noqa: A002
         self.topic = topic
@@ -48,7 +48,7 @@ class Delivery:
         self.key: str | None = None
         self.route: Any = None
         self.lane: Any = None
-        self.waiting: Any = None
+        self.backlog: Any = None
         self.gone = False
 
     @property

@@ -89,9 +89,24 @@ class Engine:
             [drain_deadline, *(r.drain_deadline for r in self.router.routes if r.drain_deadline)]
         )
         pipeline = Pipeline(clock, self.stats, dict(clients or {}))
+        self.writer = Writer(
+            sinks,
+            limits=writer,
+            most=max(1, int(pool.max_messages * HELD)),
+            most_bytes=max(1, int(pool.max_bytes * HELD)),
+            backoff=backoff,
+            stats=self.stats,
+            clock=clock,
+            # The two know each other.
+            settle=lambda batch, answers: self.pool.completion.settle(batch, answers),
+            refuse=lambda write, answer: self.pool.completion.refuse(write, answer),
+            is_stale=lambda owner: self.pool.completion.is_stale(owner),
+            on_room=lambda: self.pool.room(),
+        )
         self.pool = Pool(
             self.router,
             pipeline,
+            self.writer,
             self.stats,
             clock,
             steady,
@@ -101,20 +116,6 @@ class Engine:
             slow_handler=slow_handler,
             evict_after=evict_after,
         )
-        self.writer = Writer(
-            sinks,
-            limits=writer,
-            most=max(1, int(pool.max_messages * HELD)),
-            most_bytes=max(1, int(pool.max_bytes * HELD)),
-            backoff=backoff,
-            stats=self.stats,
-            clock=clock,
-            settle=self.pool.settling.settle,
-            refuse=self.pool.settling.refuse,
-            is_stale=self.pool.settling.is_stale,
-            on_room=self.pool.room,
-        )
-        self.pool.connect(self.writer)
         self._troubles = troubles
         self._stalls = Stalls(stall_after)
         self._stalled: Sequence[Waiting] = ()

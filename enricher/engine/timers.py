@@ -14,11 +14,10 @@ from time import perf_counter
 from enricher.engine.admission import Admission
 from enricher.engine.apart import current_task, uncancelled
 from enricher.engine.effects import SETTLED
-from enricher.engine.lanes import Lane, Status
-from enricher.engine.pipeline import Again
+from enricher.engine.lanes import Lane, Status, Step
+from enricher.engine.pipeline import Pipeline, RetryLater
 from enricher.engine.ports import Clock, Delivery, Write
 from enricher.engine.restoring import distrust
-from enricher.engine.router import Route
 from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer
 from enricher.errors import BadMessage
@@ -35,77 +34,75 @@ _STEP_US = 500_000
 
 
 class Timers:
-    """Wakes what waits for a time: ``ready`` queues a lane for a turn, ``enqueue`` a message in its lane.
+    """Wakes what waits for a time: ``act`` takes the next step of a lane, ``enqueue`` finds a message's own.
 
     Delays are measured by ``steady``, which is never set; a state's clock events are due by ``clock``. When
-    that is set forward or back, states are told (`StateStore.stepped`), and asked anew when they are due.
+    that is set forward or back, states are told (`StateStore.clock_set`), and asked anew when they are due.
 
     ``evict_after`` seconds after its last turn an idle lane's state goes. ``deferred`` holds the messages
-    that are tried again, ``parked`` the strict lanes that wait with theirs, by `id`.
+    that are tried again, by `id`.
     """
 
     def __init__(
         self,
         admission: Admission,
+        pipeline: Pipeline,
+        writer: Writer,
         stats: Stats,
         clock: Clock,
         steady: Clock,
         evict_after: float,
-        ready: Callable[[Lane], None],
-        enqueue: Callable[[Delivery, Route], None],
+        act: Callable[[Lane, Step], None],
+        enqueue: Callable[[Delivery], None],
     ) -> None:
         self.deferred: dict[int, Delivery] = {}
-        self.parked: dict[int, Lane] = {}
         self._admission = admission
+        self._pipeline = pipeline
+        self._writer = writer
         self._stats = stats
         self._clock = clock
         self._steady = steady
         self._evict_after_us = int(evict_after * 1e6)
-        self._ready = ready
+        self._act = act
         self._enqueue = enqueue
         self._held: dict[int, BadMessage] = {}
         self._held_bytes = 0
         self._holding = True
-        # Delays, and clock events of states.
-        self._delays: list[tuple[int, int, Lane | None, Delivery | None]] = []
+        # Delays of parked lanes and of messages, and clock events of states.
+        self._delays: list[tuple[int, int, Lane | Delivery]] = []
         self._events: list[tuple[int, int, Lane]] = []
         self._sequence = itertools.count()
 
-    def connect(self, writer: Writer, dead: Callable[[Delivery, str, BadMessage], Write]) -> None:
-        """Give it the writer, which takes what is handed back to its source, and what makes dead letters."""
-        self._writer = writer
-        self._dead = dead
+    # -- retries -----------------------------------------------------------------------------------
 
-    def again(self, lane: Lane, delivery: Delivery, route: Route, again: Again) -> None:
+    def retry(self, lane: Lane, delivery: Delivery, later: RetryLater) -> None:
         """Leave the slot until the delay has passed; a strict route's lane waits with its message."""
-        log.debug(
-            "retry", topic=delivery.topic, key=delivery.key, delay=again.delay, error=again.error
-        )
+        log.debug("retry", topic=delivery.topic, key=delivery.key, delay=later.delay, error=later.error)
+        route = delivery.route
         # A strict lane keeps the message itself: handed back, it would come again behind later ones.
-        handed_back = None if route.strict else delivery.defer(again.delay)
-        if again.held is not None and handed_back is None and not self._hold(delivery, again.held):
-            self._writer.submit(self._dead(delivery, "decode", again.held))
+        handed_back = None if route.strict else delivery.defer(later.delay)
+        if later.held is not None and handed_back is None and not self._hold(delivery, later.held):
+            self._writer.submit(self._pipeline.dead(delivery, "decode", later.held))
             return
-        label = "held" if again.held is not None else "retried" if again.error else "handed_back"
+        label = "held" if later.held is not None else "retried" if later.error else "handed_back"
         self._stats.count(route.topic, label)
         if handed_back is not None:
-            lane.unsettled += 1
+            lane.sent()
             stateful = route.state_store is not None
             self._writer.submit(Write(handed_back, delivery, lane, 0, "deferred", stateful))
             return
-        due_us = self._steady() + int(again.delay * 1e6)
-        number = next(self._sequence)
+        due_us = self._steady() + int(later.delay * 1e6)
         if route.strict:
-            lane.status = Status.PARKED
-            lane.resume_us = due_us
-            self.parked[id(lane)] = lane
-            delivery.gone = False
-            lane.queue.appendleft(delivery)
-            self._admission.queued_again(delivery)
-            heapq.heappush(self._delays, (due_us, number, lane, None))
+            lane.park(delivery, due_us)
         else:
             self.deferred[id(delivery)] = delivery
-            heapq.heappush(self._delays, (due_us, number, None, delivery))
+        heapq.heappush(self._delays, (due_us, next(self._sequence), lane if route.strict else delivery))
+
+    @property
+    def parked(self) -> list[Lane]:
+        """The strict lanes that wait with their messages."""
+        delays = ((waiting, due_us) for due_us, _, waiting in [*self._delays] if isinstance(waiting, Lane))
+        return [lane for lane, due_us in delays if lane.resume_us == due_us]
 
     def _hold(self, delivery: Delivery, why: BadMessage) -> bool:
         """Keep count of a message that is held; False when there are too many, or all are let go."""
@@ -122,18 +119,26 @@ class Timers:
         for number, why in list(self._held.items()):
             delivery = self.deferred.pop(number)
             self._unhold(delivery)
-            self._writer.submit(self._dead(delivery, "decode", why))
+            self._writer.submit(self._pipeline.dead(delivery, "decode", why))
 
     def _unhold(self, delivery: Delivery) -> None:
         if self._held.pop(id(delivery), None) is not None:
             self._held_bytes -= len(delivery.body)
 
+    def _delay_over(self, waiting: Lane | Delivery, due_us: int) -> None:
+        if isinstance(waiting, Lane):
+            self._act(waiting, waiting.resume(due_us))
+        elif self.deferred.pop(id(waiting), None) is not None:
+            self._unhold(waiting)
+            self._enqueue(waiting)
+
+    # -- clock events ------------------------------------------------------------------------------
+
     def schedule(self, lane: Lane, due_us: int | None, now_us: int) -> None:
         """Remember when the lane wants a clock event; every state has one, if only to be evicted."""
         latest = now_us + self._evict_after_us
         wanted = latest if due_us is None else min(due_us, latest)
-        if lane.due_us is None or wanted < lane.due_us:
-            lane.due_us = wanted
+        if lane.ask(wanted):
             heapq.heappush(self._events, (wanted, next(self._sequence), lane))
 
     async def run(self) -> None:
@@ -148,69 +153,48 @@ class Timers:
             if not -_STEP_US < step_us < _STEP_US:
                 # One that somebody moves by hand stands still in between: moving it is how its time passes.
                 if runs:
-                    self._stepped(step_us, now_us)
+                    self._clock_set(step_us, now_us)
             else:
                 runs = -_STEP_US // 10 < step_us < _STEP_US // 10
             began = perf_counter()
             while self._delays and self._delays[0][0] <= steady_us:
-                due_us, _, parked, delivery = heapq.heappop(self._delays)
-                if delivery is not None:
-                    self._retry_now(delivery)
-                elif parked is not None:
-                    self._resume(parked, due_us)
+                due_us, _, waiting = heapq.heappop(self._delays)
+                self._delay_over(waiting, due_us)
                 if perf_counter() - began > _HOLD:
                     await asyncio.sleep(0)
                     began = perf_counter()
             while self._events and self._events[0][0] <= now_us:
                 due_us, _, lane = heapq.heappop(self._events)
-                self._clock_event(lane, due_us, now_us)
+                if lane.due(due_us):
+                    self._clock_event(lane, now_us)
                 if task.cancelling():
                     await uncancelled(task)
                 if perf_counter() - began > _HOLD:
                     await asyncio.sleep(0)
                     began = perf_counter()
 
-    def _stepped(self, step_us: int, now_us: int) -> None:
+    def _clock_set(self, step_us: int, now_us: int) -> None:
         """The clock was set: every state is told, and has its clock event now."""
         log.warning("clock_set", seconds=round(step_us / 1e6, 3))
-        lanes = {id(lane): lane for due_us, _, lane in self._events if lane.due_us == due_us}
+        lanes = [lane for due_us, _, lane in self._events if lane.due(due_us)]
         self._events.clear()
-        for lane in lanes.values():
-            lane.due_us = None
-            stepped = getattr(lane.family.state_store, "clock_set", None)
-            if stepped is not None and lane.state is not None and not lane.stale:
+        for lane in lanes:
+            tell = getattr(lane.group.state_store, "clock_set", None)
+            if tell is not None and lane.state is not None and not lane.stale:
                 try:
-                    stepped(lane.state, step_us)
+                    tell(lane.state, step_us)
                 except Exception as error:  # noqa: BLE001
                     distrust(lane, "stepped", error, self._stats)
             self.schedule(lane, now_us, now_us)
 
-    def _resume(self, lane: Lane, due_us: int) -> None:
-        if lane.resume_us == due_us:
-            lane.resume_us = None
-            self.parked.pop(id(lane), None)
-            lane.status = Status.IDLE
-            self._ready(lane)
-
-    def _retry_now(self, delivery: Delivery) -> None:
-        if self.deferred.pop(id(delivery), None) is None or delivery.route is None:
-            return
-        self._unhold(delivery)
-        self._admission.queued_again(delivery)
-        self._enqueue(delivery, delivery.route)
-
-    def _clock_event(self, lane: Lane, due_us: int, now_us: int) -> None:
-        if lane.due_us != due_us:
-            return
-        lane.due_us = None
-        state_store = lane.family.state_store
+    def _clock_event(self, lane: Lane, now_us: int) -> None:
+        state_store = lane.group.state_store
         if state_store is None or lane.state is None:
             return
         if lane.stale and lane.status is Status.IDLE and not lane.unsettled and not lane.queue:
-            lane.family.discard(lane)
-            lane.state = None
+            self._act(lane, lane.evict())
             return
-        if lane.status is Status.RUNNING or lane.stale or lane.family.group.room <= 0:
+        if lane.status is Status.RUNNING or lane.stale or lane.group.commit_group.room <= 0:
             self.schedule(lane, now_us + _SOON_US, now_us)
             return
         try:
@@ -218,8 +202,9 @@ class Timers:
             if wanted is not None and wanted <= now_us:
                 effects = state_store.on_time(lane.state, now_us)
                 if effects:
-                    lane.unsettled += 1
-                    lane.family.group.submit((Write(effects, owner=lane, label=SETTLED, stateful=True),))
+                    lane.sent()
+                    write = Write(effects, owner=lane, label=SETTLED, stateful=True)
+                    lane.group.commit_group.submit((write,))
                 wanted = state_store.due(lane.state)
         except BaseException as error:  # noqa: BLE001
             distrust(lane, "on_clock", error, self._stats)
@@ -228,8 +213,7 @@ class Timers:
         idle_us = self._steady() - lane.touched_us
         if wanted is None and not lane.queue and idle_us >= self._evict_after_us:
             if not lane.unsettled:
-                lane.family.discard(lane)
-                lane.state = None
+                self._act(lane, lane.evict())
                 return
             wanted = now_us + 1_000_000
         self.schedule(lane, wanted, now_us)

@@ -40,7 +40,7 @@ STALL = """
 import enricher.engine.scheduler
 from enricher.cli.main import main
 
-enricher.engine.scheduler.Families.pick = lambda self: None
+enricher.engine.scheduler.Scheduler.pick = lambda self: None
 main()
 """
 

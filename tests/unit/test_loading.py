@@ -38,8 +38,8 @@ async def test_what_is_restored_works_while_others_are_and_readiness_waits_for_a
     sums = Slow(*KEYS)
     rig = Rig(stateful(sums))
     async with rig.engine as engine:
+        await until(lambda: engine.health()["restoring"] == {"done": 0, "total": 6})
         await until(lambda: engine.health()["status"] == "restoring")
-        assert engine.health()["restoring"] == {"done": 0, "total": 6}
         # A new key waits for none of those that are restored; one of these is next when it has a message.
         for number, key in enumerate(("new", "f", "a")):
             rig.offer("t", key, number)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.engine.admission import Admission
-from enricher.engine.overload import Overload, Waiting
+from enricher.engine.overload import Backlog, Overload
 from enricher.engine.ports import Delivery
 from enricher.engine.router import Route, Router
 from enricher.engine.stats import Stats
@@ -18,78 +18,78 @@ def arrived(number: int) -> Delivery:
     return Delivery("t", b"%d" % number, number)
 
 
-def taken(waiting: Waiting, delivery: Delivery) -> None:
+def taken(backlog: Backlog, delivery: Delivery) -> None:
     delivery.gone = True
-    waiting.left()
+    backlog.left()
 
 
 def test_the_oldest_is_the_one_that_was_queued_first_and_is_still_there() -> None:
-    waiting, deliveries = Waiting(conflate=False), [arrived(n) for n in range(3)]
+    backlog, deliveries = Backlog(conflate=False), [arrived(n) for n in range(3)]
     for delivery in deliveries:
-        waiting.add(delivery, None)
-    taken(waiting, deliveries[0])
-    assert waiting.queued == 2
-    assert waiting.drop() is deliveries[1]
+        backlog.add(delivery, None)
+    taken(backlog, deliveries[0])
+    assert backlog.queued == 2
+    assert backlog.drop() is deliveries[1]
     assert deliveries[1].gone
-    assert waiting.dropped == [deliveries[1]]
-    assert waiting.queued == 1
+    assert backlog.dropped == [deliveries[1]]
+    assert backlog.queued == 1
 
 
 def test_with_nothing_queued_there_is_no_oldest() -> None:
-    waiting = Waiting(conflate=True)
-    assert waiting.drop() is None
-    assert waiting.replace("k") is None
+    backlog = Backlog(conflate=True)
+    assert backlog.drop() is None
+    assert backlog.drop("k") is None
 
 
 def test_the_oldest_of_the_same_is_what_a_newer_one_replaces() -> None:
-    waiting, deliveries = Waiting(conflate=True), [arrived(n) for n in range(3)]
+    backlog, deliveries = Backlog(conflate=True), [arrived(n) for n in range(3)]
     for delivery in deliveries:
-        waiting.add(delivery, "k")
-    taken(waiting, deliveries[0])
-    assert waiting.replace("other") is None
-    assert waiting.replace("k") is deliveries[1]
-    assert waiting.replace("k") is deliveries[2]
-    assert waiting.replace("k") is None
-    assert waiting.conflated == deliveries[1:]
+        backlog.add(delivery, "k")
+    taken(backlog, deliveries[0])
+    assert backlog.drop("other") is None
+    assert backlog.drop("k") is deliveries[1]
+    assert backlog.drop("k") is deliveries[2]
+    assert backlog.drop("k") is None
+    assert backlog.conflated == deliveries[1:]
 
 
 @given(st.lists(st.integers(0, 2), max_size=2000))
 def test_the_oldest_is_always_the_first_that_is_left(steps: list[int]) -> None:
-    waiting, queued = Waiting(conflate=False), list[Delivery]()
+    backlog, queued = Backlog(conflate=False), list[Delivery]()
     for number, step in enumerate(steps):
         if step == 0:
             queued.append(arrived(number))
-            waiting.add(queued[-1], None)
+            backlog.add(queued[-1], None)
         elif step == 1:
-            assert waiting.drop() is (queued.pop(0) if queued else None)
+            assert backlog.drop() is (queued.pop(0) if queued else None)
         elif queued:
-            taken(waiting, queued.pop(len(queued) // 2))
-        assert waiting.queued == len(queued)
+            taken(backlog, queued.pop(len(queued) // 2))
+        assert backlog.queued == len(queued)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4)), max_size=2000))
 def test_the_oldest_of_the_same_is_the_first_of_its_key_that_is_left(steps: list[tuple[str, int]]) -> None:
-    waiting, queued = Waiting(conflate=True), list[tuple[str, Delivery]]()
+    backlog, queued = Backlog(conflate=True), list[tuple[str, Delivery]]()
     for number, (key, step) in enumerate(steps):
         if step > 1:
             queued.append((key, arrived(number)))
-            waiting.add(queued[-1][1], key)
+            backlog.add(queued[-1][1], key)
         elif step == 1:
             first = next((pair for pair in queued if pair[0] == key), None)
-            assert waiting.replace(key) is (first and first[1])
+            assert backlog.drop(key) is (first and first[1])
             queued = [pair for pair in queued if pair is not first]
         elif queued:
-            taken(waiting, queued.pop(len(queued) // 2)[1])
-        assert waiting.queued == len(queued)
+            taken(backlog, queued.pop(len(queued) // 2)[1])
+        assert backlog.queued == len(queued)
 
 
 def test_what_has_left_is_not_kept_alive_until_the_next_arrives() -> None:
-    waiting, deliveries = Waiting(conflate=True), [arrived(n) for n in range(3)]
+    backlog, deliveries = Backlog(conflate=True), [arrived(n) for n in range(3)]
     for delivery in deliveries:
-        waiting.add(delivery, "k")
+        backlog.add(delivery, "k")
     for delivery in deliveries:
-        taken(waiting, delivery)
-    assert len(waiting) == 0
+        taken(backlog, delivery)
+    assert len(backlog) == 0
 
 
 class Told(Delivery):
@@ -116,7 +116,7 @@ def gate(max_messages: int = 5000, max_bytes: int = 1 << 20) -> tuple[Admission,
     routes.append(Route(topic="waits", handler=list))
     stats = Stats()
     limits = {"max_messages": max_messages, "max_bytes": max_bytes, "max_message_bytes": 100}
-    return Admission(Router(routes), stats, lambda: 1, **limits), stats
+    return Admission(Router(routes), stats, **limits), stats
 
 
 def first_letter(body: bytes) -> str:
@@ -145,7 +145,7 @@ def test_of_routes_that_flood_none_displaces_another() -> None:
     admission.admit([Told(d.topic, d.body) for _ in range(10) for d in mixed])
     for _ in range(100):
         admission.admit([Told(d.topic, d.body) for d in mixed])
-    assert {topic: waiting.queued for topic, waiting in admission._waiting.items()} == {
+    assert {topic: backlog.queued for topic, backlog in admission._backlogs.items()} == {
         "flood": 90,
         "rare": 10,
         "same": 0,
@@ -242,7 +242,8 @@ def test_what_is_read_at_once_is_judged_as_described_for_one_after_the_other(
             delivery.gone = True
             delivery.ends.append("taken")
             twin.ends.append("taken")
-            admission.taken(delivery)
+            if delivery.backlog is not None:
+                delivery.backlog.left()
             admission.release(len(delivery.body))
         del queued[:number], described.queued[:number]
     assert [d.ends for d in every] == [d.ends for d in expected]

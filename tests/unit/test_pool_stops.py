@@ -116,7 +116,7 @@ async def test_a_message_whose_turn_is_given_and_has_not_begun_is_counted_at_a_s
         await rig.engine.wait_ready()
         told = rig.offer("t")
         for _ in range(50):
-            if rig.engine.pool._about:
+            if any(group.running for group in rig.engine.pool._scheduler.groups):
                 break
             await asyncio.sleep(0)
         await rig.engine.stop(0)
@@ -202,8 +202,8 @@ async def test_an_outage_keeps_no_lanes_of_what_was_dropped(key: Any) -> None:
             rig.offer("t", f"k{n}", n)
             if n % 50 == 0:
                 await turns()
-        family = rig.engine.pool._by_name["t"]
-        assert max(len(family.ready), len(family.lanes)) < 400
+        group = rig.engine.pool._scheduler.by_name["t"]
+        assert max(len(group.ready), len(group.lanes)) < 400
         rig.live.down = False
         await rig.drained()
     counts = rig.counts("t")

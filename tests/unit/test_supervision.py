@@ -55,8 +55,8 @@ PARTS: dict[str, Callable[[Rig, Any], None]] = {
     "durable": lambda rig, end: [setattr(g, "_run_durable", end) for g in rig.engine.writer._groups.values()],  # type: ignore[func-returns-value]
     "visible": lambda rig, end: [setattr(g, "_run_visible", end) for g in rig.engine.writer._groups.values()],  # type: ignore[func-returns-value]
     "pool": lambda rig, end: setattr(rig.engine.pool, "run", end),
-    "timers": lambda rig, end: setattr(rig.engine.pool._timers, "run", end),
-    "turn": lambda rig, end: setattr(rig.engine.pool, "_serve_waiting", end),
+    "timers": lambda rig, end: setattr(rig.engine.pool._turns.timers, "run", end),
+    "turn": lambda rig, end: setattr(rig.engine.pool._turns, "_serve_waiting", end),
     "source": lambda rig, end: setattr(rig.engine.sources[0], "run", end),
     "program's": lambda rig, end: None,
 }
@@ -173,12 +173,12 @@ async def test_lanes_that_get_no_turn_are_a_stall_that_ends_with_the_next_one(
     with capture_logs() as lines:
         async with rig.engine:
             await rig.engine.wait_ready()
-            pick = rig.engine.pool._families.pick
-            monkeypatch.setattr(type(rig.engine.pool._families), "pick", lambda self: None)
+            pick = rig.engine.pool._scheduler.pick
+            monkeypatch.setattr(type(rig.engine.pool._scheduler), "pick", lambda self: None)
             rig.offer("t", "one")
             await until(lambda: rig.status == "stalled")
             assert not rig.engine.ready
-            monkeypatch.setattr(type(rig.engine.pool._families), "pick", lambda self: pick())
+            monkeypatch.setattr(type(rig.engine.pool._scheduler), "pick", lambda self: pick())
             rig.engine.pool.room()
             await until(lambda: rig.status == "ready")
             assert rig.engine.ready
@@ -247,7 +247,7 @@ async def test_a_state_that_cannot_be_loaded_is_an_outage_said_once_or_else_a_st
 async def test_handlers_that_swallow_their_timeout_are_a_stall_where_messages_wait_for_them(
     keys: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enricher.engine.stalls.GRACE", 0.01)
+    monkeypatch.setattr("enricher.engine.waits.GRACE", 0.01)
     gate = asyncio.Event()
 
     async def swallows(event: Any, context: Context) -> list[Effect]:

@@ -1,0 +1,308 @@
+"""Turns: lanes are served under a number of slots, in the order of `enricher.engine.scheduler`.
+
+A turn takes what has gathered in the lane, up to `max_batch` messages or `time_slice` seconds, and hands the
+writes to the lane's commit group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from enricher.config import PoolSettings
+from enricher.engine.admission import Admission
+from enricher.engine.apart import current_task, uncancelled
+from enricher.engine.effects import SETTLED
+from enricher.engine.lanes import Lane, Status, Step
+from enricher.engine.pipeline import Pipeline, RetryLater, Unfinished
+from enricher.engine.ports import Clock, Delivery, Reader, Write
+from enricher.engine.restoring import StateLoader, distrust
+from enricher.engine.scheduler import Scheduler
+from enricher.engine.stats import Stats
+from enricher.engine.supervision import endless
+from enricher.engine.timers import Timers
+from enricher.engine.writer import Writer
+from enricher.log import log
+
+# Messages in a turn while states are loaded, and until their lanes have had their first: the loop comes round
+# often, so that a key's first message waits for its load and not for the turns of a hot key.
+_WHILE_LOADING = 8
+
+
+class Turns:
+    """Gives lanes their turns and takes the steps that their transitions ask for.
+
+    ``handling`` is what handlers that wait are at, each with when it began (seconds of `perf_counter`).
+    ``ended`` says that nothing is handled any more.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        admission: Admission,
+        pipeline: Pipeline,
+        writer: Writer,
+        stats: Stats,
+        clock: Clock,
+        steady: Clock,
+        limits: PoolSettings,
+        reader: Reader | None,
+        owns: Callable[[str], bool] | None,
+        *,
+        slow_handler: float,
+        evict_after: float,
+    ) -> None:
+        self.ended = False
+        self.handling: dict[int, tuple[Delivery, float]] = {}
+        self._scheduler = scheduler
+        self._pipeline = pipeline
+        self._writer = writer
+        self._stats = stats
+        self._clock = clock
+        self._steady = steady
+        self._limits = limits
+        self._slow_handler = slow_handler
+        self._short_until = 0
+        self._wake = asyncio.Event()
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self.loader = StateLoader(scheduler.groups, reader, clock, self._loaded, owns)
+        self.timers = Timers(
+            admission, pipeline, writer, stats, clock, steady, evict_after, self.act, self._enqueue_again
+        )
+
+    def act(self, lane: Lane, step: Step) -> None:
+        """Take the step that a transition of ``lane`` has returned."""
+        if step is Step.TURN:
+            self._scheduler.queue(lane)
+            self._wake.set()
+        elif step is Step.LOAD:
+            self.loader.want(lane)
+        elif step is Step.FORGET:
+            lane.group.forget(lane)
+
+    def room(self) -> None:
+        """A commit group has room again: what waits may have its turn."""
+        for group in self._scheduler.groups:
+            if group.ready:
+                self._wake.set()
+                return
+
+    def _enqueue_again(self, delivery: Delivery) -> None:
+        lane = self._scheduler.by_name[delivery.route.family].lane(delivery.key)
+        self.act(lane, lane.add_again(delivery))
+
+    def _loaded(self, lane: Lane, state: Any, first: bool) -> None:
+        """The state of ``lane`` was loaded, unless what asked for it has been dropped meanwhile.
+
+        At the ``first`` load of its key, what an earlier process left stored and unshown goes out before
+        anything else of the lane.
+        """
+        lane.loaded(state, self._steady())
+        state_store = lane.group.state_store
+        if state is not None and state_store is not None:
+            if first and hasattr(state_store, "unshown"):
+                self._show(lane, state_store.unshown)
+            if lane.told():
+                try:
+                    if hasattr(state_store, "show_again"):
+                        state_store.show_again(state)
+                except Exception as error:  # noqa: BLE001  one key's state must not end the engine
+                    distrust(lane, "tell_again", error, self._stats)
+                self._submit(lane, [])
+                lane.group.commit_group.unfinished -= 1
+            self.timers.schedule(lane, state_store.due(state), self._clock())
+        if lane.queue:
+            waiting = sum(len(group.ready) for group in self._scheduler.groups)
+            self._short_until = self._scheduler.turns + waiting + 1
+        self.act(lane, lane.rest())
+
+    def _show(self, lane: Lane, unshown: Callable[[Any, int], Any]) -> None:
+        try:
+            shown = unshown(lane.state, self._clock())
+            writes = [Write(effects, owner=lane, label="unshown", stateful=True) for effects in shown]
+        except Exception as error:  # noqa: BLE001  one key's state must not end the engine
+            distrust(lane, "unshown", error, self._stats)
+            return
+        lane.sent(len(writes))
+        lane.group.commit_group.submit(writes)
+
+    async def run(self) -> None:
+        """Serve lanes until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            self.loader.start(tasks)
+            tasks.start_soon(endless, self.timers.run)
+            held_since, task, scheduler = perf_counter(), current_task(), self._scheduler
+            while not self.ended:
+                lane = scheduler.pick()
+                if lane is None:
+                    self._wake.clear()
+                    try:
+                        await self._wake.wait()
+                    except asyncio.CancelledError:
+                        if task.cancelling():  # else a plain handler asked for it and took it back
+                            raise
+                    held_since = perf_counter()
+                    continue
+                step = lane.begin()
+                if step is not Step.RUN:
+                    self.act(lane, step)
+                    scheduler.end(lane, 0)
+                    continue
+                if lane.group.inline:
+                    self._serve(lane, tasks)
+                    if task.cancelling():
+                        await uncancelled(task)
+                else:
+                    tasks.start_soon(self._serve_waiting, lane)
+                if self.loader.active or perf_counter() - held_since > self._limits.time_slice:
+                    await uncancelled(task)
+                    held_since = perf_counter()
+        if not self.ended:
+            raise RuntimeError("a task of the pool has ended")
+
+    def end(self) -> None:
+        """Handle nothing any more."""
+        self.ended = True
+        if self._tasks is not None:
+            self._tasks.cancel_scope.cancel()
+
+    def _serve(self, lane: Lane, tasks: anyio.abc.TaskGroup) -> None:
+        """One turn of a lane whose handlers are all pure; one that goes on in steps ends it in a task."""
+        enrich, limits, commit_group = self._pipeline.enrich, self._limits, lane.group.commit_group
+        writes: list[Write] = []
+        handled: dict[str, list[int]] = {}
+        began = before = perf_counter()
+        over = began + limits.time_slice
+        room = min(limits.max_batch, commit_group.room)
+        if self.loader.active or self._scheduler.turns <= self._short_until:
+            room = min(room, _WHILE_LOADING)
+        room_bytes = commit_group.room_bytes
+        served = 0
+        rest: Unfinished | None = None
+        while served < room and room_bytes > 0:
+            delivery = lane.take()
+            if delivery is None:
+                break
+            room_bytes -= len(delivery.body)
+            result = enrich(delivery.route, delivery, lane)
+            if isinstance(result, Unfinished):
+                rest = result
+                break
+            now = perf_counter()
+            if now - before > self._slow_handler:
+                _warn_of_slow(delivery, now - before)
+            handled.setdefault(delivery.route.topic, []).append(int((now - before) * 1e6))
+            before = now
+            served += 1
+            if isinstance(result, RetryLater):
+                self.timers.retry(lane, delivery, result)
+            elif result.label == "dead":
+                self._writer.submit(result)
+            else:
+                writes.append(result)
+            if lane.stale or now > over or lane.status is not Status.RUNNING:
+                break
+        for topic, durations in handled.items():
+            self._stats.topic(topic).handling.record_all(durations)
+        self._submit(lane, writes)
+        if rest is None:
+            self._end(lane, served)
+            return
+        # Here, since a stop may come before the task begins.
+        self.handling[id(rest.delivery)] = rest.delivery, perf_counter()
+        tasks.start_soon(self._go_on, lane, rest, served + 1)
+
+    async def _go_on(self, lane: Lane, rest: Unfinished, served: int) -> None:
+        """The end of a turn whose last message is handled in steps."""
+        delivery = rest.delivery
+        try:
+            await self._wait_for(
+                lane, delivery, self._pipeline.finish(delivery.route, delivery, lane, rest), delivery.attempts
+            )
+        finally:
+            self._end(lane, served)
+
+    async def _serve_waiting(self, lane: Lane) -> None:
+        """One turn of a lane whose handlers may wait; it keeps its slot, but not during a retry."""
+        commit_group, limits = lane.group.commit_group, self._limits
+        served = 0
+        try:
+            # A group without room (an outage) must not keep the slots from the other groups.
+            while served < limits.max_batch and lane.status is Status.RUNNING and commit_group.room > 0:
+                delivery = lane.take()
+                if delivery is None:
+                    break
+                served += 1
+                work = self._pipeline.finish(delivery.route, delivery, lane)
+                if not await self._wait_for(lane, delivery, work, delivery.attempts + 1):
+                    return
+                if lane.stale or self._scheduler.waits_beside(lane):
+                    break
+        finally:
+            self._end(lane, served)
+
+    async def _wait_for(
+        self, lane: Lane, delivery: Delivery, work: Awaitable[Write | RetryLater], attempt: int
+    ) -> bool:
+        """Hand on what comes of a message whose handler takes more than one turn; False after the end."""
+        began = perf_counter()
+        self.handling[id(delivery)] = delivery, began
+        row = self._stats.in_flight.begin(delivery.topic, delivery.key, attempt, self._clock(), "handler")
+        try:
+            result = await work
+        finally:
+            self._stats.in_flight.end(row)
+        if self.ended:
+            return False
+        # Not in a `finally`: what is cut off in its handler is counted as left.
+        del self.handling[id(delivery)]
+        seconds = perf_counter() - began
+        self._stats.topic(delivery.route.topic).handling.record(int(seconds * 1e6))
+        if seconds > self._slow_handler:
+            _warn_of_slow(delivery, seconds)
+        writes: list[Write] = []
+        if isinstance(result, RetryLater):
+            self.timers.retry(lane, delivery, result)
+        elif result.label == "dead":
+            self._writer.submit(result)
+        else:
+            writes.append(result)
+        self._submit(lane, writes)
+        return True
+
+    def _submit(self, lane: Lane, writes: list[Write]) -> None:
+        """Hand the writes over, and what the state as a whole has to say after them."""
+        state_store = lane.group.state_store
+        if state_store is not None and lane.state is not None:
+            now_us, due_us = self._clock(), None
+            if not lane.stale:
+                try:
+                    effects = state_store.show(lane.state, now_us)
+                    due_us = state_store.due(lane.state)
+                except BaseException as error:  # noqa: BLE001  one key's state must not end the engine
+                    distrust(lane, "settle", error, self._stats)
+                else:
+                    if effects:
+                        writes.append(Write(effects, owner=lane, label=SETTLED, stateful=True))
+            if lane.due_us is None or (due_us is not None and due_us < lane.due_us):
+                self.timers.schedule(lane, due_us, now_us)
+        if writes:
+            lane.sent(len(writes))
+            lane.group.commit_group.submit(writes)
+
+    def _end(self, lane: Lane, served: int) -> None:
+        step = lane.end(self._steady())
+        if step is not Step.NOTHING:
+            self.act(lane, step)
+        self._scheduler.end(lane, served)
+        self._wake.set()
+
+
+def _warn_of_slow(delivery: Delivery, seconds: float) -> None:
+    log.warning("slow_handler", topic=delivery.topic, key=delivery.key, seconds=round(seconds, 3))
