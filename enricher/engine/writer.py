@@ -1,4 +1,4 @@
-"""CommitGroup commit: durable sinks first, visible sinks second, in order, batches as they gather.
+"""Group commit: durable sinks first, visible sinks second, in order, batches as they gather.
 
 Routes that name the same sinks share a `CommitGroup`. A group has two stages, each with one commit in flight,
 so batch k+1 may be in the durable sinks while batch k is in the visible ones, effects never overtake each
@@ -11,7 +11,7 @@ An outage of a sink is nobody's fault: its `CircuitBreaker` repeats the commit f
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,83 +27,59 @@ from enricher.engine.stats import Stats
 from enricher.engine.supervision import endless
 from enricher.log import log
 
-# Writes that join a batch of which nothing lands, to see whether they do.
+# Writes that join a batch of which nothing is written, to see whether they are.
 _MORE = 8
+
+Answers = Mapping[int, Answer]
 
 
 class CommitGroup:
-    """The two stages that the writes of some routes pass, first in, first out.
+    """The two stages that the writes of some routes pass, first in, first out."""
 
-    It takes no more while ``most`` writes or ``most_bytes`` of bodies of its own are not committed: what is
-    with the writer can be neither dropped nor conflated, so most of a full pool must still wait in lanes.
-    """
-
-    def __init__(
-        self,
-        names: tuple[str, ...],
-        breakers: Sequence[CircuitBreaker],
-        limits: WriterSettings,
-        most: int,
-        most_bytes: int,
-        stats: Stats,
-        clock: Clock,
-        settle: Callable[[Batch, Mapping[int, Answer]], None],
-        refuse: Callable[[Write, Refused], None],
-        is_stale: Callable[[Any], bool],
-        on_room: Callable[[], None],
-    ) -> None:
-        self.names = frozenset(names)
+    def __init__(self, names: frozenset[str], writer: Writer) -> None:
+        self.names = names
         self.landing: set[type[Effect]] = set()
         """Kinds of effects that were seen to name a sink of this group."""
+        self.unfinished = 0
+        self.commits = 0
+        breakers = [writer.breakers[name] for name in sorted(names)]
         self._durable = [breaker for breaker in breakers if breaker.sink.durable]
         self._visible = [breaker for breaker in breakers if not breaker.sink.durable]
-        self._limits = limits
-        self._most = most
-        self._most_bytes = most_bytes
-        self._stats = stats
-        self._clock = clock
-        self._settle = settle
-        self._refuse = refuse
-        self._is_stale = is_stale
-        self._on_room = on_room
-        self._capacity = limits.max_batch * limits.backlog
-        self._pending: deque[Write] = deque()
-        self._handed: deque[Batch] = deque()
+        self._writer = writer
+        self._limits = writer.limits
+        self._capacity = writer.limits.max_batch * writer.limits.backlog
+        # What waits for the first stage, is in it, waits for the second, is in it.
+        self._pending: Batch = []
         self._durable_batch: Batch = []
+        self._handed: Batch = []
         self._visible_batch: Batch = []
-        self._arrived = asyncio.Event()
-        self._handed_over = asyncio.Event()
-        self._taken = asyncio.Event()
         self._bytes = 0
         # Owners whose state holds what was refused.
         self._stale: set[Any] = set()
-        self.unfinished = 0
-        self.commits = 0
+        self._arrived = asyncio.Event()
+        self._handed_over = asyncio.Event()
+        self._taken = asyncio.Event()
 
     @property
     def room(self) -> int:
         """How many more writes the group takes before its callers should wait (may be negative)."""
-        if self._bytes >= self._most_bytes:
+        if self._bytes >= self._writer.most_bytes:
             return 0
-        return min(self._capacity - len(self._pending), self._most - self.unfinished)
+        return min(self._capacity - len(self._pending), self._writer.most - self.unfinished)
 
     @property
     def room_bytes(self) -> int:
         """How many more bytes of bodies the group takes before its callers should wait."""
-        return self._most_bytes - self._bytes
+        return self._writer.most_bytes - self._bytes
 
     def submit(self, writes: Iterable[Write]) -> None:
         """Queue ``writes``; never waits (ask `room` first)."""
-        for write in writes:
-            self._pending.append(write)
-            self.unfinished += 1
+        added = tuple(writes)
+        self._pending += added
+        self.unfinished += len(added)
+        for write in added:
             self._bytes += write.body_size
         self._arrived.set()
-
-    def left(self) -> list[Write]:
-        """What has not been committed."""
-        left = [w for batch in (self._visible_batch, *self._handed, self._durable_batch) for w in batch]
-        return [*left, *self._pending]
 
     @property
     def waiting(self) -> Waiting | None:
@@ -114,12 +90,14 @@ class CommitGroup:
         names = ", ".join(sorted(self.names))
         return Waiting(f"{self.unfinished} writes to {names}", "no commit has ended", self.commits)
 
-    def abandon(self) -> list[Write]:
+    def left(self) -> Batch:
+        """What has not been committed."""
+        return [*self._visible_batch, *self._handed, *self._durable_batch, *self._pending]
+
+    def abandon(self) -> Batch:
         """What has not been committed, when there is no time left; it is never settled after this."""
         left = self.left()
-        self._visible_batch, self._durable_batch = [], []
-        self._handed.clear()
-        self._pending.clear()
+        self._visible_batch, self._handed, self._durable_batch, self._pending = [], [], [], []
         return left
 
     async def run(self) -> None:
@@ -129,147 +107,156 @@ class CommitGroup:
             tasks.start_soon(self._run_visible)
         raise RuntimeError(f"a stage of the writer to {', '.join(sorted(self.names))} has ended")
 
+    # Batches are attributes and no variables of these loops: nothing may keep what is committed alive until
+    # the next message, perhaps hours away. An abandoned batch is empty, whatever its stage was about to do.
+
     async def _run_durable(self) -> None:
         while True:
             while not self._pending:
                 self._arrived.clear()
                 await self._arrived.wait()
-            batch = self._durable_batch = self._take()
-            self._on_room()
-            if self._stale:
-                batch = self._durable_batch = self._without_stale(batch)
-                if not batch:
-                    continue
-            if self._durable:
-                answers = await self._commit(self._durable, batch, "durable", self._add_pending)
-                if not self._durable_batch:
-                    continue  # abandoned meanwhile
-                if answers:
-                    batch = self._durable_batch = self._answered(batch, answers)
-                if self._stale:
-                    batch = self._durable_batch = self._without_stale(batch)
-                if not batch:
-                    continue
+            self._durable_batch = self._take()
+            self._writer.on_room()
+            self._drop_stale()
+            if self._durable and self._durable_batch:
+                await self._store()
+                self._drop_stale()
             # One batch may wait behind the one in the visible sinks, no more: what
             # gathers meanwhile makes the next batch larger instead.
-            while self._handed:
+            while self._handed and self._durable_batch:
                 self._taken.clear()
                 await self._taken.wait()
-            if not self._durable_batch:
-                continue
-            self._handed.append(batch)
-            # Nothing may keep what is committed alive until the next message, which may be hours away.
-            batch = self._durable_batch = []
-            self._handed_over.set()
+            if self._durable_batch:
+                self._handed, self._durable_batch = self._durable_batch, []
+                self._handed_over.set()
+
+    async def _store(self) -> None:
+        answers = await self._commit(self._durable, self._durable_batch, "durable", self._add_pending)
+        if answers:
+            self._durable_batch, _ = self._without_refused(self._durable_batch, answers)
 
     async def _run_visible(self) -> None:
         while True:
             while not self._handed:
                 self._handed_over.clear()
                 await self._handed_over.wait()
-            batch = self._visible_batch = self._handed.popleft()
+            self._visible_batch, self._handed = self._handed, []
             self._taken.set()
-            answers: Mapping[int, Answer] = {}
-            if self._visible:
-                answers = await self._commit(self._visible, batch, "visible", self._add_handed)
-            if not self._visible_batch:
-                continue  # abandoned meanwhile
-            done = batch
-            if any(isinstance(answer, Refused) for answer in answers.values()):
-                done = self._answered(batch, answers)
-                kept = (i for i in range(len(batch)) if not isinstance(answers.get(i), Refused))
-                answers = {n: answers[i] for n, i in enumerate(kept) if i in answers}
-            self.unfinished -= len(done)
-            self._bytes -= sum(write.body_size for write in done)
-            self._visible_batch = []
-            self.commits += 1
-            self._settle(done, answers)
-            batch = done = []
-            self._on_room()
+            await self._show()
+
+    async def _show(self) -> None:
+        answers: Answers = {}
+        if self._visible:
+            answers = await self._commit(self._visible, self._visible_batch, "visible", self._add_handed)
+        if not self._visible_batch:
+            return
+        done, self._visible_batch = self._visible_batch, []
+        if any(isinstance(answer, Refused) for answer in answers.values()):
+            done, answers = self._without_refused(done, answers)
+        self.commits += 1
+        self.unfinished -= len(done)
+        for write in done:
+            self._bytes -= write.body_size
+        self._writer.settle(done, answers)
+        self._writer.on_room()
 
     def _take(self) -> Batch:
-        pending, limits = self._pending, self._limits
-        batch: Batch = []
-        size = 0
-        while pending and len(batch) < limits.max_batch:
-            size += pending[0].body_size
-            if batch and size > limits.max_batch_bytes:
+        """What goes into one commit: as much as has gathered, and at least one write."""
+        number = size = 0
+        for write in self._pending[: self._limits.max_batch]:
+            size += write.body_size
+            if number and size > self._limits.max_batch_bytes:
                 break
-            batch.append(pending.popleft())
-        return batch
+            number += 1
+        return self._taken_from_pending(number)
 
-    def _without_stale(self, batch: Batch) -> Batch:
-        """The batch without what states have to say that hold something refused: they are loaded anew."""
-        self._stale = {owner for owner in self._stale if self._is_stale(owner)}
-        void = [write for write in batch if write.label == SETTLED and write.owner in self._stale]
-        if void:
-            self.unfinished -= len(void)
-            self._settle(void, {})
-        return [write for write in batch if not (write.label == SETTLED and write.owner in self._stale)]
+    def _taken_from_pending(self, number: int) -> Batch:
+        batch = self._pending[:number]
+        del self._pending[:number]
+        return batch
 
     def _add_pending(self) -> int:
         """Let a few more of what waits join the batch in the durable sinks."""
-        batch, before = self._durable_batch, len(self._durable_batch)
-        while self._pending and 0 < len(batch) < before + _MORE and len(batch) < 2 * self._limits.max_batch:
-            batch.append(self._pending.popleft())
-        return len(batch) - before
+        number = min(_MORE, 2 * self._limits.max_batch - len(self._durable_batch))
+        more = self._taken_from_pending(number) if self._durable_batch and number > 0 else []
+        self._durable_batch += more
+        return len(more)
 
     def _add_handed(self) -> int:
         """Let the next batch join the one in the visible sinks."""
-        batch, before = self._visible_batch, len(self._visible_batch)
-        if self._handed and 0 < len(batch) < 2 * self._limits.max_batch:
-            batch += self._handed.popleft()
-            self._taken.set()
-        return len(batch) - before
+        if not self._visible_batch or len(self._visible_batch) >= 2 * self._limits.max_batch:
+            return 0
+        more, self._handed = self._handed, []
+        self._visible_batch += more
+        self._taken.set()
+        return len(more)
 
     async def _commit(
         self, breakers: list[CircuitBreaker], batch: Batch, stage: str, more: Callable[[], int]
-    ) -> Mapping[int, Answer]:
-        began = self._clock()
-        first = batch[0].delivery if batch else None
-        topic = first.topic if first is not None else stage
-        in_flight = self._stats.in_flight
-        said = f"{topic} (+{len(batch) - 1})" if len(batch) > 1 else topic
-        row = in_flight.begin(said, first.key if first is not None else None, 1, began, stage)
+    ) -> Answers:
+        stats, clock = self._writer.stats, self._writer.clock
+        began, first = clock(), batch[0].delivery
+        topic, key = (first.topic, first.key) if first is not None else (stage, None)
+        shown = f"{topic} (+{len(batch) - 1})" if len(batch) > 1 else topic
+        row = stats.in_flight.begin(shown, key, 1, began, stage)
         try:
             if len(breakers) == 1:
                 answers = await breakers[0].commit(batch, more)
             else:
-                answers = {}
-                found: dict[int, Answer] = {}
-
-                async def one(breaker: CircuitBreaker) -> None:
-                    for index, answer in (await breaker.commit(batch)).items():
-                        if not isinstance(found.get(index), Refused):
-                            found[index] = answer
-
-                async with anyio.create_task_group() as tasks:
-                    for breaker in breakers:
-                        tasks.start_soon(one, breaker)
-                answers = found
+                answers = await _commit_to_all(breakers, batch)
         finally:
-            in_flight.end(row)
-        self._stats.histograms[stage].record(self._clock() - began)
+            stats.in_flight.end(row)
+        stats.histograms[stage].record(clock() - began)
         return answers
 
-    def _answered(self, batch: Batch, answers: Mapping[int, Answer]) -> Batch:
-        """The batch without the refused writes, stored ones saying what was stored."""
+    def _without_refused(self, batch: Batch, answers: Answers) -> tuple[Batch, Answers]:
+        """The batch without the refused writes, stored ones showing what was stored; its other answers."""
         kept: Batch = []
+        others: dict[int, Answer] = {}
         self.commits += 1
         for index, write in enumerate(batch):
             answer = answers.get(index)
             if isinstance(answer, Refused):
                 self.unfinished -= 1
                 self._bytes -= write.body_size
-                self._refuse(write, answer)
-                if self._is_stale(write.owner):
+                self._writer.refuse(write, answer)
+                if self._writer.is_stale(write.owner):
                     self._stale.add(write.owner)
-                self._on_room()
+                self._writer.on_room()
                 continue
             if isinstance(answer, Stored):
                 replace_visible(write, answer)
+            elif answer is not None:
+                others[len(kept)] = answer
             kept.append(write)
-        return kept
+        return kept, others
+
+    def _drop_stale(self) -> None:
+        """Drop what states show that hold something refused: they are restored anew, and show it then."""
+        if not self._stale:
+            return
+        self._stale = {owner for owner in self._stale if self._writer.is_stale(owner)}
+        kept, void = list[Write](), list[Write]()
+        for write in self._durable_batch:
+            (void if write.label == SETTLED and write.owner in self._stale else kept).append(write)
+        if void:
+            self._durable_batch = kept
+            self.unfinished -= len(void)
+            self._writer.settle(void, {})
+
+
+async def _commit_to_all(breakers: Sequence[CircuitBreaker], batch: Batch) -> Answers:
+    answers: dict[int, Answer] = {}
+
+    async def commit(breaker: CircuitBreaker) -> None:
+        for index, answer in (await breaker.commit(batch)).items():
+            if not isinstance(answers.get(index), Refused):
+                answers[index] = answer
+
+    async with anyio.create_task_group() as tasks:
+        for breaker in breakers:
+            tasks.start_soon(commit, breaker)
+    return answers
 
 
 def replace_visible(write: Write, answer: Stored) -> None:
@@ -287,7 +274,13 @@ def replace_visible(write: Write, answer: Stored) -> None:
 
 
 class Writer:
-    """All groups and the breakers they share."""
+    """All groups and the circuit breakers they share.
+
+    A group takes no more while ``most`` writes or ``most_bytes`` of bodies of its own are not committed: what
+    is with the writer can be neither dropped nor conflated, so most of a full pool must still wait in lanes.
+    ``settle`` is told what is committed, ``refuse`` what never will be, ``is_stale`` says whether the state
+    of an owner holds what was refused, and ``on_room`` is called when there may be room again.
+    """
 
     def __init__(
         self,
@@ -299,50 +292,38 @@ class Writer:
         backoff: Backoff,
         stats: Stats,
         clock: Clock,
-        settle: Callable[[Batch, Mapping[int, Answer]], None],
+        settle: Callable[[Batch, Answers], None],
         refuse: Callable[[Write, Refused], None],
         is_stale: Callable[[Any], bool],
         on_room: Callable[[], None],
     ) -> None:
         self.breakers = {sink.name: CircuitBreaker(sink, backoff, steady_clock, stats) for sink in sinks}
+        self.limits = limits
+        self.most = most
+        self.most_bytes = most_bytes
+        self.stats = stats
+        self.clock = clock
+        self.settle = settle
+        self.refuse = refuse
+        self.is_stale = is_stale
+        self.on_room = on_room
         self._groups: dict[frozenset[str], CommitGroup] = {}
-        self._limits = limits
-        self._most = most
-        self._most_bytes = most_bytes
-        self._stats = stats
-        self._clock = clock
-        self._settle = settle
-        self._refuse = refuse
-        self._is_stale = is_stale
-        self._on_room = on_room
         self._tasks: anyio.abc.TaskGroup | None = None
 
     def group(self, names: Iterable[str]) -> CommitGroup:
         """The group of the sinks called ``names``, made on first use. Unknown names are loud."""
         key = frozenset(names)
-        found = self._groups.get(key)
-        if found is None:
+        group = self._groups.get(key)
+        if group is None:
             missing = sorted(key - self.breakers.keys())
             if missing:
                 raise LookupError(
                     f"no sink named {', '.join(missing)}; known sinks: {', '.join(sorted(self.breakers))}"
                 )
-            found = self._groups[key] = CommitGroup(
-                tuple(sorted(key)),
-                [self.breakers[name] for name in sorted(key)],
-                self._limits,
-                self._most,
-                self._most_bytes,
-                self._stats,
-                self._clock,
-                self._settle,
-                self._refuse,
-                self._is_stale,
-                self._on_room,
-            )
+            group = self._groups[key] = CommitGroup(key, self)
             if self._tasks is not None:
-                self._tasks.start_soon(endless, found.run)
-        return found
+                self._tasks.start_soon(endless, group.run)
+        return group
 
     def submit(self, write: Write) -> None:
         """Queue a write with the group of exactly the sinks that its effects name."""
@@ -361,7 +342,7 @@ class Writer:
     @property
     def waiting(self) -> list[Waiting]:
         """The groups that have something to commit, and no sink of theirs is away."""
-        return [found for group in self._groups.values() if (found := group.waiting) is not None]
+        return [waiting for group in self._groups.values() if (waiting := group.waiting) is not None]
 
     def left(self) -> list[Write]:
         """What is not committed."""

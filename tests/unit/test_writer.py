@@ -278,7 +278,7 @@ async def test_answers_stay_with_their_writes_when_others_are_refused() -> None:
         run.live.refuses = lambda write: write.delivery is not None and write.delivery.body == b"1"
         seen: list[tuple[bytes, bool]] = []
         again = run.writer.group(("live", "documents"))
-        again._settle = lambda batch, answers: seen.extend(
+        run.writer.settle = lambda batch, answers: seen.extend(
             (w.delivery.body, i in answers) for i, w in enumerate(batch) if w.delivery is not None
         )
         again.submit([claimed(1), claimed(2), claimed(3)])
