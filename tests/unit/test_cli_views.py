@@ -259,7 +259,7 @@ def test_a_demo_that_keeps_up_is_not_behind() -> None:
 
 def test_a_demo_with_a_slow_feed_says_so_and_which_rate_to_try() -> None:
     slow = picture(looks=looks(0, 1000, 2000, 3000, 4000), wanted=5000.0)
-    assert slow.behind == "behind: the feed sends 1,000 of 5,000 messages a second. Try --rate 400"
+    assert slow.behind == "behind: the feed sends 1,000 of 5,000 messages a second. Try --rate 800"
     assert slow.behind in text(*tables(slow))
     assert line(slow).endswith(slow.behind)
 

@@ -99,13 +99,14 @@ class Picture:
         waiting = self.figures["pool"]["messages"]
         if len(received) < _LOOKS:
             return ""
-        rate = round_down(0.8 * min(max(received), max(done)))
+        can = max(done)
         if waiting > self.wanted:
-            can = f"this machine does {max(done):,.0f} a second"
-            return f"behind: {waiting:,} messages wait, {can}. Try --rate {rate:g}"
+            doing = f"behind: {waiting:,} messages wait, this machine does {can:,.0f} a second."
+            catches_up = can > 1.2 * max(received)
+            return f"{doing} It catches up" if catches_up else f"{doing} Try --rate {round_down(0.8 * can):g}"
         if max(received) < _SHORT * self.wanted:
             short = f"{max(received):,.0f} of {self.wanted:,.0f} messages a second"
-            return f"behind: the feed sends {short}. Try --rate {rate:g}"
+            return f"behind: the feed sends {short}. Try --rate {round_down(0.8 * max(received)):g}"
         return ""
 
 
