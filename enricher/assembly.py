@@ -21,12 +21,11 @@ from enricher.adapters.redis.pubsub import Gap
 from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.entry import whole
-from enricher.adapters.redis.stream.leases import StreamLimits
 from enricher.adapters.redis.stream.shard_lock import FencedDocuments, ShardLock
 from enricher.adapters.redis.stream.source import StreamSource
 from enricher.adapters.retention import Retention
 from enricher.clock import wall_clock
-from enricher.config import PoolSettings, Settings, WriterSettings, redact
+from enricher.config import PoolSettings, Settings, StreamSettings, WriterSettings, redact
 from enricher.dead_letters.alert import DepthAlarm, log_alert
 from enricher.dead_letters.sink import DeadLetterRouter, DeadLetterSink
 from enricher.dead_letters.store import LetterStore
@@ -116,7 +115,15 @@ class Connections:
     # -- what a system may ask for -----------------------------------------------------------------
 
     def stream(
-        self, name: str, *, group: str, consumer: str, task: str, dead_letters: DeadLetterSink, **limits: Any
+        self,
+        name: str,
+        *,
+        group: str,
+        consumer: str,
+        task: str,
+        dead_letters: DeadLetterSink,
+        trim: bool = True,
+        **limits: Any,
     ) -> Source:
         return StreamSource(
             self.redis,
@@ -128,7 +135,9 @@ class Connections:
             task_name=task,
             # All fields as one JSON object: what a dead letter shows, and what `submit` takes too.
             read_entry=whole,
-            limits=StreamLimits(timeout=self.settings.redis.socket_timeout, **limits),
+            settings=StreamSettings(**limits),
+            timeout=self.settings.redis.socket_timeout,
+            trim=trim,
             backoff=self.backoff,
         )
 

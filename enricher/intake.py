@@ -13,7 +13,7 @@ from enricher.adapters.redis.client import sibling_client
 from enricher.adapters.redis.pubsub import Gap, PubSubSource
 from enricher.adapters.redis.stream.appender import BridgeLimits
 from enricher.adapters.redis.stream.bridge import StreamBridge
-from enricher.adapters.redis.stream.leases import LetterSink, StreamLimits
+from enricher.adapters.redis.stream.leases import CountedStore
 from enricher.adapters.redis.stream.shard_lock import ShardLock, WhileLeader
 from enricher.adapters.redis.stream.shards import Shard
 from enricher.adapters.redis.stream.source import StreamSource
@@ -93,21 +93,6 @@ def shard_lock_of(settings: Settings, client: Redis, instance: str) -> ShardLock
     )
 
 
-def stream_limits(settings: Settings) -> StreamLimits:
-    """How a stream is read, as the settings have it."""
-    streams = settings.streams
-    return StreamLimits(
-        batch=streams.batch,
-        block=streams.block,
-        prefetch=streams.prefetch,
-        lease=streams.lease,
-        max_deliveries=streams.max_deliveries,
-        timeout=settings.redis.socket_timeout,
-        keep=streams.retention,
-        max_length=streams.max_length,
-    )
-
-
 class IntakeParts:
     """Makes the sources of some routes, on the Redis of ``client``."""
 
@@ -118,7 +103,7 @@ class IntakeParts:
         *,
         instance: str,
         clock: Clock,
-        letters: Callable[[], LetterSink],
+        letters: Callable[[], CountedStore],
         lock: ShardLock | None = None,
         on_gap: Callable[[Gap], None] | None = None,
     ) -> None:
@@ -210,7 +195,8 @@ class IntakeParts:
             consumer=consumer,
             letters=self._letters(),
             clock=self._clock,
-            limits=stream_limits(self._settings),
+            settings=self._settings.streams,
+            timeout=self._settings.redis.socket_timeout,
             backoff=self._backoff,
             name=name,
             keeps=keeps,

@@ -74,12 +74,21 @@ class Host(Protocol):
     instance: str
 
     def stream(
-        self, name: str, *, group: str, consumer: str, task: str, dead_letters: DeadLetterSink, **limits: Any
+        self,
+        name: str,
+        *,
+        group: str,
+        consumer: str,
+        task: str,
+        dead_letters: DeadLetterSink,
+        trim: bool = True,
+        **limits: Any,
     ) -> Source:
         """A consumer group on a Redis stream as a source.
 
         A message's body is its whole entry, as a JSON object of its fields. ``task`` is what dead letters
-        call an entry that nobody could read, ``limits`` are those of `StreamLimits`.
+        call an entry that nobody could read, ``limits`` are those of `StreamSettings`. With
+        ``trim`` entries go that all groups have finished.
         """
         ...
 

@@ -39,7 +39,7 @@ def plan(mail: MailSettings, host: Host) -> Plan:
         lease=mail.lease,
         max_deliveries=mail.max_deliveries,
         trim=mail.retention > 0,
-        keep=mail.retention,
+        retention=mail.retention,
     )
 
     def summary(stats: Stats) -> tuple[str, Mapping[str, int]]:

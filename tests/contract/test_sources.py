@@ -14,8 +14,8 @@ from enricher.adapters.memory_source import MemorySource
 from enricher.adapters.redis.client import redis_client, sibling_client
 from enricher.adapters.redis.dead_letters.list_store import ListLetterStore
 from enricher.adapters.redis.pubsub import Gap, PubSubSource
-from enricher.adapters.redis.stream.leases import StreamLimits
 from enricher.adapters.redis.stream.source import StreamSource
+from enricher.config import StreamSettings
 from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.ports import Clock, Delivery, Source
 from enricher.engine.retry import Backoff
@@ -126,7 +126,8 @@ def stream_source(client: Redis) -> StreamSource:
         consumer="test",
         letters=DeadLetterSink(ListLetterStore(client, "dlq")),
         clock=wall_clock,
-        limits=StreamLimits(block=0.1, tick=0.02),
+        settings=StreamSettings(block=0.1),
+        tick=0.02,
         backoff=QUICK,
     )
 

@@ -15,9 +15,8 @@ from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.dead_letters.list_store import ListLetterStore
 from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.entry import ReadEntry
-from enricher.adapters.redis.stream.leases import StreamLimits
 from enricher.adapters.redis.stream.source import StreamSource
-from enricher.config import PoolSettings
+from enricher.config import PoolSettings, StreamSettings
 from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.effects import Append, Effect
 from enricher.engine.overload import Overload
@@ -31,6 +30,13 @@ from tests.rig import PATIENCE, POOL
 STREAM, GROUP, OUT, LETTERS = "in", "workers", "out", "dlq"
 QUICK = Backoff(base=0.02, max_delay=0.1, jitter="none")
 LIMITS: dict[str, Any] = {"block": 0.1, "lease": 0.6, "tick": 0.02, "timeout": 2.0, "trim": False}
+
+
+def reading(**options: Any) -> dict[str, Any]:
+    """How a `StreamSource` of a test reads: what the settings of streams have goes into them."""
+    given = {**LIMITS, **options}
+    settings = {name: given.pop(name) for name in StreamSettings.__struct_fields__ if name in given}
+    return {"settings": StreamSettings(**settings), **given}
 
 
 def wall_clock() -> int:
@@ -99,8 +105,8 @@ async def line(
         letters=letters,
         clock=clock,
         read_entry=read_entry,
-        limits=StreamLimits(**{**LIMITS, **limits}),
         backoff=QUICK,
+        **reading(**limits),
     )
     route = Route(
         topic=STREAM,

@@ -401,7 +401,7 @@ async def test_only_what_all_groups_have_acknowledged_is_trimmed(any_redis_url: 
             ids = await send(client, *range(10))
             ((_, read),) = await client.xreadgroup("others", "x", {STREAM: ">"}, count=6)
             await client.xack(STREAM, "others", *[id_ for id_, _ in read[:4]])
-            async with line(any_redis_url, trim=True, keep=0.0, lease=0.1):
+            async with line(any_redis_url, trim=True, retention=0.0, lease=0.1):
                 await finished(client, 10)
 
                 async def trimmed() -> bool:
@@ -419,7 +419,7 @@ async def test_what_was_acknowledged_is_kept_for_a_while_however_old_it_is(any_r
         try:
             for number in range(1, 10):
                 await client.xadd(STREAM, {"body": b"1"}, id=f"{number}-0")
-            async with line(any_redis_url, trim=True, keep=600.0, lease=0.1):
+            async with line(any_redis_url, trim=True, retention=600.0, lease=0.1):
                 await finished(client, 9)
                 await asyncio.sleep(0.5)
                 assert await client.xlen(STREAM) == 9
@@ -427,7 +427,7 @@ async def test_what_was_acknowledged_is_kept_for_a_while_however_old_it_is(any_r
             async def trimmed() -> bool:
                 return await client.xlen(STREAM) < 9
 
-            async with line(any_redis_url, trim=True, keep=0.2, lease=0.1):
+            async with line(any_redis_url, trim=True, retention=0.2, lease=0.1):
                 await until(trimmed, "the stream to be trimmed")
         finally:
             await client.config_set("stream-node-max-entries", 100)

@@ -33,7 +33,7 @@ async def lost(found: Line, number: int, *, in_hand: int = 0) -> None:
     """
     right = range(number, number + in_hand + 1)
     await until(lambda: found.source.health()["entries_lost"] in right, f"{number} lost entries")
-    ledgers = found.source._held.ledgers
+    ledgers = found.source._losses.ledgers
     before = dict(ledgers)
     await until(lambda: all(ledgers[keys] is not look for keys, look in before.items()))
     assert found.source.health()["entries_lost"] in right

@@ -16,7 +16,6 @@ from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.dead_letters.list_store import ListLetterStore
 from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.appender import BridgeLimits
-from enricher.adapters.redis.stream.leases import StreamLimits
 from enricher.adapters.redis.stream.source import StreamSource
 from enricher.adapters.redis.stream.spill import SpillSource
 from enricher.config import PoolSettings
@@ -25,7 +24,7 @@ from enricher.engine.effects import Append, Effect
 from enricher.engine.overload import Overload
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
-from tests.integration.streams import LIMITS, OUT, QUICK, until, wall_clock
+from tests.integration.streams import OUT, QUICK, reading, until, wall_clock
 from tests.servers import RedisProcess
 
 STREAM = "spill"
@@ -88,8 +87,8 @@ async def spilling(
         consumer="me",
         letters=letters,
         clock=wall_clock,
-        limits=StreamLimits(**LIMITS),
         backoff=QUICK,
+        **reading(),
     )
     spill = SpillSource(
         memory,

@@ -16,15 +16,11 @@ PLACE = GroupKeys("in", "g")
 NOW = 1_750_000_000_000_000
 
 
-async def nothing(delivery: StreamDelivery) -> None:
-    """A lease that is not renewed."""
-
-
 def read(
     fields: dict[bytes, bytes], hook: ReadEntry | None = None
 ) -> tuple[StreamDelivery, Exception | None]:
     """The delivery of entry 5-1."""
-    reader = EntryReader("ticks", PLACE.later, lambda: NOW, hook, lambda d, label: None, nothing)
+    reader = EntryReader("ticks", PLACE.later, lambda: NOW, hook, lambda d, label: None)
     return reader.delivery(PLACE, "5-1", fields)
 
 

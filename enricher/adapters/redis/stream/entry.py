@@ -15,7 +15,7 @@ Keys of group ``g`` on stream ``s``:
     s:g:later:at:ID  where the entry ID is that somebody waits for (see ``dead_letters/target_stream.py``)
     s:g:ledger  what was acknowledged and what was lost (see ``ledger.py``)
     s:trimmed   how many entries were trimmed after all groups had acknowledged them
-    s:g:exposed entries that were tried in a company that nobody finished (see ``suspects.py``)
+    s:g:exposed entries that were tried in a cohort that nobody finished (see ``quarantine.py``)
 """
 
 from __future__ import annotations

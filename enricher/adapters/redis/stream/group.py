@@ -6,17 +6,19 @@ taken over meanwhile.
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import anyio
 import msgspec
 import redis.exceptions as errors
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.scripts import Script, load
 from enricher.adapters.redis.stream.entry import Fields, GroupKeys
-from enricher.adapters.redis.stream.ledger import Look, look
 from enricher.log import log
 from enricher.texts import as_text
 
@@ -50,11 +52,7 @@ class StreamGroup:
     def __init__(self, client: Redis, keys: GroupKeys, consumer: str) -> None:
         self.keys = keys
         self.consumer = consumer
-        self._client = client
-
-    def beside(self, group: str) -> StreamGroup:
-        """Another group on the same stream."""
-        return StreamGroup(self._client, GroupKeys(self.keys.stream, group), self.consumer)
+        self.client = client
 
     async def create(self, start: str) -> bool:
         """Make sure that stream and group exist; True if the group had been destroyed.
@@ -63,14 +61,14 @@ class StreamGroup:
         was destroyed where it was.
         """
         stream, group = self.keys.stream, self.keys.group
-        held = cast("bytes | None", await self._client.get(self.keys.cursor))
+        held = cast("bytes | None", await self.client.get(self.keys.cursor))
         begin = start
         if held is not None and not _CURSOR.fullmatch(held):
             shown = held[:40].decode("utf-8", "backslashreplace")
             raise WrongKey(f"{self.keys.cursor} holds {shown!r}, which is no id of an entry; remove it")
         if held is not None:
             try:
-                info = await self._client.xinfo_stream(stream)
+                info = await self.client.xinfo_stream(stream)
                 last = as_text(cast("bytes", info["last-generated-id"]))
             except errors.ResponseError:
                 last = "0-0"
@@ -78,15 +76,15 @@ class StreamGroup:
             begin = after(held.decode())
             begin = begin if parts(begin) <= parts(last) else "0"
         try:
-            await self._client.xgroup_create(stream, group, begin, mkstream=True)
+            await self.client.xgroup_create(stream, group, begin, mkstream=True)
         except errors.ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
             return False
         if held is None:
-            made = await group_info(self._client, self.keys)
+            made = await group_info(self.client, self.keys)
             if made is not None:
-                await self._client.set(self.keys.cursor, made["last-delivered-id"], nx=True)
+                await self.client.set(self.keys.cursor, made["last-delivered-id"], nx=True)
         else:
             log.warning("group_created_again", stream=stream, group=group, begin=begin)
         return held is not None
@@ -97,14 +95,14 @@ class StreamGroup:
         wanted = {keys.stream: "stream", keys.later: "zset", keys.cursor: "string", keys.exposed: "hash"}
         wanted |= {keys.ledger: "hash", keys.early: "set", keys.trimmed: "string"}
         for key, kind in wanted.items():
-            await check_key(self._client, key, kind)
+            await check_key(self.client, key, kind)
 
     async def own(self) -> list[Left]:
         """What was delivered to this consumer and never acknowledged, all of it."""
         found: list[Left] = []
         first = "-"
         while True:
-            page = await self._client.xpending_range(
+            page = await self.client.xpending_range(
                 self.keys.stream, self.keys.group, first, "+", PAGE, self.consumer
             )
             found += [Left(as_text(cast("bytes", p["message_id"])), int(p["times_delivered"])) for p in page]
@@ -128,7 +126,7 @@ class StreamGroup:
         """
         keys, notes = (self.keys.stream, self.keys.exposed), (exposes, _EXPOSED_TTL)
         arguments = [argument for delivery in deliveries for argument in delivery]
-        found = await _TAKE(self._client, keys, self.keys.group, self.consumer, *notes, *arguments)
+        found = await _TAKE(self.client, keys, self.keys.group, self.consumer, *notes, *arguments)
         return [
             None
             if reply is None
@@ -140,13 +138,13 @@ class StreamGroup:
 
     async def exposed(self) -> dict[str, int]:
         """Entries that were taken in a company and not `cleared` since, and what they were exposed to."""
-        found = await self._client.hgetall(self.keys.exposed)
+        found = await self.client.hgetall(self.keys.exposed)
         return {as_text(id_): int(company) for id_, company in found.items()}
 
     async def cleared(self, ids: Sequence[str]) -> None:
         """Their company came to its end."""
         if ids:
-            await self._client.hdel(self.keys.exposed, *ids)
+            await self.client.hdel(self.keys.exposed, *ids)
 
     async def renew(self, ids: Sequence[str]) -> list[str]:
         """Renew the leases; the ids that are no longer ours."""
@@ -163,7 +161,7 @@ class StreamGroup:
     async def acknowledge(self, ids: Sequence[str]) -> None:
         """Acknowledge entries that have nothing to commit."""
         if ids:
-            await ACKNOWLEDGE(self._client, [self.keys.stream], self.keys.group, *ids)
+            await ACKNOWLEDGE(self.client, [self.keys.stream], self.keys.group, *ids)
 
     async def tidy(self, gone_ms: int) -> int:
         """Remove consumers without entries that have been silent for ``gone_ms``; how many."""
@@ -180,12 +178,12 @@ class StreamGroup:
         them has not been heard of, but for those that were silent for ``gone_ms``.
         """
         keys = (self.keys.stream, self.keys.trimmed)
-        needed, silent_ms = await _TRIM(self._client, keys, keep_from, gone_ms)
+        needed, silent_ms = await _TRIM(self.client, keys, keep_from, gone_ms)
         return as_text(needed), silent_ms / 1000
 
     async def trim_to(self, max_length: int) -> int:
         """Trim to about ``max_length`` entries, read or not; how many went."""
-        return int(await self._client.xtrim(self.keys.stream, maxlen=max_length))
+        return int(await self.client.xtrim(self.keys.stream, maxlen=max_length))
 
     async def come_back(self, again: str) -> int:
         """Move what is due by the server's time from the delay set to stream ``again``; how many entries.
@@ -195,30 +193,53 @@ class StreamGroup:
         moved, total = PAGE, 0
         while moved == PAGE:
             keys = (self.keys.later, again, f"{self.keys.later}:unreadable")
-            moved = int(await _DUE(self._client, keys, PAGE, self.keys.place("")))
+            moved = int(await _DUE(self.client, keys, PAGE, self.keys.place("")))
             total += moved
         return total
 
     async def entries_lost(self) -> int:
         """How many entries it has ever lost."""
-        return int(await self._client.hget(self.keys.ledger, "lost") or 0)
-
-    async def look(self, held: Mapping[str, str], *, in_hand: int = 0, more: int = 0) -> Look | None:
-        """What the group has lost since anybody looked; see `ledger.look`."""
-        return await look(self._client, self.keys, held, in_hand=in_hand, more=more)
+        return int(await self.client.hget(self.keys.ledger, "lost") or 0)
 
     async def figures(self) -> dict[str, Any]:
         """Length of the stream, of the delay set; the group's lag (None: unknown), pending and consumers."""
-        length = await self._client.xlen(self.keys.stream)
-        figures = {"length": int(length), "delayed": int(await self._client.zcard(self.keys.later))}
-        info = await group_info(self._client, self.keys)
+        length = await self.client.xlen(self.keys.stream)
+        figures = {"length": int(length), "delayed": int(await self.client.zcard(self.keys.later))}
+        info = await group_info(self.client, self.keys)
         if info is None:
             return figures
         counts = {name: int(info[name]) for name in ("pending", "consumers")}
         return {**figures, "lag": info.get("lag"), **counts}
 
     async def _run(self, script: Script, *arguments: str | int) -> Any:
-        return await script(self._client, [self.keys.stream], self.keys.group, self.consumer, *arguments)
+        return await script(self.client, [self.keys.stream], self.keys.group, self.consumer, *arguments)
+
+
+class Groups:
+    """The group ``keys`` and that of its retries, as ``consumer`` sees them, through ``client``.
+
+    One task at a time uses them, in a `turn`.
+    """
+
+    def __init__(self, client: Redis, keys: GroupKeys, consumer: str, timeout: float) -> None:
+        self.main = StreamGroup(client, keys, consumer)
+        self.retries = StreamGroup(client, GroupKeys(keys.again, keys.group), consumer)
+        self._lock = asyncio.Lock()
+        self._timeout = timeout
+
+    def __iter__(self) -> Iterator[StreamGroup]:
+        return iter((self.main, self.retries))
+
+    def of(self, keys: GroupKeys) -> StreamGroup:
+        """The one of these keys."""
+        return self.main if keys == self.main.keys else self.retries
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for whoever uses the client, then use it for ``timeout`` seconds at most."""
+        async with self._lock:
+            with anyio.fail_after(self._timeout):
+                yield
 
 
 async def group_info(client: Redis, keys: GroupKeys) -> Mapping[str, Any] | None:

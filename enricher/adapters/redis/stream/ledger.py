@@ -15,46 +15,100 @@ A stream that was deleted and made anew has ids that mean something else: each h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from enricher.adapters.redis.scripts import load
 from enricher.adapters.redis.stream.entry import GroupKeys
+from enricher.adapters.redis.stream.in_flight import InFlight
+from enricher.log import log
 
 _LOOK = load("ledger")
 
 
-class Look(msgspec.Struct, frozen=True):
-    """What a look found: ``lost`` entries between the ids ``first`` and ``last``.
+# How servers say that a script's user lacks a right.
+_DENIED = ("NOPERM", "ACL failure in script", "The user executing the script")
 
-    ``total`` is how many the group has ever lost, ``life`` tells a stream from others that had its name.
+
+class Look(msgspec.Struct, frozen=True):
+    """What a look found: the ``total`` that the group has ever lost, and the ``life`` of its stream.
+
     ``held`` is the ledger, to be handed in again should the server forget it.
     """
 
-    lost: int
-    first: str
-    last: str
     total: int
     life: str
     held: Mapping[str, str]
 
 
-async def look(
-    client: Redis, keys: GroupKeys, held: Mapping[str, str], *, in_hand: int = 0, more: int = 0
-) -> Look | None:
-    """Look at a group's ledger, and bring it up to date; None where the server counts too little for one.
+class Losses:
+    """What the groups of one consumer have lost: looked for, counted, and logged once.
 
-    ``in_hand`` entries of the group are under way here, ``more`` pending ones were found lost since the last
-    look. ``client`` gives raw bytes. Its errors are passed on.
+    ``ledgers`` are what the last looks found.
     """
-    names = (keys.stream, keys.ledger, keys.trimmed, keys.cursor, keys.early, keys.exposed)
-    remembered = [part for field in held.items() for part in field]
-    reply = await _LOOK(client, names, keys.group, in_hand, more, *remembered)
-    if reply is None:
-        return None
-    lost, first, last, flat = reply
-    texts = [part.decode() for part in flat]
-    found = dict(zip(texts[::2], texts[1::2], strict=True))
-    return Look(int(lost), first.decode(), last.decode(), int(found["lost"]), found["life"], found)
+
+    def __init__(self, in_flight: InFlight) -> None:
+        self.ledgers: dict[GroupKeys, Look] = {}
+        # Pending entries that were found lost since, and are in no ledger yet.
+        self._uncounted: Counter[GroupKeys] = Counter()
+        self._in_flight = in_flight
+        self._denied = False
+
+    @property
+    def total(self) -> int:
+        """How many entries the groups have ever lost, whoever was reading."""
+        return sum(look.total for look in self.ledgers.values()) + self._uncounted.total()
+
+    def life(self, keys: GroupKeys) -> str:
+        """What tells the stream of a group from others that had its name; "" if nobody knows."""
+        look = self.ledgers.get(keys)
+        return "" if look is None else look.life
+
+    def note(self, keys: GroupKeys, ids: Sequence[str], *, counted: bool = True) -> None:
+        """Pending entries that the stream has lost, unless under way; ``counted`` in the ledger already."""
+        lost = [id_ for id_ in ids if (keys.stream, id_) not in self._in_flight.under_way]
+        if lost:
+            self._in_flight.counts["lost"] += len(lost)
+            if not counted:
+                self._uncounted[keys] += len(lost)
+            reason = "deleted while they were pending"
+            _log_loss(keys, entries=len(lost), ids=lost[:100], reason=reason)
+
+    async def look(self, client: Redis, keys: GroupKeys) -> None:
+        """Bring the ledger of a group up to date: what was lost that nobody had read, the stream's life.
+
+        Nothing where the server counts too little. ``client`` gives raw bytes; its errors are passed on.
+        """
+        held = self.ledgers[keys].held if keys in self.ledgers else {}
+        in_hand, uncounted = len(self._in_flight.entries(keys)), self._uncounted[keys]
+        names = (keys.stream, keys.ledger, keys.trimmed, keys.cursor, keys.early, keys.exposed)
+        remembered = [part for field in held.items() for part in field]
+        try:
+            reply = await _LOOK(client, names, keys.group, in_hand, uncounted, *remembered)
+        except ResponseError as error:
+            # It tells what is wrong with the stream, and without it the stream can be read all the same.
+            if not any(sign in str(error) for sign in _DENIED):
+                raise
+            if not self._denied:
+                log.warning("losses_unseen", stream=keys.stream, reason=str(error))
+            self._denied = True
+            return
+        if reply is None:
+            return
+        lost, first, last, flat = reply
+        texts = [part.decode() for part in flat]
+        ledger = dict(zip(texts[::2], texts[1::2], strict=True))
+        self._uncounted[keys] -= uncounted
+        self.ledgers[keys] = Look(int(ledger["lost"]), ledger["life"], ledger)
+        if lost:
+            reason = "trimmed or deleted before they were read"
+            _log_loss(keys, entries=int(lost), from_id=first.decode(), to_id=last.decode(), reason=reason)
+
+
+def _log_loss(keys: GroupKeys, **what: Any) -> None:
+    log.error("entries_lost", stream=keys.stream, group=keys.group, **what)

@@ -1,16 +1,16 @@
-"""Entries that somebody left unfinished, and in what company each is tried again.
+"""Entries that somebody left unfinished, and which of them to release next.
 
 The process that had them may have died of one of them, or of something else. What is known of an entry is
-how often it was delivered and left, and what it was exposed to: companies that were left too.
+how often it was delivered and left, and what it was exposed to: cohorts that were left too.
 
     merely read     it was one of many under way. It is tried at once: alone if there are few such, else in a
-                    company, each twice as large as the one before
-    in a company    the company was left, which counts against none of its members. Each is tried in a smaller
-                    one, at last alone, once this worker has lived for a third of a lease
+                    cohort, each twice as large as the one before
+    in a cohort     the cohort was left, which counts against none of its members. Each is tried in a smaller
+                    one, at last alone, once this worker has been up for a third of a lease
     alone           nothing else was under way: this counts. It is tried again, alone, when the rest is done
 
-The last delivery that an entry has is alone, and not before its worker has lived for a lease. So an entry is
-poison only if the process that had it ended ``max_deliveries`` times, all but the first of them while
+The last delivery that an entry has is alone, and not before its worker has been up for a lease. So an entry
+is poison only if the process that had it ended ``max_deliveries`` times, all but the first of them while
 nothing else was under way, and the last of them not soon after its start. A process that is killed at
 random moments does not meet one entry in this way again and again, and while it lives briefly it works on
 what nobody has died of.
@@ -22,30 +22,30 @@ from collections.abc import Iterable
 
 import msgspec
 
-from enricher.adapters.redis.stream.group import StreamGroup
+from enricher.adapters.redis.stream.entry import GroupKeys
 
-# Most in a company, of those that were merely read, were exposed once, twice. One by one, entries would hold
+# Most in a cohort, of those that were merely read, were exposed once, twice. One by one, entries would hold
 # up a busy stream for longer than a worker that is killed now and then lives.
-COMPANIES = (1000, 128, 16)
+COHORTS = (1000, 128, 16)
 # Where a worker begins: even one that is killed within a second shall get something done.
-FIRST = 32
-# So many are tried alone at once: it takes no longer than to find out in a company that it was none of them.
+FIRST_COHORT = 32
+# So many are tried alone at once: it takes no longer than to find out in a cohort that it was none of them.
 FEW = 8
 
 
-class Suspect(msgspec.Struct, frozen=True):
-    """An entry to take, the number of the delivery that this will be, and what it was ``exposed`` to.
+class Quarantined(msgspec.Struct, frozen=True):
+    """An entry of a group, the number of the delivery that comes next, and what it was ``exposed`` to.
 
-    0: nothing; 1, 2, 3: a company of the size of `COMPANIES`, the last of those it was in.
+    0: nothing; 1, 2, 3: a cohort of the size of `COHORTS`, the last of those it was in.
     """
 
-    group: StreamGroup
+    keys: GroupKeys
     id: str
     delivery: int
     exposed: int = 0
 
-    def waits(self, max_deliveries: int) -> float:
-        """How long a worker must have lived before it tries this, in leases."""
+    def min_uptime(self, max_deliveries: int) -> float:
+        """How long a worker must have been up before it tries this, in leases."""
         if self.delivery == 1 or self.delivery > max_deliveries:
             return 0.0  # nobody died of it, or nobody will try it
         if self.delivery == max_deliveries:
@@ -53,39 +53,39 @@ class Suspect(msgspec.Struct, frozen=True):
         return 1 / 3 if self.exposed or self.delivery > 2 else 0.0
 
 
-class Trial(msgspec.Struct, frozen=True):
-    """Whom to take next. ``apart``: while nothing else is under way.
+class Release(msgspec.Struct, frozen=True):
+    """Which entries to try next. ``apart``: while nothing else is under way.
 
-    ``exposes`` (as `Suspect.exposed`): this is a company, and no delivery of its own; 0: it is one.
+    ``exposes`` (as `Quarantined.exposed`): this is a cohort, and no delivery of its own; 0: it is one.
     """
 
-    suspects: tuple[Suspect, ...] = ()
+    entries: tuple[Quarantined, ...] = ()
     apart: bool = True
     exposes: int = 0
 
 
-NOBODY = Trial()
+NOTHING = Release()
 
 
-def next_trial(
-    suspects: Iterable[Suspect], max_deliveries: int, lived: float, largest: int = COMPANIES[0]
-) -> Trial:
-    """Whom to take next of those that were left, by a worker that has ``lived`` for so many leases.
+def next_release(
+    quarantined: Iterable[Quarantined], max_deliveries: int, uptime: float, largest: int = COHORTS[0]
+) -> Release:
+    """What a worker that has been up for so many leases tries next; `NOTHING` if all must wait.
 
-    Nobody, if all that are left must wait. ``largest`` is that of a company, as far as this worker has got.
+    ``largest`` is the size of a cohort, as far as this worker has got.
     """
-    waiting = [s for s in suspects if s.waits(max_deliveries) <= lived]
-    harmless = [s for s in waiting if s.delivery == 1 or s.delivery > max_deliveries]
+    ready = [entry for entry in quarantined if entry.min_uptime(max_deliveries) <= uptime]
+    harmless = [entry for entry in ready if entry.delivery == 1 or entry.delivery > max_deliveries]
     if harmless:
-        return Trial(tuple(harmless[: COMPANIES[0]]), apart=False)
-    unproven = [s for s in waiting if s.delivery == 2 < max_deliveries]
-    merely_read = [s for s in unproven if not s.exposed]
+        return Release(tuple(harmless[: COHORTS[0]]), apart=False)
+    unproven = [entry for entry in ready if entry.delivery == 2 < max_deliveries]
+    merely_read = [entry for entry in unproven if not entry.exposed]
     if len(merely_read) > FEW:
-        return Trial(tuple(merely_read[: min(largest, COMPANIES[0])]), exposes=1)
-    for exposes, size, enough in ((2, COMPANIES[1], COMPANIES[2]), (3, COMPANIES[2], FEW)):
-        company = [s for s in unproven if 0 < s.exposed < exposes]
-        if len(company) > enough:
-            return Trial(tuple(company[:size]), exposes=exposes)
-    if not waiting:
-        return NOBODY
-    return Trial((min(waiting, key=lambda suspect: (suspect.delivery, suspect.exposed)),))
+        return Release(tuple(merely_read[: min(largest, COHORTS[0])]), exposes=1)
+    for exposes, size, enough in ((2, COHORTS[1], COHORTS[2]), (3, COHORTS[2], FEW)):
+        cohort = [entry for entry in unproven if 0 < entry.exposed < exposes]
+        if len(cohort) > enough:
+            return Release(tuple(cohort[:size]), exposes=exposes)
+    if not ready:
+        return NOTHING
+    return Release((min(ready, key=lambda entry: (entry.delivery, entry.exposed)),))
