@@ -436,7 +436,7 @@ async def test_what_was_acknowledged_is_kept_for_a_while_however_old_it_is(any_r
 async def test_a_commit_whose_reply_was_lost_is_known_by_its_entry_while_others_trim(
     own_redis: RedisProcess,
 ) -> None:
-    limits: dict[str, Any] = {"trim": True, "keep": 0.0, "lease": 0.5}
+    limits: dict[str, Any] = {"trim": True, "retention": 0.0, "lease": 0.5}
 
     def commit(request: bytes) -> bool:
         """Whether this is one; then nobody gets through from now on."""
