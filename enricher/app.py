@@ -100,18 +100,11 @@ class Enricher:
         self._started_us = self._clock()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close_clients, parts)
-            self._engine = Engine(
-                parts.routes,
+            self._engine = parts.engine(
+                self.settings,
                 parts.sources,
-                parts.sinks,
                 clock=self._clock,
-                reader=parts.reader,
                 clients=self._options.get("clients"),
-                pool=parts.pool,
-                writer=parts.writer,
-                slow_handler=self.settings.log.slow_handler,
-                backoff=parts.backoff,
-                drain_deadline=self.settings.service.drain_deadline,
                 stall_after=self.settings.service.stall_after,
                 owns=parts.owns,
                 troubles=parts.troubles,

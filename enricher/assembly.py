@@ -33,6 +33,7 @@ from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, DeadLetter
 from enricher.engine.ports import Reader, Sink, Source
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route
+from enricher.engine.service import Engine
 from enricher.engine.stats import Stats
 from enricher.errors import ConfigError
 from enricher.intake import IntakeParts, over_streams, shard_lock_of
@@ -61,6 +62,24 @@ class Parts:
     owns: Callable[[str], bool] | None = None
     troubles: Callable[[], Mapping[str, str]] = dict
     summaries: list[Callable[[Stats], tuple[str, Mapping[str, int]]]] = field(default_factory=list)
+
+    def engine(self, settings: Settings, sources: Sequence[Source] = (), **options: Any) -> Engine:
+        """An engine of routes and sinks that takes what ``sources`` deliver, and what it is handed.
+
+        ``options`` are those of `Engine`.
+        """
+        return Engine(
+            self.routes,
+            sources,
+            self.sinks,
+            reader=self.reader,
+            pool=self.pool,
+            writer=self.writer,
+            slow_handler=settings.log.slow_handler,
+            backoff=self.backoff,
+            drain_deadline=settings.service.drain_deadline,
+            **options,
+        )
 
 
 class Connections:

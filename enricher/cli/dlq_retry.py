@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import anyio
@@ -23,7 +23,7 @@ from enricher.dead_letters.bulk import DEFAULT_LIMIT, RateLimit
 from enricher.dead_letters.edits import NO_EDIT, Edit
 from enricher.dead_letters.filters import LetterFilter
 from enricher.dead_letters.record import StoredLetter
-from enricher.dead_letters.replay import UNANSWERED, Attempt, Outcome, Process, retry_letter, through
+from enricher.dead_letters.replay import Attempt, Process, here, through
 from enricher.dead_letters.selection import Selection, select
 from enricher.errors import EnricherError, SinkUnavailable
 from enricher.texts import as_bytes
@@ -85,20 +85,19 @@ async def opened(settings: Settings, place: Place) -> AsyncIterator[Letters]:
     Raises `EnricherError` for a key that is neither list nor stream.
     """
     options, section = settings.redis, settings.dead_letters
-    async with redis_client(options.url, socket_timeout=options.socket_timeout) as live:
-        if section.url and section.url != options.url:
-            async with redis_client(section.url, socket_timeout=options.socket_timeout) as client:
-                yield await _letters(settings, live, client, place)
-        else:
-            yield await _letters(settings, live, live, place)
+    async with AsyncExitStack() as stack:
 
+        async def connected(url: str) -> Redis:
+            client = redis_client(url, socket_timeout=options.socket_timeout)
+            return await stack.enter_async_context(client)
 
-async def _letters(settings: Settings, live: Redis, client: Redis, place: Place) -> Letters:
-    key = place.key or settings.dead_letters.key
-    kind = await kind_of(client, key, place.store, settings.dead_letters.store)
-    section = msgspec.structs.replace(settings.dead_letters, key=key, store=kind)
-    there = msgspec.structs.replace(settings, dead_letters=section)
-    return Letters(there, live, letter_store(section, client, settings.dead_letter_topics(key)))
+        live = await connected(options.url)
+        client = live if section.url in ("", options.url) else await connected(section.url)
+        key = place.key or section.key
+        kind = await kind_of(client, key, place.store, section.store)
+        section = msgspec.structs.replace(section, key=key, store=kind)
+        store = letter_store(section, client, settings.dead_letter_topics(key))
+        yield Letters(msgspec.structs.replace(settings, dead_letters=section), live, store)
 
 
 async def kind_of(client: Redis, key: str, wanted: str, default: str) -> str:
@@ -140,13 +139,7 @@ async def attempts(letters: Letters, how: How) -> AsyncIterator[Attempt]:
         say(f"Warning: {unseen(running, heard)}")
     say("retried in this process")
     async with engine(letters.settings, how.timeout) as process:
-
-        async def here(letter: StoredLetter) -> Outcome:
-            with anyio.move_on_after(how.timeout):
-                return await retry_letter(letters.store, letter, process, how.edit)
-            return Outcome(UNANSWERED, f"not committed after {how.timeout:g} s; the entry stays as it was")
-
-        yield here
+        yield here(letters.store, process, how.edit, seconds=how.timeout)
 
 
 async def _by_readers(letters: Letters, how: How) -> TargetStream:
@@ -174,12 +167,10 @@ async def _by_readers(letters: Letters, how: How) -> TargetStream:
 
 def unseen(running: str, heard: bool) -> str:
     """What a worker that runs misses of what is retried here; ``heard``: it listens for retries."""
+    lacking = "its windows and bars will lack these messages"
     if heard:
-        return (
-            f"{running} runs, and its windows and bars will lack these messages; "
-            "with --via worker they would see them"
-        )
-    return f"{running} runs and takes no retries: its windows and bars will lack these messages"
+        return f"{running} runs, and {lacking}; with --via worker they would see them"
+    return f"{running} runs and takes no retries: {lacking}"
 
 
 @asynccontextmanager
@@ -191,22 +182,10 @@ async def engine(settings: Settings, timeout: float) -> AsyncIterator[Process]:
     # All that a worker is made of: whoever only looks does without.
     from enricher.assembly import build
     from enricher.clock import wall_clock
-    from enricher.engine.service import Engine
 
     with named_by_origin(settings):
         parts = build(settings)
-    running = Engine(
-        parts.routes,
-        (),
-        parts.sinks,
-        clock=wall_clock,
-        reader=parts.reader,
-        pool=parts.pool,
-        writer=parts.writer,
-        slow_handler=settings.log.slow_handler,
-        backoff=parts.backoff,
-        drain_deadline=settings.service.drain_deadline,
-    )
+    running = parts.engine(settings, clock=wall_clock)
     try:
         async with running:
             with anyio.move_on_after(timeout):

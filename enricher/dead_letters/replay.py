@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 import msgspec
 
 from enricher.adapters.memory_source import AwaitedDelivery
@@ -99,11 +100,18 @@ def through(put: Callable[[Delivery], Awaitable[None]], clock: Clock) -> Process
     return process
 
 
-def here(store: LetterStore, process: Process, edit: Edit = NO_EDIT) -> Attempt:
-    """Attempts by ``process``: an engine of this process (`through`), or any coroutine function."""
+def here(
+    store: LetterStore, process: Process, edit: Edit = NO_EDIT, *, seconds: float | None = None
+) -> Attempt:
+    """Attempts by ``process``: an engine of this process (`through`), or any coroutine function.
+
+    One is given up, and the entry stays as it was, after ``seconds`` (None: never).
+    """
 
     async def attempt(letter: StoredLetter) -> Outcome:
-        return await retry_letter(store, letter, process, edit)
+        with anyio.move_on_after(seconds):
+            return await retry_letter(store, letter, process, edit)
+        return Outcome(UNANSWERED, f"not committed after {seconds:g} s; the entry stays as it was")
 
     return attempt
 
