@@ -35,7 +35,7 @@ from enricher.market.chain_enrichment import enrich
 from enricher.market.products import Contracts
 from enricher.market.serialisation import analysis_fields
 from enricher.market.settings import MarketSettings
-from enricher.market.state.product_state import ProductState, Spans
+from enricher.market.state.product_state import ProductState
 from enricher.messages.models import Chain, decode_chain
 
 COLUMNS = ["formula", "of", "us", "scaled", "us_spread"]
@@ -204,7 +204,6 @@ def _subjects(body: bytes) -> Iterator[tuple[str, Work]]:
 
 
 def _whole(chain: Chain) -> Work:
-    spans = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=5 * _MINUTE, buildup_us=0)
-    state = ProductState(chain.product, spans)
-    settings, zone = MarketSettings(), None
+    settings, zone = MarketSettings(lateness=0.0, buildup_min_age=0.0), None
+    state = ProductState(chain.product, settings)
     return lambda: enrich(state, chain, snapshot(chain), settings, zone)

@@ -43,9 +43,9 @@ from enricher.engine import pool, timers
 from enricher.engine.effects import Insert, Publish, SetKey
 from enricher.engine.ports import Write
 from enricher.engine.router import Route
+from enricher.market.documents import CHAINS, QUOTES, TICKS
 from enricher.market.feed.channels import OPTION_QUOTE
 from enricher.market.settings import MarketSettings
-from enricher.market.state.product_state import CHAINS, QUOTES, TICKS
 
 T = TypeVar("T")
 

@@ -21,8 +21,8 @@ from benchmarks.report import Report
 from benchmarks.servers import Server, Worker, null_mongo, redis_server, worker
 from benchmarks.wire import Wire, pack
 from benchmarks.workloads import stamped, workload
+from enricher.market.documents import CHAINS, QUOTES, TICKS
 from enricher.market.feed.channels import Message
-from enricher.market.state.product_state import CHAINS, QUOTES, TICKS
 
 POLICIES = ("drop_oldest", "conflate")
 LOADS, QUICK_LOADS = (0.1, 0.5, 0.9, 1.1, 2.0, 5.0, 10.0), (0.5, 3.0)

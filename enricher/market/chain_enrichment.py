@@ -66,9 +66,9 @@ def enriching(
 ) -> Steps:
     """`enrich` in steps: it yields where others may have a turn, before and after the analysis of prices."""
     half_tick = least_move(settings, state.contract)
-    before = state.bases.before(chain.expiry, chain.event_us)
+    before = state.baselines.before(chain.expiry, chain.event_us)
     change = None if before is None else buildup(taken, before, half_tick)
-    age = state.bases.least_us / SECOND
+    age = state.baselines.least_us / SECOND
     no_change = f"no snapshot at least {age:g} s older to compare with" if age else _NO_EARLIER
     ages, max_age = leg_ages(chain, reader(zone)), settings.price_max_age
     cells = fresh(columns(chain), ages, max_age)
@@ -91,7 +91,7 @@ def enriching(
     priced = cells if scale == 1 else fresh(columns(chain, scale), ages, max_age)
     yield
     try:
-        found = analyse_prices(chain, priced, contract, terms, state.units.at(chain.event_us))
+        found = analyse_prices(chain, priced, contract, terms, state.history.units.at(chain.event_us))
         yield
         more = analysis_fields(found, cells.strikes, contract, chain.expiry, terms)
     except (ArithmeticError, ValueError):
@@ -109,7 +109,7 @@ def enriching(
         fields["max_pain_curve"] = None if curve is None else rounded_all(curve, 2)
         if curve is None:
             flags["max_pain_curve"] = flags["max_pain_strike"]
-    first = state.first_of_day(chain.expiry, chain.event_us)
+    first = state.baselines.first_of_day(chain.expiry, chain.event_us)
     since = since_open(taken, first, cells, half_tick)
     if since is None:
         fields["buildup_day"], flags["buildup_day"] = None, "the first chain of the day"
@@ -167,9 +167,9 @@ def _together(state: ProductState, fields: Fields, known: Remembered) -> None:
     """Adds what all expiries say together and where that stands in its own past."""
     event = known.event_us
     session = state.session(event)
-    now, today = state.beside(known, event, session)
+    now, today = state.as_of.beside(known, event, session)
     rows = [seen(one, event) for one in now]
-    expected = state.expected(known, event, now)
+    expected = state.as_of.expected(known, event, now)
     fields["all_expiries"] = everywhere = together(rows, today, event, expected)
     expiry, atm_iv = front(rows) or (None, None)
     said = {
@@ -179,7 +179,7 @@ def _together(state: ProductState, fields: Fields, known: Remembered) -> None:
         "pcr_volume": everywhere["pcr_volume"],
     }
     fields["standing"] = {
-        name: _standing(value, state.history[name].standing(session.day, value))
+        name: _standing(value, state.history.series[name].standing(session.day, value))
         for name, value in said.items()
     }
     fields["standing"]["atm_iv"]["expiry"] = expiry

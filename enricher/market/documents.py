@@ -28,6 +28,14 @@ from enricher.messages import schema as wire
 from enricher.messages.leg_checks import side
 from enricher.messages.models import Chain, Quote, Tick
 
+TICKS = "underlying_ticks"
+QUOTES = "option_quotes"
+CHAINS = "option_chains"
+BARS = "ohlc_bars"
+STATE = "enricher_state"
+HISTORY = "market_history"
+SURFACES = "volatility_surfaces"
+
 _TICK_EXTRAS = ("volume", "open", "high", "low", "close", "change")
 _STARTED = to_date(0)
 _NO_VOLUME = "no tick has a known volume"

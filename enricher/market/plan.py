@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from enricher.config import Settings
 from enricher.engine.router import Route
 from enricher.market import routes
+from enricher.market.documents import STATE
 from enricher.market.settings import MarketSettings
-from enricher.market.state.product_state import STATE
 from enricher.system import Host, Plan
 
 DAY = 86_400.0
@@ -57,20 +57,19 @@ def warnings(section: MarketSettings, settings: Settings) -> Iterator[str]:
             f"{settings.streams.retention:g} s: what is read again from the stream's beginning would be "
             "published again"
         )
-    spans = routes.spans_of(section, settings.feed)
-    window, claims = spans.reload_us / 1e6, float(section.claim_ttl)
+    window, claims = section.reload_us / 1e6, float(section.claim_ttl)
     least = settings.retention.short
     yield from least(
         "underlying_ticks",
-        max(window, DAY if spans.cumulative else 0.0),
+        max(window, DAY if section.volume == "cumulative" else 0.0),
         "a restart rebuilds windows and open bars from them",
     )
     yield from least("ohlc_bars", window, "a restart finds in them which bars are closed")
     yield from least(
-        "option_quotes", spans.quote_us / 1e6 + window, "a restart rebuilds the surface from them"
+        "option_quotes", section.quote_window + window, "a restart rebuilds the surface from them"
     )
     yield from least(
-        "option_chains", max(DAY, 4 * spans.buildup_us / 1e6), "build-up compares with the day's first"
+        "option_chains", max(DAY, 4 * section.buildup_min_age), "build-up compares with the day's first"
     )
     yield from least(
         "market_history", section.history_days * DAY, "percentiles look back (market.history_days)"

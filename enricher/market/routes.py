@@ -29,8 +29,15 @@ from enricher.engine.effects import (
 from enricher.engine.overload import Overload
 from enricher.engine.router import Context, Route
 from enricher.errors import BadMessage
+from enricher.market.bars.rolling_windows import identity_key, order_key
 from enricher.market.chain_enrichment import at_once, enriching
 from enricher.market.documents import (
+    BARS,
+    CHAINS,
+    HISTORY,
+    QUOTES,
+    SURFACES,
+    TICKS,
     chain_of,
     encode,
     encode_large,
@@ -40,20 +47,12 @@ from enricher.market.documents import (
     storable,
     tick_document,
 )
+from enricher.market.folds import ChainChange, QuoteChange, TickChange
 from enricher.market.quality.zone_watch import ZoneWatch
 from enricher.market.reasons import AHEAD
 from enricher.market.settings import TASKS, MarketSettings
-from enricher.market.state.horizons import Spans
-from enricher.market.state.market_state import ChainChange, MarketState, QuoteChange, TickChange, tick_key
-from enricher.market.state.product_state import (
-    BARS,
-    CHAINS,
-    HISTORY,
-    QUOTES,
-    SURFACES,
-    TICKS,
-    ProductState,
-)
+from enricher.market.state.market_state import MarketState
+from enricher.market.state.product_state import ProductState
 from enricher.market.zeros import (
     OPTION_FIELDS,
     TICK_FIELDS,
@@ -134,7 +133,8 @@ class Market:
         """Store the tick, claim it, publish it enriched."""
         processed_us = to_millis(context.now_us)
         identity = tick.document_id(context.body)
-        folded = not (tick.future or state.is_late(tick.event_us))
+        future = tick.future
+        folded = not (future or state.windows.is_late(tick.event_us))
         claim = self._tick_claim(tick, identity)
         document = tick_document(tick, identity, processed_us, folded)
         if self._zeros:
@@ -146,7 +146,18 @@ class Market:
         )
         if not (tick.clean or storable(context.body, document)):
             return None, effects
-        return TickChange(tick, tick_key(tick, identity), context.now_us), effects
+        change = TickChange(
+            tick.event_us,
+            tick.price,
+            order_key(tick.tick_id),
+            tick.volume,
+            tick_key(tick, identity),
+            context.now_us,
+            tick.naive,
+            future,
+            tick,
+        )
+        return change, effects
 
     def _tick_claim(self, tick: Tick, identity: str) -> KeyClaim | SetClaim:
         ttl = self.settings.claim_ttl
@@ -184,7 +195,8 @@ class Market:
         identity = quote.document_id(context.body)
         claim = SetClaim(f"claims:option_quote:{quote.event_us // MINUTE}", identity, OPTION_CLAIM_TTL)
         visible: tuple[Effect, ...] = (claim,)
-        if not quote.future:
+        future = quote.future
+        if not future:
             key = f"latest:option:{quote.symbol}"
             visible = (claim, SetKey(key, context.body, self._cache_ms, quote.event_us))
         document = quote_document(quote, identity, processed_us)
@@ -197,7 +209,7 @@ class Market:
         )
         change = None
         if storable(context.body, quote.raw):
-            change = QuoteChange(quote, identity.rpartition("#")[2])
+            change = QuoteChange(quote.event_us, quote, identity.rpartition("#")[2], future)
         return change, (insert, *visible)
 
     # -- chains ------------------------------------------------------------------------------------
@@ -235,7 +247,10 @@ class Market:
         )
         if not (chain.clean or storable(context.body, document)):
             return None, effects
-        return ChainChange(chain, identity.rpartition("#")[2], taken, identity, known), effects
+        change = ChainChange(
+            chain.event_us, chain, identity.rpartition("#")[2], taken, identity, known, chain.future
+        )
+        return change, effects
 
     def _show_chain(
         self, chain: Chain, identity: str, fields: Mapping[str, Any], processed_us: int
@@ -296,7 +311,7 @@ class Market:
         if now_us - processed_us >= ttl * SECOND:
             return ()
         identity, event_us, product = str(document["_id"]), event_time(document), document["product"]
-        naive = bool(document.get("naive")) if collection == TICKS else state.options_naive
+        naive = bool(document.get("naive")) if collection == TICKS else state.quotes.naive
         sent: dict[str, Any] = {
             "timestamp": render(event_us, naive, self.zones.of(product)),
             "naive": naive,
@@ -312,7 +327,7 @@ class Market:
                 **sent,
             )
             if document.get("folded") is not False:
-                state.show_tick(tick, tick_key(tick, identity))
+                state.windows.show_tick(tick, tick_key(tick, identity))
             return (self._tick_claim(tick, identity), self._publish_tick(tick, processed_us))
         if collection == QUOTES:
             claim = SetClaim(f"claims:option_quote:{event_us // MINUTE}", identity, OPTION_CLAIM_TTL)
@@ -351,20 +366,9 @@ def indexes(feed: FeedSettings) -> tuple[tuple[str, tuple[tuple[str, int], ...]]
     return (*INDEXES, *((name, (("product", 1), ("event_us", -1))) for name in (TICKS, QUOTES, CHAINS)))
 
 
-def spans_of(settings: MarketSettings, feed: FeedSettings) -> Spans:
-    """How far back the state of a product reaches."""
-    return Spans(
-        windows=settings.windows,
-        lateness_us=int(settings.lateness * SECOND),
-        quote_us=int(settings.quote_window * SECOND),
-        buildup_us=int(settings.buildup_min_age * SECOND),
-        expiry_us=int(settings.expiry_window * SECOND),
-        cumulative=settings.volume == "cumulative",
-        look_back=settings.history_days,
-        least_days=settings.history_least,
-        svi_us=int(settings.svi_interval * SECOND) if settings.analytics else 0,
-        time_field="event_us" if feed.naive_dates == "as_sent" else "timestamp",
-    )
+def tick_key(tick: Tick, identity: str) -> int:
+    """The 64-bit stand-in for a tick's identity beside its event time."""
+    return identity_key(tick.tick_id, identity.rpartition("#")[2] if tick.tick_id is None else "")
 
 
 def build(
@@ -372,7 +376,8 @@ def build(
 ) -> list[Route]:
     """The routes of the three channels, sharing one lane per product; ``troubles`` as for `market_routes`."""
     market = Market(settings, feed, troubles)
-    state_store = MarketState(settings, market.zones, spans_of(settings, feed), visible=market.visible)
+    time_field = "event_us" if feed.naive_dates == "as_sent" else "timestamp"
+    state_store = MarketState(settings, market.zones, market.visible, time_field)
     shared: dict[str, Any] = {
         "key": peek_product,
         "state_store": state_store,

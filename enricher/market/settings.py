@@ -9,11 +9,14 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from enricher.clock import MINUTE, SECOND
 from enricher.config import Count, PositiveSeconds, Seconds, Section, Text, WholeSeconds, Zone
 from enricher.market.products import ProductSettings
 from enricher.market.quality.feed_quality import WatchSettings
 
-Minutes = Annotated[int, Meta(ge=1, le=1440)]
+_DAY_MINUTES = 1440
+
+Minutes = Annotated[int, Meta(ge=1, le=_DAY_MINUTES)]
 Overload = Annotated[
     Literal["drop_oldest", "conflate", "block", "spill"],
     Meta(
@@ -98,6 +101,18 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     svi_interval: Seconds = 30.0
     watch: WatchSettings = WatchSettings()
     products: Mapping[str, ProductSettings] = msgspec.field(default_factory=dict)
+
+    @property
+    def retention_us(self) -> int:
+        """Ticks older than the newest by more than so many microseconds fold into nothing."""
+        return max(max(self.windows) * MINUTE, int(self.lateness * SECOND))
+
+    @property
+    def reload_us(self) -> int:
+        """How many microseconds before the newest tick those of a bar that can still change may lie."""
+        longest = max(self.windows)
+        # A bar of a day is an hour longer where clocks are set back.
+        return self.retention_us + (longest + (60 if longest >= _DAY_MINUTES else 0)) * MINUTE
 
     def validate(self) -> Iterable[tuple[str, str]]:
         if len(set(self.windows)) < len(self.windows):

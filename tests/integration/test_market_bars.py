@@ -10,7 +10,7 @@ import pytest
 
 from enricher.clock import to_date
 from enricher.engine.effects import Upsert
-from enricher.market.state.gaps import GAP
+from enricher.market.folds.gaps import GAP
 from tests.integration.test_market_contract import MINUTE, SECOND, quote, tick
 from tests.integration.worker import QUOTES, TICKS, Worker, running, until
 from tests.rig import Clock

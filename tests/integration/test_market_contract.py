@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from enricher.market.state.gaps import GAP
+from enricher.market.folds.gaps import GAP
 from tests.integration.worker import CHAINS, QUOTES, TICKS, database, iso, running
 from tests.rig import Clock
 

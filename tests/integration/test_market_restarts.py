@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import time
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,8 +17,9 @@ from enricher import load
 from enricher.clock import to_date, wall_clock
 from enricher.engine.ports import Delivery
 from enricher.market.plan import market_routes
-from enricher.market.state import restore as reload
-from enricher.market.state.horizons import Spans
+from enricher.market.settings import MarketSettings
+from enricher.market.state.product_state import ProductState
+from enricher.market.state.restore import Restore
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, leg, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, WorkerProcess, database, encoded, iso, running
 from tests.rig import Rig, until
@@ -288,8 +290,8 @@ async def test_loading_gives_way_to_the_loop_every_few_documents() -> None:
             await asyncio.sleep(0)
 
     beside = asyncio.create_task(others())
-    spans = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=5 * MINUTE, buildup_us=0)
-    states = await reload.load(rig.stored, {"NIFTY": Delivery("", b"", at)}, spans)
+    restoring = Restore(partial(ProductState, settings=MarketSettings(lateness=0.0)), "timestamp")
+    states = await restoring.load(rig.stored, {"NIFTY": Delivery("", b"", at)})
     beside.cancel()
-    assert len(states["NIFTY"].ticks) == documents
+    assert len(states["NIFTY"].windows.ticks) == documents
     assert turns >= 2 * documents // 200

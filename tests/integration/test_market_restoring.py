@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ from redis.asyncio import Redis
 from enricher.clock import wall_clock
 from enricher.engine.effects import SetKey
 from enricher.engine.ports import Delivery
-from enricher.market.state import restore as reload
-from enricher.market.state.horizons import Spans
+from enricher.market.settings import MarketSettings
+from enricher.market.state.product_state import ProductState
 from enricher.market.state.recent import MOST, aged
+from enricher.market.state.restore import Restore
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, leg, quote, tick
 from tests.integration.test_market_restarts import hand_in, rig_over
 from tests.integration.worker import CHAINS, QUOTES, TICKS, WorkerProcess, database, encoded, iso
@@ -24,7 +26,8 @@ from tests.rig import Rig, until
 from tests.servers import RedisProcess
 
 HOUR = 60 * MINUTE
-SPANS = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=5 * MINUTE, buildup_us=0)
+SETTINGS = MarketSettings(lateness=0.0, buildup_min_age=0.0)
+SETTINGS_CUMULATIVE = MarketSettings(lateness=0.0, buildup_min_age=0.0, volume="cumulative")
 
 
 async def test_all_that_has_a_checkpoint_is_restored_however_long_ago_it_was_heard() -> None:
@@ -86,8 +89,10 @@ async def test_reading_back_is_linear_also_for_what_came_after_the_checkpoint() 
             hand_in(rig, QUOTES, quote(20000 + n % 50, "CALL", at - 40 * SECOND + n * 10_000, iv=0.2))
         await rig.drained()
     reader = Counted(rig)
-    states = await reload.load(reader, {"NIFTY": Delivery("", b"", at)}, SPANS)
-    assert len(states["NIFTY"].surface) == 50
+    states = await Restore(partial(ProductState, settings=SETTINGS), "timestamp").load(
+        reader, {"NIFTY": Delivery("", b"", at)}
+    )
+    assert len(states["NIFTY"].quotes.surface) == 50
     assert reader.gone_through < 4 * documents
 
 
@@ -102,16 +107,16 @@ async def test_what_a_day_had_traded_is_not_looked_for_in_all_of_its_ticks() -> 
                 await rig.drained()
         await rig.drained()
     wanted = {"NIFTY": Delivery("", b"", rig.clock.now_us)}
-    spans = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=5 * MINUTE, buildup_us=0, cumulative=True)
+    restoring = Restore(partial(ProductState, settings=SETTINGS_CUMULATIVE), "timestamp")
     reader = Counted(rig)
-    known = (await reload.load(reader, wanted, spans))["NIFTY"]
+    known = (await restoring.load(reader, wanted))["NIFTY"]
     assert reader.gone_through < 300
     (checkpoint,) = rig.stored.collections["enricher_state"].values()
     del checkpoint["volume_us"]
-    looked_up = (await reload.load(reader, wanted, spans))["NIFTY"]
+    looked_up = (await restoring.load(reader, wanted))["NIFTY"]
     for state in (known, looked_up):
         # Nothing was traded since the peak.
-        assert {bar.content.volume for bar in state.bars.idle_close(rig.clock.now_us + HOUR)} == {0}
+        assert {bar.content.volume for bar in state.bars.bars.idle_close(rig.clock.now_us + HOUR)} == {0}
 
 
 def one_of_each(at: int, number: int) -> list[tuple[str, dict[str, Any]]]:

@@ -17,19 +17,21 @@ from enricher.analytics.contracts import YEAR_US
 from enricher.clock import SECOND, event_us, render
 from enricher.engine.effects import Insert, Publish, Upsert
 from enricher.engine.ports import Delivery, Write
+from enricher.market.documents import CHAINS
 from enricher.market.products import Contracts
-from enricher.market.state.horizons import Spans
-from enricher.market.state.product_state import CHAINS, ProductState
-from enricher.market.state.restore import load
 from tests.unit.test_market_state import NOW_US, OneLane
 
 NIFTY = Contracts().of("NIFTY")
 START = event_us("2022-03-28T10:00:00+05:30")[0]
 EXPIRIES = ("2022-04-07", "2022-04-28", "2022-05-26", "2022-06-30")
 DAY = 86_400
-SPANS = Spans(
-    windows=(1,), lateness_us=0, quote_us=300 * SECOND, buildup_us=60 * SECOND, look_back=30, least_days=1
-)
+LEAST_AGE = 60
+SETTINGS = {
+    "market.windows": (1,),
+    "market.buildup_min_age": LEAST_AGE,
+    "market.history_days": 30,
+    "market.history_least": 1,
+}
 Message = tuple[int, int, int]  # seconds since the start, which expiry, what makes its numbers
 
 
@@ -56,7 +58,7 @@ class Lane(OneLane):
     """A lane over documents in memory, with every turn settled, that can be stopped and started."""
 
     def __init__(self, settings: dict[str, Any] | None = None) -> None:
-        super().__init__(ProductState("NIFTY", SPANS, NIFTY), settings)
+        super().__init__("NIFTY", {**SETTINGS, **(settings or {})})
         self.stored = MemoryDocuments()
         self.now_us = NOW_US
 
@@ -78,7 +80,7 @@ class Lane(OneLane):
 
     def restart(self) -> None:
         wanted = {"NIFTY": Delivery("", b"", START + 9 * 365 * DAY * SECOND)}
-        self.state = asyncio.run(load(self.stored, wanted, SPANS))["NIFTY"]
+        self.state = asyncio.run(self.state_store.restore(self.stored, wanted))["NIFTY"]
 
 
 def enriched(order: list[Message | None], recording: set[Message]) -> list[dict[str, Any]]:
@@ -128,7 +130,7 @@ def test_a_recording_gives_the_same_whatever_was_stored_of_later_times(
         mixed.insert(len(beyond_it) + cut, None)
     assert [m for m in mixed if m in set(messages)] == messages
     found, expected = enriched(mixed, set(messages)), enriched(alone, set(messages))
-    if min(message[0] for message in beyond_it) <= messages[-1][0] + SPANS.buildup_us // SECOND:
+    if min(message[0] for message in beyond_it) <= messages[-1][0] + LEAST_AGE:
         # Beside a feed so near there may be no snapshot that is old enough: null then, with its reason.
         for document in (*found, *expected):
             assert document["buildup"] is not None or document["flags"].pop("buildup")

@@ -17,9 +17,10 @@ from enricher.clock import MINUTE, SECOND, event_us, render
 from enricher.engine.effects import Effect, Insert, Upsert
 from enricher.engine.ports import Delivery, Folded, Write
 from enricher.engine.router import Context
+from enricher.market.documents import BARS
 from enricher.market.plan import market_routes
 from enricher.market.state.market_state import MarketState
-from enricher.market.state.product_state import BARS, ProductState
+from enricher.market.state.product_state import ProductState
 
 HOUR = 60 * MINUTE
 Sent = tuple[int, int, int | None, int]  # event time, price, volume, seconds until it comes

@@ -14,9 +14,9 @@ from enricher.config.loader import load
 from enricher.market.chain_enrichment import enrich
 from enricher.market.products import Contracts, ProductSettings
 from enricher.market.settings import MarketSettings
-from enricher.market.state.horizons import Spans
 from enricher.market.state.product_state import ProductState
 from enricher.messages.models import Chain, decode_chain
+from tests.unit.test_market_state import fold_chain
 
 AT = 1_750_046_400_000_000
 
@@ -26,16 +26,14 @@ class Lane:
 
     def __init__(self, settings: MarketSettings | None = None, contract: Contract | None = None) -> None:
         self.settings = settings or MarketSettings(analytics=False)
-        age_us = int(self.settings.buildup_min_age * SECOND)
-        spans = Spans(windows=(1,), lateness_us=0, quote_us=300 * SECOND, buildup_us=age_us)
-        self.state = ProductState("NIFTY", spans, contract)
+        self.state = ProductState("NIFTY", self.settings, contract)
 
     def take(self, seconds: float, oi: float, last: float = 5.0) -> dict[str, Any]:
         """The fields of a chain that comes so many seconds after the first."""
         chain = chain_at(seconds, oi, last)
         taken = snapshot(chain, str(seconds))
         fields, _ = enrich(self.state, chain, taken, self.settings, None)
-        self.state.fold_chain(chain, str(seconds), taken, str(seconds))
+        fold_chain(self.state, chain, str(seconds), taken)
         return fields
 
 
@@ -118,7 +116,7 @@ def test_what_is_kept_for_comparing_names_the_documents_to_find_again() -> None:
     lane = Lane()
     for seconds in range(0, 400, 10):
         lane.take(seconds, 1)
-    (kept,) = lane.state.bases.identities()[0].values()
+    (kept,) = lane.state.baselines.identities()[0].values()
     assert kept == ["210", "240", "270", "300", "330", "360", "390"]
 
 

@@ -18,10 +18,10 @@ from enricher.market.plan import market_routes
 from enricher.market.products import Contracts
 from enricher.market.reasons import AHEAD
 from enricher.market.settings import MarketSettings
-from enricher.market.state.horizons import Spans
 from enricher.market.state.product_state import ProductState
 from enricher.messages.models import Chain, decode_chain
 from enricher.systems import load
+from tests.unit.test_market_state import fold_chain
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_least_move_can_be_set_in_the_environment() -> None:
     assert market.half_tick == 0.5
 
 
-SPANS = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=5 * MINUTE, buildup_us=0)
+SPANS = MarketSettings(lateness=0.0, buildup_min_age=0.0)
 START = event_us("2025-06-12T10:00:00+00:00")[0]
 # What the contract promises of a chain, times apart.
 PROMISED = {
@@ -69,7 +69,7 @@ def enriched(chains: list[Chain], **settings: Any) -> tuple[dict[str, Any], Any]
     for number, one in enumerate(chains):
         taken = snapshot(one)
         fields, known = enrich(state, one, taken, MarketSettings(**settings), None)
-        state.fold_chain(one, str(number), taken, str(number), known)
+        fold_chain(state, one, str(number), taken, known)
     return fields, known
 
 

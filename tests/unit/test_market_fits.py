@@ -18,10 +18,10 @@ from enricher.analytics.volatility_smile import Smile
 from enricher.clock import SECOND
 from enricher.market.chain_enrichment import enrich
 from enricher.market.settings import MarketSettings
-from enricher.market.state.horizons import Spans
 from enricher.market.state.product_state import ProductState
 from enricher.market.surface.svi_scheduler import Fits, fit_fields
 from enricher.messages.models import decode_chain
+from tests.unit.test_market_state import fold_chain
 
 YEARS = 0.1
 NEAR, FAR = "2025-10-30", "2025-11-27"
@@ -157,20 +157,19 @@ def folded(state: ProductState, expiry: str, moment: str) -> None:
     chain = decode_chain(json.dumps(message).encode(), now_us=2**60)
     taken = snapshot(chain)
     _, known = enrich(state, chain, taken, MarketSettings(), UTC)
-    state.fold_chain(chain, moment, taken, moment, known)
-    state.pass_time()
+    fold_chain(state, chain, moment, taken, known)
 
 
 def test_a_product_forgets_the_fit_under_way_of_an_expiry_that_has_passed() -> None:
-    state = ProductState("N", Spans(windows=(1,), lateness_us=0, quote_us=SECOND, buildup_us=0))
-    state.fits = Fits(INTERVAL, timer=count().__next__)  # a second a look: no slice gets anywhere
+    state = ProductState("N", MarketSettings(windows=(1,), lateness=0.0, quote_window=1.0))
+    state.surface.fits = Fits(INTERVAL, timer=count().__next__)  # a second a look: no slice gets anywhere
     folded(state, NEAR, f"{NEAR}T09:00:00Z")
-    assert not state.fits.work(0)
-    assert state.fits.due() == 0
+    assert not state.surface.fits.work(0)
+    assert state.surface.fits.due() == 0
     folded(state, FAR, "2025-11-03T09:00:00Z")
-    state.fits.forget(FAR)
-    assert state.fits.due() is None
-    assert state.fits.done == {}
+    state.surface.fits.forget(FAR)
+    assert state.surface.fits.due() is None
+    assert state.surface.fits.done == {}
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,9 @@ from enricher.adapters.memory import MemoryDocuments
 from enricher.clock import MINUTE, SECOND, render
 from enricher.engine.effects import Insert, SetKey, Upsert
 from enricher.engine.ports import Delivery, Write
-from enricher.market.state.gaps import GAP
-from enricher.market.state.product_state import BARS
-from enricher.market.state.restore import load
-from tests.unit.test_market_state import NOW_US, SPANS, OneLane
+from enricher.market.documents import BARS
+from enricher.market.folds.gaps import GAP
+from tests.unit.test_market_state import NOW_US, OneLane
 
 TICKS = "market:underlying"
 START = NOW_US - NOW_US % (15 * MINUTE)
@@ -52,7 +51,7 @@ class Feed(OneLane):
         new = Feed(self.behind)
         new.stored = self.stored
         wanted = {"N": Delivery("", b"", START + int(at * SECOND))}
-        new.state = asyncio.run(load(self.stored, wanted, SPANS))["N"]
+        new.state = asyncio.run(new.state_store.restore(self.stored, wanted))["N"]
         new.missed(None, at)
         return new
 
@@ -156,8 +155,8 @@ def test_bars_that_the_clock_closes_after_a_gap_are_marked() -> None:
     feed = Feed(YEARS)
     feed.tick(10)
     feed.missed(20, 25)
-    assert feed.state.heard_us is not None
-    feed.land(feed.state_store.on_time(feed.state, feed.state.heard_us + 31 * SECOND))
+    assert feed.state.bars.heard_us is not None
+    feed.land(feed.state_store.on_time(feed.state, feed.state.bars.heard_us + 31 * SECOND))
     assert feed.marked() == [0]
 
 

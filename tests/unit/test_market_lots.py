@@ -9,16 +9,15 @@ from typing import Any
 import pytest
 
 from enricher.analytics.position_buildup import snapshot
-from enricher.clock import SECOND, event_us
+from enricher.clock import event_us
 from enricher.market.chain_enrichment import enrich
 from enricher.market.products import Contracts, ProductSettings
 from enricher.market.settings import MarketSettings
-from enricher.market.state.horizons import Spans
 from enricher.market.state.product_state import ProductState
 from enricher.messages.models import decode_chain
 
 SHIPPED_CONTRACTS = Contracts()
-SPANS = Spans(windows=(1,), lateness_us=0, quote_us=300 * SECOND, buildup_us=0)
+SPANS = MarketSettings(windows=(1,), lateness=0.0, buildup_min_age=0.0)
 
 
 def us(text: str) -> int:

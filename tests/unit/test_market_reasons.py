@@ -12,9 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.clock import MINUTE, event_us, render
-from enricher.market.products import Contracts
-from enricher.market.state.product_state import ProductState
-from tests.unit.test_market_state import SPANS, OneLane
+from tests.unit.test_market_state import OneLane
 
 Legs = list[dict[str, Any]]
 START = event_us("2025-06-12T10:00:00+05:30")[0]
@@ -85,14 +83,12 @@ def enriched(calls: Legs, puts: Legs, times: int = 1, analytics: bool = True, **
     """What is published of the last of so many chains, a minute apart."""
     message = {"product": "NIFTY", "expiry": "2025-06-26", "spot_price": SPOT, "calls": calls, "puts": puts}
     message |= said
-    product = message["product"]
-    state = ProductState(product, SPANS, Contracts().of(product))
-    lane = OneLane(state, {"market.analytics": analytics, "market.max_pain_curve": True})
+    lane = OneLane(message["product"], {"market.analytics": analytics, "market.max_pain_curve": True})
     for number in range(times):
         timed = {**message, "timestamp": render(START + number * MINUTE, False)}
         lane.take("option_chain", json.dumps(timed).encode())
         lane.settle()
-    found: dict[str, Any] = json.loads(lane.keys[f"latest:chain:{product}:{message['expiry']}"])
+    found: dict[str, Any] = json.loads(lane.keys[f"latest:chain:{lane.state.product}:{message['expiry']}"])
     return found
 
 
@@ -219,7 +215,7 @@ def test_the_walk_over_a_message_finds_a_null_that_nobody_explains() -> None:
 
 def ratios(calls: Legs, puts: Legs) -> dict[str, Any]:
     """What ``latest:pcr`` says after a chain."""
-    lane = OneLane(ProductState("NIFTY", SPANS, Contracts().of("NIFTY")))
+    lane = OneLane("NIFTY")
     message = {"product": "NIFTY", "expiry": "2025-06-26", "spot_price": SPOT, "calls": calls, "puts": puts}
     lane.take("option_chain", json.dumps({**message, "timestamp": render(START, False)}).encode())
     found: dict[str, Any] = json.loads(lane.keys["latest:pcr:NIFTY:2025-06-26"])

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 
 from enricher.clock import MINUTE, render
-from enricher.market.products import Contracts
-from enricher.market.state.product_state import ProductState
 from enricher.market.surface.svi_scheduler import NOT_FITTED
 from tests.unit.test_market_reasons import CHAINS, SPOT, START
-from tests.unit.test_market_state import NOW_US, SPANS, OneLane
+from tests.unit.test_market_state import NOW_US, OneLane
 
 NEXT_MONTH = "2025-07-31"
 
@@ -46,13 +44,13 @@ def drawn(said: Mapping[str, Any], fitted: bool = False) -> dict[str, Any]:
     """The surface of a product after a chain of this kind, one of another expiry, and again one of this."""
     message = {"product": "NIFTY", "expiry": "2025-06-26", "spot_price": SPOT, **said}
     product = message["product"]
-    lane = OneLane(ProductState(product, SPANS, Contracts().of(product)))
+    lane = OneLane(product)
     for minute, expiry in enumerate((message["expiry"], NEXT_MONTH, message["expiry"])):
         timed = {**message, "expiry": expiry, "timestamp": render(START + minute * MINUTE, False)}
         lane.take("option_chain", json.dumps(timed).encode())
         lane.settle()
     key = f"volatility_surface:{product}"
-    while fitted and (due := lane.state.fits.due()) is not None:
+    while fitted and (due := lane.state.surface.fits.due()) is not None:
         shown = lane.state_store.on_time(lane.state, max(due, NOW_US))
         lane.keys.update({effect.key: effect.value for effect in shown})  # type: ignore[attr-defined]
     found: dict[str, Any] = json.loads(lane.keys[key])

@@ -19,11 +19,11 @@ from enricher.market.chain_enrichment import enrich
 from enricher.market.documents import chain_of
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings
-from enricher.market.state.horizons import Spans
 from enricher.market.state.product_state import ProductState
 from enricher.market.surface.cross_expiry import Across
 from enricher.market.surface.expiry_snapshot import Remembered, at_money, remember, seen, together
 from enricher.messages.models import Chain, decode_chain
+from tests.unit.test_market_state import fold_chain
 
 NIFTY, SPOT = Contracts().of("NIFTY"), 21500.0
 NEAR, FAR = "2025-06-26", "2025-07-31"
@@ -54,7 +54,7 @@ def sent(
 
 def state() -> ProductState:
     return ProductState(
-        "NIFTY", Spans(windows=(1,), lateness_us=0, quote_us=600 * SECOND, buildup_us=0), NIFTY
+        "NIFTY", MarketSettings(windows=(1,), lateness=0.0, quote_window=600.0, buildup_min_age=0.0), NIFTY
     )
 
 
@@ -128,7 +128,7 @@ def test_the_volatility_at_the_money_of_a_day_is_not_of_a_stale_chain() -> None:
     lane = state()
     for chain in (sent(NEAR, AT, 0.3), sent(FAR, later(301), 0.15)):
         fields, known = enrich(lane, chain, snapshot(chain), SETTINGS, INDIA)
-        lane.fold_chain(chain, "", snapshot(chain), "", known)
+        fold_chain(lane, chain, "", snapshot(chain), known)
     assert fields["standing"]["atm_iv"]["expiry"] == FAR
     assert fields["standing"]["atm_iv"]["value"] == pytest.approx(0.15, abs=1e-3)
 

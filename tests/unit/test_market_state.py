@@ -6,22 +6,23 @@ import itertools
 from datetime import date, timedelta
 from typing import Any
 
-import msgspec
 import orjson
 import pytest
 
 from enricher import load
+from enricher.analytics.position_buildup import Snapshot
 from enricher.clock import event_us
 from enricher.engine.effects import DropMembers, Effect, Insert, SetKey, SetMember
 from enricher.engine.ports import Folded
 from enricher.engine.router import Context, Route
 from enricher.errors import BadMessage
 from enricher.market.bars.rolling_windows import order_key
+from enricher.market.folds import ChainChange
 from enricher.market.plan import market_routes
-from enricher.market.products import Contracts
-from enricher.market.state.horizons import Spans
 from enricher.market.state.market_state import MarketState
 from enricher.market.state.product_state import ProductState
+from enricher.market.surface.expiry_snapshot import Remembered
+from enricher.messages.models import Chain
 
 NOW_US = 1_750_000_000_000_000
 EXPIRY = "2099-01-29"
@@ -51,19 +52,20 @@ SESSION = [
 ]
 
 
-SPANS = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=300_000_000, buildup_us=0)
+EXACT = {"market.lateness": 0.0, "market.buildup_min_age": 0.0}
+"""Bars close with the watermark, and build-up compares with the chain before."""
 
 
 class OneLane:
     """A product's lane without an engine: messages in, effects and keys out."""
 
-    def __init__(self, state: ProductState | None = None, settings: dict[str, Any] | None = None) -> None:
-        routes = market_routes(load(overrides=settings or {}))
+    def __init__(self, product: str = "N", settings: dict[str, Any] | None = None) -> None:
+        routes = market_routes(load(overrides={**EXACT, **(settings or {})}))
         self.routes: dict[str, Route] = {route.topic.removeprefix("market:"): route for route in routes}
         state_store = self.routes["underlying"].state_store
         assert isinstance(state_store, MarketState)
         self.state_store = state_store
-        self.state = ProductState("N", SPANS) if state is None else state
+        self.state = state_store.new(product)
         self.keys: dict[str, bytes] = {}
         self.said: list[Effect] = []
 
@@ -88,6 +90,16 @@ class OneLane:
         # The watch over the feed goes by the clock, all else by events.
         shown = [e for e in found if isinstance(e, SetKey) and not e.key.startswith("feed:")]
         self.keys.update({e.key: e.value for e in shown})
+
+
+def fold_chain(
+    state: ProductState, chain: Chain, name: str, taken: Snapshot, known: Remembered | None = None
+) -> None:
+    """Fold a chain into a product's state; ``name`` is its digest and the ``_id`` of its document."""
+    change = ChainChange(chain.event_us, chain, name, taken, name, known)
+    for step in state.steps[ChainChange]:
+        if step(change) is not None:
+            break
 
 
 def keys_after(turns: list[list[tuple[str, bytes]]]) -> dict[str, bytes]:
@@ -116,14 +128,14 @@ def test_a_slightly_older_chain_of_another_expiry_is_drawn_as_of_the_newest(rest
     lane.take("option_chain", sent(6, "2099-01-29"))
     lane.settle()
     if restarted:
-        lane.state.newest_chain_text = ""
+        lane.state.chains.newest_text = ""
     lane.take("option_chain", sent(5, "2099-02-26"))
     effects = lane.settle()
     (shown,) = [e for e in effects if isinstance(e, SetKey) and e.key == "volatility_surface:N"]
     surface = orjson.loads(shown.value)
     assert [row["expiry"] for row in surface["expiries"]] == ["2099-01-29", "2099-02-26"]
     assert surface["timestamp"] == "2025-06-15T15:06:06+00:00"
-    assert shown.version == lane.state.newest_chain_us
+    assert shown.version == lane.state.chains.newest_us
     lane.take("option_chain", sent(4, "2099-02-26"))
     assert lane.settle() == []
 
@@ -168,15 +180,15 @@ def test_a_product_remembers_no_more_after_a_hundred_expiries_than_after_three(q
         for number in range(quotes):
             sent = on_day(day, "option_quote", day_of(day), f"S{day}-{number}")
             lane.take("option_quote", sent)
-        lane.state.primed_chains.setdefault(lane.state.newest_chain_us, set()).add("digest")
+        lane.state.identities.restored_chains.setdefault(lane.state.chains.newest_us, set()).add("digest")
         lane.settle()
     state = lane.state
-    assert set(state.chain_ids) == set(state.recent_chains) == {day_of(99)}
+    assert set(state.chains.document_ids) == set(state.identities.recent_chains) == {day_of(99)}
     # A day longer, for a replay of the past that is still under way.
-    assert set(state.bases.snapshots) == set(state.asof) == {day_of(98), day_of(99)}
-    assert len(state.recent_quotes) == quotes
-    assert len(state.primed_chains) == 1
-    assert len(state.surface) == min(quotes, 1)
+    assert set(state.baselines.snapshots) == set(state.as_of.by_expiry) == {day_of(98), day_of(99)}
+    assert len(state.identities.recent_quotes) == quotes
+    assert len(state.identities.restored_chains) == 1
+    assert len(state.quotes.surface) == min(quotes, 1)
 
 
 def test_expired_members_are_dropped_once_a_day_though_only_chains_come() -> None:
@@ -200,10 +212,6 @@ def shown(lane: OneLane, product: str = "NIFTY") -> list[str]:
     return [row["expiry"] for row in orjson.loads(lane.keys[f"volatility_surface:{product}"])["expiries"]]
 
 
-def of_product(product: str) -> ProductState:
-    return ProductState(product, SPANS, Contracts().of(product))
-
-
 NEXT = "2025-06-19"
 
 
@@ -221,7 +229,7 @@ NEXT = "2025-06-19"
 def test_an_expiry_leaves_the_sorted_set_and_the_surface_at_the_same_message(
     product: str, last: str, instant: str, one_turn: bool
 ) -> None:
-    expiry, lane = "2025-06-12", OneLane(of_product(product), {"feed.timezone": "Asia/Kolkata"})
+    expiry, lane = "2025-06-12", OneLane(product, {"feed.timezone": "Asia/Kolkata"})
     for at in (expiry, NEXT):
         lane.take("option_chain", moved("option_chain", last, 0.2, at, product))
         lane.take("option_quote", moved("option_quote", last, 0.2, at, product))
@@ -241,21 +249,20 @@ def test_an_expiry_leaves_the_sorted_set_and_the_surface_at_the_same_message(
 
 
 def test_a_surface_that_loses_an_expiry_to_a_quote_is_still_as_of_the_last_chain() -> None:
-    lane = OneLane(of_product("NIFTY"), {"feed.timezone": "Asia/Kolkata"})
+    lane = OneLane("NIFTY", {"feed.timezone": "Asia/Kolkata"})
     for at in ("2025-06-12", NEXT):
         lane.take("option_chain", moved("option_chain", "2025-06-12T15:29:00", 0.2, at))
     lane.settle()
     lane.take("option_quote", moved("option_quote", "2025-06-12T15:30:00", 0.3, NEXT))
     (surface,) = [e for e in lane.settle() if isinstance(e, SetKey) and e.key.startswith("vol")]
-    assert surface.version == lane.state.newest_chain_us
+    assert surface.version == lane.state.chains.newest_us
     assert orjson.loads(surface.value)["timestamp"] == "2025-06-12T15:29:00"
     assert [row["expiry"] for row in orjson.loads(surface.value)["smiles"]] == [NEXT]
 
 
 def closing(*clock: str, at: str = "2025-06-12T15:29:50") -> OneLane:
     """A lane that took its last messages at this time, and had clock events at those."""
-    state = ProductState("NIFTY", msgspec.structs.replace(SPANS, svi_us=0), Contracts().of("NIFTY"))
-    lane = OneLane(state, {"feed.timezone": "Asia/Kolkata"})
+    lane = OneLane("NIFTY", {"feed.timezone": "Asia/Kolkata", "market.svi_interval": 0.0})
     for expiry in ("2025-06-12", NEXT):
         lane.take("option_chain", moved("option_chain", at, 0.2, expiry))
         lane.take("option_quote", moved("option_quote", at, 0.3, expiry))
@@ -276,7 +283,7 @@ def test_an_expiry_at_which_the_market_falls_silent_leaves_by_the_clock() -> Non
     assert shown(lane) == [NEXT]
     assert [e.before for e in lane.said if isinstance(e, DropMembers)] == ["2025-06-13"]
     (surface,) = [e for e in lane.said if isinstance(e, SetKey) and e.key.startswith("vol")]
-    assert surface.version == lane.state.newest_chain_us
+    assert surface.version == lane.state.chains.newest_us
     assert lane.state_store.due(lane.state) is None
     # What is sent of it all the same is of the past; the others go on.
     lane.take("option_quote", moved("option_quote", "2025-06-12T15:29:55", 0.4, "2025-06-12"))
@@ -298,7 +305,7 @@ def test_an_expiry_more_than_an_hour_ahead_of_the_last_message_waits_for_the_nex
 
 
 def test_chains_after_the_instant_of_their_expiry_are_compared_with_those_before() -> None:
-    lane = OneLane(of_product("NIFTY"), {"feed.timezone": "Asia/Kolkata"})
+    lane = OneLane("NIFTY", {"feed.timezone": "Asia/Kolkata"})
     for second in ("29:57", "29:59", "30:00", "30:02"):
         sent = moved("option_chain", f"2025-06-12T15:{second}", 0.2, "2025-06-12")
         lane.take("option_chain", sent)
@@ -312,7 +319,7 @@ def test_chains_after_the_instant_of_their_expiry_are_compared_with_those_before
 
 @pytest.mark.parametrize("expiry", ["0001-01-01", "9999-12-31"])
 def test_the_first_and_the_last_date_there_is_do_no_harm(expiry: str) -> None:
-    lane = OneLane(of_product("NIFTY"))
+    lane = OneLane("NIFTY")
     for second in (1, 2):
         lane.take("option_chain", orjson.dumps(
             orjson.loads(body("option_chain", second, iv=0.2)) | {"product": "NIFTY", "expiry": expiry}
@@ -330,14 +337,14 @@ def test_what_lasts_is_kept_when_the_day_moves() -> None:
     for day in range(3):
         lane.take("option_chain", on_day(day, "option_chain", EXPIRY))
         lane.settle()
-    assert set(lane.state.bases.snapshots) == set(lane.state.chain_ids) == {EXPIRY}
+    assert set(lane.state.baselines.snapshots) == set(lane.state.chains.document_ids) == {EXPIRY}
     assert orjson.loads(lane.keys[f"latest:chain:N:{EXPIRY}"])["buildup"] is not None
 
 
 def test_asking_for_a_baseline_leaves_nothing_behind() -> None:
-    state = ProductState("N", SPANS)
-    assert state.bases.before(EXPIRY, 5) is None
-    assert state.bases.snapshots == {}
+    state = OneLane().state
+    assert state.baselines.before(EXPIRY, 5) is None
+    assert state.baselines.snapshots == {}
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -347,7 +354,8 @@ def test_of_ticks_of_one_moment_the_last_by_id_is_shown_after_a_restart_too(rest
     lane.settle()
     if restarted:
         after = OneLane()
-        after.state.ticks.add(lane.state.ticks.newest or 0, 105.0, order_key("T-10"), 1, live=False)
+        newest = lane.state.windows.ticks.newest or 0
+        after.state.windows.ticks.add(newest, 105.0, order_key("T-10"), 1, live=False)
         after.keys = lane.keys
         lane = after
     lane.take("underlying", body("underlying", 5, price=104.0, tick_id="T-9"))

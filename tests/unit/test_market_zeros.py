@@ -12,12 +12,9 @@ from enricher.adapters.memory import MemoryDocuments
 from enricher.clock import MINUTE, render
 from enricher.engine.effects import Effect, Insert, Publish, SetKey, Upsert
 from enricher.engine.ports import Delivery, Folded, Write
-from enricher.market.products import Contracts
-from enricher.market.state.product_state import ProductState
-from enricher.market.state.restore import load
 from enricher.market.zeros import CHAIN_FIELDS, OPTION_FIELDS, ZEROED, with_nulls, zeroed_chain
 from tests.unit.test_market_reasons import CHAINS, SPOT, START, both, legs
-from tests.unit.test_market_state import SPANS, OneLane
+from tests.unit.test_market_state import OneLane
 
 Document = dict[str, Any]
 EXPIRY = "2025-06-26"
@@ -73,7 +70,7 @@ def session(chain: Mapping[str, Any], unknown: str, analytics: bool = True) -> O
         "market.max_pain_curve": True,
         "market.history_least": 1,
     }
-    lane = OneLane(ProductState(product, SPANS, Contracts().of(product)), settings)
+    lane = OneLane(product, settings)
     for minute in range(2):
         for kind, body in messages(chain, minute):
             lane.take(kind, body)
@@ -163,8 +160,9 @@ async def reloaded(lane: OneLane, unknown: str) -> OneLane:
     await documents.commit([Write((e,)) for e in lane.said if isinstance(e, (Insert, Upsert))])
     product = lane.state.product
     wanted = {product: Delivery("", b"", START + 2 * MINUTE)}
-    state = (await load(documents, wanted, SPANS, Contracts()))[product]
-    return OneLane(state, {"market.unknown": unknown})
+    new = OneLane(product, {"market.unknown": unknown})
+    new.state = (await new.state_store.restore(documents, wanted))[product]
+    return new
 
 
 @pytest.mark.parametrize(

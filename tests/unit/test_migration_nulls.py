@@ -17,11 +17,9 @@ from hypothesis import given
 from enricher.clock import MINUTE, SECOND, render
 from enricher.dead_letters.record import encode
 from enricher.engine.effects import DeadLetter
-from enricher.market.products import Contracts
-from enricher.market.state.product_state import ProductState
 from enricher.market.zeros import CHAIN_FIELDS, OPTION_FIELDS, TICK_FIELDS
 from tests.unit.test_market_reasons import SPOT, START, both, enriched, legs, strips
-from tests.unit.test_market_state import NOW_US, SPANS, OneLane
+from tests.unit.test_market_state import NOW_US, OneLane
 from tests.unit.test_market_zeros import HOSTILE, said, session
 
 PAGE = (Path(__file__).parents[2] / "docs" / "migration.md").read_text(encoding="utf-8")
@@ -96,12 +94,12 @@ def what_is_null(unknown: str) -> Found:
     for chain in chains.values():
         for analytics in (True, False):
             lane = session(chain, unknown, analytics)
-            while (due := lane.state.fits.due()) is not None:
+            while (due := lane.state.surface.fits.due()) is not None:
                 lane._land(lane.state_store.on_time(lane.state, max(due, NOW_US)))
             note(found, lane)
     ahead = {"product": "NIFTY", "price": 1, "timestamp": render(NOW_US + 30 * SECOND, False)}
     for ticks in ([ahead], [silent(0), silent(1)], [silent(0, volume=0), silent(1, volume=0)]):
-        lane = OneLane(ProductState("NIFTY", SPANS, Contracts().of("NIFTY")), {"market.unknown": unknown})
+        lane = OneLane("NIFTY", {"market.unknown": unknown})
         for tick in ticks:
             lane.take("underlying", json.dumps(tick).encode())
             lane.settle()

@@ -27,12 +27,12 @@ from enricher.engine.router import Context
 from enricher.errors import BadMessage
 from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
 from enricher.market.plan import market_routes
-from enricher.market.state.horizons import Spans
+from enricher.market.settings import MarketSettings
 from enricher.market.state.market_state import MarketState
 from enricher.market.state.product_state import ProductState
 
 START_US = 1_790_000_000_000_000
-SPANS = Spans(windows=(1, 5, 15), lateness_us=0, quote_us=300_000_000, buildup_us=0)
+SPANS = MarketSettings(lateness=0.0, buildup_min_age=0.0)
 
 
 class Enriched:

@@ -25,7 +25,7 @@ from enricher.cli.workers import now_us
 from enricher.dead_letters.store import LetterStore
 from enricher.engine.stats import Histogram
 from enricher.market.cli.demo_tables import ChainView, Picture, Price, Product, Window, line, tables
-from enricher.market.state.product_state import BARS
+from enricher.market.documents import BARS
 
 ShownT = TypeVar("ShownT")
 

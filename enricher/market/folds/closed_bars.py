@@ -1,0 +1,107 @@
+"""The bars of a product, stored when they are final: by their event time, or when nothing is heard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from enricher.analytics.bar_boundaries import Session
+from enricher.analytics.contracts import Contract
+from enricher.clock import SECOND, to_date, to_millis
+from enricher.engine.effects import Effect, Insert, Upsert
+from enricher.market.bars.bars import Bar, Bars
+from enricher.market.documents import BARS, bar_document
+from enricher.market.folds.fold import Fold, TickChange
+from enricher.market.folds.gaps import GAP
+
+if TYPE_CHECKING:
+    from enricher.market.state.product_state import ProductState
+
+
+class ClosedBars(Fold):
+    """``heard_us`` is when the last tick was received, by the clock; None when no bar is open.
+
+    It comes before the windows, for a tick that is too late for everything was heard all the same.
+    """
+
+    __slots__ = ("_clock_set_us", "_cumulative", "_idle_us", "bars", "heard_us")
+
+    def __init__(self, product: ProductState) -> None:
+        super().__init__(product)
+        settings = product.settings
+        self._cumulative = settings.volume == "cumulative"
+        self._idle_us = int(settings.idle_close * SECOND)
+        self.bars = Bars(
+            settings.windows,
+            int(settings.lateness * SECOND),
+            settings.retention_us,
+            _bar_session(product.contract),
+            product.day_start if self._cumulative else None,
+        )
+        self.heard_us: int | None = None
+        # Where the clock was set while bars were open: what to add for the one that they were begun by.
+        self._clock_set_us = 0
+
+    def fold_tick(self, tick: TickChange) -> None:
+        self.heard_us = heard_us = tick.received_us
+        self.due_us = heard_us + self._idle_us
+        self.bars.fold(tick.event_us, tick.price, tick.order, tick.volume)
+
+    def begin(self, newest_us: int) -> int:
+        """Where the earliest bar begins that a tick may still fold into as long as none is newer."""
+        return self.bars.begin(newest_us - self.bars.retention_us)
+
+    def show(self, now_us: int) -> Sequence[Effect]:
+        if not self.product.windows.changed or not self.bars.due():
+            return ()
+        return self._stored(self.bars.close(), now_us)
+
+    def on_time(self, now_us: int) -> Sequence[Effect]:
+        self.product.gaps.begin()
+        effects = self._stored(self.bars.idle_close(now_us + self._set_since()), now_us)
+        # Bars that reach into the future of the clock need another look.
+        self._hear(now_us if self.bars.open_bars else None)
+        return effects
+
+    def restored(self, received_us: int) -> None:
+        # Should no further tick come, the open bars are closed when it has been idle for long enough.
+        self._hear(received_us if self.bars.open_bars else None)
+
+    def clock_set(self, step_us: int) -> None:
+        if self.heard_us is not None:
+            self._clock_set_us -= step_us
+            self._hear(self.heard_us + step_us)
+
+    def _hear(self, at_us: int | None) -> None:
+        self.heard_us = at_us
+        self.due_us = None if at_us is None else at_us + self._idle_us
+        if at_us is None:
+            self._clock_set_us = 0
+
+    def _set_since(self) -> int:
+        """What makes the clock agree with the newest tick again: a clock that was set may be wrong."""
+        newest, heard, was = self.product.windows.ticks.newest, self.heard_us, self._clock_set_us
+        if not was or newest is None or heard is None:
+            return 0
+        return was if abs(heard + was - newest) < abs(heard - newest) else 0
+
+    def _stored(self, bars: Sequence[Bar], now_us: int) -> list[Effect]:
+        effects: list[Effect] = []
+        for bar in bars:
+            document = bar_document(self.product.product, bar, self._cumulative)
+            if self.product.gaps.touch(bar.start_us, bar.end_us):
+                document["flags"] = {**document.get("flags", {}), "gap": GAP}
+            document["processed_at"] = to_date(to_millis(now_us))
+            # A first revision is a plain insert, many times cheaper than an upsert.
+            first = bar.revision == 0
+            effects.append(Insert(BARS, document) if first else Upsert(BARS, document, "revision"))
+        return effects
+
+
+def _bar_session(contract: Contract) -> Session | None:
+    """Where long bars start counting: when the market opens."""
+    if contract.session_open is None:
+        return None
+    hours, minutes = contract.session_open.split(":")
+    return Session(ZoneInfo(contract.zone), (int(hours) * 60 + int(minutes)) * 60)

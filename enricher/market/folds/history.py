@@ -1,0 +1,86 @@
+"""The daily history that percentiles are of, and the unit of the vendor's volatilities.
+
+History is stored as one document per product and local day (`market_history`), with the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from enricher.analytics.as_of import Timeline
+from enricher.analytics.percentile import DailySeries, DayValue
+from enricher.analytics.prices import Unit
+from enricher.clock import SECOND, to_date, to_millis
+from enricher.engine.effects import Upsert
+from enricher.market.documents import HISTORY
+from enricher.market.folds.fold import ChainChange, Fold
+
+if TYPE_CHECKING:
+    from enricher.market.state.product_state import ProductState
+
+MEASURES = ("atm_iv", "iv_30d", "pcr_oi", "pcr_volume")
+"""What a product's percentiles are of, one value a day each."""
+
+_UNITS_KEPT = 32
+
+
+class History(Fold):
+    """A series for each of `MEASURES`; ``units`` are those of the vendor's volatilities, by event time."""
+
+    __slots__ = ("_changed", "series", "units")
+
+    def __init__(self, product: ProductState) -> None:
+        super().__init__(product)
+        settings = product.settings
+        self.units: Timeline[Unit] = Timeline(0, int(settings.quote_window * SECOND), _UNITS_KEPT)
+        self.series = {
+            name: DailySeries(settings.history_days, settings.history_least) for name in MEASURES
+        }
+        self._changed: set[int] = set()
+
+    def fold_chain(self, change: ChainChange) -> None:
+        if change.known is not None:
+            self._fold(change.known.event_us, change.known.unit, change.known.said)
+
+    def fold_stored(self, event_us: int, document: Mapping[str, Any]) -> None:
+        """Take in what a stored chain says of the product as a whole."""
+        if "standing" in document:
+            values = {name: row["value"] for name, row in document["standing"].items()}
+            self._fold(event_us, document["conventions"]["vendor_iv"], values)
+
+    def _fold(self, event_us: int, unit: Unit | None, values: Mapping[str, float | None]) -> None:
+        if unit is not None:
+            self.units.add(event_us, unit)
+        day = self.product.session(event_us).day
+        for name, value in values.items():
+            if self.series[name].fold(day, event_us, value) is not None:
+                self._changed.add(day)
+
+    def changed_days(self, now_us: int) -> list[Upsert]:
+        """The days that have changed since this was last asked; ``event_us`` guards them."""
+        effects = []
+        for day in sorted(self._changed):
+            rows = {name: series.of(day) for name, series in self.series.items()}
+            values = {name: [row.event_us, row.value] for name, row in rows.items() if row is not None}
+            if values:
+                text = date.fromordinal(day).isoformat()
+                document = {
+                    "_id": f"{text}:{self.product.product}",
+                    "product": self.product.product,
+                    "day": text,
+                    "event_us": max(event_us for event_us, _ in values.values()),
+                    "values": values,
+                    "processed_at": to_date(to_millis(now_us)),
+                }
+                effects.append(Upsert(HISTORY, document, "event_us"))
+        self._changed.clear()
+        return effects
+
+    def restore_day(self, document: Mapping[str, Any]) -> None:
+        """Take a stored day back."""
+        day = date.fromisoformat(document["day"]).toordinal()
+        for name, (event_us, value) in document["values"].items():
+            if name in self.series:
+                self.series[name].load([DayValue(day, int(event_us), float(value))])
