@@ -57,7 +57,7 @@ class Admission:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._max_message_bytes = max_message_bytes
-        self._known: dict[str, tuple[Route, RouteStats, Backlog | None]] = {}
+        self._known: dict[str, tuple[Route, RouteStats, Backlog | None, int]] = {}
         self._backlogs = {
             route.topic: Backlog(conflate=route.overload is Overload.CONFLATE)
             for route in router.routes
@@ -82,12 +82,12 @@ class Admission:
                 self._stats.count(UNKNOWN, "received")
                 self._aside(delivery, UnknownTopic(delivery.topic, self._router.topics), aside)
                 continue
-            route, counters, backlog = known
+            route, counters, backlog, most = known
             counters.counts["received"] += 1
             delivery.route = route
             delivery.backlog = backlog
-            if size > self._max_message_bytes:
-                expected = f"at most {self._max_message_bytes} bytes"
+            if size > most:
+                expected = f"at most {most} bytes"
                 self._aside(delivery, BadMessage("$", expected, f"{size} bytes"), aside)
                 continue
             same = self._same(delivery, route) if backlog is not None and backlog.conflate else None
@@ -144,11 +144,12 @@ class Admission:
         if not self.count:
             self.empty.set()
 
-    def _look_up(self, topic: str) -> tuple[Route, RouteStats, Backlog | None] | None:
+    def _look_up(self, topic: str) -> tuple[Route, RouteStats, Backlog | None, int] | None:
         route = self._router.match(topic)
         if route is None:
             return None
-        known = (route, self._stats.topic(route.topic), self._backlogs.get(route.topic))
+        most = min(route.max_bytes or self._max_message_bytes, self._max_bytes)
+        known = (route, self._stats.topic(route.topic), self._backlogs.get(route.topic), most)
         if len(self._known) < _KNOWN:
             self._known[topic] = known
         return known
