@@ -8,36 +8,31 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 import anyio
-import anyio.abc
 
 from enricher.config import PoolSettings, WriterSettings
 from enricher.engine.apart import is_ctrl_c
 from enricher.engine.effects import EMITTED, Effect
+from enricher.engine.health import Watchdog, status
 from enricher.engine.pipeline import Pipeline
 from enricher.engine.pool import Pool
 from enricher.engine.ports import Clock, Delivery, Reader, Sink, Source, Write, steady_clock
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route, Router, covers
-from enricher.engine.stalls import Stalls, Waiting
 from enricher.engine.stats import Stats
-from enricher.engine.supervision import in_task, is_asked_to_end, to_its_end
+from enricher.engine.supervision import Parts, is_asked_to_end, to_its_end
 from enricher.engine.writer import Writer
 from enricher.errors import EngineFailed, EnricherError
 from enricher.log import log
-from enricher.texts import text_of, trace_of
+from enricher.texts import text_of
 
 # At most this part of the pool is with one group of the writer, out of reach of every overload policy.
 HELD = 1 / 4
-
-# Parts that do not end before the engine does.
-_ENDLESS = ("writer", "pool", "watchdog")
 
 # Seconds in which a source or sink is to end.
 _END = 10.0
@@ -51,7 +46,7 @@ class Engine:
     A handler run of ``slow_handler`` seconds is logged; the state of a lane idle for ``evict_after`` goes.
     ``owns`` says which keys are this process's, where several processes share them. ``troubles`` says what is
     wrong with topics, {topic: a sentence}, though every server is there. ``stopping`` says that it
-    takes nothing in any more, ``ended`` that it commits nothing any more.
+    takes nothing in any more.
     """
 
     def __init__(
@@ -80,11 +75,9 @@ class Engine:
         self.sources = tuple(sources)
         self.sinks = tuple(sinks)
         self.stopping = False
-        self.ended = False
         self.lost: Counter[str] = Counter()
         self.handed_back: Counter[str] = Counter()
         self._opened = anyio.Event()
-        self.failure: EngineFailed | None = None
         self.drain_deadline = max(
             [drain_deadline, *(r.drain_deadline for r in self.router.routes if r.drain_deadline)]
         )
@@ -117,12 +110,8 @@ class Engine:
             evict_after=evict_after,
         )
         self._troubles = troubles
-        self._stalls = Stalls(stall_after)
-        self._stalled: Sequence[Waiting] = ()
-        self._unread: set[str] = set()
-        self._looked = time.monotonic()
-        self._tasks: anyio.abc.TaskGroup | None = None
-        self._block = anyio.CancelScope()
+        self._watchdog = Watchdog(self.pool, self.writer, stall_after)
+        self._parts = Parts(self._part_failed)
         self._draining = anyio.CancelScope()
         self._stop_turn = anyio.Lock()
         self._stopped = anyio.Event()
@@ -130,15 +119,14 @@ class Engine:
     # -- life --------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Engine:
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self.begin("writer", self.writer.run)
-        self.begin("pool", self.pool.run)
-        self.begin("watchdog", self._watch)
+        await self._parts.enter()
+        self.begin("writer", _forever, self.writer.run)
+        self.begin("pool", _forever, self.pool.run)
+        self._watchdog.look()
+        self.begin("watchdog", _forever, self._watchdog.run)
         self.begin("opening of the sinks", self._open_sinks)
         for source in self.sources:
             self.begin(source.name, self._read, source)
-        self._block.__enter__()
         return self
 
     async def __aexit__(
@@ -147,102 +135,30 @@ class Engine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        if self._block.__exit__(kind, error, trace):
-            kind = error = trace = None
-        result = await self._leave(kind, error, trace)
-        if self.failure is not None and error is None:
-            raise self.failure
-        return result
-
-    async def _leave(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None:
-        assert self._tasks is not None  # noqa: S101  set in __aenter__
-        try:
-            if kind is None or not issubclass(kind, BaseExceptionGroup):
-                # Also on the way out of an error or a cancellation the messages get their chance.
-                with anyio.CancelScope(shield=True):
-                    await self.stop()
-        finally:
-            self._tasks.cancel_scope.cancel()
-            result = await self._tasks.__aexit__(kind, error, trace)
-        return result
+        return await self._parts.leave(self.stop, kind, error, trace)
 
     def begin(self, part: str, run: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         """Run a part beside the others until the engine has ended; `EngineFailed` if it raises."""
-        assert self._tasks is not None  # noqa: S101  set in __aenter__
-        self._tasks.start_soon(self._supervised, part, run, *arguments)
+        self._parts.begin(part, run, *arguments)
 
-    async def _supervised(self, part: str, run: Callable[..., Awaitable[None]], *arguments: Any) -> None:
-        """Run a part. If it raises, the engine has failed: it is said at once, nothing is ready any more, and
-        the block is cancelled and raises `EngineFailed` once what can be committed is.
-        """
-        try:
-            await in_task(run, *arguments)
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and is_asked_to_end():
-                raise
-            first = error
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            if is_ctrl_c(first):
-                raise first from None
-            if not self.ended:
-                self._fail(part, first)
-        else:
-            if part in _ENDLESS and not self.ended:
-                self._fail(part, RuntimeError("nobody has told it to"))
+    @property
+    def failure(self) -> EngineFailed | None:
+        """The first part that failed, and why."""
+        return self._parts.failure
+
+    @property
+    def ended(self) -> bool:
+        """Whether it commits nothing any more."""
+        return self._parts.ended
+
+    def _part_failed(self, part: str) -> None:
+        if part in ("pool", "writer"):
+            self._draining.cancel()  # nothing moves any more
 
     async def _read(self, source: Source) -> None:
         await source.run(self.pool)
         if not self.stopping:
             raise RuntimeError("its run has returned, and nobody has told it to stop")
-
-    def _fail(self, part: str, error: BaseException) -> None:
-        why = f"{type(error).__name__}: {text_of(error)}"
-        log.critical("engine_failed", part=part, error=why, traceback=trace_of(error))
-        if self.failure is None:
-            self.failure = EngineFailed(part, why)
-            self.failure.__cause__ = error
-        self._block.cancel()
-        if part in ("pool", "writer"):
-            self._draining.cancel()  # nothing moves any more
-
-    async def _watch(self) -> None:
-        """Look whether what waits moves."""
-        while True:
-            self._looked = time.monotonic()
-            waiting = (*self.pool.waiting(self._stalls.after), *self.writer.waiting)
-            stalled = self._stalls.look(waiting, self._looked)
-            before = {found.what for found in self._stalled}
-            for found in stalled:
-                if found.what not in before:
-                    log.error("stalled", what=found.what, why=found.why, lanes=found.lanes)
-            if before and not stalled:
-                log.warning("stall_ended", what=sorted(before))
-            self._stalled = stalled
-            self._tell_unread()
-            self.pool.hand_back({found.topic for found in stalled if found.topic})
-            await anyio.sleep(min(1.0, self._stalls.after / 4))
-
-    def _tell_unread(self) -> None:
-        """Say what cannot be read where no write says that its server is away: new keys wait for that."""
-        unread, away = self.pool.unread, self.writer.outages
-        for sink in self._unread - unread.keys():
-            log.warning("states_read_again", sink=sink)
-        for sink in unread.keys() - self._unread - away.keys():
-            log.warning("states_unread", sink=sink, reason=unread[sink])
-        self._unread = {sink for sink in unread if sink in self._unread or sink not in away}
-
-    @property
-    def stalled(self) -> Sequence[str]:
-        """What waits and does not move, and why; also for other threads, while the loop itself stands."""
-        if self._tasks is not None and time.monotonic() - self._looked > self._stalls.after + 1:
-            return ("the loop has not turned: a handler holds it",)
-        return [f"{found.what}: {found.why}" for found in self._stalled]
 
     async def _open_sinks(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -262,6 +178,11 @@ class Engine:
             and self.pool.restoring is None
             and self._connected
         )
+
+    @property
+    def stalled(self) -> Iterable[str]:
+        """What waits and does not move, and why; also for other threads, while the loop itself stands."""
+        return self._watchdog.stalled
 
     @property
     def _connected(self) -> bool:
@@ -312,7 +233,7 @@ class Engine:
         await self._stopped.wait()
 
     def _count_left(self, *, deadline_passed: bool) -> None:
-        self.ended = True
+        self._parts.ended = True
         self.lost, self.handed_back = self.pool.leftover()
         if self.handed_back:
             log.info(
@@ -379,28 +300,21 @@ class Engine:
         many are restored while some are not, outages, troubles, what is stalled, sources, the pool's level.
         """
         outages, troubles, restoring = self.outages, dict(self._troubles()), self.pool.restoring
-        stalled = self.stalled
-        if self.failure is not None:
-            status = "failed"
-        elif self.stopping:
-            status = "stopping"
-        elif stalled:
-            status = "stalled"
-        elif outages or troubles:
-            status = "degraded"
-        elif not self._opened.is_set():
-            status = "starting"
-        elif not self._connected:
-            # Once open, a source that lost its server is degraded; before that we are starting.
-            status = "degraded"
-        else:
-            status = "ready" if restoring is None else "restoring"
+        stalled = list(self.stalled)
         return {
-            "status": status,
+            "status": status(
+                failed=self.failure is not None,
+                stopping=self.stopping,
+                stalled=bool(stalled),
+                degraded=bool(outages or troubles),
+                opened=self._opened.is_set(),
+                connected=self._connected,
+                restoring=restoring is not None,
+            ),
             "restoring": None if restoring is None else dict(zip(("done", "total"), restoring, strict=True)),
             "outages": outages,
             "troubles": troubles,
-            "stalled": list(stalled),
+            "stalled": stalled,
             "sources": {source.name: dict(source.health()) for source in self.sources},
             "pool": {
                 "messages": self.pool.count,
@@ -409,6 +323,11 @@ class Engine:
                 "turns": self.pool.turns,
             },
         }
+
+
+async def _forever(run: Callable[[], Awaitable[None]]) -> None:
+    await run()
+    raise RuntimeError("nobody has told it to")
 
 
 async def _ended(part: Source | Sink, end: Callable[[], Awaitable[None]]) -> BaseException | None:

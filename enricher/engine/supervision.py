@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import Any
 
 import anyio
+import anyio.abc
 
-from enricher.engine.apart import GRACE
+from enricher.engine.apart import GRACE, is_ctrl_c
+from enricher.errors import EngineFailed
+from enricher.log import log
+from enricher.texts import text_of, trace_of
 
 
 async def endless(function: Callable[..., Awaitable[None]], *arguments: Any) -> None:
@@ -59,3 +64,73 @@ async def in_task(function: Callable[..., Awaitable[None]], *arguments: Any) -> 
 def is_asked_to_end() -> bool:
     """Whether a scope around this task is cancelled."""
     return anyio.current_effective_deadline() == -math.inf
+
+
+class Parts:
+    """Tasks beside a block: if one raises, the block is cancelled, and leaving it raises `EngineFailed`.
+
+    ``on_failed`` is told which part failed. After the end (``ended``) nobody minds what a part does.
+    """
+
+    def __init__(self, on_failed: Callable[[str], None]) -> None:
+        self.failure: EngineFailed | None = None
+        self.ended = False
+        self._on_failed = on_failed
+        self._tasks: anyio.abc.TaskGroup
+        self._block = anyio.CancelScope()
+
+    async def enter(self) -> None:
+        """Enter the block."""
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._block.__enter__()
+
+    def begin(self, part: str, run: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        """Run a part beside the others until the block is left."""
+        self._tasks.start_soon(self._supervised, part, run, *arguments)
+
+    async def leave(
+        self,
+        stop: Callable[[], Awaitable[None]],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        """Leave the block: ``stop``, then cancel what still runs. Raises `EngineFailed` if a part failed."""
+        if self._block.__exit__(kind, error, trace):
+            kind = error = trace = None
+        try:
+            if kind is None or not issubclass(kind, BaseExceptionGroup):
+                # Also on the way out of an error or a cancellation the messages get their chance.
+                with anyio.CancelScope(shield=True):
+                    await stop()
+        finally:
+            self._tasks.cancel_scope.cancel()
+            result = await self._tasks.__aexit__(kind, error, trace)
+        if self.failure is not None and error is None:
+            raise self.failure
+        return result
+
+    async def _supervised(self, part: str, run: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        """Run a part. If it raises, that is logged at once, and the block is cancelled."""
+        try:
+            await in_task(run, *arguments)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and is_asked_to_end():
+                raise
+            first = error
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            if is_ctrl_c(first):
+                raise first from None
+            if not self.ended:
+                self._fail(part, first)
+
+    def _fail(self, part: str, error: BaseException) -> None:
+        why = f"{type(error).__name__}: {text_of(error)}"
+        log.critical("engine_failed", part=part, error=why, traceback=trace_of(error))
+        if self.failure is None:
+            self.failure = EngineFailed(part, why)
+            self.failure.__cause__ = error
+        self._block.cancel()
+        self._on_failed(part)
