@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from enricher.adapters.memory_source import MemorySource
+from enricher.adapters.memory import MemorySource
 from enricher.config import PoolSettings
 from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, LIVE
 from enricher.engine.ports import Answer, Clock, Write

@@ -24,7 +24,7 @@ from typing import Any, Self, Unpack
 import anyio
 import msgspec
 
-from enricher.adapters.memory_source import AwaitedDelivery
+from enricher.adapters.memory import AwaitedDelivery
 from enricher.adapters.redis.pubsub import Gap
 from enricher.assembly import GAPS, Parts, build, with_sections
 from enricher.clock import to_date, wall_clock

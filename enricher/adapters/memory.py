@@ -1,12 +1,17 @@
-"""Sinks that keep everything in this process: for tests, trials and programs without servers.
+"""A source and sinks inside the process: for tests, trials and programs without servers.
 
-They hold the same promises as the real ones and pass the same contract suite.
+They hold the same promises as the real ones and pass the same contract suites.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import operator
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import anyio
 
 from enricher.engine.effects import (
     DEAD_LETTERS,
@@ -25,12 +30,106 @@ from enricher.engine.effects import (
     SetMember,
     Upsert,
 )
-from enricher.engine.ports import Answer, Claimed, Stored, Write
+from enricher.engine.ports import Answer, Claimed, Clock, Delivery, Intake, Stored, Write
 
 _KEPT_CLAIMS = 8
+_COMPARE = {"$gte": operator.ge, "$gt": operator.gt, "$lte": operator.le, "$lt": operator.lt}
 
 
-class MemoryDocuments:
+class MemoryDelivery(Delivery):
+    """A delivery that tells its sender how it ended.
+
+    ``why`` says what made a dead letter of it, else "", and ``error`` is what was raised then.
+    """
+
+    awaited = True
+    __slots__ = ("_on_settled", "error", "why")
+
+    def __init__(
+        self, topic: str, body: bytes, received_us: int, on_settled: Callable[[str], None] | None
+    ) -> None:
+        super().__init__(topic, body, received_us)
+        self._on_settled = on_settled
+        self.why = ""
+        self.error: Exception | None = None
+
+    def failed(self, stage: str, text: str, error: Exception | None) -> None:
+        """Keep what the dead letter says."""
+        self.why = f"{stage}: {text}"
+        self.error = error
+
+    def settled(self, label: str) -> None:
+        """Pass the label on to the sender."""
+        if self._on_settled is not None:
+            self._on_settled(label)
+
+
+class AwaitedDelivery(MemoryDelivery):
+    """A delivery whose sender awaits ``ended``: the label under which it left the engine."""
+
+    __slots__ = ("ended",)
+
+    def __init__(self, topic: str, body: bytes, received_us: int, id: str) -> None:  # noqa: A002
+        super().__init__(topic, body, received_us, self._end)
+        self.id = id
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def _end(self, label: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(label)
+
+
+class MemorySource:
+    """Delivers what `send` was given. It can wait, so routes may block it."""
+
+    def __init__(self, clock: Clock, name: str = "memory") -> None:
+        self.name = name
+        self._clock = clock
+        self._waiting: deque[MemoryDelivery] = deque()
+        self._arrived = anyio.Event()
+        self._stopped = False
+
+    def send(
+        self, topic: str, body: bytes, on_settled: Callable[[str], None] | None = None
+    ) -> None:
+        """Queue a message; ``on_settled`` is called with its label when it has left the engine."""
+        self._waiting.append(MemoryDelivery(topic, body, self._clock(), on_settled))
+        self._arrived.set()
+
+    async def run(self, intake: Intake) -> None:
+        """Hand over in order until `stop_intake`; what was sent before that is still handed over."""
+        while True:
+            while self._waiting:
+                await intake.put(self._waiting.popleft())
+            if self._stopped:
+                return
+            self._arrived = anyio.Event()
+            await self._arrived.wait()
+
+    async def stop_intake(self) -> None:
+        """Take nothing new."""
+        self._stopped = True
+        self._arrived.set()
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+    def health(self) -> Mapping[str, Any]:
+        """Always ready."""
+        return {"ready": True, "waiting": len(self._waiting)}
+
+
+class _InMemory:
+    """What needs no server has nothing to prepare and nothing to release."""
+
+    async def open(self) -> None:
+        """Nothing."""
+
+    async def close(self) -> None:
+        """Nothing."""
+
+
+class MemoryDocuments(_InMemory):
     """Collections as dictionaries by ``_id``; also reads them back."""
 
     name = DOCUMENTS
@@ -38,9 +137,6 @@ class MemoryDocuments:
 
     def __init__(self) -> None:
         self.collections: dict[str, dict[Any, dict[str, Any]]] = {}
-
-    async def open(self) -> None:
-        """Nothing to prepare."""
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
         """Land `Insert` and `Upsert`."""
@@ -84,35 +180,21 @@ class MemoryDocuments:
             found.sort(key=lambda d: d[field], reverse=direction < 0)
         return found[:limit] if limit else found
 
-    async def close(self) -> None:
-        """Nothing to release."""
-
 
 def _matches(document: Mapping[str, Any], query: Mapping[str, Any]) -> bool:
-    for field, wanted in query.items():
-        value = document.get(field)
-        if not isinstance(wanted, dict):
-            if value != wanted:
-                return False
-            continue
-        for operator, operand in wanted.items():
-            if operator == "$in":
-                holds = value in operand
-            elif value is None:
-                holds = False
-            else:
-                holds = {
-                    "$gte": lambda a, b: a >= b,
-                    "$gt": lambda a, b: a > b,
-                    "$lte": lambda a, b: a <= b,
-                    "$lt": lambda a, b: a < b,
-                }[operator](value, operand)
-            if not holds:
-                return False
-    return True
+    return all(_holds(document.get(field), wanted) for field, wanted in query.items())
 
 
-class MemoryLive:
+def _holds(value: Any, wanted: Any) -> bool:
+    if not isinstance(wanted, dict):
+        return bool(value == wanted)
+    return all(
+        value in operand if name == "$in" else value is not None and _COMPARE[name](value, operand)
+        for name, operand in wanted.items()
+    )
+
+
+class MemoryLive(_InMemory):
     """Keys, sorted sets, channels and claims as plain attributes. Nothing expires."""
 
     name = LIVE
@@ -128,9 +210,6 @@ class MemoryLive:
         self.streams: dict[str, list[dict[bytes, bytes]]] = {}
         self.later: dict[str, list[tuple[int, dict[bytes, bytes]]]] = {}
         self.acknowledged: list[Ack] = []
-
-    async def open(self) -> None:
-        """Nothing to prepare."""
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
         """Land the visible effects of each write, publishing only what was not claimed before."""
@@ -196,11 +275,8 @@ class MemoryLive:
         held = {m: s for _, m, s in self.members.get(key, {}).values() if m}
         return sorted(held.items(), key=lambda item: (item[1], item[0]))
 
-    async def close(self) -> None:
-        """Nothing to release."""
 
-
-class MemoryDeadLetters:
+class MemoryDeadLetters(_InMemory):
     """Dead letters in a list, newest first, one per task id."""
 
     name = DEAD_LETTERS
@@ -210,9 +286,6 @@ class MemoryDeadLetters:
         self.letters: list[DeadLetter] = []
         self._seen: set[str] = set()
 
-    async def open(self) -> None:
-        """Nothing to prepare."""
-
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
         """Keep what is not kept yet."""
         for write in writes:
@@ -221,6 +294,3 @@ class MemoryDeadLetters:
                     self._seen.add(effect.task_id)
                     self.letters.insert(0, effect)
         return {}
-
-    async def close(self) -> None:
-        """Nothing to release."""

@@ -23,7 +23,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from enricher.adapters.memory_source import AwaitedDelivery
+from enricher.adapters.memory import AwaitedDelivery
 from enricher.dead_letters.edits import NO_EDIT, Edit
 from enricher.dead_letters.record import StoredLetter
 from enricher.dead_letters.store import LetterStore

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.asyncio import Redis
 
-from enricher.adapters.memory_source import MemorySource
+from enricher.adapters.memory import MemorySource
 from enricher.adapters.redis.client import redis_client, sibling_client
 from enricher.adapters.redis.dead_letters.list_store import ListLetterStore
 from enricher.adapters.redis.pubsub import Gap, PubSubSource

@@ -9,7 +9,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from enricher.adapters.memory_source import MemorySource
+from enricher.adapters.memory import MemorySource
 from enricher.adapters.redis.client import redis_client, sibling_client
 from enricher.adapters.redis.pubsub import PubSubSource
 from enricher.adapters.redis.stream.appender import BridgeLimits

@@ -142,7 +142,7 @@ async def test_what_goes_while_no_worker_is_there_is_counted_when_one_comes(
 async def test_a_stream_whose_entries_are_read_and_trimmed_loses_none(
     client: Redis, any_redis_url: str
 ) -> None:
-    options: dict[str, Any] = {"trim": True, "keep": 0.0, "lease": 0.3}
+    options: dict[str, Any] = {"trim": True, "retention": 0.0, "lease": 0.3}
     async with line(any_redis_url, **options) as one, line(any_redis_url, consumer="two", **options) as two:
         for n in range(20):
             await send(client, *range(n * 100, n * 100 + 100))

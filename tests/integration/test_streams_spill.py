@@ -11,7 +11,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from enricher.adapters.memory_source import MemorySource
+from enricher.adapters.memory import MemorySource
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.dead_letters.list_store import ListLetterStore
 from enricher.adapters.redis.sink import RedisLive

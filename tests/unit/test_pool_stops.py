@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from enricher.adapters.memory_source import MemoryDelivery
+from enricher.adapters.memory import MemoryDelivery
 from enricher.config import PoolSettings, WriterSettings
 from enricher.engine.effects import Effect, Publish
 from enricher.engine.overload import Overload
