@@ -185,7 +185,7 @@ def _subjects(body: bytes) -> Iterator[tuple[str, Work]]:
     yield "forward by parity", lambda: forward_price.parity_forward(strikes, *mids, discount, spot)
     yield "implied volatilities", solved
     yield "Greeks", sensitive
-    yield "smile and its measures", lambda: volatility_smile.measures(
+    yield "smile and its measures", lambda: volatility_smile.smile_measures(
         volatility_smile.smile(strikes, known[0].iv, known[1].iv, ahead, years)
     )
     yield "gamma exposure", lambda: exposure.gamma_exposure(

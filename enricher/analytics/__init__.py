@@ -1,0 +1,115 @@
+"""Option mathematics without a server: prices, volatilities, Greeks, open interest, smiles, chains, bars.
+
+    from enricher.analytics import analyse, implied_volatility
+
+What is listed here is promised; `docs/analytics.md` shows it, with units, signs and errors, and
+`docs/formulas` has the formulas and their sources. Nothing here reads a setting or asks a server.
+"""
+
+from typing import TYPE_CHECKING
+
+from enricher.lazy_exports import at_first_use
+
+if TYPE_CHECKING:
+    from enricher.analytics.black76 import Greeks
+    from enricher.analytics.by_strike import (
+        Walls,
+        arbitrage,
+        atm,
+        expected_move,
+        forward,
+        gamma_exposure,
+        max_pain,
+        pcr,
+        smile,
+        straddle,
+        svi,
+        variance_swap,
+        walls,
+        zero_gamma,
+    )
+    from enricher.analytics.chain_analysis import ChainAnalysis, analyse, buildup
+    from enricher.analytics.chain_numbers import MaxPain
+    from enricher.analytics.contracts import Contract
+    from enricher.analytics.exposure import Exposure, GammaExposure, ZeroGamma
+    from enricher.analytics.forward_price import ExpectedMove, Forward
+    from enricher.analytics.oi_walls import TradingRange, Wall
+    from enricher.analytics.options import ImpliedVolatility, greeks, implied_volatility, price
+    from enricher.analytics.position_buildup import Buildup
+    from enricher.analytics.price_analysis import PricedSide
+    from enricher.analytics.price_bars import Bar, ohlc
+    from enricher.analytics.quote_arbitrage import Finding, Findings
+    from enricher.analytics.raw_svi import Svi, SviFit
+    from enricher.analytics.variance import Strip
+    from enricher.analytics.volatility_smile import Smile, SmileMeasures, smile_measures
+else:
+    __getattr__, __dir__ = at_first_use(
+        __name__,
+        {
+            "enricher.analytics.black76": "Greeks",
+            "enricher.analytics.by_strike": (
+                "Walls arbitrage atm expected_move forward gamma_exposure max_pain pcr smile straddle svi"
+                " variance_swap walls zero_gamma"
+            ),
+            "enricher.analytics.chain_analysis": "ChainAnalysis analyse buildup",
+            "enricher.analytics.chain_numbers": "MaxPain",
+            "enricher.analytics.contracts": "Contract",
+            "enricher.analytics.exposure": "Exposure GammaExposure ZeroGamma",
+            "enricher.analytics.forward_price": "ExpectedMove Forward",
+            "enricher.analytics.oi_walls": "TradingRange Wall",
+            "enricher.analytics.options": "ImpliedVolatility greeks implied_volatility price",
+            "enricher.analytics.position_buildup": "Buildup",
+            "enricher.analytics.price_analysis": "PricedSide",
+            "enricher.analytics.price_bars": "Bar ohlc",
+            "enricher.analytics.quote_arbitrage": "Finding Findings",
+            "enricher.analytics.raw_svi": "Svi SviFit",
+            "enricher.analytics.variance": "Strip",
+            "enricher.analytics.volatility_smile": "Smile SmileMeasures smile_measures",
+        },
+    )
+
+__all__ = [
+    "Bar",
+    "Buildup",
+    "ChainAnalysis",
+    "Contract",
+    "ExpectedMove",
+    "Exposure",
+    "Finding",
+    "Findings",
+    "Forward",
+    "GammaExposure",
+    "Greeks",
+    "ImpliedVolatility",
+    "MaxPain",
+    "PricedSide",
+    "Smile",
+    "SmileMeasures",
+    "Strip",
+    "Svi",
+    "SviFit",
+    "TradingRange",
+    "Wall",
+    "Walls",
+    "ZeroGamma",
+    "analyse",
+    "arbitrage",
+    "atm",
+    "buildup",
+    "expected_move",
+    "forward",
+    "gamma_exposure",
+    "greeks",
+    "implied_volatility",
+    "max_pain",
+    "ohlc",
+    "pcr",
+    "price",
+    "smile",
+    "smile_measures",
+    "straddle",
+    "svi",
+    "variance_swap",
+    "walls",
+    "zero_gamma",
+]

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from enricher.analytics.arguments import POSITIVE, RATE, minute_of_day, number, zone_of
 from enricher.analytics.lots import Lots
 from enricher.clock import SECOND, to_date
 
@@ -52,7 +53,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     times that of the underlying is its price in ``currency``. ``dividend_yield`` None says that spot, grown
     at ``rate``, is no forward (an index that cannot be held). ``buildup_min_age`` is the least age (seconds)
     of what its build-up is compared with, None for that of all products. ``assumed`` marks the terms of a
-    product that nobody has named.
+    product that nobody has named. ValueError for a zone, a time of day, a rate or a size that cannot be.
     """
 
     name: str
@@ -78,6 +79,24 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     buildup_min_age: float | None = None
     assumed: bool = False
 
+    def __post_init__(self) -> None:
+        zone_of("zone", self.zone)
+        for name in ("expiry_time", "session_open", "session_close"):
+            clock = getattr(self, name)
+            if clock is not None:
+                minute_of_day(name, clock)
+        for name in ("tick_size", "lot", "multiplier"):
+            number(name, getattr(self, name), POSITIVE)
+        for name in ("rate", "dividend_yield"):
+            rate = getattr(self, name)
+            if rate is not None:
+                number(name, rate, RATE)
+
+    @property
+    def time_zone(self) -> ZoneInfo:
+        """The zone of its times of day."""
+        return ZoneInfo(self.zone)
+
     def expiry_us(self, expiry: str) -> int:
         """The moment an option of this expiry date (YYYY-MM-DD) expires, in microseconds since 1970 UTC.
 
@@ -87,7 +106,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
 
     def session(self, moment_us: int) -> Session:
         """The local day that a moment belongs to, with its hours of trading."""
-        local = to_date(moment_us).astimezone(ZoneInfo(self.zone))
+        local = to_date(moment_us).astimezone(self.time_zone)
         return self._session_of(local.date())
 
     def lot_of(self, expiry: str) -> float:

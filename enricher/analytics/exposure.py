@@ -75,13 +75,13 @@ class Exposure(msgspec.Struct, frozen=True, gc=False):
 
 def gamma_exposure(
     strikes: Sequence[float],
-    call_gamma: Column,
-    put_gamma: Column,
+    call_gammas: Column,
+    put_gammas: Column,
     call_oi: Column,
     put_oi: Column,
     *,
     price: float,
-    units: float,
+    units: float = 1.0,
 ) -> GammaExposure:
     """gamma * open interest * units * price^2 * 0.01 by strike, calls positive and puts negative.
 
@@ -95,7 +95,7 @@ def gamma_exposure(
     legs = 0
     top = bottom = 0.0
     call_wall = put_wall = None
-    rows = zip(strikes, call_gamma, call_oi, put_gamma, put_oi, strict=True)
+    rows = zip(strikes, call_gammas, call_oi, put_gammas, put_oi, strict=True)
     for strike, gamma, held, gamma_put, held_put in rows:
         here = None
         if gamma is not None and held is not None:
@@ -124,8 +124,8 @@ def gamma_exposure(
 
 def zero_gamma(
     strikes: Sequence[float],
-    call_iv: Column,
-    put_iv: Column,
+    call_ivs: Column,
+    put_ivs: Column,
     call_oi: Column,
     put_oi: Column,
     *,
@@ -146,14 +146,14 @@ def zero_gamma(
     even = {
         at
         for at, (held, held_put) in enumerate(zip(call_oi, put_oi, strict=True))
-        if held and held == held_put and _alike(call_iv[at], put_iv[at])
+        if held and held == held_put and _alike(call_ivs[at], put_ivs[at])
     }
     if even:  # what rounding leaves of call and put would have roots of its own
         call_oi = [None if at in even else held for at, held in enumerate(call_oi)]
         put_oi = [None if at in even else held for at, held in enumerate(put_oi)]
     terms: list[_Term] = []
-    legs = _add_terms(terms, strikes, call_iv, call_oi, 1.0, forward, years)
-    legs += _add_terms(terms, strikes, put_iv, put_oi, -1.0, forward, years)
+    legs = _add_terms(terms, strikes, call_ivs, call_oi, 1.0, forward, years)
+    legs += _add_terms(terms, strikes, put_ivs, put_oi, -1.0, forward, years)
     legs += 2 * len(even)
     if not terms:
         return ZeroGamma(None, None, legs if even else 0, "no_sign_change" if even else "no_gamma")

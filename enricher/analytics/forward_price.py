@@ -88,8 +88,8 @@ def forward(
     *,
     spot: float,
     years: float,
-    rate: float,
-    dividend_yield: float | None,
+    rate: float = 0.0,
+    dividend_yield: float | None = 0.0,
     future: float | None = None,
 ) -> Forward:
     """The best forward there is: the price of the ``future`` of this expiry, else by parity, else by carry.
@@ -115,6 +115,8 @@ def atm_forward_strike(strikes: Sequence[float], forward: float) -> float:
 
 def straddle(strikes: Sequence[float], call_mids: Mids, put_mids: Mids, strike: float) -> float | None:
     """Call plus put at one of the strikes, by mid; None unless both have one."""
+    if strike not in strikes:
+        raise ValueError(f"strike is {strike!r}: expected one of the strikes")
     at = strikes.index(strike)
     call, put = call_mids[at], put_mids[at]
     return None if call is None or put is None else call + put
@@ -140,9 +142,9 @@ def expected_move(
     put_mids: Mids,
     *,
     spot: float,
-    forward: float | None,
-    atm_iv: float | None,
     years: float,
+    forward: float | None = None,
+    atm_iv: float | None = None,
 ) -> ExpectedMove:
     """The straddle at the strike nearest to spot, and the one-sigma move of the volatility at the money.
 

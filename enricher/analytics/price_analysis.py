@@ -77,7 +77,7 @@ class PriceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     atm_forward_strike: float | None
     expected_move: forward_price.ExpectedMove
     smile: volatility_smile.Smile
-    smile_measures: volatility_smile.Measures
+    smile_measures: volatility_smile.SmileMeasures
     gamma_exposure: exposure.GammaExposure
     zero_gamma: exposure.ZeroGamma
     delta_exposure: exposure.Exposure
@@ -138,7 +138,7 @@ def analyse_prices(
         _doubtful(own_calls, call_priced[2]),
         _doubtful(own_puts, put_priced[2]),
     )
-    measured = volatility_smile.measures(found)
+    measured = volatility_smile.smile_measures(found)
     units = contract.units(chain.expiry)
     strip_forward = None  # its own, by parity
     if ahead.source == "future":

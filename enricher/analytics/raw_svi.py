@@ -35,7 +35,7 @@ _SETTLED_COST = 1e-6
 _GRID_POINTS = 100
 _DIP = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 4.0)
 
-Turns = Generator[None, None, "Fit"]
+Turns = Generator[None, None, "SviFit"]
 _Solution = tuple[float, list[float], float, float, float]  # cost, residuals, a, c, d
 
 
@@ -76,7 +76,7 @@ class Butterfly(msgspec.Struct, frozen=True, gc=False):
         return self.worst_g >= 0
 
 
-class Fit(msgspec.Struct, frozen=True, gc=False):
+class SviFit(msgspec.Struct, frozen=True, gc=False):
     """A fitted smile; without ``svi`` the ``reason`` says why: ``expired`` or ``too_few_nodes``.
 
     ``rmse`` and ``worst`` are the root mean square and the largest error over the nodes, unweighted, in
@@ -93,14 +93,14 @@ class Fit(msgspec.Struct, frozen=True, gc=False):
 
 def fit(
     ks: Sequence[float], ws: Sequence[float], years: float, weights: Sequence[float] | None = None
-) -> Fit:
+) -> SviFit:
     """The raw SVI that is nearest to the nodes; `fit_steps` says what is fitted and how."""
     turns = fit_steps(ks, ws, years, weights)
     while True:
         try:
             next(turns)
         except StopIteration as stop:
-            found: Fit = stop.value
+            found: SviFit = stop.value
             return found
 
 
@@ -116,7 +116,7 @@ def fit_steps(
     """
     n = len(ks)
     if n < LEAST_NODES or years <= 0:
-        return Fit(None, n, reason="expired" if years <= 0 else "too_few_nodes")
+        return SviFit(None, n, reason="expired" if years <= 0 else "too_few_nodes")
     _check(ks, ws, weights or [1.0] * n)
     if weights is None:
         weights = list(map(_vega, ks, ws))
@@ -131,7 +131,7 @@ def fit_steps(
     points = 100 / sqrt(years)
     errors = [points * (sqrt(svi.total_variance(k)) - sqrt(w)) for k, w in zip(ks, ws, strict=True)]
     half = (ks[-1] - ks[0]) / 2
-    return Fit(
+    return SviFit(
         svi,
         n,
         sqrt(sum(map(mul, errors, errors)) / n),

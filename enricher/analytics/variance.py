@@ -71,7 +71,7 @@ def variance_strip(
     put_asks: Column,
     *,
     years: float,
-    rate: float,
+    rate: float = 0.0,
     forward: float | None = None,
 ) -> Strip:
     """sigma^2 = (2/T) sum dK/K^2 exp(RT) Q(K) - (F/K0 - 1)^2 / T over the options out of the money.

@@ -42,7 +42,7 @@ class Smile(msgspec.Struct, frozen=True, gc=False):
     reason: str | None
 
 
-class Measures(msgspec.Struct, frozen=True, gc=False):
+class SmileMeasures(msgspec.Struct, frozen=True, gc=False):
     """What a smile comes down to; volatilities are decimals, ``reasons`` says of each None why.
 
     ``risk_reversal`` is call minus put and ``butterfly`` their mean minus ``atm_iv``, at a forward delta
@@ -134,7 +134,7 @@ def atm_iv(found: Smile) -> Reasoned:
     return volatility(found, 0.0)
 
 
-def measures(found: Smile) -> Measures:
+def smile_measures(found: Smile) -> SmileMeasures:
     """All there is to say about a smile; a reason stands beside everything that cannot be said."""
     atm, no_atm = atm_iv(found)
     d1s = _d1s(found)
@@ -159,7 +159,7 @@ def measures(found: Smile) -> Measures:
     )
     reasons = {name: why for name, why in found_reasons if why is not None}
     average = _average(found, d1s)
-    return Measures(len(found.k), atm, call, put, reversal, fly, slope, skew, average, reasons)
+    return SmileMeasures(len(found.k), atm, call, put, reversal, fly, slope, skew, average, reasons)
 
 
 def _mean(

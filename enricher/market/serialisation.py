@@ -16,7 +16,7 @@ from enricher.analytics.exposure import ASSUMPTION, Exposure
 from enricher.analytics.price_analysis import PriceAnalysis, PricedSide, Terms
 from enricher.analytics.quote_arbitrage import Findings
 from enricher.analytics.variance import Strip
-from enricher.analytics.volatility_smile import Measures
+from enricher.analytics.volatility_smile import SmileMeasures
 from enricher.market.reasons import BEYOND, explain_analysis
 from enricher.messages.models import Number
 
@@ -137,7 +137,7 @@ def analysis_fields(
     return {**fields, "flags": flags}
 
 
-def measures_fields(found: Measures) -> Fields:
+def measures_fields(found: SmileMeasures) -> Fields:
     """The measures of a smile."""
     return {
         "nodes": found.nodes,

@@ -186,4 +186,4 @@ def test_the_functions_that_the_old_tests_asked_for_are_where_the_page_says() ->
     exec(line, names)
     assert names["pcr"]([50000, 40000], [20000, 70000]) == 1.0
     assert names["max_pain"]([21000, 21500], [50000, 40000], [20000, 70000]).strike == 21500
-    assert names["atm_strike"]([21000, 21500, 22000, 22500], 21537) == 21500
+    assert names["atm"]([21000, 21500, 22000, 22500], 21537) == 21500

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from enricher.analytics.volatility_smile import Smile, atm_iv, measures, smile, total_variance, volatility
+from enricher.analytics.volatility_smile import (
+    Smile,
+    atm_iv,
+    smile,
+    smile_measures,
+    total_variance,
+    volatility,
+)
 
 MONTH = 30 / 365
 FORWARD = 100.0
@@ -81,7 +88,7 @@ def test_without_time_or_forward_there_is_no_smile_and_every_measure_says_so(
     forward: float | None, years: float, reason: str
 ) -> None:
     found = smile([90, 110], [0.2, 0.2], [0.2, 0.2], forward, years)
-    told = measures(found)
+    told = smile_measures(found)
     assert (found.reason, told.nodes) == (reason, 0)
     assert set(told.reasons.values()) == {reason}
     assert len(told.reasons) == 8
@@ -107,7 +114,7 @@ def test_a_forward_beyond_the_strikes_has_no_volatility_at_the_money() -> None:
 @given(st.floats(0.05, 2.0), st.floats(0.01, 2.0))
 def test_a_flat_smile_has_neither_reversal_nor_butterfly_nor_skew(sigma: float, years: float) -> None:
     nodes = [(exp(at * 0.2 * sigma * sqrt(years) + 0.01 * at), sigma) for at in range(-12, 25)]
-    told = measures(smile_of(nodes, years))
+    told = smile_measures(smile_of(nodes, years))
     assert told.atm_iv == pytest.approx(sigma)
     assert told.average_iv == pytest.approx(sigma)
     for none in (told.risk_reversal, told.butterfly, told.slope, told.skew):
@@ -116,7 +123,7 @@ def test_a_flat_smile_has_neither_reversal_nor_butterfly_nor_skew(sigma: float, 
 
 
 def test_the_measures_of_a_dense_smile_are_those_of_the_curve_itself() -> None:
-    told = measures(dense())
+    told = smile_measures(dense())
     call = bent(brentq(lambda k: forward_delta(k) - 0.25, 0.0, 0.5))
     put = bent(brentq(lambda k: forward_delta(k) - 0.75, -0.5, 0.0))
     assert told.call_25_iv == pytest.approx(call, rel=1e-6)
@@ -136,11 +143,11 @@ def test_between_two_nodes_volatility_is_linear_in_delta() -> None:
         deltas.append(black.deltaFromStrike(100 * exp(k)))
     assert deltas[1] > 0.25 > deltas[2]
     expected = np.interp(0.25, deltas[::-1], found.iv[::-1])
-    assert measures(found).call_25_iv == pytest.approx(expected)
+    assert smile_measures(found).call_25_iv == pytest.approx(expected)
 
 
 def test_deltas_beyond_the_nodes_are_unknown() -> None:
-    told = measures(dense(0.99, 1.01, 5))
+    told = smile_measures(dense(0.99, 1.01, 5))
     assert (told.call_25_iv, told.put_25_iv, told.risk_reversal, told.butterfly) == (None,) * 4
     assert told.reasons["risk_reversal"] == told.reasons["butterfly"] == "not_bracketed"
     assert told.reasons["skew"] == "not_bracketed"
@@ -149,7 +156,7 @@ def test_deltas_beyond_the_nodes_are_unknown() -> None:
 
 def test_a_delta_that_is_passed_more_than_once_is_ambiguous() -> None:
     ivs = [0.2, 0.2, 0.2, 2.0, 0.1]
-    told = measures(smile([90, 100, 110, 111, 112], ivs, ivs, 100, MONTH))
+    told = smile_measures(smile([90, 100, 110, 111, 112], ivs, ivs, 100, MONTH))
     assert told.call_25_iv is None
     assert told.reasons["call_25_iv"] == "ambiguous"
 
@@ -159,7 +166,7 @@ def test_the_slope_is_that_of_a_parabola_through_the_nearest_three_nodes_either_
     nodes: list[tuple[float, float]],
 ) -> None:
     found = smile_of(nodes)
-    told = measures(found)
+    told = smile_measures(found)
     below = [at for at, k in enumerate(found.k) if k < 0][-3:]
     above = [at for at, k in enumerate(found.k) if k > 0][:3]
     if not below or not above:
@@ -179,7 +186,7 @@ def test_the_average_weighs_by_vega(nodes: list[tuple[float, float]]) -> None:
     for strike, iv in zip(found.strikes, found.iv, strict=True):
         payoff = ql.PlainVanillaPayoff(ql.Option.Call, strike)
         vegas.append(ql.BlackCalculator(payoff, FORWARD, iv * sqrt(MONTH), 1.0).vega(MONTH))
-    told = measures(found).average_iv
+    told = smile_measures(found).average_iv
     assert told is not None
     assert min(found.iv) - 1e-12 <= told <= max(found.iv) + 1e-12
     if sum(vegas) > 1e-100:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares, minimize_scalar
 
-from enricher.analytics.raw_svi import STEEPEST_WING, Fit, Svi, butterfly, fit, fit_steps, g
+from enricher.analytics.raw_svi import STEEPEST_WING, Svi, SviFit, butterfly, fit, fit_steps, g
 
 # Axel Vogt's example: Gatheral and Jacquier, Arbitrage-free SVI volatility surfaces, 2012, section 3.
 VOGT = Svi(a=-0.0410, b=0.1331, rho=0.3060, m=0.3586, sigma=0.4153)
@@ -38,7 +38,7 @@ def noisy(seed: int, count: int, noise: float) -> tuple[list[float], list[float]
     return ks, [w * (1 + rng.gauss(0, noise)) for w in ws]
 
 
-def solved(found: Fit) -> tuple[Svi, float]:
+def solved(found: SviFit) -> tuple[Svi, float]:
     assert found.svi is not None
     assert found.rmse is not None
     return found.svi, found.rmse
@@ -199,7 +199,7 @@ def test_only_the_ratios_of_weights_count() -> None:
 
 
 def test_fewer_than_five_nodes_are_not_fitted() -> None:
-    assert fit(*nodes(VOGT, -1, 1, 4), QUARTER) == Fit(None, 4, reason="too_few_nodes")
+    assert fit(*nodes(VOGT, -1, 1, 4), QUARTER) == SviFit(None, 4, reason="too_few_nodes")
     assert fit([], [], QUARTER).reason == "too_few_nodes"
 
 
@@ -225,7 +225,7 @@ def test_columns_of_unequal_length_are_refused() -> None:
 
 def test_the_fit_in_steps_gives_many_turns_and_the_same_smile() -> None:
     ks, ws = noisy(2, 200, 0.01)
-    found: list[Fit] = []
+    found: list[SviFit] = []
 
     def kept() -> Iterator[None]:
         found.append((yield from fit_steps(ks, ws, QUARTER)))

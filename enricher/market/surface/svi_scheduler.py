@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any, Final
 
-from enricher.analytics.raw_svi import Fit, Turns, fit_steps
+from enricher.analytics.raw_svi import SviFit, Turns, fit_steps
 from enricher.analytics.volatility_smile import Smile
 from enricher.market.serialisation import rounded
 
@@ -74,12 +74,12 @@ class Fits:
                 self._finish(expiry, event_us, stop.value)
                 completed = True
             except (ArithmeticError, ValueError) as error:  # a smile of numbers that cannot be fitted
-                self._finish(expiry, event_us, Fit(None, 0, reason=str(error)))
+                self._finish(expiry, event_us, SviFit(None, 0, reason=str(error)))
                 completed = True
             if self._timer() >= until:
                 return completed
 
-    def _finish(self, expiry: str, event_us: int, found: Fit) -> None:
+    def _finish(self, expiry: str, event_us: int, found: SviFit) -> None:
         self._running = None
         self.done[expiry] = fit_fields(found, event_us)
 
@@ -97,7 +97,7 @@ def curve(done: Mapping[str, dict[str, Any]], expiry: str) -> dict[str, Any]:
     return {"svi": None, "svi_reason": NOT_FITTED} if found is None else {"svi": found}
 
 
-def fit_fields(found: Fit, event_us: int) -> dict[str, Any]:
+def fit_fields(found: SviFit, event_us: int) -> dict[str, Any]:
     """A fit as plain data: parameters, errors in volatility points, the least g(k) and where it is."""
     svi, worst = found.svi, found.butterfly
     return {
