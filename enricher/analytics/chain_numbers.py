@@ -99,9 +99,8 @@ def chain_numbers(chain: Chain, cells: Columns | None = None) -> ChainNumbers:
         known, unknown = ("puts", "calls") if call_total is None else ("calls", "puts")
         flags["max_pain_strike"] = f"by the {known} alone: no known open interest of the {unknown}"
 
-    below, above = bisect_left(strikes, spot), bisect_right(strikes, spot)
-    call_otm = _otm(flags, "call_buildup_otm", call_oi[above:], call_total)
-    put_otm = _otm(flags, "put_buildup_otm", put_oi[:below], put_total)
+    call_otm = _otm(flags, "call_buildup_otm", call_oi[bisect_right(strikes, spot) :], call_total)
+    put_otm = _otm(flags, "put_buildup_otm", put_oi[: bisect_left(strikes, spot)], put_total)
     return ChainNumbers(
         pcr_oi=ratio(put_total, call_total),
         pcr_volume=ratio(put_volume, call_volume),
@@ -140,6 +139,13 @@ def pcr(call_oi: Column, put_oi: Column) -> float | None:
     None where nothing of a side is known or the calls are 0.
     """
     return ratio(total(put_oi), total(call_oi))
+
+
+def pcr_by_strike(call_oi: Column, put_oi: Column) -> list[float | None]:
+    """Put over call open interest at every strike, as `pcr`; infinite where it is beyond a double."""
+    return [
+        None if put is None or not call else put / call for call, put in zip(call_oi, put_oi, strict=True)
+    ]
 
 
 def max_pain(

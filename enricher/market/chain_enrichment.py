@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
-from enricher.analytics.chain_numbers import ChainNumbers, chain_numbers, pain_curve, ratio
+from enricher.analytics.chain_numbers import ChainNumbers, chain_numbers, pain_curve, pcr_by_strike
 from enricher.analytics.columns import Columns, columns
 from enricher.analytics.contracts import Contract
 from enricher.analytics.oi_walls import losses, trading_range
@@ -99,9 +99,7 @@ def enriching(
         return fields, None
     flags = {**fields["flags"], **more.pop("flags")}
     fields |= more
-    fields["analytics"]["pcr"] = rounded_all(
-        [ratio(put, call) for call, put in zip(cells.calls.oi, cells.puts.oi, strict=True)], 4
-    )
+    fields["analytics"]["pcr"] = rounded_all(pcr_by_strike(cells.calls.oi, cells.puts.oi), 4)
     _more_of_walls(fields, numbers, cells, chain)
     explain_range(fields, flags, chain.spot_price)
     if terms.curve:

@@ -160,8 +160,10 @@ def chain_fields(
     if change is None:
         flags["buildup"] = no_change
     straddle, straddle_mid = numbers.atm_straddle_price, numbers.atm_straddle_mid
-    if straddle is not None and to_cents(straddle) != shown(straddle):
-        flags["atm_straddle_price"] = f"{shown(straddle)} before it is rounded to 2 decimals"
+    if straddle is not None:
+        whole, straddle = shown(straddle), to_cents(straddle)
+        if straddle != whole:
+            flags["atm_straddle_price"] = f"{whole} before it is rounded to 2 decimals"
     return {
         "product": chain.product,
         "expiry": chain.expiry,
@@ -170,7 +172,7 @@ def chain_fields(
         "pcr_volume": rounded(numbers.pcr_volume, 4),
         "pcr_oi_change": rounded(numbers.pcr_oi_change, 4),
         "atm_strike": numbers.atm_strike,
-        "atm_straddle_price": None if straddle is None else to_cents(straddle),
+        "atm_straddle_price": straddle,
         "atm_straddle_mid": None if straddle_mid is None else shown(straddle_mid),
         "max_pain_strike": numbers.max_pain_strike,
         "max_pain_value": numbers.max_pain_value,
