@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import msgspec
+from msgspec import field
 
 from enricher.errors import ConfigError
 
@@ -38,8 +40,7 @@ class Command(NamedTuple):
     help: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class System:
+class System(msgspec.Struct, frozen=True, kw_only=True):
     """What a system declares.
 
     ``name`` is that of its section in the settings, ``settings`` the type of the section. The system is on
@@ -126,8 +127,7 @@ def _no_lines() -> Iterable[str]:
     return ()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a system adds to an enricher.
 
     ``routes`` are fed as their ``intake`` says; ``sources`` bring messages besides; ``patterns`` are

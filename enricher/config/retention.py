@@ -8,7 +8,6 @@ from typing import Annotated
 from msgspec import Meta
 
 from enricher.config.types import Section
-from enricher.texts import span
 
 Kept = Annotated[int, Meta(ge=0, extra={"unit": "s"})]
 
@@ -30,6 +29,8 @@ class RetentionSettings(Section, frozen=True, kw_only=True):
 
     def short(self, key: str, least: float, why: str) -> Iterator[str]:
         """A sentence if ``key`` keeps documents for less than ``least`` seconds, which they are needed."""
+        from enricher.texts import span
+
         seconds = getattr(self, key)
         if 0 < seconds < least:
             expected = f"expected at least {span(least)}, or 0 for all"

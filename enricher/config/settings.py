@@ -7,7 +7,6 @@ Times are seconds and sizes bytes throughout. A route package brings a section o
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -275,6 +274,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def instance(self) -> str:
         """The configured instance, else host name and process id."""
+        import socket
+
         return self.service.instance or f"{socket.gethostname()}-{os.getpid()}"
 
     @property
