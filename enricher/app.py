@@ -96,44 +96,32 @@ class Enricher:
         # Who made it may have been another process, which forked this one.
         self.instance = self.settings.instance
         with named_by_origin(self.settings):
-            parts = self._parts = build(self.settings, self._options, self._record_gap)
+            parts = self._parts = build(self.settings, self._options, on_gap=self._record_gap)
         self._started_us = self._clock()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close_clients, parts)
-            self._engine = parts.engine(
-                self.settings,
-                parts.sources,
-                clock=self._clock,
-                clients=self._options.get("clients"),
-                stall_after=self.settings.service.stall_after,
-                owns=parts.owns,
-                troubles=parts.troubles,
-            )
+            engine = self._engine = parts.engine
             log.info(
                 "starting",
                 instance=self.instance,
-                routes=[route.topic for route in parts.routes],
+                routes=[route.topic for route in engine.router.routes],
                 pid=os.getpid(),
-                servers={sink.name: getattr(sink, "server", "") for sink in parts.sinks},
+                servers={sink.name: getattr(sink, "server", "") for sink in engine.sinks},
                 database=self.settings.mongo.database_name,
                 timezone=self.settings.feed.timezone,
             )
             for warning in self.settings.mongo.warnings():
                 log.warning("configuration_warning", reason=warning)
-            await stack.enter_async_context(self._engine)
+            await stack.enter_async_context(engine)
             # They go on while it drains, so that whoever looks sees that.
-            self._engine.begin("statistics", self._keep_stats)
-            self._engine.begin("announcement", self._announce)
-            self._engine.begin("measurement of lag", self._measure_lag)
-            self._engine.begin("retention", parts.retention.run)
+            engine.begin("statistics", self._keep_stats)
+            engine.begin("announcement", self._announce)
+            engine.begin("measurement of lag", self._measure_lag)
+            engine.begin("retention", parts.retention.run)
             yield
 
     async def _close_clients(self, parts: Parts) -> None:
-        with anyio.CancelScope(shield=True):
-            # On a stack each is closed, whatever another raises.
-            async with AsyncExitStack() as closing:
-                for close in reversed(parts.closers):
-                    closing.push_async_callback(close)
+        await parts.close()
         if self._engine is not None:
             self._say_summaries(at_end=True)
             log.info("stopped", instance=self.instance, lost=self._engine.lost.total())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import anyio
 import msgspec
 from redis.asyncio import Redis
 
@@ -25,12 +26,12 @@ from enricher.adapters.redis.stream.shard_lock import FencedDocuments, ShardLock
 from enricher.adapters.redis.stream.source import StreamSource
 from enricher.adapters.retention import Retention
 from enricher.clock import wall_clock
-from enricher.config import PoolSettings, Settings, StreamSettings, WriterSettings, redact
+from enricher.config import Settings, StreamSettings, redact
 from enricher.dead_letters.alert import DepthAlarm, log_alert
 from enricher.dead_letters.sink import DeadLetterRouter, DeadLetterSink
 from enricher.dead_letters.store import LetterStore
 from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, DeadLetter
-from enricher.engine.ports import Reader, Sink, Source
+from enricher.engine.ports import Sink, Source
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
@@ -46,40 +47,24 @@ NOTHING: Options = {}
 HOSTS = "the host's client"
 
 
-@dataclass
+Summary = Callable[[Stats], tuple[str, Mapping[str, int]]]
+
+
+@dataclass(frozen=True)
 class Parts:
-    """What an engine is made of, what has to be closed after it, and lines of its own for the log."""
+    """An engine, what goes on beside it, lines of its systems for the log, and what is closed after it."""
 
-    routes: list[Route]
-    sources: list[Source]
-    sinks: list[Sink]
-    reader: Reader
-    pool: PoolSettings
-    writer: WriterSettings
-    backoff: Backoff
+    engine: Engine
     retention: Retention
-    closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-    owns: Callable[[str], bool] | None = None
-    troubles: Callable[[], Mapping[str, str]] = dict
-    summaries: list[Callable[[Stats], tuple[str, Mapping[str, int]]]] = field(default_factory=list)
+    summaries: Sequence[Summary]
+    closers: Sequence[Callable[[], Awaitable[None]]]
 
-    def engine(self, settings: Settings, sources: Sequence[Source] = (), **options: Any) -> Engine:
-        """An engine of routes and sinks that takes what ``sources`` deliver, and what it is handed.
-
-        ``options`` are those of `Engine`.
-        """
-        return Engine(
-            self.routes,
-            sources,
-            self.sinks,
-            reader=self.reader,
-            pool=self.pool,
-            writer=self.writer,
-            slow_handler=settings.log.slow_handler,
-            backoff=self.backoff,
-            drain_deadline=settings.service.drain_deadline,
-            **options,
-        )
+    async def close(self) -> None:
+        """Close every client that is not the program's own, the last first, whatever another raises."""
+        with anyio.CancelScope(shield=True):
+            async with AsyncExitStack() as closing:
+                for close in self.closers:
+                    closing.push_async_callback(close)
 
 
 class Connections:
@@ -141,8 +126,8 @@ class Connections:
         consumer: str,
         task: str,
         dead_letters: DeadLetterSink,
+        settings: StreamSettings,
         trim: bool = True,
-        **limits: Any,
     ) -> Source:
         return StreamSource(
             self.redis,
@@ -154,7 +139,7 @@ class Connections:
             task_name=task,
             # All fields as one JSON object: what a dead letter shows, and what `submit` takes too.
             read_entry=whole,
-            settings=StreamSettings(**limits),
+            settings=settings,
             timeout=self.settings.redis.socket_timeout,
             trim=trim,
             backoff=self.backoff,
@@ -200,11 +185,16 @@ def planned(settings: Settings, options: Options = NOTHING) -> list[Plan]:
 
 
 def build(
-    settings: Settings, options: Options = NOTHING, on_gap: Callable[[Gap], None] | None = None
+    settings: Settings,
+    options: Options = NOTHING,
+    *,
+    on_gap: Callable[[Gap], None] | None = None,
+    listens: bool = True,
 ) -> Parts:
     """The parts that settings, systems and options describe; ``on_gap`` hears what a subscription missed.
 
-    Call it inside the event loop they will be used in. It connects to nothing. Raises `ConfigError`.
+    With ``listens`` off only what is handed in goes through the routes. Call it inside the event loop they
+    will be used in. It connects to nothing. Raises `ConfigError`.
     """
     settings = with_sections(settings, options.get("systems", ()))
     host = Connections(settings, options)
@@ -216,21 +206,28 @@ def build(
     reader = documents if lock is None else FencedDocuments(documents, documents, lock)
     sinks = [reader, _live_sink(host, lock), _dead_letter_sink(host, made, routes)]
     known: dict[str, Sink] = {sink.name: sink for sink in (*sinks, *options.get("sinks", ()))}
-    return Parts(
-        routes=routes,
-        sources=_sources(host, made, routes, known[DEAD_LETTERS], lock, on_gap),
-        sinks=list(known.values()),
+    sources = _sources(host, made, routes, known[DEAD_LETTERS], lock, on_gap) if listens else []
+    service = settings.service
+    engine = Engine(
+        routes,
+        sources,
+        list(known.values()),
+        clock=host.clock,
         reader=reader,
+        clients=options.get("clients"),
         pool=settings.pool,
         writer=settings.writer,
         backoff=host.backoff,
-        # A program's own store of documents keeps them as long as it likes.
-        retention=Retention(documents, settings.kept() if known[DOCUMENTS] is reader else {}),
-        closers=host.closers,
+        drain_deadline=service.drain_deadline,
+        stall_after=service.stall_after,
+        slow_handler=settings.log.slow_handler,
         owns=None if lock is None else lock.shard.owns,
-        troubles=lambda: dict(ChainMap(*(dict(plan.troubles) for plan in made))),
-        summaries=[plan.summary for plan in made if plan.summary is not None],
+        troubles=lambda: {topic: why for plan in made for topic, why in plan.troubles.items()},
     )
+    # A program's own store of documents keeps them as long as it likes.
+    kept = settings.kept() if known[DOCUMENTS] is reader else {}
+    summaries = [plan.summary for plan in made if plan.summary is not None]
+    return Parts(engine, Retention(documents, kept), summaries, host.closers)
 
 
 def _documents(host: Connections, made: Sequence[Plan]) -> MongoDocuments:

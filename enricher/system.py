@@ -23,7 +23,7 @@ from msgspec import field
 from enricher.errors import ConfigError
 
 if TYPE_CHECKING:
-    from enricher.config import Section, Settings
+    from enricher.config import Section, Settings, StreamSettings
     from enricher.dead_letters.sink import DeadLetterSink
     from enricher.engine.claims import Claims
     from enricher.engine.effects import DeadLetter
@@ -82,14 +82,14 @@ class Host(Protocol):
         consumer: str,
         task: str,
         dead_letters: DeadLetterSink,
+        settings: StreamSettings,
         trim: bool = True,
-        **limits: Any,
     ) -> Source:
         """A consumer group on a Redis stream as a source.
 
         A message's body is its whole entry, as a JSON object of its fields. ``task`` is what dead letters
-        call an entry that nobody could read, ``limits`` are those of `StreamSettings`. With
-        ``trim`` entries go that all groups have finished.
+        call an entry that nobody could read. Of ``settings`` those count that say how a stream is read and
+        trimmed. With ``trim`` entries go that all groups have finished.
         """
         ...
 

@@ -184,8 +184,8 @@ async def engine(settings: Settings, timeout: float) -> AsyncIterator[Process]:
     from enricher.clock import wall_clock
 
     with named_by_origin(settings):
-        parts = build(settings)
-    running = parts.engine(settings, clock=wall_clock)
+        parts = build(settings, listens=False)
+    running = parts.engine
     try:
         async with running:
             with anyio.move_on_after(timeout):
@@ -198,6 +198,4 @@ async def engine(settings: Settings, timeout: float) -> AsyncIterator[Process]:
             if running.outages:
                 await running.stop(0)  # what could not be committed is still in its entry
     finally:
-        with anyio.CancelScope(shield=True):
-            for close in parts.closers:
-                await close()
+        await parts.close()

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast, get_args, get_origin
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
+from enricher.config.building import Given, Layer, build, disagreements, hidden, is_section, value_of
 from enricher.config.settings import CORE_SECTIONS, Settings
 from enricher.config.types import Section, did_you_mean
-from enricher.config.values import WrongValueError, read, shown
 from enricher.errors import ConfigError
-from enricher.redaction import HIDDEN
 
 FILE_NAME = "config.toml"
 FILE_VARIABLE = "ENRICHER_CONFIG"
@@ -31,22 +29,6 @@ LEGACY_NAMES = MappingProxyType(
     {"CELERY_BROKER_URL": "jobs.url", "CELERY_RESULT_BACKEND": "results.url"}
 )
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-_SECRET_NAME = re.compile(
-    r"password|passwd|passphrase|pwd|secret|token|credential|auth|api_?key|url", re.IGNORECASE
-)
-
-
-class Given(NamedTuple):
-    """A value somebody set: where, whether it came as text, and by which old key, if by one."""
-
-    value: object
-    source: str
-    is_text: bool
-    old_key: str = ""
-
-
-Layer = dict[str, Given]
-"""What one place says, by dotted key."""
 
 
 class Variables(NamedTuple):
@@ -139,7 +121,7 @@ class _Loading:
             self._renamed[f"{prefix}.{old}"] = f"{prefix}.{new}"
         for field in msgspec.structs.fields(section):
             key = f"{prefix}.{field.name}"
-            if _is_section(field.type):
+            if is_section(field.type):
                 self._walk_type(key, field.type)
             else:
                 self._leaves[key] = field.type
@@ -184,7 +166,7 @@ class _Loading:
             if inside and isinstance(value, dict):
                 self._table(f"{key}.", value, source, layer)
             elif inside:
-                self._wrong(source, key, _hidden(key, value), f"a table [{key}]")
+                self._wrong(source, key, hidden(key, value), f"a table [{key}]")
             else:
                 self._take(layer, key, Given(value, source, is_text=False))
 
@@ -206,7 +188,7 @@ class _Loading:
                 self._take(layer, key, Given(text, variables.source(name), is_text=True), name, where)
             elif name in nearly:
                 right = f"the name {environment_name(nearly[name])}, with two underscores"
-                self._wrong(where, name, _hidden(name, text), right)
+                self._wrong(where, name, hidden(name, text), right)
         return layer
 
     def overrides(self, overrides: Mapping[str, Any], source: str) -> Layer:
@@ -243,7 +225,7 @@ class _Loading:
         """Put a value under its key; ``name`` is how the place ``where`` spells it, if not as the key."""
         new = self._renamed.get(key, key)
         if new not in self._leaves:
-            self._wrong(where or given.source, name or key, _hidden(key, given.value), self._known(key))
+            self._wrong(where or given.source, name or key, hidden(key, given.value), self._known(key))
         elif new == key:
             layer[key] = given
         elif new not in layer or layer[new].old_key:
@@ -266,13 +248,13 @@ class _Loading:
         values: dict[str, Any] = {}
         for key, one in given.items():
             try:
-                values[key] = _value(one.old_key or key, one, self._leaves[key])
+                values[key] = value_of(one.old_key or key, one, self._leaves[key])
             except ConfigError as error:
                 self.errors.append(error)
-        built = {name: _build(section, name, values) for name, section in self._types.items()}
+        built = {name: build(section, name, values) for name, section in self._types.items()}
         for name, section in built.items():
             if not any(key.startswith(f"{name}.") for key in given.keys() - values.keys()):
-                self.errors += _disagreements(section, name, given)
+                self.errors += disagreements(section, name, given)
         if self.errors:
             raise ConfigError.together(self.errors)
         core = cast("dict[str, Any]", {name: built.pop(name) for name in CORE_SECTIONS})
@@ -286,13 +268,9 @@ class _Loading:
 
     def _value(self, key: str, given: Given, otherwise: bool) -> bool:
         try:
-            return bool(_value(key, given, self._leaves[key]))
+            return bool(value_of(key, given, self._leaves[key]))
         except ConfigError:
             return otherwise  # reported with all the other values
-
-
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def _from_host_and_port(variables: Variables, both: Mapping[str, str]) -> Layer:
@@ -310,107 +288,3 @@ def _host_and_port(environ: Mapping[str, str]) -> tuple[str, str]:
     host, port = environ.get("REDIS_HOST", "").strip(), environ.get("REDIS_PORT", "").strip()
     # With a Service called "redis", Kubernetes sets REDIS_PORT to tcp://10.0.0.1:6379.
     return host, "" if port.startswith("tcp://") else port
-
-
-def _hidden(key: str, value: object) -> object:
-    """The value of a key nobody knows, which may all the same be somebody's password."""
-    if isinstance(value, dict):
-        return {name: _hidden(f"{key}.{name}", inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_hidden(key, inner) for inner in value]
-    if _SECRET_NAME.search(key) or (isinstance(value, str) and "@" in value):
-        return HIDDEN
-    return shown(value)
-
-
-def _value(key: str, given: Given, kind: Any) -> Any:
-    inner = _table_of(kind)
-    if inner is not None:
-        return _tables(key, given, inner)
-    try:
-        return read(given.value, kind, is_text=given.is_text)
-    except WrongValueError as error:
-        wrong = shown(given.value, kind)
-        # Not `from error`: what int() and others say quotes the value, password and all.
-        raise ConfigError(given.source, key, wrong, str(error)) from None
-
-
-def _table_of(kind: Any) -> type[Section] | None:
-    """The section that a mapping of names to sections holds, such as ``[market.products.NAME]``."""
-    arguments = get_args(kind)
-    inner = arguments[1] if get_origin(kind) is Mapping and len(arguments) > 1 else None
-    return inner if _is_section(inner) else None
-
-
-def _tables(key: str, given: Given, section: type[Section]) -> dict[str, Section]:
-    """{name: section} of an open table; text is JSON."""
-    value = given.value
-    if given.is_text:
-        try:
-            value = msgspec.json.decode(str(value))
-        except (msgspec.DecodeError, UnicodeError):
-            raise ConfigError(given.source, key, shown(given.value), "a table of tables, as JSON") from None
-    if not isinstance(value, Mapping):
-        raise ConfigError(given.source, key, _hidden(key, value), f"tables [{key}.NAME]")
-    tables, errors = {}, list[ConfigError]()
-    for name, table in value.items():
-        try:
-            tables[name] = _one_table(f"{key}.{name}", table, given.source, section)
-        except ConfigError as error:
-            errors.append(error)
-    if errors:
-        raise ConfigError.together(errors)
-    return tables
-
-
-def _one_table(key: str, table: object, source: str, section: type[Section]) -> Section:
-    if not isinstance(table, Mapping):
-        raise ConfigError(source, key, _hidden(key, table), f"a table [{key}]")
-    types = {field.name: field.type for field in msgspec.structs.fields(section)}
-    arguments, errors = {}, list[ConfigError]()
-    for field, value in table.items():
-        try:
-            if field not in types:
-                right = f"one of the keys {', '.join(types)}{did_you_mean(field, types)}"
-                raise ConfigError(source, f"{key}.{field}", _hidden(field, value), right)
-            arguments[field] = _value(f"{key}.{field}", Given(value, source, is_text=False), types[field])
-        except ConfigError as error:
-            errors.append(error)
-    if not errors:
-        made = section(**arguments)
-        errors = [
-            ConfigError(source, f"{key}.{field}", shown(getattr(made, field)), right)
-            for field, right in made.validate()
-        ]
-    if errors:
-        raise ConfigError.together(errors)
-    return made
-
-
-def _build(section: type[Section], prefix: str, values: Mapping[str, Any]) -> Section:
-    """The section from the flat values; what is not there keeps its default."""
-    arguments: dict[str, Any] = {}
-    for field in msgspec.structs.fields(section):
-        key = f"{prefix}.{field.name}"
-        if _is_section(field.type):
-            arguments[field.name] = _build(field.type, key, values)
-        elif key in values:
-            arguments[field.name] = values[key]
-    return section(**arguments)
-
-
-def _disagreements(section: Section, prefix: str, given: Layer) -> Iterator[ConfigError]:
-    """An error for each disagreement between keys of this section."""
-    for key, right in section.validate():
-        dotted = f"{prefix}.{key}"
-        if dotted in given:
-            source, dotted = given[dotted].source, given[dotted].old_key or dotted
-        else:
-            # Not the default is at fault but the key it disagrees with, which `right` names.
-            others = [f"{name} is from {one.source}" for name, one in given.items() if name in right]
-            source = f"default ({', '.join(others)})" if others else "default"
-        yield ConfigError(source, dotted, shown(getattr(section, key)), right)
-    for name in section.__struct_fields__:
-        inner = getattr(section, name)
-        if isinstance(inner, Section):
-            yield from _disagreements(inner, f"{prefix}.{name}", given)

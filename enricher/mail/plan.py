@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from enricher.config import Settings
+from enricher.config import Settings, StreamSettings
 from enricher.config.provenance import UNLOCATED
 from enricher.engine.stats import Stats
 from enricher.errors import ConfigError
@@ -33,13 +33,15 @@ def plan(mail: MailSettings, host: Host) -> Plan:
         consumer=mail.consumer or host.instance,
         task=TASK,
         dead_letters=dead_letters,
-        batch=mail.batch,
-        block=mail.block,
-        prefetch=max(mail.prefetch, mail.batch),
-        lease=mail.lease,
-        max_deliveries=mail.max_deliveries,
+        settings=StreamSettings(
+            batch=mail.batch,
+            block=mail.block,
+            prefetch=max(mail.prefetch, mail.batch),
+            lease=mail.lease,
+            max_deliveries=mail.max_deliveries,
+            retention=mail.retention,
+        ),
         trim=mail.retention > 0,
-        retention=mail.retention,
     )
 
     def summary(stats: Stats) -> tuple[str, Mapping[str, int]]:

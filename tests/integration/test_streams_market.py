@@ -188,11 +188,10 @@ async def test_the_market_spills_while_memory_is_full_and_loses_no_tick(
 async def test_what_a_stream_feeds_waits_when_the_pool_is_full() -> None:
     settings = load(overrides=INTAKE)
     parts = build(settings)
-    overloads = {route.topic: route.overload for route in parts.routes}
+    overloads = {route.topic: route.overload for route in parts.engine.router.routes}
     assert overloads[TICKS] is Overload.BLOCK
     assert set(overloads.values()) == {Overload.BLOCK, Overload.DROP_OLDEST}
-    for close in parts.closers:
-        await close()
+    await parts.close()
 
 
 async def test_an_intake_for_a_topic_that_nobody_handles_is_a_wrong_setting() -> None:
