@@ -194,7 +194,7 @@ async def engine(settings: Settings, timeout: float) -> AsyncIterator[Process]:
                 reasons = "; ".join(f"{name}: {reason}" for name, reason in running.outages.items())
                 await running.stop(0)
                 raise SinkUnavailable("a server", reasons or f"no answer within {timeout:g} s")
-            yield through(running.put, wall_clock)
+            yield through(running.pool.put, wall_clock)
             if running.outages:
                 await running.stop(0)  # what could not be committed is still in its entry
     finally:

@@ -1,59 +1,94 @@
-"""How the engine is: one word for it, and the watchdog that looks whether what waits moves."""
+"""How the engine is: one word for it, figures, and the watchdog that looks whether what waits moves."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import anyio
 
 from enricher.engine.pool import Pool
+from enricher.engine.ports import Source
 from enricher.engine.stalls import Stalls, Waiting
 from enricher.engine.writer import Writer
 from enricher.log import log
 
 
-def status(
-    *,
-    failed: bool,
-    stopping: bool,
-    stalled: bool,
-    degraded: bool,
-    opened: bool,
-    connected: bool,
-    restoring: bool,
-) -> str:
-    """The worst of what is so.
+class Health:
+    """What is known of a pool, its writer, its sources and the ``troubles`` of topics."""
 
-    ``degraded``: a server is away, or a topic in trouble. ``opened``: every sink was; until then sources that
-    are not ``connected`` are starting, and after that they have lost their server.
-    """
-    for word, is_so in (
-        ("failed", failed),
-        ("stopping", stopping),
-        ("stalled", stalled),
-        ("degraded", degraded),
-        ("starting", not opened),
-        ("degraded", not connected),
-        ("restoring", restoring),
-    ):
-        if is_so:
-            return word
-    return "ready"
-
-
-class Watchdog:
-    """Looks whether what waits in ``pool`` and ``writer`` moves, and logs when it does not."""
-
-    def __init__(self, pool: Pool, writer: Writer, stall_after: float) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        writer: Writer,
+        sources: Sequence[Source],
+        troubles: Callable[[], Mapping[str, str]],
+        stall_after: float,
+    ) -> None:
+        self.opened = False
+        """Whether every sink was opened."""
         self.stalls = Stalls(stall_after)
         self.looked: float | None = None
         self._pool = pool
         self._writer = writer
+        self._sources = sources
+        self._troubles = troubles
         self._stalled: Sequence[Waiting] = ()
         self._unread: set[str] = set()
 
-    async def run(self) -> None:
+    @property
+    def ready(self) -> bool:
+        """Whether every sink was opened, every source is connected, and everything is restored."""
+        return self.opened and not self.stalled and self._pool.restoring is None and self._connected
+
+    @property
+    def _connected(self) -> bool:
+        return all(source.health()["ready"] for source in self._sources)
+
+    @property
+    def outages(self) -> dict[str, str]:
+        """The sinks that are away right now, for writes or for states to be read, and why."""
+        return {**self._pool.unread, **self._writer.outages}
+
+    @property
+    def stalled(self) -> list[str]:
+        """What waits and does not move, and why; also for other threads, while the loop itself stands."""
+        if self.looked is not None and time.monotonic() - self.looked > self.stalls.after + 1:
+            return ["the loop has not turned: a handler holds it"]
+        return [f"{stalled.what}: {stalled.why}" for stalled in self._stalled]
+
+    def report(self, *, failed: bool, stopping: bool) -> dict[str, Any]:
+        """See `Engine.health`. The status is the worst of what is so."""
+        outages, troubles, restoring = self.outages, dict(self._troubles()), self._pool.restoring
+        stalled = self.stalled
+        words = (
+            ("failed", failed),
+            ("stopping", stopping),
+            ("stalled", stalled),
+            ("degraded", outages or troubles),
+            ("starting", not self.opened),
+            # Once open, a source that lost its server is degraded; before that we are starting.
+            ("degraded", not self._connected),
+            ("restoring", restoring is not None),
+            ("ready", True),
+        )
+        return {
+            "status": next(word for word, is_so in words if is_so),
+            "restoring": None if restoring is None else dict(zip(("done", "total"), restoring, strict=True)),
+            "outages": outages,
+            "troubles": troubles,
+            "stalled": stalled,
+            "sources": {source.name: dict(source.health()) for source in self._sources},
+            "pool": {
+                "messages": self._pool.count,
+                "bytes": self._pool.bytes,
+                "lanes": self._pool.lanes,
+                "turns": self._pool.turns,
+            },
+        }
+
+    async def watch(self) -> None:
         """Look for as long as the engine lives."""
         while True:
             self.look()
@@ -72,13 +107,6 @@ class Watchdog:
             log.warning("stall_ended", what=sorted(before))
         self._report_unread()
         self._pool.hand_back({stalled.topic for stalled in self._stalled if stalled.topic})
-
-    @property
-    def stalled(self) -> Iterable[str]:
-        """What waits and does not move, and why; also for other threads, while the loop itself stands."""
-        if self.looked is not None and time.monotonic() - self.looked > self.stalls.after + 1:
-            return ("the loop has not turned: a handler holds it",)
-        return [f"{stalled.what}: {stalled.why}" for stalled in self._stalled]
 
     def _report_unread(self) -> None:
         """Log what cannot be read where no write logs that its server is away: new keys wait for that."""

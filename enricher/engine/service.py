@@ -18,10 +18,10 @@ import anyio
 from enricher.config import PoolSettings, WriterSettings
 from enricher.engine.apart import is_ctrl_c
 from enricher.engine.effects import EMITTED, Effect
-from enricher.engine.health import Watchdog, status
+from enricher.engine.health import Health
 from enricher.engine.pipeline import Pipeline
 from enricher.engine.pool import Pool
-from enricher.engine.ports import Clock, Delivery, Reader, Sink, Source, Write, steady_clock
+from enricher.engine.ports import Clock, Reader, Sink, Source, Write, steady_clock
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route, Router, covers
 from enricher.engine.stats import Stats
@@ -77,7 +77,6 @@ class Engine:
         self.stopping = False
         self.lost: Counter[str] = Counter()
         self.handed_back: Counter[str] = Counter()
-        self._opened = anyio.Event()
         self.drain_deadline = max(
             [drain_deadline, *(r.drain_deadline for r in self.router.routes if r.drain_deadline)]
         )
@@ -109,8 +108,7 @@ class Engine:
             slow_handler=slow_handler,
             evict_after=evict_after,
         )
-        self._troubles = troubles
-        self._watchdog = Watchdog(self.pool, self.writer, stall_after)
+        self._health = Health(self.pool, self.writer, self.sources, troubles, stall_after)
         self._parts = Parts(self._part_failed)
         self._draining = anyio.CancelScope()
         self._stop_turn = anyio.Lock()
@@ -122,8 +120,8 @@ class Engine:
         await self._parts.enter()
         self.begin("writer", _forever, self.writer.run)
         self.begin("pool", _forever, self.pool.run)
-        self._watchdog.look()
-        self.begin("watchdog", _forever, self._watchdog.run)
+        self._health.look()
+        self.begin("watchdog", _forever, self._health.watch)
         self.begin("opening of the sinks", self._open_sinks)
         for source in self.sources:
             self.begin(source.name, self._read, source)
@@ -164,29 +162,18 @@ class Engine:
         async with anyio.create_task_group() as tasks:
             for breaker in self.writer.breakers.values():
                 tasks.start_soon(to_its_end, breaker.open)
-        self._opened.set()
+        self._health.opened = True
 
     @property
     def ready(self) -> bool:
         """Every sink was opened, every source is connected, what was left from before is restored, and
         nobody has asked to stop."""
-        return (
-            self._opened.is_set()
-            and not self.stopping
-            and self.failure is None
-            and not self.stalled
-            and self.pool.restoring is None
-            and self._connected
-        )
+        return not self.stopping and self.failure is None and self._health.ready
 
     @property
-    def stalled(self) -> Iterable[str]:
+    def stalled(self) -> Sequence[str]:
         """What waits and does not move, and why; also for other threads, while the loop itself stands."""
-        return self._watchdog.stalled
-
-    @property
-    def _connected(self) -> bool:
-        return all(source.health()["ready"] for source in self.sources)
+        return self._health.stalled
 
     async def wait_ready(self) -> None:
         """Return when `ready` holds. Raises `EnricherError` when it has failed or is stopped before."""
@@ -235,20 +222,12 @@ class Engine:
     def _count_left(self, *, deadline_passed: bool) -> None:
         self._parts.ended = True
         self.lost, self.handed_back = self.pool.leftover()
-        if self.handed_back:
-            log.info(
-                "messages_handed_back",
-                total=self.handed_back.total(),
-                topics=dict(self.handed_back),
-                deadline_passed=deadline_passed,
-            )
-        if self.lost:
-            log.error(
-                "messages_lost",
-                total=self.lost.total(),
-                topics=dict(self.lost),
-                deadline_passed=deadline_passed,
-            )
+        for event, say, found in (
+            ("messages_handed_back", log.info, self.handed_back),
+            ("messages_lost", log.error, self.lost),
+        ):
+            if found:
+                say(event, total=found.total(), topics=dict(found), deadline_passed=deadline_passed)
 
     def _lost_by_sources(self) -> Counter[str]:
         lost: Counter[str] = Counter()
@@ -263,23 +242,15 @@ class Engine:
 
     # -- use ---------------------------------------------------------------------------------------
 
-    async def put(self, delivery: Delivery) -> None:
-        """Hand a delivery over, waiting for room where the route blocks."""
-        await self.pool.put(delivery)
-
     def missed(self, topic: str, from_us: int, to_us: int) -> None:
         """Tell the state stores that messages of a topic, or of those a pattern covers, may have been missed.
 
         That is between two moments of the clock; ``from_us`` is 0 for all the time before.
         """
-        told: set[tuple[int, str]] = set()
         for route in self.router.routes:
-            tell = getattr(route.state_store, "on_gap", None)
-            if tell is None or not (route.topic == topic or covers(topic, route.topic)):
-                continue
-            if (id(route.state_store), route.topic) not in told:
-                told.add((id(route.state_store), route.topic))
-                tell(route.topic, from_us, to_us)
+            on_gap = getattr(route.state_store, "on_gap", None)
+            if on_gap is not None and (route.topic == topic or covers(topic, route.topic)):
+                on_gap(route.topic, from_us, to_us)
 
     def emit(self, *effects: Effect) -> None:
         """Commit effects that belong to no message (progress, status), in order among themselves.
@@ -293,36 +264,13 @@ class Engine:
     @property
     def outages(self) -> dict[str, str]:
         """The sinks that are away right now, for writes or for states to be read, and why."""
-        return {**self.pool.unread, **self.writer.outages}
+        return self._health.outages
 
     def health(self) -> dict[str, Any]:
         """`status` (starting, restoring, ready, degraded, stalled, stopping, failed), how many keys of how
         many are restored while some are not, outages, troubles, what is stalled, sources, the pool's level.
         """
-        outages, troubles, restoring = self.outages, dict(self._troubles()), self.pool.restoring
-        stalled = list(self.stalled)
-        return {
-            "status": status(
-                failed=self.failure is not None,
-                stopping=self.stopping,
-                stalled=bool(stalled),
-                degraded=bool(outages or troubles),
-                opened=self._opened.is_set(),
-                connected=self._connected,
-                restoring=restoring is not None,
-            ),
-            "restoring": None if restoring is None else dict(zip(("done", "total"), restoring, strict=True)),
-            "outages": outages,
-            "troubles": troubles,
-            "stalled": stalled,
-            "sources": {source.name: dict(source.health()) for source in self.sources},
-            "pool": {
-                "messages": self.pool.count,
-                "bytes": self.pool.bytes,
-                "lanes": self.pool.lanes,
-                "turns": self.pool.turns,
-            },
-        }
+        return self._health.report(failed=self.failure is not None, stopping=self.stopping)
 
 
 async def _forever(run: Callable[[], Awaitable[None]]) -> None:

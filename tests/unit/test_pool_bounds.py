@@ -122,7 +122,7 @@ async def test_a_blocking_route_lets_the_source_wait_and_loses_nothing() -> None
 
         async def source() -> None:
             for number in range(40):
-                await rig.engine.put(Told("t", message("a", number)))
+                await rig.engine.pool.put(Told("t", message("a", number)))
 
         tasks.create_task(source())
         await until(lambda: rig.engine.pool.count == 5)

@@ -159,7 +159,7 @@ class Watched(Rig):
 
     def __init__(self, *routes: Route, **more: Any) -> None:
         super().__init__(*routes, **more)
-        self.engine._watchdog.stalls = Stalls(0.1)
+        self.engine._health.stalls = Stalls(0.1)
 
     @property
     def status(self) -> str:
@@ -351,8 +351,8 @@ def test_another_thread_sees_that_the_loop_stands() -> None:
         rig = Watched(Route(topic="t", handler=echo))
         async with rig.engine:
             await rig.engine.wait_ready()
-            assert rig.engine._watchdog.looked is not None
-            rig.engine._watchdog.looked -= 60
+            assert rig.engine._health.looked is not None
+            rig.engine._health.looked -= 60
             await asyncio.to_thread(lambda: seen.append((rig.status, rig.engine.ready)))
 
     asyncio.run(host())
