@@ -46,26 +46,26 @@ _PATIENCE = 2.0
 @click.command(
     epilog="""\b
 Examples:
-  enricher top                     all workers, redrawn every second; Ctrl-C ends it
-  enricher top --once              one picture, with the rates of the last second
+  enricher top                     all workers, once a second, until Ctrl-C
+  enricher top --once              once, with the rates of the last second
   enricher top --interval 5s > top.txt
 """
 )
-@click.option("--once", is_flag=True, help="Print one picture and end.")
+@click.option("--once", is_flag=True, help="Print the figures once and end.")
 @click.option(
     "--interval",
     type=duration,
     metavar="DURATION",
     default="1s",
     show_default=True,
-    help="Time between two pictures.",
+    help="Time between two views.",
 )
 @settings_options
 def command(options: SettingsOptions, once: bool, interval: float) -> None:
     """Watch the running workers.
 
-    Rates, latency, what is away or stands still, how long each source has been silent, counts per topic and
-    what is in flight, for every worker that keeps figures in the Redis of the settings.
+    Shows rates and latency, servers that are unreachable, what stands still, how long each source has been
+    silent, counts per topic, and messages in flight. Workers keep these figures in Redis (redis.url).
     """
     code = asyncio.run(_watch(options.load(), once, interval))
     click.get_current_context().exit(code)
@@ -236,7 +236,7 @@ def workers_table(looks: Looks, at_us: int) -> Sheet:
 
 
 def troubles(figures: Figures) -> str:
-    """What is away, what is wrong with topics, and what stands still."""
+    """What is unreachable, what is wrong with topics, and what stands still."""
     both = {**figures["outages"], **figures.get("troubles", {})}
     return "; ".join([*(f"{name}: {why}" for name, why in both.items()), *figures.get("stalled", ())])
 
@@ -284,7 +284,7 @@ def sources_table(now: Iterable[Figures]) -> Sheet:
             made.add_row(
                 figures["instance"],
                 name,
-                Text("connected" if ready else "away", style="green" if ready else "yellow"),
+                Text("connected" if ready else "disconnected", style="green" if ready else "yellow"),
                 number(source.get("silent_s"), 1, " s"),
                 number(source.get("reconnects")),
                 number(source.get("gaps")),

@@ -75,7 +75,7 @@ def listed(counts: Counter[str]) -> str:
 
 
 class EverySecond:
-    """Says when it is time for the next line, and how much came since the last."""
+    """A line of progress once a second."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -96,6 +96,11 @@ class EverySecond:
         rate = (total - self._before) / passed
         self._last, self._before = now, total
         return rate
+
+    def report(self, total: int, rest: str) -> None:
+        """Say how fast ``total`` grows, once a second has passed since the last line; ``rest`` follows it."""
+        if (rate := self.rate(total)) is not None:
+            say(f"{self.seconds:6.0f} s  {rate:9,.0f} /s  {total:12,} {rest}")
 
 
 def terminal_out() -> bool:

@@ -15,11 +15,11 @@ def status_of(figures: Mapping[str, Any]) -> str:
 
 
 def status_line(figures: Mapping[str, Any]) -> str:
-    """One line for people: status, what is away, messages waiting, processed, set aside."""
+    """One line for people: status, what is unreachable, messages waiting and processed, dead letters."""
     topics = figures["topics"].values()
     parts = [status_of(figures)]
     if figures["outages"]:
-        parts.append("away: " + ", ".join(sorted(figures["outages"])))
+        parts.append("unreachable: " + ", ".join(sorted(figures["outages"])))
     parts.append(f"{figures['pool']['messages']} waiting")
     parts.append(f"{sum(topic.get('processed', 0) for topic in topics)} processed")
     parts.append(f"{sum(topic.get('dead', 0) for topic in topics)} dead letters")

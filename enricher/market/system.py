@@ -9,7 +9,7 @@ SYSTEM = System(
     commands={
         "demo": Command(
             "enricher.market.cli.demo:command",
-            "Show the whole of it at once, with servers and a feed of its own.",
+            "Try it out: servers, a feed and a worker at once, with a live view.",
         ),
         "feed": Command("enricher.market.cli.feed:command", "Publish a synthetic market."),
         "record": Command(

@@ -141,7 +141,7 @@ def test_defects_are_made_and_counted(redis_url: str, tmp_path: Path) -> None:
         "--defects", "malformed=0.2,late=0.1",
     )  # fmt: skip
     assert done.returncode == 0
-    assert "Spoilt on purpose: late " in done.stdout
+    assert "Broken on purpose: late " in done.stdout
     assert "malformed" in done.stdout
 
 
@@ -153,7 +153,7 @@ def test_a_restart_of_redis_is_survived_and_what_fell_into_it_is_counted(
         own_redis.kill()
         assert feed.stderr is not None
         lines = iter(feed.stderr.readline, "")
-        assert any("Redis is away" in line for line in lines)
+        assert any("Redis is unreachable" in line for line in lines)
         own_redis.start()
         assert any("Redis is back" in line for line in lines)
         wait_for_a_message(own_redis.url)
@@ -178,7 +178,7 @@ def test_it_waits_for_a_server_that_is_not_there_yet_and_ctrl_c_ends_it(tmp_path
 def test_it_waits_no_longer_than_it_was_to_publish(tmp_path: Path) -> None:
     done = finished(tmp_path, "feed", "--redis-url", f"redis://127.0.0.1:{free_port()}", "--for", "300ms")
     assert done.returncode == 1
-    assert done.stderr.endswith("was away all the time\n")
+    assert done.stderr.endswith("was never reachable\n")
 
 
 def test_a_wrong_password_is_said_and_ends_it(own_redis: RedisProcess, tmp_path: Path) -> None:

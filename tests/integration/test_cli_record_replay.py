@@ -88,7 +88,7 @@ def test_a_recording_for_which_redis_never_came_ends_with_1_and_leaves_no_file(t
     url = f"redis://:geheim@127.0.0.1:{free_port()}/0"
     done = finished(tmp_path, "record", "r.jsonl", "--for", "100ms", "--redis-url", url)
     assert done.returncode == 1
-    assert "was away all the time" in done.stderr
+    assert "was never reachable" in done.stderr
     assert "geheim" not in done.stderr
     assert not (tmp_path / "r.jsonl").exists()
 

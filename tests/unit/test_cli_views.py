@@ -108,9 +108,9 @@ def test_every_command_has_a_help_with_examples(name: str) -> None:
 # -- how is it? ----------------------------------------------------------------------------------------
 
 
-def test_the_status_line_names_what_is_away() -> None:
+def test_the_status_line_names_what_is_unreachable() -> None:
     away = figures(status="degraded", outages={"documents": "refused"}, topics=received(10))
-    assert status_line(away) == "degraded, away: documents, 0 waiting, 5 processed, 0 dead letters"
+    assert status_line(away) == "degraded, unreachable: documents, 0 waiting, 5 processed, 0 dead letters"
 
 
 # -- health --------------------------------------------------------------------------------------------

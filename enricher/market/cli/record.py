@@ -73,7 +73,7 @@ class Recorder:
             except (RedisError, OSError) as error:
                 attempt += 1
                 if attempt == 1:
-                    say(f"Redis is away ({type(error).__name__}: {error}); trying again")
+                    say(f"Redis is unreachable ({type(error).__name__}: {error}); trying again")
                 await asyncio.sleep(OUTAGE.delay(attempt))
 
     async def _listen(self, pubsub: object) -> None:
@@ -102,15 +102,13 @@ class Recorder:
             await asyncio.sleep(1.0)
             with naming(self._writer.path):
                 self._writer.flush()
-            rate = every.rate(self._writer.count)
-            if rate is not None:
-                say(f"{every.seconds:6.0f} s  {rate:9,.0f} /s  {self._writer.count:12,} recorded")
+            every.report(self._writer.count, "recorded")
 
 
 @click.command(
     epilog="""\b
 Examples:
-  enricher record today.jsonl                            the market's channels, until Ctrl-C
+  enricher record today.jsonl        the market's channels, until Ctrl-C
   enricher record ticks.jsonl market:underlying --for 5m
   enricher record all.jsonl.gz 'market:*' 'enriched:*' --count 10000
 """
@@ -131,9 +129,9 @@ def command(
 ) -> None:
     """Write what is published on CHANNELS to FILE, one JSON object a line.
 
-    CHANNELS may be glob patterns; without any they are the three market channels. The suffix chooses the
-    compression: .gz, .zst, else none. `enricher replay` publishes the file again. Ends cleanly after
-    Ctrl-C or SIGTERM, with whole lines only.
+    CHANNELS are names or glob patterns [default: the three market channels]. The suffix of FILE sets the
+    compression: .gz, .zst (needs the extra zstd), or none. `enricher replay` publishes the file again.
+    Ctrl-C and SIGTERM end it; the file then has whole lines only.
     """
     settings = options.load()
     wanted = channels or tuple(channel_names(settings).values())
@@ -160,6 +158,6 @@ def command(
         if not overwrite:
             # Ours, and empty: the next try may have the name.
             file.unlink(missing_ok=True)
-        raise EnricherError(f"Redis at {redact(settings.redis.url)} was away all the time: nothing recorded")
+        raise EnricherError(f"Redis at {redact(settings.redis.url)} was never reachable: nothing recorded")
     gaps = f"; connection lost {recorder.gaps} times" if recorder.gaps else ""
     click.echo(f"Recorded {writer.count:,} messages to {file}: {listed(recorder.counts)}{gaps}")

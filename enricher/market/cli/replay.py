@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import click
@@ -27,23 +27,25 @@ from enricher.market.feed.readers import TickColumns, read_csv_chains, read_csv_
 from enricher.market.feed.recording import NoSuchColumn, Recorded, RecordingReader
 from enricher.market.feed.replay import replay
 
-RECORDING, NSE, TICKS, CHAINS = "recording", "nse", "csv-ticks", "csv-chains"
+F = TypeVar("F", bound=Callable[..., Any])
+
+RECORDING, NSE, TICKS, CHAINS = KINDS = ("recording", "nse", "csv-ticks", "csv-chains")
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How files are to be read: options of the command line, None where they were not given."""
+    """How files are to be read: the options of the command line by name, None where not given."""
 
     kind: str | None
     zone: ZoneInfo | None
     product: str | None
     timestamp: str | None
     header: bool | None
-    time: int | str | None
-    price: int | str | None
+    time_column: int | str | None
+    price_column: int | str | None
     product_column: int | str | None
-    tick_id: int | str | None
-    volume: int | str | None
+    tick_id_column: int | str | None
+    volume_column: int | str | None
     time_format: str | None
 
     def records(self, path: Path, *, warn: bool = True) -> Iterator[Recorded]:
@@ -72,11 +74,11 @@ class Reading:
         header = names_columns(first) if self.header is None else self.header
         time, price = ("time", "price") if header else (0, 1)
         return TickColumns(
-            time=time if self.time is None else self.time,
-            price=price if self.price is None else self.price,
+            time=time if self.time_column is None else self.time_column,
+            price=price if self.price_column is None else self.price_column,
             product=self.product_column,
-            tick_id=self.tick_id,
-            volume=self.volume,
+            tick_id=self.tick_id_column,
+            volume=self.volume_column,
             header=header,
             time_format=self.time_format,
         )
@@ -157,16 +159,26 @@ def parse_zone(text: str | ZoneInfo) -> ZoneInfo:
     return ZoneInfo(text)
 
 
+def column(what: str, default: str) -> Callable[[F], F]:
+    """An option that says in which column of a CSV file ``what`` is."""
+    return click.option(
+        f"--{what}-column",
+        type=parse_column,
+        metavar="COLUMN",
+        help=f"CSV ticks: name, or number from 0 [default: {default}].",
+    )
+
+
 @click.command(
     epilog="""\b
 Examples:
-  enricher replay today.jsonl                           in the rhythm of the recording
+  enricher replay today.jsonl                    at the recorded speed
   enricher replay today.jsonl --speed max --dry-run
   enricher replay ticks.csv --product NIFTY --timezone Asia/Kolkata --speed 60
   enricher replay option-chain.json --timezone Asia/Kolkata
 
-Several files are one sequence: each message is due at its distance from the very first. All files
-are read to their end before the first message is published, so a mistake in one publishes nothing.
+Several files are published as one sequence. All files are read before the first message is published:
+if one of them has an error, nothing is published.
 """
 )
 @click.argument(
@@ -178,62 +190,30 @@ are read to their end before the first message is published, so a mistake in one
     metavar="N|max",
     default="1",
     show_default=True,
-    help="1 keeps the recorded distances, 10 is ten times as fast, max as fast as possible.",
+    help="1 is the recorded speed, 10 is ten times as fast, max as fast as possible.",
 )
-@click.option(
-    "--kind", type=click.Choice([RECORDING, NSE, TICKS, CHAINS]), help="What the files are [default: look]."
-)
-@click.option("--timezone", type=parse_zone, metavar="ZONE", help="Zone of times without an offset.")
+@click.option("--kind", type=click.Choice(KINDS), help="What the files are [default: found out].")
+@click.option("--timezone", "zone", type=parse_zone, metavar="ZONE", help="Zone of times without an offset.")
 @click.option("--product", help="CSV ticks: the product of all of them.")
-@click.option(
-    "--product-column", type=parse_column, metavar="COLUMN", help="CSV ticks: a column (name, or from 0)."
-)
-@click.option("--time-column", type=parse_column, metavar="COLUMN", help="CSV ticks [default: time, or 0].")
-@click.option("--price-column", type=parse_column, metavar="COLUMN", help="CSV ticks [default: price, or 1].")
-@click.option(
-    "--tick-id-column", type=parse_column, metavar="COLUMN", help="CSV ticks [default: rows are numbered]."
-)
-@click.option("--volume-column", type=parse_column, metavar="COLUMN", help="CSV ticks [default: none].")
-@click.option("--header/--no-header", default=None, help="CSV ticks: line 1 holds names [default: look].")
-@click.option("--time-format", help="CSV ticks: as of strptime, such as '%d/%m/%Y %H:%M:%S' [default: ISO].")
-@click.option("--timestamp", help="CSV chains: their moment, where the name of the file does not tell.")
+@column("product", "none")
+@column("time", "time, or 0")
+@column("price", "price, or 1")
+@column("tick-id", "none: rows are numbered")
+@column("volume", "none")
+@click.option("--header/--no-header", default=None, help="CSV ticks: line 1 has names [default: found out].")
+@click.option("--time-format", help="CSV ticks: format of times for strptime [default: ISO 8601].")
+@click.option("--timestamp", help="CSV chains: their time [default: as in the name of the file].")
 @click.option("--dry-run", is_flag=True, help="Read and count, publish nothing.")
 @settings_options
 def command(
-    options: SettingsOptions,
-    files: tuple[Path, ...],
-    speed: float,
-    kind: str | None,
-    timezone: ZoneInfo | None,
-    product: str | None,
-    product_column: int | str | None,
-    time_column: int | str | None,
-    price_column: int | str | None,
-    tick_id_column: int | str | None,
-    volume_column: int | str | None,
-    header: bool | None,
-    time_format: str | None,
-    timestamp: str | None,
-    dry_run: bool,
+    options: SettingsOptions, /, files: tuple[Path, ...], speed: float, dry_run: bool, **how: Any
 ) -> None:
-    """Publish what FILES hold: recordings, option chains (NSE JSON, CSV), ticks (CSV).
+    """Publish what is in FILES: recordings, option chains (NSE JSON, CSV), ticks (CSV).
 
-    Compressed files (.gz, .zst) are unpacked on the way. Messages keep their own timestamps.
+    Files may be compressed (.gz, .zst). Messages keep their own timestamps.
     """
     settings = options.load()
-    reading = Reading(
-        kind=kind,
-        zone=timezone,
-        product=product,
-        timestamp=timestamp,
-        header=header,
-        time=time_column,
-        price=price_column,
-        product_column=product_column,
-        tick_id=tick_id_column,
-        volume=volume_column,
-        time_format=time_format,
-    )
+    reading = Reading(**how)
     counts, total = count(reading, files)
     if dry_run:
         click.echo(f"Would publish {total:,} messages: {listed(counts)}")
@@ -281,41 +261,17 @@ def count(reading: Reading, files: tuple[Path, ...]) -> tuple[Counter[str], int]
     return counts, counts.total()
 
 
-class _Lines:
-    """Progress for what is not a terminal: a plain line a second."""
+@contextmanager
+def progress_line(total: int) -> Iterator[Callable[[int], None]]:
+    """Progress on standard error, a bar on a terminal, else lines: call what you get with the number done."""
+    if not sys.stderr.isatty():
+        every = EverySecond()
+        yield lambda done: every.report(done, f"of {total:,}")
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._every = EverySecond()
-
-    def __call__(self, done: int) -> None:
-        rate = self._every.rate(done)
-        if rate is not None:
-            say(f"{self._every.seconds:6.0f} s  {rate:9,.0f} /s  {done:12,} of {self._total:,}")
-
-
-class _Bar(AbstractContextManager["_Bar"]):
-    """Progress for a terminal: a bar that is redrawn."""
-
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-        columns = ("{task.percentage:>3.0f}%", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True))
-        self._task = self._progress.add_task("", total=total)
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, done: int) -> None:
-        self._progress.update(self._task, completed=done)
-
-
-def progress_line(total: int) -> AbstractContextManager[_Lines | _Bar]:
-    """How progress is shown on standard error: call what you get with the number done so far."""
-    return _Bar(total) if sys.stderr.isatty() else nullcontext(_Lines(total))
+    columns = ("{task.percentage:>3.0f}%", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda done: bar.update(task, completed=done)
