@@ -7,8 +7,9 @@ Redis is never held for long.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -30,6 +31,7 @@ from enricher.engine.effects import (
 )
 from enricher.engine.ports import Answer, Claimed, Failed, Refused, Write
 from enricher.errors import ConfigError, SinkUnavailable
+from enricher.texts import as_text
 
 
 def commit_script(record: str = "", record_length: int = 0) -> Script:
@@ -55,32 +57,6 @@ _REFUSALS = (
 )
 
 
-def _key_claim(e: KeyClaim) -> tuple[Part, ...]:
-    return ("K", e.key, e.value, e.ttl_s)
-
-
-def _set_claim(e: SetClaim) -> tuple[Part, ...]:
-    return ("M", e.key, e.member, e.ttl_s)
-
-
-def _set_key(e: SetKey) -> tuple[Part, ...]:
-    if e.version is None:
-        return ("S", e.key, e.value, e.ttl_ms)
-    return ("V", e.key, e.value, e.ttl_ms, e.version)
-
-
-def _set_member(e: SetMember) -> tuple[Part, ...]:
-    return ("Z", e.key, e.field, e.twin, e.member, e.score, e.version)
-
-
-def _drop_members(e: DropMembers) -> tuple[Part, ...]:
-    return ("X", e.key, e.before)
-
-
-def _publish(e: Publish) -> tuple[Part, ...]:
-    return ("P", e.channel, e.message)
-
-
 def packed_entry(fields: Mapping[bytes, bytes]) -> bytes:
     """The fields of a stream entry as the scripts take them: a MessagePack list of names and values."""
     # The servers' decoder does not know MessagePack's type for bytes, and its strings need not be text.
@@ -89,49 +65,46 @@ def packed_entry(fields: Mapping[bytes, bytes]) -> bytes:
     return b"".join((b"\xdd", len(parts).to_bytes(4, "big"), *texts))
 
 
-def _append(e: Append) -> tuple[Part, ...]:
-    return ("E", e.stream, e.max_length, packed_entry(e.fields))
+def _set_key(e: SetKey) -> tuple[Part, ...]:
+    if e.version is None:
+        return ("S", e.key, e.value, e.ttl_ms)
+    return ("V", e.key, e.value, e.ttl_ms, e.version)
 
 
-def _later(e: Later) -> tuple[Part, ...]:
-    return ("L", e.key, e.delay_ms, e.place, packed_entry(e.fields))
-
-
-def _ack(e: Ack) -> tuple[Part, ...]:
-    return ("A", e.stream, e.group, e.id)
-
-
-_ARGUMENTS: dict[type[Effect], Callable[[Any], tuple[Part, ...]]] = {
-    KeyClaim: _key_claim,
-    SetClaim: _set_claim,
-    SetKey: _set_key,
-    SetMember: _set_member,
-    DropMembers: _drop_members,
-    Publish: _publish,
-    Append: _append,
-    Later: _later,
-    Ack: _ack,
+_SEEN = 2
+# Each effect's rank and its arguments, which `commit.lua` describes. An acknowledgement is asked before any
+# claim, for a write that is no longer ours must not leave one. What somebody sees comes last (_SEEN): a write
+# that is refused on the way has shown nobody anything.
+_ARGUMENTS: dict[type[Effect], tuple[int, Callable[[Any], tuple[Part, ...]]]] = {
+    Ack: (-1, lambda e: ("A", e.stream, e.group, e.id)),
+    KeyClaim: (0, lambda e: ("K", e.key, e.value, e.ttl_s)),
+    SetClaim: (0, lambda e: ("M", e.key, e.member, e.ttl_s)),
+    SetKey: (1, _set_key),
+    SetMember: (1, lambda e: ("Z", e.key, e.field, e.twin, e.member, e.score, e.version)),
+    DropMembers: (1, lambda e: ("X", e.key, e.before)),
+    Publish: (_SEEN, lambda e: ("P", e.channel, e.message)),
+    Append: (_SEEN, lambda e: ("E", e.stream, e.max_length, packed_entry(e.fields))),
+    Later: (_SEEN, lambda e: ("L", e.key, e.delay_ms, e.place, packed_entry(e.fields))),
 }
-# An acknowledgement is asked before any claim: a write that is no longer ours must not leave one.
-_RANKS: dict[type[Effect], int] = {
-    Ack: -1,
-    KeyClaim: 0,
-    SetClaim: 0,
-    Publish: 2,
-    Append: 2,
-    Later: 2,
-}
+_by_rank = itemgetter(0)
+
+
+class _Call(NamedTuple):
+    """One call of the script: its arguments, and which writes they are of."""
+
+    arguments: list[Part]
+    indices: list[int]
 
 
 class RedisLive:
-    """Lands every effect for ``live`` (keys, members, publishing, entries, claims) on one Redis primary.
+    """Writes every effect for ``live`` (keys, members, publishing, entries, claims) to one Redis primary.
 
-    The acknowledgement of a dead letter is left to the store of dead letters, which lands both at once.
+    The acknowledgement of a dead letter is left to the store of dead letters, which writes both at once.
 
     ``record`` names a stream to which the script appends whatever it publishes, so that anybody can count
     what channels said: fields `channel`, `identity` (the claim or the entry) and `message`, about
-    ``record_length`` entries. ``fence`` gives a key and the number it must hold: writes of lanes with state
-    land only while it does.
+    ``record_length`` entries. ``fence`` gives a key and the number it must hold: writes with state are
+    written only while it does.
     """
 
     name = LIVE
@@ -170,120 +143,101 @@ class RedisLive:
             raise ConfigError("settings", "streams.record_effects", self._record, expected)
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
-        """Land the visible effects, in order, in as few script calls as the limits allow."""
-        answers: dict[int, Answer] = {}
+        """Write the visible effects, in order, in as few script calls as the limits allow."""
         newest = _last_of_each_key(writes)
-        calls: list[tuple[list[Part], list[int]]] = []
-        arguments: list[Part] = []
-        indices: list[int] = []
-        size = 0
-        fence = None if self._fence is None else ("F", *self._fence())
-        for index, write in enumerate(writes):
-            mine: list[Effect] = []
-            for effect in write.effects:
-                kind = type(effect)
-                if kind not in _ARGUMENTS:
-                    if effect.sink == LIVE:
-                        raise TypeError(f"the Redis sink cannot land {kind.__name__}")
-                elif kind is SetKey:
-                    if newest[effect.key] is effect:  # type: ignore[attr-defined]
-                        mine.append(effect)
-                elif kind is not Ack or write.label != "dead":
-                    mine.append(effect)
-            if not mine:
-                continue
-            if len(mine) > 1:
-                mine.sort(key=_rank)
-            if fence is not None and write.stateful:
-                arguments.append(len(mine) + 1)
-                arguments += fence
-            else:
-                arguments.append(len(mine))
-            for effect in mine:
-                arguments += _ARGUMENTS[type(effect)](effect)
-            size += write.body_size
-            indices.append(index)
-            if len(indices) >= self._script_messages or size >= self._script_bytes:
-                calls.append((arguments, indices))
-                arguments, indices, size = [], [], 0
-        if indices:
-            calls.append((arguments, indices))
-        if calls:
-            await self._call(writes, calls, answers)
-        refused = [i for i, answer in answers.items() if isinstance(answer, Refused)]
+        calls = self._calls(writes, newest)
+        if not calls:
+            return {}
+        answers = await self._run(writes, calls)
+        refused = {i for i, answer in answers.items() if isinstance(answer, Refused)}
         if refused:
             await self._set_what_was_left_out(writes, refused, newest)
         return answers
 
+    def _calls(self, writes: Sequence[Write], newest: Mapping[str, SetKey]) -> list[_Call]:
+        calls: list[_Call] = []
+        arguments: list[Part] = []
+        indices: list[int] = []
+        size = 0
+        fence: tuple[Part, ...] = () if self._fence is None else ("F", *self._fence())
+        for index, write in enumerate(writes):
+            effects: list[tuple[int, tuple[Part, ...]]] = []
+            for effect in write.effects:
+                kind = type(effect)
+                known = _ARGUMENTS.get(kind)
+                if known is None:
+                    if effect.sink == LIVE:
+                        raise TypeError(f"the Redis sink cannot land {kind.__name__}")
+                elif kind is SetKey:
+                    if newest[effect.key] is effect:  # type: ignore[attr-defined]
+                        effects.append((1, _set_key(effect)))
+                elif kind is not Ack or write.label != "dead":
+                    effects.append((known[0], known[1](effect)))
+            if not effects:
+                continue
+            if len(effects) > 1:
+                effects.sort(key=_by_rank)
+            if fence and write.stateful:
+                effects.insert(0, (-2, fence))
+            arguments.append(len(effects))
+            for _, parts in effects:
+                arguments += parts
+            size += write.body_size
+            indices.append(index)
+            if len(indices) >= self._script_messages or size >= self._script_bytes:
+                calls.append(_Call(arguments, indices))
+                arguments, indices, size = [], [], 0
+        if indices:
+            calls.append(_Call(arguments, indices))
+        return calls
+
     async def _set_what_was_left_out(
-        self, writes: Sequence[Write], refused: Sequence[int], newest: Mapping[str, SetKey]
+        self, writes: Sequence[Write], refused: Container[int], newest: Mapping[str, SetKey]
     ) -> None:
         """Assignments that were not sent in favour of one that was refused with its write."""
-        gone = set(refused)
-        failed = {
-            effect.key
-            for i in refused
-            for effect in writes[i].effects
-            if type(effect) is SetKey and newest[effect.key] is effect
-        }
-        others = _last_of_each_key([write for i, write in enumerate(writes) if i not in gone])
-        again = [effect for key, effect in others.items() if key in failed]
-        if again:
-            arguments = [argument for effect in again for argument in (1, *_set_key(effect))]
-            await self._call(writes, [(arguments, list(range(len(again))))], {})
+        landed = [write for index, write in enumerate(writes) if index not in refused]
+        missing = [
+            effect for key, effect in _last_of_each_key(landed).items() if newest[key] is not effect
+        ]
+        if missing:
+            arguments = [part for effect in missing for part in (1, *_set_key(effect))]
+            await self._run(writes, [_Call(arguments, list(range(len(missing))))])
 
-    async def _call(
-        self,
-        writes: Sequence[Write],
-        calls: Sequence[tuple[list[Part], list[int]]],
-        answers: dict[int, Answer],
-    ) -> None:
-        try:
-            results = await self._send(calls)
-        except Exception as error:
-            raise unavailable(self.name, error) or error from error
-        try:
-            for (_, indices), replies in zip(calls, results, strict=True):
-                self._note(writes, indices, replies, answers)
-        except SinkUnavailable:
-            # The address may lead to another server by now: after a failover this one stays read-only.
-            await self.close()
-            raise
-
-    def _note(
-        self,
-        writes: Sequence[Write],
-        indices: Sequence[int],
-        replies: Sequence[bytes | str],
-        answers: dict[int, Answer],
-    ) -> None:
-        for index, reply in zip(indices, replies, strict=True):
-            if not reply:
-                continue
-            if reply in (b"=", "="):
-                answers[index] = Claimed()
-                continue
-            text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
-            text, _, told = text.partition("\n")
-            if text.startswith(_REFUSALS):
-                answers[index] = Refused(text, text.split(" ", 1)[0])
-                continue
-            if told:
-                _take_out(writes[index], int(told))
-            if is_outage(text):
-                raise SinkUnavailable(self.name, text)
-            answers[index] = Failed(text, text.split(" ", 1)[0])
-
-    async def _send(self, calls: Sequence[tuple[list[Part], list[int]]]) -> list[list[bytes | str]]:
-        """The replies of the script to each call, in order; all calls travel in one write."""
+    async def _run(self, writes: Sequence[Write], calls: Sequence[_Call]) -> dict[int, Answer]:
+        """The script's answers for the writes that did not simply land; all calls travel at once."""
         # Groups of routes may commit at the same time; each conversation has a connection to itself.
         connection = self._idle.pop() if self._idle else RawConnection(self._client, timeout=self._timeout)
         try:
-            return await connection.run(
-                self._script, *([0, len(indices), *arguments] for arguments, indices in calls)
+            results = await connection.run(
+                self._script, *([0, len(call.indices), *call.arguments] for call in calls)
             )
+        except Exception as error:
+            raise unavailable(self.name, error) or error from error
         finally:
             self._idle.append(connection)
+        answers: dict[int, Answer] = {}
+        for call, replies in zip(calls, results, strict=True):
+            for index, reply in zip(call.indices, replies, strict=True):
+                if reply:
+                    answers[index] = await self._answer(writes[index], reply)
+        return answers
+
+    async def _answer(self, write: Write, reply: bytes | str) -> Answer:
+        """What the reply to a write that did not simply land means. Raises `SinkUnavailable`."""
+        text = as_text(reply)
+        if text == "=":
+            return Claimed()
+        text, _, seen = text.partition("\n")
+        code = text.split(" ", 1)[0]
+        if text.startswith(_REFUSALS):
+            return Refused(text, code)
+        if seen:
+            _take_out(write, int(seen))
+        if is_outage(text):
+            # The address may lead to another server by now: after a failover this one stays read-only.
+            await self.close()
+            raise SinkUnavailable(self.name, text)
+        return Failed(text, code)
 
     async def close(self) -> None:
         """Close its own connections; the client belongs to who made it."""
@@ -299,16 +253,11 @@ def _own_timeout(client: Redis) -> float | None:
     return timeout
 
 
-def _take_out(write: Write, told: int) -> None:
-    """Take out of ``write`` the first ``told`` effects that somebody has been told by: once is enough."""
-    telling = [effect for effect in write.effects if _rank(effect) == 2]
-    gone = {id(effect) for effect in telling[:told]}
+def _take_out(write: Write, seen: int) -> None:
+    """Take out of ``write`` its first effects that somebody has ``seen``: once is enough."""
+    shown = [e for e in write.effects if type(e) in _ARGUMENTS and _ARGUMENTS[type(e)][0] == _SEEN]
+    gone = {id(effect) for effect in shown[:seen]}
     write.effects = [effect for effect in write.effects if id(effect) not in gone]
-
-
-def _rank(effect: Effect) -> int:
-    """Claims first, publishing last: a write that is refused on the way has told nobody anything."""
-    return _RANKS.get(type(effect), 1)
 
 
 def _last_of_each_key(writes: Sequence[Write]) -> dict[str, SetKey]:
