@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from enricher.config import Settings
 from enricher.engine.router import Route
 from enricher.market import routes
 from enricher.market.documents import STATE
 from enricher.market.settings import MarketSettings
+from enricher.market.state.product_state import Makes
 from enricher.system import Host, Plan
 
 DAY = 86_400.0
 
 
-def plan(section: MarketSettings, host: Host) -> Plan:
-    """The three routes, further patterns, indexes and what looks wrong about the settings."""
+def plan(section: MarketSettings, host: Host, folds: Sequence[Makes] = ()) -> Plan:
+    """The three routes, further patterns, indexes and what looks wrong about the settings.
+
+    ``folds`` are further numbers per product, besides those that the settings name.
+    """
     settings = host.settings
     troubles: dict[str, str] = {}
     note = (
@@ -23,7 +27,7 @@ def plan(section: MarketSettings, host: Host) -> Plan:
         "keep and no replay reach back further."
     )
     return Plan(
-        routes=routes.build(section, settings.feed, troubles),
+        routes=routes.build(section, settings.feed, troubles, folds),
         patterns=section.channels.patterns,
         collections=(STATE,),
         indexes=routes.indexes(settings.feed),

@@ -52,7 +52,7 @@ from enricher.market.quality.zone_watch import ZoneWatch
 from enricher.market.reasons import AHEAD
 from enricher.market.settings import TASKS, MarketSettings
 from enricher.market.state.market_state import MarketState
-from enricher.market.state.product_state import ProductState
+from enricher.market.state.product_state import Makes, ProductState
 from enricher.market.zeros import (
     OPTION_FIELDS,
     TICK_FIELDS,
@@ -372,12 +372,15 @@ def tick_key(tick: Tick, identity: str) -> int:
 
 
 def build(
-    settings: MarketSettings, feed: FeedSettings, troubles: dict[str, str] | None = None
+    settings: MarketSettings,
+    feed: FeedSettings,
+    troubles: dict[str, str] | None = None,
+    folds: Sequence[Makes] = (),
 ) -> list[Route]:
     """The routes of the three channels, sharing one lane per product; ``troubles`` as for `market_routes`."""
     market = Market(settings, feed, troubles)
     time_field = "event_us" if feed.naive_dates == "as_sent" else "timestamp"
-    state_store = MarketState(settings, market.zones, market.visible, time_field)
+    state_store = MarketState(settings, market.zones, market.visible, time_field, folds)
     shared: dict[str, Any] = {
         "key": peek_product,
         "state_store": state_store,

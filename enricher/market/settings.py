@@ -68,7 +68,8 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     ``history_days`` is the look-back of percentiles, which take ``history_least`` days. A surface is stored
     every ``surface_interval`` and fitted every ``svi_interval`` seconds, 0 for never. ``volume`` says what a
     tick's volume is: the size of a trade, or that of the session so far. ``unknown`` is what stands for an
-    unknown number in the fields of the old worker, see `enricher.market.zeros`.
+    unknown number in the fields of the old worker, see `enricher.market.zeros`. ``folds`` are further numbers
+    per product: "session", or ``module:Class`` of a program's own, see docs/folds.md.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {"cap": "max_concurrency"}
@@ -99,6 +100,7 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     history_least: Count = 20
     surface_interval: Seconds = 60.0
     svi_interval: Seconds = 30.0
+    folds: tuple[Text, ...] = ()
     watch: WatchSettings = WatchSettings()
     products: Mapping[str, ProductSettings] = msgspec.field(default_factory=dict)
 

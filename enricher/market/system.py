@@ -1,6 +1,15 @@
 """The market as a system: its section, its plan and its commands, by name."""
 
-from enricher.system import Command, System
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from enricher.system import Command, Host, Plan, System
+
+if TYPE_CHECKING:
+    from enricher.market.state.product_state import Makes
 
 SYSTEM = System(
     name="market",
@@ -18,3 +27,14 @@ SYSTEM = System(
         "replay": Command("enricher.market.cli.replay:command", "Publish what a file holds."),
     },
 )
+
+
+def system(folds: Sequence[Makes]) -> System:
+    """The market with further numbers per product: classes of `enricher.market.folds.Fold`."""
+
+    def plan(section: Any, host: Host) -> Plan:
+        from enricher.market.plan import plan as shipped
+
+        return shipped(section, host, folds)
+
+    return replace(SYSTEM, plan=plan)

@@ -26,11 +26,17 @@ from tests.rig import Rig, until
 
 LENGTH = 40 * MINUTE
 STORED = 5000
-SETTINGS = {"market.lateness": 2.0, "feed.max_future": 600.0, "market.buildup_min_age": 120.0}
+SETTINGS = {
+    "market.lateness": 2.0,
+    "feed.max_future": 600.0,
+    "market.buildup_min_age": 120.0,
+    "market.folds": ["session"],
+}
 ENVIRONMENT = {
     "ENRICHER_MARKET__LATENESS": "2",
     "ENRICHER_FEED__MAX_FUTURE": "600",
     "ENRICHER_MARKET__BUILDUP_MIN_AGE": "120",
+    "ENRICHER_MARKET__FOLDS": "session",
 }
 Message = tuple[str, bytes]
 

@@ -198,7 +198,7 @@ def test_a_table_of_the_configuration_becomes_settings() -> None:
     table = {"NIFTY": {"rate": 0.1, "session_open": "09:15", "session_close": "15:30"}}
     found = msgspec.convert(table, dict[str, ProductSettings])
     assert found["NIFTY"].rate == 0.1
-    assert list(found["NIFTY"].problems()) == []
+    assert list(found["NIFTY"].validate()) == []
 
 
 def test_a_misspelt_key_of_a_product_is_an_error() -> None:
@@ -219,7 +219,7 @@ def test_a_misspelt_key_of_a_product_is_an_error() -> None:
     ],
 )
 def test_a_wrong_setting_is_named(settings: ProductSettings, key: str) -> None:
-    assert [name for name, _ in settings.problems()] == [key]
+    assert [name for name, _ in settings.validate()] == [key]
 
 
 @given(st.dates(), st.sampled_from(sorted(SHIPPED)))

@@ -16,6 +16,7 @@ from enricher.engine.router import Context
 from enricher.errors import BadMessage
 from enricher.market.documents import STATE
 from enricher.market.folds.fold import ChainChange, QuoteChange, TickChange
+from enricher.market.folds.own import fold_of
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import Makes, ProductState
@@ -32,7 +33,7 @@ class MarketState:
     """StateStore of the products' state: one `ProductState` per lane.
 
     ``time_field`` is what stored messages are found by: "timestamp", a date, or "event_us". ``folds`` are
-    those of a host program.
+    those of a program, besides those that the settings name.
     """
 
     name = "market"
@@ -48,7 +49,7 @@ class MarketState:
         self._settings = settings
         self._zones = zones
         self._visible = visible
-        self._folds = folds
+        self._folds: list[Makes] = [*(fold_of(name) for name in settings.folds), *folds]
         self._contracts = Contracts(settings.products)
         self._restore = Restore(self.new, time_field)
         self._feed_gaps: list[tuple[int, int]] = []  # of the ticks' feed, by receipt

@@ -1,0 +1,139 @@
+"""docs/folds.md: its example runs as it stands there, and the shipped one survives a kill."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from enricher import ConfigError, Enricher, load
+from enricher.clock import to_date, wall_clock
+from enricher.market.folds import Fold
+from enricher.market.plan import market_routes
+from enricher.market.system import system
+from tests.integration.test_market_contract import MINUTE, tick
+from tests.integration.worker import TICKS, WorkerProcess, encoded, until, worker_settings
+from tests.rig import PATIENCE
+
+HOUR, DAY = 60 * MINUTE, 1440 * MINUTE
+PAGE = (Path(__file__).parents[2] / "docs" / "folds.md").read_text(encoding="utf-8")
+(EXAMPLE,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+SHIPPED = Path(importlib.import_module("enricher.market.folds.session").__file__ or "")
+
+
+@pytest.fixture
+def example(
+    tmp_path: Path, redis_url: str, mongo_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    (tmp_path / "numbers_of_ours.py").write_text(EXAMPLE, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "numbers_of_ours", raising=False)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("MONGO_URL", mongo_database_url)
+    return vars(importlib.import_module("numbers_of_ours"))
+
+
+def test_the_shipped_example_is_short() -> None:
+    assert len(SHIPPED.read_text(encoding="utf-8").splitlines()) < 40
+
+
+def test_a_program_s_own_number_goes_on_counting_after_a_restart(
+    example: dict[str, Any], redis_url: str
+) -> None:
+    with Redis.from_url(redis_url) as client:
+        for runs in (1, 2, 3):
+            asyncio.run(example["main"]())
+            assert client.get("ticks:NIFTY") == b"%d" % runs
+
+
+async def test_it_is_called_by_the_clock_when_it_is_due(
+    example: dict[str, Any], redis_url: str, mongo_database_url: str
+) -> None:
+    class Soon(example["TicksToday"]):  # type: ignore[misc]
+        def fold_tick(self, tick: Any) -> None:
+            super().fold_tick(tick)
+            self.due_us = tick.received_us
+
+    settings = worker_settings(redis_url, mongo_database_url)
+    with Redis.from_url(redis_url) as client:
+        quiet = client.pubsub()
+        quiet.subscribe("quiet")
+        async with Enricher(settings, systems=[system(folds=[Soon])]) as enricher:
+            await asyncio.wait_for(enricher.wait_ready(), PATIENCE)
+            await enricher.submit(TICKS, encoded(tick(100.0, wall_clock(), 1)), committed=True)
+            heard: list[Any] = []
+
+            def said() -> bool:
+                message = quiet.get_message(ignore_subscribe_messages=True)
+                heard.extend([] if message is None else [message["data"]])
+                return heard == [b"NIFTY"]
+
+            await until(said, "the product that fell quiet")
+
+
+async def test_the_range_of_the_session_is_the_same_after_a_kill(
+    redis_url: str, mongo_database_url: str
+) -> None:
+    """High and low lie long before the longest window, so that only the ticks of the whole day tell them."""
+    morning = wall_clock() - 3 * DAY
+    morning -= morning % DAY - 5 * HOUR  # in India it is half past ten
+    prices = [(0, 120.0), (1, 180.5), (2, 90.25), (60, 130.0), (61, 125.0)]
+    messages = [(TICKS, encoded(tick(price, morning + at * MINUTE, at))) for at, price in prices]
+    expected = {"product": "NIFTY", "session": to_date(morning).date().isoformat()}
+    expected |= {"high": 180.5, "low": 90.25, "range": 90.25}
+    async with WorkerProcess(redis_url, mongo_database_url, {"ENRICHER_MARKET__FOLDS": "session"}) as worker:
+        await worker.send(messages[:-1])
+        await worker.settled()
+        assert await session_of(worker) == expected
+        await worker.kill()
+        await worker.client.delete("latest:session:NIFTY")
+        await worker.start()
+        await worker.send(messages[-1:])
+        await worker.settled()
+        assert await session_of(worker) == expected
+        tomorrow = encoded(tick(50, morning + DAY, "next"))
+        await worker.send([(TICKS, tomorrow), messages[0]])
+        await worker.settled()
+        found = await session_of(worker)
+        assert (found["high"], found["low"], found["range"]) == (50.0, 50.0, 0.0)
+
+
+async def session_of(worker: WorkerProcess) -> dict[str, Any]:
+    """What is cached of the session, once it is."""
+    found: dict[str, Any] = {}
+
+    async def look() -> None:
+        while not found:
+            found.update(json.loads(await worker.client.get("latest:session:NIFTY") or b"{}"))
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(look(), PATIENCE)
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", ["sessions", "no.such.module:Fold", "json:dumps", "enricher.market.folds:Nothing"]
+)
+def test_a_fold_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"market\.folds = .*expected session, or module:Class"):
+        market_routes(load(overrides={"market.folds": [name]}))
+
+
+def test_what_a_fold_does_not_override_is_not_called() -> None:
+    class Nothing(Fold):
+        pass
+
+    settings = load(overrides={"market.folds": []})
+    (route, *_) = market_routes(settings)
+    assert route.state_store is not None
+    bare = route.state_store.new("N")  # type: ignore[attr-defined]
+    own = type(bare)("N", bare.settings, own=[Nothing])
+    assert [len(steps) for steps in own.steps.values()] == [len(steps) for steps in bare.steps.values()]
+    assert (len(own.shown), len(own.timed)) == (len(bare.shown), len(bare.timed))
