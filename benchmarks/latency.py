@@ -22,22 +22,18 @@ from benchmarks.servers import Server, Worker, document_server, null_mongo, redi
 
 
 class Load(msgspec.Struct, frozen=True):
-    """A kind of workload at a rate (messages a second), for so many seconds a round.
-
-    ``lag`` samples the worker's loop: where little comes, that would be a good part of its CPU.
-    """
+    """A kind of workload at a rate (messages a second), for so many seconds a round."""
 
     name: str
     kind: str
     rate: float
     seconds: float
     quick: float
-    lag: bool = True
 
 
 LOADS = (
     # Not a divisor of a second: the ticks meet the worker's own timers at every phase.
-    Load("a lone tick", "ticks", 4.7, 20, 2, lag=False),
+    Load("a lone tick", "ticks", 4.7, 20, 2),
     Load("100 ticks/s", "ticks", 100, 10, 1.5),
     # A quarter of the next, for machines of a quarter of the usual speed.
     Load("250 mixed/s", "mix", 250, 15, 1.5),
@@ -47,12 +43,12 @@ SINKS = {"null": null_mongo, "embedded": document_server}
 
 COLUMNS = [
     *("sink", "load", "timed", "p50_ms", "p99_ms", "p999_ms", "max_ms", "p99_spread"),
-    *("us", "worker_pct", "sink_pct", "lag_p99_ms", "sender_p99_ms", "rss_mb", "lost"),
+    *("us", "worker_pct", "sink_pct", "sender_p99_ms", "rss_mb", "lost"),
 ]
 IDLE = ["sink", "seconds", "worker_pct", "redis_pct", "sink_pct", "rss_mb"]
 NOTES = [
     "timed: enriched messages heard; us: CPU microseconds of the worker per message, its idle share included",
-    "lag: how late the worker's loop wakes a sleeper; sender: how late messages went out (part of it)",
+    "sender: how late messages went out, which is part of each latency",
 ]
 
 
@@ -106,16 +102,14 @@ def _loaded(
     every, p50, p99, us, late = Latencies(), [], [], [], []
     shares: dict[str, list[float]] = {name: [] for name in pids}
     seconds = load.quick if options.quick else load.seconds
-    lag: dict[str, Any] = {}
     before = ours.figures()
     for number in range(options.rounds + 1):
         lasting = seconds if number else min(seconds, 2.0)
         with sender(redis_url, load.kind, rate=load.rate, seconds=lasting, seed=number) as sending:
-            now = ours.reset() if load.lag else ours.figures()
-            gone = counted(now, "received")
+            gone = counted(ours.figures(), "received")
             cpu, began = _cpu(pids), time.monotonic()
             told = sending.go()
-            lag = settled(ours.figures, gone + told.sent).get("lag", {})
+            settled(ours.figures, gone + told.sent)
             took = time.monotonic() - began
             used = {name: now_s - cpu[name] for name, now_s in _cpu(pids).items()}
             found = _all_heard(heard)
@@ -137,11 +131,9 @@ def _loaded(
         "p99_spread": spread(p99, 2),
         "us": median(us),
         **{name: median(percent) for name, percent in shares.items()},
-        "lag_p99_ms": lag.get("p99_ms"),
         "sender_p99_ms": median(late, 3),
         "rss_mb": round(after["rss"] / 1e6, 1),
         "lost": counted(after, "received") - counted(before, "received") - done,
-        "counts": every.plain()["counts"],
     }
 
 

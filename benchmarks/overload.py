@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.measure import Latencies, counted, cpu_seconds, finished, null_counts, schedule, settled
+from benchmarks.load import send_packed
+from benchmarks.measure import counted, cpu_seconds, finished, null_counts, schedule, settled
 from benchmarks.parts import Options
 from benchmarks.report import Report
 from benchmarks.servers import Server, Worker, null_mongo, redis_server, worker
@@ -97,7 +98,7 @@ def published(
         packed = [pack(("PUBLISH", *m)) for m in stamped(made[:count], due, MARK_US)]
         cpu = cpu_seconds(ours.pid)
         time.sleep(max(0.0, start / 1e6 - time.time()))
-        late, receivers = send(wire, packed, due)
+        late, receivers = send_packed(wire, packed, due)
         took, used = time.time_ns() / 1e9 - start / 1e6, cpu_seconds(ours.pid) - cpu
         # By the worker's own clock: under overload the answer itself waits for its turn.
         sent = ours.figures()
@@ -122,7 +123,7 @@ def published(
         "rss_mb": round(max(sent["rss"], figures["rss"]) / 1e6, 1),
         "worker_pct": round(used / took * 100),
         "late_p99_ms": late.summary()["p99_ms"],
-        "unheard": count - receivers,
+        "unheard": count - sum(receivers),
     }
     return row | {"balanced": balanced(row)}
 
@@ -131,25 +132,6 @@ def balanced(row: dict[str, Any]) -> bool:
     """Whether every message is accounted for, once, and what Redis lost was noticed."""
     known = row["redis_lost"] == 0 or (row["redis_lost"] > 0 and row["gaps"] > 0)
     return known and row["received"] == sum(row[name] for name in ENDS) and row["stored"] == row["processed"]
-
-
-def send(wire: Wire, packed: Sequence[bytes], due: Sequence[int]) -> tuple[Latencies, int]:
-    """Send each command when it is due (microseconds since 1970): how late each was, and who heard it."""
-    late, at, answered, receivers = Latencies(), 0, 0, 0
-    while answered < len(due):
-        now, end = time.time_ns() // 1000, at
-        while end < len(due) and due[end] <= now and end - at < 500:
-            late.record(now - due[end])
-            end += 1
-        if end > at:
-            wire.send(b"".join(packed[at:end]))
-        elif at < len(due):
-            time.sleep(min(0.005, (due[at] - now) / 1e6))
-        at = end
-        replies = wire.replies(wait=at == len(due))
-        answered += len(replies)
-        receivers += sum(replies)
-    return late, receivers
 
 
 def documents(mongo: Server) -> int:

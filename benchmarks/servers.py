@@ -143,29 +143,18 @@ class Worker:
 
     def figures(self) -> dict[str, Any]:
         """What `Enricher.figures` says at this moment, with ``cpu_s`` (seconds of user and system time of
-        the process), ``rss`` (bytes) and, where lag is sampled, ``lag`` (the summary of a `Latencies`)."""
-        return self._ask("figures")
-
-    def reset(self) -> dict[str, Any]:
-        """The figures; from then on the loop lag is sampled, afresh."""
-        return self._ask("reset")
-
-    def _ask(self, question: str) -> dict[str, Any]:
+        the process) and ``rss`` (bytes)."""
         assert self._child.stdin is not None
-        self._child.stdin.write(question.encode() + b"\n")
+        self._child.stdin.write(b"figures\n")
         self._child.stdin.flush()
         answer: dict[str, Any] = json.loads(line(self._child, "the worker"))
         return answer
 
 
 @contextmanager
-def worker(redis_url: str, mongo_url: str, *options: str, lag: bool = False) -> Iterator[Worker]:
-    """A worker that is ready; ``options`` are settings, ``section.key=value``.
-
-    ``lag`` samples how late the event loop wakes up a sleeper (every 10 ms, about 0.2 % of a core).
-    """
-    sampled = ("--lag",) if lag else ()
-    command = module("benchmarks.worker", redis_url, mongo_url, *sampled, *options)
+def worker(redis_url: str, mongo_url: str, *options: str) -> Iterator[Worker]:
+    """A worker that is ready; ``options`` are settings, ``section.key=value``."""
+    command = module("benchmarks.worker", redis_url, mongo_url, *options)
     with process(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         if line(child, "the worker") != "ready":
             raise RuntimeError("the worker said something else than that it is ready")

@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from benchmarks.load import send_packed
 from benchmarks.mails import Group, mails
 from benchmarks.measure import Latencies, counted, cpu_seconds, finished, publish_all, schedule, settled
 from benchmarks.parts import Options
 from benchmarks.report import Report, calibrate, median, spread
-from benchmarks.sender import send_packed
 from benchmarks.servers import Worker, document_server, null_mongo, redis_server, worker
 from benchmarks.wire import Wire, pack
 from benchmarks.workloads import workload
