@@ -1,6 +1,6 @@
-"""What the engine asks of the world: sources, deliveries, sinks and state stores of state.
+"""What the engine asks of the world: sources with their deliveries, sinks with their answers, state stores.
 
-Adapters implement these; the engine imports none of them.
+Adapters and host programs implement these; the engine imports none of them. docs/library.md has an example.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Delivery:
         return self.id
 
     def ack(self) -> Sequence[Effect]:
-        """Effects that acknowledge the message; they land in the same commit as its own."""
+        """Effects that acknowledge the message; they are written in the same commit as its own."""
         return ()
 
     def defer(self, delay: float) -> Sequence[Effect] | None:
@@ -163,8 +163,7 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
 class Failed(msgspec.Struct, frozen=True, gc=False):
     """A sink's answer for one write: it was not written, and nobody knows whether the write is to blame.
 
-    The engine finds out: it waits while nothing else is written either, and takes it for refused if it goes
-    on failing while others are written.
+    The engine finds out, see `enricher.engine.circuit`.
     """
 
     reason: str
@@ -186,12 +185,12 @@ Answer = Refused | Failed | Stored | Claimed
 
 
 class Sink(Protocol):
-    """Lands effects.
+    """Writes effects.
 
-    ``durable`` sinks are written before the others. `commit` answers only for writes that did not
-    simply land (by index), raises `SinkUnavailable` when the server is to blame and `WriteRefused`,
-    `TypeError` or `ValueError` when a write is, and must be harmless when repeated. Any other error is
-    taken for an outage as long as nothing else lands.
+    ``durable`` sinks are written before the others. `commit` answers only for writes that were not simply
+    written (by index), raises `SinkUnavailable` when the server is to blame and `WriteRefused`, `TypeError`
+    or `ValueError` when a write is, and must be harmless when repeated. What any other error means is found
+    out, see `enricher.engine.circuit`.
     """
 
     name: str
@@ -201,7 +200,7 @@ class Sink(Protocol):
         """Prepare what must exist (indexes, scripts). Raises `SinkUnavailable` if the server is away."""
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
-        """Land the effects of ``writes`` that name this sink, in order."""
+        """Write the effects of ``writes`` that name this sink, in order."""
 
     async def close(self) -> None:
         """Release connections."""
@@ -229,14 +228,18 @@ class Folded(Enum):
 
 
 class StateStore(Protocol[S]):
-    """Owns what a family of lanes remembers per key. All methods but `restore` are plain and fast.
+    """Owns the state of the lanes of some routes, one per key, whatever the topic. All methods but `restore`
+    and `unfinished` are plain and fast.
 
-    Routes that share one share lanes: one lane per key, whatever the topic. A state store may have a
-    ``show_again(state)`` too: of a state that was loaded anew, since a message was refused, the next `show`
-    must say everything, for what was said meanwhile was not shown.
+    It may have these, too:
 
-    By ``unshown(state, now_us)`` it is asked, after the first load of a key, for the effects of
-    what was stored and perhaps never shown, a sequence for each write.
+    ``unshown(state, now_us)``      effects of what was stored and perhaps never shown, a sequence for each
+                                    write: asked once a key, after its first restore
+    ``show_again(state)``           the next `show` must show everything: the state was restored anew, for a
+                                    message was refused, and what was shown meanwhile was dropped
+    ``clock_set(state, step_us)``   the wall clock was set by so much: what the state remembers as a time of
+                                    that clock has to move along
+    ``on_gap(topic, from_us, to_us)``   see `Engine.missed`
     """
 
     name: str
@@ -261,10 +264,6 @@ class StateStore(Protocol[S]):
 
     def on_time(self, state: S, now_us: int) -> Sequence[Effect]:
         """A clock event: the time asked for by `due` has come."""
-
-    # It may also have ``clock_set(state, step_us)``: the wall clock was set, forward by so much or back,
-    # and what the state remembers as a time of that clock has to move along. And it may have
-    # ``on_gap(topic, from_us, to_us)``, see `Engine.missed`.
 
 
 Handled = Iterable[Effect] | tuple[Any, Iterable[Effect] | None] | None
