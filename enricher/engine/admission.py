@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 
+from enricher.config import PoolSettings
 from enricher.engine.apart import is_ctrl_c
 from enricher.engine.lanes import Lane
-from enricher.engine.overload import Backlog, Overload
+from enricher.engine.overload import Overload
 from enricher.engine.ports import Delivery
 from enricher.engine.router import Route, Router
 from enricher.engine.stats import RouteStats, Stats
@@ -33,30 +34,97 @@ def counted_as(delivery: Delivery) -> str:
     return delivery.route.topic if delivery.route is not None else UNKNOWN
 
 
+class Backlog:
+    """The queued deliveries of one route in order of arrival, so that an overload knows whom to drop.
+
+    Kept only for routes that drop or conflate. Deliveries that were taken meanwhile are skipped and
+    cleared in bulk, which makes each operation constant on average. Of several of the same it is the oldest
+    that goes: what stays is fresher, and it has waited for less time.
+
+    ``dropped`` and ``conflated`` are those that were let go and that nobody has been told of yet: in a flood
+    they are many, and telling lanes and counters of all of them together costs a fraction.
+    """
+
+    __slots__ = ("_arrivals", "_same", "conflate", "conflated", "dropped", "queued")
+
+    def __init__(self, *, conflate: bool) -> None:
+        self.conflate = conflate
+        self.queued = 0
+        self.dropped: list[Delivery] = []
+        self.conflated: list[Delivery] = []
+        self._arrivals: deque[Delivery] = deque()
+        self._same: dict[str, deque[Delivery]] = {}
+
+    def add(self, delivery: Delivery, same: str | None) -> None:
+        """A delivery was queued; ``same`` names what a newer one would replace (`conflate`)."""
+        self.queued += 1
+        self._arrivals.append(delivery)
+        if same is not None:
+            queue = self._same.get(same)
+            if queue is None:
+                queue = self._same[same] = deque()
+            queue.append(delivery)
+        if len(self._arrivals) > 2 * self.queued + 256:
+            self._arrivals = deque([d for d in self._arrivals if not d.gone])
+            left = {key: [d for d in queue if not d.gone] for key, queue in self._same.items()}
+            self._same = {key: deque(queue) for key, queue in left.items() if queue}
+
+    def __len__(self) -> int:
+        """How many deliveries it holds on to, those included that have left."""
+        return len(self._arrivals)
+
+    def left(self) -> None:
+        """A delivery was taken out of its queue: nobody can drop it any more."""
+        self.queued -= 1
+        if not self.queued:
+            # Nothing may keep what is committed alive until the next message, which may be hours away.
+            self._arrivals.clear()
+            if self.conflate:
+                self._same.clear()
+
+    def back(self) -> None:
+        """A delivery is in its queue again, for another attempt."""
+        self.queued += 1
+
+    def drop(self, same: str | None = None) -> Delivery | None:
+        """Let go of the delivery that was queued first, of all or of the ``same``; None if there is none."""
+        queue = self._arrivals if same is None else self._same.get(same, ())
+        while queue:
+            first = queue.popleft()
+            if not first.gone:
+                first.gone = True
+                self.queued -= 1
+                (self.dropped if same is None else self.conflated).append(first)
+                return first
+        return None
+
+    def swap(self, delivery: Delivery) -> int:
+        """Queue ``delivery`` in the place of the one that was queued first; the bytes that are free then."""
+        arrivals = self._arrivals
+        arrivals.append(delivery)
+        while (first := arrivals.popleft()).gone:
+            pass
+        first.gone = True
+        self.dropped.append(first)
+        return len(first.body)
+
+
 class Admission:
     """Lets deliveries in up to ``max_messages`` and ``max_bytes`` (of bodies), counted until `release`.
 
     A message larger than ``max_message_bytes``, or of a topic without a route, is let in to be set aside.
     """
 
-    def __init__(
-        self,
-        router: Router,
-        stats: Stats,
-        *,
-        max_messages: int,
-        max_bytes: int,
-        max_message_bytes: int,
-    ) -> None:
+    def __init__(self, router: Router, stats: Stats, limits: PoolSettings) -> None:
         self.count = 0
         self.bytes = 0
         self.empty = asyncio.Event()
         self._space = asyncio.Event()
         self._router = router
         self._stats = stats
-        self._max_messages = max_messages
-        self._max_bytes = max_bytes
-        self._max_message_bytes = max_message_bytes
+        self._max_messages = limits.max_messages
+        self._max_bytes = limits.max_bytes
+        self._max_message_bytes = limits.max_message_bytes
         self._known: dict[str, tuple[Route, RouteStats, Backlog | None, int]] = {}
         self._backlogs = {
             route.topic: Backlog(conflate=route.overload is Overload.CONFLATE)

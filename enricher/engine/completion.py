@@ -5,37 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from enricher.engine.admission import Admission, counted_as
+from enricher.engine.core import Core
 from enricher.engine.effects import DeadLetter
 from enricher.engine.lanes import Lane, Step
-from enricher.engine.pipeline import Pipeline
-from enricher.engine.ports import Answer, Claimed, Clock, Refused, Write
-from enricher.engine.stats import Stats
-from enricher.engine.writer import Writer
+from enricher.engine.ports import Answer, Claimed, Refused, Write
 from enricher.log import log
 
 
 class Completion:
     """Counts what has left and lets it go; ``act`` takes the next step of a lane."""
 
-    def __init__(
-        self,
-        admission: Admission,
-        pipeline: Pipeline,
-        writer: Writer,
-        stats: Stats,
-        clock: Clock,
-        act: Callable[[Lane, Step], None],
-    ) -> None:
+    def __init__(self, core: Core, admission: Admission, act: Callable[[Lane, Step], None]) -> None:
+        self._core = core
         self._admission = admission
-        self._pipeline = pipeline
-        self._writer = writer
-        self._stats = stats
-        self._clock = clock
         self._act = act
 
     def settle(self, batch: Sequence[Write], answers: Mapping[int, Answer]) -> None:
         """A batch is committed: count it and let its messages go."""
-        now_us = self._clock()
+        stats, now_us = self._core.stats, self._core.clock()
         since_receipt: list[int] = []
         since_event: list[int] = []
         labels: dict[tuple[str, str], int] = {}
@@ -63,10 +50,10 @@ class Completion:
                 self._act(lane, step)
         if since_receipt:
             self._admission.release(size, len(since_receipt))
-        self._stats.histograms["commit"].record_all(since_receipt)
-        self._stats.histograms["event"].record_all(since_event)
+        stats.histograms["commit"].record_all(since_receipt)
+        stats.histograms["event"].record_all(since_event)
         for (topic, label), number in labels.items():
-            self._stats.count(topic, label, number)
+            stats.count(topic, label, number)
         if log.debugging():
             _tell(batch, answers)
 
@@ -82,7 +69,7 @@ class Completion:
                 if write.folded and not lane.retell:
                     lane.group.commit_group.unfinished += 1  # until it has told
                 self._act(lane, lane.refused(folded=write.folded))
-            self._writer.submit(self._pipeline.dead(write.delivery, "commit", answer))
+            self._core.writer.submit(self._core.pipeline.dead(write.delivery, "commit", answer))
 
     def _refuse_effects(self, write: Write, lane: Lane | None, answer: Refused) -> None:
         """Effects that are no message's own: those that are not to blame are written each for itself.
@@ -93,19 +80,18 @@ class Completion:
             if lane is not None:
                 lane.sent(len(write.effects) - 1)
             for effect in write.effects:
-                self._writer.submit(
-                    Write((effect,), owner=lane, label=write.label, stateful=write.stateful)
-                )
+                part = Write((effect,), owner=lane, label=write.label, stateful=write.stateful)
+                self._core.writer.submit(part)
             return
         if lane is not None:
             self._act(lane, lane.settled())
-        self._stats.counters["refused_effects"] += 1
+        self._core.stats.counters["refused_effects"] += 1
         log.error(
             "effect_refused",
             effect=type(write.effects[0]).__name__,
             key=None if lane is None else lane.key,
             reason=answer.reason,
-            total=self._stats.counters["refused_effects"],
+            total=self._core.stats.counters["refused_effects"],
         )
 
     @staticmethod
@@ -124,7 +110,7 @@ class Completion:
             reason=answer.reason,
             body=delivery.body[:1000],
         )
-        self._stats.count(counted_as(delivery), "lost")
+        self._core.stats.count(counted_as(delivery), "lost")
         self._admission.release(write.body_size)
         delivery.settled("lost")
 

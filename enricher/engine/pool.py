@@ -6,22 +6,20 @@ It is bounded by messages and by bytes, counted from receipt until the commit.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Iterable, Set
 from time import perf_counter
 
 import anyio
 
-from enricher.config import PoolSettings
 from enricher.engine.admission import Admission, counted_as, read_key
 from enricher.engine.completion import Completion
+from enricher.engine.core import Core
 from enricher.engine.effects import DEAD_LETTERS
 from enricher.engine.lanes import Step
-from enricher.engine.pipeline import NOT_BEGUN, Pipeline
-from enricher.engine.ports import Clock, Delivery, Reader, Write
-from enricher.engine.router import Router
+from enricher.engine.pipeline import NOT_BEGUN
+from enricher.engine.ports import Delivery, Write
 from enricher.engine.scheduler import Scheduler
 from enricher.engine.stalls import Waiting
-from enricher.engine.stats import Stats
 from enricher.engine.turns import Turns
 from enricher.engine.waits import (
     lanes_behind_handlers,
@@ -29,7 +27,6 @@ from enricher.engine.waits import (
     lanes_without_state,
     messages_without_thread,
 )
-from enricher.engine.writer import Writer
 
 
 class Pool:
@@ -38,47 +35,14 @@ class Pool:
     Turns are `turns`'s, what is committed is `completion`'s.
     """
 
-    def __init__(
-        self,
-        router: Router,
-        pipeline: Pipeline,
-        writer: Writer,
-        stats: Stats,
-        clock: Clock,
-        steady: Clock,
-        limits: PoolSettings,
-        reader: Reader | None,
-        owns: Callable[[str], bool] | None,
-        *,
-        slow_handler: float,
-        evict_after: float,
-    ) -> None:
-        self.limits = limits
-        self._router = router
-        self._pipeline = pipeline
-        self._writer = writer
-        self._stats = stats
-        self._admission = Admission(
-            router,
-            stats,
-            max_messages=limits.max_messages,
-            max_bytes=limits.max_bytes,
-            max_message_bytes=limits.max_message_bytes,
-        )
-        writer.group((DEAD_LETTERS,))  # a missing store is found now, not by the first bad message
-        self._scheduler = Scheduler(router.routes, writer.group, limits.concurrency)
-        common = (self._admission, pipeline, writer, stats, clock)
-        self._turns = Turns(
-            self._scheduler,
-            *common,
-            steady,
-            limits,
-            reader,
-            owns,
-            slow_handler=slow_handler,
-            evict_after=evict_after,
-        )
-        self.completion = Completion(*common, self._turns.act)
+    def __init__(self, core: Core) -> None:
+        self.limits = core.limits
+        self._core = core
+        self._admission = Admission(core.router, core.stats, core.limits)
+        core.writer.group((DEAD_LETTERS,))  # a missing store is found now, not by the first bad message
+        self._scheduler = Scheduler(core.router.routes, core.writer.group, core.limits.concurrency)
+        self._turns = Turns(core, self._scheduler, self._admission)
+        self.completion = Completion(core, self._admission, self._turns.act)
         self.run, self.room = self._turns.run, self._turns.room
         self._stuck: Set[str] = frozenset()
 
@@ -103,7 +67,7 @@ class Pool:
             if step is not Step.NOTHING:
                 self._turns.act(lane, step)
         for delivery, why in aside:
-            self._writer.submit(self._pipeline.dead(delivery, "receive", why))
+            self._core.writer.submit(self._core.pipeline.dead(delivery, "receive", why))
 
     async def put(self, delivery: Delivery) -> None:
         """Take ``delivery``, waiting for room if its route's policy is to block."""
@@ -114,7 +78,7 @@ class Pool:
     def set_aside(self, delivery: Delivery, stage: str, error: Exception, task_name: str = "") -> None:
         """Make a dead letter of a delivery that no handler shall see, whatever room there is."""
         self._admission.admit_aside(delivery)
-        self._writer.submit(self._pipeline.dead(delivery, stage, error, task_name))
+        self._core.writer.submit(self._core.pipeline.dead(delivery, stage, error, task_name))
 
     def full_for(self, delivery: Delivery) -> bool:
         """Whether `offer` would have to drop something."""
@@ -159,8 +123,9 @@ class Pool:
 
     def waiting(self, patience: float) -> list[Waiting]:
         """Work that waits and nothing explains it; handlers without a timeout have ``patience`` seconds."""
-        now, handling, scheduler = perf_counter(), self.handling, self._scheduler
-        threads = [(r, self._pipeline.threads(r), scheduler.by_name[r.family]) for r in self._router.routes]
+        now, handling, scheduler, core = perf_counter(), self.handling, self._scheduler, self._core
+        routes = core.router.routes
+        threads = [(r, core.pipeline.threads(r), scheduler.by_name[r.family]) for r in routes]
         return [
             *lanes_that_wait(scheduler.groups, scheduler.free, handling, self.turns, now, patience),
             *lanes_behind_handlers(scheduler.groups, handling, now),
@@ -177,10 +142,10 @@ class Pool:
         still go back to him.
         """
         self._stuck = topics
-        for route in self._router.routes:
+        for route in self._core.router.routes:
             if route.topic not in topics or route.strict:
                 continue
-            threads = self._pipeline.threads(route)
+            threads = self._core.pipeline.threads(route)
             if threads is not None:
                 threads.give_up()
             for lane in self._scheduler.by_name[route.family].every():
@@ -204,11 +169,7 @@ class Pool:
 
     def left(self) -> tuple[Counter[str], Counter[str]]:
         """What `leftover` would say now; nothing changes. Another thread may ask while the loop stands."""
-        lost: Counter[str] = Counter()
-        handed_back: Counter[str] = Counter()
-        for delivery in self._left(self._writer.left()):
-            (handed_back if delivery.kept else lost)[delivery.topic] += 1
-        return lost, handed_back
+        return _by_topic(self._left(self._core.writer.left()))
 
     def leftover(self) -> tuple[Counter[str], Counter[str]]:
         """Messages per topic that were taken in and are not committed: those that are lost, and those that
@@ -216,14 +177,12 @@ class Pool:
         counted here must not be committed as well while sources and sinks are closed.
         """
         self._turns.end()
-        lost: Counter[str] = Counter()
-        handed_back: Counter[str] = Counter()
-        for delivery in self._left(self._writer.abandon()):
+        left = self._left(self._core.writer.abandon())
+        for delivery in left:
             label = "handed_back" if delivery.kept else "lost"
-            (handed_back if delivery.kept else lost)[delivery.topic] += 1
-            self._stats.count(counted_as(delivery), label)
+            self._core.stats.count(counted_as(delivery), label)
             delivery.settled(label)
-        return lost, handed_back
+        return _by_topic(left)
 
     def _left(self, writes: Iterable[Write]) -> list[Delivery]:
         """Everything that was taken in and is not committed; ``writes`` is what the writer has of it."""
@@ -236,3 +195,11 @@ class Pool:
         for lane in dict.fromkeys([*lanes, *timers.parked]):
             left += [delivery for delivery in lane.queue if not delivery.gone]
         return left
+
+
+def _by_topic(left: Iterable[Delivery]) -> tuple[Counter[str], Counter[str]]:
+    lost: Counter[str] = Counter()
+    handed_back: Counter[str] = Counter()
+    for delivery in left:
+        (handed_back if delivery.kept else lost)[delivery.topic] += 1
+    return lost, handed_back

@@ -9,8 +9,9 @@ import anyio
 import anyio.abc
 
 from enricher.engine.apart import apart, is_ctrl_c
+from enricher.engine.core import Core
 from enricher.engine.lanes import Lane, LaneGroup, Step
-from enricher.engine.ports import Clock, Delivery, Reader, StateStore
+from enricher.engine.ports import Delivery, Reader, StateStore
 from enricher.engine.retry import Backoff
 from enricher.engine.scheduler import TOGETHER, LoadQueue
 from enricher.engine.stats import Stats
@@ -24,25 +25,18 @@ _BACKOFF = Backoff(base=0.05, max_delay=5.0)
 class StateLoader:
     """Loads what lanes need; ``done`` is told of each lane, its state, and whether it was its key's first.
 
-    At the start lanes are restored that were left with something to do. ``owns`` says which keys are this
-    process's, where several share them. ``active`` loads are under way.
+    At the start lanes are restored that were left with something to do. ``active`` loads are
+    under way.
 
     An error costs time, never messages: the lanes wait and the loading is repeated.
     """
 
     def __init__(
-        self,
-        groups: Iterable[LaneGroup],
-        reader: Reader | None,
-        clock: Clock,
-        done: Callable[[Lane, Any, bool], None],
-        owns: Callable[[str], bool] | None = None,
+        self, core: Core, groups: Iterable[LaneGroup], done: Callable[[Lane, Any, bool], None]
     ) -> None:
         self.active = 0
+        self._core = core
         self._queues = {group: LoadQueue() for group in groups}
-        self._owns = owns
-        self._reader = reader
-        self._clock = clock
         self._done = done
         self._tasks: anyio.abc.TaskGroup | None = None
         # Groups whose last load failed, and no server was away.
@@ -57,11 +51,11 @@ class StateLoader:
         """Begin, with the lanes that are waiting already and the keys that were left unfinished."""
         self._tasks = tasks
         for group in self._queues:
-            if group.state_store is None or self._reader is None:
+            if group.state_store is None or self._core.reader is None:
                 self._asked(group)
             else:
                 self._unknown.add(group)
-                tasks.start_soon(self._restore, group, group.state_store, self._reader)
+                tasks.start_soon(self._restore, group, group.state_store, self._core.reader)
 
     @property
     def restoring(self) -> tuple[int, int] | None:
@@ -97,7 +91,7 @@ class StateLoader:
         queue, attempt = self._queues[group], 0
         while True:
             try:
-                keys = await apart(state_store.unfinished, reader, self._clock())
+                keys = await apart(state_store.unfinished, reader, self._core.clock())
             except Exception as error:  # noqa: BLE001  whatever it is, messages go on
                 attempt += 1
                 _complain("unfinished_unknown", group, error)
@@ -111,7 +105,7 @@ class StateLoader:
                 queue.unreachable = None
                 break
         for key in keys:
-            if self._owns is not None and not self._owns(key):
+            if self._core.owns is not None and not self._core.owns(key):
                 continue
             lane = group.lane(key)
             if not lane.cold or lane.waking:
@@ -126,7 +120,7 @@ class StateLoader:
         self._asked(group)
 
     async def _load(self, group: LaneGroup) -> None:
-        state_store, reader, queue = group.state_store, self._reader, self._queues[group]
+        state_store, reader, queue = group.state_store, self._core.reader, self._queues[group]
         if state_store is None or reader is None:
             raise LookupError(f"lanes of {group.name!r} keep state, but no reader can load it")
         attempt, size = 0, TOGETHER
@@ -167,7 +161,7 @@ class StateLoader:
     def _first(self, lane: Lane) -> Delivery | None:
         """The delivery that asks for the lane's state; a waking lane asks for itself."""
         first = next((d for d in lane.queue if not d.gone), None)
-        return Delivery("", b"", self._clock()) if first is None and lane.waking else first
+        return Delivery("", b"", self._core.clock()) if first is None and lane.waking else first
 
 
 def _complain(event: str, group: LaneGroup, error: Exception) -> None:

@@ -17,6 +17,7 @@ import anyio
 
 from enricher.config import PoolSettings, WriterSettings
 from enricher.engine.apart import is_ctrl_c
+from enricher.engine.core import Core
 from enricher.engine.effects import EMITTED, Effect
 from enricher.engine.health import Health
 from enricher.engine.pipeline import Pipeline
@@ -80,7 +81,6 @@ class Engine:
         self.drain_deadline = max(
             [drain_deadline, *(r.drain_deadline for r in self.router.routes if r.drain_deadline)]
         )
-        pipeline = Pipeline(clock, self.stats, dict(clients or {}))
         self.writer = Writer(
             sinks,
             limits=writer,
@@ -95,19 +95,20 @@ class Engine:
             is_stale=lambda owner: self.pool.completion.is_stale(owner),
             on_room=lambda: self.pool.room(),
         )
-        self.pool = Pool(
-            self.router,
-            pipeline,
-            self.writer,
-            self.stats,
-            clock,
-            steady,
-            pool,
-            reader,
-            owns,
+        core = Core(
+            router=self.router,
+            pipeline=Pipeline(clock, self.stats, dict(clients or {})),
+            writer=self.writer,
+            stats=self.stats,
+            clock=clock,
+            steady=steady,
+            reader=reader,
+            owns=owns,
+            limits=pool,
             slow_handler=slow_handler,
             evict_after=evict_after,
         )
+        self.pool = Pool(core)
         self._health = Health(self.pool, self.writer, self.sources, troubles, stall_after)
         self._parts = Parts(self._part_failed)
         self._draining = anyio.CancelScope()

@@ -13,13 +13,12 @@ from time import perf_counter
 
 from enricher.engine.admission import Admission
 from enricher.engine.apart import current_task, uncancelled
+from enricher.engine.core import Core
 from enricher.engine.effects import SETTLED
 from enricher.engine.lanes import Lane, Status, Step
-from enricher.engine.pipeline import Pipeline, RetryLater
-from enricher.engine.ports import Clock, Delivery, Write
+from enricher.engine.pipeline import RetryLater
+from enricher.engine.ports import Delivery, Write
 from enricher.engine.restoring import distrust
-from enricher.engine.stats import Stats
-from enricher.engine.writer import Writer
 from enricher.errors import BadMessage
 from enricher.log import log
 
@@ -36,8 +35,8 @@ _STEP_US = 500_000
 class Timers:
     """Wakes what waits for a time: ``act`` takes the next step of a lane, ``enqueue`` finds a message's own.
 
-    Delays are measured by ``steady``, which is never set; a state's clock events are due by ``clock``. When
-    that is set forward or back, states are told (`StateStore.clock_set`), and asked anew when they are due.
+    Delays go by the steady clock, which is never set, clock events of states by the wall clock. When that is
+    set, forward or back, states are told (`StateStore.clock_set`) and asked anew when they are due.
 
     ``evict_after`` seconds after its last turn an idle lane's state goes. ``deferred`` holds the messages
     that are tried again, by `id`.
@@ -45,24 +44,15 @@ class Timers:
 
     def __init__(
         self,
+        core: Core,
         admission: Admission,
-        pipeline: Pipeline,
-        writer: Writer,
-        stats: Stats,
-        clock: Clock,
-        steady: Clock,
-        evict_after: float,
         act: Callable[[Lane, Step], None],
         enqueue: Callable[[Delivery], None],
     ) -> None:
         self.deferred: dict[int, Delivery] = {}
+        self._core = core
         self._admission = admission
-        self._pipeline = pipeline
-        self._writer = writer
-        self._stats = stats
-        self._clock = clock
-        self._steady = steady
-        self._evict_after_us = int(evict_after * 1e6)
+        self._evict_after_us = int(core.evict_after * 1e6)
         self._act = act
         self._enqueue = enqueue
         self._held: dict[int, BadMessage] = {}
@@ -82,16 +72,16 @@ class Timers:
         # A strict lane keeps the message itself: handed back, it would come again behind later ones.
         handed_back = None if route.strict else delivery.defer(later.delay)
         if later.held is not None and handed_back is None and not self._hold(delivery, later.held):
-            self._writer.submit(self._pipeline.dead(delivery, "decode", later.held))
+            self._core.writer.submit(self._core.pipeline.dead(delivery, "decode", later.held))
             return
         label = "held" if later.held is not None else "retried" if later.error else "handed_back"
-        self._stats.count(route.topic, label)
+        self._core.stats.count(route.topic, label)
         if handed_back is not None:
             lane.sent()
             stateful = route.state_store is not None
-            self._writer.submit(Write(handed_back, delivery, lane, 0, "deferred", stateful))
+            self._core.writer.submit(Write(handed_back, delivery, lane, 0, "deferred", stateful))
             return
-        due_us = self._steady() + int(later.delay * 1e6)
+        due_us = self._core.steady() + int(later.delay * 1e6)
         if route.strict:
             lane.park(delivery, due_us)
         else:
@@ -119,7 +109,7 @@ class Timers:
         for number, why in list(self._held.items()):
             delivery = self.deferred.pop(number)
             self._unhold(delivery)
-            self._writer.submit(self._pipeline.dead(delivery, "decode", why))
+            self._core.writer.submit(self._core.pipeline.dead(delivery, "decode", why))
 
     def _unhold(self, delivery: Delivery) -> None:
         if self._held.pop(id(delivery), None) is not None:
@@ -144,10 +134,10 @@ class Timers:
     async def run(self) -> None:
         """Wake what is due until cancelled."""
         task = current_task()
-        apart_us, runs = self._clock() - self._steady(), False
+        apart_us, runs = self._core.clock() - self._core.steady(), False
         while True:
             await asyncio.sleep(_LOOK_EVERY)
-            steady_us, now_us = self._steady(), self._clock()
+            steady_us, now_us = self._core.steady(), self._core.clock()
             step_us = now_us - steady_us - apart_us
             apart_us += step_us
             if not -_STEP_US < step_us < _STEP_US:
@@ -184,7 +174,7 @@ class Timers:
                 try:
                     tell(lane.state, step_us)
                 except Exception as error:  # noqa: BLE001
-                    distrust(lane, "stepped", error, self._stats)
+                    distrust(lane, "stepped", error, self._core.stats)
             self.schedule(lane, now_us, now_us)
 
     def _clock_event(self, lane: Lane, now_us: int) -> None:
@@ -207,10 +197,10 @@ class Timers:
                     lane.group.commit_group.submit((write,))
                 wanted = state_store.due(lane.state)
         except BaseException as error:  # noqa: BLE001
-            distrust(lane, "on_clock", error, self._stats)
+            distrust(lane, "on_clock", error, self._core.stats)
             self.schedule(lane, now_us + _SOON_US, now_us)
             return
-        idle_us = self._steady() - lane.touched_us
+        idle_us = self._core.steady() - lane.touched_us
         if wanted is None and not lane.queue and idle_us >= self._evict_after_us:
             if not lane.unsettled:
                 self._act(lane, lane.evict())

@@ -7,26 +7,24 @@ writes to the lane's commit group.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
 import anyio
 import anyio.abc
 
-from enricher.config import PoolSettings
 from enricher.engine.admission import Admission
 from enricher.engine.apart import current_task, uncancelled
+from enricher.engine.core import Core
 from enricher.engine.effects import SETTLED
 from enricher.engine.lanes import Lane, Status, Step
-from enricher.engine.pipeline import Pipeline, RetryLater, Unfinished
-from enricher.engine.ports import Clock, Delivery, Reader, Write
+from enricher.engine.pipeline import RetryLater, Unfinished
+from enricher.engine.ports import Delivery, Write
 from enricher.engine.restoring import StateLoader, distrust
 from enricher.engine.scheduler import Scheduler
-from enricher.engine.stats import Stats
 from enricher.engine.supervision import endless
 from enricher.engine.timers import Timers
-from enricher.engine.writer import Writer
 from enricher.log import log
 
 # Messages in a turn while states are loaded, and until their lanes have had their first: the loop comes round
@@ -41,39 +39,16 @@ class Turns:
     ``ended`` says that nothing is handled any more.
     """
 
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        admission: Admission,
-        pipeline: Pipeline,
-        writer: Writer,
-        stats: Stats,
-        clock: Clock,
-        steady: Clock,
-        limits: PoolSettings,
-        reader: Reader | None,
-        owns: Callable[[str], bool] | None,
-        *,
-        slow_handler: float,
-        evict_after: float,
-    ) -> None:
+    def __init__(self, core: Core, scheduler: Scheduler, admission: Admission) -> None:
         self.ended = False
         self.handling: dict[int, tuple[Delivery, float]] = {}
+        self.loader = StateLoader(core, scheduler.groups, self._loaded)
+        self.timers = Timers(core, admission, self.act, self._enqueue_again)
+        self._core = core
         self._scheduler = scheduler
-        self._pipeline = pipeline
-        self._writer = writer
-        self._stats = stats
-        self._clock = clock
-        self._steady = steady
-        self._limits = limits
-        self._slow_handler = slow_handler
         self._short_until = 0
         self._wake = asyncio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
-        self.loader = StateLoader(scheduler.groups, reader, clock, self._loaded, owns)
-        self.timers = Timers(
-            admission, pipeline, writer, stats, clock, steady, evict_after, self.act, self._enqueue_again
-        )
 
     def act(self, lane: Lane, step: Step) -> None:
         """Take the step that a transition of ``lane`` has returned."""
@@ -102,7 +77,7 @@ class Turns:
         At the ``first`` load of its key, what an earlier process left stored and unshown goes out before
         anything else of the lane.
         """
-        lane.loaded(state, self._steady())
+        lane.loaded(state, self._core.steady())
         state_store = lane.group.state_store
         if state is not None and state_store is not None:
             if first and hasattr(state_store, "unshown"):
@@ -112,10 +87,10 @@ class Turns:
                     if hasattr(state_store, "show_again"):
                         state_store.show_again(state)
                 except Exception as error:  # noqa: BLE001  one key's state must not end the engine
-                    distrust(lane, "tell_again", error, self._stats)
+                    distrust(lane, "tell_again", error, self._core.stats)
                 self._submit(lane, [])
                 lane.group.commit_group.unfinished -= 1
-            self.timers.schedule(lane, state_store.due(state), self._clock())
+            self.timers.schedule(lane, state_store.due(state), self._core.clock())
         if lane.queue:
             waiting = sum(len(group.ready) for group in self._scheduler.groups)
             self._short_until = self._scheduler.turns + waiting + 1
@@ -123,10 +98,10 @@ class Turns:
 
     def _show(self, lane: Lane, unshown: Callable[[Any, int], Any]) -> None:
         try:
-            shown = unshown(lane.state, self._clock())
+            shown = unshown(lane.state, self._core.clock())
             writes = [Write(effects, owner=lane, label="unshown", stateful=True) for effects in shown]
         except Exception as error:  # noqa: BLE001  one key's state must not end the engine
-            distrust(lane, "unshown", error, self._stats)
+            distrust(lane, "unshown", error, self._core.stats)
             return
         lane.sent(len(writes))
         lane.group.commit_group.submit(writes)
@@ -160,7 +135,7 @@ class Turns:
                         await uncancelled(task)
                 else:
                     tasks.start_soon(self._serve_waiting, lane)
-                if self.loader.active or perf_counter() - held_since > self._limits.time_slice:
+                if self.loader.active or perf_counter() - held_since > self._core.limits.time_slice:
                     await uncancelled(task)
                     held_since = perf_counter()
         if not self.ended:
@@ -174,12 +149,13 @@ class Turns:
 
     def _serve(self, lane: Lane, tasks: anyio.abc.TaskGroup) -> None:
         """One turn of a lane whose handlers are all pure; one that goes on in steps ends it in a task."""
-        enrich, limits, commit_group = self._pipeline.enrich, self._limits, lane.group.commit_group
+        core, commit_group = self._core, lane.group.commit_group
+        enrich, slow = core.pipeline.enrich, core.slow_handler
         writes: list[Write] = []
         handled: dict[str, list[int]] = {}
         began = before = perf_counter()
-        over = began + limits.time_slice
-        room = min(limits.max_batch, commit_group.room)
+        over = began + core.limits.time_slice
+        room = min(core.limits.max_batch, commit_group.room)
         if self.loader.active or self._scheduler.turns <= self._short_until:
             room = min(room, _WHILE_LOADING)
         room_bytes = commit_group.room_bytes
@@ -195,7 +171,7 @@ class Turns:
                 rest = result
                 break
             now = perf_counter()
-            if now - before > self._slow_handler:
+            if now - before > slow:
                 _warn_of_slow(delivery, now - before)
             handled.setdefault(delivery.route.topic, []).append(int((now - before) * 1e6))
             before = now
@@ -203,13 +179,13 @@ class Turns:
             if isinstance(result, RetryLater):
                 self.timers.retry(lane, delivery, result)
             elif result.label == "dead":
-                self._writer.submit(result)
+                core.writer.submit(result)
             else:
                 writes.append(result)
             if lane.stale or now > over or lane.status is not Status.RUNNING:
                 break
         for topic, durations in handled.items():
-            self._stats.topic(topic).handling.record_all(durations)
+            core.stats.topic(topic).handling.record_all(durations)
         self._submit(lane, writes)
         if rest is None:
             self._end(lane, served)
@@ -220,57 +196,52 @@ class Turns:
 
     async def _go_on(self, lane: Lane, rest: Unfinished, served: int) -> None:
         """The end of a turn whose last message is handled in steps."""
-        delivery = rest.delivery
         try:
-            await self._wait_for(
-                lane, delivery, self._pipeline.finish(delivery.route, delivery, lane, rest), delivery.attempts
-            )
+            await self._wait_for(lane, rest.delivery, rest)
         finally:
             self._end(lane, served)
 
     async def _serve_waiting(self, lane: Lane) -> None:
         """One turn of a lane whose handlers may wait; it keeps its slot, but not during a retry."""
-        commit_group, limits = lane.group.commit_group, self._limits
+        commit_group, most = lane.group.commit_group, self._core.limits.max_batch
         served = 0
         try:
             # A group without room (an outage) must not keep the slots from the other groups.
-            while served < limits.max_batch and lane.status is Status.RUNNING and commit_group.room > 0:
+            while served < most and lane.status is Status.RUNNING and commit_group.room > 0:
                 delivery = lane.take()
                 if delivery is None:
                     break
                 served += 1
-                work = self._pipeline.finish(delivery.route, delivery, lane)
-                if not await self._wait_for(lane, delivery, work, delivery.attempts + 1):
+                if not await self._wait_for(lane, delivery):
                     return
                 if lane.stale or self._scheduler.waits_beside(lane):
                     break
         finally:
             self._end(lane, served)
 
-    async def _wait_for(
-        self, lane: Lane, delivery: Delivery, work: Awaitable[Write | RetryLater], attempt: int
-    ) -> bool:
-        """Hand on what comes of a message whose handler takes more than one turn; False after the end."""
+    async def _wait_for(self, lane: Lane, delivery: Delivery, rest: Unfinished | None = None) -> bool:
+        """Handle a message, or the ``rest`` of it, in more than one turn of the loop; False after the end."""
+        core, route, attempt = self._core, delivery.route, delivery.attempts + (rest is None)
         began = perf_counter()
         self.handling[id(delivery)] = delivery, began
-        row = self._stats.in_flight.begin(delivery.topic, delivery.key, attempt, self._clock(), "handler")
+        row = core.stats.in_flight.begin(delivery.topic, delivery.key, attempt, core.clock(), "handler")
         try:
-            result = await work
+            result = await core.pipeline.finish(route, delivery, lane, rest)
         finally:
-            self._stats.in_flight.end(row)
+            core.stats.in_flight.end(row)
         if self.ended:
             return False
         # Not in a `finally`: what is cut off in its handler is counted as left.
         del self.handling[id(delivery)]
         seconds = perf_counter() - began
-        self._stats.topic(delivery.route.topic).handling.record(int(seconds * 1e6))
-        if seconds > self._slow_handler:
+        core.stats.topic(route.topic).handling.record(int(seconds * 1e6))
+        if seconds > core.slow_handler:
             _warn_of_slow(delivery, seconds)
         writes: list[Write] = []
         if isinstance(result, RetryLater):
             self.timers.retry(lane, delivery, result)
         elif result.label == "dead":
-            self._writer.submit(result)
+            core.writer.submit(result)
         else:
             writes.append(result)
         self._submit(lane, writes)
@@ -280,13 +251,13 @@ class Turns:
         """Hand the writes over, and what the state as a whole has to say after them."""
         state_store = lane.group.state_store
         if state_store is not None and lane.state is not None:
-            now_us, due_us = self._clock(), None
+            now_us, due_us = self._core.clock(), None
             if not lane.stale:
                 try:
                     effects = state_store.show(lane.state, now_us)
                     due_us = state_store.due(lane.state)
                 except BaseException as error:  # noqa: BLE001  one key's state must not end the engine
-                    distrust(lane, "settle", error, self._stats)
+                    distrust(lane, "settle", error, self._core.stats)
                 else:
                     if effects:
                         writes.append(Write(effects, owner=lane, label=SETTLED, stateful=True))
@@ -297,7 +268,7 @@ class Turns:
             lane.group.commit_group.submit(writes)
 
     def _end(self, lane: Lane, served: int) -> None:
-        step = lane.end(self._steady())
+        step = lane.end(self._core.steady())
         if step is not Step.NOTHING:
             self.act(lane, step)
         self._scheduler.end(lane, served)

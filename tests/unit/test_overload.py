@@ -7,8 +7,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.engine.admission import Admission
-from enricher.engine.overload import Backlog, Overload
+from enricher.config import PoolSettings
+from enricher.engine.admission import Admission, Backlog
+from enricher.engine.overload import Overload
 from enricher.engine.ports import Delivery
 from enricher.engine.router import Route, Router
 from enricher.engine.stats import Stats
@@ -115,8 +116,8 @@ def gate(max_messages: int = 5000, max_bytes: int = 1 << 20) -> tuple[Admission,
     ]
     routes.append(Route(topic="waits", handler=list))
     stats = Stats()
-    limits = {"max_messages": max_messages, "max_bytes": max_bytes, "max_message_bytes": 100}
-    return Admission(Router(routes), stats, **limits), stats
+    limits = PoolSettings(max_messages=max_messages, max_bytes=max_bytes, max_message_bytes=100)
+    return Admission(Router(routes), stats, limits), stats
 
 
 def first_letter(body: bytes) -> str:

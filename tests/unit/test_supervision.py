@@ -320,7 +320,7 @@ async def test_messages_that_cannot_begin_since_every_thread_hangs_go_back_to_wh
     once = RetryPolicy(max_retries=0)
     route = Route(topic="t", handler=hangs, blocking=True, timeout=0.05, key=key_of, retry=once)
     rig = Watched(route, Route(topic="beside", handler=echo, key=key_of))
-    rig.engine.pool._pipeline._blocking_threads = 2
+    rig.engine.pool._core.pipeline._blocking_threads = 2
     async with rig.engine:
         told = [Kept("t", message(f"k{n % 20}", n)) for n in range(100)]
         for delivery in told:
