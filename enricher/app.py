@@ -13,32 +13,28 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-import anyio
-import msgspec
-
 from enricher.adapters.memory import AwaitedDelivery
-from enricher.adapters.redis.pubsub import Gap
-from enricher.assembly import GAPS, Parts, build, with_sections
-from enricher.clock import to_date, wall_clock
+from enricher.assembly import build, with_sections
+from enricher.clock import wall_clock
 from enricher.config import Settings, named_by_origin
-from enricher.engine.effects import Effect, Insert, SetKey
-from enricher.engine.ports import Write
+from enricher.engine.effects import Effect
 from enricher.engine.service import Engine
-from enricher.engine.stats import Histogram, Stats
+from enricher.engine.stats import Stats
 from enricher.errors import EnricherError, Overloaded
+from enricher.figures import Figures
 from enricher.log import log
 from enricher.options import Options, checked
 from enricher.own_task import OwnTask
-from enricher.redaction import redact_text, redact_value
 from enricher.systems import load
+
+_NOT_RUNNING = "the enricher is not running: use `async with enricher:`"
 
 
 class Enricher:
@@ -59,14 +55,9 @@ class Enricher:
         self.instance = settings.instance
         self._options = checked(options)
         self._clock = options.get("clock", wall_clock)
-        self._parts: Parts | None = None
         self._engine: Engine | None = None
+        self._figures: Figures | None = None
         self._life: OwnTask
-        self._started_us = 0
-        self._lag_us = 0
-        # Latency of the last statistics interval alone.
-        self._recent: dict[str, Any] = {}
-        self._said: dict[str | int, object] = {}
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, **options: Unpack[Options]) -> Self:
@@ -96,11 +87,12 @@ class Enricher:
         # Who made it may have been another process, which forked this one.
         self.instance = self.settings.instance
         with named_by_origin(self.settings):
-            parts = self._parts = build(self.settings, self._options, on_gap=self._record_gap)
-        self._started_us = self._clock()
+            parts = build(self.settings, self._options)
+        engine = self._engine = parts.engine
+        figures = self._figures = Figures(engine, self.settings, parts.summaries)
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._close_clients, parts)
-            engine = self._engine = parts.engine
+            stack.callback(self._log_end, engine, figures)
+            stack.push_async_callback(parts.close)
             log.info(
                 "starting",
                 instance=self.instance,
@@ -113,18 +105,13 @@ class Enricher:
             for warning in self.settings.mongo.warnings():
                 log.warning("configuration_warning", reason=warning)
             await stack.enter_async_context(engine)
-            # They go on while it drains, so that whoever looks sees that.
-            engine.begin("statistics", self._keep_stats)
-            engine.begin("announcement", self._announce)
-            engine.begin("measurement of lag", self._measure_lag)
+            figures.begin()
             engine.begin("retention", parts.retention.run)
             yield
 
-    async def _close_clients(self, parts: Parts) -> None:
-        await parts.close()
-        if self._engine is not None:
-            self._say_summaries(at_end=True)
-            log.info("stopped", instance=self.instance, lost=self._engine.lost.total())
+    def _log_end(self, engine: Engine, figures: Figures) -> None:
+        figures.log_summaries(at_end=True)
+        log.info("stopped", instance=self.instance, lost=engine.lost.total())
 
     async def run(self) -> None:
         """Serve until cancelled or stopped, drain and close: ``await Enricher(settings).run()``."""
@@ -142,7 +129,7 @@ class Enricher:
     def engine(self) -> Engine:
         """The engine underneath, while the block lasts."""
         if self._engine is None:
-            raise EnricherError("the enricher is not running: use `async with enricher:`")
+            raise EnricherError(_NOT_RUNNING)
         return self._engine
 
     # -- use ---------------------------------------------------------------------------------------
@@ -209,105 +196,17 @@ class Enricher:
 
     def health(self) -> dict[str, Any]:
         """Status, outages, troubles, sources and level of the pool, as plain values without passwords."""
-        return {name: redact_value(value) for name, value in self.engine.health().items()}
+        return self._running.health()
 
     def figures(self) -> dict[str, Any]:
         """Everything a viewer wants to know, as plain values: health and counters, times in UTC."""
-        return {
-            "service": self.settings.service.name,
-            "instance": self.instance,
-            "pid": os.getpid(),
-            "started_us": self._started_us,
-            "now_us": self._clock(),
-            "loop_lag_ms": round(self._lag_us / 1000, 3),
-            **self.health(),
-            **self.stats.snapshot(),
-            "recent": dict(self._recent),
-        }
+        return self._running.now()
 
-    # -- in the background -------------------------------------------------------------------------
-
-    async def _announce(self) -> None:
-        with suppress(EnricherError):  # stopped before
-            await self.wait_ready()
-            log.info("ready", instance=self.instance)
-
-    async def _measure_lag(self) -> None:
-        while True:
-            before = time.perf_counter()
-            await anyio.sleep(0.25)
-            self._lag_us = max(0, int((time.perf_counter() - before - 0.25) * 1e6))
-
-    async def _keep_stats(self) -> None:
-        stats = self.settings.stats
-        key, ttl_ms = self.settings.stats_key, int(stats.interval * 3000) + 5000
-        group = self.engine.writer.group(("live",))
-        summary_due = time.monotonic() + stats.summary_interval
-        before: Counter[str] = Counter()
-        commits = self.stats.histograms["commit"].copy()
-        earlier = {name: histogram.copy() for name, histogram in self.stats.histograms.items()}
-        while True:
-            await anyio.sleep(stats.interval)
-            for name, histogram in self.stats.histograms.items():
-                self._recent[name] = histogram.since(earlier[name]).summary()
-                earlier[name] = histogram.copy()
-            # While Redis is away the figures do not pile up: the next ones replace them anyway.
-            if not group.unfinished and not self.engine.ended:
-                figures = SetKey(key, msgspec.json.encode(self.figures()), ttl_ms)
-                self.engine.writer.submit(Write((figures,), label="figures"))
-            if time.monotonic() >= summary_due:
-                summary_due += stats.summary_interval
-                self._say_summaries()
-                before = self._summarise(before, commits)
-                commits = self.stats.histograms["commit"].copy()
-            log.catch_up()
-
-    def _summarise(self, before: Counter[str], earlier: Histogram) -> Counter[str]:
-        """Log what happened since the last summary: counts and latency of that time alone."""
-        names = ("received", "processed", "duplicate", "dead", "dropped", "conflated", "retried")
-        now = Counter({name: self.stats.total(name) for name in names})
-        commit = self.stats.histograms["commit"].since(earlier).summary()
-        queued, status = self.engine.pool.count, self.health()["status"]
-        if self._changed("summary", (now, queued, status)):
-            log.summary(
-                "summary",
-                **{name: now[name] - before[name] for name in names},
-                queued=queued,
-                p50_ms=commit["p50_ms"],
-                p99_ms=commit["p99_ms"],
-                status=status,
-            )
-        return now
-
-    def _say_summaries(self, *, at_end: bool = False) -> None:
-        for number, summary in enumerate(self._parts.summaries if self._parts is not None else ()):
-            line, figures = summary(self.stats)
-            if self._changed(number, figures) or at_end:
-                log.summary(line, **figures)
-
-    def _changed(self, summary: str | int, figures: object) -> bool:
-        """Whether ``figures`` are others than when this summary was said last; once said, they are not."""
-        before, self._said[summary] = self._said.get(summary), figures
-        return before != figures
-
-    def _record_gap(self, gap: Gap) -> None:
-        if self._engine is not None:
-            self._engine.missed(gap.channel, gap.from_us, gap.to_us)
-        if not gap.from_us:
-            return  # the beginning is no loss of this worker's
-        self.stats.count(gap.channel, "gaps")
-        identity = f"{gap.channel}:{gap.from_us}:{self.instance}"
-        document = {
-            "_id": identity,
-            "channel": gap.channel,
-            "from": to_date(gap.from_us),
-            "to": to_date(gap.to_us),
-            "reason": redact_text(gap.reason),
-            "instance": self.instance,
-            "processed_at": to_date(self._clock()),
-        }
-        with suppress(EnricherError):  # at the very end, when nothing is committed any more
-            self.emit(Insert(GAPS, document))
+    @property
+    def _running(self) -> Figures:
+        if self._figures is None:
+            raise EnricherError(_NOT_RUNNING)
+        return self._figures
 
 
 def _what_happened(delivery: AwaitedDelivery, label: str) -> EnricherError:

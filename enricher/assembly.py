@@ -35,19 +35,16 @@ from enricher.engine.ports import Sink, Source
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
-from enricher.engine.stats import Stats
 from enricher.errors import ConfigError
+from enricher.figures import Summary
+from enricher.gaps import GAPS, record_gap
 from enricher.intake import IntakeParts, over_streams, shard_lock_of
 from enricher.options import Options
 from enricher.system import Plan, System, plans
 from enricher.systems import SYSTEMS
 
-GAPS = "feed_gaps"
 NOTHING: Options = {}
 HOSTS = "the host's client"
-
-
-Summary = Callable[[Stats], tuple[str, Mapping[str, int]]]
 
 
 @dataclass(frozen=True)
@@ -184,18 +181,16 @@ def planned(settings: Settings, options: Options = NOTHING) -> list[Plan]:
     return plans(systems_of(options), Connections(settings, options))
 
 
-def build(
-    settings: Settings,
-    options: Options = NOTHING,
-    *,
-    on_gap: Callable[[Gap], None] | None = None,
-    listens: bool = True,
-) -> Parts:
-    """The parts that settings, systems and options describe; ``on_gap`` hears what a subscription missed.
+def build(settings: Settings, options: Options = NOTHING, *, listens: bool = True) -> Parts:
+    """The parts that settings, systems and options describe.
 
     With ``listens`` off only what is handed in goes through the routes. Call it inside the event loop they
     will be used in. It connects to nothing. Raises `ConfigError`.
     """
+
+    def on_gap(gap: Gap) -> None:
+        record_gap(engine, gap, host.instance)
+
     settings = with_sections(settings, options.get("systems", ()))
     host = Connections(settings, options)
     made = plans(systems_of(options), host)
@@ -277,7 +272,7 @@ def _sources(
     routes: Sequence[Route],
     dead_letters: Sink,
     lock: ShardLock | None,
-    on_gap: Callable[[Gap], None] | None,
+    on_gap: Callable[[Gap], None],
 ) -> list[Source]:
     intake = IntakeParts(
         host.settings,
