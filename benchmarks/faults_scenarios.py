@@ -13,6 +13,9 @@ from benchmarks.faults_accidents import ACCIDENTS, HANDLER
 from benchmarks.faults_ledger import BRIDGE, STREAM, Promise
 from benchmarks.faults_stage import EVERYTHING, Stage
 from benchmarks.faults_witness import INTAKE, SERVICE
+from enricher.adapters.redis.scripts import load
+
+APPEND = load("stream_append").sha.encode()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +144,7 @@ async def replies_swallowed(stage: Stage, plan: Plan) -> None:
     """A write is applied and its reply never comes: of the commit, of the append, of the documents."""
     writes = (
         ("redis", lambda request: b"EVALSHA" in request),
-        ("redis", lambda request: b"XADD" in request),
+        ("redis", lambda request: b"XADD" in request or APPEND in request),
         ("mongo", lambda request: b"underlying_ticks" in request),
     )
     for number in range(plan.times):
