@@ -34,7 +34,8 @@ class ServerKind:
     """How one kind of server is started and recognised.
 
     ``command`` gives the command line for a port; ``answers(port, pid)`` says whether the server
-    with that pid is ready there. ``port`` None means a free one, another at each attempt.
+    with that pid is ready there. ``port`` None means a free one, another at each attempt. It works in
+    ``folder``, or where its log is.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ServerKind:
     command: Callable[[int], list[str]]
     answers: Callable[[int, int], Awaitable[bool]]
     port: int | None = None
+    folder: Path | None = None
 
 
 class Child:
@@ -117,7 +119,7 @@ async def start(kind: ServerKind, *, timeout: float) -> Child:
                 )
             await asyncio.sleep(0.1 * attempt)
             continue
-        child = Child(kind, port, await _spawn(kind, port))
+        child = await spawn(kind, port)
         try:
             if await _ready(child, timeout):
                 return child
@@ -131,20 +133,22 @@ async def start(kind: ServerKind, *, timeout: float) -> Child:
     )
 
 
-async def _spawn(kind: ServerKind, port: int) -> asyncio.subprocess.Process:
+async def spawn(kind: ServerKind, port: int = 0) -> Child:
+    """Start a process that ends with this one, without waiting for an answer. Raises EmbeddedError."""
     try:
         with kind.log.open("ab") as log:
             # A session of its own: Ctrl-C in the terminal reaches us, who drain first, not it.
-            return await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *bound_to_this_process(kind.command(port)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=kind.log.parent,
+                cwd=kind.folder or kind.log.parent,
                 start_new_session=True,
             )
     except OSError as error:
         raise EmbeddedError(f"cannot start the embedded {kind.name}: {error}") from error
+    return Child(kind, port, process)
 
 
 async def _ready(child: Child, timeout: float) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from asyncio import FIRST_COMPLETED
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +27,7 @@ from enricher.cli.tables import Stack
 from enricher.cli.watchdog import status_of
 from enricher.config import Settings
 from enricher.embedded import EmbeddedServers
-from enricher.embedded.binaries import bound_to_this_process
-from enricher.embedded.child import last_lines
+from enricher.embedded.child import Child, ServerKind, redis_answers, spawn
 from enricher.errors import EnricherError
 from enricher.market.cli.demo_commands import Commands, settings_arguments
 from enricher.market.cli.demo_tables import tables
@@ -112,7 +111,7 @@ def command(
 async def show_demo(
     options: SettingsOptions, plan: Plan, servers: EmbeddedServers, out: Console, watch: Watch | None = None
 ) -> int:
-    """Run the demo to its end; returns the exit code. Raises EnricherError when a part of it fails.
+    """Run the demo to its end; returns the exit code. Raises EnricherError when a server does not start.
 
     ``watch`` looks at the viewer until the event is set; without it the view is shown on ``out``.
     """
@@ -121,145 +120,121 @@ async def show_demo(
             urls = await start_servers(servers, stack, stop)
             if urls is None:
                 return OK
-            settings = options.load(urls)
-            commands = Commands(options, settings, servers.data_dir)
-            say(out, "Look inside from another terminal, in this folder:", commands.looking())
-            say(out, f"Logs: {servers.data_dir / WORKER_LOG}, {servers.data_dir / FEED_LOG}")
-            say(out, "The feed breaks some messages on purpose, to show dead letters. Ctrl-C ends it.\n")
-            watch = watch or functools.partial(_show, out)
-            totals = await _perform(options, settings, plan, servers, out, watch, stop)
-            if totals is None:
-                return FAILED
-            say(out, f"\n{totals}")
-            say(out, f"The data stays in {servers.data_dir}. To serve it again:", commands.serving()[:1])
-            say(out, "and then, from another terminal, in this folder:", commands.serving()[1:])
-            return OK
+            demo = Demo(options, options.load(urls), plan, servers, out, stop)
+            return await demo.run(watch or demo.show)
 
 
-def say(out: Console, text: str, commands: Sequence[str] = ()) -> None:
-    """Print a text, and commands below it that can be copied as they stand."""
-    out.print(text, markup=False, soft_wrap=True)
-    for command in commands:
-        out.print(f"  {command}", markup=False, soft_wrap=True, style="cyan")
+class Demo:
+    """A worker in this process, a feed in another, and a viewer, for as long as ``stop`` is not set."""
 
+    def __init__(
+        self,
+        options: SettingsOptions,
+        settings: Settings,
+        plan: Plan,
+        servers: EmbeddedServers,
+        out: Console,
+        stop: asyncio.Event,
+    ) -> None:
+        self._options = options
+        self._settings = settings
+        self._plan = plan
+        self._servers = servers
+        self._folder = servers.data_dir
+        self._out = out
+        self._stop = stop
 
-async def _show(out: Console, viewer: Viewer, stop: asyncio.Event) -> None:
-    await show(out, viewer.view if redraws(out) else viewer.line, _INTERVAL, stop)
+    async def show(self, viewer: Viewer, stop: asyncio.Event) -> None:
+        """Show the view, or a line of it where nothing can be redrawn."""
+        await show(self._out, viewer.view if redraws(self._out) else viewer.line, _INTERVAL, stop)
 
-
-async def _perform(
-    options: SettingsOptions,
-    settings: Settings,
-    plan: Plan,
-    servers: EmbeddedServers,
-    out: Console,
-    watch: Watch,
-    stop: asyncio.Event,
-) -> str | None:
-    """Feed, work and watch; what became of the messages, or None if a part has failed."""
-    failure: BaseException | None = None
-    data_dir = servers.data_dir
-    products = SyntheticMarket(plan.products).products
-    async with (
-        opened(settings, Place()) as there,
-        Enricher(settings) as enricher,
-        viewing(enricher, there.store, products, plan.rate) as viewer,
-    ):
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(servers.watch)
-                tasks.start_soon(viewer.arrivals.listen)
-                await _ready_or_stopped(enricher, out, stop)
-                async with feed(options, settings, plan, data_dir) as process:
-                    tasks.start_soon(_watch_feed, process, data_dir, stop)
-                    if plan.seconds is not None:
-                        tasks.start_soon(_end_after, plan.seconds, stop)
-                    await watch(viewer, stop)
-                # What the feed has published is still on its way here, and then on its way out.
-                await anyio.sleep(_ON_THE_WAY)
-                await enricher.stop()
-                await anyio.sleep(_ON_THE_WAY)
-                tasks.cancel_scope.cancel()
-        except* EnricherError as group:
-            failure = group.exceptions[0]
+    async def run(self, watch: Watch) -> int:
+        """Say how to look inside, work and ``watch``, and say what came of it; returns the exit code."""
+        commands = Commands(self._options, self._settings, self._folder)
+        self._say("Look inside from another terminal, in this folder:", commands.looking())
+        self._say(f"Logs: {self._folder / WORKER_LOG}, {self._folder / FEED_LOG}")
+        self._say("The feed breaks some messages on purpose, to show dead letters. Ctrl-C ends it.\n")
+        products = SyntheticMarket(self._plan.products).products
+        failure: BaseException | None = None
+        async with (
+            opened(self._settings, Place()) as there,
+            Enricher(self._settings) as enricher,
+            viewing(enricher, there.store, products, self._plan.rate) as viewer,
+        ):
+            try:
+                await self._work(enricher, viewer, watch)
+            except* EnricherError as group:
+                failure = group.exceptions[0]
+            if failure is not None:
+                await enricher.stop(_FAILED_DRAIN)
+            else:
+                self._out.print(Stack(list(tables(await viewer.picture()))))
         if failure is not None:
-            await enricher.stop(_FAILED_DRAIN)
-        else:
-            out.print(Stack(list(tables(await viewer.picture()))))
-    if failure is not None:
-        click.echo(f"Error: {failure}", err=True)
-        return None
-    names = ("received", "processed", "duplicate", "dead", "dropped")
-    totals = ", ".join(f"{enricher.stats.total(name):,} {name}" for name in names)
-    return f"{totals}, {enricher.lost.total():,} lost."
+            click.echo(f"Error: {failure}", err=True)
+            return FAILED
+        names = ("received", "processed", "duplicate", "dead", "dropped")
+        totals = ", ".join(f"{enricher.stats.total(name):,} {name}" for name in names)
+        serve, *look = commands.serving()
+        self._say(f"\n{totals}, {enricher.lost.total():,} lost.")
+        self._say(f"The data stays in {self._folder}. To serve it again:", [serve])
+        self._say("and then, from another terminal, in this folder:", look)
+        return OK
 
+    def _say(self, text: str, commands: Sequence[str] = ()) -> None:
+        # Commands can be copied as they stand: they are not wrapped.
+        self._out.print(text, markup=False, soft_wrap=True)
+        for command in commands:
+            self._out.print(f"  {command}", markup=False, soft_wrap=True, style="cyan")
 
-@asynccontextmanager
-async def feed(
-    options: SettingsOptions, settings: Settings, plan: Plan, data_dir: Path
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The synthetic feed as a process of its own, so that PUBLISH does not wait for the worker's loop.
-
-    Ended on leaving; it ends with this process too, even by SIGKILL (on Linux).
-    """
-    with (data_dir / FEED_LOG).open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *bound_to_this_process(feed_command(options, settings, plan)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            # Ctrl-C in the terminal is for us: we stop the feed first, then drain.
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            with anyio.CancelScope(shield=True):
-                with anyio.move_on_after(_FEED_PATIENCE):
-                    await process.wait()
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
-
-
-def feed_command(options: SettingsOptions, settings: Settings, plan: Plan) -> list[str]:
-    """The command line of the feed: our own settings, the demo's Redis."""
-    return [
-        *(sys.executable, "-m", "enricher", "feed"),
-        *("--redis-url", settings.redis.url, *settings_arguments(options)),
-        *("--products", str(plan.products), "--rate", f"{plan.rate:g}"),
-        *("--seed", str(plan.seed), "--defects", DEFECTS),
-    ]
-
-
-async def _watch_feed(process: asyncio.subprocess.Process, data_dir: Path, stop: asyncio.Event) -> None:
-    code = await process.wait()
-    if not stop.is_set():
-        raise EnricherError(f"the feed ended with exit code {code}; {last_lines(data_dir / FEED_LOG)}")
-
-
-async def _end_after(seconds: float, stop: asyncio.Event) -> None:
-    await anyio.sleep(seconds)
-    stop.set()
-
-
-async def _ready_or_stopped(enricher: Enricher, out: Console, stop: asyncio.Event) -> None:
-    async with anyio.create_task_group() as tasks:
-
-        async def until_stopped() -> None:
-            await stop.wait()
+    async def _work(self, enricher: Enricher, viewer: Viewer, watch: Watch) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._servers.watch)
+            tasks.start_soon(viewer.arrivals.listen)
+            await self._until_ready(enricher)
+            # A process of its own, so that PUBLISH does not wait for the worker's loop.
+            feed = await spawn(self._feed())
+            try:
+                tasks.start_soon(self._watch_feed, feed)
+                if self._plan.seconds is not None:
+                    asyncio.get_running_loop().call_later(self._plan.seconds, self._stop.set)
+                await watch(viewer, self._stop)
+            finally:
+                await feed.stop(_FEED_PATIENCE)
+            # What the feed has published is still on its way here, and then on its way out.
+            await anyio.sleep(_ON_THE_WAY)
+            await enricher.stop()
+            await anyio.sleep(_ON_THE_WAY)
             tasks.cancel_scope.cancel()
 
-        async def say_how_far() -> None:
-            while True:
-                await anyio.sleep(_INTERVAL)
-                health = enricher.health()
-                what = " products" if health["status"] == "restoring" else ""
-                out.print(f"{status_of(health)}{what}")
+    def _feed(self) -> ServerKind:
+        log = self._folder.absolute() / FEED_LOG
+        log.unlink(missing_ok=True)
+        plan = self._plan
+        # Our own settings, the demo's Redis.
+        command = [
+            *(sys.executable, "-m", "enricher", "feed"),
+            *("--redis-url", self._settings.redis.url, *settings_arguments(self._options)),
+            *("--products", str(plan.products), "--rate", f"{plan.rate:g}"),
+            *("--seed", str(plan.seed), "--defects", DEFECTS),
+        ]
+        return ServerKind("feed", log, lambda _: command, redis_answers, folder=Path.cwd())
 
-        tasks.start_soon(until_stopped)
-        tasks.start_soon(say_how_far)
-        await enricher.wait_ready()
-        tasks.cancel_scope.cancel()
+    async def _watch_feed(self, feed: Child) -> None:
+        error = await feed.wait_for_end()
+        if not self._stop.is_set():
+            raise EnricherError(f"the feed ended: {error}")
+
+    async def _until_ready(self, enricher: Enricher) -> None:
+        waiting = {asyncio.ensure_future(enricher.wait_ready()), asyncio.ensure_future(self._stop.wait())}
+        try:
+            while True:
+                done, _ = await asyncio.wait(waiting, timeout=_INTERVAL, return_when=FIRST_COMPLETED)
+                if done:
+                    break
+                health = enricher.health()
+                self._out.print(status_of(health) + (" products" if health["status"] == "restoring" else ""))
+            for future in done:
+                future.result()
+        finally:
+            for future in waiting:
+                future.cancel()
