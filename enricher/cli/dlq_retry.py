@@ -72,8 +72,8 @@ class Letters:
         return await select(self.store, wanted, limit, self._named(names) if names else None)
 
     async def _named(self, names: Sequence[str]) -> AsyncIterator[StoredLetter]:
-        found = [await self.store.get(name) for name in names]
-        named = {(letter.raw, letter.id): letter for letter in found}
+        letters = [await self.store.get(name) for name in names]
+        named = {(letter.raw, letter.id): letter for letter in letters}
         for letter in sorted(named.values(), key=lambda letter: letter.position):
             yield letter
 
@@ -105,14 +105,14 @@ async def kind_of(client: Redis, key: str, wanted: str, default: str) -> str:
 
     Raises `EnricherError` if it is anything else, or not what is wanted.
     """
-    found = as_bytes(await client.type(key)).decode()
-    if found == "none":
+    kind = as_bytes(await client.type(key)).decode()
+    if kind == "none":
         return wanted or default
-    if found not in STORES:
-        raise EnricherError(f"{key} is a {found}; dead letters are in a list or a stream")
-    if wanted and wanted != found:
-        raise EnricherError(f"{key} is a {found}, not a {wanted}; without --store it is read as it is")
-    return found
+    if kind not in STORES:
+        raise EnricherError(f"{key} is a {kind}; dead letters are in a list or a stream")
+    if wanted and wanted != kind:
+        raise EnricherError(f"{key} is a {kind}, not a {wanted}; without --store it is read as it is")
+    return kind
 
 
 @asynccontextmanager
@@ -135,7 +135,7 @@ async def attempts(letters: Letters, how: How) -> AsyncIterator[Attempt]:
         yield by_worker(letters.live, service, letters.store, seconds=how.timeout, edit=how.edit)
         return
     figures = await read_figures(letters.live, letters.settings, every_pattern(letters.settings))
-    if running := ", ".join(str(found["instance"]) for found in figures if found["service"] == service):
+    if running := ", ".join(str(worker["instance"]) for worker in figures if worker["service"] == service):
         say(f"Warning: {unseen(running, heard)}")
     say("retried in this process")
     async with engine(letters.settings, how.timeout) as process:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COLUMNS = ("position", "task id", "last tried (UTC)", "topic", "stage", "tries", "error")
 _BODY = 20_000
 _NARROW = 110
-# What a handler or a driver said, which may quote an address.
+# The texts of handlers and drivers, which may quote an address.
 _MAY_QUOTE = ("error", "traceback")
 SHOWN = 20
 

@@ -33,18 +33,18 @@ class FieldFilter(msgspec.Struct, frozen=True):
 
     def matches(self, letter: StoredLetter) -> bool:
         """Whether the letter has the field, and with this value."""
-        found = value_at(letter.message, self.path)
-        if found is ABSENT:
-            found = value_at(letter.record, self.path)
-        if found is ABSENT:
+        value = value_at(letter.message, self.path)
+        if value is ABSENT:
+            value = value_at(letter.record, self.path)
+        if value is ABSENT:
             return False
-        if isinstance(found, int | float) and not isinstance(found, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool):
             try:
-                if float(self.value) == found:
+                if float(self.value) == value:
                     return True
             except ValueError:
                 pass
-        text = found if isinstance(found, str) else msgspec.json.encode(found).decode()
+        text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
         return fnmatchcase(text, self.value)
 
 

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from enricher.clock import to_date
 from enricher.engine.effects import DeadLetter
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class StoredLetter(msgspec.Struct, frozen=True):
@@ -64,9 +63,9 @@ class StoredLetter(msgspec.Struct, frozen=True):
     @property
     def attempts(self) -> int:
         """How often the message was tried, at least once."""
-        found = self.record.get("attempts")
-        if isinstance(found, int) and found > 0:
-            return found
+        attempts = self.record.get("attempts")
+        if isinstance(attempts, int) and attempts > 0:
+            return attempts
         retries = self._text("retry_count")
         return int(retries) + 1 if retries.isdecimal() and len(retries) < 10 else 1
 
@@ -98,8 +97,8 @@ class StoredLetter(msgspec.Struct, frozen=True):
             return None
 
     def _text(self, field: str) -> str:
-        found = self.record.get(field)
-        return "" if found is None else str(found)
+        value = self.record.get(field)
+        return "" if value is None else str(value)
 
 
 def encode(letter: DeadLetter) -> bytes:
@@ -161,4 +160,4 @@ def body_of(record: dict[str, Any]) -> bytes:
 
 def iso(us: int) -> str:
     """Microseconds since 1970 as ISO 8601 in UTC."""
-    return (_EPOCH + timedelta(microseconds=us)).isoformat()
+    return to_date(us).isoformat()

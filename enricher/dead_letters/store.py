@@ -108,15 +108,15 @@ class LetterStore(ABC):
 
     async def peek(self, limit: int = 10, wanted: LetterFilter = EVERY) -> list[StoredLetter]:
         """The newest ``limit`` letters that ``wanted`` lets through, newest first; they stay."""
-        found: list[StoredLetter] = []
+        newest: list[StoredLetter] = []
         if limit <= 0:
-            return found
+            return newest
         async for letter in self.letters():
             if wanted.matches(letter):
-                found.append(letter)
-                if len(found) >= limit:
+                newest.append(letter)
+                if len(newest) >= limit:
                     break
-        return found
+        return newest
 
     async def get(self, name: str) -> StoredLetter:
         """The letter at a position (``0``: the newest), or of a task id or the unique start of one.
@@ -132,26 +132,26 @@ class LetterStore(ABC):
             raise UnknownLetter(f"no dead letter at position {name}; there are {await self.count()}")
         if len(name) < SHORTEST_PREFIX:
             raise UnknownLetter(f"{name!r}: at least {SHORTEST_PREFIX} characters of a task id are needed")
-        found: list[StoredLetter] = []
+        candidates: list[StoredLetter] = []
         async for letter in self.letters():
             if letter.task_id == name:
                 return letter
             if letter.task_id.startswith(name):
-                found.append(letter)
-        if not found:
+                candidates.append(letter)
+        if not candidates:
             raise UnknownLetter(f"no dead letter {name!r}; `enricher dlq list` shows their ids and positions")
-        if len(found) > 1:
-            raise UnknownLetter(f"{len(found)} dead letters begin with {name!r}; give more of the id")
-        return found[0]
+        if len(candidates) > 1:
+            raise UnknownLetter(f"{len(candidates)} dead letters begin with {name!r}; give more of the id")
+        return candidates[0]
 
     def read(self, raw: bytes, position: int = -1, id: bytes = b"") -> StoredLetter:  # noqa: A002
         """The letter that an entry is."""
         raw, id = as_bytes(raw), as_bytes(id)  # noqa: A001
         try:
-            found = msgspec.json.decode(raw)
+            decoded = msgspec.json.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            found = None
-        record = found if isinstance(found, dict) else {}
+            decoded = None
+        record = decoded if isinstance(decoded, dict) else {}
         return StoredLetter(position, raw, record, self._topic(record), id)
 
     def _topic(self, record: Mapping[str, Any]) -> str | None:

@@ -37,11 +37,11 @@ def command(options: SettingsOptions, json: bool) -> None:
     settings = options.load()
 
     async def main() -> None:
-        found = await standing(settings)
+        figures = await standing(settings)
         if json:
-            click.echo(msgspec.json.encode(found).decode())
+            click.echo(msgspec.json.encode(figures).decode())
             return
-        for name, value in found.items():
+        for name, value in figures.items():
             click.echo(f"{name.replace('_', ' '):<14} {'?' if value is None else value}")
 
     with talking_to(settings.redis.url):

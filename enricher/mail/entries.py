@@ -92,8 +92,8 @@ def identity_of(body: bytes) -> str | None:
 def _identity(message_id: str | None, raw: bytes | None) -> str | None:
     if not message_id and raw is not None:
         end = _END_OF_HEADERS.search(raw)
-        found = _HEADER.search(raw, 0, end.start() + 1 if end is not None else len(raw))
-        message_id = _text(found[1]) if found is not None else None
+        header = _HEADER.search(raw, 0, end.start() + 1 if end is not None else len(raw))
+        message_id = _text(header[1]) if header is not None else None
     bare = bare_id(message_id) if message_id else ""
     if not bare:
         return None

@@ -1,4 +1,4 @@
-"""What is done with a mail: once, read, handed to the program's own function, stored with what that said.
+"""What is done with a mail: once, read, handed to the program's own function, stored with what that returned.
 
     async def on_mail(mail):                # plain functions run in a thread
         return {"lang": detect(mail.text)}  # stored as `result`
@@ -16,12 +16,12 @@ import inspect
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
 import anyio.to_thread
 
+from enricher.clock import to_date
 from enricher.engine.apart import apart
 from enricher.engine.claims import Claims, Found, State
 from enricher.engine.effects import Effect, Insert, SetClaim
@@ -39,7 +39,6 @@ from enricher.storable import check_storable
 MailHandler = Callable[..., Any]
 """``(mail)`` or ``(mail, context)``, plain or async; what it returns is stored, so BSON must take it."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OUTAGE = Backoff(base=0.05, max_delay=5.0)
 _BUSY = Backoff(base=0.05, max_delay=1.0, jitter="none")
 # Longer messages are read in a thread: 64 KiB take some 5 ms.
@@ -82,9 +81,9 @@ class Processor:
         token = uuid.uuid4().hex if self._handler is not None else ""
         try:
             # In here too, since a reservation may be made and its answer come to nobody.
-            found = await self._begin(entry, token)
-            if found.state is State.PROCESSED:
-                return (SetClaim(found.key, found.member, self._seen.ttl),)
+            reservation = await self._begin(entry, token)
+            if reservation.state is State.PROCESSED:
+                return (SetClaim(reservation.key, reservation.member, self._seen.ttl),)
             mail = await read_mail(entry)
             document = mail.document()
             if self._handler is not None:
@@ -95,8 +94,8 @@ class Processor:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(1), suppress(Exception):
                     await self._seen.release(entry.id, token)
             raise
-        document["received_at"] = _date(context.now_us)
-        document["processed_at"] = _date(self._clock())
+        document["received_at"] = to_date(context.now_us)
+        document["processed_at"] = to_date(self._clock())
         key, member = self._seen.claim(entry.id)
         return (Insert(self._collection, document), SetClaim(key, member, self._seen.ttl))
 
@@ -106,13 +105,13 @@ class Processor:
         others = (entry.message_id,) if entry.message_id else ()
         while True:
             try:
-                found = await self._seen.begin(entry.id, token, int(self._lease * 1000), others)
+                reservation = await self._seen.begin(entry.id, token, int(self._lease * 1000), others)
             except SinkUnavailable:
                 outages += 1
                 await anyio.sleep(_OUTAGE.delay(outages))
                 continue
-            if found.state is not State.BUSY:
-                return found
+            if reservation.state is not State.BUSY:
+                return reservation
             waits += 1
             await anyio.sleep(_BUSY.delay(waits))
 
@@ -169,18 +168,18 @@ def load_handler(name: str) -> MailHandler:
     if not colon or not module or not path:
         raise ConfigError("settings", "mail.handler", name, right)
     try:
-        found: Any = importlib.import_module(module)
+        handler: Any = importlib.import_module(module)
         for part in path.split("."):
-            found = getattr(found, part)
+            handler = getattr(handler, part)
     except (Exception, SystemExit) as error:
         why = f"{right} ({type(error).__name__}: {error})"
         raise ConfigError("settings", "mail.handler", name, why) from error
-    if not callable(found):
-        raise ConfigError("settings", "mail.handler", name, f"{right}; this is a {type(found).__name__}")
-    if not takes_mail(found):
+    if not callable(handler):
+        raise ConfigError("settings", "mail.handler", name, f"{right}; this is a {type(handler).__name__}")
+    if not takes_mail(handler):
         why = "a function of a mail, or of a mail and a context: this one cannot be called with them"
         raise ConfigError("settings", "mail.handler", name, why)
-    return found  # type: ignore[no-any-return]
+    return handler  # type: ignore[no-any-return]
 
 
 def takes_mail(handler: MailHandler) -> bool:
@@ -211,7 +210,3 @@ async def _waited_for(result: Awaitable[Any]) -> Any:
 def _is_async(handler: MailHandler) -> bool:
     function = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(function)
-
-
-def _date(us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=us)

@@ -24,7 +24,7 @@ TASK = "process_email"
 
 
 class MailSettings(Section, frozen=True, kw_only=True):
-    """What the mail route is told.
+    """The settings of the mail route.
 
     An empty ``consumer`` is the process's instance, an empty ``handler`` none. ``block``, the backoffs,
     ``timeout``, ``lease``, ``retention`` and ``claim_ttl`` are seconds; ``timeout`` 0 is unlimited,

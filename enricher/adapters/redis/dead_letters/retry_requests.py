@@ -19,12 +19,12 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from enricher.adapters.redis.reconnect import Connection, reconnecting
 from enricher.dead_letters.edits import NO_EDIT, Edit
 from enricher.dead_letters.record import StoredLetter
 from enricher.dead_letters.replay import FAILED, UNANSWERED, Attempt, Outcome, Process, retry_letter, through
 from enricher.dead_letters.store import LetterStore
 from enricher.engine.ports import Clock, Intake
-from enricher.engine.retry import Backoff
 from enricher.log import log
 from enricher.texts import as_text
 
@@ -71,26 +71,24 @@ class RetryListener:
 
     async def run(self, intake: Intake) -> None:
         """Listen until `stop_intake`; what was asked before that is still answered."""
-        process, backoff, attempt = through(intake.put, self._clock), Backoff(base=0.05, max_delay=5.0), 0
+        process, connection = through(intake.put, self._clock), Connection(self.name)
         async with anyio.create_task_group() as tasks:
-            with self._scope:
+
+            async def listen() -> None:
                 while True:
-                    try:
-                        await self._listen_once(tasks, process)
-                        attempt = 0
-                    except (RedisError, OSError) as error:
-                        attempt += 1
-                        if attempt == 1:
-                            log.warning("connection_lost", source=self.name, reason=str(error))
-                        await anyio.sleep(backoff.delay(attempt))
+                    await self._listen_once(tasks, process)
+                    connection.up()
+
+            with self._scope:
+                await reconnecting(connection, listen)
 
     async def _listen_once(self, tasks: anyio.abc.TaskGroup, process: Process) -> None:
         await self._client.set(f"{self._key}:listening", b"1", ex=LISTENING_TTL)
-        found = await cast("Awaitable[Any]", self._client.blpop([self._key], timeout=_WAIT))
-        if found is None:
+        item = await cast("Awaitable[Any]", self._client.blpop([self._key], timeout=_WAIT))
+        if item is None:
             return
         try:
-            request = msgspec.json.decode(found[1], type=Request)
+            request = msgspec.json.decode(item[1], type=Request)
         except msgspec.DecodeError as error:
             log.error("retry_request_unreadable", key=self._key, error=str(error))
             return
@@ -170,14 +168,14 @@ async def ask_worker(
     request = Request(uuid.uuid4().hex, letter.raw, letter.id, letter.position, store, edit)
     key, encoded = f"enricher:retry:{service}", msgspec.json.encode(request)
     await client.rpush(key, encoded)
-    waited, found = 0.0, None
-    while found is None and waited < seconds:
+    waited, item = 0.0, None
+    while item is None and waited < seconds:
         # In pieces, for a client gives up on a reply that takes longer than its socket timeout.
         piece = min(_WAIT, seconds - waited)
-        found = await cast("Awaitable[Any]", client.blpop([f"{key}:{request.id}"], timeout=piece))
+        item = await cast("Awaitable[Any]", client.blpop([f"{key}:{request.id}"], timeout=piece))
         waited += piece
-    if found is not None:
-        return msgspec.json.decode(found[1], type=Outcome)
+    if item is not None:
+        return msgspec.json.decode(item[1], type=Outcome)
     taken = not await client.lrem(key, 1, encoded)  # type: ignore[arg-type]
     state = "is still at it" if taken else "did not take it"
     return Outcome(UNANSWERED, f"the worker {state} after {seconds:g} s; the entry stays as it was")

@@ -47,19 +47,19 @@ def as_fields(message: Prepared) -> dict[bytes, bytes]:
     where the message is no JSON object with fields.
     """
     try:
-        found = msgspec.json.decode(message.body, type=dict[str, Any])
+        values = msgspec.json.decode(message.body, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        found = {}
-    if not found:
+        values = {}
+    if not values:
         raise ValueError("the message is no JSON object, which the fields of an entry are made of")
-    return {name.encode(): as_bytes(from_json(value)) for name, value in found.items()}
+    return {name.encode(): as_bytes(from_json(value)) for name, value in values.items()}
 
 
 async def groups_of(client: Redis, stream: str) -> list[str]:
     """The names of the consumer groups of a stream; none where there is no such stream."""
     if not await client.exists(stream):
         return []
-    return [as_text(found["name"]) for found in await client.xinfo_groups(stream)]
+    return [as_text(group["name"]) for group in await client.xinfo_groups(stream)]
 
 
 class TargetStream:
