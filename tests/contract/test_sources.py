@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -19,6 +20,7 @@ from enricher.config import StreamSettings
 from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.ports import Clock, Delivery, Source
 from enricher.engine.retry import Backoff
+from tests.integration.test_docs_adapters import adapters_page
 from tests.rig import PATIENCE, Running, until
 from tests.servers import RedisProcess, redis_binaries
 
@@ -132,8 +134,33 @@ def stream_source(client: Redis) -> StreamSource:
     )
 
 
-@pytest.fixture(params=["memory", *redis_binaries(), *(f"stream of {name}" for name in redis_binaries())])
-async def fed(request: pytest.FixtureRequest, redis_processes: dict[str, RedisProcess]) -> AsyncIterator[Fed]:
+@asynccontextmanager
+async def documented(path: Path) -> AsyncIterator[Fed]:
+    """The source of docs/adapters.md."""
+
+    def write(line: bytes) -> None:
+        with path.open("ab") as file:
+            file.write(line)
+
+    async def add(topic: str, body: bytes) -> None:
+        write(topic.encode() + b"\t" + body + b"\n")
+
+    write(b"")
+
+    async with Fed(adapters_page()["FileSource"](path), add).running() as found:
+        yield found
+
+
+@pytest.fixture(
+    params=["memory", "documented", *redis_binaries(), *(f"stream of {name}" for name in redis_binaries())]
+)
+async def fed(
+    request: pytest.FixtureRequest, redis_processes: dict[str, RedisProcess], tmp_path: Path
+) -> AsyncIterator[Fed]:
+    if request.param == "documented":
+        async with documented(tmp_path / "lines") as found:
+            yield found
+        return
     if request.param == "memory":
         source = MemorySource(wall_clock)
 
@@ -192,7 +219,7 @@ async def test_after_stopping_nothing_new_is_taken_and_reading_ends(fed: Fed) ->
 
 
 async def test_a_source_says_who_it_is(fed: Fed) -> None:
-    assert fed.source.name in {"memory", "pubsub", "stream intake"}
+    assert fed.source.name in {"memory", "pubsub", "stream intake", "file lines"}
 
 
 # -- memory --------------------------------------------------------------------------------------------
