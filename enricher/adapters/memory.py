@@ -20,10 +20,10 @@ from enricher.engine.effects import (
     Ack,
     Append,
     DeadLetter,
+    Delay,
     DropMembers,
     Insert,
     KeyClaim,
-    Later,
     Publish,
     SetClaim,
     SetKey,
@@ -260,7 +260,7 @@ class MemoryLive(_InMemory):
                     entries = self.streams.setdefault(stream, [])
                     entries.append(dict(entry))
                     del entries[: max(len(entries) - most, 0) if most else 0]
-            case Later(key=key, delay_ms=delay_ms, fields=entry):
+            case Delay(key=key, delay_ms=delay_ms, fields=entry):
                 if claimed:
                     self.later.setdefault(key, []).append((delay_ms, dict(entry)))
             case Ack():

@@ -7,7 +7,7 @@ sink of that name. Effects of one delivery travel together as a
 
     documents     Insert, Upsert                        durable: landed first
     live          SetKey, SetMember, Publish, claims,   visible: landed second, atomically
-                  Append, Later, Ack
+                  Append, Delay, Ack
     dead_letters  DeadLetter                            visible
 """
 
@@ -141,7 +141,7 @@ class Append(Effect, frozen=True, gc=False):
     max_length: int = 0
 
 
-class Later(Effect, frozen=True, gc=False):
+class Delay(Effect, frozen=True, gc=False):
     """Keep an entry with ``fields`` in the delay set ``key`` for ``delay_ms`` ms of the server's time.
 
     Like `Append` it lands once per claim or acknowledgement of its write. The key ``place``, which says where

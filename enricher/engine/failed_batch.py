@@ -33,12 +33,8 @@ HELD_BACK = 60.0
 
 def kinds(write: Write, sink: str) -> set[Kind]:
     """What a write consists of for ``sink``: per collection what is done to it, else all effects alike."""
-    found = set[Kind]()
-    for effect in write.effects:
-        if effect.sink == sink:
-            collection = getattr(effect, "collection", "")
-            found.add((type(effect) if collection else Effect, collection))
-    return found
+    effects = [(type(e), getattr(e, "collection", "")) for e in write.effects if e.sink == sink]
+    return {(kind if collection else Effect, collection) for kind, collection in effects}
 
 
 class Written:
@@ -51,9 +47,9 @@ class Written:
 
     def note(self, write: Write) -> None:
         """Something was written that was not there before."""
-        if found := kinds(write, self.sink):
+        if written := kinds(write, self.sink):
             self.newest += 1
-            self._of_kind.update(dict.fromkeys(found, self.newest))
+            self._of_kind.update(dict.fromkeys(written, self.newest))
 
     def all_since(self, number: int, wanted: set[Kind]) -> bool:
         """Whether every kind that is ``wanted`` was written after write ``number``."""
@@ -145,26 +141,26 @@ class FailedBatch:
             return None
         kind = type(error.__cause__ if isinstance(error, WriteRefused) and error.__cause__ else error)
         # Text, as a console's rendering of the error can take seconds.
-        told = text_of(error) or repr(error), kind.__name__, trace_of(error)
+        failed = Failed(text_of(error) or repr(error), kind.__name__, trace_of(error))
         if self._probe is not None:
-            return told[0]
+            return failed.reason
         if isinstance(error, OF_ONE_WRITE):
-            self._settle(self.chosen[0], Refused(*told, path=getattr(error, "path", None)))
+            self._settle(self.chosen[0], _refused(failed, getattr(error, "path", None)))
         else:
-            self._failed(self.chosen[0], Failed(*told), now, alone=True)
+            self._failed(self.chosen[0], failed, now, alone=True)
         return ""
 
     def _failed(self, index: int, answer: Failed, now: float, *, alone: bool) -> None:
         self._reason = answer.reason
         suspect = self._suspects.get(index)
         if suspect is None:
-            found = kinds(self._writes[index], self._written.sink)
-            self._suspects[index] = _Suspect(self._written.newest, now, found, alone)
+            wanted = kinds(self._writes[index], self._written.sink)
+            self._suspects[index] = _Suspect(self._written.newest, now, wanted, alone)
             self._fresh.remove(index)
         elif self._to_blame(suspect, now):
             suspect.failures += 1
             if suspect.failures >= TRIES:
-                self._settle(index, Refused(answer.reason, answer.error_type, answer.traceback))
+                self._settle(index, _refused(answer))
 
     def _settle(self, index: int, answer: Answer | None) -> None:
         if self._suspects.pop(index, None) is None:
@@ -229,7 +225,7 @@ class FailedBatch:
             return None
         known = kinds(probe, self._written.sink)
         suspects = (self._suspects[index] for index in unknown)
-        return self._last if all(one.alone and one.kinds <= known for one in suspects) else None
+        return self._last if all(suspect.alone and suspect.kinds <= known for suspect in suspects) else None
 
     def exhausted(self, now: float) -> bool:
         """Whether only writes that came later can show whether anything is written."""
@@ -257,3 +253,7 @@ class FailedBatch:
         oldest = next(iter(self._suspects))
         self._suspects[oldest] = self._suspects.pop(oldest)  # the others have their turn first
         return [oldest]
+
+
+def _refused(failed: Failed, path: str | None = None) -> Refused:
+    return Refused(failed.reason, failed.error_type, failed.traceback, path)

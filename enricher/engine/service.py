@@ -223,12 +223,12 @@ class Engine:
     def _count_left(self, *, deadline_passed: bool) -> None:
         self._parts.ended = True
         self.lost, self.handed_back = self.pool.leftover()
-        for event, say, found in (
+        for event, write, left in (
             ("messages_handed_back", log.info, self.handed_back),
             ("messages_lost", log.error, self.lost),
         ):
-            if found:
-                say(event, total=found.total(), topics=dict(found), deadline_passed=deadline_passed)
+            if left:
+                write(event, total=left.total(), topics=dict(left), deadline_passed=deadline_passed)
 
     def _lost_by_sources(self) -> Counter[str]:
         lost: Counter[str] = Counter()

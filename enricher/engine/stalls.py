@@ -40,11 +40,11 @@ class Stalls:
             before = {}  # nobody could move while nobody could look
         self._looked = now
         stalled = []
-        for found in waiting:
-            progress, since = before.get(found.what, (found.progress, now))
-            if progress != found.progress:
+        for work in waiting:
+            progress, since = before.get(work.what, (work.progress, now))
+            if progress != work.progress:
                 since = now
-            self._since[found.what] = (found.progress, since)
+            self._since[work.what] = (work.progress, since)
             if now - since >= self.after:
-                stalled.append(found)
+                stalled.append(work)
         return stalled

@@ -168,10 +168,10 @@ class Stats:
 
     def topic(self, topic: str) -> RouteStats:
         """The counters of ``topic``, made on first use."""
-        found = self.topics.get(topic)
-        if found is None:
-            found = self.topics[topic] = RouteStats(topic)
-        return found
+        route = self.topics.get(topic)
+        if route is None:
+            route = self.topics[topic] = RouteStats(topic)
+        return route
 
     def count(self, topic: str, label: str, number: int = 1) -> None:
         """Add to a counter of a topic."""

@@ -20,7 +20,7 @@ from enricher.adapters.redis.stream.group import StreamGroup
 from enricher.dead_letters import DeadLetterSink, ListLetterStore, StreamLetterStore
 from enricher.engine.circuit import CircuitBreaker
 from enricher.engine.claims import State
-from enricher.engine.effects import Ack, Later, Publish, SetClaim, SetMember
+from enricher.engine.effects import Ack, Delay, Publish, SetClaim, SetMember
 from enricher.engine.ports import Write
 from enricher.engine.stats import Stats
 from enricher.errors import SinkUnavailable
@@ -184,7 +184,7 @@ async def test_what_may_not_be_removed_from_the_delay_set_is_not_moved(ruled: Ru
     keys = GroupKeys("s", "g")
     sink = RedisLive(ruled.client)
     await sink.open()
-    await sink.commit(writes(Later(keys.later, 0, {b"n": b"1"})))
+    await sink.commit(writes(Delay(keys.later, 0, {b"n": b"1"})))
     group = StreamGroup(ruled.client, keys, "me")
     await ruled.may("-zrem")
     for _ in range(3):

@@ -38,7 +38,7 @@ from enricher.dead_letters import (
     retry,
 )
 from enricher.dead_letters.replay import fresh_task_id, retry_letter
-from enricher.engine.effects import Ack, Later
+from enricher.engine.effects import Ack, Delay
 from enricher.engine.ports import Write
 from enricher.errors import EnricherError
 from tests.rig import PATIENCE
@@ -327,8 +327,8 @@ async def test_with_a_group_the_letter_stays_until_the_group_has_finished_the_en
     assert await numbers(store) == [0]
     # It is put off among many others: acknowledged, and waiting to be tried again.
     keys, identity = GroupKeys("again", "g"), fields[b"enricher-id"]
-    others = [Write((Later(keys.later, 0, {b"enricher-id": b"%d" % n}),)) for n in range(1_000)]
-    put_off = Later(keys.later, 0, fields, keys.place(identity.decode()))
+    others = [Write((Delay(keys.later, 0, {b"enricher-id": b"%d" % n}),)) for n in range(1_000)]
+    put_off = Delay(keys.later, 0, fields, keys.place(identity.decode()))
     await RedisLive(client).commit([*others, Write((put_off, Ack("again", "g", id_.decode())))])
     await client.config_resetstat()
     assert (await target(found)).label == "unanswered"

@@ -11,7 +11,7 @@ from enricher.adapters.memory import MemoryLive
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.group import after
-from enricher.engine.effects import Ack, Append, KeyClaim, Later, Publish, SetClaim, SetKey
+from enricher.engine.effects import Ack, Append, Delay, KeyClaim, Publish, SetClaim, SetKey
 from enricher.engine.ports import Claimed, Refused, Write
 from enricher.errors import ConfigError
 from tests.contract.test_sinks import writes
@@ -72,7 +72,7 @@ async def test_a_stream_is_kept_at_about_a_length(live: Live) -> None:
 async def test_an_entry_waits_in_the_delay_set_until_its_time(live: Live) -> None:
     sink, client = live
     before = await server_ms(client)
-    assert await sink.commit(writes(Later("later", 60_123, ODD))) == {}
+    assert await sink.commit(writes(Delay("later", 60_123, ODD))) == {}
     if client is None:
         assert isinstance(sink, MemoryLive)
         assert sink.later == {"later": [(60_123, ODD)]}

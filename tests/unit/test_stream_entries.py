@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.adapters.redis.stream.entry import EntryReader, GroupKeys, ReadEntry, StreamDelivery, whole
-from enricher.engine.effects import Ack, Later
+from enricher.engine.effects import Ack, Delay
 from enricher.engine.ports import Delivery
 
 PLACE = GroupKeys("in", "g")
@@ -28,7 +28,7 @@ def deferred(delivery: StreamDelivery) -> dict[bytes, bytes]:
     """The fields that come back after a failed attempt."""
     delivery.attempts += 1
     later, ack = delivery.defer(1.500001)
-    assert isinstance(later, Later)
+    assert isinstance(later, Delay)
     assert (later.key, later.delay_ms) == ("in:g:later", 1501)
     assert ack == Ack("in", "g", "5-1")
     return dict(later.fields)

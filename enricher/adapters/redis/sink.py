@@ -20,10 +20,10 @@ from enricher.engine.effects import (
     LIVE,
     Ack,
     Append,
+    Delay,
     DropMembers,
     Effect,
     KeyClaim,
-    Later,
     Publish,
     SetClaim,
     SetKey,
@@ -84,7 +84,7 @@ _ARGUMENTS: dict[type[Effect], tuple[int, Callable[[Any], tuple[Part, ...]]]] = 
     DropMembers: (1, lambda e: ("X", e.key, e.before)),
     Publish: (_SEEN, lambda e: ("P", e.channel, e.message)),
     Append: (_SEEN, lambda e: ("E", e.stream, e.max_length, packed_entry(e.fields))),
-    Later: (_SEEN, lambda e: ("L", e.key, e.delay_ms, e.place, packed_entry(e.fields))),
+    Delay: (_SEEN, lambda e: ("L", e.key, e.delay_ms, e.place, packed_entry(e.fields))),
 }
 _by_rank = itemgetter(0)
 

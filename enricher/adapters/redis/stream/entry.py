@@ -28,7 +28,7 @@ from typing import Any
 
 import msgspec
 
-from enricher.engine.effects import Ack, Effect, Later
+from enricher.engine.effects import Ack, Delay, Effect
 from enricher.engine.ports import Delivery
 from enricher.errors import BadMessage
 
@@ -154,7 +154,7 @@ class StreamDelivery(Delivery):
             _UNFINISHED: b"%d" % self.unfinished,
             _AT: b"%d" % self.received_us,
         }
-        return (Later(self.later, ceil(delay * 1000), fields, f"{self.later}:at:{identity}"), *self.ack())
+        return (Delay(self.later, ceil(delay * 1000), fields, f"{self.later}:at:{identity}"), *self.ack())
 
     def settled(self, label: str) -> None:
         """Tell the source."""
