@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import anyio
 import msgspec
-from redis.asyncio import Redis
 
-from enricher.adapters.mongo import MongoDocuments, close_client, mongo_client
-from enricher.adapters.redis.claims import Idempotency
-from enricher.adapters.redis.client import redis_client
+from enricher.adapters.mongo import MongoDocuments
 from enricher.adapters.redis.dead_letters.configured import letter_store
 from enricher.adapters.redis.dead_letters.retry_requests import RetryListener
-from enricher.adapters.redis.dead_letters.stream_store import StreamLetterStore
 from enricher.adapters.redis.pubsub import Gap
-from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.adapters.redis.sink import RedisLive
-from enricher.adapters.redis.stream.entry import whole
 from enricher.adapters.redis.stream.shard_lock import FencedDocuments, ShardLock
-from enricher.adapters.redis.stream.source import StreamSource
 from enricher.adapters.retention import Retention
-from enricher.clock import wall_clock
-from enricher.config import Settings, StreamSettings, redact
-from enricher.dead_letters.alert import DepthAlarm, log_alert
+from enricher.config import Settings, redact
+from enricher.connections import NOTHING, OF_PROGRAM, Connections
 from enricher.dead_letters.sink import DeadLetterRouter, DeadLetterSink
 from enricher.dead_letters.store import LetterStore
-from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, DeadLetter
+from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS
 from enricher.engine.ports import Sink, Source
-from enricher.engine.retry import Backoff
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
 from enricher.errors import ConfigError
 from enricher.figures import Summary
 from enricher.gaps import GAPS, record_gap
-from enricher.intake import IntakeParts, over_streams, shard_lock_of
+from enricher.intake import Intake, over_streams, shard_lock_of
 from enricher.options import Options
 from enricher.system import Plan, System, plans
 from enricher.systems import SYSTEMS
-
-NOTHING: Options = {}
-HOSTS = "the host's client"
 
 
 @dataclass(frozen=True)
@@ -62,107 +48,6 @@ class Parts:
             async with AsyncExitStack() as closing:
                 for close in self.closers:
                     closing.push_async_callback(close)
-
-
-class Connections:
-    """The clients, and what systems are given (`enricher.system.Host`). Nothing is connected to yet.
-
-    ``closers`` close the clients that are not the program's own.
-    """
-
-    def __init__(self, settings: Settings, options: Options = NOTHING) -> None:
-        self.settings = settings
-        self.options = options
-        self.instance = settings.instance
-        self.clock = options.get("clock", wall_clock)
-        self.closers: list[Callable[[], Awaitable[None]]] = []
-        self.redis = options.get("redis") or self._redis(settings.redis.url)
-        apart = settings.dead_letters.url not in ("", settings.redis.url)
-        self.dead_letter_redis = self._redis(settings.dead_letters.url) if apart else self.redis
-        self.backoff = Backoff(base=settings.retry.base, max_delay=settings.retry.max_delay)
-
-    def _redis(self, url: str) -> Redis:
-        options = self.settings.redis
-        client = redis_client(
-            url,
-            socket_timeout=options.socket_timeout,
-            protocol=options.protocol,
-            max_connections=options.max_connections,
-            client_name=self.settings.service.name,
-        )
-        self.closers.append(client.aclose)
-        return client
-
-    def mongo(self) -> Any:
-        """The program's own client of MongoDB, else a new one."""
-        client = self.options.get("mongo")
-        if client is None:
-            settings = self.settings.mongo
-            client = mongo_client(settings.url, driver=settings.driver, timeout=settings.timeout)
-            self.closers.append(partial(close_client, client))
-        return client
-
-    @property
-    def redis_server(self) -> str:
-        """The Redis of ``redis`` for people to read."""
-        return redact(self.settings.redis.url) if self.options.get("redis") is None else HOSTS
-
-    def dead_letter_sink(self, store: LetterStore, server: str, *, acknowledges: bool) -> DeadLetterSink:
-        """The sink of ``store``; ``acknowledges`` says that the store does so itself, in one script."""
-        hook = self.options.get("on_dead_letters") or log_alert
-        watch = DepthAlarm(self.settings.dead_letters.alert_above, hook)
-        return DeadLetterSink(store, watch=watch, server=server, streams=None if acknowledges else self.redis)
-
-    # -- what a system may ask for -----------------------------------------------------------------
-
-    def stream(
-        self,
-        name: str,
-        *,
-        group: str,
-        consumer: str,
-        task: str,
-        dead_letters: DeadLetterSink,
-        settings: StreamSettings,
-        trim: bool = True,
-    ) -> Source:
-        return StreamSource(
-            self.redis,
-            name,
-            group=group,
-            consumer=consumer,
-            letters=dead_letters,
-            clock=self.clock,
-            task_name=task,
-            # All fields as one JSON object: what a dead letter shows, and what `submit` takes too.
-            read_entry=whole,
-            settings=settings,
-            timeout=self.settings.redis.socket_timeout,
-            trim=trim,
-            backoff=self.backoff,
-        )
-
-    def claims(self, ttl: int) -> Idempotency:
-        connection = RawConnection(self.redis, timeout=self.settings.redis.socket_timeout)
-        claims = Idempotency(
-            self.redis, ttl=ttl, clock=lambda: self.clock() / 1e6, connection=connection
-        )
-        self.closers.append(claims.close)
-        return claims
-
-    def dead_letter_stream(
-        self,
-        key: str,
-        *,
-        topics: Mapping[str, str],
-        fields: Callable[[DeadLetter], dict[bytes, bytes]],
-    ) -> DeadLetterSink:
-        section, client = self.settings.dead_letters, self.dead_letter_redis
-        store = StreamLetterStore(
-            client, key, topics, more=fields, max_length=section.max_length, guard_ttl=section.guard_ttl
-        )
-        server = redact(section.url or self.settings.redis.url)
-        return self.dead_letter_sink(store, server, acknowledges=client is self.redis)
 
 
 def systems_of(options: Options = NOTHING) -> list[System]:
@@ -194,7 +79,7 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
     settings = with_sections(settings, options.get("systems", ()))
     host = Connections(settings, options)
     made = plans(systems_of(options), host)
-    lock = shard_lock_of(settings, host.redis, host.instance)
+    lock = shard_lock_of(host)
     own = [route for plan in made for route in plan.routes]
     routes = over_streams(settings, [*own, *options.get("routes", ())])
     documents = _documents(host, made)
@@ -232,7 +117,7 @@ def _documents(host: Connections, made: Sequence[Plan]) -> MongoDocuments:
         settings.database_name,
         [index for plan in made for index in plan.indexes],
         collections=[*(name for plan in made for name in plan.collections), GAPS],
-        server=redact(settings.url) if host.options.get("mongo") is None else HOSTS,
+        server=redact(settings.url) if host.options.get("mongo") is None else OF_PROGRAM,
     )
 
 
@@ -274,17 +159,9 @@ def _sources(
     lock: ShardLock | None,
     on_gap: Callable[[Gap], None],
 ) -> list[Source]:
-    intake = IntakeParts(
-        host.settings,
-        host.redis,
-        instance=host.instance,
-        clock=host.clock,
-        letters=lambda: _acknowledging(dead_letters),
-        lock=lock,
-        on_gap=on_gap,
-    )
     patterns = [pattern for plan in made for pattern in plan.patterns]
-    sources = [*host.options.get("sources", ()), *intake.sources(routes, patterns)]
+    intake = Intake(host, routes, patterns, lambda: _acknowledging(dead_letters), lock, on_gap)
+    sources = [*host.options.get("sources", ()), *intake.sources()]
     stores = _stores_of(dead_letters)
     if stores and (routes or patterns):
         service = host.settings.service.name

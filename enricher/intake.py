@@ -1,4 +1,4 @@
-"""The intake's part of the composition root: who listens to which topic, in memory or over a stream."""
+"""Where the messages of a topic come from: pub/sub, a stream, or both, and those of this shard alone."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-
-from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import sibling_client
 from enricher.adapters.redis.pubsub import Gap, PubSubSource
@@ -19,17 +17,12 @@ from enricher.adapters.redis.stream.shards import Shard
 from enricher.adapters.redis.stream.source import StreamSource
 from enricher.adapters.redis.stream.spill import SpillSource
 from enricher.config import Settings
+from enricher.connections import Connections
 from enricher.engine.effects import LIVE
 from enricher.engine.overload import Overload
-from enricher.engine.ports import Clock, Source
-from enricher.engine.retry import Backoff
-from enricher.engine.router import Route, Router
+from enricher.engine.ports import Source
+from enricher.engine.router import Route, Router, is_pattern
 from enricher.errors import ConfigError
-
-
-def is_pattern(topic: str) -> bool:
-    """Whether a topic is a glob pattern (PSUBSCRIBE) rather than the name of a channel."""
-    return any(c in topic for c in "*?[")
 
 
 def intake_stream(settings: Settings) -> str:
@@ -77,85 +70,82 @@ def topics_by_stream(settings: Settings, routes: Iterable[Route]) -> set[str]:
     return {topic for topic, way in ways.items() if way == "stream"}
 
 
-def shard_lock_of(settings: Settings, client: Redis, instance: str) -> ShardLock | None:
+def shard_lock_of(host: Connections) -> ShardLock | None:
     """The lock of the shard of this process; None without shards."""
+    settings = host.settings
     if not settings.streams.shard:
         return None
     shard = Shard.parse(settings.streams.shard)
     return ShardLock(
-        client,
+        host.redis,
         shard,
         scope=f"{intake_stream(settings)}:{intake_group(settings, shard)}",
-        instance=instance,
+        instance=host.instance,
         lease=settings.streams.lease,
         timeout=settings.redis.socket_timeout,
-        backoff=Backoff(base=settings.retry.base, max_delay=settings.retry.max_delay),
+        backoff=host.backoff,
     )
 
 
-class IntakeParts:
-    """Makes the sources of some routes, on the Redis of ``client``."""
+class Intake:
+    """What feeds ``routes``; ``patterns`` are subscribed to as well, without a route of their own.
+
+    ``dead_letters`` gives the store of what comes over a stream, ``on_gap`` hears what was missed.
+    """
 
     def __init__(
         self,
-        settings: Settings,
-        client: Redis,
-        *,
-        instance: str,
-        clock: Clock,
-        letters: Callable[[], CountedStore],
-        lock: ShardLock | None = None,
-        on_gap: Callable[[Gap], None] | None = None,
+        host: Connections,
+        routes: Iterable[Route],
+        patterns: Iterable[str],
+        dead_letters: Callable[[], CountedStore],
+        lock: ShardLock | None,
+        on_gap: Callable[[Gap], None],
     ) -> None:
-        self._settings = settings
-        self._client = client
-        self._instance = instance
-        self._clock = clock
-        self._letters = letters
+        self._host = host
+        self._settings = host.settings
+        self._routes = [route for route in routes if route.intake != "none"]
+        self._router = Router(self._routes)
+        self._patterns = list(patterns)
+        self._dead_letters = dead_letters
         self._lock = lock
         self._on_gap = on_gap
-        self._by_name: set[str] = set()
-        self._backoff = Backoff(base=settings.retry.base, max_delay=settings.retry.max_delay)
 
-    def sources(self, routes: Sequence[Route], patterns: Sequence[str] = ()) -> list[Source]:
-        """What feeds ``routes``; ``patterns`` are subscribed to as well, without a route of their own."""
-        by_stream = topics_by_stream(self._settings, routes)
-        routes = [route for route in routes if route.intake != "none"]
-        spilling = {r.topic for r in routes if r.overload is Overload.SPILL}
-        plain = [r.topic for r in routes if r.topic not in by_stream | spilling] + list(patterns)
-        router = Router(routes)
-        self._by_name = {route.topic for route in routes if not is_pattern(route.topic)}
+    def sources(self) -> list[Source]:
+        """The sources, and the lock of the shard, which must be held."""
+        by_stream = topics_by_stream(self._settings, self._routes)
+        spilling = {route.topic for route in self._routes if route.overload is Overload.SPILL}
+        plain = [route.topic for route in self._routes if route.topic not in by_stream | spilling]
         made: list[Source] = []
         if by_stream:
             made.append(self._bridge(by_stream))
-            made += self._readers(router, [r for r in routes if r.topic in by_stream])
+            made += self._readers([route for route in self._routes if route.topic in by_stream])
         if spilling:
-            made.append(self._spill(router, spilling))
-        if plain:
-            made.append(self._when_ours(self._subscription(plain, "pubsub", router)))
+            made.append(self._spill(spilling))
+        if plain or self._patterns:
+            made.append(self._when_ours(self._subscription([*plain, *self._patterns], "pubsub")))
         return made if self._lock is None else [*made, self._lock]
 
-    def _subscription(
-        self, topics: Iterable[str], name: str, router: Router | None = None
-    ) -> PubSubSource:
-        """Hears the topics; with ``router`` it leaves to other shards what is theirs."""
-        options, known = self._settings.redis, list(dict.fromkeys(topics))
+    def _subscription(self, topics: Iterable[str], name: str) -> PubSubSource:
+        """Hears the topics. What is not bridged is left to other shards where it is theirs."""
+        host, options, known = self._host, self._settings.redis, list(dict.fromkeys(topics))
+        bridge = name == "bridge"
         return PubSubSource(
-            lambda: sibling_client(self._client, protocol=options.protocol),
-            self._client,
+            lambda: sibling_client(host.redis, protocol=options.protocol),
+            host.redis,
             channels=[topic for topic in known if not is_pattern(topic)],
             patterns=[topic for topic in known if is_pattern(topic)],
             # A pattern would bring them once more, and past the stream that they take the way over.
-            elsewhere=self._by_name,
-            instance=self._instance if name == "pubsub" else f"{self._instance}:{name}",
-            clock=self._clock,
+            elsewhere={route.topic for route in self._routes if not is_pattern(route.topic)},
+            instance=host.instance if name == "pubsub" else f"{host.instance}:{name}",
+            clock=host.clock,
             canary_interval=options.canary_interval,
             canary_timeout=options.canary_timeout,
-            backoff=self._backoff,
+            backoff=host.backoff,
             on_gap=self._on_gap,
             # What a bridge takes over may have been taken over by others before.
-            alone=name != "bridge",
-            keeps=partial(self._lock.shard.keeps, router) if router and self._lock else None,
+            alone=not bridge,
+            keeps=partial(self._lock.shard.keeps, self._router) if self._lock and not bridge else None,
             name=name,
         )
 
@@ -170,86 +160,75 @@ class IntakeParts:
     def _bridge(self, topics: Iterable[str]) -> StreamBridge:
         return StreamBridge(
             self._subscription(sorted(topics), "bridge"),
-            self._client,
+            self._host.redis,
             intake_stream(self._settings),
-            instance=self._instance,
-            clock=self._clock,
+            instance=self._host.instance,
+            clock=self._host.clock,
             limits=self._limits(),
-            backoff=self._backoff,
+            backoff=self._host.backoff,
         )
 
     def _reader(
         self,
         stream: str,
         group: str,
-        consumer: str,
         *,
+        consumer: str = "",
         name: str = "",
         keeps: Callable[[str, bytes], bool] | None = None,
         siblings: Sequence[str] = (),
     ) -> StreamSource:
         return StreamSource(
-            self._client,
+            self._host.redis,
             stream,
             group=group,
-            consumer=consumer,
-            letters=self._letters(),
-            clock=self._clock,
+            consumer=consumer or self._host.instance,
+            letters=self._dead_letters(),
+            clock=self._host.clock,
             settings=self._settings.streams,
             timeout=self._settings.redis.socket_timeout,
-            backoff=self._backoff,
+            backoff=self._host.backoff,
             name=name,
             keeps=keeps,
             sole=bool(siblings),
             siblings=siblings,
         )
 
-    def _readers(self, router: Router, routes: Sequence[Route]) -> list[Source]:
+    def _readers(self, routes: Sequence[Route]) -> list[Source]:
         """One group for all; with shards one per shard for routes with state, one for all the others."""
         settings, lock, stream = self._settings, self._lock, intake_stream(self._settings)
         if lock is None:
-            return [self._reader(stream, intake_group(settings), self._instance)]
-        shard, made = lock.shard, list[Source]()
+            return [self._reader(stream, intake_group(settings))]
+        shard = lock.shard
         stateless = any(route.state_store is None for route in routes)
-        groups = [intake_group(settings, each) for each in shard.siblings]
-        if stateless:
-            groups.append(intake_group(settings))
 
-        def shared(topic: str) -> bool:
-            route = router.match(topic)
+        def shared(topic: str, body: bytes) -> bool:
+            route = self._router.match(topic)
             return stateless and (route is None or route.state_store is None)
 
-        if stateless:
-            made.append(
-                self._reader(
-                    stream, intake_group(settings), self._instance, keeps=lambda topic, body: shared(topic)
-                )
-            )
-        made.append(
-            WhileLeader(
-                self._reader(
-                    stream,
-                    intake_group(settings, shard),
-                    self._instance,
-                    name=f"stream {stream} {shard}",
-                    keeps=lambda topic, body: not shared(topic) and shard.keeps(router, topic, body),
-                    siblings=groups,
-                ),
-                lock,
-            )
-        )
-        return made
+        def ours(topic: str, body: bytes) -> bool:
+            return not shared(topic, body) and shard.keeps(self._router, topic, body)
 
-    def _spill(self, router: Router, topics: Iterable[str]) -> Source:
+        of_all = [intake_group(settings)] if stateless else []
+        own = self._reader(
+            stream,
+            intake_group(settings, shard),
+            name=f"stream {stream} {shard}",
+            keeps=ours,
+            siblings=[*(intake_group(settings, each) for each in shard.siblings), *of_all],
+        )
+        return [*(self._reader(stream, group, keeps=shared) for group in of_all), self._when_ours(own)]
+
+    def _spill(self, topics: Iterable[str]) -> Source:
         settings, stream = self._settings, spill_stream(self._settings)
         # One name for all lives of this process, so that the next one has at once what this one leaves.
         spill = SpillSource(
-            self._subscription(sorted(topics), "spill", router),
-            self._reader(stream, settings.service.name, settings.service.name),
-            self._client,
-            instance=self._instance,
-            clock=self._clock,
+            self._subscription(sorted(topics), "spill"),
+            self._reader(stream, settings.service.name, consumer=settings.service.name),
+            self._host.redis,
+            instance=self._host.instance,
+            clock=self._host.clock,
             limits=self._limits(),
-            backoff=self._backoff,
+            backoff=self._host.backoff,
         )
         return self._when_ours(spill)

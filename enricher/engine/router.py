@@ -173,6 +173,11 @@ def _kind(handler: Callable[..., Any], blocking: bool) -> Kind:
     return Kind.BLOCKING if blocking else Kind.PURE
 
 
+def is_pattern(topic: str) -> bool:
+    """Whether a topic is a glob pattern (PSUBSCRIBE) rather than the name of a channel."""
+    return any(c in topic for c in "*?[")
+
+
 def covers(pattern: str, topic: str) -> bool:
     """Whether a topic matches a pattern as Redis matches: ``*``, ``?``, ``[abc]``, ``[^abc]``, ``\\x``."""
     return fnmatchcase(topic, _as_fnmatch(pattern))
@@ -194,7 +199,7 @@ class Router:
             if route.topic in self._exact:
                 raise ConfigError("routes", "topic", route.topic, "one route per topic")
             self._exact[route.topic] = route
-            if any(c in route.topic for c in "*?["):
+            if is_pattern(route.topic):
                 self._patterns.append(route)
         for family in {r.family for r in self.routes}:
             members = [r for r in self.routes if r.family == family]

@@ -18,8 +18,8 @@ from enricher.adapters.redis.client import redis_client
 from enricher.cli.options import SettingsOptions, duration, settings_options
 from enricher.cli.until import EverySecond, listed, say, talking_to, until_signal
 from enricher.config import redact
+from enricher.engine.router import is_pattern
 from enricher.errors import EnricherError
-from enricher.intake import is_pattern
 from enricher.market.cli.feed import OUTAGE, channel_names
 from enricher.market.feed.recording import Recorded, RecordingWriter
 

@@ -1,0 +1,128 @@
+"""What a system is given on real servers, and the clients that the rest of the assembly works with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+from redis.asyncio import Redis
+
+from enricher.adapters.mongo import close_client, mongo_client
+from enricher.adapters.redis.claims import Idempotency
+from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.dead_letters.stream_store import StreamLetterStore
+from enricher.adapters.redis.raw_connection import RawConnection
+from enricher.adapters.redis.stream.entry import whole
+from enricher.adapters.redis.stream.source import StreamSource
+from enricher.clock import wall_clock
+from enricher.config import Settings, StreamSettings, redact
+from enricher.dead_letters.alert import DepthAlarm, log_alert
+from enricher.dead_letters.sink import DeadLetterSink
+from enricher.dead_letters.store import LetterStore
+from enricher.engine.effects import DeadLetter
+from enricher.engine.ports import Source
+from enricher.engine.retry import Backoff
+from enricher.options import Options
+
+NOTHING: Options = {}
+OF_PROGRAM = "the host's client"
+
+
+class Connections:
+    """The clients, and what systems are given (`enricher.system.Host`). Nothing is connected to yet.
+
+    ``redis`` is the client of streams, caches, channels and claims, ``redis_server`` names its server for
+    people to read; ``closers`` close the clients that are not the program's own.
+    """
+
+    def __init__(self, settings: Settings, options: Options = NOTHING) -> None:
+        self.settings = settings
+        self.options = options
+        self.instance = settings.instance
+        self.clock = options.get("clock", wall_clock)
+        self.closers: list[Callable[[], Awaitable[None]]] = []
+        given = options.get("redis")
+        self.redis = self._redis(settings.redis.url) if given is None else given
+        self.redis_server = redact(settings.redis.url) if given is None else OF_PROGRAM
+        apart = settings.dead_letters.url not in ("", settings.redis.url)
+        self.dead_letter_redis = self._redis(settings.dead_letters.url) if apart else self.redis
+        self.backoff = Backoff(base=settings.retry.base, max_delay=settings.retry.max_delay)
+
+    def _redis(self, url: str) -> Redis:
+        options = self.settings.redis
+        client = redis_client(
+            url,
+            socket_timeout=options.socket_timeout,
+            protocol=options.protocol,
+            max_connections=options.max_connections,
+            client_name=self.settings.service.name,
+        )
+        self.closers.append(client.aclose)
+        return client
+
+    def mongo(self) -> Any:
+        """The program's own client of MongoDB, else a new one."""
+        client = self.options.get("mongo")
+        if client is None:
+            settings = self.settings.mongo
+            client = mongo_client(settings.url, driver=settings.driver, timeout=settings.timeout)
+            self.closers.append(partial(close_client, client))
+        return client
+
+    def dead_letter_sink(self, store: LetterStore, server: str, *, acknowledges: bool) -> DeadLetterSink:
+        """The sink of ``store``; ``acknowledges`` says that the store does so itself, in one script."""
+        hook = self.options.get("on_dead_letters") or log_alert
+        watch = DepthAlarm(self.settings.dead_letters.alert_above, hook)
+        return DeadLetterSink(store, watch=watch, server=server, streams=None if acknowledges else self.redis)
+
+    # -- what a system may ask for -----------------------------------------------------------------
+
+    def stream(
+        self,
+        name: str,
+        *,
+        group: str,
+        consumer: str,
+        task: str,
+        dead_letters: DeadLetterSink,
+        settings: StreamSettings,
+        trim: bool = True,
+    ) -> Source:
+        return StreamSource(
+            self.redis,
+            name,
+            group=group,
+            consumer=consumer,
+            letters=dead_letters,
+            clock=self.clock,
+            task_name=task,
+            # All fields as one JSON object: what a dead letter shows, and what `submit` takes too.
+            read_entry=whole,
+            settings=settings,
+            timeout=self.settings.redis.socket_timeout,
+            trim=trim,
+            backoff=self.backoff,
+        )
+
+    def claims(self, ttl: int) -> Idempotency:
+        connection = RawConnection(self.redis, timeout=self.settings.redis.socket_timeout)
+        claims = Idempotency(
+            self.redis, ttl=ttl, clock=lambda: self.clock() / 1e6, connection=connection
+        )
+        self.closers.append(claims.close)
+        return claims
+
+    def dead_letter_stream(
+        self,
+        key: str,
+        *,
+        topics: Mapping[str, str],
+        fields: Callable[[DeadLetter], dict[bytes, bytes]],
+    ) -> DeadLetterSink:
+        section, client = self.settings.dead_letters, self.dead_letter_redis
+        store = StreamLetterStore(
+            client, key, topics, more=fields, max_length=section.max_length, guard_ttl=section.guard_ttl
+        )
+        server = redact(section.url or self.settings.redis.url)
+        return self.dead_letter_sink(store, server, acknowledges=client is self.redis)
