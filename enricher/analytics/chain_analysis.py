@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 
 from enricher.analytics import position_buildup
-from enricher.analytics.arguments import AMOUNT, number
+from enricher.analytics.arguments import AMOUNT, number, zone_of
 from enricher.analytics.by_strike import Walls
 from enricher.analytics.chain_input import ChainLike, read_chain
 from enricher.analytics.chain_numbers import MaxPain, chain_numbers
@@ -87,6 +87,7 @@ def analyse(
     expiry: date | str | None = None,
     future: float | None = None,
     max_age: float = MAX_AGE,
+    zone: str | None = None,
 ) -> ChainAnalysis:
     """Everything one chain says: the numbers of its open interest, of its prices, and of its smile.
 
@@ -94,19 +95,20 @@ def analyse(
     frame, with ``strike``, ``kind`` (``call``, ``put``, ``CE``, ``PE``), ``bid``, ``ask``, ``last``,
     ``open_interest``, and perhaps ``volume``, ``iv``, ``change_in_oi``. Legs need ``spot``, ``expiry`` and
     ``at``; with a message these replace what it says. ``contract`` has the terms (default: expiry at the end
-    of the day in UTC, rate 0, lot 1); times without an offset are read in its zone. ``future`` is the price
-    of the future of this expiry, which is the forward then. Where legs carry times of their own, quotes and
-    trades older than ``max_age`` seconds at ``at`` do not count.
+    of the day in UTC, rate 0, lot 1); times without an offset are read in its zone, or in ``zone``.
+    ``future`` is the price of the future of this expiry, which is the forward then. Where legs carry times of
+    their own, quotes and trades older than ``max_age`` seconds at ``at`` do not count.
 
     ValueError for what is no chain.
     """
-    decoded = read_chain(chain, contract, at, spot, expiry, future)
+    where = zone_of("zone", zone or (contract.zone if contract else "UTC"))
+    decoded = read_chain(chain, contract, at, spot, expiry, future, zone=where)
     terms = Terms(max_age=number("max_age", max_age, AMOUNT))
     contract = contract or Contract(name=decoded.product, assumed=True)
     contract = contract.as_of(decoded.event_us)
     spot_price = decoded.spot_price
     scale = price_scale(contract, spot_price)
-    ages = leg_ages(decoded, reader(contract.time_zone))
+    ages = leg_ages(decoded, reader(where))
     cells = fresh(columns(decoded, scale), ages, terms.max_age)
     numbers = chain_numbers(decoded, cells)
     try:

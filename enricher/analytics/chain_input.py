@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -42,14 +41,16 @@ def read_chain(
     spot: float | None = None,
     expiry: date | str | None = None,
     future: float | None = None,
+    *,
+    zone: tzinfo = UTC,
 ) -> Chain:
     """The chain as the worker reads it; what is given beside it counts in place of what it says itself.
 
-    ValueError for what is no chain, with the place and what is right.
+    Times without an offset are read in ``zone``. ValueError for what is no chain, with the place and what is
+    right.
     """
     if isinstance(chain, Chain):
         return chain
-    zone = ZoneInfo("UTC" if contract is None else contract.zone)
     given: dict[str, Any] = {}
     if at is not None:
         given["timestamp"] = render(moment_us("at", at, zone), False)

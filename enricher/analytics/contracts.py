@@ -92,11 +92,6 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
             if rate is not None:
                 number(name, rate, RATE)
 
-    @property
-    def time_zone(self) -> ZoneInfo:
-        """The zone of its times of day."""
-        return ZoneInfo(self.zone)
-
     def expiry_us(self, expiry: str) -> int:
         """The moment an option of this expiry date (YYYY-MM-DD) expires, in microseconds since 1970 UTC.
 
@@ -106,7 +101,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
 
     def session(self, moment_us: int) -> Session:
         """The local day that a moment belongs to, with its hours of trading."""
-        local = to_date(moment_us).astimezone(self.time_zone)
+        local = to_date(moment_us).astimezone(ZoneInfo(self.zone))
         return self._session_of(local.date())
 
     def lot_of(self, expiry: str) -> float:

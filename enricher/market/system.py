@@ -20,6 +20,9 @@ SYSTEM = System(
             "enricher.market.cli.demo:command",
             "Try it out: servers, a feed and a worker at once, with a live view.",
         ),
+        "analyse": Command(
+            "enricher.market.cli.analyse:command", "Show what the option chains in files say."
+        ),
         "feed": Command("enricher.market.cli.feed:command", "Publish a synthetic market."),
         "record": Command(
             "enricher.market.cli.record:command", "Write what is published on channels to a file."

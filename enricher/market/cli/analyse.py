@@ -1,0 +1,159 @@
+"""``enricher analyse``: what the option chains of files say, expiry by expiry, without any server."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from msgspec.json import Encoder
+
+from enricher.analytics import ChainAnalysis, analyse
+from enricher.cli.options import SettingsOptions, settings_options
+from enricher.cli.until import say, visible
+from enricher.clock import Zones
+from enricher.config import Settings
+from enricher.errors import EnricherError
+from enricher.market.cli.reading import KINDS, RECORDING, TICKS, Reading, first_line, kind_of, parse_zone
+from enricher.market.feed.channels import OPTION_CHAIN
+from enricher.market.products import Contracts
+from enricher.market.settings import MarketSettings
+from enricher.messages.models import peek_product, peek_series
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_NO_FIELDS = frozenset({"chain", "quotes"})  # what was read, in other words
+_HEADLINE = ("straddle", "atm_iv", "risk_reversal", "skew")
+
+
+def parse_date(text: str) -> str:
+    """The type of an option: an expiry."""
+    if not _DATE.fullmatch(text):
+        raise click.BadParameter(f"{text!r}: expected a date as YYYY-MM-DD")
+    return text
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  enricher analyse option-chain.json
+  enricher analyse today.jsonl.zst --product NIFTY --expiry 2025-10-30
+  enricher analyse option-chain.json --json | jq '.[0].atm_iv'
+
+Of each product and expiry the newest chain of all files counts. Rates, lots and hours are those of the
+product ([market.products.NAME] in config.toml). Times without an offset are read in the product's zone.
+"""
+)
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON, unrounded, one object per expiry.")
+@click.option(
+    "--expiry", "expiries", multiple=True, type=parse_date, metavar="DATE",
+    help="Only this expiry (YYYY-MM-DD), with its plot. May be given several times.",
+)  # fmt: skip
+@click.option("--product", "products", multiple=True, help="Only this product. May be given several times.")
+@click.option("--kind", type=click.Choice(KINDS), help="What the files are [default: found out].")
+@click.option("--timezone", "zone", type=parse_zone, metavar="ZONE", help="Zone of times without an offset.")
+@click.option("--timestamp", help="CSV chains: their time [default: as in the name of the file].")
+@settings_options
+def command(
+    options: SettingsOptions,
+    /,
+    files: tuple[Path, ...],
+    as_json: bool,
+    expiries: tuple[str, ...],
+    products: tuple[str, ...],
+    **how: Any,
+) -> None:
+    """Show what the option chains in FILES say: forward, volatility, skew, open interest, exposures.
+
+    Reads what `replay` reads: recordings, option chains of exchanges (NSE JSON, CSV). Asks no server.
+    """
+    settings = options.load(find_servers=False)
+    analyses = analysed(files, Reading(**how), settings, products)
+    known = sorted({one.expiry for one in analyses})
+    if expiries:
+        analyses = [one for one in analyses if one.expiry in expiries]
+        if unknown := sorted({*expiries} - {*known}):
+            raise EnricherError(f"no chain of the expiry {', '.join(unknown)}; there is {', '.join(known)}")
+    if as_json:
+        sys.stdout.buffer.write(_ENCODER.encode([as_data(one) for one in analyses]) + b"\n")
+        return
+    from enricher.market.cli.analyse_view import show
+
+    show(analyses, plot_all=bool(expiries))
+
+
+def analysed(
+    files: tuple[Path, ...], reading: Reading, settings: Settings, products: tuple[str, ...]
+) -> list[ChainAnalysis]:
+    """The analysis of the newest chain of each product and expiry, by product and expiry.
+
+    EnricherError where no file has a chain of these products. A chain that cannot be read is left out with a
+    warning.
+    """
+    section = settings.routes.get("market")
+    market = section if isinstance(section, MarketSettings) else MarketSettings()
+    contracts, zones = Contracts(market.products), Zones(settings.feed.timezone, market.timezones)
+    wanted = {name.upper() for name in products}
+    analyses: list[ChainAnalysis] = []
+    names: set[str] = set()
+    for body, recorded in newest(files, reading, {OPTION_CHAIN, market.channels.option_chain}):
+        product = peek_product(body) or ""
+        names.add(visible(product))
+        if wanted and product.upper() not in wanted:
+            continue
+        # A recording has the times of the feed; the file of an exchange those of its own clocks.
+        zone = reading.zone or (zones.of(product) if recorded else None)
+        try:
+            analyses.append(
+                analyse(
+                    body,
+                    contract=contracts.of(product),
+                    max_age=market.price_max_age,
+                    zone=None if zone is None else zone.key,
+                )
+            )
+        except ValueError as error:
+            say(f"Warning: a chain of {visible(product)} was left out: {visible(str(error))}")
+    if not analyses and wanted and names:
+        raise EnricherError(f"no chain of {', '.join(products)}; there is {', '.join(sorted(names))}")
+    if not analyses:
+        raise EnricherError("no option chain found")
+    return sorted(analyses, key=lambda one: (one.product, one.expiry))
+
+
+def newest(files: tuple[Path, ...], reading: Reading, topics: set[str]) -> list[tuple[bytes, bool]]:
+    """The newest chain of each product and expiry in these files, and whether it is of a recording."""
+    latest: dict[str, tuple[int, bytes, bool]] = {}
+    unread = 0
+    for file in files:
+        kind = reading.kind or kind_of(file, first_line(file))
+        if kind == TICKS:
+            raise EnricherError(f"{file}: these are ticks; expected option chains or a recording")
+        for record in reading.records(file):
+            if record.topic not in topics:
+                continue
+            try:
+                series = peek_series(record.body)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                unread += 1
+                continue
+            if series not in latest or record.at_us >= latest[series][0]:
+                latest[series] = record.at_us, record.body, kind == RECORDING
+    if unread:
+        say(f"Warning: {unread:,} messages on the channel of chains are none, and were left out")
+    return [(body, recorded) for _, body, recorded in latest.values()]
+
+
+def as_data(one: ChainAnalysis) -> dict[str, Any]:
+    """An analysis as plain data, its headline numbers first."""
+    names = [name for name in one.__struct_fields__ if name not in _NO_FIELDS]
+    first = [name for name in ("product", "expiry", "at", "spot") if name in names]
+    return {name: getattr(one, name) for name in [*first, *_HEADLINE, *(n for n in names if n not in first)]}
+
+
+_ENCODER = Encoder(enc_hook=sorted)  # the places in a side that are stale, a frozen set
