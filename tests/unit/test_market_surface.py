@@ -11,13 +11,7 @@ from hypothesis import strategies as st
 
 from enricher.clock import MINUTE, SECOND, event_us, render
 from enricher.market.products import Contracts
-from enricher.market.surface.expiry_surface import Member
-from enricher.market.surface.surface import (
-    MemberChange,
-    QuoteSurface,
-    cutoff,
-    volatility_surface,
-)
+from enricher.market.surface.surface import QuoteSurface, cutoff, volatility_surface
 from enricher.messages.models import Quote, decode_chain, decode_quote, digest
 
 START = event_us("2025-10-14T10:00:00")[0]
@@ -85,7 +79,7 @@ def test_an_option_in_the_money_counts_when_it_is_the_only_one() -> None:
 def test_unusable_volatilities_are_left_out() -> None:
     surface = QuoteSurface()
     for strike, iv in ((90, None), (100, 0), (110, -0.1), (120, 10**400)):
-        assert surface.fold_quote(*quote(strike, iv)) == MemberChange()
+        assert surface.fold_quote(*quote(strike, iv)) is None
     fold_chain(surface, {90: None, 100: 0, 110: -1})
     assert payload(surface) == []
     assert payload(QuoteSurface()) == []
@@ -142,40 +136,32 @@ def test_an_older_chain_changes_nothing() -> None:
 
 def test_a_quote_adds_its_member_and_replaces_its_own_old_one() -> None:
     surface = QuoteSurface()
-    first = surface.fold_quote(*quote(100, 0.2))
-    assert first.add == Member('{"strike":100,"iv":0.2,"expiry":"2025-10-30"}', 100)
+    assert surface.fold_quote(*quote(100, 0.2)) == '{"strike":100,"iv":0.2,"expiry":"2025-10-30"}'
     second = surface.fold_quote(*quote(100, 0.3, at=1))
-    assert second.remove == (first.add.text,)
-    assert second.add is not None
-    assert json.loads(second.add.text) == {"strike": 100, "iv": 0.3, "expiry": NEAR}
-    assert surface.fold_quote(*quote(100, 0.4, at=0)) == MemberChange()
-    assert surface.fold_quote(*quote(100, 0.3, at=2)) == MemberChange()
-    assert surface.fold_quote(*quote(100, None, at=3)) == MemberChange((second.add.text,))
+    assert second is not None
+    assert json.loads(second) == {"strike": 100, "iv": 0.3, "expiry": NEAR}
+    assert surface.fold_quote(*quote(100, 0.4, at=0)) is None
+    assert surface.fold_quote(*quote(100, 0.3, at=2)) is None
+    assert surface.fold_quote(*quote(100, None, at=3)) == ""
 
 
-def test_a_member_that_call_and_put_share_stays_until_both_have_left_it() -> None:
+def test_an_option_leaves_a_member_that_call_and_put_share_also_when_it_has_none_after_it() -> None:
     surface = QuoteSurface()
-    shared = surface.fold_quote(*quote(100, 0.2, "CALL")).add
-    surface.fold_quote(*quote(100, 0.2, "PUT"))
-    assert shared is not None
-    assert surface.fold_quote(*quote(100, 0.3, "CALL", at=1)).remove == ()
-    assert surface.fold_quote(*quote(100, 0.3, "PUT", at=1)).remove == (shared.text,)
+    assert surface.fold_quote(*quote(100, 0.2, "CALL")) == surface.fold_quote(*quote(100, 0.2, "PUT"))
+    assert surface.fold_quote(*quote(100, None, "CALL", at=1)) == ""
 
 
 def test_what_has_expired_leaves_the_surface_and_the_set() -> None:
     surface = QuoteSurface()
-    gone = surface.fold_quote(*quote(100, 0.2)).add
-    kept = surface.fold_quote(*quote(100, 0.2, expiry=FAR)).add
+    surface.fold_quote(*quote(100, 0.2))
+    kept = surface.fold_quote(*quote(100, 0.2, expiry=FAR))
     fold_chain(surface, {100: 0.1})
-    assert gone is not None
-    assert kept is not None
     after = cutoff(Contracts().of("N"), event_us("2025-10-31T00:00:00")[0]).expired
     assert [found["expiry"] for found in payload(surface)] == [NEAR, FAR]
     found = volatility_surface(surface, "N", "t", 100, after)["expiries"]
     assert [expiry["expiry"] for expiry in found] == [FAR]
-    assert surface.drop_expired(after) == MemberChange((gone.text,))
-    assert surface.drop_expired(after) == MemberChange()
-    assert surface.members() == {kept.text: 100}
+    surface.drop_expired(after)
+    assert [text for _, text, _ in surface.standing()] == [kept]
 
 
 @pytest.mark.parametrize(
@@ -234,15 +220,16 @@ feeds = st.lists(
 def test_the_set_follows_the_changes_and_the_order_of_arrival_never_shows(
     feed: list[tuple[int, float | None, str, int]], rng: Any
 ) -> None:
-    def mirrored(order: list[tuple[int, float | None, str, int]]) -> set[str]:
-        surface, sorted_set = QuoteSurface(), set[str]()
-        for fields in order:
-            change = surface.fold_quote(*quote(*fields))
-            sorted_set.difference_update(change.remove)
-            if change.add:
-                sorted_set.add(change.add.text)
-        assert sorted_set == surface.members().keys()
-        return sorted_set
+    def mirrored(order: list[tuple[int, float | None, str, int]]) -> dict[tuple[int, str], str]:
+        surface, members = QuoteSurface(), dict[tuple[int, str], str]()
+        for strike, iv, option_type, at in order:
+            member = surface.fold_quote(*quote(strike, iv, option_type, at))
+            if member is not None:
+                members[strike, option_type] = member
+        standing = {(strike, kind): text for (_, strike, kind), text, _ in surface.standing() if text}
+        found = {option: text for option, text in members.items() if text}
+        assert found == standing
+        return found
 
     assert mirrored(feed) == mirrored(rng.sample(feed, len(feed)))
 

@@ -31,7 +31,7 @@ class NewestQuotes(Fold):
         super().__init__(product)
         self.surface = QuoteSurface(int(product.settings.quote_window * SECOND))
         self.naive = False
-        self._members: dict[OptionKey, tuple[bytes, int]] = {}
+        self._members: dict[OptionKey, tuple[str, int]] = {}
         self._dropped_before = ""  # the date up to which the sorted set was told what has expired
 
     def fold_quote(self, change: QuoteChange) -> None:
@@ -41,10 +41,9 @@ class NewestQuotes(Fold):
             if product.surface.wanted is not None:
                 # The surface is as of the last chain: what comes after it in the same turn is not in it.
                 product.surface.draw()
-        moved = surface.fold_quote(quote, change.identity)
-        if moved.add is not None or moved.remove or moved.unknown:
-            text = moved.add.text.encode() if moved.add is not None else b""
-            self._members[quote.expiry, quote.strike, quote.option_type] = (text, change.event_us)
+        member = surface.fold_quote(quote, change.identity)
+        if member is not None:
+            self._members[quote.expiry, quote.strike, quote.option_type] = (member, change.event_us)
         newest = surface.newest_us
         if newest is not None and newest >= product.expiries.cutoff.until_us and not change.restored:
             product.expiries.pass_by_quote(quote.naive)
@@ -80,7 +79,7 @@ class NewestQuotes(Fold):
             other = "PUT" if option_type == "CALL" else "CALL"
             where = f"{expiry}|{strike_text(strike)}"
             field, twin = f"{where}|{option_type}", f"{where}|{other}"
-            effects.append(SetMember(key, field, twin, member, float(strike), event_us))
+            effects.append(SetMember(key, field, twin, member.encode(), float(strike), event_us))
         self._members.clear()
         return effects
 
@@ -89,7 +88,7 @@ class NewestQuotes(Fold):
         self.naive = self.naive or self.product.windows.naive
         # Some of these may never have reached the sorted set, and would not as long as they do not move.
         for key, text, event_us in self.surface.standing():
-            self._members[key] = (text.encode(), event_us)
+            self._members[key] = (text, event_us)
 
 
 def strike_text(strike: Number) -> str:

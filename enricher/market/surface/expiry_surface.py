@@ -17,20 +17,14 @@ import msgspec
 from enricher.messages.models import Number, OptionType
 
 
-class Member(msgspec.Struct, frozen=True, gc=False):
-    """One member of the sorted set ``iv_surface:{product}``: its JSON text, scored by strike."""
-
-    text: str
-    score: Number
-
-
 class Latest(msgspec.Struct, frozen=True, gc=False):
-    """The newest quote of an option; ``iv`` is None unless usable."""
+    """The newest quote of an option: ``iv`` is None unless usable, ``member`` its text in the sorted set
+    ``iv_surface:{product}``, "" for none."""
 
     event_us: int
     digest: str
     iv: Number | None
-    member: Member | None
+    member: str
 
 
 class LatestChain(msgspec.Struct, frozen=True):

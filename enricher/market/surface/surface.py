@@ -15,7 +15,7 @@ import msgspec
 
 from enricher.analytics.contracts import Contract
 from enricher.clock import MINUTE
-from enricher.market.surface.expiry_surface import ExpirySurface, Latest, LatestChain, Member
+from enricher.market.surface.expiry_surface import ExpirySurface, Latest, LatestChain
 from enricher.messages.json_decoding import LARGEST
 from enricher.messages.models import Chain, Number, OptionType, Quote
 
@@ -24,17 +24,6 @@ _LAPSES_WITHIN_US: Final = 60 * MINUTE  # no state is kept for longer, and the n
 
 OptionKey = tuple[str, Number, OptionType]  # (expiry, strike, option type)
 Expired = Callable[[str], bool]
-
-
-class MemberChange(msgspec.Struct, frozen=True):
-    """What to do to the sorted set: these texts out first, then this member in.
-
-    ``unknown`` says that the option has no member, and may have had one that is not known.
-    """
-
-    remove: tuple[str, ...] = ()
-    add: Member | None = None
-    unknown: bool = False
 
 
 class Cutoff(msgspec.Struct, frozen=True, gc=False):
@@ -89,11 +78,10 @@ class QuoteSurface:
     def __len__(self) -> int:
         return sum(len(expiry.quotes) for expiry in self._expiries.values())
 
-    def fold_quote(self, quote: Quote, digest: str) -> MemberChange:
-        """Takes a quote in and says what that changes in the sorted set.
+    def fold_quote(self, quote: Quote, digest: str) -> str | None:
+        """Takes a quote in: the text that its option has in the sorted set from now on, "" for none.
 
-        Nothing for a quote that is not newer. One without a usable volatility takes its option's
-        member out. A text that the other option type of the strike still stands for stays.
+        None where that is as before: for a quote that is not newer, or that says the same.
         """
         expiry, option_type = self._expiries.get(quote.expiry) or self._new(quote.expiry), quote.option_type
         before = expiry.quotes.get((quote.strike, option_type))
@@ -102,17 +90,16 @@ class QuoteSurface:
             iv = None
         if before and (quote.event_us, digest) <= (before.event_us, before.digest):
             if digest != before.digest:
-                expiry.take_earlier(quote.strike, option_type, Latest(quote.event_us, digest, iv, None))
-            return MemberChange()
-        member = None if iv is None else _member(quote.strike, iv, quote.expiry)
+                expiry.take_earlier(quote.strike, option_type, Latest(quote.event_us, digest, iv, ""))
+            return None
+        member = "" if iv is None else _member(quote.strike, iv, quote.expiry)
         expiry.take_quote(quote.strike, option_type, Latest(quote.event_us, digest, iv, member))
         if self.newest_us is None or quote.event_us > self.newest_us:
             self.newest_us = quote.event_us
-        old = before.member if before else None
-        if old == member:
-            return MemberChange(unknown=self.partial and before is None)
-        gone = (old.text,) if old and not _stands(expiry, old.text, quote.strike, option_type) else ()
-        return MemberChange(gone, member)
+        if before is None:
+            # Of one that has none, and had none that is known, nothing is said unless it may have had one.
+            return member if member or self.partial else None
+        return None if member == before.member else member
 
     def fold_chain(self, chain: Chain, digest: str) -> bool:
         """Takes the volatilities of a chain's legs in; False for a chain that is not newer."""
@@ -136,25 +123,16 @@ class QuoteSurface:
         """The expiries that anything is known of."""
         return self._expiries.keys()
 
-    def drop_expired(self, expired: Expired) -> MemberChange:
-        """Forgets what has expired and says which members that takes out of the sorted set."""
-        gone: dict[str, None] = {}
+    def drop_expired(self, expired: Expired) -> None:
+        """Forgets what has expired."""
         for expiry in [name for name in self._expiries if expired(name)]:
-            for quote in self._expiries.pop(expiry).quotes.values():
-                if quote.member is not None:
-                    gone[quote.member.text] = None
-        return MemberChange(tuple(gone))
-
-    def members(self) -> dict[str, Number]:
-        """The whole sorted set as {text: score}, for writing it anew after a restart."""
-        every = (quote.member for expiry in self._expiries.values() for quote in expiry.quotes.values())
-        return {member.text: member.score for member in every if member is not None}
+            del self._expiries[expiry]
 
     def standing(self) -> Iterator[tuple[OptionKey, str, int]]:
         """Of every option its member's text (empty without a usable volatility) and event time."""
         for name, expiry in self._expiries.items():
             for (strike, option_type), quote in expiry.quotes.items():
-                yield (name, strike, option_type), quote.member.text if quote.member else "", quote.event_us
+                yield (name, strike, option_type), quote.member, quote.event_us
 
     def rows(
         self, spot: Number | None, expired: Expired, moment_us: int | None = None
@@ -208,13 +186,5 @@ def volatility_surface(
     return {"product": product, "timestamp": timestamp, "expiries": surface.rows(spot, expired, moment_us)}
 
 
-def _member(strike: Number, iv: Number, expiry: str) -> Member:
-    fields = {"strike": strike, "iv": iv, "expiry": expiry}
-    return Member(msgspec.json.encode(fields).decode(), strike)
-
-
-def _stands(expiry: ExpirySurface, text: str, strike: Number, option_type: OptionType) -> bool:
-    """Whether the option on the other side of this strike has the very same member."""
-    other: OptionType = "PUT" if option_type == "CALL" else "CALL"
-    latest = expiry.quotes.get((strike, other))
-    return latest is not None and latest.member is not None and latest.member.text == text
+def _member(strike: Number, iv: Number, expiry: str) -> str:
+    return msgspec.json.encode({"strike": strike, "iv": iv, "expiry": expiry}).decode()
