@@ -33,7 +33,13 @@ from enricher.market.reasons import (
 from enricher.market.serialisation import Fields, analysis_fields, rounded, rounded_all
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
-from enricher.market.surface.expiry_snapshot import Remembered, front, remember, seen, together
+from enricher.market.surface.expiry_snapshot import (
+    ExpirySnapshot,
+    expiry_snapshot,
+    front,
+    snapshot_at,
+    together,
+)
 from enricher.messages.models import Chain
 
 _NO_EARLIER = "no earlier snapshot to compare with"
@@ -41,7 +47,7 @@ _CENT = 0.01
 _FINEST = 8
 
 T = TypeVar("T")
-Enriched = tuple[Fields, Remembered | None]
+Enriched = tuple[Fields, ExpirySnapshot | None]
 Steps = Generator[None, None, Enriched]
 
 
@@ -91,9 +97,9 @@ def enriching(
     priced = cells if scale == 1 else fresh(columns(chain, scale), ages, max_age)
     yield
     try:
-        found = analyse_prices(chain, priced, contract, terms, state.history.units.at(chain.event_us))
+        analysis = analyse_prices(chain, priced, contract, terms, state.history.units.at(chain.event_us))
         yield
-        more = analysis_fields(found, cells.strikes, contract, chain.expiry, terms)
+        more = analysis_fields(analysis, cells.strikes, contract, chain.expiry, terms)
     except (ArithmeticError, ValueError):
         fields["flags"] = {**fields["flags"], "analytics": BEYOND}
         return fields, None
@@ -116,7 +122,7 @@ def enriching(
         explain_buildup(flags, "buildup_day", since, len(chain.strikes))
     fields["flags"] = flags
     fields["conventions"]["feed_zone"] = str(zone)
-    known = remember(chain, fields, contract, priced)
+    known = expiry_snapshot(chain, fields, contract, priced)
     if known is None:  # what was just written can be read
         raise LookupError("an analysed chain that cannot be remembered")
     _together(state, fields, known)
@@ -161,16 +167,16 @@ def _more_of_walls(fields: Fields, numbers: ChainNumbers, cells: Columns, chain:
     fields["support_losses"] = wall_fields(losses(cells.strikes, cells.puts.oi_change, spot, "support"))
 
 
-def _together(state: ProductState, fields: Fields, known: Remembered) -> None:
+def _together(state: ProductState, fields: Fields, known: ExpirySnapshot) -> None:
     """Adds what all expiries say together and where that stands in its own past."""
     event = known.event_us
     session = state.session(event)
     now, today = state.as_of.beside(known, event, session)
-    rows = [seen(one, event) for one in now]
+    rows = [snapshot_at(snapshot, event) for snapshot in now]
     expected = state.as_of.expected(known, event, now)
     fields["all_expiries"] = everywhere = together(rows, today, event, expected)
     expiry, atm_iv = front(rows) or (None, None)
-    said = {
+    values = {
         "atm_iv": atm_iv,
         "iv_30d": everywhere["iv_30d"],
         "pcr_oi": everywhere["pcr_oi"],
@@ -178,19 +184,19 @@ def _together(state: ProductState, fields: Fields, known: Remembered) -> None:
     }
     fields["standing"] = {
         name: _standing(value, state.history.series[name].standing(session.day, value))
-        for name, value in said.items()
+        for name, value in values.items()
     }
     fields["standing"]["atm_iv"]["expiry"] = expiry
-    known.said.update(said)
+    known.measures.update(values)
 
 
-def _standing(value: float | None, found: Standing) -> Fields:
+def _standing(value: float | None, standing: Standing) -> Fields:
     return {
         "value": value,
-        "percentile": rounded(found.percentile, 2),
-        "rank": rounded(found.rank, 2),
-        "days": found.days,
-        "low": found.low,
-        "high": found.high,
-        "reason": found.reason,
+        "percentile": rounded(standing.percentile, 2),
+        "rank": rounded(standing.rank, 2),
+        "days": standing.days,
+        "low": standing.low,
+        "high": standing.high,
+        "reason": standing.reason,
     }

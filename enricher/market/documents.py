@@ -195,9 +195,9 @@ def chain_fields(
     }
 
 
-def wall_fields(found: tuple[Wall, ...]) -> list[dict[str, Any]]:
+def wall_fields(walls: tuple[Wall, ...]) -> list[dict[str, Any]]:
     """Walls as plain data."""
-    return [{"strike": w.strike, "amount": w.amount, "share": round(w.share, 4)} for w in found]
+    return [{"strike": w.strike, "amount": w.amount, "share": round(w.share, 4)} for w in walls]
 
 
 def buildup_fields(chain: Chain, change: Buildup) -> dict[str, Any]:

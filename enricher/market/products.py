@@ -72,8 +72,8 @@ class ProductSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def over(self, base: Contract, name: str) -> Contract:
         """The contract ``name``: ``base`` with what is set here."""
-        said = {key: getattr(self, key) for key in self.__struct_fields__ if key != "like"}
-        changes = {key: value for key, value in said.items() if value is not None}
+        given = {key: getattr(self, key) for key in self.__struct_fields__ if key != "like"}
+        changes = {key: value for key, value in given.items() if value is not None}
         if "lot" in changes:
             changes["lots"] = None
         # What exposures are worth depends on the lot, unless the feed counts units.
@@ -103,12 +103,12 @@ class Contracts:
 
     def of(self, product: str) -> Contract:
         """The contract of this product; never fails, see `Contract.assumed`."""
-        found = self._found.get(product)
-        if found is None:
+        contract = self._found.get(product)
+        if contract is None:
             if len(self._found) >= _KEPT:  # names come from messages, so they may be endless
                 self._found.clear()
-            found = self._found[product] = self._look_up(product)
-        return found
+            contract = self._found[product] = self._look_up(product)
+        return contract
 
     def _look_up(self, product: str) -> Contract:
         if product in self._table:
@@ -120,8 +120,8 @@ class Contracts:
             entry = self._table.get(name[:length])
             if entry is not None and _may_follow(entry, name[length:]):
                 return entry
-        found = _CLASSES.get(exchange, DEFAULT)
-        return self._table["DERIBIT_USDC" if found == "DERIBIT" and _PAIR.search(name) else found]
+        entry_class = _CLASSES.get(exchange, DEFAULT)
+        return self._table["DERIBIT_USDC" if entry_class == "DERIBIT" and _PAIR.search(name) else entry_class]
 
 
 def _may_follow(entry: Contract, rest: str) -> bool:
@@ -166,7 +166,7 @@ def _entries() -> dict[str, Contract]:
         lots = INDIAN[name]
         return like(india, name, lot=lots.lot, lots=lots, strike_step=step)
 
-    found = (
+    entries = (
         Contract(name=DEFAULT, assumed=True),
         india,
         index("NIFTY", 50.0),
@@ -202,7 +202,7 @@ def _entries() -> dict[str, Contract]:
         like(linear, "BTC_USDC", strike_step=500.0),
         like(linear, "ETH_USDC", strike_step=25.0),
     )
-    return {entry.name: entry for entry in found}
+    return {entry.name: entry for entry in entries}
 
 
 SHIPPED: Final[Mapping[str, Contract]] = MappingProxyType(_entries())

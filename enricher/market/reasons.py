@@ -62,9 +62,9 @@ def explain_chain(fields: Mapping[str, Any], flags: Flags, cells: Columns, spot:
 
 def explain_times(flags: Flags, ages: ChainAges) -> None:
     """Says which legs carry a time that tells nothing of their age."""
-    for side, found in (("calls", ages.calls), ("puts", ages.puts)):
+    for side, leg_times in (("calls", ages.calls), ("puts", ages.puts)):
         told: dict[tuple[str, str], list[Number]] = {}
-        for name, what, strike in found.odd:
+        for name, what, strike in leg_times.odd:
             told.setdefault((name, what), []).append(strike)
         for (name, what), strikes in told.items():
             flag(flags, f"{side}.{name}", f"{what} at {few(strikes)}")
@@ -146,13 +146,13 @@ def _no_gain(calls: Sequence[Number | None], puts: Sequence[Number | None]) -> s
 
 def _explain_exposure(exposure: Mapping[str, Any], flags: Flags) -> None:
     for name in ("delta", "vega", "premium"):
-        found = exposure[name]
-        if None in found.values():
+        fields = exposure[name]
+        if None in fields.values():
             of = f"with {'price' if name == 'premium' else name} and open interest"
-            if not found["legs"]:
+            if not fields["legs"]:
                 flags[f"exposure.{name}"] = f"no leg {of}"
             else:
-                _explain(flags, f"exposure.{name}", found, f"no leg {of} on this side")
+                _explain(flags, f"exposure.{name}", fields, f"no leg {of} on this side")
     for name, weight in (("oi_weighted_iv", "open interest"), ("vega_weighted_iv", "vega")):
         if exposure[name] is None:
             flags[f"exposure.{name}"] = f"no leg with volatility and {weight}"

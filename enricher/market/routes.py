@@ -336,10 +336,10 @@ class Market:
             held = with_nulls(document).items()
             body = encode({**{k: v for k, v in held if k not in _NOT_SENT}, "timestamp": sent["timestamp"]})
             return (claim, SetKey(f"latest:option:{document['symbol']}", body, self._cache_ms, event_us))
-        found = chain_of({**document, "folded": None})
-        if found is None:
+        read = chain_of({**document, "folded": None})
+        if read is None:
             return ()
-        chain = msgspec.structs.replace(found[0], **sent)
+        chain = msgspec.structs.replace(read[0], **sent)
         return self._show_chain(chain, identity, _sent_fields(document), processed_us)
 
 

@@ -51,12 +51,12 @@ def rounded_all(values: Sequence[float | None], digits: int = 6) -> list[float |
 
 
 def analysis_fields(
-    found: PriceAnalysis, strikes: Sequence[Number], contract: Contract, expiry: str, terms: Terms
+    analysis: PriceAnalysis, strikes: Sequence[Number], contract: Contract, expiry: str, terms: Terms
 ) -> Fields:
     """The fields that an analysis adds to a chain, its ``flags`` among them ({field: reason})."""
-    ahead, move = found.forward, found.expected_move
+    ahead, move = analysis.forward, analysis.expected_move
     flags: dict[str, str] = {}
-    if (near := expiry_flag(found.years)) is not None:
+    if (near := expiry_flag(analysis.years)) is not None:
         flags["years"] = near
     if contract.exercise == "american":
         flags["model"] = "european approximation of american options"
@@ -64,19 +64,19 @@ def analysis_fields(
         flags["forward"] = ahead.reason
     if move.reason is not None:
         flags["expected_move"] = move.reason
-    if (no_atm := found.smile_measures.reasons.get("atm_iv")) is not None:
+    if (no_atm := analysis.smile_measures.reasons.get("atm_iv")) is not None:
         flags["atm_iv"] = no_atm
-    gamma, zero = found.gamma_exposure, found.zero_gamma
+    gamma, zero = analysis.gamma_exposure, analysis.zero_gamma
     fields = {
-        "years": rounded(found.years, 10),
-        "discount": rounded(found.discount, 10),
+        "years": rounded(analysis.years, 10),
+        "discount": rounded(analysis.discount, 10),
         "forward": {
             "price": rounded(ahead.value),
             "source": ahead.source,
             "strikes": list(ahead.strikes),
         },
-        "atm_forward_strike": found.atm_forward_strike,
-        "atm_iv": rounded(found.smile_measures.atm_iv),
+        "atm_forward_strike": analysis.atm_forward_strike,
+        "atm_iv": rounded(analysis.smile_measures.atm_iv),
         "expected_move": {
             "strike": move.strike,
             "straddle": rounded(move.straddle),
@@ -86,9 +86,9 @@ def analysis_fields(
             "high": rounded(move.high),
         },
         "smile": {
-            **measures_fields(found.smile_measures),
-            "strikes": found.smile.strikes,
-            "ivs": rounded_all(found.smile.iv, 8),
+            **measures_fields(analysis.smile_measures),
+            "strikes": analysis.smile.strikes,
+            "ivs": rounded_all(analysis.smile.iv, 8),
         },
         "gex": {
             "net": rounded(gamma.net, 2),
@@ -102,27 +102,27 @@ def analysis_fields(
             "reason": gamma.reason or zero.reason,
         },
         "exposure": {
-            "delta": _exposure(found.delta_exposure),
-            "vega": _exposure(found.vega_exposure),
-            "premium": _exposure(found.premium),
-            "oi_weighted_iv": rounded(found.oi_weighted_iv),
-            "vega_weighted_iv": rounded(found.vega_weighted_iv),
+            "delta": _exposure(analysis.delta_exposure),
+            "vega": _exposure(analysis.vega_exposure),
+            "premium": _exposure(analysis.premium),
+            "oi_weighted_iv": rounded(analysis.oi_weighted_iv),
+            "vega_weighted_iv": rounded(analysis.vega_weighted_iv),
         },
-        "variance_swap": strip_fields(found.variance_swap),
-        "arbitrage": findings_fields(found.arbitrage),
+        "variance_swap": strip_fields(analysis.variance_swap),
+        "arbitrage": findings_fields(analysis.arbitrage),
         "analytics": {
             "strikes": list(strikes),
-            "calls": _side(found.calls),
-            "puts": _side(found.puts),
+            "calls": _side(analysis.calls),
+            "puts": _side(analysis.puts),
             "gex": rounded_all(gamma.by_strike, 2),
             "reasons": {
-                "calls": _by_reason(strikes, found.calls),
-                "puts": _by_reason(strikes, found.puts),
+                "calls": _by_reason(strikes, analysis.calls),
+                "puts": _by_reason(strikes, analysis.puts),
             },
         },
         "conventions": {
             **contract.conventions(expiry),
-            "units": found.units,
+            "units": analysis.units,
             "model": MODEL,
             "price": "mid_else_last",
             "max_price_age": terms.max_age,
@@ -130,61 +130,61 @@ def analysis_fields(
             "vega": "per_volatility_point",
             "theta": "per_calendar_day",
             "rho": "per_percent",
-            "vendor_iv": found.vendor_unit,
+            "vendor_iv": analysis.vendor_unit,
         },
     }
     explain_analysis(fields, flags)
     return {**fields, "flags": flags}
 
 
-def measures_fields(found: SmileMeasures) -> Fields:
+def measures_fields(measures: SmileMeasures) -> Fields:
     """The measures of a smile."""
     return {
-        "nodes": found.nodes,
-        "atm_iv": rounded(found.atm_iv),
-        "call_25_iv": rounded(found.call_25_iv),
-        "put_25_iv": rounded(found.put_25_iv),
-        "risk_reversal": rounded(found.risk_reversal),
-        "butterfly": rounded(found.butterfly),
-        "slope": rounded(found.slope),
-        "skew": rounded(found.skew),
-        "average_iv": rounded(found.average_iv),
-        "reasons": found.reasons,
+        "nodes": measures.nodes,
+        "atm_iv": rounded(measures.atm_iv),
+        "call_25_iv": rounded(measures.call_25_iv),
+        "put_25_iv": rounded(measures.put_25_iv),
+        "risk_reversal": rounded(measures.risk_reversal),
+        "butterfly": rounded(measures.butterfly),
+        "slope": rounded(measures.slope),
+        "skew": rounded(measures.skew),
+        "average_iv": rounded(measures.average_iv),
+        "reasons": measures.reasons,
     }
 
 
-def strip_fields(found: Strip) -> Fields:
+def strip_fields(strip: Strip) -> Fields:
     """A variance swap's strip."""
     return {
-        "volatility": rounded(found.volatility),
-        "variance": rounded(found.variance, 10),
-        "forward": rounded(found.forward),
-        "k0": found.k0,
-        "lowest": found.lowest,
-        "highest": found.highest,
-        "strikes": found.count,
-        "put_wing": found.put_wing,
-        "call_wing": found.call_wing,
-        "truncated": found.truncated,
-        "reason": found.reason or (BEYOND if rounded(found.volatility) is None else None),
+        "volatility": rounded(strip.volatility),
+        "variance": rounded(strip.variance, 10),
+        "forward": rounded(strip.forward),
+        "k0": strip.k0,
+        "lowest": strip.lowest,
+        "highest": strip.highest,
+        "strikes": strip.count,
+        "put_wing": strip.put_wing,
+        "call_wing": strip.call_wing,
+        "truncated": strip.truncated,
+        "reason": strip.reason or (BEYOND if rounded(strip.volatility) is None else None),
     }
 
 
-def findings_fields(found: Findings) -> Fields:
+def findings_fields(findings: Findings) -> Fields:
     """Arbitrage findings, the largest first, and how many there are in all."""
     rows = [
         {"kind": f.kind, "option": f.option, "strikes": list(f.strikes), "amount": rounded(f.amount, 4)}
-        for f in found.found
+        for f in findings.found
     ]
-    return {"count": found.count, "found": rows}
+    return {"count": findings.count, "found": rows}
 
 
-def _exposure(found: Exposure) -> Fields:
+def _exposure(exposure: Exposure) -> Fields:
     return {
-        "total": rounded(found.total, 2),
-        "calls": rounded(found.calls, 2),
-        "puts": rounded(found.puts, 2),
-        "legs": found.legs,
+        "total": rounded(exposure.total, 2),
+        "calls": rounded(exposure.calls, 2),
+        "puts": rounded(exposure.puts, 2),
+        "legs": exposure.legs,
     }
 
 
@@ -209,28 +209,29 @@ def _by_reason(strikes: Sequence[Number], side: PricedSide) -> dict[str, list[Nu
     ``feed_iv_other_unit``: the volatility sent was read as percent though the chain's are decimals, or the
     other way round; ``feed_iv_unit_unclear``: nothing tells which it is.
     """
-    found: dict[str, list[Number]] = {}
+    by_reason: dict[str, list[Number]] = {}
     if "last" in side.source:
-        found["last_price"] = [k for k, source in zip(strikes, side.source, strict=True) if source == "last"]
+        sources = zip(strikes, side.source, strict=True)
+        by_reason["last_price"] = [k for k, source in sources if source == "last"]
     if side.sent.stale_quotes:
-        found["stale_quote"] = [strikes[at] for at in sorted(side.sent.stale_quotes)]
+        by_reason["stale_quote"] = [strikes[at] for at in sorted(side.sent.stale_quotes)]
     if side.vendor_iv.odd:
-        found["feed_iv_other_unit"] = [strikes[at] for at in side.vendor_iv.odd]
+        by_reason["feed_iv_other_unit"] = [strikes[at] for at in side.vendor_iv.odd]
     if side.vendor_iv.unclear:
-        found["feed_iv_unit_unclear"] = [strikes[at] for at in side.vendor_iv.unclear]
-    _sort_in(found, strikes, side.flags)
-    _sort_in(found, strikes, side.reasons, side.flags)
-    for held in found.values():
+        by_reason["feed_iv_unit_unclear"] = [strikes[at] for at in side.vendor_iv.unclear]
+    _sort_in(by_reason, strikes, side.flags)
+    _sort_in(by_reason, strikes, side.reasons, side.flags)
+    for held in by_reason.values():
         held.sort()
-    return found
+    return by_reason
 
 
 def _sort_in(
-    found: dict[str, list[Number]],
+    by_reason: dict[str, list[Number]],
     strikes: Sequence[Number],
     reasons: Mapping[int, str],
-    said: Mapping[int, str] = MappingProxyType({}),
+    known: Mapping[int, str] = MappingProxyType({}),
 ) -> None:
     for at, reason in reasons.items():
-        if said.get(at) != reason:
-            found.setdefault(reason, []).append(strikes[at])
+        if known.get(at) != reason:
+            by_reason.setdefault(reason, []).append(strikes[at])

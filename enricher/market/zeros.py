@@ -37,7 +37,7 @@ def zeroed(document: Fields, names: Sequence[str]) -> Fields:
 
 def zeroed_chain(fields: Fields) -> Fields:
     """The fields of an enriched chain with 0 for what is unknown of the old ones and of its legs."""
-    found = zeroed(fields, CHAIN_FIELDS)
+    chain = zeroed(fields, CHAIN_FIELDS)
     for side in ("calls", "puts"):
         marks: dict[str, list[Any]] = {}
         legs = []
@@ -47,12 +47,12 @@ def zeroed_chain(fields: Fields) -> Fields:
                 marks.setdefault(name, []).append(leg["strike"])
             legs.append({**leg, **dict.fromkeys(unknown, 0)} if unknown else leg)
         if marks:
-            flags = dict(found["flags"])
+            flags = dict(chain["flags"])
             for name, strikes in marks.items():
                 flag(flags, f"{side}.{name}", f"unknown and written as 0 at {few(strikes)}")
-            held = found.get(ZEROED, {"fields": []})
-            found = {**found, side: legs, "flags": flags, ZEROED: {**held, side: marks}}
-    return found
+            held = chain.get(ZEROED, {"fields": []})
+            chain = {**chain, side: legs, "flags": flags, ZEROED: {**held, side: marks}}
+    return chain
 
 
 def with_nulls(document: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -60,15 +60,15 @@ def with_nulls(document: Mapping[str, Any]) -> Mapping[str, Any]:
     marks = document.get(ZEROED)
     if marks is None:
         return document
-    found = {**document, **dict.fromkeys(marks["fields"])}
+    restored = {**document, **dict.fromkeys(marks["fields"])}
     for side in ("calls", "puts"):
         if side in marks:
             at: dict[Any, list[str]] = {}
             for name, strikes in marks[side].items():
                 for strike in strikes:
                     at.setdefault(strike, []).append(name)
-            found[side] = [{**leg, **dict.fromkeys(at.get(leg["strike"], ()))} for leg in document[side]]
-    return found
+            restored[side] = [{**leg, **dict.fromkeys(at.get(leg["strike"], ()))} for leg in document[side]]
+    return restored
 
 
 def is_zeroed(fields: Mapping[str, Any], name: str) -> bool:
@@ -77,5 +77,5 @@ def is_zeroed(fields: Mapping[str, Any], name: str) -> bool:
 
 
 def _unknown(document: Fields, names: Sequence[str]) -> list[str]:
-    found = ((name, document.get(name)) for name in names)
-    return [n for n, value in found if value is None or (isinstance(value, float) and not isfinite(value))]
+    values = ((name, document.get(name)) for name in names)
+    return [n for n, value in values if value is None or (isinstance(value, float) and not isfinite(value))]

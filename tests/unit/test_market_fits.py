@@ -19,7 +19,7 @@ from enricher.clock import SECOND
 from enricher.market.chain_enrichment import enrich
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
-from enricher.market.surface.svi_scheduler import Fits, fit_fields
+from enricher.market.surface.svi_scheduler import SviScheduler, fit_fields
 from enricher.messages.models import decode_chain
 from tests.unit.test_market_state import fold_chain
 
@@ -40,18 +40,18 @@ def bent(ks: list[float], ws: list[float]) -> Smile:
     return Smile(100.0, YEARS, [100.0 + at for at in range(len(ks))], ks, ws, ivs, {}, None)
 
 
-def at_once() -> Fits:
-    """Fits that are never interrupted: no time passes while they work."""
-    return Fits(INTERVAL, timer=lambda: 0.0)
+def at_once() -> SviScheduler:
+    """SviScheduler that are never interrupted: no time passes while they work."""
+    return SviScheduler(INTERVAL, timer=lambda: 0.0)
 
 
-def step_by_step() -> Fits:
-    """Fits whose every slice is over after one step or two."""
+def step_by_step() -> SviScheduler:
+    """SviScheduler whose every slice is over after one step or two."""
     ticks = count()
-    return Fits(INTERVAL, timer=lambda: 0.0011 * next(ticks))
+    return SviScheduler(INTERVAL, timer=lambda: 0.0011 * next(ticks))
 
 
-def finished(fits: Fits, now_us: int = 0) -> list[str]:
+def finished(fits: SviScheduler, now_us: int = 0) -> list[str]:
     """Works until there is nothing to do; the expiries in the order in which they were done."""
     order: list[str] = []
     for _ in range(10_000):
@@ -162,14 +162,14 @@ def folded(state: ProductState, expiry: str, moment: str) -> None:
 
 def test_a_product_forgets_the_fit_under_way_of_an_expiry_that_has_passed() -> None:
     state = ProductState("N", MarketSettings(windows=(1,), lateness=0.0, quote_window=1.0))
-    state.surface.fits = Fits(INTERVAL, timer=count().__next__)  # a second a look: no slice gets anywhere
+    state.surface.svi = SviScheduler(INTERVAL, timer=count().__next__)  # no slice gets anywhere
     folded(state, NEAR, f"{NEAR}T09:00:00Z")
-    assert not state.surface.fits.work(0)
-    assert state.surface.fits.due() == 0
+    assert not state.surface.svi.work(0)
+    assert state.surface.svi.due() == 0
     folded(state, FAR, "2025-11-03T09:00:00Z")
-    state.surface.fits.forget(FAR)
-    assert state.surface.fits.due() is None
-    assert state.surface.fits.done == {}
+    state.surface.svi.forget(FAR)
+    assert state.surface.svi.due() is None
+    assert state.surface.svi.done == {}
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_whatever_a_smile_is_made_of_its_fit_ends_with_a_curve_or_a_reason(
 
 
 def test_no_fits_are_wanted_with_an_interval_of_zero() -> None:
-    fits = Fits(0)
+    fits = SviScheduler(0)
     fits.want(NEAR, 1, smile())
     assert fits.due() is None
     assert not fits.work(10**18)

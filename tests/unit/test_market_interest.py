@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.analytics.quote_arbitrage import ChainQuotes
-from enricher.market.surface.expiry_snapshot import Remembered
+from enricher.market.surface.expiry_snapshot import ExpirySnapshot
 from enricher.market.surface.strike_interest import StrikeInterest
 from tests.unit.test_market_across import YEARS, last_chain
 
@@ -19,7 +19,7 @@ columns = st.dictionaries(st.integers(1, 5), st.tuples(amounts, amounts), min_si
 chains = st.tuples(st.sampled_from("ABCDE"), columns)
 
 
-def remembered(expiry: str, by_strike: dict[int, tuple[Any, Any]]) -> Remembered:
+def remembered(expiry: str, by_strike: dict[int, tuple[Any, Any]]) -> ExpirySnapshot:
     calls, puts = map(list, zip(*by_strike.values(), strict=True))
     quotes = ChainQuotes(list(by_strike), [], [], [], [])
     return msgspec.structs.replace(PLAIN, expiry=expiry, quotes=quotes, oi=(calls, puts))
@@ -27,7 +27,7 @@ def remembered(expiry: str, by_strike: dict[int, tuple[Any, Any]]) -> Remembered
 
 @given(st.lists(st.tuples(chains, st.sets(st.sampled_from("ABCDE"))), max_size=20))
 def test_it_is_that_of_the_last_chain_of_each_expiry(turns: list[Any]) -> None:
-    kept, known = StrikeInterest(), dict[str, Remembered]()
+    kept, known = StrikeInterest(), dict[str, ExpirySnapshot]()
     for (expiry, by_strike), gone in turns:
         known[expiry] = remembered(expiry, by_strike)
         rows = [one for name, one in sorted(known.items()) if name not in gone]

@@ -50,7 +50,7 @@ def drawn(said: Mapping[str, Any], fitted: bool = False) -> dict[str, Any]:
         lane.take("option_chain", json.dumps(timed).encode())
         lane.settle()
     key = f"volatility_surface:{product}"
-    while fitted and (due := lane.state.surface.fits.due()) is not None:
+    while fitted and (due := lane.state.surface.svi.due()) is not None:
         shown = lane.state_store.on_time(lane.state, max(due, NOW_US))
         lane.keys.update({effect.key: effect.value for effect in shown})  # type: ignore[attr-defined]
     found: dict[str, Any] = json.loads(lane.keys[key])

@@ -21,7 +21,7 @@ from enricher.market.folds import ChainChange
 from enricher.market.plan import market_routes
 from enricher.market.state.market_state import MarketState
 from enricher.market.state.product_state import ProductState
-from enricher.market.surface.expiry_snapshot import Remembered
+from enricher.market.surface.expiry_snapshot import ExpirySnapshot
 from enricher.messages.models import Chain
 
 NOW_US = 1_750_000_000_000_000
@@ -93,7 +93,7 @@ class OneLane:
 
 
 def fold_chain(
-    state: ProductState, chain: Chain, name: str, taken: Snapshot, known: Remembered | None = None
+    state: ProductState, chain: Chain, name: str, taken: Snapshot, known: ExpirySnapshot | None = None
 ) -> None:
     """Fold a chain into a product's state; ``name`` is its digest and the ``_id`` of its document."""
     change = ChainChange(chain.event_us, chain, name, taken, name, known)

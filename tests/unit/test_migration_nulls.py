@@ -94,7 +94,7 @@ def what_is_null(unknown: str) -> Found:
     for chain in chains.values():
         for analytics in (True, False):
             lane = session(chain, unknown, analytics)
-            while (due := lane.state.surface.fits.due()) is not None:
+            while (due := lane.state.surface.svi.due()) is not None:
                 lane._land(lane.state_store.on_time(lane.state, max(due, NOW_US)))
             note(found, lane)
     ahead = {"product": "NIFTY", "price": 1, "timestamp": render(NOW_US + 30 * SECOND, False)}

@@ -211,26 +211,26 @@ class Bars:
         if self.newest is None:
             return []
         edge = self.newest - self.lateness_us if up_to_us is None else up_to_us
-        found = []
+        closed = []
         if self._next_end <= edge:
             self._next_end = _NEVER
             for key, bar in self._bars.items():
                 if bar.revision is not None:
                     continue
                 if bar.end <= edge:
-                    found.append(self._give_out(key, bar, 0, self._content(bar)))
+                    closed.append(self._give_out(key, bar, 0, self._content(bar)))
                 else:
                     self._next_end = min(self._next_end, bar.end)
         for key in self._changed:
             bar = self._bars[key]
             content = self._content(bar)
             if bar.revision is not None and content != bar.given:
-                found.append(self._give_out(key, bar, bar.revision + 1, content))
+                closed.append(self._give_out(key, bar, bar.revision + 1, content))
         self._changed.clear()
-        if found:
+        if closed:
             self._forget(self.newest - self.retention_us)
-        found.sort(key=_start_and_minutes)
-        return found
+        closed.sort(key=_start_and_minutes)
+        return closed
 
     def _give_out(self, key: BarKey, bar: RunningBar, revision: int, content: Content) -> Bar:
         bar.give_out(key, revision, content)

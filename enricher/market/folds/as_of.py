@@ -13,7 +13,7 @@ from enricher.analytics.as_of import Timeline
 from enricher.analytics.contracts import Session
 from enricher.clock import SECOND
 from enricher.market.folds.fold import ChainChange, Fold
-from enricher.market.surface.expiry_snapshot import Remembered, to_join
+from enricher.market.surface.expiry_snapshot import ExpirySnapshot, to_join
 
 if TYPE_CHECKING:
     from enricher.market.state.product_state import ProductState
@@ -28,7 +28,7 @@ class AsOf(Fold):
 
     def __init__(self, product: ProductState) -> None:
         super().__init__(product)
-        self.by_expiry: dict[str, Timeline[Remembered]] = {}
+        self.by_expiry: dict[str, Timeline[ExpirySnapshot]] = {}
         self._window_us = int(product.settings.expiry_window * SECOND)
         self._quote_us = int(product.settings.quote_window * SECOND)
 
@@ -42,8 +42,8 @@ class AsOf(Fold):
         timeline.add(change.event_us, to_join(change.known, change.document_id), change.identity)
 
     def beside(
-        self, chain: Remembered, event_us: int, session: Session
-    ) -> tuple[list[Remembered], list[Remembered]]:
+        self, chain: ExpirySnapshot, event_us: int, session: Session
+    ) -> tuple[list[ExpirySnapshot], list[ExpirySnapshot]]:
         """This chain and the last ones of other expiries up to its moment, by expiry: of now, and of the day.
 
         Those of now are as young as the surface's quotes and not expired.
@@ -59,7 +59,7 @@ class AsOf(Fold):
         ]
         return now, [row for row in ordered if row.event_us >= session.start_us]
 
-    def expected(self, chain: Remembered, event_us: int, now: Sequence[Remembered]) -> int:
+    def expected(self, chain: ExpirySnapshot, event_us: int, now: Sequence[ExpirySnapshot]) -> int:
         """How many live expiries are known of at the moment of this chain: those of ``now``, and those heard
         of since the chain of this expiry before, or shortly before that.
         """

@@ -14,7 +14,7 @@ import msgspec
 
 from enricher.analytics.position_buildup import Snapshot
 from enricher.engine.effects import Effect
-from enricher.market.surface.expiry_snapshot import Remembered
+from enricher.market.surface.expiry_snapshot import ExpirySnapshot
 from enricher.messages.models import Chain, Number, Quote, Tick
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class ChainChange(msgspec.Struct, frozen=True):
     identity: str
     taken: Snapshot
     document_id: str
-    known: Remembered | None = None
+    known: ExpirySnapshot | None = None
     future: bool = False
     restored: bool = False
 

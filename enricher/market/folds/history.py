@@ -42,7 +42,7 @@ class History(Fold):
 
     def fold_chain(self, change: ChainChange) -> None:
         if change.known is not None:
-            self._fold(change.known.event_us, change.known.unit, change.known.said)
+            self._fold(change.known.event_us, change.known.unit, change.known.measures)
 
     def fold_stored(self, event_us: int, document: Mapping[str, Any]) -> None:
         """Take in what a stored chain says of the product as a whole."""

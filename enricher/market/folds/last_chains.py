@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from enricher.market.folds.fold import ChainChange, Fold
-from enricher.market.surface.expiry_snapshot import Remembered
+from enricher.market.surface.expiry_snapshot import ExpirySnapshot
 from enricher.messages.models import Number
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class LastChains(Fold):
     def __init__(self, product: ProductState) -> None:
         super().__init__(product)
         self.document_ids: dict[str, str] = {}
-        self.known: dict[str, Remembered] = {}
+        self.known: dict[str, ExpirySnapshot] = {}
         self.newest_us = 0
         self.newest_text = ""
         self.spot: Number | None = None
@@ -55,4 +55,4 @@ class LastChains(Fold):
     def forget(self, expiry: str) -> None:
         """Let go of what was analysed of an expiry."""
         self.known.pop(expiry, None)
-        self.product.surface.fits.forget(expiry)
+        self.product.surface.svi.forget(expiry)

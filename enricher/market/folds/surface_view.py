@@ -12,10 +12,10 @@ from enricher.clock import SECOND, render, to_date, to_millis
 from enricher.engine.effects import Effect, Insert, SetKey
 from enricher.market.documents import SURFACES, encode_large
 from enricher.market.folds.fold import ChainChange, Fold
-from enricher.market.surface.cross_expiry import Across
-from enricher.market.surface.expiry_snapshot import Remembered
+from enricher.market.surface.cross_expiry import CrossExpiry
+from enricher.market.surface.expiry_snapshot import ExpirySnapshot
 from enricher.market.surface.surface import Expired, volatility_surface
-from enricher.market.surface.svi_scheduler import Fits, curve
+from enricher.market.surface.svi_scheduler import SviScheduler, curve
 
 if TYPE_CHECKING:
     from enricher.market.state.product_state import ProductState
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 class SurfaceView(Fold):
     """``wanted`` says that it is to be drawn: its time as text (empty where it was read back), in which style
-    that is written, and its time. ``fits`` are the curves, ``across`` is what expiries say of each other."""
+    that is written, and its time. ``svi`` fits the curves, ``cross_expiry`` compares expiries."""
 
-    __slots__ = ("_drawn", "_interval_us", "_stored", "_undisplayed", "across", "fits", "wanted")
+    __slots__ = ("_drawn", "_interval_us", "_stored", "_undisplayed", "cross_expiry", "svi", "wanted")
 
     def __init__(self, product: ProductState) -> None:
         super().__init__(product)
         settings = product.settings
         self.wanted: tuple[str, bool, int] | None = None
-        self.across = Across()
-        self.fits = Fits(int(settings.svi_interval * SECOND) if settings.analytics else 0)
+        self.cross_expiry = CrossExpiry()
+        self.svi = SviScheduler(int(settings.svi_interval * SECOND) if settings.analytics else 0)
         self._interval_us = int(settings.surface_interval * SECOND)
         # The surface as it was drawn last, for a curve that is done later; what of it is still to be shown.
         self._drawn: dict[str, Any] | None = None
@@ -42,8 +42,8 @@ class SurfaceView(Fold):
     def fold_chain(self, change: ChainChange) -> None:
         """An older chain of another expiry belongs to the surface too, which is as of the newest still."""
         if change.known is not None:
-            self.fits.want(change.chain.expiry, change.known.event_us, change.known.smile)
-            self.due_us = self.fits.due()
+            self.svi.want(change.chain.expiry, change.known.event_us, change.known.smile)
+            self.due_us = self.svi.due()
         self.want(change.chain.naive)
 
     def want(self, naive: bool) -> None:
@@ -62,11 +62,11 @@ class SurfaceView(Fold):
         spot, quotes = product.chains.spot, product.quotes.surface
         payload = volatility_surface(quotes, product.product, text, spot, expired, event_us)
         if product.settings.analytics:
-            payload |= self.across.fields(self._shown_chains(expired), self.fits.done, event_us)
+            payload |= self.cross_expiry.fields(self._shown_chains(expired), self.svi.done, event_us)
             self._drawn = payload
         self._undisplayed = (event_us, encode_large(payload))
 
-    def _shown_chains(self, expired: Expired) -> list[Remembered]:
+    def _shown_chains(self, expired: Expired) -> list[ExpirySnapshot]:
         """The last chains that the surface shows the smiles of, by expiry."""
         chains, counts = self.product.chains, self.product.quotes.surface.counts
         return [
@@ -103,14 +103,14 @@ class SurfaceView(Fold):
 
     def on_time(self, now_us: int) -> list[Effect]:
         """Fit a little further; the surface is as of the last chain, only its curves are new."""
-        completed = self.fits.work(now_us)
-        self.due_us = self.fits.due()
+        completed = self.svi.work(now_us)
+        self.due_us = self.svi.due()
         if not completed or self._drawn is None:
             return []
         bare = [
             {name: row[name] for name in row if not name.startswith("svi")} for row in self._drawn["smiles"]
         ]
-        smiles = [{**row, **curve(self.fits.done, row["expiry"])} for row in bare]
+        smiles = [{**row, **curve(self.svi.done, row["expiry"])} for row in bare]
         self._drawn = {**self._drawn, "smiles": smiles}
         return [self._key(encode_large(self._drawn), self.product.chains.newest_us)]
 

@@ -13,7 +13,7 @@ from enricher.market.folds.fold import ChainChange, Fold
 from enricher.market.reasons import BEYOND
 from enricher.market.serialisation import Fields
 from enricher.market.surface.cross_expiry import Joined
-from enricher.market.surface.expiry_snapshot import Remembered, front, ratios, sums, to_month
+from enricher.market.surface.expiry_snapshot import ExpirySnapshot, front, ratios, sums, to_month
 from enricher.market.surface.strike_interest import Held, StrikeInterest
 from enricher.messages.models import Number, digest
 
@@ -88,7 +88,7 @@ class Whole(Fold):
             "expected": product.as_of.expected(newest, newest.event_us, rows),
         }
         try:
-            joined = product.surface.across.joined(rows, moment_us)
+            joined = product.surface.cross_expiry.joined(rows, moment_us)
             return fields | _numbers(joined, self._interest.of(rows), product.chains.spot, moment_us)
         except (ArithmeticError, ValueError):
             names = (*_TOTALS, *_JOINED, *_OTHERS)
@@ -135,5 +135,5 @@ def _walls(held: Held, spot: Number | None, side: WallSide) -> list[dict[str, An
     return wall_fields(walls(strikes, [held[strike] for strike in strikes], spot, side))
 
 
-def _event_us(one: Remembered) -> int:
+def _event_us(one: ExpirySnapshot) -> int:
     return one.event_us

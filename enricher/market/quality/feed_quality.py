@@ -178,41 +178,41 @@ class FeedWatch:
 
     def _look(self, event_us: int, elapsed: int, tick_id: TickId, price: Number) -> tuple[Finding, ...]:
         """`fold` for a tick that may have something wrong with it; ``elapsed`` since the newest, in us."""
-        found: list[Finding] = []
+        findings: list[Finding] = []
         new_day = event_us >= self._session.end_us
         if new_day:
             self._session = self._contract.session(event_us)
         number = _number(tick_id)
         repeated = False
         if number is not None:
-            repeated = self._follow(number, event_us, elapsed, new_day, found)
+            repeated = self._follow(number, event_us, elapsed, new_day, findings)
         elif isinstance(tick_id, str):
             repeated = elapsed == 0 and tick_id == self._last_text
             self._last_text = tick_id
         if repeated:
-            found.append(Finding("repeated", event_us, 1))
+            findings.append(Finding("repeated", event_us, 1))
         elif elapsed < 0:
-            found.append(Finding("out_of_order", event_us, -elapsed / SECOND))
+            findings.append(Finding("out_of_order", event_us, -elapsed / SECOND))
         elif not new_day:
-            self._compare(event_us, elapsed, price, found)
+            self._compare(event_us, elapsed, price, findings)
         if elapsed >= 0 and not repeated:
             self.newest_us = event_us
             self.price = price
-        for finding in found:
+        for finding in findings:
             self.counts[finding.kind] = self.counts.get(finding.kind, 0) + 1
-        return tuple(found)
+        return tuple(findings)
 
-    def _compare(self, event_us: int, elapsed: int, price: Number, found: list[Finding]) -> None:
+    def _compare(self, event_us: int, elapsed: int, price: Number, findings: list[Finding]) -> None:
         """Silence and jump of the price since the tick before, of the same day."""
         session, before = self._session, self.price
         if elapsed >= self._silence_us and session.is_open(event_us - elapsed) and session.is_open(event_us):
-            found.append(Finding("silence", event_us, elapsed / SECOND))
+            findings.append(Finding("silence", event_us, elapsed / SECOND))
         change = price / before - 1 if before else 0.0
         if elapsed <= self._jump_us and abs(change) >= self._settings.price_jump:
-            found.append(Finding("price_jump", event_us, change))
+            findings.append(Finding("price_jump", event_us, change))
 
     def _follow(
-        self, number: int, event_us: int, elapsed: int, new_day: bool, found: list[Finding]
+        self, number: int, event_us: int, elapsed: int, new_day: bool, findings: list[Finding]
     ) -> bool:
         """Follows the sequence of ids; True for a tick that has been here before."""
         highest = self._highest
@@ -221,31 +221,31 @@ class FeedWatch:
         elif number > highest:
             lost = number - highest - 1
             if lost:
-                found.append(Finding("gap", event_us, lost))
+                findings.append(Finding("gap", event_us, lost))
                 self.missing += lost
                 self._gaps.append((highest + 1, number - 1))
                 del self._gaps[:-_GAPS_KEPT]
             self._highest, self._low = number, None
         else:
-            return self._behind(number, event_us, elapsed, found)
+            return self._behind(number, event_us, elapsed, findings)
         return False
 
-    def _behind(self, number: int, event_us: int, elapsed: int, found: list[Finding]) -> bool:
+    def _behind(self, number: int, event_us: int, elapsed: int, findings: list[Finding]) -> bool:
         """An id that is not ahead of the highest: late, repeated, used again, or of ids that start over."""
         low = self._low
         if elapsed > 0:
             self._low = number
             if low is not None and number > low:
-                found.append(Finding("restarted_ids", event_us, 1))
+                findings.append(Finding("restarted_ids", event_us, 1))
                 self.missing -= sum(last - first + 1 for first, last in self._gaps if first > low)
                 self._start_ids(number)
                 return False
         if self._fill(number):
             self.missing -= 1
             if elapsed >= 0:
-                found.append(Finding("out_of_order", event_us, 0.0))
+                findings.append(Finding("out_of_order", event_us, 0.0))
         elif elapsed > 0:
-            found.append(Finding("reused_id", event_us, 1))
+            findings.append(Finding("reused_id", event_us, 1))
         else:
             return number >= self._first
         return False

@@ -100,15 +100,15 @@ def zones_at(offset_us: int, read_in: ZoneInfo, now_us: int, first: Iterable[str
     now = to_date(now_us)
     wanted = (now.astimezone(read_in).utcoffset() or timedelta(0)) + timedelta(microseconds=offset_us)
     names = dict.fromkeys((*first, *_EXCHANGES))
-    found = [name for name in names if _offset(name, now) == wanted]
+    zones = [name for name in names if _offset(name, now) == wanted]
     hours, rest = divmod(int(wanted.total_seconds()), 3600)
-    if not found and not rest and -12 <= hours <= 14:
-        found = [f"Etc/GMT{-hours:+d}" if hours else "UTC"]
+    if not zones and not rest and -12 <= hours <= 14:
+        zones = [f"Etc/GMT{-hours:+d}" if hours else "UTC"]
     for delay in _DELAYS:
-        if not found and offset_us + delay:
+        if not zones and offset_us + delay:
             later = wanted + timedelta(microseconds=delay)
-            found = [name for name in names if _offset(name, now) == later]
-    return found[:_MOST]
+            zones = [name for name in names if _offset(name, now) == later]
+    return zones[:_MOST]
 
 
 def clock_text(offset_us: int) -> str:

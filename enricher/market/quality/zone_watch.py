@@ -32,9 +32,9 @@ class ZoneWatch:
     topics, {topic: a sentence}.
     """
 
-    def __init__(self, zones: Zones, max_future_us: int, found: dict[str, str]) -> None:
+    def __init__(self, zones: Zones, max_future_us: int, troubles: dict[str, str]) -> None:
         self.settled: defaultdict[str, set[str]] = defaultdict(set)
-        self._found = found
+        self._found = troubles
         self._zones = zones
         self._max_future_us = max_future_us
         self._ahead: dict[Feed, Run] = {}
@@ -159,8 +159,8 @@ class ZoneWatch:
 
     def _setting(self, product: str, run: Run, now_us: int) -> str:
         zone = self._zones.of(product)
-        found = self._candidates(zone, run, now_us)
-        name = f'"{found[0]}"' if found else f"a zone {clock_text(run.offset_us)} from {zone}"
+        candidates = self._candidates(zone, run, now_us)
+        name = f'"{candidates[0]}"' if candidates else f"a zone {clock_text(run.offset_us)} from {zone}"
         if product in self._zones.exceptions or self._right:
             return f"market.timezones.{product} = {name}"
         return f"feed.timezone = {name}"

@@ -55,7 +55,8 @@ class Recent:
 
     def _last(self) -> list[Stored]:
         since = self._newest_us - SPAN_US
-        return sorted((one for one in self._kept if one[0] >= since), key=lambda one: one[0])[-MOST:]
+        last = [stored for stored in self._kept if stored[0] >= since]
+        return sorted(last, key=lambda stored: stored[0])[-MOST:]
 
 
 def aged(effects: Iterable[Effect], age_us: int) -> Iterator[Effect]:

@@ -15,7 +15,7 @@ from enricher.market.folds.checkpoint import CHECKPOINT_US
 from enricher.market.folds.fold import ChainChange, QuoteChange
 from enricher.market.state.product_state import ProductState
 from enricher.market.state.stored import Document, Stored, digest_of, giving_way, read
-from enricher.market.surface.expiry_snapshot import remember
+from enricher.market.surface.expiry_snapshot import expiry_snapshot
 from enricher.market.zeros import with_nulls
 
 Row = tuple[int, Document]  # event time and what was read
@@ -100,11 +100,11 @@ async def _restore_chains(stored: Stored, state: ProductState, origin: int, name
 
 
 def _chain(state: ProductState, document: Document) -> ChainChange | None:
-    found = chain_of(document)
-    if found is None:
+    read_chain = chain_of(document)
+    if read_chain is None:
         return None
-    chain, taken = found
-    known = read(lambda stored: remember(chain, with_nulls(stored), state.contract), document)
+    chain, taken = read_chain
+    known = read(lambda stored: expiry_snapshot(chain, with_nulls(stored), state.contract), document)
     document_id = str(document["_id"])
     return ChainChange(
         chain.event_us, chain, digest_of(document), taken, document_id, known, restored=True

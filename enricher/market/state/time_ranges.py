@@ -34,14 +34,14 @@ class Pace:
         self.most = most
         self.us = 0
 
-    def learn(self, width_us: int, found: int) -> None:
+    def learn(self, width_us: int, documents: int) -> None:
         """A slice of this width held so many documents."""
         if width_us <= 0:
             return
-        if found * _GROWTH < self.most:
+        if documents * _GROWTH < self.most:
             self.us = max(self.us, width_us * _GROWTH)
         else:
-            self.us = width_us * self.most // (2 * found)
+            self.us = width_us * self.most // (2 * documents)
 
 
 async def in_slices(
@@ -66,24 +66,24 @@ async def in_slices(
         last = at + width >= until_us
         bounds = within(field, at, None if last else at + width)
         query = {"product": product, field: bounds}
-        found = await reader.find(collection, query, sort=[(field, 1)], limit=pace.most + 1)
-        if len(found) <= pace.most:
-            pace.learn(until_us - at if last else width, len(found))
-            yield found
+        documents = await reader.find(collection, query, sort=[(field, 1)], limit=pace.most + 1)
+        if len(documents) <= pace.most:
+            pace.learn(until_us - at if last else width, len(documents))
+            yield documents
             if last:
                 return
             at += width
             continue
         # Too many: complete up to the millisecond of the last, and the next slice is narrower.
-        edge = _millis(found[-1][field])
+        edge = _millis(documents[-1][field])
         if edge > at:
-            found = [document for document in found if _millis(document[field]) < edge]
+            documents = [document for document in documents if _millis(document[field]) < edge]
         else:
             edge = at + _MILLISECOND
             only = {"product": product, field: within(field, at, edge)}
-            found = await reader.find(collection, only)
-        pace.learn(edge - at, len(found))
-        yield found
+            documents = await reader.find(collection, only)
+        pace.learn(edge - at, len(documents))
+        yield documents
         at = edge
 
 
@@ -101,9 +101,9 @@ async def newest_before(
         last = near_us - back <= 0
         bounds = before if last else {**within(field, near_us - back, None), **before}
         query = {"product": product, field: bounds} if bounds else {"product": product}
-        found = await reader.find(collection, query, sort=[(field, -1)], limit=1)
-        if found or last:
-            return found[0] if found else None
+        documents = await reader.find(collection, query, sort=[(field, -1)], limit=1)
+        if documents or last:
+            return documents[0] if documents else None
         before = {"$lt": within(field, near_us - back, None)["$gte"]}
         back *= 4
 
@@ -118,9 +118,9 @@ def within(field: str, since_us: int, until_us: int | None) -> dict[str, Any]:
     return bounds if until_us is None else {**bounds, "$lt": value(until_us)}
 
 
-def _millis(found: Any) -> int:
+def _millis(time: Any) -> int:
     """The whole millisecond of what was found: a date, or microseconds."""
-    return to_millis(int(found)) if isinstance(found, int | float) else micros(found)
+    return to_millis(int(time)) if isinstance(time, int | float) else micros(time)
 
 
 async def at_once(items: Iterable[T], work: Callable[[T], Awaitable[None]], workers: int = 4) -> None:

@@ -20,7 +20,13 @@ from enricher.analytics.volatility_smile import Smile, volatility
 from enricher.clock import SECOND
 from enricher.market.reasons import BEYOND
 from enricher.market.serialisation import rounded, rounded_all
-from enricher.market.surface.expiry_snapshot import Remembered, Seen, at_money, seen, years_at
+from enricher.market.surface.expiry_snapshot import (
+    ExpirySnapshot,
+    SnapshotAt,
+    at_money,
+    snapshot_at,
+    years_at,
+)
 from enricher.market.surface.svi_scheduler import curve
 
 Pair = tuple[str, str]
@@ -34,7 +40,7 @@ _INCOMPARABLE = {"term": None, "calendar": None, "flags": {"term": BEYOND, "cale
 class Row(msgspec.Struct, frozen=True):
     """What counts of one expiry, and what others can be traded against."""
 
-    seen: Seen
+    seen: SnapshotAt
     offers: Offers
 
 
@@ -42,7 +48,7 @@ class Joined(msgspec.Struct, frozen=True):
     """What counts of all expiries at a moment: ``money`` is `at_money` of them, ``term`` as shown."""
 
     now_us: int
-    rows: list[Seen]
+    rows: list[SnapshotAt]
     money: tuple[list[float], list[float]]
     term: dict[str, Any]
 
@@ -50,7 +56,7 @@ class Joined(msgspec.Struct, frozen=True):
 Pairs = dict[Pair, tuple[Row, Row, Compared]]
 
 
-class Across:
+class CrossExpiry:
     """The comparison of the expiries of one product, kept pair by pair.
 
     Total variance is compared between neighbours, for where all know it, what falls between more distant ones
@@ -67,20 +73,20 @@ class Across:
         self._quoted: Pairs = {}
         self._shown: Joined | None = None
 
-    def joined(self, known: Sequence[Remembered], now_us: int) -> Joined:
+    def joined(self, known: Sequence[ExpirySnapshot], now_us: int) -> Joined:
         """What these say together: as on the surface, if that shows the same at the same moment."""
         shown = self._shown
         if (
             shown is not None
             and shown.now_us == now_us
             and len(shown.rows) == len(known)
-            and all(row.of is one for row, one in zip(shown.rows, known, strict=True))
+            and all(row.of is snapshot for row, snapshot in zip(shown.rows, known, strict=True))
         ):
             return shown
-        return _joined([seen(one, now_us) for one in known], now_us)
+        return _joined([snapshot_at(snapshot, now_us) for snapshot in known], now_us)
 
     def fields(
-        self, known: Sequence[Remembered], fits: Mapping[str, dict[str, Any]], now_us: int | None = None
+        self, known: Sequence[ExpirySnapshot], curves: Mapping[str, dict[str, Any]], now_us: int | None = None
     ) -> dict[str, Any]:
         """The part of a surface that is computed from prices; ``known`` ascend by expiry.
 
@@ -88,15 +94,15 @@ class Across:
         beyond what doubles hold the smiles stand alone, and ``flags`` says so: nothing else of the product
         must fail with them.
         """
-        now_us = max((one.event_us for one in known), default=0) if now_us is None else now_us
-        smiles = [{"expiry": one.expiry, **one.row, **curve(fits, one.expiry)} for one in known]
+        now_us = max((last.event_us for last in known), default=0) if now_us is None else now_us
+        smiles = [{"expiry": last.expiry, **last.row, **curve(curves, last.expiry)} for last in known]
         try:
             return {"smiles": smiles, **self._together(known, now_us)}
         except (ArithmeticError, ValueError):
             self._smiling, self._quoted, self._shown = {}, {}, None
             return {"smiles": smiles, **_INCOMPARABLE}
 
-    def _together(self, known: Sequence[Remembered], now_us: int) -> dict[str, Any]:
+    def _together(self, known: Sequence[ExpirySnapshot], now_us: int) -> dict[str, Any]:
         """Term structure and calendar."""
         rows = self._as_of(known, now_us)
         self._shown = shown = _joined([row.seen for row in rows], now_us)
@@ -114,43 +120,43 @@ class Across:
             },
         }
 
-    def _as_of(self, known: Sequence[Remembered], now_us: int) -> list[Row]:
+    def _as_of(self, known: Sequence[ExpirySnapshot], now_us: int) -> list[Row]:
         """What still counts of each; the same object for as long as nothing more has grown stale."""
-        found: dict[str, tuple[int, Row]] = {}
-        for one in known:
-            held = self._seen.get(one.expiry)
+        kept: dict[str, tuple[int, Row]] = {}
+        for last in known:
+            held = self._seen.get(last.expiry)
             # By identity: a chain that is corrected keeps its time and says something else.
-            if held is None or held[1].seen.of is not one or not held[0] <= now_us <= held[1].seen.until_us:
-                left = seen(one, now_us)
+            if held is None or held[1].seen.of is not last or not held[0] <= now_us <= held[1].seen.until_us:
+                left = snapshot_at(last, now_us)
                 held = (now_us, Row(left, offers(left.quotes)))
-            found[one.expiry] = held
-        self._seen = found
-        return [row for _, row in found.values()]
+            kept[last.expiry] = held
+        self._seen = kept
+        return [row for _, row in kept.values()]
 
 
-def _joined(rows: list[Seen], now_us: int) -> Joined:
+def _joined(rows: list[SnapshotAt], now_us: int) -> Joined:
     """With the term structure of volatility at the money."""
     years, ws = at_money(rows, now_us)
-    found = {
+    shown = {
         "years": rounded_all(years, 10),
         "ivs": rounded_all([sqrt(w / t) for t, w in zip(years, ws, strict=True)]),
         "left_out": _left_out(rows, now_us),
         "maturities": [
-            {"days": found.days, "iv": rounded(found.iv), "reason": found.reason}
-            for found in (term.constant_maturity(years, ws, days) for days in term.DAYS)
+            {"days": term_iv.days, "iv": rounded(term_iv.iv), "reason": term_iv.reason}
+            for term_iv in (term.constant_maturity(years, ws, days) for days in term.DAYS)
         ],
         "forwards": [
             {
-                "near": rounded(found.near_years, 10),
-                "far": rounded(found.far_years, 10),
-                "variance": rounded(found.variance, 8),
-                "volatility": rounded(found.volatility),
-                "reason": found.reason,
+                "near": rounded(forward.near_years, 10),
+                "far": rounded(forward.far_years, 10),
+                "variance": rounded(forward.variance, 8),
+                "volatility": rounded(forward.volatility),
+                "reason": forward.reason,
             }
-            for found in term.forward_variances(years, ws)
+            for forward in term.forward_variances(years, ws)
         ],
     }
-    return Joined(now_us, rows, (years, ws), found)
+    return Joined(now_us, rows, (years, ws), shown)
 
 
 def _near_pairs(rows: Sequence[Row]) -> Iterable[tuple[Row, Row]]:
@@ -169,72 +175,74 @@ def _compared(
         if last is None or last[0] is not near or last[1] is not far:
             last = (near, far, compare(near, far))
         pairs[key] = last
-    found = [row for _, _, (largest, _) in pairs.values() for row in largest]
-    found.sort(key=lambda row: -row["amount"])
-    return pairs, found[:_CAP], sum(count for _, _, (_, count) in pairs.values())
+    largest_first = [row for _, _, (largest, _) in pairs.values() for row in largest]
+    largest_first.sort(key=lambda row: -row["amount"])
+    return pairs, largest_first[:_CAP], sum(count for _, _, (_, count) in pairs.values())
 
 
-def _left_out(rows: Sequence[Seen], now_us: int) -> dict[str, str]:
+def _left_out(rows: Sequence[SnapshotAt], now_us: int) -> dict[str, str]:
     """The expiries that have no volatility at the money at this moment, and why."""
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for row in rows:
         if years_at(row.of, now_us) <= 0:
-            found[row.of.expiry] = "expired"
+            reasons[row.of.expiry] = "expired"
         elif (reason := volatility(row.smile, 0.0)[1]) is not None:
-            found[row.of.expiry] = reason
-    return found
+            reasons[row.of.expiry] = reason
+    return reasons
 
 
 def _falls(near: Row, far: Row) -> Compared:
     """Where total variance falls from one expiry to the next, by the prices that the smiles are made of."""
     moment = max(near.seen.of.event_us, far.seen.of.event_us)
     smiles = [_smile_at(row.seen, moment) for row in (near, far)]
-    every = term.calendar_violations(one for one in smiles if one is not None)
+    every = term.calendar_violations(snapshot for snapshot in smiles if snapshot is not None)
     rows = [
         {
             "near": near.seen.of.expiry,
             "far": far.seen.of.expiry,
-            "k": rounded(found.k),
-            "amount": rounded(found.amount, 8),
+            "k": rounded(fall.k),
+            "amount": rounded(fall.amount, 8),
         }
-        for found in every[:_CAP]
+        for fall in every[:_CAP]
     ]
     return rows, len(every)
 
 
-def _smile_at(row: Seen, moment_us: int) -> Smile | None:
+def _smile_at(row: SnapshotAt, moment_us: int) -> Smile | None:
     """The smile with the time to expiry of another moment, volatilities kept; None once expired.
 
     Two chains minutes apart would differ in time by those minutes, which is much of the last day.
     """
-    found, t = row.smile, years_at(row.of, moment_us)
-    if t <= 0 or found.reason is not None:
+    smile, t = row.smile, years_at(row.of, moment_us)
+    if t <= 0 or smile.reason is not None:
         return None
-    if t == found.years:
-        return found
-    return msgspec.structs.replace(found, years=t, w=[w * t / found.years for w in found.w])
+    if t == smile.years:
+        return smile
+    return msgspec.structs.replace(smile, years=t, w=[w * t / smile.years for w in smile.w])
 
 
 def _executable(near: Row, far: Row) -> Compared:
     """What of it can be traded on at the quoted prices."""
-    one, other = near.seen.of, far.seen.of
-    moment = max(one.event_us, other.event_us)
+    first, second = near.seen.of, far.seen.of
+    moment = max(first.event_us, second.event_us)
     # An expiry centuries away has a discount that is shown as 0: nobody trades what is worth nothing today.
-    if not (one.forward and other.forward and one.discount and other.discount) or years_at(one, moment) <= 0:
+    if not (first.forward and second.forward and first.discount and second.discount):
         return [], 0
-    found = calendar(
-        near.offers, one.forward, one.discount, far.offers, other.forward, other.discount,
-        least=one.least, cap=_CAP,
+    if years_at(first, moment) <= 0:
+        return [], 0
+    findings = calendar(
+        near.offers, first.forward, first.discount, far.offers, second.forward, second.discount,
+        least=first.least, cap=_CAP,
     )  # fmt: skip
     rows = [
         {
-            "near": one.expiry,
-            "far": other.expiry,
+            "near": first.expiry,
+            "far": second.expiry,
             "option": finding.option,
             "strikes": list(finding.strikes),
             "amount": rounded(finding.amount, 4),
-            "apart": abs(one.event_us - other.event_us) / SECOND,
+            "apart": abs(first.event_us - second.event_us) / SECOND,
         }
-        for finding in found.found
+        for finding in findings.found
     ]
-    return rows, found.count
+    return rows, findings.count

@@ -2,7 +2,7 @@
 
 It is made from what was stored of a chain, also while the chain is still in hand, so that a restart, which
 reads it back, changes no number. Volatilities of nodes are stored to 8 decimals for its sake. What is
-remembered goes on ageing: `seen` is the gate through which later moments look at it.
+remembered goes on ageing: `snapshot_at` is the gate through which later moments look at it.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Moments(msgspec.Struct, frozen=True, gc=False):
     nodes: list[int]
 
 
-class Remembered(msgspec.Struct, frozen=True):
+class ExpirySnapshot(msgspec.Struct, frozen=True):
     """The last chain of one expiry: ``totals`` are call and put open interest, call and put volume.
 
-    ``row`` is what the surface shows of it. ``said`` is what it said of the product as a whole, by measure.
+    ``row`` is what the surface shows of it. ``measures`` are what it says of the product as a whole.
     ``moments`` is None when all of it is of the chain's own moment; ``max_age_us`` is how long a price
     counts, ``expires_us`` the instant of expiry, ``least`` the least amount worth naming, ``identity`` the
     ``_id`` of its document; ``oi`` is the open interest of calls and puts beside the strikes of ``quotes``.
@@ -66,7 +66,7 @@ class Remembered(msgspec.Struct, frozen=True):
     quotes: ChainQuotes
     unit: Unit | None
     row: Fields
-    said: dict[str, float | None]
+    measures: dict[str, float | None]
     moments: Moments | None = None
     max_age_us: int = int(MAX_AGE * SECOND)
     expires_us: int | None = None
@@ -76,23 +76,23 @@ class Remembered(msgspec.Struct, frozen=True):
     oi: tuple[Cells, Cells] = ([], [])
 
 
-class Seen(msgspec.Struct, frozen=True):
+class SnapshotAt(msgspec.Struct, frozen=True):
     """What still counts of a chain at a later moment; ``until_us`` is the last one at which this is all.
 
     Years are those of the chain, see `years_at`. ``stale`` is the reason of a smile and a strip of which
     nothing is left.
     """
 
-    of: Remembered
+    of: ExpirySnapshot
     smile: Smile
     strip: variance.Strip
     quotes: ChainQuotes
     until_us: int
 
 
-def remember(
+def expiry_snapshot(
     chain: Chain, fields: Mapping[str, Any], contract: Contract, cells: Fresh | None = None
-) -> Remembered | None:
+) -> ExpirySnapshot | None:
     """What later chains and the surface need of this one; ``fields`` are as stored. None if unanalysed.
 
     ``cells`` are its columns with prices in currency, when they are at hand.
@@ -106,7 +106,7 @@ def remember(
         ages = leg_ages(chain, reader(ZoneInfo(terms.get("feed_zone", "UTC"))))
         cells = fresh(columns(chain, scale), ages, max_age)
     ahead, swap, calls, puts = fields["forward"]["price"], fields["variance_swap"], cells.calls, cells.puts
-    return Remembered(
+    return ExpirySnapshot(
         expiry=chain.expiry,
         event_us=chain.event_us,
         totals=(
@@ -124,7 +124,7 @@ def remember(
         quotes=ChainQuotes(cells.strikes, calls.bid, calls.ask, puts.bid, puts.ask),
         unit=terms["vendor_iv"],
         row=_row(chain.event_us, fields),
-        said={name: one["value"] for name, one in fields.get("standing", {}).items()},
+        measures={name: row["value"] for name, row in fields.get("standing", {}).items()},
         moments=_moments(chain, cells, found["strikes"], ahead, fields["analytics"]["reasons"]),
         max_age_us=int(max_age * SECOND),
         expires_us=contract.expiry_us(chain.expiry),
@@ -152,14 +152,14 @@ def _row(event_us: int, fields: Mapping[str, Any]) -> Fields:
     return row
 
 
-def to_join(one: Remembered, identity: str) -> Remembered:
+def to_join(snapshot: ExpirySnapshot, identity: str) -> ExpirySnapshot:
     """What chains of other expiries need of this one to say something together, a tenth of it all.
 
     Where its quotes have times of their own that is the whole: each of them ages for itself.
     """
-    if one.moments is not None:
-        return msgspec.structs.replace(one, identity=identity)
-    found, row = one.smile, {"smile": {"atm_iv": one.row["smile"]["atm_iv"]}}
+    if snapshot.moments is not None:
+        return msgspec.structs.replace(snapshot, identity=identity)
+    found, row = snapshot.smile, {"smile": {"atm_iv": snapshot.row["smile"]["atm_iv"]}}
     at = bisect_left(found.k, 0.0)
     around = slice(max(at - 1, 0), at + 1)
     narrow = msgspec.structs.replace(
@@ -167,39 +167,40 @@ def to_join(one: Remembered, identity: str) -> Remembered:
         left_out={},
     )  # fmt: skip
     return msgspec.structs.replace(
-        one, smile=narrow, quotes=_NO_QUOTES, row=row, said={}, identity=identity, oi=([], [])
+        snapshot, smile=narrow, quotes=_NO_QUOTES, row=row, measures={}, identity=identity, oi=([], [])
     )
 
 
 _NO_QUOTES: Final = ChainQuotes([], [], [], [], [])
 
 
-def seen(one: Remembered, now_us: int) -> Seen:
+def snapshot_at(snapshot: ExpirySnapshot, now_us: int) -> SnapshotAt:
     """What still counts at ``now_us``: prices age on though no new chain comes."""
-    since_us, moments, quotes = now_us - one.max_age_us, one.moments, one.quotes
+    since_us, moments, quotes = now_us - snapshot.max_age_us, snapshot.moments, snapshot.quotes
     if moments is None:
-        if one.event_us >= since_us:
-            return Seen(one, one.smile, one.strip, quotes, one.event_us + one.max_age_us)
+        if snapshot.event_us >= since_us:
+            until_us = snapshot.event_us + snapshot.max_age_us
+            return SnapshotAt(snapshot, snapshot.smile, snapshot.strip, quotes, until_us)
         every = range(len(quotes.strikes))
-        return _without(one, now_us, every, every, [])
+        return _without(snapshot, now_us, every, every, [])
     nodes = [at for at, us in enumerate(moments.nodes) if us >= since_us]
     stale_calls, stale_puts = (
         [at for at, us in enumerate(column) if us < since_us] for column in (moments.calls, moments.puts)
     )
     if not stale_calls and not stale_puts and len(nodes) == len(moments.nodes):
-        oldest_us = min((*moments.calls, *moments.puts, *moments.nodes), default=one.event_us)
-        return Seen(one, one.smile, one.strip, quotes, oldest_us + one.max_age_us)
-    return _without(one, now_us, stale_calls, stale_puts, nodes)
+        oldest_us = min((*moments.calls, *moments.puts, *moments.nodes), default=snapshot.event_us)
+        return SnapshotAt(snapshot, snapshot.smile, snapshot.strip, quotes, oldest_us + snapshot.max_age_us)
+    return _without(snapshot, now_us, stale_calls, stale_puts, nodes)
 
 
-def years_at(one: Remembered, now_us: int) -> float:
+def years_at(snapshot: ExpirySnapshot, now_us: int) -> float:
     """Time to expiry from this moment; zero or less once expired."""
-    if one.expires_us is None or now_us == one.event_us:
-        return one.smile.years
-    return years(one.expires_us, now_us)
+    if snapshot.expires_us is None or now_us == snapshot.event_us:
+        return snapshot.smile.years
+    return years(snapshot.expires_us, now_us)
 
 
-def at_money(rows: Iterable[Seen], now_us: int) -> tuple[list[float], list[float]]:
+def at_money(rows: Iterable[SnapshotAt], now_us: int) -> tuple[list[float], list[float]]:
     """Years and total variances at the money, ascending in time, of all that still have a smile there.
 
     Time to expiry is that of ``now_us`` for all of them, whenever their chains came; volatilities are kept.
@@ -214,7 +215,7 @@ def at_money(rows: Iterable[Seen], now_us: int) -> tuple[list[float], list[float
     return [t for t, _ in points], [w for _, w in points]
 
 
-def front(now: Iterable[Seen]) -> tuple[str, float] | None:
+def front(now: Iterable[SnapshotAt]) -> tuple[str, float] | None:
     """The first expiry that has a volatility at the money, and that volatility as it was published."""
     for row in now:
         iv = row.of.row["smile"]["atm_iv"]
@@ -224,7 +225,7 @@ def front(now: Iterable[Seen]) -> tuple[str, float] | None:
 
 
 def together(
-    now: Sequence[Seen], today: Sequence[Remembered], now_us: int, expected: int | None = None
+    now: Sequence[SnapshotAt], today: Sequence[ExpirySnapshot], now_us: int, expected: int | None = None
 ) -> Fields:
     """The numbers that all expiries make together.
 
@@ -240,9 +241,9 @@ def together(
     }
 
 
-def sums(rows: Sequence[Remembered]) -> list[Number | None]:
+def sums(rows: Sequence[ExpirySnapshot]) -> list[Number | None]:
     """The totals of all: call and put open interest, call and put volume."""
-    return [total(column) for column in zip(*(one.totals for one in rows), strict=True)] or [None] * 4
+    return [total(column) for column in zip(*(row.totals for row in rows), strict=True)] or [None] * 4
 
 
 def ratios(totals: Sequence[Number | None]) -> Fields:
@@ -253,7 +254,7 @@ def ratios(totals: Sequence[Number | None]) -> Fields:
 
 
 def to_month(
-    rows: Sequence[Seen], money: tuple[Sequence[float], Sequence[float]], now_us: int
+    rows: Sequence[SnapshotAt], money: tuple[Sequence[float], Sequence[float]], now_us: int
 ) -> Fields:
     """Volatilities to 30 days: at the money (``money`` as from `at_money`), and of a variance swap."""
     at_30 = term.constant_maturity(*money, MONTH_DAYS)
@@ -316,19 +317,19 @@ def _priced(
     ages: Ages, quoted: list[int], event_us: int, strikes: Sequence[float], reasons: Mapping[str, Any]
 ) -> list[int]:
     """When the price of each option was true: when quoted, or when traded where the last price was taken."""
-    found, by_last = list(quoted), set(reasons.get("last_price", ()))
+    moments, by_last = list(quoted), set(reasons.get("last_price", ()))
     for at, strike in enumerate(strikes):
         age = ages.trades[at] if ages.trades is not None and strike in by_last else None
         if age is not None:
-            found[at] = event_us - round(age * SECOND)
-    return found
+            moments[at] = event_us - round(age * SECOND)
+    return moments
 
 
 def _without(
-    one: Remembered, now_us: int, calls: Sequence[int], puts: Sequence[int], nodes: Sequence[int]
-) -> Seen:
+    snapshot: ExpirySnapshot, now_us: int, calls: Sequence[int], puts: Sequence[int], nodes: Sequence[int]
+) -> SnapshotAt:
     """What is left without the quotes of these places, and with these nodes."""
-    held, found, strip = one.quotes, one.smile, one.strip
+    held, found, strip = snapshot.quotes, snapshot.smile, snapshot.strip
     quotes = ChainQuotes(
         held.strikes,
         without(held.call_bids, calls),
@@ -342,22 +343,23 @@ def _without(
         )
         found = Smile(found.forward, found.years, strikes, ks, ws, ivs, {}, None if nodes else "stale")
     if strip.variance is not None:
-        strip = _strip_of(one, quotes)
-    return Seen(one, found, strip, quotes, _next_stale(one, now_us))
+        strip = _strip_of(snapshot, quotes)
+    return SnapshotAt(snapshot, found, strip, quotes, _next_stale(snapshot, now_us))
 
 
-def _strip_of(one: Remembered, left: ChainQuotes) -> variance.Strip:
+def _strip_of(snapshot: ExpirySnapshot, left: ChainQuotes) -> variance.Strip:
     if not any(bid is not None for column in (left.call_bids, left.put_bids) for bid in column):
-        return variance.Strip(one.strip.years, reason="stale")
+        return variance.Strip(snapshot.strip.years, reason="stale")
     return variance.variance_strip(
         left.strikes, left.call_bids, left.call_asks, left.put_bids, left.put_asks,
-        years=one.strip.years, rate=one.rate, forward=one.strip.forward,
+        years=snapshot.strip.years, rate=snapshot.rate, forward=snapshot.strip.forward,
     )  # fmt: skip
 
 
-def _next_stale(one: Remembered, now_us: int) -> int:
-    moments = one.moments
+def _next_stale(snapshot: ExpirySnapshot, now_us: int) -> int:
+    moments = snapshot.moments
     if moments is None:
         return _NEVER
     every = (*moments.calls, *moments.puts, *moments.nodes)
-    return min((us + one.max_age_us for us in every if us + one.max_age_us >= now_us), default=_NEVER)
+    max_age_us = snapshot.max_age_us
+    return min((us + max_age_us for us in every if us + max_age_us >= now_us), default=_NEVER)

@@ -78,9 +78,9 @@ class ExpirySurface:
     def take_chain(self, chain: LatestChain) -> None:
         """Put a newer chain in the place of the last one."""
         before, self.chain = self.chain, chain
-        for one in (before, chain):
-            if one is not None:
-                self._changed.update(*one.ivs.values())
+        for newest in (before, chain):
+            if newest is not None:
+                self._changed.update(*newest.ivs.values())
 
     def row(
         self, since_us: int, until_us: int, counts: bool, spot: Number | None, later: bool = False
@@ -146,14 +146,14 @@ class ExpirySurface:
         put = self._of(strike, "PUT", since_us, until_us)
         spot = self._spot
         if call is None or put is None:
-            found = put if call is None else call
+            iv = put if call is None else call
         elif spot is None or strike == spot:
-            found = call / 2 + put / 2
+            iv = call / 2 + put / 2
         else:
-            found = call if strike > spot else put
+            iv = call if strike > spot else put
         known = strike in self._chosen
-        if found is not None:
-            self._chosen[strike] = found
+        if iv is not None:
+            self._chosen[strike] = iv
             if not known:
                 insort(self._strikes, strike)
         elif known:

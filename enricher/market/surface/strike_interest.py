@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from enricher.market.surface.expiry_snapshot import Remembered
+from enricher.market.surface.expiry_snapshot import ExpirySnapshot
 from enricher.messages.models import Number
 
 Held = dict[Number, Number]
@@ -19,16 +19,16 @@ class StrikeInterest:
     __slots__ = ("_calls", "_puts", "_rows")
 
     def __init__(self) -> None:
-        self._rows: dict[str, Remembered] = {}
+        self._rows: dict[str, ExpirySnapshot] = {}
         self._calls: Held = {}
         self._puts: Held = {}
 
-    def of(self, rows: Sequence[Remembered]) -> tuple[Held, Held]:
+    def of(self, rows: Sequence[ExpirySnapshot]) -> tuple[Held, Held]:
         """The open interest of calls and of puts by strike, that of these chains, one an expiry."""
         held, self._rows = self._rows, {}  # nothing is held if this fails
-        now = {one.expiry: one for one in rows}
-        gone = [one for expiry, one in held.items() if now.get(expiry) is not one]
-        new = [one for expiry, one in now.items() if held.get(expiry) is not one]
+        now = {row.expiry: row for row in rows}
+        gone = [row for expiry, row in held.items() if now.get(expiry) is not row]
+        new = [row for expiry, row in now.items() if held.get(expiry) is not row]
         kept = len(gone) + len(new) < len(rows) and self._are_whole()
         if kept:
             self._add(gone, -1)
@@ -42,10 +42,10 @@ class StrikeInterest:
     def _are_whole(self) -> bool:
         return type(sum(self._calls.values())) is int and type(sum(self._puts.values())) is int
 
-    def _add(self, rows: Iterable[Remembered], sign: int) -> None:
+    def _add(self, rows: Iterable[ExpirySnapshot], sign: int) -> None:
         calls, puts = self._calls, self._puts
-        for one in rows:
-            for strike, call, put in zip(one.quotes.strikes, *one.oi, strict=True):
+        for row in rows:
+            for strike, call, put in zip(row.quotes.strikes, *row.oi, strict=True):
                 if call is not None:
                     calls[strike] = calls.get(strike, 0) + sign * call
                 if put is not None:

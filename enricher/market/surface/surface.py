@@ -146,7 +146,7 @@ class QuoteSurface:
         if self.newest_us is None:
             return []
         until = self.newest_us if moment_us is None else moment_us
-        since, found = until - self._fresh_us, []
+        since, by_expiry = until - self._fresh_us, []
         for name in sorted(self._expiries):
             if expired(name):
                 continue
@@ -154,8 +154,8 @@ class QuoteSurface:
             counts = self.counts(expiry.chain.event_us if expiry.chain else None, until)
             row = expiry.row(since, until, counts, spot, self.newest_us > until)
             if row is not None:
-                found.append({"expiry": name, **row})
-        return found
+                by_expiry.append({"expiry": name, **row})
+        return by_expiry
 
     def counts(self, chain_us: int | None, until_us: int) -> bool:
         """Whether a chain of this moment counts in a surface of that one."""
@@ -164,8 +164,8 @@ class QuoteSurface:
         return until_us - self._fresh_us < chain_us <= until_us or chain_us == self.newest_chain_us
 
     def _new(self, expiry: str) -> ExpirySurface:
-        found = self._expiries[expiry] = ExpirySurface()
-        return found
+        surface = self._expiries[expiry] = ExpirySurface()
+        return surface
 
 
 def volatility_surface(

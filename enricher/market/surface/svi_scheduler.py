@@ -19,8 +19,8 @@ NOT_FITTED: Final = "no curve has been fitted yet"
 _SLICE: Final = 0.002
 
 
-class Fits:
-    """The fits of one product: those wanted, the one under way, and the last one of each expiry.
+class SviScheduler:
+    """The curves of one product: those wanted, the one under way, and the last one of each expiry.
 
     An expiry is fitted at most every ``interval_us`` of the clock, 0 for never. ``timer`` gives seconds, for
     the length of a slice.
@@ -79,9 +79,9 @@ class Fits:
             if self._timer() >= until:
                 return completed
 
-    def _finish(self, expiry: str, event_us: int, found: SviFit) -> None:
+    def _finish(self, expiry: str, event_us: int, fit: SviFit) -> None:
         self._running = None
-        self.done[expiry] = fit_fields(found, event_us)
+        self.done[expiry] = fit_fields(fit, event_us)
 
     def _is_due(self, expiry: str, now_us: int) -> bool:
         # A clock that was set back must not put the fit off by as much.
@@ -93,13 +93,13 @@ class Fits:
 
 def curve(done: Mapping[str, dict[str, Any]], expiry: str) -> dict[str, Any]:
     """The last fit of an expiry as it stands in a row of the surface, with a reason while there is none."""
-    found = done.get(expiry)
-    return {"svi": None, "svi_reason": NOT_FITTED} if found is None else {"svi": found}
+    fit = done.get(expiry)
+    return {"svi": None, "svi_reason": NOT_FITTED} if fit is None else {"svi": fit}
 
 
-def fit_fields(found: SviFit, event_us: int) -> dict[str, Any]:
+def fit_fields(fit: SviFit, event_us: int) -> dict[str, Any]:
     """A fit as plain data: parameters, errors in volatility points, the least g(k) and where it is."""
-    svi, worst = found.svi, found.butterfly
+    svi, worst = fit.svi, fit.butterfly
     return {
         "as_of_us": event_us,
         "a": None if svi is None else rounded(svi.a, 10),
@@ -107,11 +107,11 @@ def fit_fields(found: SviFit, event_us: int) -> dict[str, Any]:
         "rho": None if svi is None else rounded(svi.rho, 10),
         "m": None if svi is None else rounded(svi.m, 10),
         "sigma": None if svi is None else rounded(svi.sigma, 10),
-        "nodes": found.nodes,
-        "rmse": rounded(found.rmse),
-        "worst": rounded(found.worst),
+        "nodes": fit.nodes,
+        "rmse": rounded(fit.rmse),
+        "worst": rounded(fit.worst),
         "g_least": None if worst is None else rounded(worst.worst_g),
         "g_at": None if worst is None else rounded(worst.worst_k),
         "butterfly_free": None if worst is None else worst.free,
-        "reason": found.reason,
+        "reason": fit.reason,
     }

@@ -14,8 +14,8 @@ from enricher.analytics.black76 import price
 from enricher.analytics.quote_arbitrage import ChainQuotes
 from enricher.analytics.variance import Strip
 from enricher.analytics.volatility_smile import Smile
-from enricher.market.surface.cross_expiry import Across
-from enricher.market.surface.expiry_snapshot import Remembered
+from enricher.market.surface.cross_expiry import CrossExpiry
+from enricher.market.surface.expiry_snapshot import ExpirySnapshot
 
 STRIKES = [70.0 + 5 * at for at in range(13)]
 FORWARD = 100.0
@@ -23,7 +23,7 @@ EXPIRIES = ["2025-10-30", "2025-11-27", "2025-12-24", "2026-01-29"]
 YEARS = {expiry: 0.1 * (at + 1) for at, expiry in enumerate(EXPIRIES)}
 
 
-def last_chain(expiry: str, iv: float, smiling: bool = True, quoted: bool = True) -> Remembered:
+def last_chain(expiry: str, iv: float, smiling: bool = True, quoted: bool = True) -> ExpirySnapshot:
     """The last chain of an expiry with one volatility at all strikes, quoted without a spread."""
     years = YEARS[expiry]
     ks = [log(strike / FORWARD) for strike in STRIKES]
@@ -31,7 +31,7 @@ def last_chain(expiry: str, iv: float, smiling: bool = True, quoted: bool = True
     calls, puts = prices if quoted else [[None] * len(STRIKES)] * 2
     n = len(STRIKES)
     nodes = (STRIKES, ks, [iv * iv * years] * n, [iv] * n) if smiling else ([], [], [], [])
-    return Remembered(
+    return ExpirySnapshot(
         expiry=expiry,
         event_us=1,
         totals=(None, None, None, None),
@@ -42,12 +42,12 @@ def last_chain(expiry: str, iv: float, smiling: bool = True, quoted: bool = True
         quotes=ChainQuotes(STRIKES, calls, calls, puts, puts),
         unit=None,
         row={"atm_iv": iv},
-        said={},
+        measures={},
     )
 
 
 def test_a_chain_that_replaces_one_of_the_same_time_is_compared_anew() -> None:
-    across = Across()
+    across = CrossExpiry()
     near = last_chain(EXPIRIES[0], 0.2)
     rising, falling = (last_chain(EXPIRIES[1], iv) for iv in (0.2, 0.1))
     assert across.fields([near, rising], {})["calendar"]["violation_count"] == 0
@@ -69,17 +69,17 @@ def test_what_is_kept_of_neighbours_changes_no_number(
     arrivals: list[tuple[str, float, bool, bool, bool]],
 ) -> None:
     """Chains come, change and go, and after each the whole is what it is without any memory."""
-    across, known = Across(), dict[str, Remembered]()
+    across, known = CrossExpiry(), dict[str, ExpirySnapshot]()
     for expiry, iv, smiling, quoted, gone in arrivals:
         known[expiry] = last_chain(expiry, iv, smiling, quoted)
         if gone:
             known.pop(min(known))
         ordered = [known[expiry] for expiry in sorted(known)]
-        assert across.fields(ordered, {}) == Across().fields(ordered, {})
+        assert across.fields(ordered, {}) == CrossExpiry().fields(ordered, {})
 
 
 def test_no_neighbours_are_remembered_that_are_gone() -> None:
-    across = Across()
+    across = CrossExpiry()
     across.fields([last_chain(expiry, 0.2) for expiry in EXPIRIES], {})
     across.fields([last_chain(EXPIRIES[0], 0.2)], {})
     assert across._smiling == across._quoted == {}
@@ -88,7 +88,7 @@ def test_no_neighbours_are_remembered_that_are_gone() -> None:
 def test_an_expiry_without_a_smile_or_quotes_does_not_stand_between_two_that_have_them() -> None:
     near, far = last_chain(EXPIRIES[0], 0.3), last_chain(EXPIRIES[2], 0.1)
     between = last_chain(EXPIRIES[1], 0.2, smiling=False, quoted=False)
-    found = Across().fields([near, between, far], {})["calendar"]
+    found = CrossExpiry().fields([near, between, far], {})["calendar"]
     assert found["violation_count"] == len(STRIKES)
     assert found["executable_count"] > 10
     for row in (*found["violations"], *found["executable"]):
@@ -97,7 +97,7 @@ def test_an_expiry_without_a_smile_or_quotes_does_not_stand_between_two_that_hav
 
 def test_the_largest_are_shown_of_all_that_are_counted() -> None:
     chains = [last_chain(expiry, iv) for expiry, iv in zip(EXPIRIES, (0.4, 0.25, 0.15, 0.1), strict=True)]
-    found = Across().fields(chains, {})["calendar"]
+    found = CrossExpiry().fields(chains, {})["calendar"]
     every = term.calendar_violations([one.smile for one in chains])
     assert found["violation_count"] == len(every) > 10
     amounts = [row["amount"] for row in found["violations"]]
@@ -110,7 +110,7 @@ def test_the_largest_are_shown_of_all_that_are_counted() -> None:
 
 def test_what_can_be_traded_on_is_what_the_nearer_option_brings_over_the_farther() -> None:
     near, far = last_chain(EXPIRIES[0], 0.3), last_chain(EXPIRIES[1], 0.1)
-    found = Across().fields([near, far], {})["calendar"]["executable"]
+    found = CrossExpiry().fields([near, far], {})["calendar"]["executable"]
     gains = [
         price(side, FORWARD, strike, 0.1, 0.3, 1.0) - price(side, FORWARD, strike, 0.2, 0.1, 1.0)
         for side in (1, -1)
@@ -122,13 +122,13 @@ def test_what_can_be_traded_on_is_what_the_nearer_option_brings_over_the_farther
 
 def test_volatilities_that_do_not_fall_are_no_arbitrage() -> None:
     chains = [last_chain(expiry, 0.2) for expiry in EXPIRIES]
-    calendar = Across().fields(chains, {})["calendar"]
+    calendar = CrossExpiry().fields(chains, {})["calendar"]
     assert (calendar["violation_count"], calendar["executable_count"]) == (0, 0)
 
 
 def test_the_term_structure_is_that_of_the_smiles_there_are() -> None:
     chains = [last_chain(expiry, 0.2, smiling=expiry != EXPIRIES[1]) for expiry in EXPIRIES]
-    found = Across().fields(chains, {})["term"]
+    found = CrossExpiry().fields(chains, {})["term"]
     assert found["years"] == pytest.approx([0.1, 0.3, 0.4])
     assert found["ivs"] == pytest.approx([0.2] * 3)
     assert [row["days"] for row in found["maturities"]] == list(term.DAYS)
@@ -138,7 +138,7 @@ def test_the_term_structure_is_that_of_the_smiles_there_are() -> None:
 
 def test_a_row_carries_the_curve_that_was_fitted_if_there_is_one() -> None:
     chains = [last_chain(expiry, 0.2) for expiry in EXPIRIES[:2]]
-    rows = Across().fields(chains, {EXPIRIES[0]: {"a": 1.0}})["smiles"]
+    rows = CrossExpiry().fields(chains, {EXPIRIES[0]: {"a": 1.0}})["smiles"]
     assert [(row["expiry"], row["atm_iv"], row["svi"]) for row in rows] == [
         (EXPIRIES[0], 0.2, {"a": 1.0}), (EXPIRIES[1], 0.2, None)
     ]  # fmt: skip
@@ -146,7 +146,7 @@ def test_a_row_carries_the_curve_that_was_fitted_if_there_is_one() -> None:
 
 @pytest.mark.parametrize("known", [[], [EXPIRIES[0]]])
 def test_fewer_than_two_expiries_say_nothing_of_each_other(known: list[str]) -> None:
-    found = Across().fields([last_chain(expiry, 0.2) for expiry in known], {})
+    found = CrossExpiry().fields([last_chain(expiry, 0.2) for expiry in known], {})
     assert found["calendar"]["violation_count"] == found["calendar"]["executable_count"] == 0
     assert found["term"]["forwards"] == []
 
@@ -154,13 +154,13 @@ def test_fewer_than_two_expiries_say_nothing_of_each_other(known: list[str]) -> 
 def test_an_expiry_of_the_last_date_there_is_costs_its_neighbours_nothing() -> None:
     """What is due after eight thousand years has a discount of 0 to every digit that is shown."""
     near, last = last_chain(EXPIRIES[0], 0.2), last_chain(EXPIRIES[1], 0.2)
-    found = Across().fields([near, msgspec.structs.replace(last, discount=0.0)], {})
+    found = CrossExpiry().fields([near, msgspec.structs.replace(last, discount=0.0)], {})
     assert found["calendar"]["executable_count"] == 0
     assert len(found["term"]["years"]) == 2
 
 
 def test_what_cannot_be_compared_is_null_with_a_reason_and_smiles_stand_alone() -> None:
-    across, one = Across(), last_chain(EXPIRIES[0], 0.2)
+    across, one = CrossExpiry(), last_chain(EXPIRIES[0], 0.2)
     broken = msgspec.structs.replace(last_chain(EXPIRIES[1], 0.2), forward=5e-324, discount=5e-324)
     found = across.fields([one, broken], {})
     assert [row["expiry"] for row in found["smiles"]] == EXPIRIES[:2]

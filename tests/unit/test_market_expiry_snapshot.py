@@ -20,8 +20,14 @@ from enricher.market.documents import chain_of
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
-from enricher.market.surface.cross_expiry import Across
-from enricher.market.surface.expiry_snapshot import Remembered, at_money, remember, seen, together
+from enricher.market.surface.cross_expiry import CrossExpiry
+from enricher.market.surface.expiry_snapshot import (
+    ExpirySnapshot,
+    at_money,
+    expiry_snapshot,
+    snapshot_at,
+    together,
+)
 from enricher.messages.models import Chain, decode_chain
 from tests.unit.test_market_state import fold_chain
 
@@ -58,13 +64,13 @@ def state() -> ProductState:
     )
 
 
-def fields_and_known(chain: Chain, zone: ZoneInfo = INDIA) -> tuple[dict[str, Any], Remembered]:
+def fields_and_known(chain: Chain, zone: ZoneInfo = INDIA) -> tuple[dict[str, Any], ExpirySnapshot]:
     fields, known = enrich(state(), chain, snapshot(chain), SETTINGS, zone)
     assert known is not None
     return fields, known
 
 
-def known_of(*args: Any, **named: Any) -> Remembered:
+def known_of(*args: Any, **named: Any) -> ExpirySnapshot:
     return fields_and_known(sent(*args, **named))[1]
 
 
@@ -74,14 +80,14 @@ DEAR = {22000: {"bid": 1500, "ask": 1510, "timestamp": render(later(-200), False
 
 @pytest.mark.parametrize(("seconds", "count"), [(0, 1), (100, 1), (100.000001, 0), (250, 0)])
 def test_a_quote_that_grows_stale_between_chains_is_no_longer_traded_on(seconds: float, count: int) -> None:
-    across, known = Across(), [known_of(NEAR, calls=DEAR), known_of(FAR)]
+    across, known = CrossExpiry(), [known_of(NEAR, calls=DEAR), known_of(FAR)]
     assert across.fields(known, {}, AT)["calendar"]["executable_count"] == 1
     found = across.fields(known, {}, later(seconds))["calendar"]
     assert found["executable_count"] == len(found["executable"]) == count
 
 
 def test_a_clock_that_goes_back_brings_back_what_counted_then() -> None:
-    across, known = Across(), [known_of(NEAR, calls=DEAR), known_of(FAR)]
+    across, known = CrossExpiry(), [known_of(NEAR, calls=DEAR), known_of(FAR)]
     counts = [
         across.fields(known, {}, later(seconds))["calendar"]["executable_count"]
         for seconds in (150, 50, -60, 150)
@@ -93,12 +99,12 @@ def test_a_node_of_the_smile_goes_with_the_price_that_it_rests_on() -> None:
     quoted = {"timestamp": render(later(-200), False)}
     traded = {"bid": None, "ask": None, "last": 30.0, "last_trade_time": render(later(-250), False)}
     known = known_of(NEAR, calls={22000: quoted, 22250: traded})
-    assert {22000, 22250} <= set(seen(known, AT).smile.strikes)
-    at_60, at_120 = (set(seen(known, later(s)).smile.strikes) for s in (60, 120))
+    assert {22000, 22250} <= set(snapshot_at(known, AT).smile.strikes)
+    at_60, at_120 = (set(snapshot_at(known, later(s)).smile.strikes) for s in (60, 120))
     assert set(known.smile.strikes) - at_60 == {22250}
     assert set(known.smile.strikes) - at_120 == {22000, 22250}
     # The put is not what the node rests on above the forward.
-    assert seen(known, later(60)).quotes.put_bids == known.quotes.put_bids
+    assert snapshot_at(known, later(60)).quotes.put_bids == known.quotes.put_bids
 
 
 @pytest.mark.parametrize(("seconds", "left_out"), [(300, {}), (300.000001, {NEAR: "stale"})])
@@ -106,7 +112,7 @@ def test_an_expiry_whose_last_chain_is_too_old_is_left_out(
     seconds: float, left_out: dict[str, str]
 ) -> None:
     known = [known_of(NEAR, iv=0.6), known_of(FAR, later(seconds))]
-    found = Across().fields(known, {})
+    found = CrossExpiry().fields(known, {})
     assert found["term"]["left_out"] == left_out
     assert len(found["term"]["years"]) == 2 - len(left_out)
     assert (found["calendar"]["violation_count"] > 0) == (not left_out)
@@ -115,7 +121,8 @@ def test_an_expiry_whose_last_chain_is_too_old_is_left_out(
 
 def test_thirty_days_are_not_bracketed_by_a_chain_that_is_too_old() -> None:
     known = [known_of(NEAR), known_of(FAR)]
-    now, stale = (together([seen(one, us) for one in known], known, us) for us in (later(0), later(301)))
+    moments = (later(0), later(301))
+    now, stale = (together([snapshot_at(one, us) for one in known], known, us) for us in moments)
     assert now["iv_30d"] == pytest.approx(0.15, abs=1e-3)
     assert now["variance_swap_30d"]["volatility"] is not None
     assert (stale["iv_30d"], stale["iv_30d_reason"]) == (None, "not_bracketed")
@@ -138,11 +145,11 @@ def test_a_strip_is_measured_anew_without_the_quotes_that_have_grown_stale() -> 
     chain = sent(NEAR, calls=old)
     known = fields_and_known(chain)[1]
     gone = fields_and_known(sent(NEAR, calls={22250: {"bid": None, "ask": None}}))[0]["variance_swap"]
-    assert seen(known, later(100)).strip == known.strip
-    left = seen(known, later(101)).strip
+    assert snapshot_at(known, later(100)).strip == known.strip
+    left = snapshot_at(known, later(101)).strip
     assert left.variance == pytest.approx(gone["variance"], rel=1e-6)
     assert left.variance != pytest.approx(known.strip.variance, rel=1e-6)
-    assert seen(known, later(301)).strip == variance.Strip(known.strip.years, reason="stale")
+    assert snapshot_at(known, later(301)).strip == variance.Strip(known.strip.years, reason="stale")
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kolkata"])
@@ -159,7 +166,7 @@ def test_what_is_read_back_is_what_was_remembered(zone: str) -> None:
     stored = json.loads(json.dumps({**fields, "event_us": chain.event_us, "_id": "1"}))
     read = chain_of(stored)
     assert read is not None
-    again = remember(read[0], stored, NIFTY)
+    again = expiry_snapshot(read[0], stored, NIFTY)
     assert again == known
     assert known.moments is not None
     assert known.moments.calls[known.quotes.strikes.index(22000)] == later(-200)
@@ -169,7 +176,7 @@ def test_time_to_expiry_is_counted_from_one_moment_for_all() -> None:
     """On the last day the minutes between two chains are much of the time that is left."""
     end = NIFTY.expiry_us(NEAR)
     early, now = end - 20 * 60 * SECOND, end - 16 * 60 * SECOND
-    rows = [seen(known_of(NEAR, early), now), seen(known_of(FAR, now), now)]
+    rows = [snapshot_at(known_of(NEAR, early), now), snapshot_at(known_of(FAR, now), now)]
     years, ws = at_money(rows, now)
     assert years == pytest.approx([(end - now) / YEAR_US, (NIFTY.expiry_us(FAR) - now) / YEAR_US], rel=1e-9)
     assert [w / t for w, t in zip(ws, years, strict=True)] == pytest.approx([0.15**2] * 2, rel=0.02)
@@ -178,13 +185,13 @@ def test_time_to_expiry_is_counted_from_one_moment_for_all() -> None:
 def test_what_has_expired_since_its_chain_is_left_out() -> None:
     end = NIFTY.expiry_us(NEAR)
     known = [known_of(NEAR, end - 120 * SECOND), known_of(FAR, end + SECOND)]
-    found = Across().fields(known, {})
+    found = CrossExpiry().fields(known, {})
     assert found["term"]["left_out"] == {NEAR: "expired"}
     assert found["calendar"]["violation_count"] == found["calendar"]["executable_count"] == 0
 
 
 def test_all_that_can_be_traded_on_is_counted_though_only_the_largest_are_named() -> None:
-    found = Across().fields([known_of(NEAR, iv=0.6), known_of(FAR, later(7))], {})["calendar"]
+    found = CrossExpiry().fields([known_of(NEAR, iv=0.6), known_of(FAR, later(7))], {})["calendar"]
     assert len(found["executable"]) == 10 < found["executable_count"]
     assert {row["apart"] for row in found["executable"]} == {7.0}
 
@@ -193,7 +200,7 @@ def test_a_wide_quote_between_two_expiries_hides_no_profit() -> None:
     middle = "2025-07-03"
     wide = {strike: {"bid": 0.05, "ask": 50_000} for strike in range(21750, 23501, 250)}
     known = [known_of(NEAR, calls=DEAR), known_of(middle, calls=wide), known_of(FAR)]
-    (row,) = Across().fields(known, {})["calendar"]["executable"]
+    (row,) = CrossExpiry().fields(known, {})["calendar"]["executable"]
     assert (row["near"], row["far"], row["option"]) == (NEAR, FAR, "call")
     assert row["strikes"][0] == 22000
 
@@ -202,7 +209,7 @@ def test_a_calendar_of_less_than_a_tick_is_none() -> None:
     def count(bid: float) -> int:
         near = known_of(NEAR, calls={23500: {"bid": bid, "ask": 400}})
         far = known_of(FAR)
-        return int(Across().fields([near, far], {})["calendar"]["executable_count"])
+        return int(CrossExpiry().fields([near, far], {})["calendar"]["executable_count"])
 
     far = known_of(FAR)
     ask = far.quotes.call_asks[-1]
