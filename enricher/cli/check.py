@@ -56,11 +56,11 @@ Examples:
   enricher check --config /etc/enricher/config.toml --verbose
   enricher check --quiet && systemctl restart enricher
 
-Exit code 0 when both servers answer (warnings may be shown), 1 when one does not or holds something else
-under a key of ours, 2 for a wrong setting.
+Exit code 0 when the servers answer (there may be warnings), 1 when one does not or has something else
+under one of our keys, 2 for a wrong setting.
 """
 )
-@click.option("-v", "--verbose", is_flag=True, help="Also print the settings in effect, and whence.")
+@click.option("-v", "--verbose", is_flag=True, help="Also print all settings, and where each comes from.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only what is wrong.")
 @click.option(
     "--timeout",
@@ -72,11 +72,11 @@ under a key of ours, 2 for a wrong setting.
 )
 @settings_options
 def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float) -> None:
-    """Test the settings and both servers, and say what looks wrong.
+    """Test the settings and the servers, and say what looks wrong.
 
-    Lists the routes, the streams with what waits in them, the number of dead letters, how fast the
-    collections grow and when the disk is full, and, with --verbose, every setting in effect. Passwords are
-    never printed. Nothing is written anywhere.
+    Shows the routes, the streams and what waits in them, the number of dead letters, how fast the
+    collections grow, and when the disk will be full. With --verbose it shows every setting. It prints
+    no passwords, and writes nothing.
     """
     settings = options.load()
     with named_by_origin(settings):

@@ -50,7 +50,8 @@ Examples:
   enricher dlq retry --error 'ahead of the clock' --dry-run
   enricher dlq retry 3f2a9c71 --edit price=21500.5
   enricher dlq retry --all --rate 100 --stop-share 20% --stop-last 50
-  enricher dlq retry --key email_ingestion_dlq --all --to email_ingestion_stream --as-fields
+  enricher dlq retry --all --key email_ingestion_dlq \\
+      --to email_ingestion_stream --as-fields
   enricher dlq discard --stage decode --until 2025-10-14 --yes
 
 LETTERS are positions (0 is the newest) or task ids, or the start of one. Filters are combined.
@@ -95,7 +96,7 @@ def command() -> None:
 
 @command.command("list")
 @filters
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most this many.")
 @looking
 async def list_letters(letters: Letters, wanted: LetterFilter, limit: int, json: bool) -> None:
     """List dead letters, newest first, with their positions."""
@@ -113,7 +114,7 @@ async def list_letters(letters: Letters, wanted: LetterFilter, limit: int, json:
 @command.command("peek")
 @filters
 @click.option(
-    "-n", "--limit", type=click.IntRange(min=1), default=1, show_default=True, help="At most so many."
+    "-n", "--limit", type=click.IntRange(min=1), default=1, show_default=True, help="At most this many."
 )
 @looking
 async def peek(letters: Letters, wanted: LetterFilter, limit: int, json: bool) -> None:
@@ -206,7 +207,7 @@ def discard(
 @command.command("retry")
 @meant_option
 @placed
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many, the newest of them.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most this many, the newest.")
 @dry_run_option
 @retried
 @quiet_option
@@ -224,12 +225,11 @@ def retry(
 ) -> None:
     """Retry dead letters, oldest first.
 
-    An entry goes once its message is processed (or turns out to be a duplicate); one that fails again
-    stays, with the new error and the message as it came. The exit code is 1 if any stayed. `auto` asks the
-    running worker if one listens, so that its windows and bars see the message; retried here, the message is
-    stored, cached and published, but a worker that runs at the same time only learns of it when it starts
-    anew. With --to it is appended to a stream, and the entry goes when the group that reads the stream has
-    finished it.
+    A dead letter is removed when its message has been processed. One that fails again stays, with the new
+    error. The exit code is 1 if any stayed. With `auto` the running worker retries, if there is one: its
+    windows and bars then see the message. Else this process retries: the message is stored, cached and
+    published, and a running worker sees it when it starts again. With --to the message is sent to a stream,
+    and the dead letter is removed when the group of that stream has finished it.
     """
     settings, report = options.load(), Report()
 

@@ -112,28 +112,28 @@ def _how(
 
 
 _moment = typed(lambda text: parse_moment(text, time.time_ns() // 1000))
-_LAST_TRIED = "Last tried {}: ISO 8601, or 2h (ago)."
+_LAST_TRIED = "Only last tried {} then: ISO 8601, or 2h for 2 hours ago."
 
 placed = gathered(
     "place",
     Place,
     click.option("--key", default="", help="Key of the dead letters [default: dead_letters.key]."),
     click.option(
-        "--store", type=click.Choice(["list", "stream"]), help="What they are kept in [default: look]."
+        "--store", type=click.Choice(["list", "stream"]), help="What they are kept in [default: found out]."
     ),
 )
 _FILTERS = (
-    click.option("--error", default="", metavar="TEXT", help="Whose error contains this, in any case."),
+    click.option("--error", default="", metavar="TEXT", help="Only with this text in the error (any case)."),
     click.option(
         "--matching",
         "pattern",
         default="",
         type=typed(_regular_expression),
         metavar="REGEX",
-        help="Whose error matches this.",
+        help="Only with an error that matches this.",
     ),
-    click.option("--topic", default="", help="Of this topic; may be a pattern such as 'market:*'."),
-    click.option("--stage", type=click.Choice(STAGES), help="That failed at this stage."),
+    click.option("--topic", default="", help="Only of this topic, or pattern such as 'market:*'."),
+    click.option("--stage", type=click.Choice(STAGES), help="Only failed at this stage."),
     click.option("--since", "since_us", type=_moment, metavar="WHEN", help=_LAST_TRIED.format("since")),
     click.option("--until", "until_us", type=_moment, metavar="WHEN", help=_LAST_TRIED.format("until")),
     click.option(
@@ -142,7 +142,7 @@ _FILTERS = (
         type=typed(parse_field),
         multiple=True,
         metavar="FIELD=VALUE",
-        help="Whose message (else whose letter) has this field, such as product=NIFTY, calls.0.strike=21500"
+        help="Only with this field in the message (or dead letter): product=NIFTY, calls.0.strike=21500"
         " or error_type='Value*'; may be given several times.",
     ),
 )
@@ -152,7 +152,7 @@ meant_option = gathered(
     _meant,
     click.argument("names", nargs=-1, metavar="[LETTERS]..."),
     *_FILTERS,
-    click.option("--all", "every", is_flag=True, help="All letters, without any filter."),
+    click.option("--all", "every", is_flag=True, help="All dead letters, without a filter."),
 )
 retried = gathered(
     "how",
@@ -164,11 +164,11 @@ retried = gathered(
         show_default=True,
         help="Who retries: the running worker, or this process.",
     ),
-    click.option("--to", default="", metavar="STREAM", help="Whoever reads this stream retries."),
-    click.option("--group", default="", help="With --to: the group that answers [default: the only one]."),
-    click.option("--no-wait", is_flag=True, help="With --to: it is enough that the message is there."),
+    click.option("--to", default="", metavar="STREAM", help="Retry by sending to this stream."),
+    click.option("--group", default="", help="With --to: the group to wait for [default: the only one]."),
+    click.option("--no-wait", is_flag=True, help="With --to: do not wait until it is processed."),
     click.option(
-        "--as-fields", is_flag=True, help="With --to: the entry has the message's own fields, as mails do."
+        "--as-fields", is_flag=True, help="With --to: write the message as fields of its own, as mails are."
     ),
     click.option(
         "--edit",
@@ -176,13 +176,17 @@ retried = gathered(
         type=typed(parse_assignment),
         multiple=True,
         metavar="FIELD=VALUE",
-        help="Set a field of the message first: price=21500.5, calls.0.strike=21500, product=NIFTY."
+        help="Change a field of the message first: price=21500.5, calls.0.strike=21500, product=NIFTY."
         " VALUE is JSON, or else text.",
     ),
-    click.option("--drop", "drops", multiple=True, metavar="FIELD", help="Take out a field first."),
-    click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most so many a second."),
+    click.option("--drop", "drops", multiple=True, metavar="FIELD", help="Remove a field first."),
+    click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most this many a second."),
     click.option(
-        "--at-once", type=click.IntRange(1, 64), default=8, show_default=True, help="So many under way."
+        "--at-once",
+        type=click.IntRange(1, 64),
+        default=8,
+        show_default=True,
+        help="How many at the same time.",
     ),
     click.option(
         "--stop-share",
@@ -190,14 +194,14 @@ retried = gathered(
         metavar="SHARE",
         default="50%",
         show_default=True,
-        help="Stop when this share failed again ...",
+        help="Stop when this share has failed again ...",
     ),
     click.option(
         "--stop-last",
         type=click.IntRange(min=0),
         default=20,
         show_default=True,
-        help="... of so many last ones; 0 never stops.",
+        help="... of the last ones, this many; 0 never stops.",
     ),
     click.option(
         "--timeout",
@@ -205,11 +209,11 @@ retried = gathered(
         metavar="DURATION",
         default="30s",
         show_default=True,
-        help="How long one letter may take.",
+        help="How long one dead letter may take.",
     ),
 )
 as_json_option = click.option("--json", "json", is_flag=True, help="One JSON object a line.")
 dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Say which letters are meant, and how many of which kind; do nothing."
+    "--dry-run", is_flag=True, help="Show which dead letters are meant, and change nothing."
 )
-quiet_option = click.option("--quiet", "-q", is_flag=True, help="No line for each letter.")
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Print no line per dead letter.")

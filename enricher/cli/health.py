@@ -16,7 +16,7 @@ from enricher.errors import SinkUnavailable
 @click.command(
     epilog="""\b
 Examples:
-  enricher health                 0 if the worker of this host is ready or degraded
+  enricher health
   enricher health --max-age 5s
 """
 )
@@ -36,10 +36,10 @@ Examples:
 )
 @settings_options
 def command(options: SettingsOptions, max_age: float | None, timeout: float) -> None:
-    """Ask the worker on this host whether it works.
+    """Say whether the worker on this host works.
 
-    Looks at the figures that the worker keeps in Redis. Exit code 0 when they are fresh and say ready
-    or degraded (a server is away and waited for), 1 otherwise.
+    It reads the figures that the worker keeps in Redis. Exit code 0 when they are fresh and the status is
+    ready, or degraded (the worker waits for a server); 1 otherwise.
     """
     settings = options.load()
     oldest = max_age if max_age is not None else max(5.0, 3 * settings.stats.interval)

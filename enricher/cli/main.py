@@ -27,14 +27,12 @@ from enricher.systems import SYSTEMS
 # The help of the whole program shows these, so that it need not import every command.
 COMMANDS: Mapping[str, Command] = MappingProxyType(
     {
-        "run": Command(
-            "enricher.cli.run:command", "Serve until SIGTERM or Ctrl-C, then drain and end."
-        ),
+        "run": Command("enricher.cli.run:command", "Run a worker until SIGTERM or Ctrl-C."),
         "check": Command(
-            "enricher.cli.check:command", "Test the settings and both servers, and say what looks wrong."
+            "enricher.cli.check:command", "Test the settings and the servers, and say what looks wrong."
         ),
         "health": Command(
-            "enricher.cli.health:command", "Ask the worker on this host whether it works (exit code 0 or 1)."
+            "enricher.cli.health:command", "Say whether the worker on this host works (exit code 0 or 1)."
         ),
         "top": Command("enricher.cli.top:command", "Watch the running workers."),
         "dlq": Command("enricher.cli.dlq:command", "List, show, reprocess and discard dead letters."),
@@ -49,16 +47,17 @@ _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 EPILOG = """\b
 Exit codes:
-  0    done, also after SIGTERM or Ctrl-C (and what the drain deadline cut off was handed back)
-  1    failed: a server is away, a worker is not healthy, an embedded server ended
+  0    done; also after SIGTERM or Ctrl-C, when no message was lost
+  1    failed: a server is unreachable or ended, a worker is not healthy
   2    a setting or an argument is wrong
-  3    stopped, and messages were lost: the drain deadline cut them off, and nobody else has them
+  3    stopped, and messages were lost: the drain deadline had passed
   130  ended at once by a second SIGTERM or Ctrl-C
 
 \b
-Settings come from the command line, then the environment (ENRICHER_REDIS__URL is
-redis.url), then a .env file in this folder, then config.toml, then the defaults.
+Settings: the command line wins over the environment (ENRICHER_REDIS__URL is
+redis.url), then come the file .env of this folder, config.toml, the defaults.
 """
+
 
 @contextmanager
 def nothing_collected() -> Iterator[None]:

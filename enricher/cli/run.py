@@ -50,14 +50,14 @@ def alone(given: Mapping[str, str]) -> dict[str, str]:
 @click.command(
     epilog="""\b
 Examples:
-  enricher run                                    servers on localhost, or config.toml
-  enricher run --redis-url redis://cache:6379/0 --mongo-url mongodb://db:27017/market
-  enricher run --embedded --data-dir ./data       with servers of its own
+  enricher run                                  servers as in config.toml
+  enricher run --redis-url redis://cache/0 --mongo-url mongodb://db/market
+  enricher run --embedded --data-dir ./data     with servers of its own
   enricher run --set pool.concurrency=128 --log-format json
-  enricher run --consumer worker_02 --batch-size 50     a mail worker, by any of its options
+  enricher run --consumer worker_02 --batch-size 50     a worker for mails
 
-Ends with 0 after SIGTERM or Ctrl-C, 3 if messages were lost then, 130 after a second one, 2 for a wrong
-setting, 1 otherwise; at most 2 s after the deadline of the drain, whatever a handler does.
+Exit code 0 after SIGTERM or Ctrl-C, 3 if messages were lost, 130 after a second signal, 2 for a wrong
+setting, 1 otherwise. It ends at most 2 s after service.drain_deadline, whatever a handler does.
 """
 )
 @click.option("--embedded", is_flag=True, help="Start the bundled servers and use them.")
@@ -67,11 +67,11 @@ setting, 1 otherwise; at most 2 s after the deadline of the drain, whatever a ha
 def command(
     options: SettingsOptions, embedded: bool, servers: EmbeddedServers, given: Mapping[str, str] = NOTHING
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C, then drain and end.
+    """Run a worker until SIGTERM or Ctrl-C; it then finishes the messages it has.
 
-    Subscribes to the feed, enriches every message and lands it in MongoDB and Redis. A server that is
-    away is waited for. Logs go to standard output. An option of a system switches that system on
-    and the others off.
+    The worker takes messages in, enriches them, and writes the results to MongoDB and Redis. It waits
+    for a server that is unreachable. Logs go to standard output. An option of a system, such as
+    --stream, switches that system on and the others off.
     """
     context = click.get_current_context()
     of_servers = [n for n in NAMES if context.get_parameter_source(n) is ParameterSource.COMMANDLINE]

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -103,6 +104,20 @@ def test_every_command_has_a_help_with_examples(name: str) -> None:
     page = command.get_help(click.Context(command, info_name=f"enricher {name}"))
     assert "--help" in page
     assert f"enricher {name}" in page.partition("--help")[2] or isinstance(command, click.Group)
+
+
+def pages(command: click.Command, name: str) -> Iterator[tuple[str, str]]:
+    """The help of a command and of the commands in it, as a terminal of 80 columns shows it."""
+    context = click.Context(command, info_name=name, terminal_width=80, max_content_width=80)
+    yield name, command.get_help(context)
+    for part in command.list_commands(context) if isinstance(command, click.Group) else ():
+        if (inner := command.get_command(context, part)) is not None:
+            yield from pages(inner, f"{name} {part}")
+
+
+def test_every_help_fits_80_columns() -> None:
+    lines = [(name, line) for name, page in pages(cli, "enricher") for line in page.splitlines()]
+    assert [(name, line) for name, line in lines if len(line) > 80] == []
 
 
 # -- how is it? ----------------------------------------------------------------------------------------
