@@ -30,10 +30,7 @@ from enricher.engine.waits import (
 
 
 class Pool:
-    """Takes deliveries in, says what is under way, and counts what is left at the end.
-
-    Turns are `turns`'s, what is committed is `completion`'s.
-    """
+    """Takes deliveries in, says what is under way, and counts what is left at the end."""
 
     def __init__(self, core: Core) -> None:
         self.limits = core.limits
@@ -42,8 +39,10 @@ class Pool:
         core.writer.group((DEAD_LETTERS,))  # a missing store is found now, not by the first bad message
         self._scheduler = Scheduler(core.router.routes, core.writer.group, core.limits.concurrency)
         self._turns = Turns(core, self._scheduler, self._admission)
-        self.completion = Completion(core, self._admission, self._turns.act)
-        self.run, self.room = self._turns.run, self._turns.room
+        self.run = self._turns.run
+        completion = Completion(core, self._admission, self._turns.act)
+        core.writer.settle, core.writer.refuse = completion.settle, completion.refuse
+        core.writer.is_stale, core.writer.on_room = completion.is_stale, self._turns.room
         self._stuck: Set[str] = frozenset()
 
     # -- taking in ---------------------------------------------------------------------------------

@@ -89,11 +89,6 @@ class Engine:
             backoff=backoff,
             stats=self.stats,
             clock=clock,
-            # The two know each other.
-            settle=lambda batch, answers: self.pool.completion.settle(batch, answers),
-            refuse=lambda write, answer: self.pool.completion.refuse(write, answer),
-            is_stale=lambda owner: self.pool.completion.is_stale(owner),
-            on_room=lambda: self.pool.room(),
         )
         core = Core(
             router=self.router,

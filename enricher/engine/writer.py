@@ -278,9 +278,15 @@ class Writer:
 
     A group takes no more while ``most`` writes or ``most_bytes`` of bodies of its own are not committed: what
     is with the writer can be neither dropped nor conflated, so most of a full pool must still wait in lanes.
-    ``settle`` is told what is committed, ``refuse`` what never will be, ``is_stale`` says whether the state
-    of an owner holds what was refused, and ``on_room`` is called when there may be room again.
+    Whoever it serves sets four functions before it runs: ``settle`` is told what is committed, ``refuse``
+    what never is, ``is_stale`` says whether the state of an owner holds what was refused, and ``on_room`` is
+    called when there may be room again.
     """
+
+    settle: Callable[[Batch, Answers], None]
+    refuse: Callable[[Write, Refused], None]
+    is_stale: Callable[[Any], bool]
+    on_room: Callable[[], None]
 
     def __init__(
         self,
@@ -292,10 +298,6 @@ class Writer:
         backoff: Backoff,
         stats: Stats,
         clock: Clock,
-        settle: Callable[[Batch, Answers], None],
-        refuse: Callable[[Write, Refused], None],
-        is_stale: Callable[[Any], bool],
-        on_room: Callable[[], None],
     ) -> None:
         self.breakers = {sink.name: CircuitBreaker(sink, backoff, steady_clock, stats) for sink in sinks}
         self.limits = limits
@@ -303,10 +305,6 @@ class Writer:
         self.most_bytes = most_bytes
         self.stats = stats
         self.clock = clock
-        self.settle = settle
-        self.refuse = refuse
-        self.is_stale = is_stale
-        self.on_room = on_room
         self._groups: dict[frozenset[str], CommitGroup] = {}
         self._tasks: anyio.abc.TaskGroup | None = None
 

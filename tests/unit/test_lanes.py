@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from enricher.adapters.memory import MemoryDocuments, MemoryLive
 from enricher.config import WriterSettings
 from enricher.engine.lanes import Lane, LaneGroup, Status, Step
@@ -18,7 +16,6 @@ from tests.rig import QUICK, Sums, echo, key_of, stateful
 
 def commit_group(names: tuple[str, ...]) -> CommitGroup:
     sinks: list[Sink] = [MemoryDocuments(), MemoryLive()]
-    nothing: Any = lambda *_: None  # noqa: E731
     writer = Writer(
         sinks,
         limits=WriterSettings(),
@@ -27,10 +24,6 @@ def commit_group(names: tuple[str, ...]) -> CommitGroup:
         backoff=QUICK,
         stats=Stats(),
         clock=lambda: 0,
-        settle=nothing,
-        refuse=nothing,
-        is_stale=nothing,
-        on_room=nothing,
     )
     return writer.group(names)
 

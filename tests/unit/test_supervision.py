@@ -179,7 +179,7 @@ async def test_lanes_that_get_no_turn_are_a_stall_that_ends_with_the_next_one(
             await until(lambda: rig.status == "stalled")
             assert not rig.engine.ready
             monkeypatch.setattr(type(rig.engine.pool._scheduler), "pick", lambda self: pick())
-            rig.engine.pool.room()
+            rig.engine.writer.on_room()
             await until(lambda: rig.status == "ready")
             assert rig.engine.ready
     (line,) = [line for line in lines if line["event"] == "stalled"]

@@ -43,11 +43,11 @@ class Running:
             backoff=QUICK,
             stats=self.stats,
             clock=Clock(),
-            settle=self._settle,
-            refuse=lambda write, answer: self.refused.append((write, answer)),
-            is_stale=lambda owner: False,
-            on_room=lambda: None,
         )
+        self.writer.settle = self._settle
+        self.writer.refuse = lambda write, answer: self.refused.append((write, answer))
+        self.writer.is_stale = lambda owner: False
+        self.writer.on_room = lambda: None
         self._task: asyncio.Task[None] | None = None
 
     def _settle(self, batch: Sequence[Write], answers: Mapping[int, Answer]) -> None:
