@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from email.message import EmailMessage
 from typing import Any
 
-import anyio
-
 from benchmarks.wire import Wire, pack
 
 STREAM, MAIL_GROUP = "email_ingestion_stream", "email_processor_group"
@@ -151,15 +149,3 @@ def _number(id_: bytes) -> tuple[int, int]:
 
 async def nothing(_mail: Any) -> None:
     """A hook that costs nothing itself: what is left is what a hook costs."""
-
-
-async def computes(_mail: Any) -> None:
-    """A hook that takes 1 ms of CPU."""
-    end = time.thread_time() + 0.001
-    while time.thread_time() < end:
-        pass
-
-
-async def waits(_mail: Any) -> None:
-    """A hook that waits 100 ms for somebody else."""
-    await anyio.sleep(0.1)

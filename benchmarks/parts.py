@@ -90,9 +90,9 @@ PARTS: dict[str, Part] = {
         },
     ),
     "streams": Part(
-        "mails and stream intake: CPU, delay, one process and two",
+        "mails and stream intake: CPU and delay",
         "benchmarks.streams",
-        {"only": "mail, delay, intake or group"},
+        {"only": "mail, delay or intake"},
     ),
     "faults": Part(
         "what each fault costs: lost, repeated, late, time to recover",

@@ -1,16 +1,13 @@
-"""Part `streams`: what mails and stream intake cost, how long a mail takes, and what a second process brings.
+"""Part `streams`: what mails and stream intake cost, and how long a mail takes.
 
 `mail` is CPU of the worker process per mail of 2 kB, parsed, checked for duplicates, stored and acknowledged.
 `delay` goes from XADD, at a fixed rate, until the mail is stored and its entry acknowledged. `intake` is
 the same ticks by pub/sub and over a stream, in turns within one run: appended by whoever sends
-them, or by the worker's own bridge. `group` is one backlog of mails, worked off by one process of a consumer
-group and by two; the route has no state, so that both take what comes.
+them, or by the worker's own bridge.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,12 +26,11 @@ from enricher.market.feed.channels import UNDERLYING, Message
 MAIL = ("mail.enabled=true", "market.enabled=false")
 INTAKE, INTAKE_GROUP = "enricher:intake:worker-enricher", "worker-enricher"
 BY_STREAM = (f"streams.intake={UNDERLYING}=stream",)
-HOOKS = {"no hook": "", "1 ms of CPU": "computes", "100 ms of waiting": "waits"}
 
 
 def run(options: Options) -> list[Report]:
     """A table each; ``streams.only=NAME`` takes that one alone."""
-    tables = {"mail": _mail, "delay": _delay, "intake": _intake, "group": _group}
+    tables = {"mail": _mail, "delay": _delay, "intake": _intake}
     only = options.settings.get("streams.only")
     if only is not None and only not in tables:
         raise ValueError(f"streams.only must be one of {', '.join(tables)}, not {only!r}")
@@ -224,88 +220,3 @@ def _paced(url: str, packed: Sequence[bytes], rate: float) -> None:
     due = schedule(rate, len(packed), now) if rate else [now] * len(packed)
     with Wire(url) as wire:
         send_packed(wire, packed, due)
-
-
-# -- group ---------------------------------------------------------------------------------------------
-
-
-def _group(options: Options) -> Report:
-    columns = ["hook", "processes", "mails", "per_s", "faster", "faster_spread"]
-    columns += ["us", "worker_pct", "redis_pct", "sink_pct"]
-    report = Report("group", "one backlog of mails, one process of the group and two, null sink", columns)
-    count = 200 if options.quick else 2000
-    for name, hook in HOOKS.items():
-        report.rows += shared(name, hook, count, options.rounds)
-    report.notes.append(f"faster: than one process in the same round; the machine has {os.cpu_count()} cores")
-    report.notes.append("pct: of one core while it lasted, all workers together; us: CPU of workers per mail")
-    return report
-
-
-def shared(name: str, hook: str, count: int, rounds: int) -> list[dict[str, Any]]:
-    """A row for one process and one for two, each with servers of their own, in turns."""
-    took: dict[int, list[float]] = {1: [], 2: []}
-    shares: dict[int, list[list[float]]] = {1: [], 2: []}
-    with ExitStack() as stack:
-        running = {n: stack.enter_context(_together(n, hook)) for n in took}
-        for number in range(rounds + 1):
-            entries = [{"raw": raw} for raw in mails(count, number * count)]
-            for processes, (group, workers, pids) in running.items():
-                with _frozen(workers):
-                    group.append(entries)
-                before, began = _used(pids), time.perf_counter()
-                group.finish(group.last())
-                seconds, after = time.perf_counter() - began, _used(pids)
-                if number:
-                    took[processes].append(seconds)
-                    shares[processes].append(
-                        [(b - a) / seconds * 100 for a, b in zip(before, after, strict=True)]
-                    )
-    rows = []
-    for processes, each in took.items():
-        faster = [one / many for one, many in zip(took[1], each, strict=True)]
-        ours, redis, sink = zip(*shares[processes], strict=True)
-        us = [share * 1e4 * seconds / count for share, seconds in zip(ours, each, strict=True)]
-        rows.append(
-            {
-                "hook": name,
-                "processes": processes,
-                "mails": count,
-                "per_s": round(median([count / seconds for seconds in each]) or 0),
-                "faster": median(faster, 2),
-                "faster_spread": spread(faster, 2),
-                "us": median(us),
-                "worker_pct": median(ours),
-                "redis_pct": median(redis),
-                "sink_pct": median(sink),
-            }
-        )
-    return rows
-
-
-Together = tuple[Group, Sequence[Worker], Sequence[Sequence[int]]]
-
-
-@contextmanager
-def _together(processes: int, hook: str) -> Iterator[Together]:
-    """So many workers of one group: their stream, themselves, and the pids of workers, Redis and sink."""
-    with redis_server() as redis, null_mongo() as mongo, Wire(redis.url) as wire, ExitStack() as stack:
-        workers = [
-            stack.enter_context(worker(redis.url, mongo.url, *_hooked(hook))) for _ in range(processes)
-        ]
-        yield Group(wire), workers, ([ours.pid for ours in workers], [redis.pid], [mongo.pid])
-
-
-def _used(pids: Sequence[Sequence[int]]) -> list[float]:
-    return [sum(cpu_seconds(pid) for pid in some) for some in pids]
-
-
-@contextmanager
-def _frozen(workers: Sequence[Worker]) -> Iterator[None]:
-    """The workers stand still meanwhile, so that all begin at the same backlog."""
-    for ours in workers:
-        os.kill(ours.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for ours in workers:
-            os.kill(ours.pid, signal.SIGCONT)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from benchmarks.peers.catalogue import FOLDER, PEERS
-from benchmarks.peers.install import install
+from benchmarks.peers.catalogue import FOLDER, PEERS, Peer
+from benchmarks.servers import REPOSITORY
 
 NAMES = tuple(peer.name for peer in PEERS)
 
@@ -28,6 +32,25 @@ def install_peers(folder: Path, only: tuple[str, ...]) -> None:
     wanted = [peer for peer in PEERS if not only or peer.name in only]
     install(folder.absolute(), wanted)
     click.echo("run them with: python -m benchmarks peers")
+
+
+def own_requirements() -> list[str]:
+    """What enricher's market functions take to be imported: all but redis, whose version is the peer's."""
+    with (REPOSITORY / "pyproject.toml").open("rb") as file:
+        wanted: list[str] = tomllib.load(file)["project"]["dependencies"]
+    return ["hiredis", *(one for one in wanted if not one.startswith("redis"))]
+
+
+def install(folder: Path, peers: Sequence[Peer] = PEERS) -> None:
+    """Make (or make anew) an environment per peer below ``folder``; CalledProcessError when one fails."""
+    for peer in {peer.place(folder): peer for peer in peers}.values():
+        place = peer.place(folder)
+        print(f"{place}: {' '.join(peer.requirements)}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
+        wanted = (*peer.requirements, *own_requirements())
+        command = [str(peer.python(folder)), "-m", "pip", "install", "--quiet", *wanted]
+        subprocess.run(command, check=True)
+        (place / "finished").touch()
 
 
 if __name__ == "__main__":

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 import time
-from collections import Counter
+from contextlib import ExitStack
 from typing import Any
-from urllib.parse import urlsplit
 
-import hiredis
 import msgspec
 import pymongo
 
+from benchmarks.load import listener
+
 COLLECTIONS = ("underlying_ticks", "option_quotes", "option_chains")
-CHANNELS = ("enriched:underlying", "enriched:option_chain")
 LOOK_EVERY = 0.02  # seconds
 
 
@@ -36,40 +33,27 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Watch:
-    """Counts both while the block lasts, with little work of its own: plain frames, read in a thread."""
+    """Counts both while the block lasts, with next to no work of this process."""
 
     def __init__(self, redis_url: str, mongo_url: str) -> None:
-        where = urlsplit(redis_url)
-        self._socket = socket.create_connection((where.hostname, where.port))
+        self._redis_url = redis_url
         self._mongo: Any = pymongo.MongoClient(mongo_url, directConnection=True)
-        self._published: Counter[bytes] = Counter()
-        self._thread = threading.Thread(target=self._count, daemon=True)
+        self._stack = ExitStack()
+        self._published = 0
 
     def __enter__(self) -> Watch:
-        self._socket.sendall(" ".join(("SUBSCRIBE", *CHANNELS)).encode() + b"\r\n")
-        self._thread.start()
+        self._listener = self._stack.enter_context(listener(self._redis_url))
+        self._stack.callback(self._mongo.close)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._socket.close()
-        self._mongo.close()
-
-    def _count(self) -> None:
-        reader = hiredis.Reader()
-        while data := self._socket.recv(1 << 20):
-            reader.feed(data)
-            while (frame := reader.gets()) is not False:
-                if frame[0] == b"message":
-                    self._published[frame[1]] += 1
+        self._stack.close()
 
     def seen(self) -> Seen:
         """All so far."""
         documents = self._mongo.admin.command("nullStats")["documents"]
-        return Seen(
-            sum(documents.get(name, 0) for name in COLLECTIONS), sum(self._published.values())
-        )
+        self._published += self._listener.report().total
+        return Seen(sum(documents.get(name, 0) for name in COLLECTIONS), self._published)
 
     def until(self, wanted: Seen, quiet: float) -> tuple[Seen, float]:
         """What was seen once it is as much as ``wanted``, or once nothing came for ``quiet`` seconds, and the

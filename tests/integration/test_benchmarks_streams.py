@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.streams import delay, flood, intake, shared
+from benchmarks.streams import delay, flood, intake
 
 
 def test_the_cost_of_a_mail_counts_every_mail() -> None:
@@ -22,9 +22,3 @@ def test_the_ways_of_intake_are_given_the_same_ticks() -> None:
     rows = intake("flood", 200, 0, 1, ("pub/sub", "stream"))
     assert [(row["intake"], row["lost"]) for row in rows] == [("pub/sub", 0), ("stream", 0)]
     assert rows[0]["times"] == 1.0
-
-
-def test_one_process_and_two_work_off_the_same_backlog() -> None:
-    one, two = shared("100 ms of waiting", "waits", 40, 1)
-    assert (one["processes"], two["processes"], one["faster"]) == (1, 2, 1.0)
-    assert two["faster"] > 0

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
-from benchmarks.mails import computes, done, mails, waits
+from benchmarks.mails import done, mails
 from benchmarks.parts import Options
 from benchmarks.streams import run
 from enricher.mail import parse_message
@@ -26,14 +24,6 @@ def test_what_was_delivered_and_waits_for_nothing_is_done() -> None:
     assert done(ids, b"0-0", []) == []
 
 
-def test_the_hooks_take_what_they_say() -> None:
-    async def both() -> None:
-        await computes(None)
-        await waits(None)
-
-    asyncio.run(both())
-
-
 def test_a_table_that_there_is_not_is_called_by_its_name() -> None:
-    with pytest.raises(ValueError, match="must be one of mail, delay, intake, group, not 'all'"):
+    with pytest.raises(ValueError, match="must be one of mail, delay, intake, not 'all'"):
         run(Options(settings={"streams.only": "all"}))

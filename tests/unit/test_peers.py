@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from benchmarks.null_mongo import Kept
 from benchmarks.parts import PARTS, Options
 from benchmarks.peers import compare
+from benchmarks.peers.__main__ import own_requirements
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.contest import Round, expected
 from benchmarks.peers.domain import TOPICS, WINDOWS, Windows, read, show, show_window
-from benchmarks.peers.install import own_requirements
 from benchmarks.peers.read_back import show_surface, window_of
 from benchmarks.peers.watch import Seen
 from benchmarks.workloads import workload
