@@ -55,10 +55,10 @@ def over_streams(settings: Settings, routes: Iterable[Route]) -> list[Route]:
         if topic not in topics:
             expected = f"one of the topics {', '.join(topics)}"
             raise ConfigError("settings", "streams.intake", topic, expected)
-    acked = {r.family for r in routes if r.topic in by_stream or r.overload is Overload.SPILL}
+    acked = {r.lane_group for r in routes if r.topic in by_stream or r.overload is Overload.SPILL}
     made = []
     for route in routes:
-        if route.family in acked and LIVE not in route.sinks:
+        if route.lane_group in acked and LIVE not in route.sinks:
             route = replace(route, sinks=(*route.sinks, LIVE))
         made.append(replace(route, overload=Overload.BLOCK) if route.topic in by_stream else route)
     return made

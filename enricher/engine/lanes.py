@@ -17,7 +17,7 @@ from enum import Enum, auto
 from typing import Any
 
 from enricher.engine.ports import Delivery, StateStore
-from enricher.engine.router import Kind, Route
+from enricher.engine.router import HandlerKind, Route
 from enricher.engine.writer import CommitGroup
 
 _PURGE_AT = 64
@@ -299,14 +299,14 @@ class LaneGroup:
 
     def __init__(self, routes: list[Route], commit_group: CommitGroup) -> None:
         first = routes[0]
-        self.name = first.family
+        self.name = first.lane_group
         self.state_store: StateStore[Any] | None = first.state_store
         self.commit_group = commit_group
         self.weight = first.weight
         self.priority = first.priority
         self.max_concurrency = first.max_concurrency
         # Pure handlers never wait, so their turns need no task of their own.
-        self.inline = all(route.kind is Kind.PURE for route in routes)
+        self.inline = all(route.kind is HandlerKind.PURE for route in routes)
         self.lanes: dict[str | None, Lane] = {}
         self.ready: deque[Lane] = deque()
         self.running: set[Lane] = set()

@@ -21,7 +21,7 @@ from enricher.engine.effects import DeadLetter, Effect
 from enricher.engine.lanes import Lane
 from enricher.engine.ports import Clock, Delivery, Folded, Refused, Write
 from enricher.engine.retry import Retry
-from enricher.engine.router import Context, Kind, Route
+from enricher.engine.router import Context, HandlerKind, Route
 from enricher.engine.stats import Stats
 from enricher.engine.threads import NotBegun, Threads
 from enricher.errors import BadMessage, Held
@@ -87,9 +87,9 @@ class Pipeline:
                 folded = seen is not None
                 arguments = (lane.state, event, context)
             kind = route.kind
-            call = partial(self._in_thread, route) if kind is Kind.BLOCKING else route.handler
+            call = partial(self._in_thread, route) if kind is HandlerKind.BLOCKING else route.handler
             outcome: Any = call(*arguments)
-            if kind is not Kind.PURE or (type(outcome) is GeneratorType and state_store is not None):
+            if kind is not HandlerKind.PURE or (type(outcome) is GeneratorType and state_store is not None):
                 return Unfinished(outcome, delivery, event, folded)
             return self._enriched(route, delivery, lane, event, outcome, folded)
         except BaseException as error:  # noqa: BLE001  a message may fail in any way; the others go on
@@ -100,7 +100,7 @@ class Pipeline:
     ) -> Write | RetryLater:
         """What comes of one message, or of the ``rest`` of it, in a task of its own: it may wait."""
         # The time in a thread is taken there.
-        timeout = None if route.kind is Kind.BLOCKING else route.timeout
+        timeout = None if route.kind is HandlerKind.BLOCKING else route.timeout
         try:
             result: Write | RetryLater = await apart(
                 self._to_the_end, route, delivery, lane, rest, timeout=timeout, name=delivery.topic
@@ -118,7 +118,7 @@ class Pipeline:
         begun = self.enrich(route, delivery, lane) if rest is None else rest
         if not isinstance(begun, Unfinished):
             return begun
-        waits = route.kind in (Kind.ASYNC, Kind.BLOCKING)
+        waits = route.kind in (HandlerKind.ASYNC, HandlerKind.BLOCKING)
         outcome = await (begun.work if waits else _stepwise(begun.work))
         return self._enriched(route, delivery, lane, begun.event, outcome, begun.folded)
 

@@ -60,7 +60,7 @@ class Pool:
             route = delivery.route
             if route.key is not None and delivery.key is None:
                 delivery.key = read_key(route.key, delivery.body)
-            group = groups[route.family]
+            group = groups[route.lane_group]
             lane = group.lanes.get(delivery.key) or group.lane(delivery.key)
             step = lane.add(delivery)
             if step is not Step.NOTHING:
@@ -124,7 +124,7 @@ class Pool:
         """Work that waits and nothing explains it; handlers without a timeout have ``patience`` seconds."""
         now, handling, scheduler, core = perf_counter(), self.handling, self._scheduler, self._core
         routes = core.router.routes
-        threads = [(r, core.pipeline.threads(r), scheduler.by_name[r.family]) for r in routes]
+        threads = [(r, core.pipeline.threads(r), scheduler.by_name[r.lane_group]) for r in routes]
         return [
             *lanes_that_wait(scheduler.groups, scheduler.free, handling, self.turns, now, patience),
             *lanes_behind_handlers(scheduler.groups, handling, now),
@@ -147,7 +147,7 @@ class Pool:
             threads = self._core.pipeline.threads(route)
             if threads is not None:
                 threads.give_up()
-            for lane in self._scheduler.by_name[route.family].every():
+            for lane in self._scheduler.by_name[route.lane_group].every():
                 for delivery in lane.withdraw(route):
                     self._turns.timers.retry(lane, delivery, NOT_BEGUN)
 

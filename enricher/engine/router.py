@@ -28,7 +28,7 @@ from enricher.errors import BadMessage, ConfigError
 from enricher.storable import check_escapes
 
 
-class Kind(Enum):
+class HandlerKind(Enum):
     """How a handler is run."""
 
     PURE = "pure"
@@ -64,27 +64,28 @@ def decode_json(body: bytes, context: Context) -> Any:
 class Route:
     """Topic -> event type + handler + policy.
 
-    ``topic``       the channel or stream; a pattern (``orders.*``) serves what no exact topic does
-    ``handler``     see the module's first lines
-    ``decode``      body -> event; raises `BadMessage`
-    ``key``         body -> key of the lane (cheap: it runs at receipt); None: every message for itself
+    ``topic``            the channel or stream; a pattern (``orders.*``) serves what no exact topic does
+    ``handler``          see the module's first lines
+    ``decode``           body -> event; raises `BadMessage`
+    ``key``              body -> key of the lane (cheap: it runs at receipt); None: every message for itself
     ``state_store``      owner of the lane's state; routes with the same state_store share lanes
-    ``sinks``       the sinks its effects name; routes with the same set are committed together
-    ``retry``       default: none for pure handlers, three retries for those with I/O
-    ``overload``    what happens when the pool is full
-    ``conflation``  body -> what "the same thing, newer" means under `conflate` (default: the key)
-    ``timeout``     seconds one attempt may take (not for plain functions that run inline), None: unlimited;
-                    the thread of a blocking one cannot be stopped and counts as one until it ends
-    ``blocking``    whether a plain function is run in a thread
-    ``strict``      a message waiting for its retry holds back its lane, so order is kept
-    ``weight``      share of the slots among routes of one ``priority``; higher priorities go first
-    ``max_concurrency`` at most so many slots of this process at once, 0: no limit
-    ``name``        what dead letters and log lines call it (default: the handler's name)
-    ``events``      debug log events of a processed message and of a duplicate
-    ``drain_deadline`` seconds that its queued messages get at a stop (default: the service's)
-    ``intake``      where its messages come from: "pubsub"; "stream", by way of the service's stream; or
-                    "none", where a source of one's own brings them
-    ``max_bytes``   bytes of one message; a longer one is a dead letter; 0: as the pool's limit says
+    ``sinks``            the sinks its effects name; routes with the same set are committed together
+    ``retry``            default: none for pure handlers, three retries for those with I/O
+    ``overload``         what happens when the pool is full
+    ``conflation``       body -> what "the same thing, newer" means under `conflate` (default: the key)
+    ``timeout``          seconds one attempt may take (not for plain functions that run inline), None:
+                         unlimited; the thread of a blocking one cannot be stopped and takes one until it
+                         ends
+    ``blocking``         whether a plain function is run in a thread
+    ``strict``           a message waiting for its retry holds back its lane, so order is kept
+    ``weight``           share of the slots among routes of one ``priority``; higher priorities go first
+    ``max_concurrency``  at most so many slots of this process at once, 0: no limit
+    ``name``             what dead letters and log lines call it (default: the handler's name)
+    ``events``           debug log events of a processed message and of a duplicate
+    ``drain_deadline``   seconds that its queued messages get at a stop (default: the service's)
+    ``intake``           where its messages come from: "pubsub"; "stream", by way of the service's stream; or
+                         "none", where a source of one's own brings them
+    ``max_bytes``        bytes of one message; a longer one is a dead letter; 0: as the pool's limit says
     """
 
     topic: str
@@ -107,8 +108,8 @@ class Route:
     drain_deadline: float | None = None
     intake: Literal["pubsub", "stream", "none"] = "pubsub"
     max_bytes: int = 0
-    kind: Kind = field(init=False)
-    family: str = field(init=False)
+    kind: HandlerKind = field(init=False)
+    lane_group: str = field(init=False)
 
     def __post_init__(self) -> None:
         where = f"route {self.topic!r}"
@@ -135,9 +136,9 @@ class Route:
                 where, "conflation", None, "a key or conflation function, which says what replaces what"
             )
         kind = _kind(self.handler, self.blocking)
-        if self.blocking and kind is not Kind.BLOCKING:
+        if self.blocking and kind is not HandlerKind.BLOCKING:
             raise ConfigError(where, "blocking", True, f"a plain function, not {kind.value}")
-        if self.timeout is not None and kind is Kind.PURE:
+        if self.timeout is not None and kind is HandlerKind.PURE:
             expected = "none for a plain function, which nothing can stop unless blocking = True"
             raise ConfigError(where, "timeout", self.timeout, expected)
         if self.state_store is not None and self.key is None:
@@ -145,9 +146,9 @@ class Route:
         set_ = object.__setattr__
         set_(self, "kind", kind)
         set_(self, "name", self.name or getattr(self.handler, "__name__", self.topic))
-        set_(self, "family", self.state_store.name if self.state_store is not None else self.topic)
+        set_(self, "lane_group", self.state_store.name if self.state_store is not None else self.topic)
         if self.retry is None:
-            inline = kind in (Kind.PURE, Kind.GENERATOR)
+            inline = kind in (HandlerKind.PURE, HandlerKind.GENERATOR)
             set_(self, "retry", NO_RETRY if inline else IO_RETRY)
 
     @property
@@ -161,16 +162,16 @@ def _positive(seconds: object) -> bool:
     return seconds is None or (isinstance(seconds, int | float) and seconds > 0)
 
 
-def _kind(handler: Callable[..., Any], blocking: bool) -> Kind:
+def _kind(handler: Callable[..., Any], blocking: bool) -> HandlerKind:
     function = handler if inspect.isroutine(handler) else getattr(handler, "__call__", handler)  # noqa: B004
     if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(function):
-        return Kind.ASYNC
+        return HandlerKind.ASYNC
     if inspect.isasyncgenfunction(handler) or inspect.isasyncgenfunction(function):
         expected = "a function that returns its effects, not one that yields them"
         raise ConfigError("route", "handler", getattr(handler, "__name__", handler), expected)
     if inspect.isgeneratorfunction(handler) or inspect.isgeneratorfunction(function):
-        return Kind.GENERATOR
-    return Kind.BLOCKING if blocking else Kind.PURE
+        return HandlerKind.GENERATOR
+    return HandlerKind.BLOCKING if blocking else HandlerKind.PURE
 
 
 def is_pattern(topic: str) -> bool:
@@ -201,14 +202,14 @@ class Router:
             self._exact[route.topic] = route
             if is_pattern(route.topic):
                 self._patterns.append(route)
-        for family in {r.family for r in self.routes}:
-            members = [r for r in self.routes if r.family == family]
+        for name in {r.lane_group for r in self.routes}:
+            members = [r for r in self.routes if r.lane_group == name]
             if len({(r.weight, r.priority, r.max_concurrency, r.sinks) for r in members}) > 1:
                 raise ConfigError(
                     "routes",
                     "weight, priority, max_concurrency, sinks",
                     [r.topic for r in members],
-                    f"the same for all routes that share the lanes of {family!r}",
+                    f"the same for all routes that share the lanes of {name!r}",
                 )
 
     @property

@@ -41,9 +41,9 @@ class Scheduler:
         self.turns = 0
         self.by_name: dict[str, LaneGroup] = {}
         for route in routes:
-            if route.family not in self.by_name:
-                members = [r for r in routes if r.family == route.family]
-                self.by_name[route.family] = LaneGroup(members, commit_group(route.sinks))
+            if route.lane_group not in self.by_name:
+                members = [r for r in routes if r.lane_group == route.lane_group]
+                self.by_name[route.lane_group] = LaneGroup(members, commit_group(route.sinks))
         self.groups = sorted(self.by_name.values(), key=lambda group: -group.priority)
 
     def pick(self) -> Lane | None:

@@ -68,7 +68,7 @@ class Turns:
                 return
 
     def _enqueue_again(self, delivery: Delivery) -> None:
-        lane = self._scheduler.by_name[delivery.route.family].lane(delivery.key)
+        lane = self._scheduler.by_name[delivery.route.lane_group].lane(delivery.key)
         self.act(lane, lane.add_again(delivery))
 
     def _loaded(self, lane: Lane, state: Any, first: bool) -> None:

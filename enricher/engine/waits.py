@@ -8,7 +8,7 @@ from itertools import islice
 from enricher.engine.apart import GRACE
 from enricher.engine.lanes import Lane, LaneGroup, Status
 from enricher.engine.ports import Delivery
-from enricher.engine.router import Kind, Route
+from enricher.engine.router import HandlerKind, Route
 from enricher.engine.stalls import Waiting
 from enricher.engine.threads import Threads
 
@@ -55,10 +55,10 @@ def lanes_behind_handlers(
     hung: dict[str, list[tuple[Lane, float]]] = {}
     for delivery, began in handling:
         route, lane = delivery.route, delivery.lane
-        if route is None or lane is None or route.timeout is None or route.kind is Kind.BLOCKING:
+        if route is None or lane is None or route.timeout is None or route.kind is HandlerKind.BLOCKING:
             continue
         if now - began > route.timeout + GRACE:
-            hung.setdefault(route.family, []).append((lane, began))
+            hung.setdefault(route.lane_group, []).append((lane, began))
     found = []
     for group in groups:
         late = hung.get(group.name, [])
@@ -106,6 +106,6 @@ def _in_time(delivery: Delivery, seconds: float, patience: float) -> bool:
     route = delivery.route
     if route is None:
         return True
-    if route.kind is Kind.BLOCKING and route.timeout is not None:
+    if route.kind is HandlerKind.BLOCKING and route.timeout is not None:
         return True  # its threads tell
     return seconds <= (route.timeout or patience) + GRACE

@@ -11,7 +11,7 @@ import pytest
 from enricher.engine.effects import Effect
 from enricher.engine.overload import Overload
 from enricher.engine.retry import IO_RETRY, NO_RETRY, RetryPolicy
-from enricher.engine.router import Context, Kind, Route, Router, covers, decode_json
+from enricher.engine.router import Context, HandlerKind, Route, Router, covers, decode_json
 from enricher.errors import BadMessage, ConfigError
 from tests.rig import Sums, key_of
 
@@ -47,22 +47,24 @@ class AsyncCallables:
 @pytest.mark.parametrize(
     ("handler", "kind"),
     [
-        (pure, Kind.PURE),
-        (waits, Kind.ASYNC),
-        (steps, Kind.GENERATOR),
-        (Callables(), Kind.PURE),
-        (AsyncCallables(), Kind.ASYNC),
-        (functools.partial(pure), Kind.PURE),
-        (functools.partial(waits), Kind.ASYNC),
-        (functools.partial(steps), Kind.GENERATOR),
+        (pure, HandlerKind.PURE),
+        (waits, HandlerKind.ASYNC),
+        (steps, HandlerKind.GENERATOR),
+        (Callables(), HandlerKind.PURE),
+        (AsyncCallables(), HandlerKind.ASYNC),
+        (functools.partial(pure), HandlerKind.PURE),
+        (functools.partial(waits), HandlerKind.ASYNC),
+        (functools.partial(steps), HandlerKind.GENERATOR),
     ],
 )
-def test_the_kind_of_a_handler_is_read_off_the_function(handler: Callable[..., Any], kind: Kind) -> None:
+def test_the_kind_of_a_handler_is_read_off_the_function(
+    handler: Callable[..., Any], kind: HandlerKind
+) -> None:
     assert Route(topic="t", handler=handler).kind is kind
 
 
 def test_a_plain_function_marked_blocking_runs_in_a_thread() -> None:
-    assert Route(topic="t", handler=pure, blocking=True).kind is Kind.BLOCKING
+    assert Route(topic="t", handler=pure, blocking=True).kind is HandlerKind.BLOCKING
 
 
 def test_retries_default_to_none_for_pure_handlers_and_three_for_those_with_io() -> None:
@@ -100,8 +102,8 @@ def test_a_pattern_matches_itself_by_name() -> None:
 def test_routes_with_one_state_store_share_a_family_and_others_have_their_own() -> None:
     sums = Sums()
     shared = [Route(topic=t, handler=pure, key=key_of, state_store=sums) for t in ("a", "b")]
-    assert {r.family for r in shared} == {"sums"}
-    assert Route(topic="c", handler=pure).family == "c"
+    assert {r.lane_group for r in shared} == {"sums"}
+    assert Route(topic="c", handler=pure).lane_group == "c"
     assert Router(shared).topics == ("a", "b")
 
 
