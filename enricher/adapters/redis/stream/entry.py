@@ -20,7 +20,6 @@ Keys of group ``g`` on stream ``s``:
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from math import ceil
@@ -31,6 +30,7 @@ import msgspec
 from enricher.engine.effects import Ack, Delay, Effect
 from enricher.engine.ports import Delivery
 from enricher.errors import BadMessage
+from enricher.texts import for_json
 
 BODY, TOPIC, AT = b"body", b"topic", b"at"
 _OWN = b"enricher-"
@@ -162,7 +162,7 @@ class StreamDelivery(Delivery):
 
 
 class EntryReader:
-    """Makes deliveries of entries; ``life`` is that of their stream."""
+    """Makes deliveries of entries."""
 
     def __init__(
         self,
@@ -172,7 +172,6 @@ class EntryReader:
         read: ReadEntry | None,
         settled: Callable[[StreamDelivery, str], None],
     ) -> None:
-        self.life = ""
         self._topic = topic
         self._later = later
         self._clock = clock
@@ -180,9 +179,12 @@ class EntryReader:
         self._settled = settled
 
     def delivery(
-        self, place: GroupKeys, entry: str, fields: Fields
+        self, place: GroupKeys, entry: str, fields: Fields, life: str = ""
     ) -> tuple[StreamDelivery, Exception | None]:
-        """The delivery of an entry, and why it cannot be understood if so: then it is one to set aside."""
+        """The delivery of an entry, and why it cannot be understood if so: then it is one to set aside.
+
+        ``life`` is that of its stream.
+        """
         own = {name: fields[name] for name in fields if name.startswith(_OWN)}
         plain = {name: value for name, value in fields.items() if name not in own} if own else fields
         topic, received_us, problem = self._topic, self._clock(), None
@@ -197,7 +199,7 @@ class EntryReader:
                 received_us = _number(plain, AT, received_us)
         except Exception as error:  # noqa: BLE001  an entry may be wrong in any way; the others go on
             body, problem = whole(plain), error
-        made = StreamDelivery(
+        delivery = StreamDelivery(
             place,
             entry,
             plain,
@@ -206,18 +208,18 @@ class EntryReader:
             received_us=received_us,
             later=self._later,
             settled=self._settled,
-            life=None if own else self.life,
+            life=None if own else life,
         )
         if own:
             try:
-                made.id = own[_ID].decode()
-                made.mark = own.get(_MARK, b"").decode()
-                made.attempts = _number(own, _ATTEMPTS, 0)
-                made.unfinished = _number(own, _UNFINISHED, 0)
-                made.received_us = _number(own, _AT, received_us)
+                delivery.id = own[_ID].decode()
+                delivery.mark = own.get(_MARK, b"").decode()
+                delivery.attempts = _number(own, _ATTEMPTS, 0)
+                delivery.unfinished = _number(own, _UNFINISHED, 0)
+                delivery.received_us = _number(own, _AT, received_us)
             except (KeyError, ValueError, BadMessage) as error:
                 problem = error
-        return made, problem
+        return delivery, problem
 
 
 def entries_of(reply: Any, places: Sequence[GroupKeys]) -> list[tuple[GroupKeys, str, Fields]]:
@@ -241,23 +243,14 @@ def read_ours(fields: Fields) -> bytes:
 
 
 def _number(fields: Fields, name: bytes, default: int) -> int:
-    found = fields.get(name)
-    if found is None:
+    digits = fields.get(name)
+    if digits is None:
         return default
-    if not found.isdigit() or len(found) > 18:
-        raise BadMessage(f"$.{name.decode()}", "a whole number", found[:40].decode("utf-8", "replace"))
-    return int(found)
+    if not digits.isdigit() or len(digits) > 18:
+        raise BadMessage(f"$.{name.decode()}", "a whole number", digits[:40].decode("utf-8", "replace"))
+    return int(digits)
 
 
 def whole(fields: Fields) -> bytes:
     """All fields as a JSON object; a value that is no text becomes {"base64": ...}."""
-
-    def shown(value: bytes) -> str | dict[str, str]:
-        try:
-            return value.decode("utf-8")
-        except UnicodeDecodeError:
-            return {"base64": b64encode(value).decode("ascii")}
-
-    return msgspec.json.encode(
-        {name.decode("utf-8", "backslashreplace"): shown(value) for name, value in fields.items()}
-    )
+    return msgspec.json.encode(for_json(fields))

@@ -22,7 +22,6 @@ message of one that has not is a dead letter, which says so.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
@@ -35,30 +34,19 @@ from redis.asyncio import Redis
 from enricher.adapters.redis.client import sibling_client
 from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.adapters.redis.reconnect import BACKOFF, Connection, ending, own_client, reconnecting
-from enricher.adapters.redis.stream.entry import (
-    EntryReader,
-    Fields,
-    GroupKeys,
-    ReadEntry,
-    StreamDelivery,
-    entries_of,
-)
+from enricher.adapters.redis.stream.entry import EntryReader, GroupKeys, ReadEntry, entries_of
 from enricher.adapters.redis.stream.group import ACKNOWLEDGE, Groups
 from enricher.adapters.redis.stream.in_flight import InFlight
+from enricher.adapters.redis.stream.inbox import Inbox
 from enricher.adapters.redis.stream.leases import CountedStore, LeaseMaintenance, Trimming
 from enricher.adapters.redis.stream.ledger import Losses
 from enricher.adapters.redis.stream.quarantine import COHORTS, FIRST_COHORT, Release, next_release
 from enricher.config import StreamSettings
 from enricher.engine.ports import Clock, Intake
 from enricher.engine.retry import Backoff
-from enricher.errors import EnricherError
 from enricher.log import log
 
 _COUNTS = ("recovered", "poison", "undecodable", "lost", "lapsed", "created_again")
-
-
-class Poison(EnricherError):
-    """An entry that was delivered again and again and never finished."""
 
 
 class StreamSource:
@@ -74,7 +62,7 @@ class StreamSource:
     A group that shares a stream with others may keep only some entries: ``keeps`` is asked with topic and
     body, the others are acknowledged at once. ``siblings`` are groups that must exist before anything is
     trimmed. With ``sole`` nobody else may be reading for the group: what others hold is taken over at the
-    start, without waiting for their leases. ``on_handed`` may be set: it is called with what was handed over.
+    start, without waiting for their leases. ``inbox`` has what was read and is not with the pool yet.
     """
 
     def __init__(
@@ -102,7 +90,6 @@ class StreamSource:
     ) -> None:
         self.name = name or f"stream {stream}"
         self.keys = GroupKeys(stream, group)
-        self.on_handed: Callable[[StreamDelivery], None] | None = None
         self._client = client
         self._consumer = consumer
         self._letters = letters
@@ -111,19 +98,23 @@ class StreamSource:
         self._start = start
         self._tick = tick
         self._topic = topic or stream
-        self._task_name = task_name or self._topic
         # A group that is gone is created again at once.
         self._connection = Connection(self.name, backoff, expected=("NOGROUP", "UNBLOCKED"))
-        self._keeps = keeps
         self._sole = sole
         self._siblings = siblings
         self._in_flight = InFlight()
         self._losses = Losses(self._in_flight)
         self._trimming = Trimming(self._in_flight, settings, trim=trim)
         self._maintenance: LeaseMaintenance | None = None
-        self._entries = EntryReader(self._topic, self.keys.later, clock, read_entry, self._in_flight.settled)
-        # Read, and not yet with the pool.
-        self._ready: deque[tuple[StreamDelivery, Exception | None]] = deque()
+        self.inbox = Inbox(
+            EntryReader(self._topic, self.keys.later, clock, read_entry, self._in_flight.settled),
+            self.keys,
+            self._in_flight,
+            self._losses,
+            max_deliveries=settings.max_deliveries,
+            task_name=task_name or self._topic,
+            keeps=keeps,
+        )
         self._ended = asyncio.Event()
         self._stopped = False
         self._up_since: float | None = None
@@ -206,7 +197,7 @@ class StreamSource:
     async def _read(
         self, raw: RawConnection, groups: Groups, maintenance: LeaseMaintenance, intake: Intake
     ) -> None:
-        await self._hand_over(intake)
+        await self.inbox.hand_over(intake)
         if self._cannot_begin(intake):
             await anyio.sleep(self._tick)
             return
@@ -228,58 +219,18 @@ class StreamSource:
             *("COUNT", min(room, settings.batch), "BLOCK", int(block * 1000)),
             *("STREAMS", *(group.keys.stream for group in groups), ">", ">"),
         )
-        await self._keep(raw, entries_of(reply, [group.keys for group in groups]))
-
-    async def _keep(self, raw: RawConnection, read: Sequence[tuple[GroupKeys, str, Fields]]) -> None:
-        """Keep the entries that are ours, and acknowledge the others."""
         others: dict[GroupKeys, list[str]] = {}
-        for keys, id_, fields in read:
-            delivery, problem = self._delivery(keys, id_, fields)
-            if self._is_ours(delivery):
-                self._ready.append((delivery, problem))
-            else:
-                del self._in_flight.under_way[keys.stream, id_]
+        for keys, id_, fields in entries_of(reply, [group.keys for group in groups]):
+            if not self.inbox.add(keys, id_, fields):
                 others.setdefault(keys, []).append(id_)
         if others:
-            raw.timeout = self._timeout
-            calls = [["1", keys.stream, keys.group, *ids] for keys, ids in others.items()]
-            await raw.run(ACKNOWLEDGE, *calls)
+            await self._acknowledge(raw, others)
 
-    def _is_ours(self, delivery: StreamDelivery) -> bool:
-        return self._keeps is None or self._keeps(delivery.topic, delivery.body)
-
-    def _delivery(
-        self, keys: GroupKeys, id_: str, fields: Fields
-    ) -> tuple[StreamDelivery, Exception | None]:
-        """The delivery of an entry, known as under way, and what is wrong with it."""
-        self._entries.life = self._losses.life(self.keys)
-        delivery, problem = self._entries.delivery(keys, id_, fields)
-        self._in_flight.under_way[keys.stream, id_] = delivery
-        return delivery, problem
-
-    async def _hand_over(self, intake: Intake) -> None:
-        """Hand over what was read; a connection that ends meanwhile leaves the rest for the next one."""
-        while self._ready:
-            delivery, problem = self._ready[0]
-            if problem is not None:
-                self._set_aside(delivery, "decode", problem, intake)
-            elif (times := delivery.left) >= self._settings.max_deliveries:
-                why = f"delivered {times} times and never finished: it may end whoever handles it"
-                self._set_aside(delivery, "poison", Poison(why), intake)
-            elif intake.full_for(delivery):
-                await intake.put(delivery)
-            else:
-                intake.offer(delivery)
-            self._ready.popleft()
-            if self.on_handed is not None:
-                self.on_handed(delivery)
-
-    def _set_aside(
-        self, delivery: StreamDelivery, stage: str, error: Exception, intake: Intake
-    ) -> None:
-        self._in_flight.counts["poison" if stage == "poison" else "undecodable"] += 1
-        delivery.attempts += delivery.unfinished
-        intake.set_aside(delivery, stage, error, self._task_name)
+    async def _acknowledge(self, raw: RawConnection, others: Mapping[GroupKeys, Sequence[str]]) -> None:
+        """Acknowledge entries that are not for us."""
+        raw.timeout = self._timeout
+        calls = [["1", keys.stream, keys.group, *ids] for keys, ids in others.items()]
+        await raw.run(ACKNOWLEDGE, *calls)
 
     def _cannot_begin(self, intake: Intake) -> bool:
         """Whether what comes is for other workers, for here it could not begin."""
@@ -299,15 +250,8 @@ class StreamSource:
         if release.apart:
             await self._until_idle()
         async for entry, fields in maintenance.recovery.take(release):
-            delivery, problem = self._delivery(entry.keys, entry.id, fields)
-            delivery.left = entry.delivery - 1
-            delivery.unfinished += delivery.left
-            delivery.counted = not release.exposes
-            if self._is_ours(delivery):
-                self._ready.append((delivery, problem))
-            else:
-                self._in_flight.settled(delivery, "conflated")
-        await self._hand_over(intake)
+            self.inbox.add_left(entry, fields, counted=not release.exposes)
+        await self.inbox.hand_over(intake)
         if release.apart:
             await self._until_idle()
         if release.exposes:

@@ -78,7 +78,7 @@ class SpillSource(AppendingSource):
             shared=False,
         )
         super().__init__(f"spill to {reader.keys.stream}", source, appender)
-        reader.on_handed = self._handed_over
+        reader.inbox.on_handed = self._handed_over
         # Topics whose new messages go to the stream: how many appends are not answered yet.
         self._open: Counter[str] = Counter()
         # Batches whose last entry was not handed over yet, and the last one of each topic.
