@@ -34,7 +34,8 @@ from enricher.cli.dlq_tables import (
 )
 from enricher.cli.main import FAILED
 from enricher.cli.options import SettingsOptions, settings_options
-from enricher.cli.until import EverySecond, say, talking_to, terminal_out, until_signal
+from enricher.cli.output import EverySecond, say, talking_to, terminal_out
+from enricher.cli.signals import until_signal
 from enricher.config import Settings
 from enricher.dead_letters.bulk import Report, retry_each
 from enricher.dead_letters.filters import EVERY, LetterFilter

@@ -16,7 +16,7 @@ from enricher.adapters.redis.dead_letters.base import RedisLetterStore
 from enricher.adapters.redis.dead_letters.configured import STORES, letter_store
 from enricher.adapters.redis.dead_letters.retry_requests import by_worker, listening
 from enricher.adapters.redis.dead_letters.target_stream import TargetStream, groups_of
-from enricher.cli.until import say
+from enricher.cli.output import say
 from enricher.cli.workers import every_pattern, read_figures
 from enricher.config import Settings, named_by_origin
 from enricher.dead_letters.bulk import DEFAULT_LIMIT, RateLimit

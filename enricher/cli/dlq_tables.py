@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from enricher.cli.until import listed, say, terminal_out, visible
+from enricher.cli.output import listed, say, terminal_out, visible
 from enricher.config import redact_text
 from enricher.dead_letters.bulk import Report
 from enricher.dead_letters.record import StoredLetter

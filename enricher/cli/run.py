@@ -20,7 +20,7 @@ from enricher.cli.main import FAILED, LOST, OK
 from enricher.cli.notify import ServiceManager, watchdog_interval
 from enricher.cli.options import SettingsOptions, settings_options
 from enricher.cli.signals import stop_on_signal
-from enricher.cli.watchdog import status_line
+from enricher.cli.workers import status_line
 from enricher.config import Settings
 from enricher.config.loader import NOTHING
 from enricher.embedded import EmbeddedServers

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from enricher.cli.main import SECOND_SIGNAL
+import anyio
+
+from enricher.cli.loop import run_loop
+from enricher.cli.main import OK, SECOND_SIGNAL
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -49,3 +52,28 @@ def stop_on_signal() -> Iterator[asyncio.Event]:
     finally:
         for number, handler in before.items() if not seen else ():
             signal.signal(number, handler)
+
+
+def until_signal(work: Callable[[], Awaitable[None]]) -> None:
+    """Run ``work`` to its end, or cancel it at the first SIGTERM or Ctrl-C; its errors are passed on."""
+
+    async def main() -> int:
+        with stop_on_signal() as stop:
+            try:
+                async with anyio.create_task_group() as tasks:
+
+                    async def watch() -> None:
+                        await stop.wait()
+                        tasks.cancel_scope.cancel()
+
+                    tasks.start_soon(watch)
+                    await work()
+                    tasks.cancel_scope.cancel()
+            except BaseExceptionGroup as group:
+                error: BaseException = group
+                while isinstance(error, BaseExceptionGroup):
+                    error = error.exceptions[0]
+                raise error from group
+        return OK
+
+    run_loop(main)

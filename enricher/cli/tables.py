@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from enricher.cli.until import visible
+from enricher.cli.output import visible
 
 GAP = 2
 # Columns that a label keeps however narrow the terminal is: more than any topic or product of ours needs.

@@ -17,8 +17,7 @@ from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
 from enricher.cli.signals import stop_on_signal
 from enricher.cli.tables import Sheet, Stack, Trend
-from enricher.cli.watchdog import status_of
-from enricher.cli.workers import Figures, every_pattern, now_us, read_figures, stats_client
+from enricher.cli.workers import Figures, every_pattern, now_us, read_figures, stats_client, status_of
 from enricher.config import Settings, redact
 from enricher.errors import SinkUnavailable
 

@@ -1,4 +1,4 @@
-"""The figures that running workers leave in Redis, read back."""
+"""The figures that running workers keep in Redis, and what they say in a word and in a line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from enricher.adapters.redis.client import redis_client
-from enricher.cli.watchdog import status_of
 from enricher.config import Settings, redact
 from enricher.errors import SinkUnavailable
 
@@ -67,6 +66,26 @@ def _decoded(value: bytes | str) -> Figures | None:
         return None
     known = isinstance(figures, dict) and figures.keys() >= {"service", "instance", "now_us", "status"}
     return figures if known else None
+
+
+def status_of(figures: Figures) -> str:
+    """The status, and while what is stored is restored how much of it is: ``restoring 3/8``."""
+    status, restoring = str(figures["status"]), figures.get("restoring")
+    if status != "restoring" or not restoring:
+        return status
+    return f"{status} {restoring['done']}/{restoring['total']}"
+
+
+def status_line(figures: Figures) -> str:
+    """One line for people: status, what is unreachable, messages waiting and processed, dead letters."""
+    topics = figures["topics"].values()
+    parts = [status_of(figures)]
+    if figures["outages"]:
+        parts.append("unreachable: " + ", ".join(sorted(figures["outages"])))
+    parts.append(f"{figures['pool']['messages']} waiting")
+    parts.append(f"{sum(topic.get('processed', 0) for topic in topics)} processed")
+    parts.append(f"{sum(topic.get('dead', 0) for topic in topics)} dead letters")
+    return ", ".join(parts)
 
 
 def verdict(found: Sequence[Figures], now: int, max_age: float) -> tuple[bool, str]:

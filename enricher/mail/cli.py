@@ -14,7 +14,8 @@ from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.stream.entry import GroupKeys
 from enricher.adapters.redis.stream.group import StreamGroup, check_key
 from enricher.cli.options import SettingsOptions, settings_options
-from enricher.cli.until import talking_to, until_signal
+from enricher.cli.output import talking_to
+from enricher.cli.signals import until_signal
 from enricher.config import Settings
 from enricher.mail.settings import MailSettings
 

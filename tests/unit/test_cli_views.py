@@ -23,8 +23,7 @@ from enricher.cli.main import COMMANDS, cli
 from enricher.cli.options import assignment, duration
 from enricher.cli.tables import Sheet, Stack, Trend
 from enricher.cli.top import TOPIC_COUNTS, Looks, per_second, pictures, total, troubles
-from enricher.cli.watchdog import status_line
-from enricher.cli.workers import verdict
+from enricher.cli.workers import status_line, verdict
 from enricher.config import load
 from enricher.dead_letters.filters import LetterFilter
 from enricher.dead_letters.record import StoredLetter

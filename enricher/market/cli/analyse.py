@@ -13,7 +13,7 @@ from msgspec.json import Encoder
 
 from enricher.analytics import ChainAnalysis, analyse
 from enricher.cli.options import SettingsOptions, settings_options
-from enricher.cli.until import say, visible
+from enricher.cli.output import say, visible
 from enricher.clock import Zones
 from enricher.config import Settings
 from enricher.errors import EnricherError

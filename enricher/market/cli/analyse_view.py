@@ -14,7 +14,7 @@ from rich.text import Text
 
 from enricher.analytics import ChainAnalysis, Wall
 from enricher.analytics.volatility_smile import volatility
-from enricher.cli.until import visible
+from enricher.cli.output import visible
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _LABEL = 10  # columns left of a plot

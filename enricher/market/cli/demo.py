@@ -24,7 +24,7 @@ from enricher.cli.main import FAILED, OK
 from enricher.cli.options import DATA_DIR, SettingsOptions, duration, settings_options
 from enricher.cli.signals import stop_on_signal
 from enricher.cli.tables import Stack
-from enricher.cli.watchdog import status_of
+from enricher.cli.workers import status_of
 from enricher.config import Settings
 from enricher.embedded import EmbeddedServers
 from enricher.embedded.child import Child, ServerKind, redis_answers, spawn

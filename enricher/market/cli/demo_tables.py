@@ -14,8 +14,7 @@ from rich.text import Text
 from enricher.cli.live import NOTHING, milliseconds, number, time_of_day
 from enricher.cli.tables import Sheet, Trend
 from enricher.cli.top import Looks, latency_of, status_text, topics_table, trends_table
-from enricher.cli.watchdog import status_of
-from enricher.cli.workers import Figures
+from enricher.cli.workers import Figures, status_of
 from enricher.dead_letters.record import StoredLetter
 
 Latency = Mapping[str, float | int | None]

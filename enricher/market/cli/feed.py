@@ -14,7 +14,8 @@ from redis.exceptions import AuthenticationError, RedisError
 
 from enricher.adapters.redis.client import redis_client
 from enricher.cli.options import SettingsOptions, duration, settings_options
-from enricher.cli.until import EverySecond, listed, say, talking_to, until_signal
+from enricher.cli.output import EverySecond, listed, say, talking_to
+from enricher.cli.signals import until_signal
 from enricher.config import Settings, redact
 from enricher.engine.retry import Backoff
 from enricher.errors import EnricherError

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import click
 import orjson
 
-from enricher.cli.until import say
+from enricher.cli.output import say
 from enricher.config.types import zone_problem
 from enricher.errors import EnricherError
 from enricher.market.feed.files import open_bytes

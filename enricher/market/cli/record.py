@@ -16,7 +16,8 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from enricher.adapters.redis.client import redis_client
 from enricher.cli.options import SettingsOptions, duration, settings_options
-from enricher.cli.until import EverySecond, listed, say, talking_to, until_signal
+from enricher.cli.output import EverySecond, listed, say, talking_to
+from enricher.cli.signals import until_signal
 from enricher.config import redact
 from enricher.engine.router import is_pattern
 from enricher.errors import EnricherError

@@ -14,7 +14,8 @@ from redis.exceptions import RedisError
 
 from enricher.adapters.redis.client import redis_client
 from enricher.cli.options import SettingsOptions, settings_options
-from enricher.cli.until import EverySecond, listed, say, talking_to, until_signal
+from enricher.cli.output import EverySecond, listed, say, talking_to
+from enricher.cli.signals import until_signal
 from enricher.clock import render
 from enricher.errors import EnricherError
 from enricher.market.cli.reading import KINDS, Reading, parse_column, parse_zone

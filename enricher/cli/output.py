@@ -1,4 +1,4 @@
-"""What the commands that talk to Redis for a while share: their end, their errors, their lines."""
+"""What commands print: lines of progress, counts, and errors of Redis without its password."""
 
 from __future__ import annotations
 
@@ -6,45 +6,16 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import anyio
 import click
 from redis.exceptions import RedisError
 
-from enricher.cli.loop import run_loop
-from enricher.cli.main import OK
-from enricher.cli.signals import stop_on_signal
 from enricher.config import redact
 from enricher.errors import EnricherError
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)")
-
-
-def until_signal(work: Callable[[], Awaitable[None]]) -> None:
-    """Run ``work`` to its end, or cancel it at the first SIGTERM or Ctrl-C; its errors are passed on."""
-
-    async def main() -> int:
-        with stop_on_signal() as stop:
-            try:
-                async with anyio.create_task_group() as tasks:
-
-                    async def watch() -> None:
-                        await stop.wait()
-                        tasks.cancel_scope.cancel()
-
-                    tasks.start_soon(watch)
-                    await work()
-                    tasks.cancel_scope.cancel()
-            except BaseExceptionGroup as group:
-                error: BaseException = group
-                while isinstance(error, BaseExceptionGroup):
-                    error = error.exceptions[0]
-                raise error from group
-        return OK
-
-    run_loop(main)
 
 
 @contextmanager
