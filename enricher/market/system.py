@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from enricher.system import Command, Host, Plan, System
 
@@ -40,4 +41,4 @@ def system(folds: Sequence[Makes]) -> System:
 
         return shipped(section, host, folds)
 
-    return replace(SYSTEM, plan=plan)
+    return msgspec.structs.replace(SYSTEM, plan=plan)
