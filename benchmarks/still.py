@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from enricher.adapters.memory import MemorySource
+from enricher.assembly import planned
 from enricher.config import PoolSettings
 from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, LIVE
 from enricher.engine.ports import Answer, Clock, Write
@@ -24,7 +25,6 @@ from enricher.engine.router import Route
 from enricher.engine.service import Engine
 from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
 from enricher.market.feed.synthetic import SyntheticMarket
-from enricher.market.plan import market_routes
 from enricher.systems import load
 
 START_US = 1_750_000_000_000_000
@@ -126,7 +126,7 @@ class Still:
         analytics: bool = False,
     ) -> None:
         self.labels: Counter[str] = Counter()
-        self.routes = change(market_routes(load(overrides={"market.analytics": analytics})))
+        self.routes = change(planned(load(overrides={"market.analytics": analytics}))[0].routes)
         self.source = MemorySource(clock)
         self.documents = NullSink(DOCUMENTS, durable=True)
         self.live = NullSink(LIVE, durable=False)

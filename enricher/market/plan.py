@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from enricher.config import Settings
-from enricher.engine.router import Route
 from enricher.market import routes
 from enricher.market.documents import STATE
 from enricher.market.settings import MarketSettings
@@ -35,14 +34,6 @@ def plan(section: MarketSettings, host: Host, folds: Sequence[Makes] = ()) -> Pl
         warnings=lambda: warnings(section, settings),
         notes=[note],
     )
-
-
-def market_routes(settings: Settings) -> list[Route]:
-    """The routes of the market section; none when it is switched off or absent."""
-    section = settings.routes.get("market")
-    if not isinstance(section, MarketSettings) or not section.enabled:
-        return []
-    return routes.build(section, settings.feed)
 
 
 def warnings(section: MarketSettings, settings: Settings) -> Iterator[str]:

@@ -377,7 +377,10 @@ def build(
     troubles: dict[str, str] | None = None,
     folds: Sequence[Makes] = (),
 ) -> list[Route]:
-    """The routes of the three channels, sharing one lane per product; ``troubles`` as for `market_routes`."""
+    """The routes of the three channels, which share one lane per product.
+
+    In ``troubles`` {topic: what is wrong with it} they keep what is wrong with their topics.
+    """
     market = Market(settings, feed, troubles)
     time_field = "event_us" if feed.naive_dates == "as_sent" else "timestamp"
     state_store = MarketState(settings, market.zones, market.visible, time_field, folds)

@@ -14,9 +14,9 @@ import pytest
 from redis import Redis
 
 from enricher import ConfigError, Enricher, load
+from enricher.assembly import planned
 from enricher.clock import to_date, wall_clock
 from enricher.market.folds import Fold
-from enricher.market.plan import market_routes
 from enricher.market.system import system
 from tests.integration.test_market_contract import MINUTE, tick
 from tests.integration.worker import TICKS, WorkerProcess, encoded, until, worker_settings
@@ -123,7 +123,7 @@ async def session_of(worker: WorkerProcess) -> dict[str, Any]:
 )
 def test_a_fold_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"market\.folds = .*expected session, or module:Class"):
-        market_routes(load(overrides={"market.folds": [name]}))
+        planned(load(overrides={"market.folds": [name]}))
 
 
 def test_what_a_fold_does_not_override_is_not_called() -> None:
@@ -131,7 +131,7 @@ def test_what_a_fold_does_not_override_is_not_called() -> None:
         pass
 
     settings = load(overrides={"market.folds": []})
-    (route, *_) = market_routes(settings)
+    (route, *_) = planned(settings)[0].routes
     assert route.state_store is not None
     bare = route.state_store.new("N")  # type: ignore[attr-defined]
     own = type(bare)("N", bare.settings, own=[Nothing])

@@ -11,8 +11,8 @@ from benchmarks.measure import null_counts, publish_all, settled
 from benchmarks.servers import null_mongo, redis_server
 from benchmarks.still import messages
 from benchmarks.workloads import workload
+from enricher.assembly import planned
 from enricher.engine.ports import Delivery
-from enricher.market.plan import market_routes
 from enricher.systems import load
 from tests.rig import NOW_US, Rig
 
@@ -46,7 +46,7 @@ def occasion(published: dict[str, Any]) -> tuple[Any, ...]:
 
 
 async def by_enricher() -> Rig:
-    rig = Rig(*market_routes(load()))
+    rig = Rig(*planned(load())[0].routes)
     async with rig.engine:
         for topic, body in MIX:
             rig.engine.pool.offer(Delivery(topic, body, NOW_US))

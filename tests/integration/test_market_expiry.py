@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from enricher import load
+from enricher.assembly import planned
 from enricher.clock import event_us
 from enricher.engine.ports import Delivery
-from enricher.market.plan import market_routes
 from tests.integration.test_market_contract import SECOND, chain, leg, quote
 from tests.integration.worker import CHAINS, QUOTES, encoded
 from tests.rig import Rig
@@ -35,7 +35,7 @@ def sent() -> list[tuple[str, dict[str, Any]]]:
 
 
 def over(before: Rig | None) -> Rig:
-    rig = Rig(*market_routes(load(overrides={"market.svi_interval": 0})))
+    rig = Rig(*planned(load(overrides={"market.svi_interval": 0}))[0].routes)
     rig.clock.now_us = INSTANT + 600 * SECOND
     if before is not None:
         rig.stored.collections = before.stored.collections

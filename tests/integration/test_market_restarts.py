@@ -14,9 +14,9 @@ import pytest
 from redis.asyncio import Redis
 
 from enricher import load
+from enricher.assembly import planned
 from enricher.clock import to_date, wall_clock
 from enricher.engine.ports import Delivery
-from enricher.market.plan import market_routes
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
 from enricher.market.state.restore import Restore
@@ -211,7 +211,7 @@ def rig_over(before: Rig | None = None, **settings: Any) -> Rig:
     """The market routes on memory sinks; one after ``before`` finds what that stored and showed."""
     # Curves are fitted when there is time for it, which is no part of what is compared.
     overrides = {"market.svi_interval": 0, **{k.replace("__", "."): v for k, v in settings.items()}}
-    rig = Rig(*market_routes(load(overrides=overrides)))
+    rig = Rig(*planned(load(overrides=overrides))[0].routes)
     if before is not None:
         rig.stored.collections = before.stored.collections
         rig.shown.keys, rig.shown.versions = before.shown.keys, before.shown.versions

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from enricher import load
 from enricher.adapters.memory import MemoryDocuments
+from enricher.assembly import planned
 from enricher.clock import MINUTE, SECOND, event_us, render
 from enricher.engine.effects import Effect, Insert, Upsert
 from enricher.engine.ports import Delivery, Folded, Write
 from enricher.engine.router import Context
 from enricher.market.documents import BARS
-from enricher.market.plan import market_routes
 from enricher.market.state.market_state import MarketState
 from enricher.market.state.product_state import ProductState
 
@@ -31,7 +31,7 @@ class Worker:
 
     def __init__(self, product: str, windows: tuple[int, ...], volume: str) -> None:
         told = {"market.windows": windows, "market.volume": volume, "market.analytics": False}
-        routes = market_routes(load(overrides=told))
+        routes = planned(load(overrides=told))[0].routes
         self.route = next(route for route in routes if route.topic == "market:underlying")
         assert isinstance(self.route.state_store, MarketState)
         self.state_store = self.route.state_store

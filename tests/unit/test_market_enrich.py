@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from enricher.analytics.position_buildup import snapshot
+from enricher.assembly import planned
 from enricher.clock import MINUTE, event_us, render
 from enricher.engine.effects import Insert, SetKey
 from enricher.engine.router import Context
 from enricher.market.chain_enrichment import enrich, least_move, shown_price
-from enricher.market.plan import market_routes
 from enricher.market.products import Contracts
 from enricher.market.reasons import AHEAD
 from enricher.market.settings import MarketSettings
@@ -131,7 +131,7 @@ def test_the_route_enriches_with_what_is_set(analytics: bool) -> None:
     settings = {"market.analytics": analytics, "market.half_tick": 5.0, "market.buildup_min_age": 0}
     (route,) = (
         route
-        for route in market_routes(load(overrides=settings))
+        for route in planned(load(overrides=settings))[0].routes
         if route.topic == "market:option_chain"
     )
     state = ProductState("NIFTY", SPANS, Contracts().of("NIFTY"))
@@ -181,7 +181,7 @@ def routed(one: Chain, at_once: bool) -> tuple[Any, int]:
     """What the route makes of a chain, and in how many steps it was asked to."""
     (route,) = (
         route
-        for route in market_routes(load())
+        for route in planned(load())[0].routes
         if route.topic == "market:option_chain"
     )
     state = ProductState("NIFTY", SPANS, Contracts().of("NIFTY"))
@@ -214,7 +214,7 @@ def test_a_chain_enriched_in_steps_is_the_one_enriched_at_once() -> None:
 
 def test_what_is_ahead_of_the_clock_says_so_where_it_is_published() -> None:
     body = b'{"product": "NIFTY", "price": 1, "tick_id": 1, "timestamp": "2025-10-14T10:00:30+00:00"}'
-    (route,) = (r for r in market_routes(load()) if r.topic == "market:underlying")
+    (route,) = (r for r in planned(load())[0].routes if r.topic == "market:underlying")
     said = []
     for seconds in (60, 0):
         now_us = 1_760_436_000_000_000 + seconds * 1_000_000

@@ -11,6 +11,7 @@ import pytest
 
 from enricher import load
 from enricher.analytics.position_buildup import Snapshot
+from enricher.assembly import planned
 from enricher.clock import event_us
 from enricher.engine.effects import DropMembers, Effect, Insert, SetKey, SetMember
 from enricher.engine.ports import Folded
@@ -18,7 +19,6 @@ from enricher.engine.router import Context, Route
 from enricher.errors import BadMessage
 from enricher.market.bars.rolling_windows import order_key
 from enricher.market.folds import ChainChange
-from enricher.market.plan import market_routes
 from enricher.market.state.market_state import MarketState
 from enricher.market.state.product_state import ProductState
 from enricher.market.surface.expiry_snapshot import ExpirySnapshot
@@ -60,7 +60,7 @@ class OneLane:
     """A product's lane without an engine: messages in, effects and keys out."""
 
     def __init__(self, product: str = "N", settings: dict[str, Any] | None = None) -> None:
-        routes = market_routes(load(overrides={**EXACT, **(settings or {})}))
+        routes = planned(load(overrides={**EXACT, **(settings or {})}))[0].routes
         self.routes: dict[str, Route] = {route.topic.removeprefix("market:"): route for route in routes}
         state_store = self.routes["underlying"].state_store
         assert isinstance(state_store, MarketState)

@@ -22,11 +22,11 @@ from benchmarks.peers.read_back import show_surface, window_of
 from benchmarks.peers.watch import Seen
 from benchmarks.workloads import workload
 from enricher import load
+from enricher.assembly import planned
 from enricher.engine.effects import Insert, Publish, SetKey
 from enricher.engine.router import Context
 from enricher.errors import BadMessage
 from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
-from enricher.market.plan import market_routes
 from enricher.market.settings import MarketSettings
 from enricher.market.state.market_state import MarketState
 from enricher.market.state.product_state import ProductState
@@ -39,7 +39,7 @@ class Enriched:
     """What enricher's own handlers store, cache and publish for messages of one product, turn by turn."""
 
     def __init__(self) -> None:
-        self.routes = {route.topic: route for route in market_routes(load())}
+        self.routes = {route.topic: route for route in planned(load())[0].routes}
         self.state = ProductState("NIFTY", SPANS)
 
     def take(self, topic: str, body: bytes, now_us: int) -> list[Any]:
