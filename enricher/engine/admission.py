@@ -37,9 +37,10 @@ def counted_as(delivery: Delivery) -> str:
 class Backlog:
     """The queued deliveries of one route in order of arrival, so that an overload knows whom to drop.
 
-    Kept only for routes that drop or conflate. Deliveries that were taken meanwhile are skipped and
-    cleared in bulk, which makes each operation constant on average. Of several of the same it is the oldest
-    that goes: what stays is fresher, and it has waited for less time.
+    Kept only for routes that drop or conflate; ``queued`` is how many are in their lanes, which count them.
+    Deliveries that were taken meanwhile are skipped and cleared in bulk, which makes each operation constant
+    on average. Of several of the same it is the oldest that goes: what stays is fresher, and it has waited
+    for less time.
 
     ``dropped`` and ``conflated`` are those that were let go and that nobody has been told of yet: in a flood
     they are many, and telling lanes and counters of all of them together costs a fraction.
@@ -69,22 +70,17 @@ class Backlog:
             left = {key: [d for d in queue if not d.gone] for key, queue in self._same.items()}
             self._same = {key: deque(queue) for key, queue in left.items() if queue}
 
-    def __len__(self) -> int:
-        """How many deliveries it holds on to, those included that have left."""
-        return len(self._arrivals)
-
     def left(self) -> None:
-        """A delivery was taken out of its queue: nobody can drop it any more."""
+        """A delivery was taken out of its lane: nobody can drop it any more."""
         self.queued -= 1
         if not self.queued:
-            # Nothing may keep what is committed alive until the next message, which may be hours away.
-            self._arrivals.clear()
-            if self.conflate:
-                self._same.clear()
+            self.clear()
 
-    def back(self) -> None:
-        """A delivery is in its queue again, for another attempt."""
-        self.queued += 1
+    def clear(self) -> None:
+        """Hold on to nothing: what is committed may not be kept alive until the next message, hours away."""
+        self._arrivals.clear()
+        if self.conflate:
+            self._same.clear()
 
     def drop(self, same: str | None = None) -> Delivery | None:
         """Let go of the delivery that was queued first, of all or of the ``same``; None if there is none."""
@@ -199,10 +195,6 @@ class Admission:
     def full(self, size: int) -> bool:
         """Whether a message of ``size`` bytes finds no room."""
         return self.count >= self._max_messages or self.bytes + size > self._max_bytes
-
-    def can_hold(self, count: int, size: int) -> bool:
-        """Whether so many messages and bytes may be out of reach of every overload policy for long."""
-        return count <= self._max_messages // 4 and size <= self._max_bytes // 4
 
     def release(self, size: int, count: int = 1) -> None:
         """A message, or ``count`` of them with ``size`` bytes in all, has left for good."""

@@ -100,7 +100,7 @@ class Lane:
     def add_again(self, delivery: Delivery) -> Step:
         """Queue a message for another attempt."""
         if delivery.backlog is not None:
-            delivery.backlog.back()
+            delivery.backlog.queued += 1
         return self.add(delivery)
 
     def take(self) -> Delivery | None:
@@ -110,8 +110,12 @@ class Lane:
             delivery = queue.popleft()
             if not delivery.gone:
                 delivery.gone = True
-                if delivery.backlog is not None:
-                    delivery.backlog.left()
+                backlog = delivery.backlog
+                if backlog is not None:
+                    # As `Backlog.left` says it, which would be a call more for each message.
+                    backlog.queued -= 1
+                    if not backlog.queued:
+                        backlog.clear()
                 return delivery
             self.dropped -= 1
         return None
@@ -191,7 +195,7 @@ class Lane:
         self.status, self.resume_us = Status.PARKED, due_us
         delivery.gone = False
         if delivery.backlog is not None:
-            delivery.backlog.back()
+            delivery.backlog.queued += 1
         self.queue.appendleft(delivery)
 
     def resume(self, due_us: int) -> Step:

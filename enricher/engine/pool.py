@@ -38,7 +38,7 @@ class Pool:
         self._admission = Admission(core.router, core.stats, core.limits)
         core.writer.group((DEAD_LETTERS,))  # a missing store is found now, not by the first bad message
         self._scheduler = Scheduler(core.router.routes, core.writer.group, core.limits.concurrency)
-        self._turns = Turns(core, self._scheduler, self._admission)
+        self._turns = Turns(core, self._scheduler)
         self.run = self._turns.run
         completion = Completion(core, self._admission, self._turns.act)
         core.writer.settle, core.writer.refuse = completion.settle, completion.refuse

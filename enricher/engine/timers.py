@@ -11,7 +11,6 @@ import itertools
 from collections.abc import Callable
 from time import perf_counter
 
-from enricher.engine.admission import Admission
 from enricher.engine.apart import current_task, uncancelled
 from enricher.engine.core import Core
 from enricher.engine.effects import SETTLED
@@ -43,15 +42,10 @@ class Timers:
     """
 
     def __init__(
-        self,
-        core: Core,
-        admission: Admission,
-        act: Callable[[Lane, Step], None],
-        enqueue: Callable[[Delivery], None],
+        self, core: Core, act: Callable[[Lane, Step], None], enqueue: Callable[[Delivery], None]
     ) -> None:
         self.deferred: dict[int, Delivery] = {}
         self._core = core
-        self._admission = admission
         self._evict_after_us = int(core.evict_after * 1e6)
         self._act = act
         self._enqueue = enqueue
@@ -96,8 +90,10 @@ class Timers:
 
     def _hold(self, delivery: Delivery, why: BadMessage) -> bool:
         """Keep count of a message that is held; False when there are too many, or all are let go."""
-        size = self._held_bytes + len(delivery.body)
-        if not self._holding or not self._admission.can_hold(len(self._held) + 1, size):
+        size, limits = self._held_bytes + len(delivery.body), self._core.limits
+        # Out of reach of every overload policy for long: at most a quarter of the pool.
+        many = len(self._held) >= limits.max_messages // 4 or size > limits.max_bytes // 4
+        if many or not self._holding:
             return False
         self._held[id(delivery)] = why
         self._held_bytes = size

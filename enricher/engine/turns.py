@@ -14,7 +14,6 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from enricher.engine.admission import Admission
 from enricher.engine.apart import current_task, uncancelled
 from enricher.engine.core import Core
 from enricher.engine.effects import SETTLED
@@ -39,11 +38,11 @@ class Turns:
     ``ended`` says that nothing is handled any more.
     """
 
-    def __init__(self, core: Core, scheduler: Scheduler, admission: Admission) -> None:
+    def __init__(self, core: Core, scheduler: Scheduler) -> None:
         self.ended = False
         self.handling: dict[int, tuple[Delivery, float]] = {}
         self.loader = StateLoader(core, scheduler.groups, self._loaded)
-        self.timers = Timers(core, admission, self.act, self._enqueue_again)
+        self.timers = Timers(core, self.act, self._enqueue_again)
         self._core = core
         self._scheduler = scheduler
         self._short_until = 0

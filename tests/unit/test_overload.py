@@ -90,7 +90,8 @@ def test_what_has_left_is_not_kept_alive_until_the_next_arrives() -> None:
         backlog.add(delivery, "k")
     for delivery in deliveries:
         taken(backlog, delivery)
-    assert len(backlog) == 0
+    assert not backlog._arrivals
+    assert not backlog._same
 
 
 class Told(Delivery):
@@ -240,11 +241,11 @@ def test_what_is_read_at_once_is_judged_as_described_for_one_after_the_other(
         for delivery in same:
             described.admit(delivery)
         for delivery, twin in zip(queued[:number], described.queued[:number], strict=True):
-            delivery.gone = True
             delivery.ends.append("taken")
             twin.ends.append("taken")
+            delivery.gone = True
             if delivery.backlog is not None:
-                delivery.backlog.left()
+                taken(delivery.backlog, delivery)
             admission.release(len(delivery.body))
         del queued[:number], described.queued[:number]
     assert [d.ends for d in every] == [d.ends for d in expected]
