@@ -2,7 +2,7 @@
 
 What becomes of a write that could not be written:
 
-- The sink knows that its server is away (`SinkUnavailable`): it waits, as long as that lasts.
+- The sink knows that its server is unreachable (`SinkUnavailable`): it waits, as long as that lasts.
 - The sink knows that this write can never be written (`Refused`, `WriteRefused`, a value that cannot be
   encoded): it is refused, so that its message becomes a dead letter. The others go on.
 - Anything else (`Failed`, any other error): it waits while nothing like it is written either, for then the

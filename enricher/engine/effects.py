@@ -1,12 +1,12 @@
 """Effects: what a handler wants written, as frozen data.
 
-A handler returns effects and writes nothing itself. Each kind of effect names the sink that lands it;
+A handler returns effects and writes nothing itself. Each kind of effect names the sink that writes it;
 a program adds its own kind by subclassing `Effect` with a ``sink`` of its own and registering a
-sink of that name. Effects of one delivery travel together as a
-`enricher.engine.ports.Write`; a batch of writes is what one commit carries.
+sink of that name. Effects of one delivery travel together as an `enricher.engine.ports.Write`; a batch of
+writes is what one commit carries.
 
-    documents     Insert, Upsert                        durable: landed first
-    live          SetKey, SetMember, Publish, claims,   visible: landed second, atomically
+    documents     Insert, Upsert                        durable: written first
+    live          SetKey, SetMember, Publish, claims,   visible: written second, atomically
                   Append, Delay, Ack
     dead_letters  DeadLetter                            visible
 """
@@ -25,7 +25,7 @@ LIVE = "live"
 DEAD_LETTERS = "dead_letters"
 
 EMITTED = "emitted"
-"""The label of a write whose effects a program wants landed without a message."""
+"""The label of a write whose effects a program wants written without a message."""
 
 SETTLED = "settled"
 """The label of a write with what the state of a lane as a whole has to say."""
@@ -144,8 +144,8 @@ class Append(Effect, frozen=True, gc=False):
 class Delay(Effect, frozen=True, gc=False):
     """Keep an entry with ``fields`` in the delay set ``key`` for ``delay_ms`` ms of the server's time.
 
-    Like `Append` it lands once per claim or acknowledgement of its write. The key ``place``, which says where
-    an entry that somebody waits for is, says ``later`` from then on, if it is there.
+    Like `Append` it is written once per claim or acknowledgement of its write. The key ``place`` says where
+    an entry is that somebody waits for: if it is there, it says ``later`` from then on.
     """
 
     sink: ClassVar[str] = LIVE
@@ -159,7 +159,7 @@ class Ack(Effect, frozen=True, gc=False):
     """Acknowledge entry ``id`` of ``stream`` for ``group``, together with its write and after all of it.
 
     It is a claim too: of an entry that somebody has acknowledged already nothing becomes visible.
-    The acknowledgement of a write that sets its message aside is landed by the store of dead letters.
+    The acknowledgement of a write that sets its message aside is written by the store of dead letters.
     """
 
     sink: ClassVar[str] = LIVE

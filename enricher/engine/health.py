@@ -48,7 +48,7 @@ class Health:
 
     @property
     def outages(self) -> dict[str, str]:
-        """The sinks that are away right now, for writes or for states to be read, and why."""
+        """The sinks that are unreachable now, for writes or for states to be read, and why."""
         return {**self._pool.unread, **self._writer.outages}
 
     @property
@@ -109,7 +109,7 @@ class Health:
         self._pool.hand_back({stalled.topic for stalled in self._stalled if stalled.topic})
 
     def _report_unread(self) -> None:
-        """Log what cannot be read where no write logs that its server is away: new keys wait for that."""
+        """Log what cannot be read, for which new keys wait, where no write logs the outage."""
         unread, away = self._pool.unread, self._writer.outages
         for sink in self._unread - unread.keys():
             log.warning("states_read_again", sink=sink)

@@ -136,13 +136,13 @@ class Pipeline:
             raise _no_effects(effects, route) from error
         commit_group = lane.group.commit_group
         names = commit_group.names
-        if not commit_group.landing.issuperset(map(type, done)):
+        if not commit_group.accepted.issuperset(map(type, done)):
             for effect in done:
                 if not isinstance(effect, Effect):
                     raise _no_effects(effects, route)
                 if effect.sink not in names:
                     raise _nowhere_to_land(effect, route, names)
-                commit_group.landing.add(type(effect))
+                commit_group.accepted.add(type(effect))
         acks = delivery.ack()
         if acks:
             for ack in acks:

@@ -108,7 +108,7 @@ class Source(Protocol):
     async def run(self, intake: Intake) -> None:
         """Read until `stop_intake`, and wait for it when there is nothing more: to return before is to fail.
 
-        It connects by itself and goes on trying while the server is away.
+        It connects by itself and goes on trying while the server is unreachable.
         """
 
     async def stop_intake(self) -> None:
@@ -197,7 +197,7 @@ class Sink(Protocol):
     durable: bool
 
     async def open(self) -> None:
-        """Prepare what must exist (indexes, scripts). Raises `SinkUnavailable` if the server is away."""
+        """Prepare what must exist (indexes, scripts). Raises `SinkUnavailable` in an outage."""
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
         """Write the effects of ``writes`` that name this sink, in order."""

@@ -1,6 +1,6 @@
 """The engine as one service: started, stopped and drained in one fixed order inside one task group.
 
-    start   writer, pool, sinks, sources, what was left from before (a server that is away delays
+    start   writer, pool, sinks, sources, what was left from before (an unreachable server delays
             readiness, not the start)
     stop    not ready -> sources take nothing new -> drain to a deadline -> count what is left -> close
 """
@@ -259,7 +259,7 @@ class Engine:
 
     @property
     def outages(self) -> dict[str, str]:
-        """The sinks that are away right now, for writes or for states to be read, and why."""
+        """The sinks that are unreachable now, for writes or for states to be read, and why."""
         return self._health.outages
 
     def health(self) -> dict[str, Any]:

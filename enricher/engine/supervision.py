@@ -1,4 +1,4 @@
-"""The engine's own tasks: none of them ends before it is told to, and if one does, somebody is told."""
+"""The engine's own tasks: none of them ends before it should, and if one does, that is reported."""
 
 from __future__ import annotations
 

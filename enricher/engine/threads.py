@@ -34,11 +34,6 @@ class Threads:
         self._waiting: dict[object, anyio.CancelScope] = {}
 
     @property
-    def running(self) -> int:
-        """How many have begun and not ended."""
-        return self._limiter.borrowed_tokens
-
-    @property
     def hang(self) -> bool:
         """Whether every thread is past its timeout, so that nothing can begin."""
         return sum(self._begun.values()) >= self._limit

@@ -38,7 +38,7 @@ class CommitGroup:
 
     def __init__(self, names: frozenset[str], writer: Writer) -> None:
         self.names = names
-        self.landing: set[type[Effect]] = set()
+        self.accepted: set[type[Effect]] = set()
         """Kinds of effects that were seen to name a sink of this group."""
         self.unfinished = 0
         self.commits = 0
@@ -83,7 +83,7 @@ class CommitGroup:
 
     @property
     def waiting(self) -> Waiting | None:
-        """That what it took is not committed, unless one of its sinks is away."""
+        """That what it took is not committed, unless one of its sinks is unreachable."""
         breakers = (*self._durable, *self._visible)
         if not self.unfinished or any(breaker.down_since is not None for breaker in breakers):
             return None
@@ -334,12 +334,12 @@ class Writer:
 
     @property
     def outages(self) -> dict[str, str]:
-        """The sinks that are away right now, and why."""
+        """The sinks that are unreachable right now, and why."""
         return {g.name: g.last_error for g in self.breakers.values() if g.down_since is not None}
 
     @property
     def waiting(self) -> list[Waiting]:
-        """The groups that have something to commit, and no sink of theirs is away."""
+        """The groups that have something to commit, and no sink of theirs is unreachable."""
         return [waiting for group in self._groups.values() if (waiting := group.waiting) is not None]
 
     def left(self) -> list[Write]:

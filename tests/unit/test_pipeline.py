@@ -339,14 +339,14 @@ async def test_a_call_that_is_given_up_before_its_thread_has_begun_leaves_the_th
     threads, release = Threads(1), threading.Event()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(threads.run, release.wait, (5,), None)
-        await until(lambda: threads.running == 1)
+        await until(lambda: len(threads._begun) == 1)
         with anyio.move_on_after(0.01):
             await threads.run(release.wait, (5,), None)
         with anyio.CancelScope() as scope:
             scope.cancel()
             await threads.run(release.wait, (5,), None)
         release.set()
-    await until(lambda: threads.running == 0)
+    await until(lambda: len(threads._begun) == 0)
     assert await threads.run(sorted, ([2, 1],), 5.0) == [1, 2]
 
 
