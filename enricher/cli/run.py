@@ -13,13 +13,13 @@ from click.core import ParameterSource
 
 from enricher.app import Enricher
 from enricher.cli import logs
-from enricher.cli.bound import Bound
 from enricher.cli.embedded import NAMES, embedded_options, start_servers
 from enricher.cli.loop import run_loop
 from enricher.cli.main import FAILED, LOST, OK
 from enricher.cli.notify import ServiceManager, watchdog_interval
 from enricher.cli.options import SettingsOptions, settings_options
 from enricher.cli.signals import stop_on_signal
+from enricher.cli.watchdog import Watchdog
 from enricher.cli.workers import status_line
 from enricher.config import Settings
 from enricher.config.loader import NOTHING
@@ -91,9 +91,9 @@ async def serve(options: SettingsOptions, settings: Settings, servers: EmbeddedS
     ``servers`` are started and their addresses win over all others.
     """
     service = settings.service
-    with stop_on_signal() as stop, Bound(service.drain_deadline, service.stall_after) as bound:
-        bound.code = await _serve(options, settings, servers, stop, bound)
-        return bound.code
+    with stop_on_signal() as stop, Watchdog(service.drain_deadline, service.stall_after) as watchdog:
+        watchdog.code = await _serve(options, settings, servers, stop, watchdog)
+        return watchdog.code
 
 
 async def _serve(
@@ -101,7 +101,7 @@ async def _serve(
     settings: Settings,
     servers: EmbeddedServers | None,
     stop: asyncio.Event,
-    bound: Bound,
+    watchdog: Watchdog,
 ) -> int:
     manager = ServiceManager.from_environ(os.environ)
     try:
@@ -111,7 +111,7 @@ async def _serve(
                 if urls is None:
                     return OK
                 settings = options.load(urls)
-            return await _work(settings, servers, stop, manager, bound)
+            return await _work(settings, servers, stop, manager, watchdog)
     except ConfigError:
         raise
     except EngineFailed:
@@ -129,11 +129,11 @@ async def _work(
     servers: EmbeddedServers | None,
     stop: asyncio.Event,
     manager: ServiceManager,
-    bound: Bound,
+    watchdog: Watchdog,
 ) -> int:
     died: BaseException | None = None
     async with Enricher(settings) as enricher:
-        bound.enricher = enricher
+        watchdog.enricher = enricher
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_tell, enricher, manager)
@@ -145,7 +145,7 @@ async def _work(
             died = group.exceptions[0]
         finally:
             # Also when the engine has failed, and what is left of it is drained.
-            left = bound.begin()
+            left = watchdog.begin()
             manager.stopping("draining")
         if died is not None:
             log.error("embedded_server_ended", error=str(died))

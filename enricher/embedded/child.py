@@ -22,7 +22,7 @@ from enricher.log import log
 ATTEMPTS = 4
 POLL_SECONDS = 0.02
 PROBE_SECONDS = 1.0
-SAY_SECONDS = 5.0
+REPORT_SECONDS = 5.0
 LAST_LINES = 8
 
 _HELLO = b"\0\0\0\0\0" + bson.encode({"hello": 1, "$db": "admin"})
@@ -58,8 +58,8 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
-    def doings(self) -> tuple[int, int]:
-        """What grows while the server does something: its processor time (0 but on Linux), its log."""
+    def activity(self) -> tuple[int, int]:
+        """Two numbers that grow while it works: its processor time (on Linux), the size of its log."""
         used = 0
         with contextlib.suppress(OSError, ValueError, IndexError):
             # What stands before the last parenthesis is a name, in which anything may be.
@@ -102,11 +102,11 @@ class Child:
 async def start(kind: ServerKind, *, timeout: float) -> Child:
     """Start a server and return once it answers.
 
-    A server that ends before it answers is started again, up to four times and on another port
-    unless one is prescribed: somebody else may have taken the port between our look and its bind,
-    or a predecessor that was killed may hold the folder for one more moment. One that is busy, such as with
-    a scan of its data, is waited for, with a line in the log every few seconds. Raises EmbeddedError with
-    the last lines of its log when it neither answers nor does anything for ``timeout`` seconds.
+    A server that ends before it answers is started again, up to four times, on another port unless one is
+    prescribed: another program may have taken the port, or a killed predecessor may still hold the folder. A
+    server that is busy, such as with reading its data, is waited for, with a line in the log every few
+    seconds. Raises EmbeddedError, with the last lines of its log, when for ``timeout`` seconds it neither
+    answers nor works.
     """
     for attempt in range(1, ATTEMPTS + 1):
         port = kind.port or free_port()
@@ -156,16 +156,16 @@ async def _ready(child: Child, timeout: float) -> bool:
     clock = asyncio.get_running_loop().time
     ended = asyncio.ensure_future(child.wait_for_end())
     began = moved = clock()
-    said, before = 0, child.doings()
+    reports, before = 0, child.activity()
     try:
         while not ended.done():
             if await child.kind.answers(child.port, child.pid):
                 return not ended.done()
-            now, doings = clock(), child.doings()
-            if doings != before:
-                moved, before = now, doings
-            if now - began >= (said + 1) * SAY_SECONDS:
-                said = int((now - began) / SAY_SECONDS)
+            now, activity = clock(), child.activity()
+            if activity != before:
+                moved, before = now, activity
+            if now - began >= (reports + 1) * REPORT_SECONDS:
+                reports = int((now - began) / REPORT_SECONDS)
                 seconds, file = round(now - began), str(child.kind.log)
                 log.info("embedded_server_starting", server=child.kind.name, seconds=seconds, log=file)
             if now - moved > timeout:

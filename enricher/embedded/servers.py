@@ -29,8 +29,8 @@ class EmbeddedOptions:
     """How the embedded servers run.
 
     ``database`` is the path of the MongoDB URL. Ports are chosen freely unless prescribed.
-    ``start_timeout`` (for which it does nothing and does not answer) and ``stop_timeout`` are seconds for
-    each server; ``mongo_cache`` is the memory its storage engine may use.
+    ``start_timeout`` (without an answer and without activity) and ``stop_timeout`` are seconds for each
+    server; ``mongo_cache`` is the memory that its storage engine may use.
     """
 
     database: str = "deltastream"

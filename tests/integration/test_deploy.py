@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from enricher.cli.bound import MARGIN
 from enricher.cli.main import LOST
+from enricher.cli.watchdog import MARGIN
 from enricher.systems import load
 
 ROOT = Path(__file__).parents[2]

@@ -269,7 +269,7 @@ async def test_a_server_that_does_nothing_and_does_not_answer_is_given_up(tmp_pa
 async def test_a_server_that_is_busy_is_waited_for_with_a_line_every_few_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enricher.embedded.child.SAY_SECONDS", 0.2)
+    monkeypatch.setattr("enricher.embedded.child.REPORT_SECONDS", 0.2)
     with capture_logs() as said:
         child = await start(pretended(tmp_path, "while True: pass", 1.3), timeout=0.7)
     await child.stop(0.5)
