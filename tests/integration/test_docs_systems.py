@@ -15,7 +15,7 @@ import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
-from enricher import BadMessage, ConfigError, Enricher, Settings, load
+from enricher import BadMessage, ConfigError, Enricher, Insert, Route, Settings, load
 from enricher.system import Host, Plan, System
 from tests.integration.worker import until
 from tests.rig import PATIENCE
@@ -90,6 +90,32 @@ async def test_it_is_off_when_its_section_says_so_and_at_its_defaults_when_none_
     for settings, topics in ((off, []), (on, ["orders:new"])):
         async with Enricher(settings, systems=[example["ORDERS"]]) as enricher:
             assert [route.topic for route in enricher.engine.router.routes] == topics
+
+
+async def test_a_route_says_that_its_messages_come_by_a_stream_or_from_nowhere(
+    example: dict[str, Any], redis_url: str, mongo_database_url: str
+) -> None:
+    def store(event: Any, context: Any) -> list[Insert]:
+        return [Insert("kept", {"_id": event})]
+
+    def plan(section: Any, host: Host) -> Plan:
+        kept = Route(topic="kept", handler=store, intake="stream")
+        return Plan(routes=[kept, Route(topic="mine", handler=store, intake="none")])
+
+    system = System(name="orders", settings=example["OrderSettings"], plan=plan)
+    settings = settings_for(example, redis_url, mongo_database_url)
+    with Redis.from_url(redis_url) as client:
+        for published, number in (("kept", 1), ("kept", 2)):
+            async with Enricher(settings, systems=[system]) as enricher:
+                await asyncio.wait_for(enricher.wait_ready(), PATIENCE)
+                assert client.publish("mine", "0") == 0
+                assert client.publish(published, str(number)) == 1
+                await until(lambda: enricher.stats.total("processed") == 1, "the message")
+                await enricher.submit("mine", str(number + 10), committed=True)
+        assert client.xlen("enricher:intake:worker-enricher") == 2
+    with pymongo.MongoClient[dict[str, Any]](mongo_database_url) as mongo:
+        found = mongo.get_default_database()["kept"].distinct("_id")
+    assert sorted(found) == [1, 2, 11, 12]
 
 
 async def test_a_system_takes_the_place_of_a_shipped_one_of_its_name(

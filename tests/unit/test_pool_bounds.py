@@ -192,6 +192,19 @@ async def test_a_message_that_is_too_large_is_set_aside_unread() -> None:
     assert rig.numbers("a") == [2]
 
 
+async def test_a_route_s_own_limit_of_bytes_counts_instead_of_the_pools() -> None:
+    routes = [Route(topic=f"{most}", handler=echo, max_bytes=most) for most in (0, 100, 400)]
+    rig = Rig(*routes, pool=PoolSettings(max_message_bytes=200, max_bytes=300))
+    async with rig.engine:
+        for route in routes:
+            for pad in (50, 150, 250, 350):
+                rig.offer(route.topic, route.topic, pad, pad="x" * pad)
+                await rig.drained()
+    taken = {route.topic: rig.numbers(route.topic) for route in routes}
+    assert taken == {"0": [50, 150], "100": [50], "400": [50, 150, 250]}
+    assert {letter.stage for letter in rig.letters.letters} == {"receive"}
+
+
 async def test_a_topic_that_nobody_knows_is_set_aside_with_those_that_are() -> None:
     rig = Rig(Route(topic="t", handler=echo))
     async with rig.engine:

@@ -128,6 +128,8 @@ def test_routes_with_one_state_store_share_a_family_and_others_have_their_own() 
         ({"handler": waits, "timeout": "5s"}, "seconds above 0"),
         ({"timeout": 5}, "blocking = True"),
         ({"drain_deadline": -1}, "seconds above 0"),
+        ({"intake": "memory"}, "'pubsub', 'stream' or 'none'"),
+        ({"max_bytes": -1}, "a number of bytes"),
         ({"decode": waits}, "decode = .*not waited for"),
         ({"key": waits}, "key = .*not waited for"),
     ],
