@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from enricher.analytics.quote_arbitrage import ChainQuotes
 from enricher.market.surface.expiry_snapshot import ExpirySnapshot
 from enricher.market.surface.strike_interest import StrikeInterest
-from tests.unit.test_market_across import YEARS, last_chain
+from tests.unit.test_market_cross_expiry import YEARS, last_chain
 
 PLAIN = last_chain(next(iter(YEARS)), 0.15)
 amounts = st.one_of(st.none(), st.integers(0, 9), st.sampled_from([0.1, 0.2, 0.7, 2.0, 10**40]))

@@ -39,21 +39,23 @@ class Bounds(msgspec.Struct, frozen=True, gc=False):
 class Checkpoint(Fold):
     """``last`` are the bounds that were written last; ``wanted`` says that new ones are, however near."""
 
-    __slots__ = ("last", "wanted")
+    __slots__ = ("_quote_us", "last", "wanted")
 
     def __init__(self, product: ProductState) -> None:
         super().__init__(product)
+        self._quote_us = int(product.settings.quote_window * SECOND)
         self.last = Bounds()
         self.wanted = False
 
     def cover(self, event_us: int) -> None:
         """A chain that lies before what a restart reads anyway would be lost without a new checkpoint."""
-        quote_us = int(self.product.settings.quote_window * SECOND)
-        self.wanted |= event_us < self.last.options_us - quote_us
-        self.wanted |= event_us < self.product.chains.newest_us - CHECKPOINT_US
+        read_us = self.last.options_us - self._quote_us
+        if event_us < read_us or event_us < self.product.chains.newest_us - CHECKPOINT_US:
+            self.wanted = True
 
     def fold_chain(self, change: ChainChange) -> None:
-        self.wanted |= change.event_us < self.last.options_us
+        if change.event_us < self.last.options_us:
+            self.wanted = True
 
     def restored(self, received_us: int) -> None:
         self.wanted = False

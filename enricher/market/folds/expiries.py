@@ -28,7 +28,7 @@ class Expiries(Fold):
         self.newest_us = self._heard_us = 0
 
     def fold_chain(self, change: ChainChange) -> None:
-        if not change.restored:
+        if change.event_us >= self.cutoff.until_us and not change.restored:
             self.pass_time()
 
     def pass_by_quote(self, naive: bool) -> None:

@@ -53,7 +53,7 @@ class NewestQuotes(Fold):
         newer = self.surface.fold_chain(change.chain, change.identity)
         if not change.restored:
             self.naive = change.chain.naive
-            if not newer:
+            if not newer:  # the folds that come after this one do not get it
                 self.product.expiries.pass_time()
         return None if newer else "late"
 

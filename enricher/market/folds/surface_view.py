@@ -44,7 +44,8 @@ class SurfaceView(Fold):
         if change.known is not None:
             self.svi.want(change.chain.expiry, change.known.event_us, change.known.smile)
             self.due_us = self.svi.due()
-        self.want(change.chain.naive)
+        chains = self.product.chains
+        self.wanted = (chains.newest_text, change.chain.naive, chains.newest_us)
 
     def want(self, naive: bool) -> None:
         """Have the surface drawn, as of the newest chain."""
