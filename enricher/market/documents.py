@@ -1,4 +1,4 @@
-"""What the market routes store, and how a stored document becomes an event again.
+"""What the market routes store.
 
 Documents carry the contract's fields, `event_us` (the exact event time: a BSON date is cut to
 milliseconds) and `folded: false` where the message moved no window, so that rebuilding leaves it out too.
@@ -16,17 +16,16 @@ import orjson
 
 from enricher.analytics.chain_numbers import ChainNumbers
 from enricher.analytics.oi_walls import Wall
-from enricher.analytics.position_buildup import Buildup, Snapshot, snapshot
+from enricher.analytics.position_buildup import Buildup
 from enricher.analytics.sub_bars import Content
 from enricher.clock import SECOND, to_date
 from enricher.errors import BadMessage
 from enricher.market.bars.bars import Bar
 from enricher.market.reasons import BEYOND
 from enricher.market.serialisation import rounded
-from enricher.market.zeros import ZEROED, with_nulls
-from enricher.messages import schema as wire
-from enricher.messages.leg_checks import side
+from enricher.market.zeros import ZEROED
 from enricher.messages.models import Chain, Quote, Tick
+from enricher.storable import misfit
 
 TICKS = "underlying_ticks"
 QUOTES = "option_quotes"
@@ -51,12 +50,11 @@ def storable(body: bytes, sent: object) -> bool:
     escaped = b"\\u0000" in body
     if escaped:
         _check_names(sent, "$")
-    return _HUGE not in zeros or _storable(sent)
+    return _HUGE not in zeros or misfit(sent) is None
 
 
 _HUGE = b"0" * 19
 _DIGITS_TO_ZERO = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else byte for byte in range(256))
-_INT64 = 2**63
 
 
 def _check_names(value: object, path: str) -> None:
@@ -71,25 +69,10 @@ def _check_names(value: object, path: str) -> None:
             _check_names(held, f"{path}[{index}]")
 
 
-def _storable(value: object) -> bool:
-    if isinstance(value, int):
-        return -_INT64 <= value < _INT64
-    if isinstance(value, Mapping):
-        return all(_storable(held) for held in value.values())
-    if isinstance(value, (list, tuple)):
-        return all(_storable(held) for held in value)
-    return True
-
-
 def micros(moment: datetime) -> int:
     """An aware date in microseconds since 1970, UTC."""
     delta = moment - _STARTED
     return (delta.days * 86_400 + delta.seconds) * SECOND + delta.microseconds
-
-
-def event_time(document: Mapping[str, Any]) -> int:
-    """The event time (microseconds) of a stored message; an old worker's has only its date."""
-    return int(document["event_us"]) if "event_us" in document else micros(document["timestamp"])
 
 
 def tick_document(tick: Tick, identity: str, processed_us: int, folded: bool) -> dict[str, Any]:
@@ -247,71 +230,6 @@ def _unknown_of_bar(content: Content, cumulative: bool) -> dict[str, str]:
     if not content.volume:
         return {"vwap": "nothing was traded"}
     return {"vwap": "volumes are cumulative: the price of each trade is not known" if cumulative else BEYOND}
-
-
-def bar_content(document: Mapping[str, Any]) -> Content:
-    """The numbers of a stored bar."""
-    return Content(
-        float(document["open"]),
-        float(document["high"]),
-        float(document["low"]),
-        float(document["close"]),
-        document["num_ticks"],
-        document.get("volume"),
-        document.get("vwap"),
-    )
-
-
-def quote_of(document: Mapping[str, Any]) -> Quote | None:
-    """The quote that was stored; None for a document that is none or that moved nothing."""
-    if document.get("folded") is False:
-        return None
-    raw = {**with_nulls(document), "timestamp": ""}
-    try:
-        sent = wire.read(raw, wire.QuoteWire)
-    except BadMessage:
-        return None
-    fields = msgspec.structs.asdict(sent)
-    event_us = event_time(document)
-    fields |= {"raw": {}, "event_us": event_us, "moment": to_date(event_us), "naive": False, "ahead_us": 0}
-    return Quote(**fields)
-
-
-def chain_of(document: Mapping[str, Any]) -> tuple[Chain, Snapshot] | None:
-    """The chain that was stored, and what build-up needs of it; None as in `quote_of`."""
-    if document.get("folded") is False:
-        return None
-    document = with_nulls(document)
-    raw: dict[str, Any] = {
-        "strikes": [],
-        **{k: document[k] for k in ("product", "expiry", "spot_price", "calls", "puts") if k in document},
-        "timestamp": "",
-    }
-    flags: dict[str, str] = {}
-    try:
-        sent = wire.read_chain(raw, flags)
-        calls, call_at = side(raw["calls"], sent.calls, "calls", "CALL", flags)
-        puts, put_at = side(raw["puts"], sent.puts, "puts", "PUT", flags)
-    except (BadMessage, KeyError):
-        return None
-    event_us = event_time(document)
-    chain = Chain(
-        product=sent.product,
-        expiry=sent.expiry,
-        spot_price=sent.spot_price,
-        strikes=tuple(sorted(call_at.keys() | put_at.keys() | set(sent.strikes or ()))),
-        calls=calls,
-        puts=puts,
-        call_at=call_at,
-        put_at=put_at,
-        flags=flags,
-        timestamp="",
-        event_us=event_us,
-        moment=to_date(event_us),
-        naive=False,
-        ahead_us=0,
-    )
-    return chain, snapshot(chain, str(document.get("_id", "")))
 
 
 def encode(value: Any) -> bytes:

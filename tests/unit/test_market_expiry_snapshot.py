@@ -16,10 +16,10 @@ from enricher.analytics.price_analysis import Terms, analyse_prices
 from enricher.analytics.staleness import fresh, leg_ages, reader
 from enricher.clock import SECOND, event_us, render
 from enricher.market.chain_enrichment import enrich
-from enricher.market.documents import chain_of
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
+from enricher.market.state.read_back import chain_of
 from enricher.market.surface.cross_expiry import CrossExpiry
 from enricher.market.surface.expiry_snapshot import (
     ExpirySnapshot,

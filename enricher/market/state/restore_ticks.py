@@ -8,9 +8,10 @@ from datetime import datetime
 from enricher.analytics.sub_bars import BarKey, Content
 from enricher.market.bars.bars import LARGEST_VOLUME
 from enricher.market.bars.rolling_windows import identity_key, order_key
-from enricher.market.documents import TICKS, bar_content, event_time, micros
+from enricher.market.documents import TICKS, micros
 from enricher.market.folds.fold import TickChange
 from enricher.market.state.product_state import ProductState
+from enricher.market.state.read_back import bar_content, event_time
 from enricher.market.state.stored import IN_ONE_PIECE, Document, Stored, digest_of, giving_way, read
 from enricher.market.zeros import with_nulls
 

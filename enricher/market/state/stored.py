@@ -8,8 +8,9 @@ from typing import Any, Final, TypeVar
 
 from enricher.engine.ports import Reader
 from enricher.log import log
-from enricher.market.documents import BARS, CHAINS, QUOTES, TICKS, event_time
+from enricher.market.documents import BARS, CHAINS, QUOTES, TICKS
 from enricher.market.folds.checkpoint import CHECKPOINT_US
+from enricher.market.state.read_back import event_time
 from enricher.market.state.time_ranges import Pace, in_slices, newest_before
 
 Document = Mapping[str, Any]

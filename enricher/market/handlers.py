@@ -1,0 +1,236 @@
+"""What one message does: the handlers of ticks, quotes and chains.
+
+A handler is a plain function of state, event and context that returns the change to fold and the effects of
+this one message. What the product as a whole has to show is its folds' business (`enricher.market.folds`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from enricher.analytics.position_buildup import snapshot
+from enricher.clock import MINUTE, SECOND, Zones, render, to_date, to_millis
+from enricher.engine.effects import Effect, Insert, KeyClaim, Publish, SetClaim, SetKey
+from enricher.engine.router import Context
+from enricher.market.bars.rolling_windows import identity_key, order_key
+from enricher.market.chain_enrichment import at_once, enriching
+from enricher.market.documents import (
+    CHAINS,
+    QUOTES,
+    TICKS,
+    encode,
+    encode_large,
+    micros,
+    quote_document,
+    storable,
+    tick_document,
+)
+from enricher.market.folds import ChainChange, QuoteChange, TickChange
+from enricher.market.reasons import AHEAD
+from enricher.market.settings import MarketSettings
+from enricher.market.state.product_state import ProductState
+from enricher.market.zeros import OPTION_FIELDS, TICK_FIELDS, is_zeroed, zeroed, zeroed_chain
+from enricher.messages.models import Chain, Quote, Tick
+
+Chained = tuple[ChainChange | None, Sequence[Effect]]
+
+AT_ONCE = 60
+"""Strikes of a chain that is enriched in one step: about 2 ms."""
+
+OPTION_CLAIM_TTL = 600
+"""Seconds: nothing replays a quote or chain of a channel later than this."""
+
+
+class Handlers:
+    """The handlers, closed over the settings they need."""
+
+    def __init__(self, settings: MarketSettings, zones: Zones) -> None:
+        self.settings = settings
+        self.zones = zones
+        self.cache_ms = settings.cache_ttl * 1000
+        self._zeros = settings.unknown == "zero"
+
+    # -- ticks -------------------------------------------------------------------------------------
+
+    def tick(
+        self, state: ProductState, tick: Tick, context: Context
+    ) -> tuple[TickChange | None, Sequence[Effect]]:
+        """Store the tick, claim it, publish it enriched."""
+        processed_us = to_millis(context.now_us)
+        identity = tick.document_id(context.body)
+        future = tick.future
+        folded = not (future or state.windows.is_late(tick.event_us))
+        claim = self.tick_claim(tick, identity)
+        document = tick_document(tick, identity, processed_us, folded)
+        if self._zeros:
+            document = zeroed(document, TICK_FIELDS)
+        effects = (
+            Insert(TICKS, document, partial(self._stored_tick, tick, claim, processed_us)),
+            claim,
+            self.publish_tick(tick, processed_us),
+        )
+        if not (tick.clean or storable(context.body, document)):
+            return None, effects
+        change = TickChange(
+            tick.event_us,
+            tick.price,
+            order_key(tick.tick_id),
+            tick.volume,
+            identity_key(tick.tick_id, "" if tick.tick_id is not None else identity.rpartition("#")[2]),
+            context.now_us,
+            tick.naive,
+            future,
+            tick,
+        )
+        return change, effects
+
+    def tick_claim(self, tick: Tick, identity: str) -> KeyClaim | SetClaim:
+        ttl = self.settings.claim_ttl
+        if tick.tick_id is None:
+            return SetClaim(f"claims:underlying:{tick.event_us // MINUTE}", identity, ttl)
+        return KeyClaim(f"processed:underlying:{tick.product}:{tick.tick_id}", tick.event_us, ttl)
+
+    def publish_tick(self, tick: Tick, processed_us: int) -> Publish:
+        message: dict[str, Any] = {
+            "type": "UNDERLYING_ENRICHED",
+            "product": tick.product,
+            "price": tick.price,
+            "timestamp": tick.timestamp,
+            "processed_at": render(processed_us, tick.naive, self.zones.of(tick.product)),
+        }
+        if tick.future:
+            message["flags"] = {"timestamp": AHEAD}
+        return Publish("enriched:underlying", encode(message))
+
+    def _stored_tick(
+        self, tick: Tick, claim: Effect, processed_us: int, document: Mapping[str, Any]
+    ) -> Sequence[Effect] | None:
+        before_us = micros(document["processed_at"])
+        if processed_us - before_us > self.settings.claim_ttl * SECOND:
+            return None  # long after: its claim has gone, and so has the occasion
+        return (claim, self.publish_tick(tick, before_us))
+
+    # -- quotes ------------------------------------------------------------------------------------
+
+    def quote(
+        self, state: ProductState, quote: Quote, context: Context
+    ) -> tuple[QuoteChange | None, Sequence[Effect]]:
+        """Store the quote as sent and keep the newest of its symbol in the cache."""
+        processed_us = to_millis(context.now_us)
+        identity = quote.document_id(context.body)
+        claim = SetClaim(f"claims:option_quote:{quote.event_us // MINUTE}", identity, OPTION_CLAIM_TTL)
+        visible: tuple[Effect, ...] = (claim,)
+        future = quote.future
+        if not future:
+            key = f"latest:option:{quote.symbol}"
+            visible = (claim, SetKey(key, context.body, self.cache_ms, quote.event_us))
+        document = quote_document(quote, identity, processed_us)
+        if self._zeros:
+            document = zeroed(document, OPTION_FIELDS)
+        insert = Insert(
+            QUOTES,
+            document,
+            partial(_stored_option, visible, processed_us, OPTION_CLAIM_TTL * SECOND),
+        )
+        change = None
+        if storable(context.body, quote.raw):
+            change = QuoteChange(quote.event_us, quote, identity.rpartition("#")[2], future)
+        return change, (insert, *visible)
+
+    # -- chains ------------------------------------------------------------------------------------
+
+    def chain(
+        self, state: ProductState, chain: Chain, context: Context
+    ) -> Chained | Generator[None, None, Chained]:
+        """Store the chain with its numbers, cache and publish it; one of many strikes in steps."""
+        steps = self._chain(state, chain, context)
+        return steps if len(chain.strikes) > AT_ONCE else at_once(steps)
+
+    def _chain(
+        self, state: ProductState, chain: Chain, context: Context
+    ) -> Generator[None, None, Chained]:
+        processed_us = to_millis(context.now_us)
+        identity = chain.document_id(context.body)
+        taken = snapshot(chain, identity)
+        zone = self.zones.of(chain.product)
+        fields, known = yield from enriching(state, chain, taken, self.settings, zone)
+        yield
+        if self._zeros:
+            fields = zeroed_chain(fields)
+        document = {
+            "_id": identity,
+            **fields,
+            "timestamp": chain.moment,
+            "processed_at": to_date(processed_us),
+            "event_us": chain.event_us,
+        }
+        if chain.future:
+            document["folded"] = False
+        effects = (
+            Insert(CHAINS, document, partial(self._stored_chain, chain, identity, processed_us)),
+            *self.show_chain(chain, identity, fields, processed_us),
+        )
+        if not (chain.clean or storable(context.body, document)):
+            return None, effects
+        change = ChainChange(
+            chain.event_us, chain, identity.rpartition("#")[2], taken, identity, known, chain.future
+        )
+        return change, effects
+
+    def show_chain(
+        self, chain: Chain, identity: str, fields: Mapping[str, Any], processed_us: int
+    ) -> tuple[Effect, ...]:
+        zone = self.zones.of(chain.product)
+        message = encode_large(
+            {
+                **fields,
+                "timestamp": chain.timestamp,
+                "processed_at": render(processed_us, chain.naive, zone),
+            }
+        )
+        claim = SetClaim(f"claims:option_chain:{chain.event_us // MINUTE}", identity, OPTION_CLAIM_TTL)
+        publish = Publish("enriched:option_chain", message)
+        if chain.future:
+            return (claim, publish)
+        ratios = {
+            "pcr_oi": fields["pcr_oi"],
+            "pcr_volume": fields["pcr_volume"],
+            "timestamp": chain.timestamp,
+        }
+        if None in ratios.values() or "zeroed" in fields:
+            unknown = [name for name in ratios if ratios[name] is None or is_zeroed(fields, name)]
+            if unknown:
+                ratios["flags"] = {name: fields["flags"].get(name) for name in unknown}
+        where = f"{chain.product}:{chain.expiry}"
+        return (
+            claim,
+            SetKey(f"latest:chain:{where}", message, self.cache_ms, chain.event_us),
+            SetKey(f"latest:pcr:{where}", encode(ratios), self.cache_ms, chain.event_us),
+            publish,
+        )
+
+    def _stored_chain(
+        self, chain: Chain, identity: str, processed_us: int, document: Mapping[str, Any]
+    ) -> Sequence[Effect] | None:
+        before_us = micros(document["processed_at"])
+        if processed_us - before_us > OPTION_CLAIM_TTL * SECOND:
+            return None
+        return self.show_chain(chain, identity, sent_fields(document), before_us)
+
+
+_OURS = ("_id", "timestamp", "processed_at", "event_us", "folded")
+"""What a document has besides the fields of its message."""
+
+
+def sent_fields(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of its message that a document has."""
+    return {name: value for name, value in document.items() if name not in _OURS}
+
+
+def _stored_option(
+    visible: Sequence[Effect], processed_us: int, ttl_us: int, document: Mapping[str, Any]
+) -> Sequence[Effect] | None:
+    long_after = processed_us - micros(document["processed_at"]) > ttl_us
+    return None if long_after else visible
