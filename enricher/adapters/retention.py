@@ -12,7 +12,8 @@ from typing import Any, Final, Literal
 
 import anyio
 
-from enricher.adapters.mongo import NO_COLLECTION, NO_INDEX, UNAUTHORIZED, CommandRefused, MongoDocuments
+from enricher.adapters.mongo import MongoDocuments
+from enricher.adapters.mongo_commands import NO_COLLECTION, NO_INDEX, UNAUTHORIZED, CommandRefused
 from enricher.engine.retry import Backoff
 from enricher.errors import SinkUnavailable
 from enricher.log import log
