@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from email.message import EmailMessage
 from typing import Any
 
+from benchmarks.measure import schedule
 from benchmarks.wire import Wire, pack
 
 STREAM, MAIL_GROUP = "email_ingestion_stream", "email_processor_group"
@@ -67,73 +68,37 @@ def _model() -> EmailMessage:
     return mail
 
 
-class Group:
-    """Watches the entries of ``stream`` from outside, as consumer group ``name`` has them."""
+def packed(raws: Iterable[bytes]) -> list[bytes]:
+    """The command that appends each mail."""
+    return [pack(("XADD", STREAM, "*", "raw", raw)) for raw in raws]
 
-    def __init__(self, wire: Wire, stream: str = STREAM, name: str = MAIL_GROUP) -> None:
-        self._wire = wire
-        self._stream = stream
-        sha = wire.call("SCRIPT", "LOAD", _LOOK)
-        self._look = pack(("EVALSHA", sha, "1", stream, name))
 
-    def append(self, entries: Iterable[dict[str, bytes]], batch: int = 200) -> None:
-        """Append entries as fast as they are taken."""
-        packed = self.packed(entries)
-        for start in range(0, len(packed), batch):
-            self._said(packed[start : start + batch])
+def steady(wire: Wire, commands: Sequence[bytes], rate: float) -> list[int]:
+    """Append at ``rate`` a second; microseconds from when each was due until it was acknowledged."""
+    look = pack(("EVAL", _LOOK, "1", STREAM, MAIL_GROUP))
+    due = schedule(rate, len(commands), time.time_ns() // 1000 + 50_000)
+    took, under_way = list[int](), dict[bytes, int]()
+    at, deadline = 0, time.monotonic() + len(commands) / rate + 60
+    while at < len(commands) or under_way:
+        now, end = time.time_ns() // 1000, at
+        while end < len(commands) and due[end] <= now:
+            end += 1
+        *ids, (last, waiting) = _replies(wire, [*commands[at:end], look])
+        under_way.update(zip(ids, due[at:end], strict=True))
+        at, now = end, time.time_ns() // 1000
+        took += [now - under_way.pop(id_) for id_ in done(list(under_way), last, waiting)]
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(under_way)} entries of {STREAM} were never acknowledged")
+        time.sleep(LOOK_EVERY)
+    return took
 
-    def packed(self, entries: Iterable[dict[str, bytes]]) -> list[bytes]:
-        """The command that appends each."""
-        return [
-            pack(("XADD", self._stream, "*", *(part for field in entry.items() for part in field)))
-            for entry in entries
-        ]
 
-    def finish(self, last: bytes, patience: float = 60.0) -> None:
-        """Return when everything up to the id ``last`` is acknowledged; TimeoutError after ``patience`` s."""
-        deadline = time.monotonic() + patience
-        while self._waiting([last]):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{self._stream} is not done after {patience:g} s")
-            time.sleep(LOOK_EVERY)
-
-    def last(self) -> bytes:
-        """The id of the newest entry."""
-        newest: bytes = self._wire.call("XREVRANGE", self._stream, "+", "-", "COUNT", "1")[0][0]
-        return newest
-
-    def steady(self, entries: Sequence[dict[str, bytes]], rate: float) -> list[int]:
-        """Append at ``rate`` a second; microseconds from when each was due until it was acknowledged."""
-        packed, found = self.packed(entries), list[int]()
-        start = time.time_ns() // 1000 + 50_000
-        due = [start + round(number * 1e6 / rate) for number in range(len(packed))]
-        under_way: dict[bytes, int] = {}
-        at, deadline = 0, time.monotonic() + len(packed) / rate + 60
-        while at < len(packed) or under_way:
-            now = time.time_ns() // 1000
-            end = at
-            while end < len(packed) and due[end] <= now:
-                end += 1
-            *ids, (last, waiting) = self._said([*packed[at:end], self._look])
-            under_way.update(zip(ids, due[at:end], strict=True))
-            at, now = end, time.time_ns() // 1000
-            for id_ in done(under_way, last, waiting):
-                found.append(now - under_way.pop(id_))
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(under_way)} entries of {self._stream} were never acknowledged")
-            time.sleep(LOOK_EVERY)
-        return found
-
-    def _waiting(self, ids: Sequence[bytes]) -> bool:
-        last, waiting = self._said([self._look])[0]
-        return bool(waiting) or len(done(ids, last, waiting)) < len(ids)
-
-    def _said(self, packed: Sequence[bytes]) -> list[Any]:
-        self._wire.send(b"".join(packed))
-        replies: list[Any] = []
-        while len(replies) < len(packed):
-            replies += self._wire.replies(wait=True)
-        return replies
+def _replies(wire: Wire, commands: Sequence[bytes]) -> list[Any]:
+    wire.send(b"".join(commands))
+    replies: list[Any] = []
+    while len(replies) < len(commands):
+        replies += wire.replies(wait=True)
+    return replies
 
 
 def done(ids: Iterable[bytes], last: bytes, waiting: Sequence[bytes]) -> list[bytes]:

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from benchmarks.load import send_packed
-from benchmarks.mails import Group, mails
+from benchmarks.mails import mails, packed, steady
 from benchmarks.measure import Latencies, counted, cpu_seconds, finished, publish_all, schedule, settled
 from benchmarks.parts import Options
 from benchmarks.report import Report, calibrate, median, spread
@@ -61,22 +61,20 @@ def flood(count: int, rounds: int, hook: str = "", rate: float = 0) -> dict[str,
         worker(redis.url, mongo.url, *_hooked(hook)) as ours,
         Wire(redis.url) as wire,
     ):
-        group = Group(wire)
         for number in range(rounds + 1):
-            entries = [{"raw": raw} for raw in mails(count, number * count)]
+            commands = packed(mails(count, number * count))
             speed, cpu, began = calibrate().bson_us, cpu_seconds(ours.pid), time.perf_counter()
             if rate:
-                group.steady(entries, rate)
+                steady(wire, commands, rate)
             else:
-                group.append(entries)
-                group.finish(group.last())
+                send_packed(wire, commands, [0] * count)
+            now = settled(ours.figures, count * (number + 1))
             took, used = time.perf_counter() - began, cpu_seconds(ours.pid) - cpu
             speed = (speed + calibrate().bson_us) / 2
             if number:
                 us.append(used / count * 1e6)
                 scaled.append(us[-1] / speed)
                 per_s.append(count / took)
-        now = settled(ours.figures, count * (rounds + 1))
     return {
         "mails": count,
         "us": median(us),
@@ -115,11 +113,11 @@ def delay(sink: str, rate: float, seconds: float, rounds: int) -> dict[str, Any]
         worker(redis.url, documents.url, *MAIL) as ours,
         Wire(redis.url) as wire,
     ):
-        group, pids, number = Group(wire), (ours.pid, documents.pid), 0
+        pids, number = (ours.pid, documents.pid), 0
         for turn in range(rounds + 1):
             count = round(rate * (seconds if turn else min(seconds, 2)))
             before, began = [cpu_seconds(pid) for pid in pids], time.monotonic()
-            found = group.steady([{"raw": raw} for raw in mails(count, number)], rate)
+            found = steady(wire, packed(mails(count, number)), rate)
             number += count
             if turn:
                 for us in found:

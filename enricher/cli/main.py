@@ -35,7 +35,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             "enricher.cli.health:command", "Say whether the worker on this host works (exit code 0 or 1)."
         ),
         "top": Command("enricher.cli.top:command", "Watch the running workers."),
-        "dlq": Command("enricher.cli.dlq:command", "List, show, reprocess and discard dead letters."),
+        "dlq": Command("enricher.cli.dlq:command", "List, show, retry and discard dead letters."),
         **{name: command for system in SYSTEMS for name, command in system.commands.items()},
     }
 )

@@ -1,7 +1,7 @@
 """The dead letters as people and programs work with them, wherever they are kept.
 
 `LetterStore` is the interface. A store of one's own implements its five abstract methods and gets the rest:
-looking, filtering, reprocessing, the sink of a worker (`enricher.dead_letters.DeadLetterSink`).
+looking, filtering, retries, the sink of a worker (`enricher.dead_letters.DeadLetterSink`).
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ class ZoneWatch:
         if run.offset_us > 0:
             then = (
                 f"then restart; such messages are held for {HOLD_S:g} s (of a channel until a stop at most), "
-                "then they are dead letters: at last run `enricher dlq reprocess --error feed.timezone`"
+                "then they are dead letters: at last run `enricher dlq retry --error feed.timezone`"
             )
         log.error(
             "feed_in_another_zone",

@@ -66,7 +66,6 @@ class RetryListener:
         self._key = f"enricher:retry:{as_text(service)}"
         self._scope = anyio.CancelScope()
         self._limiter = anyio.Semaphore(_AT_ONCE)
-        self._under_way = 0
         self.outcomes = {"processed": 0, "duplicate": 0, FAILED: 0, UNANSWERED: 0}
 
     async def run(self, intake: Intake) -> None:
@@ -93,7 +92,6 @@ class RetryListener:
             log.error("retry_request_unreadable", key=self._key, error=str(error))
             return
         await self._limiter.acquire()
-        self._under_way += 1
         tasks.start_soon(self._answer, request, process)
 
     async def _answer(self, request: Request, process: Process) -> None:
@@ -108,7 +106,6 @@ class RetryListener:
         except Exception as error:  # noqa: BLE001  one odd entry must not end the worker
             log.warning("retry_unanswered", id=request.id, error=f"{type(error).__name__}: {error}")
         finally:
-            self._under_way -= 1
             self._limiter.release()
 
     async def _outcome(self, request: Request, process: Process) -> Outcome:
@@ -128,7 +125,7 @@ class RetryListener:
     async def close(self) -> None:
         """Let the last answers go out; the client belongs to who made it."""
         with anyio.move_on_after(2):
-            while self._under_way:  # noqa: ASYNC110  the tasks have no event in common
+            while self._limiter.value < _AT_ONCE:  # noqa: ASYNC110  the tasks have no event in common
                 await anyio.sleep(0.01)
 
     def health(self) -> Mapping[str, Any]:
