@@ -2,6 +2,7 @@
 
     EnricherError
     |-- ConfigError         a setting is wrong: file, key, value, what would be right
+    |   `-- WrongSetting    the same, by code that cannot know where it was set
     |-- BadMessage          this message can never be processed: path, what was expected
     |-- UnknownTopic        no route for a topic
     |-- Held                a bad message that other settings would make a good one
@@ -44,16 +45,26 @@ class ConfigError(EnricherError):
         self.expected = expected
         super().__init__(f"{source}: {key} = {self.value!r}: expected {expected}")
 
-    @classmethod
-    def together(cls, errors: Sequence[ConfigError]) -> ConfigError:
+    @staticmethod
+    def together(errors: Sequence[ConfigError]) -> ConfigError:
         """One error for all of these; there is at least one."""
         every = tuple(one for error in errors for one in error.every or (error,))
         first = every[0]
         if len(every) == 1:
             return first
-        error = cls(first.source, first.key, first.value, first.expected)
+        error = ConfigError(first.source, first.key, first.value, first.expected)
         error.every, error.args = every, ("\n".join(map(str, every)),)
         return error
+
+
+class WrongSetting(ConfigError):
+    """A setting turns out wrong when it is used, by code that cannot know where it was set.
+
+    `enricher.config.named_by_origin` makes it a `ConfigError` with that place as its source.
+    """
+
+    def __init__(self, key: str, value: object, expected: str) -> None:
+        super().__init__("settings", key, value, expected)
 
 
 class BadMessage(EnricherError):

@@ -22,7 +22,7 @@ from enricher.engine.effects import LIVE
 from enricher.engine.overload import Overload
 from enricher.engine.ports import Source
 from enricher.engine.router import Route, Router, is_pattern
-from enricher.errors import ConfigError
+from enricher.errors import WrongSetting
 
 
 def intake_stream(settings: Settings) -> str:
@@ -54,7 +54,7 @@ def over_streams(settings: Settings, routes: Iterable[Route]) -> list[Route]:
     for topic in by_stream:
         if topic not in topics:
             expected = f"one of the topics {', '.join(topics)}"
-            raise ConfigError("settings", "streams.intake", topic, expected)
+            raise WrongSetting("streams.intake", topic, expected)
     acked = {r.lane_group for r in routes if r.topic in by_stream or r.overload is Overload.SPILL}
     made = []
     for route in routes:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import msgspec
 from msgspec import field
 
-from enricher.errors import ConfigError
+from enricher.errors import ConfigError, WrongSetting
 
 if TYPE_CHECKING:
     from enricher.config import Section, Settings, StreamSettings
@@ -161,16 +161,22 @@ def code_of(code: Any) -> Any:
 def plans(systems: Iterable[System], host: Host) -> list[Plan]:
     """The plans of the systems that are switched on; a section that is not in the settings is off.
 
-    Raises `ConfigError` for a section of another type than its system's.
+    Raises `ConfigError` for a section of another type than its system's, and for what the systems find wrong.
     """
     found: list[Plan] = []
+    errors: list[ConfigError] = []
     for system in systems:
         section = host.settings.routes.get(system.name)
         if section is None:
             continue
-        if not isinstance(section, system.section):
-            expected = f"a section of type {system.section.__name__}: name it in load(sections=...)"
-            raise ConfigError("settings", system.name, type(section).__name__, expected)
-        if getattr(section, "enabled", True):
-            found.append(code_of(system.plan)(section, host))
+        try:
+            if not isinstance(section, system.section):
+                expected = f"a section of type {system.section.__name__}: name it in load(sections=...)"
+                raise WrongSetting(system.name, type(section).__name__, expected)
+            if getattr(section, "enabled", True):
+                found.append(code_of(system.plan)(section, host))
+        except ConfigError as error:
+            errors.append(error)
+    if errors:
+        raise ConfigError.together(errors) from errors[0].__cause__
     return found

@@ -6,19 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from enricher.config.settings import Settings
-from enricher.errors import ConfigError
-
-UNLOCATED = "settings"
-"""The source in an error of whoever was handed a setting and cannot know where it was set."""
+from enricher.errors import ConfigError, WrongSetting
 
 
 @contextmanager
 def named_by_origin(settings: Settings) -> Iterator[None]:
-    """Gives a `ConfigError` raised inside the file, variable or option that the setting came from."""
+    """Gives a `WrongSetting` raised inside the file, variable or option that the setting came from."""
     try:
         yield
     except ConfigError as error:
-        if error.source != UNLOCATED or error.key not in settings.origins:
-            raise
-        source = settings.origins[error.key]
-        raise ConfigError(source, error.key, error.value, error.expected) from error.__cause__
+        located = [_located(each, settings.origins.get(each.key)) for each in error.every or (error,)]
+        raise ConfigError.together(located) from error.__cause__
+
+
+def _located(error: ConfigError, source: str | None) -> ConfigError:
+    if source is None or not isinstance(error, WrongSetting):
+        return error
+    return ConfigError(source, error.key, error.value, error.expected)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from enricher.config import Settings, StreamSettings
-from enricher.config.provenance import UNLOCATED
 from enricher.engine.stats import Stats
-from enricher.errors import ConfigError
+from enricher.errors import ConfigError, WrongSetting
 from enricher.mail import routes
 from enricher.mail.dead_letters import letter_fields
 from enricher.mail.processor import MailHandler, load_handler, takes_mail
@@ -79,10 +78,10 @@ def refuse_shared_keys(settings: Settings, mail: MailSettings) -> None:
     """Raise `ConfigError` if the dead letters of other routes would go where mails or theirs are."""
     common = settings.dead_letters
     if common.key == mail.stream and common.url in ("", settings.redis.url):
-        raise ConfigError(UNLOCATED, "dead_letters.key", common.key, "a key of its own, not mail.stream")
+        raise WrongSetting("dead_letters.key", common.key, "a key of its own, not mail.stream")
     if common.key == mail.dead_letters and common.store == "list":
         right = "a stream of its own, not dead_letters.key, which is a list"
-        raise ConfigError(UNLOCATED, "mail.dead_letters", mail.dead_letters, right)
+        raise WrongSetting("mail.dead_letters", mail.dead_letters, right)
 
 
 def warnings(mail: MailSettings, settings: Settings) -> Iterator[str]:

@@ -29,7 +29,7 @@ from enricher.engine.ports import Clock
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Context
 from enricher.engine.threads import Threads
-from enricher.errors import ConfigError, SinkUnavailable
+from enricher.errors import SinkUnavailable, WrongSetting
 from enricher.mail.entries import Entry
 from enricher.mail.message import parse_message
 from enricher.mail.models import Mail
@@ -166,19 +166,19 @@ def load_handler(name: str) -> MailHandler:
     right = "module:function, such as 'shop.mails:on_mail', which this Python can import"
     module, colon, path = name.partition(":")
     if not colon or not module or not path:
-        raise ConfigError("settings", "mail.handler", name, right)
+        raise WrongSetting("mail.handler", name, right)
     try:
         handler: Any = importlib.import_module(module)
         for part in path.split("."):
             handler = getattr(handler, part)
     except (Exception, SystemExit) as error:
         why = f"{right} ({type(error).__name__}: {error})"
-        raise ConfigError("settings", "mail.handler", name, why) from error
+        raise WrongSetting("mail.handler", name, why) from error
     if not callable(handler):
-        raise ConfigError("settings", "mail.handler", name, f"{right}; this is a {type(handler).__name__}")
+        raise WrongSetting("mail.handler", name, f"{right}; this is a {type(handler).__name__}")
     if not takes_mail(handler):
         why = "a function of a mail, or of a mail and a context: this one cannot be called with them"
-        raise ConfigError("settings", "mail.handler", name, why)
+        raise WrongSetting("mail.handler", name, why)
     return handler  # type: ignore[no-any-return]
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from enricher.assembly import planned
+from enricher.config import named_by_origin
 from enricher.engine.effects import DeadLetter
 from enricher.engine.router import HandlerKind
 from enricher.errors import ConfigError
@@ -208,3 +210,15 @@ def test_the_route_is_one_lane_per_mail_with_the_backoff_of_its_settings() -> No
     assert (route.policy.max_retries, route.policy.base, route.policy.jitter) == (2, 1, "none")
     assert route.key is identity_of
     assert {name for name, _ in indexes(settings)} == {"emails"}
+
+
+def test_what_systems_find_wrong_is_reported_together_and_by_its_source() -> None:
+    settings = load(
+        environ={**ON, "ENRICHER_MAIL__HANDLER": "nowhere:f"}, overrides={"market.folds": ["sessions"]}
+    )
+    with pytest.raises(ConfigError) as wrong, named_by_origin(settings):
+        planned(settings)
+    assert [(each.source, each.key) for each in wrong.value.every] == [
+        ("overrides", "market.folds"),
+        ("ENRICHER_MAIL__HANDLER", "mail.handler"),
+    ]

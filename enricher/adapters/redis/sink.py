@@ -30,7 +30,7 @@ from enricher.engine.effects import (
     SetMember,
 )
 from enricher.engine.ports import Answer, Claimed, Failed, Refused, Write
-from enricher.errors import ConfigError, SinkUnavailable
+from enricher.errors import SinkUnavailable, WrongSetting
 from enricher.texts import as_text
 
 
@@ -140,7 +140,7 @@ class RedisLive:
             raise unavailable(self.name, error) or error from error
         if kind not in (b"none", "none", b"stream", "stream"):
             expected = "the name of a stream, or of no key yet"
-            raise ConfigError("settings", "streams.record_effects", self._record, expected)
+            raise WrongSetting("streams.record_effects", self._record, expected)
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
         """Write the visible effects, in order, in as few script calls as the limits allow."""

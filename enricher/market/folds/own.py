@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
-from enricher.errors import ConfigError
+from enricher.errors import WrongSetting
 from enricher.market.folds.fold import Fold
 from enricher.system import code_of
 
@@ -17,12 +17,12 @@ def fold_of(name: str) -> type[Fold]:
     right = f"{', '.join(SHIPPED)}, or module:Class, a subclass of enricher.market.folds.Fold"
     code = SHIPPED.get(name, name)
     if ":" not in code:
-        raise ConfigError("settings", "market.folds", name, right)
+        raise WrongSetting("market.folds", name, right)
     try:
         fold = code_of(code)
     except (Exception, SystemExit) as error:
         why = f"{right} ({type(error).__name__}: {error})"
-        raise ConfigError("settings", "market.folds", name, why) from error
+        raise WrongSetting("market.folds", name, why) from error
     if not (isinstance(fold, type) and issubclass(fold, Fold)):
-        raise ConfigError("settings", "market.folds", name, f"{right}; this is {fold!r}")
+        raise WrongSetting("market.folds", name, f"{right}; this is {fold!r}")
     return fold
