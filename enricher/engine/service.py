@@ -116,7 +116,6 @@ class Engine:
         await self._parts.enter()
         self.begin("writer", _forever, self.writer.run)
         self.begin("pool", _forever, self.pool.run)
-        self._health.look()
         self.begin("watchdog", _forever, self._health.watch)
         self.begin("opening of the sinks", self._open_sinks)
         for source in self.sources:
