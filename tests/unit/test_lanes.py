@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from enricher.adapters.memory import MemoryDocuments, MemoryLive
 from enricher.config import WriterSettings
 from enricher.engine.lanes import Lane, LaneGroup, Status, Step
@@ -214,3 +219,100 @@ def test_what_cannot_be_loaded_keeps_its_place_in_an_outage_and_else_goes_to_the
     assert loads.take(1) == ([first], False)
     loads.put_back([first], False, ValueError("makes no sense"))
     assert loads.take(3) == ([second, third, first], False)
+
+
+class Driver:
+    """Acts on one lane as the engine does, in whatever order things happen."""
+
+    def __init__(self) -> None:
+        self.group = group(stateful(Sums()))
+        self.lane = self.group.lane("a")
+        self.loading = False
+        self.added = self.done = 0
+
+    def act(self, step: Step) -> None:
+        if step is Step.TURN:
+            self.group.ready.append(self.lane)
+        elif step is Step.LOAD:
+            self.loading = True
+        elif step is Step.FORGET:
+            self.group.forget(self.lane)
+
+    def add(self) -> None:
+        self.added += 1
+        self.lane = self.group.lane("a")
+        self.act(self.lane.add(message(self.added)))
+
+    def turn(self, *, parks: bool = False, fails: bool = False) -> None:
+        if not self.group.ready:
+            return
+        lane = self.group.ready.popleft()
+        step = lane.begin()
+        self.act(step)
+        if step is not Step.RUN:
+            return
+        delivery = lane.take()
+        if delivery is not None and parks:
+            lane.park(delivery, 1)
+        elif delivery is not None:
+            self.done += 1
+            lane.sent()
+        if fails:
+            lane.distrust()
+        self.act(lane.end(0))
+
+    def load(self) -> None:
+        if self.loading:
+            self.loading = False
+            asked = self.lane.waking or any(not d.gone for d in self.lane.queue)
+            self.lane.loaded({} if asked else None, 0)
+            self.lane.told()
+            self.act(self.lane.rest())
+
+    def drop(self) -> None:
+        delivery = next((d for d in self.lane.queue if not d.gone), None)
+        if delivery is not None:
+            delivery.gone = True
+            self.done += 1
+            self.lane.drop(1)
+
+    def settle(self, step: Callable[[], Step]) -> None:
+        if self.lane.unsettled:
+            self.act(step())
+
+    def do(self, what: str) -> None:
+        {
+            "add": self.add,
+            "turn": self.turn,
+            "park": lambda: self.turn(parks=True),
+            "fail": lambda: self.turn(fails=True),
+            "load": self.load,
+            "drop": self.drop,
+            "commit": lambda: self.settle(self.lane.settled),
+            "refuse": lambda: self.settle(lambda: self.lane.refused(folded=True)),
+            "resume": lambda: self.act(self.lane.resume(1)),
+        }[what]()
+
+    def check(self) -> None:
+        lane = self.lane
+        assert (lane in self.group.ready) == (lane.status is Status.READY)
+        assert self.loading == (lane.status is Status.LOADING)
+        assert lane.status is not Status.IDLE or not lane.queue
+        assert lane.status is not Status.PARKED or lane.unsettled or lane.resume_us is not None
+
+
+WHAT = ["add", "turn", "park", "fail", "load", "drop", "commit", "refuse", "resume"]
+
+
+@given(st.lists(st.sampled_from(WHAT), max_size=60))
+def test_whatever_happens_no_message_is_left_behind(steps: list[str]) -> None:
+    driver = Driver()
+    for what in steps:
+        driver.do(what)
+        driver.check()
+    for _ in range(4 * len(steps)):
+        for what in ("resume", "commit", "load", "turn"):
+            driver.do(what)
+            driver.check()
+    assert driver.done == driver.added
+    assert driver.lane.status is Status.IDLE
