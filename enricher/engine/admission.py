@@ -156,9 +156,9 @@ class Admission:
                 continue
             same = self._same(delivery, route) if backlog is not None and backlog.conflate else None
             if self.count >= self._max_messages or self.bytes + size > self._max_bytes:
-                one = self.count == self._max_messages and self.bytes + size <= self._max_bytes
-                if one and backlog is not None and backlog.queued and not backlog.conflate:
-                    # As below, in a flood.
+                one_for_one = self.count == self._max_messages and self.bytes + size <= self._max_bytes
+                if one_for_one and backlog is not None and backlog.queued and not backlog.conflate:
+                    # As `_make_room`, in one call: in a flood this is the way of every message.
                     self._crowded = True
                     self.bytes += size - backlog.swap(delivery)
                     queued.append(delivery)

@@ -66,8 +66,8 @@ class Completion:
             self._refuse_effects(write, lane, answer)
         else:
             if lane is not None:
-                if write.folded and not lane.retell:
-                    lane.group.commit_group.unfinished += 1  # until it has told
+                if write.folded and not lane.show_again:
+                    lane.group.commit_group.unfinished += 1  # until it is shown again
                 self._act(lane, lane.refused(folded=write.folded))
             self._core.writer.submit(self._core.pipeline.dead(write.delivery, "commit", answer))
 

@@ -52,7 +52,7 @@ class Lane:
 
     ``unsettled`` counts its writes that are not committed yet. A ``stale`` state is not to be trusted, for a
     sink refused what was folded or a state store failed: it is loaded anew once ``unsettled`` is 0. That does
-    not wait for the next message if ``retell`` is set, and the state has everything to say again then.
+    not wait for the next message if ``show_again`` is set, and the state is shown again as a whole then.
     ``waking`` says that the state is loaded whether or not a message waits. ``due_us`` is when it asked for a
     clock event, ``resume_us`` when the retry of a parked lane is due: nothing else may wake it before.
     """
@@ -64,7 +64,7 @@ class Lane:
         "key",
         "queue",
         "resume_us",
-        "retell",
+        "show_again",
         "stale",
         "state",
         "status",
@@ -81,7 +81,7 @@ class Lane:
         self.status = Status.IDLE
         self.unsettled = 0
         self.stale = False
-        self.retell = False
+        self.show_again = False
         self.waking = False
         self.dropped = 0
         self.touched_us = 0
@@ -162,7 +162,7 @@ class Lane:
                 self.status = Status.PARKED  # until what it has in flight is stored
                 return Step.NOTHING
             self.stale, self.state = False, None
-            self.waking |= self.retell
+            self.waking |= self.show_again
         if self.state is None and self.cold:
             self.status = Status.LOADING
             return Step.LOAD
@@ -227,10 +227,10 @@ class Lane:
         """Nobody knows what the state holds: it is loaded anew before the next message."""
         self.stale = True
 
-    def told(self) -> bool:
-        """Whether the state, which was loaded anew, has to say everything again; asked once."""
-        retell, self.retell = self.retell, False
-        return retell
+    def pop_show_again(self) -> bool:
+        """Whether the state, which was loaded anew, is to be shown again as a whole; asked once."""
+        again, self.show_again = self.show_again, False
+        return again
 
     def evict(self) -> Step:
         """Let go of the state."""
@@ -266,7 +266,7 @@ class Lane:
         """One of them is a message's that no sink will take; ``folded``: the state holds it."""
         self.unsettled -= 1
         if folded:
-            self.stale = self.retell = True
+            self.stale = self.show_again = True
         return self._reload() if self.stale else Step.NOTHING
 
     def _reload(self) -> Step:
@@ -276,7 +276,7 @@ class Lane:
         if self.status is Status.PARKED:
             self.status = Status.IDLE
         idle = self.status is Status.IDLE
-        return self.wake() if idle and (self.queue or self.retell) else Step.NOTHING
+        return self.wake() if idle and (self.queue or self.show_again) else Step.NOTHING
 
 
 class LaneGroup:

@@ -92,9 +92,10 @@ class Scheduler:
         group.running.discard(lane)
         group.passed += (served - 1) / group.weight
 
-    def waits_beside(self, lane: Lane) -> bool:
-        """Whether another lane waits for a turn, whatever it is that is missing for it."""
-        return bool(lane.group.ready) or any(group.ready for group in self.groups)
+    @property
+    def crowded(self) -> bool:
+        """Whether any lane waits for a turn, whatever it is that is missing for it."""
+        return any(group.ready for group in self.groups)
 
 
 class LoadQueue:

@@ -81,7 +81,7 @@ class Turns:
         if state is not None and state_store is not None:
             if first and hasattr(state_store, "unshown"):
                 self._show(lane, state_store.unshown)
-            if lane.told():
+            if lane.pop_show_again():
                 try:
                     if hasattr(state_store, "show_again"):
                         state_store.show_again(state)
@@ -91,8 +91,8 @@ class Turns:
                 lane.group.commit_group.unfinished -= 1
             self.timers.schedule(lane, state_store.due(state), self._core.clock())
         if lane.queue:
-            waiting = sum(len(group.ready) for group in self._scheduler.groups)
-            self._short_until = self._scheduler.turns + waiting + 1
+            ready = sum(len(group.ready) for group in self._scheduler.groups)
+            self._short_until = self._scheduler.turns + ready + 1
         self.act(lane, lane.rest())
 
     def _show(self, lane: Lane, unshown: Callable[[Any, int], Any]) -> None:
@@ -213,7 +213,7 @@ class Turns:
                 served += 1
                 if not await self._wait_for(lane, delivery):
                     return
-                if lane.stale or self._scheduler.waits_beside(lane):
+                if lane.stale or self._scheduler.crowded:
                     break
         finally:
             self._end(lane, served)

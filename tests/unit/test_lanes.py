@@ -96,8 +96,8 @@ def test_a_refused_fold_loads_the_state_anew_once_nothing_is_in_flight() -> None
     assert lane.waking
     assert lane.state is None
     lane.loaded({}, 0)
-    assert lane.told()
-    assert not lane.told()
+    assert lane.pop_show_again()
+    assert not lane.pop_show_again()
     assert lane.rest() is Step.TURN
 
 
@@ -266,7 +266,7 @@ class Driver:
             self.loading = False
             asked = self.lane.waking or any(not d.gone for d in self.lane.queue)
             self.lane.loaded({} if asked else None, 0)
-            self.lane.told()
+            self.lane.pop_show_again()
             self.act(self.lane.rest())
 
     def drop(self) -> None:
