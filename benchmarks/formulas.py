@@ -30,7 +30,7 @@ from enricher.analytics.columns import columns
 from enricher.analytics.position_buildup import snapshot
 from enricher.analytics.price_analysis import Terms, analyse_prices
 from enricher.analytics.raw_svi import fit
-from enricher.analytics.staleness import UNTOLD, fresh
+from enricher.analytics.staleness import NO_AGES, fresh
 from enricher.market.chain_enrichment import enrich
 from enricher.market.products import Contracts
 from enricher.market.serialisation import analysis_fields
@@ -151,7 +151,7 @@ def _subjects(body: bytes) -> Iterator[tuple[str, Work]]:
     """What there is to do about a chain, in the order in which it is done."""
     chain: Chain = decode_chain(body, now_us=2**60)
     contract = Contracts().of(chain.product)
-    cells = fresh(columns(chain), UNTOLD, prices.MAX_AGE)
+    cells = fresh(columns(chain), NO_AGES, prices.MAX_AGE)
     calls, puts, strikes = cells.calls, cells.puts, cells.strikes
     found = analyse_prices(chain, cells, contract, Terms())
     years, discount, spot, ahead = found.years, found.discount, chain.spot_price, found.forward.value or 0.0
@@ -179,7 +179,7 @@ def _subjects(body: bytes) -> Iterator[tuple[str, Work]]:
         exposure.weighted_iv(known[0].iv, known[1].iv, *held)
 
     yield "decode", lambda: decode_chain(body, now_us=2**60)
-    yield "columns", lambda: fresh(columns(chain), UNTOLD, prices.MAX_AGE)
+    yield "columns", lambda: fresh(columns(chain), NO_AGES, prices.MAX_AGE)
     yield "open interest: ratios, max pain, walls", lambda: chain_numbers(chain, cells)
     yield "price of every leg", chosen
     yield "forward by parity", lambda: forward_price.parity_forward(strikes, *mids, discount, spot)

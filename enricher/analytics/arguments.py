@@ -26,7 +26,7 @@ _LARGEST: Final = 1e100  # products and sums of these stay finite
 
 
 class Range(NamedTuple):
-    """Which numbers are right, from ``least`` to ``most``, and how that is said."""
+    """Which numbers are right, from ``least`` to ``most``, in numbers and in words."""
 
     least: float
     most: float

@@ -39,32 +39,32 @@ class Fronts:
 
     def touch(self, time: int) -> None:
         """Note a time."""
-        found, since = self.at, time - self._forward
-        if len(found) == 1 and since <= found[0] <= time:
-            found[0] = time
+        fronts, since = self.at, time - self._forward
+        if len(fronts) == 1 and since <= fronts[0] <= time:
+            fronts[0] = time
             return
-        if any(time < front <= time + self._back for front in found):
+        if any(time < front <= time + self._back for front in fronts):
             return
-        behind = max((front for front in found if since <= front <= time), default=None)
+        behind = max((front for front in fronts if since <= front <= time), default=None)
         if behind is not None:
-            found.remove(behind)
-        found.append(time)
-        if len(found) > _MOST:
-            del found[found[0] == max(found)]
+            fronts.remove(behind)
+        fronts.append(time)
+        if len(fronts) > _MOST:
+            del fronts[fronts[0] == max(fronts)]
 
     def unwanted(self, times: Sequence[int]) -> list[slice]:
         """The stretches, from the end, that no front needs of ascending ``times``."""
-        found: list[slice] = []
+        stretches: list[slice] = []
         end = len(times)
         for front in sorted(self.at, reverse=True):
             last = bisect_right(times, front)
             if last < end:
-                found.append(slice(last, end))
+                stretches.append(slice(last, end))
             first = max(bisect_right(times, front - self._reach) - 1, 0)
             end = min(end, first)
         if end:
-            found.append(slice(0, end))
-        return found
+            stretches.append(slice(0, end))
+        return stretches
 
 
 class Timeline(Generic[V]):

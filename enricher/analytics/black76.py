@@ -119,17 +119,17 @@ def solve_side(
     if blocked := _blocked(forward, years, discount):
         return [None] * len(strikes), dict.fromkeys(range(len(strikes)), blocked)
     root = sqrt(years)
-    found: Column = []
+    sigmas: Column = []
     reasons: dict[int, str] = {}
     guess = None
     for at, strike in enumerate(strikes):
         if guesses is not None:
             guess = guesses[at]
         value, reason = _implied(kind, prices[at], forward, strike, discount, root, guess)
-        found.append(value)
+        sigmas.append(value)
         if reason:
             reasons[at] = reason
-    return found, reasons
+    return sigmas, reasons
 
 
 def greeks(

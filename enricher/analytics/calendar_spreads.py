@@ -73,10 +73,10 @@ def calendar(
     least = max(least, ROUNDING * near.highest)
     grown = far_forward / near_forward
     scale = near_discount / (far_discount * grown)
-    found: list[Finding] = []
-    _covered("call", near.call_bids, far.call_hull, grown, scale, least, found)
-    _covered("put", near.put_bids, far.put_hull, grown, scale, least, found)
-    return largest(found, cap)
+    findings: list[Finding] = []
+    _covered("call", near.call_bids, far.call_hull, grown, scale, least, findings)
+    _covered("put", near.put_bids, far.put_hull, grown, scale, least, findings)
+    return largest(findings, cap)
 
 
 def _covered(
@@ -86,7 +86,7 @@ def _covered(
     grown: float,
     scale: float,
     least: float,
-    found: list[Finding],
+    findings: list[Finding],
 ) -> None:
     """Adds the bids that pay for the corner of the hull, or the two corners, at the same moneyness.
 
@@ -112,4 +112,4 @@ def _covered(
         else:
             continue
         if bid - scale * cost > least:
-            found.append(Finding("calendar", option, bought, bid - scale * cost))
+            findings.append(Finding("calendar", option, bought, bid - scale * cost))

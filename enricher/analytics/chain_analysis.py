@@ -28,8 +28,8 @@ class ChainAnalysis(PriceAnalysis, frozen=True, kw_only=True):
     nearest to spot, ``atm_forward_strike`` the one nearest to the forward; ``straddle`` costs call and put at
     ``atm``, by mid, ``straddle_last`` by last prices. ``call_oi_otm``, ``put_oi_otm``: the open interest out
     of the money. ``walls_by_change`` are walls of the exchange's change of open interest on the day,
-    ``walls_lost`` of what it lost. Prices are in currency; what the other attributes hold is said by the
-    function of their name, and in `PriceAnalysis`.
+    ``walls_lost`` of what it lost. Prices are in currency. The other attributes are what the functions of
+    their names return; see also `PriceAnalysis`.
     """
 
     product: str

@@ -268,16 +268,16 @@ def _nearest_root(terms: list[_Term]) -> tuple[float, bool] | None:
     narrowest = sqrt(0.5) / max(slope for slope, _, _ in terms)
     steps = ceil(_REACH / min(max(narrowest / 2, _FINEST), _COARSEST))
     for step in range(1, steps + 1):
-        found = []
+        roots = []
         low, high = log1p(-step * _REACH / steps), log1p(step * _REACH / steps)
         lower = (low, _clean(_net(terms, low), noise))
         if _unlike(lower[1], left[1]):
-            found.append((_root(terms, lower, left), lower[1] < 0))
+            roots.append((_root(terms, lower, left), lower[1] < 0))
         upper = (high, _clean(_net(terms, high), noise))
         if _unlike(upper[1], right[1]):
-            found.append((_root(terms, right, upper), upper[1] > 0))
-        if found:
-            return min(found, key=lambda root: abs(expm1(root[0])))
+            roots.append((_root(terms, right, upper), upper[1] > 0))
+        if roots:
+            return min(roots, key=lambda root: abs(expm1(root[0])))
         left, right = lower if lower[1] else left, upper if upper[1] else right
         if undecided and left[1] and right[1]:
             if _unlike(left[1], right[1]):

@@ -62,7 +62,7 @@ def parity_forward(
 
     The strike of least |C - P| (ties: nearest spot, then lower) is the middle; with it count its nearest
     neighbours that have both mids, five in all, or three where there are less than five. With one or two
-    pairs the least |C - P| speaks alone.
+    pairs the strike of least |C - P| counts alone.
     """
     differences: list[float] = []
     paired: list[float] = []
@@ -100,9 +100,9 @@ def forward(
     if future is not None and future > 0 and isfinite(future):
         return Forward(future, "future")
     left = max(years, 0.0)
-    found = parity_forward(strikes, call_mids, put_mids, exp(-rate * left), spot)
-    if found.value is not None and found.value > 0:
-        return found
+    by_parity = parity_forward(strikes, call_mids, put_mids, exp(-rate * left), spot)
+    if by_parity.value is not None and by_parity.value > 0:
+        return by_parity
     if dividend_yield is None or not spot > 0:
         return Forward(None, reason="no_parity_pair")
     return Forward(spot * exp((rate - dividend_yield) * left), "carry")

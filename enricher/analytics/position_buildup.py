@@ -81,9 +81,9 @@ def since_open(
     is that of this chain, and no leg has a label, for no earlier price is known.
     """
     calls, puts = cells.calls.oi_change, cells.puts.oi_change
-    told = any(change is not None for change in calls) or any(change is not None for change in puts)
+    sent = any(change is not None for change in calls) or any(change is not None for change in puts)
     earlier = first is not None and first.event_us < now.event_us
-    if not earlier and not told:
+    if not earlier and not sent:
         return None
     start = first if first is not None and earlier else Snapshot(now.event_us, {}, {})
     call_before = _opening(now.calls, start.calls, cells.strikes, calls)
@@ -100,12 +100,12 @@ def _opening(
     changes: Sequence[Number | None],
 ) -> dict[Number, LastAndInterest]:
     """One side as it stood before the day, as far as that is known."""
-    found = dict(first)
+    before = dict(first)
     for strike, change in zip(strikes, changes, strict=True):
         held = now.get(strike, (None, None))[1]
         if change is not None and held is not None:
-            found[strike] = (first.get(strike, (None, None))[0], held - change)
-    return found
+            before[strike] = (first.get(strike, (None, None))[0], held - change)
+    return before
 
 
 class SnapshotHistory:

@@ -129,7 +129,7 @@ def analyse_prices(
         strikes, call_priced[0], put_priced[0], f, t, discount, contract.rate, spot
     )
     unit = _unit(terms, calls, puts, own_calls, own_puts, unit_before)
-    found = volatility_smile.smile(
+    nodes = volatility_smile.smile(
         strikes,
         own_calls.iv,
         own_puts.iv,
@@ -138,7 +138,7 @@ def analyse_prices(
         _doubtful(own_calls, call_priced[2]),
         _doubtful(own_puts, put_priced[2]),
     )
-    measured = volatility_smile.smile_measures(found)
+    measured = volatility_smile.smile_measures(nodes)
     units = contract.units(chain.expiry)
     strip_forward = None  # its own, by parity
     if ahead.source == "future":
@@ -158,7 +158,7 @@ def analyse_prices(
         expected_move=forward_price.expected_move(
             strikes, call_mids, put_mids, spot=spot, forward=ahead.value, atm_iv=measured.atm_iv, years=t
         ),
-        smile=found,
+        smile=nodes,
         smile_measures=measured,
         gamma_exposure=exposure.gamma_exposure(
             strikes, own_calls.gamma, own_puts.gamma, calls.oi, puts.oi, price=f, units=units
@@ -225,9 +225,9 @@ def _narrow(
 
 def _doubtful(own: black76.GreekColumns, flags: dict[int, str]) -> dict[int, str]:
     """The legs that are no nodes of a smile although they have a volatility."""
-    found = {at: reason for at, reason in flags.items() if reason != "locked"}
-    found.update(own.reasons)
-    return found
+    doubtful = {at: reason for at, reason in flags.items() if reason != "locked"}
+    doubtful.update(own.reasons)
+    return doubtful
 
 
 def _unit(

@@ -145,19 +145,19 @@ def as_decimals(vendor: Values, unit: Unit, own: Values | None = None) -> Decima
     odd = [
         at
         for at, value in enumerate(values)
-        if value and (told := own[at]) and low < value / told < high and _LEAST_OWN < told < _MOST_OWN
+        if value and (ours := own[at]) and low < value / ours < high and _LEAST_OWN < ours < _MOST_OWN
     ]
     if not odd:
         return Decimals(values)
-    untold = [at for at, value in enumerate(values) if value and not own[at]]
-    both = len(odd) + len(untold) < len(values) - values.count(None)
-    for at in odd if both else (*odd, *untold):
+    not_computed = [at for at, value in enumerate(values) if value and not own[at]]
+    both = len(odd) + len(not_computed) < len(values) - values.count(None)
+    for at in odd if both else (*odd, *not_computed):
         values[at] = (values[at] or 0.0) / wrong
     if not both:
-        return Decimals(values, sorted((*odd, *untold)))
-    for at in untold:
+        return Decimals(values, sorted((*odd, *not_computed)))
+    for at in not_computed:
         values[at] = None
-    return Decimals(values, odd, untold)
+    return Decimals(values, odd, not_computed)
 
 
 def _beyond(last: float, bid: float | None, ask: float | None) -> bool:

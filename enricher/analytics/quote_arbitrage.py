@@ -54,7 +54,7 @@ class Finding(msgspec.Struct, frozen=True, gc=False):
 class Findings(msgspec.Struct, frozen=True, gc=False):
     """The largest findings first, and how many there are with those cut off."""
 
-    found: tuple[Finding, ...]
+    listed: tuple[Finding, ...]
     count: int
 
 
@@ -77,20 +77,19 @@ def check_chain(
     least = max(least, ROUNDING * strikes[-1])
     call_bids, call_asks = usable(quotes.call_bids, quotes.call_asks)
     put_bids, put_asks = usable(quotes.put_bids, quotes.put_asks)
-    found: list[Finding] = []
-    _verticals("call", strikes, call_bids, call_asks, discount, least, found)
-    _verticals("put", strikes, put_bids, put_asks, discount, least, found)
-    _butterflies("call", strikes, call_bids, call_asks, least, found)
-    _butterflies("put", strikes, put_bids, put_asks, least, found)
-    _parity(
-        strikes, (call_bids, call_asks, put_bids, put_asks), discount, forward_bid, forward_ask, least, found
-    )
-    return largest(found, cap)
+    findings: list[Finding] = []
+    _verticals("call", strikes, call_bids, call_asks, discount, least, findings)
+    _verticals("put", strikes, put_bids, put_asks, discount, least, findings)
+    _butterflies("call", strikes, call_bids, call_asks, least, findings)
+    _butterflies("put", strikes, put_bids, put_asks, least, findings)
+    columns = call_bids, call_asks, put_bids, put_asks
+    _parity(strikes, columns, discount, forward_bid, forward_ask, least, findings)
+    return largest(findings, cap)
 
 
-def largest(found: Iterable[Finding], cap: int = CAP) -> Findings:
+def largest(findings: Iterable[Finding], cap: int = CAP) -> Findings:
     """These findings by falling amount, cut off after ``cap``; also for those of several checks together."""
-    ordered = sorted(found, key=_amount, reverse=True)
+    ordered = sorted(findings, key=_amount, reverse=True)
     return Findings(tuple(ordered[:cap]), len(ordered))
 
 
@@ -115,7 +114,7 @@ def _verticals(
     asks: Sequence[float],
     discount: float,
     least: float,
-    found: list[Finding],
+    findings: list[Finding],
 ) -> None:
     """0 <= C(K1) - C(K2) <= D (K2 - K1), and for puts the other way round, of each strike with all others.
 
@@ -132,10 +131,10 @@ def _verticals(
         worth = discount * strike
         if bid - least_ask > least:
             pair = (cheapest, strike) if option == "call" else (-strike, -cheapest)
-            found.append(Finding("vertical_below_zero", option, pair, bid - least_ask))
+            findings.append(Finding("vertical_below_zero", option, pair, bid - least_ask))
         if most_bid - worth - ask > least:
             pair = (dearest, strike) if option == "call" else (-strike, -dearest)
-            found.append(Finding("vertical_above_width", option, pair, most_bid - worth - ask))
+            findings.append(Finding("vertical_above_width", option, pair, most_bid - worth - ask))
         if ask < least_ask:
             least_ask, cheapest = ask, strike
         if bid + worth > most_bid:
@@ -148,7 +147,7 @@ def _butterflies(
     bids: Sequence[float],
     asks: Sequence[float],
     least: float,
-    found: list[Finding],
+    findings: list[Finding],
 ) -> None:
     """Prices are convex in the strike: a body may not be sold for more than its best two wings cost.
 
@@ -171,7 +170,7 @@ def _butterflies(
             share = (strike - left) / (right - left)
             amount = bid - left_ask - share * (right_ask - left_ask)
             if amount > least:
-                found.append(Finding("butterfly", option, (left, strike, right), amount))
+                findings.append(Finding("butterfly", option, (left, strike, right), amount))
 
 
 def _parity(
@@ -181,7 +180,7 @@ def _parity(
     forward_bid: float | None,
     forward_ask: float | None,
     least: float,
-    found: list[Finding],
+    findings: list[Finding],
 ) -> None:
     """A forward sold at one strike, K + (call bid - put ask)/D, may not fetch more than one bought elsewhere.
 
@@ -208,7 +207,7 @@ def _parity(
     for price, at in buyers:
         cost, other = second if at == best[1] else best
         if price - cost > least:
-            found.append(Finding("parity", None, (at, other), price - cost))
+            findings.append(Finding("parity", None, (at, other), price - cost))
 
 
 def lower_hull(points: Points) -> Points:

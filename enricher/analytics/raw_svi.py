@@ -100,8 +100,8 @@ def fit(
         try:
             next(turns)
         except StopIteration as stop:
-            found: SviFit = stop.value
-            return found
+            result: SviFit = stop.value
+            return result
 
 
 def fit_steps(
@@ -172,7 +172,7 @@ def butterfly(svi: Svi, low: float, high: float, points: int = _GRID_POINTS) -> 
 
 
 def _narrowed(svi: Svi, left: float, right: float) -> tuple[float, float]:
-    """The least g found between two k by thirds, and where."""
+    """The least g between two k by thirds, and where."""
     best = inf, left
     for _ in range(30):
         third = (right - left) / 3
@@ -252,11 +252,11 @@ class _Problem:
         deepest = base - c + sqrt(max(c * c - d * d, 0.0))
         if deepest < self.least:
             base += self.least - deepest
-        found = [
+        residuals = [
             root * (base + c * z + d * y - w)
             for root, y, z, w in zip(self.roots, ys, zs, self.ws, strict=True)
         ]
-        return sum(map(mul, found, found)), found, base - c, c, d
+        return sum(map(mul, residuals, residuals)), residuals, base - c, c, d
 
 
 def _in_square(yy: float, yz: float, zz: float, yw: float, zw: float, half: float) -> tuple[float, float]:
@@ -269,7 +269,7 @@ def _in_square(yy: float, yz: float, zz: float, yw: float, zw: float, half: floa
         c, d = (zw * yy - yw * yz) / whole, (yw * zz - zw * yz) / whole
         if abs(d) <= c and c + abs(d) <= 2 * half:
             return c, d
-    best, found = inf, (0.0, 0.0)
+    best, solution = inf, (0.0, 0.0)
     corners = ((0.0, 0.0), (half, half), (2 * half, 0.0), (half, -half))
     for at, (c0, d0) in enumerate(corners):
         c1, d1 = corners[(at + 1) % 4]
@@ -280,8 +280,8 @@ def _in_square(yy: float, yz: float, zz: float, yw: float, zw: float, half: floa
         c, d = c0 + share * ec, d0 + share * ed
         value = zz * c * c + 2 * yz * c * d + yy * d * d - 2 * (zw * c + yw * d)
         if value < best:
-            best, found = value, (c, d)
-    return found
+            best, solution = value, (c, d)
+    return solution
 
 
 def _coarse(problem: _Problem) -> Generator[None, None, tuple[float, float]]:
@@ -290,18 +290,18 @@ def _coarse(problem: _Problem) -> Generator[None, None, tuple[float, float]]:
     if thin > 1:
         every = slice(None, None, thin)
         problem = _Problem(problem.ks[every], problem.ws[every], problem.roots[every], problem.least)
-    best, found, looked_at = inf, (0.0, problem.span), 0
+    best, start, looked_at = inf, (0.0, problem.span), 0
     for share in _GRID_M:
         m = problem.low + share * problem.span
         for multiple in _GRID_SIGMA:
             cost = problem.solve(m, multiple * problem.span)[0]
             if cost < best:
-                best, found = cost, (m, multiple * problem.span)
+                best, start = cost, (m, multiple * problem.span)
             looked_at += len(problem.ks)
             if looked_at > _STEP_NODES:
                 looked_at = 0
                 yield
-    return found
+    return start
 
 
 def _refined(problem: _Problem, m: float, sigma: float) -> Generator[None, None, tuple[float, float]]:

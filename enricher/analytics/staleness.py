@@ -26,8 +26,8 @@ ReadTime = Callable[[str], int | None]
 class Ages(msgspec.Struct, frozen=True, gc=False):
     """How much older than the chain the quotes and the last trades of one side are, in seconds.
 
-    They stand beside the strikes. None, for a leg or a whole column, is untold: a quote is then as old as the
-    chain, a trade as old as the quote.
+    They stand beside the strikes. None, for a leg or a whole column, is not known: a quote is then as old as
+    the chain, a trade as old as the quote.
     ``odd`` are the (field, what is odd, strike) of times that cannot be read or are those of a later chain.
     """
 
@@ -49,7 +49,7 @@ class Fresh(Columns, frozen=True, gc=False):
     ages: ChainAges
 
 
-UNTOLD: Final = ChainAges(Ages(), Ages())
+NO_AGES: Final = ChainAges(Ages(), Ages())
 _UNREAD: Final = "cannot be read"
 _LATER: Final = "later than the chain by more than a minute"
 
@@ -74,7 +74,7 @@ def leg_ages(chain: Chain, read: ReadTime) -> ChainAges:
     """
     calls = _ages(chain, chain.calls, read)
     puts = _ages(chain, chain.puts, read)
-    return UNTOLD if calls is None and puts is None else ChainAges(calls or Ages(), puts or Ages())
+    return NO_AGES if calls is None and puts is None else ChainAges(calls or Ages(), puts or Ages())
 
 
 def fresh(cells: Columns, ages: ChainAges, max_age: float) -> Fresh:
@@ -102,7 +102,7 @@ def _ages(chain: Chain, sent: Sequence[Mapping[str, Any]], read: ReadTime) -> Ag
     known: dict[str, tuple[float | None, str | None]] = {moment: (0.0, None)}
     odd: list[tuple[str, str, Number]] = []
     for leg in sent:
-        for name, found in (("timestamp", quoted), ("last_trade_time", traded)):
+        for name, times in (("timestamp", quoted), ("last_trade_time", traded)):
             text = leg.get(name)
             if text is None or text == "":
                 continue
@@ -110,7 +110,7 @@ def _ages(chain: Chain, sent: Sequence[Mapping[str, Any]], read: ReadTime) -> Ag
             if type(text) is str:
                 if text not in known:
                     known[text] = _aged(chain.event_us, read(text))
-                found[leg["strike"]], what = known[text]
+                times[leg["strike"]], what = known[text]
             if what is not None:
                 odd.append((name, what, leg["strike"]))
     return Ages(
@@ -166,7 +166,7 @@ def _last_without(side: Side, places: Sequence[int]) -> Side:
 
 def without(cells: Sequence[T | None], places: Iterable[int]) -> list[T | None]:
     """A copy of a column with nothing at these places."""
-    found = list(cells)
+    copy = list(cells)
     for at in places:
-        found[at] = None
-    return found
+        copy[at] = None
+    return copy

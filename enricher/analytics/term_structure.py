@@ -75,7 +75,7 @@ def term_structure(
     smiles: Iterable[Smile], k: float = 0.0, days: Sequence[float] = DAYS, cap: int = 20
 ) -> TermStructure:
     """The term structure at one k (0 is at the money), with at most ``cap`` calendar violations at any k."""
-    ordered = sorted((found for found in smiles if found.reason is None), key=_years)
+    ordered = sorted((smile for smile in smiles if smile.reason is None), key=_years)
     years, ws = at_moneyness(ordered, k)
     violations = calendar_violations(ordered)
     return TermStructure(
@@ -93,10 +93,10 @@ def at_moneyness(smiles: Iterable[Smile], k: float = 0.0) -> tuple[list[float], 
     """Years and total variances at one k, ascending in time, of the smiles that reach it."""
     years: list[float] = []
     ws: list[float] = []
-    for found in sorted(smiles, key=_years):
-        w = total_variance(found, k)
+    for smile in sorted(smiles, key=_years):
+        w = total_variance(smile, k)
         if w is not None:
-            years.append(found.years)
+            years.append(smile.years)
             ws.append(w)
     return years, ws
 
@@ -119,17 +119,17 @@ def constant_maturity(years: Sequence[float], ws: Sequence[float], days: float) 
 
 def forward_variances(years: Sequence[float], ws: Sequence[float]) -> list[ForwardVariance]:
     """(w2 - w1) / (T2 - T1) for each expiry and the next."""
-    found: list[ForwardVariance] = []
+    forwards: list[ForwardVariance] = []
     for at in range(1, len(years)):
         near, far, gain = years[at - 1], years[at], ws[at] - ws[at - 1]
         if far <= near:
-            found.append(ForwardVariance(near, far, None, None, "same_time"))
+            forwards.append(ForwardVariance(near, far, None, None, "same_time"))
         elif _falls(ws[at - 1], ws[at]):
-            found.append(ForwardVariance(near, far, None, None, "calendar_violation"))
+            forwards.append(ForwardVariance(near, far, None, None, "calendar_violation"))
         else:
             variance = max(gain, 0.0) / (far - near)
-            found.append(ForwardVariance(near, far, variance, sqrt(variance), None))
-    return found
+            forwards.append(ForwardVariance(near, far, variance, sqrt(variance), None))
+    return forwards
 
 
 def calendar_violations(smiles: Iterable[Smile]) -> list[CalendarViolation]:
@@ -138,8 +138,8 @@ def calendar_violations(smiles: Iterable[Smile]) -> list[CalendarViolation]:
     Judged at the nodes of both, wherever both are known: between them w is linear, so no fall is larger.
     These rest on the prices that the smiles are made of; what can be traded on is `calendars.calendar`'s.
     """
-    ordered = sorted((found for found in smiles if found.reason is None), key=_years)
-    found: list[CalendarViolation] = []
+    ordered = sorted((smile for smile in smiles if smile.reason is None), key=_years)
+    violations: list[CalendarViolation] = []
     for at in range(1, len(ordered)):
         near, far = ordered[at - 1], ordered[at]
         if near.years == far.years:
@@ -148,17 +148,17 @@ def calendar_violations(smiles: Iterable[Smile]) -> list[CalendarViolation]:
         for k in sorted({k for k in (*near.k, *far.k) if low <= k <= high}):
             less, more = total_variance(near, k), total_variance(far, k)
             if less is not None and more is not None and _falls(less, more):
-                found.append(CalendarViolation(k, near.years, far.years, less - more))
-    found.sort(key=_amount, reverse=True)
-    return found
+                violations.append(CalendarViolation(k, near.years, far.years, less - more))
+    violations.sort(key=_amount, reverse=True)
+    return violations
 
 
 def _falls(near: float, far: float) -> bool:
     return far < near and not isclose(near, far, rel_tol=_ROUNDING)
 
 
-def _years(found: Smile) -> float:
-    return found.years
+def _years(smile: Smile) -> float:
+    return smile.years
 
 
 def _amount(violation: CalendarViolation) -> float:

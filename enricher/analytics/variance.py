@@ -147,7 +147,7 @@ def constant_maturity(strips: Sequence[Strip], years: float = THIRTY_DAYS) -> Co
     """The volatility at ``years`` to expiry, total variance linear in time between the strips around it.
 
     Strips without a variance are passed over; the nearest on each side bracket, one that lies right on it
-    speaks alone. There is no extrapolation.
+    counts alone. There is no extrapolation.
     """
     known = [strip for strip in strips if strip.variance is not None]
     before = max((s for s in known if s.years <= years), key=_years, default=None)
@@ -173,19 +173,19 @@ def _mids(strikes: Sequence[float], bids: Column, asks: Column) -> list[float | 
 
 def _wing(outwards: range, bids: Column, mids: Sequence[float | None]) -> tuple[list[int], Wing]:
     """The places that count from the money outwards, and what ended them."""
-    found: list[int] = []
+    places: list[int] = []
     zeros = 0
     for at in outwards:
         if mids[at] is not None:
-            found.append(at)
+            places.append(at)
             zeros = 0
         elif bids[at] == 0:
             zeros += 1
             if zeros == _STOP_AFTER:
-                return found, "zero_bids"
+                return places, "zero_bids"
         elif bids[at] is not None:  # crossed, or without an ask: somebody bids all the same
             zeros = 0
-    return found, "end_of_data"
+    return places, "end_of_data"
 
 
 def _contributions(strikes: Sequence[float], prices: Sequence[float | None], growth: float) -> float:

@@ -107,9 +107,9 @@ def smile(
     return Smile(forward, years, kept, ks, ws, ivs, left_out, None if kept else "no_nodes")
 
 
-def total_variance(found: Smile, k: float) -> float | None:
+def total_variance(smile: Smile, k: float) -> float | None:
     """w at k = ln(K/F), linear between the two nodes around it; None beyond the nodes."""
-    ks, ws = found.k, found.w
+    ks, ws = smile.k, smile.w
     at = bisect_left(ks, k)
     if at == len(ks):
         return None
@@ -121,33 +121,33 @@ def total_variance(found: Smile, k: float) -> float | None:
     return ws[at - 1] + share * (ws[at] - ws[at - 1])
 
 
-def volatility(found: Smile, k: float) -> Reasoned:
+def volatility(smile: Smile, k: float) -> Reasoned:
     """The volatility at k = ln(K/F), and why there is none (``not_bracketed``, or the smile's own reason)."""
-    if found.reason is not None:
-        return None, found.reason
-    w = total_variance(found, k)
-    return (None, "not_bracketed") if w is None else (sqrt(w / found.years), None)
+    if smile.reason is not None:
+        return None, smile.reason
+    w = total_variance(smile, k)
+    return (None, "not_bracketed") if w is None else (sqrt(w / smile.years), None)
 
 
-def atm_iv(found: Smile) -> Reasoned:
+def atm_iv(smile: Smile) -> Reasoned:
     """The volatility at the money, where the strike is the forward."""
-    return volatility(found, 0.0)
+    return volatility(smile, 0.0)
 
 
-def smile_measures(found: Smile) -> SmileMeasures:
+def smile_measures(smile: Smile) -> SmileMeasures:
     """All there is to say about a smile; a reason stands beside everything that cannot be said."""
-    atm, no_atm = atm_iv(found)
-    d1s = _d1s(found)
-    call, no_call = _iv_at_delta(found, d1s, -_D1_OF_25_DELTA)
-    put, no_put = _iv_at_delta(found, d1s, _D1_OF_25_DELTA)
-    slope, no_slope = _slope(found)
-    low, no_low = volatility(found, _LOW)
-    high, no_high = volatility(found, _HIGH)
+    atm, no_atm = atm_iv(smile)
+    d1s = _d1s(smile)
+    call, no_call = _iv_at_delta(smile, d1s, -_D1_OF_25_DELTA)
+    put, no_put = _iv_at_delta(smile, d1s, _D1_OF_25_DELTA)
+    slope, no_slope = _slope(smile)
+    low, no_low = volatility(smile, _LOW)
+    high, no_high = volatility(smile, _HIGH)
     reversal = None if call is None or put is None else call - put
     no_wings = no_call or no_put
     fly = None if call is None or put is None or atm is None else (call + put) / 2 - atm
     skew = None if low is None or high is None else low - high
-    found_reasons = (
+    by_name = (
         ("atm_iv", no_atm),
         ("call_25_iv", no_call),
         ("put_25_iv", no_put),
@@ -155,11 +155,11 @@ def smile_measures(found: Smile) -> SmileMeasures:
         ("butterfly", no_wings or no_atm),
         ("slope", no_slope),
         ("skew", no_low or no_high),
-        ("average_iv", found.reason),
+        ("average_iv", smile.reason),
     )
-    reasons = {name: why for name, why in found_reasons if why is not None}
-    average = _average(found, d1s)
-    return SmileMeasures(len(found.k), atm, call, put, reversal, fly, slope, skew, average, reasons)
+    reasons = {name: why for name, why in by_name if why is not None}
+    average = _average(smile, d1s)
+    return SmileMeasures(len(smile.k), atm, call, put, reversal, fly, slope, skew, average, reasons)
 
 
 def _mean(
@@ -173,58 +173,58 @@ def _mean(
     return (call + put) / 2, None
 
 
-def _d1s(found: Smile) -> list[float]:
-    roots = map(sqrt, found.w)
-    return [0.5 * root - k / root for k, root in zip(found.k, roots, strict=True)]
+def _d1s(smile: Smile) -> list[float]:
+    roots = map(sqrt, smile.w)
+    return [0.5 * root - k / root for k, root in zip(smile.k, roots, strict=True)]
 
 
-def _iv_at_delta(found: Smile, d1s: Sequence[float], d1: float) -> Reasoned:
+def _iv_at_delta(smile: Smile, d1s: Sequence[float], d1: float) -> Reasoned:
     """The volatility where N(d1) has its value at ``d1``, linear in N(d1) between the nodes around it.
 
     ``ambiguous`` where deltas that do not fall with the strike pass the value more than once.
     """
-    if found.reason is not None:
-        return None, found.reason
+    if smile.reason is not None:
+        return None, smile.reason
     crossed = [at for at in range(1, len(d1s)) if (d1s[at - 1] >= d1) != (d1s[at] >= d1)]
     if not crossed:
-        return (found.iv[-1], None) if d1s[-1] == d1 else (None, "not_bracketed")
+        return (smile.iv[-1], None) if d1s[-1] == d1 else (None, "not_bracketed")
     if len(crossed) > 1:
         return None, "ambiguous"
     at = crossed[0]
     before, here = _normal(d1s[at - 1]), _normal(d1s[at])
     share = (_normal(d1) - before) / (here - before)
-    return found.iv[at - 1] + share * (found.iv[at] - found.iv[at - 1]), None
+    return smile.iv[at - 1] + share * (smile.iv[at] - smile.iv[at - 1]), None
 
 
 def _normal(x: float) -> float:
     return 0.5 * erfc(-x * 0.7071067811865476)
 
 
-def _average(found: Smile, d1s: Sequence[float]) -> float | None:
+def _average(smile: Smile, d1s: Sequence[float]) -> float | None:
     """F, D and sqrt(T) are common to all vegas of an expiry, so phi(d1) alone weighs."""
     if not d1s:
         return None
     largest = min(d1 * d1 for d1 in d1s)  # divided out, so that not all vegas of a far wing are 0
     vegas = [exp(0.5 * (largest - d1 * d1)) for d1 in d1s]
-    return sum(vega * iv for vega, iv in zip(vegas, found.iv, strict=True)) / sum(vegas)
+    return sum(vega * iv for vega, iv in zip(vegas, smile.iv, strict=True)) / sum(vegas)
 
 
-def _slope(found: Smile) -> Reasoned:
+def _slope(smile: Smile) -> Reasoned:
     """d sigma/dk at 0 of the least-squares parabola through the nearest three nodes either side.
 
     Not of the two nodes around 0 alone: there puts give way to calls, and a small error of the forward, which
     moves the ones up and the others down, would be all that their difference shows.
     """
-    if found.reason is not None:
-        return None, found.reason
-    ks = found.k
+    if smile.reason is not None:
+        return None, smile.reason
+    ks = smile.k
     below = bisect_left(ks, 0.0)
     above = below + 1 if below < len(ks) and ks[below] == 0 else below
     if below == 0 or above == len(ks):
         return None, "not_bracketed"
     first, end = max(0, below - _NEAREST), min(len(ks), above + _NEAREST)
     scale = max(-ks[first], ks[end - 1])
-    xs, ys = [k / scale for k in ks[first:end]], found.iv[first:end]
+    xs, ys = [k / scale for k in ks[first:end]], smile.iv[first:end]
     if len(xs) == 2:
         return (ys[1] - ys[0]) / ((xs[1] - xs[0]) * scale), None
     n = float(len(xs))

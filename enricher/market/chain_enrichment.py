@@ -18,7 +18,7 @@ from enricher.analytics.oi_walls import losses, trading_range
 from enricher.analytics.percentile import Standing
 from enricher.analytics.position_buildup import Snapshot, buildup, since_open
 from enricher.analytics.price_analysis import Terms, analyse_prices, price_scale
-from enricher.analytics.staleness import UNTOLD, fresh, leg_ages, reader
+from enricher.analytics.staleness import NO_AGES, fresh, leg_ages, reader
 from enricher.clock import SECOND
 from enricher.market.documents import buildup_fields, chain_fields, wall_fields
 from enricher.market.reasons import (
@@ -81,7 +81,7 @@ def enriching(
     numbers = chain_numbers(chain, cells)
     fields = chain_fields(chain, numbers, change, no_change, partial(shown_price, state.contract))
     explain_chain(fields, fields["flags"], cells, chain.spot_price)
-    if ages is not UNTOLD:
+    if ages is not NO_AGES:
         explain_times(fields["flags"], ages)
     if change is not None:
         explain_buildup(fields["flags"], "buildup", change, len(chain.strikes))

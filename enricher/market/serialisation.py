@@ -174,7 +174,7 @@ def findings_fields(findings: Findings) -> Fields:
     """Arbitrage findings, the largest first, and how many there are in all."""
     rows = [
         {"kind": f.kind, "option": f.option, "strikes": list(f.strikes), "amount": rounded(f.amount, 4)}
-        for f in findings.found
+        for f in findings.listed
     ]
     return {"count": findings.count, "found": rows}
 

@@ -1,6 +1,6 @@
 """The two sides of a chain beside one another: repeated legs, missing ones, and legs of another chain.
 
-What is odd about them is said in ``flags`` as {field: reason}; what makes no sense raises ``BadMessage``.
+``flags`` says what is odd about them as {field: reason}; what makes no sense raises ``BadMessage``.
 """
 
 from __future__ import annotations
@@ -85,10 +85,10 @@ def union(
 
 def _move(flags: dict[str, str], side: str, places: list[int | None]) -> None:
     """The flags of a leg (``calls[3].last``) go with it to its place, None where it is dropped."""
-    found = {path: reason for path, reason in flags.items() if path.startswith(f"{side}[")}
-    for path in found:
+    moved = {path: reason for path, reason in flags.items() if path.startswith(f"{side}[")}
+    for path in moved:
         del flags[path]
-    for path, reason in found.items():
+    for path, reason in moved.items():
         at, rest = path.removeprefix(f"{side}[").split("]", 1)
         place = places[int(at)]
         if place is not None:

@@ -214,7 +214,7 @@ def test_a_quote_below_another_is_a_profit_that_is_named() -> None:
     dear = [{**x, "bid": 2000, "ask": 2001} if x is LEGS[16] else x for x in LEGS]
     found = analyse(dear, **TERMS).arbitrage
     assert found.count > 0
-    assert found.found[0].amount > 500
+    assert found.listed[0].amount > 500
 
 
 def test_build_up_stands_between_two_analyses() -> None:

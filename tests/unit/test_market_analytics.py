@@ -13,7 +13,7 @@ from enricher.analytics import black76
 from enricher.analytics.columns import columns
 from enricher.analytics.contracts import Contract, years
 from enricher.analytics.price_analysis import PriceAnalysis, Terms, analyse_prices, price_scale
-from enricher.analytics.staleness import UNTOLD, fresh
+from enricher.analytics.staleness import NO_AGES, fresh
 from enricher.clock import event_us, render
 from enricher.market.products import Contracts
 from enricher.messages.models import decode_chain
@@ -33,7 +33,7 @@ def analysed(stubs_from: float) -> PriceAnalysis:
     message = {"product": "NIFTY", "expiry": EXPIRY, "spot_price": 21500, "timestamp": render(AT, True)}
     body = json.dumps({**message, "calls": sides[0], "puts": sides[1]}).encode()
     chain = decode_chain(body, now_us=2**60)
-    return analyse_prices(chain, fresh(columns(chain), UNTOLD, 300), NIFTY, Terms())
+    return analyse_prices(chain, fresh(columns(chain), NO_AGES, 300), NIFTY, Terms())
 
 
 def test_stub_quotes_do_not_speak_of_the_forward() -> None:
@@ -76,7 +76,7 @@ def priced(
     body = json.dumps({**message, "calls": sides[0], "puts": sides[1]}).encode()
     chain = decode_chain(body, now_us=2**60)
     cells = columns(chain, price_scale(contract, chain.spot_price))
-    return analyse_prices(chain, fresh(cells, UNTOLD, 300), contract, terms or Terms(), unit_before)
+    return analyse_prices(chain, fresh(cells, NO_AGES, 300), contract, terms or Terms(), unit_before)
 
 
 def test_volatilities_come_back_from_the_prices_they_made() -> None:
@@ -184,6 +184,6 @@ def test_no_more_findings_are_named_than_asked_for_but_all_are_counted() -> None
     strikes = range(20000, 23001, 250)
     upside_down = {strike: {"bid": strike - 19000, "ask": strike - 18990} for strike in strikes}
     found = priced(terms=Terms(findings=2), changed=upside_down).arbitrage
-    assert len(found.found) == 2
+    assert len(found.listed) == 2
     assert found.count > 2
-    assert found.found[0].amount >= found.found[1].amount
+    assert found.listed[0].amount >= found.listed[1].amount

@@ -57,7 +57,7 @@ def puts(found: Market) -> ChainQuotes:
 
 
 def amounts(told: Findings, *kinds: str) -> list[float]:
-    return [finding.amount for finding in told.found if finding.kind in kinds]
+    return [finding.amount for finding in told.listed if finding.kind in kinds]
 
 
 def black(kind: int, forward: float, strike: float, total: float, discount: float) -> float:
@@ -91,7 +91,7 @@ def test_a_spread_that_pays_more_than_its_width_is_sold() -> None:
     bids: Column = [None, None, None, 26.0, None]
     asks: Column = [None, 5.5, None, None, None]
     told = check_chain(ChainQuotes(STRIKES, NOTHING, NOTHING, bids, asks), 0.9)
-    (found,) = told.found
+    (found,) = told.listed
     assert (found.kind, found.option, found.strikes) == ("vertical_above_width", "put", (95, 110))
     assert found.amount == pytest.approx(26.0 - 5.5 - 0.9 * 15)
 
@@ -100,7 +100,7 @@ def test_a_body_that_bids_more_than_its_wings_ask_by_unequal_gaps_is_sold() -> N
     bids: Column = [None, None, 8.5, None, None]
     asks: Column = [10.0, None, None, None, 3.0]
     told = check_chain(ChainQuotes(STRIKES, bids, asks, NOTHING, NOTHING), 1.0)
-    (found,) = told.found
+    (found,) = told.listed
     assert (found.kind, found.option, found.strikes) == ("butterfly", "call", (90, 100, 125))
     assert found.amount == pytest.approx(8.5 - (25 * 10 + 10 * 3) / 35)
 
@@ -120,7 +120,7 @@ def test_a_forward_that_sells_dearer_at_one_strike_than_it_buys_at_another_is_fo
     asks = list(quotes.call_asks)
     asks[2] = asks_more
     told = check_chain(ChainQuotes(STRIKES, bids, asks, quotes.put_bids, quotes.put_asks), 0.98)
-    found = next(finding for finding in told.found if finding.kind == "parity")
+    found = next(finding for finding in told.listed if finding.kind == "parity")
     assert (found.option, found.strikes[0]) == (None, 100)
     assert found.strikes[1] != 100
     assert found.amount == pytest.approx(0.25)
@@ -132,8 +132,8 @@ def test_parity_is_judged_against_a_quoted_forward(
 ) -> None:
     told = check_chain(fair(100, 0.1, 0.98, [90.0]), 0.98, quoted_at, quoted_at)
     assert told.count == 1
-    assert (told.found[0].kind, told.found[0].strikes) == ("parity", strikes)
-    assert told.found[0].amount == pytest.approx(0.98)
+    assert (told.listed[0].kind, told.listed[0].strikes) == ("parity", strikes)
+    assert told.listed[0].amount == pytest.approx(0.98)
 
 
 def test_a_strike_is_not_judged_by_its_own_forward() -> None:
@@ -208,7 +208,7 @@ def test_no_portfolio_of_calls_and_cash_pays_more_than_the_largest_finding(
         bounds=bounds,
     )
     told = check_chain(calls((strikes, bids, asks)), discount)
-    most = told.found[0].amount if told.found else 0.0
+    most = told.listed[0].amount if told.listed else 0.0
     assert most == pytest.approx(-best.fun, abs=1e-4)
 
 
@@ -262,8 +262,8 @@ def test_every_finding_brings_its_amount_now_and_never_costs_anything_later(
         [put[1] for _, _, put in found],
     )
     told = check_chain(quotes, discount, cap=EVERY)
-    assert told.count == len(told.found)
-    for finding in told.found:
+    assert told.count == len(told.listed)
+    for finding in told.listed:
         assert finding.amount > 0
         for price in (0.0, *quotes.strikes, 1000.0):
             now, later = paid(quotes, finding, discount, price)
@@ -310,7 +310,7 @@ def test_the_largest_come_first_and_those_cut_off_are_counted() -> None:
     asks: Column = [5.0, None, None, None, None]
     quotes = ChainQuotes(STRIKES, bids, asks, NOTHING, NOTHING)
     told = check_chain(quotes, 1.0, cap=2)
-    assert [finding.amount for finding in told.found] == [4, 3]
+    assert [finding.amount for finding in told.listed] == [4, 3]
     assert told.count == 4
     assert check_chain(quotes, 1.0, least=2.5).count == 2
 
@@ -341,8 +341,8 @@ def test_an_option_that_asks_less_with_more_time_to_go_is_bought_at_the_same_mon
     scale = 100 * 0.99 / (110 * 0.95)
     expected = (near.call_bids[0] or 0) - scale * (far.call_asks[0] or 0)
     assert told.count == 2
-    assert {finding.option for finding in told.found} == {"call", "put"}
-    for finding in told.found:
+    assert {finding.option for finding in told.listed} == {"call", "put"}
+    for finding in told.listed:
         assert (finding.kind, finding.strikes) == ("calendar", (100, 110))
         assert finding.amount == pytest.approx(expected)
 
@@ -369,7 +369,7 @@ def test_no_far_pair_around_the_strike_is_cheaper_than_what_a_calendar_buys(
                 costs.append(share * low_ask + (1 - share) * high_ask)
         if bid is not None and costs and bid - scale * min(costs) > 1e-6:
             expected.append(bid - scale * min(costs))
-    assert [finding.amount for finding in told.found] == pytest.approx(sorted(expected, reverse=True))
+    assert [finding.amount for finding in told.listed] == pytest.approx(sorted(expected, reverse=True))
 
 
 def test_what_can_be_sold_at_the_near_expiry_is_covered_at_the_far_one_whatever_happens() -> None:

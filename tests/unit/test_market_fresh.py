@@ -13,7 +13,7 @@ from enricher.analytics.chain_numbers import chain_numbers
 from enricher.analytics.columns import columns
 from enricher.analytics.contracts import years
 from enricher.analytics.price_analysis import PriceAnalysis, Terms, analyse_prices
-from enricher.analytics.staleness import UNTOLD, Fresh, fresh, leg_ages, reader
+from enricher.analytics.staleness import NO_AGES, Fresh, fresh, leg_ages, reader
 from enricher.clock import SECOND, event_us, render
 from enricher.market.products import Contracts
 from enricher.market.serialisation import analysis_fields
@@ -129,8 +129,8 @@ def test_where_a_price_was_taken_out_is_said_and_nowhere_else() -> None:
 def test_a_chain_without_times_and_with_every_option_traded_is_taken_as_it_is() -> None:
     chain = chain_of({"strike": 1, "bid": 1, "volume": 2}, {"strike": 2, "last": 1, "timestamp": TEXT})
     cells = columns(chain)
-    assert leg_ages(chain, reader(ZoneInfo("UTC"))) is UNTOLD
-    assert fresh(cells, UNTOLD, 300.0).calls is cells.calls
+    assert leg_ages(chain, reader(ZoneInfo("UTC"))) is NO_AGES
+    assert fresh(cells, NO_AGES, 300.0).calls is cells.calls
 
 
 def test_open_interest_and_volume_do_not_age() -> None:

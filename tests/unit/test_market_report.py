@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from enricher.analytics.columns import columns
 from enricher.analytics.price_analysis import PriceAnalysis, Terms, analyse_prices
-from enricher.analytics.staleness import UNTOLD, fresh
+from enricher.analytics.staleness import NO_AGES, fresh
 from enricher.clock import event_us, render
 from enricher.market.products import Contracts
 from enricher.market.serialisation import Fields, analysis_fields, rounded, rounded_all
@@ -30,7 +30,7 @@ def flags(product: str, moment: str, expiry: str = "2025-06-20") -> dict[str, st
     legs = [{"strike": strike, "bid": 4.9, "ask": 5.1} for strike in (95, 100, 105)]
     message = {"product": product, "expiry": expiry, "spot_price": 100, "timestamp": render(at, True)}
     chain = decode_chain(json.dumps({**message, "calls": legs, "puts": legs}).encode(), now_us=2**60)
-    cells, terms = fresh(columns(chain), UNTOLD, 300), Terms()
+    cells, terms = fresh(columns(chain), NO_AGES, 300), Terms()
     found = analyse_prices(chain, cells, contract, terms)
     told: dict[str, str] = analysis_fields(found, cells.strikes, contract, expiry, terms)["flags"]
     return told
@@ -69,7 +69,7 @@ def analysed(terms: Terms | None = None, **said: Any) -> tuple[PriceAnalysis, Fi
     sides[0][2] |= said
     message = {"product": "XSP", "expiry": EXPIRY, "spot_price": 100, "timestamp": render(AT, True)}
     chain = decode_chain(json.dumps({**message, "calls": sides[0], "puts": sides[1]}).encode(), now_us=2**60)
-    cells, terms = fresh(columns(chain), UNTOLD, 300), terms or Terms()
+    cells, terms = fresh(columns(chain), NO_AGES, 300), terms or Terms()
     found = analyse_prices(chain, cells, XSP, terms)
     return found, analysis_fields(found, cells.strikes, XSP, EXPIRY, terms)
 

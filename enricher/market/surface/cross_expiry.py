@@ -243,6 +243,6 @@ def _executable(near: Row, far: Row) -> Compared:
             "amount": rounded(finding.amount, 4),
             "apart": abs(first.event_us - second.event_us) / SECOND,
         }
-        for finding in findings.found
+        for finding in findings.listed
     ]
     return rows, findings.count
