@@ -9,9 +9,8 @@ from pathlib import Path
 import redis.asyncio as redis
 
 from enricher.market.feed.channels import Message
-from enricher.market.feed.publish import Published, publish_at_rate, redis_publisher
+from enricher.market.feed.publish import Published, publish_at_rate, redis_publisher, replay
 from enricher.market.feed.recording import Recorded, RecordingReader, write_recording
-from enricher.market.feed.replay import replay
 from enricher.market.feed.synthetic import SyntheticMarket
 
 

@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 import pytest
 
 from enricher.market.feed.channels import Message
-from enricher.market.feed.publish import MAX_BATCH, Published, publish_at_rate
+from enricher.market.feed.publish import MAX_BATCH, Published, publish_at_rate, replay
 from enricher.market.feed.recording import Recorded
-from enricher.market.feed.replay import replay
 
 T = TypeVar("T")
 

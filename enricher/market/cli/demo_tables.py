@@ -171,15 +171,9 @@ def latency_table(picture: Picture) -> Sheet:
         ("event time - committed and visible", latency_of(figures)["event"], figures["latency"]["event"]),
     )
     for name, now, whole in rows:
-        made.add_row(
-            name,
-            milliseconds(now["p50_ms"]),
-            milliseconds(now["p99_ms"]),
-            milliseconds(whole["p50_ms"]),
-            milliseconds(whole["p99_ms"]),
-            milliseconds(whole["max_ms"] if whole["count"] else None),
-            number(whole["count"]),
-        )
+        highest = whole["max_ms"] if whole["count"] else None
+        times = (now["p50_ms"], now["p99_ms"], whole["p50_ms"], whole["p99_ms"], highest)
+        made.add_row(name, *map(milliseconds, times), number(whole["count"]))
     return made
 
 
@@ -203,22 +197,17 @@ def products_table(products: Sequence[Product]) -> Sheet:
         made.add_row(
             product.name,
             Text(number(price, 2), style=style),
-            *_window_cells(window),
-            number(chain.pcr_oi if chain else None, 4),
-            number(chain.max_pain_strike if chain else None, 1),
-            number(chain.atm_strike if chain else None, 1),
-            number(chain.atm_straddle_price if chain else None, 2),
+            *_cells(window, open=2, high=2, low=2, close=2, num_ticks=0),
+            *_cells(chain, pcr_oi=4, max_pain_strike=1, atm_strike=1, atm_straddle_price=2),
             chain.expiry if chain else NOTHING,
             Trend(product.prices, style, spread=True),
         )
     return made
 
 
-def _window_cells(window: Window | None) -> tuple[str, ...]:
-    if window is None:
-        return (NOTHING,) * 5
-    prices = (window.open, window.high, window.low, window.close)
-    return (*(number(price, 2) for price in prices), number(window.num_ticks))
+def _cells(source: object | None, **decimals: int) -> Iterator[str]:
+    """Attributes of ``source`` with so many decimals each."""
+    return (number(getattr(source, name, None), places) for name, places in decimals.items())
 
 
 def bars_table(bars: Sequence[Mapping[str, Any]]) -> Sheet:
@@ -232,8 +221,7 @@ def bars_table(bars: Sequence[Mapping[str, Any]]) -> Sheet:
             f"{bar['start']:%H:%M}",
             bar["product"],
             *(number(bar[name], 2) for name in ("open", "high", "low", "close")),
-            number(bar["num_ticks"]),
-            number(bar["revision"]),
+            *(number(bar[name]) for name in ("num_ticks", "revision")),
         )
     return made
 
@@ -243,10 +231,6 @@ def letters_table(picture: Picture) -> Sheet:
     title = f"Dead letters ({picture.dead_letters:,} in all)"
     made = Sheet(title, "time", "topic", "error")
     for letter in picture.letters:
-        at_us = letter.at_us
-        made.add_row(
-            time_of_day(at_us) if at_us else NOTHING,
-            letter.topic or NOTHING,
-            " ".join(letter.error.split())[:110],
-        )
+        when = time_of_day(letter.at_us) if letter.at_us else NOTHING
+        made.add_row(when, letter.topic or NOTHING, " ".join(letter.error.split())[:110])
     return made

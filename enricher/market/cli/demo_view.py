@@ -134,19 +134,15 @@ class Viewer:
         keys += [f"ohlc:{name}:1m" for name in names]
         keys += [f"latest:chain:{name}:{chains.get(name, '')}" for name in names]
         values = await self._redis.mget(keys)
-        count = len(names)
-        for name, value in zip(names, values, strict=False):
-            if (price := _decoded(value, Price)) is not None:
-                self._prices[name].append(price.price)
-        return [
-            Product(
-                name,
-                self._prices[name],
-                _decoded(values[count + i], Window),
-                _decoded(values[2 * count + i], ChainView),
+        found = []
+        for i, name in enumerate(names):
+            price, window, chain = values[i :: len(names)]
+            if (last := _decoded(price, Price)) is not None:
+                self._prices[name].append(last.price)
+            found.append(
+                Product(name, self._prices[name], _decoded(window, Window), _decoded(chain, ChainView))
             )
-            for i, name in enumerate(names)
-        ]
+        return found
 
     async def _closed_bars(self) -> list[Mapping[str, Any]]:
         # Bars are found by _id ("{start}:{minutes}:{product}"), the one index that is always there.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import anyio
 import click
@@ -21,7 +21,7 @@ from enricher.engine.retry import Backoff
 from enricher.errors import EnricherError
 from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
 from enricher.market.feed.defects import Defects
-from enricher.market.feed.publish import Publish, Published, Sleep, publish_at_rate, redis_publisher
+from enricher.market.feed.publish import Publish, Published, publish_at_rate, redis_publisher
 from enricher.market.feed.synthetic import SyntheticMarket
 from enricher.market.settings import MarketSettings
 
@@ -36,20 +36,9 @@ class Sender:
     wants them later. One without a rate waits.
     """
 
-    def __init__(
-        self,
-        publish: Publish,
-        *,
-        paced: bool,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Sleep = asyncio.sleep,
-        backoff: Backoff = OUTAGE,
-    ) -> None:
+    def __init__(self, publish: Publish, *, paced: bool) -> None:
         self._publish = publish
         self._paced = paced
-        self._clock = clock
-        self._sleep = sleep
-        self._backoff = backoff
         self._attempt = 0
         self._try_at = 0.0
         self.sent: Counter[str] = Counter()
@@ -57,17 +46,17 @@ class Sender:
 
     async def __call__(self, batch: Sequence[Message]) -> None:
         """Publish ``batch``, or count it as not sent; never raises because of an outage."""
-        wait = self._try_at - self._clock()
+        wait = self._try_at - time.monotonic()
         if self._attempt and wait > 0.0:
             if self._paced:
                 self.unsent += len(batch)
                 return
-            await self._sleep(wait)
+            await asyncio.sleep(wait)
         try:
             await self._publish(batch)
         except (RedisError, OSError) as error:
             self._attempt += 1
-            self._try_at = self._clock() + self._backoff.delay(self._attempt)
+            self._try_at = time.monotonic() + OUTAGE.delay(self._attempt)
             self.unsent += len(batch)
             if self._attempt == 1:
                 say(f"Redis is unreachable ({type(error).__name__}: {error}); trying again")
@@ -231,9 +220,7 @@ def renamed(messages: Iterator[Message], names: dict[str, str]) -> Iterator[Mess
     return ((names[channel], body) for channel, body in messages)
 
 
-async def first_answer(
-    client: Redis, url: str, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-) -> None:
+async def first_answer(client: Redis, url: str) -> None:
     """Return when the server answers, however long that takes; raises if it refuses us."""
     attempt = 0
     while True:
@@ -245,6 +232,6 @@ async def first_answer(
             attempt += 1
             if attempt == 1:
                 say(f"waiting for Redis at {redact(url)} ({error})")
-            await sleep(OUTAGE.delay(attempt))
+            await asyncio.sleep(OUTAGE.delay(attempt))
         else:
             return

@@ -19,8 +19,7 @@ from enricher.cli.signals import until_signal
 from enricher.clock import render
 from enricher.errors import EnricherError
 from enricher.market.cli.reading import KINDS, Reading, parse_column, parse_zone
-from enricher.market.feed.publish import Published, redis_publisher
-from enricher.market.feed.replay import replay
+from enricher.market.feed.publish import Published, redis_publisher, replay
 
 F = TypeVar("F", bound=Callable[..., Any])
 
