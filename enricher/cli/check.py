@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -18,12 +19,13 @@ from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.stream.group import WrongKey, check_key
 from enricher.assembly import planned
 from enricher.cli.check_growth import HEAD as GROWTH
-from enricher.cli.check_growth import Stored, ask_growth, utc_now
+from enricher.cli.check_growth import Stored, ask_growth
 from enricher.cli.check_streams import HEAD, StreamState, ask_streams, groups_of, stream_warnings
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration, settings_options
 from enricher.config import Section, Settings, named_by_origin, redact, redact_text
 from enricher.engine.router import Route, Router
+from enricher.gaps import GAPS
 from enricher.intake import over_streams
 from enricher.system import Plan, StreamUse
 from enricher.systems import SYSTEMS
@@ -172,7 +174,7 @@ async def _ask_mongo(settings: Settings, timeout: float, growth: bool) -> Server
         build = await client.admin.command("buildInfo")
         # These two anybody may ask; what a worker does needs a user.
         database = client[settings.mongo.database_name]
-        await database.command("count", "underlying_ticks", limit=1)
+        await database.command("count", GAPS, limit=1)
         stored = await ask_growth(database, settings, timeout) if growth else None
     except (PyMongoError, OSError) as error:
         # The driver adds a dump of its view of the servers; the first part is what a reader needs.
@@ -231,7 +233,7 @@ def _report(
         if stored.growths:
             yield "Growth:"
             yield from columns(GROWTH, [growth.row for growth in stored.growths])
-            yield from stored.lines(utc_now())
+            yield from stored.lines(datetime.now(UTC))
     for plan in plans:
         yield from plan.notes
     if verbose:

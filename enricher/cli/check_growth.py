@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -207,8 +207,3 @@ def size_text(size: float) -> str:
             return f"{size:,.3g} {unit}"
         size /= 1000
     return f"{size:,.3g} TB"
-
-
-def utc_now() -> datetime:
-    """The clock."""
-    return datetime.now(UTC)

@@ -31,6 +31,7 @@ DATA_DIR = Path("enricher-data")
 DOTENV = ".env"
 COMMAND_LINE = "command line"
 
+
 @dataclass(frozen=True, slots=True)
 class SettingsOptions:
     """What the command line says about settings: a file, and dotted keys with their text."""
