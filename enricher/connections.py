@@ -94,7 +94,7 @@ class Connections:
             name,
             group=group,
             consumer=consumer,
-            letters=dead_letters,
+            dead_letters=dead_letters,
             clock=self.clock,
             task_name=task,
             # All fields as one JSON object: what a dead letter shows, and what `submit` takes too.

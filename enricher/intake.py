@@ -183,7 +183,7 @@ class Intake:
             stream,
             group=group,
             consumer=consumer or self._host.instance,
-            letters=self._dead_letters(),
+            dead_letters=self._dead_letters(),
             clock=self._host.clock,
             settings=self._settings.streams,
             timeout=self._settings.redis.socket_timeout,

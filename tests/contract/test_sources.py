@@ -126,7 +126,7 @@ def stream_source(client: Redis) -> StreamSource:
         "intake",
         group="tests",
         consumer="test",
-        letters=DeadLetterSink(ListLetterStore(client, "dlq")),
+        dead_letters=DeadLetterSink(ListLetterStore(client, "dlq")),
         clock=wall_clock,
         settings=StreamSettings(block=0.1),
         tick=0.02,

@@ -102,7 +102,7 @@ async def line(
         STREAM,
         group=GROUP,
         consumer=consumer,
-        letters=letters,
+        dead_letters=letters,
         clock=clock,
         read_entry=read_entry,
         backoff=QUICK,

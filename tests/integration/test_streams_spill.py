@@ -85,7 +85,7 @@ async def spilling(
         STREAM,
         group="me",
         consumer="me",
-        letters=letters,
+        dead_letters=letters,
         clock=wall_clock,
         backoff=QUICK,
         **reading(),

@@ -195,16 +195,16 @@ class RedisLive:
         self, writes: Sequence[Write], refused: Container[int], newest: Mapping[str, SetKey]
     ) -> None:
         """Assignments that were not sent in favour of one that was refused with its write."""
-        landed = [write for index, write in enumerate(writes) if index not in refused]
+        written = [write for index, write in enumerate(writes) if index not in refused]
         missing = [
-            effect for key, effect in _last_of_each_key(landed).items() if newest[key] is not effect
+            effect for key, effect in _last_of_each_key(written).items() if newest[key] is not effect
         ]
         if missing:
             arguments = [part for effect in missing for part in (1, *_set_key(effect))]
             await self._run(writes, [_Call(arguments, list(range(len(missing))))])
 
     async def _run(self, writes: Sequence[Write], calls: Sequence[_Call]) -> dict[int, Answer]:
-        """The script's answers for the writes that did not simply land; all calls travel at once."""
+        """The script's answers for the writes that were not simply written; all calls travel at once."""
         # Groups of routes may commit at the same time; each conversation has a connection to itself.
         connection = self._idle.pop() if self._idle else RawConnection(self._client, timeout=self._timeout)
         try:
@@ -223,7 +223,7 @@ class RedisLive:
         return answers
 
     async def _answer(self, write: Write, reply: bytes | str) -> Answer:
-        """What the reply to a write that did not simply land means. Raises `SinkUnavailable`."""
+        """What the reply to a write that was not simply written means. Raises `SinkUnavailable`."""
         text = as_text(reply)
         if text == "=":
             return Claimed()

@@ -87,7 +87,7 @@ class GroupKeys(msgspec.Struct, frozen=True):
 
     @property
     def exposed(self) -> str:
-        """A hash of the entries whose company was left unfinished."""
+        """A hash of the entries whose cohort was left unfinished."""
         return f"{self.stream}:{self.group}:exposed"
 
 
@@ -140,7 +140,7 @@ class StreamDelivery(Delivery):
         return f"{self.id}/{self.mark}" if self.mark else self.id
 
     def ack(self) -> Sequence[Effect]:
-        """Acknowledge the entry in the commit that lands its effects."""
+        """Acknowledge the entry in the commit that writes its effects."""
         return (Ack(self.place.stream, self.place.group, self.entry),)
 
     def defer(self, delay: float) -> Sequence[Effect]:

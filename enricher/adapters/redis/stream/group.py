@@ -61,19 +61,18 @@ class StreamGroup:
         was destroyed where it was.
         """
         stream, group = self.keys.stream, self.keys.group
-        held = cast("bytes | None", await self.client.get(self.keys.cursor))
+        cursor = cast("bytes | None", await self.client.get(self.keys.cursor))
         begin = start
-        if held is not None and not _CURSOR.fullmatch(held):
-            shown = held[:40].decode("utf-8", "backslashreplace")
-            raise WrongKey(f"{self.keys.cursor} holds {shown!r}, which is no id of an entry; remove it")
-        if held is not None:
+        if cursor is not None:
+            if not _CURSOR.fullmatch(cursor):
+                shown = as_text(cursor[:40])
+                raise WrongKey(f"{self.keys.cursor} holds {shown!r}, which is no id of an entry; remove it")
             try:
-                info = await self.client.xinfo_stream(stream)
-                last = as_text(cast("bytes", info["last-generated-id"]))
+                last = as_text((await self.client.xinfo_stream(stream))["last-generated-id"])
             except errors.ResponseError:
                 last = "0-0"
+            begin = after(cursor.decode())
             # Ids below the cursor: the stream itself was made anew, and nobody has seen any of it.
-            begin = after(held.decode())
             begin = begin if parts(begin) <= parts(last) else "0"
         try:
             await self.client.xgroup_create(stream, group, begin, mkstream=True)
@@ -81,13 +80,13 @@ class StreamGroup:
             if "BUSYGROUP" not in str(error):
                 raise
             return False
-        if held is None:
-            made = await group_info(self.client, self.keys)
-            if made is not None:
-                await self.client.set(self.keys.cursor, made["last-delivered-id"], nx=True)
-        else:
+        if cursor is not None:
             log.warning("group_created_again", stream=stream, group=group, begin=begin)
-        return held is not None
+            return True
+        info = await group_info(self.client, self.keys)
+        if info is not None:
+            await self.client.set(self.keys.cursor, info["last-delivered-id"], nx=True)
+        return False
 
     async def check_keys(self) -> None:
         """Raises `WrongKey`, which names it, if a key of ours holds something else."""
@@ -99,16 +98,16 @@ class StreamGroup:
 
     async def own(self) -> list[Left]:
         """What was delivered to this consumer and never acknowledged, all of it."""
-        found: list[Left] = []
+        left: list[Left] = []
         first = "-"
         while True:
             page = await self.client.xpending_range(
                 self.keys.stream, self.keys.group, first, "+", PAGE, self.consumer
             )
-            found += [Left(as_text(cast("bytes", p["message_id"])), int(p["times_delivered"])) for p in page]
+            left += [Left(as_text(cast("bytes", p["message_id"])), int(p["times_delivered"])) for p in page]
             if len(page) < PAGE:
-                return found
-            first = "(" + found[-1].id
+                return left
+            first = "(" + left[-1].id
 
     async def sweep(self, lease_ms: int, begin: str) -> tuple[str, list[Left], list[str]]:
         """Where to go on ("0-0": done), what nobody renewed for ``lease_ms``; ours now, what was lost."""
@@ -126,23 +125,19 @@ class StreamGroup:
         """
         keys, notes = (self.keys.stream, self.keys.exposed), (exposes, _EXPOSED_TTL)
         arguments = [argument for delivery in deliveries for argument in delivery]
-        found = await _TAKE(self.client, keys, self.keys.group, self.consumer, *notes, *arguments)
+        replies = await _TAKE(self.client, keys, self.keys.group, self.consumer, *notes, *arguments)
         return [
-            None
-            if reply is None
-            else False
-            if reply == 0
-            else dict(zip(reply[::2], reply[1::2], strict=True))
-            for reply in found
+            dict(zip(reply[::2], reply[1::2], strict=True)) if reply else None if reply is None else False
+            for reply in replies
         ]
 
     async def exposed(self) -> dict[str, int]:
-        """Entries that were taken in a company and not `cleared` since, and what they were exposed to."""
-        found = await self.client.hgetall(self.keys.exposed)
-        return {as_text(id_): int(company) for id_, company in found.items()}
+        """Entries that were taken in a cohort and not `cleared` since, and what they were exposed to."""
+        exposed = await self.client.hgetall(self.keys.exposed)
+        return {as_text(id_): int(cohort) for id_, cohort in exposed.items()}
 
     async def cleared(self, ids: Sequence[str]) -> None:
-        """Their company came to its end."""
+        """Their cohort came to its end."""
         if ids:
             await self.client.hdel(self.keys.exposed, *ids)
 

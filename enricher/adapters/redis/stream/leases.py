@@ -45,7 +45,7 @@ class Looked(msgspec.Struct, frozen=True):
 class Trimming:
     """Trims a stream as ``settings`` say, not at all without ``trim``, and always that of its retries.
 
-    A commit whose reply was lost is repeated, and finds by its entry that it has landed. So entries stay for
+    A commit whose reply was lost is repeated, and finds by its entry that it was done. So entries stay for
     a while after their acknowledgement (`StreamSettings.retention`), while one of ours is under way before
     them, and while a consumer is silent that may have such.
     """
@@ -161,7 +161,7 @@ class LeaseMaintenance:
             for id_ in await group.renew(ids):
                 delivery = self._in_flight.under_way.get((group.keys.stream, id_))
                 if delivery is not None:
-                    # The first time it may be that its commit has landed and we do not know yet.
+                    # The first time it may be that its commit was done and we do not know yet.
                     delivery.missed += 1
                     self._in_flight.counts["lapsed"] += delivery.missed == 2
 

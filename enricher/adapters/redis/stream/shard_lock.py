@@ -3,7 +3,7 @@
 The holder has the lease ``{scope}:holder`` and the fencing number in ``{scope}:fence``. A second process for
 the same shard waits; when the holder has left, or has been silent for a lease, it takes over under a higher
 number, and with it whatever the other had under way. Should the other wake up, its commits carry the old
-number and land nothing, its documents are not written, and it ends.
+number and write nothing, its documents are not written, and it ends.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     fresh       XREADGROUP hands entries over, ``prefetch`` under way at most; their leases are renewed for
                 as long as they are under way, so a worker that is slow but alive keeps them
-    finished    the commit lands the effects and acknowledges the entry in one script; so does the store of
-                dead letters. What is no longer pending by then lands nothing (`Ack`)
+    finished    the commit writes the effects and acknowledges the entry in one script; so does the store of
+                dead letters. What is no longer pending by then writes nothing (`Ack`)
     failed      a retry moves the entry to the delay set, in one script; when it is due, the first worker
                 that looks moves it to the group's own stream ``again``, in one script, and any reads it
     left        entries of a worker that died are taken over when their lease has run out, without counting
@@ -54,10 +54,10 @@ class StreamSource:
 
     ``client`` says where Redis is; the source reads and keeps its leases on clients of its own. What
     cannot be understood and what is poison is set aside by the intake, under ``task_name`` if its topic has
-    no route; ``letters``, where it ends, says how many there are. ``topic`` (default: the stream's name) is
-    that of entries which name none. A group that is new begins at ``start`` ("0": everything, "$": what comes
-    from now on, or an id). ``timeout`` (seconds) bounds a command, ``tick`` is between two looks at the delay
-    set. Without ``trim`` the stream is left as it is.
+    no route; ``dead_letters``, where it ends, says how many there are. ``topic`` (default: the stream's
+    name) is that of entries which name none. A new group begins at ``start`` ("0": everything, "$": what
+    comes from now on, or an id). ``timeout`` (seconds) bounds a command, ``tick`` is between two looks at the
+    delay set. Without ``trim`` the stream is left as it is.
 
     A group that shares a stream with others may keep only some entries: ``keeps`` is asked with topic and
     body, the others are acknowledged at once. ``siblings`` are groups that must exist before anything is
@@ -72,7 +72,7 @@ class StreamSource:
         *,
         group: str,
         consumer: str,
-        letters: CountedStore,
+        dead_letters: CountedStore,
         clock: Clock,
         settings: StreamSettings,
         timeout: float = 5.0,
@@ -92,7 +92,7 @@ class StreamSource:
         self.keys = GroupKeys(stream, group)
         self._client = client
         self._consumer = consumer
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._settings = settings
         self._timeout = timeout
         self._start = start
@@ -169,7 +169,7 @@ class StreamSource:
 
     def _maintain(self, groups: Groups) -> LeaseMaintenance:
         hands = self._in_flight, self._losses, self._trimming
-        return LeaseMaintenance(groups, *hands, self._settings, self._letters, self._tick)
+        return LeaseMaintenance(groups, *hands, self._settings, self._dead_letters, self._tick)
 
     async def stop_intake(self) -> None:
         """Stop reading; leases are renewed until `close`."""
