@@ -18,6 +18,7 @@ from typing import Any
 
 import bson
 import msgspec
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -92,13 +93,13 @@ class Surroundings(msgspec.Struct, frozen=True):
     """How one part ran: its seconds, and the percentage of the machine's cores that was not the part's.
 
     ``others_pct`` was taken by programs that have nothing to do with it, ``stolen_pct`` by other guests of
-    the same host. None where the system does not tell.
+    the same host.
     """
 
     part: str
     seconds: float
-    others_pct: float | None
-    stolen_pct: float | None
+    others_pct: float
+    stolen_pct: float
 
 
 class Watch:
@@ -117,8 +118,6 @@ class Watch:
         """Since the watch was made."""
         seconds = time.monotonic() - self._began
         after, own = _machine_seconds(), _own_seconds() - self._own
-        if self._before is None or after is None:
-            return Surroundings(part, round(seconds, 1), None, None)
         busy, stolen = (now - then for now, then in zip(after, self._before, strict=True))
         return taken(part, seconds, os.cpu_count() or 1, busy=busy, own=own, stolen=stolen)
 
@@ -137,15 +136,11 @@ def _own_seconds() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def _machine_seconds() -> tuple[float, float] | None:
-    """Seconds all cores have worked since the start, and seconds other guests took from them (Linux)."""
-    try:
-        fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
-    except OSError:
-        return None
-    user, nice, system, _idle, _wait, hard, soft, stolen = map(int, fields)
-    tick = os.sysconf("SC_CLK_TCK")
-    return (user + nice + system + hard + soft) / tick, stolen / tick
+def _machine_seconds() -> tuple[float, float]:
+    """Seconds all cores have worked since the start, and seconds other guests took from them."""
+    times = psutil.cpu_times()
+    working = (getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
+    return sum(working), getattr(times, "steal", 0.0)
 
 
 def machine() -> dict[str, Any]:
@@ -153,7 +148,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_mb": _memory_mb(),
+        "memory_mb": psutil.virtual_memory().total // 1_000_000,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "compiler": platform.python_compiler(),
@@ -166,13 +161,6 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-
-
-def _memory_mb() -> int | None:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1_000_000
-    except (AttributeError, OSError, ValueError):
-        return None
 
 
 def versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
@@ -244,12 +232,10 @@ def show(report: Report, console: Console | None = None) -> None:
 
 def remark(around: Surroundings, speed: Calibration) -> str:
     """In one line, what the figures of a part are to be read with."""
-    taken = "" if around.others_pct is None else (
-        f"; other programs took {around.others_pct} % of the machine, its host {around.stolen_pct} %"
-    )
     return (
         f"{around.part}: {around.seconds} s; bson.encode of a tick takes {speed.bson_us} us, "
-        f"1,000 additions {speed.loop_us} us{taken}"
+        f"1,000 additions {speed.loop_us} us; other programs took {around.others_pct} % of the machine, "
+        f"its host {around.stolen_pct} %"
     )
 
 
