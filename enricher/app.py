@@ -20,10 +20,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from enricher.adapters.memory import AwaitedDelivery
 from enricher.assembly import build, with_sections
 from enricher.clock import wall_clock
 from enricher.config import Settings, named_by_origin
+from enricher.engine.awaited import AwaitedDelivery
 from enricher.engine.effects import Effect
 from enricher.engine.service import Engine
 from enricher.engine.stats import Stats

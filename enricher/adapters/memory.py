@@ -5,7 +5,6 @@ They hold the same promises as the real ones and pass the same contract suites.
 
 from __future__ import annotations
 
-import asyncio
 import operator
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -37,46 +36,21 @@ _COMPARE = {"$gte": operator.ge, "$gt": operator.gt, "$lte": operator.le, "$lt":
 
 
 class MemoryDelivery(Delivery):
-    """A delivery that tells its sender how it ended.
-
-    ``why`` says what made a dead letter of it, else "", and ``error`` is what was raised then.
-    """
+    """A delivery that tells its sender how it ended."""
 
     awaited = True
-    __slots__ = ("_on_settled", "error", "why")
+    __slots__ = ("_on_settled",)
 
     def __init__(
         self, topic: str, body: bytes, received_us: int, on_settled: Callable[[str], None] | None
     ) -> None:
         super().__init__(topic, body, received_us)
         self._on_settled = on_settled
-        self.why = ""
-        self.error: Exception | None = None
-
-    def failed(self, stage: str, text: str, error: Exception | None) -> None:
-        """Keep what the dead letter says."""
-        self.why = f"{stage}: {text}"
-        self.error = error
 
     def settled(self, label: str) -> None:
         """Pass the label on to the sender."""
         if self._on_settled is not None:
             self._on_settled(label)
-
-
-class AwaitedDelivery(MemoryDelivery):
-    """A delivery whose sender awaits ``ended``: the label under which it left the engine."""
-
-    __slots__ = ("ended",)
-
-    def __init__(self, topic: str, body: bytes, received_us: int, id: str) -> None:  # noqa: A002
-        super().__init__(topic, body, received_us, self._end)
-        self.id = id
-        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-
-    def _end(self, label: str) -> None:
-        if not self.ended.done():
-            self.ended.set_result(label)
 
 
 class MemorySource:

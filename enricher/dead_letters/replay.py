@@ -23,10 +23,10 @@ from typing import Any
 import anyio
 import msgspec
 
-from enricher.adapters.memory import AwaitedDelivery
 from enricher.dead_letters.edits import NO_EDIT, Edit
 from enricher.dead_letters.record import StoredLetter
 from enricher.dead_letters.store import LetterStore
+from enricher.engine.awaited import AwaitedDelivery
 from enricher.engine.ports import Clock, Delivery
 
 Process = Callable[[str, bytes, str], Awaitable[str]]
