@@ -59,7 +59,7 @@ class Bars:
     """The open and the retained final bars of one product, for every window length.
 
     ``windows`` in minutes; ``retention_us``, at least the lateness, says how long before the
-    newest event time a tick is still folded. ``dropped`` counts the ticks that came later.
+    newest event time a tick is still folded.
 
     A tick is folded once, whatever the number of windows: into its cell, which is the time that its bars of
     all windows have in common. A bar is put together from its cells when it is given out.
@@ -90,7 +90,6 @@ class Bars:
         self._day_of = day_of
         self._volumes = None if day_of is None else DayVolumes(session)
         self.newest: int | None = None
-        self.dropped = 0
         self._bars: dict[BarKey, RunningBar] = {}
         self._cells: dict[tuple[int, ...], Cell] = {}
         # The cell that was found last, which is where most ticks belong.
@@ -114,7 +113,6 @@ class Bars:
         if newest is None or event_us > newest:
             self.newest = event_us
         elif event_us < newest - self.retention_us:
-            self.dropped += 1
             return False
         start, end, cell = self._current
         if cell is None or not start <= event_us < end:
@@ -123,7 +121,6 @@ class Bars:
                 if self._day_of is not None and volume is not None and 0 <= volume <= LARGEST_VOLUME:
                     # It is of no bar that is complete, but what those count from is no less.
                     self.start_volume(self._day_of(event_us), volume)
-                self.dropped += 1
                 return False
         price = price + 0.0  # a double, and no negative zero
         cell.add(event_us, price, order)
@@ -262,7 +259,6 @@ class Bars:
             self._complete_from = complete_from_us
         for tick in ticks:
             self.fold(tick.event_us, tick.price, tick.order, tick.volume)
-        self.dropped = 0
         for key, (revision, content) in stored.items():
             bar = self._bars.get(key)
             if bar is None:

@@ -7,16 +7,12 @@ live feed gives the numbers of the past.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from enricher.analytics.as_of import Timeline
 from enricher.analytics.contracts import Session
 from enricher.clock import SECOND
-from enricher.market.folds.fold import ChainChange, Fold
+from enricher.market.folds.fold import ChainChange, Fold, Product
 from enricher.market.surface.expiry_snapshot import ExpirySnapshot, to_join
-
-if TYPE_CHECKING:
-    from enricher.market.state.product_state import ProductState
 
 _CHAINS_KEPT = 32
 
@@ -26,7 +22,7 @@ class AsOf(Fold):
 
     __slots__ = ("_quote_us", "_window_us", "by_expiry")
 
-    def __init__(self, product: ProductState) -> None:
+    def __init__(self, product: Product) -> None:
         super().__init__(product)
         self.by_expiry: dict[str, Timeline[ExpirySnapshot]] = {}
         self._window_us = int(product.settings.expiry_window * SECOND)

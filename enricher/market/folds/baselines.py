@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from enricher.analytics.as_of import JUMP_US
 from enricher.analytics.position_buildup import Snapshot, SnapshotHistory
 from enricher.clock import SECOND
-from enricher.market.folds.fold import ChainChange, Fold
-
-if TYPE_CHECKING:
-    from enricher.market.state.product_state import ProductState
+from enricher.market.folds.fold import ChainChange, Fold, Product
 
 _DAYS_KEPT = 8
 _PAST_KEPT = 32  # expiries
@@ -35,7 +31,7 @@ class Baselines(Fold):
 
     __slots__ = ("_past", "_pruned_us", "firsts", "least_us", "snapshots")
 
-    def __init__(self, product: ProductState) -> None:
+    def __init__(self, product: Product) -> None:
         super().__init__(product)
         own = product.contract.buildup_min_age
         self.least_us = int((product.settings.buildup_min_age if own is None else own) * SECOND)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
 from enricher.clock import SECOND
 from enricher.engine.effects import Effect, Upsert
 from enricher.market.documents import STATE
-from enricher.market.folds.fold import ChainChange, Fold
+from enricher.market.folds.fold import ChainChange, Fold, Product
 from enricher.market.state.recent import Recent
 from enricher.messages.models import Number
-
-if TYPE_CHECKING:
-    from enricher.market.state.product_state import ProductState
 
 CHECKPOINT_US: Final = 60 * SECOND
 """How far event time moves before a product's checkpoint is written again: it only bounds a range."""
@@ -41,7 +38,7 @@ class Checkpoint(Fold):
 
     __slots__ = ("_quote_us", "last", "wanted")
 
-    def __init__(self, product: ProductState) -> None:
+    def __init__(self, product: Product) -> None:
         super().__init__(product)
         self._quote_us = int(product.settings.quote_window * SECOND)
         self.last = Bounds()

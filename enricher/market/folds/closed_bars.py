@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from enricher.analytics.bar_boundaries import Session
@@ -12,11 +11,8 @@ from enricher.clock import SECOND, to_date, to_millis
 from enricher.engine.effects import Effect, Insert, Upsert
 from enricher.market.bars.bars import Bar, Bars
 from enricher.market.documents import BARS, bar_document
-from enricher.market.folds.fold import Fold, TickChange
+from enricher.market.folds.fold import Fold, Product, TickChange
 from enricher.market.folds.gaps import GAP
-
-if TYPE_CHECKING:
-    from enricher.market.state.product_state import ProductState
 
 
 class ClosedBars(Fold):
@@ -27,7 +23,7 @@ class ClosedBars(Fold):
 
     __slots__ = ("_clock_set_us", "_cumulative", "_idle_us", "bars", "heard_us")
 
-    def __init__(self, product: ProductState) -> None:
+    def __init__(self, product: Product) -> None:
         super().__init__(product)
         settings = product.settings
         self._cumulative = settings.volume == "cumulative"

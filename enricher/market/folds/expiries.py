@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from enricher.clock import SECOND
 from enricher.engine.effects import Effect
-from enricher.market.folds.fold import ChainChange, Fold
+from enricher.market.folds.fold import ChainChange, Fold, Product
 from enricher.market.surface.surface import Cutoff, cutoff
-
-if TYPE_CHECKING:
-    from enricher.market.state.product_state import ProductState
 
 
 class Expiries(Fold):
     """``due_us`` is when the next expiry has come though no message says so; None while that is far off."""
 
-    __slots__ = ("_cache_us", "_heard_us", "_quote_us", "cutoff", "newest_us")
+    __slots__ = ("_heard_us", "_quote_us", "cutoff", "newest_us")
 
-    def __init__(self, product: ProductState) -> None:
+    def __init__(self, product: Product) -> None:
         super().__init__(product)
         self._quote_us = int(product.settings.quote_window * SECOND)
-        self._cache_us = product.settings.cache_ttl * SECOND
         self.cutoff = Cutoff()
         # The time of the newest quote or chain, and when it had been received, by the clock.
         self.newest_us = self._heard_us = 0
@@ -49,7 +44,7 @@ class Expiries(Fold):
 
     def on_time(self, now_us: int) -> Sequence[Effect]:
         self.due_us, product = None, self.product
-        shown = now_us - self._heard_us <= self._cache_us
+        shown = now_us - self._heard_us <= product.cache_ms * 1000
         if self.pass_time(self.cutoff.until_us) and product.chains.newest_us and shown:
             product.surface.want(product.quotes.naive)
         return [*product.quotes.show(now_us), *product.surface.show(now_us)]

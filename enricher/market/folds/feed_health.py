@@ -8,18 +8,15 @@ minute is logged, with the number of those left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from enricher.clock import SECOND
 from enricher.engine.effects import SetKey
 from enricher.log import log
 from enricher.market.documents import encode
-from enricher.market.folds.fold import Fold
+from enricher.market.folds.fold import Fold, Product
 from enricher.market.quality.feed_quality import FeedWatch, Finding
 from enricher.messages.models import Tick
-
-if TYPE_CHECKING:
-    from enricher.market.state.product_state import ProductState
 
 SHOW_EVERY_US: Final = 5 * SECOND
 LOG_EVERY_US: Final = 60 * SECOND
@@ -37,7 +34,7 @@ class FeedHealth(Fold):
 
     __slots__ = ("_reported", "_shown_us", "_stale", "_stale_us", "_urgent", "watch")
 
-    def __init__(self, product: ProductState) -> None:
+    def __init__(self, product: Product) -> None:
         super().__init__(product)
         self.watch: FeedWatch | None = None
         self._stale_us = round(product.settings.watch.stale_after * SECOND)

@@ -20,6 +20,10 @@ from enricher.messages.models import Chain, Number, Quote, Tick
 if TYPE_CHECKING:
     from enricher.market.state.product_state import ProductState
 
+    Product = ProductState
+else:
+    Product = object  # which is made of folds, and imports them
+
 
 class TickChange(msgspec.Struct, frozen=True, gc=False):
     """A tick to fold. Times are microseconds: of the event, and of its receipt.
@@ -77,7 +81,7 @@ class Fold:
 
     __slots__ = ("due_us", "product")
 
-    def __init__(self, product: ProductState) -> None:
+    def __init__(self, product: Product) -> None:
         self.product = product
         self.due_us: int | None = None
 

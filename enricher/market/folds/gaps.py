@@ -8,13 +8,10 @@ came after it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from enricher.clock import SECOND
-from enricher.market.folds.fold import Fold, TickChange
-
-if TYPE_CHECKING:
-    from enricher.market.state.product_state import ProductState
+from enricher.market.folds.fold import Fold, Product, TickChange
 
 GAP: Final = "ticks may be missing: the feed was not heard all the time"
 """The flag of a bar or window."""
@@ -33,7 +30,7 @@ class Gaps(Fold):
 
     __slots__ = ("_feed", "_reach_us", "open_us", "passed", "set_us", "spans")
 
-    def __init__(self, product: ProductState, feed: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, product: Product, feed: Sequence[tuple[int, int]]) -> None:
         super().__init__(product)
         self._feed = feed
         self._reach_us = product.settings.reload_us

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from enricher.analytics.as_of import Timeline
 from enricher.analytics.percentile import DailySeries, DayValue
@@ -15,10 +15,7 @@ from enricher.analytics.prices import Unit
 from enricher.clock import SECOND, to_date, to_millis
 from enricher.engine.effects import Upsert
 from enricher.market.documents import HISTORY
-from enricher.market.folds.fold import ChainChange, Fold
-
-if TYPE_CHECKING:
-    from enricher.market.state.product_state import ProductState
+from enricher.market.folds.fold import ChainChange, Fold, Product
 
 MEASURES = ("atm_iv", "iv_30d", "pcr_oi", "pcr_volume")
 """What a product's percentiles are of, one value a day each."""
@@ -31,7 +28,7 @@ class History(Fold):
 
     __slots__ = ("_changed", "series", "units")
 
-    def __init__(self, product: ProductState) -> None:
+    def __init__(self, product: Product) -> None:
         super().__init__(product)
         settings = product.settings
         self.units: Timeline[Unit] = Timeline(0, int(settings.quote_window * SECOND), _UNITS_KEPT)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from enricher.engine.ports import Folded
 from enricher.market.bars.rolling_windows import identity_key
-from enricher.market.folds.fold import ChainChange, Fold, QuoteChange
+from enricher.market.folds.fold import ChainChange, Fold, Product, QuoteChange
 from enricher.messages.models import Chain, Quote, Tick, digest
-
-if TYPE_CHECKING:
-    from enricher.market.state.product_state import ProductState
 
 _ASIDE_KEPT = 1000
 
@@ -25,7 +20,7 @@ class Identities(Fold):
 
     __slots__ = ("aside", "recent_chains", "recent_quotes", "restored_chains")
 
-    def __init__(self, product: ProductState) -> None:
+    def __init__(self, product: Product) -> None:
         super().__init__(product)
         self.recent_quotes: dict[str, tuple[int, str]] = {}
         self.recent_chains: dict[str, tuple[int, str]] = {}

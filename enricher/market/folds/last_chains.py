@@ -5,14 +5,9 @@ A chain that its expiry has a newer one of is not given to it, see `NewestQuotes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from enricher.market.folds.fold import ChainChange, Fold
+from enricher.market.folds.fold import ChainChange, Fold, Product
 from enricher.market.surface.expiry_snapshot import ExpirySnapshot
 from enricher.messages.models import Number
-
-if TYPE_CHECKING:
-    from enricher.market.state.product_state import ProductState
 
 _EXPIRIES_KEPT = 200
 
@@ -25,7 +20,7 @@ class LastChains(Fold):
 
     __slots__ = ("document_ids", "known", "newest_text", "newest_us", "spot")
 
-    def __init__(self, product: ProductState) -> None:
+    def __init__(self, product: Product) -> None:
         super().__init__(product)
         self.document_ids: dict[str, str] = {}
         self.known: dict[str, ExpirySnapshot] = {}

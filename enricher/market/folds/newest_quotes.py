@@ -7,17 +7,12 @@ so both are folded here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from enricher.clock import SECOND
 from enricher.engine.effects import DropMembers, Effect, SetMember
-from enricher.market.folds.fold import ChainChange, Fold, QuoteChange
+from enricher.market.folds.fold import ChainChange, Fold, Product, QuoteChange
 from enricher.market.surface.surface import OptionKey, QuoteSurface
 from enricher.messages.models import Number
-
-if TYPE_CHECKING:
-    from enricher.market.state.product_state import ProductState
-
 
 _NOTHING: tuple[Effect, ...] = ()
 
@@ -27,7 +22,7 @@ class NewestQuotes(Fold):
 
     __slots__ = ("_dropped_before", "_members", "naive", "surface")
 
-    def __init__(self, product: ProductState) -> None:
+    def __init__(self, product: Product) -> None:
         super().__init__(product)
         self.surface = QuoteSurface(int(product.settings.quote_window * SECOND))
         self.naive = False

@@ -34,5 +34,5 @@ class SessionRange(Fold):
         self.changed, name = False, self.product.product
         day, width = date.fromordinal(self.session.day).isoformat(), rounded(self.high - self.low, 8)
         value = {"product": name, "session": day, "high": self.high, "low": self.low, "range": width}
-        ttl_ms, newest_us = self.product.settings.cache_ttl * 1000, self.product.windows.ticks.newest
-        return [SetKey(f"latest:session:{name}", encode(value), ttl_ms, newest_us)]
+        newest_us = self.product.windows.ticks.newest
+        return [SetKey(f"latest:session:{name}", encode(value), self.product.cache_ms, newest_us)]

@@ -6,19 +6,16 @@ clock, a little at a time; the surface is shown again when one is done.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from enricher.clock import SECOND, render, to_date, to_millis
 from enricher.engine.effects import Effect, Insert, SetKey
 from enricher.market.documents import SURFACES, encode_large
-from enricher.market.folds.fold import ChainChange, Fold
+from enricher.market.folds.fold import ChainChange, Fold, Product
 from enricher.market.surface.cross_expiry import CrossExpiry
 from enricher.market.surface.expiry_snapshot import ExpirySnapshot
 from enricher.market.surface.surface import Expired, volatility_surface
 from enricher.market.surface.svi_scheduler import SviScheduler, curve
-
-if TYPE_CHECKING:
-    from enricher.market.state.product_state import ProductState
 
 
 class SurfaceView(Fold):
@@ -27,7 +24,7 @@ class SurfaceView(Fold):
 
     __slots__ = ("_drawn", "_interval_us", "_stored", "_undisplayed", "cross_expiry", "svi", "wanted")
 
-    def __init__(self, product: ProductState) -> None:
+    def __init__(self, product: Product) -> None:
         super().__init__(product)
         settings = product.settings
         self.wanted: tuple[str, bool, int] | None = None
@@ -116,8 +113,8 @@ class SurfaceView(Fold):
         return [self._key(encode_large(self._drawn), self.product.chains.newest_us)]
 
     def _key(self, payload: bytes, event_us: int) -> SetKey:
-        name, ttl_ms = self.product.product, self.product.settings.cache_ttl * 1000
-        return SetKey(f"volatility_surface:{name}", payload, ttl_ms, event_us)
+        key = f"volatility_surface:{self.product.product}"
+        return SetKey(key, payload, self.product.cache_ms, event_us)
 
     def clock_set(self, step_us: int) -> None:
         """Curves mind a clock that was set themselves."""

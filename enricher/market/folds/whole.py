@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from enricher.analytics.oi_walls import WallSide, walls
 from enricher.clock import MINUTE, SECOND, render
 from enricher.engine.effects import Effect, Publish, SetClaim, SetKey
 from enricher.market.documents import encode_large, wall_fields
-from enricher.market.folds.fold import ChainChange, Fold
+from enricher.market.folds.fold import ChainChange, Fold, Product
 from enricher.market.reasons import BEYOND
 from enricher.market.serialisation import Fields
 from enricher.market.surface.cross_expiry import Joined
 from enricher.market.surface.expiry_snapshot import ExpirySnapshot, front, ratios, sums, to_month
 from enricher.market.surface.strike_interest import Held, StrikeInterest
 from enricher.messages.models import Number, digest
-
-if TYPE_CHECKING:
-    from enricher.market.state.product_state import ProductState
 
 CLAIM_TTL = 600
 """Seconds that what was published of it is remembered, in case its commit is repeated."""
@@ -33,7 +30,7 @@ class Whole(Fold):
 
     __slots__ = ("_interest", "_window_us", "wanted")
 
-    def __init__(self, product: ProductState) -> None:
+    def __init__(self, product: Product) -> None:
         super().__init__(product)
         self._interest = StrikeInterest()
         self._window_us = int(product.settings.expiry_window * SECOND)
@@ -61,7 +58,7 @@ class Whole(Fold):
         claim = f"{product.product}#{digest(message)}"
         return (
             SetClaim(f"claims:product:{event_us // MINUTE}", claim, CLAIM_TTL),
-            SetKey(f"latest:product:{product.product}", message, product.settings.cache_ttl * 1000, event_us),
+            SetKey(f"latest:product:{product.product}", message, product.cache_ms, event_us),
             Publish("enriched:product", message),
         )
 

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from enricher.clock import MINUTE, render, to_date
 from enricher.engine.effects import SetKey
 from enricher.market.bars.rolling_windows import TickWindow
 from enricher.market.documents import encode
-from enricher.market.folds.fold import Fold, TickChange
+from enricher.market.folds.fold import Fold, Product, TickChange
 from enricher.market.folds.gaps import GAP
 from enricher.messages.models import Tick
-
-if TYPE_CHECKING:
-    from enricher.market.state.product_state import ProductState
 
 
 class Windows(Fold):
     """The ticks of the longest window. ``changed`` says that something is to be shown; ``latest`` is the last
     tick, None while it is one that was read back; ``naive`` whether times are shown without an offset."""
 
-    __slots__ = ("_cache_ms", "changed", "latest", "naive", "ticks")
+    __slots__ = ("changed", "latest", "naive", "ticks")
 
-    def __init__(self, product: ProductState) -> None:
+    def __init__(self, product: Product) -> None:
         super().__init__(product)
         self.ticks = TickWindow(product.settings.retention_us)
         self.changed = False
         self.latest: Tick | None = None
         self.naive = False
-        self._cache_ms = product.settings.cache_ttl * 1000
 
     def is_late(self, event_us: int) -> bool:
         """Whether a tick of this time is too old to fold into anything."""
@@ -61,7 +57,7 @@ class Windows(Fold):
         missing = gaps.open_us is not None or gaps.spans
         if latest is not None and latest.event_us == newest:
             tick = {"price": latest.price, "timestamp": latest.timestamp}
-            effects.append(SetKey(f"latest:underlying:{name}", encode(tick), self._cache_ms, newest))
+            effects.append(SetKey(f"latest:underlying:{name}", encode(tick), self.product.cache_ms, newest))
         for minutes in self.product.settings.windows:
             window = self.ticks.window(minutes * MINUTE)
             if window is None:

@@ -54,6 +54,7 @@ class ProductState:
         self.settings = settings
         self.contract = Contracts().of(product) if contract is None else contract
         self.zone = zone  # that of times without an offset
+        self.cache_ms = settings.cache_ttl * 1000
         self._session: Session | None = None
         # Messages that were stored last when this was read back: they may not have been shown.
         self.recent = Recent()
