@@ -33,13 +33,8 @@ from enricher.market.reasons import (
 from enricher.market.serialisation import Fields, analysis_fields, rounded, rounded_all
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
-from enricher.market.surface.expiry_snapshot import (
-    ExpirySnapshot,
-    expiry_snapshot,
-    front,
-    snapshot_at,
-    together,
-)
+from enricher.market.surface.expiry_snapshot import ExpirySnapshot, expiry_snapshot
+from enricher.market.surface.snapshot_at import front, snapshot_at, together
 from enricher.messages.models import Chain
 
 _NO_EARLIER = "no earlier snapshot to compare with"

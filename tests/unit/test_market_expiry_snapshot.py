@@ -21,13 +21,8 @@ from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
 from enricher.market.state.read_back import chain_of
 from enricher.market.surface.cross_expiry import CrossExpiry
-from enricher.market.surface.expiry_snapshot import (
-    ExpirySnapshot,
-    at_money,
-    expiry_snapshot,
-    snapshot_at,
-    together,
-)
+from enricher.market.surface.expiry_snapshot import ExpirySnapshot, expiry_snapshot
+from enricher.market.surface.snapshot_at import at_money, snapshot_at, together
 from enricher.messages.models import Chain, decode_chain
 from tests.unit.test_market_state import fold_chain
 

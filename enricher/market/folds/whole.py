@@ -13,7 +13,8 @@ from enricher.market.folds.fold import ChainChange, Fold, Product
 from enricher.market.reasons import BEYOND
 from enricher.market.serialisation import Fields
 from enricher.market.surface.cross_expiry import Joined
-from enricher.market.surface.expiry_snapshot import ExpirySnapshot, front, ratios, sums, to_month
+from enricher.market.surface.expiry_snapshot import ExpirySnapshot
+from enricher.market.surface.snapshot_at import front, ratios, sums, to_month
 from enricher.market.surface.strike_interest import Held, StrikeInterest
 from enricher.messages.models import Number, digest
 

@@ -20,13 +20,8 @@ from enricher.analytics.volatility_smile import Smile, volatility
 from enricher.clock import SECOND
 from enricher.market.reasons import BEYOND
 from enricher.market.serialisation import rounded, rounded_all
-from enricher.market.surface.expiry_snapshot import (
-    ExpirySnapshot,
-    SnapshotAt,
-    at_money,
-    snapshot_at,
-    years_at,
-)
+from enricher.market.surface.expiry_snapshot import ExpirySnapshot
+from enricher.market.surface.snapshot_at import SnapshotAt, at_money, snapshot_at, years_at
 from enricher.market.surface.svi_scheduler import curve
 
 Pair = tuple[str, str]
