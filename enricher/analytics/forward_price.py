@@ -9,9 +9,9 @@ American ones near the money it is an approximation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, isfinite, pi, sqrt
+from math import exp, isfinite, sqrt
 from statistics import median
-from typing import Final, Literal
+from typing import Literal
 
 import msgspec
 
@@ -21,7 +21,6 @@ Mids = Sequence[float | None]
 ForwardSource = Literal["future", "parity", "carry"]
 
 _MOST, _LEAST = 5, 3
-MEAN_ABSOLUTE_TO_SIGMA: Final = sqrt(pi / 2)
 
 
 class Forward(msgspec.Struct, frozen=True, gc=False):
@@ -108,11 +107,6 @@ def forward(
     return Forward(spot * exp((rate - dividend_yield) * left), "carry")
 
 
-def atm_forward_strike(strikes: Sequence[float], forward: float) -> float:
-    """The strike nearest to the forward, the lower of two equally near; ValueError without strikes."""
-    return atm_strike(strikes, forward)
-
-
 def straddle(strikes: Sequence[float], call_mids: Mids, put_mids: Mids, strike: float) -> float | None:
     """Call plus put at one of the strikes, by mid; None unless both have one."""
     if strike not in strikes:
@@ -125,15 +119,6 @@ def straddle(strikes: Sequence[float], call_mids: Mids, put_mids: Mids, strike: 
 def one_sigma(forward: float, sigma: float, years: float) -> float:
     """One standard deviation of the price at expiry, F sigma sqrt(T), in price units; 0 once expired."""
     return forward * sigma * sqrt(max(years, 0.0))
-
-
-def sigma_of_straddle(straddle: float) -> float:
-    """One standard deviation as a straddle at the money prices it, sqrt(pi / 2) times the straddle.
-
-    In price units, to first order in sigma sqrt(T); undiscount the straddle where that matters
-    (Brenner and Subrahmanyam 1988).
-    """
-    return straddle * MEAN_ABSOLUTE_TO_SIGMA
 
 
 def expected_move(

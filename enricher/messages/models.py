@@ -79,14 +79,11 @@ class Tick(Event, frozen=True, kw_only=True):
     close: Number | None = None
     change: Number | None = None
 
-    def identity(self, body: bytes) -> tuple[str, str, int]:
-        """Two ticks with equal identity are one; ``1`` and ``"1"`` are the same tick_id."""
-        if self.tick_id is None:
-            return (self.product, "#" + digest(body), self.event_us)
-        return (self.product, f":{self.tick_id}", self.event_us)
-
     def document_id(self, body: bytes) -> str:
-        """The identity as one text; the length keeps a product with colons apart."""
+        """What makes it this tick, as one text: two ticks with an equal one are one.
+
+        ``1`` and ``"1"`` are the same tick_id. The length keeps a product with colons apart.
+        """
         tail = "#" + digest(body) if self.tick_id is None else f":{self.tick_id}"
         return f"{self.event_us}:{len(self.product)}:{self.product}{tail}"
 
@@ -110,12 +107,8 @@ class Quote(Event, frozen=True, kw_only=True):
     theta: Number | None = None
     iv: Number | None = None
 
-    def identity(self, body: bytes) -> tuple[str, int, str]:
-        """Symbol, moment and digest of the bytes."""
-        return (self.symbol, self.event_us, digest(body))
-
     def document_id(self, body: bytes) -> str:
-        """The identity as one text."""
+        """What makes it this quote, as one text: symbol, moment and digest of the bytes."""
         return f"{self.event_us}:{self.symbol}#{digest(body)}"
 
 
@@ -141,12 +134,8 @@ class Chain(Event, frozen=True, kw_only=True):
     future_price: float | None = None
     clean: bool = False
 
-    def identity(self, body: bytes) -> tuple[str, str, int, str]:
-        """Product, expiry, moment and digest of the bytes."""
-        return (self.product, self.expiry, self.event_us, digest(body))
-
     def document_id(self, body: bytes) -> str:
-        """The identity as one text."""
+        """What makes it this chain, as one text: product, expiry, moment and digest of the bytes."""
         head = f"{self.event_us}:{len(self.product)}:{self.product}"
         return f"{head}:{self.expiry}#{digest(body)}"
 

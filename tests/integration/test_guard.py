@@ -41,7 +41,7 @@ def test_a_handler_that_does_more_than_it_did_is_found() -> None:
         def wrapped(route: Route) -> Route:
             def handler(state: Any, event: Any, context: Any) -> Any:
                 for _ in range(30):
-                    event.identity(context.body)
+                    event.document_id(context.body)
                 return route.handler(state, event, context)
 
             return replace(route, handler=handler)

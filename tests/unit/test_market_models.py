@@ -392,7 +392,6 @@ def test_a_chain_without_a_required_field_says_which(name: str) -> None:
 
 def test_the_same_tick_id_as_number_or_text_is_one_identity() -> None:
     number, text = tick(tick_fields(tick_id=1)), tick(tick_fields(tick_id="1"))
-    assert number.identity(b"a") == text.identity(b"b")
     assert number.document_id(b"a") == text.document_id(b"b") == f"{NOW}:5:NIFTY:1"
 
 
@@ -409,10 +408,9 @@ def test_products_with_colons_never_share_a_document_id() -> None:
 
 
 def test_quotes_and_chains_are_identified_by_their_bytes() -> None:
-    assert quote(quote_fields()).identity(b"a") != quote(quote_fields()).identity(b"b")
+    assert quote(quote_fields()).document_id(b"a") != quote(quote_fields()).document_id(b"b")
     assert quote(quote_fields()).document_id(b"a").startswith(f"{NOW}:N21500C#")
     assert chain(chain_fields()).document_id(b"a").startswith(f"{NOW}:5:NIFTY:2025-10-30#")
-    assert chain(chain_fields()).identity(b"a")[:3] == ("NIFTY", "2025-10-30", NOW)
 
 
 @pytest.mark.parametrize(
