@@ -23,14 +23,8 @@ NOW_US = 1_700_000_000_000_000  # 2023-11-14T22:13:20Z
 HOUR_US = 3_600_000_000
 
 
-class NoClient:
-    """Stands for a client where nothing is asked of the server."""
-
-    def register_script(self, script: str) -> None:
-        """Scripts are registered without a connection."""
-
-
-STORE = ListLetterStore(NoClient(), "dlq", {"process_underlying_tick": "market:underlying"})  # type: ignore[arg-type]
+# Nothing here is asked of a server.
+STORE = ListLetterStore(None, "dlq", {"process_underlying_tick": "market:underlying"})  # type: ignore[arg-type]
 
 
 def letter(**changes: Any) -> StoredLetter:
