@@ -24,6 +24,7 @@ from enricher.engine.ports import Clock, Delivery, Intake
 from enricher.engine.retry import Backoff
 from enricher.engine.router import covers
 from enricher.log import log
+from enricher.texts import as_text
 
 # How long (seconds) the reader may hold the loop when Redis has much to say.
 _SLICE = 0.002
@@ -197,7 +198,7 @@ class PubSubSource:
 
     def _topic(self, channel: bytes) -> str:
         """The channel's name as text. A pattern may match channels without end: so many are remembered."""
-        topic = channel.decode("utf-8", "backslashreplace")
+        topic = as_text(channel)
         if len(self._topics) >= _KNOWN:
             self._topics.clear()
             self.last_message_us.clear()
@@ -210,7 +211,7 @@ class PubSubSource:
             return True
         if len(self._patterns) == 1:
             return False
-        name = channel.decode("utf-8", "backslashreplace")
+        name = as_text(channel)
         first = next((p for p in self._patterns if covers(p, name)), None)
         return first is not None and first.encode() != pattern
 

@@ -18,7 +18,7 @@
 --   E stream most fields       append an entry; `fields` is a MessagePack list of names and values
 --   L key delay_ms place fields   keep an entry in a delay set; the key `place` says so, if it exists
 -- Replies one string per write: "" landed, "=" somebody had claimed it, else the error's text, and after a line
--- feed how many of its effects P, E and L had been told by then, if any: these cannot be taken back.
+-- feed how many of its effects P, E and L had been seen by then, if any: these cannot be taken back.
 -- Comes after `ack.lua`. RECORD is the stream to which everything that is published is appended, false for none, and RECORDED about
 -- how many entries of it are kept.
 local VERSION_TTL = 86400
@@ -148,10 +148,10 @@ end
 -- entries with the same channel and identity counts duplicates.
 local identity = ''
 
-local told = 0
+local seen = 0
 
 local function publish(channel, message)
-  -- Recorded first: a stream that cannot be appended to has told nobody anything.
+  -- Recorded first: a stream that cannot be appended to has shown nobody anything.
   local id = RECORD and call('XADD', RECORD, 'MAXLEN', '~', RECORDED, '*',
     'channel', channel, 'identity', identity, 'message', message)
   local fine, problem = pcall(call, 'PUBLISH', channel, message)
@@ -176,9 +176,9 @@ local function land(effects)
     elseif kind == 'V' then set_newest(a, b, c, d)
     elseif kind == 'Z' then set_member(a, b, c, d, e, f)
     elseif kind == 'X' then drop_members(a, b)
-    elseif kind == 'P' and claimed then publish(a, b); told = told + 1
-    elseif kind == 'E' and claimed then append(a, b, c); told = told + 1
-    elseif kind == 'L' and claimed then keep(a, b, c, d); told = told + 1
+    elseif kind == 'P' and claimed then publish(a, b); seen = seen + 1
+    elseif kind == 'E' and claimed then append(a, b, c); seen = seen + 1
+    elseif kind == 'L' and claimed then keep(a, b, c, d); seen = seen + 1
     elseif kind == 'F' then
       if call('GET', a) ~= b then return false end
     elseif kind == 'A' then
@@ -198,7 +198,7 @@ for number = 1, tonumber(ARGV[1]) do
   -- Where the next write starts, should this one fail half way.
   local after = at
   for _ = 1, effects do after = after + SIZES[ARGV[after]] end
-  undo, identity, told = {}, '', 0
+  undo, identity, seen = {}, '', 0
   local fine, result = pcall(land, effects)
   at = after
   if fine then
@@ -206,7 +206,7 @@ for number = 1, tonumber(ARGV[1]) do
   else
     for _, step in ipairs(undo) do step() end
     replies[number] = tostring(type(result) == 'table' and result.err or result)
-    if told > 0 then replies[number] = replies[number] .. '\n' .. told end
+    if seen > 0 then replies[number] = replies[number] .. '\n' .. seen end
   end
 end
 advance()
