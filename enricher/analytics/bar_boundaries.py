@@ -14,7 +14,7 @@ _HOUR: Final = 60  # minutes: bars from this length on count from the opening
 _DAY: Final = 1440
 
 
-class Session(msgspec.Struct, frozen=True):
+class Opening(msgspec.Struct, frozen=True):
     """Where long bars start counting: at a time of day in ``zone``, in seconds from 00:00 on its clocks."""
 
     zone: tzinfo
@@ -36,7 +36,7 @@ class Session(msgspec.Struct, frozen=True):
         return self.opening(day), self.opening(following)
 
 
-def bar_edges(event_us: int, minutes: int, session: Session | None = None) -> tuple[int, int]:
+def bar_edges(event_us: int, minutes: int, session: Opening | None = None) -> tuple[int, int]:
     """The first moment of the bar that an event time falls into, and the first one after it, in microseconds.
 
     Whole multiples of the length since 1970 UTC. Bars of 60 minutes and more count from the opening before
@@ -55,7 +55,7 @@ def bar_edges(event_us: int, minutes: int, session: Session | None = None) -> tu
     return start, min(start + width, following)
 
 
-def bar_start(event_us: int, minutes: int, session: Session | None = None) -> int:
+def bar_start(event_us: int, minutes: int, session: Opening | None = None) -> int:
     """The start of the bar that an event time falls into, see `bar_edges`."""
     return bar_edges(event_us, minutes, session)[0]
 

@@ -18,7 +18,7 @@ from enricher.analytics.arguments import (
     whole_number,
     zone_of,
 )
-from enricher.analytics.bar_boundaries import Session, bar_edges
+from enricher.analytics.bar_boundaries import Opening, bar_edges
 from enricher.analytics.sub_bars import Cell, RunningBar
 from enricher.clock import to_date
 
@@ -60,7 +60,7 @@ def ohlc(
     where = zone_of("zone", zone)
     session = None
     if session_open is not None:
-        session = Session(where, minute_of_day("session_open", session_open) % _DAY * 60)
+        session = Opening(where, minute_of_day("session_open", session_open) % _DAY * 60)
     cells: dict[int, tuple[int, Cell]] = {}
     for order, tick in enumerate(ticks):
         us, price, size = _read(tick, where)

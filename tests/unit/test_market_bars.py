@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from enricher.analytics.sub_bars import Content
 from enricher.clock import MINUTE, SECOND, event_us
-from enricher.market.bars.bars import Bar, Bars, BarTick, Session, bar_start
+from enricher.market.bars.bars import Bar, Bars, BarTick, Opening, bar_start
 from enricher.market.documents import bar_document
 
 HOUR = 60 * MINUTE
@@ -295,7 +295,7 @@ def test_impossible_settings_are_refused(windows: tuple[int, ...], lateness: int
 def test_a_bar_that_the_next_day_cuts_short_takes_its_ticks_in_any_order(
     minutes: int, zone: str, opens: int, before: str, after: str
 ) -> None:
-    session = Session(ZoneInfo(zone), opens)
+    session = Opening(ZoneInfo(zone), opens)
     ticks = [(event_us(before)[0], 1.0), (event_us(after)[0], 2.0)]
     starts = [bar_start(us, minutes, session) for us, _ in ticks]
     found = []

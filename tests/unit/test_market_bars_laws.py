@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from enricher.analytics.contracts import Contract
 from enricher.analytics.sub_bars import Content
 from enricher.clock import MINUTE, SECOND, event_us
-from enricher.market.bars.bars import Bar, Bars, BarTick, Session
+from enricher.market.bars.bars import Bar, Bars, BarTick, Opening
 from enricher.market.bars.rolling_windows import TickWindow
 
 Sent = tuple[int, float, int, float | None]  # event time, price, number, volume
 Given = dict[tuple[int, int], tuple[int, Content]]
 
 INDIA = Contract(name="X", zone="Asia/Kolkata", session_open="09:15", session_close="15:30")
-SESSION = Session(ZoneInfo("Asia/Kolkata"), (9 * 60 + 15) * 60)
+SESSION = Opening(ZoneInfo("Asia/Kolkata"), (9 * 60 + 15) * 60)
 OPEN = event_us("2025-10-14T09:15:00+05:30")[0]
 MIDNIGHT = event_us("2025-10-15T00:00:00+05:30")[0]
 DAY = 1440 * MINUTE

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from enricher.analytics.contracts import Contract
 from enricher.clock import MINUTE, SECOND, event_us
-from enricher.market.bars.bars import Bar, Bars, BarTick, Session
+from enricher.market.bars.bars import Bar, Bars, BarTick, Opening
 
 INDIA = Contract(name="X", zone="Asia/Kolkata", session_open="09:15", session_close="15:30")
 OPEN = event_us("2025-10-14T09:15:00+05:30")[0]
 DAY = 86_400 * SECOND
-SESSION = Session(ZoneInfo("Asia/Kolkata"), (9 * 60 + 15) * 60)
+SESSION = Opening(ZoneInfo("Asia/Kolkata"), (9 * 60 + 15) * 60)
 
 
 def bars(windows: tuple[int, ...] = (1,), lateness_us: int = 0) -> Bars:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.analytics.bar_boundaries import Session, bar_edges, bar_start
+from enricher.analytics.bar_boundaries import Opening, bar_edges, bar_start
 from enricher.clock import MINUTE, SECOND, event_us, to_date
 from enricher.market.bars.bars import Bars
 
 HOUR = 60 * MINUTE
-INDIA = Session(ZoneInfo("Asia/Kolkata"), (9 * 60 + 15) * 60)
-AMERICA = Session(ZoneInfo("America/New_York"), (9 * 60 + 30) * 60)
+INDIA = Opening(ZoneInfo("Asia/Kolkata"), (9 * 60 + 15) * 60)
+AMERICA = Opening(ZoneInfo("America/New_York"), (9 * 60 + 30) * 60)
 ZONES = ["UTC", "Asia/Kolkata", "America/New_York", "Europe/London", "Australia/Lord_Howe", "Asia/Beirut",
          "America/Sao_Paulo", "Pacific/Apia"]  # fmt: skip
 
@@ -68,7 +68,7 @@ def test_the_last_long_bar_before_an_opening_is_cut_short_where_its_length_does_
     assert bar_edges(opened, 375, INDIA) == (opened, opened + 375 * MINUTE)
 
 
-sessions = st.builds(Session, st.sampled_from(ZONES).map(ZoneInfo), st.integers(0, 86_399))
+sessions = st.builds(Opening, st.sampled_from(ZONES).map(ZoneInfo), st.integers(0, 86_399))
 some_minutes = st.one_of(st.integers(1, 1440), st.sampled_from([1, 5, 15, 60, 240, 375, 720, 1440]))
 changes = st.sampled_from(["2025-03-09", "2025-11-02", "2025-03-30", "2025-10-26", "2025-04-06",
                            "2018-11-04", "2018-02-18", "2011-12-30", "2011-12-31"])  # fmt: skip
@@ -81,7 +81,7 @@ moments = st.one_of(
 
 @given(moments, some_minutes, st.one_of(st.none(), sessions))
 def test_every_moment_lies_in_one_bar_and_the_next_begins_where_it_ends(
-    moment: int, minutes: int, session: Session | None
+    moment: int, minutes: int, session: Opening | None
 ) -> None:
     start, end = bar_edges(moment, minutes, session)
     assert start <= moment < end
@@ -93,7 +93,7 @@ def test_every_moment_lies_in_one_bar_and_the_next_begins_where_it_ends(
 
 @given(moments, sessions)
 def test_an_opening_shows_its_time_of_day_unless_the_clocks_leave_that_out(
-    moment: int, session: Session
+    moment: int, session: Opening
 ) -> None:
     opened, _ = session.around(moment)
     local = to_date(opened).astimezone(session.zone)

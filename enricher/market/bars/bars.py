@@ -13,13 +13,13 @@ from typing import Final
 
 import msgspec
 
-from enricher.analytics.bar_boundaries import Session, bar_edges, bar_start
+from enricher.analytics.bar_boundaries import Opening, bar_edges, bar_start
 from enricher.analytics.sub_bars import BarKey, Cell, Content, RunningBar
 from enricher.clock import MINUTE
 from enricher.market.bars.volumes import DayVolumes
 from enricher.messages.models import Number
 
-__all__ = ["LARGEST_VOLUME", "Bar", "BarTick", "Bars", "Session", "bar_start"]
+__all__ = ["LARGEST_VOLUME", "Bar", "BarTick", "Bars", "Opening", "bar_start"]
 
 LARGEST_VOLUME: Final = 1e100
 """A volume beyond it is none."""
@@ -75,7 +75,7 @@ class Bars:
         windows: Sequence[int],
         lateness_us: int,
         retention_us: int,
-        session: Session | None = None,
+        session: Opening | None = None,
         day_of: Callable[[int], int] | None = None,
     ) -> None:
         if not windows or min(windows) <= 0 or lateness_us < 0 or retention_us < lateness_us:

@@ -10,7 +10,7 @@ from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from enricher.analytics.bar_boundaries import Session
+from enricher.analytics.bar_boundaries import Opening
 from enricher.analytics.sub_bars import BarKey, Cell
 from enricher.clock import MINUTE, to_date
 from enricher.messages.models import Number
@@ -47,7 +47,7 @@ class DayVolumes:
 
     __slots__ = ("_days", "_session")
 
-    def __init__(self, session: Session | None = None) -> None:
+    def __init__(self, session: Opening | None = None) -> None:
         self._session = session
         self._days: dict[int, _Day] = {}
 

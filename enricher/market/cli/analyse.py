@@ -39,11 +39,12 @@ def parse_date(text: str) -> str:
     epilog="""\b
 Examples:
   enricher analyse option-chain.json
-  enricher analyse today.jsonl.zst --product NIFTY --expiry 2025-10-30
+  enricher analyse today.jsonl --product NIFTY --expiry 2025-10-30
   enricher analyse option-chain.json --json | jq '.[0].atm_iv'
 
 Of each product and expiry the newest chain of all files counts. Rates, lots and hours are those of the
-product ([market.products.NAME] in config.toml). Times without an offset are read in the product's zone.
+product ([market.products.NAME] in config.toml). Times without an offset are read in the zone of the product,
+those of a recording in feed.timezone.
 """
 )
 @click.argument(

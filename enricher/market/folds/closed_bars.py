@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
-from enricher.analytics.bar_boundaries import Session
+from enricher.analytics.bar_boundaries import Opening
 from enricher.analytics.contracts import Contract
 from enricher.clock import SECOND, to_date, to_millis
 from enricher.engine.effects import Effect, Insert, Upsert
@@ -95,9 +95,9 @@ class ClosedBars(Fold):
         return effects
 
 
-def _bar_session(contract: Contract) -> Session | None:
+def _bar_session(contract: Contract) -> Opening | None:
     """Where long bars start counting: when the market opens."""
     if contract.session_open is None:
         return None
     hours, minutes = contract.session_open.split(":")
-    return Session(ZoneInfo(contract.zone), (int(hours) * 60 + int(minutes)) * 60)
+    return Opening(ZoneInfo(contract.zone), (int(hours) * 60 + int(minutes)) * 60)
