@@ -87,18 +87,18 @@ def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float
     Router(routes)
     groups = groups_of(settings, routes, plans)
     servers = asyncio.run(ask_servers(settings, timeout, groups, growth=not quiet))
-    away = [server for server in servers if server.error]
+    unreachable = [server for server in servers if server.error]
     if not quiet:
         for line in _report(settings, servers, routes, plans, verbose):
             click.echo(line)
-    for server in away:
-        click.echo(f"Error: {server.name} at {server.url} is away: {server.error}", err=True)
+    for server in unreachable:
+        click.echo(f"Error: {server.name} at {server.url} is unreachable: {server.error}", err=True)
     for warning in warnings(settings, servers, plans):
         click.echo(f"Warning: {warning}", err=True)
     wrong = [(server, problem) for server in servers for problem in server.problems]
     for server, problem in wrong:
         click.echo(f"Error: {server.name} at {server.url}: {problem}", err=True)
-    click.get_current_context().exit(FAILED if away or wrong else OK)
+    click.get_current_context().exit(FAILED if unreachable or wrong else OK)
 
 
 async def ask_servers(
@@ -217,7 +217,7 @@ def _report(
     sources = sorted(set(settings.origins.values()))
     yield f"Settings are valid ({', '.join(sources) if sources else 'all at their defaults'})."
     for server in servers:
-        yield f"{server.name} at {server.url}: {server.says or 'away'}"
+        yield f"{server.name} at {server.url}: {server.says or 'unreachable'}"
         if server.dead_letters is not None:
             yield f"  {server.dead_letters} dead letters in {settings.dead_letters.key}"
     yield "Routes:"

@@ -41,11 +41,11 @@ def configure(settings: LogSettings, service: str, stream: BinaryIO | None = Non
     for_people = settings.format == "console" or (settings.format == "auto" and terminal)
     render = console_line(terminal and "NO_COLOR" not in os.environ) if for_people else json_line(service)
 
-    def say_lost(number: int) -> bytes:
+    def report_lost(number: int) -> bytes:
         event = add_timestamp(None, "", {"event": "log_lines_lost", "level": "warning", "lines": number})
         return render(None, "warning", event)
 
-    lines = Lines(out, say_lost)
+    lines = Lines(out, report_lost)
     structlog.configure(
         processors=[
             structlog.stdlib.PositionalArgumentsFormatter(),
@@ -68,18 +68,18 @@ def configure(settings: LogSettings, service: str, stream: BinaryIO | None = Non
 
 
 class Lines:
-    """Where the lines go: what is not taken there is lost, and no reason to stop or to wait.
+    """The stream of the lines. A line that cannot be written at once is lost: a log never delays the process.
 
-    That is a full disk, a reader that has gone, and one that does not read, behind a full pipe or a terminal.
-    ``say_lost`` makes the line that says how many were lost, once there is room again.
+    So it is with a full disk, a reader that has ended, and a pipe or terminal that is not read.
+    ``report_lost`` makes the line that says how many were lost; it is written when there is room again.
     """
 
     # A pipe that can be written to takes so many bytes without waiting.
     _CHUNK = 4096
 
-    def __init__(self, out: BinaryIO, say_lost: Callable[[int], bytes]) -> None:
+    def __init__(self, out: BinaryIO, report_lost: Callable[[int], bytes]) -> None:
         self._out = out
-        self._say_lost = say_lost
+        self._report_lost = report_lost
         self._lost = 0
         self._rest = b""
         self._descriptor: int | None = None
@@ -92,14 +92,14 @@ class Lines:
 
     def write(self, line: bytes) -> int:
         """Write the line, or count it as lost."""
-        if self._lost and self._put(self._say_lost(self._lost) + b"\n"):
+        if self._lost and self._put(self._report_lost(self._lost) + b"\n"):
             self._lost = 0
         if self._lost or not self._put(line):
             self._lost += 1
         return len(line)
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Nothing is buffered."""
 
     def _put(self, line: bytes) -> bool:
         """Write a line after what is left of the one before; False if nothing of it could be."""
@@ -113,7 +113,7 @@ class Lines:
         return True
 
     def _begin(self, data: bytes) -> bytes:
-        """Write as much as goes without waiting; what is left."""
+        """Write as much as is possible without waiting; returns the rest."""
         try:
             if self._descriptor is None or self._room is None:
                 self._out.write(data)

@@ -22,16 +22,16 @@ SWITCH = 0.0005
 def run_loop(main: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Run ``main`` to its end on uvloop where there is one, else on asyncio's own loop.
 
-    The process is ours here, so the garbage collector is told what it holds: state that lives for hours and
-    messages that live for milliseconds, hardly ever in cycles. As it comes, it looks through the state of
-    50,000 products every few minutes, which holds the loop for half a second.
+    It also sets the garbage collector: state lives for hours and messages for milliseconds, hardly ever in
+    cycles. With Python's own thresholds it looks through the state of 50,000 products every few minutes,
+    which blocks the loop for half a second.
 
-    A thread that speaks to MongoDB asks for the interpreter about seven times a command, and is kept waiting
-    each time for up to the switch interval while handlers run: at Python's own 5 ms that is most of what a
-    commit takes.
+    And it sets the switch interval. A thread that talks to MongoDB asks for the interpreter about seven times
+    a command, and waits each time for up to this interval while handlers run. With Python's own 5 ms that is
+    most of the time of a commit.
 
-    What stops the loop before ``main`` has ended (``sys.exit`` in a task that a handler made) is logged, and
-    it goes on: whoever waits for that task is told.
+    What stops the loop before ``main`` has ended (``sys.exit`` in a task of a handler) is logged, and the
+    loop goes on: the error is raised where that task is awaited.
     """
     gc.set_threshold(*COLLECT)
     sys.setswitchinterval(SWITCH)

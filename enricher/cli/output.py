@@ -28,7 +28,7 @@ def talking_to(url: str) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """A line for the person who waits, on standard error."""
+    """Print a line on standard error, for the person at the terminal."""
     click.echo(text, err=True)
 
 

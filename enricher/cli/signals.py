@@ -21,12 +21,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def stop_on_signal() -> Iterator[asyncio.Event]:
     """An event that the first SIGTERM or SIGINT sets; the second ends the process with 130.
 
-    The end of the terminal asks to stop, too, as often as it is told (by kernel and shell), but not under
-    nohup.
+    SIGHUP (the terminal was closed) asks to stop, too, however often it comes; not under nohup.
 
-    To be entered in the main thread, inside the running loop. Handlers of before are restored on leaving,
-    unless the first signal has come: then all that is left is to end. The second signal works even while
-    the loop is busy: it waits for nothing, and embedded servers end with this process.
+    Enter it in the main thread, inside the running loop. On leaving, the handlers from before are restored,
+    unless a signal has come. The second signal works even while the loop is busy: it waits for nothing, and
+    embedded servers end with this process.
     """
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()

@@ -206,7 +206,7 @@ def workers_table(looks: Looks, at_us: int) -> Sheet:
         *("service", "instance", "status", "since", *numbers, "trouble"),
         numbers=numbers,
         drop=(
-            # What nobody misses as long as there is none.
+            # Not needed while there is no trouble.
             *(() if any(troubles(figures) for figures in now.values()) else ("trouble",)),
             *("lanes", "lag", "since", "p50", "seen", "waiting", "service", "event p99", "p99"),
             *("done/s", "in/s"),

@@ -48,7 +48,7 @@ def every_pattern(settings: Settings) -> str:
 async def read_figures(client: Redis, settings: Settings, pattern: str) -> list[Figures]:
     """The figures under the keys that match, by service and instance.
 
-    A value that is no JSON object of ours is left out. Raises SinkUnavailable when Redis is away.
+    A value that is no JSON object of ours is left out. Raises SinkUnavailable when Redis is unreachable.
     """
     try:
         keys = [key async for key in client.scan_iter(match=pattern, count=1000)]

@@ -81,7 +81,7 @@ class Child:
     async def stop(self, timeout: float) -> None:
         """End the server: SIGTERM, up to ``timeout`` seconds, SIGKILL.
 
-        Whoever interrupts the waiting all the same shortens it: the server is killed at once.
+        If the wait is interrupted, the server is killed at once.
         """
         with anyio.CancelScope(shield=True):
             self._signal(signal.SIGTERM)

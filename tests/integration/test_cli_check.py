@@ -45,7 +45,7 @@ def test_a_key_that_holds_something_else_is_named_and_ends_it_with_1(
     _, err = capsys.readouterr()
     assert "dlq:enrichment is a string, not a list" in err
     assert "email_ingestion_dlq is a string, not a stream" in err
-    assert "away" not in err
+    assert "unreachable" not in err
     assert exit_code(["mail", "--redis-url", redis_url]) == 1
     assert "email_ingestion_dlq is a string, not a stream" in capsys.readouterr().err
 

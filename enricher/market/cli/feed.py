@@ -32,8 +32,8 @@ KINDS = ("malformed", "missing_legs", "duplicate", "late")
 class Sender:
     """Publishes, survives outages, and counts what could not be sent meanwhile.
 
-    While the server is unreachable a feed with a rate goes on, and counts its messages in ``unsent``: nobody
-    wants them later. One without a rate waits.
+    While the server is unreachable a feed with a rate goes on, and counts its messages in ``unsent``: they
+    would be too old later. One without a rate waits.
     """
 
     def __init__(self, publish: Publish, *, paced: bool) -> None:
