@@ -217,6 +217,12 @@ async def test_a_holder_that_was_frozen_lands_nothing_and_ends(
         first.freeze(on=False)
         assert await first.ended() == 1
         assert documents["underlying_ticks"].count_documents({}) == 150
+
+        async def all_published() -> bool:
+            # What the first had only stored comes to the second when its lease has run out.
+            return await second.client.xlen(RECORD) >= 150
+
+        await eventually(all_published, "all on the channel")
         published = Counter(f[b"identity"] for _, f in await second.client.xrange(RECORD))
         assert (len(published), set(published.values())) == (150, {1})
         documents.client.close()
