@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,15 @@ import pytest
 from redis import Redis
 
 from enricher import ConfigError, Enricher, load
+from enricher.adapters.memory import MemoryDocuments
 from enricher.assembly import planned
-from enricher.clock import to_date, wall_clock
-from enricher.market.folds import Fold
+from enricher.clock import event_us, to_date, wall_clock
+from enricher.engine.effects import Insert
+from enricher.engine.ports import Delivery, Write
+from enricher.market.folds import Fold, TickChange
+from enricher.market.settings import MarketSettings
+from enricher.market.state.product_state import ProductState
+from enricher.market.state.restore import Restore
 from enricher.market.system import system
 from tests.integration.test_market_contract import MINUTE, tick
 from tests.integration.worker import TICKS, WorkerProcess, encoded, until, worker_settings
@@ -124,6 +131,34 @@ async def session_of(worker: WorkerProcess) -> dict[str, Any]:
 def test_a_fold_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"market\.folds = .*expected session, or module:Class"):
         planned(load(overrides={"market.folds": [name]}))
+
+
+async def test_a_stored_message_that_a_fold_cannot_take_is_left_out_of_it_alone() -> None:
+    class Odd(Fold):
+        def __init__(self, product: Any) -> None:
+            super().__init__(product)
+            self.taken: list[float] = []
+
+        def read_from(self, newest_us: int) -> int:
+            return newest_us - 60 * MINUTE
+
+        def fold_tick(self, tick: TickChange) -> None:
+            if tick.price == 2:
+                raise ValueError("an odd one")
+            self.taken.append(tick.price)
+
+    now_us, documents = wall_clock(), MemoryDocuments()
+    rows = [(1.0, 40), (2.0, 39), (2.0, 1), (3.0, 0)]
+    ticks = [tick(price, now_us - ago * MINUTE, ago) for price, ago in rows]
+    for message in ticks:
+        at = event_us(message["timestamp"])[0]
+        document = {**message, "_id": f"{at}", "event_us": at, "timestamp": to_date(at)}
+        await documents.commit([Write([Insert("underlying_ticks", document)])])
+    settings = MarketSettings()
+    restoring = Restore(partial(ProductState, settings=settings, own=[Odd]), "timestamp")
+    state = (await restoring.load(documents, {"NIFTY": Delivery("", b"", now_us)}))["NIFTY"]
+    assert state.own[0].taken == [1.0, 3.0]  # type: ignore[attr-defined]
+    assert len(state.windows.ticks) == 2
 
 
 def test_what_a_fold_does_not_override_is_not_called() -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, tzinfo
 from typing import Any
 
 from enricher.analytics.contracts import Contract, Session
+from enricher.log import log
 from enricher.market.folds.as_of import AsOf
 from enricher.market.folds.baselines import Baselines
 from enricher.market.folds.checkpoint import Checkpoint
@@ -29,6 +30,8 @@ from enricher.market.folds.windows import Windows
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings
 from enricher.market.state.recent import Recent
+
+Step = Callable[[Any], str | None]
 
 Makes = Callable[["ProductState"], Fold]
 """A class of folds, or whatever else makes one for a product."""
@@ -91,10 +94,15 @@ class ProductState:
             *self.own,
             self.checkpoint,
         )
-        self.steps: dict[type, tuple[Callable[[Any], str | None], ...]] = {
+        self.steps: dict[type, tuple[Step, ...]] = {
             TickChange: self._methods("fold_tick"),
             QuoteChange: self._methods("fold_quote"),
             ChainChange: self._methods("fold_chain"),
+        }
+        # While messages are read back.
+        self.restoring = {
+            kind: tuple([forgiving(step) if _fold_of(step) in self.own else step for step in steps])
+            for kind, steps in self.steps.items()
         }
         self.shown = self._methods("show")
         self.timed = tuple(method.__self__ for method in self._methods("on_time"))
@@ -114,3 +122,24 @@ class ProductState:
     def day_start(self, moment_us: int) -> int:
         """Where the local day of a moment begins (microseconds)."""
         return self.session(moment_us).start_us
+
+
+def forgiving(step: Step) -> Step:
+    """A step of a program's fold that leaves a stored message out which it cannot take.
+
+    Without it the product would stand still, for it cannot be restored.
+    """
+
+    def fold(change: Any) -> str | None:
+        try:
+            return step(change)
+        except Exception as error:  # noqa: BLE001  it is somebody else's code
+            name = type(_fold_of(step)).__name__
+            log.warning("stored_message_not_folded", fold=name, event_us=change.event_us, error=repr(error))
+            return None
+
+    return fold
+
+
+def _fold_of(step: Any) -> Any:
+    return step.__self__

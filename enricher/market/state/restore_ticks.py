@@ -10,7 +10,7 @@ from enricher.market.bars.bars import LARGEST_VOLUME
 from enricher.market.bars.rolling_windows import identity_key, order_key
 from enricher.market.documents import TICKS, micros
 from enricher.market.folds.fold import TickChange
-from enricher.market.state.product_state import ProductState
+from enricher.market.state.product_state import ProductState, forgiving
 from enricher.market.state.read_back import bar_content, event_time
 from enricher.market.state.stored import IN_ONE_PIECE, Document, Stored, digest_of, giving_way, read
 from enricher.market.zeros import with_nulls
@@ -27,10 +27,12 @@ async def restore_ticks(stored: Stored, state: ProductState, origin: int) -> Non
     if state.settings.volume == "cumulative":
         await _restore_volume(stored, state, bound, origin)
     bars.restore((), {}, bound)
+    steps = state.restoring[TickChange]
     further = [
-        (since, fold.fold_tick) for fold in state.own if (since := fold.read_from(origin)) is not None
+        (since, forgiving(fold.fold_tick))
+        for fold in state.own
+        if (since := fold.read_from(origin)) is not None
     ]
-    steps = state.steps[TickChange]
     async for documents in stored.since(TICKS, product, min([bound, *(us for us, _ in further)]), origin):
         rows: list[TickChange] = []
         async for document in giving_way(documents):
