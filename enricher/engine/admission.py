@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from operator import attrgetter
+from time import monotonic
 
 from enricher.config import PoolSettings
 from enricher.engine.apart import is_ctrl_c
@@ -21,6 +22,9 @@ UNKNOWN = "(unknown)"
 
 # Topics whose route is remembered: a pattern may match topics without end.
 _KNOWN = 10_000
+# Seconds between two lines about an overload of one topic: even one that the log holds back costs more than
+# the message that was dropped.
+_LINE_EVERY = 10.0
 
 _queued = attrgetter("queued")
 _lane: Callable[[Delivery], Lane | None] = attrgetter("lane")
@@ -130,6 +134,7 @@ class Admission:
         # Whether anybody was let go, and how many by topic and label.
         self._crowded = False
         self._gone: Counter[tuple[str, str]] = Counter()
+        self._next_line: dict[str, float] = {}
 
     def admit(self, deliveries: Iterable[Delivery]) -> Admitted:
         """Judge deliveries in the order in which they came: to its lane, aside, or dropped.
@@ -260,6 +265,8 @@ class Admission:
         self._crowded = False
         for topic, backlog in self._backlogs.items():
             for gone, label in ((backlog.dropped, "dropped"), (backlog.conflated, "conflated")):
+                if not gone:
+                    continue
                 for delivery in gone:
                     delivery.body = b""
                     delivery.settled(label)
@@ -268,10 +275,13 @@ class Admission:
                         lane.drop(number)
                 self._gone[topic, label] += len(gone)
                 gone.clear()
-        for (topic, label), number in (+self._gone).items():
+        now = monotonic()
+        for (topic, label), number in self._gone.items():
             self._stats.count(topic, label, number)
-            total = self._stats.topic(topic).counts[label]
-            log.warning("overload", topic=topic, policy=label, total=total, queued=self.count)
+            if now >= self._next_line.get(topic, now):
+                self._next_line[topic] = now + _LINE_EVERY
+                total = self._stats.topic(topic).counts[label]
+                log.warning("overload", topic=topic, policy=label, total=total, queued=self.count)
         self._gone.clear()
 
 
