@@ -54,7 +54,7 @@ class MemoryDelivery(Delivery):
 
 
 class MemorySource:
-    """Delivers what `send` was given. It can wait, so routes may block it."""
+    """Delivers what `send` was given, waiting for room where a route blocks."""
 
     def __init__(self, clock: Clock, name: str = "memory") -> None:
         self.name = name
@@ -113,17 +113,17 @@ class MemoryDocuments(_InMemory):
         self.collections: dict[str, dict[Any, dict[str, Any]]] = {}
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
-        """Land `Insert` and `Upsert`."""
+        """Write `Insert` and `Upsert`."""
         answers: dict[int, Answer] = {}
         for index, write in enumerate(writes):
             for effect in write.effects:
                 if isinstance(effect, Insert):
                     documents = self._of(effect.collection)
-                    held = documents.get(effect.document["_id"])
-                    if held is None:
+                    stored = documents.get(effect.document["_id"])
+                    if stored is None:
                         documents[effect.document["_id"]] = dict(effect.document)
                     elif effect.stored is not None:
-                        answers[index] = Stored(held)
+                        answers[index] = Stored(stored)
                 elif isinstance(effect, Upsert):
                     self._upsert(effect)
                 elif effect.sink == self.name:
@@ -135,9 +135,9 @@ class MemoryDocuments(_InMemory):
 
     def _upsert(self, effect: Upsert) -> None:
         documents = self._of(effect.collection)
-        held = documents.get(effect.document["_id"])
+        stored = documents.get(effect.document["_id"])
         guard = effect.guard
-        if held is None or guard is None or (guard in held and held[guard] < effect.document[guard]):
+        if stored is None or guard is None or (guard in stored and stored[guard] < effect.document[guard]):
             documents[effect.document["_id"]] = dict(effect.document)
 
     async def find(
@@ -149,10 +149,10 @@ class MemoryDocuments(_InMemory):
         limit: int = 0,
     ) -> list[dict[str, Any]]:
         """Documents that match equality, ``$in``, ``$gte``, ``$gt``, ``$lte`` and ``$lt``."""
-        found = [d for d in self._of(collection).values() if _matches(d, query)]
+        documents = [d for d in self._of(collection).values() if _matches(d, query)]
         for field, direction in reversed(sort):
-            found.sort(key=lambda d: d[field], reverse=direction < 0)
-        return found[:limit] if limit else found
+            documents.sort(key=lambda d: d[field], reverse=direction < 0)
+        return documents[:limit] if limit else documents
 
 
 def _matches(document: Mapping[str, Any], query: Mapping[str, Any]) -> bool:
@@ -186,24 +186,24 @@ class MemoryLive(_InMemory):
         self.acknowledged: list[Ack] = []
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
-        """Land the visible effects of each write, publishing only what was not claimed before."""
+        """Write the visible effects of each write, publishing only what was not claimed before."""
         answers: dict[int, Answer] = {}
         for index, write in enumerate(writes):
             effects = [effect for effect in write.effects if effect.sink == self.name]
             # A list: every claim is made, also after one that was lost.
             claimed = all([self._claim(effect) for effect in effects])  # noqa: C419
             for effect in effects:
-                self._land(effect, claimed)
+                self._write(effect, claimed)
             if not claimed:
                 answers[index] = Claimed()
         return answers
 
     def _claim(self, effect: object) -> bool:
         if isinstance(effect, KeyClaim):
-            held = self.value_claims.setdefault(effect.key, [])
-            if effect.value in held:
+            values = self.value_claims.setdefault(effect.key, [])
+            if effect.value in values:
                 return False
-            self.value_claims[effect.key] = [effect.value, *held][:_KEPT_CLAIMS]
+            self.value_claims[effect.key] = [effect.value, *values][:_KEPT_CLAIMS]
         elif isinstance(effect, SetClaim):
             members = self.member_claims.setdefault(effect.key, set())
             if effect.member in members:
@@ -211,7 +211,7 @@ class MemoryLive(_InMemory):
             members.add(effect.member)
         return True
 
-    def _land(self, effect: object, claimed: bool) -> None:
+    def _write(self, effect: object, claimed: bool) -> None:
         match effect:
             case SetKey(key=key, value=value, version=version):
                 if version is None or self.versions.get(key, version) <= version:
@@ -246,8 +246,8 @@ class MemoryLive(_InMemory):
 
     def sorted_set(self, key: str) -> list[tuple[bytes, float]]:
         """The members of a sorted set, as Redis would list them."""
-        held = {m: s for _, m, s in self.members.get(key, {}).values() if m}
-        return sorted(held.items(), key=lambda item: (item[1], item[0]))
+        scores = {m: s for _, m, s in self.members.get(key, {}).values() if m}
+        return sorted(scores.items(), key=lambda item: (item[1], item[0]))
 
 
 class MemoryDeadLetters(_InMemory):

@@ -270,7 +270,7 @@ def _last_of_each_key(writes: Sequence[Write]) -> dict[str, SetKey]:
     for write in writes:
         for effect in write.effects:
             if type(effect) is SetKey:
-                held = last.get(effect.key)
-                if held is None or (effect.version or 0) >= (held.version or 0):
+                earlier = last.get(effect.key)
+                if earlier is None or (effect.version or 0) >= (earlier.version or 0):
                     last[effect.key] = effect
     return last

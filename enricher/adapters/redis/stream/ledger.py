@@ -38,12 +38,12 @@ _DENIED = ("NOPERM", "ACL failure in script", "The user executing the script")
 class Look(msgspec.Struct, frozen=True):
     """What a look found: the ``total`` that the group has ever lost, and the ``life`` of its stream.
 
-    ``held`` is the ledger, to be handed in again should the server forget it.
+    ``fields`` are the ledger, to be handed in again should the server forget it.
     """
 
     total: int
     life: str
-    held: Mapping[str, str]
+    fields: Mapping[str, str]
 
 
 class Losses:
@@ -84,10 +84,10 @@ class Losses:
 
         Nothing where the server counts too little. ``client`` gives raw bytes; its errors are passed on.
         """
-        held = self.ledgers[keys].held if keys in self.ledgers else {}
         in_hand, uncounted = len(self._in_flight.entries(keys)), self._uncounted[keys]
         names = (keys.stream, keys.ledger, keys.trimmed, keys.cursor, keys.early, keys.exposed)
-        remembered = [part for field in held.items() for part in field]
+        known = self.ledgers[keys].fields if keys in self.ledgers else {}
+        remembered = [part for field in known.items() for part in field]
         try:
             reply = await _LOOK(client, names, keys.group, in_hand, uncounted, *remembered)
         except ResponseError as error:
