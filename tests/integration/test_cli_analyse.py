@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 from math import exp
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
+from rich.text import Text
 
 from enricher.analytics import analyse, price
 from enricher.cli.main import cli
-from enricher.market.cli.analyse_view import amount, short, strike
+from enricher.market.cli.analyse_view import amount, short, show, strike
 from enricher.market.feed.recording import Recorded, write_recording
 from enricher.market.products import Contracts
 from tests.integration.commands import Command
@@ -112,6 +116,16 @@ def test_on_a_wide_terminal_it_is_one_table(nse: Path) -> None:
     assert max(map(len, result.stdout.splitlines())) <= 170
 
 
+@pytest.mark.parametrize("width", [30, 50, 65])
+def test_on_a_narrow_terminal_no_number_is_cut(nse: Path, width: int) -> None:
+    result = run(nse, width=width)
+    rows = [line.split() for line in result.stdout.splitlines() if line.startswith("2025-10-30")]
+    assert len(rows) > 2
+    assert "parity" in [cell for row in rows for cell in row]
+    assert "…" not in result.stdout
+    assert sum(len(row) - 1 for row in rows) == 16
+
+
 def test_json_has_every_number_unrounded(nse: Path) -> None:
     near, far = as_json(nse)
     assert (near["product"], near["expiry"], far["expiry"]) == ("NIFTY", "2025-10-30", "2025-11-27")
@@ -207,6 +221,17 @@ def test_what_a_feed_names_gives_no_orders_to_the_terminal(tmp_path: Path) -> No
     result = run(path)
     assert result.exit_code == 0
     assert "\x1b" not in result.stdout
+
+
+def test_a_terminal_gets_colours_and_a_plot_of_every_expiry_asked_for() -> None:
+    console = Console(force_terminal=True, width=100, file=io.StringIO(), color_system="standard")
+    one = analyse(message("2025-10-30", "2025-10-14T10:00:00", 4), contract=Contracts().of("NIFTY"))
+    other = msgspec.structs.replace(one, expiry="2025-11-27")
+    show([one, other], True, console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "\x1b[1m" in shown
+    assert shown.count("▲ spot") == 2
+    assert all(len(Text.from_ansi(line)) <= 100 for line in shown.splitlines())
 
 
 def test_the_command_runs_as_a_program(nse: Path, tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from enricher.cli.output import visible
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _LABEL = 10  # columns left of a plot
 _ROWS = {"smile": 6, "oi": 4}
-_ONE_TABLE = 150  # columns from which both tables are one
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 
 
@@ -38,8 +37,7 @@ def show(analyses: Sequence[ChainAnalysis], plot_all: bool, console: Console | N
         if number:
             console.print()
         _head(console, product, rows)
-        wide = console.width >= _ONE_TABLE
-        for columns in (EXPIRY + PRICES + INTEREST,) if wide else (EXPIRY + PRICES, EXPIRY + INTEREST):
+        for columns in _tables(rows, console.width):
             console.print(_table(columns, rows))
         console.print(_legend(rows[0]), style="dim")
         drawn = rows if plot_all else [next((one for one in rows if one.atm_iv is not None), rows[0])]
@@ -53,15 +51,35 @@ def _head(console: Console, product: str, rows: Sequence[ChainAnalysis]) -> None
     zone = latest.contract.zone
     at = latest.at.astimezone(ZoneInfo(zone))
     expiries = "1 expiry" if len(rows) == 1 else f"{len(rows)} expiries"
-    head = Text(visible(product), style="bold")
-    head.append(f"  spot {amount(latest.spot)}  {at:%Y-%m-%d %H:%M:%S} {zone}  {expiries}", style="default")
-    console.print(head)
+    head = Text().append(visible(product), style="bold")
+    console.print(head.append(f"  spot {amount(latest.spot)}  {at:%Y-%m-%d %H:%M:%S} {zone}  {expiries}"))
     if latest.contract.assumed:
         console.print(
             f"Nobody has named the terms of {visible(product)}: rate {latest.contract.rate:.1%} and lot "
             f"{latest.contract.lot:g} are assumed, see [market.products] in config.toml.",
             style="yellow", markup=False,
         )  # fmt: skip
+
+
+def _tables(rows: Sequence[ChainAnalysis], width: int) -> list[list[Column]]:
+    """The columns of one table if they fit into ``width``, else of as many tables as no number is cut."""
+
+    def pack(columns: Sequence[Column]) -> list[list[Column]]:
+        tables, left = [[EXPIRY]], width - _width(EXPIRY, rows)
+        for column in columns:
+            left -= _width(column, rows)
+            if left < 0 and len(tables[-1]) > 1:
+                tables.append([EXPIRY])
+                left = width - _width(EXPIRY, rows) - _width(column, rows)
+            tables[-1].append(column)
+        return tables
+
+    whole = pack(PRICES + INTEREST)
+    return whole if len(whole) == 1 else pack(PRICES) + pack(INTEREST)
+
+
+def _width(column: Column, rows: Sequence[ChainAnalysis]) -> int:
+    return max(len(column.heading), *(len(column.cell(one)) for one in rows)) + 1
 
 
 def _table(columns: Sequence[Column], rows: Sequence[ChainAnalysis]) -> Table:
@@ -119,7 +137,7 @@ def _first(walls: Sequence[Wall]) -> str:
     return strike(walls[0].strike if walls else None)
 
 
-EXPIRY = (Column("Expiry", lambda one: one.expiry),)
+EXPIRY = Column("Expiry", lambda one: one.expiry)
 PRICES = (
     Column("Days", lambda one: f"{one.years * 365:.1f}"),
     Column("Forward", lambda one: amount(one.forward.value)),
@@ -146,7 +164,7 @@ def plot(one: ChainAnalysis, width: int) -> Text:
     """The smile and the open interest of calls and puts over the same strikes."""
     places, per_place = _places(one, width - _LABEL - 2)
     cells = len(places) * per_place
-    text = Text(f"{visible(one.product)} {one.expiry}", style="bold")
+    text = Text().append(f"{visible(one.product)} {one.expiry}", style="bold")
     smile = [_iv(one, middle) for first, last, middle in places]
     known = [iv for iv in smile if iv is not None]
     if known:
