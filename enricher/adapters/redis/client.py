@@ -90,19 +90,10 @@ class _LeavesReplicas:
             raise
 
 
-class _Plain(_LeavesReplicas, Connection):
-    pass
-
-
-class _Encrypted(_LeavesReplicas, SSLConnection):
-    pass
-
-
-class _Local(_LeavesReplicas, UnixDomainSocketConnection):
-    pass
-
-
-_LEAVING = {Connection: _Plain, SSLConnection: _Encrypted, UnixDomainSocketConnection: _Local}
+_LEAVING = {
+    kind: type(kind.__name__, (_LeavesReplicas, kind), {})
+    for kind in (Connection, SSLConnection, UnixDomainSocketConnection)
+}
 
 
 def redis_client(

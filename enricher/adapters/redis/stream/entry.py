@@ -46,49 +46,45 @@ Whatever it raises makes the entry a dead letter.
 
 
 class GroupKeys(msgspec.Struct, frozen=True):
-    """A consumer group on a stream, and the keys that belong to it."""
+    """A consumer group on a stream, and the keys that belong to it (see the top of this file)."""
 
     stream: str
     group: str
 
+    def _of_group(self, name: str) -> str:
+        return f"{self.stream}:{self.group}:{name}"
+
     @property
     def cursor(self) -> str:
-        """Where to begin should the group be destroyed."""
-        return f"{self.stream}:{self.group}:cursor"
+        return self._of_group("cursor")
 
     @property
     def later(self) -> str:
-        """The delay set."""
-        return f"{self.stream}:{self.group}:later"
+        return self._of_group("later")
 
     @property
     def again(self) -> str:
-        """The stream on which delayed entries come back."""
-        return f"{self.stream}:{self.group}:again"
+        return self._of_group("again")
+
+    @property
+    def ledger(self) -> str:
+        return self._of_group("ledger")
+
+    @property
+    def early(self) -> str:
+        return self._of_group("early")
+
+    @property
+    def exposed(self) -> str:
+        return self._of_group("exposed")
+
+    @property
+    def trimmed(self) -> str:
+        return f"{self.stream}:trimmed"
 
     def place(self, identity: str) -> str:
         """Where an entry is that somebody waits for: ``sent``, ``later``, or its id in ``again``."""
         return f"{self.later}:at:{identity}"
-
-    @property
-    def ledger(self) -> str:
-        """A hash that counts what was acknowledged and what was lost."""
-        return f"{self.stream}:{self.group}:ledger"
-
-    @property
-    def trimmed(self) -> str:
-        """How many entries the groups of the stream have trimmed after all had acknowledged them."""
-        return f"{self.stream}:trimmed"
-
-    @property
-    def early(self) -> str:
-        """A set of the entries that were committed while the group was destroyed."""
-        return f"{self.stream}:{self.group}:early"
-
-    @property
-    def exposed(self) -> str:
-        """A hash of the entries whose cohort was left unfinished."""
-        return f"{self.stream}:{self.group}:exposed"
 
 
 class StreamDelivery(Delivery):
