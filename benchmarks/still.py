@@ -16,7 +16,6 @@ from typing import Any
 
 import orjson
 
-from enricher.adapters.memory import MemorySource
 from enricher.assembly import planned
 from enricher.config import PoolSettings
 from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, LIVE
@@ -26,6 +25,7 @@ from enricher.engine.service import Engine
 from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING, Message
 from enricher.market.feed.synthetic import SyntheticMarket
 from enricher.systems import load
+from tests.memory import MemorySource
 
 START_US = 1_750_000_000_000_000
 """15 June 2025, 15:06:40 UTC: the time at which the loop's clock starts."""

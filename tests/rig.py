@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from enricher.adapters.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 from enricher.config import PoolSettings, WriterSettings
 from enricher.engine.effects import Effect, Insert, Publish
 from enricher.engine.ports import Answer, Delivery, Folded, Refused, Sink, StateStore, Write, steady_clock
@@ -17,6 +16,7 @@ from enricher.engine.retry import Backoff, RetryPolicy
 from enricher.engine.router import Context, Route
 from enricher.engine.service import Engine
 from enricher.errors import SinkUnavailable
+from tests.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 
 NOW_US = 1_750_000_000_000_000
 QUICK = Backoff(base=0.002, max_delay=0.004, jitter="none")

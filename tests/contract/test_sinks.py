@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from enricher.adapters.memory import MemoryDocuments, MemoryLive
 from enricher.adapters.mongo import MongoDocuments, close_client, mongo_client
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.sink import RedisLive
@@ -29,6 +28,7 @@ from enricher.engine.effects import (
     Upsert,
 )
 from enricher.engine.ports import Claimed, Stored, Write
+from tests.memory import MemoryDocuments, MemoryLive
 from tests.rig import PATIENCE
 from tests.servers import RedisProcess, redis_binaries
 

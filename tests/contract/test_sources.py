@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from enricher.adapters.memory import MemorySource
 from enricher.adapters.redis.client import redis_client, sibling_client
 from enricher.adapters.redis.dead_letters.list_store import ListLetterStore
 from enricher.adapters.redis.pubsub import Gap, PubSubSource
@@ -21,6 +20,7 @@ from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.ports import Clock, Delivery, Source
 from enricher.engine.retry import Backoff
 from tests.integration.test_docs_adapters import adapters_page
+from tests.memory import MemorySource
 from tests.rig import PATIENCE, Running, until
 from tests.servers import RedisProcess, redis_binaries
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from enricher.adapters.memory import MemoryLive
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.group import after
@@ -15,6 +14,7 @@ from enricher.engine.effects import Ack, Append, Delay, KeyClaim, Publish, SetCl
 from enricher.engine.ports import Claimed, Refused, Write
 from enricher.errors import ConfigError
 from tests.contract.test_sinks import writes
+from tests.memory import MemoryLive
 from tests.servers import RedisProcess, redis_binaries
 
 ODD = {b"body": b"\xff\x00", b"": b"", b"many": b"x" * 70_000}

@@ -15,7 +15,6 @@ import pytest
 from redis import Redis
 
 from enricher import ConfigError, Enricher, load
-from enricher.adapters.memory import MemoryDocuments
 from enricher.assembly import planned
 from enricher.clock import event_us, to_date, wall_clock
 from enricher.engine.effects import Insert
@@ -27,6 +26,7 @@ from enricher.market.state.restore import Restore
 from enricher.market.system import system
 from tests.integration.test_market_contract import MINUTE, tick
 from tests.integration.worker import TICKS, WorkerProcess, encoded, until, worker_settings
+from tests.memory import MemoryDocuments
 from tests.rig import PATIENCE
 
 HOUR, DAY = 60 * MINUTE, 1440 * MINUTE

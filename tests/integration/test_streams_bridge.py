@@ -9,13 +9,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from enricher.adapters.memory import MemorySource
 from enricher.adapters.redis.client import redis_client, sibling_client
 from enricher.adapters.redis.pubsub import PubSubSource
 from enricher.adapters.redis.stream.appender import BridgeLimits
 from enricher.adapters.redis.stream.bridge import StreamBridge
 from enricher.engine.ports import Delivery
 from tests.integration.streams import QUICK, until, wall_clock
+from tests.memory import MemorySource
 from tests.servers import FaultyProxy, RedisProcess
 
 STREAM = "intake"

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from enricher.adapters.memory import MemoryDeadLetters
 from enricher.assembly import build
 from enricher.clock import wall_clock
 from enricher.engine.overload import Overload
@@ -16,6 +15,7 @@ from enricher.errors import ConfigError
 from enricher.systems import load
 from tests.integration.streams import until as eventually
 from tests.integration.worker import DEADLINE, TICKS, WorkerProcess, database, encoded, iso, running, until
+from tests.memory import MemoryDeadLetters
 
 INTAKE = {"streams.intake": {TICKS: "stream"}}
 STREAM = "enricher:intake:worker-enricher"

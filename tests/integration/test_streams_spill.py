@@ -11,7 +11,6 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from enricher.adapters.memory import MemorySource
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.dead_letters.list_store import ListLetterStore
 from enricher.adapters.redis.sink import RedisLive
@@ -25,6 +24,7 @@ from enricher.engine.overload import Overload
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
 from tests.integration.streams import OUT, QUICK, reading, until, wall_clock
+from tests.memory import MemorySource
 from tests.servers import RedisProcess
 
 STREAM = "spill"

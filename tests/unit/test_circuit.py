@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from enricher.adapters.memory import MemoryDocuments, MemoryLive
 from enricher.engine import failed_batch
 from enricher.engine.circuit import CircuitBreaker
 from enricher.engine.effects import Insert, KeyClaim, Publish, SetKey, Upsert
 from enricher.engine.ports import Answer, Failed, Refused, Write
 from enricher.engine.stats import Stats
 from enricher.errors import WriteRefused
+from tests.memory import MemoryDocuments, MemoryLive
 from tests.rig import QUICK, Clock, Rig, Sums, fill, message, stateful, until
 
 

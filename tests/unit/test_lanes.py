@@ -7,7 +7,6 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.adapters.memory import MemoryDocuments, MemoryLive
 from enricher.config import WriterSettings
 from enricher.engine.lanes import Lane, LaneGroup, Status, Step
 from enricher.engine.ports import Delivery, Sink
@@ -16,6 +15,7 @@ from enricher.engine.scheduler import LoadQueue, Scheduler
 from enricher.engine.stats import Stats
 from enricher.engine.writer import CommitGroup, Writer
 from enricher.errors import SinkUnavailable
+from tests.memory import MemoryDocuments, MemoryLive
 from tests.rig import QUICK, Sums, echo, key_of, stateful
 
 

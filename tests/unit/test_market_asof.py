@@ -10,7 +10,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from enricher.adapters.memory import MemoryDocuments
 from enricher.analytics import black76
 from enricher.analytics.as_of import Fronts, Timeline
 from enricher.analytics.contracts import YEAR_US
@@ -19,6 +18,7 @@ from enricher.engine.effects import Insert, Publish, Upsert
 from enricher.engine.ports import Delivery, Write
 from enricher.market.documents import CHAINS
 from enricher.market.products import Contracts
+from tests.memory import MemoryDocuments
 from tests.unit.test_market_state import NOW_US, OneLane
 
 NIFTY = Contracts().of("NIFTY")

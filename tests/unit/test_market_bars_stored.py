@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enricher import load
-from enricher.adapters.memory import MemoryDocuments
 from enricher.assembly import planned
 from enricher.clock import MINUTE, SECOND, event_us, render
 from enricher.engine.effects import Effect, Insert, Upsert
@@ -21,6 +20,7 @@ from enricher.engine.router import Context
 from enricher.market.documents import BARS
 from enricher.market.state.market_state import MarketState
 from enricher.market.state.product_state import ProductState
+from tests.memory import MemoryDocuments
 
 HOUR = 60 * MINUTE
 Sent = tuple[int, int, int | None, int]  # event time, price, volume, seconds until it comes

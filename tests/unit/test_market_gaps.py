@@ -8,12 +8,12 @@ from typing import Any
 import orjson
 import pytest
 
-from enricher.adapters.memory import MemoryDocuments
 from enricher.clock import MINUTE, SECOND, render
 from enricher.engine.effects import Insert, SetKey, Upsert
 from enricher.engine.ports import Delivery, Write
 from enricher.market.documents import BARS
 from enricher.market.folds.gaps import GAP
+from tests.memory import MemoryDocuments
 from tests.unit.test_market_state import NOW_US, OneLane
 
 TICKS = "market:underlying"

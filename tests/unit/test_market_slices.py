@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enricher.adapters.memory import MemoryDocuments
 from enricher.clock import MINUTE, SECOND, to_date
 from enricher.engine.effects import Insert
 from enricher.engine.ports import Write
 from enricher.market.state.time_ranges import Pace, at_once, in_slices, newest_before
+from tests.memory import MemoryDocuments
 from tests.rig import NOW_US
 
 HOUR = 60 * MINUTE

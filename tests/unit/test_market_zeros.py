@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from enricher.adapters.memory import MemoryDocuments
 from enricher.clock import MINUTE, render
 from enricher.engine.effects import Effect, Insert, Publish, SetKey, Upsert
 from enricher.engine.ports import Delivery, Folded, Write
 from enricher.market.zeros import CHAIN_FIELDS, OPTION_FIELDS, ZEROED, with_nulls, zeroed_chain
+from tests.memory import MemoryDocuments
 from tests.unit.test_market_reasons import CHAINS, SPOT, START, both, legs
 from tests.unit.test_market_state import OneLane
 

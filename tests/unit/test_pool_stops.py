@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from enricher.adapters.memory import MemoryDelivery
 from enricher.config import PoolSettings, WriterSettings
 from enricher.engine.effects import Effect, Publish
 from enricher.engine.overload import Overload
@@ -16,6 +15,7 @@ from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route
 from enricher.errors import BadMessage
 from enricher.errors import Held as Premature
+from tests.memory import MemoryDelivery
 from tests.rig import (
     STEADY,
     Held,

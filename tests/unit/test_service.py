@@ -10,12 +10,12 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from enricher.adapters.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 from enricher.engine.effects import Effect, Insert, Publish
 from enricher.engine.ports import Intake
 from enricher.engine.router import Context, Route
 from enricher.engine.service import Engine
 from enricher.errors import EngineFailed, EnricherError
+from tests.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 from tests.rig import Rig, echo, turns, until
 
 

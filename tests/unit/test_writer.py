@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from enricher.adapters.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 from enricher.config import WriterSettings
 from enricher.engine.circuit import CircuitBreaker
 from enricher.engine.effects import Effect, Insert, KeyClaim, Publish, SetKey
@@ -18,6 +17,7 @@ from enricher.engine.router import Context, Route
 from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer
 from enricher.errors import SinkUnavailable
+from tests.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 from tests.rig import QUICK, Clock, Rig, Steered, echo, key_of, turns, until
 
 

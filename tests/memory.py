@@ -1,4 +1,4 @@
-"""A source and sinks inside the process: for tests, trials and programs without servers.
+"""A source and sinks inside the process, for tests and benchmarks.
 
 They hold the same promises as the real ones and pass the same contract suites.
 """
