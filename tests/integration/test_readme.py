@@ -116,3 +116,17 @@ async def test_what_operations_looks_at_is_there_with_the_fields_it_names(
                 document = worker.documents[collection].find_one()
                 assert {*re.findall(r"(\w+):", asked), order} <= document.keys(), line
         assert len(lines) == 9
+
+
+def test_the_architecture_names_files_that_are_there() -> None:
+    page = TEXTS["docs/architecture.md"]
+    named = re.findall(r"`(enricher/[\w/.]*)`", page)
+    assert len(named) > 12
+    assert not [name for name in named if not (ROOT / name).exists()]
+    parents = {1: ROOT / "enricher"}
+    for line in page.split("```text\nenricher/\n")[1].split("```")[0].splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        names = re.findall(r"(?:\w+/|\w+\.py)(?= |$)", re.split(r"\s{3,}", line.strip())[0])
+        assert names, line
+        assert not [name for name in names if not (parents[depth] / name).exists()], line
+        parents[depth + 1] = parents[depth] / names[-1]
