@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Set
 from datetime import datetime, tzinfo
 from functools import wraps
 from itertools import pairwise
+from operator import index
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -48,6 +49,7 @@ _RANGES: Final = {
     "least": AMOUNT,
 }
 _CLOCK: Final = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d|24:00")
+_NOTHING: Final = {"NAType", "NaTType"}
 _KINDS: Final = {"call": 1, "c": 1, "ce": 1, "put": -1, "p": -1, "pe": -1}
 
 
@@ -61,26 +63,40 @@ def call_or_put(kind: str) -> int:
 
 def number(name: str, value: Any, right: Range) -> float:
     """The value as a float within its range."""
-    if type(value) is float and right.least <= value <= right.most:
-        return value
-    if isinstance(value, bool | str | bytes) or not hasattr(value, "__float__"):
-        raise ValueError(f"{name} is {value!r}: expected {right.text}")
-    amount = float(value)
-    if not right.least <= amount <= right.most:
+    amount = value if type(value) is float else _real(value)
+    if amount is None or not right.least <= amount <= right.most:
         raise ValueError(f"{name} is {value!r}: expected {right.text}")
     return amount
 
 
 def number_or_none(name: str, value: Any, right: Range) -> float | None:
     """As `number`, where None and NaN are not known."""
-    return None if value is None or value != value else number(name, value, right)
+    return None if unknown(value) else number(name, value, right)
+
+
+def _real(value: Any) -> float | None:
+    """Any kind of number as a float; None for what is none."""
+    if isinstance(value, bool | str | bytes) or not hasattr(value, "__float__"):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, ArithmeticError):  # an array, a date of numpy, a number beyond doubles
+        return None
+
+
+def unknown(value: Any) -> bool:
+    """Whether it stands for what is not known: None, NaN, and what pandas has for them."""
+    if value is None or type(value).__name__ in _NOTHING:
+        return True
+    amount = _real(value)
+    return amount is not None and amount != amount
 
 
 def whole_number(name: str, value: Any, least: int, most: int) -> int:
     """A whole number between two, both included."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ValueError(f"{name} is {value!r}: expected a whole number from {least:,} to {most:,}")
-    return value
+    if not isinstance(value, bool) and hasattr(value, "__index__") and least <= value <= most:
+        return index(value)
+    raise ValueError(f"{name} is {value!r}: expected a whole number from {least:,} to {most:,}")
 
 
 def zone_of(name: str, zone: str) -> ZoneInfo:
@@ -153,12 +169,16 @@ def column(name: str, values: Iterable[Any], length: int | None = None) -> list[
     """A column as a list of numbers from 0 on; None and NaN become None."""
     if hasattr(values, "tolist"):  # an array or a series
         values = values.tolist()
-    if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
+    if isinstance(values, str | bytes | Mapping | Set) or not hasattr(values, "__iter__"):
         raise ValueError(f"{name} is {values!r}: expected a list of numbers, one a strike")
-    cells = [None if value is None or value != value else value for value in values]
-    for value in cells:
-        if value is not None and (isinstance(value, bool | str | bytes) or not 0 <= value <= _LARGEST):
-            raise ValueError(f"{name} has {value!r}: expected numbers from 0 on, None or NaN where unknown")
+    cells = [None if unknown(value) else _cell(name, value) for value in values]
     if length is not None and len(cells) != length:
         raise ValueError(f"{name} has {len(cells)} values: expected {length}, one a strike")
     return cells
+
+
+def _cell(name: str, value: Any) -> float:
+    amount = _real(value)
+    if amount is None or not 0 <= amount <= _LARGEST:
+        raise ValueError(f"{name} has {value!r}: expected numbers from 0 on, None or NaN where unknown")
+    return value if type(value) is int else amount

@@ -21,7 +21,7 @@ from enricher.analytics import (
     variance,
     volatility_smile,
 )
-from enricher.analytics.arguments import checked, column
+from enricher.analytics.arguments import POSITIVE, checked, column, number
 from enricher.analytics.columns import Column
 from enricher.analytics.oi_walls import TradingRange, Wall
 from enricher.analytics.quote_arbitrage import ChainQuotes, Findings
@@ -98,5 +98,5 @@ def svi(smile: Smile, weights: Sequence[float] | None = None) -> SviFit:
     if smile.reason is not None:
         return SviFit(None, 0, reason=smile.reason)
     if weights is not None:
-        weights = column("weights", weights, len(smile.k))
+        weights = [number("weights", each, POSITIVE) for each in column("weights", weights, len(smile.k))]
     return raw_svi.fit(smile.k, smile.w, smile.years, weights)

@@ -101,6 +101,8 @@ def analyse(
 
     ValueError for what is no chain.
     """
+    if contract is not None and not isinstance(contract, Contract):
+        raise ValueError(f"contract is {contract!r}: expected a Contract, such as Contract(name='NIFTY')")
     where = zone_of("zone", zone or (contract.zone if contract else "UTC"))
     decoded = read_chain(chain, contract, at, spot, expiry, future, zone=where)
     terms = Terms(max_age=number("max_age", max_age, AMOUNT))
@@ -159,6 +161,8 @@ def buildup(now: ChainAnalysis, before: ChainAnalysis) -> Buildup:
     if (now.product, now.expiry) != (before.product, before.expiry):
         expected = f"{now.product} {now.expiry}"
         raise ValueError(f"before is of {before.product} {before.expiry}: expected {expected}")
+    if not before.at < now.at:
+        raise ValueError(f"before is of {before.at}, which is not before {now.at}")
     return position_buildup.buildup(snapshot(now.chain), snapshot(before.chain), now.contract.tick_size / 2)
 
 

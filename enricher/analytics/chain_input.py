@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from enricher.analytics.arguments import POSITIVE, call_or_put, moment_us, number
+from enricher.analytics.arguments import POSITIVE, call_or_put, moment_us, number, unknown
 from enricher.analytics.contracts import Contract
 from enricher.clock import render
 from enricher.errors import BadMessage
@@ -69,12 +69,15 @@ def read_chain(
 def _body(chain: Any, contract: Contract | None, given: dict[str, Any]) -> bytes:
     if isinstance(chain, str):
         chain = chain.encode()
-    if isinstance(chain, bytes):
+    if isinstance(chain, bytes | bytearray | memoryview):
+        chain = bytes(chain)
         return _encoded({**parse(chain), **given}) if given else chain
     if isinstance(chain, Mapping):
         return _encoded({"product": _name(contract), **chain, **given})
     if hasattr(chain, "to_dict"):  # a data frame
         chain = chain.to_dict("records")
+    if not hasattr(chain, "__iter__"):
+        raise ValueError(f"chain is {chain!r}: expected a message of the feed, or legs")
     return _encoded(_of_legs(list(chain), contract, given))
 
 
@@ -84,7 +87,9 @@ def _of_legs(legs: list[Leg], contract: Contract | None, given: dict[str, Any]) 
             raise ValueError(f"plain legs need {of}")
     if "expiry" not in given:
         expiries = {str(_value(leg, ("expiry",))) for leg in legs}
-        if len(expiries) != 1 or expiries == {"None"}:
+        if expiries <= {"None"}:
+            raise ValueError("plain legs need one expiry, and they have none")
+        if len(expiries) > 1:
             raise ValueError(f"plain legs need one expiry; theirs: {', '.join(sorted(expiries))}")
         given = {**given, "expiry": expiries.pop()[:10]}
     sides: dict[int, list[dict[str, Any]]] = {1: [], -1: []}
@@ -97,7 +102,7 @@ def _of_legs(legs: list[Leg], contract: Contract | None, given: dict[str, Any]) 
 def _value(leg: Leg, names: tuple[str, ...]) -> Any:
     for name in names:
         value = leg.get(name) if isinstance(leg, Mapping) else getattr(leg, name, None)
-        if value is not None:
+        if not unknown(value):
             return value
     return None
 
@@ -109,8 +114,8 @@ def _name(contract: Contract | None) -> str:
 def _encoded(message: dict[str, Any]) -> bytes:
     """As JSON, in which NaN is null; numbers of numpy are numbers."""
     try:
-        return msgspec.json.encode(message, enc_hook=_plain)
-    except TypeError as error:
+        return _ENCODER.encode(message)
+    except (TypeError, ValueError) as error:
         raise ValueError(f"no option chain: {error}") from error
 
 
@@ -120,3 +125,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "__float__"):
         return float(value)
     raise TypeError(f"{value!r} is no number, text or date")
+
+
+_ENCODER: Final = msgspec.json.Encoder(enc_hook=_plain, decimal_format="number")

@@ -83,14 +83,13 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
         zone_of("zone", self.zone)
         for name in ("expiry_time", "session_open", "session_close"):
             clock = getattr(self, name)
-            if clock is not None:
+            if clock is not None or name == "expiry_time":
                 minute_of_day(name, clock)
         for name in ("tick_size", "lot", "multiplier"):
             number(name, getattr(self, name), POSITIVE)
-        for name in ("rate", "dividend_yield"):
-            rate = getattr(self, name)
-            if rate is not None:
-                number(name, rate, RATE)
+        number("rate", self.rate, RATE)
+        if self.dividend_yield is not None:
+            number("dividend_yield", self.dividend_yield, RATE)
 
     def expiry_us(self, expiry: str) -> int:
         """The moment an option of this expiry date (YYYY-MM-DD) expires, in microseconds since 1970 UTC.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Any
 
@@ -75,7 +75,7 @@ def ohlc(
 
 
 def _read(tick: Sequence[Any], zone: tzinfo) -> tuple[int, float, float | None]:
-    if not 2 <= len(tick) <= 3:
+    if not hasattr(tick, "__getitem__") or isinstance(tick, Mapping) or not 2 <= len(tick) <= 3:
         raise ValueError(f"a tick is {tick!r}: expected (time, price) or (time, price, size)")
     size = number_or_none("size", tick[2], AMOUNT) if len(tick) == 3 else None
     return moment_us("time", tick[0], zone), number("price", tick[1], POSITIVE), size

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from decimal import Decimal
+from fractions import Fraction
 from math import exp, inf, nan
 from pathlib import Path
 from typing import Any
@@ -246,6 +248,10 @@ def test_build_up_stands_between_two_analyses() -> None:
         ("no JSON", {}, "no option chain"),
         ({"product": "X"}, {}, "no option chain"),
         ([{**LEGS[0], "bid": object()}], {}, "no option chain"),
+        ([{**LEGS[0], "strike": pd.NA}], {}, r"\$.calls\[0\].strike: expected a value"),
+        ({"spot_price": Decimal("NaN")}, {"spot": None}, "no option chain"),
+        (None, {}, "chain is None: expected a message of the feed, or legs"),
+        (LEGS, {"contract": "NIFTY"}, "contract is 'NIFTY': expected a Contract"),
     ],
 )
 def test_what_is_no_chain_says_what_is_wrong(legs: Any, changes: dict[str, Any], message: str) -> None:
@@ -289,11 +295,23 @@ def test_the_contract_decides_what_exposures_are_worth() -> None:
         ({"expiry_time": "3pm"}, "expiry_time is '3pm': expected a time of day"),
         ({"rate": 6.5}, r"rate is 6.5: expected a decimal a year from -1 to 1 \(0.05 is 5 %\)"),
         ({"lot": 0}, "lot is 0: expected a number above 0"),
+        ({"rate": None}, "rate is None: expected a decimal a year"),
+        ({"expiry_time": None}, "expiry_time is None: expected a time of day"),
     ],
 )
 def test_a_contract_that_cannot_be_is_refused(terms: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Contract(name="X", **terms)
+
+
+def test_an_amount_may_be_any_kind_of_number_or_missing_as_pandas_has_it() -> None:
+    assert forward([100], [Decimal("7.5")], [Fraction(5, 2)], spot=105, years=0.1).value == 105
+    assert pcr(pd.Series([8, pd.NA], dtype="Int64"), [5, 3]) == 1
+    exact = [{**leg, "bid": Decimal(str(leg["bid"]))} for leg in LEGS]
+    assert repr(analyse(exact, **TERMS)) == repr(WHOLE)
+    missing = [{**LEGS[0], "bid": none, "volume": none} for none in (None, nan, pd.NA, Decimal("NaN"))]
+    assert len({repr(analyse([leg, *LEGS[1:]], **TERMS)) for leg in missing}) == 1
+    assert len(ohlc([("2025-10-14T09:15:00", 5.0)], minutes=np.int64(5))) == 1  # type: ignore[arg-type]
 
 
 def test_columns_may_be_lists_tuples_arrays_and_series() -> None:
@@ -325,6 +343,11 @@ def test_columns_may_be_lists_tuples_arrays_and_series() -> None:
         (lambda: smile([100], [0.2], [0.2], forward=100, years=300), "years is 300: expected years"),
         (lambda: forward([100], [1], [1], spot=100, years=1, rate=5), "rate is 5: expected a decimal a year"),
         (lambda: svi(WHOLE.smile, [1, 2]), "weights has 2 values: expected 28"),
+        (lambda: svi(WHOLE.smile, [nan] * 28), "weights is None: expected a number above 0"),
+        (lambda: pcr([[1]], [1]), r"call_oi has \[1\]: expected numbers from 0 on"),
+        (lambda: pcr({100: 1}, [1]), r"call_oi is \{100: 1\}: expected a list of numbers"),  # type: ignore[arg-type]
+        (lambda: pcr([10**400], [1]), "call_oi has 1000"),
+        (lambda: pcr([object()], [1]), "call_oi has <object"),  # type: ignore[list-item]
     ],
 )
 def test_a_wrong_argument_about_a_chain_is_named(call: Any, message: str | None) -> None:
@@ -382,6 +405,8 @@ def test_long_bars_begin_when_the_market_opens() -> None:
         ([("2025-10-14", 5.0)], {}, "time is '2025-10-14': expected a datetime"),
         ([("2025-10-14T09:15:00",)], {}, r"expected \(time, price\) or \(time, price, size\)"),
         ([("2025-10-14T09:15:00", 5.0, -1)], {}, "size is -1: expected a number from 0 on"),
+        ([None], {}, r"a tick is None: expected \(time, price\)"),
+        ([{"time": "2025-10-14", "price": 5.0}], {}, r"expected \(time, price\)"),
         ([], {"minutes": 0}, "minutes is 0: expected a whole number from 1 to 1,440"),
         ([], {"minutes": 1.5}, "minutes is 1.5: expected a whole number"),
         ([], {"zone": "India"}, "zone is 'India': expected a time zone"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from math import exp, inf, nan
 from typing import Any
 
@@ -112,6 +113,8 @@ def test_another_kind_is_refused_with_what_is_right(kind: Any) -> None:
         ("strike", 0.0), ("strike", nan), ("strike", None), ("strike", True), ("strike", 1e300),
         ("years", nan), ("years", inf), ("years", 365), ("years", "1"),
         ("rate", 6.5), ("rate", nan), ("rate", None),
+        ("strike", 10**400), ("strike", [5.0]), ("strike", np.array([5.0, 6.0])), ("years", Decimal("sNaN")),
+        ("rate", np.datetime64("2025-10-30")), ("volatility", np.array([0.2, 0.3])),
         ("volatility", -0.2), ("volatility", inf), ("volatility", "20"),
     ],
 )  # fmt: skip
