@@ -45,7 +45,6 @@ _REAL_FILES = [
     "integration/test_analytics_real_data.py",
     "integration/test_market_real_files.py",
     "integration/test_measures_real_files.py",
-    "integration/test_real_files.py",
 ]
 collect_ignore = [] if REAL_DATA.is_dir() else _REAL_FILES
 

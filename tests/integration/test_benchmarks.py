@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -11,10 +12,16 @@ import msgspec
 import psutil
 import pytest
 
+from benchmarks import streams
+from benchmarks.formulas import run
 from benchmarks.load import listener, sender, stamp_us
 from benchmarks.measure import null_counts, publish_all, settled
+from benchmarks.overload import MARK_US, Point, published
+from benchmarks.parts import Options
 from benchmarks.report import Calibration, Report, Surroundings, Watch, write_json
+from benchmarks.restart import flood, leave, one_start
 from benchmarks.servers import null_mongo, process, redis_server, worker
+from benchmarks.soak import sampled
 from benchmarks.workloads import workload
 from tests.integration.commands import ROOT, environment
 
@@ -134,3 +141,83 @@ def test_a_watch_says_how_long_it_watched_and_how_busy_others_were() -> None:
     assert around.part == "cpu"
     assert around.seconds < 600
     assert around.others_pct is None or 0 <= around.others_pct <= 100
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, list[dict[str, object]]]:
+    return {report.name: report.rows for report in run(Options(quick=True, rounds=1))}
+
+
+def test_every_formula_has_a_time_and_a_ratio(rows: dict[str, list[dict[str, object]]]) -> None:
+    assert list(rows) == ["options", "curves", "chain"]
+    for row in (row for table in rows.values() for row in table):
+        assert isinstance(row["us"], float), row
+        assert isinstance(row["scaled"], float), row
+        assert row["us"] > 0 < row["scaled"], row
+
+
+def test_a_chain_is_timed_by_subject(rows: dict[str, list[dict[str, object]]]) -> None:
+    names = {row["formula"] for row in rows["chain"]}
+    assert {"implied volatilities", "smile and its measures", "zero gamma", "everything"} <= names
+
+
+def test_a_table_that_there_is_not_is_called_by_its_name() -> None:
+    with pytest.raises(ValueError, match="must be one of options, curves, chain, not 'all'"):
+        run(Options(settings={"formulas.only": "all"}))
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "conflate"])
+def test_every_message_of_an_overload_is_accounted_for(policy: str) -> None:
+    # What no machine does in half a second, into a pool that holds next to nothing.
+    point = Point(policy, 10.0, 20_000, 0.3)
+    made = workload("mix", 6000, start_us=MARK_US, step_us=0)
+    with redis_server() as redis, null_mongo() as mongo:
+        row = published(point, made, redis, mongo, 100)
+    assert row["balanced"], row
+    assert row["processed"] > 0
+    assert row["dropped"] + row["conflated"] > 0
+    if policy == "conflate":
+        assert row["conflated"] > 0
+
+
+def test_a_soak_samples_memory_cpu_and_latency_of_each_interval() -> None:
+    with (
+        redis_server() as redis,
+        null_mongo() as mongo,
+        worker(redis.url, mongo.url, "stats.interval=0.5") as ours,
+    ):
+        rows, sent = asyncio.run(sampled(redis.url, ours, 0.04, 200, 0.6))
+    assert sent.total == 480
+    assert len(rows) >= 2
+    assert all(row["rss_mb"] > 10 and row["us"] > 0 and row["p99_ms"] > 0 for row in rows[1:])
+
+
+def test_a_restart_says_how_much_it_restores_and_new_products_do_not_wait_behind_a_flood(
+    tmp_path: Path,
+) -> None:
+    leave(tmp_path, 300)
+    row = one_start(tmp_path, "a mix", 300)
+    assert row["restoring"] == 8
+    assert 0 < row["servers_s"] < row["ready_s"]
+    found = flood(tmp_path, 1000)
+    assert found["first_ones"] == 100
+    assert found["first_place"] <= found["median_place"] <= found["last_place"] <= 1000
+
+
+def test_the_cost_of_a_mail_counts_every_mail() -> None:
+    row = streams.flood(50, 1, hook="nothing")
+    assert row["lost"] == 0
+    assert row["us"] > row["scaled"] > 1
+
+
+def test_the_delay_of_a_mail_goes_from_its_append_to_its_acknowledgement() -> None:
+    row = streams.delay("null", 100, 0.5, 1)
+    assert row["mails"] == 50
+    assert 0 < row["p50_ms"] <= row["p99_ms"] <= row["max_ms"]
+    assert row["mean_ms"] > 0
+
+
+def test_the_ways_of_intake_are_given_the_same_ticks() -> None:
+    rows = streams.intake("flood", 200, 0, 1, ("pub/sub", "stream"))
+    assert [(row["intake"], row["lost"]) for row in rows] == [("pub/sub", 0), ("stream", 0)]
+    assert rows[0]["times"] == 1.0

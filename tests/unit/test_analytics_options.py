@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
+import re
 from decimal import Decimal
 from math import exp, inf, nan
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +15,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from enricher.analytics import greeks, implied_volatility, price
+from enricher import analytics
+from enricher.analytics import greeks, implied_volatility, options, price, price_bars
 
 GIVEN = {"forward": 105.0, "strike": 100.0, "years": 0.5, "rate": 0.03}
 
@@ -178,3 +183,32 @@ def test_numbers_of_numpy_are_numbers() -> None:
     half = price(**GIVEN, volatility=0.5, kind="call")
     assert price(**terms, volatility=np.float32(0.5), kind="call") == half
     assert implied_volatility(**GIVEN, price=np.nan, kind="call").reason == "no_price"
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "analytics.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+
+
+def failures(examples: doctest.DocTest) -> str:
+    said: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(examples, out=said.append)
+    return "".join(said)
+
+
+def test_the_examples_of_the_page_give_what_they_show() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, PAGE.name, str(PAGE), 0)
+    assert len(examples.examples) > 15
+    assert not failures(examples)
+
+
+def test_the_examples_of_the_docstrings_give_what_they_show() -> None:
+    for module in (options, price_bars):
+        tests = [test for test in doctest.DocTestFinder().find(module) if test.examples]
+        assert tests
+        assert not "".join(map(failures, tests))
+
+
+def test_the_table_has_every_function() -> None:
+    functions = {name for name in analytics.__all__ if inspect.isfunction(getattr(analytics, name))}
+    assert set(re.findall(r"^\| `(\w+)` \| .* \| .* \|$", TEXT, re.MULTILINE)) == functions

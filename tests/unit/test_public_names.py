@@ -1,13 +1,17 @@
-"""The list of promises: what a program may import, and no more."""
+"""The list of promises: what a program may import, and no more; the engine's files are within bounds."""
 
 import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 import enricher
 import enricher.dead_letters
+import enricher.engine
 import enricher.mail
+from enricher.engine.lanes import Lane
 from enricher.systems import SYSTEMS
 
 PACKAGE = Path(enricher.__file__).parent
@@ -113,3 +117,36 @@ def test_a_system_imports_no_adapter_and_no_other_system() -> None:
         forbidden = ("redis", "motor", "pymongo", "bson", "enricher.adapters", "enricher.assembly", *others)
         found = imports_of(system.name, but=("cli.py", "__init__.py"))
         assert not [name for name in found if name.startswith(forbidden)]
+
+
+ENGINE = Path(enricher.engine.__file__).parent
+SOURCES = {path.stem: ast.parse(path.read_text()) for path in ENGINE.glob("*.py")}
+# What others may set too, for they have attributes of that name: a message's key.
+CHANGED = set(Lane.__slots__) - {"key"}
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """The files of the engine that a file imports, at the top, in functions and for type checkers alike."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "enricher.engine":
+            names = [f"enricher.engine.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        else:
+            continue
+        yield from (name.split(".")[2] for name in names if name.startswith("enricher.engine."))
+
+
+def test_imports_go_round_in_no_circle() -> None:
+    graph = {name: set(imported(tree)) for name, tree in SOURCES.items()}
+    assert graph["pool"] >= {"turns", "completion", "scheduler"}
+    TopologicalSorter(graph).prepare()  # raises `CycleError`, which names the circle
+
+
+def test_a_lane_is_changed_by_its_own_transitions_alone() -> None:
+    for name, tree in SOURCES.items():
+        stored = [n for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)]
+        others = {n.attr for n in stored if not (isinstance(n.value, ast.Name) and n.value.id == "self")}
+        assert name == "lanes" or not others & CHANGED, name
