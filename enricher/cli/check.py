@@ -22,7 +22,7 @@ from enricher.cli.check_growth import HEAD as GROWTH
 from enricher.cli.check_growth import Stored, ask_growth
 from enricher.cli.check_streams import HEAD, StreamState, ask_streams, groups_of, stream_warnings
 from enricher.cli.main import FAILED, OK
-from enricher.cli.options import SettingsOptions, duration, settings_options
+from enricher.cli.options import SettingsOptions, duration_option, settings_options
 from enricher.config import Section, Settings, named_by_origin, redact, redact_text
 from enricher.engine.router import Route, Router
 from enricher.gaps import GAPS
@@ -64,14 +64,7 @@ under one of our keys, 2 for a wrong setting.
 )
 @click.option("-v", "--verbose", is_flag=True, help="Also print all settings, and where each comes from.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only what is wrong.")
-@click.option(
-    "--timeout",
-    type=duration,
-    metavar="DURATION",
-    default="3s",
-    show_default=True,
-    help="How long to wait for a server.",
-)
+@duration_option("--timeout", default="3s", help="How long to wait for a server.")
 @settings_options
 def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float) -> None:
     """Test the settings and the servers, and say what looks wrong.

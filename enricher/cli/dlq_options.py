@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import time
 from collections.abc import Callable
@@ -12,34 +11,12 @@ from typing import Any
 import click
 
 from enricher.cli.dlq_retry import AUTO, HERE, WORKER, How, Place
-from enricher.cli.options import duration
+from enricher.cli.options import duration_option, gathered
 from enricher.dead_letters.bulk import RateLimit, StopRule
 from enricher.dead_letters.edits import Edit, parse_assignment
 from enricher.dead_letters.filters import EVERY, LetterFilter, parse_field, parse_moment
 
 STAGES = ("receive", "decode", "enrich", "fold", "commit", "poison")
-Command = Callable[..., Any]
-
-
-def gathered(
-    name: str, make: Callable[..., Any], *options: Callable[[Command], Command]
-) -> Callable[[Command], Command]:
-    """Gives a subcommand ``options`` as one argument ``name``: what ``make`` makes of those with a value."""
-    names = [option(lambda: None).__click_params__[0].name for option in options]  # type: ignore[attr-defined]
-
-    def decorate(command: Command) -> Command:
-        @functools.wraps(command)
-        def with_argument(*args: Any, **kwargs: Any) -> Any:
-            values = {each: kwargs.pop(each) for each in names}
-            made = make(**{each: value for each, value in values.items() if value is not None})
-            return command(*args, **{name: made}, **kwargs)
-
-        decorated: Command = with_argument
-        for option in reversed(options):
-            decorated = option(decorated)
-        return decorated
-
-    return decorate
 
 
 def typed(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
@@ -203,14 +180,7 @@ retried = gathered(
         show_default=True,
         help="... of the last ones, this many; 0 never stops.",
     ),
-    click.option(
-        "--timeout",
-        type=duration,
-        metavar="DURATION",
-        default="30s",
-        show_default=True,
-        help="How long one dead letter may take.",
-    ),
+    duration_option("--timeout", default="30s", help="How long one dead letter may take."),
 )
 as_json_option = click.option("--json", "json", is_flag=True, help="One JSON object a line.")
 dry_run_option = click.option(

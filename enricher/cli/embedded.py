@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from enricher.cli.options import DATA_DIR
+from enricher.cli.options import DATA_DIR, Command, gathered
 from enricher.config import redact
 from enricher.embedded import EmbeddedOptions, EmbeddedServers
 from enricher.errors import EmbeddedError
 from enricher.log import log
-
-R = TypeVar("R")
 
 _PORT = click.IntRange(1, 65535)
 
@@ -25,29 +22,25 @@ NAMES = ("data_dir", "redis_port", "mongo_port")
 """The parameters that `embedded_options` takes from the command line."""
 
 
-def embedded_options(folder: Path = DATA_DIR) -> Callable[[Callable[..., R]], Callable[..., R]]:
+def embedded_options(folder: Path = DATA_DIR) -> Callable[[Command], Command]:
     """Gives a command --data-dir, --redis-port and --mongo-port; it gets ``servers``, not yet started."""
 
-    def decorate(command: Callable[..., R]) -> Callable[..., R]:
-        @click.option(
+    def servers(*, data_dir: Path, **ports: Any) -> EmbeddedServers:
+        return EmbeddedServers(data_dir, options=EmbeddedOptions(**ports))
+
+    return gathered(
+        "servers",
+        servers,
+        click.option(
             "--data-dir",
             type=click.Path(path_type=Path, file_okay=False),
             default=folder,
             show_default=True,
             help="Where the bundled servers keep their data and endpoints.json.",
-        )
-        @click.option("--redis-port", type=_PORT, help="Port of the bundled Redis [default: a free one].")
-        @click.option("--mongo-port", type=_PORT, help="Port of the bundled MongoDB [default: a free one].")
-        @functools.wraps(command)
-        def with_servers(
-            *args: Any, data_dir: Path, redis_port: int | None, mongo_port: int | None, **kwargs: Any
-        ) -> R:
-            options = EmbeddedOptions(redis_port=redis_port, mongo_port=mongo_port)
-            return command(*args, servers=EmbeddedServers(data_dir, options=options), **kwargs)
-
-        return with_servers
-
-    return decorate
+        ),
+        click.option("--redis-port", type=_PORT, help="Port of the bundled Redis [default: a free one]."),
+        click.option("--mongo-port", type=_PORT, help="Port of the bundled MongoDB [default: a free one]."),
+    )
 
 
 async def start_servers(

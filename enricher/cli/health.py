@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from enricher.cli.main import FAILED, OK
-from enricher.cli.options import SettingsOptions, duration, settings_options
+from enricher.cli.options import SettingsOptions, duration_option, settings_options
 from enricher.cli.workers import now_us, own_pattern, read_figures, stats_client, verdict
 from enricher.config import Settings
 from enricher.errors import SinkUnavailable
@@ -20,20 +20,11 @@ Examples:
   enricher health --max-age 5s
 """
 )
-@click.option(
+@duration_option(
     "--max-age",
-    type=duration,
-    metavar="DURATION",
     help="How old the worker's figures may be [default: 3 x stats.interval, at least 5s].",
 )
-@click.option(
-    "--timeout",
-    type=duration,
-    metavar="DURATION",
-    default="3s",
-    show_default=True,
-    help="How long to wait for Redis.",
-)
+@duration_option("--timeout", default="3s", help="How long to wait for Redis.")
 @settings_options
 def command(options: SettingsOptions, max_age: float | None, timeout: float) -> None:
     """Say whether the worker on this host works.

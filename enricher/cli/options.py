@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import click
 import msgspec
@@ -22,8 +22,7 @@ from enricher.errors import ConfigError
 from enricher.redaction import parse, redact, stated_values
 from enricher.systems import load
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Command = Callable[..., Any]
 
 DATA_DIR = Path("enricher-data")
 """Where the bundled servers keep their data, unless another folder is named."""
@@ -144,47 +143,58 @@ def duration(text: str | float) -> float:
         raise click.BadParameter(f"{text!r} is no duration; expected one such as 20s, 2m or 1h") from None
 
 
-def settings_options(command: Callable[Concatenate[SettingsOptions, P], R]) -> Callable[..., R]:
-    """Gives a command --config, --set, --redis-url, --mongo-url, --log-level and --log-format.
+duration_option = functools.partial(click.option, type=duration, metavar="DURATION", show_default=True)
+for_option = duration_option("--for", "seconds", help="End after 20s, 2m, 1h.")
 
-    It gets them as its first argument, a `SettingsOptions`; nothing is read before its ``load()``.
-    """
 
-    @click.option(
+def gathered(
+    name: str, make: Callable[..., Any], *options: Callable[[Command], Command]
+) -> Callable[[Command], Command]:
+    """Gives a command ``options`` as one argument ``name``: what ``make`` makes of those with a value."""
+    names = [option(lambda: None).__click_params__[0].name for option in options]  # type: ignore[attr-defined]
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_argument(*args: Any, **kwargs: Any) -> Any:
+            values = {each: kwargs.pop(each) for each in names}
+            made = make(**{each: value for each, value in values.items() if value is not None})
+            return command(*args, **{name: made}, **kwargs)
+
+        decorated: Command = with_argument
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def _stated(
+    *, config: Path | None = None, assignments: tuple[tuple[str, str], ...], **short: str
+) -> SettingsOptions:
+    return SettingsOptions(
+        config, {**dict(assignments), **{name.replace("_", "."): text for name, text in short.items()}}
+    )
+
+
+# Nothing is read before `SettingsOptions.load`.
+settings_options = gathered(
+    "options",
+    _stated,
+    click.option(
         "--config",
         type=click.Path(path_type=Path, dir_okay=False),
         help="File with settings [default: $ENRICHER_CONFIG, else ./config.toml if there is one].",
-    )
-    @click.option(
+    ),
+    click.option(
         "--set",
         "assignments",
         type=assignment,
         metavar="SECTION.KEY=VALUE",
         multiple=True,
         help="One setting, such as pool.concurrency=32; may be given several times.",
-    )
-    @click.option("--redis-url", help="Short for --set redis.url=...")
-    @click.option("--mongo-url", help="Short for --set mongo.url=...")
-    @click.option("--log-level", help="Short for --set log.level=...: debug, info, warning, error.")
-    @click.option("--log-format", help="Short for --set log.format=...: auto, json or console.")
-    @functools.wraps(command)
-    def with_settings(
-        config: Path | None,
-        assignments: tuple[tuple[str, str], ...],
-        redis_url: str | None,
-        mongo_url: str | None,
-        log_level: str | None,
-        log_format: str | None,
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> R:
-        short = {
-            "redis.url": redis_url,
-            "mongo.url": mongo_url,
-            "log.level": log_level,
-            "log.format": log_format,
-        }
-        given = {key: text for key, text in short.items() if text is not None}
-        return command(SettingsOptions(config, {**dict(assignments), **given}), *args, **kwargs)
-
-    return with_settings
+    ),
+    click.option("--redis-url", help="Short for --set redis.url=..."),
+    click.option("--mongo-url", help="Short for --set mongo.url=..."),
+    click.option("--log-level", help="Short for --set log.level=...: debug, info, warning, error."),
+    click.option("--log-format", help="Short for --set log.format=...: auto, json or console."),
+)

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from enricher.cli.live import NOTHING, console, milliseconds, number, show, time_of_day, wait
 from enricher.cli.main import FAILED, OK
-from enricher.cli.options import SettingsOptions, duration, settings_options
+from enricher.cli.options import SettingsOptions, duration_option, settings_options
 from enricher.cli.signals import stop_on_signal
 from enricher.cli.tables import Sheet, Stack, Trend
 from enricher.cli.workers import Figures, every_pattern, now_us, read_figures, stats_client, status_of
@@ -51,14 +51,7 @@ Examples:
 """
 )
 @click.option("--once", is_flag=True, help="Print the figures once and end.")
-@click.option(
-    "--interval",
-    type=duration,
-    metavar="DURATION",
-    default="1s",
-    show_default=True,
-    help="Time between two views.",
-)
+@duration_option("--interval", default="1s", help="Time between two views.")
 @settings_options
 def command(options: SettingsOptions, once: bool, interval: float) -> None:
     """Watch the running workers.

@@ -305,16 +305,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 CORE_SECTIONS: dict[str, type[Section]] = {
-    "service": ServiceSettings,
-    "redis": RedisSettings,
-    "mongo": MongoSettings,
-    "dead_letters": DeadLetterSettings,
-    "streams": StreamSettings,
-    "pool": PoolSettings,
-    "writer": WriterSettings,
-    "retry": RetrySettings,
-    "stats": StatsSettings,
-    "log": LogSettings,
-    "feed": FeedSettings,
-    "retention": RetentionSettings,
+    field.name: field.type
+    for field in msgspec.structs.fields(Settings)
+    if isinstance(field.type, type) and issubclass(field.type, Section)
 }

@@ -5,14 +5,23 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-R = TypeVar("R")
+Command = Callable[..., Any]
 NONE: Mapping[str, str] = MappingProxyType({})
+# Each option with the setting that it is, and the unit of its number.
+_SETTINGS = {
+    "stream": ("mail.stream", ""),
+    "group": ("mail.group", ""),
+    "consumer": ("mail.consumer", ""),
+    "batch_size": ("mail.batch", ""),
+    "block_timeout": ("mail.block", "ms"),
+}
 
-def run_options(command: Callable[..., R]) -> Callable[..., R]:
+
+def run_options(command: Command) -> Command:
     """Gives ``run`` the options of the mail route; what was given is added to ``given``."""
 
     @click.option("--stream", help="Mail: the Redis stream [default: mail.stream].")
@@ -28,24 +37,9 @@ def run_options(command: Callable[..., R]) -> Callable[..., R]:
         help="Mail: how long one read waits for entries [default: mail.block].",
     )
     @functools.wraps(command)
-    def with_mail(
-        *args: Any,
-        given: Mapping[str, str] = NONE,
-        stream: str | None,
-        group: str | None,
-        consumer: str | None,
-        batch_size: int | None,
-        block_timeout: int | None,
-        **kwargs: Any,
-    ) -> R:
-        texts = {
-            "mail.stream": stream,
-            "mail.group": group,
-            "mail.consumer": consumer,
-            "mail.batch": batch_size and str(batch_size),
-            "mail.block": block_timeout and f"{block_timeout}ms",
-        }
-        mine = {key: text for key, text in texts.items() if text is not None}
+    def with_mail(*args: Any, given: Mapping[str, str] = NONE, **kwargs: Any) -> Any:
+        values = [(setting, unit, kwargs.pop(name)) for name, (setting, unit) in _SETTINGS.items()]
+        mine = {setting: f"{value}{unit}" for setting, unit, value in values if value is not None}
         return command(*args, given={**given, **mine}, **kwargs)
 
     return with_mail

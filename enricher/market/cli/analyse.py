@@ -62,7 +62,6 @@ those of a recording in feed.timezone.
 @settings_options
 def command(
     options: SettingsOptions,
-    /,
     files: tuple[Path, ...],
     as_json: bool,
     expiries: tuple[str, ...],

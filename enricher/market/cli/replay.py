@@ -82,7 +82,7 @@ if one of them has an error, nothing is published.
 @click.option("--dry-run", is_flag=True, help="Read and count, publish nothing.")
 @settings_options
 def command(
-    options: SettingsOptions, /, files: tuple[Path, ...], speed: float, dry_run: bool, **how: Any
+    options: SettingsOptions, files: tuple[Path, ...], speed: float, dry_run: bool, **how: Any
 ) -> None:
     """Publish what is in FILES: recordings, option chains (NSE JSON, CSV), ticks (CSV).
 
