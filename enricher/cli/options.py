@@ -15,8 +15,8 @@ import msgspec
 from redis.exceptions import RedisError
 
 from enricher.adapters.redis.client import redis_client
-from enricher.config import MongoSettings, PositiveSeconds, Settings
-from enricher.config.loader import NOTHING
+from enricher.config import MongoSettings, PositiveSeconds, RedisSettings, Settings
+from enricher.config.loader import NOTHING, find_config
 from enricher.config.values import WrongValueError, read
 from enricher.errors import ConfigError
 from enricher.redaction import parse, redact, stated_values
@@ -43,10 +43,10 @@ class SettingsOptions:
 
         Reads the environment, and a .env file and config.toml in the working folder. Where none of them says
         where Redis or MongoDB is, bundled servers that run in this folder are used, and standard error says
-        so. Raises ConfigError.
+        so. A config file with the defaults, such as the shipped one, does not say it. Raises ConfigError.
         """
         settings = self._read(more)
-        if not find_servers or {"redis.url", "mongo.url"} & settings.origins.keys() or not DATA_DIR.is_dir():
+        if not find_servers or self._names_servers(settings) or not DATA_DIR.is_dir():
             return settings
         from enricher.embedded import running_servers
 
@@ -58,6 +58,12 @@ class SettingsOptions:
         settings = self._read({**more, **addresses})
         origins = {**settings.origins, **dict.fromkeys(addresses, str(file))}
         return msgspec.structs.replace(settings, origins=origins)
+
+    def _names_servers(self, settings: Settings) -> bool:
+        origins = {settings.origins.get("redis.url"), settings.origins.get("mongo.url")} - {None}
+        file = find_config(self.config, os.environ, Path.cwd())
+        defaults = (settings.redis.url, settings.mongo.url) == (RedisSettings().url, MongoSettings().url)
+        return bool(origins) and not (defaults and origins == {str(file)})
 
     def _read(self, more: Mapping[str, Any]) -> Settings:
         folder = Path.cwd()

@@ -22,8 +22,8 @@ def plan(section: MarketSettings, host: Host, folds: Sequence[Makes] = ()) -> Pl
     settings = host.settings
     troubles: dict[str, str] = {}
     note = (
-        f"A repeated message is recognised for {section.claim_ttl} s (market.claim_ttl); let no stream "
-        "keep and no replay reach back further."
+        f"A repeated message is recognised for {section.claim_ttl} s (market.claim_ttl). Do not read a "
+        "stream again, or replay a recording, from further back."
     )
     return Plan(
         routes=routes.build(section, settings.feed, troubles, folds),

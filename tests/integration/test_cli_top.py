@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
 import time
@@ -94,6 +95,7 @@ def test_without_redis_once_ends_with_1(tmp_path: Path) -> None:
 
 
 FOLDER = Path("enricher-data")
+SHIPPED = Path(__file__).parents[2] / "config.toml"
 USING = "using the embedded servers of enricher-data"
 
 
@@ -114,6 +116,10 @@ def test_commands_use_the_servers_that_run_in_their_folder_unless_told_otherwise
             with Command(tmp_path, *arguments) as command:
                 assert command.end() == 0, command.err
                 assert command.err.splitlines()[0] == f"{USING}/endpoints.json"
+        shutil.copy(SHIPPED, tmp_path)
+        with Command(tmp_path, "health") as command:
+            assert command.end() == 0, command.err
+        (tmp_path / SHIPPED.name).unlink()
         other = f"redis://127.0.0.1:{free_port()}/0"
         for given in ({"REDIS_URL": other}, {"ENRICHER_MONGO__URL": "mongodb://127.0.0.1:1/x"}):
             with Command(tmp_path, "health", **given) as command:

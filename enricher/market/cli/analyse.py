@@ -122,7 +122,7 @@ def analysed(
     if not analyses and wanted and names:
         raise EnricherError(f"no chain of {', '.join(products)}; there is {', '.join(sorted(names))}")
     if not analyses:
-        raise EnricherError("no option chain found")
+        raise EnricherError(f"no option chain found in {', '.join(map(str, files))}")
     return sorted(analyses, key=lambda one: (one.product, one.expiry))
 
 
