@@ -106,6 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     2, any other error enricher raises on purpose with 1; both without passwords, a line for each mistake.
     """
     _open_what_is_closed()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 shows "?" for a bar of a plot
     _find_modules_here()
     try:
         code = exit_code(arguments)

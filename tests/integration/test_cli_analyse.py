@@ -180,6 +180,7 @@ def test_messages_that_are_no_chain_are_left_out_with_a_warning(recording: Path)
         ("ticks.csv", "time,price\n2025-10-14T10:00:00,5\n", "these are ticks; expected option chains"),
         ("empty.jsonl", "", "no option chain found"),
         ("broken.json", '{"records": 5}', "expected an object"),
+        ("empty.json", "", "there is nothing in it"),
         ("what", "?", "cannot tell what this is"),
         ("a.jsonl.gz", "no gzip", "a.jsonl.gz"),
     ],
@@ -240,6 +241,22 @@ def test_the_command_runs_as_a_program(nse: Path, tmp_path: Path) -> None:
     assert json.loads(command.out)[0]["pcr"] == as_json(nse)[0]["pcr"]
     with Command(tmp_path / "run", "analyse", str(tmp_path / "none.json")) as command:
         assert command.end() == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_utf_8_gets_the_numbers_all_the_same(
+    nse: Path, tmp_path: Path, encoding: str
+) -> None:
+    with Command(tmp_path / "run", "analyse", str(nse), PYTHONIOENCODING=encoding) as command:
+        assert command.end() == 0, command.err
+    assert "26,000" in command.out
+
+
+def test_a_product_without_a_name_is_said_to_have_none(tmp_path: Path) -> None:
+    path = tmp_path / "day.jsonl"
+    write_recording(path, [Recorded(1, "market:option_chain", b"{}")])
+    assert "Warning: a chain of a product without a name was left out" in run(path).stderr
+    assert "there is a product without a name" in str(run(path, "--product", "NIFTY").exception)
 
 
 def test_numbers_are_short_and_what_is_unknown_is_a_dash() -> None:

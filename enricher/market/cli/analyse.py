@@ -103,7 +103,8 @@ def analysed(
     names: set[str] = set()
     for body, recorded in newest(files, reading, {OPTION_CHAIN, market.channels.option_chain}):
         product = peek_product(body) or ""
-        names.add(visible(product))
+        shown = visible(product) or "a product without a name"
+        names.add(shown)
         if wanted and product.upper() not in wanted:
             continue
         # A recording has the times of the feed; the file of an exchange those of its own clocks.
@@ -118,7 +119,7 @@ def analysed(
                 )
             )
         except ValueError as error:
-            say(f"Warning: a chain of {visible(product)} was left out: {visible(str(error))}")
+            say(f"Warning: a chain of {shown} was left out: {visible(str(error))}")
     if not analyses and wanted and names:
         raise EnricherError(f"no chain of {', '.join(products)}; there is {', '.join(sorted(names))}")
     if not analyses:

@@ -107,6 +107,8 @@ def kind_of(path: Path, first: bytes) -> str:
         return CHAINS if b"strikePrice" in first and b"expiryDate" in first else TICKS
     if ".jsonl" in suffixes:
         return RECORDING
+    if not first:
+        raise EnricherError(f"{path}: there is nothing in it, or it is cut off within its first line")
     raise EnricherError(
         f"{path}: cannot tell what this is; say --kind {RECORDING}, {NSE}, {TICKS} or {CHAINS}"
     )
