@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from enricher.config import PoolSettings, WriterSettings
-from enricher.engine.effects import Effect, Insert, Publish
+from enricher.engine.effects import DeadLetter, Effect, Insert, Publish
 from enricher.engine.ports import Answer, Delivery, Folded, Refused, Sink, StateStore, Write, steady_clock
 from enricher.engine.retry import Backoff, RetryPolicy
 from enricher.engine.router import Context, Route
@@ -171,6 +171,13 @@ class Rig:
 def message(key: str, number: int, **fields: Any) -> bytes:
     """The body of a test message."""
     return json.dumps({"k": key, "n": number, **fields}).encode()
+
+
+def dead_letter(**fields: Any) -> DeadLetter:
+    """A dead letter of one attempt, with these fields."""
+    given = {"task_id": "t", "task_name": "process_order", "topic": "t", "key": None, "body": b"{}"}
+    given |= {"stage": "enrich", "error": "no", "error_type": "ValueError", "path": None, "traceback": ""}
+    return DeadLetter(**{**given, "attempts": 1, "first_us": NOW_US, "last_us": NOW_US, **fields})
 
 
 def key_of(body: bytes) -> str:

@@ -41,7 +41,7 @@ from enricher.dead_letters.replay import fresh_task_id, retry_letter
 from enricher.engine.effects import Ack, Delay
 from enricher.engine.ports import Write
 from enricher.errors import EnricherError
-from tests.rig import PATIENCE
+from tests.rig import PATIENCE, dead_letter
 from tests.toy_letters import SqliteLetters
 
 MOST = 2 * PAGE + 5
@@ -51,21 +51,8 @@ Process = Callable[[str, bytes, str], Awaitable[str]]
 def letter(number: int, *, topic: str = "orders", error: str = "no", task_id: str = "") -> DeadLetter:
     """A dead letter of the ``number``-th second."""
     at = 1_700_000_000_000_000 + number * 1_000_000
-    return DeadLetter(
-        task_id=task_id or f"letter-{number:04}",
-        task_name="process_order",
-        topic=topic,
-        key=None,
-        body=json.dumps({"n": number}).encode(),
-        stage="enrich",
-        error=error,
-        error_type="ValueError",
-        path=None,
-        traceback="",
-        attempts=1,
-        first_us=at,
-        last_us=at,
-    )
+    known = {"task_id": task_id or f"letter-{number:04}", "body": json.dumps({"n": number}).encode()}
+    return dead_letter(**known, topic=topic, error=error, first_us=at, last_us=at)
 
 
 @pytest.fixture
@@ -155,12 +142,15 @@ async def test_letters_are_found_by_position_id_and_filter(store: LetterStore) -
     await filled(store, 5)
     assert (await store.get("4")).task_id == "letter-0000"
     assert (await store.get("letter-0003")).position == 1
-    for wrong in ("5", "letter", "nobody"):
-        with pytest.raises(UnknownLetter):
+    wanted = {"5": "there are 5", "letter": "5 dead letters begin", "nobody": "no dead letter", "l": "4"}
+    for wrong, why in wanted.items():
+        with pytest.raises(UnknownLetter, match=why):
             await store.get(wrong)
     wanted = LetterFilter(fields=(FieldFilter("n", "3"),), topic="ord*", since_us=1_700_000_003_000_000)
     assert [each.message["n"] for each in await store.peek(10, wanted)] == [3]
     assert await store.peek(0) == []
+    await store.add(letter(9, task_id="aaaa-9"))
+    assert (await store.get("aaaa")).message == {"n": 9}
 
 
 async def test_removing_and_replacing_touch_one_entry_and_say_if_it_was_gone(store: LetterStore) -> None:

@@ -10,13 +10,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from tests.rig import PATIENCE
 
 ROOT = Path(__file__).parents[2]
+T = TypeVar("T")
 ESCAPE = re.compile(r"\x1b")
 
 
@@ -28,6 +30,28 @@ def environment(**more: str) -> dict[str, str]:
         if not name.startswith(("ENRICHER_", "REDIS_", "MONGO_", "CELERY_", "NOTIFY_", "WATCHDOG_"))
     }
     return {**kept, "PYTHONPATH": str(ROOT), **more}
+
+
+def eventually(condition: Callable[[], T], what: str = "it") -> T:
+    """The first true value of ``condition``."""
+    limit = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < limit, f"waited in vain for {what}"
+        time.sleep(0.02)
+    return found
+
+
+def finished(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """An `enricher` in ``folder`` that has ended by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "enricher", *arguments],
+        cwd=folder,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 class Command:

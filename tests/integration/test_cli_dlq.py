@@ -12,7 +12,7 @@ import pymongo
 import pytest
 import redis
 
-from tests.integration.test_cli_feed import finished
+from tests.integration.commands import finished
 from tests.integration.test_dead_letters import KEY, entry, tick
 from tests.servers import free_port
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,15 +15,8 @@ from pathlib import Path
 import redis
 
 from enricher.cli.main import exit_code
+from tests.integration.commands import environment, eventually, finished
 from tests.servers import RedisProcess, free_port
-
-ROOT = Path(__file__).parents[2]
-
-
-def environment() -> dict[str, str]:
-    """An environment in which nothing is set for enricher."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ENRICHER_", "REDIS_"))}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 
 
 @contextmanager
@@ -33,7 +25,7 @@ def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-m", "enricher", *arguments],
         cwd=folder,
-        env=environment(),
+        env=environment(PYTHONUNBUFFERED="1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -43,27 +35,6 @@ def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         process.kill()
         process.communicate()
-
-
-def finished(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """An `enricher` in ``folder`` that has ended by itself."""
-    return subprocess.run(
-        [sys.executable, "-m", "enricher", *arguments],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
-    """Return when ``condition`` holds; fail after so many seconds."""
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit, f"waited in vain for {what}"
-        time.sleep(0.01)
 
 
 @contextmanager
@@ -89,7 +60,7 @@ def wait_for_a_message(url: str) -> None:
     """Return when something was published on market:*."""
     with redis.Redis.from_url(url) as client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
         pubsub.psubscribe("market:*")
-        until(lambda: pubsub.get_message(timeout=0.5), "a message")
+        eventually(lambda: pubsub.get_message(timeout=0.5), "a message")
 
 
 def subscribers(url: str, pattern: str = "market:underlying") -> int:

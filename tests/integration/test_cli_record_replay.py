@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from enricher.market.feed.recording import Recorded, RecordingReader, write_recording
-from tests.integration.test_cli_feed import finished, heard, started, subscribers, until
+from tests.integration.commands import eventually, finished
+from tests.integration.test_cli_feed import heard, started, subscribers
 from tests.servers import RedisProcess, free_port
 
 START_US = 1_760_000_000_000_000
@@ -28,7 +29,7 @@ def publish(url: str, *messages: tuple[str, bytes]) -> None:
 def test_what_is_recorded_is_replayed_byte_for_byte(redis_url: str, tmp_path: Path, name: str) -> None:
     messages = [("market:underlying", b'{"n":1}'), ("market:option_quote", ODD), ("market:underlying", b"{}")]
     with started(tmp_path, "record", name, "--redis-url", redis_url, "--count", "3") as recorder:
-        until(lambda: subscribers(redis_url), "the recorder")
+        eventually(lambda: subscribers(redis_url), "the recorder")
         publish(redis_url, *messages)
         out, err = recorder.communicate(timeout=60)
     assert recorder.returncode == 0, err
@@ -48,12 +49,12 @@ def test_a_signal_ends_a_recording_with_whole_lines(
 ) -> None:
     with started(tmp_path, "record", "all.jsonl.gz", "market:*", "--redis-url", redis_url) as recorder:
         with redis.Redis.from_url(redis_url) as client:
-            until(client.pubsub_numpat, "the recorder")
+            eventually(client.pubsub_numpat, "the recorder")
         feed = finished(tmp_path, "feed", "--redis-url", redis_url, "--count", "500", "--rate", "max")
         assert feed.returncode == 0
         # The last message that was published has come when a later one of our own has.
         assert recorder.stderr is not None
-        until(lambda: "500 recorded" in recorder.stderr.readline(), "500 recorded")
+        eventually(lambda: "500 recorded" in recorder.stderr.readline(), "500 recorded")
         recorder.send_signal(how)
         out, _ = recorder.communicate(timeout=60)
     assert recorder.returncode == 0
@@ -67,15 +68,15 @@ def test_a_recording_goes_on_after_a_restart_of_redis_and_says_so(
     own_redis: RedisProcess, tmp_path: Path
 ) -> None:
     with started(tmp_path, "record", "r.jsonl", "--redis-url", own_redis.url, "--count", "2") as recorder:
-        until(lambda: subscribers(own_redis.url), "the recorder")
+        eventually(lambda: subscribers(own_redis.url), "the recorder")
         publish(own_redis.url, ("market:underlying", b"1"))
         # The publisher has its answer before subscribers have the message: killed in between, the server
         # takes the message with it.
         assert recorder.stderr is not None
-        until(lambda: "1 recorded" in recorder.stderr.readline(), "1 recorded")
+        eventually(lambda: "1 recorded" in recorder.stderr.readline(), "1 recorded")
         own_redis.kill()
         own_redis.start()
-        until(lambda: subscribers(own_redis.url), "the recorder after the restart")
+        eventually(lambda: subscribers(own_redis.url), "the recorder after the restart")
         publish(own_redis.url, ("market:underlying", b"2"))
         out, err = recorder.communicate(timeout=60)
     assert recorder.returncode == 0
@@ -96,7 +97,7 @@ def test_a_recording_for_which_redis_never_came_ends_with_1_and_leaves_no_file(t
 def test_a_full_disk_ends_a_recording_with_1_and_names_the_file(redis_url: str, tmp_path: Path) -> None:
     arguments = ("record", "/dev/full", "market:underlying", "--overwrite", "--redis-url", redis_url)
     with started(tmp_path, *arguments) as recorder:
-        until(lambda: subscribers(redis_url), "the recorder")
+        eventually(lambda: subscribers(redis_url), "the recorder")
         publish(redis_url, ("market:underlying", b"{}"))
         _, err = recorder.communicate(timeout=20)
     assert recorder.returncode == 1

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import redis
 
 from enricher.cli.signals import stop_on_signal
 from enricher.embedded import read_endpoints
-from tests.integration.commands import PATIENCE, Command
+from tests.integration.commands import PATIENCE, Command, eventually
 from tests.servers import MongoProcess, RedisProcess, free_port
 
 TERM, INT, KILL = signal.SIGTERM, signal.SIGINT, signal.SIGKILL
@@ -55,13 +54,6 @@ def tick(number: int = 1) -> bytes:
             "tick_id": number,
         }
     ).encode()
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
 
 
 # So that the worker soon says what it has taken in, and under which key.

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.integration.commands import Command
-from tests.integration.test_cli_run import INT, TERM, eventually
+from tests.integration.commands import Command, eventually
+from tests.integration.test_cli_run import INT, TERM
 from tests.servers import RedisProcess
 
 PROGRAM = """

@@ -15,12 +15,12 @@ from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.dead_letters.list_store import PAGE, ListLetterStore
 from enricher.adapters.redis.dead_letters.retry_requests import RetryListener, ask_worker, listening
 from enricher.app import Enricher, wall_clock
-from enricher.dead_letters.record import encode, iso
+from enricher.dead_letters.record import encode
 from enricher.dead_letters.replay import FAILED, UNANSWERED, fresh_task_id, merged
-from enricher.dead_letters.store import UnknownLetter
-from enricher.engine.effects import DeadLetter
 from enricher.systems import load
-from tests.rig import PATIENCE
+from tests.integration.test_market_contract import tick as market_tick
+from tests.integration.worker import encoded
+from tests.rig import PATIENCE, dead_letter
 
 KEY, SERVICE = "dlq:enrichment", "worker-enricher"
 TOPICS = {"process_underlying_tick": "market:underlying"}
@@ -28,15 +28,7 @@ TOPICS = {"process_underlying_tick": "market:underlying"}
 
 def tick(price: float = 100.0, number: int = 1) -> bytes:
     """A tick of this moment."""
-    return json.dumps(
-        {
-            "type": "UNDERLYING",
-            "product": "NIFTY",
-            "price": price,
-            "tick_id": number,
-            "timestamp": iso(wall_clock()),
-        }
-    ).encode()
+    return encoded(market_tick(price, wall_clock(), number))
 
 
 def entry(
@@ -44,23 +36,9 @@ def entry(
 ) -> bytes:
     """An entry of a worker: failed once, a second ago."""
     at = wall_clock() - 1_000_000
-    return encode(
-        DeadLetter(
-            task_id=task_id,
-            task_name="process_underlying_tick",
-            topic=topic,
-            key="NIFTY",
-            body=body,
-            stage="commit",
-            error=error,
-            error_type="Rejected",
-            path=None,
-            traceback="",
-            attempts=1,
-            first_us=at,
-            last_us=at,
-        )
-    )
+    known = {"task_id": task_id, "task_name": "process_underlying_tick", "topic": topic, "key": "NIFTY"}
+    why = {"stage": "commit", "error": error, "error_type": "Rejected"}
+    return encode(dead_letter(**known, **why, body=body, first_us=at, last_us=at))
 
 
 @pytest.fixture
@@ -113,24 +91,6 @@ async def test_letters_are_listed_newest_first_over_pages_while_others_arrive(
             await client.lpush(KEY, entry(f"late-{letter.position}", b"{}"))
         seen.append((letter.position, letter.task_id))
     assert seen == [(i, f"id-{2 * PAGE + 4 - i:04}") for i in range(2 * PAGE + 5)]
-
-
-async def test_a_letter_is_found_by_position_by_id_and_by_the_start_of_one(
-    client: Redis, store: ListLetterStore
-) -> None:
-    for task_id in ("aaaa-1", "aaaa-2", "bbbb-1"):
-        await client.lpush(KEY, entry(task_id, b"{}"))
-    assert (await store.get("0")).task_id == "bbbb-1"
-    assert (await store.get("aaaa-1")).position == 2
-    assert (await store.get("bbbb")).task_id == "bbbb-1"
-    for wrong, why in (
-        ("aaaa", "2 dead letters begin"),
-        ("3", "there are 3"),
-        ("cccc", "no dead letter"),
-        ("a", "4"),
-    ):
-        with pytest.raises(UnknownLetter, match=why):
-            await store.get(wrong)
 
 
 async def test_removing_takes_exactly_one_of_two_equal_entries(client: Redis, store: ListLetterStore) -> None:

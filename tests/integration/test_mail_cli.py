@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ import redis
 
 from enricher.config.dotenv import read_dotenv
 from enricher.mail.settings import MailSettings
-from tests.integration.commands import PATIENCE, ROOT, Command, environment
+from tests.integration.commands import ROOT, Command, eventually, finished
 from tests.integration.mails import LETTERS, STREAM, raw_mail
 
 HANDLER = '''
@@ -26,26 +23,6 @@ def on_mail(mail):
         raise OSError("no route to host")
     return {"subject": mail.subject.upper()}
 '''
-
-
-def eventually(holds: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := holds()):
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
-    return found
-
-
-def enricher(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "enricher", *arguments],
-        cwd=folder,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
 
 
 def test_an_option_of_the_mail_route_makes_a_mail_worker(
@@ -113,7 +90,7 @@ def test_host_and_port_of_the_old_environment_are_enough(
     client.xadd(LETTERS, {"original_data": "{}"})
     client.sadd("processed_messages:set", "a", "b")
     variables = {"REDIS_HOST": host, "REDIS_PORT": port, "MONGO_URL": mongo_database_url}
-    found = enricher("mail", "--json", folder=tmp_path, **variables)
+    found = finished(tmp_path, "mail", "--json", **variables)
     assert found.returncode == 0, found.stderr
     figures = json.loads(found.stdout)
     assert (figures["length"], figures["claims"], figures["old_claims"]) == (1, 0, 2)
@@ -124,7 +101,7 @@ def test_host_and_port_of_the_old_environment_are_enough(
         eventually(lambda: client.keys("processed:mail:*"))
         worker.signal(signal.SIGTERM)
         assert worker.end() == 0
-    assert "claims         1\n" in enricher("mail", folder=tmp_path, **variables).stdout
+    assert "claims         1\n" in finished(tmp_path, "mail", **variables).stdout
 
 
 @pytest.mark.parametrize(
@@ -139,7 +116,7 @@ def test_host_and_port_of_the_old_environment_are_enough(
 def test_what_cannot_be_is_said_with_exit_code_2(
     tmp_path: Path, redis_url: str, arguments: tuple[str, ...], said: str
 ) -> None:
-    done = enricher(*arguments, folder=tmp_path, REDIS_URL=redis_url)
+    done = finished(tmp_path, *arguments, REDIS_URL=redis_url)
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
@@ -164,7 +141,7 @@ def test_the_console_script_finds_a_handler_in_the_working_folder(
 
 def test_check_shows_the_mail_route(tmp_path: Path, redis_url: str, mongo_database_url: str) -> None:
     arguments = ("check", "--set", "mail.enabled=true", "--set", "market.enabled=false")
-    done = enricher(*arguments, folder=tmp_path, REDIS_URL=redis_url, MONGO_URL=mongo_database_url)
+    done = finished(tmp_path, *arguments, REDIS_URL=redis_url, MONGO_URL=mongo_database_url)
     assert done.returncode == 0, done.stderr
     assert "process_email" in done.stdout
     assert "recognised for 604800 s (mail.claim_ttl)" in done.stdout

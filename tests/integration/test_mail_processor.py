@@ -20,9 +20,8 @@ from enricher.engine.router import Context
 from enricher.errors import BadMessage
 from enricher.mail.entries import Entry
 from enricher.mail.processor import Processor
-from tests.integration.commands import Command
+from tests.integration.commands import Command, eventually
 from tests.integration.mails import GROUP, LETTERS, STREAM, post, raw_mail
-from tests.integration.test_mail_cli import eventually
 from tests.rig import PATIENCE, until
 from tests.servers import RedisProcess
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ import redis
 
 from enricher.clock import event_us, render, wall_clock
 from enricher.embedded import Endpoints, read_endpoints
-from tests.integration.commands import PATIENCE, Command, environment
+from tests.integration.commands import Command, eventually, finished
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, database, encoded, running
 from tests.rig import Clock
@@ -28,13 +25,6 @@ KOLKATA = timedelta(hours=5, minutes=30)
 HOST = {"TZ": "Asia/Kolkata", "ENRICHER_STATS__INTERVAL": "0.05", "ENRICHER_SERVICE__INSTANCE": "one"}
 
 
-def until(condition: Callable[[], object], what: str) -> None:
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < limit, f"waited in vain for {what}"
-        time.sleep(0.05)
-
-
 def local_now() -> str:
     """The time of day in Kolkata, without an offset, as a feed on such a host stamps it."""
     return (datetime.now(UTC) + KOLKATA).replace(tzinfo=None).isoformat()
@@ -42,15 +32,7 @@ def local_now() -> str:
 
 def ask(folder: Path, found: Endpoints, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Another command of the same host."""
-    return subprocess.run(
-        [sys.executable, "-m", "enricher", *arguments],
-        cwd=folder,
-        env=environment(REDIS_URL=found.redis_url, MONGO_URL=found.mongo_url, **HOST),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return finished(folder, *arguments, REDIS_URL=found.redis_url, MONGO_URL=found.mongo_url, **HOST)
 
 
 def started(worker: Command, folder: Path) -> Endpoints:
@@ -73,7 +55,7 @@ def test_a_host_in_kolkata_is_told_the_setting_and_loses_nothing(tmp_path: Path)
                 feed.publish(QUOTES, encoded(quote(strike, timestamp=sent[-1], expiry="2099-06-26")))
                 feed.publish(CHAINS, encoded({**chain(expiry="2099-06-26"), "timestamp": sent[-1]}))
             worker.until("feed_in_another_zone")
-            until(lambda: "market:option_chain" in ask(tmp_path, found, "health").stdout, "the trouble")
+            eventually(lambda: "market:option_chain" in ask(tmp_path, found, "health").stdout, "the trouble")
             health = ask(tmp_path, found, "health")
             top = ask(tmp_path, found, "top", "--once")
             assert feed.llen("dlq:enrichment") == 0
@@ -101,12 +83,12 @@ def test_a_host_in_kolkata_is_told_the_setting_and_loses_nothing(tmp_path: Path)
             assert feed.llen("dlq:enrichment") == 0
             feed.publish(TICKS, encoded({**tick(500.0, tick_id="now"), "timestamp": local_now()}))
             stored = database(found.mongo_url)
-            until(lambda: stored.underlying_ticks.count_documents({}) == 41, "the tick of now")
+            eventually(lambda: stored.underlying_ticks.count_documents({}) == 41, "the tick of now")
             assert stored.option_quotes.count_documents({}) == 40
             assert stored.option_chains.count_documents({}) == 40
             kept = {d["tick_id"]: d for d in stored.underlying_ticks.find()}
             stored.client.close()
-            until(lambda: b'"close":500.0' in feed.get("ohlc:NIFTY:15m"), "its window")  # type: ignore[operator]
+            eventually(lambda: b'"close":500.0' in feed.get("ohlc:NIFTY:15m"), "its window")  # type: ignore[operator]
             window = json.loads(feed.get("ohlc:NIFTY:15m"))  # type: ignore[arg-type]
         health = ask(tmp_path, found, "health")
         assert worker.signal(signal.SIGTERM).end() == 0

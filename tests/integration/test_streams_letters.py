@@ -14,30 +14,17 @@ from enricher.adapters.redis.dead_letters.stream_store import StreamLetterStore
 from enricher.dead_letters.record import encode
 from enricher.dead_letters.replay import fresh_task_id, retry_letter
 from enricher.dead_letters.sink import DeadLetterRouter, DeadLetterSink
-from enricher.dead_letters.store import LetterStore, UnknownLetter
+from enricher.dead_letters.store import LetterStore
 from enricher.engine.effects import Ack, DeadLetter
 from enricher.engine.ports import Write
+from tests.rig import dead_letter
 
 KEY = "letters"
 
 
 def letter(task_id: str, topic: str = "mails", error: str = "no") -> DeadLetter:
     """A dead letter of one second ago."""
-    return DeadLetter(
-        task_id=task_id,
-        task_name="process_mail",
-        topic=topic,
-        key=None,
-        body=b'{"n": 1}',
-        stage="enrich",
-        error=error,
-        error_type="ValueError",
-        path=None,
-        traceback="",
-        attempts=1,
-        first_us=1_700_000_000_000_000,
-        last_us=1_700_000_001_000_000,
-    )
+    return dead_letter(task_id=task_id, topic=topic, body=b'{"n": 1}', error=error)
 
 
 @pytest.fixture
@@ -82,22 +69,6 @@ async def test_letters_are_stored_once_acknowledged_and_the_oldest_fall_off(
     assert (await sink.count(), await store.count(), sink.evicted) == (2 * PAGE + 5, 2 * PAGE + 5, 2)
     found = await stored(store)
     assert found == [(n, f"more-{2 * PAGE + 5 - n}") for n in range(2 * PAGE + 5)]
-
-
-async def test_a_letter_is_found_by_position_and_by_its_beginning(
-    sink: DeadLetterSink, store: LetterStore
-) -> None:
-    await sink.commit([Write([letter(task_id)]) for task_id in ("aaaa-1", "aaaa-2", "bbbb-1")])
-    assert (await store.get("0")).task_id == "bbbb-1"
-    assert (await store.get("aaaa-1")).position == 2
-    assert (await store.get("bbbb")).body == b'{"n": 1}'
-    for wrong in ("aaaa", "3", "cccc"):
-        with pytest.raises(UnknownLetter):
-            await store.get(wrong)
-    found = await store.get("aaaa-2")
-    assert await store.remove(found)
-    assert not await store.remove(found)
-    assert [task_id for _, task_id in await stored(store)] == ["bbbb-1", "aaaa-1"]
 
 
 def ends(label: str, sink: DeadLetterSink) -> Callable[[str, bytes, str], Awaitable[str]]:

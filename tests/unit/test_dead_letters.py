@@ -18,6 +18,7 @@ from enricher.engine.pipeline import Pipeline
 from enricher.engine.ports import Delivery
 from enricher.engine.stats import Stats
 from enricher.market.cli.feed import parse_defects, parse_products, parse_rate
+from tests.rig import dead_letter
 
 NOW_US = 1_700_000_000_000_000  # 2023-11-14T22:13:20Z
 HOUR_US = 3_600_000_000
@@ -29,22 +30,11 @@ STORE = ListLetterStore(None, "dlq", {"process_underlying_tick": "market:underly
 
 def letter(**changes: Any) -> StoredLetter:
     """A stored letter of a tick that could not be read, with these fields changed."""
-    fields: dict[str, Any] = {
-        "task_id": "3f2a9c71",
-        "task_name": "process_underlying_tick",
-        "topic": "market:underlying",
-        "key": "NIFTY",
-        "body": b'{"product": "NIFTY"}',
-        "stage": "decode",
-        "error": "$.price: expected a number",
-        "error_type": "BadMessage",
-        "path": "$.price",
-        "traceback": "",
-        "attempts": 1,
-        "first_us": NOW_US,
-        "last_us": NOW_US,
-    }
-    return STORE.read(encode(DeadLetter(**{**fields, **changes})))
+    known = {"task_id": "3f2a9c71", "task_name": "process_underlying_tick", "topic": "market:underlying"}
+    known |= {"key": "NIFTY", "stage": "decode", "error": "$.price: expected a number"}
+    known |= {"error_type": "BadMessage", "path": "$.price", "first_us": NOW_US, "last_us": NOW_US}
+    known |= {"body": b'{"product": "NIFTY"}', **changes}
+    return STORE.read(encode(dead_letter(**known)))
 
 
 OLD = {

@@ -21,6 +21,7 @@ from enricher.mail.processor import load_handler, takes_context, takes_mail
 from enricher.mail.routes import indexes, mail_route, retry_policy, statistics, statistics_line
 from enricher.mail.settings import MailSettings
 from enricher.systems import load
+from tests.rig import dead_letter
 
 ON = {"ENRICHER_MAIL__ENABLED": "true"}
 OLD = {
@@ -38,21 +39,8 @@ OLD = {
 
 
 def letter(body: bytes, attempts: int = 4) -> DeadLetter:
-    return DeadLetter(
-        task_id="t",
-        task_name="process_email",
-        topic="in",
-        key=None,
-        body=body,
-        stage="enrich",
-        error="no route to host",
-        error_type="OSError",
-        path=None,
-        traceback="",
-        attempts=attempts,
-        first_us=0,
-        last_us=1_771_232_400_000_000,
-    )
+    known = {"topic": "in", "error": "no route to host", "error_type": "OSError", "first_us": 0}
+    return dead_letter(**known, body=body, attempts=attempts, last_us=1_771_232_400_000_000)
 
 
 def test_the_figures_of_the_statistics_add_up() -> None:

@@ -16,8 +16,8 @@ from hypothesis import given
 
 from enricher.clock import MINUTE, SECOND, render
 from enricher.dead_letters.record import encode
-from enricher.engine.effects import DeadLetter
 from enricher.market.zeros import CHAIN_FIELDS, OPTION_FIELDS, TICK_FIELDS
+from tests.rig import dead_letter
 from tests.unit.test_market_reasons import SPOT, START, both, enriched, legs, strips
 from tests.unit.test_market_state import NOW_US, OneLane
 from tests.unit.test_market_zeros import HOSTILE, said, session
@@ -106,10 +106,7 @@ def what_is_null(unknown: str) -> Found:
         lane._land(lane.state_store.on_time(lane.state, NOW_US + 10 * MINUTE))
         note(found, lane)
     for body in (b'{"product": null}', b"no JSON"):
-        letter = DeadLetter(
-            task_id="1", task_name="t", topic="t", key=None, body=body, stage="fold", error="e",
-            error_type="E", path=None, traceback="", attempts=1, first_us=1, last_us=1,
-        )  # fmt: skip
+        letter = dead_letter(body=body, stage="fold")
         found["dlq:enrichment"] |= set(nulls(json.loads(encode(letter))))
     return found
 
