@@ -37,11 +37,7 @@ _ENDS = {"outage_end": "outage_begin", "spill_ends": "spill_begins"}
 _BEGIN = frozenset(_ENDS.values())
 
 _METHODS = {
-    logging.DEBUG: "debug",
-    logging.INFO: "info",
-    logging.WARNING: "warning",
-    logging.ERROR: "error",
-    logging.CRITICAL: "critical",
+    getattr(logging, name.upper()): name for name in ("debug", "info", "warning", "error", "critical")
 }
 
 Line = tuple[int, str, dict[str, Any]]

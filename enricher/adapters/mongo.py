@@ -273,7 +273,6 @@ class MongoDocuments:
             raise unavailable(self.name, error) or error from error
 
     async def close(self) -> None:
-        """End its threads; the client belongs to who made it."""
         self._threads.shutdown(wait=False)
 
 

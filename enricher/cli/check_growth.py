@@ -41,14 +41,12 @@ class Growth:
 
     @property
     def documents_a_day(self) -> float | None:
-        """How many documents come in a day at the rate seen."""
         if not self.count or self.seconds is None or self.seconds < _LEAST:
             return None
         return self.count / self.seconds * DAY
 
     @property
     def bytes_a_day(self) -> float | None:
-        """How many bytes they take."""
         if self.documents_a_day is None or not self.count or self.size is None:
             return None
         return self.documents_a_day * self.size / self.count
@@ -61,7 +59,6 @@ class Growth:
 
     @property
     def row(self) -> list[str]:
-        """Its line below `HEAD`."""
         kept = span(self.kept) if self.kept else "for ever"
         if self.count is None or self.size is None:
             return [self.name, f"unknown: {self.why}", "", "", "", kept]
@@ -89,7 +86,6 @@ class Stored:
     space: Space = Space()
 
     def lines(self, now: datetime) -> Iterator[str]:
-        """What there is to say about the disk."""
         known = [growth for growth in self.growths if growth.bytes_a_day is not None]
         unknown = [growth.name for growth in self.growths if growth.why]
         a_day = sum(growth.bytes_a_day or 0.0 for growth in known)
@@ -109,7 +105,6 @@ class Stored:
 
 
 def _but_for(unknown: Sequence[str]) -> str:
-    """What a rate leaves out."""
     if not unknown:
         return ""
     return f", or sooner: how fast {', '.join(unknown)} grow{'s' if len(unknown) == 1 else ''} is unknown"
@@ -201,7 +196,6 @@ def days_until_full(free: float, growths: Sequence[Growth]) -> float | None:
 
 
 def size_text(size: float) -> str:
-    """Bytes as people say them."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:,.3g} {unit}"

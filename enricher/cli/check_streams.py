@@ -38,7 +38,6 @@ class StreamState:
 
     @property
     def row(self) -> list[str]:
-        """Its line below `HEAD`."""
         shown = [str(self.figures.get(name, "-")) for name in ("length", "lag", "pending", "delayed")]
         if "lag" in self.figures and self.figures["lag"] is None:
             shown[1] = "unknown"

@@ -90,12 +90,9 @@ def sheet(letters: Sequence[StoredLetter], width: int) -> Sheet:
 
 def details(letter: StoredLetter) -> str:
     """The letter in full, for people: its fields, the traceback and the body."""
-    return visible(_details(letter))
-
-
-def _details(letter: StoredLetter) -> str:
     if not letter.readable:
-        return f"position    {letter.position}\nnot a dead letter:\n{letter.raw.decode('utf-8', 'replace')}"
+        entry = letter.raw.decode("utf-8", "replace")
+        return visible(f"position    {letter.position}\nnot a dead letter:\n{entry}")
     record = letter.record
     lines = [f"{'position':<11} {letter.position}"]
     for field in ("task_id", "task_name", "topic", "key", "stage", "error_type", "path", "error", "attempts"):
@@ -110,10 +107,10 @@ def _details(letter: StoredLetter) -> str:
     try:
         body = letter.body
     except ValueError as error:
-        return "\n".join([*lines, "", f"body (cannot be read: {error})"])
+        return visible("\n".join([*lines, "", f"body (cannot be read: {error})"]))
     shown = body[:_BODY].decode("utf-8", "backslashreplace")
     more = f"\n... ({len(body):,} bytes in all; --json shows everything)" if len(body) > _BODY else ""
-    return "\n".join([*lines, "", f"body ({len(body):,} bytes)", shown + more])
+    return visible("\n".join([*lines, "", f"body ({len(body):,} bytes)", shown + more]))
 
 
 def outcome_line(letter: StoredLetter, outcome: Outcome, json: bool) -> str:
@@ -141,7 +138,6 @@ def show_selection(selection: Selection, what: str, quiet: bool, json: bool) -> 
 
 
 def say_report(report: Report) -> None:
-    """Say how it went."""
     stay = report.tried - report.gone
     ended = f" ({listed(report.outcomes)})" if report.tried else ""
     say(f"{report.gone:,} of {report.meant:,} dead letters processed, {stay:,} stay{ended}")

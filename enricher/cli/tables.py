@@ -73,7 +73,6 @@ class Sheet:
         self._floor = floor
 
     def add_row(self, *cells: Cell) -> None:
-        """Add a row, one cell per column."""
         if len(cells) != len(self.columns):
             raise ValueError(f"expected {len(self.columns)} cells, got {len(cells)}")
         self.rows.append(tuple(visible(cell) if isinstance(cell, str) else cell for cell in cells))

@@ -128,7 +128,6 @@ class Looks:
         self.trends: dict[str, deque[float | None]] = {name: deque(maxlen=LOOKS) for name in (*RATES, P99)}
 
     def add(self, found: Iterable[Figures]) -> None:
-        """Another look."""
         latest = {f"{f['service']}:{f['instance']}": f for f in found}
         # Looked twice at one publication: the pair that gives the rate stays as it was.
         newer = {k for k, f in latest.items() if k in self.now and self.now[k]["now_us"] != f["now_us"]}
@@ -164,7 +163,6 @@ def latency_of(figures: Figures) -> Mapping[str, Any]:
 
 
 def status_text(figures: Figures) -> Text:
-    """The status of a worker in its colour."""
     return Text(status_of(figures), style=COLORS.get(figures["status"], "red"))
 
 

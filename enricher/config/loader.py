@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
@@ -205,7 +206,8 @@ class _Loading:
             if section.old_names:
                 key, enabled = f"{name}.enabled", getattr(section(), "enabled", True)
                 if key in given:
-                    enabled = self._value(key, given[key], enabled)
+                    with suppress(ConfigError):  # reported with all the other values
+                        enabled = bool(value_of(key, given[key], self._leaves[key]))
                 if enabled:
                     on.append(name)
         return on
@@ -265,12 +267,6 @@ class _Loading:
             legacy=legacy,
             renamed={one.old_key: key for key, one in given.items() if one.old_key},
         )
-
-    def _value(self, key: str, given: Given, otherwise: bool) -> bool:
-        try:
-            return bool(value_of(key, given, self._leaves[key]))
-        except ConfigError:
-            return otherwise  # reported with all the other values
 
 
 def _from_host_and_port(variables: Variables, both: Mapping[str, str]) -> Layer:

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from msgspec import Meta
 
+from enricher.config.building import is_section
 from enricher.config.retention import RetentionSettings
 from enricher.config.types import (
     ByteSize,
@@ -307,5 +308,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 CORE_SECTIONS: dict[str, type[Section]] = {
     field.name: field.type
     for field in msgspec.structs.fields(Settings)
-    if isinstance(field.type, type) and issubclass(field.type, Section)
+    if is_section(field.type)
 }

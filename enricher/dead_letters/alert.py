@@ -28,12 +28,7 @@ AlertHook = Callable[[LengthAlert], None]
 
 def log_alert(alert: LengthAlert) -> None:
     """The hook that is there by default: an error in the log."""
-    log.error(
-        "dead_letters_above_threshold",
-        store=alert.store,
-        length=alert.length,
-        threshold=alert.threshold,
-    )
+    log.error("dead_letters_above_threshold", **msgspec.structs.asdict(alert))
 
 
 class DepthAlarm:

@@ -68,12 +68,10 @@ class Report(msgspec.Struct):
 
     @property
     def tried(self) -> int:
-        """How many were tried."""
         return self.outcomes.total()
 
     @property
     def untried(self) -> int:
-        """How many were not."""
         return self.meant - self.tried
 
 

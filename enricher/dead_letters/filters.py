@@ -32,7 +32,6 @@ class FieldFilter(msgspec.Struct, frozen=True):
         msgspec.structs.force_setattr(self, "value", as_text(self.value))
 
     def matches(self, letter: StoredLetter) -> bool:
-        """Whether the letter has the field, and with this value."""
         value = value_at(letter.message, self.path)
         if value is ABSENT:
             value = value_at(letter.record, self.path)
@@ -82,7 +81,6 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
             msgspec.structs.force_setattr(self, name, as_text(getattr(self, name)))
 
     def matches(self, letter: StoredLetter) -> bool:
-        """Whether ``letter`` is meant."""
         if self.error and self.error.casefold() not in letter.error.casefold():
             return False
         if self.pattern and not re.search(self.pattern, letter.error):

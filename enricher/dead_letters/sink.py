@@ -51,7 +51,6 @@ class DeadLetterSink:
         self._streams = streams
 
     async def count(self) -> int:
-        """How many dead letters there are. Errors of the store are passed on."""
         return await self.store.count()
 
     async def open(self) -> None:
@@ -65,7 +64,6 @@ class DeadLetterSink:
         self._watch.saw(self.store.name, 0, length)
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
-        """Store the letters, in order."""
         for write in writes:
             acks = [part for e in write.effects if isinstance(e, Ack) for part in (e.stream, e.group, e.id)]
             for effect in write.effects:
@@ -134,16 +132,13 @@ class DeadLetterRouter:
 
     @property
     def evicted(self) -> int:
-        """How many letters have fallen off the old ends since the start."""
         return sum(sink.evicted for sink in self.sinks)
 
     async def open(self) -> None:
-        """Open every store."""
         for sink in self.sinks:
             await sink.open()
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
-        """Store the letters, in order."""
         for write in writes:
             for effect in write.effects:
                 if isinstance(effect, DeadLetter):
@@ -152,10 +147,8 @@ class DeadLetterRouter:
         return {}
 
     async def count(self) -> int:
-        """How many dead letters there are in all stores."""
         return sum([await sink.count() for sink in self.sinks])
 
     async def close(self) -> None:
-        """Close every store."""
         for sink in self.sinks:
             await sink.close()

@@ -7,19 +7,25 @@ for programs with a loop of their own.
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Literal
 
 from enricher.engine.retry import Decision, Retry, RetryPolicy
 from enricher.texts import as_text
 
 
-def mail_policy(initial: float = 2.0, longest: float = 3600.0, max_retries: int = 3) -> RetryPolicy:
+def mail_policy(
+    initial: float = 2.0,
+    longest: float = 3600.0,
+    max_retries: int = 3,
+    jitter: Literal["none", "full"] = "none",
+) -> RetryPolicy:
     """Exponential backoff in seconds: ``initial``, doubled at each failure, at most ``longest``.
 
     >>> from enricher.engine.retry import Retry
     >>> [mail_policy().decide(attempt, OSError()) for attempt in (1, 2, 3)]
     [Retry(delay=2.0), Retry(delay=4.0), Retry(delay=8.0)]
     """
-    return RetryPolicy(max_retries=max_retries, base=initial, factor=2.0, max_delay=longest, jitter="none")
+    return RetryPolicy(max_retries=max_retries, base=initial, factor=2.0, max_delay=longest, jitter=jitter)
 
 
 class Attempts:

@@ -61,7 +61,7 @@ def parse_message(
     bodies = _Bodies(defects)
     bodies.read(message.parts)
     date = read_date(values["date"][0], defects) if values["date"] else None
-    own_id = message_id or (_first_id(values["message-id"]) if values["message-id"] else None)
+    own_id = message_id or next(filter(None, values["message-id"]), None)
     references = ids(" ".join(values["references"]))
     replied = ids(" ".join(values["in-reply-to"]))
     subject = words(values["subject"][0]) if values["subject"] else ""
@@ -163,10 +163,6 @@ def _people(values: Sequence[str]) -> tuple[Mailbox, ...]:
     if len(values) == 1:
         return mailboxes(values[0])
     return tuple(person for value in values for person in mailboxes(value))
-
-
-def _first_id(values: Sequence[str]) -> str | None:
-    return next((value for value in values if value), None)
 
 
 def ids(value: str) -> tuple[str, ...]:

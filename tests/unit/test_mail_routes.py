@@ -14,11 +14,16 @@ from enricher.engine.retry import GiveUp, Retry
 from enricher.engine.router import HandlerKind
 from enricher.errors import BadMessage, ConfigError
 from enricher.mail.attempts import Attempts, mail_policy
-from enricher.mail.dead_letters import letter_fields
 from enricher.mail.entries import identity_of
-from enricher.mail.plan import refuse_shared_keys
+from enricher.mail.plan import (
+    indexes,
+    letter_fields,
+    mail_route,
+    refuse_shared_keys,
+    statistics,
+    statistics_line,
+)
 from enricher.mail.processor import load_handler, takes_context, takes_mail
-from enricher.mail.routes import indexes, mail_route, retry_policy, statistics, statistics_line
 from enricher.mail.settings import MailSettings
 from enricher.systems import load
 from tests.rig import dead_letter
@@ -154,7 +159,7 @@ def test_a_module_that_ends_the_process_is_a_wrong_setting(
 
 def test_a_handler_that_cannot_be_called_with_a_mail_is_a_wrong_setting() -> None:
     with pytest.raises(ConfigError, match="a function of a mail"):
-        load_handler("enricher.mail.routes:mail_route")
+        load_handler("enricher.mail.plan:mail_route")
     assert takes_mail(print)
     assert takes_mail(lambda mail, *more, tenant="x": None)
     assert not takes_mail(lambda: None)
@@ -245,4 +250,4 @@ def test_only_so_many_mails_are_remembered() -> None:
 
 
 def test_the_settings_make_the_same_policy() -> None:
-    assert retry_policy(MailSettings()) == mail_policy()
+    assert mail_route(MailSettings(), seen=None, clock=lambda: 0, handler=None).policy == mail_policy()

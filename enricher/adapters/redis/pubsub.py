@@ -105,7 +105,6 @@ class PubSubSource:
         return self._connection.works
 
     async def run(self, intake: Intake) -> None:
-        """Read until `stop_intake`, over any number of connections."""
         with anyio.CancelScope() as self._scope:
             await reconnecting(
                 self._connection, lambda: self._read_one_connection(intake), wanted=lambda: not self._stopped
@@ -247,7 +246,6 @@ class PubSubSource:
                 self._on_gap(gap)
 
     async def stop_intake(self) -> None:
-        """Stop reading."""
         self._stopped = True
         if self._scope is not None:
             self._scope.cancel()

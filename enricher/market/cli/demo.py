@@ -124,42 +124,33 @@ async def show_demo(
             return await demo.run(watch or demo.show)
 
 
+@dataclass(frozen=True, slots=True)
 class Demo:
     """A worker in this process, a feed in another, and a viewer, for as long as ``stop`` is not set."""
 
-    def __init__(
-        self,
-        options: SettingsOptions,
-        settings: Settings,
-        plan: Plan,
-        servers: EmbeddedServers,
-        out: Console,
-        stop: asyncio.Event,
-    ) -> None:
-        self._options = options
-        self._settings = settings
-        self._plan = plan
-        self._servers = servers
-        self._folder = servers.data_dir
-        self._out = out
-        self._stop = stop
+    options: SettingsOptions
+    settings: Settings
+    plan: Plan
+    servers: EmbeddedServers
+    out: Console
+    stop: asyncio.Event
 
     async def show(self, viewer: Viewer, stop: asyncio.Event) -> None:
         """Show the view, or a line of it where nothing can be redrawn."""
-        await show(self._out, viewer.view if redraws(self._out) else viewer.line, _INTERVAL, stop)
+        await show(self.out, viewer.view if redraws(self.out) else viewer.line, _INTERVAL, stop)
 
     async def run(self, watch: Watch) -> int:
         """Say how to look inside, work and ``watch``, and say what came of it; returns the exit code."""
-        commands = Commands(self._options, self._settings, self._folder)
+        commands = Commands(self.options, self.settings, self.servers.data_dir)
         self._say("Look inside from another terminal, in this folder:", commands.looking())
-        self._say(f"Logs: {self._folder / WORKER_LOG}, {self._folder / FEED_LOG}")
+        self._say(f"Logs: {self.servers.data_dir / WORKER_LOG}, {self.servers.data_dir / FEED_LOG}")
         self._say("The feed breaks some messages on purpose, to show dead letters. Ctrl-C ends it.\n")
-        products = SyntheticMarket(self._plan.products).products
+        products = SyntheticMarket(self.plan.products).products
         failure: BaseException | None = None
         async with (
-            opened(self._settings, Place()) as there,
-            Enricher(self._settings) as enricher,
-            viewing(enricher, there.store, products, self._plan.rate) as viewer,
+            opened(self.settings, Place()) as there,
+            Enricher(self.settings) as enricher,
+            viewing(enricher, there.store, products, self.plan.rate) as viewer,
         ):
             try:
                 await self._work(enricher, viewer, watch)
@@ -168,7 +159,7 @@ class Demo:
             if failure is not None:
                 await enricher.stop(_FAILED_DRAIN)
             else:
-                self._out.print(Stack(list(tables(await viewer.picture()))))
+                self.out.print(Stack(list(tables(await viewer.picture()))))
         if failure is not None:
             click.echo(f"Error: {failure}", err=True)
             return FAILED
@@ -176,28 +167,28 @@ class Demo:
         totals = ", ".join(f"{enricher.stats.total(name):,} {name}" for name in names)
         serve, *look = commands.serving()
         self._say(f"\n{totals}, {enricher.lost.total():,} lost.")
-        self._say(f"The data stays in {self._folder}. To serve it again:", [serve])
+        self._say(f"The data stays in {self.servers.data_dir}. To serve it again:", [serve])
         self._say("and then, from another terminal, in this folder:", look)
         return OK
 
     def _say(self, text: str, commands: Sequence[str] = ()) -> None:
         # Commands can be copied as they stand: they are not wrapped.
-        self._out.print(text, markup=False, soft_wrap=True)
+        self.out.print(text, markup=False, soft_wrap=True)
         for command in commands:
-            self._out.print(f"  {command}", markup=False, soft_wrap=True, style="cyan")
+            self.out.print(f"  {command}", markup=False, soft_wrap=True, style="cyan")
 
     async def _work(self, enricher: Enricher, viewer: Viewer, watch: Watch) -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._servers.watch)
+            tasks.start_soon(self.servers.watch)
             tasks.start_soon(viewer.arrivals.listen)
             await self._until_ready(enricher)
             # A process of its own, so that PUBLISH does not wait for the worker's loop.
             feed = await spawn(self._feed())
             try:
                 tasks.start_soon(self._watch_feed, feed)
-                if self._plan.seconds is not None:
-                    asyncio.get_running_loop().call_later(self._plan.seconds, self._stop.set)
-                await watch(viewer, self._stop)
+                if self.plan.seconds is not None:
+                    asyncio.get_running_loop().call_later(self.plan.seconds, self.stop.set)
+                await watch(viewer, self.stop)
             finally:
                 await feed.stop(_FEED_PATIENCE)
             # What the feed has published is still on its way here, and then on its way out.
@@ -207,13 +198,13 @@ class Demo:
             tasks.cancel_scope.cancel()
 
     def _feed(self) -> ServerKind:
-        log = self._folder.absolute() / FEED_LOG
+        log = self.servers.data_dir.absolute() / FEED_LOG
         log.unlink(missing_ok=True)
-        plan = self._plan
+        plan = self.plan
         # Our own settings, the demo's Redis.
         command = [
             *(sys.executable, "-m", "enricher", "feed"),
-            *("--redis-url", self._settings.redis.url, *settings_arguments(self._options)),
+            *("--redis-url", self.settings.redis.url, *settings_arguments(self.options)),
             *("--products", str(plan.products), "--rate", f"{plan.rate:g}"),
             *("--seed", str(plan.seed), "--defects", DEFECTS),
         ]
@@ -221,18 +212,18 @@ class Demo:
 
     async def _watch_feed(self, feed: Child) -> None:
         error = await feed.wait_for_end()
-        if not self._stop.is_set():
+        if not self.stop.is_set():
             raise EnricherError(f"the feed ended: {error}")
 
     async def _until_ready(self, enricher: Enricher) -> None:
-        waiting = {asyncio.ensure_future(enricher.wait_ready()), asyncio.ensure_future(self._stop.wait())}
+        waiting = {asyncio.ensure_future(enricher.wait_ready()), asyncio.ensure_future(self.stop.wait())}
         try:
             while True:
                 done, _ = await asyncio.wait(waiting, timeout=_INTERVAL, return_when=FIRST_COMPLETED)
                 if done:
                     break
                 health = enricher.health()
-                self._out.print(status_of(health) + (" products" if health["status"] == "restoring" else ""))
+                self.out.print(status_of(health) + (" products" if health["status"] == "restoring" else ""))
             for future in done:
                 future.result()
         finally:

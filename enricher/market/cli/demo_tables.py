@@ -81,7 +81,6 @@ class Picture:
 
     @property
     def figures(self) -> Figures:
-        """How the worker is now."""
         return next(iter(self.looks.now.values()))
 
     @property
@@ -227,7 +226,6 @@ def bars_table(bars: Sequence[Mapping[str, Any]]) -> Sheet:
 
 
 def letters_table(picture: Picture) -> Sheet:
-    """The newest dead letters."""
     title = f"Dead letters ({picture.dead_letters:,} in all)"
     made = Sheet(title, "time", "topic", "error")
     for letter in picture.letters:

@@ -49,7 +49,6 @@ class Arrivals:
         self.latency = Histogram()
 
     async def listen(self) -> None:
-        """Listen until cancelled."""
         async with redis_client(self._url, socket_timeout=None) as client, client.pubsub() as pubsub:
             await pubsub.subscribe(ENRICHED)
             while True:
@@ -58,7 +57,6 @@ class Arrivals:
                     self.record(reply["data"], now_us())
 
     def record(self, body: bytes, arrived_us: int) -> None:
-        """Time one message."""
         sent = datetime.fromisoformat(msgspec.json.decode(body)["timestamp"])
         self.latency.record(arrived_us - round(sent.timestamp() * 1e6))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import anyio
 import click
@@ -67,15 +67,22 @@ class Sender:
         self.sent.update(channel for channel, _ in batch)
 
 
-def parse_rate(text: str | float) -> float:
-    """The type of an option: messages per second; infinite for ``max``."""
-    try:
-        rate = float("inf") if text == "max" else float(text)
-    except ValueError:
-        rate = 0.0
-    if not rate > 0.0 or (text != "max" and rate == float("inf")):
-        raise click.BadParameter(f"{text!r}: expected a positive number of messages a second, or max")
-    return rate
+def positive_or_max(expected: str) -> Callable[[str | float], float]:
+    """The type of an option: a positive number; infinite for ``max``."""
+
+    def parse(text: str | float) -> float:
+        try:
+            number = float("inf") if text == "max" else float(text)
+        except ValueError:
+            number = 0.0
+        if not number > 0.0 or (text != "max" and number == float("inf")):
+            raise click.BadParameter(f"{text!r}: expected {expected}")
+        return number
+
+    return parse
+
+
+parse_rate = positive_or_max("a positive number of messages a second, or max")
 
 
 def parse_products(text: str) -> int | tuple[str, ...]:

@@ -18,21 +18,11 @@ from enricher.cli.output import EverySecond, listed, say, talking_to
 from enricher.cli.signals import until_signal
 from enricher.clock import render
 from enricher.errors import EnricherError
+from enricher.market.cli.feed import positive_or_max
 from enricher.market.cli.reading import KINDS, Reading, parse_column, parse_zone
 from enricher.market.feed.publish import Published, redis_publisher, replay
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def parse_speed(text: str | float) -> float:
-    """The type of an option: how many times as fast; infinite for ``max``."""
-    try:
-        speed = float("inf") if text == "max" else float(text)
-    except ValueError:
-        speed = 0.0
-    if not speed > 0.0 or (text != "max" and speed == float("inf")):
-        raise click.BadParameter(f"{text!r}: expected 1, a positive number, or max")
-    return speed
 
 
 def column(what: str, default: str) -> Callable[[F], F]:
@@ -62,7 +52,7 @@ if one of them has an error, nothing is published.
 )
 @click.option(
     "--speed",
-    type=parse_speed,
+    type=positive_or_max("1, a positive number, or max"),
     metavar="N|max",
     default="1",
     show_default=True,

@@ -69,24 +69,20 @@ class RedisLetterStore(AcknowledgingStore):
         return Added(length, evicted, bool(new))
 
     async def fresh(self, task_id: str) -> StoredLetter | None:
-        """The letter that was added under this id a short while ago, if it is there."""
         if not await self.client.exists(self._guard(task_id)):
             return None
         return await super().fresh(task_id)
 
     async def expect(self, task_id: str) -> None:
-        """The letter of this id, should it come, pushes nothing out."""
         async with self.client.pipeline(transaction=False) as pipeline:
             pipeline.sadd(f"{self.key}:expected", task_id)
             pipeline.expire(f"{self.key}:expected", self._guard_ttl)
             await pipeline.execute()
 
     async def forget(self, task_id: str) -> None:
-        """The letter of this id is no longer expected."""
         await self.client.srem(f"{self.key}:expected", task_id)
 
     async def evicted(self) -> int:
-        """How many have ever fallen off the old end."""
         return int(await self.client.get(f"{self.key}:evicted") or 0)
 
     def _guard(self, task_id: str) -> str:

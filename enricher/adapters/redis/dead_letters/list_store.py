@@ -21,7 +21,6 @@ class ListLetterStore(RedisLetterStore):
         return encode(letter)
 
     async def count(self) -> int:
-        """How many there are."""
         return await self.client.llen(self.key)
 
     async def letters(self) -> AsyncIterator[StoredLetter]:
@@ -37,12 +36,10 @@ class ListLetterStore(RedisLetterStore):
             first, page = last + 1, min(2 * page, PAGE)
 
     async def at(self, position: int) -> StoredLetter | None:
-        """The letter at ``position`` (0 is the newest), if there is one."""
         entries = await self._range(position, position)
         return self.read(entries[0], position) if entries else None
 
     async def remove(self, letter: StoredLetter) -> bool:
-        """Remove exactly this entry; False if it is no longer there."""
         script = load("dead_letter_list_remove")
         return bool(await script(self.client, (self.key,), letter.raw, letter.position))
 

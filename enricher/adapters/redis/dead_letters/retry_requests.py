@@ -117,7 +117,6 @@ class RetryListener:
         return await retry_letter(store, letter, process, request.edit)
 
     async def stop_intake(self) -> None:
-        """Stop listening."""
         self._scope.cancel()
         with suppress(RedisError, OSError):
             await self._client.delete(f"{self._key}:listening")

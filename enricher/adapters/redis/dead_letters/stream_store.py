@@ -52,7 +52,6 @@ class StreamLetterStore(RedisLetterStore):
         return packed_entry({**fields, LETTER: encode(letter)})
 
     async def count(self) -> int:
-        """How many there are."""
         return int(await self.client.xlen(self.key))
 
     async def letters(self) -> AsyncIterator[StoredLetter]:
@@ -66,7 +65,6 @@ class StreamLetterStore(RedisLetterStore):
             last = "(" + entries[-1][0].decode()
 
     async def remove(self, letter: StoredLetter) -> bool:
-        """Remove exactly this entry; False if it is no longer there."""
         return bool(await self.client.xdel(self.key, letter.id))
 
     async def replace(self, letter: StoredLetter, entry: bytes, twin: StoredLetter | None = None) -> bool:
