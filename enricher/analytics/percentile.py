@@ -1,14 +1,13 @@
 """Where today's number stands in a product's own past: percentile and rank over a bounded daily history.
 
 `DailySeries` keeps one value a local day, the last by event time. It is a fold: ``fold`` says which row
-changed, so that the caller can store it, and ``load`` takes stored rows back in any order. Percentiles and
+changed, so that the caller can store it and fold it again after a restart, in any order. Percentiles and
 ranks are in per cent, 0 to 100; the values keep their own unit (a volatility as a decimal, a ratio).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Final
 
@@ -42,22 +41,6 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     low: float | None = None
     high: float | None = None
     reason: str | None = None
-
-
-def percentile(history: Sequence[float], value: float) -> float | None:
-    """Per cent of ``history`` below ``value`` plus half of what equals it; None without history."""
-    return _percentile(sorted(history), value)
-
-
-def rank(history: Iterable[float], value: float) -> float | None:
-    """Where ``value`` lies between the lowest (0) and the highest (100) of history and itself.
-
-    None when they are all equal.
-    """
-    low = high = value
-    for past in history:
-        low, high = min(low, past), max(high, past)
-    return _rank(low, high, value)
 
 
 class DailySeries:
@@ -108,11 +91,6 @@ class DailySeries:
             self._forget(day)
         return row
 
-    def load(self, rows: Iterable[DayValue]) -> None:
-        """Takes stored rows back, as `fold` would."""
-        for row in rows:
-            self.fold(row.day, row.event_us, row.value)
-
     def of(self, day: int) -> DayValue | None:
         """The row of a day."""
         return self._rows.get(day)
@@ -130,8 +108,10 @@ class DailySeries:
         if days < self.least:
             return Standing(None, None, days, reason="short_history")
         low, high = min(past[0], value), max(past[-1], value)
-        reason = None if high > low else "flat_history"
-        return Standing(_percentile(past, value), _rank(low, high, value), days, low, high, reason)
+        percentile = 50.0 * (bisect_left(past, value) + bisect_right(past, value)) / days
+        if high > low:
+            return Standing(percentile, 100.0 * (value - low) / (high - low), days, low, high)
+        return Standing(percentile, None, days, low, high, "flat_history")
 
     def _before(self, day: int) -> list[float]:
         """The values of the days that count for this one, ascending; kept until one of them changes."""
@@ -148,14 +128,3 @@ class DailySeries:
                 del self._rows[gone]
             del self._days[stretch]
             self._sorted_for = None
-
-
-def _percentile(ascending: Sequence[float], value: float) -> float | None:
-    if not ascending:
-        return None
-    below, up_to = bisect_left(ascending, value), bisect_right(ascending, value)
-    return 50.0 * (below + up_to) / len(ascending)
-
-
-def _rank(low: float, high: float, value: float) -> float | None:
-    return 100.0 * (value - low) / (high - low) if high > low else None

@@ -55,52 +55,6 @@ class CalendarViolation(msgspec.Struct, frozen=True, gc=False):
     amount: float
 
 
-class TermStructure(msgspec.Struct, frozen=True, gc=False):
-    """What the expiries of a product say together.
-
-    ``years`` and ``ivs`` are those at ``k``, ascending, of the expiries that have a volatility there.
-    ``violations`` are the largest first; ``violation_count`` counts those cut off too.
-    """
-
-    k: float
-    years: list[float]
-    ivs: list[float]
-    maturities: list[Maturity]
-    forwards: list[ForwardVariance]
-    violations: list[CalendarViolation]
-    violation_count: int
-
-
-def term_structure(
-    smiles: Iterable[Smile], k: float = 0.0, days: Sequence[float] = DAYS, cap: int = 20
-) -> TermStructure:
-    """The term structure at one k (0 is at the money), with at most ``cap`` calendar violations at any k."""
-    ordered = sorted((smile for smile in smiles if smile.reason is None), key=_years)
-    years, ws = at_moneyness(ordered, k)
-    violations = calendar_violations(ordered)
-    return TermStructure(
-        k,
-        years,
-        [sqrt(w / t) for t, w in zip(years, ws, strict=True)],
-        [constant_maturity(years, ws, day) for day in days],
-        forward_variances(years, ws),
-        violations[:cap],
-        len(violations),
-    )
-
-
-def at_moneyness(smiles: Iterable[Smile], k: float = 0.0) -> tuple[list[float], list[float]]:
-    """Years and total variances at one k, ascending in time, of the smiles that reach it."""
-    years: list[float] = []
-    ws: list[float] = []
-    for smile in sorted(smiles, key=_years):
-        w = total_variance(smile, k)
-        if w is not None:
-            years.append(smile.years)
-            ws.append(w)
-    return years, ws
-
-
 def constant_maturity(years: Sequence[float], ws: Sequence[float], days: float) -> Maturity:
     """The volatility to ``days`` from now, from total variances ``ws`` at ascending ``years``.
 

@@ -9,31 +9,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.analytics.percentile import DailySeries, DayValue, Standing, percentile, rank
+from enricher.analytics.percentile import DailySeries, DayValue, Standing
 
 values = st.integers(0, 20).map(lambda number: number / 4)
+
+
+def standing(past: list[float], value: float) -> Standing:
+    series = DailySeries(least=1)
+    for day, one in enumerate(past):
+        series.fold(day, day, one)
+    return series.standing(len(past), value)
 
 
 @given(st.lists(values, min_size=1, max_size=40), values)
 def test_a_percentile_is_the_share_below_and_half_of_the_equals(past: list[float], value: float) -> None:
     place = pd.Series([*past, value]).rank(method="average").iloc[-1]
-    assert percentile(past, value) == pytest.approx(100 * (place - 1) / len(past), abs=1e-12)
-
-
-def test_without_history_there_is_no_percentile() -> None:
-    assert percentile([], 0.2) is None
+    assert standing(past, value).percentile == pytest.approx(100 * (place - 1) / len(past), abs=1e-12)
 
 
 @pytest.mark.parametrize(
     ("value", "expected"), [(0.1, 0.0), (0.2, 50.0), (0.3, 100.0), (0.5, 100.0), (0.05, 0.0)]
 )
 def test_a_rank_is_the_place_between_lowest_and_highest(value: float, expected: float) -> None:
-    assert rank([0.3, 0.1, 0.15], value) == pytest.approx(expected)
-
-
-def test_where_all_is_equal_there_is_no_rank() -> None:
-    assert rank([0.2, 0.2], 0.2) is None
-    assert rank([], 0.2) is None
+    assert standing([0.3, 0.1, 0.15], value).rank == pytest.approx(expected)
 
 
 def filled(days: int, look_back: int = 365, least: int = 1) -> DailySeries:
@@ -114,7 +112,8 @@ def test_the_order_of_arrival_never_shows() -> None:
 
 def test_stored_rows_give_the_history_back() -> None:
     series, restored = filled(30), DailySeries(least=1)
-    restored.load(reversed(series.rows()))
+    for row in reversed(series.rows()):
+        restored.fold(row.day, row.event_us, row.value)
     assert restored.rows() == series.rows()
     assert restored.standing(30, 0.1) == series.standing(30, 0.1)
 

@@ -15,22 +15,15 @@ from enricher.analytics.term_structure import (
     calendar_violations,
     constant_maturity,
     forward_variances,
-    term_structure,
 )
-from enricher.analytics.volatility_smile import Smile, smile
+from enricher.analytics.volatility_smile import smile
 
-STRIKES = [90.0, 95.0, 100.0, 105.0, 110.0]
 terms = st.lists(
     st.tuples(st.integers(1, 400), st.floats(0.05, 2.0)),
     min_size=1,
     max_size=12,
     unique_by=lambda term: term[0],
 ).map(sorted)
-
-
-def flat(days: float, iv: float, strikes: list[float] = STRIKES) -> Smile:
-    ivs = [iv] * len(strikes)
-    return smile(strikes, ivs, ivs, 100, days / 365)
 
 
 @given(terms, st.integers(1, 400))
@@ -82,22 +75,6 @@ def test_two_expiries_of_one_moment_have_nothing_between_them() -> None:
     assert told.reason == "same_time"
 
 
-def test_the_term_structure_of_one_volatility_is_that_volatility_everywhere() -> None:
-    told = term_structure([flat(100, 0.2), flat(5, 0.2), flat(40, 0.2)])
-    assert told.years == pytest.approx([5 / 365, 40 / 365, 100 / 365])
-    assert told.ivs == pytest.approx([0.2] * 3)
-    assert [m.iv for m in told.maturities] == pytest.approx([0.2] * 4)
-    assert [f.volatility for f in told.forwards] == pytest.approx([0.2] * 2)
-    assert (told.violations, told.violation_count) == ([], 0)
-
-
-def test_expiries_that_do_not_reach_the_moneyness_are_passed_over() -> None:
-    expired = smile(STRIKES, [0.2] * 5, [0.2] * 5, 100, 0)
-    told = term_structure([flat(10, 0.2), flat(20, 0.4, [110, 120]), flat(30, 0.3), expired])
-    assert told.years == pytest.approx([10 / 365, 30 / 365])
-    assert term_structure([expired]).ivs == []
-
-
 ladders = st.lists(
     st.tuples(st.floats(0.05, 1.0), st.lists(st.floats(0.1, 0.9), min_size=2, max_size=6), st.integers(0, 3)),
     min_size=2,
@@ -127,10 +104,3 @@ def test_no_fall_between_neighbouring_expiries_is_larger_than_those_found(
     for violation in told:
         assert violation.near_years < violation.far_years
         assert violation.amount > 0
-
-
-def test_the_worst_falls_are_named_and_all_are_counted() -> None:
-    told = term_structure([flat(10, 0.4), flat(20, 0.2)], cap=2)
-    assert len(told.violations) == 2
-    assert told.violation_count == 5
-    assert told.violations[0].amount == pytest.approx((0.16 * 10 - 0.04 * 20) / 365)

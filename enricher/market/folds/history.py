@@ -10,7 +10,7 @@ from datetime import date
 from typing import Any
 
 from enricher.analytics.as_of import Timeline
-from enricher.analytics.percentile import DailySeries, DayValue
+from enricher.analytics.percentile import DailySeries
 from enricher.analytics.prices import Unit
 from enricher.clock import SECOND, to_date, to_millis
 from enricher.engine.effects import Upsert
@@ -80,4 +80,4 @@ class History(Fold):
         day = date.fromisoformat(document["day"]).toordinal()
         for name, (event_us, value) in document["values"].items():
             if name in self.series:
-                self.series[name].load([DayValue(day, int(event_us), float(value))])
+                self.series[name].fold(day, int(event_us), float(value))
