@@ -28,7 +28,7 @@ from enricher.analytics import (
 from enricher.analytics.chain_numbers import chain_numbers
 from enricher.analytics.columns import columns
 from enricher.analytics.position_buildup import snapshot
-from enricher.analytics.price_analysis import Terms, analyse_prices
+from enricher.analytics.price_analysis import analyse_prices
 from enricher.analytics.raw_svi import fit
 from enricher.analytics.staleness import NO_AGES, fresh
 from enricher.market.chain_enrichment import enrich
@@ -153,7 +153,7 @@ def _subjects(body: bytes) -> Iterator[tuple[str, Work]]:
     contract = Contracts().of(chain.product)
     cells = fresh(columns(chain), NO_AGES, prices.MAX_AGE)
     calls, puts, strikes = cells.calls, cells.puts, cells.strikes
-    found = analyse_prices(chain, cells, contract, Terms())
+    found = analyse_prices(chain, cells, contract)
     years, discount, spot, ahead = found.years, found.discount, chain.spot_price, found.forward.value or 0.0
     by_calls, by_puts, tick = found.calls, found.puts, contract.tick_size
     held = (calls.oi, puts.oi)
@@ -199,7 +199,7 @@ def _subjects(body: bytes) -> Iterator[tuple[str, Work]]:
         strikes, calls.bid, calls.ask, puts.bid, puts.ask, years=years, rate=contract.rate
     )
     yield "arbitrage", lambda: quote_arbitrage.check_chain(found.quotes, discount, least=tick)
-    yield "rounding and layout", lambda: analysis_fields(found, strikes, contract, chain.expiry, Terms())
+    yield "rounding and layout", lambda: analysis_fields(found, strikes, contract, chain.expiry, 300.0)
     yield "everything", _whole(chain)
 
 

@@ -13,7 +13,7 @@ from enricher.analytics.columns import columns
 from enricher.analytics.contracts import Contract
 from enricher.analytics.oi_walls import Wall, losses, trading_range
 from enricher.analytics.position_buildup import Buildup, snapshot
-from enricher.analytics.price_analysis import PriceAnalysis, Terms, analyse_prices, price_scale
+from enricher.analytics.price_analysis import PriceAnalysis, analyse_prices, price_scale
 from enricher.analytics.prices import MAX_AGE
 from enricher.analytics.staleness import fresh, leg_ages, reader
 from enricher.clock import to_date
@@ -105,16 +105,16 @@ def analyse(
         raise ValueError(f"contract is {contract!r}: expected a Contract, such as Contract(name='NIFTY')")
     where = zone_of("zone", zone or (contract.zone if contract else "UTC"))
     decoded = read_chain(chain, contract, at, spot, expiry, future, zone=where)
-    terms = Terms(max_age=number("max_age", max_age, AMOUNT))
+    max_age = number("max_age", max_age, AMOUNT)
     contract = contract or Contract(name=decoded.product, assumed=True)
     contract = contract.as_of(decoded.event_us)
     spot_price = decoded.spot_price
     scale = price_scale(contract, spot_price)
     ages = leg_ages(decoded, reader(where))
-    cells = fresh(columns(decoded, scale), ages, terms.max_age)
+    cells = fresh(columns(decoded, scale), ages, max_age)
     numbers = chain_numbers(decoded, cells)
     try:
-        prices = analyse_prices(decoded, cells, contract, terms)
+        prices = analyse_prices(decoded, cells, contract)
     except ArithmeticError as error:
         raise ValueError("no option chain: numbers beyond what doubles hold") from error
     last, strike, pain = numbers.atm_straddle_price, numbers.max_pain_strike, numbers.max_pain_value

@@ -30,16 +30,7 @@ from enricher.messages.models import Chain
 UnitSetting = Literal["auto", "percent", "decimal"]
 
 _NO_FORWARD: Final = 0.0
-
-
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """What is set about the analysis: seconds after which a price is stale, the vendor's unit, the cap of
-    arbitrage findings named, whether the curve of max pain is given."""
-
-    max_age: float = prices.MAX_AGE
-    vendor_iv: UnitSetting = "auto"
-    findings: int = 10
-    curve: bool = False
+_FINDINGS: Final = 10  # that are named
 
 
 class PricedSide(black76.GreekColumns, frozen=True):
@@ -99,13 +90,13 @@ def analyse_prices(
     chain: Chain,
     cells: Fresh,
     contract: Contract,
-    terms: Terms,
+    vendor_iv: UnitSetting = "auto",
     unit_before: prices.Unit | None = None,
 ) -> PriceAnalysis:
     """The analysis of a chain; ``cells`` are its columns with prices in currency, without stale ones.
 
-    ``unit_before`` is the unit of the product's volatilities so far. ArithmeticError or ValueError where
-    numbers are beyond what doubles hold.
+    ``vendor_iv`` is the unit of the volatilities as sent, ``unit_before`` that of the product's so far.
+    ArithmeticError or ValueError where numbers are beyond what doubles hold.
     """
     strikes, spot, calls, puts = cells.strikes, chain.spot_price, cells.calls, cells.puts
     t = years(contract.expiry_us(chain.expiry), chain.event_us)
@@ -128,7 +119,7 @@ def analyse_prices(
     own_calls, own_puts = black76.chain_greeks(
         strikes, call_priced[0], put_priced[0], f, t, discount, contract.rate, spot
     )
-    unit = _unit(terms, calls, puts, own_calls, own_puts, unit_before)
+    unit = _unit(vendor_iv, calls, puts, own_calls, own_puts, unit_before)
     nodes = volatility_smile.smile(
         strikes,
         own_calls.iv,
@@ -151,8 +142,8 @@ def analyse_prices(
         discount=discount,
         units=units,
         vendor_unit=unit,
-        calls=_priced(call_priced, own_calls, calls, unit, terms),
-        puts=_priced(put_priced, own_puts, puts, unit, terms),
+        calls=_priced(call_priced, own_calls, calls, unit, vendor_iv),
+        puts=_priced(put_priced, own_puts, puts, unit, vendor_iv),
         forward=ahead,
         atm_forward_strike=None if ahead.value is None else atm_strike(strikes, ahead.value),
         expected_move=forward_price.expected_move(
@@ -182,7 +173,7 @@ def analyse_prices(
             forward=strip_forward,
         ),
         quotes=quotes,
-        arbitrage=quote_arbitrage.check_chain(quotes, discount, least=tick, cap=terms.findings),
+        arbitrage=quote_arbitrage.check_chain(quotes, discount, least=tick, cap=_FINDINGS),
     )
 
 
@@ -231,7 +222,7 @@ def _doubtful(own: black76.GreekColumns, flags: dict[int, str]) -> dict[int, str
 
 
 def _unit(
-    terms: Terms,
+    setting: UnitSetting,
     calls: Side,
     puts: Side,
     own_calls: black76.GreekColumns,
@@ -239,19 +230,19 @@ def _unit(
     before: prices.Unit | None,
 ) -> prices.Unit | None:
     vendor = calls.iv + puts.iv
-    if terms.vendor_iv != "auto":
-        return terms.vendor_iv if any(vendor) else None
+    if setting != "auto":
+        return setting if any(vendor) else None
     return prices.volatility_unit(vendor, own_calls.iv + own_puts.iv, before)
 
 
 def _priced(
-    chosen: Chosen, own: black76.GreekColumns, side: Side, unit: prices.Unit | None, terms: Terms
+    chosen: Chosen, own: black76.GreekColumns, side: Side, unit: prices.Unit | None, setting: UnitSetting
 ) -> PricedSide:
     if unit is None:
         vendor = prices.Decimals([None] * len(side.iv))
     else:
         # A unit that was set holds for every leg.
-        vendor = prices.as_decimals(side.iv, unit, own.iv if terms.vendor_iv == "auto" else None)
+        vendor = prices.as_decimals(side.iv, unit, own.iv if setting == "auto" else None)
     return PricedSide(
         own.iv, own.delta, own.delta_spot, own.gamma, own.vega, own.theta, own.rho, own.reasons,
         *chosen, vendor, side,

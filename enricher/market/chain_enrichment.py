@@ -17,7 +17,7 @@ from enricher.analytics.contracts import Contract
 from enricher.analytics.oi_walls import losses, trading_range
 from enricher.analytics.percentile import Standing
 from enricher.analytics.position_buildup import Snapshot, buildup, since_open
-from enricher.analytics.price_analysis import Terms, analyse_prices, price_scale
+from enricher.analytics.price_analysis import analyse_prices, price_scale
 from enricher.analytics.staleness import NO_AGES, fresh, leg_ages, reader
 from enricher.clock import SECOND
 from enricher.market.documents import buildup_fields, chain_fields, wall_fields
@@ -85,16 +85,14 @@ def enriching(
     if not settings.analytics:
         return fields, None
     contract = state.contract.as_of(chain.event_us)
-    terms = Terms(
-        max_age=max_age, vendor_iv=settings.vendor_iv, curve=settings.max_pain_curve
-    )
     scale = price_scale(contract, chain.spot_price)
     priced = cells if scale == 1 else fresh(columns(chain, scale), ages, max_age)
     yield
     try:
-        analysis = analyse_prices(chain, priced, contract, terms, state.history.units.at(chain.event_us))
+        unit_before = state.history.units.at(chain.event_us)
+        analysis = analyse_prices(chain, priced, contract, settings.vendor_iv, unit_before)
         yield
-        more = analysis_fields(analysis, cells.strikes, contract, chain.expiry, terms)
+        more = analysis_fields(analysis, cells.strikes, contract, chain.expiry, max_age)
     except (ArithmeticError, ValueError):
         fields["flags"] = {**fields["flags"], "analytics": BEYOND}
         return fields, None
@@ -103,7 +101,7 @@ def enriching(
     fields["analytics"]["pcr"] = rounded_all(pcr_by_strike(cells.calls.oi, cells.puts.oi), 4)
     _more_of_walls(fields, numbers, cells, chain)
     explain_range(fields, flags, chain.spot_price)
-    if terms.curve:
+    if settings.max_pain_curve:
         curve = pain_curve(cells.strikes, cells.calls.oi, cells.puts.oi)
         fields["max_pain_curve"] = None if curve is None else rounded_all(curve, 2)
         if curve is None:

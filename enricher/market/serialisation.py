@@ -13,7 +13,7 @@ from typing import Any
 from enricher.analytics.black76 import expiry_flag
 from enricher.analytics.contracts import Contract
 from enricher.analytics.exposure import ASSUMPTION, Exposure
-from enricher.analytics.price_analysis import PriceAnalysis, PricedSide, Terms
+from enricher.analytics.price_analysis import PriceAnalysis, PricedSide
 from enricher.analytics.quote_arbitrage import Findings
 from enricher.analytics.variance import Strip
 from enricher.analytics.volatility_smile import SmileMeasures
@@ -51,9 +51,12 @@ def rounded_all(values: Sequence[float | None], digits: int = 6) -> list[float |
 
 
 def analysis_fields(
-    analysis: PriceAnalysis, strikes: Sequence[Number], contract: Contract, expiry: str, terms: Terms
+    analysis: PriceAnalysis, strikes: Sequence[Number], contract: Contract, expiry: str, max_age: float
 ) -> Fields:
-    """The fields that an analysis adds to a chain, its ``flags`` among them ({field: reason})."""
+    """The fields that an analysis adds to a chain, its ``flags`` among them ({field: reason}).
+
+    ``max_age`` is that of the prices in seconds.
+    """
     ahead, move = analysis.forward, analysis.expected_move
     flags: dict[str, str] = {}
     if (near := expiry_flag(analysis.years)) is not None:
@@ -125,7 +128,7 @@ def analysis_fields(
             "units": analysis.units,
             "model": MODEL,
             "price": "mid_else_last",
-            "max_price_age": terms.max_age,
+            "max_price_age": max_age,
             "delta": "forward",
             "vega": "per_volatility_point",
             "theta": "per_calendar_day",

@@ -12,7 +12,7 @@ import pytest
 from enricher.analytics import black76
 from enricher.analytics.columns import columns
 from enricher.analytics.contracts import Contract, years
-from enricher.analytics.price_analysis import PriceAnalysis, Terms, analyse_prices, price_scale
+from enricher.analytics.price_analysis import PriceAnalysis, analyse_prices, price_scale
 from enricher.analytics.staleness import NO_AGES, fresh
 from enricher.clock import event_us, render
 from enricher.market.products import Contracts
@@ -33,7 +33,7 @@ def analysed(stubs_from: float) -> PriceAnalysis:
     message = {"product": "NIFTY", "expiry": EXPIRY, "spot_price": 21500, "timestamp": render(AT, True)}
     body = json.dumps({**message, "calls": sides[0], "puts": sides[1]}).encode()
     chain = decode_chain(body, now_us=2**60)
-    return analyse_prices(chain, fresh(columns(chain), NO_AGES, 300), NIFTY, Terms())
+    return analyse_prices(chain, fresh(columns(chain), NO_AGES, 300), NIFTY)
 
 
 def test_stub_quotes_do_not_speak_of_the_forward() -> None:
@@ -54,7 +54,7 @@ SIGMA = 0.15
 def priced(
     contract: Contract = NIFTY,
     at_us: int = AT,
-    terms: Terms | None = None,
+    vendor_iv: Any = "auto",
     changed: dict[float, dict[str, Any]] | None = None,
     forward: float = FORWARD,
     unit_before: Any = None,
@@ -76,7 +76,7 @@ def priced(
     body = json.dumps({**message, "calls": sides[0], "puts": sides[1]}).encode()
     chain = decode_chain(body, now_us=2**60)
     cells = columns(chain, price_scale(contract, chain.spot_price))
-    return analyse_prices(chain, fresh(cells, NO_AGES, 300), contract, terms or Terms(), unit_before)
+    return analyse_prices(chain, fresh(cells, NO_AGES, 300), contract, vendor_iv, unit_before)
 
 
 def test_volatilities_come_back_from_the_prices_they_made() -> None:
@@ -171,8 +171,8 @@ def test_the_unit_of_the_vendors_volatilities_is_told_by_those_computed_here(sen
 
 
 def test_a_unit_that_is_set_holds_whatever_the_numbers_look_like() -> None:
-    assert priced(terms=Terms(vendor_iv="decimal"), iv=15.2).calls.vendor_iv.values[0] == 15.2
-    assert priced(terms=Terms(vendor_iv="percent")).vendor_unit is None
+    assert priced(vendor_iv="decimal", iv=15.2).calls.vendor_iv.values[0] == 15.2
+    assert priced(vendor_iv="percent").vendor_unit is None
 
 
 @pytest.mark.parametrize("before", ["percent", "decimal"])
@@ -180,10 +180,9 @@ def test_where_nothing_tells_it_the_unit_is_the_one_the_product_had(before: Any)
     assert priced(iv=2.5, unit_before=before, bid=None, ask=None).vendor_unit == before
 
 
-def test_no_more_findings_are_named_than_asked_for_but_all_are_counted() -> None:
+def test_no_more_than_ten_findings_are_named_but_all_are_counted() -> None:
     strikes = range(20000, 23001, 250)
     upside_down = {strike: {"bid": strike - 19000, "ask": strike - 18990} for strike in strikes}
-    found = priced(terms=Terms(findings=2), changed=upside_down).arbitrage
-    assert len(found.listed) == 2
-    assert found.count > 2
+    found = priced(changed=upside_down).arbitrage
+    assert len(found.listed) == 10 < found.count
     assert found.listed[0].amount >= found.listed[1].amount

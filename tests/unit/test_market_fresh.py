@@ -12,7 +12,7 @@ from enricher.analytics import black76
 from enricher.analytics.chain_numbers import chain_numbers
 from enricher.analytics.columns import columns
 from enricher.analytics.contracts import years
-from enricher.analytics.price_analysis import PriceAnalysis, Terms, analyse_prices
+from enricher.analytics.price_analysis import PriceAnalysis, analyse_prices
 from enricher.analytics.staleness import NO_AGES, Fresh, fresh, leg_ages, reader
 from enricher.clock import SECOND, event_us, render
 from enricher.market.products import Contracts
@@ -152,7 +152,7 @@ def fair_chain(stale: dict[int, dict[str, Any]]) -> Chain:
 
 
 def analysed(chain: Chain) -> PriceAnalysis:
-    return analyse_prices(chain, seen(chain), NIFTY, Terms())
+    return analyse_prices(chain, seen(chain), NIFTY)
 
 
 def test_no_analytic_sees_a_stale_quote() -> None:
@@ -175,7 +175,7 @@ def test_what_is_published_names_the_strikes_whose_quotes_are_stale() -> None:
     chain = fair_chain(
         {22000: {"timestamp": ago(301)}, 22250: {"timestamp": ago(301), "last": 5, "last_trade_time": ago(1)}}
     )
-    fields = analysis_fields(analysed(chain), chain.strikes, NIFTY, EXPIRY, Terms())
+    fields = analysis_fields(analysed(chain), chain.strikes, NIFTY, EXPIRY, 300)
     reasons = fields["analytics"]["reasons"]["calls"]
     assert reasons["stale_quote"] == [22000, 22250]
     assert reasons["stale"] == [22000]

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.analytics.columns import columns
-from enricher.analytics.price_analysis import PriceAnalysis, Terms, analyse_prices
+from enricher.analytics.price_analysis import PriceAnalysis, analyse_prices
 from enricher.analytics.staleness import NO_AGES, fresh
 from enricher.clock import event_us, render
 from enricher.market.products import Contracts
@@ -30,9 +30,9 @@ def flags(product: str, moment: str, expiry: str = "2025-06-20") -> dict[str, st
     legs = [{"strike": strike, "bid": 4.9, "ask": 5.1} for strike in (95, 100, 105)]
     message = {"product": product, "expiry": expiry, "spot_price": 100, "timestamp": render(at, True)}
     chain = decode_chain(json.dumps({**message, "calls": legs, "puts": legs}).encode(), now_us=2**60)
-    cells, terms = fresh(columns(chain), NO_AGES, 300), Terms()
-    found = analyse_prices(chain, cells, contract, terms)
-    told: dict[str, str] = analysis_fields(found, cells.strikes, contract, expiry, terms)["flags"]
+    cells = fresh(columns(chain), NO_AGES, 300)
+    found = analyse_prices(chain, cells, contract)
+    told: dict[str, str] = analysis_fields(found, cells.strikes, contract, expiry, 300)["flags"]
     return told
 
 
@@ -60,7 +60,7 @@ CALLS = [(90, 10.4), (95, 5.9), (100, 2.4), (105, 0.62), (110, 0.1)]
 PUTS = [(90, 0.12), (95, 0.6), (100, 2.1), (105, 5.3), (110, 9.8)]
 
 
-def analysed(terms: Terms | None = None, **said: Any) -> tuple[PriceAnalysis, Fields]:
+def analysed(max_age: float = 300, **said: Any) -> tuple[PriceAnalysis, Fields]:
     """The analysis of a small chain, and what is shown of it; ``said`` changes the call at 100."""
     sides = [
         [{"strike": k, "bid": p * 0.99, "ask": p * 1.01, "open_interest": 7, "iv": 16.0} for k, p in side]
@@ -69,9 +69,9 @@ def analysed(terms: Terms | None = None, **said: Any) -> tuple[PriceAnalysis, Fi
     sides[0][2] |= said
     message = {"product": "XSP", "expiry": EXPIRY, "spot_price": 100, "timestamp": render(AT, True)}
     chain = decode_chain(json.dumps({**message, "calls": sides[0], "puts": sides[1]}).encode(), now_us=2**60)
-    cells, terms = fresh(columns(chain), NO_AGES, 300), terms or Terms()
-    found = analyse_prices(chain, cells, XSP, terms)
-    return found, analysis_fields(found, cells.strikes, XSP, EXPIRY, terms)
+    cells = fresh(columns(chain), NO_AGES, 300)
+    found = analyse_prices(chain, cells, XSP)
+    return found, analysis_fields(found, cells.strikes, XSP, EXPIRY, max_age)
 
 
 def numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
@@ -122,7 +122,7 @@ def test_what_is_shown_is_plain_data_that_json_and_bson_can_hold() -> None:
 
 
 def test_a_chain_says_on_what_terms_and_in_which_units_it_was_computed() -> None:
-    conventions = analysed(Terms(max_age=60, vendor_iv="percent"))[1]["conventions"]
+    conventions = analysed(max_age=60)[1]["conventions"]
     said = {"rate": XSP.rate, "day_count": "ACT/365", "units": 100.0, "lot": 100.0, "max_price_age": 60}
     said |= {"model": "black76", "vega": "per_volatility_point", "theta": "per_calendar_day"}
     assert {name: conventions[name] for name in said} == said
@@ -150,7 +150,7 @@ def test_strikes_under_a_reason_ascend_and_stand_there_once() -> None:
     reasons = {2: "wide", 4: "no_price", 3: "wide", 0: "no_price"}
     calls = msgspec.structs.replace(found.calls, flags=flags, reasons=reasons)
     changed = msgspec.structs.replace(found, calls=calls)
-    shown = analysis_fields(changed, [90, 95, 100, 105, 110], XSP, EXPIRY, Terms())
+    shown = analysis_fields(changed, [90, 95, 100, 105, 110], XSP, EXPIRY, 300)
     assert shown["analytics"]["reasons"]["calls"] == {"no_price": [90, 110], "wide": [95, 100, 105]}
 
 
