@@ -123,7 +123,7 @@ async def mongo_frozen(stage: Stage, plan: Plan) -> None:
 
 
 async def mongo_away(stage: Stage, plan: Plan) -> None:
-    """The document server is away for a while."""
+    """The document server cannot be reached for a while."""
     stage.mongo.kill()
     await asyncio.sleep(plan.outage)
     await asyncio.to_thread(stage.mongo.start)
@@ -304,7 +304,7 @@ SCENARIOS: dict[str, Scenario] = {
     "mongo_killed": Scenario(about="kill -9 of the document server (journaled)", fault=mongo_killed),
     "redis_frozen": Scenario(about="Redis answers nothing", fault=redis_frozen),
     "mongo_frozen": Scenario(about="the document server answers nothing", fault=mongo_frozen),
-    "mongo_away": Scenario(about="the document server is away", fault=mongo_away),
+    "mongo_away": Scenario(about="the document server is unreachable", fault=mongo_away),
     "connections_cut": Scenario(
         about="every connection of the worker is reset", fault=connections_cut, stage={"proxied": True}
     ),

@@ -101,7 +101,7 @@ PARTS: dict[str, Part] = {
             "only": "these scenarios, with + between",
             "kills": "of a worker (50; quick 4)",
             "frozen": "seconds a server stands still (10; quick 3)",
-            "outage": "seconds a server is away (60; quick 5)",
+            "outage": "seconds a server is unreachable (60; quick 5)",
             "lease": "seconds of what a worker has in hand (30)",
             "rate": "messages a second (100)",
             "seed": "of the moments (7)",
