@@ -18,8 +18,7 @@ from enricher.adapters.redis.stream.shard_lock import FencedDocuments, ShardLock
 from enricher.adapters.retention import Retention
 from enricher.config import Settings, redact
 from enricher.connections import NOTHING, OF_PROGRAM, Connections
-from enricher.dead_letters.sink import DeadLetterRouter, DeadLetterSink
-from enricher.dead_letters.store import LetterStore
+from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS
 from enricher.engine.ports import Sink, Source
 from enricher.engine.router import Route
@@ -139,16 +138,15 @@ def _dead_letter_sink(host: Connections, made: Sequence[Plan], routes: Sequence[
     own = {topic: sink for plan in made for topic, sink in plan.dead_letters.items()}
     section, store = host.settings.dead_letters, host.options.get("dead_letters")
     if store is not None:
-        common = host.dead_letter_sink(store, store.name, acknowledges=False)
-    else:
-        topics = {route.name: route.topic for route in routes if route.topic not in own}
-        client = host.dead_letter_redis
-        common = host.dead_letter_sink(
-            letter_store(section, client, topics),
-            redact(section.url) or host.redis_server,
-            acknowledges=client is host.redis,
-        )
-    return DeadLetterRouter(common, own) if own else common
+        return host.dead_letter_sink(store, store.name, acknowledges=False, others=own)
+    topics = {route.name: route.topic for route in routes if route.topic not in own}
+    client = host.dead_letter_redis
+    return host.dead_letter_sink(
+        letter_store(section, client, topics),
+        redact(section.url) or host.redis_server,
+        acknowledges=client is host.redis,
+        others=own,
+    )
 
 
 def _sources(
@@ -162,22 +160,15 @@ def _sources(
     patterns = [pattern for plan in made for pattern in plan.patterns]
     intake = Intake(host, routes, patterns, lambda: _acknowledging(dead_letters), lock, on_gap)
     sources = [*host.options.get("sources", ()), *intake.sources()]
-    stores = _stores_of(dead_letters)
+    stores = dead_letters.stores if isinstance(dead_letters, DeadLetterSink) else ()
     if stores and (routes or patterns):
         service = host.settings.service.name
         sources.append(RetryListener(host.redis, *stores, service=service, clock=host.clock))
     return [*sources, *(source for plan in made for source in plan.sources)]
 
 
-def _stores_of(sink: Sink) -> tuple[LetterStore, ...]:
-    """The stores in which a sink lands dead letters, as far as it says so."""
-    if isinstance(sink, DeadLetterRouter):
-        return tuple(each.store for each in sink.sinks)
-    return (sink.store,) if isinstance(sink, DeadLetterSink) else ()
-
-
-def _acknowledging(sink: Sink) -> DeadLetterSink | DeadLetterRouter:
-    if not isinstance(sink, (DeadLetterSink, DeadLetterRouter)):
+def _acknowledging(sink: Sink) -> DeadLetterSink:
+    if not isinstance(sink, DeadLetterSink):
         expected = "a DeadLetterSink where topics come over a stream, for it acknowledges what it stores"
         raise ConfigError("sinks", DEAD_LETTERS, type(sink).__name__, expected)
     return sink

@@ -18,7 +18,7 @@ from enricher.adapters.redis.stream.source import StreamSource
 from enricher.clock import wall_clock
 from enricher.config import Settings, StreamSettings, redact
 from enricher.dead_letters.alert import DepthAlarm, log_alert
-from enricher.dead_letters.sink import DeadLetterSink
+from enricher.dead_letters.sink import NO_OTHERS, DeadLetterSink
 from enricher.dead_letters.store import LetterStore
 from enricher.engine.effects import DeadLetter
 from enricher.engine.ports import Source
@@ -70,11 +70,19 @@ class Connections:
             self.closers.append(partial(close_client, client))
         return client
 
-    def dead_letter_sink(self, store: LetterStore, server: str, *, acknowledges: bool) -> DeadLetterSink:
+    def dead_letter_sink(
+        self,
+        store: LetterStore,
+        server: str,
+        *,
+        acknowledges: bool,
+        others: Mapping[str, DeadLetterSink] = NO_OTHERS,
+    ) -> DeadLetterSink:
         """The sink of ``store``; ``acknowledges`` says that the store does so itself, in one script."""
         hook = self.options.get("on_dead_letters") or log_alert
         watch = DepthAlarm(self.settings.dead_letters.alert_above, hook)
-        return DeadLetterSink(store, watch=watch, server=server, streams=None if acknowledges else self.redis)
+        streams = None if acknowledges else self.redis
+        return DeadLetterSink(store, watch=watch, server=server, streams=streams, others=others)
 
     # -- what a system may ask for -----------------------------------------------------------------
 

@@ -11,13 +11,13 @@ from enricher.adapters.redis.client import sibling_client
 from enricher.adapters.redis.pubsub import Gap, PubSubSource
 from enricher.adapters.redis.stream.appender import BridgeLimits
 from enricher.adapters.redis.stream.bridge import StreamBridge
-from enricher.adapters.redis.stream.leases import CountedStore
 from enricher.adapters.redis.stream.shard_lock import ShardLock, WhileLeader
 from enricher.adapters.redis.stream.shards import Shard
 from enricher.adapters.redis.stream.source import StreamSource
 from enricher.adapters.redis.stream.spill import SpillSource
 from enricher.config import Settings
 from enricher.connections import Connections
+from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.effects import LIVE
 from enricher.engine.overload import Overload
 from enricher.engine.ports import Source
@@ -98,7 +98,7 @@ class Intake:
         host: Connections,
         routes: Iterable[Route],
         patterns: Iterable[str],
-        dead_letters: Callable[[], CountedStore],
+        dead_letters: Callable[[], DeadLetterSink],
         lock: ShardLock | None,
         on_gap: Callable[[Gap], None],
     ) -> None:

@@ -35,7 +35,7 @@ def misfit(value: Any, path: str = "$", *, texts_only: bool = False, depth: int 
     With ``texts_only`` nothing but texts and names is looked at.
     """
     if isinstance(value, str):
-        return None if _is_text(value) else Misfit(path, "text", _HALF)
+        return None if is_text(value) else Misfit(path, "text", _HALF)
     if isinstance(value, (Mapping, list, tuple)):
         if depth == MAX_DEPTH:
             return Misfit("$", f"at most {MAX_DEPTH} levels of nesting", "more")
@@ -48,7 +48,7 @@ def misfit(value: Any, path: str = "$", *, texts_only: bool = False, depth: int 
                     return Misfit(path, "names that are text", repr(name)[:_SHOWN])
                 shown = name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\u0000")
                 inside.append((f"{path}.{shown}", each))
-                if "\0" in name or not _is_text(name):
+                if "\0" in name or not is_text(name):
                     return Misfit(inside[-1][0], "a name that is text without NUL", "another")
         for at, each in inside:
             found = misfit(each, at, texts_only=texts_only, depth=depth + 1)
@@ -82,12 +82,11 @@ def check_escapes(body: bytes) -> None:
         value = json.loads(body)
     except (ValueError, RecursionError):
         return
-    found = misfit(value, texts_only=True)
-    if found is not None:
-        raise BadMessage(*found)
+    check_storable(value, texts_only=True)
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
+    """Whether it can be written down: half a surrogate pair cannot."""
     if value.isascii():
         return True
     try:

@@ -128,11 +128,9 @@ async def _ask_redis(
         try:
             await client.ping()
             info: Mapping[str, Any] = {}
-            policy = ""
-            # A worker need not be allowed to ask for these.
+            # A worker need not be allowed to ask.
             with suppress(NoPermissionError):
                 info = await client.info()
-                policy = await _eviction_policy(client)
             count = None
             try:
                 count = await _letters(client, settings) if letters else None
@@ -141,7 +139,7 @@ async def _ask_redis(
             states = await ask_streams(client, settings, groups) if groups else []
         except (RedisError, OSError, TimeoutError) as error:
             return Server(name, shown, error=redact_text(f"{type(error).__name__}: {error}"))
-    kind = info.get("server_name", "redis")
+    kind, policy = info.get("server_name", "redis"), str(info.get("maxmemory_policy", ""))
     version = info.get(f"{kind}_version") or info.get("redis_version", "of unknown version")
     says = f"{kind} {version}, maxmemory-policy {policy or 'unknown'}"
     return Server(name, shown, says, "", policy, count, tuple(states), problem)
@@ -151,12 +149,6 @@ async def _letters(client: Redis, settings: Settings) -> int:
     key = settings.dead_letters.key
     await check_key(client, key, settings.dead_letters.store)
     return int(await (client.xlen(key) if settings.dead_letters.store == "stream" else client.llen(key)))
-
-
-async def _eviction_policy(client: Redis) -> str:
-    """The policy of the server; empty where it does not tell (hosted ones often refuse CONFIG)."""
-    memory = await client.info("memory")
-    return str(memory.get("maxmemory_policy", ""))
 
 
 async def _ask_mongo(settings: Settings, timeout: float, growth: bool) -> Server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -120,11 +121,9 @@ class Looks:
     ``trends`` are over all workers: the sum of their rates, and the worst of their latencies.
     """
 
-    def __init__(
-        self, now: Mapping[str, Figures] | None = None, before: Mapping[str, Figures] | None = None
-    ) -> None:
-        self.now = dict(now or {})
-        self.before = dict(before or {})
+    def __init__(self, now: Mapping[str, Figures] = MappingProxyType({})) -> None:
+        self.now = dict(now)
+        self.before: dict[str, Figures] = {}
         self.trends: dict[str, deque[float | None]] = {name: deque(maxlen=LOOKS) for name in (*RATES, P99)}
 
     def add(self, found: Iterable[Figures]) -> None:

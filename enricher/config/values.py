@@ -13,6 +13,7 @@ from msgspec import inspect as kinds
 
 from enricher.config.types import did_you_mean
 from enricher.redaction import HIDDEN, redact_text
+from enricher.storable import is_text
 
 _SCALES: dict[str, dict[str, str]] = {
     "s": {"ms": "0.001", "s": "1", "m": "60", "min": "60", "h": "3600", "d": "86400"},
@@ -68,7 +69,7 @@ def _check(value: Any, whole: kinds.Type) -> None:
     most = _MOST_SECONDS if extra.get("unit") == "s" else _MOST
     if isinstance(value, int | float) and value > most:
         raise WrongValueError(f"{_words(info, extra)}; at most {most:,}")
-    if isinstance(value, str) and not _is_text(value):
+    if isinstance(value, str) and not is_text(value):
         raise WrongValueError(f"{_words(info, extra)}, in UTF-8")
     if isinstance(info, kinds.LiteralType) and value in extra.get("refused", {}):
         raise WrongValueError(f"{_words(info, extra)}; {extra['refused'][value]}")
@@ -82,15 +83,6 @@ def _check(value: Any, whole: kinds.Type) -> None:
     if isinstance(info, kinds.DictType):
         for item in value.values():
             _check(item, info.value_type)
-
-
-def _is_text(value: str) -> bool:
-    """Whether it can be written down: bytes of the environment that are not UTF-8 cannot."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def shown(value: object, kind: Any = str) -> object:

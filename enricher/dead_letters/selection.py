@@ -11,7 +11,7 @@ import msgspec
 
 from enricher.dead_letters.filters import EVERY, LetterFilter
 from enricher.dead_letters.record import StoredLetter
-from enricher.dead_letters.store import LetterStore
+from enricher.dead_letters.store import LetterStore, matching
 
 _IN_MEMORY = 32 * 1024 * 1024
 
@@ -67,10 +67,6 @@ async def select(
 ) -> Selection:
     """The newest ``limit`` of ``letters`` (default: all of ``store``) that ``wanted`` lets through."""
     selection = Selection(store)
-    if limit is None or limit > 0:
-        async for letter in store.letters() if letters is None else letters:
-            if wanted.matches(letter):
-                selection.add(letter)
-                if len(selection) == limit:
-                    break
+    async for letter in matching(store.letters() if letters is None else letters, wanted, limit):
+        selection.add(letter)
     return selection

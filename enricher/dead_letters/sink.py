@@ -9,6 +9,7 @@ letter stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from enricher.dead_letters.alert import DepthAlarm
@@ -22,13 +23,17 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 
+NO_OTHERS: Mapping[str, DeadLetterSink] = MappingProxyType({})
+
+
 class DeadLetterSink:
     """Lands `DeadLetter` and the `Ack` beside it; a letter's task id makes repeating harmless.
 
     What falls off the old end of a bounded store is counted in ``evicted``, logged, and reported to
     ``on_evicted``; ``watch`` hears of every length. There is no place for a dead letter that cannot be
     stored, so every failure is an outage: it is logged and repeated. ``streams`` is the Redis of the entries
-    to acknowledge, where that is not the store's own.
+    to acknowledge, where that is not the store's own. ``others`` are sinks of their own for the dead letters
+    of some topics, by topic; what is asked or told is then of all.
     """
 
     name = DEAD_LETTERS
@@ -42,19 +47,34 @@ class DeadLetterSink:
         watch: DepthAlarm | None = None,
         server: str = "",
         streams: Redis | None = None,
+        others: Mapping[str, DeadLetterSink] = NO_OTHERS,
     ) -> None:
         self.server = server or store.name
         self.store = store
-        self.evicted = 0
+        self._evicted = 0
+        self._others = others
         self._on_evicted = on_evicted
         self._watch = watch
         self._streams = streams
 
+    @property
+    def stores(self) -> tuple[LetterStore, ...]:
+        """Every store, that for the other topics first."""
+        return (self.store, *(sink.store for sink in self._others.values()))
+
+    @property
+    def evicted(self) -> int:
+        """How many letters have fallen off the old ends since the start."""
+        return self._evicted + sum(sink.evicted for sink in self._others.values())
+
     async def count(self) -> int:
-        return await self.store.count()
+        """How many dead letters there are. Errors of the stores are passed on."""
+        return sum([await store.count() for store in self.stores])
 
     async def open(self) -> None:
         """Sound the alarm at once if there are too many already. Raises `SinkUnavailable`."""
+        for sink in self._others.values():
+            await sink.open()
         if self._watch is None or not self._watch.threshold:
             return
         try:
@@ -68,12 +88,15 @@ class DeadLetterSink:
             acks = [part for e in write.effects if isinstance(e, Ack) for part in (e.stream, e.group, e.id)]
             for effect in write.effects:
                 if isinstance(effect, DeadLetter):
-                    try:
-                        added = await self._add(effect, acks)
-                    except Exception as error:
-                        raise self._unavailable(error) from error
-                    self._tell(effect, added)
+                    await self._others.get(effect.topic, self)._land(effect, acks)
         return {}
+
+    async def _land(self, letter: DeadLetter, acks: Sequence[str]) -> None:
+        try:
+            added = await self._add(letter, acks)
+        except Exception as error:
+            raise self._unavailable(error) from error
+        self._tell(letter, added)
 
     async def _add(self, letter: DeadLetter, acks: Sequence[str]) -> Added:
         if self._streams is None and isinstance(self.store, AcknowledgingStore):
@@ -90,7 +113,7 @@ class DeadLetterSink:
 
     def _tell(self, letter: DeadLetter, added: Added) -> None:
         if added.evicted:
-            self.evicted += added.evicted
+            self._evicted += added.evicted
             if self._on_evicted is not None:
                 self._on_evicted(added.evicted)
             log.warning("dead_letters_evicted", store=self.store.name, evicted=added.evicted)
@@ -112,43 +135,3 @@ class DeadLetterSink:
 
     async def close(self) -> None:
         """Nothing: what the store needs belongs to who made it."""
-
-
-class DeadLetterRouter:
-    """Lands each dead letter in the store of its topic, all others in ``others``."""
-
-    name = DEAD_LETTERS
-    durable = False
-
-    def __init__(self, others: DeadLetterSink, stores: Mapping[str, DeadLetterSink]) -> None:
-        self.server = others.server
-        self._others = others
-        self._stores = dict(stores)
-
-    @property
-    def sinks(self) -> tuple[DeadLetterSink, ...]:
-        """Every sink, that for the other topics first."""
-        return (self._others, *self._stores.values())
-
-    @property
-    def evicted(self) -> int:
-        return sum(sink.evicted for sink in self.sinks)
-
-    async def open(self) -> None:
-        for sink in self.sinks:
-            await sink.open()
-
-    async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
-        for write in writes:
-            for effect in write.effects:
-                if isinstance(effect, DeadLetter):
-                    await self._stores.get(effect.topic, self._others).commit((write,))
-                    break
-        return {}
-
-    async def count(self) -> int:
-        return sum([await sink.count() for sink in self.sinks])
-
-    async def close(self) -> None:
-        for sink in self.sinks:
-            await sink.close()

@@ -7,7 +7,8 @@ looking, filtering, retries, the sink of a worker (`enricher.dead_letters.DeadLe
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from math import inf
 from types import MappingProxyType
 from typing import Any
 
@@ -108,15 +109,7 @@ class LetterStore(ABC):
 
     async def peek(self, limit: int = 10, wanted: LetterFilter = EVERY) -> list[StoredLetter]:
         """The newest ``limit`` letters that ``wanted`` lets through, newest first; they stay."""
-        newest: list[StoredLetter] = []
-        if limit <= 0:
-            return newest
-        async for letter in self.letters():
-            if wanted.matches(letter):
-                newest.append(letter)
-                if len(newest) >= limit:
-                    break
-        return newest
+        return [letter async for letter in matching(self.letters(), wanted, limit)]
 
     async def get(self, name: str) -> StoredLetter:
         """The letter at a position (``0``: the newest), or of a task id or the unique start of one.
@@ -160,6 +153,20 @@ class LetterStore(ABC):
         # An old worker may have registered its tasks with their module in front.
         name = str(record.get("task_name") or "").rpartition(".")[2]
         return self.topics.get(name)
+
+
+async def matching(
+    letters: AsyncIterable[StoredLetter], wanted: LetterFilter, limit: int | None
+) -> AsyncIterator[StoredLetter]:
+    """The first ``limit`` (None: all) of ``letters`` that ``wanted`` lets through."""
+    left: float = inf if limit is None else limit
+    if left > 0:
+        async for letter in letters:
+            if wanted.matches(letter):
+                yield letter
+                left -= 1
+                if left <= 0:
+                    return
 
 
 class AcknowledgingStore(LetterStore):

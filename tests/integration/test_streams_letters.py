@@ -13,7 +13,7 @@ from enricher.adapters.redis.dead_letters.list_store import PAGE, ListLetterStor
 from enricher.adapters.redis.dead_letters.stream_store import StreamLetterStore
 from enricher.dead_letters.record import encode
 from enricher.dead_letters.replay import fresh_task_id, retry_letter
-from enricher.dead_letters.sink import DeadLetterRouter, DeadLetterSink
+from enricher.dead_letters.sink import DeadLetterSink
 from enricher.dead_letters.store import LetterStore
 from enricher.engine.effects import Ack, DeadLetter
 from enricher.engine.ports import Write
@@ -118,10 +118,8 @@ async def test_entries_of_others_are_shown_as_they_are(client: Redis) -> None:
 
 
 async def test_letters_go_to_the_store_of_their_topic(client: Redis) -> None:
-    sink = DeadLetterRouter(
-        DeadLetterSink(ListLetterStore(client, "others")),
-        {"mails": DeadLetterSink(StreamLetterStore(client, KEY))},
-    )
+    mails = DeadLetterSink(StreamLetterStore(client, KEY))
+    sink = DeadLetterSink(ListLetterStore(client, "others"), others={"mails": mails})
     await sink.open()
     await sink.commit([Write([letter("a")]), Write([letter("b", "ticks")]), Write([letter("c")])])
     assert (await client.xlen(KEY), await client.llen("others"), await sink.count()) == (2, 1, 3)

@@ -19,10 +19,8 @@ from collections.abc import Callable, Sequence
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ResponseError
-
 from enricher.adapters.redis.client import unavailable
-from enricher.adapters.redis.raw_connection import RawConnection, pack
+from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.adapters.redis.scripts import Script, load
 from enricher.engine.claims import Found, State
 from enricher.log import log
@@ -189,16 +187,9 @@ class Idempotency:
             question.reply = answer
 
     async def _send(self, script: Script, keys: list[str], arguments: tuple[str | int, ...]) -> list[Any]:
-        replies: Any
         if self._connection is None:
-            replies = await script(self._client, keys, *arguments)
-            return replies  # type: ignore[no-any-return]
-        rest = (len(keys), *keys, *arguments)
-        (replies,) = await self._connection.execute([pack("EVALSHA", script.sha, *rest)])
-        if isinstance(replies, ResponseError) and str(replies).startswith("NOSCRIPT"):
-            (replies,) = await self._connection.execute([pack("EVAL", script.text, *rest)])
-        if isinstance(replies, Exception):
-            raise replies
+            return await script(self._client, keys, *arguments)  # type: ignore[no-any-return]
+        (replies,) = await self._connection.run(script, (len(keys), *keys, *arguments))
         return replies  # type: ignore[no-any-return]
 
     def _problem(self, error: Exception) -> Exception:

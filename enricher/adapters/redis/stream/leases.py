@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import msgspec
@@ -17,17 +17,11 @@ from enricher.adapters.redis.stream.in_flight import InFlight
 from enricher.adapters.redis.stream.ledger import Losses
 from enricher.adapters.redis.stream.recovery import Recovery
 from enricher.config import StreamSettings
+from enricher.dead_letters.sink import DeadLetterSink
 
 _TRIM_EVERY = 10.0
 # A consumer without entries that was silent for so many leases has left.
 _GONE = 10
-
-
-class CountedStore(Protocol):
-    """A store of dead letters that can be counted."""
-
-    async def count(self) -> int:
-        """How many dead letters there are."""
 
 
 class Looked(msgspec.Struct, frozen=True):
@@ -94,7 +88,7 @@ class LeaseMaintenance:
         losses: Losses,
         trimming: Trimming,
         settings: StreamSettings,
-        dead_letters: CountedStore,
+        dead_letters: DeadLetterSink,
         tick: float,
     ) -> None:
         self.figures: dict[str, Any] = {}

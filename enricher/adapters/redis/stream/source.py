@@ -38,10 +38,11 @@ from enricher.adapters.redis.stream.entry import EntryReader, GroupKeys, ReadEnt
 from enricher.adapters.redis.stream.group import ACKNOWLEDGE, Groups
 from enricher.adapters.redis.stream.in_flight import InFlight
 from enricher.adapters.redis.stream.inbox import Inbox
-from enricher.adapters.redis.stream.leases import CountedStore, LeaseMaintenance, Trimming
+from enricher.adapters.redis.stream.leases import LeaseMaintenance, Trimming
 from enricher.adapters.redis.stream.ledger import Losses
 from enricher.adapters.redis.stream.quarantine import COHORTS, FIRST_COHORT, Release, next_release
 from enricher.config import StreamSettings
+from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.ports import Clock, Intake
 from enricher.engine.retry import Backoff
 from enricher.log import log
@@ -72,7 +73,7 @@ class StreamSource:
         *,
         group: str,
         consumer: str,
-        dead_letters: CountedStore,
+        dead_letters: DeadLetterSink,
         clock: Clock,
         settings: StreamSettings,
         timeout: float = 5.0,
