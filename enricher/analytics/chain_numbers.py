@@ -83,13 +83,13 @@ def chain_numbers(chain: Chain, cells: Columns | None = None) -> ChainNumbers:
     at_money = atm_strike(strikes, spot)
     call, put = chain.call_at.get(at_money), chain.put_at.get(at_money)
     straddle = _traded_straddle(call, put)
-    straddle_mid = _straddle_mid(cells, strikes.index(at_money))
+    at = strikes.index(at_money)
+    straddle_mid = _straddle_mid(cells, at)
     if straddle is None:
         untraded = any(leg is not None and leg.last == 0 for leg in (call, put))
         flags["atm_straddle_price"] = _UNTRADED if untraded else _NO_LAST
     if straddle_mid is None:
-        at, calls, puts = strikes.index(at_money), cells.calls, cells.puts
-        stale = at in calls.stale_quotes or at in puts.stale_quotes
+        stale = at in cells.calls.stale_quotes or at in cells.puts.stale_quotes
         flags["atm_straddle_mid"] = _STALE_STRADDLE if stale else _NO_STRADDLE
 
     pain = max_pain(strikes, call_oi, put_oi, spot)

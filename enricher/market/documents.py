@@ -232,9 +232,8 @@ def _unknown_of_bar(content: Content, cumulative: bool) -> dict[str, str]:
     return {"vwap": "volumes are cumulative: the price of each trade is not known" if cumulative else BEYOND}
 
 
-def encode(value: Any) -> bytes:
-    """Something small as JSON in UTF-8. Integers beyond 64 bits are written out too; NaN becomes null."""
-    return _SMALL.encode(value)
+encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
+"""Something small as JSON in UTF-8. Integers beyond 64 bits are written out too; NaN becomes null."""
 
 
 def encode_large(value: Any) -> bytes:
@@ -246,7 +245,4 @@ def encode_large(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
-        return _SMALL.encode(value)
-
-
-_SMALL = msgspec.json.Encoder()
+        return encode(value)

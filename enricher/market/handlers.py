@@ -7,11 +7,12 @@ this one message. What the product as a whole has to show is its folds' business
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from datetime import tzinfo
 from functools import partial
 from typing import Any
 
 from enricher.analytics.position_buildup import snapshot
-from enricher.clock import MINUTE, SECOND, Zones, render, to_date, to_millis
+from enricher.clock import MINUTE, SECOND, render, to_date, to_millis
 from enricher.engine.effects import Effect, Insert, KeyClaim, Publish, SetClaim, SetKey
 from enricher.engine.router import Context
 from enricher.market.bars.rolling_windows import identity_key, order_key
@@ -44,11 +45,10 @@ OPTION_CLAIM_TTL = 600
 
 
 class Handlers:
-    """The handlers, closed over the settings they need."""
+    """The handlers, closed over the settings they need; ``zone`` is that of times without an offset."""
 
-    def __init__(self, settings: MarketSettings, zones: Zones) -> None:
+    def __init__(self, settings: MarketSettings) -> None:
         self.settings = settings
-        self.zones = zones
         self.cache_ms = settings.cache_ttl * 1000
         self._zeros = settings.unknown == "zero"
 
@@ -67,9 +67,9 @@ class Handlers:
         if self._zeros:
             document = zeroed(document, TICK_FIELDS)
         effects = (
-            Insert(TICKS, document, partial(self._stored_tick, tick, claim, processed_us)),
+            Insert(TICKS, document, partial(self._stored_tick, tick, claim, processed_us, state.zone)),
             claim,
-            self.publish_tick(tick, processed_us),
+            self.publish_tick(tick, processed_us, state.zone),
         )
         if not (tick.clean or storable(context.body, document)):
             return None, effects
@@ -92,25 +92,25 @@ class Handlers:
             return SetClaim(f"claims:underlying:{tick.event_us // MINUTE}", identity, ttl)
         return KeyClaim(f"processed:underlying:{tick.product}:{tick.tick_id}", tick.event_us, ttl)
 
-    def publish_tick(self, tick: Tick, processed_us: int) -> Publish:
+    def publish_tick(self, tick: Tick, processed_us: int, zone: tzinfo) -> Publish:
         message: dict[str, Any] = {
             "type": "UNDERLYING_ENRICHED",
             "product": tick.product,
             "price": tick.price,
             "timestamp": tick.timestamp,
-            "processed_at": render(processed_us, tick.naive, self.zones.of(tick.product)),
+            "processed_at": render(processed_us, tick.naive, zone),
         }
         if tick.future:
             message["flags"] = {"timestamp": AHEAD}
         return Publish("enriched:underlying", encode(message))
 
     def _stored_tick(
-        self, tick: Tick, claim: Effect, processed_us: int, document: Mapping[str, Any]
+        self, tick: Tick, claim: Effect, processed_us: int, zone: tzinfo, document: Mapping[str, Any]
     ) -> Sequence[Effect] | None:
         before_us = micros(document["processed_at"])
         if processed_us - before_us > self.settings.claim_ttl * SECOND:
             return None  # long after: its claim has gone, and so has the occasion
-        return (claim, self.publish_tick(tick, before_us))
+        return (claim, self.publish_tick(tick, before_us, zone))
 
     # -- quotes ------------------------------------------------------------------------------------
 
@@ -154,8 +154,7 @@ class Handlers:
         processed_us = to_millis(context.now_us)
         identity = chain.document_id(context.body)
         taken = snapshot(chain, identity)
-        zone = self.zones.of(chain.product)
-        fields, known = yield from enriching(state, chain, taken, self.settings, zone)
+        fields, known = yield from enriching(state, chain, taken, self.settings, state.zone)
         yield
         if self._zeros:
             fields = zeroed_chain(fields)
@@ -169,8 +168,8 @@ class Handlers:
         if chain.future:
             document["folded"] = False
         effects = (
-            Insert(CHAINS, document, partial(self._stored_chain, chain, identity, processed_us)),
-            *self.show_chain(chain, identity, fields, processed_us),
+            Insert(CHAINS, document, partial(self._stored_chain, chain, identity, processed_us, state.zone)),
+            *self.show_chain(chain, identity, fields, processed_us, state.zone),
         )
         if not (chain.clean or storable(context.body, document)):
             return None, effects
@@ -180,9 +179,8 @@ class Handlers:
         return change, effects
 
     def show_chain(
-        self, chain: Chain, identity: str, fields: Mapping[str, Any], processed_us: int
+        self, chain: Chain, identity: str, fields: Mapping[str, Any], processed_us: int, zone: tzinfo
     ) -> tuple[Effect, ...]:
-        zone = self.zones.of(chain.product)
         message = encode_large(
             {
                 **fields,
@@ -212,12 +210,12 @@ class Handlers:
         )
 
     def _stored_chain(
-        self, chain: Chain, identity: str, processed_us: int, document: Mapping[str, Any]
+        self, chain: Chain, identity: str, processed_us: int, zone: tzinfo, document: Mapping[str, Any]
     ) -> Sequence[Effect] | None:
         before_us = micros(document["processed_at"])
         if processed_us - before_us > OPTION_CLAIM_TTL * SECOND:
             return None
-        return self.show_chain(chain, identity, sent_fields(document), before_us)
+        return self.show_chain(chain, identity, sent_fields(document), before_us, zone)
 
 
 _OURS = ("_id", "timestamp", "processed_at", "event_us", "folded")

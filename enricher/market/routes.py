@@ -91,7 +91,7 @@ def build(
     In ``troubles`` {topic: what is wrong with it} they keep what is wrong with their topics.
     """
     zones = Zones(feed.timezone, settings.timezones)
-    handlers = Handlers(settings, zones)
+    handlers = Handlers(settings)
     decoding = Decoding(zones, feed, {} if troubles is None else troubles)
     time_field = "event_us" if feed.naive_dates == "as_sent" else "timestamp"
     state_store = MarketState(settings, zones, partial(unshown, handlers), time_field, folds)

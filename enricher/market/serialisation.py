@@ -24,7 +24,7 @@ Fields = dict[str, Any]
 
 MODEL = "black76"
 _LARGEST = 1.7976931348623157e308
-_SURE, _CLEAR = 1e12, 0.499  # below 1e12 a product is wrong by less than 0.0001
+_WHOLE = 1.5 * 2.0**52  # added and taken away again, it leaves the nearest whole number of a float
 
 
 def rounded(value: float | None, digits: int = 6) -> float | None:
@@ -34,17 +34,19 @@ def rounded(value: float | None, digits: int = 6) -> float | None:
 
 
 def rounded_all(values: Sequence[float | None], digits: int = 6) -> list[float | None]:
-    """A column of floats as it is shown: every one as `rounded` shows it, in a third of the time.
+    """A column of floats as it is shown: every one as `rounded` shows it, in a quarter of the time.
 
-    A product that lies clear of the middle between two whole numbers tells which of them `round` would take,
-    and the quotient of whole numbers is then the very float; only the others are left to `round`.
+    A product that lies clear of the middle between two whole numbers tells which of them `round` would take
+    (below 1e12 it is wrong by less than 0.0001), and the quotient of whole numbers is then the very float;
+    only the others are left to `round`.
     """
     scale = 10.0**digits
     return [
         None
         if value is None
         else whole / scale
-        if -_SURE < (times := value * scale) < _SURE and -_CLEAR < times - (whole := round(times)) < _CLEAR
+        if -1e12 < (times := value * scale) < 1e12
+        and -0.499 < times - (whole := times + _WHOLE - _WHOLE) < 0.499
         else rounded(value, digits)
         for value in values
     ]
@@ -192,9 +194,10 @@ def _exposure(exposure: Exposure) -> Fields:
 
 
 def _side(side: PricedSide) -> Fields:
+    # A last price may have been sent as a whole number, and stays one.
+    whole = "last" in side.source
     return {
-        # A last price may have been sent as a whole number, and stays one.
-        "price": [rounded(price) for price in side.price],
+        "price": [rounded(price) for price in side.price] if whole else rounded_all(side.price),
         "iv": rounded_all(side.iv),
         "delta": rounded_all(side.delta),
         "gamma": rounded_all(side.gamma, 10),

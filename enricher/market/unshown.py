@@ -37,7 +37,7 @@ def unshown(
     identity, event_us, product = str(document["_id"]), event_time(document), document["product"]
     naive = bool(document.get("naive")) if collection == TICKS else state.quotes.naive
     sent: dict[str, Any] = {
-        "timestamp": render(event_us, naive, handlers.zones.of(product)),
+        "timestamp": render(event_us, naive, state.zone),
         "naive": naive,
         "ahead_us": max(0, event_us - processed_us),
     }
@@ -52,7 +52,8 @@ def unshown(
         )
         if document.get("folded") is not False:
             state.windows.show_tick(tick, identity_key(tick.tick_id, digest_of(document)))
-        return (handlers.tick_claim(tick, identity), handlers.publish_tick(tick, processed_us))
+        publish = handlers.publish_tick(tick, processed_us, state.zone)
+        return (handlers.tick_claim(tick, identity), publish)
     if collection == QUOTES:
         claim = SetClaim(f"claims:option_quote:{event_us // MINUTE}", identity, OPTION_CLAIM_TTL)
         if document.get("folded") is False:
@@ -65,4 +66,4 @@ def unshown(
     if read is None:
         return ()
     chain = msgspec.structs.replace(read[0], **sent)
-    return handlers.show_chain(chain, identity, sent_fields(document), processed_us)
+    return handlers.show_chain(chain, identity, sent_fields(document), processed_us, state.zone)

@@ -259,8 +259,8 @@ def decode_chain(
     us, naive, moment, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
     calls, call_at = side(raw["calls"], sent.calls, "calls", "CALL", flags)
     puts, put_at = side(raw["puts"], sent.puts, "puts", "PUT", flags)
-    # Escaped or not, the chain's own names are two; only more of them can be those of legs.
-    if b"\\" in body or body.count(b'"product"') + body.count(b'"expiry"') > 2:
+    # The chain names both once itself; only a second time can be a leg's, and escapes may hide one.
+    if b"\\" in body or _names_twice(body, b'"product"') or _names_twice(body, b'"expiry"'):
         flag_strangers(sent, raw, clean, flags)
     strikes = union(sent.strikes, call_at, put_at, flags)
     return Chain(
@@ -281,6 +281,11 @@ def decode_chain(
         naive=naive,
         ahead_us=ahead,
     )
+
+
+def _names_twice(body: bytes, name: bytes) -> bool:
+    """Found from both ends, it is found in no time where every leg names it; counting reads everything."""
+    return body.find(name) != body.rfind(name)
 
 
 class _Peek(msgspec.Struct):
