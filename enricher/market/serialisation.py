@@ -41,15 +41,18 @@ def rounded_all(values: Sequence[float | None], digits: int = 6) -> list[float |
     only the others are left to `round`.
     """
     scale = 10.0**digits
-    return [
-        None
-        if value is None
-        else whole / scale
-        if -1e12 < (times := value * scale) < 1e12
-        and -0.499 < times - (whole := times + _WHOLE - _WHOLE) < 0.499
-        else rounded(value, digits)
-        for value in values
-    ]
+    shown: list[float | None] = []
+    for value in values:
+        if value is None:
+            shown.append(None)
+            continue
+        times = value * scale
+        whole = times + _WHOLE - _WHOLE
+        if -1e12 < times < 1e12 and -0.499 < times - whole < 0.499:
+            shown.append(whole / scale)
+        else:
+            shown.append(rounded(value, digits))
+    return shown
 
 
 def analysis_fields(
