@@ -13,8 +13,7 @@ from enricher.market.bars.rolling_windows import identity_key
 from enricher.market.documents import QUOTES, TICKS, encode
 from enricher.market.handlers import OPTION_CLAIM_TTL, Handlers, sent_fields
 from enricher.market.state.product_state import ProductState
-from enricher.market.state.read_back import chain_of, event_time
-from enricher.market.state.stored import digest_of
+from enricher.market.state.read_back import chain_of, digest_of, event_time
 from enricher.market.zeros import ZEROED, with_nulls
 from enricher.messages.models import Tick
 

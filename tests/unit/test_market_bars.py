@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enricher.analytics.bar_boundaries import Opening, bar_start
 from enricher.analytics.sub_bars import Content
 from enricher.clock import MINUTE, SECOND, event_us
-from enricher.market.bars.bars import Bar, Bars, BarTick, Opening, bar_start
+from enricher.market.bars.bars import Bar, Bars
 from enricher.market.documents import bar_document
 
 HOUR = 60 * MINUTE
@@ -173,7 +174,7 @@ def test_a_bar_that_was_touched_and_says_the_same_is_not_given_out_again() -> No
     state = bars()
     state.fold(at(0.5), 1, 0)
     (bar,) = state.idle_close(at(2))
-    state.restore((), {(1, 0): (bar.revision, bar.content)})
+    state.restore({(1, 0): (bar.revision, bar.content)})
     assert state.due()
     assert state.close() == []
 
@@ -217,41 +218,41 @@ ticks = st.lists(
 def test_bars_are_the_same_for_every_order_of_the_same_ticks(
     found: list[tuple[int, float, float | None]], rng: random.Random
 ) -> None:
-    arrivals = [BarTick(time, price, at, size) for at, (time, price, size) in enumerate(found)]
+    arrivals = [(time, price, at, size) for at, (time, price, size) in enumerate(found)]
 
-    def contents(order: list[BarTick]) -> dict[tuple[int, int], Content]:
+    def contents(order: list[tuple[int, float, int, float | None]]) -> dict[tuple[int, int], Content]:
         state = bars(1, 5, 15)
         given_out: dict[tuple[int, int], Content] = {}
         for tick in order:
-            state.fold(tick.event_us, tick.price, tick.order, tick.volume)
+            state.fold(*tick)
             given_out |= {(bar.minutes, bar.start_us): bar.content for bar in state.close()}
         last = state.idle_close(10 * HOUR)
         return given_out | {(bar.minutes, bar.start_us): bar.content for bar in last}
 
-    in_order = sorted(arrivals, key=lambda tick: (tick.event_us, tick.order))
+    in_order = sorted(arrivals, key=lambda tick: (tick[0], tick[2]))
     shuffled = rng.sample(arrivals, len(arrivals))
     result = contents(shuffled)
     assert result == contents(in_order)
     for (minutes, start), content in result.items():
-        inside = [tick for tick in in_order if start <= tick.event_us < start + minutes * MINUTE]
-        prices = [tick.price for tick in inside]
+        inside = [tick for tick in in_order if start <= tick[0] < start + minutes * MINUTE]
+        prices = [tick[1] for tick in inside]
         assert (content.open, content.close) == (prices[0], prices[-1])
         assert (content.high, content.low) == (max(prices), min(prices))
         assert content.num_ticks == len(inside)
 
 
 def test_restoring_finds_which_bars_still_have_to_be_written() -> None:
-    feed = [BarTick(at(minute), minute, 0) for minute in (0, 1, 2, 3, 10)]
-    whole = bars()
-    whole.restore(feed, {})
+    whole, again = bars(), bars()
+    for minute in (0, 1, 2, 3, 10):
+        for state in (whole, again):
+            state.fold(at(minute), minute, 0)
     first, second, third, fourth = whole.close()
     stored = {
         (1, first.start_us): (4, first.content),
         (1, second.start_us): (2, Content(9, 9, 9, 9, 9)),
         (1, third.start_us): (0, third.content),
     }
-    again = bars()
-    again.restore(feed, stored)
+    again.restore(stored)
     assert again.close() == [Bar(at(1), 1, second.content, revision=3), fourth]
     assert again.close() == []
 
@@ -259,7 +260,8 @@ def test_restoring_finds_which_bars_still_have_to_be_written() -> None:
 def test_a_bar_stored_while_idle_is_revised_only_when_it_changed() -> None:
     content = Content(10, 10, 10, 10, 1)
     state = bars()
-    state.restore([BarTick(at(0.5), 10, 0)], {(1, 0): (0, content)})
+    state.fold(at(0.5), 10, 0)
+    state.restore({(1, 0): (0, content)})
     assert state.idle_close(HOUR) == []
     state.fold(at(0.6), 11, 1)
     assert state.close() == [Bar(0, 1, Content(10, 11, 10, 11, 2), revision=1)]
@@ -267,8 +269,9 @@ def test_a_bar_stored_while_idle_is_revised_only_when_it_changed() -> None:
 
 def test_a_bar_cut_by_the_lower_bound_of_loading_is_left_alone() -> None:
     state = bars(1, 5)
-    state.restore([BarTick(at(2), 1, 0), BarTick(at(5), 1, 0)], {}, complete_from_us=at(2))
-    state.fold(at(20), 1, 0)
+    state.complete_from(at(2))
+    for minute in (2, 5, 20):
+        state.fold(at(minute), 1, 0)
     assert [(bar.minutes, bar.start_us) for bar in state.close()] == [
         (1, at(2)),
         (1, at(5)),

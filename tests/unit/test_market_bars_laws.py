@@ -8,10 +8,11 @@ from zoneinfo import ZoneInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enricher.analytics.bar_boundaries import Opening
 from enricher.analytics.contracts import Contract
 from enricher.analytics.sub_bars import Content
 from enricher.clock import MINUTE, SECOND, event_us
-from enricher.market.bars.bars import Bar, Bars, BarTick, Opening
+from enricher.market.bars.bars import Bar, Bars
 from enricher.market.bars.rolling_windows import TickWindow
 
 Sent = tuple[int, float, int, float | None]  # event time, price, number, volume
@@ -121,8 +122,11 @@ def test_bars_of_a_run_in_pieces_are_those_of_one_piece(
             ]  # fmt: skip
             if before:
                 kept.start_volume(day, max(before))
-            stored = [BarTick(at, p, n, v) for at, p, n, v in sorted(arrivals[:count]) if at >= bound]
-            kept.restore(stored, {key: bar for key, bar in given_out.items() if key[1] >= bound}, bound)
+            kept.complete_from(bound)
+            for tick in sorted(arrivals[:count]):
+                if tick[0] >= bound:
+                    kept.fold(*tick)
+            kept.restore({key: bar for key, bar in given_out.items() if key[1] >= bound})
             note(given_out, kept.close())
         assert kept.fold(moment, price, number, volume)
         note(given_out, kept.close())

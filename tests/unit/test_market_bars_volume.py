@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enricher.analytics.bar_boundaries import Opening
 from enricher.analytics.contracts import Contract
 from enricher.clock import MINUTE, SECOND, event_us
-from enricher.market.bars.bars import Bar, Bars, BarTick, Opening
+from enricher.market.bars.bars import Bar, Bars
 
 INDIA = Contract(name="X", zone="Asia/Kolkata", session_open="09:15", session_close="15:30")
 OPEN = event_us("2025-10-14T09:15:00+05:30")[0]
@@ -116,8 +117,11 @@ def test_bars_restored_from_stored_ticks_have_the_same_volumes() -> None:
         given_out.update({(b.minutes, b.start_us): (b.revision, b.content) for b in live.close()})
     begin = OPEN + 3 * MINUTE
     again.start_volume(INDIA.session(OPEN).start_us, max(v for s, v in rows if OPEN + s * SECOND < begin))
-    kept = [BarTick(OPEN + s * SECOND, 1.0, s, v) for s, v in rows if OPEN + s * SECOND >= begin]
-    again.restore(kept, given_out, begin)
+    again.complete_from(begin)
+    for second, volume in rows:
+        if OPEN + second * SECOND >= begin:
+            again.fold(OPEN + second * SECOND, 1.0, second, volume)
+    again.restore(given_out)
     assert again.close() == []
     assert [b for b in again.idle_close(OPEN + DAY) if b.minutes == 1] == [
         b for b in live.idle_close(OPEN + DAY) if b.minutes == 1
@@ -126,8 +130,9 @@ def test_bars_restored_from_stored_ticks_have_the_same_volumes() -> None:
 
 def test_volumes_in_bars_that_are_not_complete_are_counted_from() -> None:
     kept = bars()
-    ticks = [BarTick(OPEN + second * SECOND, 1.0, second, 100 + second) for second in (30, 70, 130)]
-    kept.restore(ticks, {}, OPEN + 10 * SECOND)
+    kept.complete_from(OPEN + 10 * SECOND)
+    for second in (30, 70, 130):
+        kept.fold(OPEN + second * SECOND, 1.0, second, 100 + second)
     assert volumes(kept.idle_close(OPEN + DAY)) == {1: 40, 2: 60}
 
 

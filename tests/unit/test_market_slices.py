@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from enricher.clock import MINUTE, SECOND, to_date
 from enricher.engine.effects import Insert
 from enricher.engine.ports import Write
-from enricher.market.state.time_ranges import Pace, at_once, in_slices, newest_before
+from enricher.market.state.stored import Pace, Stored, at_once
 from tests.memory import MemoryDocuments
 from tests.rig import NOW_US
 
@@ -53,7 +53,8 @@ def read(
     reader: Counted, since_us: int, until_us: int, pace: Pace, product: str = "N"
 ) -> list[list[dict[str, Any]]]:
     async def every() -> list[list[dict[str, Any]]]:
-        return [found async for found in in_slices(reader, "rows", product, since_us, until_us, pace)]
+        stored = Stored(reader, {"rows": pace}, "timestamp")
+        return [found async for found in stored.slices("rows", product, since_us, until_us, "timestamp")]
 
     return asyncio.run(every())
 
@@ -112,23 +113,22 @@ def test_what_lies_beyond_the_known_end_is_found_even_if_it_is_much() -> None:
     assert max(reader.sizes) <= 21
 
 
+def newest(reader: Counted) -> int | None:
+    return asyncio.run(Stored(reader, {}, "timestamp").newest("rows", "N", NOW_US, 30 * MINUTE))
+
+
 @pytest.mark.parametrize("ago", [0, 30 * SECOND, HOUR, 65 * HOUR, 60 * 365 * 24 * HOUR])
 def test_the_newest_document_is_found_however_long_ago_it_was(ago: int) -> None:
     moments = [NOW_US - ago - n * MINUTE for n in range(5)]
-    found = asyncio.run(newest_before(Counted(moments), "rows", "N", NOW_US, 30 * MINUTE))
-    assert found is not None
-    assert found["_id"] == 0
+    assert newest(Counted(moments)) == NOW_US - ago
 
 
 def test_the_newest_document_may_lie_ahead_of_where_the_search_begins() -> None:
-    reader = Counted([NOW_US, NOW_US + HOUR])
-    found = asyncio.run(newest_before(reader, "rows", "N", NOW_US, 30 * MINUTE))
-    assert found is not None
-    assert found["_id"] == 1
+    assert newest(Counted([NOW_US, NOW_US + HOUR])) == NOW_US + HOUR
 
 
 def test_nothing_is_found_where_nothing_is() -> None:
-    assert asyncio.run(newest_before(Counted([]), "rows", "N", NOW_US, 30 * MINUTE)) is None
+    assert newest(Counted([])) is None
 
 
 def test_the_first_error_is_raised_as_it_is_and_no_further_work_begins() -> None:

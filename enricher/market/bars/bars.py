@@ -8,7 +8,7 @@ Only aggregates are kept, no ticks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -19,21 +19,10 @@ from enricher.clock import MINUTE
 from enricher.market.bars.volumes import DayVolumes
 from enricher.messages.models import Number
 
-__all__ = ["LARGEST_VOLUME", "Bar", "BarTick", "Bars", "Opening", "bar_start"]
-
 LARGEST_VOLUME: Final = 1e100
 """A volume beyond it is none."""
 
 _NEVER: Final = 2**63
-
-
-class BarTick(msgspec.Struct, frozen=True, gc=False):
-    """What a bar needs of a tick; ``order`` ranks ticks of one microsecond."""
-
-    event_us: int
-    price: Number
-    order: int
-    volume: Number | None = None
 
 
 class Bar(msgspec.Struct, frozen=True, gc=False):
@@ -242,29 +231,21 @@ class Bars:
             return []
         return self.close(max(watermark, now_us - self.lateness_us))
 
-    def restore(
-        self,
-        ticks: Iterable[BarTick],
-        stored: Mapping[BarKey, tuple[int, Content]],
-        complete_from_us: int | None = None,
-    ) -> None:
-        """Rebuilds fresh state from stored ticks and from the bars that were already stored.
+    def complete_from(self, moment_us: int) -> None:
+        """Ticks are given from this moment on: a bar that starts earlier would be a fragment, and is none."""
+        self._complete_from = moment_us
 
-        ``stored`` maps (minutes, start_us) to (revision, content). A final bar that was never
-        stored is due as revision 0, one whose stored content differs as one revision more, an
-        equal one not at all. ``ticks`` are all there are from ``complete_from_us`` on; a bar that
-        starts earlier would be a fragment, so it is neither rebuilt nor folded into later.
+    def restore(self, stored: Mapping[BarKey, tuple[int, Content]]) -> None:
+        """Take into account which bars were stored already, when the stored ticks have been folded again.
+
+        ``stored`` maps (minutes, start_us) to (revision, content). A final bar that was never stored is due
+        as revision 0, one whose stored content differs as one revision more, an equal one not at all.
         """
-        if complete_from_us is not None:
-            self._complete_from = complete_from_us
-        for tick in ticks:
-            self.fold(tick.event_us, tick.price, tick.order, tick.volume)
         for key, (revision, content) in stored.items():
             bar = self._bars.get(key)
-            if bar is None:
-                continue
-            bar.give_out(key, revision, content)
-            self._changed.add(key)
+            if bar is not None:
+                bar.give_out(key, revision, content)
+                self._changed.add(key)
 
     def __len__(self) -> int:
         return len(self._bars)

@@ -1,7 +1,7 @@
 """Rebuilding what the lane of a product remembers from what was stored.
 
 Each query is one product's range of time with a lower bound, which costs the same whatever the history; it is
-read in slices (`state.time_ranges`). The bound comes from the product's checkpoint; without one, or with
+read in slices (`state.stored`). The bound comes from the product's checkpoint; without one, or with
 one that is ahead of what was stored (the crash came in the middle of a commit), the newest stored message is
 looked up. Documents that an old worker left are read for what they hold; one that makes no sense is left out,
 for a product must not stand still because of it. Whatever folds documents gives way to the event loop every
@@ -18,8 +18,7 @@ from enricher.market.documents import CHAINS, QUOTES, STATE, TICKS
 from enricher.market.state.product_state import ProductState
 from enricher.market.state.restore_options import restore_options
 from enricher.market.state.restore_ticks import restore_ticks
-from enricher.market.state.stored import Stored, giving_way, paces
-from enricher.market.state.time_ranges import at_once
+from enricher.market.state.stored import Stored, at_once, giving_way, paces
 
 _BOUNDS: Final = {TICKS: "ticks_us", QUOTES: "options_us", CHAINS: "options_us"}
 

@@ -14,8 +14,8 @@ from enricher.market.documents import CHAINS, HISTORY, QUOTES
 from enricher.market.folds.checkpoint import CHECKPOINT_US
 from enricher.market.folds.fold import ChainChange, QuoteChange
 from enricher.market.state.product_state import ProductState
-from enricher.market.state.read_back import chain_of, event_time, quote_of
-from enricher.market.state.stored import Document, Stored, digest_of, giving_way, read
+from enricher.market.state.read_back import Document, chain_of, digest_of, event_time, quote_of, read
+from enricher.market.state.stored import Stored, giving_way
 from enricher.market.surface.expiry_snapshot import expiry_snapshot
 from enricher.market.zeros import with_nulls
 

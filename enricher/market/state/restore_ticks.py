@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 
 from enricher.analytics.sub_bars import BarKey, Content
 from enricher.market.bars.bars import LARGEST_VOLUME
-from enricher.market.bars.rolling_windows import identity_key, order_key
-from enricher.market.documents import TICKS, micros
+from enricher.market.documents import BARS, TICKS
 from enricher.market.folds.fold import TickChange
 from enricher.market.state.product_state import ProductState, forgiving
-from enricher.market.state.read_back import bar_content, event_time
-from enricher.market.state.stored import IN_ONE_PIECE, Document, Stored, digest_of, giving_way, read
-from enricher.market.zeros import with_nulls
+from enricher.market.state.read_back import bar_of, read, tick_of
+from enricher.market.state.stored import IN_ONE_PIECE, Stored, giving_way
 
 
 async def restore_ticks(stored: Stored, state: ProductState, origin: int) -> None:
@@ -26,7 +23,7 @@ async def restore_ticks(stored: Stored, state: ProductState, origin: int) -> Non
     bound = state.bars.begin(origin)
     if state.settings.volume == "cumulative":
         await _restore_volume(stored, state, bound, origin)
-    bars.restore((), {}, bound)
+    bars.complete_from(bound)
     steps = state.restoring[TickChange]
     further = [
         (since, forgiving(fold.fold_tick))
@@ -36,7 +33,7 @@ async def restore_ticks(stored: Stored, state: ProductState, origin: int) -> Non
     async for documents in stored.since(TICKS, product, min([bound, *(us for us, _ in further)]), origin):
         rows: list[TickChange] = []
         async for document in giving_way(documents):
-            tick = read(_tick, document)
+            tick = read(tick_of, document)
             if tick is None:
                 continue
             if tick.event_us >= bound:
@@ -60,9 +57,9 @@ async def restore_ticks(stored: Stored, state: ProductState, origin: int) -> Non
     closed: dict[BarKey, tuple[int, Content]] = {}
     newest = state.windows.ticks.newest
     if newest is not None:
-        async for documents in stored.bars(product, bound, newest):
-            closed.update([bar for document in documents if (bar := read(_bar, document)) is not None])
-    bars.restore((), closed)
+        async for documents in stored.slices(BARS, product, bound, newest, "start"):
+            closed.update([bar for document in documents if (bar := read(bar_of, document)) is not None])
+    bars.restore(closed)
 
 
 async def _restore_volume(stored: Stored, state: ProductState, bound: int, origin: int) -> None:
@@ -79,7 +76,7 @@ async def _restore_volume(stored: Stored, state: ProductState, bound: int, origi
         async for documents in stored.since(TICKS, state.product, day, origin):
             reached = False
             async for document in giving_way(documents):
-                tick = read(_tick, document)
+                tick = read(tick_of, document)
                 if tick is None or document.get("folded") is False:
                     continue
                 reached = reached or tick.event_us >= bound
@@ -91,25 +88,6 @@ async def _restore_volume(stored: Stored, state: ProductState, bound: int, origi
         state.bars.bars.start_volume(day, highest)
 
 
-def _tick(document: Document) -> TickChange:
-    tick_id, volume = with_nulls(document).get("tick_id"), document.get("volume")
-    event_us, processed_at = event_time(document), document.get("processed_at", document["timestamp"])
-    return TickChange(
-        event_us,
-        float(document["price"]),
-        order_key(tick_id),
-        volume if isinstance(volume, (int, float)) else None,
-        identity_key(tick_id, digest_of(document)),
-        micros(processed_at) if isinstance(processed_at, datetime) and processed_at.tzinfo else event_us,
-        bool(document.get("naive")),
-    )
-
-
 def _rank(tick: TickChange) -> tuple[int, int, int]:
     """Ticks of one moment without an id stand in the order in which they came."""
     return tick.event_us, tick.order, tick.received_us
-
-
-def _bar(document: Document) -> tuple[BarKey, tuple[int, Content]]:
-    key = (int(document["window_minutes"]), micros(document["start"]))
-    return key, (int(document["revision"]), bar_content(document))
