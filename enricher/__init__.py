@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from enricher.app import Enricher
     from enricher.config import Settings
     from enricher.engine.effects import Effect, Insert, Publish, SetKey, Upsert
-    from enricher.engine.overload import Overload
     from enricher.engine.retry import RetryPolicy
-    from enricher.engine.router import Context, Route
+    from enricher.engine.router import Context, Overload, Route
     from enricher.errors import BadMessage, ConfigError, EnricherError, Overloaded
     from enricher.systems import load
 else:
@@ -28,9 +27,8 @@ else:
             "enricher.app": "Enricher",
             "enricher.config": "Settings",
             "enricher.engine.effects": "Effect Insert Publish SetKey Upsert",
-            "enricher.engine.overload": "Overload",
             "enricher.engine.retry": "RetryPolicy",
-            "enricher.engine.router": "Context Route",
+            "enricher.engine.router": "Context Overload Route",
             "enricher.errors": "BadMessage ConfigError EnricherError Overloaded",
             "enricher.systems": "load",
         },

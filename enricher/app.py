@@ -23,8 +23,8 @@ from typing import Any, Self, Unpack
 from enricher.assembly import build, with_sections
 from enricher.clock import wall_clock
 from enricher.config import Settings, named_by_origin
-from enricher.engine.awaited import AwaitedDelivery
 from enricher.engine.effects import Effect
+from enricher.engine.ports import AwaitedDelivery
 from enricher.engine.service import Engine
 from enricher.engine.stats import Stats
 from enricher.errors import EnricherError, Overloaded

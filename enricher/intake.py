@@ -19,9 +19,8 @@ from enricher.config import Settings
 from enricher.connections import Connections
 from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.effects import LIVE
-from enricher.engine.overload import Overload
 from enricher.engine.ports import Source
-from enricher.engine.router import Route, Router, is_pattern
+from enricher.engine.router import Overload, Route, Router, is_pattern
 from enricher.errors import WrongSetting
 
 

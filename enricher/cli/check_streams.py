@@ -13,8 +13,7 @@ from enricher.adapters.redis.stream.entry import GroupKeys
 from enricher.adapters.redis.stream.group import StreamGroup, WrongKey, check_key
 from enricher.adapters.redis.stream.shards import Shard
 from enricher.config import Settings
-from enricher.engine.overload import Overload
-from enricher.engine.router import Route
+from enricher.engine.router import Overload, Route
 from enricher.intake import intake_group, intake_stream, spill_stream, topics_by_stream
 from enricher.system import Plan, StreamUse
 from enricher.texts import as_text

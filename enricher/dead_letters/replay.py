@@ -26,8 +26,7 @@ import msgspec
 from enricher.dead_letters.edits import NO_EDIT, Edit
 from enricher.dead_letters.record import StoredLetter
 from enricher.dead_letters.store import LetterStore
-from enricher.engine.awaited import AwaitedDelivery
-from enricher.engine.ports import Clock, Delivery
+from enricher.engine.ports import AwaitedDelivery, Clock, Delivery
 
 Process = Callable[[str, bytes, str], Awaitable[str]]
 """Topic, body and id of a message -> the label under which it left the engine."""

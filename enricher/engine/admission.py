@@ -11,9 +11,8 @@ from time import monotonic
 from enricher.config import PoolSettings
 from enricher.engine.apart import is_ctrl_c
 from enricher.engine.lanes import Lane
-from enricher.engine.overload import Overload
 from enricher.engine.ports import Delivery
-from enricher.engine.router import Route, Router
+from enricher.engine.router import Overload, Route, Router
 from enricher.engine.stats import RouteStats, Stats
 from enricher.errors import BadMessage, UnknownTopic
 from enricher.log import log

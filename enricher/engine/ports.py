@@ -5,6 +5,7 @@ Adapters and host programs implement these; the engine imports none of them. doc
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from enum import Enum
 from time import monotonic_ns
@@ -75,6 +76,33 @@ class Delivery:
 
         As `processed`, `duplicate`, `dead`, `dropped`, `conflated`, `lost`, or `handed_back`.
         """
+
+
+class AwaitedDelivery(Delivery):
+    """A delivery whose sender, in this process, awaits what becomes of it.
+
+    ``ended`` is a future of the label under which it left the engine. ``why`` says what made a dead letter
+    of it, else "", and ``error`` is what was raised then.
+    """
+
+    awaited = True
+    __slots__ = ("ended", "error", "why")
+
+    def __init__(self, topic: str, body: bytes, received_us: int, id: str) -> None:  # noqa: A002
+        super().__init__(topic, body, received_us, id)
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.why = ""
+        self.error: Exception | None = None
+
+    def failed(self, stage: str, text: str, error: Exception | None) -> None:
+        """Keep what the dead letter says."""
+        self.why = f"{stage}: {text}"
+        self.error = error
+
+    def settled(self, label: str) -> None:
+        """Tell the sender."""
+        if not self.ended.done():
+            self.ended.set_result(label)
 
 
 class Intake(Protocol):

@@ -21,11 +21,26 @@ from typing import Any, Literal
 import msgspec
 
 from enricher.engine.effects import DOCUMENTS, LIVE
-from enricher.engine.overload import Overload
 from enricher.engine.ports import Handler, StateStore
 from enricher.engine.retry import IO_RETRY, NO_RETRY, RetryPolicy
 from enricher.errors import BadMessage, ConfigError
 from enricher.storable import check_escapes
+
+
+class Overload(Enum):
+    """The policy of a route for a full pool.
+
+    ``BLOCK``        the source waits (only sources that can)
+    ``CONFLATE``     the oldest per key that is still queued makes room for a newer one
+    ``DROP_OLDEST``  the oldest queued message of the route makes room
+    ``SPILL``        what finds memory full takes the way over a Redis stream (`sources.spill`), from which
+                     it comes back when there is room; a source without that way drops it
+    """
+
+    BLOCK = "block"
+    CONFLATE = "conflate"
+    DROP_OLDEST = "drop_oldest"
+    SPILL = "spill"
 
 
 class HandlerKind(Enum):

@@ -15,8 +15,7 @@ import msgspec
 
 from enricher.clock import SECOND, Zones
 from enricher.config import FeedSettings
-from enricher.engine.overload import Overload
-from enricher.engine.router import Context, Route
+from enricher.engine.router import Context, Overload, Route
 from enricher.errors import BadMessage
 from enricher.market.documents import BARS, CHAINS, HISTORY, QUOTES, SURFACES, TICKS
 from enricher.market.handlers import Handlers

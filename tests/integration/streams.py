@@ -19,10 +19,9 @@ from enricher.adapters.redis.stream.source import StreamSource
 from enricher.config import PoolSettings, StreamSettings
 from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.effects import Append, Effect
-from enricher.engine.overload import Overload
 from enricher.engine.ports import Clock
 from enricher.engine.retry import Backoff, RetryPolicy
-from enricher.engine.router import Route
+from enricher.engine.router import Overload, Route
 from enricher.engine.service import Engine
 from tests.integration.forks import Forked
 from tests.rig import PATIENCE, POOL

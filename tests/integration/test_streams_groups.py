@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from enricher.adapters.redis.client import redis_client
 from enricher.config import PoolSettings
 from enricher.engine.effects import Effect
-from enricher.engine.overload import Overload
 from enricher.engine.ports import Delivery
+from enricher.engine.router import Overload
 from enricher.errors import BadMessage
 from tests.integration.streams import (
     GROUP,

@@ -10,7 +10,7 @@ import pytest
 
 from enricher.assembly import build
 from enricher.clock import wall_clock
-from enricher.engine.overload import Overload
+from enricher.engine.router import Overload
 from enricher.errors import ConfigError
 from enricher.systems import load
 from tests.integration.streams import until as eventually

@@ -20,8 +20,7 @@ from enricher.adapters.redis.stream.spill import SpillSource
 from enricher.config import PoolSettings
 from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.effects import Append, Effect
-from enricher.engine.overload import Overload
-from enricher.engine.router import Route
+from enricher.engine.router import Overload, Route
 from enricher.engine.service import Engine
 from tests.integration.streams import OUT, QUICK, reading, until, wall_clock
 from tests.memory import MemorySource

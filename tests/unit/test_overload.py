@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from enricher.config import PoolSettings
 from enricher.engine.admission import Admission, Backlog
-from enricher.engine.overload import Overload
 from enricher.engine.ports import Delivery
-from enricher.engine.router import Route, Router
+from enricher.engine.router import Overload, Route, Router
 from enricher.engine.stats import Stats
 
 

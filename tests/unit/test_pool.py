@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from enricher.config import PoolSettings, WriterSettings
 from enricher.engine.effects import Effect, Insert, KeyClaim, Publish, SetKey
-from enricher.engine.overload import Overload
 from enricher.engine.ports import Write
 from enricher.engine.retry import RetryPolicy
-from enricher.engine.router import Context, Route
+from enricher.engine.router import Context, Overload, Route
 from tests.rig import (
     NOW_US,
     STEADY,

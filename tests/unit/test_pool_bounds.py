@@ -8,8 +8,7 @@ import json
 import pytest
 
 from enricher.config import PoolSettings
-from enricher.engine.overload import Overload
-from enricher.engine.router import Route
+from enricher.engine.router import Overload, Route
 from tests.rig import (
     Rig,
     Told,

@@ -10,9 +10,8 @@ import pytest
 
 from enricher.config import PoolSettings, WriterSettings
 from enricher.engine.effects import Effect, Publish
-from enricher.engine.overload import Overload
 from enricher.engine.retry import RetryPolicy
-from enricher.engine.router import Context, Route
+from enricher.engine.router import Context, Overload, Route
 from enricher.errors import BadMessage
 from enricher.errors import Held as Premature
 from tests.memory import MemoryDelivery

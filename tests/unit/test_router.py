@@ -19,10 +19,9 @@ from enricher.engine.effects import (
     SetMember,
     Upsert,
 )
-from enricher.engine.overload import Overload
 from enricher.engine.ports import Delivery, Stored, Write
 from enricher.engine.retry import IO_RETRY, NO_RETRY, RetryPolicy
-from enricher.engine.router import Context, HandlerKind, Route, Router, covers, decode_json
+from enricher.engine.router import Context, HandlerKind, Overload, Route, Router, covers, decode_json
 from enricher.engine.writer import replace_visible
 from enricher.errors import BadMessage, ConfigError
 from tests.rig import Sums, key_of
