@@ -71,29 +71,25 @@ class Growth:
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
-    """Bytes of the disk that the server stores on; ``free`` None when nobody says."""
-
-    free: int | None = None
-    total: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Stored:
-    """What was found out about all collections and their disk."""
+    """What was found out about all collections, and bytes of the disk that the server stores on.
+
+    ``free`` is None where nobody says.
+    """
 
     growths: tuple[Growth, ...] = ()
-    space: Space = Space()
+    free: int | None = None
+    total: int | None = None
 
     def lines(self, now: datetime) -> Iterator[str]:
         known = [growth for growth in self.growths if growth.bytes_a_day is not None]
         unknown = [growth.name for growth in self.growths if growth.why]
         a_day = sum(growth.bytes_a_day or 0.0 for growth in known)
-        if self.space.free is None or self.space.total is None:
+        if self.free is None or self.total is None:
             yield "Disk: unknown, for the server does not say how large it is"
             return
-        free = f"Disk: {size_text(self.space.free)} of {size_text(self.space.total)} free"
-        days = days_until_full(self.space.free, known)
+        free = f"Disk: {size_text(self.free)} of {size_text(self.total)} free"
+        days = days_until_full(self.free, known)
         if not known:
             yield f"{free}; too little is known to say when it is full"
         elif days is None:
@@ -117,7 +113,7 @@ async def ask_growth(database: Any, settings: Settings, timeout: float) -> Store
     """
     # One after the other, for there are servers on which these are no look-ups in an index.
     growths = [await _growth(database, name, kept, timeout) for name, kept in settings.kept().items()]
-    return Stored(tuple(g for g in growths if g.count != 0), await _space(database, settings, timeout))
+    return Stored(tuple(g for g in growths if g.count != 0), *await _space(database, settings, timeout))
 
 
 async def _growth(database: Any, name: str, kept: int, timeout: float) -> Growth:
@@ -156,19 +152,20 @@ async def _seconds(database: Any, name: str) -> float | None:
     return (max(found) - min(found)).total_seconds() if found else None
 
 
-async def _space(database: Any, settings: Settings, timeout: float) -> Space:
+async def _space(database: Any, settings: Settings, timeout: float) -> tuple[int | None, int | None]:
+    """Free bytes of the disk, and all."""
     figures: Mapping[str, Any] = {}
     with suppress(PyMongoError, OSError, TimeoutError):
         async with asyncio.timeout(timeout):
             figures = await database.command({"dbStats": 1})
     if "fsTotalSize" in figures and "fsUsedSize" in figures:
         total = int(figures["fsTotalSize"])
-        return Space(total - int(figures["fsUsedSize"]), total)
+        return total - int(figures["fsUsedSize"]), total
     folder = data_folder(settings)
     if folder is None:
-        return Space()
+        return None, None
     usage = shutil.disk_usage(folder)
-    return Space(usage.free, usage.total)
+    return usage.free, usage.total
 
 
 def data_folder(settings: Settings) -> Path | None:

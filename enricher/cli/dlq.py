@@ -34,7 +34,7 @@ from enricher.cli.dlq_tables import (
 )
 from enricher.cli.main import FAILED
 from enricher.cli.options import SettingsOptions, settings_options
-from enricher.cli.output import EverySecond, say, talking_to, terminal_out
+from enricher.cli.output import EverySecond, say, talking_to
 from enricher.cli.signals import until_signal
 from enricher.config import Settings
 from enricher.dead_letters.bulk import Report, retry_each
@@ -241,7 +241,7 @@ def retry(
         def on_outcome(letter: StoredLetter, outcome: Outcome) -> None:
             if not quiet:
                 click.echo(outcome_line(letter, outcome, json))
-            if (speed := seconds.rate(report.tried)) is not None and (quiet or not terminal_out()):
+            if (speed := seconds.rate(report.tried)) is not None and (quiet or not sys.stdout.isatty()):
                 say(f"{report.tried:,} of {report.meant:,} tried, {report.gone:,} gone, {speed:,.0f}/s")
 
         with await letters.select(meant.names, meant.wanted, limit) as selection:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import click
 
 from enricher.cli.dlq_retry import AUTO, HERE, WORKER, How, Place
 from enricher.cli.options import duration_option, gathered
+from enricher.clock import wall_clock
 from enricher.dead_letters.bulk import RateLimit, StopRule
 from enricher.dead_letters.edits import Edit, parse_assignment
 from enricher.dead_letters.filters import EVERY, LetterFilter, parse_field, parse_moment
@@ -88,7 +88,7 @@ def _how(
     )
 
 
-_moment = typed(lambda text: parse_moment(text, time.time_ns() // 1000))
+_moment = typed(lambda text: parse_moment(text, wall_clock()))
 _LAST_TRIED = "Only last tried {} then: ISO 8601, or 2h for 2 hours ago."
 
 placed = gathered(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from enricher.cli.output import listed, say, terminal_out, visible
+from enricher.cli.output import listed, say, visible
 from enricher.config import redact_text
 from enricher.dead_letters.bulk import Report
 from enricher.dead_letters.record import StoredLetter
@@ -59,7 +60,7 @@ def row(letter: StoredLetter) -> tuple[str, ...]:
 
 def show_table(letters: Sequence[StoredLetter]) -> None:
     """Print letters as a table on a terminal, as lines with tabs for other programs."""
-    if not terminal_out():
+    if not sys.stdout.isatty():
         for cells in (COLUMNS, *map(row, letters)):
             click.echo("\t".join(cells))
         return
@@ -126,7 +127,7 @@ def outcome_line(letter: StoredLetter, outcome: Outcome, json: bool) -> str:
 
 def show_selection(selection: Selection, what: str, quiet: bool, json: bool) -> None:
     """Say which letters would be ``what``, and how many of which kind; on a terminal only some of many."""
-    most = SHOWN if terminal_out() else len(selection)
+    most = SHOWN if sys.stdout.isatty() else len(selection)
     if not quiet:
         for letter in islice(selection, most):
             click.echo(outcome_line(letter, Outcome(f"would be {what}"), json))

@@ -8,7 +8,8 @@ import click
 
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration_option, settings_options
-from enricher.cli.workers import now_us, own_pattern, read_figures, stats_client, verdict
+from enricher.cli.workers import own_pattern, read_figures, stats_client, verdict
+from enricher.clock import wall_clock
 from enricher.config import Settings
 from enricher.errors import SinkUnavailable
 
@@ -45,4 +46,4 @@ async def _ask(settings: Settings, max_age: float, timeout: float) -> tuple[bool
             found = await read_figures(client, settings, own_pattern(settings))
         except SinkUnavailable as error:
             return False, str(error)
-    return verdict(found, now_us(), max_age)
+    return verdict(found, wall_clock(), max_age)

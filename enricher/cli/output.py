@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -72,8 +71,3 @@ class EverySecond:
         """Say how fast ``total`` grows, once a second has passed since the last line; ``rest`` follows it."""
         if (rate := self.rate(total)) is not None:
             say(f"{self.seconds:6.0f} s  {rate:9,.0f} /s  {total:12,} {rest}")
-
-
-def terminal_out() -> bool:
-    """Whether standard output is a terminal (else plain text, for other programs)."""
-    return sys.stdout.isatty()

@@ -103,7 +103,6 @@ async def _serve(
     stop: asyncio.Event,
     watchdog: Watchdog,
 ) -> int:
-    manager = ServiceManager.from_environ(os.environ)
     try:
         async with AsyncExitStack() as stack:
             if servers is not None:
@@ -111,7 +110,7 @@ async def _serve(
                 if urls is None:
                     return OK
                 settings = options.load(urls)
-            return await _work(settings, servers, stop, manager, watchdog)
+            return await _work(settings, servers, stop, watchdog)
     except ConfigError:
         raise
     except EngineFailed:
@@ -128,9 +127,9 @@ async def _work(
     settings: Settings,
     servers: EmbeddedServers | None,
     stop: asyncio.Event,
-    manager: ServiceManager,
     watchdog: Watchdog,
 ) -> int:
+    manager = ServiceManager.from_environ(os.environ)
     died: BaseException | None = None
     async with Enricher(settings) as enricher:
         watchdog.enricher = enricher

@@ -18,7 +18,8 @@ from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration_option, settings_options
 from enricher.cli.signals import stop_on_signal
 from enricher.cli.tables import Sheet, Stack, Trend
-from enricher.cli.workers import Figures, every_pattern, now_us, read_figures, stats_client, status_of
+from enricher.cli.workers import Figures, every_pattern, read_figures, stats_client, status_of
+from enricher.clock import wall_clock
 from enricher.config import Settings, redact
 from enricher.errors import SinkUnavailable
 
@@ -112,7 +113,7 @@ class Watcher:
         return Stack(self._tables(), by_height=by_height)
 
     def _tables(self) -> list[Sheet]:
-        return list(pictures(self.looks, now_us())) if self.looks.now else []
+        return list(pictures(self.looks, wall_clock())) if self.looks.now else []
 
 
 class Looks:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,11 +18,6 @@ Figures = Mapping[str, Any]
 """What `Enricher.figures` returned, decoded."""
 
 _GLOB = str.maketrans({c: f"\\{c}" for c in "\\*?[]"})
-
-
-def now_us() -> int:
-    """Microseconds since 1970, UTC."""
-    return time.time_ns() // 1000
 
 
 def stats_client(settings: Settings, timeout: float) -> Redis:

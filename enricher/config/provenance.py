@@ -15,11 +15,10 @@ def named_by_origin(settings: Settings) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        located = [_located(each, settings.origins.get(each.key)) for each in error.every or (error,)]
+        located = [
+            ConfigError(settings.origins[each.key], each.key, each.value, each.expected)
+            if isinstance(each, WrongSetting) and each.key in settings.origins
+            else each
+            for each in error.every or (error,)
+        ]
         raise ConfigError.together(located) from error.__cause__
-
-
-def _located(error: ConfigError, source: str | None) -> ConfigError:
-    if source is None or not isinstance(error, WrongSetting):
-        return error
-    return ConfigError(source, error.key, error.value, error.expected)

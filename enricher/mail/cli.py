@@ -6,13 +6,11 @@ from typing import Any
 
 import click
 import msgspec
-from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from enricher.adapters.redis.claims import OLD_SET, Idempotency
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.stream.entry import GroupKeys
-from enricher.adapters.redis.stream.group import StreamGroup, check_key
+from enricher.adapters.redis.stream.group import StreamGroup, check_key, group_info
 from enricher.cli.options import SettingsOptions, settings_options
 from enricher.cli.output import talking_to
 from enricher.cli.signals import until_signal
@@ -60,10 +58,11 @@ async def standing(settings: Settings) -> dict[str, Any]:
         redis_client(options.url, socket_timeout=options.socket_timeout) as client,
         redis_client(letters_url, socket_timeout=options.socket_timeout) as letters,
     ):
-        await StreamGroup(client, GroupKeys(mail.stream, mail.group), "mail").check_keys()
+        keys = GroupKeys(mail.stream, mail.group)
+        await StreamGroup(client, keys, "mail").check_keys()
         await check_key(letters, mail.dead_letters, "stream")
         seen = Idempotency(client, ttl=mail.claim_ttl)
-        group = await _group(client, mail)
+        group = (await group_info(client, keys) if await client.exists(mail.stream) else None) or {}
         return {
             "stream": mail.stream,
             "group": mail.group,
@@ -71,16 +70,8 @@ async def standing(settings: Settings) -> dict[str, Any]:
             "consumers": group.get("consumers", 0),
             "lag": group.get("lag"),
             "pending": group.get("pending", 0),
-            "delayed": int(await client.zcard(f"{mail.stream}:{mail.group}:later")),
+            "delayed": int(await client.zcard(keys.later)),
             "claims": await seen.count(),
             "old_claims": await seen.count_old() if await client.exists(OLD_SET) else 0,
             "dead_letters": int(await letters.xlen(mail.dead_letters)),
         }
-
-
-async def _group(client: Redis, mail: MailSettings) -> dict[str, Any]:
-    try:
-        groups = await client.xinfo_groups(mail.stream)
-    except ResponseError:
-        return {}  # no stream yet
-    return next((group for group in groups if group["name"] == mail.group.encode()), {})

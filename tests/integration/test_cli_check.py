@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from enricher.cli.main import exit_code
-from enricher.cli.workers import now_us
+from enricher.clock import wall_clock
 from tests.servers import RedisProcess, free_port
 
 pytestmark = pytest.mark.usefixtures("nobodys_settings")
@@ -270,7 +270,7 @@ def leave_figures(url: str, instance: str, status: str, age: float = 0.0) -> Non
         "service": "worker-enricher",
         "instance": instance,
         "status": status,
-        "now_us": now_us() - int(age * 1e6),
+        "now_us": wall_clock() - int(age * 1e6),
     }
     with redis.Redis.from_url(url) as client:
         client.set(f"enricher:stats:worker-enricher:{instance}", msgspec.json.encode(figures), ex=60)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from enricher.cli.workers import now_us
+from enricher.clock import wall_clock
 from enricher.embedded import Endpoints, read_endpoints
 from enricher.embedded.endpoints import write_endpoints
 from enricher.market.feed.synthetic import SyntheticMarket
@@ -28,7 +28,7 @@ def busy_worker(tmp_path: Path, redis_url: str, mongo_database_url: str) -> Iter
     def publish() -> None:
         with redis.Redis.from_url(redis_url) as client:
             while not stop.wait(0.05):
-                for channel, body in market.mix(now_us()):
+                for channel, body in market.mix(wall_clock()):
                     client.publish(channel, body)
                 client.publish("market:underlying", "{")
 

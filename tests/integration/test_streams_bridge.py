@@ -240,7 +240,7 @@ async def test_one_that_has_just_come_leaves_it_to_whoever_heard_what_the_dead_o
             async with bridge(redis_url, instance="third", memory=new, lease=4.0) as third:
                 for source in (ours, new):
                     source.send("a", b"11")
-                await until(lambda: third.appender.reached)
+                await until(lambda: third.appender.connection.works)
                 may_ask.set()
                 await until(lambda: second.appender.holds and not second.appender.waiting)
         assert {int(body) for _, body in await said(client)} == set(range(12))

@@ -15,7 +15,6 @@ from enricher.assembly import planned
 from enricher.cli.check_growth import (
     DAY,
     Growth,
-    Space,
     Stored,
     days_until_full,
     size_text,
@@ -102,7 +101,7 @@ def test_the_rate_and_the_day_the_disk_is_full_follow_from_what_is_stored() -> N
     ticks = grown(1000, 500_000, DAY / 2)
     assert ticks.documents_a_day == 2000
     assert ticks.bytes_a_day == 1_000_000
-    lines = list(Stored((ticks,), Space(10_000_000, 20_000_000)).lines(NOW))
+    lines = list(Stored((ticks,), 10_000_000, 20_000_000).lines(NOW))
     assert lines == ["Disk: 10 MB of 20 MB free; at 1 MB a day it is full in 10.0 days (2026-01-11)"]
     assert ticks.row == ["ticks", "1,000", "500 kB", "2,000, 1 MB", "12 h", "for ever"]
 
@@ -111,17 +110,17 @@ def test_what_is_kept_for_a_time_levels_off() -> None:
     ticks = grown(1000, 500_000, DAY / 2, kept=5 * DAY_S)
     assert days_until_full(10_000_000, [ticks]) is None
     assert days_until_full(1_000_000, [ticks]) == pytest.approx(1, abs=0.02)
-    assert "does not get full" in next(Stored((ticks,), Space(10_000_000, 20_000_000)).lines(NOW))
+    assert "does not get full" in next(Stored((ticks,), 10_000_000, 20_000_000).lines(NOW))
 
 
 def test_what_is_not_known_is_said() -> None:
     assert "unknown" in next(Stored((grown(5, 5, 5),)).lines(NOW))
-    assert "too little is known" in next(Stored((grown(5, 5, 5),), Space(1, 2)).lines(NOW))
+    assert "too little is known" in next(Stored((grown(5, 5, 5),), 1, 2).lines(NOW))
     assert grown(5, 500, 5).row[3] == "unknown"
     assert Growth("ticks", 0, why="Unauthorized").row[1] == "unknown: Unauthorized"
     slow = Growth("chains", 0, 836, 36_300_000, why="no answer within 3 s")
     assert slow.row[3:5] == ["unknown", "unknown: no answer within 3 s"]
-    (line,) = Stored((grown(1000, 500_000, DAY / 2), slow), Space(10_000_000, 20_000_000)).lines(NOW)
+    (line,) = Stored((grown(1000, 500_000, DAY / 2), slow), 10_000_000, 20_000_000).lines(NOW)
     assert line.endswith("10.0 days (2026-01-11), or sooner: how fast chains grows is unknown")
     assert (span(30 * DAY), span(90), size_text(3.2e12)) == ("30 days", "90 s", "3.2 TB")
 

@@ -90,7 +90,7 @@ class Idempotency:
 
     def sets(self) -> list[str]:
         """The keys in which claims may be now, newest first; last that of whoever's clock is ahead."""
-        length = slice_length(self.ttl)
+        length = -(-self.ttl // SLICES)  # seconds, rounded up
         newest = int(self._clock()) // length
         numbers = (*range(newest, newest - SLICES - 1, -1), newest + 1)
         return [f"{self.prefix}:{number * length}" for number in numbers]
@@ -212,11 +212,6 @@ class Idempotency:
 def member(message_id: str) -> str:
     """The claim of a message: 96 bits, so that even a billion messages a week do not meet."""
     return urlsafe_b64encode(hashlib.blake2b(as_bytes(message_id), digest_size=12).digest()).decode("ascii")
-
-
-def slice_length(ttl: int) -> int:
-    """Seconds of a time slice: an eighth of the lifetime, rounded up."""
-    return -(-ttl // SLICES)
 
 
 def _found(reply: Any) -> Found:

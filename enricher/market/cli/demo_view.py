@@ -21,7 +21,7 @@ from enricher.adapters.redis.client import redis_client
 from enricher.app import Enricher
 from enricher.cli.tables import Stack
 from enricher.cli.top import LOOKS, Looks
-from enricher.cli.workers import now_us
+from enricher.clock import MINUTE, wall_clock
 from enricher.dead_letters.store import LetterStore
 from enricher.engine.stats import Histogram
 from enricher.market.cli.demo_tables import ChainView, Picture, Price, Product, Window, line, tables
@@ -30,7 +30,6 @@ from enricher.market.documents import BARS
 ShownT = TypeVar("ShownT")
 
 ENRICHED = "enriched:underlying"
-MINUTE = 60_000_000
 
 # Rows of products, and minutes back in which closed bars are looked for: what fits a screen.
 MOST_PRODUCTS = 8
@@ -54,7 +53,7 @@ class Arrivals:
             while True:
                 reply = await pubsub.get_message(timeout=None)
                 if reply is not None and reply["type"] == "message":
-                    self.record(reply["data"], now_us())
+                    self.record(reply["data"], wall_clock())
 
     def record(self, body: bytes, arrived_us: int) -> None:
         sent = datetime.fromisoformat(msgspec.json.decode(body)["timestamp"])
@@ -144,7 +143,7 @@ class Viewer:
 
     async def _closed_bars(self) -> list[Mapping[str, Any]]:
         # Bars are found by _id ("{start}:{minutes}:{product}"), the one index that is always there.
-        since = now_us() - BARS_BACK * MINUTE
+        since = wall_clock() - BARS_BACK * MINUTE
         newest = self._bars.find({"_id": {"$gte": f"{since}:"}, "window_minutes": 1}).sort("_id", -1)
         found: list[Mapping[str, Any]] = await newest.to_list(len(self._products))
         return found

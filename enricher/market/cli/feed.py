@@ -16,6 +16,7 @@ from enricher.adapters.redis.client import redis_client
 from enricher.cli.options import SettingsOptions, for_option, settings_options
 from enricher.cli.output import EverySecond, listed, say, talking_to
 from enricher.cli.signals import until_signal
+from enricher.clock import wall_clock
 from enricher.config import Settings, redact
 from enricher.engine.retry import Backoff
 from enricher.errors import EnricherError
@@ -197,7 +198,7 @@ def command(
             if waiting.cancelled_caught:
                 raise EnricherError(f"Redis at {redact(settings.redis.url)} was never reachable")
             sender = Sender(redis_publisher(client), paced=pace is not None)
-            messages = renamed(market.stream(lambda: time.time_ns() // 1000), channel_names(settings))
+            messages = renamed(market.stream(wall_clock), channel_names(settings))
             await publish_at_rate(
                 messages, sender, rate=pace, duration=seconds, count=count, progress=progress
             )

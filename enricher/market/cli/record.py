@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from enricher.adapters.redis.client import redis_client
 from enricher.cli.options import SettingsOptions, for_option, settings_options
 from enricher.cli.output import EverySecond, listed, say, talking_to
 from enricher.cli.signals import until_signal
+from enricher.clock import wall_clock
 from enricher.config import redact
 from enricher.engine.router import is_pattern
 from enricher.errors import EnricherError
@@ -85,7 +85,7 @@ class Recorder:
             if message is None or message["type"] not in ("message", "pmessage"):
                 continue
             topic = message["channel"].decode("utf-8", "backslashreplace")
-            self._write(Recorded(time.time_ns() // 1000, topic, message["data"]))
+            self._write(Recorded(wall_clock(), topic, message["data"]))
             since += 1
             if since % _TURN == 0:
                 # A flood is read from the buffer without ever waiting; signals need a turn.

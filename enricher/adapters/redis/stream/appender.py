@@ -75,7 +75,7 @@ class StreamAppender:
         # Lives of one instance must differ: their batches are numbered from 1.
         self._who = f"{instance} {uuid.uuid4().hex}"
         self._clock = clock
-        self._connection = Connection(f"append to {stream}", backoff)
+        self.connection = Connection(f"append to {stream}", backoff)
         self._on_appended = appended
         self._on_dropped = dropped
         self._buffer: deque[Delivery] = deque()
@@ -90,16 +90,6 @@ class StreamAppender:
         self._done = False
 
     @property
-    def reached(self) -> bool:
-        """Whether the server answers."""
-        return self._connection.works
-
-    @property
-    def last_error(self) -> str:
-        """What ended the last connection."""
-        return self._connection.last_error
-
-    @property
     def waiting(self) -> int:
         """Messages that are not known to be in the stream."""
         return len(self._buffer) + len(self._sending)
@@ -112,7 +102,7 @@ class StreamAppender:
         """
         if self._elsewhere:
             return Counter()
-        unsure = self._sending if self._closed or not self._connection.works else ()
+        unsure = self._sending if self._closed or not self.connection.works else ()
         return Counter(delivery.topic for delivery in (*self._buffer, *unsure))
 
     # -- the buffer ---------------------------------------------------------------------------------
@@ -167,7 +157,7 @@ class StreamAppender:
     async def run(self) -> None:
         """Append until `finish` was called and nothing is left."""
         try:
-            await reconnecting(self._connection, self._append, wanted=lambda: not self._done)
+            await reconnecting(self.connection, self._append, wanted=lambda: not self._done)
         finally:
             self._ended.set()
 
@@ -189,7 +179,7 @@ class StreamAppender:
             topic = delivery.topic.encode("utf-8", "surrogateescape")
             arguments += (topic, delivery.received_us, delivery.body)
         ((last, appended_us),) = await raw.run(_APPEND, (5, *self._keys, *arguments))
-        self._connection.up()
+        self.connection.up()
         if last and not self.holds:
             log.info("bridge_begins", stream=self.stream, kept=len(self._buffer))
         elif not last and self.holds:

@@ -80,11 +80,11 @@ class AppendingSource:
         inner, appender = self._source.health(), self.appender
         return {
             **inner,
-            "ready": bool(inner["ready"]) and appender.reached,
+            "ready": bool(inner["ready"]) and appender.connection.works,
             "buffered": appender.waiting,
             "appended": appender.appended,
             "dropped": appender.dropped,
-            "last_error": inner.get("last_error") or appender.last_error,
+            "last_error": inner.get("last_error") or appender.connection.last_error,
         }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -125,7 +126,7 @@ class LeaseMaintenance:
             self._renew: lease / 3,
             self._sweep: lease / 2,
             self._figure: min(1.0, lease),
-            self._trim: min(_TRIM_EVERY, lease),
+            partial(self._trimming.trim, self._groups): min(_TRIM_EVERY, lease),
         }
         due = dict.fromkeys(every, 0.0)
         while True:
@@ -163,9 +164,6 @@ class LeaseMaintenance:
         await self.recovery.sweep(self._lease_ms, self._settings.prefetch)
         for group in self._groups:
             await group.tidy(self._lease_ms * _GONE)
-
-    async def _trim(self) -> None:
-        await self._trimming.trim(self._groups)
 
     async def measure(self) -> None:
         """Bring the figures of the streams up to date."""

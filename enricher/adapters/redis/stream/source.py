@@ -134,13 +134,14 @@ class StreamSource:
         """Read until `stop_intake`, and keep the leases until nothing is under way any more."""
         try:
             with anyio.CancelScope() as self._scope:
-                await reconnecting(self._connection, lambda: self._serve(intake), wanted=self._is_wanted)
+                await reconnecting(
+                    self._connection,
+                    lambda: self._serve(intake),
+                    wanted=lambda: not self._stopped or bool(self._in_flight.under_way),
+                )
         finally:
             self._connection.works = False
             self._ended.set()
-
-    def _is_wanted(self) -> bool:
-        return not self._stopped or bool(self._in_flight.under_way)
 
     async def _serve(self, intake: Intake) -> None:
         """Over one pair of connections: read, and maintain the leases beside it."""
