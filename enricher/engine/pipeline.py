@@ -24,6 +24,7 @@ from enricher.engine.retry import Retry
 from enricher.engine.router import Context, HandlerKind, Route
 from enricher.engine.stats import Stats
 from enricher.engine.threads import NotBegun, Threads
+from enricher.engine.writer import CommitGroup
 from enricher.errors import BadMessage, Held
 from enricher.redaction import redact_text
 from enricher.texts import text_of, trace_of
@@ -133,21 +134,16 @@ class Pipeline:
         except TypeError as error:
             if isinstance(effects, Iterable):
                 raise
-            raise _no_effects(effects, route) from error
+            raise _no_effects(effects, "route", route.topic) from error
         commit_group = lane.group.commit_group
         names = commit_group.names
         if not commit_group.accepted.issuperset(map(type, done)):
-            for effect in done:
-                if not isinstance(effect, Effect):
-                    raise _no_effects(effects, route)
-                if effect.sink not in names:
-                    raise _nowhere_to_land(effect, route, names)
-                commit_group.accepted.add(type(effect))
+            accept(done, commit_group, "route", route.topic)
         acks = delivery.ack()
         if acks:
             for ack in acks:
                 if ack.sink not in names:
-                    raise _nowhere_to_land(ack, route, names)
+                    raise _nowhere_to_land(ack, "route", route.topic, names)
             done = (*done, *acks)
         event_us = getattr(event, "event_us", 0)
         write = Write(done, delivery, lane, event_us, "processed", state_store is not None)
@@ -243,16 +239,31 @@ class Pipeline:
         return Write((letter, *delivery.ack()), delivery, delivery.lane, 0, "dead", stateful)
 
 
-def _nowhere_to_land(effect: Effect, route: Route, names: frozenset[str]) -> LookupError:
+def accept(effects: Iterable[Any], commit_group: CommitGroup, kind: str, name: str) -> None:
+    """Note the types of these effects as ones that the group's sinks take.
+
+    ``kind`` ("route", "state store") and ``name`` are those of who made them. TypeError for what is no
+    effect, LookupError for one whose sink is none of the group's.
+    """
+    for effect in effects:
+        if not isinstance(effect, Effect):
+            raise _no_effects(effects, kind, name)
+        if effect.sink not in commit_group.names:
+            raise _nowhere_to_land(effect, kind, name, commit_group.names)
+        commit_group.accepted.add(type(effect))
+
+
+def _nowhere_to_land(effect: Effect, kind: str, name: str, names: frozenset[str]) -> LookupError:
     known = ", ".join(sorted(names))
     return LookupError(
-        f"effect {type(effect).__name__} wants sink {effect.sink!r}; route {route.topic!r} has: {known}"
+        f"effect {type(effect).__name__} wants sink {effect.sink!r}; {kind} {name!r} has: {known}"
     )
 
 
-def _no_effects(returned: object, route: Route) -> TypeError:
+def _no_effects(returned: object, kind: str, name: str) -> TypeError:
     shown = repr(returned)[:200]
-    return TypeError(f"a handler returns a list of effects; that of {route.topic!r} returned {shown}")
+    maker = "handler" if kind == "route" else kind
+    return TypeError(f"a {maker} returns a list of effects; that of {name!r} returned {shown}")
 
 
 async def _stepwise(generator: Generator[Any, Any, Any]) -> Any:

@@ -15,7 +15,7 @@ from enricher.engine.apart import current_task, uncancelled
 from enricher.engine.core import Core
 from enricher.engine.effects import SETTLED
 from enricher.engine.lanes import Lane, Status, Step
-from enricher.engine.pipeline import RetryLater
+from enricher.engine.pipeline import RetryLater, accept
 from enricher.engine.ports import Delivery, Write
 from enricher.engine.restoring import distrust
 from enricher.errors import BadMessage
@@ -187,6 +187,7 @@ class Timers:
             wanted = state_store.due(lane.state)
             if wanted is not None and wanted <= now_us:
                 effects = state_store.on_time(lane.state, now_us)
+                accept(effects, lane.group.commit_group, "state store", state_store.name)
                 if effects:
                     lane.sent()
                     write = Write(effects, owner=lane, label=SETTLED, stateful=True)

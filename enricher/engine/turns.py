@@ -18,7 +18,7 @@ from enricher.engine.apart import current_task, uncancelled
 from enricher.engine.core import Core
 from enricher.engine.effects import SETTLED
 from enricher.engine.lanes import Lane, Status, Step
-from enricher.engine.pipeline import RetryLater, Unfinished
+from enricher.engine.pipeline import RetryLater, Unfinished, accept
 from enricher.engine.ports import Delivery, Write
 from enricher.engine.restoring import StateLoader, distrust
 from enricher.engine.scheduler import Scheduler
@@ -254,6 +254,8 @@ class Turns:
             if not lane.stale:
                 try:
                     effects = state_store.show(lane.state, now_us)
+                    if effects and not lane.group.commit_group.accepted.issuperset(map(type, effects)):
+                        accept(effects, lane.group.commit_group, "state store", state_store.name)
                     due_us = state_store.due(lane.state)
                 except BaseException as error:  # noqa: BLE001  one key's state must not end the engine
                     distrust(lane, "settle", error, self._core.stats)

@@ -13,14 +13,16 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from structlog.testing import capture_logs
 
 from enricher import ConfigError, Enricher, load
 from enricher.assembly import planned
 from enricher.clock import event_us, to_date, wall_clock
-from enricher.engine.effects import Insert
+from enricher.engine.effects import Insert, Upsert
 from enricher.engine.ports import Delivery, Write
 from enricher.market.folds import Fold, TickChange
 from enricher.market.settings import MarketSettings
+from enricher.market.state.market_state import MarketState
 from enricher.market.state.product_state import ProductState
 from enricher.market.state.restore import Restore
 from enricher.market.system import system
@@ -159,6 +161,67 @@ async def test_a_stored_message_that_a_fold_cannot_take_is_left_out_of_it_alone(
     state = (await restoring.load(documents, {"NIFTY": Delivery("", b"", now_us)}))["NIFTY"]
     assert state.own[0].taken == [1.0, 3.0]  # type: ignore[attr-defined]
     assert len(state.windows.ticks) == 2
+
+
+def fails(*_: Any) -> Any:
+    raise ValueError("a fold of ours")
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [
+        {"show": fails},
+        {"show": lambda fold, now_us: [5]},
+        {"show": lambda fold, now_us: None},
+        {"restored": fails},
+        {"read_from": fails},
+        {"on_time": fails},
+        {"on_time": lambda fold, now_us: "an effect"},
+    ],
+)
+async def test_a_fold_that_fails_takes_nothing_from_the_other_numbers(methods: dict[str, Any]) -> None:
+    def fold_tick(fold: Fold, change: TickChange) -> None:
+        fold.due_us = change.received_us
+
+    made = type("Ours", (Fold,), {"fold_tick": fold_tick, **methods})
+    now_us, documents = wall_clock(), MemoryDocuments()
+    at = now_us - MINUTE
+    stored = {**tick(7.0, at, 1), "_id": "1", "event_us": at, "timestamp": to_date(at)}
+    await documents.commit([Write([Insert("underlying_ticks", stored)])])
+    store = market_of(made)
+    with capture_logs() as logs:
+        state = (await store.restore(documents, {"NIFTY": Delivery("", b"", now_us)}))["NIFTY"]
+        change = TickChange(now_us, 8.0, 2, None, 2, now_us, naive=False)
+        assert store.fold(state, change) is None
+        store.on_time(state, now_us)
+        assert Upsert in map(type, store.show(state, now_us))  # the checkpoint, which comes after it
+    assert len(state.windows.ticks) == 2
+    failed = [(entry["fold"], entry["product"]) for entry in logs if entry["event"] == "fold_failed"]
+    assert failed == [("Ours", "NIFTY")]
+    assert store.due(state) != now_us or "on_time" not in methods
+
+
+@pytest.mark.parametrize("answer", [5, ["late"], object()])
+def test_a_fold_that_answers_a_message_with_no_word_is_an_error_of_its_message(answer: Any) -> None:
+    store = market_of(type("Ours", (Fold,), {"fold_tick": lambda fold, change: answer}))
+    now_us = wall_clock()
+    with pytest.raises(TypeError, match="a fold answers a message with a word or None"):
+        store.fold(store.new("NIFTY"), TickChange(now_us, 8.0, 1, None, 1, now_us, naive=False))
+
+
+@pytest.mark.parametrize(
+    "make", [5, "session", int, lambda product: None, type("Bare", (Fold,), {"__init__": lambda *_: None})]
+)
+def test_what_makes_no_fold_ends_the_start(make: Any) -> None:
+    with pytest.raises(TypeError):
+        planned(load(), {"systems": [system(folds=[make])]})
+
+
+def market_of(make: Any) -> MarketState:
+    """The state of the market with one fold of a program."""
+    (route, *_) = planned(load(), {"systems": [system(folds=[make])]})[0].routes
+    assert isinstance(route.state_store, MarketState)
+    return route.state_store
 
 
 def test_what_a_fold_does_not_override_is_not_called() -> None:

@@ -292,6 +292,44 @@ async def test_every_error_ends_its_message_alone_wherever_it_is_raised(where: s
     assert rig.counts("t").get("dead", 0) == dead
 
 
+class Elsewhere(Effect, frozen=True):
+    """An effect that no sink of the route takes."""
+
+    sink = "elsewhere"
+
+
+@pytest.mark.parametrize("shown", [[5], "effects", [Elsewhere()]])
+@pytest.mark.parametrize("where", ["show", "on_time"])
+async def test_what_a_state_shows_that_is_no_effect_does_not_end_the_engine(where: str, shown: Any) -> None:
+    class StateStore(Sums):
+        asked = 0
+
+        def show(self, state: Any, now_us: int) -> Any:
+            self.asked += where == "show"
+            return shown if where == "show" and self.asked == 1 else ()
+
+        def due(self, state: Any) -> int | None:
+            return 1 if where == "on_time" and not self.asked else None
+
+        def on_time(self, state: Any, now_us: int) -> Any:
+            self.asked += 1
+            return shown
+
+    store = StateStore()
+    rig = Rig(Route(topic="t", handler=folding, key=key_of, state_store=store))
+    with capture_logs() as logs:
+        async with rig.engine:
+            rig.offer("t", "a", 0)
+            await until(lambda: store.asked > 0)
+            rig.offer("t", "a", 1)
+            await rig.drained()
+            assert rig.engine.ready
+    assert rig.numbers("a") == [0, 1]
+    assert [entry["step"] for entry in logs if entry["event"] == "state_failed"] == [
+        "settle" if where == "show" else "on_clock"
+    ]
+
+
 def msg(body: bytes) -> Any:
     return json.loads(body)
 

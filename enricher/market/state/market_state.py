@@ -19,7 +19,7 @@ from enricher.market.folds.fold import ChainChange, QuoteChange, TickChange
 from enricher.market.folds.own import fold_of
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings
-from enricher.market.state.product_state import Makes, ProductState
+from enricher.market.state.product_state import Makes, ProductState, checked, harmless
 from enricher.market.state.recent import aged
 from enricher.market.state.restore import Restore
 from enricher.messages.json_decoding import shown
@@ -53,6 +53,8 @@ class MarketState:
         self._contracts = Contracts(settings.products)
         self._restore = Restore(self.new, time_field)
         self._feed_gaps: list[tuple[int, int]] = []  # of the ticks' feed, by receipt
+        if self._folds:
+            self.new("")  # what is no fold is found before the first message
 
     def new(self, product: str) -> ProductState:
         """A product of which nothing is known yet."""
@@ -92,8 +94,8 @@ class MarketState:
                 state.whole.wanted = state.surface.wanted
             caches += state.surface.show(now_us)
             # Only cached: whether it was published is not known.
-            for fold in (state.whole, *state.own):
-                caches += [effect for effect in fold.show(now_us) if isinstance(effect, SetKey)]
+            for show in (state.whole.show, *(harmless(fold.show, ()) for fold in state.own)):
+                caches += [effect for effect in show(now_us) if isinstance(effect, SetKey)]
             writes.append(tuple(aged(caches, now_us - last_us)))
         return writes
 
@@ -128,7 +130,7 @@ class MarketState:
         for step in state.steps[type(change)]:
             label = step(change)
             if label is not None:
-                return label
+                return checked(label)
         return None
 
     def show(self, state: ProductState, now_us: int) -> Sequence[Effect]:
@@ -157,7 +159,13 @@ class MarketState:
         effects: list[Effect] = []
         for fold in state.timed:
             if fold.due_us is not None and fold.due_us <= now_us:
-                effects += fold.on_time(now_us)
+                if fold not in state.own:
+                    effects += fold.on_time(now_us)
+                    continue
+                due_us = fold.due_us
+                effects += harmless(fold.on_time, ())(now_us)
+                if fold.due_us == due_us:  # or it would be asked for ever
+                    fold.due_us = None
         return effects
 
     def clock_set(self, state: ProductState, step_us: int) -> None:

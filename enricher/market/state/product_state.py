@@ -11,6 +11,7 @@ from datetime import UTC, tzinfo
 from typing import Any
 
 from enricher.analytics.contracts import Contract, Session
+from enricher.engine.effects import Effect
 from enricher.log import log
 from enricher.market.folds.as_of import AsOf
 from enricher.market.folds.baselines import Baselines
@@ -30,6 +31,7 @@ from enricher.market.folds.windows import Windows
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings
 from enricher.market.state.recent import Recent
+from enricher.texts import trace_of
 
 Step = Callable[[Any], str | None]
 
@@ -76,6 +78,10 @@ class ProductState:
         self.health = FeedHealth(self)
         self.checkpoint = Checkpoint(self)
         self.own = tuple([make(self) for make in own])
+        for made in self.own:
+            if not isinstance(made, Fold) or not hasattr(made, "due_us"):
+                expected = "an enricher.market.folds.Fold, whose __init__ calls that of Fold"
+                raise TypeError(f"folds make {made!r}: expected {expected}")
         priced = settings.analytics
         # Each sees those before it as they are after a message, and those after it as they were before.
         self.folds: tuple[Fold, ...] = (
@@ -104,7 +110,9 @@ class ProductState:
             kind: tuple([forgiving(step) if _fold_of(step) in self.own else step for step in steps])
             for kind, steps in self.steps.items()
         }
-        self.shown = self._methods("show")
+        self.shown = tuple(
+            [harmless(show, ()) if _fold_of(show) in self.own else show for show in self._methods("show")]
+        )
         self.timed = tuple(method.__self__ for method in self._methods("on_time"))
 
     def _methods(self, name: str) -> tuple[Any, ...]:
@@ -132,13 +140,50 @@ def forgiving(step: Step) -> Step:
 
     def fold(change: Any) -> str | None:
         try:
-            return step(change)
+            return checked(step(change))
         except Exception as error:  # noqa: BLE001  it is somebody else's code
             name = type(_fold_of(step)).__name__
             log.warning("stored_message_not_folded", fold=name, event_us=change.event_us, error=repr(error))
             return None
 
     return fold
+
+
+def checked(label: Any) -> str | None:
+    """What a fold answered to a message, which is a word if it is anything."""
+    if isinstance(label, str | None):
+        return label
+    raise TypeError(f"a fold answers a message with a word or None, not with {label!r}")
+
+
+def harmless(method: Callable[..., Any], nothing: Any = None) -> Callable[..., Any]:
+    """A method of a program's fold that takes nothing from the other numbers when it fails.
+
+    It has ``nothing`` to say then, with a line in the log. So it does where ``nothing`` is no effects and
+    what it returns is something else than effects.
+    """
+
+    def call(*arguments: Any) -> Any:
+        try:
+            answer = method(*arguments)
+            if nothing == ():
+                answer = tuple(answer)
+                if odd := [effect for effect in answer if not isinstance(effect, Effect)]:
+                    raise TypeError(f"expected effects, got {odd[0]!r}")
+        except Exception as error:  # noqa: BLE001  it is somebody else's code
+            fold = _fold_of(method)
+            log.error(
+                "fold_failed",
+                fold=type(fold).__name__,
+                method=method.__name__,
+                product=fold.product.product,
+                error=repr(error),
+                traceback=trace_of(error),
+            )
+            return nothing
+        return answer
+
+    return call
 
 
 def _fold_of(step: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from enricher.engine.ports import Delivery, Reader
 from enricher.market.documents import CHAINS, QUOTES, STATE, TICKS
-from enricher.market.state.product_state import ProductState
+from enricher.market.state.product_state import ProductState, harmless
 from enricher.market.state.restore_options import restore_options
 from enricher.market.state.restore_ticks import restore_ticks
 from enricher.market.state.stored import Stored, at_once, giving_way, paces
@@ -77,7 +77,8 @@ class Restore:
         await at_once([product for product in states if product not in new[QUOTES] & new[CHAINS]], options)
         async for product, state in giving_way(list(states.items())):
             for fold in state.folds:
-                fold.restored(wanted[product].received_us)
+                restored = harmless(fold.restored) if fold in state.own else fold.restored
+                restored(wanted[product].received_us)
         return states
 
 

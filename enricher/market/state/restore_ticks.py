@@ -8,7 +8,7 @@ from enricher.analytics.sub_bars import BarKey, Content
 from enricher.market.bars.bars import LARGEST_VOLUME
 from enricher.market.documents import BARS, TICKS
 from enricher.market.folds.fold import TickChange
-from enricher.market.state.product_state import ProductState, forgiving
+from enricher.market.state.product_state import ProductState, forgiving, harmless
 from enricher.market.state.read_back import bar_of, read, tick_of
 from enricher.market.state.stored import IN_ONE_PIECE, Stored, giving_way
 
@@ -28,7 +28,7 @@ async def restore_ticks(stored: Stored, state: ProductState, origin: int) -> Non
     further = [
         (since, forgiving(fold.fold_tick))
         for fold in state.own
-        if (since := fold.read_from(origin)) is not None
+        if (since := harmless(fold.read_from)(origin)) is not None
     ]
     async for documents in stored.since(TICKS, product, min([bound, *(us for us, _ in further)]), origin):
         rows: list[TickChange] = []
