@@ -3,7 +3,7 @@
 - ``redis_url``: Valkey, emptied before the test; ``any_redis_url``: the same test once per server
   found (Valkey, and Redis where installed); ``debian_redis``: path of ``redis-server`` or None
 - ``mongo_url``: the server, without a database; ``mongo_database``: a name used by this test alone;
-  ``mongo_database_url``: both in one
+  ``mongo_database_url``: both in one; ``urls``: that and ``redis_url``
 - ``own_redis``, ``own_mongo``: a server for this test alone, to be killed, frozen and restarted
 
 Everything that may be switched off or broken belongs to a server of the test's own; the shared
@@ -26,7 +26,7 @@ import pytest
 import structlog
 
 from enricher import log
-from tests.servers import MongoProcess, RedisProcess, debian_redis_binary, redis_binaries
+from tests.servers import MongoProcess, RedisProcess, Urls, debian_redis_binary, redis_binaries
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
@@ -146,6 +146,12 @@ def mongo_database(mongo_process: MongoProcess) -> Iterator[str]:
 def mongo_database_url(mongo_process: MongoProcess, mongo_database: str) -> str:
     """The URL with this test's database as its path."""
     return mongo_process.url(mongo_database)
+
+
+@pytest.fixture
+def urls(redis_url: str, mongo_database_url: str) -> Urls:
+    """Both, in the order in which most take them."""
+    return Urls(redis_url, mongo_database_url)
 
 
 @pytest.fixture

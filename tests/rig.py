@@ -167,6 +167,13 @@ class Rig:
         """Wait until everything taken in is committed."""
         await asyncio.wait_for(self.engine.pool.drain(), PATIENCE)
 
+    async def take(self, *numbers: int) -> list[Told]:
+        """The whole life of an engine that is given messages of key a on topic t."""
+        async with self.engine:
+            told = [self.offer("t", number=number) for number in numbers]
+            await self.drained()
+        return told
+
 
 def message(key: str, number: int, **fields: Any) -> bytes:
     """The body of a test message."""

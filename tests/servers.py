@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import bson
 
@@ -60,6 +60,13 @@ def free_port() -> int:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((LOOPBACK, port))
             return port
+
+
+class Urls(NamedTuple):
+    """Where a test finds its servers."""
+
+    redis: str
+    mongo: str
 
 
 class ServerProcess(ABC):

@@ -11,7 +11,7 @@ import redis
 
 from enricher.cli.main import exit_code
 from enricher.clock import wall_clock
-from tests.servers import RedisProcess, free_port
+from tests.servers import RedisProcess, Urls, free_port
 
 pytestmark = pytest.mark.usefixtures("nobodys_settings")
 
@@ -61,10 +61,8 @@ def test_a_user_who_may_not_ask_for_the_version_is_no_server_that_is_away(
     assert err == ""
 
 
-def test_quiet_says_nothing_when_all_is_well(
-    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert exit_code(["check", "--quiet", *servers(redis_url, mongo_database_url)]) == 0
+def test_quiet_says_nothing_when_all_is_well(urls: Urls, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(["check", "--quiet", *servers(*urls)]) == 0
     assert capsys.readouterr() == ("", "")
 
 
@@ -112,11 +110,9 @@ def test_claims_that_live_shorter_than_a_window_are_warned_of(
     assert "market.claim_ttl 60 s is shorter than the longest window, 300 s" in capsys.readouterr().err
 
 
-def test_an_old_key_works_and_is_warned_of(
-    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_old_key_works_and_is_warned_of(urls: Urls, capsys: pytest.CaptureFixture[str]) -> None:
     old = ["--set", "streams.keep=2h", "--set", "pool.turn_budget=10ms"]
-    assert exit_code(["check", "-v", *old, *servers(redis_url, mongo_database_url)]) == 0
+    assert exit_code(["check", "-v", *old, *servers(*urls)]) == 0
     out, err = capsys.readouterr()
     assert "Warning: streams.keep (command line) is an old name; write streams.retention" in err
     assert "Warning: pool.turn_budget (command line) is an old name; write pool.time_slice" in err
@@ -158,12 +154,10 @@ def test_streams_are_listed_with_length_lag_and_pending(
     assert "nobody with these settings reads for other\\xff, worker-enricher:0/3" in err
 
 
-def test_every_shard_and_the_spill_are_listed(
-    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_shard_and_the_spill_are_listed(urls: Urls, capsys: pytest.CaptureFixture[str]) -> None:
     more = ["--set", "streams.shard=1/2", "--set", "market.overload=spill", "--set", "service.instance=blue"]
     intake = ["--set", "streams.intake=market:underlying=stream"]
-    assert exit_code(["check", *more, *intake, *servers(redis_url, mongo_database_url)]) == 0
+    assert exit_code(["check", *more, *intake, *servers(*urls)]) == 0
     rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines() if "enricher:" in line]
     assert rows == [
         ["enricher:intake:worker-enricher", "worker-enricher:0/2"],
@@ -183,12 +177,10 @@ def test_the_mails_stream_is_listed_with_its_dead_letters(
     assert row.split()[-3:] == ["1", "in", "email_ingestion_dlq"]
 
 
-def test_dead_letters_on_a_stream_are_counted(
-    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with redis.Redis.from_url(redis_url) as client:
+def test_dead_letters_on_a_stream_are_counted(urls: Urls, capsys: pytest.CaptureFixture[str]) -> None:
+    with redis.Redis.from_url(urls.redis) as client:
         client.xadd("dlq:enrichment", {"letter": "{}"})
-    store = ["--set", "dead_letters.store=stream", *servers(redis_url, mongo_database_url)]
+    store = ["--set", "dead_letters.store=stream", *servers(*urls)]
     assert exit_code(["check", *store]) == 0
     assert "1 dead letters in dlq:enrichment" in capsys.readouterr().out
 

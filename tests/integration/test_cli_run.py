@@ -19,7 +19,7 @@ import redis
 from enricher.cli.signals import stop_on_signal
 from enricher.embedded import read_endpoints
 from tests.integration.commands import PATIENCE, Command, eventually
-from tests.servers import MongoProcess, RedisProcess, free_port
+from tests.servers import MongoProcess, RedisProcess, Urls, free_port
 
 TERM, INT, KILL = signal.SIGTERM, signal.SIGINT, signal.SIGKILL
 
@@ -93,21 +93,19 @@ def test_a_worker_gets_ready_enriches_what_is_published_and_ends_with_0_after_si
         assert worker.err == ""
 
 
-def test_ctrl_c_ends_it_with_0_too(tmp_path: Path, redis_url: str, mongo_database_url: str) -> None:
-    with run(tmp_path, redis_url, mongo_database_url) as worker:
+def test_ctrl_c_ends_it_with_0_too(tmp_path: Path, urls: Urls) -> None:
+    with run(tmp_path, *urls) as worker:
         assert worker.until("ready").signal(INT).end() == 0
 
 
-def test_the_service_manager_hears_ready_signs_of_life_and_stopping(
-    tmp_path: Path, redis_url: str, mongo_database_url: str
-) -> None:
+def test_the_service_manager_hears_ready_signs_of_life_and_stopping(tmp_path: Path, urls: Urls) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(PATIENCE)
         with run(
             tmp_path / "worker",
-            redis_url,
-            mongo_database_url,
+            urls.redis,
+            urls.mongo,
             NOTIFY_SOCKET=str(tmp_path / "notify"),
             WATCHDOG_USEC="200000",
         ) as worker:
@@ -248,10 +246,8 @@ def test_a_second_signal_while_the_process_ends_is_one_all_the_same(tmp_path: Pa
         assert ending.end() == 130
 
 
-def test_a_crash_of_the_engine_is_logged_and_ends_it_with_1(
-    tmp_path: Path, redis_url: str, mongo_database_url: str
-) -> None:
-    arguments = ("run", "--redis-url", redis_url, "--mongo-url", mongo_database_url)
+def test_a_crash_of_the_engine_is_logged_and_ends_it_with_1(tmp_path: Path, urls: Urls) -> None:
+    arguments = ("run", "--redis-url", urls.redis, "--mongo-url", urls.mongo)
     with Command(
         tmp_path, *arguments, "--set", "service.drain_deadline=300ms", program=("-c", CRASH)
     ) as worker:

@@ -11,7 +11,7 @@ import redis
 
 from tests.integration.commands import Command, eventually
 from tests.integration.test_cli_run import INT, TERM
-from tests.servers import RedisProcess
+from tests.servers import RedisProcess, Urls
 
 PROGRAM = """
 import asyncio, ctypes, functools, time
@@ -77,12 +77,10 @@ def worker(folder: Path, redis_url: str, mongo_url: str, *more: str, **variables
 
 
 @pytest.mark.parametrize("topic", ["swallows", "blocks", "spins", "plain", "in_c"])
-def test_a_stop_is_bounded_and_3_says_that_messages_were_lost(
-    tmp_path: Path, redis_url: str, mongo_database_url: str, topic: str
-) -> None:
+def test_a_stop_is_bounded_and_3_says_that_messages_were_lost(tmp_path: Path, urls: Urls, topic: str) -> None:
     with (
-        worker(tmp_path, redis_url, mongo_database_url) as running,
-        redis.Redis.from_url(redis_url) as client,
+        worker(tmp_path, *urls) as running,
+        redis.Redis.from_url(urls.redis) as client,
     ):
         running.until("ready")
         for _ in range(3):
@@ -99,12 +97,10 @@ def test_a_stop_is_bounded_and_3_says_that_messages_were_lost(
             assert line["handlers"][0]["seconds"] >= 0.3
 
 
-def test_what_a_handler_does_to_the_loop_itself_ends_its_message_alone(
-    tmp_path: Path, redis_url: str, mongo_database_url: str
-) -> None:
+def test_what_a_handler_does_to_the_loop_itself_ends_its_message_alone(tmp_path: Path, urls: Urls) -> None:
     with (
-        worker(tmp_path, redis_url, mongo_database_url) as running,
-        redis.Redis.from_url(redis_url) as client,
+        worker(tmp_path, *urls) as running,
+        redis.Redis.from_url(urls.redis) as client,
     ):
         running.until("ready")
         for topic, said in (("leaves", "SystemExit: 7"), ("stops", "RuntimeError: Event loop stopped")):
@@ -161,12 +157,10 @@ def test_what_was_heard_and_never_got_into_its_stream_is_lost(
         assert lost == [{"leaves": 1}]
 
 
-def test_who_holds_the_loop_is_said_while_it_is_held(
-    tmp_path: Path, redis_url: str, mongo_database_url: str
-) -> None:
+def test_who_holds_the_loop_is_said_while_it_is_held(tmp_path: Path, urls: Urls) -> None:
     with (
-        worker(tmp_path, redis_url, mongo_database_url, "--set", "service.stall_after=500ms") as running,
-        redis.Redis.from_url(redis_url) as client,
+        worker(tmp_path, *urls, "--set", "service.stall_after=500ms") as running,
+        redis.Redis.from_url(urls.redis) as client,
     ):
         running.until("ready")
         time.sleep(1.1)  # a loop that turns is no news

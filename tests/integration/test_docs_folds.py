@@ -30,6 +30,7 @@ from tests.integration.test_market_contract import MINUTE, tick
 from tests.integration.worker import TICKS, WorkerProcess, encoded, until, worker_settings
 from tests.memory import MemoryDocuments
 from tests.rig import PATIENCE
+from tests.servers import Urls
 
 HOUR, DAY = 60 * MINUTE, 1440 * MINUTE
 PAGE = (Path(__file__).parents[2] / "docs" / "folds.md").read_text(encoding="utf-8")
@@ -38,14 +39,12 @@ SHIPPED = Path(importlib.import_module("enricher.market.folds.session").__file__
 
 
 @pytest.fixture
-def example(
-    tmp_path: Path, redis_url: str, mongo_database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Any]:
+def example(tmp_path: Path, urls: Urls, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     (tmp_path / "numbers_of_ours.py").write_text(EXAMPLE, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "numbers_of_ours", raising=False)
-    monkeypatch.setenv("REDIS_URL", redis_url)
-    monkeypatch.setenv("MONGO_URL", mongo_database_url)
+    monkeypatch.setenv("REDIS_URL", urls.redis)
+    monkeypatch.setenv("MONGO_URL", urls.mongo)
     return vars(importlib.import_module("numbers_of_ours"))
 
 
@@ -62,16 +61,14 @@ def test_a_program_s_own_number_goes_on_counting_after_a_restart(
             assert client.get("ticks:NIFTY") == b"%d" % runs
 
 
-async def test_it_is_called_by_the_clock_when_it_is_due(
-    example: dict[str, Any], redis_url: str, mongo_database_url: str
-) -> None:
+async def test_it_is_called_by_the_clock_when_it_is_due(example: dict[str, Any], urls: Urls) -> None:
     class Soon(example["TicksToday"]):  # type: ignore[misc]
         def fold_tick(self, tick: Any) -> None:
             super().fold_tick(tick)
             self.due_us = tick.received_us
 
-    settings = worker_settings(redis_url, mongo_database_url)
-    with Redis.from_url(redis_url) as client:
+    settings = worker_settings(*urls)
+    with Redis.from_url(urls.redis) as client:
         quiet = client.pubsub()
         quiet.subscribe("quiet")
         async with Enricher(settings, systems=[system(folds=[Soon])]) as enricher:
@@ -87,9 +84,7 @@ async def test_it_is_called_by_the_clock_when_it_is_due(
             await until(said, "the product that fell quiet")
 
 
-async def test_the_range_of_the_session_is_the_same_after_a_kill(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_the_range_of_the_session_is_the_same_after_a_kill(urls: Urls) -> None:
     """High and low lie long before the longest window, so that only the ticks of the whole day tell them."""
     morning = wall_clock() - 3 * DAY
     morning -= morning % DAY - 5 * HOUR  # in India it is half past ten
@@ -97,7 +92,7 @@ async def test_the_range_of_the_session_is_the_same_after_a_kill(
     messages = [(TICKS, encoded(tick(price, morning + at * MINUTE, at))) for at, price in prices]
     expected = {"product": "NIFTY", "session": to_date(morning).date().isoformat()}
     expected |= {"high": 180.5, "low": 90.25, "range": 90.25}
-    async with WorkerProcess(redis_url, mongo_database_url, {"ENRICHER_MARKET__FOLDS": "session"}) as worker:
+    async with WorkerProcess(*urls, {"ENRICHER_MARKET__FOLDS": "session"}) as worker:
         await worker.send(messages[:-1])
         await worker.settled()
         assert await session_of(worker) == expected

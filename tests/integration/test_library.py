@@ -37,12 +37,12 @@ from enricher.engine.ports import Answer, Delivery, Reader, Write
 from tests.integration.host import GREETINGS, greet, numbered, settings_for, stored
 from tests.integration.worker import until
 from tests.rig import PATIENCE
-from tests.servers import LOOPBACK, MongoProcess, RedisProcess
+from tests.servers import LOOPBACK, MongoProcess, RedisProcess, Urls
 
 
 @pytest.fixture
-def settings(redis_url: str, mongo_database_url: str) -> Settings:
-    return settings_for(redis_url, mongo_database_url)
+def settings(urls: Urls) -> Settings:
+    return settings_for(*urls)
 
 
 # -- what is left alone ----------------------------------------------------------------------------
@@ -100,12 +100,10 @@ async def test_signals_logging_and_tasks_are_as_before_once_it_has_gone(settings
 
 
 @pytest.mark.parametrize("driver", [AsyncIOMotorClient, AsyncMongoClient])
-async def test_clients_of_the_host_are_used_and_left_open(
-    driver: Callable[[str], Any], redis_url: str, mongo_database_url: str
-) -> None:
+async def test_clients_of_the_host_are_used_and_left_open(driver: Callable[[str], Any], urls: Urls) -> None:
     # As a host has them: text for answers, the newest protocol, its own pool.
-    redis = Redis.from_url(redis_url, decode_responses=True, protocol=3, client_name="host")
-    mongo = driver(mongo_database_url)
+    redis = Redis.from_url(urls.redis, decode_responses=True, protocol=3, client_name="host")
+    mongo = driver(urls.mongo)
     name = mongo.get_default_database().name
     # The addresses in the settings lead nowhere: only the host's clients can do the work.
     here = settings_for(f"redis://{LOOPBACK}:1/0", f"mongodb://{LOOPBACK}:1", mongo__database=name)
@@ -227,12 +225,10 @@ class ShopSettings(Section, frozen=True, kw_only=True):
     copies: Count = 1
 
 
-async def test_a_section_of_ones_own_is_read_like_any_other(
-    redis_url: str, mongo_database_url: str, tmp_path: Path
-) -> None:
+async def test_a_section_of_ones_own_is_read_like_any_other(urls: Urls, tmp_path: Path) -> None:
     file = tmp_path / "shop.toml"
     file.write_text('[shop]\ngreeting = "namaste"\n\n[market]\nenabled = false\n')
-    environment = {"ENRICHER_SHOP__COPIES": "3", "REDIS_URL": redis_url, "MONGO_URL": mongo_database_url}
+    environment = {"ENRICHER_SHOP__COPIES": "3", "REDIS_URL": urls.redis, "MONGO_URL": urls.mongo}
     settings = load(file, environment, sections={"shop": ShopSettings})
     shop = settings.section(ShopSettings)
     assert shop == ShopSettings(greeting="namaste", copies=3)
@@ -242,13 +238,11 @@ async def test_a_section_of_ones_own_is_read_like_any_other(
 
     async with Enricher(settings, routes=[Route(topic="shop", handler=serve)]) as enricher:
         await enricher.submit("shop", b"{}", committed=True)
-    assert stored(mongo_database_url, "served") == [0, 1, 2]
+    assert stored(urls.mongo, "served") == [0, 1, 2]
 
 
-async def test_an_async_handler_finds_its_clients_and_is_retried(
-    settings: Settings, redis_url: str, mongo_database_url: str
-) -> None:
-    directory = Redis.from_url(redis_url)
+async def test_an_async_handler_finds_its_clients_and_is_retried(settings: Settings, urls: Urls) -> None:
+    directory = Redis.from_url(urls.redis)
     attempts: list[int] = []
 
     async def look_up(event: Any, context: Context) -> list[Effect]:
@@ -265,7 +259,7 @@ async def test_an_async_handler_finds_its_clients_and_is_retried(
         await enricher.submit("orders.new", numbered(1), committed=True)
     await directory.aclose()
     assert attempts == [1, 2]
-    assert stored(mongo_database_url, "orders") == [1]
+    assert stored(urls.mongo, "orders") == [1]
 
 
 async def test_a_blocking_handler_keeps_no_other_waiting(settings: Settings, mongo_database_url: str) -> None:
@@ -399,13 +393,11 @@ async def test_submit_takes_text_and_bytes_alone(settings: Settings) -> None:
         assert not enricher.engine.pool.count
 
 
-async def test_emitted_effects_land_in_their_order(
-    settings: Settings, redis_url: str, mongo_database_url: str
-) -> None:
-    client = Redis.from_url(redis_url)
+async def test_emitted_effects_land_in_their_order(settings: Settings, urls: Urls) -> None:
+    client = Redis.from_url(urls.redis)
     async with Enricher(settings, routes=[GREETINGS]) as enricher:
         for number in range(100):
             enricher.emit(SetKey("progress", str(number).encode(), 0), Insert("steps", {"_id": number}))
     assert await client.get("progress") == b"99"
     await client.aclose()
-    assert stored(mongo_database_url, "steps") == list(range(100))
+    assert stored(urls.mongo, "steps") == list(range(100))

@@ -16,6 +16,7 @@ from enricher.config.dotenv import read_dotenv
 from enricher.mail.settings import MailSettings
 from tests.integration.commands import ROOT, Command, eventually, finished
 from tests.integration.mails import LETTERS, STREAM, raw_mail
+from tests.servers import Urls
 
 HANDLER = '''
 def on_mail(mail):
@@ -25,13 +26,11 @@ def on_mail(mail):
 '''
 
 
-def test_an_option_of_the_mail_route_makes_a_mail_worker(
-    tmp_path: Path, redis_url: str, mongo_database_url: str
-) -> None:
+def test_an_option_of_the_mail_route_makes_a_mail_worker(tmp_path: Path, urls: Urls) -> None:
     (tmp_path / "shop.py").write_text(HANDLER, encoding="utf-8")
     lines = [
-        f"REDIS_URL={redis_url}",
-        f"MONGO_URL={mongo_database_url}",
+        f"REDIS_URL={urls.redis}",
+        f"MONGO_URL={urls.mongo}",
         "REDIS_STREAM_NAME=not_this_one",
         "DLQ_STREAM_NAME=dead",
         "MAX_RETRY_ATTEMPTS=1",
@@ -41,8 +40,8 @@ def test_an_option_of_the_mail_route_makes_a_mail_worker(
     ]
     (tmp_path / ".env").write_text("\n".join(lines), encoding="utf-8")
     arguments = ("--stream", "mine", "--group", "g", "--batch-size", "500", "--block-timeout", "100")
-    client = redis.Redis.from_url(redis_url)
-    emails = pymongo.MongoClient[dict[str, Any]](mongo_database_url).get_default_database()["emails"]
+    client = redis.Redis.from_url(urls.redis)
+    emails = pymongo.MongoClient[dict[str, Any]](urls.mongo).get_default_database()["emails"]
     with Command(tmp_path, "run", *arguments, CONSUMER_NAME="worker_02") as worker:
         worker.until("ready")
         assert next(x for x in worker.logged() if x["message"] == "starting")["routes"] == ["mine"]
@@ -65,14 +64,12 @@ def test_an_option_of_the_mail_route_makes_a_mail_worker(
     emails.database.client.close()
 
 
-def test_market_and_mail_can_be_asked_for_together(
-    tmp_path: Path, redis_url: str, mongo_database_url: str
-) -> None:
+def test_market_and_mail_can_be_asked_for_together(tmp_path: Path, urls: Urls) -> None:
     with Command(
         tmp_path,
         *("run", "--consumer", "w", "--set", "market.enabled=true"),
-        REDIS_URL=redis_url,
-        MONGO_URL=mongo_database_url,
+        REDIS_URL=urls.redis,
+        MONGO_URL=urls.mongo,
     ) as worker:
         worker.until("ready")
         (line,) = [line for line in worker.logged() if line["message"] == "starting"]
@@ -81,15 +78,13 @@ def test_market_and_mail_can_be_asked_for_together(
         assert worker.end() == 0
 
 
-def test_host_and_port_of_the_old_environment_are_enough(
-    tmp_path: Path, redis_url: str, mongo_database_url: str
-) -> None:
-    host, _, port = redis_url.removeprefix("redis://").partition("/")[0].partition(":")
-    client = redis.Redis.from_url(redis_url)
+def test_host_and_port_of_the_old_environment_are_enough(tmp_path: Path, urls: Urls) -> None:
+    host, _, port = urls.redis.removeprefix("redis://").partition("/")[0].partition(":")
+    client = redis.Redis.from_url(urls.redis)
     client.xadd(STREAM, {"raw": raw_mail(1)})
     client.xadd(LETTERS, {"original_data": "{}"})
     client.sadd("processed_messages:set", "a", "b")
-    variables = {"REDIS_HOST": host, "REDIS_PORT": port, "MONGO_URL": mongo_database_url}
+    variables = {"REDIS_HOST": host, "REDIS_PORT": port, "MONGO_URL": urls.mongo}
     found = finished(tmp_path, "mail", "--json", **variables)
     assert found.returncode == 0, found.stderr
     figures = json.loads(found.stdout)
@@ -120,16 +115,14 @@ def test_what_cannot_be_is_said_with_exit_code_2(
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
-def test_the_console_script_finds_a_handler_in_the_working_folder(
-    tmp_path: Path, redis_url: str, mongo_database_url: str
-) -> None:
+def test_the_console_script_finds_a_handler_in_the_working_folder(tmp_path: Path, urls: Urls) -> None:
     (tmp_path / "shop.py").write_text(HANDLER, encoding="utf-8")
-    client = redis.Redis.from_url(redis_url)
+    client = redis.Redis.from_url(urls.redis)
     client.xadd(STREAM, {"raw": raw_mail(1)})
-    emails = pymongo.MongoClient[dict[str, Any]](mongo_database_url).get_default_database()["emails"]
+    emails = pymongo.MongoClient[dict[str, Any]](urls.mongo).get_default_database()["emails"]
     script = (str(Path(sys.executable).parent / "enricher"),)
     arguments = ("run", "--consumer", "w", "--set", "mail.handler=shop:on_mail")
-    servers = {"REDIS_URL": redis_url, "MONGO_URL": mongo_database_url}
+    servers = {"REDIS_URL": urls.redis, "MONGO_URL": urls.mongo}
     with Command(tmp_path, *arguments, program=script, **servers) as worker:
         worker.until("ready")
         (mail,) = eventually(lambda: list(emails.find()))
@@ -139,9 +132,9 @@ def test_the_console_script_finds_a_handler_in_the_working_folder(
     emails.database.client.close()
 
 
-def test_check_shows_the_mail_route(tmp_path: Path, redis_url: str, mongo_database_url: str) -> None:
+def test_check_shows_the_mail_route(tmp_path: Path, urls: Urls) -> None:
     arguments = ("check", "--set", "mail.enabled=true", "--set", "market.enabled=false")
-    done = finished(tmp_path, *arguments, REDIS_URL=redis_url, MONGO_URL=mongo_database_url)
+    done = finished(tmp_path, *arguments, REDIS_URL=urls.redis, MONGO_URL=urls.mongo)
     assert done.returncode == 0, done.stderr
     assert "process_email" in done.stdout
     assert "recognised for 604800 s (mail.claim_ttl)" in done.stdout

@@ -18,7 +18,7 @@ from enricher.errors import BadMessage
 from enricher.mail import Mail
 from tests.integration.mails import GROUP, LETTERS, STREAM, post, raw_mail
 from tests.rig import PATIENCE
-from tests.servers import MongoProcess, RedisProcess
+from tests.servers import MongoProcess, RedisProcess, Urls
 
 
 async def test_a_mail_is_read_stored_with_the_handlers_result_and_acknowledged(
@@ -46,8 +46,8 @@ async def test_a_mail_is_read_stored_with_the_handlers_result_and_acknowledged(
     assert seen[0].raw == raw_mail(1, References="<0@x>")
 
 
-async def test_base64_and_parsed_fields_are_mails_too(redis_url: str, mongo_database_url: str) -> None:
-    async with post(redis_url, mongo_database_url) as found:
+async def test_base64_and_parsed_fields_are_mails_too(urls: Urls) -> None:
+    async with post(*urls) as found:
         await found.send({"raw": b64encode(raw_mail(1))})
         fields = {"message_id": "<2@x>", "from": "a@b", "to": "c@d, e@f", "subject": "s", "body": "hi"}
         await found.send(fields)
@@ -58,16 +58,14 @@ async def test_base64_and_parsed_fields_are_mails_too(redis_url: str, mongo_data
     assert "result" not in stored["1@x"]
 
 
-async def test_a_mail_that_comes_twenty_times_at_once_is_handled_once(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_a_mail_that_comes_twenty_times_at_once_is_handled_once(urls: Urls) -> None:
     calls: list[str] = []
 
     async def handle(mail: Mail) -> None:
         calls.append(mail.id)
         await asyncio.sleep(0.05)
 
-    async with post(redis_url, mongo_database_url, handle) as found:
+    async with post(*urls, handle) as found:
         await found.send(*[raw_mail(1)] * 20)
         await found.count("duplicate", 19)
         await found.send(raw_mail(1))
@@ -77,9 +75,7 @@ async def test_a_mail_that_comes_twenty_times_at_once_is_handled_once(
         assert await found.pending() == 0
 
 
-async def test_two_workers_handle_a_mail_once_also_when_both_have_it(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_two_workers_handle_a_mail_once_also_when_both_have_it(urls: Urls) -> None:
     calls: list[str] = []
 
     async def handle(mail: Mail) -> None:
@@ -90,8 +86,8 @@ async def test_two_workers_handle_a_mail_once_also_when_both_have_it(
         return {"mail.consumer": name, "service.instance": name, "mail.batch": 1, "mail.prefetch": 1}
 
     async with (
-        post(redis_url, mongo_database_url, handle, named("one")) as one,
-        post(redis_url, mongo_database_url, handle, named("two")) as two,
+        post(*urls, handle, named("one")) as one,
+        post(*urls, handle, named("two")) as two,
     ):
         for number in range(3):
             await one.send(raw_mail(number), raw_mail(number))
@@ -102,8 +98,8 @@ async def test_two_workers_handle_a_mail_once_also_when_both_have_it(
     assert sorted(calls) == ["0@x", "1@x", "2@x"]
 
 
-async def test_what_the_old_worker_processed_is_skipped(redis_url: str, mongo_database_url: str) -> None:
-    async with post(redis_url, mongo_database_url) as found:
+async def test_what_the_old_worker_processed_is_skipped(urls: Urls) -> None:
+    async with post(*urls) as found:
         await found.redis.sadd("processed_messages:set", "<1@x>", "2@x", "3")
         await found.send(raw_mail(1), raw_mail(2), {"message_id": "3", "subject": "s"}, raw_mail(4))
         await found.count("processed", 1)
@@ -112,13 +108,11 @@ async def test_what_the_old_worker_processed_is_skipped(redis_url: str, mongo_da
         assert await found.redis.scard("processed_messages:set") == 3
 
 
-async def test_a_plain_handler_runs_in_a_thread_and_gets_the_context_if_it_wants_it(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_a_plain_handler_runs_in_a_thread_and_gets_the_context_if_it_wants_it(urls: Urls) -> None:
     def handle(mail: Mail, context: Any) -> dict[str, Any]:
         return {"main": threading.current_thread() is threading.main_thread(), "attempt": context.attempt}
 
-    async with post(redis_url, mongo_database_url, handle) as found:
+    async with post(*urls, handle) as found:
         await found.send(raw_mail(1))
         await found.count("processed", 1)
         assert found.stored()["1@x"]["result"] == {"main": False, "attempt": 1}
@@ -149,9 +143,7 @@ async def test_a_failure_is_tried_again_after_ever_longer_waits_then_set_aside(
     assert all(wait >= least for wait, least in zip(waits, (0.3, 0.6, 0.6), strict=True))
 
 
-async def test_a_mail_that_recovers_is_processed_and_claimed_once(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_a_mail_that_recovers_is_processed_and_claimed_once(urls: Urls) -> None:
     attempts: list[int] = []
 
     async def handle(mail: Mail, context: Any) -> int:
@@ -160,7 +152,7 @@ async def test_a_mail_that_recovers_is_processed_and_claimed_once(
             raise TimeoutError
         return len(attempts)
 
-    async with post(redis_url, mongo_database_url, handle) as found:
+    async with post(*urls, handle) as found:
         await found.send(raw_mail(1), raw_mail(1))
         await found.count("processed", 1)
         await found.count("duplicate", 1)
@@ -168,35 +160,33 @@ async def test_a_mail_that_recovers_is_processed_and_claimed_once(
     assert len(attempts) == 3
 
 
-async def test_what_a_handler_calls_bad_is_set_aside_at_once(redis_url: str, mongo_database_url: str) -> None:
+async def test_what_a_handler_calls_bad_is_set_aside_at_once(urls: Urls) -> None:
     def handle(mail: Mail) -> None:
         raise BadMessage("$.subject", "an order number")
 
-    async with post(redis_url, mongo_database_url, handle) as found:
+    async with post(*urls, handle) as found:
         await found.send(raw_mail(1))
         await found.count("dead", 1)
         (letter,) = await found.letters()
         assert (letter["retry_count"], found.counts.get("retried")) == ("0", None)
 
 
-async def test_a_handler_that_takes_too_long_is_stopped(redis_url: str, mongo_database_url: str) -> None:
+async def test_a_handler_that_takes_too_long_is_stopped(urls: Urls) -> None:
     async def handle(mail: Mail) -> None:
         await asyncio.sleep(60)
 
     overrides = {"mail.timeout": 0.1, "mail.max_retries": 0}
-    async with post(redis_url, mongo_database_url, handle, overrides) as found:
+    async with post(*urls, handle, overrides) as found:
         await found.send(raw_mail(1))
         await found.count("dead", 1)
         assert (await found.letters())[0]["error"].startswith("TimeoutError")
 
 
-async def test_a_result_that_cannot_be_stored_is_set_aside_and_the_others_go_on(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_a_result_that_cannot_be_stored_is_set_aside_and_the_others_go_on(urls: Urls) -> None:
     def handle(mail: Mail) -> object:
         return object() if mail.id == "1@x" else 2**10
 
-    async with post(redis_url, mongo_database_url, handle) as found:
+    async with post(*urls, handle) as found:
         await found.send(raw_mail(1), raw_mail(2))
         await found.count("dead", 1)
         await found.count("processed", 1)
@@ -221,11 +211,9 @@ async def test_broken_mails_are_stored_with_their_defects_and_nothing_is_set_asi
     assert errors[1].startswith("BadMessage: $.raw: expected an RFC 5322 message")
 
 
-async def test_a_mail_of_megabytes_is_read_and_a_larger_one_set_aside(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_a_mail_of_megabytes_is_read_and_a_larger_one_set_aside(urls: Urls) -> None:
     big = raw_mail(1).replace(b"text 1", b"line of text\r\n" * 200_000)
-    async with post(redis_url, mongo_database_url, overrides={"mail.max_message_bytes": "4MiB"}) as found:
+    async with post(*urls, overrides={"mail.max_message_bytes": "4MiB"}) as found:
         await found.send(big, b"Subject: x\n\n" + b"y" * 5_000_000)
         await found.count("processed", 1)
         await found.count("dead", 1)
@@ -266,9 +254,7 @@ async def test_a_mongodb_that_goes_away_fails_no_mail(redis_url: str, own_mongo:
         assert await found.letters() == []
 
 
-async def test_what_a_worker_left_unfinished_is_taken_over_by_another(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_what_a_worker_left_unfinished_is_taken_over_by_another(urls: Urls) -> None:
     begun: asyncio.Event = asyncio.Event()
 
     async def never(mail: Mail) -> None:
@@ -276,30 +262,28 @@ async def test_what_a_worker_left_unfinished_is_taken_over_by_another(
         await asyncio.sleep(60)
 
     overrides = {"mail.consumer": "one", "service.drain_deadline": 0.1}
-    async with post(redis_url, mongo_database_url, never, overrides) as found:
+    async with post(*urls, never, overrides) as found:
         await found.send(raw_mail(1))
         await asyncio.wait_for(begun.wait(), PATIENCE)
-    async with post(redis_url, mongo_database_url, lambda mail: "done", {"mail.consumer": "two"}) as found:
+    async with post(*urls, lambda mail: "done", {"mail.consumer": "two"}) as found:
         await found.count("processed", 1)
         assert found.stored()["1@x"]["result"] == "done"
         assert await found.pending() == 0
 
 
-async def test_a_stop_finishes_what_was_begun(redis_url: str, mongo_database_url: str) -> None:
+async def test_a_stop_finishes_what_was_begun(urls: Urls) -> None:
     async def handle(mail: Mail) -> None:
         await asyncio.sleep(0.3)
 
-    async with post(redis_url, mongo_database_url, handle) as found:
+    async with post(*urls, handle) as found:
         await found.send(*(raw_mail(n) for n in range(5)))
         await found.until(lambda: found.counts.get("received") == 5)
     assert found.enricher.lost.total() == 0
     assert found.counts["processed"] == 5
 
 
-async def test_two_routes_share_a_process_and_each_has_its_dead_letters(
-    redis_url: str, mongo_database_url: str
-) -> None:
-    async with post(redis_url, mongo_database_url, overrides={"market.enabled": True}) as found:
+async def test_two_routes_share_a_process_and_each_has_its_dead_letters(urls: Urls) -> None:
+    async with post(*urls, overrides={"market.enabled": True}) as found:
         await found.send({"tenant": "x"}, raw_mail(1))
         await found.redis.publish("market:underlying", b"no tick")
         await found.count("dead", 1)
@@ -308,8 +292,8 @@ async def test_two_routes_share_a_process_and_each_has_its_dead_letters(
         assert await found.redis.xlen(LETTERS) == 1
 
 
-async def test_a_dead_mail_sent_again_by_submit_is_processed(redis_url: str, mongo_database_url: str) -> None:
-    async with post(redis_url, mongo_database_url) as found:
+async def test_a_dead_mail_sent_again_by_submit_is_processed(urls: Urls) -> None:
+    async with post(*urls) as found:
         body = json.dumps({"raw": raw_mail(1).decode(), "tenant": "t"})
         await found.enricher.submit(STREAM, body, committed=True)
         assert found.stored()["1@x"]["fields"] == {"tenant": "t"}
@@ -342,10 +326,8 @@ async def test_the_line_of_statistics_is_logged_with_its_counts(
     assert [line["event"] for line in lines][-2:] == [wanted, "stopped"]
 
 
-async def test_the_group_and_its_consumer_are_where_operators_look(
-    redis_url: str, mongo_database_url: str
-) -> None:
-    async with post(redis_url, mongo_database_url, overrides={"mail.consumer": "worker_07"}) as found:
+async def test_the_group_and_its_consumer_are_where_operators_look(urls: Urls) -> None:
+    async with post(*urls, overrides={"mail.consumer": "worker_07"}) as found:
         await found.send(raw_mail(1))
         await found.count("processed", 1)
         (group,) = await found.redis.xinfo_groups(STREAM)

@@ -13,6 +13,7 @@ from enricher.clock import event_us
 from tests.integration.test_market_contract import SECOND, chain, leg, tick
 from tests.integration.worker import CHAINS, TICKS, iso, running, until
 from tests.rig import Clock
+from tests.servers import Urls
 
 AT = event_us("2025-06-16T10:00:00+05:30")[0]
 DAY = 86_400 * SECOND
@@ -53,10 +54,8 @@ def smiling(at_us: int = AT, expiry: str = "2025-06-26", bump: float = 0.0, **fi
     return chain(at_us, **{"expiry": expiry, **whole, **fields})
 
 
-async def test_a_chain_carries_the_volatilities_and_greeks_of_every_leg(
-    redis_url: str, mongo_database_url: str
-) -> None:
-    async with running(redis_url, mongo_database_url, QUIET, clock=Clock(AT + SECOND)) as worker:
+async def test_a_chain_carries_the_volatilities_and_greeks_of_every_leg(urls: Urls) -> None:
+    async with running(*urls, QUIET, clock=Clock(AT + SECOND)) as worker:
         await worker.take(CHAINS, smiling())
         (document,), (message,) = worker.stored("option_chains"), worker.published("option_chain")
         for name in ("analytics", "smile", "gex", "forward", "standing", "conventions"):
@@ -88,10 +87,8 @@ async def test_a_chain_carries_the_volatilities_and_greeks_of_every_leg(
     assert message["smile"]["nodes"] == len(STRIKES)
 
 
-async def test_exposures_follow_from_the_published_greeks_and_open_interest(
-    redis_url: str, mongo_database_url: str
-) -> None:
-    async with running(redis_url, mongo_database_url, QUIET, clock=Clock(AT + SECOND)) as worker:
+async def test_exposures_follow_from_the_published_greeks_and_open_interest(urls: Urls) -> None:
+    async with running(*urls, QUIET, clock=Clock(AT + SECOND)) as worker:
         await worker.take(CHAINS, smiling())
         (found,) = worker.published("option_chain")
     columns, forward = found["analytics"], found["forward"]["price"]
@@ -108,10 +105,8 @@ async def test_exposures_follow_from_the_published_greeks_and_open_interest(
     assert columns["pcr"] == pytest.approx((oi[1] / oi[0]).tolist(), abs=1e-4)
 
 
-async def test_two_expiries_around_thirty_days_give_volatilities_to_thirty_days(
-    redis_url: str, mongo_database_url: str
-) -> None:
-    async with running(redis_url, mongo_database_url, QUIET, clock=Clock(AT + 10 * SECOND)) as worker:
+async def test_two_expiries_around_thirty_days_give_volatilities_to_thirty_days(urls: Urls) -> None:
+    async with running(*urls, QUIET, clock=Clock(AT + 10 * SECOND)) as worker:
         await worker.take(CHAINS, smiling(AT))
         await worker.take(CHAINS, smiling(AT + SECOND, "2025-07-31", bump=0.02))
         near, far = worker.published("option_chain")
@@ -149,10 +144,8 @@ async def test_two_expiries_around_thirty_days_give_volatilities_to_thirty_days(
     assert (stored["event_us"], stored["product"]) == (AT, "NIFTY")
 
 
-async def test_a_curve_is_fitted_to_the_last_smile_soon_after_its_chain(
-    redis_url: str, mongo_database_url: str
-) -> None:
-    async with running(redis_url, mongo_database_url, clock=Clock(AT + SECOND)) as worker:
+async def test_a_curve_is_fitted_to_the_last_smile_soon_after_its_chain(urls: Urls) -> None:
+    async with running(*urls, clock=Clock(AT + SECOND)) as worker:
         await worker.take(CHAINS, smiling())
         shown: list[Any] = []
 
@@ -172,18 +165,16 @@ async def test_a_curve_is_fitted_to_the_last_smile_soon_after_its_chain(
         assert np.sqrt(w / row["years"]) == pytest.approx(np.array(row["smile"]["ivs"]), abs=2e-3)
 
 
-async def test_the_build_up_of_the_day_starts_from_its_first_chain_also_after_a_restart(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_the_build_up_of_the_day_starts_from_its_first_chain_also_after_a_restart(urls: Urls) -> None:
     first, second, third = (smiling(AT + hours * 3600 * SECOND) for hours in (0, 1, 2))
     second["calls"][0]["open_interest"] += 40
     third["calls"][0] |= {"open_interest": third["calls"][0]["open_interest"] + 100, "last": 900}
     clock = Clock(AT + 3 * 3600 * SECOND)
     for sent in (first, second):
-        async with running(redis_url, mongo_database_url, QUIET, clock=clock) as worker:
+        async with running(*urls, QUIET, clock=clock) as worker:
             await worker.take(CHAINS, sent)
             assert (worker.published("option_chain")[0]["buildup_day"] is None) == (sent is first)
-    async with running(redis_url, mongo_database_url, QUIET, clock=clock) as worker:
+    async with running(*urls, QUIET, clock=clock) as worker:
         await worker.take(CHAINS, third)
         (found,) = worker.published("option_chain")
     assert found["buildup_day"]["since_us"] == AT
@@ -193,15 +184,13 @@ async def test_the_build_up_of_the_day_starts_from_its_first_chain_also_after_a_
     assert found["buildup"]["call_oi_change"] == 60
 
 
-async def test_a_number_stands_in_the_stored_history_of_its_product(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_a_number_stands_in_the_stored_history_of_its_product(urls: Urls) -> None:
     settings = {**QUIET, "market.history_least": 3}
     levels = [0.0, 0.03, 0.01, 0.02]
     at = [AT + day * DAY for day in range(4)]
     for moment, bump in zip(at, levels, strict=True):
         # A process for every day: what stands is what was stored.
-        async with running(redis_url, mongo_database_url, settings, clock=Clock(moment + SECOND)) as worker:
+        async with running(*urls, settings, clock=Clock(moment + SECOND)) as worker:
             await worker.take(CHAINS, smiling(moment, bump=bump))
             (found,) = worker.published("option_chain")
             days = list(worker.documents["market_history"].find().sort("day", 1))
@@ -213,16 +202,14 @@ async def test_a_number_stands_in_the_stored_history_of_its_product(
     assert [day["day"] for day in days] == [f"2025-06-{16 + n}" for n in range(4)]
 
 
-async def test_prices_that_cannot_be_used_are_named_by_reason_and_strike(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_prices_that_cannot_be_used_are_named_by_reason_and_strike(urls: Urls) -> None:
     sent = smiling()
     sent["calls"][0] |= {"bid": 700, "ask": 600, "last": None}
     sent["calls"][1] |= {"bid": 0, "last": 0}
     sent["puts"][2] |= {"bid": 60, "ask": 60}
     sent["puts"][3] |= {"timestamp": iso(AT - 400 * SECOND)}
     sent["puts"][4] |= {"bid": 5, "ask": 90}
-    async with running(redis_url, mongo_database_url, QUIET, clock=Clock(AT + SECOND)) as worker:
+    async with running(*urls, QUIET, clock=Clock(AT + SECOND)) as worker:
         await worker.take(CHAINS, sent)
         (found,) = worker.published("option_chain")
     calls, puts = (found["analytics"]["reasons"][side] for side in ("calls", "puts"))
@@ -232,11 +219,9 @@ async def test_prices_that_cannot_be_used_are_named_by_reason_and_strike(
     assert found["smile"]["nodes"] == len(STRIKES) - 2
 
 
-async def test_without_analytics_a_chain_has_the_contract_s_fields_and_no_more(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_without_analytics_a_chain_has_the_contract_s_fields_and_no_more(urls: Urls) -> None:
     plain = {"market.analytics": False}
-    async with running(redis_url, mongo_database_url, plain, clock=Clock(AT + SECOND)) as worker:
+    async with running(*urls, plain, clock=Clock(AT + SECOND)) as worker:
         await worker.send(TICKS, tick(SPOT, AT))
         await worker.take(CHAINS, smiling())
         (found,) = worker.published("option_chain")
@@ -248,11 +233,9 @@ async def test_without_analytics_a_chain_has_the_contract_s_fields_and_no_more(
     assert surface.keys() == {"product", "timestamp", "expiries"}
 
 
-async def test_terms_of_a_product_come_from_its_table_and_are_echoed(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_terms_of_a_product_come_from_its_table_and_are_echoed(urls: Urls) -> None:
     given = {**QUIET, "market.products": '{"HOUSE": {"like": "NIFTY", "rate": 0.01, "lot": 3}}'}
-    async with running(redis_url, mongo_database_url, given, clock=Clock(AT + SECOND)) as worker:
+    async with running(*urls, given, clock=Clock(AT + SECOND)) as worker:
         await worker.take(CHAINS, smiling(product="HOUSE"), smiling(product="NOBODY"))
         house, nobody = worker.published("option_chain")
     terms = house["conventions"]
@@ -260,11 +243,9 @@ async def test_terms_of_a_product_come_from_its_table_and_are_echoed(
     assert (nobody["conventions"]["contract"], nobody["conventions"]["assumed"]) == ("default", True)
 
 
-async def test_the_health_of_a_feed_is_shown_and_its_silence_noticed(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_the_health_of_a_feed_is_shown_and_its_silence_noticed(urls: Urls) -> None:
     clock = Clock(AT)
-    async with running(redis_url, mongo_database_url, clock=clock) as worker:
+    async with running(*urls, clock=clock) as worker:
         await worker.take(TICKS, tick(SPOT, AT, 1), tick(SPOT, AT + SECOND, 5), tick(SPOT, AT + SECOND, 5))
         shown = await worker.cached("feed:health:NIFTY")
         assert (shown["status"], shown["missing"], shown["ticks"]) == ("ok", 3, 3)
@@ -282,30 +263,26 @@ async def test_the_health_of_a_feed_is_shown_and_its_silence_noticed(
         assert (await worker.cached("feed:health:NIFTY"))["status"] == "ok"
 
 
-async def test_cumulative_volumes_become_those_of_the_bars_also_after_a_restart(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_cumulative_volumes_become_those_of_the_bars_also_after_a_restart(urls: Urls) -> None:
     settings = {"market.volume": "cumulative", "market.lateness": 0, "market.windows": (1, 1440)}
     begin = event_us("2025-06-16T09:15:00+05:30")[0]
     rows = [tick(100.0 + n, begin + n * 20 * SECOND, n, volume=1000 + 10 * n) for n in range(13)]
     clock = Clock(begin + 600 * SECOND)
     for part in (rows[:5], rows[5:]):
-        async with running(redis_url, mongo_database_url, settings, clock=clock) as worker:
+        async with running(*urls, settings, clock=clock) as worker:
             await worker.take(TICKS, *part)
             found = worker.documents["ohlc_bars"].find({"window_minutes": 1}).sort("start", 1)
             volumes = [bar["volume"] for bar in found]
     assert volumes == [1020, 30, 30, 30]
 
 
-async def test_long_windows_are_restored_and_count_from_the_opening(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_long_windows_are_restored_and_count_from_the_opening(urls: Urls) -> None:
     settings = {"market.windows": (60, 1440), "market.idle_close": 0.2, "market.lateness": 0}
     begin = event_us("2025-06-16T09:15:00+05:30")[0]
     rows = [tick(100.0 + n, begin + n * 20 * 60 * SECOND, n) for n in range(12)]
     for at, part in ((begin + 100 * 60 * SECOND, rows[:5]), (begin + 2 * DAY, rows[5:])):
         clock = Clock(at)
-        async with running(redis_url, mongo_database_url, settings, clock=clock) as worker:
+        async with running(*urls, settings, clock=clock) as worker:
             await worker.take(TICKS, *part)
             if part[-1] is rows[-1]:
                 clock.advance(1)

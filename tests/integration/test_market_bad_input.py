@@ -12,6 +12,7 @@ import pytest
 from tests.integration.test_market_contract import AT, MINUTE, NOW, SECOND, chain, leg, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, Worker, encoded, iso, running
 from tests.rig import Clock
+from tests.servers import Urls
 
 NAMES = {
     TICKS: "process_underlying_tick",
@@ -88,28 +89,40 @@ def finite(number: str) -> float:
     return value
 
 
-async def send_between_good_ones(worker: Worker, channel: str, bad: object) -> None:
-    """Publish ``bad`` twice with good messages of its product before, between and after."""
-    await worker.send(TICKS, tick(100.0, tick_id="before"))
-    await worker.send(channel, bad)
-    await worker.send(TICKS, tick(101.0, AT + 1, tick_id="between"))
-    await worker.send(channel, bad)
-    await worker.send(TICKS, tick(102.0, AT + 2, tick_id="after"))
+def body_of(letter: dict[str, Any]) -> bytes:
+    """The bytes that came."""
+    return letter["body"].encode() if "body" in letter else base64.b64decode(letter["body_base64"])
+
+
+async def letters_of(worker: Worker, *bad: tuple[str, bytes]) -> dict[bytes, list[dict[str, Any]]]:
+    """The dead letters by body, of messages that come twice each, with good ones of their product between."""
+    prices = [100.0]
+    await worker.send(TICKS, tick(100.0, tick_id=0))
+    for number, (channel, body) in enumerate([*bad, *bad], 1):
+        prices.append(100.0 + number)
+        await worker.send(channel, body)
+        await worker.send(TICKS, tick(prices[-1], AT + number, number))
     await worker.settled()
-    assert [m["price"] for m in worker.published("underlying")] == [100.0, 101.0, 102.0]
+    assert [m["price"] for m in worker.published("underlying")] == prices
     window = await worker.cached("ohlc:NIFTY:1m")
-    assert (window["open"], window["high"], window["close"], window["num_ticks"]) == (100.0, 102.0, 102.0, 3)
-    assert len(worker.stored("underlying_ticks")) == 3
+    assert (window["open"], window["high"], window["close"]) == (100.0, prices[-1], prices[-1])
+    assert window["num_ticks"] == len(worker.stored("underlying_ticks")) == len(prices)
+    found: dict[bytes, list[dict[str, Any]]] = {}
+    for letter in await worker.letters():
+        found.setdefault(body_of(letter), []).append(letter)
+    assert set(found) == {body for _, body in bad}
+    for channel, body in bad:
+        first, second = found[body]
+        assert first["task_id"] != second["task_id"]
+        assert_whole(first, channel, body)
+        assert_whole(second, channel, body)
+    return found
 
 
 def assert_whole(letter: dict[str, Any], channel: str, body: bytes) -> None:
     """The old fields and ours; the original bytes come back."""
     assert letter["task_name"] == NAMES[channel]
     assert letter["topic"] == channel
-    try:
-        assert letter["body"].encode() == body
-    except KeyError:
-        assert base64.b64decode(letter["body_base64"]) == body
     try:
         message = json.loads(body, parse_constant=int, parse_float=finite)  # NaN is no JSON
     except (ValueError, RecursionError):
@@ -119,48 +132,31 @@ def assert_whole(letter: dict[str, Any], channel: str, body: bytes) -> None:
     assert letter["timestamp"] == letter["first_at"] == letter["last_at"] == iso(NOW)
 
 
-@pytest.mark.parametrize(
-    ("channel", "bad", "path", "expected"), BAD, ids=[f"{b[2]} {b[3]}"[:60] for b in BAD]
-)
-async def test_a_bad_message_is_a_dead_letter_and_its_neighbours_go_through(
-    redis_url: str, mongo_database_url: str, channel: str, bad: object, path: str, expected: str
-) -> None:
-    async with running(redis_url, mongo_database_url, clock=Clock(NOW)) as worker:
-        await send_between_good_ones(worker, channel, bad)
-        letters = await worker.letters()
-        assert len(letters) == 2
-        assert letters[0]["task_id"] != letters[1]["task_id"]
-        for letter in letters:
-            assert_whole(letter, channel, encoded(bad))
-            assert letter["stage"] == "decode"
-            assert letter["error_type"] == "BadMessage"
-            assert letter["path"] == path
-            assert letter["error"].startswith(f"{path}: expected ")
-            assert expected in letter["error"]
-        assert worker.count(channel, "dead") == 2
+async def test_a_bad_message_is_a_dead_letter_and_its_neighbours_go_through(urls: Urls) -> None:
+    async with running(*urls, clock=Clock(NOW)) as worker:
+        letters = await letters_of(worker, *((channel, encoded(bad)) for channel, bad, *_ in BAD))
+        for _, bad, path, expected in BAD:
+            for letter in letters[encoded(bad)]:
+                where = (letter["stage"], letter["error_type"], letter["path"])
+                assert where == ("decode", "BadMessage", path)
+                assert letter["error"].startswith(f"{path}: expected ")
+                assert expected in letter["error"]
+        for channel in NAMES:
+            assert worker.count(channel, "dead") == 2 * sum(bad[0] == channel for bad in BAD)
         assert worker.stored("option_quotes") == worker.stored("option_chains") == []
 
 
-async def test_a_message_beyond_the_size_limit_is_a_dead_letter(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_a_message_beyond_the_size_limit_is_a_dead_letter(urls: Urls) -> None:
     body = encoded(tick(1.0, padding="x" * 2000))
-    limit = {"pool.max_message_bytes": 1000}
-    async with running(redis_url, mongo_database_url, limit, clock=Clock(NOW)) as worker:
-        await send_between_good_ones(worker, TICKS, body)
-        letters = await worker.letters()
-        assert len(letters) == 2
-        for letter in letters:
-            assert_whole(letter, TICKS, body)
+    async with running(*urls, {"pool.max_message_bytes": 1000}, clock=Clock(NOW)) as worker:
+        for letter in (await letters_of(worker, (TICKS, body)))[body]:
             assert (letter["stage"], letter["path"]) == ("receive", "$")
             assert f"at most 1000 bytes, got {len(body)} bytes" in letter["error"]
 
 
-async def test_an_unknown_topic_of_a_pattern_is_a_dead_letter(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_an_unknown_topic_of_a_pattern_is_a_dead_letter(urls: Urls) -> None:
     pattern = {"market.channels.patterns": "market:*"}
-    async with running(redis_url, mongo_database_url, pattern, clock=Clock(NOW)) as worker:
+    async with running(*urls, pattern, clock=Clock(NOW)) as worker:
         await worker.redis.publish("market:news", b'{"headline": "up"}')
         await worker.redis.publish("market:option_quote", encoded(quote()))
         worker.sent += 2

@@ -14,6 +14,7 @@ from enricher.market.folds.gaps import GAP
 from tests.integration.test_market_contract import MINUTE, SECOND, quote, tick
 from tests.integration.worker import QUOTES, TICKS, Worker, running, until
 from tests.rig import Clock
+from tests.servers import Urls
 
 START = 1_750_000_500_000_000  # on the minute, and on the quarter of an hour
 QUICK = {"market.idle_close": 0.2}
@@ -74,11 +75,9 @@ def stored_bars(worker: Worker, minutes: int) -> dict[Any, dict[str, Any]]:
     return found
 
 
-async def test_bars_equal_what_pandas_makes_of_the_same_ticks(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_bars_equal_what_pandas_makes_of_the_same_ticks(urls: Urls) -> None:
     ticks = disordered(5)
-    async with running(redis_url, mongo_database_url, QUICK) as worker:
+    async with running(*urls, QUICK) as worker:
         for at in range(0, len(ticks), 100):
             await worker.take(TICKS, *ticks[at : at + 100])
         assert worker.count(TICKS, "late") > 10
@@ -91,14 +90,12 @@ async def test_bars_equal_what_pandas_makes_of_the_same_ticks(
         assert any(bar["revision"] > 0 for bar in worker.stored("ohlc_bars"))
 
 
-async def test_bars_of_a_run_in_pieces_equal_those_of_one_piece(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_bars_of_a_run_in_pieces_equal_those_of_one_piece(urls: Urls) -> None:
     ticks = disordered(6)
     for begin, end in ((0, 410), (410, 411), (411, 1020)):
-        async with running(redis_url, mongo_database_url) as worker:
+        async with running(*urls) as worker:
             await worker.take(TICKS, *ticks[begin:end])
-    async with running(redis_url, mongo_database_url, QUICK) as worker:
+    async with running(*urls, QUICK) as worker:
         await worker.take(TICKS, *ticks[1020:])
         for minutes in (1, 5, 15):
             expected = expected_bars(ticks, minutes)
@@ -108,22 +105,20 @@ async def test_bars_of_a_run_in_pieces_equal_those_of_one_piece(
             )
 
 
-async def test_a_late_tick_makes_a_new_revision_of_the_bars_it_falls_into(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_a_late_tick_makes_a_new_revision_of_the_bars_it_falls_into(urls: Urls) -> None:
     def of(worker: Worker) -> list[tuple[int, int, float]]:
         rows = worker.stored("ohlc_bars", start=to_date(START))
         return sorted((row["window_minutes"], row["revision"], row["high"]) for row in rows)
 
     # Lateness is two seconds: the minute is over once a tick of two seconds after it is there.
-    async with running(redis_url, mongo_database_url, NEVER_IDLE) as worker:
+    async with running(*urls, NEVER_IDLE) as worker:
         await worker.take(TICKS, tick(100.0, START, 1), tick(101.0, START + 62 * SECOND - 1, 2))
         assert of(worker) == []
         await worker.take(TICKS, tick(102.0, START + 62 * SECOND, 3))
         assert of(worker) == [(1, 0, 100.0)]
         await worker.take(TICKS, tick(105.0, START + SECOND, 4))
         assert of(worker) == [(1, 1, 105.0)]
-    async with running(redis_url, mongo_database_url, NEVER_IDLE) as worker:
+    async with running(*urls, NEVER_IDLE) as worker:
         await worker.take(TICKS, tick(104.0, START + 2 * SECOND, 5), tick(99.0, START + 63 * SECOND, 6))
         assert of(worker) == [(1, 2, 105.0)]
         (stored,) = worker.stored("ohlc_bars")
@@ -136,11 +131,9 @@ async def test_a_late_tick_makes_a_new_revision_of_the_bars_it_falls_into(
         assert of(worker) == [(1, 2, 105.0)]
 
 
-async def test_a_product_that_falls_idle_gets_its_bars_and_later_ticks_revise_them(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_a_product_that_falls_idle_gets_its_bars_and_later_ticks_revise_them(urls: Urls) -> None:
     clock = Clock(START + 70 * SECOND)
-    async with running(redis_url, mongo_database_url, QUICK, clock=clock) as worker:
+    async with running(*urls, QUICK, clock=clock) as worker:
         await worker.take(TICKS, tick(100.0, START, 1), tick(101.0, START + 61 * SECOND, 2))
         clock.advance(0.3)
         await until(lambda: len(worker.stored("ohlc_bars")) == 1, "the minute that is over")
@@ -155,30 +148,26 @@ async def test_a_product_that_falls_idle_gets_its_bars_and_later_ticks_revise_th
         }
 
 
-async def test_bars_left_open_by_a_stop_are_closed_though_no_tick_comes(
-    redis_url: str, mongo_database_url: str
-) -> None:
-    async with running(redis_url, mongo_database_url) as worker:
+async def test_bars_left_open_by_a_stop_are_closed_though_no_tick_comes(urls: Urls) -> None:
+    async with running(*urls) as worker:
         await worker.take(TICKS, tick(100.0, START, 1))
         assert worker.stored("ohlc_bars") == []
-    async with running(redis_url, mongo_database_url, QUICK) as worker:
+    async with running(*urls, QUICK) as worker:
         await worker.take(QUOTES, quote(at_us=START + 20 * MINUTE))
         await until(lambda: len(worker.stored("ohlc_bars")) == 3, "the three bars")
 
 
-async def test_old_ticks_are_folded_also_beside_newer_quotes_and_bad_messages(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_old_ticks_are_folded_also_beside_newer_quotes_and_bad_messages(urls: Urls) -> None:
     """What came first for a product says nothing about how far back its ticks may begin."""
     for first_channel, first in (
         (QUOTES, quote(at_us=START + 1000 * MINUTE)),
         (TICKS, {"product": "NIFTY"}),
     ):
-        async with running(redis_url, mongo_database_url) as worker:
+        async with running(*urls) as worker:
             worker.documents.client.drop_database(worker.documents.name)
             await worker.take(first_channel, first)
             await worker.take(TICKS, tick(100.0, START, 1), tick(101.0, START + MINUTE, 2))
-        async with running(redis_url, mongo_database_url) as worker:
+        async with running(*urls) as worker:
             await worker.take(TICKS, tick(102.0, START + 2 * MINUTE + 2 * SECOND, 3))
             assert len(worker.stored("ohlc_bars", window_minutes=1)) == 2
             assert (await worker.cached("ohlc:NIFTY:15m"))["num_ticks"] == 3
@@ -237,9 +226,7 @@ async def volumes(
 
 
 @pytest.mark.parametrize("restart", [False, True])
-async def test_a_restart_counts_from_the_highest_volume_of_the_day(
-    redis_url: str, mongo_database_url: str, restart: bool
-) -> None:
+async def test_a_restart_counts_from_the_highest_volume_of_the_day(urls: Urls, restart: bool) -> None:
     """Also when it fell since, when many ticks had none, and whatever a tick ahead of the clock says."""
     first = [(OPEN, tick(100.0, OPEN, 0, volume=100)), (OPEN, tick(100.0, OPEN + SECOND, 1, volume=900))]
     at = OPEN + 2 * SECOND
@@ -249,20 +236,18 @@ async def test_a_restart_counts_from_the_highest_volume_of_the_day(
     told = zip(then, (350, 950, 980, 990), strict=True)
     late = [(us, tick(100.0, us, n, volume=volume)) for n, (us, volume) in enumerate(told)]
     parts = [first + late[:1], late[1:]] if restart else [first + late]
-    assert await volumes(redis_url, mongo_database_url, parts) == {0: 900, 4: 0, 5: 50, 6: 30}
+    assert await volumes(*urls, parts) == {0: 900, 4: 0, 5: 50, 6: 30}
 
 
-async def test_ticks_of_one_moment_without_an_id_stand_as_they_came_also_after_a_restart(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_ticks_of_one_moment_without_an_id_stand_as_they_came_also_after_a_restart(urls: Urls) -> None:
     settings = {"market.windows": (1,), "market.lateness": 0}
     clock = Clock(OPEN)
     sent = [3.0, 1.0, 4.0, 2.0]
-    async with running(redis_url, mongo_database_url, settings, clock=clock) as worker:
+    async with running(*urls, settings, clock=clock) as worker:
         for price in sent:
             clock.advance(0.25)
             await worker.take(TICKS, tick(price, OPEN, None))
-    async with running(redis_url, mongo_database_url, settings, clock=clock) as worker:
+    async with running(*urls, settings, clock=clock) as worker:
         clock.advance(60)
         await worker.take(TICKS, tick(9.0, OPEN + MINUTE, 1))
         (bar,) = worker.stored("ohlc_bars")

@@ -11,6 +11,7 @@ import pytest
 from enricher.market.folds.gaps import GAP
 from tests.integration.worker import CHAINS, QUOTES, TICKS, database, iso, running
 from tests.rig import Clock
+from tests.servers import Urls
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -82,8 +83,8 @@ def utc(us: int) -> datetime:
     return datetime.fromtimestamp(us // 1000 / 1000, UTC)
 
 
-async def test_a_tick_is_stored_cached_claimed_and_published(redis_url: str, mongo_database_url: str) -> None:
-    async with running(redis_url, mongo_database_url, clock=Clock(NOW)) as worker:
+async def test_a_tick_is_stored_cached_claimed_and_published(urls: Urls) -> None:
+    async with running(*urls, clock=Clock(NOW)) as worker:
         await worker.take(TICKS, tick(21543.25, tick_id=12345, volume=1000, open=21500))
         (document,) = worker.stored("underlying_ticks")
         identity = document.pop("_id")
@@ -151,23 +152,21 @@ async def test_the_timestamp_stays_as_sent_and_processed_at_has_its_style(
         assert (await worker.cached("volatility_surface:NIFTY"))["timestamp"] == sent
 
 
-async def test_naive_times_are_read_and_written_in_the_zone_of_the_feed(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_naive_times_are_read_and_written_in_the_zone_of_the_feed(urls: Urls) -> None:
     zone = {"feed.timezone": "Asia/Kolkata"}
-    async with running(redis_url, mongo_database_url, zone, clock=Clock(NOW)) as worker:
+    async with running(*urls, zone, clock=Clock(NOW)) as worker:
         await worker.take(TICKS, {**tick(1), "timestamp": "2025-06-15T20:40:00.123456"})
         assert worker.stored("underlying_ticks")[0]["event_us"] == AT
         assert worker.published("underlying")[0]["processed_at"] == "2025-06-15T20:40:00.373000"
         assert (await worker.cached("ohlc:NIFTY:1m"))["end_time"] == "2025-06-15T20:40:00.123456"
-    async with running(redis_url, mongo_database_url, zone, clock=Clock(NOW)) as worker:
+    async with running(*urls, zone, clock=Clock(NOW)) as worker:
         await worker.take(TICKS, {**tick(2), "timestamp": "2025-06-15T20:39:59"})
         window = await worker.cached("ohlc:NIFTY:1m")
         assert (window["start_time"], window["num_ticks"]) == ("2025-06-15T20:39:59", 2)
 
 
-async def test_a_quote_is_stored_and_cached_as_sent(redis_url: str, mongo_database_url: str) -> None:
-    async with running(redis_url, mongo_database_url, clock=Clock(NOW)) as worker:
+async def test_a_quote_is_stored_and_cached_as_sent(urls: Urls) -> None:
+    async with running(*urls, clock=Clock(NOW)) as worker:
         body = json.dumps(quote(), indent=1).encode()
         await worker.take(QUOTES, body)
         (document,) = worker.stored("option_quotes")
@@ -183,10 +182,8 @@ async def test_a_quote_is_stored_and_cached_as_sent(redis_url: str, mongo_databa
         assert worker.heard == []
 
 
-async def test_a_chain_is_stored_cached_and_published_with_its_numbers(
-    redis_url: str, mongo_database_url: str
-) -> None:
-    async with running(redis_url, mongo_database_url, clock=Clock(NOW)) as worker:
+async def test_a_chain_is_stored_cached_and_published_with_its_numbers(urls: Urls) -> None:
+    async with running(*urls, clock=Clock(NOW)) as worker:
         sent = chain()
         await worker.take(CHAINS, sent)
         promised = {
@@ -253,10 +250,8 @@ async def test_an_unknown_number_of_a_chain_is_null_and_flagged(
         assert worker.published("option_chain")[0][field] == expected
 
 
-async def test_the_volatility_surface_is_made_of_quotes_and_the_last_chain(
-    redis_url: str, mongo_database_url: str
-) -> None:
-    async with running(redis_url, mongo_database_url, clock=Clock(NOW + 10 * MINUTE)) as worker:
+async def test_the_volatility_surface_is_made_of_quotes_and_the_last_chain(urls: Urls) -> None:
+    async with running(*urls, clock=Clock(NOW + 10 * MINUTE)) as worker:
         await worker.send(QUOTES, quote(22500, "CALL", AT - 4 * MINUTE, iv=0.3, expiry="2025-07-31"))
         await worker.send(QUOTES, quote(20000, "PUT", AT - 6 * MINUTE, iv=0.4, expiry="2025-07-31"))
         await worker.send(QUOTES, quote(20500, "PUT", AT - MINUTE, iv=0.35, expiry="2025-05-29"))
@@ -288,10 +283,8 @@ async def members(worker: Any) -> list[tuple[dict[str, Any], float]]:
     return [(json.loads(text), score) for text, score in found]
 
 
-async def test_the_sorted_set_holds_one_member_per_expiry_strike_and_type(
-    redis_url: str, mongo_database_url: str
-) -> None:
-    async with running(redis_url, mongo_database_url, clock=Clock(NOW + MINUTE)) as worker:
+async def test_the_sorted_set_holds_one_member_per_expiry_strike_and_type(urls: Urls) -> None:
+    async with running(*urls, clock=Clock(NOW + MINUTE)) as worker:
 
         def member(strike: float, iv: float, expiry: str = "2025-06-26") -> tuple[dict[str, Any], float]:
             return ({"strike": strike, "iv": iv, "expiry": expiry}, strike)
@@ -306,11 +299,9 @@ async def test_the_sorted_set_holds_one_member_per_expiry_strike_and_type(
         assert await members(worker) == [member(21000, 0.4), member(21500, 0.3)]
 
 
-async def test_members_of_expired_expiries_leave_the_sorted_set(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_members_of_expired_expiries_leave_the_sorted_set(urls: Urls) -> None:
     day = 86_400 * SECOND
-    async with running(redis_url, mongo_database_url, clock=Clock(NOW + 20 * day)) as worker:
+    async with running(*urls, clock=Clock(NOW + 20 * day)) as worker:
         await worker.take(QUOTES, quote(21500, iv=0.2), quote(21500, iv=0.3, expiry="2025-07-31"))
         assert len(await members(worker)) == 2
         later = quote(22000, "CALL", AT + 15 * day, iv=0.4, expiry="2025-07-31")
@@ -318,13 +309,11 @@ async def test_members_of_expired_expiries_leave_the_sorted_set(
         assert [m["expiry"] for m, _ in await members(worker)] == ["2025-07-31"] * 2
 
 
-async def test_windows_reach_from_their_edge_exclusively_to_the_newest_tick(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_windows_reach_from_their_edge_exclusively_to_the_newest_tick(urls: Urls) -> None:
     offsets = [-15 * MINUTE, -15 * MINUTE + 1, -5 * MINUTE, -MINUTE, -MINUTE + 1, -1, 0]
     prices = [100.0, 90.0, 300.0, 50.0, 70.0, 60.0, 65.0]
     ticks = [tick(p, AT + o, n) for n, (p, o) in enumerate(zip(prices, offsets, strict=True))]
-    async with running(redis_url, mongo_database_url, clock=Clock(NOW)) as worker:
+    async with running(*urls, clock=Clock(NOW)) as worker:
         await worker.take(TICKS, *ticks[1:3], ticks[0], *ticks[3:])
         for minutes in (1, 5, 15):
             inside = [n for n, o in enumerate(offsets) if -minutes * MINUTE < o <= 0]
@@ -344,7 +333,7 @@ async def test_windows_reach_from_their_edge_exclusively_to_the_newest_tick(
             }
 
 
-async def test_caches_do_not_go_back_to_an_older_message(redis_url: str, mongo_database_url: str) -> None:
+async def test_caches_do_not_go_back_to_an_older_message(urls: Urls) -> None:
     keys = (
         "latest:underlying:NIFTY",
         "latest:option:NIFTYCALL21500",
@@ -353,7 +342,7 @@ async def test_caches_do_not_go_back_to_an_older_message(redis_url: str, mongo_d
         "volatility_surface:NIFTY",
     )
     still = {"market.svi_interval": 0}
-    async with running(redis_url, mongo_database_url, still, clock=Clock(NOW)) as worker:
+    async with running(*urls, still, clock=Clock(NOW)) as worker:
         await worker.send(TICKS, tick(2.0, AT, 2))
         await worker.send(QUOTES, quote(iv=0.2))
         await worker.take(CHAINS, chain())
@@ -372,14 +361,14 @@ async def test_caches_do_not_go_back_to_an_older_message(redis_url: str, mongo_d
         assert [m["total_call_oi"] for m in worker.published("option_chain")] == [120_000, 70_007]
 
 
-async def test_the_indexes_of_the_contract_are_there(redis_url: str, mongo_database_url: str) -> None:
+async def test_the_indexes_of_the_contract_are_there(urls: Urls) -> None:
     wanted = {
         "underlying_ticks": [[("product", 1), ("timestamp", -1)], [("timestamp", -1)]],
         "option_quotes": [[("symbol", 1), ("timestamp", -1)], [("product", 1), ("timestamp", -1)]],
         "option_chains": [[("product", 1), ("expiry", 1), ("timestamp", -1)]],
     }
-    async with running(redis_url, mongo_database_url):
-        documents = database(mongo_database_url)
+    async with running(*urls):
+        documents = database(urls.mongo)
         with documents.client:
             for collection, expected in wanted.items():
                 held = [index["key"] for index in documents[collection].index_information().values()]

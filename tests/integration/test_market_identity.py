@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from tests.integration.test_market_contract import AT, MINUTE, NOW, SECOND, chain, leg, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, running
 from tests.rig import Clock
-from tests.servers import FaultyProxy
+from tests.servers import FaultyProxy, Urls
 
 
 async def claims(worker: Any) -> list[bytes]:
@@ -78,8 +78,8 @@ async def test_the_same_message_again_after_a_restart_is_stored_and_published_on
         assert await worker.letters() == []
 
 
-async def test_a_tick_id_with_another_time_is_a_new_tick(redis_url: str, mongo_database_url: str) -> None:
-    async with running(redis_url, mongo_database_url) as worker:
+async def test_a_tick_id_with_another_time_is_a_new_tick(urls: Urls) -> None:
+    async with running(*urls) as worker:
         ticks = [tick(float(n), AT + n, tick_id=7) for n in range(1, 11)]
         await worker.take(TICKS, *ticks, *ticks)
         assert [d["price"] for d in worker.stored("underlying_ticks")] == [float(n) for n in range(1, 11)]
@@ -89,10 +89,8 @@ async def test_a_tick_id_with_another_time_is_a_new_tick(redis_url: str, mongo_d
         assert held == ",".join(str(AT + n) for n in range(10, 2, -1)).encode()
 
 
-async def test_ticks_without_an_id_are_told_apart_by_their_bytes(
-    redis_url: str, mongo_database_url: str
-) -> None:
-    async with running(redis_url, mongo_database_url) as worker:
+async def test_ticks_without_an_id_are_told_apart_by_their_bytes(urls: Urls) -> None:
+    async with running(*urls) as worker:
         without = tick(1.0)
         del without["tick_id"]
         await worker.take(TICKS, without, {**without, "price": 2.0}, without, {**without, "tick_id": ""})
@@ -101,23 +99,21 @@ async def test_ticks_without_an_id_are_told_apart_by_their_bytes(
         assert await claims(worker) == []
 
 
-async def test_a_claim_of_the_old_worker_is_none(redis_url: str, mongo_database_url: str) -> None:
-    async with running(redis_url, mongo_database_url) as worker:
+async def test_a_claim_of_the_old_worker_is_none(urls: Urls) -> None:
+    async with running(*urls) as worker:
         await worker.redis.set("processed:underlying:NIFTY:1", "1", ex=3600)
         await worker.take(TICKS, tick(5.0))
         assert len(worker.stored("underlying_ticks")) == len(worker.published("underlying")) == 1
         assert await worker.redis.get("processed:underlying:NIFTY:1") == str(AT).encode()
 
 
-async def test_a_message_stored_but_not_yet_shown_is_shown_once_as_it_was_stored(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_a_message_stored_but_not_yet_shown_is_shown_once_as_it_was_stored(urls: Urls) -> None:
     """The crash came between the MongoDB half of a commit and its Redis half."""
     chains = [(CHAINS, chain(AT - 3 * MINUTE)), (CHAINS, chain())]
     messages = [(TICKS, tick(5.0)), (QUOTES, quote()), *chains]
     keys = ("latest:underlying:NIFTY", "latest:option:NIFTYCALL21500", "latest:chain:NIFTY:2025-06-26")
     collections = ("underlying_ticks", "option_quotes", "option_chains")
-    async with running(redis_url, mongo_database_url, clock=Clock(NOW)) as worker:
+    async with running(*urls, clock=Clock(NOW)) as worker:
         for channel, message in messages:
             await worker.take(channel, message)
         stored = [worker.stored(collection) for collection in collections]
@@ -125,7 +121,7 @@ async def test_a_message_stored_but_not_yet_shown_is_shown_once_as_it_was_stored
         before = [await worker.redis.get(key) for key in keys]
         assert stored[2][1]["buildup"] is not None
         await forget_claims(worker.redis)
-    async with running(redis_url, mongo_database_url, clock=Clock(NOW + 90 * SECOND)) as worker:
+    async with running(*urls, clock=Clock(NOW + 90 * SECOND)) as worker:
         for channel, message in (*messages, *reversed(messages)):
             await worker.take(channel, message)
         assert [worker.stored(collection) for collection in collections] == stored
@@ -158,17 +154,15 @@ def commit_script(request: bytes) -> bool:
 
 
 @pytest.mark.parametrize("lost", ["mongo", "redis"])
-async def test_a_write_whose_reply_was_lost_doubles_nothing(
-    redis_url: str, mongo_database_url: str, lost: str
-) -> None:
-    url = redis_url if lost == "redis" else mongo_database_url
-    name = urlsplit(mongo_database_url).path.strip("/")
+async def test_a_write_whose_reply_was_lost_doubles_nothing(urls: Urls, lost: str) -> None:
+    url = urls.redis if lost == "redis" else urls.mongo
+    name = urlsplit(urls.mongo).path.strip("/")
     async with FaultyProxy(port_of(url)) as proxy:
         through = {"redis.url": proxy.redis_url()}
         if lost == "mongo":
             through = {"mongo.url": f"{proxy.mongo_url(name)}&socketTimeoutMS=1500"}
         later = Clock(NOW + MINUTE)
-        async with running(redis_url, mongo_database_url, through=through, clock=later) as worker:
+        async with running(*urls, through=through, clock=later) as worker:
             await worker.take(TICKS, tick(1.0, AT - SECOND, 999))
             proxy.lose_next_reply(commit_script if lost == "redis" else insert_command)
             for channel, message in EVERYTHING:
@@ -186,15 +180,13 @@ async def test_a_write_whose_reply_was_lost_doubles_nothing(
             assert await worker.letters() == []
 
 
-async def test_documents_of_the_old_worker_are_read_for_what_they_hold(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_documents_of_the_old_worker_are_read_for_what_they_hold(urls: Urls) -> None:
     """They have ids of MongoDB's own, no event_us, and sometimes not even what they should."""
 
     def date(us: int) -> datetime:
         return datetime.fromtimestamp(us / 1e6, UTC)
 
-    async with running(redis_url, mongo_database_url, ready=False) as worker:
+    async with running(*urls, ready=False) as worker:
         old = {"product": "NIFTY", "timestamp": date(AT - SECOND)}
         worker.documents["underlying_ticks"].insert_many(
             [
@@ -211,7 +203,7 @@ async def test_documents_of_the_old_worker_are_read_for_what_they_hold(
             [{**chain(), **old}, {**old, "expiry": "2025-06-26", "calls": None}]
         )
     settings = {"market.buildup_min_age": 0.0}
-    async with running(redis_url, mongo_database_url, settings, clock=Clock(NOW)) as worker:
+    async with running(*urls, settings, clock=Clock(NOW)) as worker:
         await worker.send(TICKS, tick(100.0))
         await worker.take(CHAINS, chain())
         window = await worker.cached("ohlc:NIFTY:1m")
@@ -220,19 +212,17 @@ async def test_documents_of_the_old_worker_are_read_for_what_they_hold(
         assert await worker.letters() == []
 
 
-async def test_a_future_tick_that_comes_again_when_its_time_has_come_still_moves_nothing(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_a_future_tick_that_comes_again_when_its_time_has_come_still_moves_nothing(urls: Urls) -> None:
     clock = Clock(AT)
     ahead = tick(999.0, AT + 30 * SECOND, 2)
-    async with running(redis_url, mongo_database_url, clock=clock) as worker:
+    async with running(*urls, clock=clock) as worker:
         await worker.take(TICKS, tick(1.0), ahead)
         clock.advance(60)
         await worker.take(TICKS, ahead, tick(2.0, AT + 40 * SECOND, 3))
         window = await worker.cached("ohlc:NIFTY:1m")
         assert (window["high"], window["num_ticks"]) == (2.0, 2)
         assert len(worker.published("underlying")) == 3
-    async with running(redis_url, mongo_database_url, clock=clock) as worker:
+    async with running(*urls, clock=clock) as worker:
         await worker.take(TICKS, ahead, tick(3.0, AT + 41 * SECOND, 4))
         window = await worker.cached("ohlc:NIFTY:1m")
         assert (window["high"], window["num_ticks"]) == (3.0, 3)

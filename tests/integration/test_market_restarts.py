@@ -23,6 +23,7 @@ from enricher.market.state.restore import Restore
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, leg, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, WorkerProcess, database, encoded, iso, running
 from tests.rig import Rig, until
+from tests.servers import Urls
 
 LENGTH = 40 * MINUTE
 STORED = 5000
@@ -124,11 +125,9 @@ def assert_the_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("how", ["killed when idle", "killed at work", "stopped"])
-async def test_an_interrupted_run_ends_with_the_numbers_of_one_that_was_not(
-    redis_url: str, mongo_database_url: str, how: str
-) -> None:
+async def test_an_interrupted_run_ends_with_the_numbers_of_one_that_was_not(urls: Urls, how: str) -> None:
     messages = session(wall_clock() - 20 * SECOND)
-    straight_redis, straight_mongo = redis_url[:-1] + "1", mongo_database_url.replace("/test_", "/test_s")
+    straight_redis, straight_mongo = urls.redis[:-1] + "1", urls.mongo.replace("/test_", "/test_s")
     try:
         async with running(straight_redis, straight_mongo, SETTINGS) as worker:
             for at in range(0, len(messages), 50):
@@ -142,7 +141,7 @@ async def test_an_interrupted_run_ends_with_the_numbers_of_one_that_was_not(
     assert len(expected["underlying_ticks"]) == 810
     assert sum(d.get("folded") is False for d in expected["underlying_ticks"]) == 10
     cuts = [0, 500, len(messages)]
-    async with WorkerProcess(redis_url, mongo_database_url, ENVIRONMENT) as process:
+    async with WorkerProcess(*urls, ENVIRONMENT) as process:
         for begin, end in pairwise(cuts):
             await process.send(messages[begin:end])
             if how == "killed at work":
@@ -160,19 +159,17 @@ async def test_an_interrupted_run_ends_with_the_numbers_of_one_that_was_not(
                     await process.kill()
                 await process.start()
         await process.settled()
-        found = await numbers(redis_url, mongo_database_url)
+        found = await numbers(*urls)
     assert_the_same(found, expected)
 
 
-async def test_what_was_taken_in_is_committed_before_a_stop_ends(
-    redis_url: str, mongo_database_url: str
-) -> None:
-    async with WorkerProcess(redis_url, mongo_database_url) as process:
+async def test_what_was_taken_in_is_committed_before_a_stop_ends(urls: Urls) -> None:
+    async with WorkerProcess(*urls) as process:
         ticks = [(TICKS, encoded(tick(1.0 + n, tick_id=n))) for n in range(1500)]
         await process.send(ticks)
         await process.taken_in()
         assert await process.stop() == 0
-    documents = database(mongo_database_url)
+    documents = database(urls.mongo)
     with documents.client:
         assert documents["underlying_ticks"].count_documents({}) == 1500
 

@@ -12,6 +12,7 @@ from enricher.cli.main import exit_code
 from enricher.clock import wall_clock
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, database, running, until
+from tests.servers import Urls
 
 WRITTEN = (
     "underlying_ticks",
@@ -54,13 +55,11 @@ async def test_the_index_follows_the_setting_and_nobody_elses_is_touched(
         documents.client.close()
 
 
-async def test_documents_leave_and_a_restart_without_them_computes_on(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_documents_leave_and_a_restart_without_them_computes_on(urls: Urls) -> None:
     now = wall_clock()
-    documents = database(mongo_database_url)
+    documents = database(urls.mongo)
     try:
-        async with running(redis_url, mongo_database_url) as worker:
+        async with running(*urls) as worker:
             await fill(worker, now, range(20))
             for name in WRITTEN:
                 await until(lambda: documents[name].count_documents({}), f"something in {name}")  # noqa: B023
@@ -70,14 +69,14 @@ async def test_documents_leave_and_a_restart_without_them_computes_on(
         for name in WRITTEN:
             documents[name].update_many({}, {"$set": {FIELD: datetime.now(UTC) - timedelta(days=2)}})
         asked = {f"retention.{name}": "1d" for name in WRITTEN}
-        async with running(redis_url, mongo_database_url, asked):
+        async with running(*urls, asked):
             for name in WRITTEN:
                 await until(lambda: kept(documents, name) == 86_400, f"the index on {name}")  # noqa: B023
             # What the server does once a minute.
             documents.client.admin.command("secantusAdmin.pruneTtl")
             assert not [name for name in WRITTEN if documents[name].count_documents(old)]
         assert documents.enricher_state.count_documents({})
-        async with running(redis_url, mongo_database_url, asked) as worker:
+        async with running(*urls, asked) as worker:
             await fill(worker, now, range(20, 25))
             window = await worker.cached("ohlc:NIFTY:15m")
             assert (window["num_ticks"], window["open"], window["close"]) == (5, 120.0, 124.0)
@@ -88,17 +87,15 @@ async def test_documents_leave_and_a_restart_without_them_computes_on(
 
 
 @pytest.mark.usefixtures("nobodys_settings")
-def test_check_says_how_fast_collections_grow(
-    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    documents, now = database(mongo_database_url), datetime.now(UTC)
+def test_check_says_how_fast_collections_grow(urls: Urls, capsys: pytest.CaptureFixture[str]) -> None:
+    documents, now = database(urls.mongo), datetime.now(UTC)
     try:
         documents.underlying_ticks.insert_many(
             {"_id": f"{n:04d}", FIELD: now - timedelta(seconds=864 * n)} for n in range(101)
         )
     finally:
         documents.client.close()
-    servers = ("--redis-url", redis_url, "--mongo-url", mongo_database_url)
+    servers = ("--redis-url", urls.redis, "--mongo-url", urls.mongo)
     code = exit_code(["check", *servers, "--set", "retention.underlying_ticks=5m"])
     out, err = capsys.readouterr()
     assert code == 0, err

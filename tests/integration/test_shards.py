@@ -36,6 +36,7 @@ from tests.integration.worker import (
     worker_settings,
 )
 from tests.rig import PATIENCE, Sums
+from tests.servers import Urls
 
 INTAKE = {"streams.intake": {TICKS: "stream"}, "market.idle_close": 1.0}
 STREAM = "enricher:intake:worker-enricher"
@@ -143,13 +144,11 @@ class ShardProcess(WorkerProcess):
         return await asyncio.to_thread(process.wait, PATIENCE)
 
 
-async def test_four_processes_one_killed_and_one_doubled_do_what_one_does(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_four_processes_one_killed_and_one_doubled_do_what_one_does(urls: Urls) -> None:
     messages = ticks(400, a_quarter_that_is_over())
-    path, mark, options = mongo_database_url.partition("?")
+    path, mark, options = urls.mongo.partition("?")
     alone = f"{path}_alone{mark}{options}"
-    async with running(redis_url, alone, INTAKE) as worker:
+    async with running(urls.redis, alone, INTAKE) as worker:
         await append(worker.redis, messages)
         await until(lambda: len(worker.stored("underlying_ticks")) == 400, "all ticks")
         await worker.settled()
@@ -160,8 +159,8 @@ async def test_four_processes_one_killed_and_one_doubled_do_what_one_does(
         await worker.redis.flushall()
 
     # Five processes on a busy machine: none may be kept from renewing its lease for as long as that.
-    processes = [ShardProcess(redis_url, mongo_database_url, f"{i}/4", f"w{i}", 3) for i in range(4)]
-    second = ShardProcess(redis_url, mongo_database_url, "2/4", "second", 3)
+    processes = [ShardProcess(*urls, f"{i}/4", f"w{i}", 3) for i in range(4)]
+    second = ShardProcess(*urls, "2/4", "second", 3)
     try:
         await asyncio.gather(*(p.start() for p in processes))
         redis = processes[0].client
@@ -170,11 +169,11 @@ async def test_four_processes_one_killed_and_one_doubled_do_what_one_does(
         await append(redis, messages[150:300])
         await asyncio.gather(processes[1].start(), doubled(second))
         await append(redis, messages[300:])
-        documents = database(mongo_database_url)
+        documents = database(urls.mongo)
         await until(lambda: documents["underlying_ticks"].count_documents({}) == 400, "all ticks")
 
         async def same() -> bool:
-            return await result(redis, mongo_database_url) == expected
+            return await result(redis, urls.mongo) == expected
 
         await eventually(same, "the result of one process")
         assert (await second.shard())["ready"] is False
@@ -199,12 +198,10 @@ async def doubled(process: ShardProcess) -> None:
     starting.cancel()
 
 
-async def test_a_holder_that_was_frozen_lands_nothing_and_ends(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_a_holder_that_was_frozen_lands_nothing_and_ends(urls: Urls) -> None:
     messages = ticks(150, wall_clock() - 300_000_000)
-    first = ShardProcess(redis_url, mongo_database_url, "0/1", "first")
-    second = ShardProcess(redis_url, mongo_database_url, "0/1", "second")
+    first = ShardProcess(*urls, "0/1", "first")
+    second = ShardProcess(*urls, "0/1", "second")
     try:
         await first.start()
         await append(first.client, messages[:100])
@@ -212,7 +209,7 @@ async def test_a_holder_that_was_frozen_lands_nothing_and_ends(
         first.freeze(on=True)
         await second.start()
         await append(second.client, messages[100:])
-        documents = database(mongo_database_url)
+        documents = database(urls.mongo)
         await until(lambda: documents["underlying_ticks"].count_documents({}) == 150, "all ticks")
         first.freeze(on=False)
         assert await first.ended() == 1
@@ -231,11 +228,9 @@ async def test_a_holder_that_was_frozen_lands_nothing_and_ends(
         await second.__aexit__(None, None, None)
 
 
-async def test_a_process_that_waits_for_its_shard_stops_when_told(
-    redis_url: str, mongo_database_url: str
-) -> None:
-    waiting = ShardProcess(redis_url, mongo_database_url, "0/1", "waiting")
-    async with redis_client(redis_url, socket_timeout=PATIENCE) as redis:
+async def test_a_process_that_waits_for_its_shard_stops_when_told(urls: Urls) -> None:
+    waiting = ShardProcess(*urls, "0/1", "waiting")
+    async with redis_client(urls.redis, socket_timeout=PATIENCE) as redis:
         await redis.set(f"{STREAM}:worker-enricher:0/1:holder", "thief")
         try:
             await doubled(waiting)
@@ -245,22 +240,20 @@ async def test_a_process_that_waits_for_its_shard_stops_when_told(
         assert await redis.get(f"{STREAM}:worker-enricher:0/1:holder") == b"thief"
 
 
-async def test_routes_without_state_share_one_group_beside_the_shards(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_routes_without_state_share_one_group_beside_the_shards(urls: Urls) -> None:
     def copied(event: Any, context: Any) -> list[Effect]:
         return [Append("out", {b"body": context.body})]
 
     orders = Route(topic="orders", handler=copied, sinks=("live",))
     overrides = {"streams.intake": {TICKS: "stream", "orders": "stream"}, "streams.block": 0.1}
-    documents = database(mongo_database_url)
+    documents = database(urls.mongo)
     async with AsyncExitStack() as stack:
         for index in (0, 1):
             more = {**overrides, "streams.shard": f"{index}/2", "service.instance": f"w{index}"}
-            settings = worker_settings(redis_url, mongo_database_url, more)
+            settings = worker_settings(*urls, more)
             worker = await stack.enter_async_context(Enricher(settings, routes=[orders]))
             await asyncio.wait_for(worker.wait_ready(), PATIENCE)
-        redis = await stack.enter_async_context(redis_client(redis_url, socket_timeout=PATIENCE))
+        redis = await stack.enter_async_context(redis_client(urls.redis, socket_timeout=PATIENCE))
         for number, message in enumerate(ticks(50, wall_clock() - 300_000_000)):
             await redis.publish(TICKS, message)
             await redis.publish("orders", encoded({"n": number}))

@@ -16,6 +16,7 @@ from enricher.systems import load
 from tests.integration.streams import until as eventually
 from tests.integration.worker import DEADLINE, TICKS, WorkerProcess, database, encoded, iso, running, until
 from tests.memory import MemoryDeadLetters
+from tests.servers import Urls
 
 INTAKE = {"streams.intake": {TICKS: "stream"}}
 STREAM = "enricher:intake:worker-enricher"
@@ -32,8 +33,8 @@ def tick(number: int, at_us: int) -> dict[str, Any]:
     }
 
 
-async def test_ticks_take_the_way_over_the_stream(redis_url: str, mongo_database_url: str) -> None:
-    async with running(redis_url, mongo_database_url, INTAKE) as worker:
+async def test_ticks_take_the_way_over_the_stream(urls: Urls) -> None:
+    async with running(*urls, INTAKE) as worker:
         at = wall_clock()
         await worker.take(TICKS, *[tick(n, at) for n in range(200)], b"no tick")
         assert [d["tick_id"] for d in worker.stored("underlying_ticks")] == list(range(200))
@@ -46,11 +47,9 @@ async def test_ticks_take_the_way_over_the_stream(redis_url: str, mongo_database
         assert sources[f"bridge to {STREAM}"]["appended"] == 201
 
 
-async def test_a_pattern_does_not_bring_past_the_stream_what_takes_the_way_over_it(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_a_pattern_does_not_bring_past_the_stream_what_takes_the_way_over_it(urls: Urls) -> None:
     settings = {**INTAKE, "market.channels.patterns": ["market:*"]}
-    async with running(redis_url, mongo_database_url, settings) as worker:
+    async with running(*urls, settings) as worker:
         at, stats = wall_clock(), worker.enricher.stats
         for number in range(20):
             assert await worker.redis.publish(TICKS, encoded(tick(number, at))) == 2
@@ -59,13 +58,11 @@ async def test_a_pattern_does_not_bring_past_the_stream_what_takes_the_way_over_
         assert (stats.total("received"), stats.total("duplicate"), stats.total("dead")) == (21, 0, 1)
 
 
-async def test_entries_that_wait_when_a_worker_starts_are_enriched(
-    redis_url: str, mongo_database_url: str
-) -> None:
-    async with running(redis_url, mongo_database_url, INTAKE) as worker:
+async def test_entries_that_wait_when_a_worker_starts_are_enriched(urls: Urls) -> None:
+    async with running(*urls, INTAKE) as worker:
         await worker.take(TICKS, tick(0, wall_clock()))
         at = wall_clock()
-    async with running(redis_url, mongo_database_url, INTAKE, ready=False) as worker:
+    async with running(*urls, INTAKE, ready=False) as worker:
         for number in range(1, 50):
             await worker.redis.xadd(STREAM, {"topic": TICKS, "body": encoded(tick(number, at)), "at": at})
         await until(lambda: len(worker.stored("underlying_ticks")) == 50, "all ticks")
@@ -74,16 +71,14 @@ async def test_entries_that_wait_when_a_worker_starts_are_enriched(
         assert (window["num_ticks"], window["high"]) == (50, 149.0)
 
 
-async def test_a_worker_killed_in_the_middle_loses_and_repeats_nothing(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_a_worker_killed_in_the_middle_loses_and_repeats_nothing(urls: Urls) -> None:
     environment = {
         "ENRICHER_STREAMS__INTAKE": f"{TICKS}=stream",
         "ENRICHER_STREAMS__LEASE": "1",
         "ENRICHER_STREAMS__BLOCK": "0.2",
     }
     at = wall_clock()
-    async with WorkerProcess(redis_url, mongo_database_url, environment, forked=True) as worker:
+    async with WorkerProcess(*urls, environment, forked=True) as worker:
         heard = worker.client.pubsub()
         await heard.subscribe("enriched:underlying")
         await heard.get_message(timeout=DEADLINE)
@@ -92,7 +87,7 @@ async def test_a_worker_killed_in_the_middle_loses_and_repeats_nothing(
             if number == 300:
                 await worker.kill()
         await worker.start()
-        documents = database(mongo_database_url)
+        documents = database(urls.mongo)
         await until(lambda: documents["underlying_ticks"].count_documents({}) >= 600, "all ticks")
 
         prices: list[float] = []
@@ -106,10 +101,8 @@ async def test_a_worker_killed_in_the_middle_loses_and_repeats_nothing(
         documents.client.close()
 
 
-async def test_a_group_destroyed_under_load_costs_no_tick_and_repeats_none(
-    redis_url: str, mongo_database_url: str
-) -> None:
-    async with running(redis_url, mongo_database_url, INTAKE) as worker:
+async def test_a_group_destroyed_under_load_costs_no_tick_and_repeats_none(urls: Urls) -> None:
+    async with running(*urls, INTAKE) as worker:
         at = wall_clock()
         for part in range(5):
             await worker.send(TICKS, *[tick(n, at) for n in range(part * 100, part * 100 + 100)])
@@ -123,20 +116,18 @@ async def test_a_group_destroyed_under_load_costs_no_tick_and_repeats_none(
         assert worker.enricher.health()["sources"][f"stream {STREAM}"]["created_again"] >= 1
 
 
-async def test_with_two_bridges_nothing_is_missing_when_the_one_that_appends_is_killed(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_with_two_bridges_nothing_is_missing_when_the_one_that_appends_is_killed(urls: Urls) -> None:
     environment = {
         "ENRICHER_STREAMS__INTAKE": f"{TICKS}=stream",
         "ENRICHER_STREAMS__LEASE": "1",
         "ENRICHER_STREAMS__BLOCK": "0.2",
         "ENRICHER_STREAMS__RECORD_EFFECTS": "published",
     }
-    documents = database(mongo_database_url)
-    first = WorkerProcess(redis_url, mongo_database_url, environment, forked=True)
+    documents = database(urls.mongo)
+    first = WorkerProcess(*urls, environment, forked=True)
     async with (
         first,
-        running(redis_url, mongo_database_url, {**INTAKE, "streams.record_effects": "published"}) as second,
+        running(*urls, {**INTAKE, "streams.record_effects": "published"}) as second,
     ):
         name = f"bridge to {STREAM}"
         assert not second.enricher.health()["sources"][name]["appends"]
@@ -160,16 +151,14 @@ async def test_with_two_bridges_nothing_is_missing_when_the_one_that_appends_is_
     documents.client.close()
 
 
-async def test_the_market_spills_while_memory_is_full_and_loses_no_tick(
-    redis_url: str, mongo_database_url: str
-) -> None:
+async def test_the_market_spills_while_memory_is_full_and_loses_no_tick(urls: Urls) -> None:
     small = {
         "market.overload": "spill",
         "pool.max_messages": 50,
         "streams.record_effects": "published",
         "service.instance": "blue",
     }
-    async with running(redis_url, mongo_database_url, small) as worker:
+    async with running(*urls, small) as worker:
         at = wall_clock()
         await worker.send(TICKS, *[tick(n, at) for n in range(1000)])
         await until(lambda: len(worker.published("underlying")) == 1000, "all on the channel")

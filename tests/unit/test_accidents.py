@@ -345,10 +345,7 @@ async def test_each_message_has_a_context_of_its_own_made_of_the_hosts() -> None
 
     rig = Rig(Route(topic="t", handler=handler, key=key_of))
     said.set("by the host")
-    async with rig.engine:
-        for number in range(3):
-            rig.offer("t", number=number)
-        await rig.drained()
+    await rig.take(*range(3))
     assert seen == ["by the host"] * 3
 
 

@@ -59,9 +59,7 @@ async def test_a_dead_letter_shows_no_password_of_what_its_handler_raised() -> N
         raise ConnectionError("cannot reach redis://me:hunter2@h")
 
     rig = Rig(Route(topic="t", handler=handler))
-    async with rig.engine:
-        rig.offer("t", number=1)
-        await rig.drained()
+    await rig.take(1)
     letter = one_letter(rig)
     assert letter.error == "cannot reach redis://me:***@h"
     assert "redis://me:***@h" in letter.traceback
@@ -107,10 +105,7 @@ async def test_a_handler_that_raises_leaves_its_traceback_and_the_others_go_on()
         return [Publish("out", context.body)]
 
     rig = Rig(Route(topic="t", handler=handler, key=key_of))
-    async with rig.engine:
-        for number in range(3):
-            rig.offer("t", number=number)
-        await rig.drained()
+    await rig.take(*range(3))
     letter = one_letter(rig)
     assert (letter.stage, letter.error_type, letter.key) == ("enrich", "KeyError", "a")
     assert "in handler" in letter.traceback
@@ -122,17 +117,13 @@ async def test_a_bad_message_says_where_it_is_bad() -> None:
         raise BadMessage("$.price", "a positive number", "-1")
 
     rig = Rig(Route(topic="t", handler=handler))
-    async with rig.engine:
-        rig.offer("t")
-        await rig.drained()
+    await rig.take(0)
     assert one_letter(rig).path == "$.price"
 
 
 async def test_an_effect_without_its_sink_is_loud() -> None:
     rig = Rig(Route(topic="t", handler=lambda event, context: [Insert("c", {"_id": 1})], sinks=("live",)))
-    async with rig.engine:
-        rig.offer("t")
-        await rig.drained()
+    await rig.take(0)
     assert "effect Insert wants sink 'documents'" in one_letter(rig).error
     assert rig.stored.collections == {}
 
@@ -142,9 +133,7 @@ async def test_an_effect_without_its_sink_is_loud() -> None:
 )
 async def test_a_handler_that_returns_no_effects_is_told_so(returned: Any) -> None:
     rig = Rig(Route(topic="t", handler=lambda event, context: returned))
-    async with rig.engine:
-        rig.offer("t")
-        await rig.drained()
+    await rig.take(0)
     letter = one_letter(rig)
     assert letter.error.startswith("a handler returns a list of effects; that of 't' returned ")
     assert (letter.stage, letter.error_type) == ("enrich", "TypeError")
@@ -156,17 +145,13 @@ async def test_an_error_within_lazy_effects_stays_what_it_is() -> None:
         return (Publish("out", 1 + text) for text in event)
 
     rig = Rig(Route(topic="t", handler=lazy))
-    async with rig.engine:
-        rig.offer("t")
-        await rig.drained()
+    await rig.take(0)
     assert "unsupported operand" in one_letter(rig).error
 
 
 async def test_a_handler_may_have_nothing_to_say() -> None:
     rig = Rig(Route(topic="t", handler=lambda event, context: None))
-    async with rig.engine:
-        delivery = rig.offer("t")
-        await rig.drained()
+    (delivery,) = await rig.take(0)
     assert delivery.ends == ["processed"]
 
 
@@ -200,9 +185,7 @@ async def test_a_generator_that_yields_its_effects_is_told_to_return_them() -> N
         yield Publish("out", context.body)
 
     rig = Rig(Route(topic="t", handler=handler))
-    async with rig.engine:
-        rig.offer("t")
-        await rig.drained()
+    await rig.take(0)
     assert "yields None and returns its effects" in one_letter(rig).error
     assert rig.shown.published == []
 
@@ -216,9 +199,7 @@ async def test_an_async_handler_finds_the_clients_by_name() -> None:
         return b'{"k": "a", "n": 42}'
 
     rig = Rig(Route(topic="t", handler=handler), clients={"prices": prices})
-    async with rig.engine:
-        rig.offer("t")
-        await rig.drained()
+    await rig.take(0)
     assert rig.numbers("a") == [42]
 
 
@@ -243,9 +224,7 @@ async def test_the_last_attempt_that_times_out_makes_a_dead_letter() -> None:
         return []
 
     rig = Rig(Route(topic="t", handler=handler, timeout=0.01, retry=RetryPolicy(max_retries=0)))
-    async with rig.engine:
-        rig.offer("t")
-        await rig.drained()
+    await rig.take(0)
     assert one_letter(rig).error_type == "TimeoutError"
 
 

@@ -379,7 +379,5 @@ async def test_a_program_that_has_not_set_up_logging_gets_no_line_per_message(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     rig = shouting()
-    async with rig.engine:
-        fill(rig, [0])
-        await rig.drained()
+    await rig.take(0)
     assert "done" not in capsys.readouterr().out

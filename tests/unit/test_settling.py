@@ -31,9 +31,7 @@ from tests.rig import (
 async def test_a_refused_write_is_set_aside_with_stage_commit_and_the_others_land() -> None:
     rig = Rig(Route(topic="t", handler=echo, key=key_of))
     rig.live.refuses = lambda w: w.delivery is not None and w.delivery.body == message("a", 2)
-    async with rig.engine:
-        told = fill(rig, range(5))
-        await rig.drained()
+    told = await rig.take(*range(5))
     letter = rig.letters.letters[0]
     assert (letter.stage, letter.error, letter.error_type) == ("commit", "no", "Refusal")
     assert letter.body == message("a", 2)
@@ -57,9 +55,7 @@ async def test_a_duplicate_claim_counts_as_a_duplicate() -> None:
         return [KeyClaim("claim", event["n"], 60), Publish("out", context.body)]
 
     rig = Rig(Route(topic="t", handler=handler, key=key_of))
-    async with rig.engine:
-        told = fill(rig, [1, 1, 2])
-        await rig.drained()
+    told = await rig.take(1, 1, 2)
     assert rig.numbers("a") == [1, 2]
     assert [t.ends for t in told] == [["processed"], ["duplicate"], ["processed"]]
 
@@ -81,9 +77,7 @@ async def test_state_that_cannot_be_loaded_is_waited_for() -> None:
     sums = Sums()
     sums.fails = 2
     rig = Rig(stateful(sums))
-    async with rig.engine:
-        fill(rig, range(2))
-        await rig.drained()
+    await rig.take(*range(2))
     assert len(sums.loads) == 3
     assert rig.numbers("a") == [0, 1]
 
@@ -121,9 +115,7 @@ async def test_a_state_that_cannot_be_loaded_holds_up_no_other_lane() -> None:
 
 async def test_a_message_that_was_folded_already_is_only_acknowledged() -> None:
     rig = Rig(stateful(Sums()))
-    async with rig.engine:
-        told = fill(rig, [1, 1])
-        await rig.drained()
+    told = await rig.take(1, 1)
     assert rig.numbers("a") == [1]
     assert [t.ends for t in told] == [["processed"], ["duplicate"]]
 
@@ -133,26 +125,20 @@ async def test_what_another_life_had_folded_is_committed_again_but_not_folded() 
     rig.stored.collections["folded"] = {
         f"a{n}": {"_id": f"a{n}", "k": "a", "n": n, "before": n} for n in range(3)
     }
-    async with rig.engine:
-        fill(rig, [1, 3])
-        await rig.drained()
+    await rig.take(1, 3)
     bodies = [body for _, body in rig.shown.published]
     assert bodies == [message("a", 1, before=1), message("a", 3, before=3)]
 
 
 async def test_a_late_message_is_counted_by_its_state_store() -> None:
     rig = Rig(stateful(Sums()))
-    async with rig.engine:
-        fill(rig, [-1])
-        await rig.drained()
+    await rig.take(-1)
     assert rig.counts("t")["late"] == 1
 
 
 async def test_messages_without_a_key_do_not_reach_a_stateful_handler() -> None:
     rig = Rig(Route(topic="t", handler=folding, key=lambda body: None, state_store=Sums()))
-    async with rig.engine:
-        fill(rig, [1])
-        await rig.drained()
+    await rig.take(1)
     assert rig.letters.letters[0].error_type == "BadMessage"
 
 
@@ -259,9 +245,7 @@ async def test_a_change_that_cannot_be_folded_is_set_aside_and_the_state_loaded_
     sums = Sums()
     sums.breaks_on = 1
     rig = Rig(stateful(sums))
-    async with rig.engine:
-        fill(rig, range(3))
-        await rig.drained()
+    await rig.take(*range(3))
     assert rig.letters.letters[0].stage == "fold"
     assert rig.numbers("a") == [0, 2]
     assert len(sums.loads) == 2
