@@ -168,7 +168,7 @@ class Rig:
         await asyncio.wait_for(self.engine.pool.drain(), PATIENCE)
 
     async def take(self, *numbers: int) -> list[Told]:
-        """The whole life of an engine that is given messages of key a on topic t."""
+        """The whole life of an engine: what waits for it, and these messages of key a on topic t."""
         async with self.engine:
             told = [self.offer("t", number=number) for number in numbers]
             await self.drained()
@@ -197,10 +197,15 @@ def echo(event: Any, context: Any) -> list[Effect]:
     return [Publish("out", context.body)]
 
 
-async def until(condition: Callable[[], object], what: str = "the condition") -> None:
-    """Return when ``condition`` holds; fail after `PATIENCE` seconds."""
-    limit = time.monotonic() + PATIENCE
-    while not condition():
+async def until(condition: Callable[[], Any], what: str = "the condition", deadline: float = PATIENCE) -> Any:
+    """The first true value of ``condition`` (plain or async); fail after ``deadline`` seconds."""
+    limit = time.monotonic() + deadline
+    while True:
+        found = condition()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return found
         assert time.monotonic() < limit, f"waited in vain for {what}"
         await asyncio.sleep(0.002)
 

@@ -41,17 +41,16 @@ def eventually(condition: Callable[[], T], what: str = "it") -> T:
     return found
 
 
+def ran(*arguments: str, folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A Python with these arguments that has ended by itself."""
+    command = [sys.executable, *arguments]
+    given = {"cwd": folder, "env": environment(**variables), "capture_output": True, "text": True}
+    return subprocess.run(command, timeout=300, check=False, **given)
+
+
 def finished(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """An `enricher` in ``folder`` that has ended by itself."""
-    return subprocess.run(
-        [sys.executable, "-m", "enricher", *arguments],
-        cwd=folder,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return ran("-m", "enricher", *arguments, folder=folder, **variables)
 
 
 class Command:

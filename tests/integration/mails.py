@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.message import EmailMessage
@@ -14,7 +13,7 @@ from redis.asyncio import Redis
 from enricher.app import Enricher
 from enricher.systems import load
 from tests.integration.worker import database
-from tests.rig import PATIENCE
+from tests.rig import PATIENCE, until
 
 STREAM, GROUP, LETTERS = "email_ingestion_stream", "email_processor_group", "email_ingestion_dlq"
 QUICK: dict[str, Any] = {
@@ -63,15 +62,8 @@ class Post:
         await self.until(lambda: self.counts.get(name, 0) >= number, f"{number} {name}", deadline)
 
     async def until(self, holds: Callable[[], Any], what: str = "it", deadline: float = PATIENCE) -> Any:
-        limit = time.monotonic() + deadline
-        while True:
-            found = holds()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found:
-                return found
-            assert time.monotonic() < limit, f"waited in vain for {what}: {self.counts}"
-            await asyncio.sleep(0.01)
+        """The first true value of ``holds`` (plain or async)."""
+        return await until(holds, what, deadline)
 
     def stored(self) -> dict[str, dict[str, Any]]:
         """The stored mails by id."""

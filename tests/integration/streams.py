@@ -24,7 +24,7 @@ from enricher.engine.retry import Backoff, RetryPolicy
 from enricher.engine.router import Overload, Route
 from enricher.engine.service import Engine
 from tests.integration.forks import Forked
-from tests.rig import PATIENCE, POOL
+from tests.rig import PATIENCE, POOL, until
 
 STREAM, GROUP, OUT, LETTERS = "in", "workers", "out", "dlq"
 QUICK = Backoff(base=0.02, max_delay=0.1, jitter="none")
@@ -40,19 +40,6 @@ def reading(**options: Any) -> dict[str, Any]:
 
 def wall_clock() -> int:
     return time.time_ns() // 1000
-
-
-async def until(condition: Callable[[], Any], what: str = "the condition", deadline: float = PATIENCE) -> Any:
-    """The first true value of ``condition`` (plain or async)."""
-    limit = time.monotonic() + deadline
-    while True:
-        found = condition()
-        if asyncio.iscoroutine(found):
-            found = await found
-        if found:
-            return found
-        assert time.monotonic() < limit, f"waited in vain for {what}"
-        await asyncio.sleep(0.01)
 
 
 def copied(event: Any, context: Any) -> list[Effect]:
@@ -156,6 +143,16 @@ async def pending(client: Redis, stream: str = STREAM) -> int:
     """How many entries wait for an acknowledgement."""
     found = await client.xpending(stream, GROUP)
     return int(found["pending"])
+
+
+async def finished(client: Redis, number: int) -> list[Any]:
+    """The results once there are ``number`` and nothing is pending."""
+
+    async def done() -> bool:
+        return await client.xlen(OUT) >= number and await pending(client) == 0
+
+    await until(done, f"{number} results")
+    return await results(client)
 
 
 class Crew:

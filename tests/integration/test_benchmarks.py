@@ -23,18 +23,11 @@ from benchmarks.restart import flood, leave, one_start
 from benchmarks.servers import null_mongo, process, redis_server, worker
 from benchmarks.soak import sampled
 from benchmarks.workloads import workload
-from tests.integration.commands import ROOT, environment
+from tests.integration.commands import ran
 
 
 def benchmarks(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks", *arguments],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    return ran("-m", "benchmarks", *arguments)
 
 
 def test_a_quick_run_prints_its_table_and_writes_the_same_as_json(tmp_path: Path) -> None:

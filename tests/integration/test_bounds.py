@@ -16,7 +16,8 @@ import pytest
 from enricher.clock import wall_clock
 from enricher.embedded import binaries
 from tests.integration.test_market_contract import tick
-from tests.integration.worker import ROOT, TICKS, Worker, WorkerProcess, encoded, running, until
+from tests.integration.worker import ROOT, TICKS, Worker, WorkerProcess, encoded, running
+from tests.rig import until
 from tests.servers import LOOPBACK, MongoProcess, free_port
 
 PRODUCTS = [f"P{number}" for number in range(8)]

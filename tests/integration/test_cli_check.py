@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -16,128 +17,116 @@ from tests.servers import RedisProcess, Urls, free_port
 pytestmark = pytest.mark.usefixtures("nobodys_settings")
 
 
-def servers(redis_url: str, mongo_url: str) -> list[str]:
-    return ["--redis-url", redis_url, "--mongo-url", mongo_url]
+Check = Callable[..., tuple[str, str]]
 
 
-def test_with_both_servers_there_it_lists_routes_and_dead_letters(
-    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with redis.Redis.from_url(redis_url) as client:
+@pytest.fixture
+def check(urls: Urls, capsys: pytest.CaptureFixture[str]) -> Check:
+    """`enricher check` on both servers: what it says on standard output and on standard error."""
+
+    def checked(*arguments: str, code: int = 0) -> tuple[str, str]:
+        servers = ("--redis-url", urls.redis, "--mongo-url", urls.mongo)
+        assert exit_code(["check", *servers, *arguments]) == code
+        return capsys.readouterr()
+
+    return checked
+
+
+def row_of(text: str, word: str) -> list[str]:
+    """The cells of the first line with this word."""
+    return next(line.split() for line in text.splitlines() if word in line)
+
+
+def test_with_both_servers_there_it_lists_routes_and_dead_letters(check: Check, urls: Urls) -> None:
+    with redis.Redis.from_url(urls.redis) as client:
         client.lpush("dlq:enrichment", "one", "two")
-    assert exit_code(["check", *servers(redis_url, mongo_database_url)]) == 0
-    out, err = capsys.readouterr()
+    out, err = check()
     assert "2 dead letters in dlq:enrichment" in out
     assert "maxmemory-policy noeviction" in out
-    row = next(line for line in out.splitlines() if "market:option_chain" in line)
-    assert row.split() == ["market:option_chain", "process_option_chain", "documents+live", "drop_oldest"]
+    row = ["market:option_chain", "process_option_chain", "documents+live", "drop_oldest"]
+    assert row_of(out, "market:option_chain") == row
     assert err == ""
 
 
 def test_a_key_that_holds_something_else_is_named_and_ends_it_with_1(
-    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+    check: Check, urls: Urls, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with redis.Redis.from_url(redis_url) as client:
+    with redis.Redis.from_url(urls.redis) as client:
         for key in ("dlq:enrichment", "email_ingestion_dlq"):
             client.set(key, "x")
-    on = ("--set", "mail.enabled=true")
-    assert exit_code(["check", "--quiet", *on, *servers(redis_url, mongo_database_url)]) == 1
-    _, err = capsys.readouterr()
+    _, err = check("--quiet", "--set", "mail.enabled=true", code=1)
     assert "dlq:enrichment is a string, not a list" in err
     assert "email_ingestion_dlq is a string, not a stream" in err
     assert "unreachable" not in err
-    assert exit_code(["mail", "--redis-url", redis_url]) == 1
+    assert exit_code(["mail", "--redis-url", urls.redis]) == 1
     assert "email_ingestion_dlq is a string, not a stream" in capsys.readouterr().err
 
 
 def test_a_user_who_may_not_ask_for_the_version_is_no_server_that_is_away(
-    own_redis: RedisProcess, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+    check: Check, own_redis: RedisProcess
 ) -> None:
     own_redis.call("ACL", "SETUSER", "low", "on", ">p", "~*", "+@read", "+@connection", "-info")
-    url = own_redis.url.replace("redis://", "redis://low:p@")
-    assert exit_code(["check", *servers(url, mongo_database_url)]) == 0
-    out, err = capsys.readouterr()
+    out, err = check("--redis-url", own_redis.url.replace("redis://", "redis://low:p@"))
     assert "of unknown version, maxmemory-policy unknown" in out
     assert err == ""
 
 
-def test_quiet_says_nothing_when_all_is_well(urls: Urls, capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code(["check", "--quiet", *servers(*urls)]) == 0
-    assert capsys.readouterr() == ("", "")
+def test_quiet_says_nothing_when_all_is_well(check: Check) -> None:
+    assert check("--quiet") == ("", "")
 
 
-def test_each_server_that_is_away_is_named_without_its_password(
-    redis_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_server_that_is_away_is_named_without_its_password(check: Check, redis_url: str) -> None:
     away = f"mongodb://user:geheim@127.0.0.1:{free_port()}/d"
     # What the URL says wins: the one that is there has all the time it wants.
     there = f"{redis_url}?socket_timeout=60"
-    assert exit_code(["check", "-v", "--timeout", "300ms", *servers(there, away)]) == 1
-    out, err = capsys.readouterr()
+    out, err = check("-v", "--timeout", "300ms", "--redis-url", there, "--mongo-url", away, code=1)
     assert "MongoDB at mongodb://user:***@" in err
     assert "Redis" not in err
     assert "mongo.url" in out
     assert "geheim" not in out + err
 
 
-def test_a_frozen_redis_counts_as_away(
-    own_redis: RedisProcess, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_frozen_redis_counts_as_away(check: Check, own_redis: RedisProcess) -> None:
     own_redis.pause()
-    code = exit_code(["check", "--timeout", "300ms", *servers(own_redis.url, mongo_database_url)])
+    _, err = check("--timeout", "300ms", "--redis-url", own_redis.url, code=1)
     own_redis.resume()
-    assert code == 1
-    assert "Redis at" in capsys.readouterr().err
+    assert "Redis at" in err
 
 
 def test_an_eviction_policy_that_may_throw_away_dead_letters_is_warned_of(
-    own_redis: RedisProcess, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+    check: Check, own_redis: RedisProcess
 ) -> None:
-    arguments = ["check", "--quiet", *servers(own_redis.url, mongo_database_url)]
-    own_redis.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-    assert exit_code(arguments) == 0
-    assert "maxmemory-policy allkeys-lru" in capsys.readouterr().err
-    own_redis.call("CONFIG", "SET", "maxmemory-policy", "volatile-lru")
-    assert exit_code(arguments) == 0
-    assert capsys.readouterr().err == ""
+    for policy, warned in (("allkeys-lru", True), ("volatile-lru", False)):
+        own_redis.call("CONFIG", "SET", "maxmemory-policy", policy)
+        _, err = check("--quiet", "--redis-url", own_redis.url)
+        assert f"maxmemory-policy {policy}" in err if warned else err == ""
 
 
-def test_claims_that_live_shorter_than_a_window_are_warned_of(
-    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    short = ["--set", "market.claim_ttl=60", "--set", "market.windows=1,5"]
-    assert exit_code(["check", *short, *servers(redis_url, mongo_database_url)]) == 0
-    assert "market.claim_ttl 60 s is shorter than the longest window, 300 s" in capsys.readouterr().err
+def test_claims_that_live_shorter_than_a_window_are_warned_of(check: Check) -> None:
+    _, err = check("--set", "market.claim_ttl=60", "--set", "market.windows=1,5")
+    assert "market.claim_ttl 60 s is shorter than the longest window, 300 s" in err
 
 
-def test_an_old_key_works_and_is_warned_of(urls: Urls, capsys: pytest.CaptureFixture[str]) -> None:
-    old = ["--set", "streams.keep=2h", "--set", "pool.turn_budget=10ms"]
-    assert exit_code(["check", "-v", *old, *servers(*urls)]) == 0
-    out, err = capsys.readouterr()
+def test_an_old_key_works_and_is_warned_of(check: Check) -> None:
+    out, err = check("-v", "--set", "streams.keep=2h", "--set", "pool.turn_budget=10ms")
     assert "Warning: streams.keep (command line) is an old name; write streams.retention" in err
     assert "Warning: pool.turn_budget (command line) is an old name; write pool.time_slice" in err
-    row = next(line for line in out.splitlines() if "streams.retention" in line)
-    assert row.split() == ["streams.retention", "7200.0", "command", "line"]
+    assert row_of(out, "streams.retention") == ["streams.retention", "7200.0", "command", "line"]
 
 
 def test_dead_letters_in_a_redis_of_their_own_are_asked_for_there(
-    redis_url: str, own_redis: RedisProcess, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
+    check: Check, own_redis: RedisProcess
 ) -> None:
     own_redis.call("LPUSH", "letters", "one")
-    apart = ["--set", f"dead_letters.url={own_redis.url}", "--set", "dead_letters.key=letters"]
-    assert exit_code(["check", *apart, *servers(redis_url, mongo_database_url)]) == 0
-    assert "1 dead letters in letters" in capsys.readouterr().out
+    out, _ = check("--set", f"dead_letters.url={own_redis.url}", "--set", "dead_letters.key=letters")
+    assert "1 dead letters in letters" in out
 
 
-def test_streams_are_listed_with_length_lag_and_pending(
-    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_streams_are_listed_with_length_lag_and_pending(check: Check, redis_url: str) -> None:
     stream, group = "enricher:intake:worker-enricher", "worker-enricher"
-    intake = ["--set", "streams.intake=market:underlying=stream", *servers(redis_url, mongo_database_url)]
-    assert exit_code(["check", *intake]) == 0
-    out, err = capsys.readouterr()
-    row = next(line for line in out.splitlines() if stream in line)
-    assert row.split() == [stream, group, "-", "-", "-", "-", "-"]
+    intake = ("--set", "streams.intake=market:underlying=stream")
+    out, _ = check(*intake)
+    assert row_of(out, stream) == [stream, group, "-", "-", "-", "-", "-"]
     assert "market:underlying" in out
     with redis.Redis.from_url(redis_url) as client:
         assert client.keys("*") == []
@@ -147,42 +136,32 @@ def test_streams_are_listed_with_length_lag_and_pending(
         for number in range(5):
             client.xadd(stream, {"body": number})
         client.xreadgroup(group, "one", {stream: ">"}, count=2)
-    assert exit_code(["check", *intake]) == 0
-    out, err = capsys.readouterr()
-    row = next(line for line in out.splitlines() if stream in line)
-    assert row.split() == [stream, group, "5", "3", "2", "0", "-"]
+    out, err = check(*intake)
+    assert row_of(out, stream) == [stream, group, "5", "3", "2", "0", "-"]
     assert "nobody with these settings reads for other\\xff, worker-enricher:0/3" in err
 
 
-def test_every_shard_and_the_spill_are_listed(urls: Urls, capsys: pytest.CaptureFixture[str]) -> None:
-    more = ["--set", "streams.shard=1/2", "--set", "market.overload=spill", "--set", "service.instance=blue"]
-    intake = ["--set", "streams.intake=market:underlying=stream"]
-    assert exit_code(["check", *more, *intake, *servers(*urls)]) == 0
-    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines() if "enricher:" in line]
-    assert rows == [
+def test_every_shard_and_the_spill_are_listed(check: Check) -> None:
+    more = ("--set", "streams.shard=1/2", "--set", "market.overload=spill", "--set", "service.instance=blue")
+    out, _ = check(*more, "--set", "streams.intake=market:underlying=stream")
+    assert [line.split()[:2] for line in out.splitlines() if "enricher:" in line] == [
         ["enricher:intake:worker-enricher", "worker-enricher:0/2"],
         ["enricher:intake:worker-enricher", "worker-enricher:1/2"],
         ["enricher:spill:worker-enricher:blue", "worker-enricher"],
     ]
 
 
-def test_the_mails_stream_is_listed_with_its_dead_letters(
-    redis_url: str, mongo_database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_mails_stream_is_listed_with_its_dead_letters(check: Check, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client:
         client.xadd("email_ingestion_dlq", {"error": "no"})
-    mail = ["--set", "mail.enabled=true", *servers(redis_url, mongo_database_url)]
-    assert exit_code(["check", *mail]) == 0
-    row = next(x for x in capsys.readouterr().out.splitlines() if "email_processor_group" in x)
-    assert row.split()[-3:] == ["1", "in", "email_ingestion_dlq"]
+    out, _ = check("--set", "mail.enabled=true")
+    assert row_of(out, "email_processor_group")[-3:] == ["1", "in", "email_ingestion_dlq"]
 
 
-def test_dead_letters_on_a_stream_are_counted(urls: Urls, capsys: pytest.CaptureFixture[str]) -> None:
-    with redis.Redis.from_url(urls.redis) as client:
+def test_dead_letters_on_a_stream_are_counted(check: Check, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
         client.xadd("dlq:enrichment", {"letter": "{}"})
-    store = ["--set", "dead_letters.store=stream", *servers(*urls)]
-    assert exit_code(["check", *store]) == 0
-    assert "1 dead letters in dlq:enrichment" in capsys.readouterr().out
+    assert "1 dead letters in dlq:enrichment" in check("--set", "dead_letters.store=stream")[0]
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from enricher.adapters.redis.client import redis_client
 from enricher.app import Enricher, wall_clock
 from enricher.cli.main import exit_code
 from tests.integration.test_market_contract import chain, quote, tick
-from tests.integration.worker import CHAINS, QUOTES, TICKS, Worker, encoded, running, until, worker_settings
-from tests.rig import PATIENCE
+from tests.integration.worker import CHAINS, QUOTES, TICKS, Worker, encoded, running, worker_settings
+from tests.rig import PATIENCE, until
 from tests.servers import (
     LOOPBACK,
     FaultyProxy,

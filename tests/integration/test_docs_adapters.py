@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.pages import blocks, page
 from tests.rig import PATIENCE
 
-PAGE = Path(__file__).parents[2] / "docs" / "adapters.md"
+PAGE = page("adapters.md")
 
 
 def adapters_page() -> dict[str, Any]:
     """What the example defines."""
-    page = PAGE.read_text(encoding="utf-8")
-    (example,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (example,) = blocks(PAGE)
     names: dict[str, Any] = {"__name__": "example"}
-    exec(compile(example, PAGE.name, "exec"), names)
+    exec(compile(example, "adapters.md", "exec"), names)
     return names
 
 

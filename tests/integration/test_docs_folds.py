@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -27,14 +26,15 @@ from enricher.market.state.product_state import ProductState
 from enricher.market.state.restore import Restore
 from enricher.market.system import system
 from tests.integration.test_market_contract import MINUTE, tick
-from tests.integration.worker import TICKS, WorkerProcess, encoded, until, worker_settings
+from tests.integration.worker import TICKS, WorkerProcess, encoded, worker_settings
 from tests.memory import MemoryDocuments
-from tests.rig import PATIENCE
+from tests.pages import blocks, page
+from tests.rig import PATIENCE, until
 from tests.servers import Urls
 
 HOUR, DAY = 60 * MINUTE, 1440 * MINUTE
-PAGE = (Path(__file__).parents[2] / "docs" / "folds.md").read_text(encoding="utf-8")
-(EXAMPLE,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+PAGE = page("folds.md")
+(EXAMPLE,) = blocks(PAGE)
 SHIPPED = Path(importlib.import_module("enricher.market.folds.session").__file__ or "")
 
 

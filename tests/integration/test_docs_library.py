@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +9,8 @@ from typing import Any
 import pytest
 
 from enricher import Enricher
+from tests.integration.commands import ran
+from tests.pages import blocks, page
 from tests.servers import MongoProcess
 
 with warnings.catch_warnings():
@@ -20,8 +18,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from starlette.testclient import TestClient
 
-PAGE = (Path(__file__).parents[2] / "docs" / "library.md").read_text(encoding="utf-8")
-_, _, WEB, FIXTURE = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+PAGE = page("library.md")
+_, _, WEB, FIXTURE = blocks(PAGE)
 
 
 def test_a_web_service_stores_refuses_and_says_when_it_is_full(
@@ -54,14 +52,7 @@ def test_a_fixture_of_pytest_asyncio_holds_it(
     tmp_path: Path, redis_url: str, mongo_database_url: str
 ) -> None:
     (tmp_path / "test_orders.py").write_text(FIXTURE)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
-        cwd=tmp_path,
-        env={**os.environ, "REDIS_URL": redis_url, "MONGO_URL": mongo_database_url},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    command = ("-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path))
+    done = ran(*command, folder=tmp_path, REDIS_URL=redis_url, MONGO_URL=mongo_database_url)
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout

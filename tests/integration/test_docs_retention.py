@@ -11,20 +11,16 @@ import pymongo
 from enricher import load
 from enricher.embedded import EmbeddedServers
 from enricher.market.routes import INDEXES
+from tests.pages import blocks, page
 
-PAGE = (Path(__file__).parents[2] / "docs" / "retention.md").read_text(encoding="utf-8")
+PAGE = page("retention.md")
+(TOML,), (JS,), (SHELL,) = (blocks(PAGE, language) for language in ("toml", "js", "sh"))
 OLD = ("underlying_ticks", "option_quotes", "option_chains")
-
-
-def block(language: str) -> str:
-    """The page's only block of a language."""
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    return str(found)
 
 
 def test_the_settings_load_and_every_collection_is_named(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
-    file.write_text(block("toml"), encoding="utf-8")
+    file.write_text(TOML, encoding="utf-8")
     assert load(file).retention.underlying_ticks == 30 * 86_400
     assert all(f"`{name}`" in PAGE for name in load().kept())
 
@@ -32,7 +28,7 @@ def test_the_settings_load_and_every_collection_is_named(tmp_path: Path) -> None
 def test_the_indexes_to_make_in_advance_are_those_of_the_old_collections() -> None:
     made = {
         (name, tuple((key, int(way)) for key, way in re.findall(r"(\w+): (-?1)", keys)))
-        for name, keys in re.findall(r"^db\.(\w+)\.createIndex\(\{(.*)\}\)$", block("js"), re.MULTILINE)
+        for name, keys in re.findall(r"^db\.(\w+)\.createIndex\(\{(.*)\}\)$", JS, re.MULTILINE)
     }
     assert made == {(name, keys) for name, keys in INDEXES if name in OLD}
 
@@ -47,5 +43,5 @@ async def test_a_folder_comes_back_from_its_backup(tmp_path: Path) -> None:
                 return collection.count_documents({})
 
     assert await ticks({"_id": "one"}) == 1
-    await anyio.run_process(["sh", "-ec", block("sh")], cwd=tmp_path)
+    await anyio.run_process(["sh", "-ec", SHELL], cwd=tmp_path)
     assert await ticks() == 1

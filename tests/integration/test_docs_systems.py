@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -17,11 +16,11 @@ from structlog.testing import capture_logs
 
 from enricher import BadMessage, ConfigError, Enricher, Insert, Route, Settings, load
 from enricher.system import Host, Plan, System
-from tests.integration.worker import until
-from tests.rig import PATIENCE
+from tests.pages import blocks, page
+from tests.rig import PATIENCE, until
 
-PAGE = (Path(__file__).parents[2] / "docs" / "systems.md").read_text(encoding="utf-8")
-(EXAMPLE,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+PAGE = page("systems.md")
+(EXAMPLE,) = blocks(PAGE)
 ORDER = '{"id": %d, "product": "NIFTY", "quantity": %s, "price": 200.0}'
 
 

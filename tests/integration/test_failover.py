@@ -20,9 +20,9 @@ from tests.integration.worker import (
     database,
     encoded,
     running,
-    until,
     worker_settings,
 )
+from tests.rig import until
 from tests.servers import LOOPBACK, FaultyProxy, RedisProcess
 
 QUICK = {"redis.socket_timeout": 2.0, "retry.max_delay": 0.2}

@@ -16,7 +16,7 @@ from benchmarks.faults_witness import INTAKE
 from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
 from enricher.market.feed.synthetic import SyntheticMarket
 from tests.integration.forks import command
-from tests.integration.streams import until
+from tests.rig import until
 
 BEGIN = 1_790_000_000_000_000
 STAGE = StageOptions(seed=7, rate=100, lease=3.0, start=command)

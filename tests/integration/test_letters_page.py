@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 from enricher.adapters.redis.client import redis_client
 from enricher.app import Enricher
 from enricher.dead_letters import LengthAlert, LetterStore, by_worker, retry
 from enricher.systems import load
+from tests.integration.commands import ran
+from tests.pages import blocks, page
 from tests.rig import PATIENCE, until
 from tests.toy_letters import SqliteLetters
 
-PAGE = (Path(__file__).parents[2] / "docs/dead_letters.md").read_text(encoding="utf-8")
-PROGRAM, STORE = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-(OUTPUT,) = re.findall(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+PAGE = page("dead_letters.md")
+PROGRAM, STORE = blocks(PAGE)
+(OUTPUT,) = blocks(PAGE, "text")
 
 
 def test_the_program_prints_what_the_page_says(redis_url: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env={**os.environ, "REDIS_URL": redis_url},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = ran("-c", PROGRAM, REDIS_URL=redis_url)
     assert (done.stdout, done.returncode) == (OUTPUT, 0), done.stderr
 
 

@@ -35,8 +35,7 @@ from enricher import (
 from enricher.config import Count, Section, Text
 from enricher.engine.ports import Answer, Delivery, Reader, Write
 from tests.integration.host import GREETINGS, greet, numbered, settings_for, stored
-from tests.integration.worker import until
-from tests.rig import PATIENCE
+from tests.rig import PATIENCE, until
 from tests.servers import LOOPBACK, MongoProcess, RedisProcess, Urls
 
 

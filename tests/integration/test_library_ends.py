@@ -19,8 +19,7 @@ from enricher import (
 )
 from enricher.engine.ports import Intake
 from tests.integration.host import GREETINGS, numbered, settings_for, stored
-from tests.integration.worker import until
-from tests.rig import PATIENCE
+from tests.rig import PATIENCE, until
 from tests.servers import MongoProcess, RedisProcess
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Any
 
 import pytest
@@ -12,8 +11,8 @@ from structlog.testing import capture_logs
 
 from enricher import Enricher
 from tests.integration.host import GREETINGS, numbered, settings_for
-from tests.integration.worker import until
-from tests.rig import PATIENCE
+from tests.rig import PATIENCE, until
+from tests.unit.test_log import pipe_without_a_reader
 
 
 def raising_processor() -> None:
@@ -21,13 +20,6 @@ def raising_processor() -> None:
         raise asyncio.CancelledError
 
     structlog.configure(processors=[processor])
-
-
-def pipe_without_a_reader() -> None:
-    reader, writer = os.pipe()
-    os.close(reader)
-    file = os.fdopen(writer, "w", buffering=1)
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(file))
 
 
 @pytest.mark.parametrize("set_up", [raising_processor, pipe_without_a_reader])

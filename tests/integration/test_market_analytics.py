@@ -11,8 +11,8 @@ import QuantLib as ql  # noqa: N813  as its own documentation writes it
 
 from enricher.clock import event_us
 from tests.integration.test_market_contract import SECOND, chain, leg, tick
-from tests.integration.worker import CHAINS, TICKS, iso, running, until
-from tests.rig import Clock
+from tests.integration.worker import CHAINS, TICKS, iso, running
+from tests.rig import Clock, until
 from tests.servers import Urls
 
 AT = event_us("2025-06-16T10:00:00+05:30")[0]

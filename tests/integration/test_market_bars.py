@@ -12,8 +12,8 @@ from enricher.clock import event_us, to_date
 from enricher.engine.effects import Upsert
 from enricher.market.folds.gaps import GAP
 from tests.integration.test_market_contract import MINUTE, SECOND, quote, tick
-from tests.integration.worker import QUOTES, TICKS, Worker, running, until
-from tests.rig import Clock
+from tests.integration.worker import QUOTES, TICKS, Worker, running
+from tests.rig import Clock, until
 from tests.servers import Urls
 
 START = 1_750_000_500_000_000  # on the minute, and on the quarter of an hour

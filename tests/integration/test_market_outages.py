@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 
 from enricher.clock import wall_clock
 from tests.integration.test_market_contract import SECOND, chain, quote, tick
-from tests.integration.worker import CHAINS, DEADLINE, QUOTES, TICKS, Worker, running, until
+from tests.integration.worker import CHAINS, DEADLINE, QUOTES, TICKS, Worker, running
+from tests.rig import until
 from tests.servers import MongoProcess, RedisProcess, ServerProcess
 
 # Short timeouts, so that a frozen server is soon noticed.

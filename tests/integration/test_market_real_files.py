@@ -19,7 +19,8 @@ import pytest
 
 from enricher.market.feed.readers import TickColumns, read_csv_chains, read_csv_ticks, read_nse_chains
 from tests.conftest import REAL_DATA
-from tests.integration.worker import EmbeddedProcess, Listener, database, until
+from tests.integration.worker import EmbeddedProcess, Listener, database
+from tests.rig import until
 
 INDIA = ZoneInfo("Asia/Kolkata")
 DOCUMENT = REAL_DATA / "nse_nifty_2022-03-28_1047.json"

@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 from enricher.clock import wall_clock
 from enricher.market.surface.svi_scheduler import NOT_FITTED
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, quote, tick
-from tests.integration.worker import CHAINS, QUOTES, TICKS, Worker, running, until
+from tests.integration.worker import CHAINS, QUOTES, TICKS, Worker, running
+from tests.rig import until
 from tests.servers import MongoProcess, RedisProcess
 
 SHOWN = ("ohlc:", "latest:", "volatility_surface:")

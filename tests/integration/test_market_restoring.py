@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -68,16 +68,9 @@ class Counted:
         self._rig = rig
         self.gone_through = 0
 
-    async def find(
-        self,
-        collection: str,
-        query: Mapping[str, Any],
-        *,
-        sort: Sequence[tuple[str, int]] = (),
-        limit: int = 0,
-    ) -> list[dict[str, Any]]:
+    async def find(self, collection: str, query: Mapping[str, Any], **how: Any) -> list[dict[str, Any]]:
         self.gone_through += len(await self._rig.stored.find(collection, query))
-        return await self._rig.stored.find(collection, query, sort=sort, limit=limit)
+        return await self._rig.stored.find(collection, query, **how)
 
 
 async def test_reading_back_is_linear_also_for_what_came_after_the_checkpoint() -> None:

@@ -22,14 +22,15 @@ from enricher.systems import load
 from tests.integration.commands import Command, environment
 from tests.integration.test_market_contract import AT, MINUTE, chain, quote
 from tests.integration.worker import CHAINS, QUOTES, TICKS, encoded, running
+from tests.pages import blocks, page
 from tests.rig import PATIENCE, Clock, until
 from tests.servers import MongoProcess, RedisProcess
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
-SHELL = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-(SETTINGS,) = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-(COMPARE,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+PAGE = page("migration.md")
+SHELL = blocks(PAGE, "sh")
+(SETTINGS,) = blocks(PAGE, "toml")
+(COMPARE,) = blocks(PAGE)
 
 
 def table(section: str) -> list[list[str]]:

@@ -1,9 +1,6 @@
 """What the README and the pages in docs show runs as it stands there, and they name what the program says."""
 
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -12,8 +9,10 @@ import pytest
 from enricher import Insert, load
 from enricher.cli.main import EPILOG
 from enricher.cli.top import COLORS
+from tests.integration.commands import ran
 from tests.integration.test_market_contract import AT, MINUTE, chain, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, running
+from tests.pages import blocks
 from tests.rig import Clock
 
 ROOT = Path(__file__).parents[2]
@@ -22,37 +21,24 @@ TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for
 README, STOPS = TEXTS["README.md"], TEXTS["docs/stops.md"]
 
 
-def blocks(page: str, language: str) -> list[str]:
-    """The fenced blocks of one language, in order."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", TEXTS[page], re.MULTILINE | re.DOTALL)
-
-
 PROGRAMS = [
     pytest.param(block, id=f"{page}-{number}")
     for page in ("README.md", "docs/library.md", "docs/mail.md")
-    for number, block in enumerate(blocks(page, "python"))
+    for number, block in enumerate(blocks(TEXTS[page], "python"))
     if "asyncio.run(main())" in block
 ]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_each_python_example_runs(program: str, redis_url: str, mongo_database_url: str) -> None:
-    environ = {**os.environ, "REDIS_URL": redis_url, "MONGO_URL": mongo_database_url}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = ran("-c", program, REDIS_URL=redis_url, MONGO_URL=mongo_database_url)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "1" in lines or any(line.endswith("'owner': 'Asha'}") for line in lines), done.stdout
 
 
 def test_the_configuration_example_loads(tmp_path: Path) -> None:
-    (example,) = blocks("docs/start.md", "toml")
+    (example,) = blocks(TEXTS["docs/start.md"], "toml")
     file = tmp_path / "config.toml"
     file.write_text(example, encoding="utf-8")
     settings = load(file)
@@ -62,7 +48,7 @@ def test_the_configuration_example_loads(tmp_path: Path) -> None:
 
 def test_quick_start_is_two_commands_of_one_line_each() -> None:
     section = README.split("## Quick start")[1].split("\n## ")[0]
-    commands = re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    commands = blocks(section, "sh")
     assert len(commands) == 2
     assert all(command.count("\n") == 1 for command in commands)
     assert "enricher demo" in commands[0]

@@ -11,7 +11,8 @@ from enricher.adapters.retention import FIELD, NAME
 from enricher.cli.main import exit_code
 from enricher.clock import wall_clock
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, quote, tick
-from tests.integration.worker import CHAINS, QUOTES, TICKS, database, running, until
+from tests.integration.worker import CHAINS, QUOTES, TICKS, database, running
+from tests.rig import until
 from tests.servers import Urls
 
 WRITTEN = (

@@ -17,7 +17,7 @@ from enricher import Enricher
 from enricher.cli.main import WRONG, exit_code
 from enricher.systems import load
 from tests.integration.commands import Command
-from tests.integration.worker import until
+from tests.rig import until
 from tests.secret_urls import MISPLACED, MONGO, PW, REDIS, shown_halves
 
 pytestmark = pytest.mark.usefixtures("nobodys_settings")

@@ -24,7 +24,6 @@ from enricher.app import Enricher, wall_clock
 from enricher.engine.effects import Append, Effect, Publish
 from enricher.engine.router import Route, Router
 from tests.integration.streams import QUICK
-from tests.integration.streams import until as eventually
 from tests.integration.worker import (
     TICKS,
     WorkerProcess,
@@ -32,10 +31,9 @@ from tests.integration.worker import (
     encoded,
     iso,
     running,
-    until,
     worker_settings,
 )
-from tests.rig import PATIENCE, Sums
+from tests.rig import PATIENCE, Sums, until
 from tests.servers import Urls
 
 INTAKE = {"streams.intake": {TICKS: "stream"}, "market.idle_close": 1.0}
@@ -175,7 +173,7 @@ async def test_four_processes_one_killed_and_one_doubled_do_what_one_does(urls: 
         async def same() -> bool:
             return await result(redis, urls.mongo) == expected
 
-        await eventually(same, "the result of one process")
+        await until(same, "the result of one process")
         assert (await second.shard())["ready"] is False
         published = Counter(fields[b"identity"] for _, fields in await redis.xrange(RECORD))
         assert (len(published), set(published.values())) == (400, {1})
@@ -194,7 +192,7 @@ async def doubled(process: ShardProcess) -> None:
     async def waits() -> bool:
         return process._client is not None and bool((await process.shard()).get("holder"))
 
-    await eventually(waits, "the second to wait")
+    await until(waits, "the second to wait")
     starting.cancel()
 
 
@@ -219,7 +217,7 @@ async def test_a_holder_that_was_frozen_lands_nothing_and_ends(urls: Urls) -> No
             # What the first had only stored comes to the second when its lease has run out.
             return await second.client.xlen(RECORD) >= 150
 
-        await eventually(all_published, "all on the channel")
+        await until(all_published, "all on the channel")
         published = Counter(f[b"identity"] for _, f in await second.client.xrange(RECORD))
         assert (len(published), set(published.values())) == (150, {1})
         documents.client.close()
@@ -262,13 +260,13 @@ async def test_routes_without_state_share_one_group_beside_the_shards(urls: Urls
         async def done() -> bool:
             return await redis.xlen("out") >= sent and documents["underlying_ticks"].count_documents({}) == 50
 
-        await eventually(done, "both routes")
+        await until(done, "both routes")
 
         async def nothing_pending() -> bool:
             groups = await redis.xinfo_groups(STREAM)
             return not sum(g["pending"] for g in groups)
 
-        await eventually(nothing_pending)
+        await until(nothing_pending)
         names = {g["name"].decode() for g in await redis.xinfo_groups(STREAM)}
         assert names == {"worker-enricher", "worker-enricher:0/2", "worker-enricher:1/2"}
         out = sorted(json.loads(f[b"body"])["n"] for _, f in await redis.xrange("out"))
@@ -289,13 +287,13 @@ async def test_a_second_holder_waits_and_takes_over_under_a_higher_number(any_re
         tasks = [asyncio.create_task(first.run(None))]  # type: ignore[arg-type]
         await asyncio.wait_for(first.wait(), PATIENCE)
         tasks.append(asyncio.create_task(second.run(None)))  # type: ignore[arg-type]
-        await eventually(lambda: second.health()["holder"].startswith("first "))
+        await until(lambda: second.health()["holder"].startswith("first "))
         left = await client.pttl("s:holder")
 
         async def renewed() -> bool:
             return await client.pttl("s:holder") > left
 
-        await eventually(renewed, "the lease to be renewed")
+        await until(renewed, "the lease to be renewed")
         assert (first.sure, second.sure) == (True, False)
         await first.close()
         await asyncio.wait_for(second.wait(), PATIENCE)
@@ -303,7 +301,7 @@ async def test_a_second_holder_waits_and_takes_over_under_a_higher_number(any_re
         assert int(await client.get(second.fence)) == second.number
         before = second.number
         await client.flushall()
-        await eventually(lambda: second.number > before, "a new number after all was lost")
+        await until(lambda: second.number > before, "a new number after all was lost")
         assert not tasks[1].done()
         # Somebody takes it by force, as after a pause longer than the lease.
         await client.mset({"s:holder": "thief", second.fence: second.number + 1})

@@ -14,8 +14,9 @@ from enricher.adapters.redis.pubsub import PubSubSource
 from enricher.adapters.redis.stream.appender import BridgeLimits
 from enricher.adapters.redis.stream.bridge import StreamBridge
 from enricher.engine.ports import Delivery
-from tests.integration.streams import QUICK, until, wall_clock
+from tests.integration.streams import QUICK, wall_clock
 from tests.memory import MemorySource
+from tests.rig import until
 from tests.servers import FaultyProxy, RedisProcess
 
 STREAM = "intake"

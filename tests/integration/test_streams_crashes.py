@@ -13,18 +13,18 @@ from enricher.engine.effects import Effect
 from enricher.engine.retry import RetryPolicy
 from tests.integration.streams import (
     GROUP,
-    OUT,
     STREAM,
     Crew,
     copied,
+    finished,
     letters,
     line,
     pending,
     results,
     send,
-    until,
     wall_clock,
 )
+from tests.rig import until
 from tests.servers import FaultyProxy, RedisProcess
 
 LATER = f"{STREAM}:{GROUP}:later"
@@ -43,16 +43,6 @@ async def for_ever(event: Any, context: Any) -> list[Effect]:
     """A handler that never ends."""
     await asyncio.Event().wait()
     return []
-
-
-async def finished(client: Redis, number: int) -> list[Any]:
-    """The results once there are ``number`` and nothing is pending."""
-
-    async def done() -> bool:
-        return await client.xlen(OUT) >= number and await pending(client) == 0
-
-    await until(done, f"{number} results")
-    return await results(client)
 
 
 async def test_entries_of_a_worker_that_was_killed_are_taken_over(redis_url: str) -> None:

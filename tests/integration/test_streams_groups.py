@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import redis_client
 from enricher.config import PoolSettings
@@ -21,24 +20,15 @@ from tests.integration.streams import (
     STREAM,
     Crew,
     copied,
+    finished,
     letters,
     line,
     pending,
     results,
     send,
-    until,
 )
+from tests.rig import until
 from tests.servers import FaultyProxy, RedisProcess
-
-
-async def settled(client: Redis, number: int) -> list[Any]:
-    """The results once there are ``number`` and nothing is pending."""
-
-    async def done() -> bool:
-        return await client.xlen(OUT) >= number and await pending(client) == 0
-
-    await until(done, f"{number} results")
-    return await results(client)
 
 
 class Held:
@@ -58,9 +48,9 @@ async def test_entries_are_finished_in_order_and_acknowledged(any_redis_url: str
     async with redis_client(any_redis_url, socket_timeout=60) as client:
         await send(client, *range(250))
         async with line(any_redis_url) as found:
-            assert await settled(client, 250) == list(range(250))
+            assert await finished(client, 250) == list(range(250))
             await send(client, "later")
-            assert (await settled(client, 251))[-1] == "later"
+            assert (await finished(client, 251))[-1] == "later"
             await until(lambda: found.counts == {"received": 251, "processed": 251}, "the counts")
             await until(lambda: (h := found.source.health())["length"] == 251 and not h["pending"], "figures")
             health = found.source.health()
@@ -89,7 +79,7 @@ async def test_no_more_than_the_prefetch_is_taken_from_the_others(any_redis_url:
         await until(lambda: found.source.health().get("pending") == 3)
         assert found.source.health()["lag"] == 7
         held.open.set()
-        assert sorted(await settled(found.client, 10)) == list(range(10))
+        assert sorted(await finished(found.client, 10)) == list(range(10))
 
 
 async def test_what_a_full_pool_drops_comes_again(redis_url: str) -> None:
@@ -98,7 +88,7 @@ async def test_what_a_full_pool_drops_comes_again(redis_url: str) -> None:
         await send(found.client, *range(6))
         await until(lambda: found.counts.get("dropped", 0) >= 3)
         held.open.set()
-        assert sorted(await settled(found.client, 6)) == list(range(6))
+        assert sorted(await finished(found.client, 6)) == list(range(6))
         assert await letters(found.client) == []
 
 
@@ -123,7 +113,7 @@ async def test_what_a_full_pool_drops_is_given_up_before_it_is_taken_again(redis
         # What was given up only after it had been taken again, another worker could take as well.
         assert [entry["times_delivered"] for entry in again] == [1, 1, 1]
         held.open.set()
-        await settled(found.client, 6)
+        await finished(found.client, 6)
     assert sorted(held.seen) == list(range(6))
 
 
@@ -157,7 +147,7 @@ async def test_other_formats_are_read_by_a_hook(redis_url: str) -> None:
     async with line(redis_url, read_entry=read) as found:
         await found.client.xadd(STREAM, {"from": "a", "to": "b"})
         await found.client.xadd(STREAM, {"two": b"2"})
-        assert await settled(found.client, 2) == [{"from": "a", "to": "b"}, 2]
+        assert await finished(found.client, 2) == [{"from": "a", "to": "b"}, 2]
 
 
 async def test_what_cannot_be_read_is_a_dead_letter_at_once_and_whole(any_redis_url: str) -> None:
@@ -165,7 +155,7 @@ async def test_what_cannot_be_read_is_a_dead_letter_at_once_and_whole(any_redis_
         await found.client.xadd(STREAM, {"text": b"\xff", "n": "1"})
         await found.client.xadd(STREAM, {"body": b"1", "at": "yesterday"})
         await send(found.client, 7)
-        assert await settled(found.client, 1) == [7]
+        assert await finished(found.client, 1) == [7]
         second, first = await letters(found.client)
         assert (first["stage"], first["path"], first["attempts"]) == ("decode", "$.body", 1)
         assert json.loads(first["body"]) == {"text": {"base64": "/w=="}, "n": "1"}
@@ -210,14 +200,14 @@ async def test_a_destroyed_group_goes_on_where_it_was_and_finishes_nothing_twice
     async with line(any_redis_url, handler=held, prefetch=2) as found:
         held.open.set()
         await send(found.client, 0, 1)
-        await settled(found.client, 2)
+        await finished(found.client, 2)
         held.open.clear()
         await send(found.client, 2, 3, 4)
         await until(lambda: held.seen[-2:] == [2, 3])
         assert await found.client.xgroup_destroy(STREAM, GROUP)
         await send(found.client, 5)
         held.open.set()
-        assert sorted(await settled(found.client, 6)) == [0, 1, 2, 3, 4, 5]
+        assert sorted(await finished(found.client, 6)) == [0, 1, 2, 3, 4, 5]
         assert found.source.health()["created_again"] == 1
         await asyncio.sleep(0.2)
         assert await found.client.xlen(OUT) == 6
@@ -242,7 +232,7 @@ async def test_a_key_that_holds_something_else_is_named_and_waited_for(
             assert not found.engine.ready
             await client.delete(key)
             await send(client, 1)
-            assert await settled(client, 1) == [1]
+            assert await finished(client, 1) == [1]
 
 
 async def test_a_deleted_stream_is_read_anew_and_what_was_under_way_is_finished(redis_url: str) -> None:
@@ -253,7 +243,7 @@ async def test_a_deleted_stream_is_read_anew_and_what_was_under_way_is_finished(
         await found.client.delete(STREAM)
         await send(found.client, 1)
         held.open.set()
-        assert await settled(found.client, 2) == [0, 1]
+        assert await finished(found.client, 2) == [0, 1]
 
 
 async def test_a_group_may_begin_with_what_comes_from_now_on(redis_url: str) -> None:
@@ -261,7 +251,7 @@ async def test_a_group_may_begin_with_what_comes_from_now_on(redis_url: str) -> 
         await send(client, "before")
         async with line(redis_url, start="$"):
             await send(client, "after")
-            assert await settled(client, 1) == ["after"]
+            assert await finished(client, 1) == ["after"]
 
 
 async def test_an_entry_that_another_worker_has_finished_lands_nothing(redis_url: str) -> None:
@@ -283,7 +273,7 @@ async def test_a_commit_whose_reply_got_lost_lands_once(own_redis: RedisProcess)
         proxy.lose_next_reply(lambda request: b"EVALSHA" in request)
         await send(found.client, 1)
         await until(lambda: proxy.lost_replies)
-        assert await settled(found.client, 1) == [1]
+        assert await finished(found.client, 1) == [1]
         await until(lambda: not found.source.health()["under_way"])
         assert await results(found.client) == [1]
         assert found.counts["processed"] == 1
@@ -299,7 +289,7 @@ async def test_entries_whose_delivery_got_lost_on_the_way_come_soon_and_count_on
         proxy.lose_next_reply(lambda request: b"XREADGROUP" in request)
         await send(found.client, 1, 2, 3)
         await until(lambda: proxy.lost_replies)
-        assert sorted(await settled(found.client, 3)) == [1, 2, 3]
+        assert sorted(await finished(found.client, 3)) == [1, 2, 3]
         assert await letters(found.client) == []
 
 
@@ -313,7 +303,7 @@ async def test_an_outage_in_the_middle_loses_nothing_and_repeats_nothing(own_red
         await until(lambda: found.source.health()["ready"])
         # Everything was on disk or is appended again: what the server forgot is not the worker's to know.
         known = [json.loads(f[b"body"]) for _, f in await found.client.xrange(STREAM)]
-        done = await settled(found.client, len(known))
+        done = await finished(found.client, len(known))
         assert sorted(done) == sorted(known)
         assert await letters(found.client) == []
 
@@ -324,7 +314,7 @@ async def test_a_frozen_server_is_waited_for(own_redis: RedisProcess) -> None:
         await until(lambda: not found.source.health()["ready"])
         own_redis.resume()
         await send(found.client, 1)
-        assert await settled(found.client, 1) == [1]
+        assert await finished(found.client, 1) == [1]
 
 
 async def test_a_server_that_is_away_at_the_start_is_waited_for(own_redis: RedisProcess) -> None:
@@ -333,7 +323,7 @@ async def test_a_server_that_is_away_at_the_start_is_waited_for(own_redis: Redis
         await until(lambda: found.source.health()["last_error"])
         own_redis.start()
         await send(found.client, 1)
-        assert await settled(found.client, 1) == [1]
+        assert await finished(found.client, 1) == [1]
 
 
 async def test_two_processes_of_a_group_share_the_work(redis_url: str) -> None:

@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 
 from enricher.adapters.redis.client import redis_client
 from enricher.engine.effects import Effect
-from tests.integration.streams import GROUP, LETTERS, STREAM, Line, copied, line, results, send, until
+from tests.integration.streams import GROUP, LETTERS, STREAM, Line, copied, line, results, send
+from tests.rig import until
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from enricher.clock import wall_clock
 from enricher.engine.router import Overload
 from enricher.errors import ConfigError
 from enricher.systems import load
-from tests.integration.streams import until as eventually
-from tests.integration.worker import DEADLINE, TICKS, WorkerProcess, database, encoded, iso, running, until
+from tests.integration.worker import DEADLINE, TICKS, WorkerProcess, database, encoded, iso, running
 from tests.memory import MemoryDeadLetters
+from tests.rig import until
 from tests.servers import Urls
 
 INTAKE = {"streams.intake": {TICKS: "stream"}}
@@ -143,7 +143,7 @@ async def test_with_two_bridges_nothing_is_missing_when_the_one_that_appends_is_
         async def all_published() -> bool:
             return await second.redis.xlen("published") >= 400
 
-        await eventually(all_published)
+        await until(all_published)
         found = [fields[b"identity"] for _, fields in await second.redis.xrange("published")]
         assert (len(found), len(set(found))) == (400, 400)
         # What both heard while nobody held the lease stands in the stream twice, and is told apart.

@@ -22,8 +22,9 @@ from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.effects import Append, Effect
 from enricher.engine.router import Overload, Route
 from enricher.engine.service import Engine
-from tests.integration.streams import OUT, QUICK, reading, until, wall_clock
+from tests.integration.streams import OUT, QUICK, reading, wall_clock
 from tests.memory import MemorySource
+from tests.rig import until
 from tests.servers import RedisProcess
 
 STREAM = "spill"

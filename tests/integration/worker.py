@@ -31,7 +31,7 @@ from enricher.embedded import binaries
 from enricher.embedded.endpoints import read_endpoints
 from enricher.systems import load
 from tests.integration.forks import Forked, command
-from tests.rig import PATIENCE
+from tests.rig import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
 TICKS, QUOTES, CHAINS = "market:underlying", "market:option_quote", "market:option_chain"
@@ -61,14 +61,6 @@ def iso(us: int, *, naive: bool = False) -> str:
 def encoded(message: object) -> bytes:
     """A message as it is published; bytes stay as they are."""
     return message if isinstance(message, bytes) else json.dumps(message).encode()
-
-
-async def until(condition: Callable[[], object], what: str, deadline: float = DEADLINE) -> None:
-    """Return when ``condition`` holds; fail after ``deadline`` seconds."""
-    limit = time.monotonic() + deadline
-    while not condition():
-        assert time.monotonic() < limit, f"waited in vain for {what}"
-        await asyncio.sleep(0.01)
 
 
 class Listener:

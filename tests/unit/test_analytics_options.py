@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from enricher import analytics
 from enricher.analytics import greeks, implied_volatility, options, price, price_bars
+from tests.pages import blocks
 
 GIVEN = {"forward": 105.0, "strike": 100.0, "years": 0.5, "rate": 0.03}
 
@@ -196,8 +197,7 @@ def failures(examples: doctest.DocTest) -> str:
 
 
 def test_the_examples_of_the_page_give_what_they_show() -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, PAGE.name, str(PAGE), 0)
+    examples = doctest.DocTestParser().get_doctest("\n".join(blocks(TEXT)), {}, PAGE.name, str(PAGE), 0)
     assert len(examples.examples) > 15
     assert not failures(examples)
 

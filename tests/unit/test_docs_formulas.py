@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.pages import blocks
+
 PAGES = sorted((Path(__file__).parents[2] / "docs" / "formulas").glob("*.md"))
 LONGEST_PAGE = 60
 
@@ -15,8 +17,7 @@ LONGEST_PAGE = 60
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_examples_of_a_page_give_what_they_show(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    examples = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page.name, str(page), 0)
+    examples = doctest.DocTestParser().get_doctest("\n".join(blocks(text)), {}, page.name, str(page), 0)
     assert examples.examples, f"{page.name} has no example in a python block"
     assert all(">>>" in block for block in blocks)
     told: list[str] = []

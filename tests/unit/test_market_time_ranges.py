@@ -35,15 +35,8 @@ class Counted:
         made.append({"_id": "another", "product": "another", "timestamp": to_date(NOW_US)})
         asyncio.run(self.documents.commit([Write((Insert("rows", d),)) for d in made]))
 
-    async def find(
-        self,
-        collection: str,
-        query: Mapping[str, Any],
-        *,
-        sort: Sequence[tuple[str, int]] = (),
-        limit: int = 0,
-    ) -> list[dict[str, Any]]:
-        found = await self.documents.find(collection, query, sort=sort, limit=limit)
+    async def find(self, collection: str, query: Mapping[str, Any], **how: Any) -> list[dict[str, Any]]:
+        found = await self.documents.find(collection, query, **how)
         self.sizes.append(len(found))
         self.queries.append(query)
         return found

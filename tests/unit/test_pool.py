@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,6 +34,17 @@ from tests.rig import (
     turns,
     until,
 )
+
+
+def noting(served: list[str]) -> Callable[..., list[Effect]]:
+    """A handler that notes its topic."""
+
+    def handler(event: Any, context: Context) -> list[Effect]:
+        served.append(context.topic)
+        return []
+
+    return handler
+
 
 # -- order and fairness --------------------------------------------------------------------------------
 
@@ -127,10 +139,7 @@ async def test_a_hot_key_with_a_waiting_handler_shares_its_slot_too() -> None:
 @pytest.mark.parametrize("keys", [1, 40])
 async def test_slots_are_shared_three_to_one_by_weight(keys: int) -> None:
     served: list[str] = []
-
-    def handler(event: Any, context: Context) -> list[Effect]:
-        served.append(context.topic)
-        return []
+    handler = noting(served)
 
     routes = [Route(topic=t, handler=handler, key=key_of, weight=w) for t, w in (("b", 1), ("a", 3))]
     limits = PoolSettings(max_batch=5, time_slice=10)
@@ -138,8 +147,7 @@ async def test_slots_are_shared_three_to_one_by_weight(keys: int) -> None:
     for number in range(800):
         for topic in "ab":
             rig.offer(topic, str(number % keys), number)
-    async with rig.engine:
-        await rig.drained()
+    await rig.take()
     share = Counter(served[:800])
     assert abs(share["a"] - 600) <= 30
 
@@ -172,24 +180,19 @@ async def test_a_route_that_was_idle_gets_no_credit_for_it() -> None:
     rig = Rig(*routes, pool=PoolSettings(max_batch=5))
     for number in range(400):
         rig.offer("busy", str(number % 10), number)
-    async with rig.engine:
-        await rig.drained()
+    await rig.take()
     assert abs(Counter(served[200:300])["late"] - 50) <= 10
 
 
 async def test_a_higher_priority_goes_first() -> None:
     served: list[str] = []
-
-    def handler(event: Any, context: Context) -> list[Effect]:
-        served.append(context.topic)
-        return []
+    handler = noting(served)
 
     rig = Rig(*(Route(topic=t, handler=handler, priority=p) for t, p in (("low", 0), ("high", 5))))
     for number in range(50):
         rig.offer("low", number=number)
         rig.offer("high", number=number)
-    async with rig.engine:
-        await rig.drained()
+    await rig.take()
     assert served == ["high"] * 50 + ["low"] * 50
 
 

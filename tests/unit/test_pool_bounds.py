@@ -26,8 +26,7 @@ async def test_when_full_the_oldest_are_dropped_and_every_drop_is_counted() -> N
     rig = Rig(route, pool=PoolSettings(max_messages=10))
     told = fill(rig, range(25))
     assert rig.engine.pool.count == 10
-    async with rig.engine:
-        await rig.drained()
+    await rig.take()
     assert rig.numbers("a") == list(range(15, 25))
     assert rig.counts("t") == {"received": 25, "dropped": 15, "processed": 10}
     assert [t.ends for t in told] == [["dropped"]] * 15 + [["processed"]] * 10
@@ -45,8 +44,7 @@ async def test_the_key_of_what_goes_for_a_later_one_of_the_same_read_is_never_as
     told = [Told("t", message("a", number)) for number in range(10)]
     rig.engine.pool.offer_all(told)
     assert asked == [7, 8, 9]
-    async with rig.engine:
-        await rig.drained()
+    await rig.take()
     assert rig.numbers("a") == [7, 8, 9]
     assert [t.ends for t in told] == [["dropped"]] * 7 + [["processed"]] * 3
 
@@ -57,8 +55,7 @@ async def test_the_bound_in_bytes_holds_too() -> None:
     fill(rig, range(10), pad="x" * 80)
     fill(rig, [10], pad="x" * 700)
     assert rig.engine.pool.bytes <= 1000
-    async with rig.engine:
-        await rig.drained()
+    await rig.take()
     counts = rig.counts("t")
     assert rig.numbers("a")[-1] == 10
     assert counts["dropped"] + counts["processed"] == 11
@@ -70,8 +67,7 @@ async def test_conflation_keeps_the_newest_of_each_key() -> None:
     rig = Rig(route, pool=PoolSettings(max_messages=4))
     for number in range(20):
         fill(rig, [number], key="abcd"[number % 4])
-    async with rig.engine:
-        await rig.drained()
+    await rig.take()
     assert {k: rig.numbers(k) for k in "abcd"} == {"a": [16], "b": [17], "c": [18], "d": [19]}
     assert rig.counts("t") == {"received": 20, "conflated": 16, "processed": 4}
 
@@ -80,8 +76,7 @@ async def test_conflation_gives_up_the_oldest_of_a_key_and_keeps_the_rest_in_ord
     route = Route(topic="t", handler=echo, key=key_of, overload=Overload.CONFLATE)
     rig = Rig(route, pool=PoolSettings(max_messages=4))
     told = [*fill(rig, range(3)), *fill(rig, [0], key="b"), *fill(rig, [3, 4])]
-    async with rig.engine:
-        await rig.drained()
+    await rig.take()
     assert (rig.numbers("a"), rig.numbers("b")) == ([2, 3, 4], [0])
     assert [t.ends for t in told] == [["conflated"]] * 2 + [["processed"]] * 4
     assert rig.counts("t") == {"received": 6, "conflated": 2, "processed": 4}
@@ -98,8 +93,7 @@ async def test_conflation_may_use_a_finer_notion_of_the_same() -> None:
     rig = Rig(route, pool=PoolSettings(max_messages=2))
     for number, strike in enumerate("xyxyx"):
         fill(rig, [number], strike=strike)
-    async with rig.engine:
-        await rig.drained()
+    await rig.take()
     assert rig.numbers("a") == [3, 4]
 
 
@@ -108,8 +102,7 @@ async def test_conflation_drops_the_oldest_when_there_is_nothing_to_replace() ->
     rig = Rig(route, pool=PoolSettings(max_messages=2))
     for key in "abc":
         fill(rig, [0], key=key)
-    async with rig.engine:
-        await rig.drained()
+    await rig.take()
     assert rig.counts("t") == {"received": 3, "dropped": 1, "processed": 2}
     assert rig.numbers("a") == []
 
@@ -137,8 +130,7 @@ async def test_a_source_that_cannot_wait_has_the_drop_of_a_blocking_route_counte
     rig = Rig(Route(topic="t", handler=echo, key=key_of), pool=PoolSettings(max_messages=5))
     told = fill(rig, range(8))
     assert [t.ends for t in told] == [[]] * 5 + [["dropped"]] * 3
-    async with rig.engine:
-        await rig.drained()
+    await rig.take()
     assert rig.counts("t") == {"received": 8, "dropped": 3, "processed": 5}
 
 

@@ -257,8 +257,7 @@ async def test_topics_with_one_state_store_share_the_lane_of_a_key() -> None:
     rig = Rig(*routes)
     for number in range(6):
         rig.offer("tu"[number % 2], "a", number)
-    async with rig.engine:
-        await rig.drained()
+    await rig.take()
     assert rig.numbers("a") == list(range(6))
     assert len(sums.loads) == 1
 
