@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from fractions import Fraction
 from typing import Any
 
@@ -14,7 +13,8 @@ from enricher.analytics.chain_numbers import MaxPain, Wall, atm_strike, chain_nu
 from enricher.analytics.columns import total
 from enricher.analytics.oi_walls import TradingRange, losses, trading_range, walls
 from enricher.market.documents import chain_fields
-from enricher.messages.models import Chain, decode_chain
+from enricher.messages.models import Chain
+from tests.chains import made_chain
 
 Legs = list[dict[str, Any]]
 
@@ -28,9 +28,7 @@ PUTS = legs(k21000=20000, k21500=30000, k22000=40000)
 
 
 def chain(calls: Legs, puts: Legs, spot: float = 21510, **fields: Any) -> Chain:
-    message: dict[str, Any] = {"product": "NIFTY", "expiry": "2025-10-30", "spot_price": spot}
-    message |= {"timestamp": "2025-10-14T10:00:00", "calls": calls, "puts": puts} | fields
-    return decode_chain(json.dumps(message).encode(), now_us=2**60)
+    return made_chain("NIFTY", "2025-10-30", spot, "2025-10-14T10:00:00", calls, puts, **fields)
 
 
 def test_max_pain_of_the_worked_example() -> None:

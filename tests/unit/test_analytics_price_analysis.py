@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from math import exp, fsum
 from typing import Any
 
@@ -16,7 +15,7 @@ from enricher.analytics.price_analysis import PriceAnalysis, analyse_prices, pri
 from enricher.analytics.staleness import NO_AGES, fresh
 from enricher.clock import event_us, render
 from enricher.market.products import Contracts
-from enricher.messages.models import decode_chain
+from tests.chains import made_chain
 
 NIFTY, EXPIRY, FORWARD = Contracts().of("NIFTY"), "2025-06-26", 21550.0
 AT = event_us("2025-06-16T10:00:00+05:30")[0]
@@ -30,9 +29,7 @@ def analysed(stubs_from: float) -> PriceAnalysis:
             value = max(black76.price(kind, FORWARD, strike, t, 0.15, 1 - NIFTY.rate * t), 0.2)
             quote = (0.05, 3000) if strike >= stubs_from else (value - 0.05, value + 0.05)
             legs.append({"strike": strike, "bid": quote[0], "ask": quote[1]})
-    message = {"product": "NIFTY", "expiry": EXPIRY, "spot_price": 21500, "timestamp": render(AT, True)}
-    body = json.dumps({**message, "calls": sides[0], "puts": sides[1]}).encode()
-    chain = decode_chain(body, now_us=2**60)
+    chain = made_chain("NIFTY", EXPIRY, 21500, render(AT, True), *sides)
     return analyse_prices(chain, fresh(columns(chain), NO_AGES, 300), NIFTY)
 
 
@@ -71,10 +68,7 @@ def priced(
             quote = {"bid": value * 0.999, "ask": value * 1.001, "open_interest": 100 + strike % 700}
             legs.append({"strike": strike, **quote, **said})
         sides[0][-1] |= (changed or {}).get(strike, {})
-    message = {"product": "N", "expiry": EXPIRY, "spot_price": 21500, "timestamp": render(at_us, False)}
-    message["future_price"] = future
-    body = json.dumps({**message, "calls": sides[0], "puts": sides[1]}).encode()
-    chain = decode_chain(body, now_us=2**60)
+    chain = made_chain("N", EXPIRY, 21500, render(at_us, False), *sides, future_price=future)
     cells = columns(chain, price_scale(contract, chain.spot_price))
     return analyse_prices(chain, fresh(cells, NO_AGES, 300), contract, vendor_iv, unit_before)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,7 +16,8 @@ from enricher.analytics.staleness import NO_AGES, Fresh, fresh, leg_ages, reader
 from enricher.clock import SECOND, event_us, render
 from enricher.market.products import Contracts
 from enricher.market.serialisation import analysis_fields
-from enricher.messages.models import Chain, decode_chain
+from enricher.messages.models import Chain
+from tests.chains import made_chain
 
 NIFTY, EXPIRY, FORWARD = Contracts().of("NIFTY"), "2025-06-26", 21550.0
 TEXT = "2025-06-16T10:00:00+05:30"
@@ -30,9 +30,8 @@ def ago(seconds: float) -> str:
     return render(AT - int(seconds * SECOND), naive=False)
 
 
-def chain_of(*calls: dict[str, Any], text: str = TEXT, puts: tuple[dict[str, Any], ...] = ()) -> Chain:
-    message = {"product": "NIFTY", "expiry": EXPIRY, "spot_price": 21500, "timestamp": text}
-    return decode_chain(json.dumps({**message, "calls": calls, "puts": puts}).encode(), now_us=2**60)
+def sent(*calls: dict[str, Any], text: str = TEXT, puts: tuple[dict[str, Any], ...] = ()) -> Chain:
+    return made_chain("NIFTY", EXPIRY, 21500, text, calls, puts)
 
 
 def seen(chain: Chain, max_age: float = 300.0, zone: str = "UTC") -> Fresh:
@@ -41,7 +40,7 @@ def seen(chain: Chain, max_age: float = 300.0, zone: str = "UTC") -> Fresh:
 
 def left(max_age: float = 300.0, zone: str = "UTC", text: str = TEXT, **leg: Any) -> list[float | None]:
     """Bid, ask and last of one call, as far as they count."""
-    side = seen(chain_of({"strike": 21500, "bid": 10, "ask": 11, "last": 9, **leg}, text=text), max_age, zone)
+    side = seen(sent({"strike": 21500, "bid": 10, "ask": 11, "last": 9, **leg}, text=text), max_age, zone)
     return [side.calls.bid[0], side.calls.ask[0], side.calls.last[0]]
 
 
@@ -113,7 +112,7 @@ def test_a_last_price_without_any_volume_was_not_traded_today() -> None:
 
 def test_where_a_price_was_taken_out_is_said_and_nowhere_else() -> None:
     old, unpriced = {"timestamp": ago(301)}, {"bid": 0, "ask": None, "last": 0}
-    chain = chain_of(
+    chain = sent(
         {"strike": 1, "bid": 1, **old},
         {"strike": 2, "last": 1, **old},
         {"strike": 3, **unpriced, **old},
@@ -127,7 +126,7 @@ def test_where_a_price_was_taken_out_is_said_and_nowhere_else() -> None:
 
 
 def test_a_chain_without_times_and_with_every_option_traded_is_taken_as_it_is() -> None:
-    chain = chain_of({"strike": 1, "bid": 1, "volume": 2}, {"strike": 2, "last": 1, "timestamp": TEXT})
+    chain = sent({"strike": 1, "bid": 1, "volume": 2}, {"strike": 2, "last": 1, "timestamp": TEXT})
     cells = columns(chain)
     assert leg_ages(chain, reader(ZoneInfo("UTC"))) is NO_AGES
     assert fresh(cells, NO_AGES, 300.0).calls is cells.calls
@@ -135,7 +134,7 @@ def test_a_chain_without_times_and_with_every_option_traded_is_taken_as_it_is() 
 
 def test_open_interest_and_volume_do_not_age() -> None:
     known = {"open_interest": 5, "volume": 7, "iv": 0.2}
-    side = seen(chain_of({"strike": 1, "bid": 1, "timestamp": ago(1e6), **known})).calls
+    side = seen(sent({"strike": 1, "bid": 1, "timestamp": ago(1e6), **known})).calls
     assert (side.oi, side.volume, side.iv, side.bid) == ([5], [7], [0.2], [None])
 
 
@@ -148,7 +147,7 @@ def fair_chain(stale: dict[int, dict[str, Any]]) -> Chain:
             value = black76.price(kind, FORWARD, strike, t, 0.15, 1 - NIFTY.rate * t)
             legs.append({"strike": strike, "bid": max(value - 1, 0.05), "ask": value + 1})
     calls = [{**leg, **stale.get(leg["strike"], {})} for leg in sides[0]]
-    return chain_of(*calls, puts=tuple(sides[1]))
+    return sent(*calls, puts=tuple(sides[1]))
 
 
 def analysed(chain: Chain) -> PriceAnalysis:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -15,7 +14,8 @@ from enricher.market.chain_enrichment import enrich
 from enricher.market.products import Contracts, ProductSettings
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
-from enricher.messages.models import Chain, decode_chain
+from enricher.messages.models import Chain
+from tests.chains import made_chain
 from tests.unit.test_market_state import fold_chain
 
 AT = 1_750_046_400_000_000
@@ -39,13 +39,8 @@ class Lane:
 
 def chain_at(seconds: float, oi: float, last: float) -> Chain:
     leg = {"strike": 21500, "last": last, "open_interest": oi}
-    message = {
-        "product": "NIFTY",
-        "expiry": "2025-06-26",
-        "spot_price": 21500,
-        "timestamp": render(AT + int(seconds * SECOND), naive=False),
-    }
-    return decode_chain(json.dumps({**message, "calls": [leg], "puts": []}).encode(), now_us=2**60)
+    at = render(AT + int(seconds * SECOND), naive=False)
+    return made_chain("NIFTY", "2025-06-26", 21500, at, [leg], [])
 
 
 def since(fields: dict[str, Any]) -> float | None:

@@ -19,8 +19,9 @@ from enricher.market.products import Contracts
 from enricher.market.reasons import AHEAD
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
-from enricher.messages.models import Chain, decode_chain
+from enricher.messages.models import Chain
 from enricher.systems import load
+from tests.chains import made_chain
 from tests.unit.test_market_state import fold_chain
 
 
@@ -58,9 +59,7 @@ def chain(
 ) -> Chain:
     leg = {"last": last, "bid": last, "ask": last, "open_interest": oi}
     legs = [{"strike": strike, **leg} for strike in (95, 100, 105)]
-    message = {"product": product, "expiry": "2025-06-26", "spot_price": 100, "calls": legs, "puts": legs}
-    message |= {"timestamp": render(START + minute * MINUTE, False), **said}
-    return decode_chain(orjson.dumps(message), now_us=2**60)
+    return made_chain(product, "2025-06-26", 100, render(START + minute * MINUTE, False), legs, legs, **said)
 
 
 def enriched(chains: list[Chain], **settings: Any) -> tuple[dict[str, Any], Any]:

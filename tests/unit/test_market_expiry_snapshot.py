@@ -23,7 +23,8 @@ from enricher.market.state.read_back import chain_of
 from enricher.market.surface.cross_expiry import CrossExpiry
 from enricher.market.surface.expiry_snapshot import ExpirySnapshot, expiry_snapshot
 from enricher.market.surface.snapshot_at import at_money, snapshot_at, together
-from enricher.messages.models import Chain, decode_chain
+from enricher.messages.models import Chain
+from tests.chains import made_chain
 from tests.unit.test_market_state import fold_chain
 
 NIFTY, SPOT = Contracts().of("NIFTY"), 21500.0
@@ -49,8 +50,7 @@ def sent(
             value = black76.price(kind, SPOT, strike, t, iv, discount)
             legs.append({"strike": strike, "bid": value - 0.1, "ask": value + 0.1, "open_interest": 10})
     changed = [{**leg, **(calls or {}).get(leg["strike"], {})} for leg in sides[0]]
-    message = {"product": "NIFTY", "expiry": expiry, "spot_price": SPOT, "timestamp": render(at_us, False)}
-    return decode_chain(json.dumps({**message, "calls": changed, "puts": sides[1]}).encode(), now_us=2**60)
+    return made_chain("NIFTY", expiry, SPOT, render(at_us, False), changed, sides[1])
 
 
 def state() -> ProductState:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC
 from typing import Any
 
@@ -14,7 +13,7 @@ from enricher.market.chain_enrichment import enrich
 from enricher.market.products import Contracts, ProductSettings
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
-from enricher.messages.models import decode_chain
+from tests.chains import made_chain
 
 SHIPPED_CONTRACTS = Contracts()
 SPANS = MarketSettings(windows=(1,), lateness=0.0, buildup_min_age=0.0)
@@ -26,11 +25,7 @@ def us(text: str) -> int:
 
 def published(product: str, expiry: str, moment: str) -> dict[str, Any]:
     legs = [{"strike": 100, "bid": 4.0, "ask": 4.1, "open_interest": 10}]
-    message = {
-        "product": product, "expiry": expiry, "spot_price": 100, "strikes": [100],
-        "calls": legs, "puts": legs, "timestamp": moment,
-    }  # fmt: skip
-    chain = decode_chain(json.dumps(message).encode(), now_us=2**60)
+    chain = made_chain(product, expiry, 100, moment, legs, legs, strikes=[100])
     fields, _ = enrich(ProductState(product, SPANS), chain, snapshot(chain), MarketSettings(), UTC)
     return fields
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -22,14 +21,13 @@ from enricher.analytics.staleness import NO_AGES, fresh
 from enricher.clock import event_us, render
 from enricher.market.products import Contracts
 from enricher.market.serialisation import Fields, analysis_fields, rounded, rounded_all
-from enricher.messages.models import decode_chain
+from tests.chains import made_chain
 
 
 def flags(product: str, moment: str, expiry: str = "2025-06-20") -> dict[str, str]:
     contract, at = Contracts().of(product), event_us(moment)[0]
     legs = [{"strike": strike, "bid": 4.9, "ask": 5.1} for strike in (95, 100, 105)]
-    message = {"product": product, "expiry": expiry, "spot_price": 100, "timestamp": render(at, True)}
-    chain = decode_chain(json.dumps({**message, "calls": legs, "puts": legs}).encode(), now_us=2**60)
+    chain = made_chain(product, expiry, 100, render(at, True), legs, legs)
     cells = fresh(columns(chain), NO_AGES, 300)
     found = analyse_prices(chain, cells, contract)
     told: dict[str, str] = analysis_fields(found, cells.strikes, contract, expiry, 300)["flags"]
@@ -67,8 +65,7 @@ def analysed(max_age: float = 300, **said: Any) -> tuple[PriceAnalysis, Fields]:
         for side in (CALLS, PUTS)
     ]
     sides[0][2] |= said
-    message = {"product": "XSP", "expiry": EXPIRY, "spot_price": 100, "timestamp": render(AT, True)}
-    chain = decode_chain(json.dumps({**message, "calls": sides[0], "puts": sides[1]}).encode(), now_us=2**60)
+    chain = made_chain("XSP", EXPIRY, 100, render(AT, True), *sides)
     cells = fresh(columns(chain), NO_AGES, 300)
     found = analyse_prices(chain, cells, XSP)
     return found, analysis_fields(found, cells.strikes, XSP, EXPIRY, max_age)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC
 from itertools import count
 from math import inf, sqrt
@@ -20,7 +19,7 @@ from enricher.market.chain_enrichment import enrich
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
 from enricher.market.surface.svi_scheduler import SviScheduler, fit_fields
-from enricher.messages.models import decode_chain
+from tests.chains import made_chain
 from tests.unit.test_market_state import fold_chain
 
 YEARS = 0.1
@@ -150,11 +149,7 @@ def test_what_nobody_knows_can_be_forgotten() -> None:
 
 def folded(state: ProductState, expiry: str, moment: str) -> None:
     legs = [{"strike": strike, "bid": 4.0, "ask": 4.1} for strike in (90, 100, 110)]
-    message = {
-        "product": "N", "expiry": expiry, "spot_price": 100, "strikes": [90, 100, 110],
-        "calls": legs, "puts": legs, "timestamp": moment,
-    }  # fmt: skip
-    chain = decode_chain(json.dumps(message).encode(), now_us=2**60)
+    chain = made_chain("N", expiry, 100, moment, legs, legs, strikes=[90, 100, 110])
     taken = snapshot(chain)
     _, known = enrich(state, chain, taken, MarketSettings(), UTC)
     fold_chain(state, chain, moment, taken, known)
