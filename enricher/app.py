@@ -156,7 +156,7 @@ class Enricher:
         if self.engine.failure is not None:
             raise EnricherError(str(self.engine.failure)) from self.engine.failure
         if self.engine.stopping:
-            raise Overloaded("the worker is stopping and takes nothing more in; try another one")
+            raise Overloaded("the worker is stopping and accepts no more messages; try another one")
         if pool.full_for(delivery):
             raise Overloaded(f"the pool is full ({pool.count} messages, {pool.bytes} bytes); try later")
         pool.offer(delivery)

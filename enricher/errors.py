@@ -9,8 +9,8 @@
     |-- Overloaded          the pool is full and the caller asked not to wait
     |-- EngineFailed        a part of the engine itself ended or raised: nothing is served any more
     |-- SinkError
-    |   |-- SinkUnavailable the server is away, frozen or refuses everybody: wait and repeat
-    |   `-- WriteRefused    one of the writes can never land; the engine finds out which
+    |   |-- SinkUnavailable the server cannot be reached, is frozen or refuses everybody: wait and repeat
+    |   `-- WriteRefused    one of the writes can never be written; the engine finds out which
     `-- EmbeddedError       a bundled server could not be found, started or reached
 
 The message of each names the thing, shows the value (never a password) and says what would help. The original
@@ -119,7 +119,7 @@ class SinkError(EnricherError):
 
 
 class SinkUnavailable(SinkError):
-    """The server is away, frozen, failing over or refuses everybody; no message is to blame."""
+    """The server cannot be reached, is frozen, fails over or refuses everybody; no message is to blame."""
 
     def __init__(self, sink: str, reason: str) -> None:
         self.sink = sink
@@ -128,7 +128,7 @@ class SinkUnavailable(SinkError):
 
 
 class WriteRefused(SinkError):
-    """One of the writes that a sink was given can never land, because of what is in it.
+    """One of the writes that a sink was given can never be written, because of what is in it.
 
     Raise it from what says so, where the sink does not know which write it is. ``path`` says where the
     trouble is in that write's document, if known.

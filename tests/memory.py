@@ -127,7 +127,7 @@ class MemoryDocuments(_InMemory):
                 elif isinstance(effect, Upsert):
                     self._upsert(effect)
                 elif effect.sink == self.name:
-                    raise TypeError(f"the memory sink cannot land {type(effect).__name__}")
+                    raise TypeError(f"the memory sink cannot write {type(effect).__name__}")
         return answers
 
     def _of(self, collection: str) -> dict[Any, dict[str, Any]]:
@@ -242,7 +242,7 @@ class MemoryLive(_InMemory):
             case KeyClaim() | SetClaim():
                 pass
             case _:
-                raise TypeError(f"the memory sink cannot land {type(effect).__name__}")
+                raise TypeError(f"the memory sink cannot write {type(effect).__name__}")
 
     def sorted_set(self, key: str) -> list[tuple[bytes, float]]:
         """The members of a sorted set, as Redis would list them."""

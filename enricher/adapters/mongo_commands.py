@@ -69,7 +69,7 @@ def commands(
                 if earlier is None or replaces(effect, earlier[1].document):
                     newest[effect.document["_id"]] = (index, effect)
             elif effect.sink == DOCUMENTS:
-                raise TypeError(f"the MongoDB sink cannot land {type(effect).__name__}")
+                raise TypeError(f"the MongoDB sink cannot write {type(effect).__name__}")
     last = [_insert(name, effects, options) for name, effects in of_states.items()]
     last += [_update(name, list(newest.values()), options) for name, newest in upserts.items()]
     return [_insert(name, effects, options) for name, effects in inserts.items()], last

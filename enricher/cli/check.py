@@ -189,7 +189,7 @@ def warnings(settings: Settings, servers: Sequence[Server], plans: Sequence[Plan
     for old, key in settings.renamed.items():
         yield f"{old} ({settings.origins[key]}) is an old name; write {key}"
     for key in settings.legacy:
-        yield f"{key} is accepted as an old name and not used by the routes that are registered"
+        yield f"{key} is accepted as an old name, but no registered route uses it"
 
 
 def _report(

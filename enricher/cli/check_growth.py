@@ -86,14 +86,14 @@ class Stored:
         unknown = [growth.name for growth in self.growths if growth.why]
         a_day = sum(growth.bytes_a_day or 0.0 for growth in known)
         if self.free is None or self.total is None:
-            yield "Disk: unknown, for the server does not say how large it is"
+            yield "Disk: unknown, because the server does not report its size"
             return
         free = f"Disk: {size_text(self.free)} of {size_text(self.total)} free"
         days = days_until_full(self.free, known)
         if not known:
-            yield f"{free}; too little is known to say when it is full"
+            yield f"{free}; there is too little data to say when it is full"
         elif days is None:
-            yield f"{free}; it does not get full at these rates{_but_for(unknown)}"
+            yield f"{free}; it will not be full at these rates{_but_for(unknown)}"
         else:
             when = (now + timedelta(days=days)).date().isoformat()
             rate = f"at {size_text(a_day)} a day"

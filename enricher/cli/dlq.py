@@ -147,7 +147,7 @@ async def count(letters: Letters, wanted: LetterFilter, json: bool) -> None:
         with await letters.select((), wanted) as selection:
             click.echo(summary(selection.kinds, evicted) if json else f"{len(selection)}")
     if evicted and not json:
-        say(f"{evicted:,} older ones have fallen off the end (dead_letters.max_length)")
+        say(f"{evicted:,} older ones were removed because of dead_letters.max_length")
 
 
 @command.command("discard")

@@ -129,7 +129,9 @@ async def attempts(letters: Letters, how: How) -> AsyncIterator[Attempt]:
             while not (heard := await listening(letters.live, service)):  # noqa: ASYNC110
                 await anyio.sleep(0.1)
         if not heard:
-            raise EnricherError(f"no worker of service {service!r} takes letters; start one, or --via here")
+            raise EnricherError(
+                f"no worker of service {service!r} retries dead letters; start one, or use --via here"
+            )
     if how.via == WORKER or (how.via == AUTO and heard):
         say("retried by the running worker")
         yield by_worker(letters.live, service, letters.store, seconds=how.timeout, edit=how.edit)
@@ -151,9 +153,9 @@ async def _by_readers(letters: Letters, how: How) -> TargetStream:
             raise click.UsageError(f"{how.to} has the groups {', '.join(groups)}: give --group, or --no-wait")
         group = groups[0] if groups else ""
     if group:
-        say(f"retried by group {group} of {how.to}; a letter goes when its message is done")
+        say(f"retried by group {group} of {how.to}; a dead letter is removed when its message is done")
     else:
-        say(f"moved to {how.to}; nobody is waited for, a letter goes when its message is in the stream")
+        say(f"moved to {how.to}; a dead letter is removed when its message is in the stream")
     return TargetStream(
         letters.store,
         letters.live,

@@ -154,7 +154,7 @@ class StreamSettings(Section, frozen=True, kw_only=True):
         if self.shard and not (numbers and int(index) < int(count)):
             yield "shard", "i/n with i from 0 to n-1, such as 0/4, or nothing"
         if self.lease < 1:
-            yield "lease", "at least 1 s, or a busy worker loses what it is at"
+            yield "lease", "at least 1 s, or a busy worker loses the mails it works on"
 
 
 class PoolSettings(Section, frozen=True, kw_only=True):

@@ -81,7 +81,7 @@ class Pipeline:
                 arguments: tuple[Any, ...] = (event, context)
             else:
                 if lane.key is None:
-                    raise BadMessage("$", "a message that its route's key function understands")
+                    raise BadMessage("$", "a message from which the route's key function can read a key")
                 seen = state_store.seen(lane.state, event, context)
                 if seen is Folded.HERE:
                     return Write(delivery.ack(), delivery, lane, 0, "duplicate", True)

@@ -145,7 +145,7 @@ class Route:
                 raise ConfigError(where, key, getattr(self, key), expected)
         for key in ("decode", "key", "conflation"):
             if inspect.iscoroutinefunction(getattr(self, key)):
-                raise ConfigError(where, key, getattr(self, key), "a plain function: it is not waited for")
+                raise ConfigError(where, key, getattr(self, key), "a plain function, not an async one")
         if self.overload is Overload.CONFLATE and self.key is None and self.conflation is None:
             raise ConfigError(
                 where, "conflation", None, "a key or conflation function, which says what replaces what"

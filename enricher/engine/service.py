@@ -151,7 +151,7 @@ class Engine:
     async def _read(self, source: Source) -> None:
         await source.run(self.pool)
         if not self.stopping:
-            raise RuntimeError("its run has returned, and nobody has told it to stop")
+            raise RuntimeError("run() returned although the source was not stopped")
 
     async def _open_sinks(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -253,7 +253,7 @@ class Engine:
         Raises `EnricherError` when it is stopped and nothing is committed any more.
         """
         if self.ended:
-            raise EnricherError("the enricher is stopped: effects are committed no more")
+            raise EnricherError("the enricher is stopped: effects are no longer committed")
         self.writer.submit(Write(effects, label=EMITTED))
 
     @property
@@ -270,7 +270,7 @@ class Engine:
 
 async def _forever(run: Callable[[], Awaitable[None]]) -> None:
     await run()
-    raise RuntimeError("nobody has told it to")
+    raise RuntimeError("it ended although nothing stopped it")
 
 
 async def _ended(part: Source | Sink, end: Callable[[], Awaitable[None]]) -> BaseException | None:

@@ -146,7 +146,7 @@ def _size(value: Any) -> int | None:
         return None
     size = int(value)
     if not 0 <= size <= _LARGEST_SIZE:
-        raise ValueError(f"no size of anything: {size}")
+        raise ValueError(f"a size cannot be {size}")
     return size
 
 

@@ -74,9 +74,9 @@ class MailSettings(Section, frozen=True, kw_only=True):
         if self.dead_letters == self.stream:
             yield "dead_letters", "a stream of its own, not mail.stream"
         if self.collection in {"enricher_state", *RetentionSettings.__struct_fields__} - {"emails"}:
-            yield "collection", "a collection of their own, which none of the market's is"
+            yield "collection", "a collection that the market does not use"
         if self.lease < 1:
-            yield "lease", "at least 1 s, or a busy worker loses what it is at"
+            yield "lease", "at least 1 s, or a busy worker loses the mails it works on"
 
     def dead_letter_topics(self, key: str) -> Mapping[str, str]:
         """Under its own key even an entry that names no task is a mail."""

@@ -59,7 +59,7 @@ def warnings(section: MarketSettings, settings: Settings) -> Iterator[str]:
         max(window, DAY if section.volume == "cumulative" else 0.0),
         "a restart rebuilds windows and open bars from them",
     )
-    yield from least("ohlc_bars", window, "a restart finds in them which bars are closed")
+    yield from least("ohlc_bars", window, "a restart reads from them which bars are closed")
     yield from least(
         "option_quotes", section.quote_window + window, "a restart rebuilds the surface from them"
     )
@@ -70,4 +70,4 @@ def warnings(section: MarketSettings, settings: Settings) -> Iterator[str]:
         "market_history", section.history_days * DAY, "percentiles look back (market.history_days)"
     )
     for name in ("underlying_ticks", "option_quotes", "option_chains"):
-        yield from least(name, claims, "a repeated message is recognised so long (market.claim_ttl)")
+        yield from least(name, claims, "a repeated message is recognised for that long (market.claim_ttl)")

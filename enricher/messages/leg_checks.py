@@ -70,7 +70,7 @@ def union(
     known = set(listed or ())
     strikes = tuple(sorted(known | call_at.keys() | put_at.keys()))
     if not strikes:
-        raise BadMessage("$.strikes", "at least one strike", "none, neither listed nor in a leg")
+        raise BadMessage("$.strikes", "at least one strike", "no strike, in the list or in a leg")
     count = len(strikes)
     if listed is not None and len(known) < len(listed):
         flag(flags, "strikes", "repeated")

@@ -144,7 +144,7 @@ class Unheard(Effect, frozen=True, gc=False):
 
 
 async def test_an_unknown_document_effect_is_loud(documents: Documents) -> None:
-    with pytest.raises(TypeError, match="cannot land Unheard"):
+    with pytest.raises(TypeError, match="cannot write Unheard"):
         await documents.commit(writes(Unheard()))
 
 
@@ -348,7 +348,7 @@ class UnheardLive(Effect, frozen=True, gc=False):
 
 
 async def test_an_unknown_visible_effect_is_loud(live: Watched) -> None:
-    with pytest.raises(TypeError, match="cannot land UnheardLive"):
+    with pytest.raises(TypeError, match="cannot write UnheardLive"):
         await live.commit(UnheardLive())
 
 

@@ -111,7 +111,7 @@ def test_a_worker_that_is_asked_for_and_does_not_run_is_not_waited_for_with_ever
     asked = ("dlq", "reprocess", "--all", "--via", "worker", "--timeout", "200ms")
     done = finished(tmp_path, *asked, "--redis-url", redis_url)
     assert done.returncode == 1
-    assert "no worker of service 'worker-enricher' takes letters" in done.stderr
+    assert "no worker of service 'worker-enricher' retries dead letters" in done.stderr
     assert len(ids(list_of_three)) == 3
     assert list_of_three.keys("enricher:retry:*") == []
 

@@ -81,7 +81,7 @@ def test_a_recording_goes_on_after_a_restart_of_redis_and_says_so(
         out, err = recorder.communicate(timeout=60)
     assert recorder.returncode == 0
     assert "connection lost 1 times" in out
-    assert "what was published meanwhile is not in the recording" in err
+    assert "messages published meanwhile are not in the recording" in err
     assert [record.body for record in RecordingReader(tmp_path / "r.jsonl")] == [b"1", b"2"]
 
 

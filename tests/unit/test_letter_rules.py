@@ -148,7 +148,7 @@ def test_an_entry_of_a_stream_is_made_of_body_and_topic_or_of_the_messages_own_f
     for body in (b"[1]", b"\xff", b"{}"):
         bad = prepared(letter(body=body))
         assert not isinstance(bad, Outcome)
-        with pytest.raises(ValueError, match="no JSON object"):
+        with pytest.raises(ValueError, match="not a JSON object"):
             as_fields(bad)
 
 

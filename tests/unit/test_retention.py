@@ -53,7 +53,7 @@ def test_times_are_given_with_units_and_all_is_kept_by_default() -> None:
         ("retention.enricher_state", "30d", "feed_gaps, emails"),
         ("retention.option_chains", "30 weeks", "a whole number of seconds of at least 0"),
         ("retention.option_chains", "-1", "a whole number of seconds of at least 0"),
-        ("mail.collection", "option_chains", "a collection of their own"),
+        ("mail.collection", "option_chains", "a collection that the market does not use"),
         ("retention.option_chains", "500ms", "or text such as '10s', '5m', '30d'"),
     ],
 )
@@ -110,12 +110,12 @@ def test_what_is_kept_for_a_time_levels_off() -> None:
     ticks = grown(1000, 500_000, DAY / 2, kept=5 * DAY_S)
     assert days_until_full(10_000_000, [ticks]) is None
     assert days_until_full(1_000_000, [ticks]) == pytest.approx(1, abs=0.02)
-    assert "does not get full" in next(Stored((ticks,), 10_000_000, 20_000_000).lines(NOW))
+    assert "will not be full" in next(Stored((ticks,), 10_000_000, 20_000_000).lines(NOW))
 
 
 def test_what_is_not_known_is_said() -> None:
     assert "unknown" in next(Stored((grown(5, 5, 5),)).lines(NOW))
-    assert "too little is known" in next(Stored((grown(5, 5, 5),), 1, 2).lines(NOW))
+    assert "too little data" in next(Stored((grown(5, 5, 5),), 1, 2).lines(NOW))
     assert grown(5, 500, 5).row[3] == "unknown"
     assert Growth("ticks", 0, why="Unauthorized").row[1] == "unknown: Unauthorized"
     slow = Growth("chains", 0, 836, 36_300_000, why="no answer within 3 s")

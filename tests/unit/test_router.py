@@ -141,8 +141,8 @@ def test_routes_with_one_state_store_share_a_family_and_others_have_their_own() 
         ({"drain_deadline": -1}, "seconds above 0"),
         ({"intake": "memory"}, "'pubsub', 'stream' or 'none'"),
         ({"max_bytes": -1}, "a number of bytes"),
-        ({"decode": waits}, "decode = .*not waited for"),
-        ({"key": waits}, "key = .*not waited for"),
+        ({"decode": waits}, "decode = .*not an async one"),
+        ({"key": waits}, "key = .*not an async one"),
     ],
 )
 def test_a_wrong_route_is_refused_with_what_would_be_right(settings: dict[str, Any], words: str) -> None:

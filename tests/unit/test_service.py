@@ -153,7 +153,7 @@ async def test_effects_are_refused_once_nothing_is_committed_any_more() -> None:
     async with rig.engine:
         rig.engine.emit(Insert("steps", {"_id": 1}))
         await rig.engine.stop()
-        with pytest.raises(EnricherError, match="effects are committed no more"):
+        with pytest.raises(EnricherError, match="effects are no longer committed"):
             rig.engine.emit(Insert("steps", {"_id": 2}))
     assert list(rig.stored.collections["steps"]) == [1]
 

@@ -167,7 +167,7 @@ class RedisLive:
                 known = _ARGUMENTS.get(kind)
                 if known is None:
                     if effect.sink == LIVE:
-                        raise TypeError(f"the Redis sink cannot land {kind.__name__}")
+                        raise TypeError(f"the Redis sink cannot write {kind.__name__}")
                 elif kind is SetKey:
                     if newest[effect.key] is effect:  # type: ignore[attr-defined]
                         effects.append((1, _set_key(effect)))

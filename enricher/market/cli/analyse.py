@@ -146,7 +146,7 @@ def newest(files: tuple[Path, ...], reading: Reading, topics: set[str]) -> list[
             if series not in latest or record.at_us >= latest[series][0]:
                 latest[series] = record.at_us, record.body, kind == RECORDING
     if unread:
-        say(f"Warning: {unread:,} messages on the channel of chains are none, and were left out")
+        say(f"Warning: {unread:,} messages on the channel of chains are not chains, and were left out")
     return [(body, recorded) for _, body, recorded in latest.values()]
 
 

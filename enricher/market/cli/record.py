@@ -65,7 +65,7 @@ class Recorder:
                         await pubsub.psubscribe(*self._patterns)
                     if attempt and self.listened:
                         self.gaps += 1
-                        say("Redis answers; what was published meanwhile is not in the recording")
+                        say("Redis answers; messages published meanwhile are not in the recording")
                     attempt, self.listened = 0, True
                     await self._listen(pubsub)
                     return

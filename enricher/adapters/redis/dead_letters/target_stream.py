@@ -51,7 +51,7 @@ def as_fields(message: Prepared) -> dict[bytes, bytes]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         values = {}
     if not values:
-        raise ValueError("the message is no JSON object, which the fields of an entry are made of")
+        raise ValueError("the message is not a JSON object, so it has no fields for an entry")
     return {name.encode(): as_bytes(from_json(value)) for name, value in values.items()}
 
 

@@ -195,7 +195,7 @@ class FencedDocuments:
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
         """Write the documents. Raises `SinkUnavailable` while the shard may be another's."""
         if not self._lock.sure and any(write.stateful for write in writes):
-            raise SinkUnavailable(self.name, f"shard {self._lock.shard} is not surely held")
+            raise SinkUnavailable(self.name, f"shard {self._lock.shard} may be held by another process")
         return await self._documents.commit(writes)
 
     async def find(
