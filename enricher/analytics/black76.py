@@ -271,5 +271,3 @@ def _implied(
         return None, "no_time_value"
     sigma = total_volatility(beta, a, up, guess * root if guess else 0.0) / root
     return sigma, None if LEAST_SIGMA <= sigma <= MOST_SIGMA else "out_of_range"
-
-

@@ -52,9 +52,7 @@ class Walls(msgspec.Struct, frozen=True):
 
 
 @checked
-def walls(
-    strikes: Sequence[float], call_oi: Column, put_oi: Column, spot: float, count: int = 3
-) -> Walls:
+def walls(strikes: Sequence[float], call_oi: Column, put_oi: Column, spot: float, count: int = 3) -> Walls:
     """Resistance and support by open interest, at most ``count`` strikes of each.
 
     Of equals the one nearer to spot comes first. It is a reading of open interest, and no law of prices.

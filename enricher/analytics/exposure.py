@@ -181,9 +181,7 @@ def exposure(calls: Column, puts: Column, call_oi: Column, put_oi: Column, units
     )
 
 
-def weighted_iv(
-    call_iv: Column, put_iv: Column, call_weights: Column, put_weights: Column
-) -> float | None:
+def weighted_iv(call_iv: Column, put_iv: Column, call_weights: Column, put_weights: Column) -> float | None:
     """The mean volatility of all legs by weight (open interest, or vega), in the unit of the volatilities.
 
     Legs without volatility or with a weight that is not positive are left out; None when none is left.

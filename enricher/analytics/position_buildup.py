@@ -71,9 +71,7 @@ def buildup(now: Snapshot, before: Snapshot, half_tick: float) -> Buildup:
     return Buildup(before.event_us, calls, puts, call_change, put_change)
 
 
-def since_open(
-    now: Snapshot, first: Snapshot | None, cells: Columns, half_tick: float
-) -> Buildup | None:
+def since_open(now: Snapshot, first: Snapshot | None, cells: Columns, half_tick: float) -> Buildup | None:
     """The build-up of the day: since its ``first`` chain, open interest as the exchange counts its change.
 
     Where the exchange sent no change of open interest, it is that since the first chain. None when this is

@@ -247,5 +247,3 @@ def _priced(
         own.iv, own.delta, own.delta_spot, own.gamma, own.vega, own.theta, own.rho, own.reasons,
         *chosen, vendor, side,
     )  # fmt: skip
-
-

@@ -33,11 +33,7 @@ _LEAST_OWN, _MOST_OWN = 0.01, 3.0  # beyond them it is rather the price that is 
 
 
 def choose(
-    bids: Values,
-    asks: Values,
-    lasts: Values,
-    tick_size: float,
-    stale: Set[int] = frozenset(),
+    bids: Values, asks: Values, lasts: Values, tick_size: float, stale: Set[int] = frozenset()
 ) -> tuple[list[float | None], list[Source | None], dict[int, str]]:
     """The price of every leg, where it is from, and {index: reason} where there is something to say.
 

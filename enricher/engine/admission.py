@@ -218,9 +218,7 @@ class Admission:
             self._known[topic] = known
         return known
 
-    def _aside(
-        self, delivery: Delivery, why: BadMessage, aside: list[tuple[Delivery, BadMessage]]
-    ) -> None:
+    def _aside(self, delivery: Delivery, why: BadMessage, aside: list[tuple[Delivery, BadMessage]]) -> None:
         if self.full(len(delivery.body)):
             self._refuse(delivery)
             return

@@ -199,9 +199,7 @@ class Pipeline:
             return RetryLater(decision.delay, f"{type(error).__name__}: {text_of(error)}")
         return self.dead(delivery, stage, error)
 
-    def dead(
-        self, delivery: Delivery, stage: str, error: Exception | Refused, task_name: str = ""
-    ) -> Write:
+    def dead(self, delivery: Delivery, stage: str, error: Exception | Refused, task_name: str = "") -> Write:
         """The write that sets ``delivery`` aside, whole, with why; ``task_name`` if it has no route."""
         route = delivery.route
         if isinstance(error, Refused):

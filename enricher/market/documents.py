@@ -185,10 +185,7 @@ def wall_fields(walls: tuple[Wall, ...]) -> list[dict[str, Any]]:
 
 def buildup_fields(chain: Chain, change: Buildup) -> dict[str, Any]:
     """A build-up as plain data, strike by strike."""
-    strikes = [
-        {"strike": k, "call": change.calls.get(k), "put": change.puts.get(k)}
-        for k in chain.strikes
-    ]
+    strikes = [{"strike": k, "call": change.calls.get(k), "put": change.puts.get(k)} for k in chain.strikes]
     return {
         "since_us": change.since_us,
         "call_oi_change": change.call_oi_change,

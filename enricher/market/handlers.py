@@ -130,9 +130,7 @@ class Handlers:
         if self._zeros:
             document = zeroed(document, OPTION_FIELDS)
         insert = Insert(
-            QUOTES,
-            document,
-            partial(_stored_option, visible, processed_us, OPTION_CLAIM_TTL * SECOND),
+            QUOTES, document, partial(_stored_option, visible, processed_us, OPTION_CLAIM_TTL * SECOND)
         )
         change = None
         if storable(context.body, quote.raw):
@@ -148,9 +146,7 @@ class Handlers:
         steps = self._chain(state, chain, context)
         return steps if len(chain.strikes) > AT_ONCE else at_once(steps)
 
-    def _chain(
-        self, state: ProductState, chain: Chain, context: Context
-    ) -> Generator[None, None, Chained]:
+    def _chain(self, state: ProductState, chain: Chain, context: Context) -> Generator[None, None, Chained]:
         processed_us = to_millis(context.now_us)
         identity = chain.document_id(context.body)
         taken = snapshot(chain, identity)
@@ -182,11 +178,7 @@ class Handlers:
         self, chain: Chain, identity: str, fields: Mapping[str, Any], processed_us: int, zone: tzinfo
     ) -> tuple[Effect, ...]:
         message = encode_large(
-            {
-                **fields,
-                "timestamp": chain.timestamp,
-                "processed_at": render(processed_us, chain.naive, zone),
-            }
+            {**fields, "timestamp": chain.timestamp, "processed_at": render(processed_us, chain.naive, zone)}
         )
         claim = SetClaim(f"claims:option_chain:{chain.event_us // MINUTE}", identity, OPTION_CLAIM_TTL)
         publish = Publish("enriched:option_chain", message)

@@ -19,13 +19,7 @@ _DAY_MINUTES = 1440
 Minutes = Annotated[int, Meta(ge=1, le=_DAY_MINUTES)]
 Overload = Annotated[
     Literal["drop_oldest", "conflate", "block", "spill"],
-    Meta(
-        extra={
-            "refused": {
-                "block": "'block' needs a source that can wait, and Redis pub/sub cannot",
-            }
-        }
-    ),
+    Meta(extra={"refused": {"block": "'block' needs a source that can wait, and Redis pub/sub cannot"}}),
 ]
 
 

@@ -59,10 +59,7 @@ def flag_strangers(sent: ChainWire, raw: dict[str, Any], clean: bool, flags: dic
 
 
 def union(
-    listed: list[Number] | None,
-    call_at: dict[Number, Leg],
-    put_at: dict[Number, Leg],
-    flags: dict[str, str],
+    listed: list[Number] | None, call_at: dict[Number, Leg], put_at: dict[Number, Leg], flags: dict[str, str]
 ) -> tuple[Number, ...]:
     """All strikes of a chain, ascending; says in ``flags`` which legs or listings are missing."""
     if listed and listed == list(call_at) == list(put_at):

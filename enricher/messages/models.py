@@ -181,9 +181,7 @@ def peek_symbol(body: bytes) -> str:
     return _NAMES.decode(body).symbol
 
 
-def decode_tick(
-    body: bytes, *, zone: tzinfo = UTC, now_us: int, max_future_us: int = MAX_FUTURE_US
-) -> Tick:
+def decode_tick(body: bytes, *, zone: tzinfo = UTC, now_us: int, max_future_us: int = MAX_FUTURE_US) -> Tick:
     """The tick in these bytes, or ``BadMessage``."""
     sent = wire.read_tick(body)
     if sent.product.isspace():
@@ -313,9 +311,7 @@ _NAMED_FIRST = _first_named(b"product")
 _EXPIRY_FIRST = _first_named(b"expiry")
 
 
-def _moment(
-    text: str, zone: tzinfo, now_us: int, max_future_us: int
-) -> tuple[int, bool, datetime, int]:
+def _moment(text: str, zone: tzinfo, now_us: int, max_future_us: int) -> tuple[int, bool, datetime, int]:
     try:
         us, naive, moment = read_moment(text, zone)
     except ValueError as error:

@@ -33,14 +33,7 @@ from enricher.clock import event_us
 from enricher.market.feed.channels import OPTION_CHAIN, UNDERLYING
 from enricher.market.feed.files import open_bytes
 from enricher.market.feed.recording import BadRecord, NoSuchColumn, Recorded
-from enricher.market.feed.values import (
-    Cell,
-    exchange_date,
-    exchange_moment,
-    integer_or_text,
-    moment,
-    number,
-)
+from enricher.market.feed.values import Cell, exchange_date, exchange_moment, integer_or_text, moment, number
 
 ABSENT = ("", "NA", "-")
 
@@ -143,11 +136,7 @@ def read_csv_chains(
 
 
 def read_csv_ticks(
-    path: Path,
-    columns: TickColumns,
-    *,
-    product: str | None = None,
-    zone: tzinfo | None = None,
+    path: Path, columns: TickColumns, *, product: str | None = None, zone: tzinfo | None = None
 ) -> Iterator[Recorded]:
     """One tick per row. ``product`` names it where no column does.
 

@@ -171,11 +171,7 @@ class SyntheticMarket:
             state.rounds += 1
 
     def _emit(
-        self,
-        channel: str,
-        make: Callable[[str, int], dict[str, Any]],
-        product: str,
-        clock: Callable[[], int],
+        self, channel: str, make: Callable[[str, int], dict[str, Any]], product: str, clock: Callable[[], int]
     ) -> Iterator[Message]:
         now_us = clock()
         if self.defects is NONE:

@@ -95,9 +95,7 @@ class FeedWatch:
         self._gaps: list[tuple[int, int]] = []  # ids not seen yet, both ends included, ascending
         self._last_text: str | None = None
 
-    def fold(
-        self, event_us: int, received_us: int, tick_id: TickId, price: Number
-    ) -> tuple[Finding, ...]:
+    def fold(self, event_us: int, received_us: int, tick_id: TickId, price: Number) -> tuple[Finding, ...]:
         """Takes a tick in and says what is wrong with it; usually nothing."""
         self.ticks += 1
         self.heard_us = received_us

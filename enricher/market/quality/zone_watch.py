@@ -180,4 +180,3 @@ def host_zone(
     if not name:
         _, _, name = str(link.resolve()).partition("/zoneinfo/")
     return (name,) if name else ()
-

@@ -61,9 +61,7 @@ class MarketState:
         contract, zone = self._contracts.of(product), self._zones.of(product)
         return ProductState(product, self._settings, contract, zone, self._feed_gaps, self._folds)
 
-    async def restore(
-        self, reader: Reader, wanted: Mapping[str, Delivery]
-    ) -> Mapping[str, ProductState]:
+    async def restore(self, reader: Reader, wanted: Mapping[str, Delivery]) -> Mapping[str, ProductState]:
         """State rebuilt from what is stored."""
         return await self._restore.load(reader, wanted)
 
@@ -99,9 +97,7 @@ class MarketState:
             writes.append(tuple(aged(caches, now_us - last_us)))
         return writes
 
-    def seen(
-        self, state: ProductState, event: Tick | Quote | Chain, context: Context
-    ) -> Folded | None:
+    def seen(self, state: ProductState, event: Tick | Quote | Chain, context: Context) -> Folded | None:
         """Whether this very message was folded already.
 
         What is not recognised here is found out by its ``_id`` and its claim; this spares the trip.
@@ -115,9 +111,7 @@ class MarketState:
             return state.identities.seen_tick(event, context.body)
         return state.identities.seen_option(event, context.body)
 
-    def fold(
-        self, state: ProductState, change: TickChange | QuoteChange | ChainChange | None
-    ) -> str | None:
+    def fold(self, state: ProductState, change: TickChange | QuoteChange | ChainChange | None) -> str | None:
         """Fold a tick, quote or chain; None is one that MongoDB is going to refuse.
 
         `future` or `late` when it folds into nothing, or not into everything.

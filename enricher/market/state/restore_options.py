@@ -107,14 +107,10 @@ def _chain(state: ProductState, document: Document) -> ChainChange | None:
     chain, taken = read_chain
     known = read(lambda stored: expiry_snapshot(chain, with_nulls(stored), state.contract), document)
     document_id = str(document["_id"])
-    return ChainChange(
-        chain.event_us, chain, digest_of(document), taken, document_id, known, restored=True
-    )
+    return ChainChange(chain.event_us, chain, digest_of(document), taken, document_id, known, restored=True)
 
 
-async def _restore_earlier_history(
-    stored: Stored, state: ProductState, moments: Sequence[int]
-) -> None:
+async def _restore_earlier_history(stored: Stored, state: ProductState, moments: Sequence[int]) -> None:
     """The days before the last chains of a replay that stands where the newest days do not reach."""
     look_back = state.settings.history_days
     days = sorted({state.session(moment).day for moment in moments})
@@ -125,9 +121,7 @@ async def _restore_earlier_history(
             await _restore_history(stored, state, {"day": {"$gte": bounds[0], "$lte": bounds[1]}})
 
 
-async def _those_that_count(
-    state: ProductState, ascending: Sequence[Row], named: set[str]
-) -> list[Row]:
+async def _those_that_count(state: ProductState, ascending: Sequence[Row], named: set[str]) -> list[Row]:
     """Of each expiry the two last chains that can be read, the first of a local day and of a step of
     build-up, and those that a checkpoint ``named``.
 

@@ -110,9 +110,7 @@ class Stored:
             yield documents
             at = edge
 
-    async def newest(
-        self, collection: str, product: str, near_us: int, step_us: int
-    ) -> int | None:
+    async def newest(self, collection: str, product: str, near_us: int, step_us: int) -> int | None:
         """The event time of the product's newest message; None if there is none.
 
         It is looked for backwards from ``near_us`` in stretches that grow from ``step_us`` on: a server that

@@ -154,9 +154,7 @@ def to_join(snapshot: ExpirySnapshot, identity: str) -> ExpirySnapshot:
 _NO_QUOTES: Final = ChainQuotes([], [], [], [], [])
 
 
-def _smile(
-    strikes: Sequence[float], ivs: Sequence[float], forward: float | None, t: float
-) -> Smile:
+def _smile(strikes: Sequence[float], ivs: Sequence[float], forward: float | None, t: float) -> Smile:
     if t <= 0 or not forward or not strikes:
         reason = "expired" if t <= 0 else "no_forward" if not forward else "no_nodes"
         return Smile(forward, t, [], [], [], [], {}, reason)
@@ -200,5 +198,3 @@ def _priced(
         if age is not None:
             moments[at] = event_us - round(age * SECOND)
     return moments
-
-

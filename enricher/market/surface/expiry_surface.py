@@ -160,9 +160,7 @@ class ExpirySurface:
             del self._chosen[strike]
             del self._strikes[bisect_left(self._strikes, strike)]
 
-    def _of(
-        self, strike: Number, option_type: OptionType, since_us: int, until_us: int
-    ) -> Number | None:
+    def _of(self, strike: Number, option_type: OptionType, since_us: int, until_us: int) -> Number | None:
         """Of quote and leg the later speaks, at equal times the leg."""
         leg, chain = None, self.chain
         if chain is not None and self._counts:
