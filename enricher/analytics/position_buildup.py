@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Final, Literal
 
 import msgspec
@@ -23,6 +24,7 @@ Label = Literal[
 ]  # fmt: skip
 LastAndInterest = tuple[Number | None, Number | None]
 _NOTHING: Final[LastAndInterest] = (None, None)
+_event_us: Final = attrgetter("event_us")
 
 # The exchange refreshes open interest only every few minutes: nearer snapshots show no change.
 BASELINE_AGE_US: Final = 3 * MINUTE
@@ -152,10 +154,6 @@ class SnapshotHistory:
 
     def __len__(self) -> int:
         return len(self._kept)
-
-
-def _event_us(taken: Snapshot) -> int:
-    return taken.event_us
 
 
 def _reduced(legs: Mapping[Number, Leg]) -> dict[Number, LastAndInterest]:

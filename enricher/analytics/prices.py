@@ -82,11 +82,6 @@ def choose(
     return prices, sources, flags
 
 
-def age_seconds(chain_us: int, leg_us: int | None) -> float | None:
-    """How much older than the chain a leg's own moment is, never below 0; None stays None."""
-    return None if leg_us is None else max(0.0, (chain_us - leg_us) / 1_000_000)
-
-
 def volatility_unit(vendor: Values, own: Values | None = None, before: Unit | None = None) -> Unit | None:
     """Whether the volatilities a vendor sent in one chain are percent or decimals; None if it sent none.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import inf
+from operator import attrgetter, neg
 from typing import Final, Literal
 
 import msgspec
@@ -89,7 +90,7 @@ def check_chain(
 
 def largest(findings: Iterable[Finding], cap: int = CAP) -> Findings:
     """These findings by falling amount, cut off after ``cap``; also for those of several checks together."""
-    ordered = sorted(findings, key=_amount, reverse=True)
+    ordered = sorted(findings, key=attrgetter("amount"), reverse=True)
     return Findings(tuple(ordered[:cap]), len(ordered))
 
 
@@ -122,7 +123,7 @@ def _verticals(
     finds the worst of all pairs. Mirrored (strikes and order negated), puts are calls.
     """
     if option == "put":
-        columns = zip(map(_negative, reversed(strikes)), reversed(bids), reversed(asks), strict=True)
+        columns = zip(map(neg, reversed(strikes)), reversed(bids), reversed(asks), strict=True)
     else:
         columns = zip(strikes, bids, asks, strict=True)
     cheapest = dearest = 0.0
@@ -221,11 +222,3 @@ def lower_hull(points: Points) -> Points:
             hull.pop()
         hull.append((x, y))
     return hull
-
-
-def _negative(strike: float) -> float:
-    return -strike
-
-
-def _amount(finding: Finding) -> float:
-    return finding.amount

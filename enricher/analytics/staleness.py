@@ -14,8 +14,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from enricher.analytics.columns import Columns, Side
-from enricher.analytics.prices import age_seconds
-from enricher.clock import MINUTE, event_us
+from enricher.clock import MINUTE, SECOND, event_us
 from enricher.messages.models import Chain, Number
 
 T = TypeVar("T")
@@ -124,7 +123,8 @@ def _aged(chain_us: int, leg_us: int | None) -> tuple[float | None, str | None]:
     """The age of a leg's time, and what is odd about it."""
     if leg_us is None:
         return None, _UNREAD
-    return age_seconds(chain_us, leg_us), _LATER if leg_us - chain_us > MINUTE else None
+    age = max(0.0, (chain_us - leg_us) / SECOND)
+    return age, _LATER if leg_us - chain_us > MINUTE else None
 
 
 def _fresh_side(side: Side, ages: Ages, max_age: float) -> Side:

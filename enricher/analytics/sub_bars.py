@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import inf, isfinite
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -15,6 +16,8 @@ from enricher.messages.models import Number
 
 BarKey = tuple[int, int]  # (minutes, start_us)
 
+_first_us: Final = attrgetter("first_us")
+_last_us: Final = attrgetter("last_us")
 _NEVER: Final = 2**63
 _INT64: Final = 2**63  # from here on MongoDB takes no whole number
 _ONE_BITS: Final = 1074
@@ -44,28 +47,10 @@ class Cell:
     """The ticks of the time between two edges of bars. Sums are exact: the order of ticks cannot show."""
 
     __slots__ = (
-        "bars",
-        "close",
-        "count",
-        "day",
-        "first_order",
-        "first_traded",
-        "first_us",
-        "given_out",
-        "high",
-        "last_order",
-        "last_us",
-        "low",
-        "open",
-        "peak",
-        "start",
-        "trades",
-        "turnover",
-        "turnover_rest",
-        "unpriced",
-        "volume",
-        "volume_rest",
-    )
+        "bars", "close", "count", "day", "first_order", "first_traded", "first_us", "given_out", "high",
+        "last_order", "last_us", "low", "open", "peak", "start", "trades", "turnover", "turnover_rest",
+        "unpriced", "volume", "volume_rest",
+    )  # fmt: skip
 
     def __init__(self, day: int, start: int) -> None:
         self.bars = 0  # how many it is part of
@@ -145,14 +130,6 @@ class RunningBar:
         high, low = max(cell.high for cell in cells), min(cell.low for cell in cells)
         count = sum(cell.count for cell in cells)
         return Content(first.open, high, low, last.close, count, volume, vwap)
-
-
-def _first_us(cell: Cell) -> int:
-    return cell.first_us
-
-
-def _last_us(cell: Cell) -> int:
-    return cell.last_us
 
 
 def _ratio(turnover: int, traded: int) -> float | None:

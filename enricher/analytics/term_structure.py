@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from math import isclose, sqrt
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -92,7 +93,7 @@ def calendar_violations(smiles: Iterable[Smile]) -> list[CalendarViolation]:
     Judged at the nodes of both, wherever both are known: between them w is linear, so no fall is larger.
     These rest on the prices that the smiles are made of; what can be traded on is `calendars.calendar`'s.
     """
-    ordered = sorted((smile for smile in smiles if smile.reason is None), key=_years)
+    ordered = sorted((smile for smile in smiles if smile.reason is None), key=attrgetter("years"))
     violations: list[CalendarViolation] = []
     for at in range(1, len(ordered)):
         near, far = ordered[at - 1], ordered[at]
@@ -103,17 +104,9 @@ def calendar_violations(smiles: Iterable[Smile]) -> list[CalendarViolation]:
             less, more = total_variance(near, k), total_variance(far, k)
             if less is not None and more is not None and _falls(less, more):
                 violations.append(CalendarViolation(k, near.years, far.years, less - more))
-    violations.sort(key=_amount, reverse=True)
+    violations.sort(key=attrgetter("amount"), reverse=True)
     return violations
 
 
 def _falls(near: float, far: float) -> bool:
     return far < near and not isclose(near, far, rel_tol=_ROUNDING)
-
-
-def _years(smile: Smile) -> float:
-    return smile.years
-
-
-def _amount(violation: CalendarViolation) -> float:
-    return violation.amount

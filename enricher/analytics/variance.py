@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp, fsum, sqrt
+from operator import attrgetter
 from typing import Final, Literal
 
 import msgspec
@@ -150,8 +151,9 @@ def constant_maturity(strips: Sequence[Strip], years: float = THIRTY_DAYS) -> Co
     counts alone. There is no extrapolation.
     """
     known = [strip for strip in strips if strip.variance is not None]
-    before = max((s for s in known if s.years <= years), key=_years, default=None)
-    after = min((s for s in known if s.years >= years), key=_years, default=None)
+    years_of = attrgetter("years")
+    before = max((s for s in known if s.years <= years), key=years_of, default=None)
+    after = min((s for s in known if s.years >= years), key=years_of, default=None)
     if before is None or after is None:
         return ConstantMaturity(None, reason="not_bracketed")
     span = after.years - before.years
@@ -196,7 +198,3 @@ def _contributions(strikes: Sequence[float], prices: Sequence[float | None], gro
         gap = upper - lower if at in {0, last} else (upper - lower) / 2
         parts.append(gap / (strike * strike) * growth * (price or 0.0))
     return fsum(parts)
-
-
-def _years(strip: Strip) -> float:
-    return strip.years

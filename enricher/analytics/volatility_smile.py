@@ -129,14 +129,9 @@ def volatility(smile: Smile, k: float) -> Reasoned:
     return (None, "not_bracketed") if w is None else (sqrt(w / smile.years), None)
 
 
-def atm_iv(smile: Smile) -> Reasoned:
-    """The volatility at the money, where the strike is the forward."""
-    return volatility(smile, 0.0)
-
-
 def smile_measures(smile: Smile) -> SmileMeasures:
     """All there is to say about a smile; a reason stands beside everything that cannot be said."""
-    atm, no_atm = atm_iv(smile)
+    atm, no_atm = volatility(smile, 0.0)
     d1s = _d1s(smile)
     call, no_call = _iv_at_delta(smile, d1s, -_D1_OF_25_DELTA)
     put, no_put = _iv_at_delta(smile, d1s, _D1_OF_25_DELTA)

@@ -58,20 +58,9 @@ class Lane:
     """
 
     __slots__ = (
-        "dropped",
-        "due_us",
-        "group",
-        "key",
-        "queue",
-        "resume_us",
-        "show_again",
-        "stale",
-        "state",
-        "status",
-        "touched_us",
-        "unsettled",
-        "waking",
-    )
+        "dropped", "due_us", "group", "key", "queue", "resume_us", "show_again", "stale", "state", "status",
+        "touched_us", "unsettled", "waking",
+    )  # fmt: skip
 
     def __init__(self, group: LaneGroup, key: str | None) -> None:
         self.group = group
@@ -287,19 +276,9 @@ class LaneGroup:
     """
 
     __slots__ = (
-        "_emptied",
-        "commit_group",
-        "inline",
-        "lanes",
-        "max_concurrency",
-        "name",
-        "passed",
-        "priority",
-        "ready",
-        "running",
-        "state_store",
-        "weight",
-    )
+        "_emptied", "commit_group", "inline", "lanes", "max_concurrency", "name", "passed", "priority",
+        "ready", "running", "state_store", "weight",
+    )  # fmt: skip
 
     def __init__(self, routes: list[Route], commit_group: CommitGroup) -> None:
         first = routes[0]

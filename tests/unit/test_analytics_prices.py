@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from enricher.analytics.prices import Unit, age_seconds, as_decimals, choose, volatility_unit
+from enricher.analytics.prices import Unit, as_decimals, choose, volatility_unit
 
 TICK = 0.05
 field = st.one_of(st.none(), st.floats(), st.floats(0, 100))
@@ -79,12 +79,6 @@ def test_where_a_price_was_taken_out_for_its_age_its_absence_is_stale() -> None:
     assert choose(none, one, none, TICK, {0})[2] == {0: "stale", 1: "no_bid", 2: "no_price"}
     # What is left may be price enough.
     assert choose(none, none, seven, TICK, {0, 1, 2}) == (seven, ["last"] * 3, {})
-
-
-def test_an_age_is_in_seconds_and_never_negative() -> None:
-    assert age_seconds(10_000_000, 8_500_000) == 1.5
-    assert age_seconds(10_000_000, 11_000_000) == 0.0
-    assert age_seconds(10_000_000, None) is None
 
 
 @settings(deadline=None)

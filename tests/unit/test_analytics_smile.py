@@ -13,7 +13,6 @@ from scipy.optimize import brentq
 
 from enricher.analytics.volatility_smile import (
     Smile,
-    atm_iv,
     smile,
     smile_measures,
     total_variance,
@@ -108,7 +107,7 @@ def test_between_nodes_variance_is_linear_and_beyond_them_unknown(
 
 
 def test_a_forward_beyond_the_strikes_has_no_volatility_at_the_money() -> None:
-    assert atm_iv(smile([110, 120], [0.2, 0.2], [None, None], 100, 1.0)) == (None, "not_bracketed")
+    assert volatility(smile([110, 120], [0.2, 0.2], [None, None], 100, 1.0), 0.0) == (None, "not_bracketed")
 
 
 @given(st.floats(0.05, 2.0), st.floats(0.01, 2.0))

@@ -9,6 +9,7 @@ Only aggregates are kept, no ticks.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -215,7 +216,7 @@ class Bars:
         self._changed.clear()
         if closed:
             self._forget(self.newest - self.retention_us)
-        closed.sort(key=_start_and_minutes)
+        closed.sort(key=attrgetter("start_us", "minutes"))
         return closed
 
     def _give_out(self, key: BarKey, bar: RunningBar, revision: int, content: Content) -> Bar:
@@ -262,7 +263,3 @@ class Bars:
         self._cells = {starts: cell for starts, cell in self._cells.items() if cell.bars}
         if self._current[2] is not None and not self._current[2].bars:
             self._current = (0, 0, None)
-
-
-def _start_and_minutes(bar: Bar) -> tuple[int, int]:
-    return (bar.start_us, bar.minutes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import Final
 
 from enricher.analytics.bar_boundaries import Opening
@@ -15,6 +16,7 @@ from enricher.analytics.sub_bars import BarKey, Cell
 from enricher.clock import MINUTE, to_date
 from enricher.messages.models import Number
 
+_start: Final = attrgetter("start")
 _OPENING_US: Final = 5 * MINUTE
 _INT64: Final = 2**63  # from here on MongoDB takes no whole number
 _DAYS_KEPT: Final = 4  # no tick that still counts is of an older day
@@ -124,7 +126,3 @@ class DayVolumes:
         if self._session is None:
             return day
         return self._session.opening(to_date(day).astimezone(self._session.zone).toordinal())
-
-
-def _start(cell: Cell) -> int:
-    return cell.start

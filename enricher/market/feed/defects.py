@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import orjson
-
-Kind = Literal["malformed", "missing_legs", "duplicate", "late"]
 
 LATE_US = (1_000_000, 180_000_000)
 MISSING_SHARE = 0.12
@@ -29,26 +27,18 @@ class Defects:
     late: float = 0.0
 
     def __post_init__(self) -> None:
-        shares = self._shares()
+        shares = asdict(self)
         if min(shares.values()) < 0.0 or sum(shares.values()) > 1.0:
             raise ValueError(f"shares of defects must be 0 or more, 1 at most together: {shares}")
 
     def draw(self, random_source: random.Random) -> Spoilt:
         """What to do to the next message."""
         point = random_source.random()
-        for kind, share in self._shares().items():
+        for kind, share in asdict(self).items():
             if point < share:
                 return Spoilt(kind)
             point -= share
         return Spoilt(None)
-
-    def _shares(self) -> dict[Kind, float]:
-        return {
-            "malformed": self.malformed,
-            "missing_legs": self.missing_legs,
-            "duplicate": self.duplicate,
-            "late": self.late,
-        }
 
 
 NONE = Defects()
@@ -58,7 +48,7 @@ NONE = Defects()
 class Spoilt:
     """One message's defect (None: it stays as it is)."""
 
-    kind: Kind | None
+    kind: str | None
 
     @property
     def copies(self) -> int:

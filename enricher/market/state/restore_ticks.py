@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from operator import attrgetter
 
 from enricher.analytics.sub_bars import BarKey, Content
 from enricher.market.bars.bars import LARGEST_VOLUME
@@ -42,8 +43,9 @@ async def restore_ticks(stored: Stored, state: ProductState, origin: int) -> Non
                     state.identities.set_aside(tick.event_us, tick.identity)
             if document.get("folded") is not False:
                 rows.append(tick)
-        # Slices come in the order of time, so that sorting each of them sorts all.
-        rows.sort(key=_rank)
+        # Slices come in the order of time, so that sorting each of them sorts all. Ticks of one moment that
+        # have no id stand in the order in which they came.
+        rows.sort(key=attrgetter("event_us", "order", "received_us"))
         for at in range(0, len(rows), IN_ONE_PIECE):
             for tick in rows[at : at + IN_ONE_PIECE]:
                 if tick.event_us >= bound:
@@ -86,8 +88,3 @@ async def _restore_volume(stored: Stored, state: ProductState, bound: int, origi
                 break
     if highest is not None:
         state.bars.bars.start_volume(day, highest)
-
-
-def _rank(tick: TickChange) -> tuple[int, int, int]:
-    """Ticks of one moment without an id stand in the order in which they came."""
-    return tick.event_us, tick.order, tick.received_us
