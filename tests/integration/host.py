@@ -5,16 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from enricher import (
-    Context,
-    Effect,
-    Insert,
-    Publish,
-    Route,
-    SetKey,
-    Settings,
-    load,
-)
+from enricher import Context, Effect, Insert, Publish, Route, SetKey, Settings, load
 from tests.integration.worker import database
 
 QUICK = {

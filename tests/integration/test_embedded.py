@@ -22,12 +22,7 @@ import pytest
 import redis.asyncio as redis
 from structlog.testing import capture_logs
 
-from enricher.embedded import (
-    EmbeddedOptions,
-    EmbeddedServers,
-    binaries,
-    read_endpoints,
-)
+from enricher.embedded import EmbeddedOptions, EmbeddedServers, binaries, read_endpoints
 from enricher.embedded.child import ServerKind, start
 from enricher.embedded.endpoints import hold_folder
 from enricher.errors import EmbeddedError

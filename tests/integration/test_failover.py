@@ -13,15 +13,7 @@ from redis.asyncio.sentinel import Sentinel
 from enricher.adapters.redis.client import redis_client
 from enricher.app import Enricher, wall_clock
 from tests.integration.test_market_contract import chain, tick
-from tests.integration.worker import (
-    CHAINS,
-    TICKS,
-    Worker,
-    database,
-    encoded,
-    running,
-    worker_settings,
-)
+from tests.integration.worker import CHAINS, TICKS, Worker, database, encoded, running, worker_settings
 from tests.rig import until
 from tests.servers import LOOPBACK, FaultyProxy, RedisProcess
 

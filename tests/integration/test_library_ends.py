@@ -9,14 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from enricher import (
-    Context,
-    Effect,
-    Enricher,
-    EnricherError,
-    Route,
-    Settings,
-)
+from enricher import Context, Effect, Enricher, EnricherError, Route, Settings
 from enricher.engine.ports import Intake
 from tests.integration.host import GREETINGS, numbered, settings_for, stored
 from tests.rig import PATIENCE, until

@@ -24,15 +24,7 @@ from enricher.app import Enricher, wall_clock
 from enricher.engine.effects import Append, Effect, Publish
 from enricher.engine.router import Route, Router
 from tests.integration.streams import QUICK
-from tests.integration.worker import (
-    TICKS,
-    WorkerProcess,
-    database,
-    encoded,
-    iso,
-    running,
-    worker_settings,
-)
+from tests.integration.worker import TICKS, WorkerProcess, database, encoded, iso, running, worker_settings
 from tests.rig import PATIENCE, Sums, until
 from tests.servers import Urls
 

@@ -13,13 +13,7 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from enricher.analytics.calendar_spreads import calendar, offers
-from enricher.analytics.quote_arbitrage import (
-    ChainQuotes,
-    Finding,
-    Findings,
-    check_chain,
-    largest,
-)
+from enricher.analytics.quote_arbitrage import ChainQuotes, Finding, Findings, check_chain, largest
 
 STRIKES = [90.0, 95.0, 100.0, 110.0, 125.0]
 NOTHING: list[float | None] = [None] * 5

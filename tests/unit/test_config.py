@@ -10,14 +10,7 @@ import msgspec
 import msgspec.inspect
 import pytest
 
-from enricher.config import (
-    RedisSettings,
-    Section,
-    Settings,
-    environment_name,
-    find_config,
-    load,
-)
+from enricher.config import RedisSettings, Section, Settings, environment_name, find_config, load
 from enricher.config.settings import CORE_SECTIONS
 from enricher.mail.settings import MailSettings
 from enricher.market.quality.feed_quality import WatchSettings

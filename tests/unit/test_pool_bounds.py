@@ -9,16 +9,7 @@ import pytest
 
 from enricher.config import PoolSettings
 from enricher.engine.router import Overload, Route
-from tests.rig import (
-    Rig,
-    Told,
-    echo,
-    fill,
-    key_of,
-    message,
-    turns,
-    until,
-)
+from tests.rig import Rig, Told, echo, fill, key_of, message, turns, until
 
 
 async def test_when_full_the_oldest_are_dropped_and_every_drop_is_counted() -> None:

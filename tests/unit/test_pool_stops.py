@@ -15,18 +15,7 @@ from enricher.engine.router import Context, Overload, Route
 from enricher.errors import BadMessage
 from enricher.errors import Held as Premature
 from tests.memory import MemoryDelivery
-from tests.rig import (
-    STEADY,
-    Held,
-    Rig,
-    echo,
-    failing,
-    fill,
-    key_of,
-    message,
-    turns,
-    until,
-)
+from tests.rig import STEADY, Held, Rig, echo, failing, fill, key_of, message, turns, until
 
 
 async def test_leaving_drains_what_was_taken_in() -> None:

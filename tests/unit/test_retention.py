@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 from enricher import ConfigError, Settings, load
 from enricher.adapters.retention import FIELD, NAME, decide
 from enricher.assembly import planned
-from enricher.cli.check_growth import (
-    DAY,
-    Growth,
-    Stored,
-    days_until_full,
-    size_text,
-)
+from enricher.cli.check_growth import DAY, Growth, Stored, days_until_full, size_text
 from enricher.texts import span
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

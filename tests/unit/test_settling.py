@@ -12,20 +12,7 @@ from enricher.config import WriterSettings
 from enricher.engine.effects import Effect, KeyClaim, Publish, SetKey, Upsert
 from enricher.engine.ports import Answer, Delivery, Write
 from enricher.engine.router import Context, Route
-from tests.rig import (
-    NOW_US,
-    STEADY,
-    Rig,
-    Sums,
-    Told,
-    echo,
-    fill,
-    folding,
-    key_of,
-    message,
-    stateful,
-    until,
-)
+from tests.rig import NOW_US, STEADY, Rig, Sums, Told, echo, fill, folding, key_of, message, stateful, until
 
 
 async def test_a_refused_write_is_set_aside_with_stage_commit_and_the_others_land() -> None:
