@@ -51,9 +51,9 @@ class Enricher:
     """
 
     def __init__(self, settings: Settings, **options: Unpack[Options]) -> None:
+        self._options = checked(options)
         self.settings = with_sections(settings, options.get("systems", ()))
         self.instance = settings.instance
-        self._options = checked(options)
         self._clock = options.get("clock", wall_clock)
         self._engine: Engine | None = None
         self._figures: Figures | None = None

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from enricher.config.loader import check_name
+from enricher.system import System
+
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
@@ -12,7 +15,6 @@ if TYPE_CHECKING:
     from enricher.dead_letters.store import LetterStore
     from enricher.engine.ports import Clock, Sink, Source
     from enricher.engine.router import Route
-    from enricher.system import System
 
 
 class Options(TypedDict, total=False):
@@ -42,9 +44,21 @@ class Options(TypedDict, total=False):
 
 
 def checked(options: Options) -> Options:
-    """The options, unchanged. Raises TypeError for a name that is none of them."""
+    """The options, unchanged. Raises TypeError for a name that is none of them.
+
+    TypeError as well for what is no system, and ValueError for a system's name that cannot be or is there
+    twice.
+    """
     known = Options.__annotations__
     for name in options:
         if name not in known:
             raise TypeError(f"unknown option {name!r}; known: {', '.join(known)}")
+    names = set[str]()
+    for system in options.get("systems", ()):
+        if not isinstance(system, System):
+            raise TypeError(f"systems has {system!r}: expected an enricher.system.System")
+        check_name(system.name)
+        if system.name in names:
+            raise ValueError(f"two systems are called {system.name!r}: the second would replace the first")
+        names.add(system.name)
     return options

@@ -174,7 +174,10 @@ def plans(systems: Iterable[System], host: Host) -> list[Plan]:
                 expected = f"a section of type {system.section.__name__}: name it in load(sections=...)"
                 raise WrongSetting(system.name, type(section).__name__, expected)
             if getattr(section, "enabled", True):
-                found.append(code_of(system.plan)(section, host))
+                plan = code_of(system.plan)(section, host)
+                if not isinstance(plan, Plan):
+                    raise TypeError(f"the plan of system {system.name!r} returned {plan!r}: expected a Plan")
+                found.append(plan)
         except ConfigError as error:
             errors.append(error)
     if errors:

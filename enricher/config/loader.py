@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -29,6 +30,7 @@ OLD_NAMES = MappingProxyType(
 LEGACY_NAMES = MappingProxyType(
     {"CELERY_BROKER_URL": "jobs.url", "CELERY_RESULT_BACKEND": "results.url"}
 )
+_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # as it stands in names of environment variables
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -62,8 +64,12 @@ def load(
     error calls them; None means not given, text is read as in the environment. ``sections`` are those of
     systems: {"market": MarketSettings}. The config file is `find_config` of path, environ and folder; with
     none of them nothing is read. Raises `ConfigError`, which names source, key, value (never a password) and
-    what would be right, of everything that is wrong.
+    what would be right, of everything that is wrong; ValueError for what can be no section of a system.
     """
+    for name, section in sections.items():
+        check_name(name)
+        if not is_section(section):
+            raise ValueError(f"section {name!r} is {section!r}: expected a subclass of Section")
     loading = _Loading({**CORE_SECTIONS, **sections})
     environ, written = environ or {}, loading.dotenv(dotenv)
     both = {**written, **environ}
@@ -82,6 +88,14 @@ def load(
     given = {**base, **old[0], **new[0], **old[1], **new[1], **top}
     legacy = {key: both[name] for name, key in LEGACY_NAMES.items() if both.get(name)}
     return loading.settings(given, legacy)
+
+
+def check_name(name: object) -> None:
+    """ValueError for what cannot be the name of a system, which is that of its section."""
+    if isinstance(name, str) and _NAME.fullmatch(name) and name not in CORE_SECTIONS:
+        return
+    expected = f"small letters, digits and single _, and none of {', '.join(CORE_SECTIONS)}"
+    raise ValueError(f"a system is called {name!r}: expected {expected}")
 
 
 def find_config(
@@ -114,6 +128,7 @@ class _Loading:
         # The type of the value of every dotted key, and the new key of every old one.
         self._leaves: dict[str, Any] = {}
         self._renamed: dict[str, str] = {}
+        self._required = set[str]()
         for name, section in types.items():
             self._walk_type(name, section)
 
@@ -126,6 +141,8 @@ class _Loading:
                 self._walk_type(key, field.type)
             else:
                 self._leaves[key] = field.type
+                if field.required:
+                    self._required.add(key)
 
     def _wrong(self, source: str, key: str, value: object, expected: str) -> None:
         self.errors.append(ConfigError(source, key, value, expected))
@@ -253,6 +270,10 @@ class _Loading:
                 values[key] = value_of(one.old_key or key, one, self._leaves[key])
             except ConfigError as error:
                 self.errors.append(error)
+        if lacking := self._required - values.keys():
+            for key in sorted(lacking - given.keys()):
+                self._wrong("default", key, "not set", "a value, for it has no default")
+            raise ConfigError.together(self.errors)
         built = {name: build(section, name, values) for name, section in self._types.items()}
         for name, section in built.items():
             if not any(key.startswith(f"{name}.") for key in given.keys() - values.keys()):

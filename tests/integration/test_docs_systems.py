@@ -9,12 +9,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pymongo
 import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
 from enricher import BadMessage, ConfigError, Enricher, Insert, Route, Settings, load
+from enricher.assembly import planned
+from enricher.config import Section, Text
+from enricher.config.types import Count
 from enricher.system import Host, Plan, System
 from tests.pages import blocks, page
 from tests.rig import PATIENCE, until
@@ -131,6 +135,53 @@ async def test_a_system_takes_the_place_of_a_shipped_one_of_its_name(
     with pytest.raises(ConfigError, match=r"market = 'MarketSettings': expected .*OrderSettings"):
         async with Enricher(settings, systems=[other]):
             pass
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["redis"], "a system is called 'redis': expected small letters.* and none of service, redis"),
+        (["Orders"], "a system is called 'Orders'"),
+        (["a.b"], r"a system is called 'a\.b'"),
+        (["a__b"], "a system is called 'a__b'"),
+        ([""], "a system is called ''"),
+        (["ours", "ours"], "two systems are called 'ours': the second would replace the first"),
+    ],
+)
+def test_the_name_of_a_system_is_its_own(
+    example: dict[str, Any], names: list[str], message: str
+) -> None:
+    systems = [msgspec.structs.replace(example["ORDERS"], name=name) for name in names]
+    with pytest.raises(ValueError, match=message):
+        Enricher(Settings(), systems=systems)
+    if len(names) == 1:
+        with pytest.raises(ValueError, match=message):
+            load(sections={names[0]: example["OrderSettings"]})
+
+
+def test_what_is_no_system_no_section_and_no_plan_is_named(example: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=r"systems has 'market': expected an enricher.system.System"):
+        Enricher(Settings(), systems=["market"])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"section 'orders' is .*dict.*: expected a subclass of Section"):
+        load(sections={"orders": dict})  # type: ignore[dict-item]
+    for wrong in (None, []):
+        system = System(name="ours", settings=example["OrderSettings"], plan=lambda *_, made=wrong: made)  # type: ignore[misc]
+        settings = load(sections={"ours": example["OrderSettings"]})
+        with pytest.raises(TypeError, match=r"the plan of system 'ours' returned .*: expected a Plan"):
+            planned(settings, {"systems": [system]})
+
+
+def test_a_setting_without_a_default_has_to_be_set() -> None:
+    class Needy(Section, frozen=True, kw_only=True):
+        account: Text
+        size: Count
+
+    sections = {"needy": Needy}
+    with pytest.raises(ConfigError, match=r"default: needy.account = 'not set': expected a value") as raised:
+        load(sections=sections, overrides={"needy.size": "none"})
+    assert "needy.size = 'none': expected a whole number of at least 1" in str(raised.value)
+    settings = load(sections=sections, overrides={"needy.account": "a", "needy.size": "2"})
+    assert settings.section(Needy) == Needy(account="a", size=2)
 
 
 def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
