@@ -50,11 +50,11 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
 NO_EDIT = Edit()
 
 
-def parse_assignment(text: str) -> tuple[str, str]:
+def parse_assignment(text: str, such_as: str = "price=21500.5") -> tuple[str, str]:
     """Path and value of ``price=21500.5``. Raises ValueError, which says what would be right."""
     path, equals, value = text.partition("=")
     if not equals or not path:
-        raise ValueError(f"expected FIELD=VALUE, such as price=21500.5, got {text!r}")
+        raise ValueError(f"expected FIELD=VALUE, such as {such_as}, got {text!r}")
     return path, value
 
 

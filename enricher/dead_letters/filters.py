@@ -11,6 +11,7 @@ import msgspec
 
 from enricher.config import PositiveSeconds
 from enricher.config.values import WrongValueError, read
+from enricher.dead_letters.edits import parse_assignment
 from enricher.dead_letters.record import StoredLetter
 from enricher.texts import as_text
 
@@ -126,7 +127,4 @@ def parse_moment(text: str, now_us: int) -> int:
 
 def parse_field(text: str) -> FieldFilter:
     """The filter of ``product=NIFTY``. Raises ValueError, which says what would be right."""
-    path, equals, value = text.partition("=")
-    if not equals or not path:
-        raise ValueError(f"expected FIELD=VALUE, such as product=NIFTY, got {text!r}")
-    return FieldFilter(path, value)
+    return FieldFilter(*parse_assignment(text, such_as="product=NIFTY"))

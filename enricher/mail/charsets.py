@@ -11,6 +11,8 @@ import re
 from functools import lru_cache
 from quopri import decodestring
 
+from enricher.storable import is_text
+
 # Names that mails use and Python does not know, or that mean a larger set than they say (WHATWG Encoding).
 _MEANT = {
     "ansi_x3.110-1983": "latin-1",
@@ -74,13 +76,7 @@ def to_text(data: bytes, charset: str | None) -> tuple[str, bool]:
 
 def _whole(text: str) -> str:
     """The text without halves of surrogate pairs, which no store takes: UTF-7 for one can spell them."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        pass
-    else:
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text if is_text(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def plain(value: str) -> str:

@@ -1,7 +1,9 @@
-"""``enricher mail``: how the mail route stands, by its stream, its claims and its dead letters."""
+"""``enricher mail``: how the mail route stands; and the options that the mail adds to ``enricher run``."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -11,10 +13,11 @@ from enricher.adapters.redis.claims import OLD_SET, Idempotency
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.stream.entry import GroupKeys
 from enricher.adapters.redis.stream.group import StreamGroup, check_key, group_info
-from enricher.cli.options import SettingsOptions, settings_options
+from enricher.cli.options import Command, SettingsOptions, settings_options
 from enricher.cli.output import talking_to
 from enricher.cli.signals import until_signal
 from enricher.config import Settings
+from enricher.config.loader import NOTHING
 from enricher.mail.settings import MailSettings
 
 
@@ -75,3 +78,37 @@ async def standing(settings: Settings) -> dict[str, Any]:
             "old_claims": await seen.count_old() if await client.exists(OLD_SET) else 0,
             "dead_letters": int(await letters.xlen(mail.dead_letters)),
         }
+
+
+# Each option with the setting that it is, and the unit of its number.
+_SETTINGS = {
+    "stream": ("mail.stream", ""),
+    "group": ("mail.group", ""),
+    "consumer": ("mail.consumer", ""),
+    "batch_size": ("mail.batch", ""),
+    "block_timeout": ("mail.block", "ms"),
+}
+
+
+def run_options(command: Command) -> Command:
+    """Gives ``run`` the options of the mail route; what was given is added to ``given``."""
+
+    @click.option("--stream", help="Mail: the Redis stream [default: mail.stream].")
+    @click.option("--group", help="Mail: the consumer group [default: mail.group].")
+    @click.option("--consumer", help="Mail: this worker's name in the group [default: mail.consumer].")
+    @click.option(
+        "--batch-size", type=click.IntRange(min=1), help="Mail: entries read at once [default: mail.batch]."
+    )
+    @click.option(
+        "--block-timeout",
+        type=click.IntRange(min=1),
+        metavar="MILLISECONDS",
+        help="Mail: how long one read waits for entries [default: mail.block].",
+    )
+    @functools.wraps(command)
+    def with_mail(*args: Any, given: Mapping[str, str] = NOTHING, **kwargs: Any) -> Any:
+        values = [(setting, unit, kwargs.pop(name)) for name, (setting, unit) in _SETTINGS.items()]
+        mine = {setting: f"{value}{unit}" for setting, unit, value in values if value is not None}
+        return command(*args, given={**given, **mine}, **kwargs)
+
+    return with_mail

@@ -30,6 +30,7 @@ import msgspec
 from enricher.errors import BadMessage
 from enricher.mail.message import bare_id
 from enricher.storable import check_escapes, check_storable
+from enricher.texts import as_text
 
 RAW, MESSAGE_ID = "raw", "message_id"
 CONTENT = ("from", "to", "subject", "body", "text", "body_text", "html", "body_html")
@@ -66,7 +67,7 @@ def read_entry(body: bytes, _context: object = None) -> Entry:
         if type(value) is dict:
             fields[name] = _bytes(value)
     given = fields.pop(MESSAGE_ID, None)
-    message_id = _text(given).strip() if given not in (None, "", b"") else None
+    message_id = as_text(given).strip() if given not in (None, "", b"") else None
     if RAW in fields:
         raw = raw_bytes(fields.pop(RAW))
         check_storable(fields)
@@ -82,7 +83,7 @@ def identity_of(body: bytes) -> str | None:
     """The id of the mail in ``body``, found without reading all of it; None where there is no mail."""
     named = msgspec.json.decode(body, type=_Named)
     given = _bytes(named.message_id) if isinstance(named.message_id, dict) else named.message_id
-    message_id = _text(given).strip() if given else None
+    message_id = as_text(given).strip() if given else None
     raw = None
     if named.raw is not None and not message_id:
         raw = raw_bytes(_bytes(named.raw) if isinstance(named.raw, dict) else named.raw)
@@ -93,7 +94,7 @@ def _identity(message_id: str | None, raw: bytes | None) -> str | None:
     if not message_id and raw is not None:
         end = _END_OF_HEADERS.search(raw)
         header = _HEADER.search(raw, 0, end.start() + 1 if end is not None else len(raw))
-        message_id = _text(header[1]) if header is not None else None
+        message_id = as_text(header[1]) if header is not None else None
     bare = bare_id(message_id) if message_id else ""
     if not bare:
         return None
@@ -142,8 +143,3 @@ def _bytes(value: Mapping[str, Any]) -> Any:
         except (Base64Error, ValueError):
             return value
     return value
-
-
-def _text(value: Any) -> str:
-    # Escaped, for two ids must not become one, nor the second mail a duplicate.
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

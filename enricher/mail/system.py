@@ -11,5 +11,5 @@ SYSTEM = System(
             "enricher.mail.cli:command", "Show how the mail route stands: entries, claims, dead letters."
         )
     },
-    run_options="enricher.mail.run_options:run_options",
+    run_options="enricher.mail.cli:run_options",
 )
