@@ -31,7 +31,7 @@ from enricher.analytics.position_buildup import snapshot
 from enricher.analytics.price_analysis import analyse_prices
 from enricher.analytics.raw_svi import fit
 from enricher.analytics.staleness import NO_AGES, fresh
-from enricher.market.chain_enrichment import enrich
+from enricher.market.chain_enrichment import at_once, enriching
 from enricher.market.products import Contracts
 from enricher.market.serialisation import analysis_fields
 from enricher.market.settings import MarketSettings
@@ -206,4 +206,4 @@ def _subjects(body: bytes) -> Iterator[tuple[str, Work]]:
 def _whole(chain: Chain) -> Work:
     settings, zone = MarketSettings(lateness=0.0, buildup_min_age=0.0), None
     state = ProductState(chain.product, settings)
-    return lambda: enrich(state, chain, snapshot(chain), settings, zone)
+    return lambda: at_once(enriching(state, chain, snapshot(chain), settings, zone))

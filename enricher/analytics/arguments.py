@@ -100,7 +100,6 @@ def whole_number(name: str, value: Any, least: int, most: int) -> int:
 
 
 def zone_of(name: str, zone: str) -> ZoneInfo:
-    """The time zone of this name."""
     try:
         return ZoneInfo(zone)
     except (LookupError, ValueError, OSError, TypeError) as error:

@@ -38,7 +38,6 @@ class Fronts:
         self.at: list[int] = []
 
     def touch(self, time: int) -> None:
-        """Note a time."""
         fronts, since = self.at, time - self._forward
         if len(fronts) == 1 and since <= fronts[0] <= time:
             fronts[0] = time

@@ -92,7 +92,6 @@ class DailySeries:
         return row
 
     def of(self, day: int) -> DayValue | None:
-        """The row of a day."""
         return self._rows.get(day)
 
     def rows(self) -> list[DayValue]:

@@ -251,7 +251,6 @@ class Admission:
         return False
 
     def _refuse(self, delivery: Delivery) -> None:
-        """A message does not get in."""
         self._crowded = True
         delivery.gone = True
         delivery.settled("dropped")

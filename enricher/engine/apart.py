@@ -76,7 +76,6 @@ async def _run(
 
 
 def current_task() -> asyncio.Task[Any]:
-    """The task that we are in."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  whoever asks is a coroutine
     return task

@@ -80,7 +80,6 @@ class Lane:
     # -- messages ----------------------------------------------------------------------------------
 
     def add(self, delivery: Delivery) -> Step:
-        """Queue a message."""
         delivery.lane = self
         delivery.gone = False
         self.queue.append(delivery)
@@ -159,7 +158,6 @@ class Lane:
         return Step.TURN
 
     def begin(self) -> Step:
-        """Its turn has come."""
         if self.stale:
             return self.wake()
         self.status = Status.RUNNING
@@ -222,7 +220,6 @@ class Lane:
         return again
 
     def evict(self) -> Step:
-        """Let go of the state."""
         self.state = None
         return Step.FORGET
 
@@ -247,7 +244,6 @@ class Lane:
         self.unsettled += number
 
     def settled(self, number: int = 1) -> Step:
-        """So many of them are committed."""
         self.unsettled -= number
         return self._reload() if self.stale else Step.NOTHING
 
@@ -316,7 +312,6 @@ class LaneGroup:
         return dict.fromkeys((*self.lanes.values(), *self.ready, *self.running))
 
     def forget(self, lane: Lane) -> None:
-        """Let go of an empty lane."""
         if self.lanes.get(lane.key) is lane:
             del self.lanes[lane.key]
 

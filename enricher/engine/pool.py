@@ -92,7 +92,6 @@ class Pool:
 
     @property
     def bytes(self) -> int:
-        """Bytes of their bodies."""
         return self._admission.bytes
 
     @property
@@ -102,7 +101,6 @@ class Pool:
 
     @property
     def turns(self) -> int:
-        """How many turns were given."""
         return self._scheduler.turns
 
     @property

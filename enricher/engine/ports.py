@@ -95,12 +95,10 @@ class AwaitedDelivery(Delivery):
         self.error: Exception | None = None
 
     def failed(self, stage: str, text: str, error: Exception | None) -> None:
-        """Keep what the dead letter says."""
         self.why = f"{stage}: {text}"
         self.error = error
 
     def settled(self, label: str) -> None:
-        """Tell the sender."""
         if not self.ended.done():
             self.ended.set_result(label)
 

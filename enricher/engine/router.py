@@ -168,7 +168,6 @@ class Route:
 
     @property
     def policy(self) -> RetryPolicy:
-        """The retry policy in force."""
         assert self.retry is not None  # noqa: S101  set in __post_init__
         return self.retry
 
@@ -229,7 +228,6 @@ class Router:
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """Every topic and pattern that has a route."""
         return tuple(r.topic for r in self.routes)
 
     def match(self, topic: str) -> Route | None:

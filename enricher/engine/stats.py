@@ -73,7 +73,6 @@ class Histogram:
         return late
 
     def copy(self) -> Histogram:
-        """An independent copy."""
         twin = Histogram()
         twin.counts, twin.total, twin.max = self.counts[:], self.total, self.max
         return twin
@@ -126,7 +125,6 @@ class InFlight:
         return self._next
 
     def end(self, row: int) -> None:
-        """Take something off the list."""
         del self._rows[row]
 
     def rows(self, limit: int = 50) -> list[dict[str, Any]]:
@@ -174,7 +172,6 @@ class Stats:
         return route
 
     def count(self, topic: str, label: str, number: int = 1) -> None:
-        """Add to a counter of a topic."""
         self.topic(topic).counts[label] += number
 
     def total(self, label: str) -> int:

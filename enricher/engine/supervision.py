@@ -80,7 +80,6 @@ class Parts:
         self._block = anyio.CancelScope()
 
     async def enter(self) -> None:
-        """Enter the block."""
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
         self._block.__enter__()

@@ -40,7 +40,6 @@ class Threads:
 
     @property
     def waiting(self) -> int:
-        """How many wait for a thread."""
         return len(self._waiting)
 
     def give_up(self) -> None:

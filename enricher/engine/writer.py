@@ -91,7 +91,6 @@ class CommitGroup:
         return Waiting(f"{self.unfinished} writes to {names}", "no commit has ended", self.commits)
 
     def left(self) -> Batch:
-        """What has not been committed."""
         return [*self._visible_batch, *self._handed, *self._durable_batch, *self._pending]
 
     def abandon(self) -> Batch:
@@ -329,7 +328,6 @@ class Writer:
 
     @property
     def unfinished(self) -> int:
-        """Writes that were submitted and are not yet committed."""
         return sum(group.unfinished for group in self._groups.values())
 
     @property
@@ -343,7 +341,6 @@ class Writer:
         return [waiting for group in self._groups.values() if (waiting := group.waiting) is not None]
 
     def left(self) -> list[Write]:
-        """What is not committed."""
         return [write for group in self._groups.values() for write in group.left()]
 
     def abandon(self) -> list[Write]:

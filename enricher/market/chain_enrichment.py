@@ -46,13 +46,6 @@ Enriched = tuple[Fields, ExpirySnapshot | None]
 Steps = Generator[None, None, Enriched]
 
 
-def enrich(
-    state: ProductState, chain: Chain, taken: Snapshot, settings: MarketSettings, zone: Any
-) -> Enriched:
-    """The fields of a chain, and what is remembered of it; ``zone`` is that of times without an offset."""
-    return at_once(enriching(state, chain, taken, settings, zone))
-
-
 def at_once(steps: Generator[None, None, T]) -> T:
     """What a generator returns, without a turn for anybody in between."""
     while True:
@@ -65,7 +58,10 @@ def at_once(steps: Generator[None, None, T]) -> T:
 def enriching(
     state: ProductState, chain: Chain, taken: Snapshot, settings: MarketSettings, zone: Any
 ) -> Steps:
-    """`enrich` in steps: it yields where others may have a turn, before and after the analysis of prices."""
+    """The fields of a chain, and what is remembered of it; ``zone`` is that of times without an offset.
+
+    It yields where others may have a turn, before and after the analysis of prices.
+    """
     half_tick = least_move(settings, state.contract)
     before = state.baselines.before(chain.expiry, chain.event_us)
     change = None if before is None else buildup(taken, before, half_tick)

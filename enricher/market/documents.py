@@ -76,7 +76,6 @@ def micros(moment: datetime) -> int:
 
 
 def tick_document(tick: Tick, identity: str, processed_us: int, folded: bool) -> dict[str, Any]:
-    """The document of a tick."""
     document: dict[str, Any] = {
         "_id": identity,
         "product": tick.product,
@@ -123,7 +122,6 @@ def quote_document(quote: Quote, identity: str, processed_us: int) -> dict[str, 
 
 
 def to_cents(price: float) -> float:
-    """A price to 2 decimals."""
     return round(price, 2)
 
 
@@ -179,7 +177,6 @@ def chain_fields(
 
 
 def wall_fields(walls: tuple[Wall, ...]) -> list[dict[str, Any]]:
-    """Walls as plain data."""
     return [{"strike": w.strike, "amount": w.amount, "share": round(w.share, 4)} for w in walls]
 
 

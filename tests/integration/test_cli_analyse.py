@@ -17,9 +17,10 @@ from rich.text import Text
 from enricher.analytics import analyse, price
 from enricher.cli.main import cli
 from enricher.market.cli.analyse_view import amount, short, show, strike
-from enricher.market.feed.recording import Recorded, write_recording
+from enricher.market.feed.recording import Recorded
 from enricher.market.products import Contracts
 from tests.integration.commands import Command
+from tests.recordings import write_recording
 
 EXPIRIES = {"30-Oct-2025": 16.0 / 365, "27-Nov-2025": 44.0 / 365}
 SPOT, AT = 25_110.0, "14-Oct-2025 10:00:00"

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from enricher.market.feed.recording import Recorded, RecordingReader, write_recording
+from enricher.market.feed.recording import Recorded, RecordingReader
 from tests.integration.commands import eventually, finished
 from tests.integration.test_cli_feed import heard, started, subscribers
+from tests.recordings import write_recording
 from tests.servers import RedisProcess, free_port
 
 START_US = 1_760_000_000_000_000

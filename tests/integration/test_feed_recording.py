@@ -23,9 +23,9 @@ from enricher.market.feed.recording import (
     RecordingWriter,
     decode_record,
     encode_record,
-    write_recording,
 )
 from enricher.market.feed.synthetic import SyntheticMarket
+from tests.recordings import write_recording
 
 RECORDS = [Recorded(1_763_700_000_000_000 + i, "market:underlying", b'{"price":%d}' % i) for i in range(50)]
 BROKEN = Recorded(1, "market:ünderlying", b"\xff\x00\n{")

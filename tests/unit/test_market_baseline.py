@@ -10,7 +10,7 @@ from enricher.analytics.contracts import Contract
 from enricher.analytics.position_buildup import Snapshot, SnapshotHistory, snapshot
 from enricher.clock import SECOND, render
 from enricher.config.loader import load
-from enricher.market.chain_enrichment import enrich
+from enricher.market.chain_enrichment import at_once, enriching
 from enricher.market.products import Contracts, ProductSettings
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
@@ -32,7 +32,7 @@ class Lane:
         """The fields of a chain that comes so many seconds after the first."""
         chain = chain_at(seconds, oi, last)
         taken = snapshot(chain, str(seconds))
-        fields, _ = enrich(self.state, chain, taken, self.settings, None)
+        fields, _ = at_once(enriching(self.state, chain, taken, self.settings, None))
         fold_chain(self.state, chain, str(seconds), taken)
         return fields
 

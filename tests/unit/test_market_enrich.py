@@ -14,7 +14,7 @@ from enricher.assembly import planned
 from enricher.clock import MINUTE, event_us, render
 from enricher.engine.effects import Insert, SetKey
 from enricher.engine.router import Context
-from enricher.market.chain_enrichment import enrich, least_move, shown_price
+from enricher.market.chain_enrichment import at_once, enriching, least_move, shown_price
 from enricher.market.products import Contracts
 from enricher.market.reasons import AHEAD
 from enricher.market.settings import MarketSettings
@@ -67,7 +67,7 @@ def enriched(chains: list[Chain], **settings: Any) -> tuple[dict[str, Any], Any]
     state = ProductState(chains[-1].product, SPANS, Contracts().of(chains[-1].product))
     for number, one in enumerate(chains):
         taken = snapshot(one)
-        fields, known = enrich(state, one, taken, MarketSettings(**settings), None)
+        fields, known = at_once(enriching(state, one, taken, MarketSettings(**settings), None))
         fold_chain(state, one, str(number), taken, known)
     return fields, known
 
@@ -206,7 +206,7 @@ def test_a_chain_of_many_strikes_gives_others_a_turn_before_and_after_its_analys
 def test_a_chain_enriched_in_steps_is_the_one_enriched_at_once() -> None:
     one = of_strikes(61)
     state = ProductState("NIFTY", SPANS, Contracts().of("NIFTY"))
-    fields, _ = enrich(state, one, snapshot(one), MarketSettings(), ZoneInfo("UTC"))
+    fields, _ = at_once(enriching(state, one, snapshot(one), MarketSettings(), ZoneInfo("UTC")))
     (_, effects), _ = routed(one, at_once=False)
     assert {name: effects[0].document[name] for name in fields if name != "timestamp"} == fields
 

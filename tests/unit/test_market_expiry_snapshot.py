@@ -15,7 +15,7 @@ from enricher.analytics.position_buildup import snapshot
 from enricher.analytics.price_analysis import analyse_prices
 from enricher.analytics.staleness import fresh, leg_ages, reader
 from enricher.clock import SECOND, event_us, render
-from enricher.market.chain_enrichment import enrich
+from enricher.market.chain_enrichment import at_once, enriching
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
@@ -60,7 +60,7 @@ def state() -> ProductState:
 
 
 def fields_and_known(chain: Chain, zone: ZoneInfo = INDIA) -> tuple[dict[str, Any], ExpirySnapshot]:
-    fields, known = enrich(state(), chain, snapshot(chain), SETTINGS, zone)
+    fields, known = at_once(enriching(state(), chain, snapshot(chain), SETTINGS, zone))
     assert known is not None
     return fields, known
 
@@ -129,7 +129,7 @@ def test_thirty_days_are_not_bracketed_by_a_chain_that_is_too_old() -> None:
 def test_the_volatility_at_the_money_of_a_day_is_not_of_a_stale_chain() -> None:
     lane = state()
     for chain in (sent(NEAR, AT, 0.3), sent(FAR, later(301), 0.15)):
-        fields, known = enrich(lane, chain, snapshot(chain), SETTINGS, INDIA)
+        fields, known = at_once(enriching(lane, chain, snapshot(chain), SETTINGS, INDIA))
         fold_chain(lane, chain, "", snapshot(chain), known)
     assert fields["standing"]["atm_iv"]["expiry"] == FAR
     assert fields["standing"]["atm_iv"]["value"] == pytest.approx(0.15, abs=1e-3)

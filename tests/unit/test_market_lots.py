@@ -9,7 +9,7 @@ import pytest
 
 from enricher.analytics.position_buildup import snapshot
 from enricher.clock import event_us
-from enricher.market.chain_enrichment import enrich
+from enricher.market.chain_enrichment import at_once, enriching
 from enricher.market.products import Contracts, ProductSettings
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
@@ -26,7 +26,8 @@ def us(text: str) -> int:
 def published(product: str, expiry: str, moment: str) -> dict[str, Any]:
     legs = [{"strike": 100, "bid": 4.0, "ask": 4.1, "open_interest": 10}]
     chain = made_chain(product, expiry, 100, moment, legs, legs, strikes=[100])
-    fields, _ = enrich(ProductState(product, SPANS), chain, snapshot(chain), MarketSettings(), UTC)
+    state = ProductState(product, SPANS)
+    fields, _ = at_once(enriching(state, chain, snapshot(chain), MarketSettings(), UTC))
     return fields
 
 

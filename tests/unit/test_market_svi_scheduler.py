@@ -15,7 +15,7 @@ from enricher.analytics.position_buildup import snapshot
 from enricher.analytics.raw_svi import Svi, fit
 from enricher.analytics.volatility_smile import Smile
 from enricher.clock import SECOND
-from enricher.market.chain_enrichment import enrich
+from enricher.market.chain_enrichment import at_once, enriching
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
 from enricher.market.surface.svi_scheduler import SviScheduler, fit_fields
@@ -39,7 +39,7 @@ def bent(ks: list[float], ws: list[float]) -> Smile:
     return Smile(100.0, YEARS, [100.0 + at for at in range(len(ks))], ks, ws, ivs, {}, None)
 
 
-def at_once() -> SviScheduler:
+def uninterrupted() -> SviScheduler:
     """SviScheduler that are never interrupted: no time passes while they work."""
     return SviScheduler(INTERVAL, timer=lambda: 0.0)
 
@@ -64,7 +64,7 @@ def finished(fits: SviScheduler, now_us: int = 0) -> list[str]:
 
 
 def test_a_smile_that_is_wanted_is_fitted_as_it_would_be_by_itself() -> None:
-    fits, wanted = at_once(), smile()
+    fits, wanted = uninterrupted(), smile()
     fits.want(NEAR, 7, wanted)
     assert fits.due() is not None
     assert fits.work(0)
@@ -74,7 +74,7 @@ def test_a_smile_that_is_wanted_is_fitted_as_it_would_be_by_itself() -> None:
 
 
 def test_a_fit_in_slices_gives_the_same_curve_and_says_once_that_it_is_done() -> None:
-    fits, whole = step_by_step(), at_once()
+    fits, whole = step_by_step(), uninterrupted()
     for one in (fits, whole):
         one.want(NEAR, 7, smile())
     said = []
@@ -101,7 +101,7 @@ def test_of_the_smiles_that_came_while_one_was_fitted_only_the_last_is_fitted_ne
 
 
 def test_an_expiry_is_fitted_at_most_once_an_interval() -> None:
-    fits = at_once()
+    fits = uninterrupted()
     fits.want(NEAR, 1, smile())
     assert fits.work(5)
     fits.want(NEAR, 2, smile())
@@ -110,7 +110,7 @@ def test_an_expiry_is_fitted_at_most_once_an_interval() -> None:
 
 
 def test_expiries_take_turns_though_one_has_chains_all_the_time() -> None:
-    fits, order, now = at_once(), [], 0
+    fits, order, now = uninterrupted(), [], 0
     for event_us in range(6):
         for expiry in (NEAR, FAR):
             fits.want(expiry, event_us, smile())
@@ -141,7 +141,7 @@ def test_an_expiry_that_is_forgotten_while_it_is_fitted_does_not_come_back() -> 
 
 
 def test_what_nobody_knows_can_be_forgotten() -> None:
-    fits = at_once()
+    fits = uninterrupted()
     fits.want(NEAR, 1, smile())
     fits.forget(FAR)
     assert finished(fits) == [NEAR]
@@ -151,7 +151,7 @@ def folded(state: ProductState, expiry: str, moment: str) -> None:
     legs = [{"strike": strike, "bid": 4.0, "ask": 4.1} for strike in (90, 100, 110)]
     chain = made_chain("N", expiry, 100, moment, legs, legs, strikes=[90, 100, 110])
     taken = snapshot(chain)
-    _, known = enrich(state, chain, taken, MarketSettings(), UTC)
+    _, known = at_once(enriching(state, chain, taken, MarketSettings(), UTC))
     fold_chain(state, chain, moment, taken, known)
 
 
@@ -176,7 +176,7 @@ def test_a_product_forgets_the_fit_under_way_of_an_expiry_that_has_passed() -> N
     ],
 )
 def test_a_smile_that_cannot_be_fitted_says_so_and_holds_up_nobody(bad: Smile, reason: str) -> None:
-    fits = at_once()
+    fits = uninterrupted()
     fits.want(NEAR, 1, bad)
     fits.want(FAR, 1, smile())
     assert finished(fits) == [NEAR, FAR]
@@ -187,7 +187,7 @@ def test_a_smile_that_cannot_be_fitted_says_so_and_holds_up_nobody(bad: Smile, r
 
 
 def test_too_few_nodes_are_no_curve_and_give_the_reason() -> None:
-    fits = at_once()
+    fits = uninterrupted()
     fits.want(NEAR, 1, smile(nodes=3))
     assert finished(fits) == [NEAR]
     assert (fits.done[NEAR]["a"], fits.done[NEAR]["reason"]) == (None, "too_few_nodes")
@@ -205,7 +205,7 @@ def test_whatever_a_smile_is_made_of_its_fit_ends_with_a_curve_or_a_reason(
 ) -> None:
     if ascending:
         rows = sorted(rows)
-    fits = at_once()
+    fits = uninterrupted()
     ks, ws = [k for k, _ in rows], [w for _, w in rows]
     fits.want(NEAR, 1, Smile(1.0, YEARS, [], ks, ws, [], {}, None))
     assert finished(fits) == [NEAR]
@@ -221,7 +221,7 @@ def test_no_fits_are_wanted_with_an_interval_of_zero() -> None:
 
 
 def test_a_clock_that_was_set_back_does_not_put_fits_off() -> None:
-    fits = at_once()
+    fits = uninterrupted()
     fits.want(NEAR, 1, smile())
     assert fits.work(3600 * SECOND)
     fits.want(NEAR, 2, smile())

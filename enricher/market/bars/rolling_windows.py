@@ -102,7 +102,6 @@ class _Staircase:
         prices.append(price)
 
     def insert(self, time: int, price: float) -> None:
-        """A price of any time."""
         times, prices, head = self._times, self._prices, self._head
         at = bisect_left(times, time, head)
         if at == len(times):
@@ -141,17 +140,9 @@ class TickWindow:
     """
 
     __slots__ = (
-        "_events",
-        "_head",
-        "_high",
-        "_idents",
-        "_live",
-        "_low",
-        "_orders",
-        "_prices",
-        "newest",
+        "_events", "_head", "_high", "_idents", "_live", "_low", "_orders", "_prices", "newest",
         "retention_us",
-    )
+    )  # fmt: skip
 
     def __init__(self, retention_us: int) -> None:
         self.retention_us = retention_us

@@ -32,7 +32,6 @@ class Defects:
             raise ValueError(f"shares of defects must be 0 or more, 1 at most together: {shares}")
 
     def draw(self, random_source: random.Random) -> Spoilt:
-        """What to do to the next message."""
         point = random_source.random()
         for kind, share in asdict(self).items():
             if point < share:
@@ -52,7 +51,6 @@ class Spoilt:
 
     @property
     def copies(self) -> int:
-        """How often the message is published."""
         return 2 if self.kind == "duplicate" else 1
 
     def backdate(self, now_us: int, random_source: random.Random) -> int:
@@ -60,7 +58,6 @@ class Spoilt:
         return now_us - random_source.randrange(*LATE_US) if self.kind == "late" else now_us
 
     def encode(self, message: dict[str, Any], random_source: random.Random) -> bytes:
-        """The body to publish."""
         if self.kind == "missing_legs" and "calls" in message:
             for side in ("calls", "puts"):
                 legs = message[side]

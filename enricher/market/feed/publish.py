@@ -36,12 +36,10 @@ class Published:
 
     @property
     def total(self) -> int:
-        """All messages."""
         return self.counts.total()
 
     @property
     def rate(self) -> float:
-        """Messages per second, on average."""
         return self.total / self.seconds if self.seconds > 0.0 else 0.0
 
 

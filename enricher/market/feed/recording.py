@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC
 from pathlib import Path
 from types import TracebackType
@@ -99,7 +99,6 @@ class RecordingWriter:
         self._file = open_bytes(path, "wb" if overwrite else "xb")
 
     def write(self, record: Recorded) -> None:
-        """Add one record."""
         self._file.write(encode_record(record))
         self.count += 1
 
@@ -153,14 +152,6 @@ class RecordingReader:
 
     def _truncated(self, number: int, reason: str) -> None:
         self.warning = f"{self.path}, line {number}: {reason}; everything before it was read"
-
-
-def write_recording(path: Path, records: Iterable[Recorded], *, overwrite: bool = False) -> int:
-    """Write ``records`` to ``path`` and return how many they were."""
-    with RecordingWriter(path, overwrite=overwrite) as writer:
-        for record in records:
-            writer.write(record)
-        return writer.count
 
 
 def _short(found: object) -> str:

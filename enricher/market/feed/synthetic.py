@@ -104,7 +104,6 @@ class SyntheticMarket:
 
     @property
     def products(self) -> tuple[str, ...]:
-        """The names of the products."""
         return tuple(self._products)
 
     def mix(self, now_us: int) -> Iterator[Message]:
@@ -279,7 +278,6 @@ def strike_step(spot: float) -> float:
 
 
 def at(us: int) -> datetime:
-    """The moment as an aware ``datetime``."""
     return _EPOCH + timedelta(microseconds=us)
 
 

@@ -62,7 +62,6 @@ class MarketState:
         return ProductState(product, self._settings, contract, zone, self._feed_gaps, self._folds)
 
     async def restore(self, reader: Reader, wanted: Mapping[str, Delivery]) -> Mapping[str, ProductState]:
-        """State rebuilt from what is stored."""
         return await self._restore.load(reader, wanted)
 
     async def unfinished(self, reader: Reader, now_us: int) -> Sequence[str]:

@@ -98,7 +98,6 @@ class CrossExpiry:
             return {"smiles": smiles, **_INCOMPARABLE}
 
     def _together(self, known: Sequence[ExpirySnapshot], now_us: int) -> dict[str, Any]:
-        """Term structure and calendar."""
         rows = self._as_of(known, now_us)
         self._shown = shown = _joined([row.seen for row in rows], now_us)
         smiling = pairwise(row for row in rows if row.seen.smile.reason is None)

@@ -113,7 +113,6 @@ def sums(rows: Sequence[ExpirySnapshot]) -> list[Number | None]:
 
 
 def ratios(totals: Sequence[Number | None]) -> Fields:
-    """Put-call ratios of `sums`."""
     calls, puts, call_volume, put_volume = totals
     by_oi, by_volume = ratio(puts, calls), ratio(put_volume, call_volume)
     return {"pcr_oi": rounded(by_oi, 4), "pcr_volume": rounded(by_volume, 4)}

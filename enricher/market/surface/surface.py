@@ -124,7 +124,6 @@ class QuoteSurface:
         return self._expiries.keys()
 
     def drop_expired(self, expired: Expired) -> None:
-        """Forgets what has expired."""
         for expiry in [name for name in self._expiries if expired(name)]:
             del self._expiries[expiry]
 
