@@ -260,10 +260,10 @@ def _nearest_root(terms: list[_Term]) -> tuple[float, bool] | None:
 
     Points where it is 0 but for rounding (between far strikes, where calls and puts cancel) are stepped over.
     """
-    noise = _NOISE * sum(abs(weight) for _, _, weight in terms)
+    noise = _NOISE * sum([abs(weight) for _, _, weight in terms])
     left = right = (0.0, _clean(_net(terms, 0.0), noise))
     undecided = right[1] == 0
-    narrowest = sqrt(0.5) / max(slope for slope, _, _ in terms)
+    narrowest = sqrt(0.5) / max([slope for slope, _, _ in terms])
     steps = ceil(_REACH / min(max(narrowest / 2, _FINEST), _COARSEST))
     for step in range(1, steps + 1):
         roots = []

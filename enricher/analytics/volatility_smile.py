@@ -199,9 +199,9 @@ def _average(smile: Smile, d1s: Sequence[float]) -> float | None:
     """F, D and sqrt(T) are common to all vegas of an expiry, so phi(d1) alone weighs."""
     if not d1s:
         return None
-    largest = min(d1 * d1 for d1 in d1s)  # divided out, so that not all vegas of a far wing are 0
+    largest = min([d1 * d1 for d1 in d1s])  # divided out, so that not all vegas of a far wing are 0
     vegas = [exp(0.5 * (largest - d1 * d1)) for d1 in d1s]
-    return sum(vega * iv for vega, iv in zip(vegas, smile.iv, strict=True)) / sum(vegas)
+    return sum([vega * iv for vega, iv in zip(vegas, smile.iv, strict=True)]) / sum(vegas)
 
 
 def _slope(smile: Smile) -> Reasoned:

@@ -150,7 +150,7 @@ class CommitGroup:
         if not self._visible_batch:
             return
         done, self._visible_batch = self._visible_batch, []
-        if any(isinstance(answer, Refused) for answer in answers.values()):
+        if Refused in map(type, answers.values()):
             done, answers = self._without_refused(done, answers)
         self.commits += 1
         self.unfinished -= len(done)

@@ -161,7 +161,8 @@ class Handlers:
             "processed_at": to_date(processed_us),
             "event_us": chain.event_us,
         }
-        if chain.future:
+        future = chain.future
+        if future:
             document["folded"] = False
         effects = (
             Insert(CHAINS, document, partial(self._stored_chain, chain, identity, processed_us, state.zone)),
@@ -170,7 +171,7 @@ class Handlers:
         if not (chain.clean or storable(context.body, document)):
             return None, effects
         change = ChainChange(
-            chain.event_us, chain, identity.rpartition("#")[2], taken, identity, known, chain.future
+            chain.event_us, chain, identity.rpartition("#")[2], taken, identity, known, future
         )
         return change, effects
 
