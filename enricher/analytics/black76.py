@@ -119,14 +119,13 @@ def solve_side(
     if blocked := _blocked(forward, years, discount):
         return [None] * len(strikes), dict.fromkeys(range(len(strikes)), blocked)
     root = sqrt(years)
-    sigmas: Column = []
+    sigmas: Column = [None] * len(strikes)
     reasons: dict[int, str] = {}
     guess = None
     for at, strike in enumerate(strikes):
         if guesses is not None:
             guess = guesses[at]
-        value, reason = _implied(kind, prices[at], forward, strike, discount, root, guess)
-        sigmas.append(value)
+        sigmas[at], reason = _implied(kind, prices[at], forward, strike, discount, root, guess)
         if reason:
             reasons[at] = reason
     return sigmas, reasons
@@ -167,8 +166,8 @@ def greeks_side(
     vega = D F phi(d1) sqrt(T)/100, theta = (-D F phi(d1) sigma/(2 sqrt(T)) + r price)/365,
     rho = +-K T D N(+-d2)/100.
     """
-    columns: tuple[Column, ...] = ([], [], [], [], [])
-    delta, gamma, vega, theta, rho = columns
+    empty: Column = [None] * len(strikes)
+    delta, gamma, vega, theta, rho = empty[:], empty[:], empty[:], empty[:], empty[:]
     reasons: dict[int, str] = {}
     blocked = _blocked(forward, years, discount)
     root = 1.0 if blocked else sqrt(years)
@@ -179,8 +178,6 @@ def greeks_side(
         sigma = sigmas[at]
         if blocked or sigma is None or not 1e-9 < sigma < 1e3 or not _LEAST < strike < _MOST:
             reasons[at] = blocked or "no_volatility"
-            for column in columns:
-                column.append(None)
             continue
         s = sigma * root
         above = forward - strike
@@ -194,11 +191,11 @@ def greeks_side(
             left = worth - discount * kind * above if kind * above > 0 else worth
             if decay < -left:
                 decay = -left if left > 0 else 0.0
-        delta.append(held)
-        gamma.append(phi / (forward * s))
-        vega.append(of_vega * phi)
-        theta.append(decay)
-        rho.append(of_rho * owed)
+        delta[at] = held
+        gamma[at] = phi / (forward * s)
+        vega[at] = of_vega * phi
+        theta[at] = decay
+        rho[at] = of_rho * owed
     factor = forward / spot if spot else None
     delta_spot = [None if factor is None or d is None else d * factor for d in delta]
     return GreekColumns(list(sigmas), delta, delta_spot, gamma, vega, theta, rho, reasons)

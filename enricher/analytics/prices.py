@@ -47,8 +47,8 @@ def choose(
     bid or above the only ask). Without one: ``crossed``, ``stale`` (there was one, too old or not traded),
     ``no_bid`` (an ask, which is but a bound), ``no_price``.
     """
-    prices: list[float | None] = []
-    sources: list[Source | None] = []
+    prices: list[float | None] = [None] * len(bids)
+    sources: list[Source | None] = [None] * len(bids)
     flags: dict[int, str] = {}
     wide = WIDE_TICKS * tick_size * (1 + 1e-9)
     for at, (bid, ask, last) in enumerate(zip(bids, asks, lasts, strict=True)):
@@ -57,22 +57,18 @@ def choose(
             spread = ask - bid
             if spread > wide and spread > WIDE_SHARE * mid:
                 flags[at] = "wide"
-            prices.append(mid)
-            sources.append("mid")
+            prices[at], sources[at] = mid, "mid"
             continue
         bound = None if bid is None or not 0 < bid < _LARGEST else bid
         limit = None if ask is None or not 0 < ask < _LARGEST else ask
         crossed = bound is not None and limit is not None
         if last is not None and 0 < last < _LARGEST:
-            prices.append(last)
-            sources.append("last")
+            prices[at], sources[at] = last, "last"
             if crossed:
                 flags[at] = "crossed"
             elif _beyond(last, bound, limit):
                 flags[at] = "beyond_quote"
             continue
-        prices.append(None)
-        sources.append(None)
         if crossed:
             flags[at] = "crossed"
         elif at in stale:
