@@ -212,6 +212,12 @@ def test_what_makes_no_fold_ends_the_start(make: Any) -> None:
         planned(load(), {"systems": [system(folds=[make])]})
 
 
+def test_a_fold_that_is_named_twice_is_there_once() -> None:
+    (route, *_) = planned(load(overrides={"market.folds": ["session", "session"]}))[0].routes
+    assert isinstance(route.state_store, MarketState)
+    assert len(route.state_store.new("NIFTY").own) == 1
+
+
 def market_of(make: Any) -> MarketState:
     """The state of the market with one fold of a program."""
     (route, *_) = planned(load(), {"systems": [system(folds=[make])]})[0].routes

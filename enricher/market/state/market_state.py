@@ -49,7 +49,7 @@ class MarketState:
         self._settings = settings
         self._zones = zones
         self._visible = visible
-        self._folds: list[Makes] = [*(fold_of(name) for name in settings.folds), *folds]
+        self._folds: list[Makes] = [*(fold_of(name) for name in dict.fromkeys(settings.folds)), *folds]
         self._contracts = Contracts(settings.products)
         self._restore = Restore(self.new, time_field)
         self._feed_gaps: list[tuple[int, int]] = []  # of the ticks' feed, by receipt
