@@ -196,6 +196,18 @@ async def test_a_fold_that_fails_takes_nothing_from_the_other_numbers(methods: d
     assert store.due(state) != now_us or "on_time" not in methods
 
 
+async def test_a_fold_may_ask_for_all_that_was_ever_stored() -> None:
+    taken: list[float] = []
+    methods = {"read_from": lambda *_: -(10**30), "fold_tick": lambda _, change: taken.append(change.price)}
+    now_us, documents = wall_clock(), MemoryDocuments()
+    for at, price in ((1, 5.0), (now_us - 400 * DAY, 6.0), (now_us - MINUTE, 7.0)):
+        document = {**tick(price, at, at), "_id": f"{at}", "event_us": at, "timestamp": to_date(at)}
+        await documents.commit([Write([Insert("underlying_ticks", document)])])
+    store = market_of(type("Ours", (Fold,), methods))
+    await store.restore(documents, {"NIFTY": Delivery("", b"", now_us)})
+    assert taken == [5.0, 6.0, 7.0]
+
+
 @pytest.mark.parametrize("answer", [5, ["late"], object()])
 def test_a_fold_that_answers_a_message_with_no_word_is_an_error_of_its_message(answer: Any) -> None:
     store = market_of(type("Ours", (Fold,), {"fold_tick": lambda fold, change: answer}))

@@ -27,7 +27,7 @@ async def restore_ticks(stored: Stored, state: ProductState, origin: int) -> Non
     bars.complete_from(bound)
     steps = state.restoring[TickChange]
     further = [
-        (since, forgiving(fold.fold_tick))
+        (max(since, 0), forgiving(fold.fold_tick))
         for fold in state.own
         if (since := harmless(fold.read_from)(origin)) is not None
     ]
