@@ -170,7 +170,7 @@ def test_a_product_that_is_asked_for_is_shown_alone(recording: Path) -> None:
 def test_messages_that_are_no_chain_are_left_out_with_a_warning(recording: Path) -> None:
     result = run(recording)
     assert result.exit_code == 0
-    assert "1 messages on the channel of chains are none" in result.stderr
+    assert "1 messages on the channel of chains are not chains" in result.stderr
     assert "a chain of ODD was left out: no option chain: $.spot_price" in result.stderr
     assert "ODD" not in result.stdout
 

@@ -94,7 +94,7 @@ def test_an_idle_product_has_its_bars_closed_by_the_clock() -> None:
 
 def test_without_ticks_there_are_no_bars() -> None:
     state = bars()
-    assert (state.watermark, state.due(), state.close(), state.idle_close(HOUR)) == (
+    assert (state.newest, state.due(), state.close(), state.idle_close(HOUR)) == (
         None,
         False,
         [],

@@ -88,11 +88,6 @@ class Bars:
         self._changed: set[BarKey] = set()  # given out, and folded into since
         self._complete_from = -_NEVER
 
-    @property
-    def watermark(self) -> int | None:
-        """Up to where the past counts as complete; None before the first tick."""
-        return None if self.newest is None else self.newest - self.lateness_us
-
     def fold(self, event_us: int, price: Number, order: int, volume: Number | None = None) -> bool:
         """Folds a tick into its bar of every window, False when it is beyond retention.
 
@@ -227,10 +222,7 @@ class Bars:
 
     def idle_close(self, now_us: int) -> list[Bar]:
         """The bars that the clock has left behind by the lateness, for a product fallen idle."""
-        watermark = self.watermark
-        if watermark is None:
-            return []
-        return self.close(max(watermark, now_us - self.lateness_us))
+        return [] if self.newest is None else self.close(max(self.newest, now_us) - self.lateness_us)
 
     def complete_from(self, moment_us: int) -> None:
         """Ticks are given from this moment on: a bar that starts earlier would be a fragment, and is none."""

@@ -17,6 +17,7 @@ from enricher.market.serialisation import rounded
 
 NOT_FITTED: Final = "no curve has been fitted yet"
 _SLICE: Final = 0.002
+_PARAMETERS: Final = ("a", "b", "rho", "m", "sigma")
 
 
 class SviScheduler:
@@ -102,11 +103,7 @@ def fit_fields(fit: SviFit, event_us: int) -> dict[str, Any]:
     svi, worst = fit.svi, fit.butterfly
     return {
         "as_of_us": event_us,
-        "a": None if svi is None else rounded(svi.a, 10),
-        "b": None if svi is None else rounded(svi.b, 10),
-        "rho": None if svi is None else rounded(svi.rho, 10),
-        "m": None if svi is None else rounded(svi.m, 10),
-        "sigma": None if svi is None else rounded(svi.sigma, 10),
+        **{name: None if svi is None else rounded(getattr(svi, name), 10) for name in _PARAMETERS},
         "nodes": fit.nodes,
         "rmse": rounded(fit.rmse),
         "worst": rounded(fit.worst),
