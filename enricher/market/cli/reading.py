@@ -14,9 +14,8 @@ import orjson
 from enricher.cli.output import say
 from enricher.config.types import zone_problem
 from enricher.errors import EnricherError
-from enricher.market.feed.files import open_bytes
 from enricher.market.feed.readers import TickColumns, read_csv_chains, read_csv_ticks, read_nse_chains
-from enricher.market.feed.recording import NoSuchColumn, Recorded, RecordingReader
+from enricher.market.feed.recording import NoSuchColumn, Recorded, RecordingReader, open_bytes
 
 RECORDING, NSE, TICKS, CHAINS = KINDS = ("recording", "nse", "csv-ticks", "csv-chains")
 

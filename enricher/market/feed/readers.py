@@ -31,8 +31,7 @@ import orjson
 
 from enricher.clock import event_us
 from enricher.market.feed.channels import OPTION_CHAIN, UNDERLYING
-from enricher.market.feed.files import open_bytes
-from enricher.market.feed.recording import BadRecord, NoSuchColumn, Recorded
+from enricher.market.feed.recording import BadRecord, NoSuchColumn, Recorded, open_bytes
 from enricher.market.feed.values import Cell, exchange_date, exchange_moment, integer_or_text, moment, number
 
 ABSENT = ("", "NA", "-")
