@@ -16,8 +16,8 @@ from typing import Literal
 import msgspec
 
 from enricher.analytics.chain_numbers import atm_strike
+from enricher.analytics.columns import Column
 
-Mids = Sequence[float | None]
 ForwardSource = Literal["future", "parity", "carry"]
 
 _MOST, _LEAST = 5, 3
@@ -55,7 +55,7 @@ class ExpectedMove(msgspec.Struct, frozen=True, gc=False):
 
 
 def parity_forward(
-    strikes: Sequence[float], call_mids: Mids, put_mids: Mids, discount: float, spot: float
+    strikes: Sequence[float], call_mids: Column, put_mids: Column, discount: float, spot: float
 ) -> Forward:
     """The forward by put-call parity: the median of K + (C - P) / D over the strikes nearest to the money.
 
@@ -82,8 +82,8 @@ def parity_forward(
 
 def forward(
     strikes: Sequence[float],
-    call_mids: Mids,
-    put_mids: Mids,
+    call_mids: Column,
+    put_mids: Column,
     *,
     spot: float,
     years: float,
@@ -107,7 +107,7 @@ def forward(
     return Forward(spot * exp((rate - dividend_yield) * left), "carry")
 
 
-def straddle(strikes: Sequence[float], call_mids: Mids, put_mids: Mids, strike: float) -> float | None:
+def straddle(strikes: Sequence[float], call_mids: Column, put_mids: Column, strike: float) -> float | None:
     """Call plus put at one of the strikes, by mid; None unless both have one."""
     if strike not in strikes:
         raise ValueError(f"strike is {strike!r}: expected one of the strikes")
@@ -123,8 +123,8 @@ def one_sigma(forward: float, sigma: float, years: float) -> float:
 
 def expected_move(
     strikes: Sequence[float],
-    call_mids: Mids,
-    put_mids: Mids,
+    call_mids: Column,
+    put_mids: Column,
     *,
     spot: float,
     years: float,

@@ -13,7 +13,8 @@ from typing import Final, Literal
 
 import msgspec
 
-Values = Sequence[float | None]
+from enricher.analytics.columns import Column
+
 Source = Literal["mid", "last"]
 Unit = Literal["percent", "decimal"]
 
@@ -33,7 +34,7 @@ _LEAST_OWN, _MOST_OWN = 0.01, 3.0  # beyond them it is rather the price that is 
 
 
 def choose(
-    bids: Values, asks: Values, lasts: Values, tick_size: float, stale: Set[int] = frozenset()
+    bids: Column, asks: Column, lasts: Column, tick_size: float, stale: Set[int] = frozenset()
 ) -> tuple[list[float | None], list[Source | None], dict[int, str]]:
     """The price of every leg, where it is from, and {index: reason} where there is something to say.
 
@@ -78,7 +79,7 @@ def choose(
     return prices, sources, flags
 
 
-def volatility_unit(vendor: Values, own: Values | None = None, before: Unit | None = None) -> Unit | None:
+def volatility_unit(vendor: Column, own: Column | None = None, before: Unit | None = None) -> Unit | None:
     """Whether the volatilities a vendor sent in one chain are percent or decimals; None if it sent none.
 
     ``own`` are the decimals computed here at the same places: from three of them on their ratio decides
@@ -116,7 +117,7 @@ class Decimals(msgspec.Struct, frozen=True, gc=False):
     unclear: Sequence[int] = ()
 
 
-def as_decimals(vendor: Values, unit: Unit, own: Values | None = None) -> Decimals:
+def as_decimals(vendor: Column, unit: Unit, own: Column | None = None) -> Decimals:
     """The vendor's volatilities as decimals; None for what is 0, negative or not finite.
 
     ``own`` are those computed here at the same places. Where one of 1 to 300 % says that a value in the

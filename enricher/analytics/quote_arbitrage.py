@@ -16,9 +16,10 @@ from typing import Final, Literal
 
 import msgspec
 
+from enricher.analytics.columns import Column
+
 Kind = Literal["vertical_below_zero", "vertical_above_width", "butterfly", "parity", "calendar"]
 Option = Literal["call", "put"]
-Prices = Sequence[float | None]
 Points = list[tuple[float, float]]
 
 CAP: Final = 20
@@ -32,10 +33,10 @@ class ChainQuotes(msgspec.Struct, frozen=True, gc=False):
     """
 
     strikes: Sequence[float]
-    call_bids: Prices
-    call_asks: Prices
-    put_bids: Prices
-    put_asks: Prices
+    call_bids: Column
+    call_asks: Column
+    put_bids: Column
+    put_asks: Column
 
 
 class Finding(msgspec.Struct, frozen=True, gc=False):
@@ -94,7 +95,7 @@ def largest(findings: Iterable[Finding], cap: int = CAP) -> Findings:
     return Findings(tuple(ordered[:cap]), len(ordered))
 
 
-def usable(bids: Prices, asks: Prices) -> tuple[list[float], list[float]]:
+def usable(bids: Column, asks: Column) -> tuple[list[float], list[float]]:
     """Prices that somebody stands by: -inf for no bid and inf for no ask, so that no sum with them pays."""
     sold: list[float] = []
     bought: list[float] = []

@@ -16,7 +16,8 @@ from typing import Final
 
 import msgspec
 
-Column = Sequence[float | None]
+from enricher.analytics.columns import Column
+
 Reasoned = tuple[float | None, str | None]
 
 _D1_OF_25_DELTA: Final = 0.6744897501960817  # N(0.674...) = 0.75
