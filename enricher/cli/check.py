@@ -58,8 +58,8 @@ Examples:
   enricher check --config /etc/enricher/config.toml --verbose
   enricher check --quiet && systemctl restart enricher
 
-Exit code 0 when the servers answer (there may be warnings), 1 when one does not or has something else
-under one of our keys, 2 for a wrong setting.
+Exit code 0 when the servers answer (there may be warnings), 1 when one does not,
+or when one of our keys has a value of another type, 2 for a wrong setting.
 """
 )
 @click.option("-v", "--verbose", is_flag=True, help="Also print all settings, and where each comes from.")
@@ -67,9 +67,9 @@ under one of our keys, 2 for a wrong setting.
 @duration_option("--timeout", default="3s", help="How long to wait for a server.")
 @settings_options
 def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float) -> None:
-    """Test the settings and the servers, and say what looks wrong.
+    """Test the settings and the servers, and print warnings.
 
-    Shows the routes, the streams and what waits in them, the number of dead letters, how fast the
+    Shows the routes, the streams with their waiting entries, the number of dead letters, how fast the
     collections grow, and when the disk will be full. With --verbose it shows every setting. It prints
     no passwords, and writes nothing.
     """

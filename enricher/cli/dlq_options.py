@@ -96,7 +96,7 @@ placed = gathered(
     Place,
     click.option("--key", default="", help="Key of the dead letters [default: dead_letters.key]."),
     click.option(
-        "--store", type=click.Choice(["list", "stream"]), help="What they are kept in [default: found out]."
+        "--store", type=click.Choice(["list", "stream"]), help="What they are kept in [default: detected]."
     ),
 )
 _FILTERS = (

@@ -29,7 +29,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
     {
         "run": Command("enricher.cli.run:command", "Run a worker until SIGTERM or Ctrl-C."),
         "check": Command(
-            "enricher.cli.check:command", "Test the settings and the servers, and say what looks wrong."
+            "enricher.cli.check:command", "Test the settings and the servers, and print warnings."
         ),
         "health": Command(
             "enricher.cli.health:command", "Say whether the worker on this host works (exit code 0 or 1)."

@@ -31,7 +31,7 @@ Examples:
 @click.option("--json", "json", is_flag=True, help="One JSON object.")
 @settings_options
 def command(options: SettingsOptions, json: bool) -> None:
-    """Show how the mail route stands: entries, what waits, claims, dead letters.
+    """Show the counts of the mail route: entries, waiting mails, claims, dead letters.
 
     `claims` counts the mails that are remembered as processed (mail.claim_ttl), `old_claims` the ids in an
     old worker's processed_messages:set, which never expires.

@@ -8,7 +8,7 @@ SYSTEM = System(
     plan="enricher.mail.plan:plan",
     commands={
         "mail": Command(
-            "enricher.mail.cli:command", "Show how the mail route stands: entries, claims, dead letters."
+            "enricher.mail.cli:command", "Show the counts of the mail route: entries, claims, dead letters."
         )
     },
     run_options="enricher.mail.cli:run_options",

@@ -22,13 +22,13 @@ SYSTEM = System(
             "Try it out: servers, a feed and a worker at once, with a live view.",
         ),
         "analyse": Command(
-            "enricher.market.cli.analyse:command", "Show what the option chains in files say."
+            "enricher.market.cli.analyse:command", "Analyse the option chains in files."
         ),
         "feed": Command("enricher.market.cli.feed:command", "Publish a synthetic market."),
         "record": Command(
             "enricher.market.cli.record:command", "Write what is published on channels to a file."
         ),
-        "replay": Command("enricher.market.cli.replay:command", "Publish what a file holds."),
+        "replay": Command("enricher.market.cli.replay:command", "Publish the messages of a file."),
     },
 )
 

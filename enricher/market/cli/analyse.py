@@ -42,7 +42,7 @@ Examples:
   enricher analyse today.jsonl --product NIFTY --expiry 2025-10-30
   enricher analyse option-chain.json --json | jq '.[0].atm_iv'
 
-Of each product and expiry the newest chain of all files counts. Rates, lots and hours are those of the
+For each product and expiry, only the newest chain of all files counts. Rates, lots and hours are those of the
 product ([market.products.NAME] in config.toml). Times without an offset are read in the zone of the product,
 those of a recording in feed.timezone.
 """
@@ -56,7 +56,7 @@ those of a recording in feed.timezone.
     help="Only this expiry (YYYY-MM-DD), with its plot. May be given several times.",
 )  # fmt: skip
 @click.option("--product", "products", multiple=True, help="Only this product. May be given several times.")
-@click.option("--kind", type=click.Choice(KINDS), help="What the files are [default: found out].")
+@click.option("--kind", type=click.Choice(KINDS), help="What the files are [default: detected].")
 @click.option("--timezone", "zone", type=parse_zone, metavar="ZONE", help="Zone of times without an offset.")
 @click.option("--timestamp", help="CSV chains: their time [default: as in the name of the file].")
 @settings_options
@@ -68,9 +68,9 @@ def command(
     products: tuple[str, ...],
     **how: Any,
 ) -> None:
-    """Show what the option chains in FILES say: forward, volatility, skew, open interest, exposures.
+    """Analyse the option chains in FILES: forward, volatility, skew, open interest, exposures.
 
-    Reads what `replay` reads: recordings, option chains of exchanges (NSE JSON, CSV). Asks no server.
+    Reads what `replay` reads: recordings, option chains of exchanges (NSE JSON, CSV). Needs no server.
     """
     settings = options.load(find_servers=False)
     analyses = analysed(files, Reading(**how), settings, products)

@@ -58,7 +58,7 @@ if one of them has an error, nothing is published.
     show_default=True,
     help="1 is the recorded speed, 10 is ten times as fast, max as fast as possible.",
 )
-@click.option("--kind", type=click.Choice(KINDS), help="What the files are [default: found out].")
+@click.option("--kind", type=click.Choice(KINDS), help="What the files are [default: detected].")
 @click.option("--timezone", "zone", type=parse_zone, metavar="ZONE", help="Zone of times without an offset.")
 @click.option("--product", help="CSV ticks: the product of all of them.")
 @column("product", "none")
@@ -66,7 +66,7 @@ if one of them has an error, nothing is published.
 @column("price", "price, or 1")
 @column("tick-id", "none: rows are numbered")
 @column("volume", "none")
-@click.option("--header/--no-header", default=None, help="CSV ticks: line 1 has names [default: found out].")
+@click.option("--header/--no-header", default=None, help="CSV ticks: line 1 has names [default: detected].")
 @click.option("--time-format", help="CSV ticks: format of times for strptime [default: ISO 8601].")
 @click.option("--timestamp", help="CSV chains: their time [default: as in the name of the file].")
 @click.option("--dry-run", is_flag=True, help="Read and count, publish nothing.")
@@ -74,7 +74,7 @@ if one of them has an error, nothing is published.
 def command(
     options: SettingsOptions, files: tuple[Path, ...], speed: float, dry_run: bool, **how: Any
 ) -> None:
-    """Publish what is in FILES: recordings, option chains (NSE JSON, CSV), ticks (CSV).
+    """Publish the messages of FILES: recordings, option chains (NSE JSON, CSV), ticks (CSV).
 
     Files may be compressed (.gz, .zst). Messages keep their own timestamps.
     """
