@@ -16,10 +16,10 @@ LONGEST_PAGE = 60
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_examples_of_a_page_give_what_they_show(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    examples = doctest.DocTestParser().get_doctest("\n".join(blocks(text)), {}, page.name, str(page), 0)
+    shown = blocks(page.read_text(encoding="utf-8"))
+    examples = doctest.DocTestParser().get_doctest("\n".join(shown), {}, page.name, str(page), 0)
     assert examples.examples, f"{page.name} has no example in a python block"
-    assert all(">>>" in block for block in blocks)
+    assert all(">>>" in block for block in shown)
     told: list[str] = []
     runner = doctest.DocTestRunner()
     failed, _ = runner.run(examples, out=told.append)
