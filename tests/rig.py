@@ -124,8 +124,6 @@ class Rig:
         *routes: Route,
         pool: PoolSettings = POOL,
         writer: WriterSettings = WRITER,
-        clients: Mapping[str, Any] | None = None,
-        more: Sequence[Sink] = (),
         clock: Clock | None = None,
         evict_after: float = 3600.0,
     ) -> None:
@@ -136,11 +134,10 @@ class Rig:
         self.engine = Engine(
             routes,
             [],
-            [self.documents, self.live, self.dead_letters, *more],
+            [self.documents, self.live, self.dead_letters],
             clock=self.clock,
             steady=self.clock.steady,
             reader=self.stored,
-            clients=clients,
             pool=pool,
             writer=writer,
             backoff=QUICK,

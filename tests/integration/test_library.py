@@ -8,7 +8,6 @@ import logging
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -259,27 +258,6 @@ async def test_an_async_handler_finds_its_clients_and_is_retried(settings: Setti
     await directory.aclose()
     assert attempts == [1, 2]
     assert stored(urls.mongo, "orders") == [1]
-
-
-async def test_a_blocking_handler_keeps_no_other_waiting(settings: Settings, mongo_database_url: str) -> None:
-    loop_thread, release = threading.get_ident(), threading.Event()
-    threads: list[int] = []
-
-    def convert(event: Any, context: Context) -> list[Effect]:
-        threads.append(threading.get_ident())
-        assert release.wait(PATIENCE)
-        return [Insert("converted", {"_id": event["id"]})]
-
-    routes = [Route(topic="convert", handler=convert, blocking=True), GREETINGS]
-    async with Enricher(settings, routes=routes) as enricher:
-        slow = asyncio.create_task(enricher.submit("convert", numbered(1), committed=True))
-        await until(lambda: threads, "the thread")
-        await enricher.submit("greetings", numbered(1), committed=True)
-        assert not slow.done()
-        release.set()
-        await slow
-    assert threads[0] != loop_thread
-    assert stored(mongo_database_url, "converted") == [1]
 
 
 class Tally:

@@ -170,6 +170,18 @@ ACCIDENTS: list[Callable[[], Awaitable[None]]] = [
 ]
 
 
+STRAY = "the handler let out the cancellation of something it waited for"
+LET_OUT = {STRAY, "the handler let out SystemExit: 3", "the handler let out Odd: "}
+
+
+def let_out(rig: Rig) -> set[str]:
+    """What dead letters say that handlers let out, of `LET_OUT`; a stray cancellation has its traceback."""
+    found = [letter for letter in rig.letters.letters if letter.error in LET_OUT]
+    assert {letter.error_type for letter in found} == {"RuntimeError"}
+    assert all("CancelledError" in letter.traceback for letter in found if letter.error == STRAY)
+    return {letter.error for letter in found}
+
+
 @pytest.mark.parametrize("timeout", [None, 60.0])
 async def test_every_accident_of_an_async_handler_is_its_own_dead_letter(timeout: float | None) -> None:
     async def handler(event: Any, context: Context) -> list[Effect]:
@@ -197,6 +209,7 @@ async def test_every_accident_of_an_async_handler_is_its_own_dead_letter(timeout
     kinds = [letter.error_type for letter in reversed(rig.letters.letters) if letter.key == "one"]
     assert kinds[:2] == ["ExceptionGroup"] * 2
     assert kinds[2] == "ValueError"
+    assert let_out(rig) == LET_OUT
     assert {100 < len(letter.traceback) < 50_000 for letter in rig.letters.letters} == {True}
     assert max(len(letter.error) for letter in rig.letters.letters) < 50_000
 
@@ -290,6 +303,7 @@ async def test_every_error_ends_its_message_alone_wherever_it_is_raised(where: s
     assert rig.numbers("a")[-2:] == [len(wrong), len(wrong) + 1]
     dead = len(ERRORS) if where not in ("key", "settle", "load") else 0
     assert rig.counts("t").get("dead", 0) == dead
+    assert where not in ("plain", "steps") or let_out(rig) == LET_OUT
 
 
 class Elsewhere(Effect, frozen=True):

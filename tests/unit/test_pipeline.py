@@ -190,19 +190,6 @@ async def test_a_generator_that_yields_its_effects_is_told_to_return_them() -> N
     assert rig.shown.published == []
 
 
-async def test_an_async_handler_finds_the_clients_by_name() -> None:
-    async def handler(event: Any, context: Context) -> list[Effect]:
-        return [Publish("out", await context.clients["prices"]())]
-
-    async def prices() -> bytes:
-        await asyncio.sleep(0)
-        return b'{"k": "a", "n": 42}'
-
-    rig = Rig(Route(topic="t", handler=handler), clients={"prices": prices})
-    await rig.take(0)
-    assert rig.numbers("a") == [42]
-
-
 async def test_an_attempt_that_takes_too_long_fails_and_is_tried_again() -> None:
     async def handler(event: Any, context: Context) -> list[Effect]:
         if context.attempt == 1:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
 
 from enricher.config import PoolSettings, WriterSettings
-from enricher.engine.effects import Effect, Publish
-from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Overload, Route
 from enricher.errors import BadMessage
 from enricher.errors import Held as Premature
@@ -110,73 +107,6 @@ async def test_a_message_whose_turn_is_given_and_has_not_begun_is_counted_at_a_s
         await rig.engine.stop(0)
     assert told.ends == ["lost"]
     assert rig.counts("t") == {"received": 1, "lost": 1}
-
-
-class Odd(BaseException):
-    """What no `except Exception` catches."""
-
-
-@pytest.mark.parametrize("kind", [SystemExit, Odd])
-async def test_a_handler_that_would_end_the_process_fails_its_message_alone(
-    kind: type[BaseException],
-) -> None:
-    def plain(event: Any, context: Context) -> list[Effect]:
-        if event["n"] == 0:
-            raise kind("enough")
-        return [Publish("out", context.body)]
-
-    async def waits(event: Any, context: Context) -> list[Effect]:
-        return plain(event, context)
-
-    def steps(event: Any, context: Context) -> Generator[None, None, list[Effect]]:
-        yield
-        return plain(event, context)
-
-    handlers: dict[str, Callable[..., Any]] = {"plain": plain, "waits": waits, "steps": steps}
-    handlers["blocks"] = plain
-    once = RetryPolicy(max_retries=0)
-    rig = Rig(
-        *(
-            Route(topic=t, handler=handler, key=key_of, retry=once, blocking=t == "blocks")
-            for t, handler in handlers.items()
-        )
-    )
-    async with rig.engine:
-        for topic in handlers:
-            rig.offer(topic, topic, 0)
-            rig.offer(topic, topic, 1)
-        await rig.drained()
-    assert [rig.numbers(topic) for topic in handlers] == [[1]] * 4
-    said = {letter.error for letter in rig.letters.letters}
-    assert said == {f"the handler let out {kind.__name__}: enough"}
-
-
-async def test_a_cancellation_that_a_handler_lets_out_is_its_own_failure() -> None:
-    async def waits(event: Any, context: Context) -> list[Effect]:
-        if event["n"] == 0:
-            abandoned = asyncio.get_running_loop().create_future()
-            abandoned.cancel()
-            await abandoned
-        return [Publish("out", context.body)]
-
-    def plain(event: Any, context: Context) -> list[Effect]:
-        if event["n"] == 0:
-            raise asyncio.CancelledError
-        return [Publish("out", context.body)]
-
-    once = RetryPolicy(max_retries=0)
-    rig = Rig(
-        Route(topic="waits", handler=waits, key=key_of, retry=once),
-        Route(topic="plain", handler=plain, key=key_of, retry=once),
-    )
-    async with rig.engine:
-        for topic in ("waits", "plain"):
-            rig.offer(topic, topic, 0)
-            rig.offer(topic, topic, 1)
-        await rig.drained()
-    assert rig.numbers("waits") == rig.numbers("plain") == [1]
-    assert {letter.error_type for letter in rig.letters.letters} == {"RuntimeError"}
-    assert all("CancelledError" in letter.traceback for letter in rig.letters.letters)
 
 
 @pytest.mark.parametrize("key", [None, key_of])

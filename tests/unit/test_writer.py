@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import pytest
 
 from enricher.config import WriterSettings
 from enricher.engine.circuit import CircuitBreaker
-from enricher.engine.effects import Effect, Insert, KeyClaim, Publish, SetKey
+from enricher.engine.effects import Insert, KeyClaim, Publish, SetKey
 from enricher.engine.ports import Answer, Claimed, Delivery, Refused, Write
-from enricher.engine.router import Context, Route
+from enricher.engine.router import Route
 from enricher.engine.stats import Stats
 from enricher.engine.writer import Writer
 from enricher.errors import SinkUnavailable
@@ -355,31 +354,3 @@ async def test_of_refused_effects_those_that_are_not_to_blame_land() -> None:
         await until(lambda: len(rig.shown.keys) == 2)
     assert rig.shown.keys == {"good": b"1", "fine": b"3"}
     assert rig.engine.stats.counters["refused_effects"] == 1
-
-
-async def test_a_program_lands_its_own_effects_in_its_own_sink() -> None:
-    class Search(Effect, frozen=True, gc=False):
-        sink = "search"
-        text: str
-
-    class Index:
-        name, durable, found = "search", True, list[str]()
-
-        async def open(self) -> None: ...
-
-        async def close(self) -> None: ...
-
-        async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
-            self.found += [e.text for w in writes for e in w.effects if isinstance(e, Search)]
-            return {}
-
-    def handler(event: Any, context: Context) -> list[Effect]:
-        return [Search(event["k"]), Publish("out", context.body)]
-
-    index = Index()
-    rig = Rig(Route(topic="t", handler=handler, sinks=("search", "live")), more=[index])
-    async with rig.engine:
-        rig.offer("t", "word")
-        await rig.drained()
-    assert index.found == ["word"]
-    assert rig.numbers("word") == [0]
