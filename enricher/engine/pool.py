@@ -87,7 +87,7 @@ class Pool:
 
     @property
     def count(self) -> int:
-        """Messages taken in and not yet committed, dropped or lost."""
+        """Messages accepted and not yet committed, dropped or lost."""
         return self._admission.count
 
     @property
@@ -152,7 +152,7 @@ class Pool:
     # -- the end -----------------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Return when everything that was taken in is committed.
+        """Return when everything that was accepted is committed.
 
         Retries that wait in memory are not waited for, unless they hold back a strict lane. What is held
         becomes dead letters.
@@ -169,7 +169,7 @@ class Pool:
         return _by_topic(self._left(self._core.writer.left()))
 
     def leftover(self) -> tuple[Counter[str], Counter[str]]:
-        """Messages per topic that were taken in and are not committed: those that are lost, and those that
+        """Messages per topic that were accepted and are not committed: those that are lost, and those that
         are handed back to whoever keeps them. All are let go, and nothing is handled any more: what is
         counted here must not be committed as well while sources and sinks are closed.
         """
@@ -182,7 +182,7 @@ class Pool:
         return _by_topic(left)
 
     def _left(self, writes: Iterable[Write]) -> list[Delivery]:
-        """Everything that was taken in and is not committed; ``writes`` is what the writer has of it."""
+        """Everything that was accepted and is not committed; ``writes`` is what the writer has of it."""
         timers = self._turns.timers
         left = [write.delivery for write in writes if write.delivery is not None]
         left += timers.deferred.values()

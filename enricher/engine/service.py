@@ -47,7 +47,7 @@ class Engine:
     A handler run of ``slow_handler`` seconds is logged; the state of a lane idle for ``evict_after`` goes.
     ``owns`` says which keys are this process's, where several processes share them. ``troubles`` says what is
     wrong with topics, {topic: a sentence}, though every server is there. ``stopping`` says that it
-    takes nothing in any more.
+    accepts no more messages.
     """
 
     def __init__(

@@ -161,7 +161,7 @@ class ExpirySurface:
             del self._strikes[bisect_left(self._strikes, strike)]
 
     def _of(self, strike: Number, option_type: OptionType, since_us: int, until_us: int) -> Number | None:
-        """Of quote and leg the later speaks, at equal times the leg."""
+        """Of quote and leg the later counts, at equal times the leg."""
         leg, chain = None, self.chain
         if chain is not None and self._counts:
             leg = chain.ivs[option_type].get(strike)

@@ -140,7 +140,7 @@ class QuoteSurface:
 
         Quotes count for ``fresh_us`` (5 minutes) of event time before ``moment_us`` (default: that of the
         product's newest message) and none that is later; so do the chains of other expiries, while the newest
-        chain counts whatever its age. Of quote and leg the later speaks, at equal times the leg.
+        chain counts whatever its age. Of quote and leg the later counts, at equal times the leg.
         """
         if self.newest_us is None:
             return []
