@@ -28,11 +28,11 @@ from enricher.engine.ports import AwaitedDelivery
 from enricher.engine.service import Engine
 from enricher.engine.stats import Stats
 from enricher.errors import EnricherError, Overloaded
-from enricher.figures import Figures
 from enricher.log import log
 from enricher.options import Options, checked
 from enricher.own_task import OwnTask
 from enricher.systems import load
+from enricher.worker_figures import Figures
 
 _NOT_RUNNING = "the enricher is not running: use `async with enricher:`"
 

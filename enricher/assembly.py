@@ -10,12 +10,12 @@ import anyio
 import msgspec
 
 from enricher.adapters.mongo import MongoDocuments
+from enricher.adapters.mongo_retention import Retention
 from enricher.adapters.redis.dead_letters.configured import letter_store
 from enricher.adapters.redis.dead_letters.retry_requests import RetryListener
 from enricher.adapters.redis.pubsub import Gap
 from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.shard_lock import FencedDocuments, ShardLock
-from enricher.adapters.retention import Retention
 from enricher.config import Settings, redact
 from enricher.connections import NOTHING, OF_PROGRAM, Connections
 from enricher.dead_letters.sink import DeadLetterSink
@@ -24,12 +24,12 @@ from enricher.engine.ports import Sink, Source
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
 from enricher.errors import ConfigError
-from enricher.figures import Summary
-from enricher.gaps import GAPS, record_gap
+from enricher.feed_gaps import GAPS, record_gap
 from enricher.intake import Intake, over_streams, shard_lock_of
 from enricher.options import Options
 from enricher.system import Plan, System, plans
 from enricher.systems import SYSTEMS
+from enricher.worker_figures import Summary
 
 
 @dataclass(frozen=True)

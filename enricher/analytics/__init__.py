@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from enricher.analytics.exposure import Exposure, GammaExposure, ZeroGamma
     from enricher.analytics.forward_price import ExpectedMove, Forward
     from enricher.analytics.oi_walls import TradingRange, Wall
-    from enricher.analytics.options import ImpliedVolatility, greeks, implied_volatility, price
+    from enricher.analytics.option_pricing import ImpliedVolatility, greeks, implied_volatility, price
     from enricher.analytics.position_buildup import Buildup
     from enricher.analytics.price_analysis import PricedSide
     from enricher.analytics.price_bars import Bar, ohlc
@@ -57,7 +57,7 @@ else:
             "enricher.analytics.exposure": "Exposure GammaExposure ZeroGamma",
             "enricher.analytics.forward_price": "ExpectedMove Forward",
             "enricher.analytics.oi_walls": "TradingRange Wall",
-            "enricher.analytics.options": "ImpliedVolatility greeks implied_volatility price",
+            "enricher.analytics.option_pricing": "ImpliedVolatility greeks implied_volatility price",
             "enricher.analytics.position_buildup": "Buildup",
             "enricher.analytics.price_analysis": "PricedSide",
             "enricher.analytics.price_bars": "Bar ohlc",

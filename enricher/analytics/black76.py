@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from enricher.analytics.normalised import time_value, total_volatility
+from enricher.analytics.normalised_black import time_value, total_volatility
 
 Values = Sequence[float | None]
 Column = list[float | None]

@@ -25,7 +25,7 @@ from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration_option, settings_options
 from enricher.config import Section, Settings, named_by_origin, redact, redact_text
 from enricher.engine.router import Route, Router
-from enricher.gaps import GAPS
+from enricher.feed_gaps import GAPS
 from enricher.intake import over_streams
 from enricher.system import Plan, StreamUse
 from enricher.systems import SYSTEMS

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pymongo.errors import OperationFailure, PyMongoError
 
-from enricher.adapters.retention import FIELD
+from enricher.adapters.mongo_retention import FIELD
 from enricher.config import Settings
 from enricher.embedded import read_endpoints
 from enricher.texts import span

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from enricher.engine.apart import is_ctrl_c
+from enricher.engine.isolation import is_ctrl_c
 from enricher.log import log
 from enricher.texts import text_of, trace_of
 

@@ -9,7 +9,7 @@ from operator import attrgetter
 from time import monotonic
 
 from enricher.config import PoolSettings
-from enricher.engine.apart import is_ctrl_c
+from enricher.engine.isolation import is_ctrl_c
 from enricher.engine.lanes import Lane
 from enricher.engine.ports import Delivery
 from enricher.engine.router import Overload, Route, Router

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from enricher.engine.admission import Admission, counted_as
-from enricher.engine.core import Core
 from enricher.engine.effects import DeadLetter
 from enricher.engine.lanes import Lane, Step
+from enricher.engine.pool_parts import Core
 from enricher.engine.ports import Answer, Claimed, Refused, Write
 from enricher.log import log
 

@@ -1,6 +1,6 @@
 """A batch of which a commit failed: what is left of it, what to try next, and which write is to blame.
 
-The rules are those of `enricher.engine.circuit`; nothing here waits or asks. A write that failed for a reason
+The rules are those of `circuit_breaker`; nothing here waits or asks. A write that failed for a reason
 that nobody knows is a suspect. It is to blame, and not the server, once a write of each kind that it consists
 of was written after it had failed.
 """

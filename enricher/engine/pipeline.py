@@ -16,8 +16,8 @@ from typing import Any
 import anyio.lowlevel
 import msgspec
 
-from enricher.engine.apart import apart, is_ctrl_c, let_out
 from enricher.engine.effects import DeadLetter, Effect
+from enricher.engine.isolation import apart, is_ctrl_c, let_out
 from enricher.engine.lanes import Lane
 from enricher.engine.ports import Clock, Delivery, Folded, Refused, Write
 from enricher.engine.retry import Retry

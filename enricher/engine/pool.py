@@ -13,10 +13,10 @@ import anyio
 
 from enricher.engine.admission import Admission, counted_as, read_key
 from enricher.engine.completion import Completion
-from enricher.engine.core import Core
 from enricher.engine.effects import DEAD_LETTERS
 from enricher.engine.lanes import Step
 from enricher.engine.pipeline import NOT_BEGUN
+from enricher.engine.pool_parts import Core
 from enricher.engine.ports import Delivery, Write
 from enricher.engine.scheduler import Scheduler
 from enricher.engine.stalls import Waiting

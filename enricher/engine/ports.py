@@ -189,7 +189,7 @@ class Refused(msgspec.Struct, frozen=True, gc=False):
 class Failed(msgspec.Struct, frozen=True, gc=False):
     """A sink's answer for one write: it was not written, and nobody knows whether the write is to blame.
 
-    The engine finds out, see `enricher.engine.circuit`.
+    The engine finds out, see `enricher.engine.circuit_breaker`.
     """
 
     reason: str
@@ -216,7 +216,7 @@ class Sink(Protocol):
     ``durable`` sinks are written before the others. `commit` answers only for writes that were not simply
     written (by index), raises `SinkUnavailable` when the server is to blame and `WriteRefused`, `TypeError`
     or `ValueError` when a write is, and must be harmless when repeated. What any other error means is found
-    out, see `enricher.engine.circuit`.
+    out, see `enricher.engine.circuit_breaker`.
     """
 
     name: str

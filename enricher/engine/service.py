@@ -16,12 +16,12 @@ from typing import Any
 import anyio
 
 from enricher.config import PoolSettings, WriterSettings
-from enricher.engine.apart import is_ctrl_c
-from enricher.engine.core import Core
 from enricher.engine.effects import EMITTED, Effect
 from enricher.engine.health import Health
+from enricher.engine.isolation import is_ctrl_c
 from enricher.engine.pipeline import Pipeline
 from enricher.engine.pool import Pool
+from enricher.engine.pool_parts import Core
 from enricher.engine.ports import Clock, Reader, Sink, Source, Write, steady_clock
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route, Router, covers

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from enricher.engine.apart import GRACE, is_ctrl_c
+from enricher.engine.isolation import GRACE, is_ctrl_c
 from enricher.errors import EngineFailed
 from enricher.log import log
 from enricher.texts import text_of, trace_of

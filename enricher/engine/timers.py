@@ -11,13 +11,13 @@ import itertools
 from collections.abc import Callable
 from time import perf_counter
 
-from enricher.engine.apart import current_task, uncancelled
-from enricher.engine.core import Core
 from enricher.engine.effects import SETTLED
+from enricher.engine.isolation import current_task, uncancelled
 from enricher.engine.lanes import Lane, Status, Step
 from enricher.engine.pipeline import RetryLater, accept
+from enricher.engine.pool_parts import Core
 from enricher.engine.ports import Delivery, Write
-from enricher.engine.restoring import distrust
+from enricher.engine.state_loader import distrust
 from enricher.errors import BadMessage
 from enricher.log import log
 

@@ -14,14 +14,14 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from enricher.engine.apart import current_task, uncancelled
-from enricher.engine.core import Core
 from enricher.engine.effects import SETTLED
+from enricher.engine.isolation import current_task, uncancelled
 from enricher.engine.lanes import Lane, Status, Step
 from enricher.engine.pipeline import RetryLater, Unfinished, accept
+from enricher.engine.pool_parts import Core
 from enricher.engine.ports import Delivery, Write
-from enricher.engine.restoring import StateLoader, distrust
 from enricher.engine.scheduler import Scheduler
+from enricher.engine.state_loader import StateLoader, distrust
 from enricher.engine.supervision import endless
 from enricher.engine.timers import Timers
 from enricher.log import log

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence, Set
 from itertools import islice
 
-from enricher.engine.apart import GRACE
+from enricher.engine.isolation import GRACE
 from enricher.engine.lanes import Lane, LaneGroup, Status
 from enricher.engine.ports import Delivery
 from enricher.engine.router import HandlerKind, Route

@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 
 from enricher.config import WriterSettings
-from enricher.engine.circuit import Batch, CircuitBreaker
+from enricher.engine.circuit_breaker import Batch, CircuitBreaker
 from enricher.engine.effects import EMITTED, SETTLED, Effect
 from enricher.engine.ports import Answer, Clock, Refused, Sink, Stored, Write, steady_clock
 from enricher.engine.retry import Backoff

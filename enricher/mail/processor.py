@@ -22,9 +22,9 @@ import anyio
 import anyio.to_thread
 
 from enricher.clock import to_date
-from enricher.engine.apart import apart
 from enricher.engine.claims import Claims, Found, State
 from enricher.engine.effects import Effect, Insert, SetClaim
+from enricher.engine.isolation import apart
 from enricher.engine.ports import Clock
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Context

@@ -18,7 +18,7 @@ from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.entry import GroupKeys
 from enricher.adapters.redis.stream.group import StreamGroup
 from enricher.dead_letters import DeadLetterSink, ListLetterStore, StreamLetterStore
-from enricher.engine.circuit import CircuitBreaker
+from enricher.engine.circuit_breaker import CircuitBreaker
 from enricher.engine.claims import State
 from enricher.engine.effects import Ack, Delay, Publish, SetClaim, SetMember
 from enricher.engine.ports import Write

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from enricher.adapters.mongo import MongoDocuments, close_client, mongo_client
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.sink import RedisLive
-from enricher.engine.circuit import CircuitBreaker
+from enricher.engine.circuit_breaker import CircuitBreaker
 from enricher.engine.effects import Insert, KeyClaim, Publish, SetClaim, SetKey, SetMember, Upsert
 from enricher.engine.ports import Claimed, Refused, Stored, Write
 from enricher.engine.stats import Stats

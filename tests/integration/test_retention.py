@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from enricher.adapters.retention import FIELD, NAME
+from enricher.adapters.mongo_retention import FIELD, NAME
 from enricher.cli.main import exit_code
 from enricher.clock import wall_clock
 from tests.integration.test_market_contract import MINUTE, SECOND, chain, quote, tick

@@ -14,8 +14,8 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from enricher.engine.apart import apart
 from enricher.engine.effects import Effect, Publish
+from enricher.engine.isolation import apart
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route
 from enricher.errors import BadMessage

@@ -25,7 +25,7 @@ from enricher.analytics.black76 import (
     price,
     solve_side,
 )
-from enricher.analytics.normalised import time_value, total_volatility
+from enricher.analytics.normalised_black import time_value, total_volatility
 
 EPS = sys.float_info.epsilon
 WEEK = 7 / 365

@@ -16,7 +16,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from enricher import analytics
-from enricher.analytics import greeks, implied_volatility, options, price, price_bars
+from enricher.analytics import greeks, implied_volatility, price, price_bars
+from enricher.analytics import option_pricing as options
 from tests.pages import blocks
 
 GIVEN = {"forward": 105.0, "strike": 100.0, "years": 0.5, "rate": 0.03}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher import ConfigError, Settings, load
-from enricher.adapters.retention import FIELD, NAME, decide
+from enricher.adapters.mongo_retention import FIELD, NAME, decide
 from enricher.assembly import planned
 from enricher.cli.check_growth import DAY, Growth, Stored, days_until_full, size_text
 from enricher.texts import span

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from enricher.config import WriterSettings
-from enricher.engine.circuit import CircuitBreaker
+from enricher.engine.circuit_breaker import CircuitBreaker
 from enricher.engine.effects import Insert, KeyClaim, Publish, SetKey
 from enricher.engine.ports import Answer, Claimed, Delivery, Refused, Write
 from enricher.engine.router import Route

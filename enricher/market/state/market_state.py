@@ -15,8 +15,8 @@ from enricher.engine.ports import Delivery, Folded, Reader
 from enricher.engine.router import Context
 from enricher.errors import BadMessage
 from enricher.market.documents import STATE
+from enricher.market.folds.configured import fold_of
 from enricher.market.folds.fold import ChainChange, QuoteChange, TickChange
-from enricher.market.folds.own import fold_of
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import Makes, ProductState, checked, harmless

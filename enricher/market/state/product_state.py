@@ -25,8 +25,8 @@ from enricher.market.folds.history import History
 from enricher.market.folds.identities import Identities
 from enricher.market.folds.last_chains import LastChains
 from enricher.market.folds.newest_quotes import NewestQuotes
+from enricher.market.folds.product_summary import Whole
 from enricher.market.folds.surface_view import SurfaceView
-from enricher.market.folds.whole import Whole
 from enricher.market.folds.windows import Windows
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings

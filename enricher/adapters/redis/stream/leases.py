@@ -16,7 +16,7 @@ from enricher.adapters.redis.stream.entry import GroupKeys
 from enricher.adapters.redis.stream.group import Groups, StreamGroup, parts
 from enricher.adapters.redis.stream.in_flight import InFlight
 from enricher.adapters.redis.stream.ledger import Losses
-from enricher.adapters.redis.stream.recovery import Recovery
+from enricher.adapters.redis.stream.takeover import Recovery
 from enricher.config import StreamSettings
 from enricher.dead_letters.sink import DeadLetterSink
 

@@ -8,9 +8,9 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from enricher.engine.apart import apart, is_ctrl_c
-from enricher.engine.core import Core
+from enricher.engine.isolation import apart, is_ctrl_c
 from enricher.engine.lanes import Lane, LaneGroup, Step
+from enricher.engine.pool_parts import Core
 from enricher.engine.ports import Delivery, Reader, StateStore
 from enricher.engine.retry import Backoff
 from enricher.engine.scheduler import TOGETHER, LoadQueue

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from enricher.engine import failed_batch
-from enricher.engine.circuit import CircuitBreaker
+from enricher.engine.circuit_breaker import CircuitBreaker
 from enricher.engine.effects import Insert, KeyClaim, Publish, SetKey, Upsert
 from enricher.engine.failed_batch import HELD_BACK, MANY, PATIENCE, TRIES, FailedBatch, Written
 from enricher.engine.ports import Answer, Failed, Refused, Write
