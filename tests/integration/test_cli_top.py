@@ -16,7 +16,7 @@ from enricher.clock import wall_clock
 from enricher.embedded import Endpoints, read_endpoints
 from enricher.embedded.endpoints import write_endpoints
 from enricher.market.feed.synthetic import SyntheticMarket
-from tests.integration.commands import ESCAPE, Command
+from tests.integration.commands import ESCAPE, Command, eventually, ran
 from tests.servers import RedisProcess, free_port
 
 
@@ -106,6 +106,7 @@ def test_commands_use_the_servers_that_run_in_their_folder_unless_told_otherwise
         endpoints = read_endpoints(tmp_path / FOLDER)
         assert endpoints is not None
         assert f":{port}/" in endpoints.redis_url
+        eventually(lambda: ran("-m", "enricher", "health", folder=tmp_path).returncode == 0, "its figures")
         for arguments in (
             ("health",),
             ("top", "--once"),
