@@ -18,7 +18,7 @@ class Core:
     """The parts of an engine around its pool, and the pool's settings.
 
     ``owns`` says which keys are this process's, where several share them. A handler run of ``slow_handler``
-    seconds is logged; the state of a lane idle for ``evict_after`` goes.
+    seconds is logged; a lane that is idle for ``evict_after`` seconds loses its state.
     """
 
     router: Router
