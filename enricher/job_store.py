@@ -1,0 +1,252 @@
+"""What jobs are kept in, as its users see it: requests, records, runs, how a run ends, and calls.
+
+A `Call` is a question or an order as data. A store answers it, in the loop or blocking:
+
+    await store.ask(Find(id))       blocking.ask(Enqueue((request,)))
+
+The system of jobs speaks these words alone; ``adapters/redis/jobs`` knows what they are in Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+
+import msgspec
+
+from enricher.engine.effects import Effect
+from enricher.engine.ports import Sink, Source
+
+T = TypeVar("T")
+
+JOBS = "jobs"
+"""The sink that writes how runs end."""
+
+State = Literal["waiting", "scheduled", "running", "retrying", "succeeded", "failed", "cancelled"]
+
+FINISHED: tuple[State, ...] = ("succeeded", "failed", "cancelled")
+
+
+class Unique(msgspec.Struct, frozen=True):
+    """While somebody holds ``key``, another request that wants it gets the holder's id.
+
+    It is held until the job is ``started`` or ``finished`` (succeeded, failed or cancelled), or for
+    ``ttl_ms`` milliseconds (`time`).
+    """
+
+    key: str
+    until: Literal["started", "finished", "time"] = "finished"
+    ttl_ms: int = 0
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """A limit over all processes: ``most`` runs at once, ``rate`` starts in ``per_ms`` (0: no limit)."""
+
+    key: str
+    most: int = 0
+    rate: int = 0
+    per_ms: int = 0
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A job to enqueue. ``payload`` is the JSON array ``[args, kwargs]`` of ``perform``.
+
+    It is due at ``at_ms`` (since 1970, UTC) if that is given, else in ``delay_ms`` of the server's time.
+    ``parent`` is the job that enqueues it.
+    """
+
+    id: str
+    task: str
+    queue: str
+    payload: bytes
+    at_ms: int | None = None
+    delay_ms: int = 0
+    unique: Unique | None = None
+    limits: tuple[Limit, ...] = ()
+    parent: str = ""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that a worker has begun.
+
+    ``attempt`` counts from 1; runs that a crash or a stop cut off do not count. ``number`` tells this run
+    from every other of the job: the end of an older one is not written. ``entry`` is the id of the queue's
+    entry. ``lost`` counts the runs whose worker went silent. Times are milliseconds since 1970, by the
+    server's clock.
+    """
+
+    id: str
+    task: str
+    queue: str
+    payload: bytes
+    attempt: int
+    number: int
+    entry: str
+    enqueued_ms: int
+    started_ms: int
+    lost: int = 0
+    parent: str = ""
+
+
+class JobError(msgspec.Struct, frozen=True):
+    """What a run raised: names of type and module, its text, its traceback."""
+
+    type: str
+    message: str
+    module: str = "builtins"
+    traceback: str = ""
+
+
+class End(Effect, frozen=True, gc=False, kw_only=True):
+    """How a run ended. All of it is written at once, with the entry's acknowledgement, or nothing.
+
+    ``state`` ``retrying`` is due in ``delay_ms``; ``waiting`` hands the job back as if it had not begun.
+    ``result`` is what others read as the result (JSON, see `enricher.jobs.results`), kept for ``result_ttl``
+    seconds. ``children`` are enqueued with it.
+    """
+
+    sink: ClassVar[str] = JOBS
+    run: Run
+    state: State
+    result: bytes = b""
+    result_ttl: int = 3600
+    delay_ms: int = 0
+    error: JobError | None = None
+    children: tuple[Request, ...] = ()
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as it is stored. Times are milliseconds since 1970 (0: not yet), by the server's clock."""
+
+    id: str
+    task: str
+    queue: str
+    state: State
+    payload: bytes
+    attempt: int = 0
+    lost: int = 0
+    enqueued_ms: int = 0
+    due_ms: int = 0
+    started_ms: int = 0
+    finished_ms: int = 0
+    worker: str = ""
+    error: JobError | None = None
+    progress: bytes = b""
+    parent: str = ""
+    cancelling: bool = False
+
+
+class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """How a queue stands. ``oldest_ms``: for how long the first waiting job has waited, 0 if none waits."""
+
+    name: str
+    waiting: int
+    running: int
+    scheduled: int
+    retrying: int
+    oldest_ms: int
+    paused: bool
+
+
+class Call(msgspec.Struct, Generic[T], frozen=True):
+    """Something to ask of a store; ``T`` is the answer."""
+
+
+class Enqueue(Call[list[str]], frozen=True):
+    """Keep jobs; the ids, each its own or that of who holds its `Unique`."""
+
+    requests: tuple[Request, ...]
+
+
+class Find(Call["JobRecord | None"], frozen=True):
+    """The job with this id, if there is one."""
+
+    id: str
+
+
+class Result(Call["bytes | None"], frozen=True):
+    """The stored result of a job: the JSON object that Celery's clients read too; None if there is none."""
+
+    id: str
+
+
+class Forget(Call[None], frozen=True):
+    """Remove the stored result of a job."""
+
+    id: str
+
+
+class Cancel(Call["State | None"], frozen=True):
+    """Cancel a job: at once, or by telling its worker if it runs. The state it was in, None: no such job."""
+
+    id: str
+
+
+class Progress(Call[bool], frozen=True):
+    """Note how far a run is (JSON). False: it is somebody else's run by now."""
+
+    run: Run
+    progress: bytes
+
+
+class FindStep(Call["bytes | None"], frozen=True):
+    """The stored outcome of a step of a job (JSON), if it has run."""
+
+    id: str
+    name: str
+
+
+class StoreStep(Call[bool], frozen=True):
+    """Store the outcome of a step of a run. False: it is somebody else's run by now."""
+
+    run: Run
+    name: str
+    outcome: bytes
+
+
+class Queues(Call[list[QueueFigures]], frozen=True):
+    """How these queues stand."""
+
+    names: tuple[str, ...]
+
+
+class Pause(Call[bool], frozen=True):
+    """Pause a queue, or resume it with ``paused`` off; whether that was news."""
+
+    queue: str
+    paused: bool = True
+
+
+class JobStore(Protocol):
+    """Answers calls, for coroutines. Raises `StoreUnavailable`."""
+
+    async def ask(self, call: Call[T]) -> T: ...
+
+    async def wait(self, id: str, timeout: float | None) -> bytes | None:  # noqa: A002
+        """The stored result of a job once it has ended; None after ``timeout`` seconds."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class BlockingJobStore(Protocol):
+    """Answers calls, for plain code, from any thread and after a fork. Raises `StoreUnavailable`."""
+
+    def ask(self, call: Call[T]) -> T: ...
+
+    def wait(self, id: str, timeout: float | None) -> bytes | None:  # noqa: A002
+        """As `JobStore.wait`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class JobQueues(Protocol):
+    """What a worker needs: a source of its jobs, the sink that ends them, and the store."""
+
+    store: JobStore
+    sink: Sink
+
+    def source(self, **options: Any) -> Source: ...
+
+    def cancelled(self) -> Sequence[str]: ...
