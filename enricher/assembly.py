@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
     routes = over_streams(settings, [*own, *options.get("routes", ())])
     documents = _documents(host, made)
     reader = documents if lock is None else FencedDocuments(documents, documents, lock)
-    sinks = [reader, _live_sink(host, lock), _dead_letter_sink(host, made, routes)]
+    sinks = _distinct([reader, _live_sink(host, lock), _dead_letter_sink(host, made, routes)], made)
     known: dict[str, Sink] = {sink.name: sink for sink in (*sinks, *options.get("sinks", ()))}
     sources = _sources(host, made, routes, known[DEAD_LETTERS], lock, on_gap) if listens else []
     service = settings.service
@@ -102,6 +103,7 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
         slow_handler=settings.log.slow_handler,
         owns=None if lock is None else lock.shard.owns,
         troubles=lambda: {topic: why for plan in made for topic, why in plan.troubles.items()},
+        services=[service for plan in made for service in plan.services.items()],
     )
     # A program's own store of documents keeps them as long as it likes.
     kept = settings.kept() if known[DOCUMENTS] is reader else {}
@@ -147,6 +149,16 @@ def _dead_letter_sink(host: Connections, made: Sequence[Plan], routes: Sequence[
         acknowledges=client is host.redis,
         others=own,
     )
+
+
+def _distinct(sinks: Sequence[Sink], made: Sequence[Plan]) -> list[Sink]:
+    """The sinks and those of the plans; a program may replace one by its name, a system may not."""
+    all_of_them = [*sinks, *(sink for plan in made for sink in plan.sinks)]
+    names = Counter(sink.name for sink in all_of_them)
+    for sink in all_of_them:
+        if names[sink.name] > 1:
+            raise ConfigError("plan", "sinks", sink.name, "a name that no other sink has")
+    return all_of_them
 
 
 def _sources(

@@ -14,7 +14,7 @@ it is used.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from enricher.dead_letters.sink import DeadLetterSink
     from enricher.engine.claims import Claims
     from enricher.engine.effects import DeadLetter
-    from enricher.engine.ports import Clock, Source
+    from enricher.engine.ports import Clock, Sink, Source
     from enricher.engine.router import Route
     from enricher.engine.stats import Stats
     from enricher.options import Options
@@ -131,7 +131,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a system adds to an enricher.
 
     ``routes`` are fed as their ``intake`` says; ``sources`` bring messages besides; ``patterns`` are
-    subscribed to without a route. ``collections`` and ``indexes`` are made in MongoDB. ``dead_letters``
+    subscribed to without a route. ``sinks`` write effects of the system's own kinds, under names that no
+    other has. ``services`` {name: coroutine function} run beside the engine. At a stop they are cancelled
+    after the drain, before the sinks close; one that raises ends the enricher, one that returns is done.
+    ``collections`` and ``indexes`` are made in MongoDB. ``dead_letters``
     {topic: sink} are for topics whose dead letters go to a store of their own. ``troubles`` {topic: what is
     wrong with it} is read whenever somebody asks for the health. ``summary`` makes a line for the log and its
     figures from the counters. ``streams``, ``warnings`` and ``notes`` are what ``enricher check`` shows.
@@ -139,6 +142,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     routes: Sequence[Route] = ()
     sources: Sequence[Source] = ()
+    sinks: Sequence[Sink] = ()
+    services: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     patterns: Sequence[str] = ()
     collections: Sequence[str] = ()
     indexes: Sequence[Index] = ()

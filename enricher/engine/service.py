@@ -2,7 +2,8 @@
 
     start   writer, pool, sinks, sources, what was left from before (an unreachable server delays
             readiness, not the start)
-    stop    not ready -> sources take nothing new -> drain to a deadline -> count what is left -> close
+    stop    not ready -> sources take nothing new -> drain to a deadline -> count what is left
+            -> services end -> sources close -> sinks close
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from enricher.engine.ports import Clock, Reader, Sink, Source, Write, steady_clo
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route, Router, covers
 from enricher.engine.stats import Stats
-from enricher.engine.supervision import Parts, is_asked_to_end, to_its_end
+from enricher.engine.supervision import Parts, Service, is_asked_to_end, to_its_end
 from enricher.engine.writer import Writer
 from enricher.errors import EngineFailed, EnricherError
 from enricher.log import log
@@ -46,8 +47,9 @@ class Engine:
 
     A handler run of ``slow_handler`` seconds is logged; the state of a lane idle for ``evict_after`` goes.
     ``owns`` says which keys are this process's, where several processes share them. ``troubles`` says what is
-    wrong with topics, {topic: a sentence}, though every server is there. ``stopping`` says that it
-    accepts no more messages.
+    wrong with topics, {topic: a sentence}, though every server is there. ``services`` are coroutine functions
+    that run beside it, by name: cancelled after the drain, before sources and sinks close. ``stopping`` says
+    that it accepts no more messages.
     """
 
     def __init__(
@@ -69,12 +71,14 @@ class Engine:
         evict_after: float = 3600.0,
         owns: Callable[[str], bool] | None = None,
         troubles: Callable[[], Mapping[str, str]] = dict,
+        services: Iterable[tuple[str, Callable[[], Awaitable[None]]]] = (),
     ) -> None:
         self.clock = clock
         self.stats = Stats()
         self.router = Router(routes)
         self.sources = tuple(sources)
         self.sinks = tuple(sinks)
+        self.services = tuple(Service(name, function) for name, function in services)
         self.stopping = False
         self.lost: Counter[str] = Counter()
         self.handed_back: Counter[str] = Counter()
@@ -120,6 +124,8 @@ class Engine:
         self.begin("opening of the sinks", self._open_sinks)
         for source in self.sources:
             self.begin(source.name, self._read, source)
+        for service in self.services:
+            self.begin(service.name, service.run)
         return self
 
     async def __aexit__(
@@ -196,6 +202,7 @@ class Engine:
             # What is counted as left is counted once, and what was opened is closed, whoever is cancelled.
             with anyio.CancelScope(shield=True):
                 self._count_left(deadline_passed=scope.cancelled_caught)
+                failed += [await _ended(service, service.close) for service in self.services]
                 failed += [await _ended(source, source.close) for source in self.sources]
                 failed += [await _ended(sink, sink.close) for sink in self.sinks]
                 for topic, number in self._lost_by_sources().items():
@@ -270,7 +277,7 @@ async def _forever(run: Callable[[], Awaitable[None]]) -> None:
     raise RuntimeError("it ended although nothing stopped it")
 
 
-async def _ended(part: Source | Sink, end: Callable[[], Awaitable[None]]) -> BaseException | None:
+async def _ended(part: Source | Service | Sink, end: Callable[[], Awaitable[None]]) -> BaseException | None:
     """What ``part`` raised when it was told to end, or `TimeoutError`."""
     try:
         with anyio.fail_after(_END):

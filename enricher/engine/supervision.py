@@ -66,6 +66,40 @@ def is_asked_to_end() -> bool:
     return anyio.current_effective_deadline() == -math.inf
 
 
+class Service:
+    """A coroutine function that goes on beside the engine until `close`; it may also return before.
+
+    ``close`` raises what it raised on its way out.
+    """
+
+    def __init__(self, name: str, function: Callable[[], Awaitable[None]]) -> None:
+        self.name = name
+        self._function = function
+        self._scope = anyio.CancelScope()
+        self._begun = False
+        self._ended = anyio.Event()
+        self._error: Exception | None = None
+
+    async def run(self) -> None:
+        self._begun = True
+        try:
+            with self._scope:
+                await self._function()
+        except Exception as error:
+            if self._scope.cancel_called:
+                self._error = error
+            raise
+        finally:
+            self._ended.set()
+
+    async def close(self) -> None:
+        self._scope.cancel()
+        if self._begun:
+            await self._ended.wait()
+        if self._error is not None:
+            raise self._error
+
+
 class Parts:
     """Tasks beside a block: if one raises, the block is cancelled, and leaving it raises `EngineFailed`.
 

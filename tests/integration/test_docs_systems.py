@@ -20,12 +20,21 @@ from enricher.assembly import planned
 from enricher.config import Section, Text
 from enricher.config.types import Count
 from enricher.system import Host, Plan, System
+from tests.memory import MemoryLive
 from tests.pages import blocks, page
 from tests.rig import PATIENCE, until
 
 PAGE = page("systems.md")
 (EXAMPLE,) = blocks(PAGE)
 ORDER = '{"id": %d, "product": "NIFTY", "quantity": %s, "price": 200.0}'
+
+
+class Named(MemoryLive):
+    """A sink under a name of its own."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
 
 
 @pytest.fixture
@@ -119,6 +128,28 @@ async def test_a_route_says_that_its_messages_come_by_a_stream_or_from_nowhere(
     with pymongo.MongoClient[dict[str, Any]](mongo_database_url) as mongo:
         found = mongo.get_default_database()["kept"].distinct("_id")
     assert sorted(found) == [1, 2, 11, 12]
+
+
+async def test_a_system_brings_its_own_sinks_under_names_of_their_own(
+    example: dict[str, Any], redis_url: str, mongo_database_url: str
+) -> None:
+    settings = settings_for(example, redis_url, mongo_database_url)
+
+    def of_sinks(*names: str) -> System:
+        def plan(section: Any, host: Host) -> Plan:
+            return Plan(sinks=[Named(name) for name in names])
+
+        return System(name="orders", settings=example["OrderSettings"], plan=plan)
+
+    replaced = Named("mine")
+    async with Enricher(settings, systems=[of_sinks("mine", "other")], sinks=[replaced]) as enricher:
+        sinks = {sink.name: sink for sink in enricher.engine.sinks}
+    assert sinks["mine"] is replaced
+    assert type(sinks["other"]) is Named
+    for name in ("live", "documents", "dead_letters"):
+        with pytest.raises(ConfigError, match=f"sinks = '{name}': expected a name that no other sink has"):
+            async with Enricher(settings, systems=[of_sinks(name)]):
+                pass
 
 
 async def test_a_system_takes_the_place_of_a_shipped_one_of_its_name(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from enricher.engine.effects import Effect, Insert, Publish
-from enricher.engine.ports import Intake
+from enricher.engine.ports import Answer, Delivery, Intake, Write
 from enricher.engine.router import Context, Route
 from enricher.engine.service import Engine
 from enricher.errors import EngineFailed, EnricherError
@@ -97,6 +97,84 @@ async def test_one_that_goes_on_is_cancelled(monkeypatch: pytest.MonkeyPatch) ->
         async with engine_of(*sources):
             await turns()
     assert [source.told for source in sources] == [["run", "stop intake", "close"]] * 2
+
+
+class Noting(MemoryLive):
+    """A sink that notes what it has committed, and its end."""
+
+    def __init__(self, noted: list[str]) -> None:
+        super().__init__()
+        self._noted = noted
+
+    async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+        self._noted += ["committed"] * len(writes)
+        return await super().commit(writes)
+
+    async def close(self) -> None:
+        self._noted.append("sink closed")
+
+
+def engine_with(noted: list[str], *services: tuple[str, Callable[[], Awaitable[None]]]) -> Engine:
+    async def slow(event: Any, context: Context) -> list[Effect]:
+        await turns(5)
+        return [Publish("out", context.body)]
+
+    sinks = [MemoryDocuments(), Noting(noted), MemoryDeadLetters()]
+    return Engine([Route(topic="t", handler=slow)], [], sinks, clock=lambda: 0, services=services)
+
+
+async def test_a_service_goes_on_during_the_drain_and_ends_before_the_sinks_close() -> None:
+    noted: list[str] = []
+
+    async def serve() -> None:
+        noted.append("serves")
+        try:
+            await anyio.sleep_forever()
+        finally:
+            noted.append("service ended")
+
+    async with engine_with(noted, ("a service", serve)) as engine:
+        await until(lambda: noted == ["serves"], "the service")
+        engine.pool.offer(Delivery("t", b"{}", 0))
+    assert noted == ["serves", "committed", "service ended", "sink closed"]
+
+
+async def test_a_service_that_raises_ends_the_engine_and_one_that_returns_does_not() -> None:
+    noted: list[str] = []
+    gate = asyncio.Event()
+
+    async def brief() -> None:
+        noted.append("returned")
+
+    async def broken() -> None:
+        await gate.wait()
+        raise ValueError("no such schedule")
+
+    async def serve() -> None:
+        async with engine_with(noted, ("brief", brief), ("broken", broken)) as engine:
+            await engine.wait_ready()
+            assert noted == ["returned"]
+            gate.set()
+            await asyncio.sleep(60)
+
+    with pytest.raises(EngineFailed, match="its broken ended: ValueError: no such schedule"):
+        await serve()
+    assert noted[-1] == "sink closed"
+
+
+async def test_what_a_service_raises_on_its_way_out_is_raised_once_all_have_ended() -> None:
+    noted: list[str] = []
+
+    async def clumsy() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise ValueError("cannot end")
+
+    with pytest.raises(ValueError, match="cannot end"):
+        async with engine_with(noted, ("clumsy", clumsy)):
+            await turns()
+    assert noted == ["sink closed"]
 
 
 async def test_a_sink_whose_opening_is_cancelled_is_not_taken_for_open() -> None:
