@@ -264,23 +264,40 @@ class Lane:
         return self.wake() if idle and (self.queue or self.show_again) else Step.NOTHING
 
 
+class Share:
+    """Slots that ``groups`` of lanes have between them, so many of which are ``free``."""
+
+    __slots__ = ("free", "groups")
+
+    def __init__(self, slots: int) -> None:
+        self.free = slots
+        self.groups: list[LaneGroup] = []
+
+    @property
+    def crowded(self) -> bool:
+        """Whether any lane waits for a turn, whatever it is that is missing for it."""
+        return any(group.ready for group in self.groups)
+
+
 class LaneGroup:
     """The lanes that share a state store (or a topic), a group of sinks and a share of the slots.
 
     ``ready`` are those that wait for a turn, ``running`` those that have one. ``passed`` counts what was
-    served, by its weight.
+    served, by its weight. ``share`` are the slots that its turns take.
     """
 
     __slots__ = (
         "_emptied", "commit_group", "inline", "lanes", "max_concurrency", "name", "passed", "priority",
-        "ready", "running", "state_store", "weight",
+        "ready", "running", "share", "state_store", "weight",
     )  # fmt: skip
 
-    def __init__(self, routes: list[Route], commit_group: CommitGroup) -> None:
+    def __init__(self, routes: list[Route], commit_group: CommitGroup, share: Share) -> None:
         first = routes[0]
         self.name = first.lane_group
         self.state_store: StateStore[Any] | None = first.state_store
         self.commit_group = commit_group
+        self.share = share
+        share.groups.append(self)
         self.weight = first.weight
         self.priority = first.priority
         self.max_concurrency = first.max_concurrency

@@ -21,7 +21,7 @@ from enricher.engine.isolation import apart, is_ctrl_c, let_out
 from enricher.engine.lanes import Lane
 from enricher.engine.ports import Clock, Delivery, Folded, Refused, Write
 from enricher.engine.retry import Retry
-from enricher.engine.router import Context, HandlerKind, Route
+from enricher.engine.router import Context, HandlerKind, Route, Slots
 from enricher.engine.stats import Stats
 from enricher.engine.threads import NotBegun, Threads
 from enricher.engine.writer import CommitGroup
@@ -64,7 +64,8 @@ class Pipeline:
         self._stats = stats
         self._clients = clients
         self._blocking_threads = blocking_threads
-        self._threads: dict[str, Threads] = {}
+        # By topic, or by the slots that several routes share.
+        self._threads: dict[str | Slots, Threads] = {}
 
     def enrich(self, route: Route, delivery: Delivery, lane: Lane) -> Write | RetryLater | Unfinished:
         """What comes of one message; the rest of it where the handler waits or gave a generator."""
@@ -161,15 +162,19 @@ class Pipeline:
         return write
 
     def threads(self, route: Route) -> Threads | None:
-        """The threads of a route that has used some, those of its handler's own included."""
+        """The threads of a route that has used some, those of its handler's own included.
+
+        Routes that share slots share threads.
+        """
         found: Threads | None = getattr(route.handler, "threads", None)
-        return self._threads.get(route.topic, found)
+        return self._threads.get(route.slots or route.topic, found)
 
     def _in_thread(self, route: Route, *arguments: Any) -> Awaitable[Any]:
-        threads = self._threads.get(route.topic)
+        whose = route.slots or route.topic
+        threads = self._threads.get(whose)
         if threads is None:
-            limit = route.max_concurrency or self._blocking_threads
-            threads = self._threads[route.topic] = Threads(limit)
+            own = route.max_concurrency if route.slots is None else route.slots.limit
+            threads = self._threads[whose] = Threads(own or self._blocking_threads)
         return threads.run(route.handler, arguments, route.timeout)
 
     def _failed(

@@ -124,7 +124,7 @@ class Pool:
         routes = core.router.routes
         threads = [(r, core.pipeline.threads(r), scheduler.by_name[r.lane_group]) for r in routes]
         return [
-            *lanes_that_wait(scheduler.groups, scheduler.free, handling, self.turns, now, patience),
+            *lanes_that_wait(scheduler.shares, handling, self.turns, now, patience),
             *lanes_behind_handlers(scheduler.groups, handling, now),
             *lanes_without_state(self._turns.loader.failing.items(), self.turns),
             *messages_without_thread(threads, self._stuck),

@@ -75,6 +75,23 @@ def decode_json(body: bytes, context: Context) -> Any:
         raise BadMessage("$", "JSON in UTF-8", str(error)) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """A named share of slots: routes with one of this ``name`` have ``limit`` slots between them.
+
+    They take none of the pool's, and no others take theirs. ``limit`` is at least 1.
+    """
+
+    name: str
+    limit: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ConfigError("slots", "name", self.name, "a name for them")
+        if not isinstance(self.limit, int) or self.limit < 1:
+            raise ConfigError(f"slots {self.name!r}", "limit", self.limit, "a whole number of 1 or more")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """Topic -> event type + handler + policy.
@@ -95,6 +112,8 @@ class Route:
     ``strict``           a message waiting for its retry holds back its lane, so order is kept
     ``weight``           share of the slots among routes of one ``priority``; higher priorities go first
     ``max_concurrency``  at most so many slots of this process at once, 0: no limit
+    ``slots``            slots that it shares with the routes of the same `Slots` alone, their threads too;
+                         None: those of the pool
     ``name``             what dead letters and log lines call it (default: the handler's name)
     ``events``           debug log events of a processed message and of a duplicate
     ``drain_deadline``   seconds that its queued messages get at a stop (default: the service's)
@@ -118,6 +137,7 @@ class Route:
     weight: int = 1
     priority: int = 0
     max_concurrency: int = 0
+    slots: Slots | None = None
     name: str = ""
     events: tuple[str, str] = ("processed", "already_processed")
     drain_deadline: float | None = None
@@ -138,6 +158,7 @@ class Route:
             ("drain_deadline", _positive(self.drain_deadline), "seconds above 0, or None for the service's"),
             ("weight", self.weight >= 1, "a whole number of 1 or more"),
             ("max_concurrency", self.max_concurrency >= 0, "a whole number, 0 for no limit"),
+            ("slots", isinstance(self.slots, Slots | None), "Slots(name, limit), or None for the pool's"),
             ("intake", self.intake in ("pubsub", "stream", "none"), "'pubsub', 'stream' or 'none'"),
             ("max_bytes", self.max_bytes >= 0, "a number of bytes, 0 for the pool's limit"),
         ):
@@ -218,13 +239,18 @@ class Router:
                 self._patterns.append(route)
         for name in {r.lane_group for r in self.routes}:
             members = [r for r in self.routes if r.lane_group == name]
-            if len({(r.weight, r.priority, r.max_concurrency, r.sinks) for r in members}) > 1:
+            if len({(r.weight, r.priority, r.max_concurrency, r.slots, r.sinks) for r in members}) > 1:
                 raise ConfigError(
                     "routes",
-                    "weight, priority, max_concurrency, sinks",
+                    "weight, priority, max_concurrency, slots, sinks",
                     [r.topic for r in members],
                     f"the same for all routes that share the lanes of {name!r}",
                 )
+        limits: dict[str, int] = {}
+        for route in self.routes:
+            if (slots := route.slots) and limits.setdefault(slots.name, slots.limit) != slots.limit:
+                expected = f"{limits[slots.name]}, as other routes with these slots have it"
+                raise ConfigError(f"route {route.topic!r}", f"slots {slots.name!r}", slots.limit, expected)
 
     @property
     def topics(self) -> tuple[str, ...]:

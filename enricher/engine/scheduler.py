@@ -1,7 +1,7 @@
 """Whose turn is next, and which lane may be loaded next. It decides; nothing here runs or waits.
 
 Turns: strict priority first, then the group that was served least by its weight, lanes of a group in turn, so
-that neither a busy route nor a hot key starves the others.
+that neither a busy route nor a hot key starves the others. A group whose slots are all taken is passed over.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
 
-from enricher.engine.lanes import Lane, LaneGroup
-from enricher.engine.router import Route
+from enricher.engine.lanes import Lane, LaneGroup, Share
+from enricher.engine.router import Route, Slots
 from enricher.engine.writer import CommitGroup
 from enricher.errors import SinkUnavailable
 
@@ -26,24 +26,29 @@ _KNOWN = 100_000
 
 
 class Scheduler:
-    """One `LaneGroup` per state store or topic of ``routes``, and ``free`` slots for their turns.
+    """One `LaneGroup` per state store or topic of ``routes``, and slots for their turns.
 
-    ``commit_group`` finds the group of some sinks. ``groups`` are in the order of their priority, ``turns``
-    counts those that were given.
+    There are ``slots`` for all routes that have none of their own. ``commit_group`` finds the group of some
+    sinks. ``groups`` are in the order of their priority, ``turns`` counts those that were given. ``shares``
+    are the slots: the pool's first, then those of each `Slots`.
     """
 
-    __slots__ = ("by_name", "free", "groups", "turns")
+    __slots__ = ("by_name", "groups", "shares", "turns")
 
     def __init__(
         self, routes: Sequence[Route], commit_group: Callable[[tuple[str, ...]], CommitGroup], slots: int
     ) -> None:
-        self.free = slots
         self.turns = 0
         self.by_name: dict[str, LaneGroup] = {}
+        shares: dict[Slots | None, Share] = {None: Share(slots)}
         for route in routes:
             if route.lane_group not in self.by_name:
                 members = [r for r in routes if r.lane_group == route.lane_group]
-                self.by_name[route.lane_group] = LaneGroup(members, commit_group(route.sinks))
+                if route.slots is not None and route.slots not in shares:
+                    shares[route.slots] = Share(route.slots.limit)
+                share = shares[route.slots]
+                self.by_name[route.lane_group] = LaneGroup(members, commit_group(route.sinks), share)
+        self.shares = tuple(shares.values())
         self.groups = sorted(self.by_name.values(), key=lambda group: -group.priority)
 
     def pick(self) -> Lane | None:
@@ -51,14 +56,12 @@ class Scheduler:
 
         It is charged for one message at once, so that slots are shared by weight also while turns last.
         """
-        if self.free <= 0:
-            return None
         best: LaneGroup | None = None
         for group in self.groups:
             if best is not None and group.priority < best.priority:
                 break
             # As `LaneGroup.servable` says it, which would be a call more for each message of a trickle.
-            if not group.ready or group.commit_group.room <= 0:
+            if not group.ready or group.share.free <= 0 or group.commit_group.room <= 0:
                 continue
             if group.max_concurrency and len(group.running) >= group.max_concurrency:
                 continue
@@ -67,7 +70,7 @@ class Scheduler:
         if best is None:
             return None
         lane = best.ready.popleft()
-        self.free -= 1
+        best.share.free -= 1
         self.turns += 1
         best.running.add(lane)
         best.passed += 1 / best.weight
@@ -78,7 +81,7 @@ class Scheduler:
         group = lane.group
         if not group.ready and not group.running:
             least = inf
-            for other in self.groups:
+            for other in group.share.groups:
                 if other.passed < least and (other.ready or other.running):
                     least = other.passed
             if group.passed < least < inf:
@@ -88,14 +91,9 @@ class Scheduler:
     def end(self, lane: Lane, served: int) -> None:
         """The turn of ``lane`` has ended, after so many messages. If it goes on it is queued again before."""
         group = lane.group
-        self.free += 1
+        group.share.free += 1
         group.running.discard(lane)
         group.passed += (served - 1) / group.weight
-
-    @property
-    def crowded(self) -> bool:
-        """Whether any lane waits for a turn, whatever it is that is missing for it."""
-        return any(group.ready for group in self.groups)
 
 
 class LoadQueue:

@@ -213,7 +213,7 @@ class Turns:
                 served += 1
                 if not await self._wait_for(lane, delivery):
                     return
-                if lane.stale or self._scheduler.crowded:
+                if lane.stale or lane.group.share.crowded:
                     break
         finally:
             self._end(lane, served)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence, Set
 from itertools import islice
 
 from enricher.engine.isolation import GRACE
-from enricher.engine.lanes import Lane, LaneGroup, Status
+from enricher.engine.lanes import Lane, LaneGroup, Share, Status
 from enricher.engine.ports import Delivery
 from enricher.engine.router import HandlerKind, Route
 from enricher.engine.stalls import Waiting
@@ -17,8 +17,7 @@ _NAMED = 5
 
 
 def lanes_that_wait(
-    groups: Iterable[LaneGroup],
-    slots: int,
+    shares: Iterable[Share],
     handling: Sequence[tuple[Delivery, float]],
     turns: int,
     now: float,
@@ -26,22 +25,22 @@ def lanes_that_wait(
 ) -> list[Waiting]:
     """The lanes that wait for a turn while neither their group nor a cap stands in the way.
 
-    That no slot is free explains it while one of the handlers, each with when it began (seconds), is within
-    its time: the timeout of its route, else ``patience`` seconds.
+    That no slot of a share is free explains it while one of the handlers in them, each with when it began
+    (seconds), is within its time: the timeout of its route, else ``patience`` seconds.
     """
-    why = "slots are free, and no turn is given"
-    if slots <= 0:
-        if any(_in_time(delivery, now - began, patience) for delivery, began in handling):
-            return []
-        late = ", ".join(sorted({delivery.topic for delivery, _ in handling}))
-        why = f"no slot is free, and every handler is past its time: {late}"
     found = []
-    for group in groups:
-        if not group.servable:
-            continue
-        lanes = [str(lane.key) for lane in islice(full_lanes(group), _NAMED)]
-        if lanes:
-            found.append(Waiting(f"lanes of {group.name}", why, turns, tuple(lanes)))
+    for share in shares:
+        why = "slots are free, and no turn is given"
+        if share.free <= 0:
+            ours = [(d, began) for d, began in handling if d.lane is not None and d.lane.group.share is share]
+            if any(_in_time(delivery, now - began, patience) for delivery, began in ours):
+                continue
+            late = ", ".join(sorted({delivery.topic for delivery, _ in ours}))
+            why = f"no slot is free, and every handler is past its time: {late}"
+        for group in share.groups:
+            lanes = [str(lane.key) for lane in islice(full_lanes(group), _NAMED)] if group.servable else ()
+            if lanes:
+                found.append(Waiting(f"lanes of {group.name}", why, turns, tuple(lanes)))
     return found
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.config import WriterSettings
-from enricher.engine.lanes import Lane, LaneGroup, Status, Step
+from enricher.engine.lanes import Lane, LaneGroup, Share, Status, Step
 from enricher.engine.ports import Delivery, Sink
-from enricher.engine.router import Route
+from enricher.engine.router import Route, Slots
 from enricher.engine.scheduler import LoadQueue, Scheduler
 from enricher.engine.stats import Stats
 from enricher.engine.writer import CommitGroup, Writer
@@ -34,7 +34,7 @@ def commit_group(names: tuple[str, ...]) -> CommitGroup:
 
 
 def group(route: Route) -> LaneGroup:
-    return LaneGroup([route], commit_group(route.sinks))
+    return LaneGroup([route], commit_group(route.sinks), Share(1))
 
 
 def stateless() -> Lane:
@@ -184,6 +184,37 @@ def test_slots_and_caps_bound_the_turns() -> None:
     assert begun[1] is not None
     pool.end(begun[1], 1)
     assert [lane.key for lane in (pool.pick(), pool.pick()) if lane] == ["y"]
+
+
+def test_routes_of_one_share_have_its_slots_between_them_and_never_the_pools() -> None:
+    jobs = Slots("jobs", 2)
+    high = Route(topic="high", handler=echo, key=key_of, priority=1, slots=jobs)
+    low = Route(topic="low", handler=echo, key=key_of, slots=jobs)
+    ticks = Route(topic="ticks", handler=echo, key=key_of)
+    pool = scheduler(ticks, low, high, slots=1)
+    queue(pool, "low", "xy")
+    queue(pool, "high", "ab")
+    queue(pool, "ticks", "12")
+    begun = [lane for lane in (pool.pick(), pool.pick(), pool.pick()) if lane]
+    assert [lane.key for lane in begun] == ["a", "b", "1"]
+    assert pool.pick() is None
+    pool.end(begun[2], 1)
+    assert [lane.key for lane in (pool.pick(), pool.pick()) if lane] == ["2"]
+    pool.end(begun[0], 1)
+    assert [lane.key for lane in (pool.pick(), pool.pick()) if lane] == ["x"]
+
+
+def test_a_route_that_was_idle_gains_nothing_from_how_little_other_shares_have_served() -> None:
+    busy = Route(topic="busy", handler=echo, key=key_of)
+    idle = Route(topic="idle", handler=echo, key=key_of)
+    other = Route(topic="other", handler=echo, key=key_of, slots=Slots("jobs", 1))
+    pool = scheduler(busy, idle, other, slots=1)
+    queue(pool, "other", "1")
+    assert pool.pick() is not None  # and goes on for long
+    queue(pool, "busy", "abcdefgh")
+    assert order(pool, 4) == "abcd"
+    queue(pool, "idle", "wxyz")
+    assert order(pool, 4) == "ewfx"
 
 
 def test_new_keys_are_loaded_together_and_stored_ones_each_for_itself() -> None:

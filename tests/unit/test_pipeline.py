@@ -12,7 +12,7 @@ import pytest
 
 from enricher.engine.effects import Ack, DeadLetter, Effect, Insert, Publish
 from enricher.engine.retry import RetryPolicy
-from enricher.engine.router import Context, Route
+from enricher.engine.router import Context, Route, Slots
 from enricher.engine.threads import Threads
 from enricher.errors import BadMessage
 from tests.rig import NOW_US, Rig, Sums, Told, echo, key_of, message, turns, until
@@ -259,6 +259,33 @@ async def test_blocking_routes_have_a_limiter_each() -> None:
         release.set()
         await rig.drained()
     assert most == {"a": 2, "b": 2}
+
+
+async def test_blocking_routes_of_one_share_have_its_threads_between_them() -> None:
+    release, begun = threading.Event(), list[str]()
+
+    def handler(event: Any, context: Context) -> list[Effect]:
+        begun.append(context.topic)
+        assert len(begun) > 2 or release.wait(60)
+        return []
+
+    jobs, never = Slots("jobs", 2), RetryPolicy(max_retries=0)
+    of_share: dict[str, Any] = {"handler": handler, "blocking": True, "slots": jobs, "retry": never}
+    hangs = Route(topic="hangs", timeout=0.05, **of_share)
+    rig = Rig(hangs, Route(topic="waits", **of_share), Route(topic="beside", handler=handler, blocking=True))
+    async with rig.engine:
+        for number in range(2):
+            rig.offer("hangs", number=number)
+        await until(lambda: len(rig.letters.letters) == 2)
+        rig.offer("waits")
+        await until(lambda: rig.engine.pool.handling)
+        await turns(50)
+        assert begun == ["hangs", "hangs"]  # whose threads go on, though nobody waits for them
+        rig.offer("beside")
+        await until(lambda: rig.counts("beside").get("processed"))
+        release.set()
+        await rig.drained()
+    assert begun == ["hangs", "hangs", "beside", "waits"]
 
 
 async def test_a_blocking_handler_that_times_out_does_not_hold_its_slot() -> None:

@@ -21,7 +21,7 @@ from enricher.engine.effects import (
 )
 from enricher.engine.ports import Delivery, Stored, Write
 from enricher.engine.retry import IO_RETRY, NO_RETRY, RetryPolicy
-from enricher.engine.router import Context, HandlerKind, Overload, Route, Router, covers, decode_json
+from enricher.engine.router import Context, HandlerKind, Overload, Route, Router, Slots, covers, decode_json
 from enricher.engine.writer import replace_visible
 from enricher.errors import BadMessage, ConfigError
 from tests.rig import Sums, key_of
@@ -124,6 +124,7 @@ def test_routes_with_one_state_store_share_a_family_and_others_have_their_own() 
         ({"topic": ""}, "pattern"),
         ({"weight": 0}, "weight"),
         ({"max_concurrency": -1}, "max_concurrency"),
+        ({"slots": 3}, r"Slots\(name, limit\)"),
         ({"state_store": Sums()}, "key function"),
         ({"overload": Overload.CONFLATE}, "conflation"),
         ({"handler": waits, "blocking": True}, "plain function"),
@@ -156,7 +157,8 @@ def test_two_routes_for_one_topic_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "different", [{"weight": 2}, {"priority": 1}, {"max_concurrency": 3}, {"sinks": ("live",)}]
+    "different",
+    [{"weight": 2}, {"priority": 1}, {"max_concurrency": 3}, {"slots": Slots("s", 1)}, {"sinks": ("live",)}],
 )
 def test_routes_that_share_lanes_must_agree(different: dict[str, Any]) -> None:
     sums = Sums()
@@ -164,6 +166,17 @@ def test_routes_that_share_lanes_must_agree(different: dict[str, Any]) -> None:
     other = Route(topic="b", handler=pure, key=key_of, state_store=sums, **different)
     with pytest.raises(ConfigError, match="share the lanes of 'sums'"):
         Router([one, other])
+
+
+def test_a_share_of_slots_has_a_name_and_one_limit() -> None:
+    same = [Route(topic=topic, handler=pure, slots=Slots("jobs", 8)) for topic in "ab"]
+    assert Router(same).topics == ("a", "b")
+    with pytest.raises(ConfigError, match=r"route 'c': slots 'jobs' = 9: expected 8, as other routes"):
+        Router([*same, Route(topic="c", handler=pure, slots=Slots("jobs", 9))])
+    with pytest.raises(ConfigError, match=r"slots 'jobs': limit = 0: expected a whole number of 1"):
+        Slots("jobs", 0)
+    with pytest.raises(ConfigError, match="a name for them"):
+        Slots("", 1)
 
 
 def test_plain_json_is_decoded_as_it_is() -> None:

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from enricher.config import PoolSettings
 from enricher.engine.effects import Effect, Publish
 from enricher.engine.retry import RetryPolicy
-from enricher.engine.router import Context, Route
+from enricher.engine.router import Context, Route, Slots
 from enricher.engine.stalls import Stalls, Waiting
 from enricher.errors import EngineFailed, EnricherError, SinkUnavailable
 from tests.rig import (
@@ -206,6 +206,27 @@ async def test_handlers_past_their_time_in_every_slot_are_a_stall_and_those_with
         assert "every handler is past its time: t" in rig.engine.health()["stalled"][0]
         held.gate.set()
         await until(lambda: rig.status == "ready")
+
+
+async def test_that_every_slot_of_a_share_is_held_is_no_stall_of_other_routes_and_explains_none() -> None:
+    held, quick = Held(), Route(topic="quick", handler=echo, key=key_of)
+    job = Route(topic="job", handler=held, timeout=60, slots=Slots("jobs", 1))
+    rig = Watched(Route(topic="t", handler=held), job, quick, pool=PoolSettings(concurrency=1))
+    async with rig.engine:
+        await rig.engine.wait_ready()
+        for _ in range(2):
+            rig.offer("job")
+        rig.offer("quick")
+        await until(lambda: rig.counts("quick").get("processed"))
+        assert rig.engine.pool.waiting(-2) == []  # the job has its own time
+        rig.offer("t")
+        rig.offer("t")
+        await until(lambda: len(held.inside) == 2)
+        (waiting,) = rig.engine.pool.waiting(-2)
+        assert waiting.what == "lanes of t"
+        assert waiting.why.endswith("every handler is past its time: t")
+        held.gate.set()
+        await rig.drained()
 
 
 async def test_a_state_that_cannot_be_loaded_is_an_outage_said_once_or_else_a_stall() -> None:
