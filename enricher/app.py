@@ -23,7 +23,7 @@ from typing import Any, Self, Unpack
 from enricher.assembly import build, with_sections
 from enricher.clock import wall_clock
 from enricher.config import Settings, named_by_origin
-from enricher.engine.effects import Effect
+from enricher.engine.effects import DOCUMENTS, Effect
 from enricher.engine.ports import AwaitedDelivery
 from enricher.engine.service import Engine
 from enricher.engine.stats import Stats
@@ -98,11 +98,15 @@ class Enricher:
                 instance=self.instance,
                 routes=[route.topic for route in engine.router.routes],
                 pid=os.getpid(),
-                servers={sink.name: getattr(sink, "server", "") for sink in engine.sinks},
-                database=self.settings.mongo.database_name,
+                servers={
+                    sink.name: getattr(sink, "server", "")
+                    for sink in engine.sinks
+                    if parts.stores or sink.name != DOCUMENTS
+                },
+                database=self.settings.mongo.database_name if parts.stores else "",
                 timezone=self.settings.feed.timezone,
             )
-            for warning in self.settings.mongo.warnings():
+            for warning in self.settings.mongo.warnings() if parts.stores else ():
                 log.warning("configuration_warning", reason=warning)
             await stack.enter_async_context(engine)
             figures.begin()

@@ -35,9 +35,13 @@ from enricher.worker_figures import Summary
 
 @dataclass(frozen=True)
 class Parts:
-    """An engine, what goes on beside it, lines of its systems for the log, and what is closed after it."""
+    """An engine, what goes on beside it, lines of its systems for the log, and what is closed after it.
+
+    ``stores`` says that it needs MongoDB; else that is connected to once an effect for it is emitted.
+    """
 
     engine: Engine
+    stores: bool
     retention: Retention
     summaries: Sequence[Summary]
     closers: Sequence[Callable[[], Awaitable[None]]]
@@ -66,6 +70,18 @@ def planned(settings: Settings, options: Options = NOTHING) -> list[Plan]:
     return plans(systems_of(options), Connections(settings, options))
 
 
+def stores_documents(routes: Iterable[Route], made: Iterable[Plan]) -> bool:
+    """Whether MongoDB is needed.
+
+    It is for what routes write and restore, for the collections of systems, and for what a subscription has
+    missed.
+    """
+    return any(
+        DOCUMENTS in route.sinks or route.state_store is not None or route.intake != "none"
+        for route in routes
+    ) or any(plan.collections or plan.indexes or plan.patterns for plan in made)
+
+
 def build(settings: Settings, options: Options = NOTHING, *, listens: bool = True) -> Parts:
     """The parts that settings, systems and options describe.
 
@@ -82,7 +98,8 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
     lock = shard_lock_of(host)
     own = [route for plan in made for route in plan.routes]
     routes = over_streams(settings, [*own, *options.get("routes", ())])
-    documents = _documents(host, made)
+    stores = stores_documents(routes, made)
+    documents = _documents(host, made, [GAPS] if stores else [])
     reader = documents if lock is None else FencedDocuments(documents, documents, lock)
     sinks = _distinct([reader, _live_sink(host, lock), _dead_letter_sink(host, made, routes)], made)
     known: dict[str, Sink] = {sink.name: sink for sink in (*sinks, *options.get("sinks", ()))}
@@ -106,18 +123,19 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
         services=[service for plan in made for service in plan.services.items()],
     )
     # A program's own store of documents keeps them as long as it likes.
-    kept = settings.kept() if known[DOCUMENTS] is reader else {}
+    kept = settings.kept() if stores and known[DOCUMENTS] is reader else {}
     summaries = [plan.summary for plan in made if plan.summary is not None]
-    return Parts(engine, Retention(documents, kept), summaries, host.closers)
+    return Parts(engine, stores, Retention(documents, kept), summaries, host.closers)
 
 
-def _documents(host: Connections, made: Sequence[Plan]) -> MongoDocuments:
+def _documents(host: Connections, made: Sequence[Plan], more: Sequence[str]) -> MongoDocuments:
+    """The documents, whose server is asked for nothing before the first write if there is nothing to make."""
     settings = host.settings.mongo
     return MongoDocuments(
         host.mongo(),
         settings.database_name,
         [index for plan in made for index in plan.indexes],
-        collections=[*(name for plan in made for name in plan.collections), GAPS],
+        collections=[*(name for plan in made for name in plan.collections), *more],
         server=redact(settings.url) if host.options.get("mongo") is None else OF_PROGRAM,
     )
 

@@ -17,7 +17,7 @@ from redis.exceptions import NoPermissionError, RedisError
 from enricher.adapters.mongo import close_client, mongo_client
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.stream.group import WrongKey, check_key
-from enricher.assembly import planned
+from enricher.assembly import planned, stores_documents
 from enricher.cli.check_growth import HEAD as GROWTH
 from enricher.cli.check_growth import Stored, ask_growth
 from enricher.cli.check_streams import HEAD, StreamState, ask_streams, groups_of, stream_warnings
@@ -79,14 +79,15 @@ def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float
         routes = over_streams(settings, [route for plan in plans for route in plan.routes])
     Router(routes)
     groups = groups_of(settings, routes, plans)
-    servers = asyncio.run(ask_servers(settings, timeout, groups, growth=not quiet))
+    stores = stores_documents(routes, plans)
+    servers = asyncio.run(ask_servers(settings, timeout, groups, growth=not quiet, stores=stores))
     unreachable = [server for server in servers if server.error]
     if not quiet:
         for line in _report(settings, servers, routes, plans, verbose):
             click.echo(line)
     for server in unreachable:
         click.echo(f"Error: {server.name} at {server.url} is unreachable: {server.error}", err=True)
-    for warning in warnings(settings, servers, plans):
+    for warning in warnings(settings, servers, plans, stores=stores):
         click.echo(f"Warning: {warning}", err=True)
     wrong = [(server, problem) for server in servers for problem in server.problems]
     for server, problem in wrong:
@@ -95,18 +96,24 @@ def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float
 
 
 async def ask_servers(
-    settings: Settings, timeout: float, groups: Sequence[StreamUse] = (), *, growth: bool = False
+    settings: Settings,
+    timeout: float,
+    groups: Sequence[StreamUse] = (),
+    *,
+    growth: bool = False,
+    stores: bool = True,
 ) -> list[Server]:
     """Ask Redis, MongoDB and, where it is another one, the Redis of the dead letters, all at once.
 
-    With ``growth`` MongoDB is also asked how fast its collections grow.
+    With ``growth`` MongoDB is also asked how fast its collections grow; it is left alone without ``stores``.
     """
     letters_url = settings.dead_letters.url or settings.redis.url
     apart = letters_url != settings.redis.url
     questions = [
         _ask_redis("Redis", settings, settings.redis.url, timeout, groups, letters=not apart),
-        _ask_mongo(settings, timeout, growth),
     ]
+    if stores:
+        questions.append(_ask_mongo(settings, timeout, growth))
     if apart:
         questions.append(
             _ask_redis("Redis of the dead letters", settings, letters_url, timeout, letters=True)
@@ -171,7 +178,9 @@ async def _ask_mongo(settings: Settings, timeout: float, growth: bool) -> Server
     return Server("MongoDB", shown, says, stored=stored)
 
 
-def warnings(settings: Settings, servers: Sequence[Server], plans: Sequence[Plan]) -> Iterator[str]:
+def warnings(
+    settings: Settings, servers: Sequence[Server], plans: Sequence[Plan], *, stores: bool = True
+) -> Iterator[str]:
     """What is allowed but will probably be regretted, one sentence each."""
     for server in servers:
         if server.policy.startswith("allkeys-"):
@@ -180,7 +189,8 @@ def warnings(settings: Settings, servers: Sequence[Server], plans: Sequence[Plan
                 "streams, which have to stay; expected noeviction or one of volatile-*"
             )
         yield from stream_warnings(server.streams)
-    yield from settings.mongo.warnings()
+    if stores:
+        yield from settings.mongo.warnings()
     if not any(plan.routes for plan in plans):
         switches = " and ".join(f"{system.name}.enabled" for system in SYSTEMS)
         yield f"no route is registered, so nothing will be processed; see {switches}"
