@@ -12,6 +12,7 @@ from enricher.adapters.mongo import close_client, mongo_client
 from enricher.adapters.redis.claims import Idempotency
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.dead_letters.stream_store import StreamLetterStore
+from enricher.adapters.redis.jobs.queues import RedisJobQueues
 from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.adapters.redis.stream.entry import whole
 from enricher.adapters.redis.stream.source import StreamSource
@@ -23,6 +24,7 @@ from enricher.dead_letters.store import LetterStore
 from enricher.engine.effects import DeadLetter
 from enricher.engine.ports import Source
 from enricher.engine.retry import Backoff
+from enricher.job_store import JobQueues, JobQueueSettings
 from enricher.options import Options
 
 NOTHING: Options = {}
@@ -134,3 +136,14 @@ class Connections:
         )
         server = redact(section.url or self.settings.redis.url)
         return self.dead_letter_sink(store, server, acknowledges=client is self.redis)
+
+    def job_queues(self, settings: JobQueueSettings) -> JobQueues:
+        client = self._own(settings.url)
+        results = self._own(settings.results_url) if settings.results_url else client
+        return RedisJobQueues(
+            settings, client, results, worker=self.instance, clock=self.clock, backoff=self.backoff
+        )
+
+    def _own(self, url: str) -> Redis:
+        """The client of a server that may be that of streams and caches."""
+        return self.redis if url in ("", self.settings.redis.url) else self._redis(url)

@@ -9,13 +9,14 @@ The system of jobs speaks these words alone; ``adapters/redis/jobs`` knows what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
 from enricher.engine.effects import Effect
 from enricher.engine.ports import Sink, Source
+from enricher.errors import EnricherError
 
 T = TypeVar("T")
 
@@ -25,6 +26,10 @@ JOBS = "jobs"
 State = Literal["waiting", "scheduled", "running", "retrying", "succeeded", "failed", "cancelled"]
 
 FINISHED: tuple[State, ...] = ("succeeded", "failed", "cancelled")
+
+
+class StoreUnavailable(EnricherError):
+    """The server of the jobs cannot be reached, or refuses everybody."""
 
 
 class Unique(msgspec.Struct, frozen=True):
@@ -71,8 +76,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     ``attempt`` counts from 1; runs that a crash or a stop cut off do not count. ``number`` tells this run
     from every other of the job: the end of an older one is not written. ``entry`` is the id of the queue's
-    entry. ``lost`` counts the runs whose worker went silent. Times are milliseconds since 1970, by the
-    server's clock.
+    entry. ``lost`` counts the runs whose worker went silent. ``cancelling``: somebody has cancelled it.
+    Times are milliseconds since 1970, by the server's clock.
     """
 
     id: str
@@ -86,6 +91,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     started_ms: int
     lost: int = 0
     parent: str = ""
+    cancelling: bool = False
 
 
 class JobError(msgspec.Struct, frozen=True):
@@ -177,9 +183,13 @@ class Forget(Call[None], frozen=True):
 
 
 class Cancel(Call["State | None"], frozen=True):
-    """Cancel a job: at once, or by telling its worker if it runs. The state it was in, None: no such job."""
+    """Cancel a job: at once, or by telling its worker if it runs. The state it was in, None: no such job.
+
+    ``result`` is the result that one has which is cancelled at once.
+    """
 
     id: str
+    result: bytes = b""
 
 
 class Progress(Call[bool], frozen=True):
@@ -241,12 +251,61 @@ class BlockingJobStore(Protocol):
     def close(self) -> None: ...
 
 
+class JobQueueSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where jobs are kept and how a worker reads them.
+
+    ``url`` is the server of the queues, ``results_url`` that of the results ("": the same). ``lease``,
+    ``poll``, ``max_block``, ``keep_for``, ``result_ttl`` and ``timeout`` are seconds.
+    """
+
+    url: str
+    results_url: str = ""
+    prefix: str = "jobs"
+    queues: tuple[str, ...] = ("critical", "default", "low")
+    concurrency: int = 8
+    lease: float = 60.0
+    poll: float = 1.0
+    max_block: float = 60.0
+    max_deliveries: int = 3
+    keep_count: int = 10_000
+    keep_for: float = 604_800.0
+    result_ttl: int = 3600
+    timeout: float = 5.0
+
+
+class Shares(Protocol):
+    """Divides free slots among queues."""
+
+    def take(self, want: int) -> Sequence[tuple[str, int]]:
+        """Every queue, in the order of reading, with the jobs to read of it; they add up to ``want``."""
+        ...
+
+    def served(self, counts: Mapping[str, int]) -> None:
+        """How many jobs came of each queue after the last `take`."""
+        ...
+
+
+class Runner(Protocol):
+    """What a source asks of whoever runs its jobs."""
+
+    def cancel(self, id: str) -> None:  # noqa: A002
+        """Somebody has cancelled this job."""
+
+    def failure(self, run: Run, stage: str, text: str, error: Exception | None) -> End:
+        """The end of a run that the engine sets aside."""
+        ...
+
+    async def stop(self) -> Collection[str]:
+        """End every run that can be ended; the ids of those that go on, for a thread cannot be ended."""
+        ...
+
+
 class JobQueues(Protocol):
-    """What a worker needs: a source of its jobs, the sink that ends them, and the store."""
+    """The jobs of one server: the store, the sink that ends runs, and the source of a worker's runs."""
 
     store: JobStore
     sink: Sink
 
-    def source(self, **options: Any) -> Source: ...
-
-    def cancelled(self) -> Sequence[str]: ...
+    def source(self, runner: Runner, shares: Shares, *, description: bytes = b"{}") -> Source:
+        """Runs for the routes ``jobs:{queue}``, each with the `Run` as its body (JSON)."""
+        ...

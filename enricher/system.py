@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from enricher.engine.ports import Clock, Sink, Source
     from enricher.engine.router import Route
     from enricher.engine.stats import Stats
+    from enricher.job_store import JobQueues, JobQueueSettings
     from enricher.options import Options
 
 
@@ -110,6 +111,10 @@ class Host(Protocol):
         """
         ...
 
+    def job_queues(self, settings: JobQueueSettings) -> JobQueues:
+        """The jobs of a server, as this process works on them."""
+        ...
+
 
 class StreamUse(NamedTuple):
     """A consumer group that is read; ``dead_letters`` is their stream, "" where they go with all others."""
@@ -178,7 +183,7 @@ def plans(systems: Iterable[System], host: Host) -> list[Plan]:
             if not isinstance(section, system.section):
                 expected = f"a section of type {system.section.__name__}: name it in load(sections=...)"
                 raise WrongSetting(system.name, type(section).__name__, expected)
-            if getattr(section, "enabled", True):
+            if section.is_on():
                 plan = code_of(system.plan)(section, host)
                 if not isinstance(plan, Plan):
                     raise TypeError(f"the plan of system {system.name!r} returned {plan!r}: expected a Plan")

@@ -35,6 +35,10 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
     renamed: ClassVar[Mapping[str, str]] = {}
     old_names: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
+    def is_on(self) -> bool:
+        """Whether the system of this section is switched on."""
+        return bool(getattr(self, "enabled", True))
+
     def validate(self) -> Iterable[tuple[str, str]]:
         """Each disagreement between two keys, as (key, what would be right); none by default."""
         return ()

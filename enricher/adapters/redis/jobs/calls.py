@@ -1,0 +1,242 @@
+"""Calls of `enricher.job_store` as scripts and commands of Redis, for every kind of client.
+
+Keys, with the prefix ``jobs``:
+
+    jobs:{queue}            stream of what waits or runs, read by group ``workers``: the field id of a job
+    jobs:{queue}:delayed    sorted set: ids by the ms at which they are due (scheduled, retrying)
+    jobs:job:{id}           hash, the job itself: state, queue, task, payload, enqueued, and, where there is
+                            such, run, started, worker, entry, failures, lost, deaths, due, error, progress,
+                            finished, unique, until, limits, parent, cancelling, step:{name}
+    jobs:lost               sorted set: "queue entry id" of runs whose worker went silent, by when they
+                            may begin again
+    jobs:finished:{state}   sorted set: ids by the ms at which they ended
+    jobs:paused             set of queues
+    jobs:unique:{key}       the id of the job that holds it
+    jobs:limit:{key}        sorted set of what runs under it; ``:waiting`` what waits, ``:rate`` its bucket
+    jobs:workers            sorted set: workers by when they were last heard of
+    jobs:worker:{name}      what a worker says of itself (JSON)
+    jobs:control            channel: ``cancel ID``, ``due MS``, ``queues``
+    celery-task-meta-{id}   the result, string and channel, as Celery's clients read it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from enricher.adapters.redis.scripts import Script, load
+from enricher.job_store import (
+    Call,
+    Cancel,
+    End,
+    Enqueue,
+    Find,
+    FindStep,
+    Forget,
+    JobError,
+    JobQueueSettings,
+    JobRecord,
+    Pause,
+    Progress,
+    QueueFigures,
+    Queues,
+    Request,
+    Result,
+    Run,
+    StoreStep,
+)
+
+GROUP = "workers"
+Part = str | bytes | int | float
+
+ENQUEUE, END = load("job_enqueue", "jobs"), load("job_end", "jobs")
+FETCH, RENEW, TAKE_OVER = load("job_fetch", "jobs"), load("job_renew", "jobs"), load("job_takeover", "jobs")
+_CANCEL, _NOTE, _QUEUES = load("job_cancel", "jobs"), load("job_note", "jobs"), load("job_queues", "jobs")
+
+
+class Wire(NamedTuple):
+    """What is sent: a command, or a script with its prefix and arguments; and how its reply is read."""
+
+    arguments: Sequence[Part]
+    read: Callable[[Any], Any]
+    script: Script | None = None
+
+
+def wire(call: Call[Any], settings: JobQueueSettings) -> Wire:
+    """A call as Redis takes it. LookupError for a kind of call that is not known here."""
+    known = _WIRES.get(type(call))
+    if known is None:
+        raise LookupError(f"the store of jobs in Redis does not know {type(call).__name__}")
+    return known(call, settings)
+
+
+def request_parts(request: Request) -> list[Part]:
+    """The ten arguments of a request, see ``enqueue`` in ``jobs.lua``."""
+    due = ""
+    if request.at_ms is not None:
+        due = f"at {request.at_ms}"
+    elif request.delay_ms:
+        due = f"in {request.delay_ms}"
+    unique = request.unique
+    limits = "".join(f"{limit.most} {limit.rate} {limit.per_ms} {limit.key}\n" for limit in request.limits)
+    return [
+        *(request.id, request.task, request.queue, request.payload, due),
+        *(("", "", 0) if unique is None else (unique.key, unique.until, unique.ttl_ms)),
+        *(limits, request.parent),
+    ]
+
+
+def end_parts(end: End, *, shown: bool) -> list[Part]:
+    """The arguments of an end, see ``job_end.lua``; without ``shown`` the result is kept elsewhere."""
+    run = end.run
+    parts: list[Part] = [
+        *(run.id, run.number, run.queue, run.entry, end.state, end.delay_ms),
+        b"" if end.error is None else msgspec.json.encode(end.error),
+        *(end.result if shown else b"", end.result_ttl, len(end.children)),
+    ]
+    for child in end.children:
+        parts += request_parts(child)
+    return parts
+
+
+def end_settings(settings: JobQueueSettings) -> list[Part]:
+    """The first arguments of ``job_end.lua``."""
+    here = not settings.results_url or settings.results_url == settings.url
+    return [settings.keep_count, int(settings.keep_for * 1000), "1" if here else ""]
+
+
+def run_of(row: Sequence[Any]) -> Run:
+    """A run as ``job_fetch.lua`` replies it."""
+    id_, task, queue, payload, attempt, number, entry, enqueued, started, lost, parent, *more = row
+    return Run(
+        id=id_.decode(),
+        task=task.decode(),
+        queue=queue.decode(),
+        payload=payload,
+        attempt=attempt,
+        number=number,
+        entry=entry.decode(),
+        enqueued_ms=enqueued,
+        started_ms=started,
+        lost=lost,
+        parent=parent.decode(),
+        cancelling=more == [1],
+    )
+
+
+def record_of(id_: str, flat: Sequence[bytes] | Mapping[bytes, bytes]) -> JobRecord | None:
+    """A job as its hash says; None if there is none."""
+    pairs = flat.items() if isinstance(flat, Mapping) else zip(flat[::2], flat[1::2], strict=True)
+    fields = {name.decode(): value for name, value in pairs}
+    if "state" not in fields:
+        return None
+
+    def text(name: str) -> str:
+        return fields.get(name, b"").decode("utf-8", "replace")
+
+    def number(name: str) -> int:
+        return int(float(fields.get(name, b"0")))
+
+    state: Any = text("state")
+    error = fields.get("error")
+    return JobRecord(
+        id=id_,
+        task=text("task"),
+        queue=text("queue"),
+        state=state,
+        payload=fields.get("payload", b"[[],{}]"),
+        attempt=number("failures") + (state == "running"),
+        lost=number("lost"),
+        enqueued_ms=number("enqueued"),
+        due_ms=number("due"),
+        started_ms=number("started"),
+        finished_ms=number("finished"),
+        worker=text("worker"),
+        error=None if error is None else msgspec.json.decode(error, type=JobError),
+        progress=fields.get("progress", b""),
+        parent=text("parent"),
+        cancelling="cancelling" in fields,
+    )
+
+
+def _texts(reply: Any) -> list[str]:
+    return [each.decode() for each in reply]
+
+
+def _enqueue(call: Enqueue, settings: JobQueueSettings) -> Wire:
+    parts = [part for request in call.requests for part in request_parts(request)]
+    return Wire((1, settings.prefix, *parts), _texts, ENQUEUE)
+
+
+def _find(call: Find, settings: JobQueueSettings) -> Wire:
+    return Wire(("HGETALL", f"{settings.prefix}:job:{call.id}"), lambda reply: record_of(call.id, reply))
+
+
+def _result(call: Result, settings: JobQueueSettings) -> Wire:
+    return Wire(("GET", f"celery-task-meta-{call.id}"), lambda reply: reply)
+
+
+def _forget(call: Forget, settings: JobQueueSettings) -> Wire:
+    return Wire(("DEL", f"celery-task-meta-{call.id}"), lambda _: None)
+
+
+def _cancel(call: Cancel, settings: JobQueueSettings) -> Wire:
+    kept = end_settings(settings)
+    result = call.result if kept[2] else b""
+    arguments = (1, settings.prefix, call.id, *kept[:2], result, settings.result_ttl)
+    return Wire(arguments, lambda reply: reply.decode() if reply else None, _CANCEL)
+
+
+def _note(run: Run, field: str, value: bytes, settings: JobQueueSettings) -> Wire:
+    return Wire((1, settings.prefix, run.id, run.number, field, value), bool, _NOTE)
+
+
+def _progress(call: Progress, settings: JobQueueSettings) -> Wire:
+    return _note(call.run, "progress", call.progress, settings)
+
+
+def _store_step(call: StoreStep, settings: JobQueueSettings) -> Wire:
+    return _note(call.run, f"step:{call.name}", call.outcome, settings)
+
+
+def _find_step(call: FindStep, settings: JobQueueSettings) -> Wire:
+    key = f"{settings.prefix}:job:{call.id}"
+    return Wire(("HGET", key, f"step:{call.name}"), lambda reply: reply)
+
+
+def _queues(call: Queues, settings: JobQueueSettings) -> Wire:
+    def read(reply: Any) -> list[QueueFigures]:
+        return [
+            QueueFigures(
+                name=name,
+                waiting=row[0],
+                running=row[1],
+                scheduled=row[2],
+                retrying=row[3],
+                oldest_ms=row[4],
+                paused=bool(row[5]),
+            )
+            for name, row in zip(call.names, reply, strict=True)
+        ]
+
+    return Wire((1, settings.prefix, *call.names), read, _QUEUES)
+
+
+def _pause(call: Pause, settings: JobQueueSettings) -> Wire:
+    return Wire(("SADD" if call.paused else "SREM", f"{settings.prefix}:paused", call.queue), bool)
+
+
+_WIRES: dict[type[Call[Any]], Callable[[Any, JobQueueSettings], Wire]] = {
+    Enqueue: _enqueue,
+    Find: _find,
+    Result: _result,
+    Forget: _forget,
+    Cancel: _cancel,
+    Progress: _progress,
+    FindStep: _find_step,
+    StoreStep: _store_step,
+    Queues: _queues,
+    Pause: _pause,
+}

@@ -1,0 +1,177 @@
+"""The store of jobs in Redis, for coroutines and for plain code."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import Any, TypeVar
+
+import anyio
+import redis as blocking
+import redis.exceptions as errors
+from redis.asyncio import Redis
+from redis.backoff import NoBackoff
+from redis.connection import parse_url
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from enricher.adapters.redis.client import redis_client, unavailable
+from enricher.adapters.redis.jobs.calls import Wire, wire
+from enricher.config.sentinels import is_sentinel_url, sentinel_address
+from enricher.job_store import (
+    JOBS,
+    BlockingJobStore,
+    Call,
+    Forget,
+    JobQueueSettings,
+    JobStore,
+    Result,
+    StoreUnavailable,
+)
+from enricher.redaction import redact, redact_text
+
+T = TypeVar("T")
+
+_ENDED = (b'"SUCCESS"', b'"FAILURE"', b'"REVOKED"')
+_OF_RESULTS = (Result, Forget)
+
+
+def job_store(settings: JobQueueSettings) -> JobStore:
+    """A store for coroutines of one event loop. It connects when it is asked."""
+    return AsyncStore(settings)
+
+
+def blocking_store(settings: JobQueueSettings) -> BlockingJobStore:
+    """A store for plain code in any thread, also after a fork. It connects when it is asked."""
+    return BlockingStore(settings)
+
+
+class AsyncStore:
+    """`JobStore` over redis-py; ``client`` and ``results`` are its own unless they are given."""
+
+    def __init__(
+        self, settings: JobQueueSettings, client: Redis | None = None, results: Redis | None = None
+    ) -> None:
+        self.settings = settings
+        self.client = client or redis_client(settings.url, socket_timeout=settings.timeout)
+        if results is None and settings.results_url not in ("", settings.url):
+            results = redis_client(settings.results_url, socket_timeout=settings.timeout)
+        self.results = results or self.client
+
+    async def ask(self, call: Call[T]) -> T:
+        sent = wire(call, self.settings)
+        client: Any = self.results if isinstance(call, _OF_RESULTS) else self.client
+        try:
+            if sent.script is None:
+                reply: Any = await client.execute_command(*sent.arguments)
+            else:
+                try:
+                    reply = await client.execute_command("EVALSHA", sent.script.sha, *sent.arguments)
+                except errors.NoScriptError:
+                    reply = await client.execute_command("EVAL", sent.script.text, *sent.arguments)
+        except Exception as error:
+            raise _problem(error, self.settings) from error
+        return sent.read(reply)  # type: ignore[no-any-return]
+
+    async def wait(self, id: str, timeout: float | None) -> bytes | None:  # noqa: A002
+        try:
+            async with self.results.pubsub() as channel:
+                await channel.subscribe(f"celery-task-meta-{id}")
+                with anyio.move_on_after(timeout):
+                    result = await self.ask(Result(id))
+                    while not _is_end(result):
+                        # A message may be lost with its connection: the key is looked at again.
+                        told = await channel.get_message(timeout=1.0)
+                        if told is not None:
+                            result = await self.ask(Result(id))
+                    return result
+                return None
+        except (errors.RedisError, OSError) as error:
+            raise _problem(error, self.settings) from error
+
+    async def close(self) -> None:
+        for client in {id(each): each for each in (self.client, self.results)}.values():
+            await client.aclose()
+
+
+class BlockingStore:
+    """`BlockingJobStore` over redis-py: a lazy pool, which a forked process makes anew."""
+
+    def __init__(self, settings: JobQueueSettings) -> None:
+        self.settings = settings
+        self._client = blocking_client(settings.url, settings.timeout)
+        elsewhere = settings.results_url not in ("", settings.url)
+        self._results = (
+            blocking_client(settings.results_url, settings.timeout) if elsewhere else self._client
+        )
+
+    def ask(self, call: Call[T]) -> T:
+        sent = wire(call, self.settings)
+        client = self._results if isinstance(call, _OF_RESULTS) else self._client
+        try:
+            return sent.read(_execute(client, sent))  # type: ignore[no-any-return]
+        except (errors.RedisError, OSError) as error:
+            raise _problem(error, self.settings) from error
+
+    def wait(self, id: str, timeout: float | None) -> bytes | None:  # noqa: A002
+        ends = None if timeout is None else time.monotonic() + timeout
+        try:
+            with closing(self._results.pubsub()) as channel:
+                channel.subscribe(f"celery-task-meta-{id}")
+                result = self.ask(Result(id))
+                while not _is_end(result):
+                    left = 1.0 if ends is None else min(ends - time.monotonic(), 1.0)
+                    if left <= 0:
+                        return None
+                    if channel.get_message(timeout=left) is not None:
+                        result = self.ask(Result(id))
+                return result
+        except (errors.RedisError, OSError) as error:
+            raise _problem(error, self.settings) from error
+
+    def close(self) -> None:
+        self._client.close()
+        self._results.close()
+
+
+def _is_end(result: bytes | None) -> bool:
+    return result is not None and any(word in result[:400] for word in _ENDED)
+
+
+def _execute(client: Any, sent: Wire) -> Any:
+    if sent.script is None:
+        return client.execute_command(*sent.arguments)
+    try:
+        return client.execute_command("EVALSHA", sent.script.sha, *sent.arguments)
+    except errors.NoScriptError:
+        return client.execute_command("EVAL", sent.script.text, *sent.arguments)
+
+
+def blocking_client(url: str, timeout: float) -> Any:
+    """A client of redis-py for plain code; it never repeats a command."""
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+    }
+    if not is_sentinel_url(url):
+        client: Any = blocking.Redis.from_url(url, **options)
+    else:
+        address = sentinel_address(url)
+        own: dict[str, Any] = {**options, **parse_url(address.redis_url)}  # type: ignore[no-untyped-call]
+        secure = own.pop("connection_class", None) is not None
+        own.pop("host", None)
+        asked = {**options, "ssl": secure, **address.credentials}
+        sentinel: Any = Sentinel(address.sentinels, sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
+        client = sentinel.master_for(address.service, ssl=secure, **own)
+    # An address that is shared with other programs may ask for text.
+    client.connection_pool.connection_kwargs.update(decode_responses=False)
+    return client
+
+
+def _problem(error: Exception, settings: JobQueueSettings) -> Exception:
+    if unavailable(JOBS, error) is None:
+        return error
+    reason = redact_text(f"{type(error).__name__}: {error}")
+    return StoreUnavailable(f"the jobs' Redis {redact(settings.url)} cannot be used: {reason}")

@@ -1,0 +1,46 @@
+"""The jobs of one server, for a worker."""
+
+from __future__ import annotations
+
+from redis.asyncio import Redis
+
+from enricher.adapters.redis.jobs.client import AsyncStore
+from enricher.adapters.redis.jobs.sink import JobSink
+from enricher.adapters.redis.jobs.source import JobSource
+from enricher.engine.ports import Clock, Sink
+from enricher.engine.retry import Backoff
+from enricher.job_store import JobQueueSettings, JobStore, Runner, Shares
+
+
+class RedisJobQueues:
+    """`enricher.job_store.JobQueues`; the clients belong to who made them."""
+
+    def __init__(
+        self,
+        settings: JobQueueSettings,
+        client: Redis,
+        results: Redis,
+        *,
+        worker: str,
+        clock: Clock,
+        backoff: Backoff,
+    ) -> None:
+        self.store: JobStore = AsyncStore(settings, client, results)
+        self.sink: Sink = JobSink(settings, client, results)
+        self._settings = settings
+        self._client = client
+        self._worker = worker
+        self._clock = clock
+        self._backoff = backoff
+
+    def source(self, runner: Runner, shares: Shares, *, description: bytes = b"{}") -> JobSource:
+        return JobSource(
+            self._client,
+            self._settings,
+            worker=self._worker,
+            shares=shares,
+            runner=runner,
+            clock=self._clock,
+            backoff=self._backoff,
+            description=description,
+        )

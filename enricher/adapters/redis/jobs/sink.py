@@ -1,0 +1,82 @@
+"""The sink of jobs: how runs end, by one script, and their results where these are kept on another server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from redis.asyncio import Redis
+
+from enricher.adapters.redis.client import is_outage, unavailable
+from enricher.adapters.redis.jobs.calls import END, Part, end_parts, end_settings
+from enricher.adapters.redis.raw_connection import RawConnection
+from enricher.engine.ports import Answer, Claimed, Write
+from enricher.errors import SinkUnavailable
+from enricher.job_store import JOBS, End, JobQueueSettings
+from enricher.redaction import redact
+from enricher.texts import as_text
+
+_AT_ONCE = 100
+
+
+class JobSink:
+    """Writes `End` effects, about a hundred to a call; it answers `Claimed` for a run that is not the last.
+
+    Where results have a server of their own they are written there first: doing that twice is harmless.
+    """
+
+    name = JOBS
+    durable = False
+
+    def __init__(self, settings: JobQueueSettings, client: Redis, results: Redis) -> None:
+        self.server = redact(settings.url)
+        self._settings = settings
+        self._client = client
+        self._results = results
+        self._first = end_settings(settings)
+        self._connection = RawConnection(client, timeout=settings.timeout)
+
+    async def open(self) -> None:
+        """Load the script. Raises `SinkUnavailable` if the server is away."""
+        try:
+            await self._client.script_load(END.text)
+        except Exception as error:
+            raise unavailable(self.name, error) or error from error
+
+    async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
+        """Write the ends in their order."""
+        ends = [(i, end) for i, write in enumerate(writes) for end in write.effects if type(end) is End]
+        if not ends:
+            return {}
+        answers: dict[int, Answer] = {}
+        try:
+            if self._results is not self._client:
+                await self._show([end for _, end in ends])
+            for at in range(0, len(ends), _AT_ONCE):
+                page = ends[at : at + _AT_ONCE]
+                parts: list[Part] = [1, self._settings.prefix, *self._first]
+                for _, end in page:
+                    parts += end_parts(end, shown=self._results is self._client)
+                (replies,) = await self._connection.run(END, parts)
+                for (index, _), reply in zip(page, replies, strict=True):
+                    if reply:
+                        answers[index] = Claimed()
+        except Exception as error:
+            text = as_text(str(error))
+            if is_outage(text):
+                await self._connection.close()
+                raise SinkUnavailable(self.name, text) from error
+            raise unavailable(self.name, error) or error from error
+        return answers
+
+    async def _show(self, ends: Sequence[End]) -> None:
+        pipeline = self._results.pipeline(transaction=False)
+        for end in ends:
+            if end.result:
+                key = f"celery-task-meta-{end.run.id}"
+                pipeline.set(key, end.result, ex=end.result_ttl)
+                pipeline.publish(key, end.result)
+        await pipeline.execute()
+
+    async def close(self) -> None:
+        """Close its own connection; the clients belong to who made them."""
+        await self._connection.close()

@@ -1,0 +1,317 @@
+"""The runs of a worker: as many jobs as it has free slots are begun, highest queue first, and handed over.
+
+    waiting     one script moves what is due to its queue, reads, begins and replies whole runs (`FETCH`);
+                when there is less than there are free slots, a reader waits for the queues to grow
+    running     a thread renews the leases (`Leases`), however long the loop is held up
+    ended       the sink writes result, state, children and acknowledgement at once; a run that is not the
+                job's last any more writes nothing
+    silent      jobs of a worker that renews nothing are begun again beside new work, in half of the slots;
+                those that took a worker with them before are kept apart, and are set aside after
+                ``max_deliveries`` deaths that nobody else can have caused
+    stopped     what can be ended is, and handed back; a thread cannot, and keeps its lease until it ends
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import msgspec
+import redis.exceptions as errors
+from redis.asyncio import Redis
+
+from enricher.adapters.redis.client import sibling_client
+from enricher.adapters.redis.jobs.calls import END, FETCH, GROUP, TAKE_OVER, end_parts, end_settings, run_of
+from enricher.adapters.redis.jobs.leases import Leases
+from enricher.adapters.redis.raw_connection import RawConnection
+from enricher.adapters.redis.reconnect import Connection, ending, own_client, reconnecting
+from enricher.engine.effects import Effect
+from enricher.engine.ports import Clock, Delivery, Intake
+from enricher.engine.retry import Backoff
+from enricher.errors import EnricherError
+from enricher.job_store import End, JobQueueSettings, Run, Runner, Shares
+from enricher.log import log
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Poison(EnricherError):
+    """A job that took its worker with it again and again."""
+
+
+class JobDelivery(Delivery):
+    """A run under way; its body is the `Run` as JSON."""
+
+    kept = True
+    __slots__ = ("_runner", "_settled", "end", "run")
+
+    def __init__(
+        self, run: Run, received_us: int, runner: Runner, settled: Callable[[JobDelivery, str], None]
+    ) -> None:
+        super().__init__(f"jobs:{run.queue}", _encode(run), received_us, f"{run.id}/{run.number}")
+        self.run = run
+        self.end: End | None = None
+        self._runner = runner
+        self._settled = settled
+
+    def failed(self, stage: str, text: str, error: Exception | None) -> None:
+        self.end = self._runner.failure(self.run, stage, text, error)
+
+    def ack(self) -> Sequence[Effect]:
+        """The end of a run that is set aside; any other end comes from its handler."""
+        return () if self.end is None else (self.end,)
+
+    def settled(self, label: str) -> None:
+        self._settled(self, label)
+
+
+class JobSource:
+    """Delivers runs for the routes ``jobs:{queue}``, as ``worker``.
+
+    ``client`` says where Redis is; the source has connections of its own. ``shares`` divides free slots among
+    the queues. ``description`` (JSON) is what others see of this worker.
+    """
+
+    name = "jobs"
+
+    def __init__(
+        self,
+        client: Redis,
+        settings: JobQueueSettings,
+        *,
+        worker: str,
+        shares: Shares,
+        runner: Runner,
+        clock: Clock,
+        backoff: Backoff,
+        description: bytes = b"{}",
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._worker = worker
+        self._shares = shares
+        self._runner = runner
+        self._clock = clock
+        self._connection = Connection(self.name, backoff, expected=("NOGROUP",))
+        self._under_way: dict[str, JobDelivery] = {}
+        # Asked by the thread of the leases; replaced as a whole, never changed.
+        self._held: tuple[Run, ...] = ()
+        self._counts: Counter[str] = Counter()
+        self._shows = settings.results_url in ("", settings.url)
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._drained: asyncio.Future[dict[str, bytes]] = self._loop.create_future()
+        self._stopped = False
+        self._scope: anyio.CancelScope | None = None
+        self._leases = Leases(settings, worker, description, lambda: self._held, self._found)
+        self._ended = asyncio.Event()
+
+    # -- life --------------------------------------------------------------------------------------
+
+    async def run(self, intake: Intake) -> None:
+        """Begin jobs until `stop_intake`; leases are renewed until `close`."""
+        self._leases.start()
+        try:
+            with anyio.CancelScope() as self._scope:
+                await reconnecting(
+                    self._connection, lambda: self._serve(intake), wanted=lambda: not self._stopped
+                )
+        finally:
+            self._connection.works = False
+            self._ended.set()
+
+    async def _serve(self, intake: Intake) -> None:
+        # One each: for what it begins, for the reader that waits, for announcements, for the rest.
+        clients = [sibling_client(self._client, protocol=2) for _ in range(4)]
+        fetching, waiting = (RawConnection(each, timeout=None) for each in clients[:2])
+        fetching.timeout = self._settings.timeout
+        closes = (fetching.close, waiting.close, *(each.aclose for each in clients))
+        async with ending(*closes):
+            for queue in self._settings.queues:
+                await self._create(clients[2], queue)
+            self._connection.up()
+            log.info("serving_jobs", queues=list(self._settings.queues), worker=self._worker)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch_queues, waiting)
+                tasks.start_soon(self._listen, clients[2])
+                tasks.start_soon(self._look_after, clients[3], intake)
+                while not self._stopped:
+                    await self._begin(fetching, intake)
+                tasks.cancel_scope.cancel()
+
+    async def _create(self, client: Redis, queue: str) -> None:
+        try:
+            await client.xgroup_create(f"{self._settings.prefix}:{queue}", GROUP, "0", mkstream=True)
+        except errors.ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    async def stop_intake(self) -> None:
+        """Begin nothing new."""
+        self._stopped = True
+        self._wake.set()
+        if self._scope is not None and not self._connection.works:
+            self._scope.cancel()
+
+    async def close(self) -> None:
+        """End and hand back what is not finished; what cannot be ended keeps its lease until it ends."""
+        if self._scope is not None:
+            self._scope.cancel()
+            with anyio.move_on_after(2):
+                await self._ended.wait()
+        going_on = set(await self._runner.stop())
+        left = [d.run for d in self._under_way.values()]
+        back = [End(run=run, state="waiting") for run in left if run.id not in going_on]
+        self._held = tuple(run for run in left if run.id in going_on)
+        self._leases.stop()
+        if back:
+            async with own_client(self._client) as client:
+                with suppress(errors.RedisError, OSError), anyio.fail_after(2):
+                    await self._hand_back(client, back)
+
+    async def _hand_back(self, client: Redis, ends: Sequence[End]) -> None:
+        parts = [part for end in ends for part in end_parts(end, shown=False)]
+        await END(client, [self._settings.prefix], *end_settings(self._settings), *parts)
+
+    # -- beginning ---------------------------------------------------------------------------------
+
+    async def _begin(self, connection: RawConnection, intake: Intake) -> None:
+        """Begin what there are free slots for; wait for slots, or for jobs, where there are none."""
+        self._wake.clear()
+        free = self._settings.concurrency - len(self._under_way)
+        if free <= 0:
+            await self._wake.wait()
+            return
+        shares = self._shares.take(free)
+        parts = [part for share in shares for part in share]
+        again = [d.run.lost for d in self._under_way.values() if d.run.lost]
+        may_again = max(self._settings.concurrency // 2, 1) - len(again) if max(again, default=0) < 2 else 0
+        (reply,) = await connection.run(
+            FETCH,
+            [
+                *(1, self._settings.prefix, self._worker, free, may_again, "" if again else "1"),
+                *(self._settings.result_ttl if self._shows else 0, *parts),
+            ],
+        )
+        rows, due_ms, newest = reply
+        runs = [run_of(row) for row in rows]
+        self._shares.served(Counter(run.queue for run in runs))
+        for run in runs:
+            await self._hand_over(run, intake)
+        if len(runs) < free:
+            if not self._drained.done():
+                self._drained.set_result({queue: id_ for (queue, _), id_ in zip(shares, newest, strict=True)})
+            await self._wait(due_ms)
+
+    async def _hand_over(self, run: Run, intake: Intake) -> None:
+        delivery = JobDelivery(run, self._clock(), self._runner, self._settled)
+        self._under_way[run.id] = delivery
+        self._hold()
+        if run.lost:
+            self._counts["recovered"] += 1
+        if intake.full_for(delivery):
+            await intake.put(delivery)
+        else:
+            intake.offer(delivery)
+
+    def _hold(self) -> None:
+        self._held = tuple(d.run for d in self._under_way.values())
+
+    def _settled(self, delivery: JobDelivery, label: str) -> None:
+        if label in ("handed_back", "lost"):
+            return
+        if self._under_way.get(delivery.run.id) is delivery:
+            del self._under_way[delivery.run.id]
+            self._hold()
+        self._wake.set()
+
+    async def _wait(self, due_ms: int) -> None:
+        """Until there may be something to begin: news, or what is due."""
+        seconds = self._settings.poll if due_ms < 0 else min(due_ms / 1000, self._settings.poll)
+        with anyio.move_on_after(max(seconds, 0.001)):
+            await self._wake.wait()
+
+    async def _watch_queues(self, connection: RawConnection) -> None:
+        """Wake the worker when a queue that it found empty has grown."""
+        while True:
+            newest = await self._drained
+            streams = [f"{self._settings.prefix}:{queue}" for queue in newest]
+            self._drained = self._loop.create_future()
+            # The server answers in time, so that a connection that is gone is found out.
+            connection.timeout = 5 + self._settings.timeout
+            ids = newest.values()
+            while not await connection.call("XREAD", "COUNT", 1, "BLOCK", 5000, "STREAMS", *streams, *ids):
+                pass
+            self._wake.set()
+
+    async def _listen(self, client: Redis) -> None:
+        """Hear of cancelled jobs, of earlier due times, and of queues that go on."""
+        async with client.pubsub() as channel:
+            await channel.subscribe(f"{self._settings.prefix}:control")
+            while True:
+                message = await channel.get_message(timeout=None)
+                if message is None or message["type"] != "message":
+                    continue
+                word, _, rest = message["data"].decode().partition(" ")
+                if word == "cancel":
+                    self._runner.cancel(rest)
+                else:
+                    self._wake.set()
+
+    # -- what goes on beside -----------------------------------------------------------------------
+
+    async def _look_after(self, client: Redis, intake: Intake) -> None:
+        """Find the jobs of workers that went silent; tell the thread of the leases that the loop lives."""
+        lease = self._settings.lease
+        look_at = 0.0
+        while True:
+            self._leases.turn()
+            if (now := self._loop.time()) >= look_at:
+                look_at = now + lease / 2
+                await self._take_over(client, intake)
+            await anyio.sleep(min(lease / 10, self._settings.max_block / 3, 1.0))
+
+    async def _take_over(self, client: Redis, intake: Intake) -> None:
+        settings = self._settings
+        found, poison = await TAKE_OVER(
+            client,
+            [settings.prefix],
+            int(settings.lease * 1000),
+            settings.max_deliveries,
+            *settings.queues,
+        )
+        if found:
+            log.warning("jobs_of_silent_worker", jobs=found)
+            self._wake.set()
+        for row in poison:
+            run = run_of(row)
+            self._counts["poison"] += 1
+            delivery = JobDelivery(run, self._clock(), self._runner, self._settled)
+            times = settings.max_deliveries
+            why = f"its worker ended {times} times while it ran, and no other job can have done it"
+            intake.set_aside(delivery, "poison", Poison(why))
+
+    def _found(self, lapsed: Sequence[str], cancelled: Sequence[str]) -> None:
+        """By the thread of the leases."""
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._heed, lapsed, cancelled)
+
+    def _heed(self, lapsed: Sequence[str], cancelled: Sequence[str]) -> None:
+        self._counts["lapsed"] += len(set(lapsed) & set(self._under_way))
+        for id_ in cancelled:
+            self._runner.cancel(id_)
+
+    def health(self) -> Mapping[str, Any]:
+        """Connected or not, what is under way, what was taken over from silent workers."""
+        return {
+            "ready": self._connection.works,
+            "last_error": self._connection.last_error,
+            "worker": self._worker,
+            "queues": list(self._settings.queues),
+            "under_way": len(self._under_way),
+            **{name: self._counts[name] for name in ("recovered", "poison", "lapsed")},
+        }

@@ -1,0 +1,47 @@
+-- Writes how runs end, each whole or not at all. KEYS: prefix. ARGV: how many finished jobs of a state are kept,
+-- for how many ms, whether results are kept here ("1"), then for each: id, run, queue, entry, state, delay in ms,
+-- error ("" none), result, its ttl in s, number of children, then ten for each child (see `enqueue`).
+-- Replies "" for each that was written, "=" for one whose run is not the job's last.
+local most, kept, here = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
+local now, replies, at = now_ms(), {}, 4
+
+local function finish(children)
+  local id, run, queue, entry, state, wait, problem, result, ttl = unpack(ARGV, at, at + 8)
+  local key = job_key(id)
+  local held, was, unique, limits, lost, failures = unpack(redis.call(
+    'HMGET', key, 'run', 'state', 'unique', 'limits', 'lost', 'failures'))
+  if held ~= run or (was ~= 'running' and was ~= 'waiting') then return '=' end
+  drop(queue, entry)
+  if lost then redis.call('ZREM', LOST, queue .. ' ' .. entry .. ' ' .. id) end
+  release_limits(id, limits)
+  -- The run is over: its end is not written twice.
+  redis.call('HDEL', key, 'entry', 'worker')
+  if problem ~= '' then redis.call('HSET', key, 'error', problem) end
+  if state == 'waiting' then
+    redis.call('HSET', key, 'state', 'waiting', 'run', run + 1)
+    append(queue, id)
+    return ''
+  end
+  if state == 'retrying' then
+    local due = string.format('%d', now + wait)
+    redis.call('HSET', key, 'state', 'retrying', 'run', run + 1, 'failures', (failures or 0) + 1, 'due', due)
+    redis.call('HDEL', key, 'lost', 'deaths')
+    delay(queue, id, due)
+  else
+    redis.call('HSET', key, 'state', state, 'finished', now)
+    release_unique(id, unique)
+    file(id, state, now, most, kept)
+    if state == 'succeeded' then
+      for child = 0, children - 1 do enqueue(at + 10 + child * REQUEST, now) end
+    end
+  end
+  if here and result ~= '' then show_result(id, result, ttl) end
+  return ''
+end
+
+while at <= #ARGV do
+  local children = tonumber(ARGV[at + 9])
+  replies[#replies + 1] = finish(children)
+  at = at + 10 + children * REQUEST
+end
+return replies

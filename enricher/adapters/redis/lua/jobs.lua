@@ -1,0 +1,131 @@
+-- What every script of the jobs begins with; `jobs/keys.py` lists the keys. KEYS[1] is their prefix.
+local PREFIX = KEYS[1]
+local GROUP = 'workers'
+-- The consumer that holds the entries of workers that went silent until they begin again.
+local NOBODY = '-'
+
+local function job_key(id) return PREFIX .. ':job:' .. id end
+local function stream_of(queue) return PREFIX .. ':' .. queue end
+local function delayed_of(queue) return PREFIX .. ':' .. queue .. ':delayed' end
+local function unique_key(key) return PREFIX .. ':unique:' .. key end
+local function limit_key(key) return PREFIX .. ':limit:' .. key end
+local LOST, PAUSED = PREFIX .. ':lost', PREFIX .. ':paused'
+
+local function append(queue, id) return redis.call('XADD', stream_of(queue), '*', 'id', id) end
+
+local function drop(queue, entry)
+  redis.call('XACK', stream_of(queue), GROUP, entry)
+  redis.call('XDEL', stream_of(queue), entry)
+end
+
+-- Keeps a delayed job, and tells the workers if it is the first that will be due.
+local function delay(queue, id, due)
+  local key = delayed_of(queue)
+  redis.call('ZADD', key, due, id)
+  if redis.call('ZRANGE', key, 0, 0)[1] == id then
+    redis.call('PUBLISH', PREFIX .. ':control', 'due ' .. due)
+  end
+end
+
+-- Who holds a unique key instead of `id`; false if it is for `id` from now on.
+local function other_holder(id, key, lasts, ttl)
+  local name = unique_key(key)
+  local holder = redis.call('GET', name)
+  if holder and holder ~= id and (lasts == 'time' or redis.call('EXISTS', job_key(holder)) == 1) then
+    return holder
+  end
+  if lasts == 'time' then redis.call('SET', name, id, 'PX', ttl) else redis.call('SET', name, id) end
+  return false
+end
+
+local function release_unique(id, key)
+  if key and redis.call('GET', unique_key(key)) == id then redis.call('DEL', unique_key(key)) end
+end
+
+-- Limits of a job are kept as text: a line `most rate per_ms key` each.
+local LIMIT = '(%d+) (%d+) (%d+) ([^\n]*)\n'
+
+-- What ran under a limit ends: the first that waits for it goes to its queue.
+local function release_limits(id, limits)
+  for most, _, _, key in string.gmatch(limits or '', LIMIT) do
+    if most ~= '0' and redis.call('ZREM', limit_key(key), id) == 1 then
+      local next = redis.call('ZPOPMIN', limit_key(key) .. ':waiting')[1]
+      local queue = next and redis.call('HGET', job_key(next), 'queue')
+      if queue then append(queue, next) end
+    end
+  end
+end
+
+-- Whether a job may begin now under its limits. If not it is put where it comes from when it may.
+local function admitted(id, queue, entry, limits, now)
+  for most, rate, per, key in string.gmatch(limits, LIMIT) do
+    local running = limit_key(key)
+    if most ~= '0' and redis.call('ZCARD', running) >= tonumber(most) and not redis.call('ZSCORE', running, id) then
+      -- In the order of their entries.
+      local ms, seq = string.match(entry, '(%d+)-(%d+)')
+      redis.call('ZADD', running .. ':waiting', string.format('%.0f', ms * 4096 + math.min(seq, 4095)), id)
+      return false
+    end
+    if rate ~= '0' then
+      -- A leaky bucket: `at` is when it is empty again; a start fills it by one part.
+      local part = tonumber(per) / tonumber(rate)
+      local at = math.max(tonumber(redis.call('GET', running .. ':rate') or '0'), now)
+      if at + part > now + tonumber(per) + 0.5 then
+        delay(queue, id, math.ceil(at + part - tonumber(per)))
+        return false
+      end
+      redis.call('SET', running .. ':rate', string.format('%.3f', at + part), 'PX', math.ceil(per * 2))
+    end
+  end
+  for most, _, _, key in string.gmatch(limits, LIMIT) do
+    if most ~= '0' then redis.call('ZADD', limit_key(key), now, id) end
+  end
+  return true
+end
+
+-- How many elements of a script's arguments one request takes (see `enqueue`).
+local REQUEST = 10
+
+-- Keeps the job that is described from ARGV[at] on: id, task, queue, payload, due ("" now, "at MS", "in MS"),
+-- unique key ("" none), until, its ttl in ms, limits, parent. Returns its id, or that of who holds its unique key.
+local function enqueue(at, now)
+  local id, task, queue, payload, due, unique, lasts, ttl, limits, parent = unpack(ARGV, at, at + REQUEST - 1)
+  local key = job_key(id)
+  -- The same id again is the same request again: its reply was lost.
+  if redis.call('EXISTS', key) == 1 then return id end
+  local holder = unique ~= '' and other_holder(id, unique, lasts, ttl)
+  if holder then return holder end
+  local how, ms = string.match(due, '(%a+) (%d+)')
+  ms = how and tonumber(ms) + (how == 'in' and now or 0)
+  local fields = {'queue', queue, 'task', task, 'payload', payload, 'enqueued', now}
+  if unique ~= '' then fields[#fields + 1] = 'unique'; fields[#fields + 1] = unique
+    fields[#fields + 1] = 'until'; fields[#fields + 1] = lasts end
+  if limits ~= '' then fields[#fields + 1] = 'limits'; fields[#fields + 1] = limits end
+  if parent ~= '' then fields[#fields + 1] = 'parent'; fields[#fields + 1] = parent end
+  if ms and ms > now then
+    redis.call('HSET', key, 'state', 'scheduled', 'due', string.format('%d', ms), unpack(fields))
+    delay(queue, id, string.format('%d', ms))
+  else
+    redis.call('HSET', key, 'state', 'waiting', unpack(fields))
+    append(queue, id)
+  end
+  return id
+end
+
+local function show_result(id, result, ttl)
+  redis.call('SET', 'celery-task-meta-' .. id, result, 'EX', ttl)
+  redis.call('PUBLISH', 'celery-task-meta-' .. id, result)
+end
+
+-- Files a finished job for `kept` ms, among the `most` newest of its state.
+local function file(id, state, now, most, kept)
+  local index = PREFIX .. ':finished:' .. state
+  redis.call('PEXPIRE', job_key(id), kept)
+  redis.call('ZADD', index, now, id)
+  redis.call('ZREMRANGEBYSCORE', index, '-inf', now - kept)
+  local more = redis.call('ZCARD', index) - most
+  if more > 0 then
+    local gone = redis.call('ZPOPMIN', index, more)
+    for i = 1, #gone, 2 do redis.call('UNLINK', job_key(gone[i])) end
+  end
+end
