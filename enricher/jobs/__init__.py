@@ -1,0 +1,65 @@
+"""Background jobs: a class with `perform`, run by a worker, kept in Redis until it has ended.
+
+    class ImportWorker(Worker):
+        @classmethod
+        def perform(cls, user_id: int) -> int: ...
+
+    ImportWorker.perform_async(7).get(timeout=60)
+
+`enricher.jobs.testing` runs jobs in tests, without Redis.
+"""
+
+from typing import TYPE_CHECKING
+
+from enricher.lazy_exports import at_first_use
+
+if TYPE_CHECKING:
+    from enricher.jobs.client import close, connect
+    from enricher.jobs.errors import (
+        BadArguments,
+        Cancel,
+        JobCancelled,
+        JobFailed,
+        Retry,
+        SoftTimeLimitExceeded,
+        StoreUnavailable,
+        TimeLimitExceeded,
+        WrongPlace,
+    )
+    from enricher.jobs.handle import AsyncResult, Handle
+    from enricher.jobs.registry import WorkerRegistry
+    from enricher.jobs.worker import Worker, enqueue, send
+else:
+    __getattr__, __dir__ = at_first_use(
+        __name__,
+        {
+            "enricher.jobs.client": "close connect",
+            "enricher.jobs.errors": (
+                "BadArguments Cancel JobCancelled JobFailed Retry SoftTimeLimitExceeded StoreUnavailable "
+                "TimeLimitExceeded WrongPlace"
+            ),
+            "enricher.jobs.handle": "AsyncResult Handle",
+            "enricher.jobs.registry": "WorkerRegistry",
+            "enricher.jobs.worker": "Worker enqueue send",
+        },
+    )
+
+__all__ = [
+    "AsyncResult",
+    "BadArguments",
+    "Cancel",
+    "Handle",
+    "JobCancelled",
+    "JobFailed",
+    "Retry",
+    "SoftTimeLimitExceeded",
+    "StoreUnavailable",
+    "TimeLimitExceeded",
+    "Worker",
+    "WorkerRegistry",
+    "WrongPlace",
+    "close",
+    "connect",
+    "enqueue",
+    "send",
+]

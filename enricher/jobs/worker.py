@@ -1,0 +1,260 @@
+"""What a program subclasses: a class with `perform` is a kind of job.
+
+    class ImportWorker(Worker):
+        queue = "default"
+        max_retries = 3
+
+        @classmethod
+        def perform(cls, user_id: int, data: dict) -> dict: ...
+
+    job = ImportWorker.perform_async(7, data={"rows": 3})
+    job.get(timeout=60)
+
+What a class says is read and checked when it is first used, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any, ClassVar
+
+from enricher.errors import ConfigError
+from enricher.job_store import Enqueue, Request
+from enricher.jobs import client
+from enricher.jobs.definition import Definition, UniqueUntil, define, task_name
+from enricher.jobs.handle import Handle
+from enricher.jobs.requests import NO_OPTIONS, Options, request, request_by_name
+
+_AT_ONCE = 1000
+_KEPT = "__enricher_definition__"
+
+
+class Worker:
+    """The base of all classes of jobs. `perform` is a class or static method, async or not.
+
+    Called directly `perform` is the plain function. The methods ``perform_*`` enqueue, from plain code;
+    inside a loop they hold it for a round trip. Their twins ``enqueue*`` are awaited. All return a `Handle`,
+    and raise `BadArguments` for arguments that do not fit `perform`, `ConfigError` for a wrong attribute or
+    option, `StoreUnavailable` if Redis does not answer within a second.
+    """
+
+    name: ClassVar[str | None] = None
+    queue: ClassVar[str] = "default"
+    max_retries: ClassVar[int] = 3
+    retry_backoff: ClassVar[bool | float] = True
+    retry_backoff_max: ClassVar[float] = 600
+    retry_delay: ClassVar[float] = 180
+    retry_on: ClassVar[Any] = (Exception,)
+    discard_on: ClassVar[Any] = ()
+    time_limit: ClassVar[float | None] = None
+    soft_time_limit: ClassVar[float | None] = None
+    result_ttl: ClassVar[int | None] = None
+    isolation: ClassVar[str] = "thread"
+    max_memory: ClassVar[int | None] = None
+    cron_schedule: ClassVar[str | None] = None
+    cron_timezone: ClassVar[str | None] = None
+    cron_args: ClassVar[Any] = ()
+    every: ClassVar[float | None] = None
+    unique: ClassVar[UniqueUntil | float | bool | None] = None
+    unique_args: ClassVar[Any] = None
+    max_concurrency: ClassVar[int | None] = None
+    rate: ClassVar[str | None] = None
+    limit_key: ClassVar[str | None] = None
+
+    @classmethod
+    def perform_async(cls, *args: Any, **kwargs: Any) -> Handle:
+        """Enqueue a job that is due now."""
+        return Enqueuer(cls).perform_async(*args, **kwargs)
+
+    @classmethod
+    def perform_at(cls, when: datetime, *args: Any, **kwargs: Any) -> Handle:
+        """Enqueue a job that is due at ``when``; without a zone that is local time."""
+        return cls.options(at=_moment(when)).perform_async(*args, **kwargs)
+
+    @classmethod
+    def perform_in(cls, delay_seconds: float | timedelta = 300, *args: Any, **kwargs: Any) -> Handle:
+        """Enqueue a job that is due in so many seconds."""
+        return cls.options(delay=delay_seconds).perform_async(*args, **kwargs)
+
+    @classmethod
+    def perform_bulk(cls, jobs: Iterable[Mapping[str, Any] | Sequence[Any]]) -> list[Handle]:
+        """Enqueue a job for each mapping of arguments by name, or list of them, in that order.
+
+        All are checked before the first is enqueued; each 1,000 take one round trip.
+        """
+        return Enqueuer(cls).perform_bulk(jobs)
+
+    @classmethod
+    async def enqueue(cls, *args: Any, **kwargs: Any) -> Handle:
+        """As `perform_async`, without holding the loop."""
+        return await Enqueuer(cls).enqueue(*args, **kwargs)
+
+    @classmethod
+    async def enqueue_at(cls, when: datetime, *args: Any, **kwargs: Any) -> Handle:
+        """As `perform_at`, without holding the loop."""
+        return await cls.options(at=_moment(when)).enqueue(*args, **kwargs)
+
+    @classmethod
+    async def enqueue_in(cls, delay_seconds: float | timedelta = 300, *args: Any, **kwargs: Any) -> Handle:
+        """As `perform_in`, without holding the loop."""
+        return await cls.options(delay=delay_seconds).enqueue(*args, **kwargs)
+
+    @classmethod
+    async def enqueue_bulk(cls, jobs: Iterable[Mapping[str, Any] | Sequence[Any]]) -> list[Handle]:
+        """As `perform_bulk`, without holding the loop."""
+        return await Enqueuer(cls).enqueue_bulk(jobs)
+
+    @classmethod
+    def options(
+        cls,
+        *,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        unique: UniqueUntil | float | bool | None = None,
+        id: str | None = None,  # noqa: A002
+        queue: str | None = None,
+    ) -> Enqueuer:
+        """How the next job is enqueued: ``ImportWorker.options(delay=60, queue="low").perform_async(7)``."""
+        return Enqueuer(cls, Options(delay=delay, at=at, unique=unique, id=id, queue=queue))
+
+
+class Enqueuer:
+    """Enqueues jobs of a class with options; see `Worker.options`."""
+
+    __slots__ = ("_options", "_worker")
+
+    def __init__(self, worker: type[Worker], options: Options = NO_OPTIONS) -> None:
+        self._worker = worker
+        self._options = options
+
+    def perform_async(self, /, *args: Any, **kwargs: Any) -> Handle:
+        """Enqueue a job; see `Worker.perform_async`."""
+        stores = client.current()
+        made = self.request(args, kwargs, stores.max_payload)
+        return Handle(stores.blocking().ask(Enqueue((made,)))[0], stores)
+
+    async def enqueue(self, /, *args: Any, **kwargs: Any) -> Handle:
+        """Enqueue a job without holding the loop."""
+        stores = client.current()
+        made = self.request(args, kwargs, stores.max_payload)
+        return Handle((await stores.in_loop().ask(Enqueue((made,))))[0], stores)
+
+    def perform_bulk(self, jobs: Iterable[Mapping[str, Any] | Sequence[Any]]) -> list[Handle]:
+        """Enqueue many; see `Worker.perform_bulk`."""
+        stores = client.current()
+        parts = _parts(self._requests(jobs, stores.max_payload))
+        asked = (stores.blocking().ask(part) for part in parts)
+        return [Handle(id, stores) for ids in asked for id in ids]  # noqa: A001
+
+    async def enqueue_bulk(self, jobs: Iterable[Mapping[str, Any] | Sequence[Any]]) -> list[Handle]:
+        """Enqueue many without holding the loop."""
+        stores = client.current()
+        parts = _parts(self._requests(jobs, stores.max_payload))
+        asked = [await stores.in_loop().ask(part) for part in parts]
+        return [Handle(id, stores) for ids in asked for id in ids]  # noqa: A001
+
+    def request(
+        self,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        max_payload: int,
+        *,
+        parent: str = "",
+        at: str = "$",
+    ) -> Request:
+        """The job as it would be enqueued, checked."""
+        return request(
+            definition_of(self._worker),
+            args,
+            kwargs,
+            self._options,
+            max_payload=max_payload,
+            parent=parent,
+            at=at,
+        )
+
+    def _requests(self, jobs: Iterable[Mapping[str, Any] | Sequence[Any]], max_payload: int) -> list[Request]:
+        if self._options.id is not None:
+            raise ConfigError(
+                "options", "id", self._options.id, "None: the jobs of a bulk cannot share an id"
+            )
+        made = []
+        for place, each in enumerate(jobs):
+            if isinstance(each, Mapping):
+                args, kwargs = (), each
+            elif isinstance(each, list | tuple):
+                args, kwargs = tuple(each), {}
+            else:
+                right = "a mapping of arguments by name, or a list of them, for each job"
+                raise ConfigError("perform_bulk", f"jobs[{place}]", each, right)
+            made.append(self.request(args, kwargs, max_payload, at=f"$[{place}]"))
+        return made
+
+
+def send(task: str, /, *args: Any, **kwargs: Any) -> Handle:
+    """Enqueue a job by the name of its task, from a program that may not have the class.
+
+    Where the class is imported it is as its `Worker.perform_async`; else the job goes to queue ``default``.
+    """
+    stores = client.current()
+    return Handle(
+        stores.blocking().ask(Enqueue((_by_name(task, args, kwargs, stores.max_payload),)))[0], stores
+    )
+
+
+async def enqueue(task: str, /, *args: Any, **kwargs: Any) -> Handle:
+    """As `send`, without holding the loop."""
+    stores = client.current()
+    made = _by_name(task, args, kwargs, stores.max_payload)
+    return Handle((await stores.in_loop().ask(Enqueue((made,))))[0], stores)
+
+
+def _by_name(task: str, args: Sequence[Any], kwargs: Mapping[str, Any], max_payload: int) -> Request:
+    known = imported_worker(task)
+    if known is None:
+        return request_by_name(task, args, kwargs, max_payload=max_payload)
+    return request(definition_of(known), args, kwargs, max_payload=max_payload)
+
+
+def definition_of(worker: type[Any]) -> Definition:
+    """What the class says, checked once. Raises `ConfigError`."""
+    known = vars(worker).get(_KEPT)
+    if known is None:
+        known = define(worker)
+        setattr(worker, _KEPT, known)
+    return known  # type: ignore[no-any-return]
+
+
+def imported_worker(task: str) -> type[Worker] | None:
+    """The class of this task, if the process has imported it."""
+    # The newest first: a module that was loaded anew has made its classes again.
+    for worker in reversed(list(imported_workers())):
+        if hasattr(worker, "perform") and task_name(worker) == task:
+            return worker
+    return None
+
+
+def imported_workers() -> Iterator[type[Worker]]:
+    """Every class of jobs that this process has imported, in the order of their definition."""
+    found = [Worker]
+    for base in found:
+        for cls in base.__subclasses__():
+            if cls not in found:
+                found.append(cls)
+                yield cls
+
+
+def _moment(when: datetime) -> datetime:
+    if not isinstance(when, datetime):
+        raise ConfigError(
+            "perform_at", "when", when, "a datetime, such as datetime.now() + timedelta(hours=2)"
+        )
+    return when
+
+
+def _parts(requests: Sequence[Request]) -> Iterator[Enqueue]:
+    rest = iter(requests)
+    while some := tuple(islice(rest, _AT_ONCE)):
+        yield Enqueue(some)
