@@ -15,12 +15,17 @@ from enricher.lazy_exports import at_first_use
 
 if TYPE_CHECKING:
     from enricher.jobs.client import close, connect
+    from enricher.jobs.context import Job, job
     from enricher.jobs.errors import (
         BadArguments,
         Cancel,
+        Cancelled,
         JobCancelled,
         JobFailed,
+        MemoryLimitExceeded,
+        ProcessDied,
         Retry,
+        RunLost,
         SoftTimeLimitExceeded,
         StoreUnavailable,
         TimeLimitExceeded,
@@ -34,9 +39,10 @@ else:
         __name__,
         {
             "enricher.jobs.client": "close connect",
+            "enricher.jobs.context": "Job job",
             "enricher.jobs.errors": (
-                "BadArguments Cancel JobCancelled JobFailed Retry SoftTimeLimitExceeded StoreUnavailable "
-                "TimeLimitExceeded WrongPlace"
+                "BadArguments Cancel Cancelled JobCancelled JobFailed MemoryLimitExceeded ProcessDied Retry "
+                "RunLost SoftTimeLimitExceeded StoreUnavailable TimeLimitExceeded WrongPlace"
             ),
             "enricher.jobs.handle": "AsyncResult Handle",
             "enricher.jobs.registry": "WorkerRegistry",
@@ -48,10 +54,15 @@ __all__ = [
     "AsyncResult",
     "BadArguments",
     "Cancel",
+    "Cancelled",
     "Handle",
+    "Job",
     "JobCancelled",
     "JobFailed",
+    "MemoryLimitExceeded",
+    "ProcessDied",
     "Retry",
+    "RunLost",
     "SoftTimeLimitExceeded",
     "StoreUnavailable",
     "TimeLimitExceeded",
@@ -61,5 +72,6 @@ __all__ = [
     "close",
     "connect",
     "enqueue",
+    "job",
     "send",
 ]

@@ -5,11 +5,15 @@
     |-- StoreUnavailable    the store of jobs does not answer
     |-- JobFailed           a job has failed, with an exception that is not known here
     |-- JobCancelled        a job was cancelled: there is no result
-    `-- WrongPlace          a call that can only wait for ever where it was made; names its twin
+    |-- WrongPlace          a call that can only wait for ever where it was made; names its twin
+    |-- RunLost             the run is another worker's by now
+    |-- ProcessDied         the process of a job has ended by itself
+    `-- MemoryLimitExceeded the process of a job was killed, for it took too much memory
 
     Retry, Cancel           raised by `perform` itself: try again later, give up
     SoftTimeLimitExceeded   raised in `perform` when its soft limit has passed
     TimeLimitExceeded       how a run ends that has exceeded its hard limit
+    Cancelled               raised in a sync `perform` that was cancelled; no Exception
 
 After ``get(timeout)`` without a result the built-in TimeoutError is raised.
 """
@@ -22,9 +26,13 @@ from enricher.job_store import StoreUnavailable
 __all__ = [
     "BadArguments",
     "Cancel",
+    "Cancelled",
     "JobCancelled",
     "JobFailed",
+    "MemoryLimitExceeded",
+    "ProcessDied",
     "Retry",
+    "RunLost",
     "SoftTimeLimitExceeded",
     "StoreUnavailable",
     "TimeLimitExceeded",
@@ -101,3 +109,22 @@ class TimeLimitExceeded(TimeoutError):
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         super().__init__(f"time limit of {seconds:g} s exceeded")
+
+
+class Cancelled(BaseException):
+    """Raised in a sync `perform` that was cancelled, or is past its hard limit: clean up, and let it out.
+
+    It is no Exception, as asyncio's own is none, so that ``except Exception`` does not hold it up.
+    """
+
+
+class RunLost(EnricherError):
+    """A run that goes on though its job is another worker's: it was silent for longer than its lease."""
+
+
+class ProcessDied(EnricherError):
+    """The process of a job has ended by itself: killed by a signal, or by ``os._exit``."""
+
+
+class MemoryLimitExceeded(EnricherError, MemoryError):
+    """The process of a job was killed, for it held more than its class's ``max_memory``."""

@@ -1,0 +1,221 @@
+"""What a job knows of itself while it runs: `job()`.
+
+    class ImportWorker(Worker):
+        @classmethod
+        def perform(cls, files: list[str]) -> None:
+            for done, file in enumerate(files):
+                job().step(file, import_file, file)
+                job().progress(done + 1, len(files))
+            job().enqueue(ReportWorker, files)
+
+An async job awaits its steps; all else reads the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from enricher.job_store import Call, FindStep, JobStore, Request, Run, StoreStep
+from enricher.jobs.errors import RunLost, WrongPlace
+from enricher.jobs.handle import Handle
+from enricher.jobs.payload import MAX_PAYLOAD
+from enricher.jobs.progress import ProgressWriter
+from enricher.jobs.worker import Enqueuer, Worker
+from enricher.log import log
+from enricher.texts import text_of
+
+T = TypeVar("T")
+
+_current: ContextVar[Job] = ContextVar("enricher_job")
+
+
+def job() -> Job:
+    """The job whose `perform` this is called in, or a task of its. Raises `WrongPlace` elsewhere."""
+    try:
+        return _current.get()
+    except LookupError:
+        where = "perform, while a worker runs it, or in a thread with a copy of its context"
+        raise WrongPlace(f"job() was called where no job runs: call it in {where}") from None
+
+
+class Outlet(Protocol):
+    """Where a job's words go, from whatever thread."""
+
+    def progress(self, progress: bytes) -> None: ...
+
+    def log(self, message: str, fields: Mapping[str, Any]) -> None: ...
+
+
+class Job(ABC):
+    """A job that runs.
+
+    ``id`` is the same over all attempts; ``attempt`` counts from 1. ``enqueued_at`` and ``deadline`` (when
+    its time limit ends it, None: never) are in UTC. ``cancelled`` says that it should stop: somebody has
+    cancelled it, or it is another worker's by now. ``children`` are enqueued with its success.
+    """
+
+    def __init__(
+        self, run: Run, outlet: Outlet, *, time_limit: float | None = None, max_payload: int = MAX_PAYLOAD
+    ) -> None:
+        self.id = run.id
+        self.task = run.task
+        self.queue = run.queue
+        self.attempt = run.attempt
+        self.enqueued_at = datetime.fromtimestamp(run.enqueued_ms / 1000, UTC)
+        # By this machine's clock, for that is what measures the limit, and what the job reads.
+        self.deadline = None if time_limit is None else datetime.now(UTC) + timedelta(seconds=time_limit)
+        self.cancelled = False
+        self.children: list[Request] = []
+        self._run = run
+        self._outlet = outlet
+        self._max_payload = max_payload
+        self._steps: set[str] = set()
+
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Note how far it is, as often as you like: a few times a second, and at the end, it is written."""
+        fields = {"done": done, "total": total, "note": note}
+        self._outlet.progress(msgspec.json.encode({k: v for k, v in fields.items() if v not in (None, "")}))
+
+    def log(self, message: str, /, **fields: Any) -> None:
+        """Write a line to the worker's log, with the job's id and task."""
+        self._outlet.log(message, fields)
+
+    def enqueue(self, worker: type[Worker] | Enqueuer, /, *args: Any, **kwargs: Any) -> Handle:
+        """Enqueue a job of that class when this one succeeds; not if it fails or is tried again.
+
+        ``worker`` may have options: ``job().enqueue(ReportWorker.options(delay=60), 7)``. Raises
+        `BadArguments`. The handle's `get` and `wait` raise `WrongPlace`: they could only wait for ever.
+        """
+        enqueuer = worker if isinstance(worker, Enqueuer) else Enqueuer(worker)
+        request = enqueuer.request(args, kwargs, self._max_payload, parent=self.id)
+        self.children.append(request)
+        return Handle(request.id, child=True)
+
+    @abstractmethod
+    def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """What the function returns, as JSON makes it (a tuple is a list); to be awaited in an async job.
+
+        It is stored before the job goes on, and the function is not called when the job is tried again. What
+        it raises is not stored. ``name`` says which step of the job it is. Raises ValueError where that name
+        has been used, TypeError for a result that is no JSON, `RunLost`, `StoreUnavailable`.
+        """
+
+    @contextmanager
+    def _one_step(self, name: str) -> Iterator[None]:
+        if name in self._steps:
+            raise ValueError(f"step {name!r} has run in this job: give each step a name of its own")
+        self._steps.add(name)
+        try:
+            yield
+        except BaseException:
+            self._steps.discard(name)  # it may be tried again at once
+            raise
+
+    def _outcome(self, name: str, result: Any) -> StoreStep:
+        try:
+            return StoreStep(self._run, name, msgspec.json.encode(result))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            text = f"step {name!r} returned what is no JSON, so that it cannot be stored: {text_of(error)}"
+            raise TypeError(text) from error
+
+    def _checked(self, step: StoreStep, stored: bool) -> Any:
+        if not stored:
+            self.cancelled = True
+            raise RunLost(f"step {step.name!r} was not stored: job {self.id} is another worker's by now")
+        return msgspec.json.decode(step.outcome)
+
+
+class AsyncJob(Job):
+    """A job whose `perform` is a coroutine function."""
+
+    def __init__(self, run: Run, outlet: Outlet, store: JobStore, **options: Any) -> None:
+        super().__init__(run, outlet, **options)
+        self._store = store
+
+    async def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        with self._one_step(name):
+            found = await self._store.ask(FindStep(self.id, name))
+            if found is not None:
+                return msgspec.json.decode(found)
+            result = function(*args, **kwargs)
+            outcome = self._outcome(name, await result if inspect.isawaitable(result) else result)
+            # What was done is stored, even if the job is cancelled just now.
+            storing = asyncio.ensure_future(self._store.ask(outcome))
+            try:
+                stored = await asyncio.shield(storing)
+            except asyncio.CancelledError:
+                await asyncio.wait((storing,))
+                storing.exception()
+                raise
+            return self._checked(outcome, stored)
+
+
+class SyncJob(Job):
+    """A job whose `perform` is a plain function; ``ask`` asks the store and waits for the answer."""
+
+    def __init__(self, run: Run, outlet: Outlet, ask: Callable[[Call[Any]], Any], **options: Any) -> None:
+        super().__init__(run, outlet, **options)
+        self._ask = ask
+
+    def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        with self._one_step(name):
+            found = self._ask(FindStep(self.id, name))
+            if found is not None:
+                return msgspec.json.decode(found)
+            if inspect.iscoroutinefunction(function):
+                raise TypeError(f"step {name!r} is async in a job that is not: hand over a plain function")
+            outcome = self._outcome(name, function(*args, **kwargs))
+            return self._checked(outcome, self._ask(outcome))
+
+
+class _InLoop:
+    """The outlet of jobs in this process."""
+
+    def __init__(self, run: Run, writer: ProgressWriter) -> None:
+        self._run = run
+        self.progress = writer.set
+
+    def log(self, message: str, fields: Mapping[str, Any]) -> None:
+        # The one method that holds no line back: how many are enough is for the job to say.
+        log.summary(message, **{"job": self._run.id, "task": self._run.task, **fields})
+
+
+@contextmanager
+def current(one: Job) -> Iterator[None]:
+    """Inside of it, and of tasks begun there, `job()` is this one."""
+    token = _current.set(one)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@asynccontextmanager
+async def running(run: Run, store: JobStore, *, sync: bool, **options: Any) -> AsyncIterator[Job]:
+    """The run's job, which `job()` gives inside of it; leaving it writes its last progress.
+
+    A ``sync`` one is for a thread: it asks the store through this loop. ``options`` are those of `Job`.
+    """
+    loop = asyncio.get_running_loop()
+
+    def ask(call: Call[T]) -> T:
+        return asyncio.run_coroutine_threadsafe(store.ask(call), loop).result()
+
+    writer = ProgressWriter(run, store)
+    outlet = _InLoop(run, writer)
+    one = SyncJob(run, outlet, ask, **options) if sync else AsyncJob(run, outlet, store, **options)
+    writer.lost = lambda: setattr(one, "cancelled", True)
+    try:
+        with current(one):
+            yield one
+    finally:
+        await writer.close()
