@@ -57,7 +57,8 @@ Examples:
   enricher run --consumer worker_02 --batch-size 50     a worker for mails
 
 Exit code 0 after SIGTERM or Ctrl-C, 3 if messages were lost, 130 after a second signal, 2 for a wrong
-setting, 1 otherwise. It ends at most 2 s after service.drain_deadline, whatever a handler does.
+setting, 1 otherwise. It ends at most 2 s after the longest drain (service.drain_deadline, or that of a
+system), whatever a handler does.
 """
 )
 @click.option("--embedded", is_flag=True, help="Start the bundled servers and use them.")

@@ -34,9 +34,10 @@ _LOG_SECONDS, _END_SECONDS = 0.5, 0.7
 
 
 class Watchdog:
-    """Ends the process ``deadline`` seconds and `MARGIN` after the first signal, or `begin`.
+    """Ends the process `deadline` seconds and `MARGIN` after the first signal, or `begin`.
 
-    ``enricher`` is the worker, once there is one; ``code`` the exit code, once it is known.
+    ``enricher`` is the worker, once there is one: before that ``deadline`` counts, then its longest drain.
+    ``code`` is the exit code, once it is known.
     """
 
     def __init__(self, deadline: float, stall_after: float) -> None:

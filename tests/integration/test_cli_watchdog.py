@@ -14,7 +14,7 @@ from tests.integration.test_cli_run import INT, TERM
 from tests.servers import RedisProcess, Urls
 
 PROGRAM = """
-import asyncio, ctypes, functools, time
+import asyncio, ctypes, functools, os, time
 import enricher.cli.run
 from enricher import Enricher, RetryPolicy, Route
 from enricher.cli.main import main
@@ -58,9 +58,15 @@ async def in_c(event, context):
     while True:
         ctypes.CDLL(None).poll(None, 0, 600_000)
 
+async def finishes(event, context):
+    begun(context.topic)
+    await asyncio.sleep(3)
+
 handlers = (swallows, blocks, spins, leaves, stops, plain, in_c)
 once = RetryPolicy(max_retries=0)
 routes = [Route(topic=f.__name__, handler=f, key=lambda body: "k1", retry=once) for f in handlers]
+drain = float(os.environ.get("DRAIN", 0)) or None
+routes.append(Route(topic="finishes", handler=finishes, drain_deadline=drain))
 enricher.cli.run.Enricher = functools.partial(Enricher, routes=routes)
 main()
 """
@@ -95,6 +101,18 @@ def test_a_stop_is_bounded_and_3_says_that_messages_were_lost(tmp_path: Path, ur
         if topic != "plain":
             assert (line["handlers"][0]["topic"], line["handlers"][0]["key"]) == (topic, "k1")
             assert line["handlers"][0]["seconds"] >= 0.3
+
+
+def test_a_route_that_may_drain_for_longer_than_the_service_has_that_time(tmp_path: Path, urls: Urls) -> None:
+    with (
+        worker(tmp_path, *urls, DRAIN="120") as running,
+        redis.Redis.from_url(urls.redis) as client,
+    ):
+        running.until("ready")
+        client.publish("finishes", b"{}")
+        running.until("begun")
+        assert running.signal(TERM).end() == 0
+        assert "forced_exit" not in [line["message"] for line in running.logged()]
 
 
 def test_what_a_handler_does_to_the_loop_itself_ends_its_message_alone(tmp_path: Path, urls: Urls) -> None:

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
+from enricher.assembly import planned
 from enricher.cli.main import LOST
 from enricher.cli.watchdog import MARGIN
-from enricher.systems import load
+from enricher.systems import SYSTEMS, load
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "enricher.service"
@@ -106,8 +107,10 @@ def test_systemd_watches_the_worker_and_always_starts_it_again() -> None:
     assert said["StartLimitIntervalSec"] == ["0"]
 
 
-def test_whoever_stops_the_worker_waits_until_it_has_drained() -> None:
-    deadline = load().service.drain_deadline + MARGIN
+async def test_whoever_stops_the_worker_waits_until_it_has_drained() -> None:
+    settings = load(overrides={f"{system.name}.enabled": True for system in SYSTEMS})
+    routes = [route for plan in planned(settings) for route in plan.routes]
+    deadline = max(settings.service.drain_deadline, *(r.drain_deadline or 0 for r in routes)) + MARGIN
     assert int(unit()["TimeoutStopSec"][0]) > deadline
     assert unit()["SuccessExitStatus"] == [str(LOST)]
     grace = composition()["services"]["enricher"]["stop_grace_period"]
