@@ -20,7 +20,7 @@ from enricher.errors import EnricherError
 
 T = TypeVar("T")
 
-JOBS = "jobs"
+RUNS = "runs"
 """The sink that writes how runs end."""
 
 State = Literal["waiting", "scheduled", "running", "retrying", "succeeded", "failed", "cancelled"]
@@ -111,7 +111,7 @@ class End(Effect, frozen=True, gc=False, kw_only=True):
     seconds. ``children`` are enqueued with it.
     """
 
-    sink: ClassVar[str] = JOBS
+    sink: ClassVar[str] = RUNS
     run: Run
     state: State
     result: bytes = b""
@@ -260,7 +260,7 @@ class JobQueueSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     results_url: str = ""
-    prefix: str = "jobs"
+    prefix: str
     queues: tuple[str, ...] = ("critical", "default", "low")
     concurrency: int = 8
     lease: float = 60.0
@@ -307,5 +307,5 @@ class JobQueues(Protocol):
     sink: Sink
 
     def source(self, runner: Runner, shares: Shares, *, description: bytes = b"{}") -> Source:
-        """Runs for the routes ``jobs:{queue}``, each with the `Run` as its body (JSON)."""
+        """Runs for the routes ``{prefix}:{queue}``, each with the `Run` as its body (JSON)."""
         ...

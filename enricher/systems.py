@@ -9,11 +9,12 @@ from typing import Any
 from enricher.config import Section, Settings
 from enricher.config import load as load_sections
 from enricher.config.loader import OVERRIDES
+from enricher.jobs.system import SYSTEM as JOBS
 from enricher.mail.system import SYSTEM as MAIL
 from enricher.market.system import SYSTEM as MARKET
 from enricher.system import System
 
-SYSTEMS: tuple[System, ...] = (MARKET, MAIL)
+SYSTEMS: tuple[System, ...] = (MARKET, MAIL, JOBS)
 
 
 def load(

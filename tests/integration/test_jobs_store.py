@@ -31,7 +31,7 @@ class Jobs:
     """A store, and workers that fetch by hand."""
 
     def __init__(self, url: str) -> None:
-        self.settings = JobQueueSettings(url=url, queues=QUEUES, lease=60)
+        self.settings = JobQueueSettings(url=url, prefix="jobs", queues=QUEUES, lease=60)
         self.store = blocking_store(self.settings)
         self.client = redis.Redis.from_url(url, protocol=2)
         for queue in QUEUES:

@@ -51,9 +51,10 @@ from enricher.job_store import (
 GROUP = "workers"
 Part = str | bytes | int | float
 
-ENQUEUE, END = load("job_enqueue", "jobs"), load("job_end", "jobs")
-FETCH, RENEW, TAKE_OVER = load("job_fetch", "jobs"), load("job_renew", "jobs"), load("job_takeover", "jobs")
-_CANCEL, _NOTE, _QUEUES = load("job_cancel", "jobs"), load("job_note", "jobs"), load("job_queues", "jobs")
+_SHARED = "job_shared"
+ENQUEUE, END, FETCH = load("job_enqueue", _SHARED), load("job_end", _SHARED), load("job_fetch", _SHARED)
+RENEW, TAKE_OVER = load("job_renew", _SHARED), load("job_takeover", _SHARED)
+_CANCEL, _NOTE, _QUEUES = load("job_cancel", _SHARED), load("job_note", _SHARED), load("job_queues", _SHARED)
 
 
 class Wire(NamedTuple):
@@ -73,7 +74,7 @@ def wire(call: Call[Any], settings: JobQueueSettings) -> Wire:
 
 
 def request_parts(request: Request) -> list[Part]:
-    """The ten arguments of a request, see ``enqueue`` in ``jobs.lua``."""
+    """The ten arguments of a request, see ``enqueue`` in ``job_shared.lua``."""
     due = ""
     if request.at_ms is not None:
         due = f"at {request.at_ms}"

@@ -19,7 +19,6 @@ from enricher.adapters.redis.client import redis_client, unavailable
 from enricher.adapters.redis.jobs.calls import Wire, wire
 from enricher.config.sentinels import is_sentinel_url, sentinel_address
 from enricher.job_store import (
-    JOBS,
     BlockingJobStore,
     Call,
     Forget,
@@ -171,7 +170,7 @@ def blocking_client(url: str, timeout: float) -> Any:
 
 
 def _problem(error: Exception, settings: JobQueueSettings) -> Exception:
-    if unavailable(JOBS, error) is None:
+    if unavailable("", error) is None:
         return error
     reason = redact_text(f"{type(error).__name__}: {error}")
     return StoreUnavailable(f"the jobs' Redis {redact(settings.url)} cannot be used: {reason}")

@@ -11,7 +11,7 @@ from enricher.adapters.redis.jobs.calls import END, Part, end_parts, end_setting
 from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.engine.ports import Answer, Claimed, Write
 from enricher.errors import SinkUnavailable
-from enricher.job_store import JOBS, End, JobQueueSettings
+from enricher.job_store import RUNS, End, JobQueueSettings
 from enricher.redaction import redact
 from enricher.texts import as_text
 
@@ -24,7 +24,7 @@ class JobSink:
     Where results have a server of their own they are written there first: doing that twice is harmless.
     """
 
-    name = JOBS
+    name = RUNS
     durable = False
 
     def __init__(self, settings: JobQueueSettings, client: Redis, results: Redis) -> None:

@@ -50,9 +50,14 @@ class JobDelivery(Delivery):
     __slots__ = ("_runner", "_settled", "end", "run")
 
     def __init__(
-        self, run: Run, received_us: int, runner: Runner, settled: Callable[[JobDelivery, str], None]
+        self,
+        topic: str,
+        run: Run,
+        received_us: int,
+        runner: Runner,
+        settled: Callable[[JobDelivery, str], None],
     ) -> None:
-        super().__init__(f"jobs:{run.queue}", _encode(run), received_us, f"{run.id}/{run.number}")
+        super().__init__(topic, _encode(run), received_us, f"{run.id}/{run.number}")
         self.run = run
         self.end: End | None = None
         self._runner = runner
@@ -70,13 +75,13 @@ class JobDelivery(Delivery):
 
 
 class JobSource:
-    """Delivers runs for the routes ``jobs:{queue}``, as ``worker``.
+    """Delivers runs for the routes ``{prefix}:{queue}``, as ``worker``.
 
     ``client`` says where Redis is; the source has connections of its own. ``shares`` divides free slots among
     the queues. ``description`` (JSON) is what others see of this worker.
     """
 
-    name = "jobs"
+    name = "job queues"
 
     def __init__(
         self,
@@ -208,7 +213,7 @@ class JobSource:
             await self._wait(due_ms)
 
     async def _hand_over(self, run: Run, intake: Intake) -> None:
-        delivery = JobDelivery(run, self._clock(), self._runner, self._settled)
+        delivery = self._delivery(run)
         self._under_way[run.id] = delivery
         self._hold()
         if run.lost:
@@ -217,6 +222,10 @@ class JobSource:
             await intake.put(delivery)
         else:
             intake.offer(delivery)
+
+    def _delivery(self, run: Run) -> JobDelivery:
+        topic = f"{self._settings.prefix}:{run.queue}"
+        return JobDelivery(topic, run, self._clock(), self._runner, self._settled)
 
     def _hold(self) -> None:
         self._held = tuple(d.run for d in self._under_way.values())
@@ -290,7 +299,7 @@ class JobSource:
         for row in poison:
             run = run_of(row)
             self._counts["poison"] += 1
-            delivery = JobDelivery(run, self._clock(), self._runner, self._settled)
+            delivery = self._delivery(run)
             times = settings.max_deliveries
             why = f"its worker ended {times} times while it ran, and no other job can have done it"
             intake.set_aside(delivery, "poison", Poison(why))

@@ -1,0 +1,74 @@
+"""What background jobs add to an enricher: a route for each queue, their source and sink, the scheduler."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import msgspec
+
+from enricher.engine.retry import NO_RETRY
+from enricher.engine.router import Context, Route, Slots
+from enricher.errors import BadMessage
+from enricher.job_store import RUNS, Run
+from enricher.jobs.registry import WorkerRegistry
+from enricher.jobs.runner import JobRunner
+from enricher.jobs.settings import JobSettings
+from enricher.jobs.shares import Shares
+from enricher.jobs.threads import JobThreads
+from enricher.system import Host, Plan, StreamUse
+
+_read_run = msgspec.json.Decoder(Run).decode
+
+
+def plan(jobs: JobSettings, host: Host) -> Plan:
+    """Routes ``jobs:{queue}`` with slots of their own, fed by the store of jobs. Connects to nothing."""
+    settings = host.settings
+    registry = WorkerRegistry()
+    if jobs.packages:
+        registry = WorkerRegistry.initialize(*jobs.packages)
+    queues = host.job_queues(jobs.queue_settings(settings.redis.url, settings.redis.socket_timeout))
+    runner = JobRunner(
+        registry.find,
+        JobThreads(jobs.concurrency),
+        queues.store,
+        time_limit=jobs.time_limit,
+        result_ttl=jobs.result_ttl,
+    )
+    slots = Slots("jobs", jobs.concurrency)
+    routes = [
+        Route(
+            topic=f"{jobs.prefix}:{queue}",
+            handler=runner,
+            decode=read_run,
+            sinks=(RUNS,),
+            retry=NO_RETRY,
+            name=f"{jobs.prefix}:{queue}",
+            intake="none",
+            slots=slots,
+            drain_deadline=jobs.drain,
+        )
+        for queue in jobs.queues
+    ]
+    description = msgspec.json.encode(
+        {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "queues": jobs.queues,
+            "concurrency": jobs.concurrency,
+        }
+    )
+    return Plan(
+        routes=routes,
+        sinks=[queues.sink],
+        sources=[queues.source(runner, Shares(jobs.queues), description=description)],
+        streams=[StreamUse(f"{jobs.prefix}:{queue}", "workers") for queue in jobs.queues],
+    )
+
+
+def read_run(body: bytes, _: Context) -> Run:
+    """The run in a delivery's body. Raises `BadMessage`."""
+    try:
+        return _read_run(body)
+    except msgspec.DecodeError as error:
+        raise BadMessage("$", "a run of a job", str(error)) from error

@@ -1,0 +1,177 @@
+"""One run of a job: the class is found, `perform` is called, and out comes the `End` of the run.
+
+    async       in the loop, cancelled at its limits
+    sync        in a thread of its own, or with ``isolation = "process"`` in a child
+
+A run ends as succeeded, retrying, failed or cancelled; at a stop it is handed back. The handler of the route
+returns one effect, so that whatever belongs to the end of a run is written at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
+from typing import Any
+
+import anyio
+
+from enricher.engine.effects import Effect
+from enricher.engine.isolation import apart, current_task
+from enricher.engine.router import Context
+from enricher.job_store import End, JobError, JobStore, Run
+from enricher.jobs import results
+from enricher.jobs.context import Job, running
+from enricher.jobs.definition import Definition
+from enricher.jobs.errors import JobCancelled, SoftTimeLimitExceeded, TimeLimitExceeded
+from enricher.jobs.outcome import Drop, Fail, TryAgain, UnknownTask, judge, judge_unknown
+from enricher.jobs.threads import JobThreads
+from enricher.log import log
+
+Find = Callable[[str], Definition | None]
+
+
+class JobRunner:
+    """Runs jobs whose classes ``find`` knows by the names of their tasks.
+
+    ``time_limit`` and ``result_ttl`` (seconds) hold where a class does not say. It is the handler of the
+    routes, and the `enricher.job_store.Runner` of the source.
+    """
+
+    def __init__(
+        self,
+        find: Find,
+        threads: JobThreads,
+        store: JobStore,
+        *,
+        time_limit: float,
+        result_ttl: int,
+    ) -> None:
+        self._find = find
+        self._threads = threads
+        self._store = store
+        self._time_limit = time_limit
+        self._result_ttl = result_ttl
+        self._stopping = False
+        # Runs under way: what ends them, and why it was asked to.
+        self._under_way: dict[str, asyncio.Task[Any]] = {}
+        self._cancelled: set[str] = set()
+
+    async def __call__(self, run: Run, _: Context) -> Sequence[Effect]:
+        """The end of a run."""
+        definition = self._find(run.task)
+        if run.cancelling:
+            return [self._dropped(run, definition, "")]
+        if definition is None:
+            known = UnknownTask(f"no class is registered for task {run.task!r} in this worker")
+            return [self._after(run, None, judge_unknown(run.attempt), known)]
+        return [await self._end(run, definition)]
+
+    async def _end(self, run: Run, definition: Definition) -> End:
+        hard = definition.time_limit or self._time_limit
+        self._under_way[run.id] = current_task()
+        try:
+            async with running(run, self._store, sync=definition.kind == "sync", time_limit=hard) as job:
+                value = await self._perform(run, definition, job, hard)
+            result = results.success(run.id, value, children=[child.id for child in job.children])
+        except Exception as error:  # noqa: BLE001  a job may fail in any way; it is judged
+            return self._failed(run, definition, error)
+        except asyncio.CancelledError as error:
+            if self._stopping:
+                return End(run=run, state="waiting")
+            if run.id in self._cancelled:
+                return self._dropped(run, definition, "")
+            raise RuntimeError("the job let out the cancellation of something it waited for") from error
+        finally:
+            self._under_way.pop(run.id, None)
+            self._cancelled.discard(run.id)
+        ttl = definition.result_ttl or self._result_ttl
+        return End(run=run, state="succeeded", result=result, result_ttl=ttl, children=tuple(job.children))
+
+    async def _perform(self, run: Run, definition: Definition, job: Job, hard: float) -> Any:
+        args, kwargs = definition.arguments.decode(run.payload)
+        soft = definition.soft_time_limit
+        if definition.kind == "async":
+            return await self._in_loop(partial(definition.perform, *args, **kwargs), run, soft, hard)
+        return await self._threads.run(
+            partial(definition.perform, *args, **kwargs), name=run.id, soft=soft, hard=hard
+        )
+
+    async def _in_loop(
+        self, perform: Callable[[], Awaitable[Any]], run: Run, soft: float | None, hard: float
+    ) -> Any:
+        try:
+            return await apart(perform, timeout=min(soft or hard, hard), name=run.task)
+        except TimeoutError as error:
+            if "took longer than" not in str(error):
+                raise
+            kind = SoftTimeLimitExceeded if soft is not None and soft < hard else TimeLimitExceeded
+            raise kind(min(soft or hard, hard)) from error
+
+    # -- how runs end ------------------------------------------------------------------------------
+
+    def _failed(self, run: Run, definition: Definition, error: Exception) -> End:
+        if isinstance(error, JobCancelled) or run.id in self._cancelled:
+            return self._dropped(run, definition, "")
+        return self._after(run, definition, judge(definition, run.attempt, error), error)
+
+    def _after(
+        self, run: Run, definition: Definition | None, verdict: TryAgain | Fail | Drop, error: Exception
+    ) -> End:
+        if isinstance(verdict, Drop):
+            return self._dropped(run, definition, verdict.why)
+        problem = results.job_error(error)
+        ttl = (definition and definition.result_ttl) or self._result_ttl
+        if isinstance(verdict, TryAgain):
+            log.info("job_retried", task=run.task, job=run.id, attempt=run.attempt, error=problem.message)
+            return End(
+                run=run,
+                state="retrying",
+                delay_ms=int(verdict.delay * 1000),
+                error=problem,
+                result=results.retry(run.id, problem),
+                result_ttl=ttl,
+            )
+        log.warning("job_failed", task=run.task, job=run.id, attempt=run.attempt, error=problem.message)
+        return End(
+            run=run, state="failed", error=problem, result=results.failure(run.id, problem), result_ttl=ttl
+        )
+
+    def _dropped(self, run: Run, definition: Definition | None, why: str) -> End:
+        ttl = (definition and definition.result_ttl) or self._result_ttl
+        error = JobError("JobCancelled", why, "enricher.jobs.errors")
+        return End(
+            run=run, state="cancelled", error=error, result=results.revoked(run.id, why), result_ttl=ttl
+        )
+
+    # -- what the source asks ----------------------------------------------------------------------
+
+    def cancel(self, id: str) -> None:  # noqa: A002
+        task = self._under_way.get(id)
+        if task is None:
+            return
+        self._cancelled.add(id)
+        if not self._threads.cancel(id):
+            task.cancel()
+
+    def failure(self, run: Run, stage: str, text: str, error: Exception | None) -> End:
+        problem = JobError(type(error).__name__ if error else "Refused", f"{stage}: {text}")
+        return End(
+            run=run,
+            state="failed",
+            error=problem,
+            result=results.failure(run.id, problem),
+            result_ttl=self._result_ttl,
+        )
+
+    async def stop(self) -> Collection[str]:
+        self._stopping = True
+        going_on = {id_ for id_ in self._under_way if id_ in self._threads._threads}
+        ending = [task for id_, task in self._under_way.items() if id_ not in going_on]
+        for task in ending:
+            task.cancel()
+        if ending:
+            with anyio.move_on_after(2):
+                await asyncio.wait(ending)
+        return going_on
+

@@ -1,0 +1,1 @@
+"""Classes of jobs for tests; what they did is written down in the Redis of the jobs."""
