@@ -117,6 +117,7 @@ class Route:
     ``name``             what dead letters and log lines call it (default: the handler's name)
     ``events``           debug log events of a processed message and of a duplicate
     ``drain_deadline``   seconds that its queued messages get at a stop (default: the service's)
+    ``slow_handler``     seconds after which a run of the handler is logged as slow (default: the setting)
     ``intake``           where its messages come from: "pubsub"; "stream", by way of the service's stream; or
                          "none", where a source of one's own brings them
     ``max_bytes``        bytes of one message; a longer one is a dead letter; 0: as the pool's limit says
@@ -141,6 +142,7 @@ class Route:
     name: str = ""
     events: tuple[str, str] = ("processed", "already_processed")
     drain_deadline: float | None = None
+    slow_handler: float | None = None
     intake: Literal["pubsub", "stream", "none"] = "pubsub"
     max_bytes: int = 0
     kind: HandlerKind = field(init=False)
@@ -156,6 +158,7 @@ class Route:
             ("overload", isinstance(self.overload, Overload), "a member of Overload"),
             ("timeout", _positive(self.timeout), "seconds above 0, or None for no limit"),
             ("drain_deadline", _positive(self.drain_deadline), "seconds above 0, or None for the service's"),
+            ("slow_handler", _positive(self.slow_handler), "seconds above 0, or None for the setting"),
             ("weight", self.weight >= 1, "a whole number of 1 or more"),
             ("max_concurrency", self.max_concurrency >= 0, "a whole number, 0 for no limit"),
             ("slots", isinstance(self.slots, Slots | None), "Slots(name, limit), or None for the pool's"),

@@ -15,22 +15,26 @@ _BUCKETS = 41 * 4
 class Histogram:
     """Counts durations in microseconds in fixed buckets, four per power of two.
 
-    Fixed buckets can be added up over processes and cost the same whatever is recorded.
+    Fixed buckets can be added up over processes and cost the same whatever is recorded. ``total`` is how many
+    there were, ``sum`` how many microseconds together.
     """
 
-    __slots__ = ("counts", "max", "total")
+    __slots__ = ("counts", "max", "sum", "total")
 
     def __init__(self) -> None:
         self.counts = [0] * _BUCKETS
         self.total = 0
+        self.sum = 0
         self.max = 0
 
     def record(self, us: int) -> None:
         """Add one duration; negative ones (a clock that was set back) count as 0."""
         self.counts[_bucket(us)] += 1
         self.total += 1
-        if us > self.max:
-            self.max = us
+        if us > 0:
+            self.sum += us
+            if us > self.max:
+                self.max = us
 
     def record_all(self, durations: Iterable[int]) -> None:
         """Add many: sorted once, they are counted bucket by bucket and not one by one."""
@@ -47,6 +51,7 @@ class Histogram:
             self.counts[index] += after - at
             at = after
         self.total += many
+        self.sum += sum(ascending) if ascending[0] >= 0 else sum(us for us in ascending if us > 0)
         self.max = max(self.max, ascending[-1])
 
     def quantile(self, q: float) -> float | None:
@@ -69,16 +74,17 @@ class Histogram:
         late = Histogram()
         late.counts = [a - b for a, b in zip(self.counts, earlier.counts, strict=True)]
         late.total = self.total - earlier.total
+        late.sum = self.sum - earlier.sum
         late.max = self.max
         return late
 
     def copy(self) -> Histogram:
         twin = Histogram()
-        twin.counts, twin.total, twin.max = self.counts[:], self.total, self.max
+        twin.counts, twin.total, twin.sum, twin.max = self.counts[:], self.total, self.sum, self.max
         return twin
 
     def summary(self) -> dict[str, float | int | None]:
-        """Count and p50, p99, p99.9 and max in milliseconds."""
+        """Count, p50, p99, p99.9 and max in milliseconds, and the sum in microseconds."""
 
         def ms(q: float) -> float | None:
             value = self.quantile(q)
@@ -90,6 +96,7 @@ class Histogram:
             "p99_ms": ms(0.99),
             "p999_ms": ms(0.999),
             "max_ms": round(self.max / 1000, 3),
+            "sum_us": self.sum,
         }
 
 
@@ -97,7 +104,8 @@ def _bucket(us: int) -> int:
     if us < 4:
         return max(us, 0)
     bits = us.bit_length()
-    return min((bits - 2) * 4 + ((us >> (bits - 3)) & 3), _BUCKETS - 1)
+    index = (bits - 2) * 4 + ((us >> (bits - 3)) & 3)
+    return index if index < _BUCKETS else _BUCKETS - 1
 
 
 def upper_edge(index: int) -> int:

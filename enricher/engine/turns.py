@@ -46,6 +46,8 @@ class Turns:
         self._core = core
         self._scheduler = scheduler
         self._short_until = 0
+        # No handler run is slow before so many seconds, whatever its route.
+        self._slow = min([core.slow_handler, *(r.slow_handler for r in core.router.routes if r.slow_handler)])
         self._wake = asyncio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
 
@@ -149,7 +151,7 @@ class Turns:
     def _serve(self, lane: Lane, tasks: anyio.abc.TaskGroup) -> None:
         """One turn of a lane whose handlers are all pure; one that goes on in steps ends it in a task."""
         core, commit_group = self._core, lane.group.commit_group
-        enrich, slow = core.pipeline.enrich, core.slow_handler
+        enrich, slow = core.pipeline.enrich, self._slow
         writes: list[Write] = []
         handled: dict[str, list[int]] = {}
         began = before = perf_counter()
@@ -171,7 +173,7 @@ class Turns:
                 break
             now = perf_counter()
             if now - before > slow:
-                _warn_of_slow(delivery, now - before)
+                self._judge_slow(delivery, now - before)
             handled.setdefault(delivery.route.topic, []).append(int((now - before) * 1e6))
             before = now
             served += 1
@@ -234,8 +236,8 @@ class Turns:
         del self.handling[id(delivery)]
         seconds = perf_counter() - began
         core.stats.topic(route.topic).handling.record(int(seconds * 1e6))
-        if seconds > core.slow_handler:
-            _warn_of_slow(delivery, seconds)
+        if seconds > self._slow:
+            self._judge_slow(delivery, seconds)
         writes: list[Write] = []
         if isinstance(result, RetryLater):
             self.timers.retry(lane, delivery, result)
@@ -275,6 +277,7 @@ class Turns:
         self._scheduler.end(lane, served)
         self._wake.set()
 
-
-def _warn_of_slow(delivery: Delivery, seconds: float) -> None:
-    log.warning("slow_handler", topic=delivery.topic, key=delivery.key, seconds=round(seconds, 3))
+    def _judge_slow(self, delivery: Delivery, seconds: float) -> None:
+        """Log a run of a handler that took longer than its route says."""
+        if seconds > (delivery.route.slow_handler or self._core.slow_handler):
+            log.warning("slow_handler", topic=delivery.topic, key=delivery.key, seconds=round(seconds, 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -356,6 +357,30 @@ async def test_a_lane_whose_messages_were_all_dropped_while_it_loaded_holds_up_n
 
 def shouting() -> Rig:
     return Rig(Route(topic="t", handler=echo, key=key_of, events=("done", "done_already")))
+
+
+async def test_a_slow_handler_is_logged_by_what_its_route_says_else_by_the_setting() -> None:
+    def sleeps(event: Any, context: Context) -> list[Effect]:
+        time.sleep(0.3)  # the setting says 0.25
+        return []
+
+    async def waits(event: Any, context: Context) -> list[Effect]:
+        return sleeps(event, context)
+
+    rig = Rig(
+        Route(topic="patient", handler=sleeps, slow_handler=60),
+        Route(topic="as set", handler=sleeps),
+        Route(topic="patient, async", handler=waits, slow_handler=60),
+        Route(topic="as set, async", handler=waits),
+        Route(topic="hasty", handler=echo, slow_handler=1e-9),
+    )
+    with structlog.testing.capture_logs() as lines:
+        async with rig.engine:
+            for route in rig.engine.router.routes:
+                rig.offer(route.topic)
+            await rig.drained()
+    slow = {line["topic"] for line in lines if line["event"] == "slow_handler"}
+    assert slow == {"as set", "as set, async", "hasty"}
 
 
 async def test_messages_are_told_of_at_debug() -> None:

@@ -140,6 +140,7 @@ def test_routes_with_one_state_store_share_a_family_and_others_have_their_own() 
         ({"handler": waits, "timeout": "5s"}, "seconds above 0"),
         ({"timeout": 5}, "blocking = True"),
         ({"drain_deadline": -1}, "seconds above 0"),
+        ({"slow_handler": 0}, "seconds above 0, or None for the setting"),
         ({"intake": "memory"}, "'pubsub', 'stream' or 'none'"),
         ({"max_bytes": -1}, "a number of bytes"),
         ({"decode": waits}, "decode = .*not an async one"),

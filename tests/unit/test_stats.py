@@ -33,6 +33,18 @@ def test_quantiles_agree_with_sorting_within_a_bucket(values: list[int], q: floa
     assert exact <= found <= exact * 1.25
 
 
+@given(st.lists(st.lists(st.integers(-10, 2**44), max_size=20), max_size=5))
+def test_many_recorded_at_once_are_as_if_one_by_one(batches: list[list[int]]) -> None:
+    together, single = Histogram(), Histogram()
+    for batch in batches:
+        together.record_all(batch)
+        for us in batch:
+            single.record(us)
+    assert together.summary() == single.summary()
+    assert together.counts == single.counts
+    assert together.summary()["sum_us"] == sum(us for batch in batches for us in batch if us > 0)
+
+
 def test_bucket_edges_rise_without_a_hole() -> None:
     edges = [upper_edge(index) for index in range(164)]
     assert edges[:12] == [0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 15]
@@ -42,14 +54,16 @@ def test_bucket_edges_rise_without_a_hole() -> None:
 def test_an_empty_histogram_knows_no_quantile() -> None:
     assert Histogram().quantile(0.5) is None
     assert Histogram().summary() == {
-        "count": 0, "p50_ms": None, "p99_ms": None, "p999_ms": None, "max_ms": 0.0,
+        "count": 0, "p50_ms": None, "p99_ms": None, "p999_ms": None, "max_ms": 0.0, "sum_us": 0,
     }  # fmt: skip
 
 
 def test_a_clock_that_was_set_back_counts_as_zero() -> None:
     histogram = Histogram()
     histogram.record(-5_000_000)
-    assert (histogram.quantile(1.0), histogram.max) == (0.0, 0)
+    assert (histogram.quantile(1.0), histogram.max, histogram.sum) == (0.0, 0, 0)
+    histogram.record_all([7, -5_000_000, 5])
+    assert (histogram.total, histogram.sum) == (4, 12)
 
 
 def test_a_duration_beyond_all_buckets_is_kept_in_the_last() -> None:
@@ -65,6 +79,7 @@ def test_since_gives_what_was_recorded_after_the_copy() -> None:
     histogram.record(1000)
     late = histogram.since(earlier)
     assert (late.total, late.quantile(0.5)) == (1, 1000.0)
+    assert (late.sum, histogram.sum) == (1000, 1001)
     assert histogram.since(None) is histogram
 
 

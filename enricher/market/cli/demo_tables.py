@@ -18,7 +18,7 @@ from enricher.cli.workers import Figures, status_of
 from enricher.dead_letters.record import StoredLetter
 
 Latency = Mapping[str, float | int | None]
-"""A `Histogram.summary`: count, p50_ms, p99_ms, p999_ms, max_ms."""
+"""A `Histogram.summary`: count, p50_ms, p99_ms, p999_ms, max_ms, sum_us."""
 
 # Looks in a row that must be short of the wanted rate: the first seconds of a feed are no measure.
 _LOOKS = 4
