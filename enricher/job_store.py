@@ -9,6 +9,7 @@ The system of jobs speaks these words alone; ``adapters/redis/jobs`` knows what 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 
@@ -26,6 +27,20 @@ RUNS = "runs"
 State = Literal["waiting", "scheduled", "running", "retrying", "succeeded", "failed", "cancelled"]
 
 FINISHED: tuple[State, ...] = ("succeeded", "failed", "cancelled")
+
+
+_QUEUE = re.compile(r"[A-Za-z0-9_.\-]+")
+RESERVED = ("control", "job", "lost", "paused", "schedules", "workers")
+"""What stores keep besides queues, under names of the same kind."""
+
+
+def queue_problem(name: object) -> str | None:
+    """None for what can be the name of a queue, else what would be right."""
+    if not isinstance(name, str) or not _QUEUE.fullmatch(name):
+        return "the name of a queue: letters, digits, _, . and -"
+    if name in RESERVED:
+        return f"the name of a queue, which is none of {', '.join(RESERVED)}"
+    return None
 
 
 class StoreUnavailable(EnricherError):

@@ -198,8 +198,6 @@ def warnings(
         yield from plan.warnings()
     for old, key in settings.renamed.items():
         yield f"{old} ({settings.origins[key]}) is an old name; write {key}"
-    for key in settings.legacy:
-        yield f"{key} is accepted as an old name, but no registered route uses it"
 
 
 def _report(

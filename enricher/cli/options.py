@@ -80,10 +80,11 @@ class SettingsOptions:
 def refuse_unusable_urls(settings: Settings) -> None:
     """Raise ConfigError for an address whose options the client libraries refuse. Connects to nothing."""
     addresses: dict[str, tuple[str, Callable[[str], object]]] = {
-        "redis.url": (settings.redis.url, _redis_connection),
-        "dead_letters.url": (settings.dead_letters.url, _redis_connection),
-        "mongo.url": (settings.mongo.url, _mongo_address),
+        f"{name}.{key}": (url, _redis_connection)
+        for name, section in settings.sections().items()
+        for key, url in section.servers("redis").items()
     }
+    addresses["mongo.url"] = (settings.mongo.url, _mongo_address)
     errors = []
     for key, (url, use) in addresses.items():
         try:

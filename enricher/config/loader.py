@@ -25,11 +25,6 @@ ENVIRONMENT = "environment"
 OLD_NAMES = MappingProxyType(
     {"REDIS_URL": "redis.url", "MONGO_URL": "mongo.url", "SERVICE_NAME": "service.name"}
 )
-# Names of the Celery stack. They may hold what Redis never sees (amqp://...), so they are kept as
-# they are and judged by whoever comes to use them.
-LEGACY_NAMES = MappingProxyType(
-    {"CELERY_BROKER_URL": "jobs.url", "CELERY_RESULT_BACKEND": "results.url"}
-)
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")  # as it stands in names of environment variables
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -86,8 +81,7 @@ def load(
     on = loading.switched_on({**base, **new[0], **new[1], **top})
     old = [loading.old_names(each, on) for each in variables]
     given = {**base, **old[0], **new[0], **old[1], **new[1], **top}
-    legacy = {key: both[name] for name, key in LEGACY_NAMES.items() if both.get(name)}
-    return loading.settings(given, legacy)
+    return loading.settings(given)
 
 
 def check_name(name: object) -> None:
@@ -217,17 +211,22 @@ class _Loading:
         return layer
 
     def switched_on(self, given: Layer) -> list[str]:
-        """The sections with old names in the environment whose ``enabled`` is on."""
-        on = []
-        for name, section in self._types.items():
-            if section.old_names:
-                key, enabled = f"{name}.enabled", getattr(section(), "enabled", True)
-                if key in given:
-                    with suppress(ConfigError):  # reported with all the other values
-                        enabled = bool(value_of(key, given[key], self._leaves[key]))
-                if enabled:
-                    on.append(name)
-        return on
+        """The sections with old names in the environment that are on."""
+        return [
+            name
+            for name, section in self._types.items()
+            if section.old_names and self._is_on(name, section, given)
+        ]
+
+    def _is_on(self, name: str, section: type[Section], given: Layer) -> bool:
+        keys = {key for key in self._leaves if key.startswith(f"{name}.")}
+        values: dict[str, Any] = {}
+        for key in keys & given.keys():
+            with suppress(ConfigError):  # reported with all the other values
+                values[key] = value_of(key, given[key], self._leaves[key])
+        if keys & self._required - values.keys():
+            return False
+        return build(section, name, values).is_on()
 
     def old_names(self, variables: Variables, on: Iterable[str]) -> Layer:
         """What they say under the old names of these sections."""
@@ -262,7 +261,7 @@ class _Loading:
 
     # -- all of it ---------------------------------------------------------------------------------
 
-    def settings(self, given: Layer, legacy: Mapping[str, str]) -> Settings:
+    def settings(self, given: Layer) -> Settings:
         """The settings. Raises `ConfigError` if anything was or is wrong."""
         values: dict[str, Any] = {}
         for key, one in given.items():
@@ -285,7 +284,6 @@ class _Loading:
             **core,
             routes=built,
             origins={key: one.source for key, one in given.items()},
-            legacy=legacy,
             renamed={one.old_key: key for key, one in given.items() if one.old_key},
         )
 

@@ -32,7 +32,6 @@ from enricher.config.types import (
     database_problem,
     is_own_database,
 )
-from enricher.redaction import redact
 
 SectionT = TypeVar("SectionT", bound=Section)
 
@@ -235,9 +234,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings, read once and handed down.
 
     ``routes`` holds the sections the route packages brought, by name; ``origins`` the source of
-    every key that is not at its default; ``legacy`` the old names that are accepted and kept for
-    later use ({"jobs.url": ..., "results.url": ...}); ``renamed`` the old keys that were used, with the keys
-    that they are now. No printed form shows a password.
+    every key that is not at its default; ``renamed`` the old keys that were used, with the keys that they
+    are now. No printed form shows a password.
     """
 
     service: ServiceSettings = ServiceSettings()
@@ -254,7 +252,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention: RetentionSettings = RetentionSettings()
     routes: Mapping[str, Section] = {}
     origins: Mapping[str, str] = {}
-    legacy: Mapping[str, str] = {}
     renamed: Mapping[str, str] = {}
 
     def section(self, kind: type[SectionT]) -> SectionT:
@@ -292,7 +289,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def dead_letter_topics(self, key: str) -> dict[str, str]:
         """{name of a task: its topic} of the dead letters under ``key``, of the systems that are on."""
-        on = (section for section in self.routes.values() if getattr(section, "enabled", True))
+        on = (section for section in self.routes.values() if section.is_on())
         return {name: topic for section in on for name, topic in section.dead_letter_topics(key).items()}
 
     def printable(self) -> dict[str, dict[str, object]]:
@@ -301,8 +298,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={section!r}" for name, section in self.sections().items())
-        legacy = {key: redact(url) for key, url in self.legacy.items()}
-        return f"Settings({shown}, legacy={legacy!r})"
+        return f"Settings({shown})"
 
 
 CORE_SECTIONS: dict[str, type[Section]] = {

@@ -7,13 +7,14 @@ msgspec has no word for stands in ``extra``:
 * ``refused``: {value: why this one, though it exists, cannot be chosen}
 * ``check``: a function that says None for a good value, else what would be right
 * ``secret``: the value is an address that may hold a password
+* ``server``: ``"redis"``; the value is an address, or "", which the client of Redis must take too
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -28,8 +29,8 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
     """The base of every section: frozen, printable without a password, able to judge itself.
 
     ``old_names`` {variable: (key, unit)} are further names in the environment, which count while the
-    section's ``enabled`` is on; the unit is that of a plain number there. ``renamed`` {old key: key} are old
-    keys that are still accepted, from wherever.
+    section is on by all the other keys; the unit is that of a plain number there. ``renamed`` {old key: key}
+    are old keys that are still accepted, from wherever.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {}
@@ -50,6 +51,14 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
     def collections(self) -> Mapping[str, str]:
         """{key of `RetentionSettings`: collection} where the section says how the collection is called."""
         return {}
+
+    def servers(self, kind: str) -> dict[str, str]:
+        """{key: address} of the servers of a kind ("redis") that the section names."""
+        found = {}
+        for field in msgspec.structs.fields(type(self)):
+            if any(extra.get("server") == kind for extra in _extras(field.type)):
+                found[field.name] = getattr(self, field.name)
+        return found
 
     def printable(self) -> dict[str, object]:
         """{key: value} as plain data without passwords."""
@@ -75,8 +84,11 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
 
 def _is_secret(kind: object) -> bool:
     """Whether this kind says of itself that it is an address which may hold a password."""
-    said = [getattr(meta, "extra", None) or {} for meta in getattr(kind, "__metadata__", ())]
-    return any(extra.get("secret") for extra in said)
+    return any(extra.get("secret") for extra in _extras(kind))
+
+
+def _extras(kind: object) -> list[dict[str, Any]]:
+    return [getattr(meta, "extra", None) or {} for meta in getattr(kind, "__metadata__", ())]
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -168,8 +180,10 @@ PositiveSeconds = Annotated[float, Meta(gt=0, extra={"unit": "s"})]
 WholeSeconds = Annotated[int, Meta(ge=1, extra={"unit": "s"})]
 ByteSize = Annotated[int, Meta(ge=1, extra={"unit": "bytes"})]
 Zone = Annotated[str, Meta(extra={"check": zone_problem})]
-RedisUrl = Annotated[str, Meta(extra={"check": redis_url_problem, "secret": True})]
-OptionalRedisUrl = Annotated[str, Meta(extra={"check": optional_redis_url_problem, "secret": True})]
+RedisUrl = Annotated[str, Meta(extra={"check": redis_url_problem, "secret": True, "server": "redis"})]
+OptionalRedisUrl = Annotated[
+    str, Meta(extra={"check": optional_redis_url_problem, "secret": True, "server": "redis"})
+]
 MongoUrl = Annotated[str, Meta(extra={"check": mongo_url_problem, "secret": True})]
 DatabaseName = Annotated[str, Meta(extra={"check": database_problem})]
 CollectionName = Annotated[str, Meta(extra={"check": collection_problem})]

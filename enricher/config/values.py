@@ -45,7 +45,7 @@ def read(value: object, kind: Any, *, is_text: bool) -> Any:
     and ``1,5,15`` a list; in a file a number has no quotes. Text with a unit (``250ms``, ``4MiB``)
     is welcome from both. Raises WrongValueError.
     """
-    info, extra = _unwrap(kinds.type_info(kind))
+    info, extra = _unwrap(kinds.type_info(kind), value)
     try:
         if isinstance(value, str):
             if is_text:
@@ -63,7 +63,7 @@ def read(value: object, kind: Any, *, is_text: bool) -> Any:
 
 def _check(value: Any, whole: kinds.Type) -> None:
     """Raise WrongValueError for what msgspec has no word for, in the value or its items."""
-    info, extra = _unwrap(whole)
+    info, extra = _unwrap(whole, value)
     if isinstance(value, float) and not math.isfinite(value):
         raise WrongValueError(_words(info, extra))
     most = _MOST_SECONDS if extra.get("unit") == "s" else _MOST
@@ -81,7 +81,8 @@ def _check(value: Any, whole: kinds.Type) -> None:
         for item in value:
             _check(item, info.item_type)
     if isinstance(info, kinds.DictType):
-        for item in value.values():
+        for name, item in value.items():
+            _check(name, info.key_type)
             _check(item, info.value_type)
 
 
@@ -103,19 +104,27 @@ def shown(value: object, kind: Any = str) -> object:
 def expected(kind: Any, value: object = None) -> str:
     """What would be right for this kind, in words; names the choice nearest to the value."""
     info, extra = _unwrap(kinds.type_info(kind))
-    words = _words(info, extra)
+    words = ", or ".join(_words(*_unwrap(each)) for each in _alternatives(kinds.type_info(kind)))
     if isinstance(info, kinds.LiteralType) and isinstance(value, str):
         words += did_you_mean(value.lower(), [str(choice) for choice in _choices(info, extra)])
     return words
 
 
-def _unwrap(info: kinds.Type) -> tuple[kinds.Type, dict[str, Any]]:
-    if isinstance(info, kinds.UnionType):
-        # "or nothing" is said by leaving the key out.
-        info = next(one for one in info.types if not isinstance(one, kinds.NoneType))
+def _unwrap(info: kinds.Type, value: object = None) -> tuple[kinds.Type, dict[str, Any]]:
+    """The kind itself and what is said besides; of a list or a table that which ``value`` looks like."""
+    is_table = isinstance(value, Mapping) or (isinstance(value, str) and "=" in value)
+    kinds_of_it = _alternatives(info)
+    info = next((one for one in kinds_of_it if isinstance(one, kinds.DictType) == is_table), kinds_of_it[0])
     if isinstance(info, kinds.Metadata):
         return info.type, info.extra or {}
     return info, {}
+
+
+def _alternatives(info: kinds.Type) -> list[kinds.Type]:
+    if not isinstance(info, kinds.UnionType):
+        return [info]
+    # "or nothing" is said by leaving the key out.
+    return [one for one in info.types if not isinstance(one, kinds.NoneType)]
 
 
 def _choices(info: kinds.LiteralType, extra: Mapping[str, Any]) -> list[object]:

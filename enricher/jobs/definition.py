@@ -14,6 +14,7 @@ import msgspec
 from enricher.config.types import zone_problem
 from enricher.engine.retry import Backoff
 from enricher.errors import ConfigError
+from enricher.job_store import RESERVED, queue_problem
 from enricher.jobs.errors import BadArguments
 from enricher.jobs.payload import Arguments
 from enricher.jobs.schedules import SHORTEST, cron_problem
@@ -23,7 +24,6 @@ UniqueUntil = Literal["until_started", "until_finished"]
 
 _RATE = re.compile(r"([1-9]\d*)/([1-9]\d*)?([smhd])")
 _MILLISECONDS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_QUEUE = re.compile(r"[A-Za-z0-9_.\-]+")
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -166,10 +166,10 @@ def check_unique(source: str, value: Any) -> UniqueUntil | float | None:
 
 def is_queue(value: Any) -> bool:
     """Whether it can be the name of a queue."""
-    return isinstance(value, str) and _QUEUE.fullmatch(value) is not None
+    return queue_problem(value) is None
 
 
-QUEUE_EXPECTED = "the name of a queue: letters, digits, _, . and -"
+QUEUE_EXPECTED = f"the name of a queue: letters, digits, _, . and -, and none of {', '.join(RESERVED)}"
 
 
 def _module_name(cls: type[Any]) -> str:

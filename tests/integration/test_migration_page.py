@@ -15,7 +15,8 @@ from typing import Any
 import pymongo
 import pytest
 
-from enricher.config.loader import LEGACY_NAMES, OLD_NAMES
+from enricher.config.loader import OLD_NAMES
+from enricher.jobs.settings import JobSettings
 from enricher.mail.settings import MailSettings
 from enricher.market.settings import TASKS, MarketSettings
 from enricher.systems import load
@@ -159,7 +160,8 @@ def published(server: RedisProcess, body: bytes) -> bool:
 def test_every_name_of_the_old_environment_is_in_the_table() -> None:
     rows = table("Environment")
     told = {name: meaning for names, meaning in rows for name in quoted(names)}
-    assert told.keys() == {*OLD_NAMES, *LEGACY_NAMES, *MailSettings.old_names, "REDIS_HOST", "REDIS_PORT"}
+    of_systems = {*MailSettings.old_names, *JobSettings.old_names}
+    assert told.keys() == {*OLD_NAMES, *of_systems, "REDIS_HOST", "REDIS_PORT"}
     assert {name: quoted(told[name])[0] for name in OLD_NAMES} == OLD_NAMES
 
 

@@ -166,19 +166,6 @@ def test_the_old_names_are_read_and_an_empty_one_is_as_good_as_none() -> None:
     assert settings.service.name == "old"
 
 
-def test_the_names_of_the_celery_stack_are_kept_as_they_are() -> None:
-    environ = {
-        "CELERY_BROKER_URL": "amqp://guest:secret@rabbit//",
-        "CELERY_RESULT_BACKEND": "redis://results/1",
-    }
-    settings = load(environ=environ)
-    assert settings.legacy == {
-        "jobs.url": "amqp://guest:secret@rabbit//",
-        "results.url": "redis://results/1",
-    }
-    assert "secret" not in repr(settings)
-
-
 @pytest.mark.parametrize(
     ("key", "text", "value"),
     [

@@ -47,7 +47,7 @@ def test_no_shape_of_an_address_is_shown_with_its_password(key: str, url: str) -
     # One with an end of line is refused; in a text, nobody could tell where it ends.
     reason = f"cannot reach {url}: timed out\nand {url!r} neither" if "\n" not in url else ""
     section = RedisSettings(url=url) if key == "redis.url" else MongoSettings(url=url)
-    settings = Settings(**{key.partition(".")[0]: section}, legacy={"jobs.url": url})  # type: ignore[arg-type]
+    settings = Settings(**{key.partition(".")[0]: section})  # type: ignore[arg-type]
     printed = [redact(url), repr(section), repr(settings), str(settings.printable())]
     if "://" in url:
         away = SinkUnavailable("live", reason)
