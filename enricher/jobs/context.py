@@ -83,7 +83,11 @@ class Job(ABC):
     def progress(self, done: float, total: float | None = None, note: str = "") -> None:
         """Note how far it is, as often as you like: a few times a second, and at the end, it is written."""
         fields = {"done": done, "total": total, "note": note}
-        self._outlet.progress(msgspec.json.encode({k: v for k, v in fields.items() if v not in (None, "")}))
+        self.report(msgspec.json.encode({k: v for k, v in fields.items() if v not in (None, "")}))
+
+    def report(self, progress: bytes) -> None:
+        """As `progress`, of what is JSON already."""
+        self._outlet.progress(progress)
 
     def log(self, message: str, /, **fields: Any) -> None:
         """Write a line to the worker's log, with the job's id and task."""

@@ -147,7 +147,7 @@ def task_name(cls: type[Any]) -> str:
     """
     own = vars(cls).get("name")  # a name is not inherited: two classes would have the same
     if own is None:
-        return f"{_module_name(cls)}.{cls.__qualname__}"
+        return f"{module_name(cls)}.{cls.__qualname__}"
     if isinstance(own, str) and own and own.isprintable() and not any(map(str.isspace, own)):
         return own
     raise ConfigError(f"{cls.__module__}.{cls.__qualname__}", "name", own, "text without blanks, or None")
@@ -172,7 +172,8 @@ def is_queue(value: Any) -> bool:
 QUEUE_EXPECTED = f"the name of a queue: letters, digits, _, . and -, and none of {', '.join(RESERVED)}"
 
 
-def _module_name(cls: type[Any]) -> str:
+def module_name(cls: type[Any]) -> str:
+    """The module by which other processes import the class, also where it is the program that runs."""
     if cls.__module__ != "__main__":
         return cls.__module__
     main = sys.modules["__main__"]
