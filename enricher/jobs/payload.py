@@ -28,8 +28,8 @@ MAX_PAYLOAD = 1_048_576
 """Bytes of a payload, unless the settings say otherwise (`jobs.max_payload`)."""
 
 _PLAIN = (kinds.AnyType, kinds.NoneType, kinds.BoolType, kinds.IntType, kinds.FloatType, kinds.StrType)
+_HOLDERS = (kinds.ListType, kinds.DictType, kinds.TypedDictType, kinds.UnionType, kinds.Metadata)
 _SHOWN = 60
-_INT64 = range(-(2**63), 2**64)
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -169,10 +169,8 @@ def _refuse_others(value: Any, path: str, depth: int = 0) -> None:
         if not math.isfinite(value):
             raise BadArguments(path, "a number that JSON knows, or None", repr(value))
     elif isinstance(value, int):
-        if value not in _INT64:
-            raise BadArguments(
-                path, "a whole number of 64 bits, or text", f"one of {value.bit_length()} bits"
-            )
+        if not _is_kept(value):
+            raise BadArguments(path, "a number of fewer digits", f"one of {value.bit_length()} bits")
     elif isinstance(value, list | tuple):
         for place, each in enumerate(value):
             _refuse_others(each, f"{path}[{place}]", depth + 1)
@@ -188,6 +186,13 @@ def _refuse_others(value: Any, path: str, depth: int = 0) -> None:
             "JSON (text, a number, true, false, null, a list, an object) or a type that the annotation names"
         )
         raise BadArguments(path, expected, f"{type(value).__name__} {_shown(value)}")
+
+
+def _is_kept(number: int) -> bool:
+    try:
+        return bool(_decode(_encode(number)) == number)
+    except (ValueError, OverflowError):  # of thousands of digits
+        return False
 
 
 def _written(value: Any, kind: Any, path: str) -> Any:
@@ -254,6 +259,8 @@ def _inside(info: kinds.Type) -> Iterable[kinds.Type]:
             return (key, value)
         case kinds.TupleType(item_types=items):
             return items
+        case kinds.TypedDictType(fields=fields):
+            return [each.type for each in fields]
         case _:
             return ()
 
@@ -261,7 +268,7 @@ def _inside(info: kinds.Type) -> Iterable[kinds.Type]:
 def _is_converted(info: kinds.Type) -> bool:
     if isinstance(info, kinds.DictType) and not isinstance(info.key_type, kinds.StrType | kinds.AnyType):
         return True
-    if isinstance(info, kinds.ListType | kinds.DictType | kinds.UnionType | kinds.Metadata):
+    if isinstance(info, _HOLDERS):
         return any(_is_converted(each) for each in _inside(info))
     return not isinstance(info, (*_PLAIN, kinds.LiteralType, kinds.CustomType))
 

@@ -1,4 +1,4 @@
-"""Fixtures for programs with jobs: ``pytest_plugins = ["enricher.jobs.pytest_fixtures"]`` in a conftest.py."""
+"""Fixtures of pytest: in a conftest.py say ``pytest_plugins = ["enricher.jobs.pytest_fixtures"]``."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ import msgspec
 
 from enricher.errors import ConfigError
 from enricher.job_store import Limit, Request, Unique
-from enricher.jobs.definition import QUEUE_EXPECTED, Definition, UniqueUntil, check_unique, is_queue
+from enricher.jobs.attributes import QUEUE_EXPECTED, UniqueUntil, check_unique, is_queue
+from enricher.jobs.definition import Definition
 from enricher.jobs.payload import MAX_PAYLOAD, plain_payload, split
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -138,22 +139,12 @@ def moment_ms(when: datetime) -> int:
     """
     if when.tzinfo is None:
         aware = when.astimezone()
-        back = aware.astimezone(UTC).astimezone().replace(tzinfo=None, fold=0)
-        if back != when.replace(fold=0):
-            right = (
-                f"a time that local clocks show, or one with a zone: they are set from {_gap(when)} forward"
-            )
+        if aware.astimezone(UTC).astimezone().replace(tzinfo=None, fold=0) != when.replace(fold=0):
+            later = max(when.replace(fold=fold).astimezone() for fold in (0, 1))
+            right = f"a time that local clocks show, such as {later:%H:%M}: they are set forward past this"
             raise ConfigError("perform_at", "when", when.isoformat(sep=" "), right)
         when = aware
     return (when - _EPOCH) // _MILLISECOND
-
-
-def _gap(when: datetime) -> str:
-    """The times between which there is none, of which ``when`` is one."""
-    # With fold=0 a time in the gap is read by the offset before it, with fold=1 by the one after.
-    before = when.replace(fold=0).astimezone()
-    after = when.replace(fold=1).astimezone()
-    return f"{after.replace(tzinfo=None):%H:%M} to {before.replace(tzinfo=None):%H:%M}"
 
 
 def _unique(definition: Definition, payload: bytes, options: Options) -> Unique | None:

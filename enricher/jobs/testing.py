@@ -16,79 +16,22 @@ fixtures of `enricher.jobs.pytest_fixtures`.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from enricher.job_store import (
-    FINISHED,
-    Call,
-    Cancel,
-    Enqueue,
-    Find,
-    FindStep,
-    Forget,
-    JobRecord,
-    Progress,
-    Request,
-    Result,
-    Run,
-    State,
-    StoreStep,
-)
+from enricher.job_store import FINISHED, Call, Enqueue
 from enricher.jobs import client, errors, results
 from enricher.jobs.context import AsyncJob, Job, SyncJob, current
 from enricher.jobs.definition import Definition, task_name
-from enricher.jobs.payload import MAX_PAYLOAD, split
+from enricher.jobs.fakes import FakeJob, FakeStore
+from enricher.jobs.payload import MAX_PAYLOAD
 from enricher.jobs.worker import Worker, definition_of, imported_worker
 from enricher.log import log
 
 T = TypeVar("T")
-
-
-class FakeJob:
-    """A job that a test has enqueued: what it is, and how it stands.
-
-    ``args`` and ``kwargs`` are as JSON has them; ``delay`` is in seconds, ``at`` a time in UTC.
-    """
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.id = request.id
-        self.task = request.task
-        self.queue = request.queue
-        self.args, self.kwargs = split(request.payload)
-        self.delay = request.delay_ms / 1000
-        at = request.at_ms
-        self.at = None if at is None else datetime.fromtimestamp(at / 1000, UTC)
-        self.state: State = "scheduled" if at is not None or request.delay_ms else "waiting"
-        self.attempt = 0
-        self.progress = b""
-        self.steps: dict[str, bytes] = {}
-        self.enqueued_ms = _now_ms()
-
-    def __repr__(self) -> str:
-        shown = [*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())]
-        return f"<FakeJob {self.task}({', '.join(shown)}) {self.state}>"
-
-    def run(self) -> Run:
-        """The run that begins now."""
-        return Run(
-            id=self.id,
-            task=self.task,
-            queue=self.queue,
-            payload=self.request.payload,
-            attempt=self.attempt,
-            number=self.attempt,
-            entry="",
-            enqueued_ms=self.enqueued_ms,
-            started_ms=_now_ms(),
-            parent=self.request.parent,
-        )
 
 
 class FakeJobs:
@@ -99,13 +42,12 @@ class FakeJobs:
 
     def __init__(self, *, inline: bool = False) -> None:
         self._inline = inline
-        self._jobs: dict[str, FakeJob] = {}
-        self._results: dict[str, bytes] = {}
+        self._store = FakeStore()
 
     @property
     def all(self) -> list[FakeJob]:
         """Every job."""
-        return list(self._jobs.values())
+        return list(self._store.jobs.values())
 
     @property
     def waiting(self) -> list[FakeJob]:
@@ -118,8 +60,7 @@ class FakeJobs:
 
     def clear(self) -> None:
         """Forget all of them."""
-        self._jobs.clear()
-        self._results.clear()
+        self._store = FakeStore()
 
     def drain(self) -> int:
         """Run what waits, and what that enqueues, until nothing waits; how many runs it took."""
@@ -164,21 +105,17 @@ class FakeJobs:
                 yield run
             result = results.success(job.id, run.value, children=[each.id for each in run.job.children])
         except errors.Cancel as error:
-            self._end(job, "cancelled", results.revoked(job.id, error.why))
+            self._store.end(job, "cancelled", results.revoked(job.id, error.why))
         except Exception as error:
             if isinstance(error, errors.Retry) and job.attempt <= definition.max_retries:
                 job.state = "retrying"
-                self._results[job.id] = results.retry(job.id, error)
+                self._store.results[job.id] = results.retry(job.id, error)
                 return
-            self._end(job, "failed", results.failure(job.id, error))
+            self._store.end(job, "failed", results.failure(job.id, error))
             raise
         else:
-            self._end(job, "succeeded", result)
+            self._store.end(job, "succeeded", result)
             self.answer(Enqueue(tuple(run.job.children)))
-
-    def _end(self, job: FakeJob, state: State, result: bytes) -> None:
-        job.state = state
-        self._results[job.id] = result
 
     # -- the store ---------------------------------------------------------------------------------
 
@@ -190,7 +127,7 @@ class FakeJobs:
 
     def answer(self, call: Call[T]) -> T:
         """What a store answers, of which the jobs of a call that enqueues have run, if they are to."""
-        known = self._keep(call)
+        known = self._store.answer(call)
         if isinstance(call, Enqueue):
             for job in self._to_run(known):
                 self._run(job)
@@ -198,7 +135,7 @@ class FakeJobs:
 
     async def answer_async(self, call: Call[T]) -> T:
         """As `answer`, with async jobs in the loop that runs."""
-        known = self._keep(call)
+        known = self._store.answer(call)
         if isinstance(call, Enqueue):
             for job in self._to_run(known):
                 await self._run_async(job)
@@ -206,75 +143,17 @@ class FakeJobs:
 
     def result(self, id: str) -> bytes | None:  # noqa: A002
         """The stored result of a job that has ended."""
-        job = self._jobs.get(id)
+        job = self._store.jobs.get(id)
         if job is not None and job.state not in FINISHED:
             raise errors.WrongPlace(f"job {id} has not run: call drain() first, or use inline()")
-        return self._results.get(id)
+        return self._store.results.get(id)
 
     def _to_run(self, ids: list[str]) -> Iterator[FakeJob]:
         while self._inline:
-            job = next((job for job in map(self._jobs.__getitem__, ids) if job in self.waiting), None)
+            job = next((job for job in map(self._store.jobs.__getitem__, ids) if job in self.waiting), None)
             if job is None:
                 return
             yield job
-
-    def _keep(self, call: Call[Any]) -> Any:
-        match call:
-            case Enqueue(requests):
-                return [self._enqueue(request) for request in requests]
-            case Find(id_):
-                return self._find(id_)
-            case Result(id_):
-                return self._results.get(id_)
-            case Forget(id_):
-                self._results.pop(id_, None)
-                return None
-            case Cancel(id_):
-                return self._cancel(id_)
-            case Progress(run, progress):
-                self._jobs[run.id].progress = progress
-                return True
-            case FindStep(id_, name):
-                return self._jobs[id_].steps.get(name)
-            case StoreStep(run, name, outcome):
-                self._jobs[run.id].steps[name] = outcome
-                return True
-        raise LookupError(f"{type(call).__name__} is nothing that jobs of a test know: ask a real store")
-
-    def _enqueue(self, request: Request) -> str:
-        unique = request.unique
-        if unique is not None:
-            for other in self.all:
-                held = other.request.unique
-                if held is not None and held.key == unique.key and _holds(other, held.until):
-                    return other.id
-        self._jobs.setdefault(request.id, FakeJob(request))
-        return request.id
-
-    def _find(self, id: str) -> JobRecord | None:  # noqa: A002
-        job = self._jobs.get(id)
-        if job is None:
-            return None
-        return JobRecord(
-            id=job.id,
-            task=job.task,
-            queue=job.queue,
-            state=job.state,
-            payload=job.request.payload,
-            attempt=job.attempt,
-            enqueued_ms=job.enqueued_ms,
-            progress=job.progress,
-            parent=job.request.parent,
-        )
-
-    def _cancel(self, id: str) -> State | None:  # noqa: A002
-        job = self._jobs.get(id)
-        if job is None:
-            return None
-        was = job.state
-        if was not in (*FINISHED, "running"):
-            self._end(job, "cancelled", results.revoked(id))
-        return was
 
 
 class _FakeRun:
@@ -376,13 +255,3 @@ def _waited_for(coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(coroutine)
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(copy_context().run, asyncio.run, coroutine).result()
-
-
-def _holds(job: FakeJob, until: str) -> bool:
-    if until == "started":
-        return job.state in ("waiting", "scheduled")
-    return until == "time" or job.state not in FINISHED
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

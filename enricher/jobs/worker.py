@@ -23,7 +23,8 @@ from typing import Any, ClassVar
 from enricher.errors import ConfigError
 from enricher.job_store import Enqueue, Request
 from enricher.jobs import client
-from enricher.jobs.definition import Definition, UniqueUntil, define, task_name
+from enricher.jobs.attributes import UniqueUntil
+from enricher.jobs.definition import Definition, define, task_name
 from enricher.jobs.handle import Handle
 from enricher.jobs.requests import NO_OPTIONS, Options, request, request_by_name
 
@@ -64,7 +65,7 @@ class Worker:
     limit_key: ClassVar[str | None] = None
 
     @classmethod
-    def perform_async(cls, *args: Any, **kwargs: Any) -> Handle:
+    def perform_async(cls, /, *args: Any, **kwargs: Any) -> Handle:
         """Enqueue a job that is due now."""
         return Enqueuer(cls).perform_async(*args, **kwargs)
 
@@ -87,7 +88,7 @@ class Worker:
         return Enqueuer(cls).perform_bulk(jobs)
 
     @classmethod
-    async def enqueue(cls, *args: Any, **kwargs: Any) -> Handle:
+    async def enqueue(cls, /, *args: Any, **kwargs: Any) -> Handle:
         """As `perform_async`, without holding the loop."""
         return await Enqueuer(cls).enqueue(*args, **kwargs)
 

@@ -7,7 +7,8 @@ import pytest
 
 from enricher.errors import ConfigError
 from enricher.jobs import Worker
-from enricher.jobs.definition import Rate, define, retry_delay
+from enricher.jobs.attributes import Rate
+from enricher.jobs.definition import define, retry_delay
 from enricher.jobs.worker import definition_of
 
 
