@@ -11,6 +11,7 @@ from enricher.engine.retry import NO_RETRY
 from enricher.engine.router import Context, Route, Slots
 from enricher.errors import BadMessage
 from enricher.job_store import RUNS, Run
+from enricher.jobs.processes import JobProcesses
 from enricher.jobs.registry import WorkerRegistry
 from enricher.jobs.runner import JobRunner
 from enricher.jobs.settings import JobSettings
@@ -28,9 +29,13 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
     if jobs.packages:
         registry = WorkerRegistry.initialize(*jobs.packages)
     queues = host.job_queues(jobs.queue_settings(settings.redis.url, settings.redis.socket_timeout))
+    processes = JobProcesses(
+        jobs.concurrency, url=jobs.url or settings.redis.url, max_payload=jobs.max_payload
+    )
     runner = JobRunner(
         registry.find,
         JobThreads(jobs.concurrency),
+        processes,
         queues.store,
         time_limit=jobs.time_limit,
         result_ttl=jobs.result_ttl,
@@ -61,6 +66,7 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
     return Plan(
         routes=routes,
         sinks=[queues.sink],
+        services={"job_processes": processes.serve},
         sources=[queues.source(runner, Shares(jobs.queues), description=description)],
         streams=[StreamUse(f"{jobs.prefix}:{queue}", "workers") for queue in jobs.queues],
     )

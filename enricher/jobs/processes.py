@@ -92,6 +92,13 @@ class JobProcesses:
         asyncio.get_running_loop().call_later(CANCEL_GRACE, self._kill, child, run)
         return True
 
+    async def serve(self) -> None:
+        """Run until cancelled, and leave no child behind."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await self.close()
+
     async def close(self) -> None:
         """Kill the children that run jobs, let the others end; return when all have ended."""
         for child, _ in self._running.values():

@@ -25,6 +25,7 @@ from enricher.jobs.context import Job, running
 from enricher.jobs.definition import Definition
 from enricher.jobs.errors import JobCancelled, SoftTimeLimitExceeded, TimeLimitExceeded
 from enricher.jobs.outcome import Drop, Fail, TryAgain, UnknownTask, judge, judge_unknown
+from enricher.jobs.processes import JobProcesses
 from enricher.jobs.threads import JobThreads
 from enricher.log import log
 
@@ -42,6 +43,7 @@ class JobRunner:
         self,
         find: Find,
         threads: JobThreads,
+        processes: JobProcesses,
         store: JobStore,
         *,
         time_limit: float,
@@ -49,12 +51,13 @@ class JobRunner:
     ) -> None:
         self._find = find
         self._threads = threads
+        self._processes = processes
         self._store = store
         self._time_limit = time_limit
         self._result_ttl = result_ttl
         self._stopping = False
         # Runs under way: what ends them, and why it was asked to.
-        self._under_way: dict[str, asyncio.Task[Any]] = {}
+        self._under_way: dict[str, tuple[asyncio.Task[Any], Job]] = {}
         self._cancelled: set[str] = set()
 
     async def __call__(self, run: Run, _: Context) -> Sequence[Effect]:
@@ -69,13 +72,13 @@ class JobRunner:
 
     async def _end(self, run: Run, definition: Definition) -> End:
         hard = definition.time_limit or self._time_limit
-        self._under_way[run.id] = current_task()
         try:
             async with running(run, self._store, sync=definition.kind == "sync", time_limit=hard) as job:
+                self._under_way[run.id] = current_task(), job
                 value = await self._perform(run, definition, job, hard)
             result = results.success(run.id, value, children=[child.id for child in job.children])
         except Exception as error:  # noqa: BLE001  a job may fail in any way; it is judged
-            return self._failed(run, definition, error)
+            return await self._failed(run, definition, error)
         except asyncio.CancelledError as error:
             if self._stopping:
                 return End(run=run, state="waiting")
@@ -89,8 +92,10 @@ class JobRunner:
         return End(run=run, state="succeeded", result=result, result_ttl=ttl, children=tuple(job.children))
 
     async def _perform(self, run: Run, definition: Definition, job: Job, hard: float) -> Any:
-        args, kwargs = definition.arguments.decode(run.payload)
         soft = definition.soft_time_limit
+        if definition.isolation == "process":
+            return await self._processes.run(run, definition, job, self._store, soft=soft, hard=hard)
+        args, kwargs = definition.arguments.decode(run.payload)
         if definition.kind == "async":
             return await self._in_loop(partial(definition.perform, *args, **kwargs), run, soft, hard)
         return await self._threads.run(
@@ -110,10 +115,14 @@ class JobRunner:
 
     # -- how runs end ------------------------------------------------------------------------------
 
-    def _failed(self, run: Run, definition: Definition, error: Exception) -> End:
+    async def _failed(self, run: Run, definition: Definition, error: Exception) -> End:
         if isinstance(error, JobCancelled) or run.id in self._cancelled:
             return self._dropped(run, definition, "")
-        return self._after(run, definition, judge(definition, run.attempt, error), error)
+        verdict = judge(definition, run.attempt, error)
+        if isinstance(verdict, TryAgain):
+            # A thread past its hard limit may go on: no other run begins beside it.
+            await self._threads.ended(run.id)
+        return self._after(run, definition, verdict, error)
 
     def _after(
         self, run: Run, definition: Definition | None, verdict: TryAgain | Fail | Drop, error: Exception
@@ -147,11 +156,12 @@ class JobRunner:
     # -- what the source asks ----------------------------------------------------------------------
 
     def cancel(self, id: str) -> None:  # noqa: A002
-        task = self._under_way.get(id)
-        if task is None:
+        if id not in self._under_way:
             return
+        task, job = self._under_way[id]
         self._cancelled.add(id)
-        if not self._threads.cancel(id):
+        job.cancelled = True
+        if not self._threads.cancel(id) and not self._processes.cancel(id):
             task.cancel()
 
     def failure(self, run: Run, stage: str, text: str, error: Exception | None) -> End:
@@ -166,8 +176,8 @@ class JobRunner:
 
     async def stop(self) -> Collection[str]:
         self._stopping = True
-        going_on = {id_ for id_ in self._under_way if id_ in self._threads._threads}
-        ending = [task for id_, task in self._under_way.items() if id_ not in going_on]
+        going_on = {id_ for id_ in self._under_way if self._threads.runs(id_)}
+        ending = [task for id_, (task, _) in self._under_way.items() if id_ not in going_on]
         for task in ending:
             task.cancel()
         if ending:
