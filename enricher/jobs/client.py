@@ -34,11 +34,6 @@ class Stores(Protocol):
         """Bytes that the arguments of a job may have."""
         ...
 
-    @property
-    def in_engine(self) -> bool:
-        """Whether the loop that runs in this thread is an engine's: nothing may stop it."""
-        ...
-
     def blocking(self) -> BlockingJobStore:
         """The store for plain code, of this process."""
         ...
@@ -51,14 +46,13 @@ class Stores(Protocol):
 class Connection:
     """The stores that settings lead to, made when they are first asked for: one a process, one a loop.
 
-    ``store`` is that of an engine, for its own loop.
+    ``store`` is that of an engine, for its own loop; whoever made it closes it.
     """
 
     def __init__(self, settings: Callable[[], Settings], store: JobStore | None = None) -> None:
         self._settings = settings
         self._read: Settings | None = None
         self._engine = store
-        self._engine_loop = asyncio.get_running_loop() if store is not None else None
         # After a fork the child has a process id and connections of its own. No lock: one that another
         # thread held in the parent would never be released here.
         self._blocking: dict[int, BlockingJobStore] = {}
@@ -75,10 +69,6 @@ class Connection:
     def max_payload(self) -> int:
         return self.settings.section(JobSettings).max_payload
 
-    @property
-    def in_engine(self) -> bool:
-        return self._engine_loop is not None and _running_loop() is self._engine_loop
-
     def blocking(self) -> BlockingJobStore:
         found = self._blocking.get(os.getpid())
         if found is None:
@@ -87,9 +77,9 @@ class Connection:
         return found
 
     def in_loop(self) -> JobStore:
-        loop = asyncio.get_running_loop()
-        if self._engine is not None and loop is self._engine_loop:
+        if self._engine is not None and in_engine():
             return self._engine
+        loop = asyncio.get_running_loop()
         found = self._loops.get(loop)
         if found is None:
             found = self._loops[loop] = code_of(_IN_LOOP)(self._queue_settings())
@@ -126,13 +116,23 @@ def _from_environment(overrides: Mapping[str, Any] | None = None) -> Callable[[]
 
 
 _default = Connection(_from_environment())
-_bound: ContextVar[Stores | None] = ContextVar("enricher_jobs_stores", default=None)
+_bound: ContextVar[tuple[Stores, asyncio.AbstractEventLoop | None] | None]
+_bound = ContextVar("enricher_jobs_stores", default=None)
 _replaced: list[Stores] = []
 
 
 def current() -> Stores:
     """The stores that count here: those of a test, else those of the engine around, else the process's."""
-    return _replaced[-1] if _replaced else _bound.get() or _default
+    if _replaced:
+        return _replaced[-1]
+    bound = _bound.get()
+    return _default if bound is None else bound[0]
+
+
+def in_engine() -> bool:
+    """Whether the loop that runs in this thread is that of the engine around: nothing may stop it."""
+    bound = _bound.get()
+    return bound is not None and bound[1] is not None and bound[1] is _running_loop()
 
 
 def connect(url: str) -> None:
@@ -153,14 +153,14 @@ async def close() -> None:
 
 
 def of_engine(settings: Settings, store: JobStore) -> Connection:
-    """The stores of an engine, to be made in its loop, once; they are closed by whoever made them."""
+    """The stores of an engine, to be made once; its own ``store`` is for its loop."""
     return Connection(lambda: settings, store)
 
 
 @contextmanager
 def bound(stores: Stores) -> Iterator[None]:
-    """Inside of it, and of tasks and threads begun there, jobs go to these stores."""
-    token = _bound.set(stores)
+    """Inside of it, and of tasks and threads begun there, jobs go to these stores; entered in their loop."""
+    token = _bound.set((stores, _running_loop()))
     try:
         yield
     finally:

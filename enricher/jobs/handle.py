@@ -73,13 +73,12 @@ class Handle:
         Raises what `perform` raised if its class is imported here, else `JobFailed`; `JobCancelled`;
         TimeoutError.
         """
-        stores = self._reach()
-        if stores.in_engine:
+        if client.in_engine():
             raise WrongPlace(
                 f"get() would stop this loop, and with it the job: `await {self!r}.wait(timeout)`"
             )
         self._refuse_child("get")
-        return self._ended(stores.blocking().wait(self.id, timeout), timeout)
+        return self._ended(self._reach().blocking().wait(self.id, timeout), timeout)
 
     async def wait(self, timeout: float | None = 60) -> Any:
         """As `get`, without holding the loop."""

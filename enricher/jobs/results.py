@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -34,7 +35,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     status: str = "PENDING"
     result: Any = None
     traceback: str | None = None
-    children: list[Any] = []
+    children: list[Any] | None = []
     date_done: str | None = None
 
 
@@ -133,11 +134,13 @@ def value_of(outcome: Outcome) -> Any:
 def imported_exception(module: str, name: str) -> type[Exception] | None:
     """The class, if its module is imported and it is an exception; nothing is imported."""
     found: Any = sys.modules.get(module)
+    if not isinstance(found, ModuleType):
+        return None
     for part in name.split("."):
-        found = vars(found).get(part) if isinstance(found, type) or found is sys.modules.get(module) else None
-        if found is None:
+        found = vars(found).get(part)  # which runs nobody's code, as `getattr` may
+        if not isinstance(found, type):
             return None
-    return found if isinstance(found, type) and issubclass(found, Exception) else None
+    return found if issubclass(found, Exception) else None
 
 
 def _failed(id: str, status: str, error: BaseException | JobError, now: datetime | None) -> bytes:  # noqa: A002

@@ -38,7 +38,6 @@ class FakeJobs:
     """The jobs of a test, in the order in which they were enqueued; see `fake`."""
 
     max_payload = MAX_PAYLOAD
-    in_engine = False
 
     def __init__(self, *, inline: bool = False) -> None:
         self._inline = inline

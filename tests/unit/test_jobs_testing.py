@@ -319,10 +319,7 @@ def test_jobs_know_nothing_of_a_test_that_no_test_asks() -> None:
 
 
 async def test_get_would_stop_an_engine_s_loop() -> None:
-    class Engine(FakeJobs):
-        in_engine = True
-
-    with client.bound(Engine()):
+    with client.bound(FakeJobs()):
         handle = AsyncResult("an-id")
         with pytest.raises(WrongPlace, match=r"await .*\.wait\(timeout\)"):
             handle.get(timeout=1)
