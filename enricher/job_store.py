@@ -137,7 +137,11 @@ class End(Effect, frozen=True, gc=False, kw_only=True):
 
 
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as it is stored. Times are milliseconds since 1970 (0: not yet), by the server's clock."""
+    """A job as it is stored. Times are milliseconds since 1970 (0: not yet), by the server's clock.
+
+    ``unique`` is the key by which it is unique, ``limits`` are the keys of its limits, ``steps`` the outcomes
+    of its steps (JSON) by name; pages of jobs are without these three.
+    """
 
     id: str
     task: str
@@ -155,10 +159,16 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     progress: bytes = b""
     parent: str = ""
     cancelling: bool = False
+    unique: str = ""
+    limits: tuple[str, ...] = ()
+    steps: Mapping[str, bytes] = {}
 
 
 class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """How a queue stands. ``oldest_ms``: for how long the first waiting job has waited, 0 if none waits."""
+    """How a queue stands. ``oldest_ms``: for how long the first waiting job has waited, 0 if none waits.
+
+    Of more than a thousand delayed jobs, those due first are told apart; all others count as scheduled.
+    """
 
     name: str
     waiting: int

@@ -7,8 +7,9 @@ import uuid
 import pytest
 import redis
 
-from enricher.adapters.redis.jobs.calls import END, FETCH, TAKE_OVER, end_parts, end_settings, run_of
+from enricher.adapters.redis.jobs.calls import END, FETCH, TAKE_OVER, end_parts, run_of
 from enricher.adapters.redis.jobs.client import blocking_store
+from enricher.adapters.redis.jobs.records import end_settings
 from enricher.job_store import (
     Cancel,
     End,

@@ -4,6 +4,7 @@ Keys, with the prefix ``jobs``:
 
     jobs:{queue}            stream of what waits or runs, read by group ``workers``: the field id of a job
     jobs:{queue}:delayed    sorted set: ids by the ms at which they are due (scheduled, retrying)
+    jobs:{queue}:limited    sorted set: ids of what waits under a limit
     jobs:job:{id}           hash, the job itself: state, queue, task, payload, enqueued, and, where there is
                             such, run, started, worker, entry, failures, lost, deaths, due, error, progress,
                             finished, unique, until, limits, parent, cancelling, step:{name}
@@ -21,12 +22,15 @@ Keys, with the prefix ``jobs``:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
-from enricher.adapters.redis.scripts import Script, load
+from enricher.adapters.redis.jobs import admin
+from enricher.adapters.redis.jobs.records import end_settings, record_of
+from enricher.adapters.redis.jobs.wires import Part, Wire, request_parts
+from enricher.adapters.redis.scripts import load
 from enricher.job_store import (
     Call,
     Cancel,
@@ -35,34 +39,22 @@ from enricher.job_store import (
     Find,
     FindStep,
     Forget,
-    JobError,
     JobQueueSettings,
-    JobRecord,
     Pause,
     Progress,
     QueueFigures,
     Queues,
-    Request,
     Result,
     Run,
     StoreStep,
 )
 
 GROUP = "workers"
-Part = str | bytes | int | float
 
 _SHARED = "job_shared"
 ENQUEUE, END, FETCH = load("job_enqueue", _SHARED), load("job_end", _SHARED), load("job_fetch", _SHARED)
 RENEW, TAKE_OVER = load("job_renew", _SHARED), load("job_takeover", _SHARED)
 _CANCEL, _NOTE, _QUEUES = load("job_cancel", _SHARED), load("job_note", _SHARED), load("job_queues", _SHARED)
-
-
-class Wire(NamedTuple):
-    """What is sent: a command, or a script with its prefix and arguments; and how its reply is read."""
-
-    arguments: Sequence[Part]
-    read: Callable[[Any], Any]
-    script: Script | None = None
 
 
 def wire(call: Call[Any], settings: JobQueueSettings) -> Wire:
@@ -71,22 +63,6 @@ def wire(call: Call[Any], settings: JobQueueSettings) -> Wire:
     if known is None:
         raise LookupError(f"the store of jobs in Redis does not know {type(call).__name__}")
     return known(call, settings)
-
-
-def request_parts(request: Request) -> list[Part]:
-    """The ten arguments of a request, see ``enqueue`` in ``job_shared.lua``."""
-    due = ""
-    if request.at_ms is not None:
-        due = f"at {request.at_ms}"
-    elif request.delay_ms:
-        due = f"in {request.delay_ms}"
-    unique = request.unique
-    limits = "".join(f"{limit.most} {limit.rate} {limit.per_ms} {limit.key}\n" for limit in request.limits)
-    return [
-        *(request.id, request.task, request.queue, request.payload, due),
-        *(("", "", 0) if unique is None else (unique.key, unique.until, unique.ttl_ms)),
-        *(limits, request.parent),
-    ]
 
 
 def end_parts(end: End, *, shown: bool) -> list[Part]:
@@ -100,12 +76,6 @@ def end_parts(end: End, *, shown: bool) -> list[Part]:
     for child in end.children:
         parts += request_parts(child)
     return parts
-
-
-def end_settings(settings: JobQueueSettings) -> list[Part]:
-    """The first arguments of ``job_end.lua``."""
-    here = not settings.results_url or settings.results_url == settings.url
-    return [settings.keep_count, int(settings.keep_for * 1000), "1" if here else ""]
 
 
 def run_of(row: Sequence[Any]) -> Run:
@@ -124,41 +94,6 @@ def run_of(row: Sequence[Any]) -> Run:
         lost=lost,
         parent=parent.decode(),
         cancelling=more == [1],
-    )
-
-
-def record_of(id_: str, flat: Sequence[bytes] | Mapping[bytes, bytes]) -> JobRecord | None:
-    """A job as its hash says; None if there is none."""
-    pairs = flat.items() if isinstance(flat, Mapping) else zip(flat[::2], flat[1::2], strict=True)
-    fields = {name.decode(): value for name, value in pairs}
-    if "state" not in fields:
-        return None
-
-    def text(name: str) -> str:
-        return fields.get(name, b"").decode("utf-8", "replace")
-
-    def number(name: str) -> int:
-        return int(float(fields.get(name, b"0")))
-
-    state: Any = text("state")
-    error = fields.get("error")
-    return JobRecord(
-        id=id_,
-        task=text("task"),
-        queue=text("queue"),
-        state=state,
-        payload=fields.get("payload", b"[[],{}]"),
-        attempt=number("failures") + (state == "running"),
-        lost=number("lost"),
-        enqueued_ms=number("enqueued"),
-        due_ms=number("due"),
-        started_ms=number("started"),
-        finished_ms=number("finished"),
-        worker=text("worker"),
-        error=None if error is None else msgspec.json.decode(error, type=JobError),
-        progress=fields.get("progress", b""),
-        parent=text("parent"),
-        cancelling="cancelling" in fields,
     )
 
 
@@ -240,4 +175,5 @@ _WIRES: dict[type[Call[Any]], Callable[[Any, JobQueueSettings], Wire]] = {
     StoreStep: _store_step,
     Queues: _queues,
     Pause: _pause,
+    **admin.WIRES,
 }

@@ -16,7 +16,8 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from enricher.adapters.redis.client import redis_client, unavailable
-from enricher.adapters.redis.jobs.calls import Wire, wire
+from enricher.adapters.redis.jobs.calls import wire
+from enricher.adapters.redis.jobs.wires import Wire
 from enricher.config.sentinels import is_sentinel_url, sentinel_address
 from enricher.job_store import (
     BlockingJobStore,

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import is_outage, unavailable
-from enricher.adapters.redis.jobs.calls import END, Part, end_parts, end_settings
+from enricher.adapters.redis.jobs.calls import END, end_parts
+from enricher.adapters.redis.jobs.records import end_settings
+from enricher.adapters.redis.jobs.wires import Part
 from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.engine.ports import Answer, Claimed, Write
 from enricher.errors import SinkUnavailable

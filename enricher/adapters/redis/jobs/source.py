@@ -25,8 +25,9 @@ import redis.exceptions as errors
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import sibling_client
-from enricher.adapters.redis.jobs.calls import END, FETCH, GROUP, TAKE_OVER, end_parts, end_settings, run_of
+from enricher.adapters.redis.jobs.calls import END, FETCH, GROUP, TAKE_OVER, end_parts, run_of
 from enricher.adapters.redis.jobs.leases import Leases
+from enricher.adapters.redis.jobs.records import end_settings
 from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.adapters.redis.reconnect import Connection, ending, own_client, reconnecting
 from enricher.engine.effects import Effect

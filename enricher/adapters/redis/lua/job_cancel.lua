@@ -10,7 +10,7 @@ if state == 'running' then
 elseif state == 'waiting' or state == 'scheduled' or state == 'retrying' then
   -- Its entry stays: whoever reads it finds nothing to begin. Without one, a queue's lag would be unknown.
   redis.call('ZREM', delayed_of(queue), id)
-  for _, _, _, name in string.gmatch(limits or '', LIMIT) do redis.call('ZREM', limit_key(name) .. ':waiting', id) end
+  forget_limits(id, queue, limits)
   redis.call('HSET', key, 'state', 'cancelled', 'finished', now)
   release_unique(id, unique)
   file(id, 'cancelled', now, tonumber(ARGV[2]), tonumber(ARGV[3]))

@@ -5,15 +5,24 @@ for i, queue in ipairs(ARGV) do
   local stream, delayed = stream_of(queue), delayed_of(queue)
   local info = redis.call('EXISTS', stream) == 1 and group_info(redis.call('XINFO', 'GROUPS', stream), GROUP)
   local running = info and info.pending or 0
-  local waiting = redis.call('XLEN', stream) - running
-  local first = redis.call('XRANGE', stream, info and '(' .. info['last-delivered-id'] or '-', '+', 'COUNT', 1)[1]
-  local age = first and now - tonumber(string.match(first[1], '^%d+')) or 0
-  local late = redis.call('ZCARD', delayed)
-  -- Those that were tried are told from those that were not by their jobs; many are not looked at one by one.
-  local retrying = 0
-  for _, id in ipairs(redis.call('ZRANGE', delayed, 0, 999)) do
-    if redis.call('HGET', job_key(id), 'state') == 'retrying' then retrying = retrying + 1 end
+  local waiting = redis.call('XLEN', stream) - running + redis.call('ZCARD', limited_of(queue))
+  -- Entries of jobs that were cancelled or deleted stay until somebody reads them.
+  local age, first = 0, info and '(' .. info['last-delivered-id'] or '-'
+  for _, entry in ipairs(redis.call('XRANGE', stream, first, '+', 'COUNT', 100)) do
+    if redis.call('HGET', job_key(entry[2][2]), 'state') == 'waiting' then
+      age = now - tonumber(string.match(entry[1], '^%d+'))
+      break
+    end
+    waiting = waiting - 1
   end
-  rows[i] = {waiting, running, late - retrying, retrying, math.max(age, 0), redis.call('SISMEMBER', PAUSED, queue)}
+  local scheduled, retrying = redis.call('ZCARD', delayed), 0
+  -- What is delayed only its job can tell; many are not asked one by one.
+  for _, id in ipairs(redis.call('ZRANGE', delayed, 0, 999)) do
+    local state = redis.call('HGET', job_key(id), 'state')
+    if state == 'retrying' then retrying = retrying + 1 end
+    if state == 'waiting' then waiting = waiting + 1 end
+    if state ~= 'scheduled' then scheduled = scheduled - 1 end
+  end
+  rows[i] = {waiting, running, scheduled, retrying, math.max(age, 0), redis.call('SISMEMBER', PAUSED, queue)}
 end
 return rows

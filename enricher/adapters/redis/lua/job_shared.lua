@@ -7,6 +7,7 @@ local NOBODY = '-'
 local function job_key(id) return PREFIX .. ':job:' .. id end
 local function stream_of(queue) return PREFIX .. ':' .. queue end
 local function delayed_of(queue) return PREFIX .. ':' .. queue .. ':delayed' end
+local function limited_of(queue) return PREFIX .. ':' .. queue .. ':limited' end
 local function unique_key(key) return PREFIX .. ':unique:' .. key end
 local function limit_key(key) return PREFIX .. ':limit:' .. key end
 local LOST, PAUSED = PREFIX .. ':lost', PREFIX .. ':paused'
@@ -51,9 +52,20 @@ local function release_limits(id, limits)
     if most ~= '0' and redis.call('ZREM', limit_key(key), id) == 1 then
       local next = redis.call('ZPOPMIN', limit_key(key) .. ':waiting')[1]
       local queue = next and redis.call('HGET', job_key(next), 'queue')
-      if queue then append(queue, next) end
+      if queue then
+        redis.call('ZREM', limited_of(queue), next)
+        append(queue, next)
+      end
     end
   end
+end
+
+-- A job that waits under limits does so no more.
+local function forget_limits(id, queue, limits)
+  for most, _, _, key in string.gmatch(limits or '', LIMIT) do
+    if most ~= '0' then redis.call('ZREM', limit_key(key) .. ':waiting', id) end
+  end
+  if limits then redis.call('ZREM', limited_of(queue), id) end
 end
 
 -- Whether a job may begin now under its limits. If not it is put where it comes from when it may.
@@ -63,7 +75,9 @@ local function admitted(id, queue, entry, limits, now)
     if most ~= '0' and redis.call('ZCARD', running) >= tonumber(most) and not redis.call('ZSCORE', running, id) then
       -- In the order of their entries.
       local ms, seq = string.match(entry, '(%d+)-(%d+)')
-      redis.call('ZADD', running .. ':waiting', string.format('%.0f', ms * 4096 + math.min(seq, 4095)), id)
+      local place = string.format('%.0f', ms * 4096 + math.min(seq, 4095))
+      redis.call('ZADD', running .. ':waiting', place, id)
+      redis.call('ZADD', limited_of(queue), place, id)
       return false
     end
     if rate ~= '0' then

@@ -1,0 +1,105 @@
+"""Calls of `enricher.job_admin` as scripts of Redis."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from enricher.adapters.redis.jobs.records import end_settings, record_of
+from enricher.adapters.redis.jobs.wires import Wire
+from enricher.adapters.redis.scripts import load
+from enricher.job_admin import (
+    JOB_ID,
+    ClearQueue,
+    DeleteJob,
+    Finished,
+    FinishedFigures,
+    JobPage,
+    ListJobs,
+    ListWorkers,
+    Rate,
+    RetryJob,
+    RetryRefused,
+    WorkerRecord,
+)
+from enricher.job_store import FINISHED, Call, JobQueueSettings, State
+
+_SHARED = "job_shared"
+_LIST, _RETRY, _DELETE = load("job_list", _SHARED), load("job_retry", _SHARED), load("job_delete", _SHARED)
+_CLEAR, _FINISHED, _WORKERS = (load(f"job_{name}", _SHARED) for name in ("clear", "finished", "workers"))
+
+PAGE_BYTES = 1_048_576
+"""Bytes of arguments and errors after which a page is full."""
+_WINDOW_MS = 60_000
+# As in `job_list.lua`.
+_FIELDS = (
+    *(b"state", b"task", b"queue", b"payload", b"failures", b"lost", b"enqueued", b"due", b"started"),
+    *(b"finished", b"worker", b"error", b"progress", b"parent", b"cancelling"),
+)
+
+
+def _list(call: ListJobs, settings: JobQueueSettings) -> Wire:
+    def read(reply: list[Any]) -> JobPage:
+        after, *rows = reply
+        found = [record_of(row[0].decode(), dict(zip(_FIELDS, row[1:], strict=True))) for row in rows]
+        return JobPage([record for record in found if record is not None], after.decode())
+
+    arguments = (call.state, call.queue, call.after, call.count, PAGE_BYTES)
+    return Wire((1, settings.prefix, *arguments), read, _LIST)
+
+
+def _retry(call: RetryJob, settings: JobQueueSettings) -> Wire:
+    def read(reply: list[Any]) -> State | RetryRefused | None:
+        state, holder = (None if each is None else each.decode() for each in (*reply, None)[:2])
+        return RetryRefused(holder) if holder else state
+
+    return Wire((1, settings.prefix, call.id), read, _RETRY)
+
+
+def _state(reply: bytes | None) -> str | None:
+    return None if reply is None else reply.decode()
+
+
+def _delete(call: DeleteJob, settings: JobQueueSettings) -> Wire:
+    return Wire((1, settings.prefix, call.id), _state, _DELETE)
+
+
+def _clear(call: ClearQueue, settings: JobQueueSettings) -> Wire:
+    most, kept_ms, here = end_settings(settings)
+    head, _, tail = call.result.partition(b'"' + JOB_ID.encode() + b'"') if here else (b"", b"", b"")
+    arguments = (call.queue, call.count, most, kept_ms, head, tail, settings.result_ttl)
+    return Wire((1, settings.prefix, *arguments), int, _CLEAR)
+
+
+def _workers(call: ListWorkers, settings: JobQueueSettings) -> Wire:
+    def read(reply: list[Any]) -> list[WorkerRecord]:
+        return [WorkerRecord(name.decode(), int(float(heard)), said) for name, heard, said in reply]
+
+    return Wire((1, settings.prefix), read, _WORKERS)
+
+
+def _finished(call: Finished, settings: JobQueueSettings) -> Wire:
+    def read(reply: list[Any]) -> FinishedFigures:
+        now, kept, rows = reply
+        ended: dict[str, float] = defaultdict(float)
+        failed: dict[str, float] = defaultdict(float)
+        for state, queue, number, span_ms in rows:
+            rate = number / span_ms * 1000
+            ended[queue.decode()] += rate
+            if state == b"failed":
+                failed[queue.decode()] += rate
+        rates = {queue: Rate(rate, failed[queue]) for queue, rate in ended.items()}
+        return FinishedFigures(now, dict(zip(FINISHED, kept, strict=True)), rates)
+
+    return Wire((1, settings.prefix, call.sample, _WINDOW_MS, *FINISHED), read, _FINISHED)
+
+
+WIRES: dict[type[Call[Any]], Callable[[Any, JobQueueSettings], Wire]] = {
+    ListJobs: _list,
+    RetryJob: _retry,
+    DeleteJob: _delete,
+    ClearQueue: _clear,
+    ListWorkers: _workers,
+    Finished: _finished,
+}
