@@ -313,6 +313,11 @@ class Shares(Protocol):
 class Runner(Protocol):
     """What a source asks of whoever runs its jobs."""
 
+    @property
+    def abandoned(self) -> int:
+        """How many threads run that nobody waits for any more."""
+        ...
+
     def cancel(self, id: str) -> None:  # noqa: A002
         """Somebody has cancelled this job."""
 

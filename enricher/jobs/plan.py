@@ -11,6 +11,7 @@ from enricher.engine.retry import NO_RETRY
 from enricher.engine.router import Context, Route, Slots
 from enricher.errors import BadMessage
 from enricher.job_store import RUNS, Run
+from enricher.jobs import client
 from enricher.jobs.processes import JobProcesses
 from enricher.jobs.registry import WorkerRegistry
 from enricher.jobs.runner import JobRunner
@@ -36,7 +37,7 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
         registry.find,
         JobThreads(jobs.concurrency),
         processes,
-        queues.store,
+        client.of_engine(settings, queues.store),
         time_limit=jobs.time_limit,
         result_ttl=jobs.result_ttl,
     )

@@ -19,8 +19,9 @@ import anyio
 from enricher.engine.effects import Effect
 from enricher.engine.isolation import apart, current_task
 from enricher.engine.router import Context
-from enricher.job_store import End, JobError, JobStore, Run
+from enricher.job_store import End, JobError, Run
 from enricher.jobs import results
+from enricher.jobs.client import Stores, bound
 from enricher.jobs.context import Job, running
 from enricher.jobs.definition import Definition
 from enricher.jobs.errors import JobCancelled, SoftTimeLimitExceeded, TimeLimitExceeded
@@ -44,7 +45,7 @@ class JobRunner:
         find: Find,
         threads: JobThreads,
         processes: JobProcesses,
-        store: JobStore,
+        stores: Stores,
         *,
         time_limit: float,
         result_ttl: int,
@@ -52,7 +53,7 @@ class JobRunner:
         self._find = find
         self._threads = threads
         self._processes = processes
-        self._store = store
+        self._stores = stores
         self._time_limit = time_limit
         self._result_ttl = result_ttl
         self._stopping = False
@@ -73,9 +74,11 @@ class JobRunner:
     async def _end(self, run: Run, definition: Definition) -> End:
         hard = definition.time_limit or self._time_limit
         try:
-            async with running(run, self._store, sync=definition.kind == "sync", time_limit=hard) as job:
+            store, sync = self._stores.in_loop(), definition.kind == "sync"
+            async with running(run, store, sync=sync, time_limit=hard) as job:
                 self._under_way[run.id] = current_task(), job
-                value = await self._perform(run, definition, job, hard)
+                with bound(self._stores):
+                    value = await self._perform(run, definition, job, hard)
             result = results.success(run.id, value, children=[child.id for child in job.children])
         except Exception as error:  # noqa: BLE001  a job may fail in any way; it is judged
             return await self._failed(run, definition, error)
@@ -94,7 +97,8 @@ class JobRunner:
     async def _perform(self, run: Run, definition: Definition, job: Job, hard: float) -> Any:
         soft = definition.soft_time_limit
         if definition.isolation == "process":
-            return await self._processes.run(run, definition, job, self._store, soft=soft, hard=hard)
+            store = self._stores.in_loop()
+            return await self._processes.run(run, definition, job, store, soft=soft, hard=hard)
         args, kwargs = definition.arguments.decode(run.payload)
         if definition.kind == "async":
             return await self._in_loop(partial(definition.perform, *args, **kwargs), run, soft, hard)
@@ -154,6 +158,10 @@ class JobRunner:
         )
 
     # -- what the source asks ----------------------------------------------------------------------
+
+    @property
+    def abandoned(self) -> int:
+        return self._threads.abandoned
 
     def cancel(self, id: str) -> None:  # noqa: A002
         if id not in self._under_way:

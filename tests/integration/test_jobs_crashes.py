@@ -147,9 +147,10 @@ def test_a_job_that_blocks_the_loop_for_three_leases_is_begun_once(workers: JobW
 
 
 def test_two_workers_share_waiting_jobs_about_evenly(workers: JobWorkers) -> None:
-    ids = [enqueue(workers, "Wait", "shared", 0.2) for _ in range(80)]
     for name in ("a", "b"):
-        workers.start(name, {"jobs.enabled": True})
+        workers.start(name)
+    until(lambda: workers.client.zcard("jobs:workers") == 2, "both to be there")
+    ids = [enqueue(workers, "Wait", "shared", 0.2) for _ in range(80)]
     until(lambda: all(workers.record(id_).state == "succeeded" for id_ in ids), "all of them")
     by_process = Counter(line.split()[0] for line in workers.written("ended:shared"))
     assert sum(by_process.values()) == 80

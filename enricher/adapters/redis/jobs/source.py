@@ -188,9 +188,9 @@ class JobSource:
     async def _begin(self, connection: RawConnection, intake: Intake) -> None:
         """Begin what there are free slots for; wait for slots, or for jobs, where there are none."""
         self._wake.clear()
-        free = self._settings.concurrency - len(self._under_way)
+        free = self._settings.concurrency - len(self._under_way) - self._runner.abandoned
         if free <= 0:
-            await self._wake.wait()
+            await self._wait(-1)
             return
         shares = self._shares.take(free)
         parts = [part for share in shares for part in share]

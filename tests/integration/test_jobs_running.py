@@ -1,0 +1,89 @@
+"""Jobs in the loop, in threads and in processes: limits, cancellation, children, what a stop does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from enricher import Enricher, load
+from enricher.job_store import Find
+from enricher.jobs import JobCancelled, connect
+from enricher.jobs.client import close, current
+from tests.jobs_app import limits
+from tests.jobs_app.orders import _CLIENTS, book
+from tests.rig import until
+
+
+@pytest.fixture
+def url(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("ENRICHER_REDIS__URL", redis_url)
+    _CLIENTS.clear()
+    return redis_url
+
+
+@asynccontextmanager
+async def worker(url: str, **more: Any) -> AsyncIterator[Enricher]:
+    given = {
+        "redis.url": url,
+        "market.enabled": False,
+        "jobs.packages": "tests.jobs_app",
+        "jobs.poll": 0.1,
+        **{name.replace("__", "."): value for name, value in more.items()},
+    }
+    connect(url)
+    try:
+        async with Enricher(load(overrides=given)) as enricher:
+            await enricher.wait_ready()
+            yield enricher
+    finally:
+        await close()
+
+
+async def test_no_attempt_begins_before_the_thread_of_the_last_has_ended(url: str) -> None:
+    async with worker(url):
+        handle = await limits.Sleeps.enqueue(1.5)
+        assert await handle.wait(60) == "attempt 2"
+    assert [each.decode() for each in book().lrange("sleeps", 0, -1)] == ["begun 1", "ended 1", "begun 2"]
+
+
+@pytest.mark.parametrize("kind", [limits.AsyncSleeps, limits.ProcessSleeps])
+async def test_a_job_past_its_limit_is_ended_and_tried_again(url: str, kind: Any) -> None:
+    async with worker(url):
+        assert await (await kind.enqueue()).wait(60) == "attempt 2"
+
+
+async def test_a_process_that_ends_fails_its_job_alone_and_children_come_with_success(url: str) -> None:
+    async with worker(url):
+        handle = await limits.ProcessDies.enqueue()
+        assert await handle.wait(60) != os.getpid()
+        record = await stored(handle.id)
+        assert (record.attempt, record.progress) == (2, b'{"done":1,"total":2,"note":"half"}')
+        assert record.error.type == "ProcessDied"
+        await until(lambda: book().zcard("jobs:finished:succeeded") == 2, "the child")
+
+
+async def test_a_job_may_ask_for_later_and_give_up(url: str) -> None:
+    async with worker(url):
+        handle = await limits.AsksForLater.enqueue()
+        with pytest.raises(JobCancelled, match="no longer wanted"):
+            await handle.wait(60)
+
+
+@pytest.mark.parametrize("kind", [limits.Forever, limits.AsyncForever, limits.ProcessForever])
+async def test_a_running_job_is_cancelled(url: str, kind: Any) -> None:
+    async with worker(url) as enricher:
+        handle = await kind.enqueue()
+        await until(lambda: book().llen("forever"), "its begin")
+        assert await handle.cancel_async()
+        with pytest.raises(JobCancelled):
+            await handle.wait(60)
+        assert (await stored(handle.id)).state == "cancelled"
+        await until(lambda: enricher.engine.pool.count == 0, "the slot to be free")
+
+
+async def stored(id_: str) -> Any:
+    return await current().in_loop().ask(Find(id_))
