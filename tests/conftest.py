@@ -30,6 +30,7 @@ from tests.servers import MongoProcess, RedisProcess, Urls, debian_redis_binary,
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
+PAGES_OF_WORKERS = sorted((REPOSITORY.parent / "shared").glob("*/004_1102cb4e45ad32d9.txt"))
 
 # How fast a machine is that runs the tests is not what they are about; and a change is judged by its own
 # examples, the same each time. `--hypothesis-profile=explore` looks for new ones.
@@ -46,7 +47,8 @@ _REAL_FILES = [
     "integration/test_market_real_files.py",
     "integration/test_measures_real_files.py",
 ]
-collect_ignore = [] if REAL_DATA.is_dir() else _REAL_FILES
+_OF_PAGES = ["integration/test_jobs_written_for_celery.py"]
+collect_ignore = [*([] if REAL_DATA.is_dir() else _REAL_FILES), *([] if PAGES_OF_WORKERS else _OF_PAGES)]
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -57,6 +59,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     reporter.write_line(f"Redis servers to test with: {found}")
     if not REAL_DATA.is_dir():
         reporter.write_line(f"no recorded exchange files in {REAL_DATA}: their tests are left out")
+    if not PAGES_OF_WORKERS:
+        reporter.write_line("no page of workers for Celery beside the checkout: its tests are left out")
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""A package within the package: its classes are found too."""
