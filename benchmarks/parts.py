@@ -66,6 +66,15 @@ PARTS: dict[str, Part] = {
             "folder": "where their environments are (python -m benchmarks.peers install)",
         },
     ),
+    "jobs": Part(
+        "background jobs here and in six other frameworks: CPU, enqueueing, delays, schedules",
+        "benchmarks.jobs.compare",
+        {
+            "only": "these peers, with commas between; none for ours alone",
+            "folder": "where their environments are (python -m benchmarks.peers install)",
+            "minutes": "of schedules (2; quick none)",
+        },
+    ),
     "floor": Part("our cost as a multiple of the tightest loop with the same libraries", "benchmarks.floor"),
     "overload": Part(
         "a tenth to ten times of capacity, per overload policy",

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import click
 
+from benchmarks.jobs.catalogue import OTHERS
 from benchmarks.peers.catalogue import FOLDER, PEERS, Peer
 from benchmarks.servers import REPOSITORY
 
-NAMES = tuple(peer.name for peer in PEERS)
+ALL = {peer.name: peer for peer in (*OTHERS, *PEERS)}
 
 
 @click.group()
@@ -23,15 +24,15 @@ def main() -> None:
 
 @main.command("install")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=FOLDER)
-@click.option("--only", multiple=True, type=click.Choice(NAMES), help="This peer; may be repeated.")
+@click.option("--only", multiple=True, type=click.Choice(tuple(ALL)), help="This peer; may be repeated.")
 def install_peers(folder: Path, only: tuple[str, ...]) -> None:
     """Make a virtual environment per peer below FOLDER (default: $ENRICHER_PEERS or ~/.cache/enricher-peers).
 
     Takes about 100 MB of disk each. With another FOLDER set ENRICHER_PEERS to it to run the part.
     """
-    wanted = [peer for peer in PEERS if not only or peer.name in only]
+    wanted = [peer for peer in ALL.values() if not only or peer.name in only]
     install(folder.absolute(), wanted)
-    click.echo("run them with: python -m benchmarks peers")
+    click.echo("run them with: python -m benchmarks peers jobs")
 
 
 def own_requirements() -> list[str]:
@@ -41,7 +42,7 @@ def own_requirements() -> list[str]:
     return ["hiredis", *(one for one in wanted if not one.startswith("redis"))]
 
 
-def install(folder: Path, peers: Sequence[Peer] = PEERS) -> None:
+def install(folder: Path, peers: Sequence[Peer]) -> None:
     """Make (or make anew) an environment per peer below ``folder``; CalledProcessError when one fails."""
     for peer in {peer.place(folder): peer for peer in peers}.values():
         place = peer.place(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -129,7 +129,7 @@ def framework(peer: Peer, folder: Path) -> Iterator[Contestant]:
         redis_server() as cache,
         null_mongo(peer.kept) as store,
         Watch(cache.url, store.url) as watch,
-        _started(peer, folder, cache.url, store.url) as pids,
+        started(peer, folder, PEER_REDIS_URL=cache.url, PEER_MONGO_URL=store.url) as pids,
     ):
         subscribed(cache.url)
         yield Contestant(cache.url, watch, pids, peer.queues)
@@ -148,16 +148,18 @@ def subscribed(redis_url: str) -> None:
             time.sleep(0.05)
 
 
-@contextmanager
-def _started(peer: Peer, folder: Path, redis_url: str, mongo_url: str) -> Iterator[list[int]]:
+def surrounded(peer: Peer, folder: Path, variables: Mapping[str, str]) -> tuple[str, ...]:
+    """The start of a command that is to run in the peer's environment, with these variables."""
     place = peer.python(folder).parent
-    environment = (
-        "/usr/bin/env",
-        f"PEER_REDIS_URL={redis_url}",
-        f"PEER_MONGO_URL={mongo_url}",
-        f"PYTHONPATH={REPOSITORY}",
-        f"PATH={place}:/usr/bin:/bin",
-    )
+    given = (f"{name}={value}" for name, value in variables.items())
+    return ("/usr/bin/env", *given, f"PYTHONPATH={REPOSITORY}", f"PATH={place}:/usr/bin:/bin")
+
+
+@contextmanager
+def started(peer: Peer, folder: Path, **variables: str) -> Iterator[list[int]]:
+    """Its processes, with these variables in their environment; what goes wrong carries what they said."""
+    place = peer.python(folder).parent
+    environment = surrounded(peer, folder, variables)
     pids: list[int] = []
     with ExitStack() as stack:
         stack.callback(_end, family := [])
