@@ -73,7 +73,11 @@ class Cron:
         # cronsim reads the expression and we read the zone's clock: its own steps of an hour go past
         # occurrences where a clock is moved by half an hour (Australia/Lord_Howe).
         moment = datetime.fromtimestamp(moment_ms / 1000, UTC).astimezone(self._clock)
-        begin = moment.replace(tzinfo=None, fold=0) - _LONGEST_REPEAT
+        begin = moment.replace(tzinfo=None, fold=0)
+        if (moment.astimezone(UTC) + _LONGEST_REPEAT).astimezone(
+            self._clock
+        ).utcoffset() != moment.utcoffset():
+            begin -= _LONGEST_REPEAT
         given, ahead = moment_ms, list[int]()
         for reading in CronSim(self.expression, begin):
             moments = self._moments(reading)

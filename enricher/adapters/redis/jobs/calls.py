@@ -12,6 +12,7 @@ Keys, with the prefix ``jobs``:
                             may begin again
     jobs:finished:{state}   sorted set: ids by the ms at which they ended
     jobs:paused             set of queues
+    jobs:schedules          hash: of each scheduled task since, ran (ms), module, rule; see `FindSchedules`
     jobs:unique:{key}       the id of the job that holds it
     jobs:limit:{key}        sorted set of what runs under it; ``:waiting`` what waits, ``:rate`` its bucket
     jobs:workers            sorted set: workers by when they were last heard of
@@ -27,7 +28,7 @@ from typing import Any
 
 import msgspec
 
-from enricher.adapters.redis.jobs import admin
+from enricher.adapters.redis.jobs import admin, schedules
 from enricher.adapters.redis.jobs.records import end_settings, record_of
 from enricher.adapters.redis.jobs.wires import Part, Wire, request_parts
 from enricher.adapters.redis.scripts import load
@@ -176,4 +177,5 @@ _WIRES: dict[type[Call[Any]], Callable[[Any, JobQueueSettings], Wire]] = {
     Queues: _queues,
     Pause: _pause,
     **admin.WIRES,
+    **schedules.WIRES,
 }

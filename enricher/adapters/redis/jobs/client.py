@@ -101,9 +101,7 @@ class BlockingStore:
         self.settings = settings
         self._client = blocking_client(settings.url, settings.timeout)
         elsewhere = settings.results_url not in ("", settings.url)
-        self._results = (
-            blocking_client(settings.results_url, settings.timeout) if elsewhere else self._client
-        )
+        self._results = blocking_client(settings.results_url, settings.timeout) if elsewhere else self._client
 
     def ask(self, call: Call[T]) -> T:
         sent = wire(call, self.settings)
