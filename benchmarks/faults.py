@@ -20,9 +20,11 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.faults_ledger import BRIDGE, STREAM, row
+from benchmarks.faults_ledger import BRIDGE, STREAM
+from benchmarks.faults_ledger import row as row_of
 from benchmarks.faults_scenarios import QUICK, SCENARIOS, Plan
 from benchmarks.faults_stage import Stage, StageOptions
+from benchmarks.jobs import faults as jobs
 from benchmarks.parts import Options
 from benchmarks.report import Report
 
@@ -33,7 +35,7 @@ COLUMNS = [
 
 
 def run(options: Options) -> list[Report]:
-    """One row per scenario and intake; a promise that is broken fails the run."""
+    """One row per scenario and intake, one per scenario of jobs; a promise that is broken fails the run."""
     base = QUICK if options.quick else Plan()
     plan = Plan(
         kills=int(options.number("faults.kills", base.kills)),
@@ -50,7 +52,14 @@ def run(options: Options) -> list[Report]:
     )
     report = Report("faults", "what is lost, repeated and late, by scenario and intake", COLUMNS)
     report.notes.append("lost_before: by pub/sub, before a bridge heard it; late: by more than a second")
-    for name in chosen(options.settings.get("faults.only", "")):
+    of_jobs = Report("faults", "jobs under faults, see `benchmarks.jobs.faults`", [*jobs.COLUMNS, "broken"])
+    wanted = chosen(options.settings.get("faults.only", ""))
+    for name in (name for name in wanted if name in jobs.SCENARIOS):
+        with tempfile.TemporaryDirectory(prefix="enricher-faults-") as folder:
+            row = asyncio.run(jobs.played(name, plan, stage, Path(folder)))
+        of_jobs.rows.append(row)
+        of_jobs.failed = of_jobs.failed or bool(row["broken"])
+    for name in (name for name in wanted if name in SCENARIOS):
         try:
             rows, notes = asyncio.run(played(name, plan, stage))
         except (RuntimeError, TimeoutError) as error:  # the others go on
@@ -58,15 +67,16 @@ def run(options: Options) -> list[Report]:
         report.rows += rows
         report.notes += notes
         report.failed = report.failed or any(one["broken"] for one in rows)
-    return [report]
+    return [one for one in (report, of_jobs) if one.rows]
 
 
 def chosen(names: str) -> list[str]:
     """The scenarios of a list like ``flushed+resent``, all of an empty one; ValueError for an unknown one."""
-    wanted = names.split("+") if names else list(SCENARIOS)
+    known = [*SCENARIOS, *jobs.SCENARIOS]
+    wanted = names.split("+") if names else known
     for name in wanted:
-        if name not in SCENARIOS:
-            raise ValueError(f"no scenario {name!r}; known scenarios: {', '.join(SCENARIOS)}")
+        if name not in known:
+            raise ValueError(f"no scenario {name!r}; known scenarios: {', '.join(known)}")
     return wanted
 
 
@@ -82,7 +92,7 @@ async def played(name: str, plan: Plan, options: StageOptions) -> tuple[list[dic
             common = {"scenario": name, "about": scenario.about, "dead": found.dead}
             common["faults"] = len(stage.ends_us)
             rows = [
-                common | row(stage.sent, found, stage.ends_us, scenario.promise, intake)
+                common | row_of(stage.sent, found, stage.ends_us, scenario.promise, intake)
                 for intake in (STREAM, BRIDGE)
             ]
             if any(one["broken"] for one in rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from benchmarks.faults_ledger import BRIDGE, STREAM, Found, Heard, Promise, Sent
 from benchmarks.faults_scenarios import SCENARIOS, SHORTEST, Plan, Scenario
 from benchmarks.faults_stage import Stage, StageOptions
 from benchmarks.faults_witness import INTAKE
+from benchmarks.jobs import faults as jobs
 from enricher.market.feed.channels import OPTION_CHAIN, OPTION_QUOTE, UNDERLYING
 from enricher.market.feed.synthetic import SyntheticMarket
 from tests.integration.forks import command
@@ -126,7 +128,7 @@ def test_recovery_is_the_longest_time_from_the_end_of_a_fault_until_a_later_mess
 def test_a_scenario_that_does_not_exist_is_named_with_those_that_do() -> None:
     with pytest.raises(ValueError, match="no scenario 'flood'; known scenarios: worker_killed"):
         chosen("resent+flood")
-    assert chosen("") == list(SCENARIOS)
+    assert chosen("") == [*SCENARIOS, *jobs.SCENARIOS]
 
 
 @pytest.mark.parametrize(
@@ -141,6 +143,13 @@ async def test_nothing_appended_is_lost_and_nothing_is_there_twice(name: str) ->
     assert [one["broken"] for one in rows] == ["", ""], (rows, notes)
     assert all(one["appended"] > 50 for one in rows if one["intake"] == STREAM)
     assert all(one["dead"] == 0 for one in rows)
+
+
+@pytest.mark.parametrize("name", ["jobs_killed", "jobs_restarted"])
+async def test_no_accepted_job_is_lost_or_ends_twice(name: str, tmp_path: Path) -> None:
+    row = await jobs.played(name, SHORTEST, StageOptions(lease=1.0, still=1.0), tmp_path)
+    assert row["broken"] == "", row
+    assert row["accepted"] > 20, row
 
 
 async def test_an_intake_that_is_trimmed_unread_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
