@@ -164,8 +164,8 @@ class Enricher:
         if pool.full_for(delivery):
             raise Overloaded(f"the pool is full ({pool.count} messages, {pool.bytes} bytes); try later")
         pool.offer(delivery)
-        if committed and (label := await delivery.ended) not in ("processed", "duplicate"):
-            raise _what_happened(delivery, label)
+        if committed:
+            await delivery.committed()
         return identity
 
     def emit(self, *effects: Effect) -> None:
@@ -211,14 +211,3 @@ class Enricher:
         if self._figures is None:
             raise EnricherError(_NOT_RUNNING)
         return self._figures
-
-
-def _what_happened(delivery: AwaitedDelivery, label: str) -> EnricherError:
-    """The error of a message that ended as ``label``."""
-    if isinstance(delivery.error, EnricherError):
-        return delivery.error
-    why = f": {delivery.why}" if delivery.why else ""
-    text = f"message {delivery.id} on {delivery.topic!r} ended as {label}{why}"
-    found = Overloaded(text) if label in ("dropped", "conflated") else EnricherError(text)
-    found.__cause__ = delivery.error
-    return found

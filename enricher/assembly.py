@@ -122,6 +122,7 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
         troubles=lambda: {topic: why for plan in made for topic, why in plan.troubles.items()},
         services=[service for plan in made for service in plan.services.items()],
     )
+    host.engine, host.reader = engine, reader
     # A program's own store of documents keeps them as long as it likes.
     kept = settings.kept() if stores and known[DOCUMENTS] is reader else {}
     summaries = [plan.summary for plan in made if plan.summary is not None]

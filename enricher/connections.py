@@ -21,9 +21,10 @@ from enricher.config import Settings, StreamSettings, redact
 from enricher.dead_letters.alert import DepthAlarm, log_alert
 from enricher.dead_letters.sink import NO_OTHERS, DeadLetterSink
 from enricher.dead_letters.store import LetterStore
-from enricher.engine.effects import DeadLetter
-from enricher.engine.ports import Source
+from enricher.engine.effects import DeadLetter, Effect
+from enricher.engine.ports import Reader, Source
 from enricher.engine.retry import Backoff
+from enricher.engine.service import Engine
 from enricher.job_store import JobQueues, JobQueueSettings
 from enricher.options import Options
 
@@ -35,7 +36,8 @@ class Connections:
     """The clients, and what systems are given (`enricher.system.Host`). Nothing is connected to yet.
 
     ``redis`` is the client of streams, caches, channels and claims, ``redis_server`` names its server for
-    people to read; ``closers`` close the clients that are not the program's own.
+    people to read; ``closers`` close the clients that are not the program's own. ``engine`` and
+    ``reader`` are set by whoever builds the engine.
     """
 
     def __init__(self, settings: Settings, options: Options = NOTHING) -> None:
@@ -43,6 +45,8 @@ class Connections:
         self.options = options
         self.instance = settings.instance
         self.clock = options.get("clock", wall_clock)
+        self.engine: Engine
+        self.reader: Reader
         self.closers: list[Callable[[], Awaitable[None]]] = []
         given = options.get("redis")
         self.redis = self._redis(settings.redis.url) if given is None else given
@@ -87,6 +91,12 @@ class Connections:
         return DeadLetterSink(store, watch=watch, server=server, streams=streams, others=others)
 
     # -- what a system may ask for -----------------------------------------------------------------
+
+    def emit(self, *effects: Effect) -> None:
+        self.engine.emit(*effects)
+
+    async def commit(self, topic: str, body: bytes, *effects: Effect) -> None:
+        await self.engine.commit(topic, body, *effects)
 
     def stream(
         self,

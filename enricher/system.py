@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from enricher.config import Section, Settings, StreamSettings
     from enricher.dead_letters.sink import DeadLetterSink
     from enricher.engine.claims import Claims
-    from enricher.engine.effects import DeadLetter
-    from enricher.engine.ports import Clock, Sink, Source
+    from enricher.engine.effects import DeadLetter, Effect
+    from enricher.engine.ports import Clock, Reader, Sink, Source
     from enricher.engine.router import Route
     from enricher.engine.stats import Stats
     from enricher.job_store import JobQueues, JobQueueSettings
@@ -67,13 +67,24 @@ class Host(Protocol):
     """What a system gets: the settings, what the program added to them, and the means to reach Redis.
 
     ``options`` are the keyword arguments of `Enricher`; ``clock`` tells microseconds since 1970, UTC;
-    ``instance`` is the name of this process among several.
+    ``instance`` is the name of this process among several. ``reader`` reads documents
+    back, once the enricher runs.
     """
 
     settings: Settings
     options: Options
     clock: Clock
     instance: str
+
+    reader: Reader
+
+    def emit(self, *effects: Effect) -> None:
+        """As `Enricher.emit`, once the enricher runs."""
+        ...
+
+    async def commit(self, topic: str, body: bytes, *effects: Effect) -> None:
+        """As `Engine.commit`: commit effects of a message that was checked elsewhere, and wait for it."""
+        ...
 
     def stream(
         self,

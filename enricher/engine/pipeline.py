@@ -19,7 +19,7 @@ import msgspec
 from enricher.engine.effects import DeadLetter, Effect
 from enricher.engine.isolation import apart, is_ctrl_c, let_out
 from enricher.engine.lanes import Lane
-from enricher.engine.ports import Clock, Delivery, Folded, Refused, Write
+from enricher.engine.ports import Clock, Delivery, Failing, Folded, Refused, Write
 from enricher.engine.retry import Retry
 from enricher.engine.router import Context, HandlerKind, Route, Slots
 from enricher.engine.stats import Stats
@@ -33,12 +33,14 @@ from enricher.texts import text_of, trace_of
 class RetryLater(msgspec.Struct, frozen=True):
     """The attempt failed (had not begun, without an ``error``); try again in ``delay`` seconds.
 
-    ``held`` is what makes a dead letter of it when nobody can wait for that.
+    ``held`` is what makes a dead letter of it when nobody can wait for that; ``effects`` are written with its
+    way back.
     """
 
     delay: float
     error: str
     held: BadMessage | None = None
+    effects: tuple[Effect, ...] = ()
 
 
 # A message that could not begin is for whoever gets it then.
@@ -199,13 +201,27 @@ class Pipeline:
             if delivery.attempts == 1 and not delivery.awaited and not route.strict:
                 return RetryLater(error.seconds, str(error), error.why)
             error = error.why
+        retrying: tuple[Effect, ...] = ()
+        failed: tuple[Effect, ...] = ()
+        if isinstance(error, Failing):
+            retrying, failed, error = error.retrying, error.failed, error.cause
         decision = route.policy.decide(delivery.attempts, error)
         if isinstance(decision, Retry):
-            return RetryLater(decision.delay, f"{type(error).__name__}: {text_of(error)}")
-        return self.dead(delivery, stage, error)
+            return RetryLater(decision.delay, f"{type(error).__name__}: {text_of(error)}", None, retrying)
+        return self.dead(delivery, stage, error, effects=failed)
 
-    def dead(self, delivery: Delivery, stage: str, error: Exception | Refused, task_name: str = "") -> Write:
-        """The write that sets ``delivery`` aside, whole, with why; ``task_name`` if it has no route."""
+    def dead(
+        self,
+        delivery: Delivery,
+        stage: str,
+        error: Exception | Refused,
+        task_name: str = "",
+        effects: tuple[Effect, ...] = (),
+    ) -> Write:
+        """The write that sets ``delivery`` aside, whole, with why; ``task_name`` if it has no route.
+
+        ``effects`` are written with it.
+        """
         route = delivery.route
         if isinstance(error, Refused):
             text, kind, path, trace = error.reason, error.error_type, error.path, error.traceback
@@ -239,7 +255,7 @@ class Pipeline:
             last_us=self._clock(),
         )
         stateful = delivery.lane is not None and route.state_store is not None
-        return Write((letter, *delivery.ack()), delivery, delivery.lane, 0, "dead", stateful)
+        return Write((*effects, letter, *delivery.ack()), delivery, delivery.lane, 0, "dead", stateful)
 
 
 def accept(effects: Iterable[Any], commit_group: CommitGroup, kind: str, name: str) -> None:

@@ -6,14 +6,14 @@ It is bounded by messages and by bytes, counted from receipt until the commit.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from time import perf_counter
 
 import anyio
 
 from enricher.engine.admission import Admission, counted_as, read_key
 from enricher.engine.completion import Completion
-from enricher.engine.effects import DEAD_LETTERS
+from enricher.engine.effects import DEAD_LETTERS, Effect
 from enricher.engine.lanes import Step
 from enricher.engine.pipeline import NOT_BEGUN
 from enricher.engine.pool_parts import Core
@@ -78,6 +78,11 @@ class Pool:
         """Make a dead letter of a delivery that no handler shall see, whatever room there is."""
         self._admission.admit_aside(delivery)
         self._core.writer.submit(self._core.pipeline.dead(delivery, stage, error, task_name))
+
+    def commit(self, delivery: Delivery, effects: Sequence[Effect]) -> None:
+        """Write effects for a delivery that no handler need see, whatever room there is."""
+        self._admission.admit_aside(delivery)
+        self._core.writer.submit(Write(effects, delivery))
 
     def full_for(self, delivery: Delivery) -> bool:
         """Whether `offer` would have to drop something."""

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from enricher.engine.effects import Effect
+from enricher.errors import EnricherError, Overloaded
 
 S = TypeVar("S")
 
@@ -98,9 +99,41 @@ class AwaitedDelivery(Delivery):
         self.why = f"{stage}: {text}"
         self.error = error
 
+    async def committed(self) -> None:
+        """Return when it is processed, or a duplicate of one that was.
+
+        Raises what happened to it else: `EnricherError` as it was raised, `Overloaded` when it was dropped,
+        else an `EnricherError` whose ``__cause__`` is what was raised.
+        """
+        label = await self.ended
+        if label in ("processed", "duplicate"):
+            return
+        if isinstance(self.error, EnricherError):
+            raise self.error
+        why = f": {self.why}" if self.why else ""
+        text = f"message {self.id} on {self.topic!r} ended as {label}{why}"
+        happened = Overloaded(text) if label in ("dropped", "conflated") else EnricherError(text)
+        raise happened from self.error
+
     def settled(self, label: str) -> None:
         if not self.ended.done():
             self.ended.set_result(label)
+
+
+class Failing(Exception):
+    """What a handler raises to have effects written where it fails; ``cause`` is what happened.
+
+    ``retrying`` are written when the message is tried again, with its way back; ``failed`` with its dead
+    letter.
+    """
+
+    def __init__(
+        self, cause: Exception, *, retrying: Sequence[Effect] = (), failed: Sequence[Effect] = ()
+    ) -> None:
+        self.cause = cause
+        self.retrying = tuple(retrying)
+        self.failed = tuple(failed)
+        super().__init__(str(cause))
 
 
 class Intake(Protocol):

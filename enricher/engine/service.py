@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -23,13 +24,13 @@ from enricher.engine.isolation import is_ctrl_c
 from enricher.engine.pipeline import Pipeline
 from enricher.engine.pool import Pool
 from enricher.engine.pool_parts import Core
-from enricher.engine.ports import Clock, Reader, Sink, Source, Write, steady_clock
+from enricher.engine.ports import AwaitedDelivery, Clock, Reader, Sink, Source, Write, steady_clock
 from enricher.engine.retry import Backoff
 from enricher.engine.router import Route, Router, covers
 from enricher.engine.stats import Stats
 from enricher.engine.supervision import Parts, Service, is_asked_to_end, to_its_end
 from enricher.engine.writer import Writer
-from enricher.errors import EngineFailed, EnricherError
+from enricher.errors import EngineFailed, EnricherError, Overloaded
 from enricher.log import log
 from enricher.texts import text_of
 
@@ -259,6 +260,20 @@ class Engine:
         if self.ended:
             raise EnricherError("the enricher is stopped: effects are no longer committed")
         self.writer.submit(Write(effects, label=EMITTED))
+
+    async def commit(self, topic: str, body: bytes, *effects: Effect) -> None:
+        """Commit effects of a message that was checked elsewhere; return when all of them are written.
+
+        It waits for no room: who calls it bounds what is under way. Raises `Overloaded` when it is
+        stopping, and what `AwaitedDelivery.committed` raises.
+        """
+        if self.failure is not None:
+            raise EnricherError(str(self.failure)) from self.failure
+        if self.stopping:
+            raise Overloaded("the worker is stopping and accepts no more messages; try another one")
+        delivery = AwaitedDelivery(topic, body, self.clock(), uuid.uuid4().hex)
+        self.pool.commit(delivery, effects)
+        await delivery.committed()
 
     @property
     def outages(self) -> dict[str, str]:

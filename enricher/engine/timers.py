@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable
 from time import perf_counter
 
-from enricher.engine.effects import SETTLED
+from enricher.engine.effects import EMITTED, SETTLED
 from enricher.engine.isolation import current_task, uncancelled
 from enricher.engine.lanes import Lane, Status, Step
 from enricher.engine.pipeline import RetryLater, accept
@@ -73,8 +73,11 @@ class Timers:
         if handed_back is not None:
             lane.sent()
             stateful = route.state_store is not None
-            self._core.writer.submit(Write(handed_back, delivery, lane, 0, "deferred", stateful))
+            effects = (*later.effects, *handed_back)
+            self._core.writer.submit(Write(effects, delivery, lane, 0, "deferred", stateful))
             return
+        if later.effects:
+            self._core.writer.submit(Write(later.effects, label=EMITTED))
         due_us = self._core.steady() + int(later.delay * 1e6)
         if route.strict:
             lane.park(delivery, due_us)
