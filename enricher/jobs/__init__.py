@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         WrongPlace,
     )
     from enricher.jobs.handle import AsyncResult, Handle
+    from enricher.jobs.health_check import HealthCheckWorker
     from enricher.jobs.registry import WorkerRegistry
     from enricher.jobs.worker import Worker, enqueue, send
 else:
@@ -45,6 +46,7 @@ else:
                 "RunLost SoftTimeLimitExceeded StoreUnavailable TimeLimitExceeded WrongPlace"
             ),
             "enricher.jobs.handle": "AsyncResult Handle",
+            "enricher.jobs.health_check": "HealthCheckWorker",
             "enricher.jobs.registry": "WorkerRegistry",
             "enricher.jobs.worker": "Worker enqueue send",
         },
@@ -56,6 +58,7 @@ __all__ = [
     "Cancel",
     "Cancelled",
     "Handle",
+    "HealthCheckWorker",
     "Job",
     "JobCancelled",
     "JobFailed",

@@ -143,8 +143,10 @@ def connect(url: str) -> None:
 
 
 def settings() -> Settings:
-    """The settings of this process's jobs. Raises `ConfigError`."""
-    return _default.settings
+    """The settings of the engine around, else of this process's jobs. Raises `ConfigError`."""
+    bound = _bound.get()
+    around = _default if bound is None else bound[0]
+    return (around if isinstance(around, Connection) else _default).settings
 
 
 async def close() -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from enricher.engine.retry import NO_RETRY
 from enricher.engine.router import Context, Route, Slots
 from enricher.errors import BadMessage
-from enricher.job_store import RUNS, Run
+from enricher.job_store import RUNS, JobStore, Run
 from enricher.jobs import client
+from enricher.jobs.health_check import HealthCheckWorker
 from enricher.jobs.processes import JobProcesses
 from enricher.jobs.registry import WorkerRegistry
 from enricher.jobs.runner import JobRunner
+from enricher.jobs.scheduler import Scheduler, scheduled_tasks
 from enricher.jobs.settings import JobSettings
 from enricher.jobs.shares import Shares
 from enricher.jobs.threads import JobThreads
@@ -29,6 +32,8 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
     registry = WorkerRegistry()
     if jobs.packages:
         registry = WorkerRegistry.initialize(*jobs.packages)
+    if jobs.health_url:
+        registry.register(HealthCheckWorker)
     queues = host.job_queues(jobs.queue_settings(settings.redis.url, settings.redis.socket_timeout))
     processes = JobProcesses(
         jobs.concurrency, url=jobs.url or settings.redis.url, max_payload=jobs.max_payload
@@ -64,13 +69,24 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
             "concurrency": jobs.concurrency,
         }
     )
+    services: dict[str, Callable[[], Awaitable[None]]] = {"job_processes": processes.serve}
+    if jobs.schedules:
+        services["job_schedules"] = _scheduler(jobs, host, registry, queues.store).run
+    source = queues.source(runner, Shares(jobs.queues), description=description)
     return Plan(
-        routes=routes,
+        routes=routes if jobs.works else (),
         sinks=[queues.sink],
-        services={"job_processes": processes.serve},
-        sources=[queues.source(runner, Shares(jobs.queues), description=description)],
+        services=services,
+        sources=[source] if jobs.works else (),
         streams=[StreamUse(f"{jobs.prefix}:{queue}", "workers") for queue in jobs.queues],
     )
+
+
+def _scheduler(jobs: JobSettings, host: Host, registry: WorkerRegistry, store: JobStore) -> Scheduler:
+    tasks = scheduled_tasks(registry.definitions.values(), host.settings.feed.timezone, jobs.max_payload)
+    # A class that could not be imported has not been removed.
+    whole = () if registry.problems else (*jobs.packages, "enricher.jobs")
+    return Scheduler(store, tasks, misfire=jobs.misfire, packages=whole)
 
 
 def read_run(body: bytes, _: Context) -> Run:

@@ -15,7 +15,10 @@ import msgspec
 
 from enricher.engine.retry import Backoff
 from enricher.job_store import JobStore, Request, StoreUnavailable
-from enricher.jobs.schedules import Misfire, Schedule, missed
+from enricher.jobs.definition import Definition
+from enricher.jobs.payload import MAX_PAYLOAD
+from enricher.jobs.requests import Options, request
+from enricher.jobs.schedules import Cron, Interval, Misfire, Schedule, missed
 from enricher.log import log
 from enricher.schedule_store import (
     FindSchedules,
@@ -46,6 +49,30 @@ class ScheduledTask(msgspec.Struct, frozen=True, kw_only=True):
         """What the store is to know of it."""
         rule = f"{self.schedule.expression} {self.schedule.zone}"
         return KeptSchedule(self.task, self.module, rule)
+
+
+def scheduled_tasks(
+    definitions: Iterable[Definition], zone: str, max_payload: int = MAX_PAYLOAD
+) -> list[ScheduledTask]:
+    """The tasks of the classes that have a schedule. ``zone`` is that of a cron without one of its own."""
+    return [_scheduled_task(each, zone, max_payload) for each in definitions if each.scheduled]
+
+
+def _scheduled_task(definition: Definition, zone: str, max_payload: int) -> ScheduledTask:
+    schedule: Schedule
+    if definition.every is not None:
+        schedule = Interval(definition.every)
+    else:
+        schedule = Cron(definition.cron_schedule or "", definition.cron_timezone or zone)
+
+    def request_at(due_ms: int) -> Request:
+        args, kwargs = definition.cron_args
+        # A name of its own: even a server that fell back to an older copy runs no occurrence twice.
+        options = Options(id=f"{definition.task}@{due_ms}")
+        return request(definition, args, kwargs, options, max_payload=max_payload)
+
+    module = definition.cls.__module__
+    return ScheduledTask(task=definition.task, module=module, schedule=schedule, request=request_at)
 
 
 class Due(NamedTuple):

@@ -14,10 +14,12 @@ import anyio
 import pytest
 import redis
 
+from enricher import Enricher, load
 from enricher.adapters.redis.jobs.client import job_store
-from enricher.job_store import JobQueueSettings, Request
+from enricher.job_store import JobStore, Request
 from enricher.jobs.scheduler import ScheduledTask, Scheduler
 from enricher.jobs.schedules import Cron, Interval, Misfire, Schedule, occurrences
+from enricher.jobs.settings import JobSettings
 from tests.integration.commands import eventually
 from tests.integration.forks import Forked
 from tests.rig import until
@@ -34,6 +36,10 @@ def scheduled(schedule: Schedule, task: str = TASK, module: str = "shop.jobs") -
     return ScheduledTask(task=task, module=module, schedule=schedule, request=request)
 
 
+def store_at(url: str) -> JobStore:
+    return job_store(JobSettings().queue_settings(url, 1.0))
+
+
 def schedule_process(url: str, tasks: Mapping[str, float], clock_s: float) -> None:
     """A process that enqueues what is due until it is killed, on a machine whose clock is wrong."""
     right, right_ns = time.time, time.time_ns
@@ -42,7 +48,7 @@ def schedule_process(url: str, tasks: Mapping[str, float], clock_s: float) -> No
     every = [scheduled(Interval(seconds), task) for task, seconds in tasks.items()]
 
     async def work() -> None:
-        store = job_store(JobQueueSettings(url=url))
+        store = store_at(url)
         await Scheduler(store, every, misfire="all").run()
 
     asyncio.run(work())
@@ -95,7 +101,7 @@ def kept(redis_url: str) -> Iterator[Kept]:
 async def scheduler(
     url: str, *tasks: ScheduledTask, misfire: Misfire = "one", packages: tuple[str, ...] = ()
 ) -> AsyncIterator[None]:
-    store = job_store(JobQueueSettings(url=url, timeout=1.0))
+    store = store_at(url)
     run = Scheduler(store, tasks, misfire=misfire, packages=packages).run
     try:
         # As the engine does: one call of `Task.cancel` may be lost in `asyncio.wait_for` (Python 3.11).
@@ -230,3 +236,26 @@ async def test_a_schedule_that_is_not_due_for_long_costs_no_question(redis_url: 
         await until(lambda: len(kept.enqueued("shop.jobs.Marker")) >= 4)
         # Two for an occurrence, and one now and then that came a moment early.
         assert questions() - before < 6 * len(kept.enqueued("shop.jobs.Marker"))
+
+
+async def test_a_process_schedules_what_the_classes_say_and_one_without_the_role_does_not(
+    redis_url: str, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENRICHER_REDIS__URL", redis_url)
+
+    def process(roles: str) -> Enricher:
+        given = {"redis.url": redis_url, "market.enabled": False, "jobs.packages": "tests.timed_jobs"}
+        return Enricher(load(overrides={**given, "jobs.roles": roles, "jobs.poll": 0.1}))
+
+    async with process("worker") as enricher:
+        await enricher.wait_ready()
+        assert not kept.client.exists("jobs:schedules")
+    async with process("scheduler") as enricher:
+        await enricher.wait_ready()
+        await until(lambda: len(kept.enqueued("tests.timed_jobs.Tick")) > 2)
+        assert not kept.client.exists("ticks")
+        async with process("worker"):
+            await until(lambda: kept.client.llen("ticks") > 2)
+    assert kept.client.lrange("ticks", 0, 1) == ["every 0.1 s"] * 2
+    assert (kept.hash("tests.timed_jobs.Nightly") or [])[2:] == ["tests.timed_jobs", "0 2 * * * Asia/Kolkata"]
+    assert kept.client.hlen("jobs:schedules") == 2
