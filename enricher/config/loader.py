@@ -273,6 +273,7 @@ class _Loading:
             for key in sorted(lacking - given.keys()):
                 self._wrong("default", key, "not set", "a value, for it has no default")
             raise ConfigError.together(self.errors)
+        self._provide(values, given)
         built = {name: build(section, name, values) for name, section in self._types.items()}
         for name, section in built.items():
             if not any(key.startswith(f"{name}.") for key in given.keys() - values.keys()):
@@ -286,6 +287,15 @@ class _Loading:
             origins={key: one.source for key, one in given.items()},
             renamed={one.old_key: key for key, one in given.items() if one.old_key},
         )
+
+    def _provide(self, values: dict[str, Any], given: Layer) -> None:
+        """Let values of sections that are on count for the keys of others that nobody gives."""
+        for name, section in self._types.items():
+            for key, own in section.provides.items():
+                value = values.get(f"{name}.{own}")
+                if value and key not in given and build(section, name, values).is_on():
+                    values[key] = value
+                    given[key] = given[f"{name}.{own}"]
 
 
 def _from_host_and_port(variables: Variables, both: Mapping[str, str]) -> Layer:

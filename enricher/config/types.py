@@ -30,9 +30,11 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
 
     ``old_names`` {variable: (key, unit)} are further names in the environment, which count while the
     section is on by all the other keys; the unit is that of a plain number there. ``renamed`` {old key: key}
-    are old keys that are still accepted, from wherever.
+    are old keys that are still accepted, from wherever. ``provides`` {key of another section: own key} are
+    values that the section has for others while it is on: where nobody gives the other key, its own counts.
     """
 
+    provides: ClassVar[Mapping[str, str]] = {}
     renamed: ClassVar[Mapping[str, str]] = {}
     old_names: ClassVar[Mapping[str, tuple[str, str]]] = {}
 

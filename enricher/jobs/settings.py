@@ -52,6 +52,7 @@ class JobSettings(Section, frozen=True, kw_only=True):
     Celery's environment calls the servers count while the jobs are on.
     """
 
+    provides: ClassVar[Mapping[str, str]] = {"redis.url": "url"}
     old_names: ClassVar[Mapping[str, tuple[str, str]]] = {
         "CELERY_BROKER_URL": ("url", ""),
         "CELERY_RESULT_BACKEND": ("results_url", ""),

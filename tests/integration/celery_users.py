@@ -44,11 +44,6 @@ def old_names(server: RedisProcess) -> dict[str, str]:
     return {"CELERY_BROKER_URL": f"{address}/1", "CELERY_RESULT_BACKEND": f"{address}/2"}
 
 
-def settings_of(urls: dict[str, str], package: str, **more: str) -> dict[str, str]:
-    """The environment of a worker of these databases and this package."""
-    return {**urls, "REDIS_URL": urls["CELERY_BROKER_URL"], "ENRICHER_JOBS__PACKAGES": package, **more}
-
-
 def celery_client(urls: dict[str, str]) -> celery.Celery:
     """Celery as the users of these databases set it up."""
     return celery.Celery(

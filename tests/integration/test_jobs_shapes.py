@@ -11,7 +11,7 @@ import celery.result
 import pytest
 
 from enricher.jobs import AsyncResult, connect
-from tests.integration.celery_users import Site, by_celery, celery_client, old_names, serving, settings_of
+from tests.integration.celery_users import Site, by_celery, celery_client, old_names, serving
 from tests.integration.commands import Command, eventually
 from tests.rig import PATIENCE
 from tests.servers import RedisProcess
@@ -41,7 +41,7 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory, urls: dict[str, str], site: str) -> Iterator[Command]:
-    given = settings_of(urls, PACKAGE, SITE_URL=site)
+    given = {**urls, "ENRICHER_JOBS__PACKAGES": PACKAGE, "SITE_URL": site}
     options = ("--set", "market.enabled=false")
     with Command(tmp_path_factory.mktemp("worker"), "run", *options, **given) as command:
         yield command.until("ready")

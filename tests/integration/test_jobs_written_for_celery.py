@@ -13,7 +13,7 @@ import redis
 
 from enricher.jobs.schedules import Cron
 from tests.conftest import PAGES_OF_WORKERS
-from tests.integration.celery_users import celery_client, old_names, serving, settings_of
+from tests.integration.celery_users import celery_client, old_names, serving
 from tests.integration.commands import Command, eventually, ran
 from tests.pages import blocks
 from tests.rig import PATIENCE
@@ -149,7 +149,7 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def worker(folder: Path, urls: dict[str, str]) -> Iterator[Command]:
     with serving() as site:
-        given = settings_of(urls, PACKAGE, FOLDER=str(folder), SITE_URL=site)
+        given = {**urls, "ENRICHER_JOBS__PACKAGES": PACKAGE, "FOLDER": str(folder), "SITE_URL": site}
         with Command(folder, "run", "--set", "market.enabled=false", **given) as command:
             yield command.until("ready")
 

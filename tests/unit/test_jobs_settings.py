@@ -98,6 +98,21 @@ def test_the_old_names_give_way_to_the_new_ones() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ({"jobs.enabled": True}, "redis://old/1"),
+        ({"jobs.enabled": True, "redis.url": "redis://own/0"}, "redis://own/0"),
+        ({"jobs.enabled": False, "jobs.url": "redis://old/1"}, "redis://localhost:6379/0"),
+        ({"jobs.enabled": True, "jobs.url": ""}, "redis://localhost:6379/0"),
+    ],
+)
+def test_where_the_jobs_are_kept_is_the_redis_of_all_if_nobody_names_another(
+    given: dict[str, Any], url: str
+) -> None:
+    assert load(None, OLD, given, KINDS).redis.url == url
+
+
+@pytest.mark.parametrize(
     ("name", "url"),
     [
         ("CELERY_BROKER_URL", "amqp://guest:secret@rabbit//"),
