@@ -57,6 +57,7 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
             name=f"{jobs.prefix}:{queue}",
             intake="none",
             slots=slots,
+            slow_handler=jobs.time_limit,
             drain_deadline=jobs.drain,
         )
         for queue in jobs.queues

@@ -130,13 +130,16 @@ def test_a_scheduled_job_begins_when_it_is_due_and_not_before(client: celery.Cel
     assert tomorrow.cancel()
 
 
-def test_jobs_that_sleep_run_beside_each_other(client: celery.Celery, tmp_path: Path) -> None:
+def test_jobs_that_sleep_run_beside_each_other_and_are_not_called_slow(
+    worker: Command, client: celery.Celery, tmp_path: Path
+) -> None:
     names = ["one", "two"]
     jobs = [
         SumRecordsWorker.perform_async(list(range(5000)), str(tmp_path), name, other)
         for name, other in (names, names[::-1])
     ]
     assert [by_celery(job, client) for job in jobs] == [sum(range(5000))] * 2
+    assert "slow_handler" not in worker.events()
 
 
 def test_a_record_that_is_processed_already_is_left_alone(client: celery.Celery, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class SumRecordsWorker(Worker):
         total, size = 0, 1000
         for start in range(0, len(records), size):
             total += sum(records[start : start + size])
-            time.sleep(0.01)
+            time.sleep(0.1)
         (Path(folder) / name).touch()
         while not (Path(folder) / other).exists():
             time.sleep(0.01)
