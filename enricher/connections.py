@@ -149,7 +149,8 @@ class Connections:
 
     def job_queues(self, settings: JobQueueSettings) -> JobQueues:
         client = self._own(settings.url)
-        results = self._own(settings.results_url) if settings.results_url else client
+        shared = settings.results_url in ("", settings.url)
+        results = client if shared else self._own(settings.results_url)
         return RedisJobQueues(
             settings, client, results, worker=self.instance, clock=self.clock, backoff=self.backoff
         )

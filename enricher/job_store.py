@@ -30,7 +30,7 @@ FINISHED: tuple[State, ...] = ("succeeded", "failed", "cancelled")
 
 
 _QUEUE = re.compile(r"[A-Za-z0-9_.\-]+")
-RESERVED = ("control", "job", "lost", "paused", "schedules", "workers")
+RESERVED = ("control", "job", "lost", "paused", "queues", "schedules", "workers")
 """What stores keep besides queues, under names of the same kind."""
 
 
@@ -320,6 +320,14 @@ class Runner(Protocol):
 
     def cancel(self, id: str) -> None:  # noqa: A002
         """Somebody has cancelled this job."""
+
+    def lapse(self, run: Run) -> bool:
+        """The job has begun elsewhere: end this run of it. False: it does not run any more."""
+        ...
+
+    def goes_on(self, id: str) -> bool:  # noqa: A002
+        """Whether a thread of this job has not returned. Another thread may ask."""
+        ...
 
     def failure(self, run: Run, stage: str, text: str, error: Exception | None) -> End:
         """The end of a run that the engine sets aside."""

@@ -24,7 +24,7 @@ from enricher.jobs import results
 from enricher.jobs.client import Stores, bound
 from enricher.jobs.context import Job, running
 from enricher.jobs.definition import Definition
-from enricher.jobs.errors import JobCancelled, SoftTimeLimitExceeded, TimeLimitExceeded
+from enricher.jobs.errors import SoftTimeLimitExceeded, TimeLimitExceeded
 from enricher.jobs.outcome import Drop, Fail, TryAgain, UnknownTask, judge, judge_unknown
 from enricher.jobs.processes import JobProcesses
 from enricher.jobs.threads import JobThreads
@@ -58,7 +58,7 @@ class JobRunner:
         self._result_ttl = result_ttl
         self._stopping = False
         # Runs under way: what ends them, and why it was asked to.
-        self._under_way: dict[str, tuple[asyncio.Task[Any], Job]] = {}
+        self._under_way: dict[str, tuple[asyncio.Task[Any], Job, Run]] = {}
         self._cancelled: set[str] = set()
 
     async def __call__(self, run: Run, _: Context) -> Sequence[Effect]:
@@ -76,7 +76,7 @@ class JobRunner:
         try:
             store, sync = self._stores.in_loop(), definition.kind == "sync"
             async with running(run, store, sync=sync, time_limit=hard) as job:
-                self._under_way[run.id] = current_task(), job
+                self._under_way[run.id] = current_task(), job, run
                 with bound(self._stores):
                     value = await self._perform(run, definition, job, hard)
             result = results.success(run.id, value, children=[child.id for child in job.children])
@@ -89,8 +89,10 @@ class JobRunner:
                 return self._dropped(run, definition, "")
             raise RuntimeError("the job let out the cancellation of something it waited for") from error
         finally:
-            self._under_way.pop(run.id, None)
-            self._cancelled.discard(run.id)
+            # Another run of the job may have begun here, after this one was taken for dead.
+            if run.id in self._under_way and self._under_way[run.id][2] is run:
+                del self._under_way[run.id]
+                self._cancelled.discard(run.id)
         ttl = definition.result_ttl or self._result_ttl
         return End(run=run, state="succeeded", result=result, result_ttl=ttl, children=tuple(job.children))
 
@@ -120,7 +122,7 @@ class JobRunner:
     # -- how runs end ------------------------------------------------------------------------------
 
     async def _failed(self, run: Run, definition: Definition, error: Exception) -> End:
-        if isinstance(error, JobCancelled) or run.id in self._cancelled:
+        if run.id in self._cancelled:
             return self._dropped(run, definition, "")
         verdict = judge(definition, run.attempt, error)
         if isinstance(verdict, TryAgain):
@@ -166,11 +168,20 @@ class JobRunner:
     def cancel(self, id: str) -> None:  # noqa: A002
         if id not in self._under_way:
             return
-        task, job = self._under_way[id]
+        task, job, _ = self._under_way[id]
         self._cancelled.add(id)
         job.cancelled = True
         if not self._threads.cancel(id) and not self._processes.cancel(id):
             task.cancel()
+
+    def lapse(self, run: Run) -> bool:
+        if run.id not in self._under_way or self._under_way[run.id][2].number != run.number:
+            return False
+        self.cancel(run.id)
+        return True
+
+    def goes_on(self, id: str) -> bool:  # noqa: A002
+        return not self._threads.returned(id)
 
     def failure(self, run: Run, stage: str, text: str, error: Exception | None) -> End:
         problem = JobError(type(error).__name__ if error else "Refused", f"{stage}: {text}")
@@ -185,7 +196,7 @@ class JobRunner:
     async def stop(self) -> Collection[str]:
         self._stopping = True
         going_on = {id_ for id_ in self._under_way if self._threads.runs(id_)}
-        ending = [task for id_, (task, _) in self._under_way.items() if id_ not in going_on]
+        ending = [task for id_, (task, *_) in self._under_way.items() if id_ not in going_on]
         for task in ending:
             task.cancel()
         if ending:

@@ -84,6 +84,11 @@ class JobThreads:
         """Whether a thread of that name runs, one that nobody waits for included."""
         return name in self._threads
 
+    def returned(self, name: str) -> bool:
+        """Whether no function of that name runs. Any thread may ask, also when the loop has ended."""
+        thread = self._threads.get(name)
+        return thread is None or thread.returned
+
     async def ended(self, name: str) -> None:
         """Return once no thread of that name runs."""
         while name in self._threads:
@@ -117,7 +122,7 @@ class _JobThread:
         self._result: Any = None
         self._error: BaseException | None = None
         self._lock = threading.Lock()
-        self._begun = self._returned = False
+        self._begun = self.returned = False
         self._early: type[BaseException] | None = None
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run,), name=name, daemon=True)
@@ -153,7 +158,7 @@ class _JobThread:
     def throw(self, exception: type[BaseException]) -> bool:
         """Raise it where the function runs Python code next; False: the function has returned."""
         with self._lock:
-            if self._returned:
+            if self.returned:
                 return False
             if self._begun:
                 _raise_in(self._thread, exception)
@@ -185,7 +190,7 @@ class _JobThread:
     def _return(self) -> None:
         """From here on nothing is raised in the thread."""
         with self._lock:
-            self._returned = True
+            self.returned = True
             _raise_in(self._thread, None)
 
     def _set_ended(self) -> None:

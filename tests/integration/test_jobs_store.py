@@ -57,7 +57,7 @@ class Jobs:
         return self._run(END, *end_settings(self.settings), *parts)  # type: ignore[no-any-return]
 
     def take_over(self, *, idle_ms: int = 0, deadly: int = 3) -> tuple[int, list[Run]]:
-        found, poison = self._run(TAKE_OVER, idle_ms, deadly, *QUEUES)
+        found, poison = self._run(TAKE_OVER, idle_ms, deadly, "", "", 0, *QUEUES)
         return found, [run_of(row) for row in poison]
 
     def _run(self, script: object, *arguments: object) -> list:  # type: ignore[type-arg]

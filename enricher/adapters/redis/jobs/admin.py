@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from enricher.adapters.redis.jobs.records import end_settings, record_of
-from enricher.adapters.redis.jobs.wires import Wire
+from enricher.adapters.redis.jobs.wires import Part, Wire, result_key
 from enricher.adapters.redis.scripts import load
 from enricher.job_admin import (
     JOB_ID,
@@ -54,7 +54,10 @@ def _retry(call: RetryJob, settings: JobQueueSettings) -> Wire:
         state, holder = (None if each is None else each.decode() for each in (*reply, None)[:2])
         return RetryRefused(holder) if holder else state
 
-    return Wire((1, settings.prefix, call.id), read, _RETRY)
+    def elsewhere(answer: State | RetryRefused | None) -> list[tuple[Part, ...]]:
+        return [("DEL", result_key(call.id))] if answer in ("failed", "cancelled") else []
+
+    return Wire((1, settings.prefix, call.id), read, _RETRY, elsewhere)
 
 
 def _state(reply: bytes | None) -> str | None:
@@ -62,7 +65,10 @@ def _state(reply: bytes | None) -> str | None:
 
 
 def _delete(call: DeleteJob, settings: JobQueueSettings) -> Wire:
-    return Wire((1, settings.prefix, call.id), _state, _DELETE)
+    def elsewhere(state: State | None) -> list[tuple[Part, ...]]:
+        return [] if state in (None, "running") else [("DEL", result_key(call.id))]
+
+    return Wire((1, settings.prefix, call.id), _state, _DELETE, elsewhere)
 
 
 def _clear(call: ClearQueue, settings: JobQueueSettings) -> Wire:

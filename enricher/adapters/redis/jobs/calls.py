@@ -14,7 +14,9 @@ Keys, with the prefix ``jobs``:
     jobs:paused             set of queues
     jobs:schedules          hash: of each scheduled task since, ran (ms), module, rule; see `FindSchedules`
     jobs:unique:{key}       the id of the job that holds it
-    jobs:limit:{key}        sorted set of what runs under it; ``:waiting`` what waits, ``:rate`` its bucket
+    jobs:limit:{kind}:{key} of a limit: ``running`` what runs under it, ``waiting`` what waits for a place
+                            (sorted sets), ``rate`` its bucket, ``turn`` when the next turn is
+    jobs:queues             set of queues that workers have served
     jobs:workers            sorted set: workers by when they were last heard of
     jobs:worker:{name}      what a worker says of itself (JSON)
     jobs:control            channel: ``cancel ID``, ``due MS``, ``queues``
@@ -30,7 +32,7 @@ import msgspec
 
 from enricher.adapters.redis.jobs import admin, schedules
 from enricher.adapters.redis.jobs.records import end_settings, record_of
-from enricher.adapters.redis.jobs.wires import Part, Wire, request_parts
+from enricher.adapters.redis.jobs.wires import Part, Wire, request_parts, result_key
 from enricher.adapters.redis.scripts import load
 from enricher.job_store import (
     Call,
@@ -47,6 +49,7 @@ from enricher.job_store import (
     Queues,
     Result,
     Run,
+    State,
     StoreStep,
 )
 
@@ -55,6 +58,7 @@ GROUP = "workers"
 _SHARED = "job_shared"
 ENQUEUE, END, FETCH = load("job_enqueue", _SHARED), load("job_end", _SHARED), load("job_fetch", _SHARED)
 RENEW, TAKE_OVER = load("job_renew", _SHARED), load("job_takeover", _SHARED)
+RESTORE = load("job_restore", _SHARED)
 _CANCEL, _NOTE, _QUEUES = load("job_cancel", _SHARED), load("job_note", _SHARED), load("job_queues", _SHARED)
 
 
@@ -112,18 +116,25 @@ def _find(call: Find, settings: JobQueueSettings) -> Wire:
 
 
 def _result(call: Result, settings: JobQueueSettings) -> Wire:
-    return Wire(("GET", f"celery-task-meta-{call.id}"), lambda reply: reply)
+    return Wire(("GET", result_key(call.id)), lambda reply: reply)
 
 
 def _forget(call: Forget, settings: JobQueueSettings) -> Wire:
-    return Wire(("DEL", f"celery-task-meta-{call.id}"), lambda _: None)
+    return Wire(("DEL", result_key(call.id)), lambda _: None)
 
 
 def _cancel(call: Cancel, settings: JobQueueSettings) -> Wire:
     kept = end_settings(settings)
     result = call.result if kept[2] else b""
     arguments = (1, settings.prefix, call.id, *kept[:2], result, settings.result_ttl)
-    return Wire(arguments, lambda reply: reply.decode() if reply else None, _CANCEL)
+
+    def elsewhere(state: State | None) -> list[tuple[Part, ...]]:
+        if not call.result or state not in ("waiting", "scheduled", "retrying"):
+            return []
+        key = result_key(call.id)
+        return [("SET", key, call.result, "EX", settings.result_ttl), ("PUBLISH", key, call.result)]
+
+    return Wire(arguments, lambda reply: reply.decode() if reply else None, _CANCEL, elsewhere)
 
 
 def _note(run: Run, field: str, value: bytes, settings: JobQueueSettings) -> Wire:

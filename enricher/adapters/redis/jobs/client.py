@@ -69,9 +69,14 @@ class AsyncStore:
                     reply = await client.execute_command("EVALSHA", sent.script.sha, *sent.arguments)
                 except errors.NoScriptError:
                     reply = await client.execute_command("EVAL", sent.script.text, *sent.arguments)
+            answer: T = sent.read(reply)
+            if sent.elsewhere is not None and self.results is not self.client:
+                results: Any = self.results
+                for command in sent.elsewhere(answer):
+                    await results.execute_command(*command)
         except Exception as error:
             raise _problem(error, self.settings) from error
-        return sent.read(reply)  # type: ignore[no-any-return]
+        return answer
 
     async def wait(self, id: str, timeout: float | None) -> bytes | None:  # noqa: A002
         try:
@@ -107,9 +112,13 @@ class BlockingStore:
         sent = wire(call, self.settings)
         client = self._results if isinstance(call, _OF_RESULTS) else self._client
         try:
-            return sent.read(_execute(client, sent))  # type: ignore[no-any-return]
+            answer: T = sent.read(_execute(client, sent))
+            if sent.elsewhere is not None and self._results is not self._client:
+                for command in sent.elsewhere(answer):
+                    self._results.execute_command(*command)
         except (errors.RedisError, OSError) as error:
             raise _problem(error, self.settings) from error
+        return answer
 
     def wait(self, id: str, timeout: float | None) -> bytes | None:  # noqa: A002
         ends = None if timeout is None else time.monotonic() + timeout

@@ -15,17 +15,22 @@ from typing import Any
 
 import redis.exceptions as errors
 
-from enricher.adapters.redis.jobs.calls import RENEW
+from enricher.adapters.redis.jobs.calls import END, RENEW, end_parts
 from enricher.adapters.redis.jobs.client import blocking_client
-from enricher.job_store import JobQueueSettings, Run
+from enricher.adapters.redis.jobs.records import end_settings
+from enricher.adapters.redis.scripts import Script
+from enricher.job_store import End, JobQueueSettings, Run
 from enricher.log import log
+
+Found = Callable[[Sequence[Run], Sequence[Run], Sequence[Run]], None]
 
 
 class Leases:
-    """Renews every third of a lease what ``held`` has, until `release` leaves nothing of it.
+    """Renews every third of a lease what ``held`` has.
 
-    ``held`` is asked by another thread. ``found`` is called there with the ids of runs that are somebody
-    else's by now, and of those that were cancelled. `turn` is to be called by the loop from time to time.
+    ``held`` is asked by another thread. ``found`` is called there with the runs that have begun elsewhere,
+    those whose jobs are gone from the store, and those that were cancelled. `turn` is to be called by the
+    loop from time to time.
     """
 
     def __init__(
@@ -34,7 +39,7 @@ class Leases:
         worker: str,
         description: bytes,
         held: Callable[[], Collection[Run]],
-        found: Callable[[Sequence[str], Sequence[str]], None],
+        found: Found,
     ) -> None:
         self._settings = settings
         self._worker = worker
@@ -43,7 +48,8 @@ class Leases:
         self._found = found
         self._last_turn = time.monotonic()
         self._asked = threading.Event()
-        self._ending = False
+        self._left: list[Run] | None = None
+        self._goes_on: Callable[[str], bool] = lambda _: False
         self._thread = threading.Thread(target=self._run, name="job leases", daemon=True)
 
     def start(self) -> None:
@@ -54,40 +60,61 @@ class Leases:
         """The loop lives."""
         self._last_turn = time.monotonic()
 
-    def stop(self) -> None:
-        """Renew only while there is anything to renew; whether the loop lives does not count any more."""
-        self._ending = True
+    def stop(self, left: Sequence[Run], goes_on: Callable[[str], bool]) -> None:
+        """From now on renew ``left`` alone, whether the loop lives or not, and hand back what has ended.
+
+        ``goes_on`` says whether the thread of a job still runs.
+        """
+        self._left, self._goes_on = list(left), goes_on
         self._asked.set()
 
     def _run(self) -> None:
-        client = blocking_client(self._settings.url, min(self._settings.timeout, self._settings.lease / 3))
-        failing = False
+        lease = self._settings.lease
+        client = blocking_client(self._settings.url, min(self._settings.timeout, lease / 3))
+        failing, look_at = False, 0.0
         try:
-            while not (self._ending and not self._held()):
-                pause = self._settings.lease / 3
-                if self._ending or time.monotonic() - self._last_turn < self._settings.max_block:
-                    try:
-                        self._renew(client)
-                        failing = False
-                    except (errors.RedisError, OSError) as error:
-                        if not failing:
-                            log.warning("leases_not_renewed", reason=f"{type(error).__name__}: {error}")
-                        failing, pause = True, pause / 3
-                self._asked.wait(0.05 if self._ending else pause)
-                if not self._ending:
-                    self._asked.clear()
+            while self._left is None or self._left:
+                now = time.monotonic()
+                try:
+                    if self._left is not None:
+                        self._hand_back(client, self._left)
+                    if now >= look_at and self._may_renew(now):
+                        look_at = now + lease / 3
+                        self._renew(client, self._held() if self._left is None else self._left)
+                    failing = False
+                except (errors.RedisError, OSError) as error:
+                    if not failing:
+                        log.warning("leases_not_renewed", reason=f"{type(error).__name__}: {error}")
+                    failing, look_at = True, now + lease / 9
+                self._asked.wait(max(look_at - time.monotonic(), 0.05) if self._left is None else 0.1)
+                self._asked.clear()
         finally:
             client.close()
 
-    def _renew(self, client: Any) -> None:
-        runs = list(self._held())
+    def _may_renew(self, now: float) -> bool:
+        return self._left is not None or now - self._last_turn < self._settings.max_block
+
+    def _hand_back(self, client: Any, left: list[Run]) -> None:
+        ended = [run for run in left if not self._goes_on(run.id)]
+        if ended:
+            parts = [p for run in ended for p in end_parts(End(run=run, state="waiting"), shown=False)]
+            _call(client, END, [1, self._settings.prefix, *end_settings(self._settings), *parts])
+            self._left = [run for run in left if run not in ended]
+
+    def _renew(self, client: Any, held: Collection[Run]) -> None:
+        runs = list(held)
         arguments: list[Any] = [1, self._settings.prefix, self._worker, self._description]
         arguments.append(max(int(self._settings.lease * 3), 3))
         for run in runs:
-            arguments += (run.queue, run.entry, run.id)
-        try:
-            lapsed, cancelled = client.execute_command("EVALSHA", RENEW.sha, *arguments)
-        except errors.NoScriptError:
-            lapsed, cancelled = client.execute_command("EVAL", RENEW.text, *arguments)
-        if lapsed or cancelled:
-            self._found([each.decode() for each in lapsed], [each.decode() for each in cancelled])
+            arguments += (run.queue, run.id, run.number)
+        reply = _call(client, RENEW, arguments)
+        if any(reply):
+            lapsed, gone, cancelled = ([runs[at] for at in places] for places in reply)
+            self._found(lapsed, gone, cancelled)
+
+
+def _call(client: Any, script: Script, arguments: Sequence[Any]) -> Any:
+    try:
+        return client.execute_command("EVALSHA", script.sha, *arguments)
+    except errors.NoScriptError:
+        return client.execute_command("EVAL", script.text, *arguments)

@@ -14,6 +14,7 @@ from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.engine.ports import Answer, Claimed, Write
 from enricher.errors import SinkUnavailable
 from enricher.job_store import RUNS, End, JobQueueSettings
+from enricher.log import log
 from enricher.redaction import redact
 from enricher.texts import as_text
 
@@ -23,7 +24,8 @@ _AT_ONCE = 100
 class JobSink:
     """Writes `End` effects, about a hundred to a call; it answers `Claimed` for a run that is not the last.
 
-    Where results have a server of their own they are written there first: doing that twice is harmless.
+    Where results have a server of their own they are written there first, if the run is the last: doing that
+    twice is harmless.
     """
 
     name = RUNS
@@ -59,9 +61,12 @@ class JobSink:
                 for _, end in page:
                     parts += end_parts(end, shown=self._results is self._client)
                 (replies,) = await self._connection.run(END, parts)
-                for (index, _), reply in zip(page, replies, strict=True):
+                for (index, end), reply in zip(page, replies, strict=True):
                     if reply:
                         answers[index] = Claimed()
+                    if reply == b"-":
+                        told = {"task": end.run.task, "job": end.run.id, "state": end.state}
+                        log.warning("job_is_gone", **told, reason="it was deleted while it ran")
         except Exception as error:
             text = as_text(str(error))
             if is_outage(text):
@@ -71,9 +76,14 @@ class JobSink:
         return answers
 
     async def _show(self, ends: Sequence[End]) -> None:
-        pipeline = self._results.pipeline(transaction=False)
+        asked = self._client.pipeline(transaction=False)
         for end in ends:
-            if end.result:
+            asked.hmget(f"{self._settings.prefix}:job:{end.run.id}", "run", "state")
+        last = await asked.execute()
+        pipeline = self._results.pipeline(transaction=False)
+        for end, (number, state) in zip(ends, last, strict=True):
+            # Of one that was taken for dead and goes on, or is written again, there is nothing to show.
+            if end.result and number == b"%d" % end.run.number and state in (b"running", b"waiting"):
                 key = f"celery-task-meta-{end.run.id}"
                 pipeline.set(key, end.result, ex=end.result_ttl)
                 pipeline.publish(key, end.result)

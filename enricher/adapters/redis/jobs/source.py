@@ -7,72 +7,40 @@
                 job's last any more writes nothing
     silent      jobs of a worker that renews nothing are begun again beside new work, in half of the slots;
                 those that took a worker with them before are kept apart, and are set aside after
-                ``max_deliveries`` deaths that nobody else can have caused
+                ``max_deliveries`` deaths that nobody else can have caused; after an outage everybody gets
+                the time to renew first
+    lapsed      a worker that was silent, and whose job has begun elsewhere, ends its own run of it
     stopped     what can be ended is, and handed back; a thread cannot, and keeps its lease until it ends
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import anyio
-import msgspec
 import redis.exceptions as errors
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import sibling_client
 from enricher.adapters.redis.jobs.calls import END, FETCH, GROUP, TAKE_OVER, end_parts, run_of
+from enricher.adapters.redis.jobs.delivery import JobDelivery, Poison
 from enricher.adapters.redis.jobs.leases import Leases
 from enricher.adapters.redis.jobs.records import end_settings
+from enricher.adapters.redis.jobs.restore import restore
 from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.adapters.redis.reconnect import Connection, ending, own_client, reconnecting
-from enricher.engine.effects import Effect
-from enricher.engine.ports import Clock, Delivery, Intake
+from enricher.engine.ports import Clock, Intake
 from enricher.engine.retry import Backoff
-from enricher.errors import EnricherError
 from enricher.job_store import End, JobQueueSettings, Run, Runner, Shares
 from enricher.log import log
 
-_encode = msgspec.json.Encoder().encode
-
-
-class Poison(EnricherError):
-    """A job that took its worker with it again and again."""
-
-
-class JobDelivery(Delivery):
-    """A run under way; its body is the `Run` as JSON."""
-
-    kept = True
-    __slots__ = ("_runner", "_settled", "end", "run")
-
-    def __init__(
-        self,
-        topic: str,
-        run: Run,
-        received_us: int,
-        runner: Runner,
-        settled: Callable[[JobDelivery, str], None],
-    ) -> None:
-        super().__init__(topic, _encode(run), received_us, f"{run.id}/{run.number}")
-        self.run = run
-        self.end: End | None = None
-        self._runner = runner
-        self._settled = settled
-
-    def failed(self, stage: str, text: str, error: Exception | None) -> None:
-        self.end = self._runner.failure(self.run, stage, text, error)
-
-    def ack(self) -> Sequence[Effect]:
-        """The end of a run that is set aside; any other end comes from its handler."""
-        return () if self.end is None else (self.end,)
-
-    def settled(self, label: str) -> None:
-        self._settled(self, label)
+# How many lost jobs of a queue are found at once, see ``job_takeover.lua``.
+_AT_ONCE = 100
 
 
 class JobSource:
@@ -98,7 +66,8 @@ class JobSource:
     ) -> None:
         self._client = client
         self._settings = settings
-        self._worker = worker
+        # Whoever comes after this process under the same name is another worker.
+        self._worker = worker = f"{worker}-{secrets.token_hex(2)}"
         self._shares = shares
         self._runner = runner
         self._clock = clock
@@ -111,7 +80,7 @@ class JobSource:
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._drained: asyncio.Future[dict[str, bytes]] = self._loop.create_future()
-        self._stopped = False
+        self._stopped = self._served = False
         self._scope: anyio.CancelScope | None = None
         self._leases = Leases(settings, worker, description, lambda: self._held, self._found)
         self._ended = asyncio.Event()
@@ -139,22 +108,32 @@ class JobSource:
         async with ending(*closes):
             for queue in self._settings.queues:
                 await self._create(clients[2], queue)
+            if self._served:
+                # What began here while the connection broke, and was never told.
+                await self._take_over(clients[2], intake, reconnected=True)
             self._connection.up()
             log.info("serving_jobs", queues=list(self._settings.queues), worker=self._worker)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch_queues, waiting)
                 tasks.start_soon(self._listen, clients[2])
-                tasks.start_soon(self._look_after, clients[3], intake)
+                tasks.start_soon(self._look_after, clients[3], intake, self._served)
+                self._served = True
                 while not self._stopped:
                     await self._begin(fetching, intake)
                 tasks.cancel_scope.cancel()
 
     async def _create(self, client: Redis, queue: str) -> None:
+        prefix = self._settings.prefix
         try:
-            await client.xgroup_create(f"{self._settings.prefix}:{queue}", GROUP, "0", mkstream=True)
+            await client.xgroup_create(f"{prefix}:{queue}", GROUP, "0", mkstream=True)
         except errors.ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+            return
+        known: Any = client.sadd(f"{prefix}:queues", queue)
+        if not await known:
+            restored = await restore(client, self._settings, queue)
+            log.warning("queue_was_deleted", queue=queue, jobs_restored=restored)
 
     async def stop_intake(self) -> None:
         """Begin nothing new."""
@@ -172,8 +151,7 @@ class JobSource:
         going_on = set(await self._runner.stop())
         left = [d.run for d in self._under_way.values()]
         back = [End(run=run, state="waiting") for run in left if run.id not in going_on]
-        self._held = tuple(run for run in left if run.id in going_on)
-        self._leases.stop()
+        self._leases.stop([run for run in left if run.id in going_on], self._runner.goes_on)
         if back:
             async with own_client(self._client) as client:
                 with suppress(errors.RedisError, OSError), anyio.fail_after(2):
@@ -274,28 +252,34 @@ class JobSource:
 
     # -- what goes on beside -----------------------------------------------------------------------
 
-    async def _look_after(self, client: Redis, intake: Intake) -> None:
+    async def _look_after(self, client: Redis, intake: Intake, again: bool) -> None:
         """Find the jobs of workers that went silent; tell the thread of the leases that the loop lives."""
         lease = self._settings.lease
-        look_at = 0.0
+        # Whoever was cut off as this worker was renews first.
+        look_at = self._loop.time() + lease / 2 if again else 0.0
         while True:
             self._leases.turn()
             if (now := self._loop.time()) >= look_at:
-                look_at = now + lease / 2
-                await self._take_over(client, intake)
+                many = await self._take_over(client, intake) >= _AT_ONCE
+                look_at = now + (0.0 if many else lease / 2)
             await anyio.sleep(min(lease / 10, self._settings.max_block / 3, 1.0))
 
-    async def _take_over(self, client: Redis, intake: Intake) -> None:
-        settings = self._settings
+    async def _take_over(self, client: Redis, intake: Intake, *, reconnected: bool = False) -> int:
+        settings, mine = self._settings, [d.run for d in self._under_way.values()]
         found, poison = await TAKE_OVER(
             client,
             [settings.prefix],
             int(settings.lease * 1000),
             settings.max_deliveries,
+            self._worker,
+            "1" if reconnected else "",
+            len(mine),
+            *(part for run in mine for part in (run.id, run.number)),
             *settings.queues,
         )
         if found:
-            log.warning("jobs_of_silent_worker", jobs=found)
+            if not reconnected:
+                log.warning("jobs_of_silent_worker", jobs=found)
             self._wake.set()
         for row in poison:
             run = run_of(row)
@@ -305,15 +289,25 @@ class JobSource:
             why = f"its worker ended {times} times while it ran, and no other job can have done it"
             intake.set_aside(delivery, "poison", Poison(why))
 
-    def _found(self, lapsed: Sequence[str], cancelled: Sequence[str]) -> None:
+        return int(found)
+
+    def _found(self, lapsed: Sequence[Run], gone: Sequence[Run], cancelled: Sequence[Run]) -> None:
         """By the thread of the leases."""
         with suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._heed, lapsed, cancelled)
+            self._loop.call_soon_threadsafe(self._heed, lapsed, gone, cancelled)
 
-    def _heed(self, lapsed: Sequence[str], cancelled: Sequence[str]) -> None:
-        self._counts["lapsed"] += len(set(lapsed) & set(self._under_way))
-        for id_ in cancelled:
-            self._runner.cancel(id_)
+    def _heed(self, lapsed: Sequence[Run], gone: Sequence[Run], cancelled: Sequence[Run]) -> None:
+        for run in lapsed:
+            if self._runner.lapse(run):
+                self._counts["lapsed"] += 1
+                log.warning("run_lapsed", task=run.task, job=run.id, reason="it has begun elsewhere")
+        for run in gone:
+            delivery = self._under_way.get(run.id)
+            if delivery is not None and not delivery.gone:
+                delivery.gone = True
+                log.warning("running_job_is_gone", task=run.task, job=run.id)
+        for run in cancelled:
+            self._runner.cancel(run.id)
 
     def health(self) -> Mapping[str, Any]:
         """Connected or not, what is under way, what was taken over from silent workers."""

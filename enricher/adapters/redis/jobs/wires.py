@@ -12,11 +12,20 @@ Part = str | bytes | int | float
 
 
 class Wire(NamedTuple):
-    """What is sent: a command, or a script with its prefix and arguments; and how its reply is read."""
+    """What is sent: a command, or a script with its prefix and arguments; and how its reply is read.
+
+    ``elsewhere`` says what a server that has the results alone is told after an answer: commands.
+    """
 
     arguments: Sequence[Part]
     read: Callable[[Any], Any]
     script: Script | None = None
+    elsewhere: Callable[[Any], Sequence[Sequence[Part]]] | None = None
+
+
+def result_key(id_: str) -> str:
+    """The key and the channel of a job's result."""
+    return f"celery-task-meta-{id_}"
 
 
 def request_parts(request: Request) -> list[Part]:

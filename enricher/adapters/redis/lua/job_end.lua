@@ -1,17 +1,20 @@
 -- Writes how runs end, each whole or not at all. KEYS: prefix. ARGV: how many finished jobs of a state are kept,
 -- for how many ms, whether results are kept here ("1"), then for each: id, run, queue, entry, state, delay in ms,
 -- error ("" none), result, its ttl in s, number of children, then ten for each child (see `enqueue`).
--- Replies "" for each that was written, "=" for one whose run is not the job's last.
+-- Replies "" for each that was written, "=" for one whose run is not the job's last, "-" where there is no such job.
 local most, kept, here = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
 local now, replies, at = now_ms(), {}, 4
 
 local function finish(children)
   local id, run, queue, entry, state, wait, problem, result, ttl = unpack(ARGV, at, at + 8)
   local key = job_key(id)
-  local held, was, unique, limits, lost, failures = unpack(redis.call(
-    'HMGET', key, 'run', 'state', 'unique', 'limits', 'lost', 'failures'))
+  local held, was, unique, limits, lost, failures, newest, cancelling = unpack(redis.call(
+    'HMGET', key, 'run', 'state', 'unique', 'limits', 'lost', 'failures', 'entry', 'cancelling'))
+  if not was then return '-' end
   if held ~= run or (was ~= 'running' and was ~= 'waiting') then return '=' end
   drop(queue, entry)
+  -- The queue was deleted meanwhile, and the run had got another one.
+  if newest and newest ~= entry then drop(queue, newest) end
   if lost then redis.call('ZREM', LOST, queue .. ' ' .. entry .. ' ' .. id) end
   release_limits(id, limits)
   -- The run is over: its end is not written twice.
@@ -23,7 +26,8 @@ local function finish(children)
     return ''
   end
   if state == 'retrying' then
-    local due = string.format('%d', now + wait)
+    -- One that was cancelled too late for this run begins at once, and ends before it does anything.
+    local due = string.format('%d', now + (cancelling and 0 or wait))
     redis.call('HSET', key, 'state', 'retrying', 'run', run + 1, 'failures', (failures or 0) + 1, 'due', due)
     redis.call('HDEL', key, 'lost', 'deaths')
     delay(queue, id, due)

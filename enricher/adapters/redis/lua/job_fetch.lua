@@ -10,27 +10,33 @@ local runs, open = {}, {}
 -- Begins the job of an entry that is this worker's; false if there is nothing to begin.
 local function begin(queue, entry, id, again)
   local key = job_key(id)
-  local state, task, payload, failures, run, enqueued, lost, unique, lasts, limits, parent, held, cancelling =
-    unpack(redis.call('HMGET', key, 'state', 'task', 'payload', 'failures', 'run', 'enqueued', 'lost', 'unique',
-      'until', 'limits', 'parent', 'entry', 'cancelling'))
+  local state, task, payload, failures, run, enqueued, lost, unique, lasts, limits, parent, held, cancelling,
+    holder = unpack(redis.call('HMGET', key, 'state', 'task', 'payload', 'failures', 'run', 'enqueued', 'lost', 'unique',
+      'until', 'limits', 'parent', 'entry', 'cancelling', 'worker'))
+  if state == 'running' and held == entry and not again then
+    -- It was read before: somebody has made the group anew. It stays whose it is.
+    redis.call('XCLAIM', stream_of(queue), GROUP, holder or NOBODY, 0, entry, 'JUSTID')
+    return false
+  end
   -- Cancelled or deleted meanwhile, or there twice: the entry has no job to begin.
-  if (state ~= 'waiting' and not (state == 'running' and again and held == entry)) then
+  if not (state == 'waiting' or (state == 'running' and again and held == entry)) or not (task and payload) then
     drop(queue, entry)
     return false
   end
   if limits and not admitted(id, queue, entry, limits, now) then
     drop(queue, entry)
+    redis.call('HSET', key, 'state', 'waiting')
     return false
   end
-  local number = (tonumber(run or '0')) + 1
+  local number = (tonumber(run) or 0) + 1
   redis.call('HSET', key, 'state', 'running', 'worker', worker, 'run', number, 'started', now, 'entry', entry)
   if lasts == 'started' then release_unique(id, unique) end
   if shown > 0 then
-    show_result(id, '{"status":"STARTED","result":null,"traceback":null,"children":[],"task_id":"' .. id .. '"}',
-      shown)
+    local head = '{"status":"STARTED","result":null,"traceback":null,"children":[],"task_id":'
+    show_result(id, head .. cjson.encode(id) .. '}', shown)
   end
-  runs[#runs + 1] = {id, task, queue, payload, tonumber(failures or '0') + 1, number, entry, tonumber(enqueued),
-    now, tonumber(lost or '0'), parent or '', cancelling and 1 or 0}
+  runs[#runs + 1] = {id, task, queue, payload, (tonumber(failures) or 0) + 1, number, entry,
+    tonumber(enqueued) or now, now, tonumber(lost) or 0, parent or '', cancelling and 1 or 0}
   return true
 end
 
@@ -38,28 +44,47 @@ local function move_due(queue)
   local ids = redis.call('ZRANGEBYSCORE', delayed_of(queue), '-inf', now, 'LIMIT', 0, 100)
   for _, id in ipairs(ids) do
     redis.call('ZREM', delayed_of(queue), id)
-    if redis.call('EXISTS', job_key(id)) == 1 then
+    local state = redis.call('HGET', job_key(id), 'state')
+    if state == 'scheduled' or state == 'retrying' or state == 'waiting' then
       redis.call('HSET', job_key(id), 'state', 'waiting')
       append(queue, id)
     end
   end
 end
 
+-- The job of a lost entry begins; false if it has ended, or has no entry any more.
+local function begin_lost(queue, entry, id)
+  if #redis.call('XCLAIM', stream_of(queue), GROUP, worker, 0, entry, 'JUSTID') == 1 then
+    return begin(queue, entry, id, true)
+  end
+  local state, held = unpack(redis.call('HMGET', job_key(id), 'state', 'entry'))
+  if state == 'running' and held == entry then
+    -- The queue was deleted with its entries.
+    redis.call('HSET', job_key(id), 'state', 'waiting')
+    append(queue, id)
+  end
+  return false
+end
+
 -- Those whose worker went silent, oldest first.
 local function begin_again()
-  if suspects <= 0 then return end
-  for _, member in ipairs(redis.call('ZRANGEBYSCORE', LOST, '-inf', now, 'LIMIT', 0, 100)) do
-    local queue, entry, id = string.match(member, '^(%S+) (%S+) (.+)$')
-    local alone = tonumber(redis.call('HGET', job_key(id), 'lost') or '0') > 1
-    if open[queue] and (may_be_alone or not alone) then
-      redis.call('ZREM', LOST, member)
-      -- A queue that was emptied has no entry to claim.
-      if #redis.call('XCLAIM', stream_of(queue), GROUP, worker, 0, entry, 'JUSTID') == 1
-          and begin(queue, entry, id, true) then
-        may_be_alone, suspects = false, suspects - 1
-        if alone or suspects <= 0 or #runs >= free then return end
+  local from = 0
+  while suspects > 0 do
+    local members = redis.call('ZRANGEBYSCORE', LOST, '-inf', now, 'LIMIT', from, 100)
+    for _, member in ipairs(members) do
+      local queue, entry, id = string.match(member, '^(%S+) (%S+) (.+)$')
+      local alone = (tonumber(redis.call('HGET', job_key(id), 'lost')) or 0) > 1
+      if open[queue] and (may_be_alone or not alone) then
+        redis.call('ZREM', LOST, member)
+        if begin_lost(queue, entry, id) then
+          may_be_alone, suspects = false, suspects - 1
+          if alone or suspects <= 0 or #runs >= free then return end
+        end
+      else
+        from = from + 1
       end
     end
+    if #members < 100 then return end
   end
 end
 

@@ -1,18 +1,40 @@
 -- Renews the leases of runs, and says that a worker is there. KEYS: prefix. ARGV: worker, its description (JSON),
--- seconds for which it is known, then queue, entry and id of each run.
--- Replies the ids of those that are somebody else's by now, and of those that were cancelled.
+-- seconds for which it is known, then queue, id and number of each run.
+-- Replies which of the runs have begun elsewhere, which are gone, and which were cancelled, counted from 0.
 local worker, now = ARGV[1], now_ms()
-local lapsed, cancelled = {}, {}
+local lapsed, gone, cancelled = {}, {}, {}
 redis.call('ZADD', PREFIX .. ':workers', now, worker)
 redis.call('SET', PREFIX .. ':worker:' .. worker, ARGV[2], 'EX', ARGV[3])
+
+-- A queue that was deleted, and with it who holds what: the run gets another entry.
+local function restore(queue, id)
+  local entry = append(queue, id)
+  redis.call('HSET', job_key(id), 'entry', entry)
+  redis.call('XCLAIM', stream_of(queue), GROUP, worker, 0, entry, 'FORCE', 'JUSTID')
+end
+
 for i = 4, #ARGV, 3 do
-  local queue, entry, id = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local row = redis.call('XPENDING', stream_of(queue), GROUP, entry, entry, 1)[1]
-  if row and row[2] == worker then
-    redis.call('XCLAIM', stream_of(queue), GROUP, worker, 0, entry, 'JUSTID')
-    if redis.call('HGET', job_key(id), 'cancelling') then cancelled[#cancelled + 1] = id end
-  else
-    lapsed[#lapsed + 1] = id
+  local at = (i - 4) / 3
+  local queue, id, number = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local state, run, entry, cancelling = unpack(redis.call(
+    'HMGET', job_key(id), 'state', 'run', 'entry', 'cancelling'))
+  if not state then
+    gone[#gone + 1] = at
+  elseif run ~= number then
+    lapsed[#lapsed + 1] = at
+  elseif state == 'running' and entry then
+    local stream = stream_of(queue)
+    local holder = (redis.call('XPENDING', stream, GROUP, entry, entry, 1)[1] or {})[2]
+    -- Taken for dead, and not begun elsewhere: it is this worker's again.
+    if holder == NOBODY then redis.call('ZREM', LOST, queue .. ' ' .. entry .. ' ' .. id) end
+    if holder then
+      redis.call('XCLAIM', stream, GROUP, worker, 0, entry, 'JUSTID')
+    elseif #redis.call('XRANGE', stream, entry, entry) == 0 then
+      restore(queue, id)
+    else
+      redis.call('XCLAIM', stream, GROUP, worker, 0, entry, 'FORCE', 'JUSTID')
+    end
+    if cancelling then cancelled[#cancelled + 1] = at end
   end
 end
-return {lapsed, cancelled}
+return {lapsed, gone, cancelled}

@@ -9,7 +9,8 @@ local function stream_of(queue) return PREFIX .. ':' .. queue end
 local function delayed_of(queue) return PREFIX .. ':' .. queue .. ':delayed' end
 local function limited_of(queue) return PREFIX .. ':' .. queue .. ':limited' end
 local function unique_key(key) return PREFIX .. ':unique:' .. key end
-local function limit_key(key) return PREFIX .. ':limit:' .. key end
+-- What is kept of a limit: what runs under it, what waits for a place, its bucket, when the next turn is.
+local function limit_key(kind, key) return PREFIX .. ':limit:' .. kind .. ':' .. key end
 local LOST, PAUSED = PREFIX .. ':lost', PREFIX .. ':paused'
 
 local function append(queue, id) return redis.call('XADD', stream_of(queue), '*', 'id', id) end
@@ -46,53 +47,78 @@ end
 -- Limits of a job are kept as text: a line `most rate per_ms key` each.
 local LIMIT = '(%d+) (%d+) (%d+) ([^\n]*)\n'
 
--- What ran under a limit ends: the first that waits for it goes to its queue.
-local function release_limits(id, limits)
-  for most, _, _, key in string.gmatch(limits or '', LIMIT) do
-    if most ~= '0' and redis.call('ZREM', limit_key(key), id) == 1 then
-      local next = redis.call('ZPOPMIN', limit_key(key) .. ':waiting')[1]
-      local queue = next and redis.call('HGET', job_key(next), 'queue')
-      if queue then
-        redis.call('ZREM', limited_of(queue), next)
-        append(queue, next)
-      end
-    end
+-- The first that waits for a place goes to its queue; those that do not wait any more are passed over.
+local function let_in(key)
+  local next = redis.call('ZPOPMIN', limit_key('waiting', key))[1]
+  while next do
+    local state, queue = unpack(redis.call('HMGET', job_key(next), 'state', 'queue'))
+    if queue then redis.call('ZREM', limited_of(queue), next) end
+    if state == 'waiting' then return append(queue, next) end
+    next = redis.call('ZPOPMIN', limit_key('waiting', key))[1]
   end
 end
 
--- A job that waits under limits does so no more.
+-- What ran under a limit ends.
+local function release_limits(id, limits)
+  for most, _, _, key in string.gmatch(limits or '', LIMIT) do
+    if most ~= '0' and redis.call('ZREM', limit_key('running', key), id) == 1 then let_in(key) end
+  end
+end
+
+-- A job that waits under limits does so no more. It may have been let in and not have begun: the next is.
 local function forget_limits(id, queue, limits)
   for most, _, _, key in string.gmatch(limits or '', LIMIT) do
-    if most ~= '0' then redis.call('ZREM', limit_key(key) .. ':waiting', id) end
+    if most ~= '0' then
+      redis.call('ZREM', limit_key('running', key), id)
+      redis.call('ZREM', limit_key('waiting', key), id)
+      if redis.call('ZCARD', limit_key('running', key)) < tonumber(most) then let_in(key) end
+    end
   end
   if limits then redis.call('ZREM', limited_of(queue), id) end
+end
+
+-- Whether there is a place; one of a job that does not run, for somebody has removed it, is none.
+local function has_place(key, id, most)
+  if redis.call('ZCARD', key) < most or redis.call('ZSCORE', key, id) then return true end
+  local oldest = redis.call('ZRANGE', key, 0, 0)[1]
+  return redis.call('HGET', job_key(oldest), 'state') ~= 'running' and redis.call('ZREM', key, oldest) == 1
 end
 
 -- Whether a job may begin now under its limits. If not it is put where it comes from when it may.
 local function admitted(id, queue, entry, limits, now)
   for most, rate, per, key in string.gmatch(limits, LIMIT) do
-    local running = limit_key(key)
-    if most ~= '0' and redis.call('ZCARD', running) >= tonumber(most) and not redis.call('ZSCORE', running, id) then
+    local running = limit_key('running', key)
+    if most ~= '0' and not has_place(running, id, tonumber(most)) then
       -- In the order of their entries.
       local ms, seq = string.match(entry, '(%d+)-(%d+)')
       local place = string.format('%.0f', ms * 4096 + math.min(seq, 4095))
-      redis.call('ZADD', running .. ':waiting', place, id)
+      redis.call('ZADD', limit_key('waiting', key), place, id)
       redis.call('ZADD', limited_of(queue), place, id)
       return false
     end
     if rate ~= '0' then
-      -- A leaky bucket: `at` is when it is empty again; a start fills it by one part.
+      -- A leaky bucket: `at` is when it is empty again; a start fills it by one part. Whoever finds it full gets
+      -- a turn behind those that have one, and begins then, before those that come later.
       local part = tonumber(per) / tonumber(rate)
-      local at = math.max(tonumber(redis.call('GET', running .. ':rate') or '0'), now)
-      if at + part > now + tonumber(per) + 0.5 then
-        delay(queue, id, math.ceil(at + part - tonumber(per)))
+      local bucket, turns = limit_key('rate', key), limit_key('turn', key)
+      local at = math.max(tonumber(redis.call('GET', bucket) or '0'), now)
+      local turn = at + part - per
+      if redis.call('HGET', job_key(id), 'turn') ~= '1' then
+        turn = math.max(turn, tonumber(redis.call('GET', turns) or '0'))
+      end
+      if turn > now + 0.5 then
+        turn = math.max(turn, tonumber(redis.call('GET', turns) or '0'))
+        redis.call('SET', turns, string.format('%.3f', turn + part), 'PX', math.ceil(turn + part - now))
+        redis.call('HSET', job_key(id), 'turn', 1)
+        delay(queue, id, string.format('%d', math.ceil(turn)))
         return false
       end
-      redis.call('SET', running .. ':rate', string.format('%.3f', at + part), 'PX', math.ceil(per * 2))
+      redis.call('HDEL', job_key(id), 'turn')
+      redis.call('SET', bucket, string.format('%.3f', at + part), 'PX', math.ceil(per * 2))
     end
   end
   for most, _, _, key in string.gmatch(limits, LIMIT) do
-    if most ~= '0' then redis.call('ZADD', limit_key(key), now, id) end
+    if most ~= '0' then redis.call('ZADD', limit_key('running', key), now, id) end
   end
   return true
 end

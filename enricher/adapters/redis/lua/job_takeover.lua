@@ -1,37 +1,61 @@
--- Finds the jobs of workers that went silent. KEYS: prefix. ARGV: lease in ms, deaths that a job may cause, queues.
+-- Finds the jobs of workers that went silent. KEYS: prefix. ARGV: lease in ms, deaths that a job may cause, worker
+-- that asks, whether it has lost its connection since it last asked ("1"), how many runs it holds, id and number
+-- of each, queues.
 -- A death counts against a job only if it was the only one under way there whose worker had gone silent before:
 -- nobody else can have been it. Replies how many were found, and the runs of those that caused too many.
-local lease, deadly = tonumber(ARGV[1]), tonumber(ARGV[2])
-local now, found, poison, suspects = now_ms(), 0, {}, {}
+local lease, deadly, asker, reconnected = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
+local now, found, poison, suspects, mine = now_ms(), 0, {}, {}, {}
+local first = 6 + 2 * ARGV[5]
+for i = 6, first - 1, 2 do mine[ARGV[i]] = ARGV[i + 1] end
 
-for i = 3, #ARGV do
+local function look_at(queue, entry, worker)
+  local read = redis.call('XRANGE', stream_of(queue), entry, entry)[1]
+  local id = read and read[2][2]
+  local key = id and job_key(id)
+  local state, held, run = unpack(key and redis.call('HMGET', key, 'state', 'entry', 'run') or {})
+  if not id or state ~= 'running' or held ~= entry then
+    drop(queue, entry)
+    -- A script that begins jobs was cut off: this one had not begun.
+    if state == 'waiting' then append(queue, id) end
+    return
+  end
+  local member = queue .. ' ' .. entry .. ' ' .. id
+  if worker == asker and mine[id] == run then
+    redis.call('XCLAIM', stream_of(queue), GROUP, worker, 0, entry, 'JUSTID')
+    return
+  end
+  redis.call('XCLAIM', stream_of(queue), GROUP, NOBODY, 0, entry, 'JUSTID')
+  if worker == NOBODY then
+    redis.call('ZADD', LOST, 'NX', now, member)
+    return
+  end
+  found = found + 1
+  if worker == asker then
+    -- It began, but the reply was lost: nobody has run it.
+    redis.call('ZADD', LOST, now, member)
+    return
+  end
+  local lost = redis.call('HINCRBY', key, 'lost', 1)
+  -- 0, 1, 2, 4 leases: those that took a worker with them twice are kept apart.
+  local wait = lost > 1 and lease * math.min(2 ^ (lost - 2), 4) or 0
+  redis.call('ZADD', LOST, now + wait, member)
+  if lost > 1 then
+    local others = suspects[worker] or {}
+    others[#others + 1] = {id, queue, entry, member}
+    suspects[worker] = others
+  end
+end
+
+for i = first, #ARGV do
   local queue = ARGV[i]
-  local pending = redis.call('XPENDING', stream_of(queue), GROUP, 'IDLE', lease, '-', '+', 100)
-  for _, row in ipairs(pending) do
-    local entry, worker = row[1], row[2]
-    local read = redis.call('XRANGE', stream_of(queue), entry, entry)[1]
-    local id = read and read[2][2]
-    local key = id and job_key(id)
-    local state, held = unpack(key and redis.call('HMGET', key, 'state', 'entry') or {})
-    if not id or state ~= 'running' or held ~= entry then
-      drop(queue, entry)
-    else
-      local member = queue .. ' ' .. entry .. ' ' .. id
-      redis.call('XCLAIM', stream_of(queue), GROUP, NOBODY, 0, entry, 'JUSTID')
-      if worker == NOBODY then
-        redis.call('ZADD', LOST, 'NX', now, member)
-      else
-        found = found + 1
-        local lost = redis.call('HINCRBY', key, 'lost', 1)
-        -- 0, 1, 2, 4 leases: those that took a worker with them twice are kept apart.
-        local wait = lost > 1 and lease * math.min(2 ^ (lost - 2), 4) or 0
-        redis.call('ZADD', LOST, now + wait, member)
-        if lost > 1 then
-          local others = suspects[worker] or {}
-          others[#others + 1] = {id, queue, entry, member}
-          suspects[worker] = others
-        end
-      end
+  local stream = stream_of(queue)
+  if reconnected then
+    for _, row in ipairs(redis.call('XPENDING', stream, GROUP, '-', '+', 1000, asker)) do
+      look_at(queue, row[1], row[2])
+    end
+  else
+    for _, row in ipairs(redis.call('XPENDING', stream, GROUP, 'IDLE', lease, '-', '+', 100)) do
+      look_at(queue, row[1], row[2])
     end
   end
 end
