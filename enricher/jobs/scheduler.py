@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
+from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
@@ -17,7 +18,7 @@ from enricher.engine.retry import Backoff
 from enricher.job_store import JobStore, Request, StoreUnavailable
 from enricher.jobs.definition import Definition
 from enricher.jobs.payload import MAX_PAYLOAD
-from enricher.jobs.requests import Options, request
+from enricher.jobs.requests import new_id, request
 from enricher.jobs.schedules import Cron, Interval, Misfire, Schedule, missed
 from enricher.log import log
 from enricher.schedule_store import (
@@ -44,6 +45,10 @@ class ScheduledTask(msgspec.Struct, frozen=True, kw_only=True):
     schedule: Schedule
     request: Callable[[int], Request]
 
+    def request_now(self) -> Request:
+        """A job besides the occurrences."""
+        return msgspec.structs.replace(self.request(0), id=new_id())
+
     @property
     def kept(self) -> KeptSchedule:
         """What the store is to know of it."""
@@ -54,7 +59,10 @@ class ScheduledTask(msgspec.Struct, frozen=True, kw_only=True):
 def scheduled_tasks(
     definitions: Iterable[Definition], zone: str, max_payload: int = MAX_PAYLOAD
 ) -> list[ScheduledTask]:
-    """The tasks of the classes that have a schedule. ``zone`` is that of a cron without one of its own."""
+    """The tasks of the classes that have a schedule. ``zone`` is that of a cron without one of its own.
+
+    Raises `BadArguments` for arguments that are larger than ``max_payload``.
+    """
     return [_scheduled_task(each, zone, max_payload) for each in definitions if each.scheduled]
 
 
@@ -65,11 +73,13 @@ def _scheduled_task(definition: Definition, zone: str, max_payload: int) -> Sche
     else:
         schedule = Cron(definition.cron_schedule or "", definition.cron_timezone or zone)
 
+    args, kwargs = definition.cron_args
+    made = request(definition, args, kwargs, max_payload=max_payload)
+
     def request_at(due_ms: int) -> Request:
-        args, kwargs = definition.cron_args
-        # A name of its own: even a server that fell back to an older copy runs no occurrence twice.
-        options = Options(id=f"{definition.task}@{due_ms}")
-        return request(definition, args, kwargs, options, max_payload=max_payload)
+        # Its own id: even a server that fell back to an older copy of its data runs it only once.
+        own = str(uuid5(NAMESPACE_URL, f"{definition.task}@{due_ms}"))
+        return msgspec.structs.replace(made, id=own)
 
     module = definition.cls.__module__
     return ScheduledTask(task=definition.task, module=module, schedule=schedule, request=request_at)

@@ -58,7 +58,7 @@ class Cron:
     def __init__(self, expression: str, zone: str = "UTC") -> None:
         problem = cron_problem(expression)
         if problem:
-            raise WrongSetting("cron_schedule", expression, problem)
+            raise WrongSetting("cron_schedule", expression, f"five fields. {problem}")
         problem = zone_problem(zone)
         if problem:
             raise WrongSetting("cron_timezone", zone, problem)
