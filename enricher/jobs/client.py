@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -51,21 +52,18 @@ class Connection:
 
     def __init__(self, settings: Callable[[], Settings], store: JobStore | None = None) -> None:
         self._settings = settings
-        self._read: Settings | None = None
         self._engine = store
         # After a fork the child has a process id and connections of its own. No lock: one that another
         # thread held in the parent would never be released here.
         self._blocking: dict[int, BlockingJobStore] = {}
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, JobStore] = WeakKeyDictionary()
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
         """The settings, read once. Raises `ConfigError`."""
-        if self._read is None:
-            self._read = self._settings()
-        return self._read
+        return self._settings()
 
-    @property
+    @cached_property
     def max_payload(self) -> int:
         return self.settings.section(JobSettings).max_payload
 
