@@ -144,12 +144,12 @@ class JobRunner:
                 state="retrying",
                 delay_ms=int(verdict.delay * 1000),
                 error=problem,
-                result=results.retry(run.id, problem),
+                result=results.retry(run.id, error),
                 result_ttl=ttl,
             )
         log.warning("job_failed", task=run.task, job=run.id, attempt=run.attempt, error=problem.message)
         return End(
-            run=run, state="failed", error=problem, result=results.failure(run.id, problem), result_ttl=ttl
+            run=run, state="failed", error=problem, result=results.failure(run.id, error), result_ttl=ttl
         )
 
     def _dropped(self, run: Run, definition: Definition | None, why: str) -> End:
