@@ -46,7 +46,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             ("delay", self.delay is None or _is_delay(self.delay), "a number of seconds, or a timedelta"),
             ("at", self.at is None or isinstance(self.at, datetime), "a datetime"),
             ("at", self.at is None or self.delay is None, "a time without a delay: one of them"),
-            ("id", self.id is None or _is_id(self.id), "text without blanks, of at most 200 characters"),
+            ("id", self.id is None or _is_id(self.id), "ASCII text without blanks, of up to 200 characters"),
             ("queue", self.queue is None or is_queue(self.queue), QUEUE_EXPECTED),
         ):
             if not right:
@@ -208,4 +208,4 @@ def _is_delay(value: Any) -> bool:
 def _is_id(value: Any) -> bool:
     if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_ID:
         return False
-    return value.isprintable() and not any(map(str.isspace, value))
+    return value.isascii() and value.isprintable() and " " not in value

@@ -16,8 +16,8 @@ What a class says is read and checked when it is first used, once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any, ClassVar
 
 from enricher.errors import ConfigError
@@ -29,6 +29,7 @@ from enricher.jobs.handle import Handle
 from enricher.jobs.requests import NO_OPTIONS, Options, request, request_by_name
 
 _AT_ONCE = 1000
+_BYTES_AT_ONCE = 4 * 1_048_576
 _KEPT = "__enricher_definition__"
 
 
@@ -83,7 +84,8 @@ class Worker:
     def perform_bulk(cls, jobs: Iterable[Mapping[str, Any] | Sequence[Any]]) -> list[Handle]:
         """Enqueue a job for each mapping of arguments by name, or list of them, in that order.
 
-        All are checked before the first is enqueued; each 1,000 take one round trip.
+        All are checked before the first is enqueued. Each 1,000, or 4 MiB, take one round trip; if one fails,
+        those before it are enqueued.
         """
         return Enqueuer(cls).perform_bulk(jobs)
 
@@ -232,18 +234,20 @@ def imported_worker(task: str) -> type[Worker] | None:
     """The class of this task, if the process has imported it."""
     # The newest first: a module that was loaded anew has made its classes again.
     for worker in reversed(list(imported_workers())):
-        if hasattr(worker, "perform") and task_name(worker) == task:
-            return worker
+        with suppress(ConfigError):  # a wrong name is somebody else's
+            if hasattr(worker, "perform") and task_name(worker) == task:
+                return worker
     return None
 
 
 def imported_workers() -> Iterator[type[Worker]]:
     """Every class of jobs that this process has imported, in the order of their definition."""
-    found = [Worker]
-    for base in found:
+    left, seen = [Worker], {Worker}
+    for base in left:
         for cls in base.__subclasses__():
-            if cls not in found:
-                found.append(cls)
+            if cls not in seen:
+                seen.add(cls)
+                left.append(cls)
                 yield cls
 
 
@@ -256,6 +260,12 @@ def _moment(when: datetime) -> datetime:
 
 
 def _parts(requests: Sequence[Request]) -> Iterator[Enqueue]:
-    rest = iter(requests)
-    while some := tuple(islice(rest, _AT_ONCE)):
-        yield Enqueue(some)
+    part, size = list[Request](), 0
+    for each in requests:
+        if part and (len(part) == _AT_ONCE or size + len(each.payload) > _BYTES_AT_ONCE):
+            yield Enqueue(tuple(part))
+            part, size = [], 0
+        part.append(each)
+        size += len(each.payload)
+    if part:
+        yield Enqueue(tuple(part))

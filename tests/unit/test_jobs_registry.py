@@ -10,7 +10,7 @@ from textwrap import dedent
 import pytest
 
 from enricher.errors import ConfigError
-from enricher.jobs import WorkerRegistry
+from enricher.jobs import WorkerRegistry, client
 
 HEAD = "from enricher.jobs import Worker\n"
 
@@ -148,5 +148,16 @@ def test_a_class_that_was_only_imported_is_found_too(folder: Path) -> None:
 def test_without_packages_those_of_the_settings_are_searched(
     folder: Path, nobodys_settings: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match="packages"):
+    monkeypatch.setattr(client, "_default", client.Connection(client._from_environment()))
+    with pytest.raises(ConfigError, match=r"jobs\.packages = .*: expected the packages"):
         WorkerRegistry.initialize()
+    write(folder, {"shop9.py": job("Here"), "shop9_too.py": job("There")})
+    monkeypatch.setenv("ENRICHER_JOBS__PACKAGES", "shop9,shop9_too")
+    monkeypatch.setattr(client, "_default", client.Connection(client._from_environment()))
+    assert names(WorkerRegistry.initialize()) == ["shop9.Here", "shop9_too.There"]
+
+
+def test_a_wrong_name_of_one_class_does_not_hide_another(folder: Path) -> None:
+    write(folder, {"shop10.py": job("Wrong", "name = 'two words'") + job("Right")})
+    importlib.import_module("shop10")
+    assert WorkerRegistry().find("shop10.Right") is not None

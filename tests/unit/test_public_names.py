@@ -10,6 +10,7 @@ import pytest
 import enricher
 import enricher.dead_letters
 import enricher.engine
+import enricher.jobs
 import enricher.mail
 from enricher.engine.lanes import Lane
 from enricher.systems import SYSTEMS
@@ -40,7 +41,7 @@ def test_the_package_exports_exactly_its_promises() -> None:
 
 
 def test_what_the_packages_promise_is_there_and_nothing_else() -> None:
-    for package in (enricher, enricher.dead_letters, enricher.mail):
+    for package in (enricher, enricher.dead_letters, enricher.jobs, enricher.mail):
         assert sorted(set(dir(package)) & set(package.__all__)) == sorted(package.__all__)
         assert all(getattr(package, name) is not None for name in package.__all__)
         with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
