@@ -67,6 +67,10 @@ class ClearQueue(Call[int], frozen=True):
     count: int = 500
 
 
+class ListQueues(Call[list[str]], frozen=True):
+    """The queues that jobs were ever enqueued to, by name."""
+
+
 class WorkerRecord(msgspec.Struct, frozen=True):
     """A worker that is there: when it was last heard of (ms since 1970), what it says of itself (JSON)."""
 

@@ -153,7 +153,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ``collections`` and ``indexes`` are made in MongoDB. ``dead_letters``
     {topic: sink} are for topics whose dead letters go to a store of their own. ``troubles`` {topic: what is
     wrong with it} is read whenever somebody asks for the health. ``summary`` makes a line for the log and its
-    figures from the counters. ``streams``, ``warnings`` and ``notes`` are what ``enricher check`` shows.
+    figures from the counters. ``streams``, ``warnings`` and ``notes`` are what ``enricher check`` shows;
+    ``problems`` are what it fails for, ``probe`` asks servers for more warnings.
     """
 
     routes: Sequence[Route] = ()
@@ -169,6 +170,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     streams: Sequence[StreamUse] = ()
     warnings: Callable[[], Iterable[str]] = _no_lines
     notes: Sequence[str] = ()
+    problems: Callable[[], Iterable[str]] = _no_lines
+    probe: Callable[[], Awaitable[Iterable[str]]] | None = None
 
 
 def code_of(code: Any) -> Any:

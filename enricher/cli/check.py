@@ -18,6 +18,7 @@ from enricher.adapters.mongo import close_client, mongo_client
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.stream.group import WrongKey, check_key
 from enricher.assembly import planned, stores_documents
+from enricher.cli import logs
 from enricher.cli.check_growth import HEAD as GROWTH
 from enricher.cli.check_growth import Stored, ask_growth
 from enricher.cli.check_streams import HEAD, StreamState, ask_streams, groups_of, stream_warnings
@@ -25,6 +26,7 @@ from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration_option, settings_options
 from enricher.config import Section, Settings, named_by_origin, redact, redact_text
 from enricher.engine.router import Route, Router
+from enricher.errors import EnricherError
 from enricher.feed_gaps import GAPS
 from enricher.intake import over_streams
 from enricher.system import Plan, StreamUse
@@ -59,7 +61,8 @@ Examples:
   enricher check --quiet && systemctl restart enricher
 
 Exit code 0 when the servers answer (there may be warnings), 1 when one does not,
-or when one of our keys has a value of another type, 2 for a wrong setting.
+when one of our keys has a value of another type, or for a class of jobs that is
+wrong, 2 for a wrong setting.
 """
 )
 @click.option("-v", "--verbose", is_flag=True, help="Also print all settings, and where each comes from.")
@@ -74,25 +77,46 @@ def command(options: SettingsOptions, verbose: bool, quiet: bool, timeout: float
     no passwords, and writes nothing.
     """
     settings = options.load()
+    # What it would say is said here.
+    logs.configure_aside(settings, level="critical")
+    well = asyncio.run(_check(settings, verbose, quiet, timeout))
+    click.get_current_context().exit(OK if well else FAILED)
+
+
+async def _check(settings: Settings, verbose: bool, quiet: bool, timeout: float) -> bool:
+    """Print what there is to say; whether all is well."""
     with named_by_origin(settings):
         plans = planned(settings)
         routes = over_streams(settings, [route for plan in plans for route in plan.routes])
     Router(routes)
     groups = groups_of(settings, routes, plans)
     stores = stores_documents(routes, plans)
-    servers = asyncio.run(ask_servers(settings, timeout, groups, growth=not quiet, stores=stores))
+    servers = await ask_servers(settings, timeout, groups, growth=not quiet, stores=stores)
     unreachable = [server for server in servers if server.error]
     if not quiet:
         for line in _report(settings, servers, routes, plans, verbose):
             click.echo(line)
     for server in unreachable:
         click.echo(f"Error: {server.name} at {server.url} is unreachable: {server.error}", err=True)
-    for warning in warnings(settings, servers, plans, stores=stores):
+    probed = [] if unreachable else await _probe(plans, timeout)
+    for warning in [*warnings(settings, servers, plans, stores=stores), *probed]:
         click.echo(f"Warning: {warning}", err=True)
-    wrong = [(server, problem) for server in servers for problem in server.problems]
-    for server, problem in wrong:
-        click.echo(f"Error: {server.name} at {server.url}: {problem}", err=True)
-    click.get_current_context().exit(FAILED if unreachable or wrong else OK)
+    wrong = [f"{server.name} at {server.url}: {text}" for server in servers for text in server.problems]
+    wrong += [text for plan in plans for text in plan.problems()]
+    for text in wrong:
+        click.echo(f"Error: {redact_text(text)}", err=True)
+    return not unreachable and not wrong
+
+
+async def _probe(plans: Sequence[Plan], timeout: float) -> list[str]:
+    """What systems find out from their servers and warn of."""
+    found: list[str] = []
+    for plan in plans:
+        if plan.probe is not None:
+            with suppress(TimeoutError, EnricherError):  # a server that went away since it was asked
+                async with asyncio.timeout(timeout):
+                    found += await plan.probe()
+    return found
 
 
 async def ask_servers(
@@ -103,7 +127,7 @@ async def ask_servers(
     growth: bool = False,
     stores: bool = True,
 ) -> list[Server]:
-    """Ask Redis, MongoDB and, where it is another one, the Redis of the dead letters, all at once.
+    """Ask Redis, MongoDB and, where they are others, the Redis of dead letters and of systems, all at once.
 
     With ``growth`` MongoDB is also asked how fast its collections grow; it is left alone without ``stores``.
     """
@@ -118,6 +142,12 @@ async def ask_servers(
         questions.append(
             _ask_redis("Redis of the dead letters", settings, letters_url, timeout, letters=True)
         )
+    asked = {settings.redis.url, letters_url, ""}
+    for name, section in settings.routes.items():
+        for key, url in section.servers("redis").items() if section.is_on() else ():
+            if url not in asked:
+                asked.add(url)
+                questions.append(_ask_redis(f"Redis of {name}.{key}", settings, url, timeout, letters=False))
     return await asyncio.gather(*questions)
 
 

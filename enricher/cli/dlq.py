@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
-import msgspec
 
 from enricher.cli import logs
 from enricher.cli.dlq_options import (
@@ -64,10 +63,7 @@ def with_letters(settings: Settings, place: Place, work: Callable[[Letters], Awa
 
     Raises click.UsageError for a letter that is not there.
     """
-    level: Any = settings.log.level if "log.level" in settings.origins else "error"
-    logs.configure(
-        msgspec.structs.replace(settings.log, level=level), settings.service.name, sys.stderr.buffer
-    )
+    logs.configure_aside(settings)
 
     async def main() -> None:
         async with opened(settings, place) as letters:

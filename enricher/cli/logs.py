@@ -15,18 +15,27 @@ import sys
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast
 
+import msgspec
 import orjson
 import structlog
 
-from enricher.config import LogSettings
+from enricher.config import LogSettings, Settings
 from enricher.redaction import redact_value
 
 Event = MutableMapping[str, Any]
 
+Level = Literal["debug", "info", "warning", "error", "critical"]
+
 # At debug the MongoDB driver logs every command with the documents in it.
 _CHATTY = ("pymongo", "asyncio")
+
+
+def configure_aside(settings: Settings, level: Level = "error") -> None:
+    """Send the process's log to standard error, from ``level`` on unless the settings name another."""
+    least = settings.log.level if "log.level" in settings.origins else level
+    configure(msgspec.structs.replace(settings.log, level=least), settings.service.name, sys.stderr.buffer)
 
 
 def configure(settings: LogSettings, service: str, stream: BinaryIO | None = None) -> None:

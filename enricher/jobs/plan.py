@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 
@@ -13,6 +14,7 @@ from enricher.engine.router import Context, Route, Slots
 from enricher.errors import BadMessage
 from enricher.job_store import RUNS, JobStore, Run
 from enricher.jobs import client
+from enricher.jobs.checks import probe
 from enricher.jobs.health_check import HealthCheckWorker
 from enricher.jobs.processes import JobProcesses
 from enricher.jobs.registry import WorkerRegistry
@@ -21,7 +23,7 @@ from enricher.jobs.scheduler import Scheduler, scheduled_tasks
 from enricher.jobs.settings import JobSettings
 from enricher.jobs.shares import Shares
 from enricher.jobs.threads import JobThreads
-from enricher.system import Host, Plan, StreamUse
+from enricher.system import Host, Plan
 
 _read_run = msgspec.json.Decoder(Run).decode
 
@@ -68,6 +70,8 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
             "pid": os.getpid(),
             "queues": jobs.queues,
             "concurrency": jobs.concurrency,
+            "started_ms": host.clock() // 1000,
+            "tasks": list(registry.definitions),
         }
     )
     services: dict[str, Callable[[], Awaitable[None]]] = {"job_processes": processes.serve}
@@ -79,7 +83,12 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
         sinks=[queues.sink],
         services=services,
         sources=[source] if jobs.works else (),
-        streams=[StreamUse(f"{jobs.prefix}:{queue}", "workers") for queue in jobs.queues],
+        notes=[f"Jobs: {len(registry.definitions):,} classes; enricher queues shows how their queues stand."],
+        problems=lambda: registry.problems,
+        warnings=lambda: registry.warnings,
+        probe=partial(
+            probe, queues.store, jobs.queue_names if jobs.works else (), registry.definitions.values()
+        ),
     )
 
 

@@ -176,7 +176,7 @@ def test_a_deleted_job_is_gone_and_its_entry_begins_nothing(jobs: Jobs) -> None:
     assert jobs.store.ask(DeleteJob(done)) is None
     jobs.end(End(run=run, state="succeeded"))
     left = {key.decode() for key in jobs.client.scan_iter()}
-    assert left <= {f"jobs:{queue}" for queue in ("critical", "default", "low")} | {
+    assert left <= {f"jobs:{name}" for name in ("critical", "default", "low", "queues")} | {
         f"jobs:job:{run.id}",
         "jobs:finished:succeeded",
         f"celery-task-meta-{run.id}",

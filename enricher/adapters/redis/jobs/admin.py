@@ -17,6 +17,7 @@ from enricher.job_admin import (
     FinishedFigures,
     JobPage,
     ListJobs,
+    ListQueues,
     ListWorkers,
     Rate,
     RetryJob,
@@ -78,6 +79,12 @@ def _clear(call: ClearQueue, settings: JobQueueSettings) -> Wire:
     return Wire((1, settings.prefix, *arguments), int, _CLEAR)
 
 
+def _queues(call: ListQueues, settings: JobQueueSettings) -> Wire:
+    return Wire(
+        ("SMEMBERS", f"{settings.prefix}:queues"), lambda reply: sorted(each.decode() for each in reply)
+    )
+
+
 def _workers(call: ListWorkers, settings: JobQueueSettings) -> Wire:
     def read(reply: list[Any]) -> list[WorkerRecord]:
         return [WorkerRecord(name.decode(), int(float(heard)), said) for name, heard, said in reply]
@@ -106,6 +113,7 @@ WIRES: dict[type[Call[Any]], Callable[[Any, JobQueueSettings], Wire]] = {
     RetryJob: _retry,
     DeleteJob: _delete,
     ClearQueue: _clear,
+    ListQueues: _queues,
     ListWorkers: _workers,
     Finished: _finished,
 }

@@ -13,6 +13,7 @@ Keys, with the prefix ``jobs``:
     jobs:finished:{state}   sorted set: ids by the ms at which they ended
     jobs:paused             set of queues
     jobs:schedules          hash: of each scheduled task since, ran (ms), module, rule; see `FindSchedules`
+    jobs:queues             set of the queues that jobs were enqueued to
     jobs:unique:{key}       the id of the job that holds it
     jobs:limit:{kind}:{key} of a limit: ``running`` what runs under it, ``waiting`` what waits for a place
                             (sorted sets), ``rate`` its bucket, ``turn`` when the next turn is

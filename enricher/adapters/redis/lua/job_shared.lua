@@ -135,6 +135,7 @@ local function enqueue(at, now)
   if redis.call('EXISTS', key) == 1 then return id end
   local holder = unique ~= '' and other_holder(id, unique, lasts, ttl)
   if holder then return holder end
+  redis.call('SADD', PREFIX .. ':queues', queue)
   local how, ms = string.match(due, '(%a+) (%d+)')
   ms = how and tonumber(ms) + (how == 'in' and now or 0)
   local fields = {'queue', queue, 'task', task, 'payload', payload, 'enqueued', now}
