@@ -1,0 +1,1 @@
+"""The commands of background jobs: ``jobs``, ``queues``, ``workers``, and the options of ``run``."""

@@ -1,0 +1,208 @@
+"""``retry``, ``cancel`` and ``delete``: one job after the other, paced, with a line for each."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from sys import intern
+from typing import NamedTuple
+
+import anyio
+import click
+import msgspec
+
+from enricher.cli.output import EverySecond, listed, say
+from enricher.config import Settings
+from enricher.job_admin import DeleteJob, RetryJob, RetryRefused
+from enricher.job_store import FINISHED, Cancel, Forget, JobRecord, State
+from enricher.jobs import results
+from enricher.jobs.cli.opening import Jobs, with_jobs
+from enricher.jobs.cli.options import Manner, Meant
+from enricher.jobs.cli.selection import class_name
+from enricher.jobs.cli.texts import COLOURS
+
+SHOWN = 20
+
+
+class Brief(NamedTuple):
+    """What is kept of each of many jobs until its turn comes."""
+
+    id: str
+    state: State
+    queue: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a job: ``label`` for people; ``done`` where it was what was wanted."""
+
+    label: str
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """Something that is done with jobs: to those in ``states`` unless others are asked for."""
+
+    name: str
+    past: str
+    states: tuple[State, ...]
+    act: Callable[[Jobs, str], Awaitable[Outcome]]
+    asks_always: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """How far it is: outcomes by label, and how many were as wanted."""
+
+    done: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+
+GONE = Outcome("no such job", done=False)
+
+
+async def retry(jobs: Jobs, id: str) -> Outcome:  # noqa: A002
+    """Let it wait for a worker now."""
+    answer = await jobs.ask(RetryJob(id))
+    if isinstance(answer, RetryRefused):
+        return Outcome(f"not retried: job {answer.holder} is as it and has not ended", done=False)
+    if answer in ("failed", "cancelled"):
+        if jobs.store.results is not jobs.store.client:
+            await jobs.ask(Forget(id))
+        return Outcome("waits again", done=True)
+    others = {
+        "scheduled": Outcome("waits, due now", done=True),
+        "retrying": Outcome("waits, due now", done=True),
+        "waiting": Outcome("waits already", done=True),
+        "running": Outcome("not retried: it runs", done=False),
+        "succeeded": Outcome("not retried: it has succeeded; enqueue it anew", done=False),
+    }
+    return others.get(answer or "", GONE)
+
+
+def cancel(reason: str) -> Callable[[Jobs, str], Awaitable[Outcome]]:
+    """Cancel it; one that runs is told to stop."""
+
+    async def act(jobs: Jobs, id: str) -> Outcome:  # noqa: A002
+        answer = await jobs.ask(Cancel(id, results.revoked(id, reason)))
+        if answer == "running":
+            return Outcome("told to stop", done=True)
+        if answer in FINISHED:
+            return Outcome(f"not cancelled: it has {_ended(answer)}", done=False)
+        return GONE if answer is None else Outcome("cancelled", done=True)
+
+    return act
+
+
+async def delete(jobs: Jobs, id: str) -> Outcome:  # noqa: A002
+    """Remove it with its result."""
+    answer = await jobs.ask(DeleteJob(id))
+    if answer == "running":
+        return Outcome("not deleted: it runs; cancel it first", done=False)
+    if answer is not None and jobs.store.results is not jobs.store.client:
+        await jobs.ask(Forget(id))
+    return GONE if answer is None else Outcome("deleted", done=True)
+
+
+def _ended(state: State) -> str:
+    return "been cancelled" if state == "cancelled" else state
+
+
+def perform(settings: Settings, verb: Verb, meant: Meant, manner: Manner) -> bool:
+    """Find the jobs that are meant, ask, and act on them; whether all was done."""
+    found: list[Brief] = []
+    tally, complete = Tally(), False
+
+    async def find(jobs: Jobs) -> None:
+        nonlocal complete
+        async for job in _meant(jobs, verb, meant):
+            found.append(Brief(job.id, job.state, intern(job.queue), intern(job.task)))
+            if len(found) == manner.limit:
+                break
+        complete = True
+
+    async def work(jobs: Jobs) -> None:
+        seconds = EverySecond()
+        try:
+            async for job in _paced(found, manner.rate):
+                outcome = await verb.act(jobs, job.id)
+                tally.done += outcome.done
+                tally.outcomes[outcome.label] += 1
+                if not manner.quiet:
+                    _say_outcome(job, outcome.label, done=outcome.done, json=manner.json)
+                if (rate := seconds.rate(tally.outcomes.total())) is not None:
+                    say(f"{tally.outcomes.total():,} of {len(found):,}, {rate:,.0f}/s")
+        finally:
+            if len(found) > 1:
+                say(f"{tally.done:,} of {len(found):,} jobs: {listed(tally.outcomes)}")
+
+    with_jobs(settings, find)
+    if not complete:
+        return True  # a signal came first
+    if manner.dry_run:
+        _show_meant(found, verb, manner)
+        return True
+    if not found:
+        say(
+            f"no job to {verb.name}" + (f" among those {' or '.join(verb.states)}" if not meant.names else "")
+        )
+        return not meant.names
+    if manner.asks and (len(found) > 1 or verb.asks_always):
+        if sys.stdin.isatty():
+            # Asked outside of the loop, where Ctrl-C means no.
+            _say_kinds(found)
+            jobs = "this job" if len(found) == 1 else f"these {len(found):,} jobs"
+            click.confirm(f"{verb.name.capitalize()} {jobs}?", abort=True)
+        elif verb.asks_always:
+            raise click.UsageError("there is no terminal to ask on: give --yes, or --dry-run")
+    with_jobs(settings, work)
+    return tally.done == len(found)
+
+
+async def _meant(jobs: Jobs, verb: Verb, meant: Meant) -> AsyncIterator[JobRecord]:
+    if meant.names:
+        for name in dict.fromkeys(meant.names):
+            yield await jobs.get(name)
+        return
+    states = meant.wanted.states or verb.states
+    async for job in jobs.matching(meant.wanted, states):
+        yield job
+
+
+async def _paced(found: Sequence[Brief], rate: float | None) -> AsyncIterator[Brief]:
+    began = anyio.current_time()
+    for number, job in enumerate(found):
+        if rate is not None:
+            await anyio.sleep_until(began + number / rate)
+        yield job
+
+
+def _show_meant(found: Sequence[Brief], verb: Verb, manner: Manner) -> None:
+    most = SHOWN if sys.stdout.isatty() else len(found)
+    if not manner.quiet:
+        for job in found[:most]:
+            _say_outcome(job, f"would be {verb.past}", done=True, json=manner.json)
+        if len(found) > most:
+            click.echo(f"... and {len(found) - most:,} more")
+    _say_kinds(found)
+    say(f"{len(found):,} jobs are meant; nothing was changed")
+
+
+def _say_kinds(found: Sequence[Brief]) -> None:
+    kinds = Counter((job.state, job.queue, job.task) for job in found)
+    for (state, queue, task), number in kinds.most_common(SHOWN):
+        say(f"{number:>9,}  {state:<9}  {queue}  {task}")
+
+
+def _say_outcome(job: Brief, label: str, *, done: bool, json: bool) -> None:
+    if json:
+        said = {"id": job.id, "class": job.task, "queue": job.queue, "was": job.state}
+        click.echo(msgspec.json.encode({**said, "done": done, "outcome": label}).decode())
+        return
+    state = click.style(f"{job.state:<9}", fg=COLOURS[job.state])
+    outcome = label if done else click.style(label, fg="red")
+    click.echo(f"{job.id}  {state}  {class_name(job.task)}  {outcome}")
