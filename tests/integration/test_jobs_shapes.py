@@ -128,6 +128,7 @@ def test_a_scheduled_job_begins_when_it_is_due_and_not_before(client: celery.Cel
     assert by_celery(delayed, client)["began_at"] >= later.timestamp() - 0.001
     assert tomorrow.status == "PENDING"
     assert tomorrow.cancel()
+    assert tomorrow.status == "REVOKED"
 
 
 def test_jobs_that_sleep_run_beside_each_other_and_are_not_called_slow(
@@ -140,6 +141,14 @@ def test_jobs_that_sleep_run_beside_each_other_and_are_not_called_slow(
     ]
     assert [by_celery(job, client) for job in jobs] == [sum(range(5000))] * 2
     assert "slow_handler" not in worker.events()
+
+
+def test_a_job_that_runs_is_shown_as_started(client: celery.Celery, tmp_path: Path) -> None:
+    job = SumRecordsWorker.perform_async([1], str(tmp_path), "one", "other")
+    read = celery.result.AsyncResult(job.id, app=client)
+    eventually(lambda: read.status == job.status == "STARTED", "the begin")
+    (tmp_path / "other").touch()
+    assert by_celery(job, client) == 1
 
 
 def test_a_record_that_is_processed_already_is_left_alone(client: celery.Celery, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 from enricher.adapters.redis.jobs.client import AsyncStore
 from enricher.adapters.redis.jobs.sink import JobSink
 from enricher.adapters.redis.jobs.source import JobSource
+from enricher.adapters.redis.jobs.started import StartedResults
 from enricher.engine.ports import Clock, Sink
 from enricher.engine.retry import Backoff
 from enricher.job_store import JobQueueSettings, JobStore, Runner, Shares
@@ -29,11 +30,13 @@ class RedisJobQueues:
         self.sink: Sink = JobSink(settings, client, results)
         self._settings = settings
         self._client = client
+        self._results = results
         self._worker = worker
         self._clock = clock
         self._backoff = backoff
 
     def source(self, runner: Runner, shares: Shares, *, description: bytes = b"{}") -> JobSource:
+        apart = self._results is not self._client
         return JobSource(
             self._client,
             self._settings,
@@ -43,4 +46,5 @@ class RedisJobQueues:
             clock=self._clock,
             backoff=self._backoff,
             description=description,
+            started=StartedResults(self._results, self._settings.result_ttl) if apart else None,
         )

@@ -32,6 +32,7 @@ from enricher.adapters.redis.jobs.delivery import JobDelivery, Poison
 from enricher.adapters.redis.jobs.leases import Leases
 from enricher.adapters.redis.jobs.records import end_settings
 from enricher.adapters.redis.jobs.restore import restore
+from enricher.adapters.redis.jobs.started import StartedResults
 from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.adapters.redis.reconnect import Connection, ending, own_client, reconnecting
 from enricher.engine.ports import Clock, Intake
@@ -47,7 +48,8 @@ class JobSource:
     """Delivers runs for the routes ``{prefix}:{queue}``, as ``worker``.
 
     ``client`` says where Redis is; the source has connections of its own. ``shares`` divides free slots among
-    the queues. ``description`` (JSON) is what others see of this worker.
+    the queues. ``description`` (JSON) is what others see of this worker. ``started`` shows the runs where
+    results have a server of their own.
     """
 
     name = "job queues"
@@ -63,6 +65,7 @@ class JobSource:
         clock: Clock,
         backoff: Backoff,
         description: bytes = b"{}",
+        started: StartedResults | None = None,
     ) -> None:
         self._client = client
         self._settings = settings
@@ -76,7 +79,7 @@ class JobSource:
         # Asked by the thread of the leases; replaced as a whole, never changed.
         self._held: tuple[Run, ...] = ()
         self._counts: Counter[str] = Counter()
-        self._shows = settings.results_url in ("", settings.url)
+        self._started = started
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._drained: asyncio.Future[dict[str, bytes]] = self._loop.create_future()
@@ -116,6 +119,8 @@ class JobSource:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch_queues, waiting)
                 tasks.start_soon(self._listen, clients[2])
+                if self._started is not None:
+                    tasks.start_soon(self._started.run)
                 tasks.start_soon(self._look_after, clients[3], intake, self._served)
                 self._served = True
                 while not self._stopped:
@@ -178,12 +183,14 @@ class JobSource:
             FETCH,
             [
                 *(1, self._settings.prefix, self._worker, free, may_again, "" if again else "1"),
-                *(self._settings.result_ttl if self._shows else 0, *parts),
+                *(self._settings.result_ttl if self._started is None else 0, *parts),
             ],
         )
         rows, due_ms, newest = reply
         runs = [run_of(row) for row in rows]
         self._shares.served(Counter(run.queue for run in runs))
+        if self._started is not None:
+            self._started.add(runs)
         for run in runs:
             await self._hand_over(run, intake)
         if len(runs) < free:
