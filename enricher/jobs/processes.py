@@ -15,6 +15,7 @@ from enricher.jobs.context import Job
 from enricher.jobs.definition import Definition, module_name
 from enricher.jobs.errors import Cancel, TimeLimitExceeded
 from enricher.jobs.frames import Begin, Throw
+from enricher.jobs.idle import Idle
 from enricher.jobs.payload import MAX_PAYLOAD
 
 CANCEL_GRACE = 5.0
@@ -38,11 +39,10 @@ class JobProcesses:
         max_payload: int = MAX_PAYLOAD,
     ) -> None:
         self._slots = asyncio.Semaphore(limit)
-        self._idle_seconds = idle
         self._max_tasks = max_tasks
         self._url = url
         self._max_payload = max_payload
-        self._idle: list[ChildProcess] = []
+        self._idle: Idle[ChildProcess] = Idle(idle, ChildProcess.let_go)
         self._running: dict[str, tuple[ChildProcess, Run]] = {}
         self._children: set[ChildProcess] = set()
 
@@ -66,7 +66,7 @@ class JobProcesses:
         """
         async with self._slots:
             child = await self._child()
-            self._running[run.id] = child, run
+            mine = self._running[run.id] = child, run
             timers = self._limits(child, run, soft, hard)
             begin = Begin(
                 module=module_name(definition.cls),
@@ -80,7 +80,9 @@ class JobProcesses:
             finally:
                 for timer in timers:
                     timer.cancel()
-                del self._running[run.id]
+                # Another run of the job may have begun, after this one was taken for dead.
+                if self._running.get(run.id) is mine:
+                    del self._running[run.id]
                 self._keep(child)
 
     def cancel(self, id: str) -> bool:  # noqa: A002
@@ -103,36 +105,24 @@ class JobProcesses:
         """Kill the children that run jobs, let the others end; return when all have ended."""
         for child, _ in self._running.values():
             child.kill(Cancel("the worker stopped"))
-        for child in self._idle:
-            child.let_go()
         self._idle.clear()
         for child in list(self._children):
             await child.ended()
 
     async def _child(self) -> ChildProcess:
         """One that has no job, the last used first, or a new one."""
-        while self._idle:
-            child = self._idle.pop()
-            if child.usable:
-                return child
+        while (kept := self._idle.take()) is not None:
+            if kept.usable:
+                return kept
         self._children = {child for child in self._children if child.runs}
         child = await start(self._url)
         self._children.add(child)
         return child
 
     def _keep(self, child: ChildProcess) -> None:
-        if not child.usable:
-            return
-        if child.jobs >= self._max_tasks:
-            child.let_go()
-            return
-        self._idle.append(child)
-        asyncio.get_running_loop().call_later(self._idle_seconds, self._let_go, child, child.jobs)
-
-    def _let_go(self, child: ChildProcess, jobs: int) -> None:
-        """End a child that has had no job since it had so many."""
-        if child in self._idle and child.jobs == jobs:
-            self._idle.remove(child)
+        if child.usable and child.jobs < self._max_tasks:
+            self._idle.keep(child)
+        else:
             child.let_go()
 
     def _limits(

@@ -1,10 +1,11 @@
-"""Where sync jobs run: each in a thread of its own, into which its time limits reach."""
+"""Where sync jobs run: each has a thread to itself, into which its time limits reach."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import ctypes
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 
 from enricher.engine.isolation import GRACE, let_out
 from enricher.jobs.errors import Cancel, Cancelled, SoftTimeLimitExceeded, TimeLimitExceeded
+from enricher.jobs.idle import Idle
 from enricher.log import log
 
 
@@ -20,24 +22,26 @@ class JobThreads:
     """Runs functions in at most ``limit`` threads, those included that nobody waits for any more.
 
     An exception can be raised in a thread, but only when it next runs Python code: a C call is not
-    interrupted. A thread that does not end is abandoned and counts until it has ended. The threads are
-    daemons, so that the end of the process waits for none.
+    interrupted. A thread that does not end its job is abandoned and counts until it has. Threads are kept for
+    the next jobs, for ``idle`` seconds, with what they keep in `threading.local`. They are daemons, so that
+    the end of the process waits for none.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, idle: float = 60.0) -> None:
         self._limit = limit
         self._slots = asyncio.Semaphore(limit)
-        self._threads: dict[str, _JobThread] = {}
+        self._calls: dict[str, _Call] = {}
+        self._idle: Idle[_Thread] = Idle(idle, _Thread.let_go)
 
     @property
     def free(self) -> int:
         """How many more can begin at once."""
-        return self._limit - len(self._threads)
+        return self._limit - len(self._calls)
 
     @property
     def abandoned(self) -> int:
         """How many threads run that nobody waits for any more."""
-        return sum(thread.abandoned for thread in self._threads.values())
+        return sum(call.abandoned for call in self._calls.values())
 
     async def run(
         self,
@@ -57,86 +61,117 @@ class JobThreads:
         """
         await self._slot(name)
         loop = asyncio.get_running_loop()
-        thread = self._threads[name] = _JobThread(function, name)
-        thread.ended.add_done_callback(lambda _: self._end(thread))
+        call = self._calls[name] = _Call(function, name)
         timer = None
         try:
-            thread.start()
+            self._begin(call)
             if soft is not None:
-                timer = loop.call_later(soft, thread.throw, SoftTimeLimitExceeded)
-            await asyncio.wait((thread.ended,), timeout=hard)
+                timer = loop.call_later(soft, call.throw, SoftTimeLimitExceeded)
+            await asyncio.wait((call.ended,), timeout=hard)
         finally:
             if timer is not None:
                 timer.cancel()
-            thread.abandoned = not thread.ended.done()
-        if thread.abandoned:
-            thread.throw(Cancelled)
-            loop.call_later(GRACE, thread.report)
+            call.abandoned = not call.ended.done()
+        if call.abandoned:
+            call.throw(Cancelled)
+            loop.call_later(GRACE, call.report)
             raise TimeLimitExceeded(hard or 0.0)
-        return thread.outcome()
+        return call.outcome()
 
     def cancel(self, name: str) -> bool:
         """Raise `Cancelled` in the thread of that name; False: there is none that has not returned."""
-        thread = self._threads.get(name)
-        return thread is not None and thread.throw(Cancelled)
+        call = self._calls.get(name)
+        return call is not None and call.throw(Cancelled)
 
     def runs(self, name: str) -> bool:
         """Whether a thread of that name runs, one that nobody waits for included."""
-        return name in self._threads
+        return name in self._calls
 
     def returned(self, name: str) -> bool:
         """Whether no function of that name runs. Any thread may ask, also when the loop has ended."""
-        thread = self._threads.get(name)
-        return thread is None or thread.returned
+        call = self._calls.get(name)
+        return call is None or call.returned
 
     async def ended(self, name: str) -> None:
         """Return once no thread of that name runs."""
-        while name in self._threads:
-            await asyncio.wait((self._threads[name].ended,))
+        while (call := self._calls.get(name)) is not None:
+            await call.gone.wait()
 
     async def _slot(self, name: str) -> None:
         """Take a slot, at a moment when no thread of that name runs."""
         while True:
             await self.ended(name)
             await self._slots.acquire()
-            if name not in self._threads:
+            if name not in self._calls:
                 return
             self._slots.release()
 
-    def _end(self, thread: _JobThread) -> None:
-        del self._threads[thread.name]
+    def _begin(self, call: _Call) -> None:
+        try:
+            thread = self._idle.take() or _started()
+        except BaseException:  # the system has no thread left
+            self._forget(call)
+            raise
+        call.ended.add_done_callback(lambda _: self._end(call, thread))
+        thread.calls.put(call)
+
+    def _end(self, call: _Call, thread: _Thread) -> None:
+        self._forget(call)
+        self._idle.keep(thread)
+        if call.abandoned:
+            log.info("abandoned_job_ended", job=call.name, seconds=round(call.seconds(), 1))
+
+    def _forget(self, call: _Call) -> None:
+        del self._calls[call.name]
         self._slots.release()
-        if thread.abandoned:
-            log.info("abandoned_job_ended", job=thread.name, seconds=round(thread.seconds(), 1))
+        call.gone.set()
 
 
-class _JobThread:
-    """A function in a thread, in which exceptions can be raised until the function has returned."""
+class _Thread(threading.Thread):
+    """Makes one call after the other, until None comes."""
+
+    def __init__(self) -> None:
+        super().__init__(name="job", daemon=True)
+        self.calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+
+    def run(self) -> None:
+        while (call := self.calls.get()) is not None:
+            self.name = call.name
+            call.make()
+            del call  # what it returned is not kept until the next one
+
+    def let_go(self) -> None:
+        """Let it end after the call under way."""
+        self.calls.put(None)
+
+
+def _started() -> _Thread:
+    """A new thread. Raises RuntimeError where the system has none left."""
+    thread = _Thread()
+    thread.start()
+    return thread
+
+
+class _Call:
+    """A call of a function in a thread, in which exceptions can be raised until the function has returned."""
 
     def __init__(self, function: Callable[[], Any], name: str) -> None:
         self.name = name
         self.abandoned = False
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._began = time.monotonic()
+        self.gone = asyncio.Event()
+        self._created = time.monotonic()
         self._function = function
+        self._context = contextvars.copy_context()
         self._result: Any = None
         self._error: BaseException | None = None
         self._lock = threading.Lock()
-        self._begun = self.returned = False
-        self._early: type[BaseException] | None = None
-        context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._run,), name=name, daemon=True)
-
-    def start(self) -> None:
-        """Raises RuntimeError where the system has no thread left."""
-        try:
-            self._thread.start()
-        except BaseException:
-            self.ended.set_result(None)
-            raise
+        self._thread: int | None = None
+        self.returned = False
+        self._thrown: type[BaseException] | None = None
 
     def seconds(self) -> float:
-        return time.monotonic() - self._began
+        return time.monotonic() - self._created
 
     def report(self) -> None:
         """Say that it has not ended, if so."""
@@ -160,17 +195,17 @@ class _JobThread:
         with self._lock:
             if self.returned:
                 return False
-            if self._begun:
+            self._thrown = exception
+            if self._thread is not None:
                 _raise_in(self._thread, exception)
-            else:
-                self._early = exception
             return True
 
-    def _run(self) -> None:
+    def make(self) -> None:
+        """Call the function; for the thread. Raises nothing."""
         try:
             try:
                 self._begin()
-                self._result = self._function()
+                self._result = self._context.run(self._function)
             except BaseException as error:  # noqa: BLE001  whoever waits gets it
                 self._error = error
             try:
@@ -183,22 +218,31 @@ class _JobThread:
 
     def _begin(self) -> None:
         with self._lock:
-            self._begun = True
-            if self._early is not None:
-                raise self._early
+            self._thread = threading.get_ident()
+            if self._thrown is not None:
+                raise self._thrown
 
     def _return(self) -> None:
-        """From here on nothing is raised in the thread."""
+        """From here on nothing is raised in the thread: the next call is made in it."""
         with self._lock:
             self.returned = True
-            _raise_in(self._thread, None)
+        if self._thrown is not None and self._thread is not None:
+            # In place of one that is still to come. It is not just taken back: the interpreter would look
+            # for it at every step from then on.
+            with suppress(_Nothing):
+                _raise_in(self._thread, _Nothing)
+                while True:
+                    pass
 
     def _set_ended(self) -> None:
         self.ended.set_result(None)
 
 
-def _raise_in(thread: threading.Thread, exception: type[BaseException] | None) -> None:
-    """Raise an exception in another thread, None: take back one that has not been raised yet."""
-    assert thread.ident is not None  # noqa: S101  it has begun
-    raised = None if exception is None else ctypes.py_object(exception)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), raised)
+class _Nothing(BaseException):
+    """Raised in a thread and caught at once."""
+
+
+def _raise_in(thread: int, exception: type[BaseException]) -> None:
+    """Raise an exception in the thread with that identifier, instead of one that is still to come there."""
+    raised = ctypes.py_object(exception)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
