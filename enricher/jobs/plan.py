@@ -31,11 +31,7 @@ _read_run = msgspec.json.Decoder(Run).decode
 def plan(jobs: JobSettings, host: Host) -> Plan:
     """Routes ``jobs:{queue}`` with slots of their own, fed by the store of jobs. Connects to nothing."""
     settings = host.settings
-    registry = WorkerRegistry()
-    if jobs.packages:
-        registry = WorkerRegistry.initialize(*jobs.packages)
-    if jobs.health_url:
-        registry.register(HealthCheckWorker)
+    registry = registry_of(jobs)
     queues = host.job_queues(jobs.queue_settings(settings.redis.url, settings.redis.socket_timeout))
     processes = JobProcesses(
         jobs.concurrency, url=jobs.url or settings.redis.url, max_payload=jobs.max_payload
@@ -90,6 +86,14 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
             probe, queues.store, jobs.queue_names if jobs.works else (), registry.definitions.values()
         ),
     )
+
+
+def registry_of(jobs: JobSettings) -> WorkerRegistry:
+    """The classes of jobs of these settings."""
+    registry = WorkerRegistry.initialize(*jobs.packages) if jobs.packages else WorkerRegistry()
+    if jobs.health_url:
+        registry.register(HealthCheckWorker)
+    return registry
 
 
 def _scheduler(jobs: JobSettings, host: Host, registry: WorkerRegistry, store: JobStore) -> Scheduler:

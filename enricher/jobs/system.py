@@ -11,6 +11,9 @@ SYSTEM = System(
             "enricher.jobs.cli.commands:command", "List, show, enqueue, retry, cancel and delete jobs."
         ),
         "queues": Command("enricher.jobs.cli.queues:command", "Show, pause, resume and clear queues."),
+        "schedules": Command(
+            "enricher.jobs.cli.schedules:command", "Show which jobs recur, and run one of them now."
+        ),
         "workers": Command("enricher.jobs.cli.workers:command", "Show who runs jobs, and what runs now."),
     },
     run_options="enricher.jobs.cli.options:run_options",
