@@ -56,8 +56,15 @@ class DeleteJob(Call["State | None"], frozen=True):
     id: str
 
 
-class ClearQueue(Call[int], frozen=True):
-    """Cancel the next ``count`` jobs that wait in a queue; how many entries it had less, 0: none is left.
+class Cleared(msgspec.Struct, frozen=True):
+    """Jobs that were cancelled, and how many entries the queue has fewer (0: none was left)."""
+
+    entries: int
+    jobs: list[str]
+
+
+class ClearQueue(Call[Cleared], frozen=True):
+    """Cancel the next ``count`` jobs that wait in a queue.
 
     ``result`` is the result that each has, with `JOB_ID` for its id.
     """

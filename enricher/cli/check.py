@@ -221,7 +221,7 @@ def warnings(
         yield from stream_warnings(server.streams)
     if stores:
         yield from settings.mongo.warnings()
-    if not any(plan.routes for plan in plans):
+    if not any(plan.routes or plan.services for plan in plans):
         switches = " and ".join(f"{system.name}.enabled" for system in SYSTEMS)
         yield f"no route is registered, so nothing will be processed; see {switches}"
     for plan in plans:

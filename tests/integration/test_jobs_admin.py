@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
+import redis
 
 from enricher.adapters.redis.jobs.calls import RENEW
+from enricher.adapters.redis.jobs.client import blocking_store
 from enricher.job_admin import (
     JOB_ID,
     ClearQueue,
@@ -190,7 +193,8 @@ def test_a_queue_is_cleared_page_by_page_and_its_lag_stays_known(jobs: Jobs) -> 
     waiting = [odd, *(jobs.enqueue(unique=Unique(f"k{i}")) for i in range(4))]
     late = jobs.enqueue(delay_ms=60_000)
     result = f'{{"status":"REVOKED","task_id":"{JOB_ID}"}}'.encode()
-    assert [jobs.store.ask(ClearQueue("default", result, 2)) for _ in range(4)] == [2, 2, 1, 0]
+    cleared = [jobs.store.ask(ClearQueue("default", result, 2)) for _ in range(4)]
+    assert [(each.entries, len(each.jobs)) for each in cleared] == [(2, 2), (2, 2), (1, 1), (0, 0)]
     assert {jobs.state(id_) for id_ in waiting} == {"cancelled"}
     assert (jobs.state(running), jobs.state(late)) == ("running", "scheduled")
     assert jobs.store.ask(Result(odd)) == b'{"status":"REVOKED","task_id":"say \\"hi\\""}'
@@ -232,3 +236,30 @@ def test_a_job_that_was_found_says_all_that_is_stored(jobs: Jobs) -> None:
     assert record is not None
     assert (record.unique, record.limits, record.attempt) == ("k", ("a b", "c"), 1)
     assert record.error == JobError("ValueError", "no such user", traceback="Traceback ...")
+
+
+def test_results_on_another_server_follow_what_is_done_by_hand(jobs: Jobs) -> None:
+    settings = msgspec.structs.replace(jobs.settings, results_url=f"{jobs.settings.url[:-1]}2")
+    store = blocking_store(settings)
+    waiting = jobs.enqueue()
+    result = f'{{"status":"REVOKED","task_id":"{JOB_ID}"}}'.encode()
+    assert store.ask(ClearQueue("default", result)).jobs == [waiting]
+    assert store.ask(Result(waiting)) == result.replace(JOB_ID.encode(), waiting.encode())
+    assert store.ask(RetryJob(waiting)) == "cancelled"
+    assert store.ask(Result(waiting)) is None
+    jobs.fetch()
+    done = failed(jobs)
+    elsewhere = redis.Redis.from_url(settings.results_url)
+    elsewhere.set(f"celery-task-meta-{done}", b"{}")
+    assert store.ask(DeleteJob(done)) == "failed"
+    assert store.ask(Result(done)) is None
+    store.close()
+
+
+def test_many_cancelled_jobs_hold_up_nobody(jobs: Jobs) -> None:
+    for _ in range(1100):
+        jobs.store.ask(Cancel(jobs.enqueue()))
+    last = jobs.enqueue()
+    assert jobs.fetch() == []
+    assert jobs.due_ms == 0
+    assert [run.id for run in jobs.fetch()] == [last]

@@ -16,7 +16,7 @@ import msgspec
 from enricher.cli.output import EverySecond, listed, say
 from enricher.config import Settings
 from enricher.job_admin import DeleteJob, RetryJob, RetryRefused
-from enricher.job_store import FINISHED, Cancel, Forget, JobRecord, State
+from enricher.job_store import FINISHED, Cancel, JobRecord, State
 from enricher.jobs import results
 from enricher.jobs.cli.opening import Jobs, with_jobs
 from enricher.jobs.cli.options import Manner, Meant
@@ -71,8 +71,6 @@ async def retry(jobs: Jobs, id: str) -> Outcome:  # noqa: A002
     if isinstance(answer, RetryRefused):
         return Outcome(f"not retried: job {answer.holder} is as it and has not ended", done=False)
     if answer in ("failed", "cancelled"):
-        if jobs.store.results is not jobs.store.client:
-            await jobs.ask(Forget(id))
         return Outcome("waits again", done=True)
     others = {
         "scheduled": Outcome("waits, due now", done=True),
@@ -103,8 +101,6 @@ async def delete(jobs: Jobs, id: str) -> Outcome:  # noqa: A002
     answer = await jobs.ask(DeleteJob(id))
     if answer == "running":
         return Outcome("not deleted: it runs; cancel it first", done=False)
-    if answer is not None and jobs.store.results is not jobs.store.client:
-        await jobs.ask(Forget(id))
     return GONE if answer is None else Outcome("deleted", done=True)
 
 

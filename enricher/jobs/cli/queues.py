@@ -169,7 +169,7 @@ def clear(options: SettingsOptions, names: Sequence[str], yes: bool) -> None:
         for name in names:
             done, seconds = 0, EverySecond()
             result = results.revoked(JOB_ID, "the queue was cleared")
-            while gone := await jobs.ask(ClearQueue(name, result)):
+            while gone := (await jobs.ask(ClearQueue(name, result))).entries:
                 done += gone
                 if seconds.rate(done) is not None:
                     say(f"{name}: {done:,} of {waiting[name]:,}")

@@ -6,11 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from enricher.adapters.redis.jobs.records import end_settings, record_of
 from enricher.adapters.redis.jobs.wires import Part, Wire, result_key
 from enricher.adapters.redis.scripts import load
 from enricher.job_admin import (
     JOB_ID,
+    Cleared,
     ClearQueue,
     DeleteJob,
     Finished,
@@ -74,9 +77,22 @@ def _delete(call: DeleteJob, settings: JobQueueSettings) -> Wire:
 
 def _clear(call: ClearQueue, settings: JobQueueSettings) -> Wire:
     most, kept_ms, here = end_settings(settings)
-    head, _, tail = call.result.partition(b'"' + JOB_ID.encode() + b'"') if here else (b"", b"", b"")
-    arguments = (call.queue, call.count, most, kept_ms, head, tail, settings.result_ttl)
-    return Wire((1, settings.prefix, *arguments), int, _CLEAR)
+    head, _, tail = call.result.partition(msgspec.json.encode(JOB_ID))
+
+    def read(reply: list[Any]) -> Cleared:
+        entries, ids = reply
+        return Cleared(entries, [each.decode() for each in ids])
+
+    def elsewhere(answer: Cleared) -> list[tuple[Part, ...]]:
+        found: list[tuple[Part, ...]] = []
+        for id_ in answer.jobs if call.result else ():
+            key, result = result_key(id_), head + msgspec.json.encode(id_) + tail
+            found += [("SET", key, result, "EX", settings.result_ttl), ("PUBLISH", key, result)]
+        return found
+
+    shown = (head, tail) if here else ("", "")
+    arguments = (call.queue, call.count, most, kept_ms, *shown, settings.result_ttl)
+    return Wire((1, settings.prefix, *arguments), read, _CLEAR, elsewhere)
 
 
 def _queues(call: ListQueues, settings: JobQueueSettings) -> Wire:

@@ -1,8 +1,8 @@
 -- Cancels what waits in a queue. KEYS: prefix. ARGV: queue, how many jobs at most, how many finished jobs are kept,
 -- for how many ms, what stands before and after the id in their result ("" for none here), its ttl in s.
--- Replies how many entries or jobs it has fewer.
+-- Replies how many entries or jobs it has fewer, then the ids of the cancelled jobs.
 local queue, count, most, kept, head, tail, ttl = unpack(ARGV)
-local stream, now, done = stream_of(queue), now_ms(), 0
+local stream, now, done, cancelled = stream_of(queue), now_ms(), 0, {}
 
 local function cancel(id)
   local key = job_key(id)
@@ -12,6 +12,7 @@ local function cancel(id)
   redis.call('HSET', key, 'state', 'cancelled', 'finished', now)
   release_unique(id, unique)
   file(id, 'cancelled', now, tonumber(most), tonumber(kept))
+  cancelled[#cancelled + 1] = id
   if head ~= '' then show_result(id, head .. cjson.encode(id) .. tail, ttl) end
 end
 
@@ -41,4 +42,4 @@ for _, id in ipairs(redis.call('ZRANGE', limited_of(queue), 0, count - done - 1)
   redis.call('ZREM', limited_of(queue), id)
   done = done + 1
 end
-return done
+return {done, cancelled}

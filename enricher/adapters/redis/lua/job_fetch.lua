@@ -88,13 +88,19 @@ local function begin_again()
   end
 end
 
+-- Entries without a job to begin (cancelled, deleted, held back by a limit) that are passed over in one go: more
+-- would hold up everybody.
+local in_vain = 1000
+
 local function read(queue, share)
   local first = #runs
-  while #runs - first < share do
+  while #runs - first < share and in_vain > 0 do
     local reply = redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', share - (#runs - first), 'STREAMS',
       stream_of(queue), '>')
     if not reply then return end
-    for _, entry in ipairs(reply[1][2]) do begin(queue, entry[1], entry[2][2]) end
+    for _, entry in ipairs(reply[1][2]) do
+      if not begin(queue, entry[1], entry[2][2]) then in_vain = in_vain - 1 end
+    end
   end
 end
 
@@ -112,7 +118,7 @@ end
 for _, each in ipairs(queues) do
   if open[each[1]] then read(each[1], free - #runs) end
 end
-local wait, newest = -1, {}
+local wait, newest = in_vain > 0 and -1 or 0, {}
 local function sooner(due)
   if due and (wait < 0 or due - now < wait) then wait = math.max(due - now, 0) end
 end

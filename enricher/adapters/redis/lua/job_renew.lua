@@ -4,6 +4,7 @@
 local worker, now = ARGV[1], now_ms()
 local lapsed, gone, cancelled = {}, {}, {}
 redis.call('ZADD', PREFIX .. ':workers', now, worker)
+redis.call('ZREMRANGEBYSCORE', PREFIX .. ':workers', '-inf', now - 86400000)
 redis.call('SET', PREFIX .. ':worker:' .. worker, ARGV[2], 'EX', ARGV[3])
 
 -- A queue that was deleted, and with it who holds what: the run gets another entry.
