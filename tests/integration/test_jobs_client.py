@@ -41,6 +41,7 @@ from tests.jobs_app.answers import (
     Sleeps,
     UnpaidError,
 )
+from tests.rig import until
 from tests.servers import RedisProcess
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -295,3 +296,55 @@ def test_an_address_that_is_none_is_named(program: Callable[[str], None]) -> Non
     program("amqp://guest@localhost//")
     with pytest.raises(ConfigError, match=r"ENRICHER_JOBS__URL: jobs\.url = .*amqp"):
         Answer.perform_async(1)
+
+
+def listeners(url: str) -> list[dict[str, str]]:
+    """The connections that hear of results."""
+    found: list[dict[str, str]] = redis.Redis.from_url(url).client_list(_type="pubsub")
+    return [each for each in found if each["sub"] != "0"]
+
+
+async def test_however_many_wait_one_connection_hears_of_them(
+    program: Callable[[str], None], redis_url: str, tmp_path: Path
+) -> None:
+    program(redis_url)
+    handles = await asyncio.gather(*(Answer.enqueue(number) for number in range(200)))
+    waiting = [asyncio.create_task(each.wait(60)) for each in handles]
+    await until(lambda: listeners(redis_url), "somebody to listen")
+    await until(lambda: listeners(redis_url)[0]["sub"] == "200", "all of them to be listened for")
+    assert len(listeners(redis_url)) == 1
+    with job_workers(redis_url, tmp_path) as workers:
+        workers.start("worker")
+        answers = await asyncio.gather(*waiting)
+    assert [each["args"] for each in answers] == [[number] for number in range(200)]
+    await until(lambda: not listeners(redis_url), "nobody to listen any more")
+    await close()
+
+
+async def test_who_waits_outlives_the_loss_of_its_connection(
+    program: Callable[[str], None], redis_url: str, tmp_path: Path
+) -> None:
+    program(redis_url)
+    handle = await Answer.enqueue(1)
+    waiting = asyncio.create_task(handle.wait(120))
+    await until(lambda: listeners(redis_url), "somebody to listen")
+    first = listeners(redis_url)[0]["id"]
+    redis.Redis.from_url(redis_url).client_kill_filter(_type="pubsub")
+    await until(lambda: [each for each in listeners(redis_url) if each["id"] != first], "it to listen again")
+    with job_workers(redis_url, tmp_path) as workers:
+        workers.start("worker")
+        assert (await waiting)["args"] == [1]
+    await close()
+
+
+async def test_who_waits_says_how_the_job_stands(workers: JobWorkers) -> None:
+    handle = await Sleeps.enqueue()
+    await until(lambda: handle.status == "STARTED", "the job to run")
+    with pytest.raises(TimeoutError, match=r"no result after 0\.05 s: it is STARTED"):
+        await handle.wait(0.05)
+    with pytest.raises(TimeoutError, match=r"no result after 0\.05 s: it is STARTED"):
+        await asyncio.to_thread(handle.get, 0.05)
+    assert await handle.cancel_async()
+    with pytest.raises(JobCancelled):
+        await handle.wait(60)
+    await close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import closing
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from redis.sentinel import Sentinel
 
 from enricher.adapters.redis.client import redis_client, unavailable
 from enricher.adapters.redis.jobs.calls import wire
+from enricher.adapters.redis.jobs.waiting import ResultChannels
 from enricher.adapters.redis.jobs.wires import Wire
 from enricher.config.sentinels import is_sentinel_url, sentinel_address
 from enricher.job_store import (
@@ -34,6 +36,7 @@ T = TypeVar("T")
 
 _ENDED = (b'"SUCCESS"', b'"FAILURE"', b'"REVOKED"')
 _OF_RESULTS = (Result, Forget)
+_AT_ONCE = 8
 
 
 def job_store(settings: JobQueueSettings) -> JobStore:
@@ -57,8 +60,23 @@ class AsyncStore:
         if results is None and settings.results_url not in ("", settings.url):
             results = redis_client(settings.results_url, socket_timeout=settings.timeout)
         self.results = results or self.client
+        self._channels = ResultChannels(self.results, settings.timeout)
+        # The client may be that of others too: jobs that ask in great number leave them its connections.
+        self._slots = asyncio.Semaphore(_AT_ONCE)
 
     async def ask(self, call: Call[T]) -> T:
+        try:
+            async with asyncio.timeout(self.settings.timeout if self._slots.locked() else None):
+                await self._slots.acquire()
+        except TimeoutError:
+            reason = f"{_AT_ONCE} calls have no answer, and no other began for {self.settings.timeout:g} s"
+            raise StoreUnavailable(f"the jobs' Redis {redact(self.settings.url)}: {reason}") from None
+        try:
+            return await self._ask(call)
+        finally:
+            self._slots.release()
+
+    async def _ask(self, call: Call[T]) -> T:
         sent = wire(call, self.settings)
         client: Any = self.results if isinstance(call, _OF_RESULTS) else self.client
         try:
@@ -79,22 +97,19 @@ class AsyncStore:
         return answer
 
     async def wait(self, id: str, timeout: float | None) -> bytes | None:  # noqa: A002
-        try:
-            async with self.results.pubsub() as channel:
-                await channel.subscribe(f"celery-task-meta-{id}")
-                with anyio.move_on_after(timeout):
-                    result = await self.ask(Result(id))
-                    while not _is_end(result):
-                        # A message may be lost with its connection: the key is looked at again.
-                        told = await channel.get_message(timeout=1.0)
-                        if told is not None:
-                            result = await self.ask(Result(id))
-                    return result
-                return None
-        except (errors.RedisError, OSError) as error:
-            raise _problem(error, self.settings) from error
+        newest: bytes | None = None
+
+        async def look() -> bytes | None:
+            nonlocal newest
+            newest = await self.ask(Result(id))
+            return newest if _is_end(newest) else None
+
+        with anyio.move_on_after(timeout):
+            return await self._channels.wait(f"celery-task-meta-{id}", look)
+        return newest
 
     async def close(self) -> None:
+        await self._channels.close()
         for client in {id(each): each for each in (self.client, self.results)}.values():
             await client.aclose()
 
@@ -129,7 +144,7 @@ class BlockingStore:
                 while not _is_end(result):
                     left = 1.0 if ends is None else min(ends - time.monotonic(), 1.0)
                     if left <= 0:
-                        return None
+                        break
                     if channel.get_message(timeout=left) is not None:
                         result = self.ask(Result(id))
                 return result
