@@ -23,7 +23,7 @@ from enricher.engine.ports import Clock, Delivery, Failing, Folded, Refused, Wri
 from enricher.engine.retry import Retry
 from enricher.engine.router import Context, HandlerKind, Route, Slots
 from enricher.engine.stats import Stats
-from enricher.engine.threads import NotBegun, Threads
+from enricher.engine.threads import HANDLED, NotBegun, Threads
 from enricher.engine.writer import CommitGroup
 from enricher.errors import BadMessage, Held
 from enricher.redaction import redact_text
@@ -122,8 +122,15 @@ class Pipeline:
         begun = self.enrich(route, delivery, lane) if rest is None else rest
         if not isinstance(begun, Unfinished):
             return begun
-        waits = route.kind in (HandlerKind.ASYNC, HandlerKind.BLOCKING)
-        outcome = await (begun.work if waits else _stepwise(begun.work))
+        if route.kind in (HandlerKind.ASYNC, HandlerKind.BLOCKING):
+            HANDLED.set(delivery)
+            delivery.run_began()
+            try:
+                outcome = await begun.work
+            finally:
+                delivery.run_ended()
+        else:
+            outcome = await _stepwise(begun.work)
         return self._enriched(route, delivery, lane, begun.event, outcome, begun.folded)
 
     def _enriched(

@@ -40,6 +40,7 @@ class Pool:
         self._scheduler = Scheduler(core.router.routes, core.writer.group, core.limits.concurrency)
         self._turns = Turns(core, self._scheduler)
         self.run = self._turns.run
+        self.wait_ended = self._turns.wait_ended
         completion = Completion(core, self._admission, self._turns.act)
         core.writer.settle, core.writer.refuse = completion.settle, completion.refuse
         core.writer.is_stale, core.writer.on_room = completion.is_stale, self._turns.room

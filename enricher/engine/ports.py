@@ -66,6 +66,14 @@ class Delivery:
         """Effects that hand the message back for ``delay`` seconds; None if it must be kept in memory."""
         return None
 
+    def run_began(self) -> None:
+        """Called when a task or a thread begins to run the message's handler."""
+
+    def run_ended(self) -> None:
+        """Called for each `run_began`, when that task or thread has ended, perhaps long after the message
+        has left: until then nobody else should be given it.
+        """
+
     def failed(self, stage: str, text: str, error: Exception | None) -> None:
         """Called when a dead letter is made of the message: where it failed, and why.
 

@@ -3,7 +3,7 @@
     start   writer, pool, sinks, sources, what was left from before (an unreachable server delays
             readiness, not the start)
     stop    not ready -> sources take nothing new -> drain to a deadline -> count what is left
-            -> services end -> sources close -> sinks close
+            -> cancelled handlers end -> services end -> sources close -> sinks close
 """
 
 from __future__ import annotations
@@ -203,6 +203,8 @@ class Engine:
             # What is counted as left is counted once, and what was opened is closed, whoever is cancelled.
             with anyio.CancelScope(shield=True):
                 self._count_left(deadline_passed=scope.cancelled_caught)
+                # Nobody else has a message before its handler has ended.
+                await self.pool.wait_ended()
                 failed += [await _ended(service, service.close) for service in self.services]
                 failed += [await _ended(source, source.close) for source in self.sources]
                 failed += [await _ended(sink, sink.close) for sink in self.sinks]

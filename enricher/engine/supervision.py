@@ -57,6 +57,8 @@ async def in_task(function: Callable[..., Awaitable[None]], *arguments: Any) -> 
             while not task.done():
                 task.cancel()
                 await asyncio.wait((task,), timeout=GRACE)
+        if not task.cancelled():
+            task.exception()  # nobody wants it any more, which asyncio would log
         raise
     task.result()
 

@@ -7,10 +7,16 @@ import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
 import anyio.to_thread
+
+from enricher.engine.ports import Delivery
+
+HANDLED: ContextVar[Delivery | None] = ContextVar("handled", default=None)
+"""The message whose handler a task runs."""
 
 
 class NotBegun(Exception):
@@ -42,20 +48,28 @@ class Threads:
     def waiting(self) -> int:
         return len(self._waiting)
 
+    def runs(self, who: object) -> bool:
+        """Whether a thread that ``who`` asked for has begun and not ended."""
+        return who in self._begun
+
     def give_up(self) -> None:
         """Whoever waits for a thread gets `NotBegun`."""
         for scope in self._waiting.values():
             scope.cancel()
 
     async def run(
-        self, function: Callable[..., Any], arguments: tuple[Any, ...], timeout: float | None
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        timeout: float | None,
+        who: object = None,
     ) -> Any:
         """What ``function`` returns or raises; `TimeoutError` after ``timeout`` seconds in its thread.
 
         The wait for a thread is not part of them: whoever waits is not to blame for those that hang. Raises
-        `NotBegun` when it is given up.
+        `NotBegun` when it is given up. ``who`` is a name for this run, which `runs` is asked by.
         """
-        borrower, loop = object(), asyncio.get_running_loop()
+        borrower, loop, delivery = who or object(), asyncio.get_running_loop(), HANDLED.get()
         taken = threading.Lock()  # by the thread that begins or by the caller that has given up, once
 
         def in_thread() -> Any:
@@ -68,12 +82,14 @@ class Threads:
                 raise RuntimeError(f"the function raised {type(error).__name__}") from error
             finally:
                 with suppress(RuntimeError):  # the loop has ended meanwhile
-                    loop.call_soon_threadsafe(self._end, borrower)
+                    loop.call_soon_threadsafe(self._end, borrower, delivery)
 
         with anyio.CancelScope() as self._waiting[borrower]:
             try:
                 await self._limiter.acquire_on_behalf_of(borrower)
                 self._begun[borrower] = False
+                if delivery is not None:
+                    delivery.run_began()
             finally:
                 del self._waiting[borrower]
         if borrower not in self._begun:
@@ -85,12 +101,14 @@ class Threads:
                 )
         except BaseException:
             if taken.acquire(blocking=False):
-                self._end(borrower)
+                self._end(borrower, delivery)
             elif borrower in self._begun:
                 self._begun[borrower] = True
             raise
 
-    def _end(self, borrower: object) -> None:
+    def _end(self, borrower: object, delivery: Delivery | None) -> None:
         del self._begun[borrower]
+        if delivery is not None:
+            delivery.run_ended()
         self.ended += 1
         self._limiter.release_on_behalf_of(borrower)

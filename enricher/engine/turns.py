@@ -15,7 +15,7 @@ import anyio
 import anyio.abc
 
 from enricher.engine.effects import SETTLED
-from enricher.engine.isolation import current_task, uncancelled
+from enricher.engine.isolation import GRACE, current_task, uncancelled
 from enricher.engine.lanes import Lane, Status, Step
 from enricher.engine.pipeline import RetryLater, Unfinished, accept
 from enricher.engine.pool_parts import Core
@@ -49,6 +49,7 @@ class Turns:
         # No handler run is slow before so many seconds, whatever its route.
         self._slow = min([core.slow_handler, *(r.slow_handler for r in core.router.routes if r.slow_handler)])
         self._wake = asyncio.Event()
+        self._done = asyncio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
 
     def act(self, lane: Lane, step: Step) -> None:
@@ -109,44 +110,53 @@ class Turns:
 
     async def run(self) -> None:
         """Serve lanes until cancelled."""
-        async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
-            self.loader.start(tasks)
-            tasks.start_soon(endless, self.timers.run)
-            held_since, task, scheduler = perf_counter(), current_task(), self._scheduler
-            while not self.ended:
-                lane = scheduler.pick()
-                if lane is None:
-                    self._wake.clear()
-                    try:
-                        await self._wake.wait()
-                    except asyncio.CancelledError:
-                        if task.cancelling():  # else a plain handler asked for it and took it back
-                            raise
-                    held_since = perf_counter()
-                    continue
-                step = lane.begin()
-                if step is not Step.RUN:
-                    self.act(lane, step)
-                    scheduler.end(lane, 0)
-                    continue
-                if lane.group.inline:
-                    self._serve(lane, tasks)
-                    if task.cancelling():
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                self.loader.start(tasks)
+                tasks.start_soon(endless, self.timers.run)
+                held_since, task, scheduler = perf_counter(), current_task(), self._scheduler
+                while not self.ended:
+                    lane = scheduler.pick()
+                    if lane is None:
+                        self._wake.clear()
+                        try:
+                            await self._wake.wait()
+                        except asyncio.CancelledError:
+                            if task.cancelling():  # else a plain handler asked for it and took it back
+                                raise
+                        held_since = perf_counter()
+                        continue
+                    step = lane.begin()
+                    if step is not Step.RUN:
+                        self.act(lane, step)
+                        scheduler.end(lane, 0)
+                        continue
+                    if lane.group.inline:
+                        self._serve(lane, tasks)
+                        if task.cancelling():
+                            await uncancelled(task)
+                    else:
+                        tasks.start_soon(self._serve_waiting, lane)
+                    if self.loader.active or perf_counter() - held_since > self._core.limits.time_slice:
                         await uncancelled(task)
-                else:
-                    tasks.start_soon(self._serve_waiting, lane)
-                if self.loader.active or perf_counter() - held_since > self._core.limits.time_slice:
-                    await uncancelled(task)
-                    held_since = perf_counter()
-        if not self.ended:
-            raise RuntimeError("a task of the pool has ended")
+                        held_since = perf_counter()
+            if not self.ended:
+                raise RuntimeError("a task of the pool has ended")
+        finally:
+            self._done.set()
 
     def end(self) -> None:
         """Handle nothing any more."""
         self.ended = True
         if self._tasks is not None:
             self._tasks.cancel_scope.cancel()
+
+    async def wait_ended(self) -> None:
+        """Return when no handler runs any more, but for threads and for one that ignores its cancellation."""
+        if self._tasks is not None:
+            with anyio.move_on_after(2 * GRACE):
+                await self._done.wait()
 
     def _serve(self, lane: Lane, tasks: anyio.abc.TaskGroup) -> None:
         """One turn of a lane whose handlers are all pure; one that goes on in steps ends it in a task."""

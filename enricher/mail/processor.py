@@ -11,6 +11,7 @@ it again, so that what it does outside happens at least once.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import uuid
@@ -89,8 +90,10 @@ class Processor:
             if self._handler is not None:
                 document["result"] = await self._handled(mail, context, token)
                 check_storable(document["result"], "$.result", texts_only=True)
-        except BaseException:
-            if token:
+        except BaseException as error:
+            # At a stop a thread goes on, and has the mail until its reservation runs out.
+            runs_on = isinstance(error, asyncio.CancelledError) and self.threads and self.threads.runs(token)
+            if token and not runs_on:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(1), suppress(Exception):
                     await self._seen.release(entry.id, token)
             raise
@@ -122,7 +125,7 @@ class Processor:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep, mail.id, token)
             try:
-                result = await self._call(mail, context)
+                result = await self._call(mail, context, token)
             except (Exception, SystemExit) as error:  # noqa: BLE001  raised below, as it is and in no group
                 failed = error
             tasks.cancel_scope.cancel()
@@ -130,14 +133,14 @@ class Processor:
             raise failed
         return result
 
-    async def _call(self, mail: Mail, context: Context) -> Any:
+    async def _call(self, mail: Mail, context: Context, token: str) -> Any:
         assert self._handler is not None  # noqa: S101  asked by the caller
         arguments = (mail, context) if self._with_context else (mail,)
         if self._waits:
             return await apart(self._handler, *arguments, timeout=self._timeout, name=mail.id)
         if self.threads is None:
             self.threads = Threads(self._most_threads)
-        result = await self.threads.run(self._handler, arguments, self._timeout)
+        result = await self.threads.run(self._handler, arguments, self._timeout, token)
         if not inspect.isawaitable(result):
             return result
         return await apart(_waited_for, result, timeout=self._timeout, name=mail.id)

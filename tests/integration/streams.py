@@ -74,6 +74,7 @@ async def line(
     through: str = "",
     overload: Overload = Overload.BLOCK,
     conflation: Callable[[bytes], str] | None = None,
+    blocking: bool = False,
     pool: PoolSettings = POOL,
     clock: Clock = wall_clock,
     **limits: Any,
@@ -101,6 +102,7 @@ async def line(
         retry=retry,
         overload=overload,
         conflation=conflation,
+        blocking=blocking,
     )
     engine = Engine(
         [route],

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 
 from enricher.adapters.redis.claims import PREFIX, Idempotency
 from enricher.adapters.redis.raw_connection import RawConnection
+from enricher.engine.claims import State
 from enricher.engine.router import Context
 from enricher.errors import BadMessage
 from enricher.mail.entries import Entry
@@ -98,6 +99,30 @@ async def test_a_mail_given_up_while_it_is_being_reserved_is_reserved_by_nobody(
         assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], asyncio.CancelledError)
         assert await client.keys("*:doing:*") == []
         await seen.close()
+
+
+async def test_a_mail_whose_thread_goes_on_after_a_stop_stays_reserved_and_no_other_does(
+    redis_url: str,
+) -> None:
+    go_on, begun = threading.Event(), []
+
+    def hangs(mail: Any) -> str:
+        begun.append(mail.id)
+        assert go_on.wait(PATIENCE)
+        return "done"
+
+    async with Redis.from_url(redis_url) as client:
+        seen = Idempotency(client)
+        processor = Processor(seen, collection="c", clock=lambda: 0, handler=hangs, threads=1, lease=60)
+        work = [asyncio.create_task(processor(entry(name), context())) for name in "ab"]
+        await until(lambda: begun and processor.threads and processor.threads.waiting)
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        (runs,) = begun
+        found = {name: (await seen.begin(name, "another", 60_000)).state for name in "ab"}
+        go_on.set()
+        assert found == {"a": State.OURS, "b": State.OURS, runs: State.BUSY}
 
 
 HANGS: dict[str, Any] = {

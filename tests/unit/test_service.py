@@ -139,6 +139,27 @@ async def test_a_service_goes_on_during_the_drain_and_ends_before_the_sinks_clos
     assert noted == ["serves", "committed", "service ended", "sink closed"]
 
 
+async def test_a_handler_that_is_cut_off_has_ended_before_anybody_else_may_have_its_message() -> None:
+    noted: list[str] = []
+
+    async def cleans_up(event: Any, context: Context) -> list[Effect]:
+        noted.append("begun")
+        try:
+            await anyio.sleep_forever()
+        finally:
+            await asyncio.sleep(0.1)
+            noted.append("cleaned up")
+
+    source = Source("source")
+    source.told = noted
+    sinks = [MemoryDocuments(), MemoryLive(), MemoryDeadLetters()]
+    async with Engine([Route(topic="t", handler=cleans_up)], [source], sinks, clock=lambda: 0) as engine:
+        engine.pool.offer(Delivery("t", b"{}", 0))
+        await until(lambda: "begun" in noted)
+        await engine.stop(0)
+    assert noted == ["run", "begun", "stop intake", "cleaned up", "close"]
+
+
 async def test_a_service_that_raises_ends_the_engine_and_one_that_returns_does_not() -> None:
     noted: list[str] = []
     gate = asyncio.Event()

@@ -91,15 +91,16 @@ class StreamDelivery(Delivery):
     """An entry under way.
 
     ``unfinished`` counts the deliveries before this one that nobody finished, ``left`` those among them since
-    its handler last came to an end, ``missed`` the renewals that found its lease in other hands. ``counted``:
-    this delivery is counted by the server. ``life`` tells its stream from others that had the same name; an
-    entry that came back, or was sent again, brings ``id`` and ``mark`` along and has none.
+    its handler last came to an end, ``missed`` the renewals that found its lease in other hands, ``running``
+    the tasks and threads that run its handler. ``counted``: this delivery is counted by the server. ``life``
+    tells its stream from others that had the same name; an entry that came back, or was sent again, brings
+    ``id`` and ``mark`` along and has none.
     """
 
     kept = True
     __slots__ = (
         *("_settled", "counted", "entry", "fields"),
-        *("later", "left", "life", "mark", "missed", "place", "unfinished"),
+        *("later", "left", "life", "mark", "missed", "place", "running", "unfinished"),
     )
 
     def __init__(
@@ -123,6 +124,7 @@ class StreamDelivery(Delivery):
         self.unfinished = 0
         self.left = 0
         self.missed = 0
+        self.running = 0
         self.counted = True
         self.life = life
         self.mark = ""
@@ -151,6 +153,12 @@ class StreamDelivery(Delivery):
             _AT: b"%d" % self.received_us,
         }
         return (Delay(self.later, ceil(delay * 1000), fields, f"{self.later}:at:{identity}"), *self.ack())
+
+    def run_began(self) -> None:
+        self.running += 1
+
+    def run_ended(self) -> None:
+        self.running -= 1
 
     def settled(self, label: str) -> None:
         """Tell the source."""

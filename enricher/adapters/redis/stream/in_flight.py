@@ -43,6 +43,10 @@ class InFlight:
         """Entries of a group that are under way."""
         return [id_ for stream, id_ in self.under_way if stream == keys.stream]
 
+    def running(self, keys: GroupKeys) -> list[str]:
+        """Entries of a group whose handlers run, and be it in a thread that nobody waits for any more."""
+        return [d.entry for d in self.under_way.values() if d.place == keys and d.running]
+
     def waiting(self, keys: GroupKeys) -> list[str]:
         """Entries of a group that are in quarantine."""
         return [entry.id for entry in self.quarantined if entry.keys == keys]

@@ -181,13 +181,19 @@ class LeaseMaintenance:
             await self._losses.look(group.client, group.keys)
 
     async def leave(self) -> None:
-        """Give up what is not finished, so that others have it at once, and leave the group."""
+        """Give up what is not finished, so that others have it at once, and leave the group.
+
+        What still runs keeps its lease, renewed once more, until that runs out.
+        """
         for group in self._groups:
             await group.acknowledge([d.entry for d in self._in_flight.waived if d.place == group.keys])
             # Those in quarantine were not delivered this time, nor those of a cohort; all others were.
             in_hand = (*self._in_flight.under_way.values(), *self._in_flight.given_up)
             uncounted = {d.entry for d in in_hand if d.place == group.keys and not d.counted}
             own = [left.id for left in await group.own()]
+            running = self._in_flight.running(group.keys)
+            await group.renew(running)
+            own = [id_ for id_ in own if id_ not in running]
             await self._release(group, own, set(own) - uncounted - set(self._in_flight.waiting(group.keys)))
             await group.leave()
 

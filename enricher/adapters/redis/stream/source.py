@@ -12,7 +12,8 @@
                 ``max_deliveries`` times and never finished is a dead letter of stage `poison`
     lost        entries that were deleted while they were pending, and that nobody has in memory, or before
                 anybody had read them, are counted and logged, once (`ledger`)
-    handed back at the end, what is not finished is given up, and does not count as a delivery
+    handed back at the end, what is not finished is given up, and does not count as a delivery; what a thread
+                still runs keeps its lease, which lapses by itself
 
 A destroyed group is created again where it was. What is under way then is committed, and marked, for it
 will be delivered again. The routes must have ``live`` among their sinks, for that is what acknowledges: a
@@ -183,7 +184,10 @@ class StreamSource:
         self._in_flight.wake()
 
     async def close(self) -> None:
-        """Give up what is not finished, so that others have it at once, and leave the group."""
+        """Give up what is not finished, so that others have it at once, and leave the group.
+
+        An entry that is still run, by a thread or by a task that ignores its cancellation, keeps its lease.
+        """
         if self._scope is not None:
             self._scope.cancel()
             with anyio.move_on_after(2):
