@@ -283,8 +283,8 @@ def _as_json(value: Any) -> Any:
 def _prepare(hello: Hello) -> None:
     sys.path[:] = hello.path
     logging.basicConfig(level=hello.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    if hello.url:
-        client.connect(hello.url)
+    if hello.settings:
+        client.connect(hello.settings["jobs.url"], hello.settings)
 
 
 def main(arguments: list[str]) -> None:

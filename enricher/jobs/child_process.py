@@ -207,8 +207,8 @@ class _MemoryWatch:
             self._timer = asyncio.get_running_loop().call_later(MEMORY_SECONDS, self._look)
 
 
-async def start(url: str = "") -> ChildProcess:
-    """A new child. ``url`` is where jobs are kept that its jobs enqueue ("": as its environment says)."""
+async def start(settings: dict[str, Any]) -> ChildProcess:
+    """A new child. ``settings`` are those by which its jobs enqueue others (none: its environment's)."""
     ours, theirs = socket.socketpair()
     with theirs:
         ours.setblocking(False)
@@ -226,7 +226,7 @@ async def start(url: str = "") -> ChildProcess:
             writer.close()
             raise
     child = ChildProcess(process, reader, writer)
-    child.send(Hello(sys.path, logging.getLogger().getEffectiveLevel(), url))
+    child.send(Hello(sys.path, logging.getLogger().getEffectiveLevel(), settings))
     return child
 
 

@@ -133,11 +133,14 @@ def in_engine() -> bool:
     return bound is not None and bound[1] is not None and bound[1] is _running_loop()
 
 
-def connect(url: str) -> None:
-    """Keep the jobs of this process in the Redis at ``url``. Connects to nothing yet."""
+def connect(url: str, settings: Mapping[str, Any] | None = None) -> None:
+    """Keep the jobs of this process in the Redis at ``url``. Connects to nothing yet.
+
+    ``settings`` are others that the environment does not say: {"jobs.prefix": "jobs"}.
+    """
     global _default
     _default.close()
-    _default = Connection(_from_environment({"jobs.url": url}))
+    _default = Connection(_from_environment({**(settings or {}), "jobs.url": url}))
 
 
 def settings() -> Settings:

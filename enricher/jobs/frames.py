@@ -26,11 +26,11 @@ class Frame(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
 
 
 class Hello(Frame, frozen=True):
-    """To a child, once: where modules are found, its log's level, where jobs are kept ("": as set there)."""
+    """To a child, once: where modules are found, its log's level, the settings by which it enqueues jobs."""
 
     path: list[str]
     log_level: int
-    url: str = ""
+    settings: dict[str, Any] = {}
 
 
 class Begin(Frame, frozen=True, kw_only=True):

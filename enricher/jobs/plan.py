@@ -34,7 +34,7 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
     registry = registry_of(jobs)
     queues = host.job_queues(jobs.queue_settings(settings.redis.url, settings.redis.socket_timeout))
     processes = JobProcesses(
-        jobs.concurrency, url=jobs.url or settings.redis.url, max_payload=jobs.max_payload
+        jobs.concurrency, settings=jobs.for_clients(settings.redis.url), max_payload=jobs.max_payload
     )
     runner = JobRunner(
         registry.find,

@@ -7,6 +7,7 @@ starts goes with it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from enricher.job_store import JobStore, Run
@@ -25,8 +26,9 @@ CANCEL_GRACE = 5.0
 class JobProcesses:
     """Runs jobs in at most ``limit`` child processes; to be closed.
 
-    A child without a job ends after ``idle`` seconds, each after ``max_tasks`` jobs. ``url`` is where jobs
-    are kept that a job enqueues by itself ("": as its environment says). POSIX only.
+    A child without a job ends after ``idle`` seconds, each after ``max_tasks`` jobs. ``settings`` by their
+    full names are those by which a job enqueues others, "jobs.url" among them (none: as its environment
+    says). POSIX only.
     """
 
     def __init__(
@@ -35,12 +37,12 @@ class JobProcesses:
         *,
         idle: float = 60.0,
         max_tasks: int = 1000,
-        url: str = "",
+        settings: Mapping[str, Any] | None = None,
         max_payload: int = MAX_PAYLOAD,
     ) -> None:
         self._slots = asyncio.Semaphore(limit)
         self._max_tasks = max_tasks
-        self._url = url
+        self._settings = dict(settings or {})
         self._max_payload = max_payload
         self._idle: Idle[ChildProcess] = Idle(idle, ChildProcess.let_go)
         self._running: dict[str, tuple[ChildProcess, Run]] = {}
@@ -115,7 +117,7 @@ class JobProcesses:
             if kept.usable:
                 return kept
         self._children = {child for child in self._children if child.runs}
-        child = await start(self._url)
+        child = await start(self._settings)
         self._children.add(child)
         return child
 

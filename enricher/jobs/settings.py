@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -109,6 +109,15 @@ class JobSettings(Section, frozen=True, kw_only=True):
             yield "poll", f"at most jobs.lease, which is {self.lease:g} s"
         if self.max_block < self.lease / 3:
             yield "max_block", f"at least a third of jobs.lease, which is {self.lease:g} s"
+
+    def for_clients(self, redis_url: str) -> dict[str, Any]:
+        """The settings by their full names that a process needs to enqueue jobs as this one does."""
+        return {
+            "jobs.url": self.url or redis_url,
+            "jobs.results_url": self.results_url,
+            "jobs.prefix": self.prefix,
+            "jobs.max_payload": self.max_payload,
+        }
 
     def queue_settings(self, redis_url: str, timeout: float) -> JobQueueSettings:
         """What the store takes of these, with the URL of the service's own Redis as the default."""

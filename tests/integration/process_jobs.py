@@ -170,3 +170,11 @@ class WaitsForCancel(ProcessWorker):
         while not job().cancelled:
             time.sleep(0.01)
         return "told"
+
+
+class Enqueues(ProcessWorker):
+    """Enqueues another job at once, by its class, and waits for nothing."""
+
+    @classmethod
+    def perform(cls) -> str:
+        return Echo.perform_async("at once").id

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import msgspec
 import psutil
 import pytest
 
-from enricher.job_store import Run
+from enricher.adapters.redis.jobs.client import blocking_store
+from enricher.job_store import Find, JobQueueSettings, Run
 from enricher.jobs import (
     Cancel,
     JobFailed,
@@ -222,6 +224,16 @@ async def test_steps_progress_log_and_children_go_through_the_worker(
     assert rig.store.progress[0] == {"done": 1, "total": 3, "note": "begun"}
     assert rig.store.progress[-1] == {"done": 3, "total": 3}
     assert "a line from a child job='7'" in caplog.text
+
+
+async def test_what_a_job_enqueues_by_itself_goes_where_its_worker_keeps_jobs(redis_url: str) -> None:
+    processes = JobProcesses(1, settings={"jobs.url": redis_url, "jobs.prefix": "theirs"})
+    id_ = await Rig(processes).run(jobs.Enqueues)
+    await processes.close()
+    with closing(blocking_store(JobQueueSettings(url=redis_url, prefix="theirs"))) as store:
+        record = store.ask(Find(id_))
+    assert record is not None
+    assert (record.state, record.payload) == ("waiting", b'[["at once"],{}]')
 
 
 async def test_a_run_that_is_another_workers_by_now_is_told_in_the_child(rig: Rig) -> None:
