@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from enricher import Enricher, load
 from enricher.job_store import Find
 from enricher.jobs import JobCancelled, connect
 from enricher.jobs.client import close, current
-from tests.jobs_app import limits
+from tests.jobs_app import limits, orders
 from tests.jobs_app.orders import _CLIENTS, book
 from tests.rig import until
 
@@ -64,6 +65,15 @@ async def test_a_process_that_ends_fails_its_job_alone_and_children_come_with_su
         assert (record.attempt, record.progress) == (2, b'{"done":1,"total":2,"note":"half"}')
         assert record.error.type == "ProcessDied"
         await until(lambda: book().zcard("jobs:finished:succeeded") == 2, "the child")
+
+
+async def test_a_queue_that_no_worker_has_served_yet_is_not_one_that_was_deleted(url: str) -> None:
+    connect(url)
+    handle = await orders.Order.enqueue(1, 0)
+    with capture_logs() as logged:
+        async with worker(url):
+            assert await handle.wait(60) == 10
+    assert "queue_was_deleted" not in [line["event"] for line in logged]
 
 
 async def test_a_job_may_ask_for_later_and_give_up(url: str) -> None:

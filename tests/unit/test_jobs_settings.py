@@ -57,8 +57,8 @@ def test_or_a_table_of_weights(given: dict[str, Any]) -> None:
     ("queues", "right"),
     [
         ("a b", "letters, digits, _, . and -"),
-        ("default,lost", "none of control, job, lost, paused, queues, schedules, workers"),
-        ("a=1,lost=2", "none of control, job, lost, paused, queues, schedules, workers"),
+        ("default,lost", "none of control, job, lost, paused, queues, schedules, served, workers"),
+        ("a=1,lost=2", "none of control, job, lost, paused, queues, schedules, served, workers"),
         ("a,a", "each queue once"),
         ("", "a list of at least 1, each text that is not empty, or a table of names, each with a whole"),
         ("a=0", "a whole number from 1 to 1000"),

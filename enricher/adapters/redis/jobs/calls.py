@@ -17,7 +17,7 @@ Keys, with the prefix ``jobs``:
     jobs:unique:{key}       the id of the job that holds it
     jobs:limit:{kind}:{key} of a limit: ``running`` what runs under it, ``waiting`` what waits for a place
                             (sorted sets), ``rate`` its bucket, ``turn`` when the next turn is
-    jobs:queues             set of queues that workers have served
+    jobs:served             set of queues that workers have served
     jobs:workers            sorted set: workers by when they were last heard of
     jobs:worker:{name}      what a worker says of itself (JSON)
     jobs:control            channel: ``cancel ID``, ``due MS``, ``queues``

@@ -135,7 +135,7 @@ class JobSource:
             if "BUSYGROUP" not in str(error):
                 raise
             return
-        known: Any = client.sadd(f"{prefix}:queues", queue)
+        known: Any = client.sadd(f"{prefix}:served", queue)
         if not await known:
             restored = await restore(client, self._settings, queue)
             log.warning("queue_was_deleted", queue=queue, jobs_restored=restored)
