@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 from typing import Any, Self
 
@@ -14,6 +11,7 @@ from enricher.jobs import client
 from enricher.jobs.definition import Definition, task_name
 from enricher.jobs.worker import Worker, definition_of, imported_worker
 from enricher.log import log
+from enricher.packages import modules
 from enricher.texts import text_of
 
 _SHIPPED = "enricher."
@@ -66,7 +64,8 @@ class WorkerRegistry:
 
     def scan(self, package: str | ModuleType) -> None:
         """Register what is found in this package and all below it."""
-        for module in self._modules(package if isinstance(package, str) else package.__name__):
+        name = package if isinstance(package, str) else package.__name__
+        for module in modules(name, self._not_imported):
             for found in list(vars(module).values()):
                 if isinstance(found, type) and issubclass(found, Worker) and _is_job(found):
                     self.register(found)
@@ -95,18 +94,8 @@ class WorkerRegistry:
             log.warning(definition.schedule_warning)
         log.info(f"Registered worker {name}{_schedule(definition)}")
 
-    def _modules(self, name: str) -> Iterator[ModuleType]:
-        """This module and all below it, imported; what cannot be imported is noted."""
-        try:
-            module = importlib.import_module(name)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001  a module may do anything, even exit
-            self._problem(f"Failed to import worker module {name}: {_why(error)}")
-            return
-        yield module
-        for below in _names_below(module):
-            yield from self._modules(below)
+    def _not_imported(self, module: str, why: str) -> None:
+        self._problem(f"Failed to import worker module {module}: {why}")
 
     def _problem(self, text: str) -> None:
         self.problems.append(text)
@@ -122,19 +111,6 @@ def _packages_of_settings() -> tuple[str, ...]:
     return packages
 
 
-def _names_below(module: ModuleType) -> list[str]:
-    """The modules and packages directly below a package, also those in folders without an __init__.py."""
-    folders = list(getattr(module, "__path__", ()))
-    names = {each.name for each in pkgutil.iter_modules(folders)}
-    for folder in map(Path, folders):
-        if folder.is_dir():
-            names |= {
-                each.name for each in folder.iterdir() if each.name.isidentifier() and any(each.glob("*.py"))
-            }
-    # A __main__ is a program, which importing would run.
-    return [f"{module.__name__}.{name}" for name in sorted(names - {"__main__", "__pycache__"})]
-
-
 def _is_job(worker: type[Worker]) -> bool:
     """Whether it is meant to run: a class without `perform` that others are made of is their base."""
     return worker is not Worker and (hasattr(worker, "perform") or not worker.__subclasses__())
@@ -146,11 +122,6 @@ def _schedule(definition: Definition) -> str:
     if definition.every is not None:
         return f" every {definition.every:g} s"
     return f" with cron schedule: {definition.cron_schedule}"
-
-
-def _why(error: BaseException) -> str:
-    text = text_of(error)
-    return text if isinstance(error, Exception) and text else f"{type(error).__name__} {text}".strip()
 
 
 def _path(cls: type[Any]) -> str:
