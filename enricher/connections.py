@@ -105,8 +105,8 @@ class Connections:
         group: str,
         consumer: str,
         task: str,
-        dead_letters: DeadLetterSink,
         settings: StreamSettings,
+        dead_letters: DeadLetterSink | None = None,
         trim: bool = True,
     ) -> Source:
         return StreamSource(

@@ -93,15 +93,16 @@ class Host(Protocol):
         group: str,
         consumer: str,
         task: str,
-        dead_letters: DeadLetterSink,
         settings: StreamSettings,
+        dead_letters: DeadLetterSink | None = None,
         trim: bool = True,
     ) -> Source:
         """A consumer group on a Redis stream as a source.
 
         A message's body is its whole entry, as a JSON object of its fields. ``task`` is what dead letters
         call an entry that nobody could read. Of ``settings`` those count that say how a stream is read and
-        trimmed. With ``trim`` entries go that all groups have finished.
+        trimmed. ``dead_letters`` are those of a store of the system's own. With ``trim`` entries go that all
+        groups have finished.
         """
         ...
 

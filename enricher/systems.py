@@ -9,12 +9,13 @@ from typing import Any
 from enricher.config import Section, Settings
 from enricher.config import load as load_sections
 from enricher.config.loader import OVERRIDES
+from enricher.events.system import SYSTEM as EVENTS
 from enricher.jobs.system import SYSTEM as JOBS
 from enricher.mail.system import SYSTEM as MAIL
 from enricher.market.system import SYSTEM as MARKET
 from enricher.system import System
 
-SYSTEMS: tuple[System, ...] = (MARKET, MAIL, JOBS)
+SYSTEMS: tuple[System, ...] = (MARKET, MAIL, JOBS, EVENTS)
 
 
 def load(

@@ -10,7 +10,7 @@ class Tick(Worker):
     """Says in Redis that it ran."""
 
     every = 0.1
-    cron_args = {"text": "every 0.1 s"}  # noqa: RUF012
+    cron_args = {"text": "every 0.1 s"}
 
     @classmethod
     def perform(cls, text: str) -> None:

@@ -159,7 +159,7 @@ def test_a_schedule_needs_the_arguments_that_perform_needs() -> None:
         def perform(cls, user_id: int) -> None: ...
 
     class Gives(Needs):
-        cron_args = {"user_id": 7}  # noqa: RUF012
+        cron_args = {"user_id": 7}
 
     lacking, given = define(Needs), define(Gives)
     assert not lacking.scheduled

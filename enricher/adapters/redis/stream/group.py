@@ -197,14 +197,26 @@ class StreamGroup:
         return int(await self.client.hget(self.keys.ledger, "lost") or 0)
 
     async def figures(self) -> dict[str, Any]:
-        """Length of the stream, of the delay set; the group's lag (None: unknown), pending and consumers."""
+        """Length of the stream, of the delay set; the group's lag (None: unknown), pending and consumers.
+
+        ``oldest_ms`` is when the first entry that is not finished was appended, None if there is none.
+        """
         length = await self.client.xlen(self.keys.stream)
         figures = {"length": int(length), "delayed": int(await self.client.zcard(self.keys.later))}
         info = await group_info(self.client, self.keys)
         if info is None:
             return figures
         counts = {name: int(info[name]) for name in ("pending", "consumers")}
-        return {**figures, "lag": info.get("lag"), **counts}
+        oldest = await self._oldest(as_text(info["last-delivered-id"]), counts["pending"])
+        return {**figures, "lag": info.get("lag"), **counts, "oldest_ms": oldest}
+
+    async def _oldest(self, delivered: str, pending: int) -> int | None:
+        if pending:
+            first = (await self.client.xpending(self.keys.stream, self.keys.group))["min"]
+        else:
+            unread = await self.client.xrange(self.keys.stream, f"({delivered}", "+", 1)
+            first = unread[0][0] if unread else None
+        return None if first is None else parts(as_text(first))[0]
 
     async def _run(self, script: Script, *arguments: str | int) -> Any:
         return await script(self.client, [self.keys.stream], self.keys.group, self.consumer, *arguments)

@@ -89,7 +89,7 @@ class LeaseMaintenance:
         losses: Losses,
         trimming: Trimming,
         settings: StreamSettings,
-        dead_letters: DeadLetterSink,
+        dead_letters: DeadLetterSink | None,
         tick: float,
     ) -> None:
         self.figures: dict[str, Any] = {}
@@ -174,8 +174,9 @@ class LeaseMaintenance:
 
     async def _figure(self) -> None:
         # The store may be in another Redis, whose troubles are none of ours.
-        with suppress(errors.RedisError, OSError), anyio.fail_after(1):
-            self.figures["dead_letters"] = await self._dead_letters.count()
+        if self._dead_letters is not None:
+            with suppress(errors.RedisError, OSError), anyio.fail_after(1):
+                self.figures["dead_letters"] = await self._dead_letters.count()
         await self.measure()
         for group in self._groups:
             await self._losses.look(group.client, group.keys)

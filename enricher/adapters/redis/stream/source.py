@@ -56,7 +56,8 @@ class StreamSource:
 
     ``client`` says where Redis is; the source reads and keeps its leases on clients of its own. What
     cannot be understood and what is poison is set aside by the intake, under ``task_name`` if its topic has
-    no route; ``dead_letters``, where it ends, says how many there are. ``topic`` (default: the stream's
+    no route; ``dead_letters``, where it ends, says how many there are (None: nobody asks).
+    ``topic`` (default: the stream's
     name) is that of entries which name none. A new group begins at ``start`` ("0": everything, "$": what
     comes from now on, or an id). ``timeout`` (seconds) bounds a command, ``tick`` is between two looks at the
     delay set. Without ``trim`` the stream is left as it is.
@@ -74,7 +75,7 @@ class StreamSource:
         *,
         group: str,
         consumer: str,
-        dead_letters: DeadLetterSink,
+        dead_letters: DeadLetterSink | None,
         clock: Clock,
         settings: StreamSettings,
         timeout: float = 5.0,

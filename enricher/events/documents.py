@@ -1,0 +1,135 @@
+"""An event as it is stored, and what becomes of it. Pure: each step makes a new document.
+
+``revision`` counts the steps; an older one never replaces a newer. Dates are aware, in UTC.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from enricher.engine.effects import Insert, Upsert
+from enricher.texts import trace_of
+
+Status = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE"]
+Document = dict[str, Any]
+
+STATUSES: tuple[Status, ...] = ("PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE")
+
+_EVENTS = uuid.uuid5(uuid.NAMESPACE_URL, "enricher:events")
+_sorted_json = msgspec.json.Encoder(order="sorted").encode
+
+
+def event_id(token: str, key: str | None) -> str:
+    """The id of an event: the same for the same key of the same client; without a key a new one."""
+    return str(uuid.uuid4() if key is None else uuid.uuid5(_EVENTS, f"{token}\n{key}"))
+
+
+def digest(data: Any) -> str:
+    """What tells one body from another, whatever the order of its keys."""
+    return hashlib.sha256(_sorted_json(data)).hexdigest()
+
+
+def pending(id_: str, kind: str, data: Any, *, token: str, now_us: int) -> Document:
+    """An event that was accepted."""
+    return {
+        "_id": id_,
+        "type": kind,
+        "data": data,
+        "status": "PENDING",
+        "task_context": None,
+        "attempts": 0,
+        "error": None,
+        "created_at": _date(now_us),
+        "started_at": None,
+        "finished_at": None,
+        "revision": 0,
+        "digest": digest(data),
+        "token": token,
+    }
+
+
+def started(event: Mapping[str, Any], attempt: int, now_us: int) -> Document:
+    """Its pipeline runs."""
+    at = event.get("started_at") or _date(now_us)
+    return _next(event, status="STARTED", attempts=attempt, started_at=at)
+
+
+def succeeded(event: Mapping[str, Any], context: Mapping[str, Any], attempt: int, now_us: int) -> Document:
+    """Its pipeline has returned ``context``."""
+    return _next(
+        event,
+        status="SUCCESS",
+        task_context=context,
+        attempts=attempt,
+        error=None,
+        finished_at=_date(now_us),
+    )
+
+
+def failed(
+    event: Mapping[str, Any],
+    context: Mapping[str, Any],
+    node: str,
+    error: Exception,
+    attempt: int,
+    now_us: int,
+    *,
+    final: bool,
+) -> Document:
+    """A node has failed; ``context`` has what had finished before, from which the next attempt goes on."""
+    return _next(
+        event,
+        status="FAILURE" if final else "RETRY",
+        task_context=context,
+        attempts=attempt,
+        error={
+            "node": node,
+            "type": type(error).__name__,
+            "message": str(error),
+            "traceback": trace_of(error),
+            "at": _date(now_us),
+        },
+        finished_at=_date(now_us) if final else None,
+    )
+
+
+def waiting_again(event: Mapping[str, Any]) -> Document:
+    """Somebody wants it to be processed again."""
+    return _next(event, status="PENDING", error=None, finished_at=None)
+
+
+def insertion(
+    collection: str, event: Document, on_stored: Callable[[Mapping[str, Any]], object] = bool
+) -> Insert:
+    """Store an event that was accepted. If its id is there, ``on_stored`` is called with what is stored."""
+
+    def duplicate(stored: Mapping[str, Any]) -> None:
+        on_stored(stored)
+
+    return Insert(collection, event, duplicate)
+
+
+def replacement(collection: str, event: Document) -> Upsert:
+    """Store a later step of an event."""
+    return Upsert(collection, event, guard="revision")
+
+
+def public(event: Mapping[str, Any]) -> Document:
+    """An event as clients see it."""
+    shown = {name: value for name, value in event.items() if name not in ("_id", "digest", "token")}
+    return {"id": event["_id"], **shown}
+
+
+def _next(event: Mapping[str, Any], **changes: Any) -> Document:
+    return {**event, **changes, "revision": event["revision"] + 1}
+
+
+def _date(us: int) -> datetime:
+    # MongoDB keeps milliseconds.
+    return datetime.fromtimestamp(us // 1000 / 1000, UTC)

@@ -1,0 +1,122 @@
+"""One event through one graph: which node runs when, how often, and for how long.
+
+What has finished is in ``context.nodes``, and the ways of routers in ``context.metadata["routes"]``: a
+context that has some of it already goes on after them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from enricher.engine.isolation import apart
+from enricher.engine.retry import NO_RETRY, Retry
+from enricher.events.errors import NodeError
+from enricher.events.graph import Graph
+from enricher.events.nodes import Node, Router, TaskContext, node_name
+
+ROUTES, SECONDS = "routes", "seconds"
+
+
+class Execution:
+    """Runs the nodes of ``graph`` on ``context``, then the ``added`` ones, one after the other."""
+
+    def __init__(self, graph: Graph, added: Sequence[Node], context: TaskContext) -> None:
+        self._graph = graph
+        self._added = added
+        self._context = context
+        self._routes: dict[str, str | None] = dict(context.metadata.get(ROUTES, {}))
+        self._seconds: dict[str, float] = dict(context.metadata.get(SECONDS, {}))
+        self._done = {name for name in graph.nodes if name in context.nodes}
+        self._begun: set[str] = set()
+        self._failed: NodeError | None = None
+
+    async def run(self) -> None:
+        """Raises `NodeError` for the first node that failed; those beside it have come to their ends."""
+        async with anyio.create_task_group() as tasks:
+            self._go_on(tasks)
+        for node in self._added if self._failed is None else ():
+            name = node_name(node)
+            if name not in self._context.nodes:
+                await self._one(name, node)
+            if self._failed is not None:
+                break
+        self._context.metadata[SECONDS] = self._seconds
+        if self._routes:
+            self._context.metadata[ROUTES] = self._routes
+        if self._failed is not None:
+            raise self._failed
+
+    def _go_on(self, tasks: anyio.abc.TaskGroup) -> None:
+        """Begin every node that may."""
+        if self._failed is not None:
+            return
+        for name in self._graph.ready(self._done, self._routes):
+            if name not in self._begun:
+                self._begun.add(name)
+                tasks.start_soon(self._in_graph, name, tasks)
+
+    async def _in_graph(self, name: str, tasks: anyio.abc.TaskGroup) -> None:
+        await self._one(name, self._graph.nodes[name]())
+        self._done.add(name)
+        self._go_on(tasks)
+
+    async def _one(self, name: str, node: Node) -> None:
+        began, before = perf_counter(), name in self._context.nodes
+        try:
+            await self._tries(name, node)
+            if isinstance(node, Router) and name in self._graph.nodes:
+                self._routes[name] = self._graph.chosen(name, node.route(self._context))
+            self._context.nodes.setdefault(name, None)
+        except Exception as error:  # noqa: BLE001  a node may fail in any way
+            if not before:
+                self._context.nodes.pop(name, None)  # it has not finished, whatever it noted
+            self._failed = self._failed or NodeError(name, error)
+        self._seconds[name] = round(perf_counter() - began, 6)
+
+    async def _tries(self, name: str, node: Node) -> None:
+        policy, attempt = node.retry or NO_RETRY, 0
+        while True:
+            attempt += 1
+            try:
+                self._merge(name, await apart(_call, node, self._context, timeout=node.timeout, name=name))
+            except Exception as error:
+                decision = policy.decide(attempt, error)
+                if not isinstance(decision, Retry):
+                    raise
+                await anyio.sleep(decision.delay)
+            else:
+                return
+
+    def _merge(self, name: str, returned: Any) -> None:
+        if returned is self._context:
+            return
+        if not isinstance(returned, TaskContext):
+            shown = f"{returned!r:.80}"
+            raise TypeError(f"{name}.process returned {shown}: expected the TaskContext that it was given")
+        self._context.nodes.update(returned.nodes)
+        self._context.metadata.update(returned.metadata)
+        if returned.effects is not self._context.effects:
+            self._context.effects += returned.effects
+
+
+async def _call(node: Node, context: TaskContext) -> Any:
+    if inspect.iscoroutinefunction(node.process):
+        return await node.process(context)
+    if type(node).process is Router.process:
+        return context
+    result = await anyio.to_thread.run_sync(node.process, context, abandon_on_cancel=True)
+    return await result if inspect.isawaitable(result) else result
+
+
+def resumed(context: TaskContext, stored: Mapping[str, Any] | None) -> TaskContext:
+    """The context with what an earlier attempt had finished, as it was stored."""
+    if stored:
+        context.nodes.update(stored.get("nodes", {}))
+        context.metadata.update(stored.get("metadata", {}))
+    return context

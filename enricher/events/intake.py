@@ -1,0 +1,168 @@
+"""How an event is accepted: checked, stored as PENDING in one commit, then appended to the stream by its id.
+
+Who was told that it is accepted has it in MongoDB. If Redis is away then, or the process ends between the
+two, the sweep appends it later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import anyio
+
+from enricher.engine.effects import Append, Effect
+from enricher.engine.router import Context
+from enricher.errors import BadMessage, EnricherError, Overloaded, SinkUnavailable
+from enricher.events.documents import Document, event_id, insertion, pending, public
+from enricher.events.settings import TOPIC, EventSettings
+from enricher.events.types import Checked, EventTypes
+from enricher.system import Host
+
+
+class KeyConflict(BadMessage):
+    """Another event was sent with this key."""
+
+    def __init__(self, key: str) -> None:
+        expected = f"the body that was sent with key {key!r} before, or another key"
+        super().__init__("$", expected, "another body")
+
+
+class Busy(EnricherError):
+    """Too many events wait; ``retry_after`` in seconds."""
+
+    def __init__(self, waiting: int, most: int) -> None:
+        self.retry_after = 5
+        super().__init__(f"{waiting} events wait, and events.max_waiting is {most}: try again later")
+
+
+class Unavailable(EnricherError):
+    """The event cannot be stored now; ``retry_after`` in seconds."""
+
+    def __init__(self, why: str) -> None:
+        self.retry_after = 5
+        super().__init__(why)
+
+
+def pointed(data: Any, pointer: str) -> str | None:
+    """The value at a JSON pointer (RFC 6901) as a key; None if there is none."""
+    value = data
+    for part in pointer.split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, Mapping) and name in value:
+            value = value[name]
+        elif isinstance(value, list) and name.isdigit() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return None
+    return None if value is None or isinstance(value, dict | list) else str(value)
+
+
+class EventIntake:
+    """Accepts events, over HTTP or by the route `events`, and tells what became of them.
+
+    ``waiting`` says how many events of the stream are not processed yet.
+    """
+
+    def __init__(
+        self, settings: EventSettings, types: EventTypes, host: Host, waiting: Callable[[], int]
+    ) -> None:
+        self._settings = settings
+        self._types = types
+        self._host = host
+        self._waiting = waiting
+        self._accepted: tuple[int, int] = (0, 0)  # in which second, and how many then
+
+    # -- over HTTP ---------------------------------------------------------------------------------
+
+    async def accept(self, body: bytes, *, token: str = "", key: str | None = None) -> str:
+        """The id of the event, which is stored then; the first one's for a repeated key.
+
+        Raises `InvalidEvent`, `KeyConflict`, `Busy`, and `Unavailable` after ``events.accept_timeout``.
+        """
+        checked = self._types.read(body)
+        waiting = self._waiting() + self._recently()
+        if waiting >= self._settings.max_waiting:
+            raise Busy(waiting, self._settings.max_waiting)
+        event = self._event(checked, token, key)
+        stored: list[Mapping[str, Any]] = []
+        insert = insertion(self._settings.collection, event, stored.append)
+        try:
+            with anyio.fail_after(self._settings.accept_timeout):
+                await self._host.commit(TOPIC, body, insert)
+        except TimeoutError:
+            seconds = self._settings.accept_timeout
+            why = f"not stored within {seconds:g} s: send it again, with the same Idempotency-Key"
+            raise Unavailable(why) from None
+        except (Overloaded, SinkUnavailable) as error:
+            raise Unavailable(str(error)) from error
+        for before in stored:
+            if before.get("digest") != event["digest"]:
+                raise KeyConflict(str(key))
+        if not stored:
+            self._count()
+            self._host.emit(self._append(event["_id"]))
+        return str(event["_id"])
+
+    def _count(self) -> None:
+        second = int(time.monotonic())
+        self._accepted = (second, self._accepted[1] + 1 if self._accepted[0] == second else 1)
+
+    def _recently(self) -> int:
+        # The figures of the stream are a second old.
+        return self._accepted[1] if self._accepted[0] >= int(time.monotonic()) - 1 else 0
+
+    # -- by the route ------------------------------------------------------------------------------
+
+    def decode(self, body: bytes, _: Context) -> Checked:
+        """Raises `InvalidEvent`."""
+        return self._types.read(body)
+
+    def handle(self, checked: Checked, context: Context) -> Sequence[Effect]:
+        """The effects of an event that came by `submit` or a stream."""
+        event = self._event(checked, "", None)
+        return [insertion(self._settings.collection, event), self._append(event["_id"])]
+
+    # -- what became of them -----------------------------------------------------------------------
+
+    async def find(self, id_: str) -> Document | None:
+        """An event as clients see it. Raises `SinkUnavailable`."""
+        found = await self._host.reader.find(self._settings.collection, {"_id": id_}, limit=1)
+        return public(found[0]) if found else None
+
+    async def list(
+        self,
+        *,
+        status: str | None = None,
+        type: str | None = None,  # noqa: A002
+        before: tuple[datetime, str] | None = None,
+        limit: int = 50,
+    ) -> Sequence[Document]:
+        """Events, newest first; ``before`` is when the last one seen was created, and its id.
+
+        Raises `SinkUnavailable`.
+        """
+        query: dict[str, Any] = {}
+        if status is not None:
+            query["status"] = status
+        if type is not None:
+            query["type"] = type
+        if before is not None:
+            at, id_ = before
+            query["$or"] = [{"created_at": {"$lt": at}}, {"created_at": at, "_id": {"$lt": id_}}]
+        order = [("created_at", -1), ("_id", -1)]
+        found = await self._host.reader.find(self._settings.collection, query, sort=order, limit=limit)
+        return [public(event) for event in found]
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _event(self, checked: Checked, token: str, key: str | None) -> Document:
+        if key is None and self._settings.identity:
+            key = pointed(checked.data, self._settings.identity)
+        id_ = event_id(token, key)
+        return pending(id_, checked.type, checked.data, token=token, now_us=self._host.clock())
+
+    def _append(self, id_: str) -> Append:
+        return Append(self._settings.stream, {b"id": id_.encode()})

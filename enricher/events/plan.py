@@ -1,0 +1,97 @@
+"""What events add to an enricher: the route that accepts them, and the stream that processes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from enricher.config import StreamSettings
+from enricher.engine.effects import DOCUMENTS, LIVE
+from enricher.engine.retry import RetryPolicy
+from enricher.engine.router import Route
+from enricher.events.intake import EventIntake
+from enricher.events.processing import Processor, read_id
+from enricher.events.registry import PipelineRegistry
+from enricher.events.running import PipelineRunner
+from enricher.events.settings import TASK, TOPIC, EventSettings
+from enricher.events.sweep import Sweep
+from enricher.events.types import EventTypes
+from enricher.system import Host, Index, Plan, StreamUse
+
+
+def plan(events: EventSettings, host: Host) -> Plan:
+    """Two routes, their stream and the sweep. Connects to nothing. Raises `ConfigError`."""
+    PipelineRegistry.scan(events.packages)
+    schemas = {name: pipeline.event for name, pipeline in PipelineRegistry.pipelines.items()}
+    types = EventTypes(schemas, strict=events.strict, type_field=events.type_field)
+    runner = PipelineRunner(events, PipelineRegistry, types)
+    policy = RetryPolicy(
+        max_retries=events.max_retries,
+        base=events.initial_backoff,
+        max_delay=events.max_backoff,
+        jitter=events.jitter,
+    )
+    source = host.stream(
+        events.stream,
+        group=events.group,
+        consumer=host.instance,
+        task=TASK,
+        settings=StreamSettings(
+            prefetch=4 * events.concurrency,
+            lease=events.lease,
+            max_deliveries=events.max_deliveries,
+            retention=0.0,
+        ),
+    )
+
+    def figures() -> Mapping[str, Any]:
+        return source.health()
+
+    def waiting() -> int:
+        health = figures()
+        return sum(int(health.get(name) or 0) for name in ("lag", "pending", "delayed"))
+
+    def oldest() -> float | None:
+        found: float | None = figures().get("oldest_ms")
+        return found
+
+    intake = EventIntake(events, types, host, waiting)
+    accepting = Route(
+        topic=TOPIC,
+        handler=intake.handle,
+        decode=intake.decode,
+        name="accept_event",
+        intake="none",
+        max_bytes=events.max_body,
+    )
+    processing = Route(
+        topic=events.stream,
+        handler=Processor(events, host, runner, policy),
+        decode=read_id,
+        sinks=(DOCUMENTS, LIVE),
+        retry=policy,
+        max_concurrency=events.concurrency,
+        timeout=events.timeout or None,
+        name=TASK,
+        events=("event_processed", "event_already_processed"),
+        intake="none",
+    )
+    sweep = Sweep(events, host, oldest, lambda: bool(figures().get("ready")))
+    return Plan(
+        routes=[accepting, processing],
+        sources=[source],
+        services={"events_sweep": sweep.run},
+        indexes=indexes(events),
+        streams=[StreamUse(events.stream, events.group)],
+        warnings=runner.warnings,
+    )
+
+
+def indexes(events: EventSettings) -> tuple[Index, ...]:
+    """By status and by type, newest first."""
+    newest = (("created_at", -1), ("_id", -1))
+    return (
+        (events.collection, newest),
+        (events.collection, (("status", 1), *newest)),
+        (events.collection, (("type", 1), *newest)),
+    )

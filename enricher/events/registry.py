@@ -1,0 +1,87 @@
+"""Which pipeline an event goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+from enricher.events.errors import PipelineError, UnknownPipeline
+from enricher.events.pipeline import Pipeline, graph_of, type_name
+from enricher.log import log
+from enricher.packages import modules
+
+P = TypeVar("P", bound=type[Pipeline])
+
+
+class PipelineRegistry:
+    """Pipelines by type of event; a subclass may override `get_pipeline_type`.
+
+    ``problems`` are modules that could not be imported and pipelines that cannot be run.
+    """
+
+    pipelines: ClassVar[dict[str, type[Pipeline]]] = {}
+    problems: ClassVar[list[str]] = []
+
+    @classmethod
+    def register(cls, pipeline: P, type: str | None = None) -> P:  # noqa: A002
+        """Register a pipeline, under its type of event unless another name is given; also as a decorator.
+
+        Raises `PipelineError` for a graph that cannot be run, and for a type that has another pipeline.
+        """
+        graph_of(pipeline)
+        name = type or type_name(pipeline)
+        other = cls.pipelines.setdefault(name, pipeline)
+        if other is not pipeline:
+            paths = " and ".join(f"{each.__module__}.{each.__qualname__}" for each in (other, pipeline))
+            raise PipelineError(f"two pipelines are for events of type {name!r}: {paths}")
+        return pipeline
+
+    @classmethod
+    def scan(cls, packages: Iterable[str]) -> None:
+        """Register the pipelines in these packages and all below; what is wrong is logged and noted."""
+
+        def problem(text: str) -> None:
+            cls.problems.append(text)
+            log.error(text)
+
+        def not_imported(module: str, why: str) -> None:
+            problem(f"Failed to import pipeline module {module}: {why}")
+
+        for package in packages:
+            for module in modules(package, not_imported):
+                for found in list(vars(module).values()):
+                    if isinstance(found, type) and issubclass(found, Pipeline) and _is_whole(found):
+                        try:
+                            cls.register(found)
+                        except PipelineError as error:
+                            problem(str(error))
+
+    @classmethod
+    def get_pipeline_type(cls, event: Any) -> str:
+        """The type of an event: that of the pipeline whose ``event`` it is an instance of.
+
+        Of plain JSON it is the field ``type``.
+        """
+        if isinstance(event, Mapping):
+            return str(event.get("type", ""))
+        kinds = [name for name, pipeline in cls.pipelines.items() if isinstance(event, pipeline.event)]
+        exact = [name for name in kinds if cls.pipelines[name].event is event.__class__]
+        return (exact or kinds or [event.__class__.__name__])[0]
+
+    @classmethod
+    def get_pipeline(cls, event: Any) -> Pipeline:
+        """A new pipeline for an event. Raises `UnknownPipeline`."""
+        return cls.of_type(cls.get_pipeline_type(event))
+
+    @classmethod
+    def of_type(cls, type: str) -> Pipeline:  # noqa: A002
+        """A new pipeline for events of a type. Raises `UnknownPipeline`."""
+        found = cls.pipelines.get(type)
+        if found is None:
+            raise UnknownPipeline(type)
+        return found()
+
+
+def _is_whole(pipeline: type[Pipeline]) -> bool:
+    """Whether it is meant to run: one without a start that others are made of is their base."""
+    return pipeline is not Pipeline and hasattr(pipeline, "start")

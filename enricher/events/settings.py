@@ -1,0 +1,83 @@
+"""The ``events`` section: who may send events, what is checked, and how they are processed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, ClassVar, Literal
+
+from msgspec import Meta
+
+from enricher.config import (
+    ByteSize,
+    CollectionName,
+    Count,
+    PositiveSeconds,
+    RetentionSettings,
+    Seconds,
+    Section,
+    Text,
+    WholeSeconds,
+)
+
+TASK = "process_incoming_event"
+"""What the route that processes events is called."""
+
+TOPIC = "events"
+"""The topic of `submit`: an event as JSON."""
+
+
+class EventSettings(Section, frozen=True, kw_only=True):
+    """The settings of events.
+
+    The events are on with ``enabled`` or with any ``packages``, which are searched for pipelines. ``tokens``
+    {name of a client: its token} are asked for where there are any; ``secrets`` {name: secret} sign bodies.
+    ``identity`` is a JSON pointer to what makes two events the same. ``type_field`` is the field that names
+    an event's type. With ``index`` every pipeline ends by indexing its event. Times are seconds: a client
+    waits for ``accept_timeout`` at most, ``sweep_after`` is the age of an accepted event that was not
+    appended to the stream.
+    """
+
+    enabled: bool = False
+    packages: tuple[Text, ...] = ()
+    collection: CollectionName = "events"
+    stream: Text = "enricher:events"
+    group: Text = "event_workers"
+    source: str = ""
+    listen: str = ""
+    tokens: Mapping[str, Text] = {}
+    secrets: Mapping[str, Text] = {}
+    identity: str = ""
+    type_field: Text = "type"
+    strict: bool = False
+    max_body: ByteSize = 1_048_576
+    max_waiting: Count = 100_000
+    accept_timeout: PositiveSeconds = 5.0
+    concurrency: Annotated[int, Meta(ge=1, le=1000)] = 16
+    timeout: Seconds = 300.0
+    max_retries: Annotated[int, Meta(ge=0)] = 3
+    initial_backoff: PositiveSeconds = 5.0
+    max_backoff: PositiveSeconds = 600.0
+    jitter: Literal["none", "full"] = "full"
+    lease: PositiveSeconds = 60.0
+    max_deliveries: Count = 3
+    resume: bool = True
+    index: bool = True
+    result_ttl: WholeSeconds = 3600
+    sweep_after: PositiveSeconds = 30.0
+
+    secret_fields: ClassVar[tuple[str, ...]] = ("tokens", "secrets")
+
+    def is_on(self) -> bool:
+        return self.enabled or bool(self.packages)
+
+    def validate(self) -> Iterable[tuple[str, str]]:
+        if self.max_backoff < self.initial_backoff:
+            yield "max_backoff", f"at least events.initial_backoff, which is {self.initial_backoff:g} s"
+        if self.collection in {"enricher_state", *RetentionSettings.__struct_fields__}:
+            yield "collection", "a collection that nothing else uses"
+        if self.lease < 1:
+            yield "lease", "at least 1 s, or a busy worker loses the events it works on"
+        if self.identity and not self.identity.startswith("/"):
+            yield "identity", "a JSON pointer such as /order/id, or nothing"
+        if self.source and self.source == self.stream:
+            yield "source", "a stream of its own, not events.stream"

@@ -1,0 +1,127 @@
+"""Events are kept, go through their pipelines, and end once, with what each node made of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis
+
+from enricher import Enricher, load
+from enricher.errors import BadMessage
+from tests.event_app.tickets import RUNS
+from tests.integration.worker import database
+from tests.rig import until
+from tests.servers import Urls
+
+
+@asynccontextmanager
+async def worker(urls: Urls, **more: Any) -> AsyncIterator[tuple[Enricher, Any]]:
+    given = {
+        "redis.url": urls.redis,
+        "mongo.url": urls.mongo,
+        "market.enabled": False,
+        "events.packages": "tests.event_app",
+        "events.initial_backoff": 0.05,
+        "events.jitter": "none",
+        **{name.replace("__", "."): value for name, value in more.items()},
+    }
+    RUNS.clear()
+    async with Enricher(load(overrides=given)) as enricher:
+        await enricher.wait_ready()
+        yield enricher, database(urls.mongo)["events"]
+
+
+async def ended(events: Any, count: int = 1) -> list[dict[str, Any]]:
+    """The events, once so many have ended."""
+    query = {"status": {"$in": ["SUCCESS", "FAILURE"]}}
+    await until(lambda: events.count_documents(query) == count, f"{count} ends")
+    return list(events.find(query))
+
+
+async def test_an_event_goes_through_its_pipeline(urls: Urls) -> None:
+    async with worker(urls) as (enricher, events):
+        await enricher.submit("events", b'{"text": "help"}', committed=True)
+        (event,) = await ended(events)
+        assert event["status"] == "SUCCESS"
+        assert event["data"] == {"text": "help", "urgent": False}
+        nodes = event["task_context"]["nodes"]
+        assert nodes == {"Summarise": {"length": 4}, "Triage": None, "Reply": "thank you"}
+        assert event["created_at"] <= event["started_at"] <= event["finished_at"]
+        with redis.Redis.from_url(urls.redis) as client:
+            key = f"celery-task-meta-{event['_id']}"
+            await until(lambda: b'"SUCCESS"' in (client.get(key) or b""), "the result")
+            result = json.loads(client.get(key))
+        assert (result["status"], result["result"]["nodes"]) == ("SUCCESS", nodes)
+
+
+async def test_what_no_type_takes_is_refused(urls: Urls) -> None:
+    async with worker(urls) as (enricher, events):
+        with pytest.raises(BadMessage, match="Field required"):
+            await enricher.submit("events", b'{"urgent": true}', committed=True)
+        assert events.count_documents({}) == 0
+
+
+async def test_a_retry_goes_on_after_the_last_finished_node(urls: Urls) -> None:
+    async with worker(urls) as (enricher, events):
+        await enricher.submit("events", b'{"text": "fail 2"}')
+        (event,) = await ended(events)
+        assert (event["status"], event["attempts"], event["error"]) == ("SUCCESS", 3, None)
+        assert ["Summarise fail 2", *["Reply fail 2"] * 3] == RUNS
+
+
+async def test_a_final_failure_says_where_and_why_and_is_a_dead_letter(urls: Urls) -> None:
+    async with worker(urls, events__max_retries=1) as (enricher, events):
+        await enricher.submit("events", b'{"text": "fail"}')
+        (event,) = await ended(events)
+        assert (event["status"], event["attempts"]) == ("FAILURE", 2)
+        assert event["error"]["node"] == "Reply"
+        assert (event["error"]["type"], event["error"]["message"]) == ("OSError", "no answer")
+        assert "raise OSError" in event["error"]["traceback"]
+        assert event["task_context"]["nodes"]["Summarise"] == {"length": 4}
+        key = enricher.settings.dead_letters.key
+        with redis.Redis.from_url(urls.redis) as client:
+            await until(lambda: client.llen(key), "the dead letter")
+            (letter,) = client.lrange(key, 0, -1)
+            assert json.loads(letter)["args"] == [{"id": event["_id"]}]
+
+
+async def test_what_was_stored_and_never_appended_is_found(urls: Urls) -> None:
+    events = database(urls.mongo)["events"]
+    long_ago = datetime.now(UTC) - timedelta(minutes=5)
+    event = {
+        "_id": "left",
+        "type": "Ticket",
+        "data": {"text": "left", "urgent": False},
+        "status": "PENDING",
+        "task_context": None,
+        "attempts": 0,
+        "error": None,
+        "created_at": long_ago,
+        "started_at": None,
+        "finished_at": None,
+        "revision": 0,
+        "digest": "",
+        "token": "",
+    }
+    events.insert_one(event)
+    async with worker(urls, events__sweep_after=0.2) as (_, _), worker(urls, events__sweep_after=0.2):
+        (found,) = await ended(events)
+    assert found["_id"] == "left"
+    assert found["status"] == "SUCCESS"
+    assert RUNS.count("Summarise left") == 1
+
+
+async def test_effects_of_nodes_come_with_the_result(urls: Urls) -> None:
+    with redis.Redis.from_url(urls.redis) as client, client.pubsub() as channel:
+        channel.subscribe("calls")
+        assert channel.get_message(timeout=60)
+        async with worker(urls) as (enricher, events):
+            await enricher.submit("events", b'{"text": "fire", "urgent": true}')
+            await ended(events)
+        message = channel.get_message(timeout=60)
+        assert message["data"] == b"fire"
