@@ -100,7 +100,17 @@ class Cancel(Exception):
 
 
 class SoftTimeLimitExceeded(TimeoutError):
-    """Raised in `perform` when its soft time limit has passed: clean up, and end."""
+    """Raised in `perform` when its soft time limit (of ``seconds``, where they are known) has passed.
+
+    Clean up, and end.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self.seconds = seconds
+        super().__init__(*(() if seconds is None else (seconds,)))
+
+    def __str__(self) -> str:
+        return _exceeded("soft time limit", self.seconds)
 
 
 class TimeLimitExceeded(TimeoutError):
@@ -108,7 +118,10 @@ class TimeLimitExceeded(TimeoutError):
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        super().__init__(f"time limit of {seconds:g} s exceeded")
+        super().__init__(seconds)
+
+    def __str__(self) -> str:
+        return _exceeded("time limit", self.seconds)
 
 
 class Cancelled(BaseException):
@@ -128,3 +141,7 @@ class ProcessDied(EnricherError):
 
 class MemoryLimitExceeded(EnricherError, MemoryError):
     """The process of a job was killed, for it held more than its class's ``max_memory``."""
+
+
+def _exceeded(what: str, seconds: float | None) -> str:
+    return f"{what} exceeded" if seconds is None else f"{what} of {seconds:g} s exceeded"

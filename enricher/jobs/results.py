@@ -18,7 +18,7 @@ import msgspec
 
 from enricher.errors import BadMessage
 from enricher.job_store import JobError
-from enricher.jobs.errors import JobCancelled, JobFailed
+from enricher.jobs.errors import Cancel, JobCancelled, JobFailed, Retry
 from enricher.texts import as_text, text_of, trace_of
 
 KEY = "celery-task-meta-"
@@ -103,7 +103,8 @@ def read(id: str, data: bytes | None) -> Outcome:  # noqa: A002
 def value_of(outcome: Outcome) -> Any:
     """What the job returned, or the exception for its failure; None while there is neither.
 
-    An exception is made only of a class that is imported here already; else it is a `JobFailed`.
+    An exception is made only of a class that is imported here already; else it is a `JobFailed`. So it is
+    for `Retry` and `Cancel`: raised in a job that waits for another, they would speak of that one.
     """
     if outcome.status == "SUCCESS":
         return outcome.result
@@ -119,7 +120,7 @@ def value_of(outcome: Outcome) -> Any:
     shown = ", ".join(map(str, args))
     failed = JobFailed(outcome.task_id, kind, shown, module, outcome.traceback or "")
     known = imported_exception(module, kind)
-    if known is None:
+    if known is None or issubclass(known, Retry | Cancel):
         return failed
     try:
         error = known(*args)

@@ -11,7 +11,15 @@ import pytest
 
 from enricher.errors import BadMessage
 from enricher.job_store import JobError
-from enricher.jobs import JobCancelled, JobFailed, results
+from enricher.jobs import (
+    Cancel,
+    JobCancelled,
+    JobFailed,
+    Retry,
+    SoftTimeLimitExceeded,
+    TimeLimitExceeded,
+    results,
+)
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 MADE: list[str] = []
@@ -151,6 +159,27 @@ def test_a_module_that_answers_to_every_name_is_not_asked(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "obliging", module)
     assert isinstance(failed_with("Anything", "obliging"), JobFailed)
     assert not MADE
+
+
+@pytest.mark.parametrize("error", [Retry("not yet"), Cancel("not needed")])
+def test_what_a_job_says_of_itself_is_not_said_of_who_waits_for_it(error: Exception) -> None:
+    again = results.value_of(results.read("an-id", results.failure("an-id", raised(error))))
+    assert isinstance(again, JobFailed)
+    assert again.type == type(error).__name__
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (TimeLimitExceeded(1.5), "time limit of 1.5 s exceeded"),
+        (SoftTimeLimitExceeded(60), "soft time limit of 60 s exceeded"),
+        (SoftTimeLimitExceeded(), "soft time limit exceeded"),
+    ],
+)
+def test_a_time_limit_comes_back_as_one(error: Exception, text: str) -> None:
+    again = results.value_of(results.read("an-id", results.failure("an-id", raised(error))))
+    assert (type(again), str(again), str(error)) == (type(error), text, text)
+    assert isinstance(again, TimeoutError)
 
 
 def test_a_retry_shows_the_exception_and_a_cancel_its_reason() -> None:
