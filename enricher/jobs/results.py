@@ -79,8 +79,11 @@ def revoked(id: str, why: str = "", *, now: datetime | None = None) -> bytes:  #
     return _encode(Outcome(task_id=id, status="REVOKED", result=message, date_done=_date(now)))
 
 
-def job_error(error: BaseException) -> JobError:
-    """The exception as data."""
+def job_error(error: BaseException, id: str = "") -> JobError:  # noqa: A002
+    """The exception as data; what job ``id`` raised in another process, as it was there."""
+    there = error if isinstance(error, JobFailed) else error.__cause__
+    if id and isinstance(there, JobFailed) and there.id == id:
+        return JobError(there.type, there.message, there.module, there.traceback)
     kind = type(error)
     return JobError(
         type=kind.__qualname__,
@@ -149,7 +152,9 @@ def _failed(id: str, status: str, error: BaseException | JobError, now: datetime
     if isinstance(error, JobError):
         said, args = error, [error.message]
     else:
-        said, args = job_error(error), _arguments(error)
+        said = job_error(error, id)
+        elsewhere = isinstance(error, JobFailed) and said.type != type(error).__qualname__
+        args = [said.message] if elsewhere else _arguments(error)
     return _encode(
         Outcome(
             task_id=id,

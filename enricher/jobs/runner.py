@@ -135,7 +135,7 @@ class JobRunner:
     ) -> End:
         if isinstance(verdict, Drop):
             return self._dropped(run, definition, verdict.why)
-        problem = results.job_error(error)
+        problem = results.job_error(error, run.id)
         ttl = (definition and definition.result_ttl) or self._result_ttl
         if isinstance(verdict, TryAgain):
             log.info("job_retried", task=run.task, job=run.id, attempt=run.attempt, error=problem.message)

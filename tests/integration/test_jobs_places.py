@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ def workers(redis_url: str, tmp_path: Path) -> Iterator[JobWorkers]:
 
 
 def enqueue(workers: JobWorkers, name: str, *arguments: Any) -> str:
-    payload = json.dumps([arguments, {}]).encode()
-    request = Request(id=f"{name}-1", task=f"tests.jobs_app.places.{name}", queue="default", payload=payload)
+    payload, task = json.dumps([arguments, {}]).encode(), f"tests.jobs_app.places.{name}"
+    request = Request(id=uuid.uuid4().hex, task=task, queue="default", payload=payload)
     return workers.store.ask(Enqueue((request,)))[0]
 
 
@@ -63,6 +64,28 @@ def test_a_crash_of_a_jobs_process_is_a_failure_of_that_job_alone(workers: JobWo
     assert result_of(workers, job) == 2, "the second attempt"
     assert "SIGSEGV" in workers.log("a")
     assert workers.processes["a"].poll() is None
+
+
+def test_what_is_raised_in_a_process_is_stored_as_it_was_there(workers: JobWorkers) -> None:
+    workers.start("a")
+    stored = workers.store.wait(enqueue(workers, "Unknown", True), PATIENCE)
+    said = json.loads(stored or b"")
+    assert said["result"] == {
+        "exc_type": "FileNotFoundError",
+        "exc_message": [2, "No such file"],
+        "exc_module": "builtins",
+    }
+    assert said["traceback"].count("Traceback") == 1
+    assert said["traceback"].endswith("FileNotFoundError: [Errno 2] No such file: 'orders.csv'\n")
+
+    stored = workers.store.wait(enqueue(workers, "Unknown", False), PATIENCE)
+    said = json.loads(stored or b"")
+    assert said["result"] == {
+        "exc_type": "Unknown.perform.<locals>.LocalError",
+        "exc_message": ["nobody knows me"],
+        "exc_module": "tests.jobs_app.places",
+    }
+    assert said["traceback"].endswith("LocalError: nobody knows me\n")
 
 
 def test_no_retry_begins_while_a_thread_past_its_limit_goes_on(workers: JobWorkers) -> None:

@@ -83,3 +83,20 @@ class EndlessLoop(Worker):
     async def perform(cls, name: str) -> None:
         book().rpush(f"begun:{name}", os.getpid())
         await asyncio.Event().wait()
+
+
+class Unknown(Worker):
+    """Raises what no other process has imported, and what all have."""
+
+    isolation = "process"
+    max_retries = 0
+
+    @classmethod
+    def perform(cls, known: bool) -> None:
+        if known:
+            raise FileNotFoundError(2, "No such file", "orders.csv")
+
+        class LocalError(Exception):
+            pass
+
+        raise LocalError("nobody knows me")
