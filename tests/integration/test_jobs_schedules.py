@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -17,13 +18,16 @@ import redis
 from enricher import Enricher, load
 from enricher.adapters.redis.jobs.client import job_store
 from enricher.job_store import JobStore, Request
-from enricher.jobs.scheduler import ScheduledTask, Scheduler
+from enricher.jobs.definition import define
+from enricher.jobs.scheduler import ScheduledTask, Scheduler, scheduled_tasks
 from enricher.jobs.schedules import Cron, Interval, Misfire, Schedule, occurrences
 from enricher.jobs.settings import JobSettings
 from tests.integration.commands import eventually
 from tests.integration.forks import Forked
+from tests.integration.jobs import job_workers
 from tests.rig import until
 from tests.servers import FaultyProxy, RedisProcess
+from tests.timed_jobs import Nightly, Tick
 
 TASK = "shop.jobs.Report"
 OFTEN = Interval(0.1)
@@ -259,3 +263,25 @@ async def test_a_process_schedules_what_the_classes_say_and_one_without_the_role
     assert kept.client.lrange("ticks", 0, 1) == ["every 0.1 s"] * 2
     assert (kept.hash("tests.timed_jobs.Nightly") or [])[2:] == ["tests.timed_jobs", "0 2 * * * Asia/Kolkata"]
     assert kept.client.hlen("jobs:schedules") == 2
+
+
+def test_workers_that_are_killed_run_every_occurrence_to_its_end(
+    redis_url: str, kept: Kept, tmp_path: Path
+) -> None:
+    tick, _ = scheduled_tasks([define(Tick), define(Nightly)], "UTC")
+    since = kept.begin(3000, tick.schedule, tick.task, "tests.timed_jobs")
+    more = {"jobs.packages": "tests.timed_jobs", "jobs.misfire": "all", "jobs.lease": 1.0}
+    with job_workers(redis_url, tmp_path, more) as workers:
+        for name in "abc":
+            workers.start(name)
+        for name in "abc":
+            eventually(lambda now=kept.now(): kept.ran_after(now, tick.task), "an occurrence")  # noqa: B008
+            workers.kill(name)
+            workers.start(name)
+        now = kept.now()
+        eventually(lambda: kept.ran_after(now, tick.task), "an occurrence after all kills")
+        every = {tick.request(at).id for at in occurrences(tick.schedule, since, now)}
+        eventually(lambda: every <= set(kept.client.zrange("jobs:finished:succeeded", 0, -1)), "their ends")
+        ended = set(kept.client.zrange("jobs:finished:succeeded", 0, -1))
+    assert ended <= {tick.request(at).id for at in occurrences(tick.schedule, since, kept.now())}
+    assert not kept.client.exists("jobs:finished:failed")
