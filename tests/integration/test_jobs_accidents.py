@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import redis
 from redis.asyncio import Redis
 
-from enricher.adapters.redis.jobs.calls import RENEW, TAKE_OVER
+from enricher.adapters.redis.jobs.calls import FETCH, RENEW, TAKE_OVER
 from enricher.adapters.redis.jobs.restore import restore
 from enricher.job_admin import DeleteJob
-from enricher.job_store import Cancel, End, Enqueue, Limit, Run
+from enricher.job_store import Cancel, End, Enqueue, Limit, Run, StoreUnavailable
 from tests.integration.test_jobs_store import QUEUES, Jobs
+from tests.servers import RedisProcess
 
 ONE = (Limit("one", most=1),)
 
@@ -221,3 +224,103 @@ def test_a_job_whose_hash_was_damaged_holds_up_nobody(jobs: Jobs) -> None:
     jobs.client.hdel(f"jobs:job:{damaged}", "task")
     jobs.client.hset(f"jobs:job:{numbers}", mapping={"run": "x", "failures": "y", "enqueued": "z"})
     assert ids(jobs.fetch()) == [numbers, whole]
+
+
+# -- whom to blame ----------------------------------------------------------------------------------
+
+
+def dies_with(jobs: Jobs, worker: str, id_: str) -> list[Run]:
+    """A worker begins the job beside nothing else, and goes silent; what is set aside for it."""
+    for member in jobs.client.zrange("jobs:lost", 0, -1):
+        jobs.client.zadd("jobs:lost", {member: 1})
+    assert ids(jobs.fetch(worker)) == [id_]
+    return jobs.take_over()[1]
+
+
+def test_a_job_is_not_blamed_where_workers_go_silent_without_it(jobs: Jobs) -> None:
+    unlucky = jobs.enqueue()
+    assert not dies_with(jobs, "w0", unlucky)
+    time.sleep(0.002)  # what comes is later, by the server's clock
+    for number in (1, 2):  # somebody kills workers
+        other = jobs.enqueue(queue="low")
+        shares = ("low", 8)
+        jobs._run(FETCH, f"other-{number}", 8, 0, "", 60, *shares)
+        assert jobs.take_over() == (1, [])
+        jobs.store.ask(Cancel(other, b"{}"))
+        jobs.client.zrem("jobs:lost", *[m for m in jobs.client.zrange("jobs:lost", 0, -1) if b"low" in m])
+    for number in range(1, 5):
+        assert not dies_with(jobs, f"w{number}", unlucky)
+    assert [run.id for run in dies_with(jobs, "w5", unlucky)] == [unlucky]
+
+
+def test_a_job_is_not_blamed_where_another_was_suspected_in_vain(jobs: Jobs) -> None:
+    first = jobs.enqueue(queue="critical")
+    for number in range(2):
+        assert not dies_with(jobs, f"w{number}", first)
+    unlucky = jobs.enqueue()
+    assert ids(fetched(jobs, "w2")) == [first, unlucky]
+    assert jobs.take_over() == (2, [])
+    time.sleep(0.002)  # what comes is later, by the server's clock
+    (lost,) = (each for each in jobs.client.zrange("jobs:lost", 0, -1) if first.encode() in each)
+    jobs.client.zadd("jobs:lost", {lost: 1})
+    (run,) = jobs.fetch("w3", again=1)
+    assert run.id == first
+    jobs.end(success(run))
+    for number in range(4, 8):
+        assert not dies_with(jobs, f"w{number}", unlucky)
+
+
+def fetched(jobs: Jobs, worker: str) -> list[Run]:
+    for member in jobs.client.zrange("jobs:lost", 0, -1):
+        jobs.client.zadd("jobs:lost", {member: 1})
+    return jobs.fetch(worker)
+
+
+# -- keys of another kind ---------------------------------------------------------------------------
+
+
+def test_a_key_of_another_kind_in_place_of_a_job_holds_up_no_other(jobs: Jobs) -> None:
+    odd, other = jobs.enqueue(), jobs.enqueue()
+    runs = jobs.fetch("worker")
+    jobs.client.delete(f"jobs:job:{odd}")
+    jobs.client.set(f"jobs:job:{odd}", "what")
+    assert renew(jobs, "worker", *runs) == [[], [0], []]
+    assert jobs.end(*map(success, runs)) == [b"-", b""]
+    assert jobs.take_over() == (0, [])
+    assert jobs.state(other) == "succeeded"
+
+
+def test_the_end_of_a_run_is_whole_though_it_cannot_be_listed(jobs: Jobs) -> None:
+    id_ = jobs.enqueue()
+    (run,) = jobs.fetch()
+    jobs.client.set("jobs:finished:succeeded", "what")
+    assert jobs.end(success(run, children=(jobs.request(id="child"),))) == [b""]
+    assert (jobs.state(id_), jobs.state("child")) == ("succeeded", "waiting")
+    assert jobs.client.get(f"celery-task-meta-{id_}") == b'{"status":"SUCCESS"}'
+
+
+def test_the_end_of_a_run_whose_child_cannot_be_kept_is_written_later(jobs: Jobs) -> None:
+    id_ = jobs.enqueue()
+    (run,) = jobs.fetch()
+    end = success(run, children=(jobs.request(id="one"), jobs.request(id="two", queue="odd")))
+    jobs.client.set("jobs:odd", "what")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        jobs.end(end)
+    assert jobs.state(id_) == "running"
+    jobs.client.delete("jobs:odd")
+    assert jobs.end(end) == [b""]
+    assert (jobs.state("one"), jobs.state("two")) == ("waiting", "waiting")
+    assert ids(jobs.fetch()) == ["one"]
+
+
+def test_leases_are_renewed_while_memory_is_full(own_redis: RedisProcess) -> None:
+    jobs = Jobs(own_redis.url)
+    id_ = jobs.enqueue()
+    (run,) = jobs.fetch("worker")
+    jobs.client.config_set("maxmemory-policy", "noeviction")
+    jobs.client.config_set("maxmemory", "1mb")
+    with pytest.raises(StoreUnavailable, match="maxmemory"):
+        jobs.enqueue()
+    assert renew(jobs, "worker", run) == [[], [], []]
+    assert jobs.end(success(run)) == [b""]
+    assert jobs.state(id_) == "succeeded"

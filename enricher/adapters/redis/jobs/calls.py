@@ -6,10 +6,11 @@ Keys, with the prefix ``jobs``:
     jobs:{queue}:delayed    sorted set: ids by the ms at which they are due (scheduled, retrying)
     jobs:{queue}:limited    sorted set: ids of what waits under a limit
     jobs:job:{id}           hash, the job itself: state, queue, task, payload, enqueued, and, where there is
-                            such, run, started, worker, entry, failures, lost, deaths, due, error, progress,
-                            finished, unique, until, limits, parent, cancelling, step:{name}
+                            such, run, started, worker, entry, failures, lost, deaths, silent, due, error,
+                            progress, finished, unique, until, limits, parent, cancelling, turn, step:{name}
     jobs:lost               sorted set: "queue entry id" of runs whose worker went silent, by when they
                             may begin again
+    jobs:deaths             sorted set: workers that went silent by no fault of a known job, by when
     jobs:finished:{state}   sorted set: ids by the ms at which they ended
     jobs:paused             set of queues
     jobs:schedules          hash: of each scheduled task since, ran (ms), module, rule; see `FindSchedules`

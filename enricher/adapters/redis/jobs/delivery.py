@@ -22,7 +22,7 @@ class JobDelivery(Delivery):
     """A run under way; its body is the `Run` as JSON."""
 
     kept = True
-    __slots__ = ("_runner", "_settled", "end", "gone", "run")
+    __slots__ = ("_runner", "_settled", "end", "missing", "run")
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class JobDelivery(Delivery):
         super().__init__(topic, _encode(run), received_us, f"{run.id}/{run.number}")
         self.run = run
         self.end: End | None = None
-        self.gone = False
+        self.missing = False
         self._runner = runner
         self._settled = settled
 

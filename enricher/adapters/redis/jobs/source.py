@@ -217,7 +217,7 @@ class JobSource:
         self._held = tuple(d.run for d in self._under_way.values())
 
     def _settled(self, delivery: JobDelivery, label: str) -> None:
-        if label in ("handed_back", "lost"):
+        if label == "handed_back":
             return
         if self._under_way.get(delivery.run.id) is delivery:
             del self._under_way[delivery.run.id]
@@ -310,8 +310,8 @@ class JobSource:
                 log.warning("run_lapsed", task=run.task, job=run.id, reason="it has begun elsewhere")
         for run in gone:
             delivery = self._under_way.get(run.id)
-            if delivery is not None and not delivery.gone:
-                delivery.gone = True
+            if delivery is not None and not delivery.missing:
+                delivery.missing = True
                 log.warning("running_job_is_gone", task=run.task, job=run.id)
         for run in cancelled:
             self._runner.cancel(run.id)

@@ -11,8 +11,8 @@ local runs, open = {}, {}
 local function begin(queue, entry, id, again)
   local key = job_key(id)
   local state, task, payload, failures, run, enqueued, lost, unique, lasts, limits, parent, held, cancelling,
-    holder = unpack(redis.call('HMGET', key, 'state', 'task', 'payload', 'failures', 'run', 'enqueued', 'lost', 'unique',
-      'until', 'limits', 'parent', 'entry', 'cancelling', 'worker'))
+    holder = fields_of(id, 'state', 'task', 'payload', 'failures', 'run', 'enqueued', 'lost', 'unique', 'until',
+      'limits', 'parent', 'entry', 'cancelling', 'worker')
   if state == 'running' and held == entry and not again then
     -- It was read before: somebody has made the group anew. It stays whose it is.
     redis.call('XCLAIM', stream_of(queue), GROUP, holder or NOBODY, 0, entry, 'JUSTID')
@@ -44,7 +44,7 @@ local function move_due(queue)
   local ids = redis.call('ZRANGEBYSCORE', delayed_of(queue), '-inf', now, 'LIMIT', 0, 100)
   for _, id in ipairs(ids) do
     redis.call('ZREM', delayed_of(queue), id)
-    local state = redis.call('HGET', job_key(id), 'state')
+    local state = fields_of(id, 'state')
     if state == 'scheduled' or state == 'retrying' or state == 'waiting' then
       redis.call('HSET', job_key(id), 'state', 'waiting')
       append(queue, id)
@@ -57,7 +57,7 @@ local function begin_lost(queue, entry, id)
   if #redis.call('XCLAIM', stream_of(queue), GROUP, worker, 0, entry, 'JUSTID') == 1 then
     return begin(queue, entry, id, true)
   end
-  local state, held = unpack(redis.call('HMGET', job_key(id), 'state', 'entry'))
+  local state, held = fields_of(id, 'state', 'entry')
   if state == 'running' and held == entry then
     -- The queue was deleted with its entries.
     redis.call('HSET', job_key(id), 'state', 'waiting')
@@ -73,7 +73,7 @@ local function begin_again()
     local members = redis.call('ZRANGEBYSCORE', LOST, '-inf', now, 'LIMIT', from, 100)
     for _, member in ipairs(members) do
       local queue, entry, id = string.match(member, '^(%S+) (%S+) (.+)$')
-      local alone = (tonumber(redis.call('HGET', job_key(id), 'lost')) or 0) > 1
+      local alone = (tonumber(fields_of(id, 'lost') or '') or 0) > 1
       if open[queue] and (may_be_alone or not alone) then
         redis.call('ZREM', LOST, member)
         if begin_lost(queue, entry, id) then

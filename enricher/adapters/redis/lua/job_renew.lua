@@ -3,9 +3,6 @@
 -- Replies which of the runs have begun elsewhere, which are gone, and which were cancelled, counted from 0.
 local worker, now = ARGV[1], now_ms()
 local lapsed, gone, cancelled = {}, {}, {}
-redis.call('ZADD', PREFIX .. ':workers', now, worker)
-redis.call('ZREMRANGEBYSCORE', PREFIX .. ':workers', '-inf', now - 86400000)
-redis.call('SET', PREFIX .. ':worker:' .. worker, ARGV[2], 'EX', ARGV[3])
 
 -- A queue that was deleted, and with it who holds what: the run gets another entry.
 local function restore(queue, id)
@@ -17,8 +14,7 @@ end
 for i = 4, #ARGV, 3 do
   local at = (i - 4) / 3
   local queue, id, number = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local state, run, entry, cancelling = unpack(redis.call(
-    'HMGET', job_key(id), 'state', 'run', 'entry', 'cancelling'))
+  local state, run, entry, cancelling = fields_of(id, 'state', 'run', 'entry', 'cancelling')
   if not state then
     gone[#gone + 1] = at
   elseif run ~= number then
@@ -38,4 +34,8 @@ for i = 4, #ARGV, 3 do
     if cancelling then cancelled[#cancelled + 1] = at end
   end
 end
+-- Last: a server whose memory is full would refuse these, and the leases with them.
+redis.call('ZADD', PREFIX .. ':workers', now, worker)
+redis.call('ZREMRANGEBYSCORE', PREFIX .. ':workers', '-inf', now - 86400000)
+redis.call('SET', PREFIX .. ':worker:' .. worker, ARGV[2], 'EX', ARGV[3])
 return {lapsed, gone, cancelled}

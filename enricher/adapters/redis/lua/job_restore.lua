@@ -1,11 +1,10 @@
--- Gives jobs of a queue entries that have none, for the queue was deleted. KEYS: prefix. ARGV: queue, lease in ms, ids.
--- Replies how many there were.
+-- Gives jobs of a queue entries that have none, for the queue was deleted. KEYS: prefix. ARGV: queue, lease in ms,
+-- ids. Replies how many there were.
 local queue, alive, restored = ARGV[1], now_ms() - ARGV[2], 0
 for i = 3, #ARGV do
   local id = ARGV[i]
   local key = job_key(id)
-  local state, of, entry, worker, due = unpack(redis.call(
-    'HMGET', key, 'state', 'queue', 'entry', 'worker', 'due'))
+  local state, of, entry, worker, due = fields_of(id, 'state', 'queue', 'entry', 'worker', 'due')
   local delayed = redis.call('ZSCORE', delayed_of(queue), id)
   local missing = false
   if of ~= queue then

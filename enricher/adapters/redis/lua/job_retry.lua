@@ -14,7 +14,8 @@ elseif state == 'failed' or state == 'cancelled' then
   if holder then return {state, holder} end
   redis.call('PERSIST', key)
   redis.call('ZREM', PREFIX .. ':finished:' .. state, id)
-  redis.call('HDEL', key, 'finished', 'failures', 'lost', 'deaths', 'due', 'cancelling', 'progress', 'entry', 'worker')
+  redis.call('HDEL', key, 'finished', 'failures', 'lost', 'deaths', 'silent', 'due', 'cancelling', 'progress', 'entry',
+    'worker')
   -- Whoever was taken for dead and still runs it has an older run.
   redis.call('HINCRBY', key, 'run', 1)
   redis.call('HSET', key, 'state', 'waiting')

@@ -12,6 +12,14 @@ local function unique_key(key) return PREFIX .. ':unique:' .. key end
 -- What is kept of a limit: what runs under it, what waits for a place, its bucket, when the next turn is.
 local function limit_key(kind, key) return PREFIX .. ':limit:' .. kind .. ':' .. key end
 local LOST, PAUSED = PREFIX .. ':lost', PREFIX .. ':paused'
+-- Workers that went silent by no fault of a job that is known, by when that was found.
+local DEATHS = PREFIX .. ':deaths'
+
+-- Fields of a job; nothing of one whose key somebody has made something else of, which holds up nobody.
+local function fields_of(id, ...)
+  local found = redis.pcall('HMGET', job_key(id), ...)
+  if not found.err then return unpack(found) end
+end
 
 local function append(queue, id) return redis.call('XADD', stream_of(queue), '*', 'id', id) end
 
@@ -51,7 +59,7 @@ local LIMIT = '(%d+) (%d+) (%d+) ([^\n]*)\n'
 local function let_in(key)
   local next = redis.call('ZPOPMIN', limit_key('waiting', key))[1]
   while next do
-    local state, queue = unpack(redis.call('HMGET', job_key(next), 'state', 'queue'))
+    local state, queue = fields_of(next, 'state', 'queue')
     if queue then redis.call('ZREM', limited_of(queue), next) end
     if state == 'waiting' then return append(queue, next) end
     next = redis.call('ZPOPMIN', limit_key('waiting', key))[1]
@@ -81,7 +89,7 @@ end
 local function has_place(key, id, most)
   if redis.call('ZCARD', key) < most or redis.call('ZSCORE', key, id) then return true end
   local oldest = redis.call('ZRANGE', key, 0, 0)[1]
-  return redis.call('HGET', job_key(oldest), 'state') ~= 'running' and redis.call('ZREM', key, oldest) == 1
+  return fields_of(oldest, 'state') ~= 'running' and redis.call('ZREM', key, oldest) == 1
 end
 
 -- Whether a job may begin now under its limits. If not it is put where it comes from when it may.
@@ -158,11 +166,11 @@ local function show_result(id, result, ttl)
   redis.call('PUBLISH', 'celery-task-meta-' .. id, result)
 end
 
--- Files a finished job for `kept` ms, among the `most` newest of its state.
+-- Files a finished job for `kept` ms, among the `most` newest of its state. Not to be able to is no reason to stop.
 local function file(id, state, now, most, kept)
   local index = PREFIX .. ':finished:' .. state
   redis.call('PEXPIRE', job_key(id), kept)
-  redis.call('ZADD', index, now, id)
+  if type(redis.pcall('ZADD', index, now, id)) == 'table' then return end
   redis.call('ZREMRANGEBYSCORE', index, '-inf', now - kept)
   local more = redis.call('ZCARD', index) - most
   if more > 0 then

@@ -2,9 +2,10 @@
 -- that asks, whether it has lost its connection since it last asked ("1"), how many runs it holds, id and number
 -- of each, queues.
 -- A death counts against a job only if it was the only one under way there whose worker had gone silent before:
--- nobody else can have been it. Replies how many were found, and the runs of those that caused too many.
+-- nobody else can have been it. Where workers also go silent by no fault of a job, as many more deaths are asked for.
+-- Replies how many were found, and the runs of those that caused too many.
 local lease, deadly, asker, reconnected = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
-local now, found, poison, suspects, mine = now_ms(), 0, {}, {}, {}
+local now, found, poison, suspects, silent, mine = now_ms(), 0, {}, {}, {}, {}
 local first = 6 + 2 * ARGV[5]
 for i = 6, first - 1, 2 do mine[ARGV[i]] = ARGV[i + 1] end
 
@@ -12,7 +13,8 @@ local function look_at(queue, entry, worker)
   local read = redis.call('XRANGE', stream_of(queue), entry, entry)[1]
   local id = read and read[2][2]
   local key = id and job_key(id)
-  local state, held, run = unpack(key and redis.call('HMGET', key, 'state', 'entry', 'run') or {})
+  local state, held, run
+  if id then state, held, run = fields_of(id, 'state', 'entry', 'run') end
   if not id or state ~= 'running' or held ~= entry then
     drop(queue, entry)
     -- A script that begins jobs was cut off: this one had not begun.
@@ -36,6 +38,8 @@ local function look_at(queue, entry, worker)
     return
   end
   local lost = redis.call('HINCRBY', key, 'lost', 1)
+  if lost == 1 then redis.call('HSET', key, 'silent', now) end
+  silent[worker] = true
   -- 0, 1, 2, 4 leases: those that took a worker with them twice are kept apart.
   local wait = lost > 1 and lease * math.min(2 ^ (lost - 2), 4) or 0
   redis.call('ZADD', LOST, now + wait, member)
@@ -60,11 +64,18 @@ for i = first, #ARGV do
   end
 end
 
+for worker in pairs(silent) do
+  if suspects[worker] then redis.call('ZREM', DEATHS, worker) else redis.call('ZADD', DEATHS, now, worker) end
+end
+redis.call('ZREMRANGEBYSCORE', DEATHS, '-inf', now - 3600000)
+
 for _, others in pairs(suspects) do
   if #others == 1 then
     local id, queue, entry, member = unpack(others[1])
     local key = job_key(id)
-    if redis.call('HINCRBY', key, 'deaths', 1) >= deadly then
+    local since = redis.call('HGET', key, 'silent') or now
+    local without = redis.call('ZCOUNT', DEATHS, '(' .. since, '+inf')
+    if redis.call('HINCRBY', key, 'deaths', 1) >= deadly + without then
       redis.call('ZREM', LOST, member)
       local task, payload, failures, run, enqueued, lost, parent, started = unpack(redis.call(
         'HMGET', key, 'task', 'payload', 'failures', 'run', 'enqueued', 'lost', 'parent', 'started'))
