@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 from enricher.config import Settings
 from enricher.job_store import BlockingJobStore, JobQueueSettings, JobStore
@@ -56,7 +55,7 @@ class Connection:
         # After a fork the child has a process id and connections of its own. No lock: one that another
         # thread held in the parent would never be released here.
         self._blocking: dict[int, BlockingJobStore] = {}
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, JobStore] = WeakKeyDictionary()
+        self._loops: dict[asyncio.AbstractEventLoop, JobStore] = {}
 
     @cached_property
     def settings(self) -> Settings:
@@ -80,6 +79,9 @@ class Connection:
         loop = asyncio.get_running_loop()
         found = self._loops.get(loop)
         if found is None:
+            # What ended without a close holds its loop, and its sockets, for as long as it is known here.
+            for ended in [each for each in self._loops if each.is_closed()]:
+                del self._loops[ended]
             found = self._loops[loop] = code_of(_IN_LOOP)(self._queue_settings())
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import subprocess
@@ -272,6 +273,18 @@ async def test_in_a_loop_an_outage_is_the_same(
     with pytest.raises(TimeoutError, match=f"job {handle.id} has no result after 0.05 s: it is PENDING"):
         await handle.wait(0.05)
     await close()
+
+
+def test_loops_that_come_and_go_leave_no_connections(
+    program: Callable[[str], None], redis_url: str
+) -> None:
+    program(redis_url)
+    server = redis.Redis.from_url(redis_url)
+    for number in range(30):
+        asyncio.run(Answer.enqueue(number))
+    gc.collect()
+    eventually(lambda: server.info("clients")["connected_clients"] < 5, "the connections to be closed")
+    assert server.xlen("jobs:default") == 30
 
 
 def test_a_job_that_does_not_end_in_time_says_so(program: Callable[[str], None], redis_url: str) -> None:

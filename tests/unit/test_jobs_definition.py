@@ -1,6 +1,9 @@
 """What a class of jobs says about itself: read, checked, and what a mistake is answered with."""
 
 import functools
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,6 +92,30 @@ def test_a_name_is_the_class_s_own_and_not_inherited() -> None:
 
     assert define(Named).task == "import"
     assert define(Derived).task.endswith("Derived")
+
+
+def test_a_class_of_the_program_itself_is_called_as_others_import_it(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    program = tmp_path / "shop" / "orders.py"
+    program.write_text("""
+from enricher.jobs import Worker
+from enricher.jobs.definition import define
+
+class OrderWorker(Worker):
+    @classmethod
+    def perform(cls): ...
+
+print(define(OrderWorker).task)
+""")
+
+    def said(*arguments: str) -> str:
+        run = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        )
+        return run.stdout.strip()
+
+    assert said("-m", "shop.orders") == "shop.orders.OrderWorker"
+    assert said(str(program)) == "orders.OrderWorker"
 
 
 @pytest.mark.parametrize(
