@@ -32,7 +32,7 @@ class ListJobs(Call[JobPage], frozen=True):
     state: State
     queue: str = ""
     after: str = ""
-    count: int = 200
+    count: int = 100
 
 
 class RetryRefused(msgspec.Struct, frozen=True):
@@ -71,7 +71,7 @@ class ClearQueue(Call[Cleared], frozen=True):
 
     queue: str
     result: bytes = b""
-    count: int = 500
+    count: int = 100
 
 
 class ListQueues(Call[list[str]], frozen=True):

@@ -23,7 +23,9 @@ def talking_to(url: str) -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise EnricherError(f"Redis at {redact(url)}: {type(error).__name__}: {error}") from error
+        # "@" is how Redis names a script, and how a URL ends a password.
+        text = str(error).replace("@user_script", "user_script")
+        raise EnricherError(f"Redis at {redact(url)}: {type(error).__name__}: {text}") from error
 
 
 def say(text: str) -> None:

@@ -80,6 +80,14 @@ def test_every_job_is_on_one_page_whatever_its_state(jobs: Jobs) -> None:
     assert listed(jobs, "retrying") == listed(jobs, "waiting", "low") == []
 
 
+def test_a_queue_that_no_worker_has_seen_yet_is_listed_and_cleared(jobs: Jobs) -> None:
+    id_ = jobs.enqueue(queue="fresh")
+    assert ids(listed(jobs, "waiting", "fresh")) == [id_]
+    assert listed(jobs, "running", "fresh") == listed(jobs, "running", "never") == []
+    assert jobs.store.ask(ClearQueue("fresh")).jobs == [id_]
+    assert listed(jobs, "waiting", "fresh") == []
+
+
 def test_finished_jobs_come_newest_first_also_while_they_go(jobs: Jobs) -> None:
     made = [failed(jobs) for _ in range(7)]
     jobs.client.zadd("jobs:finished:failed", {id_: 1000 + i // 3 for i, id_ in enumerate(made)})

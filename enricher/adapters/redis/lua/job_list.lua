@@ -8,10 +8,8 @@ local rows, bytes = {''}, 0
 
 -- Adds a job if it is one of those; whether there is room for another.
 local function add(id)
-  local key = job_key(id)
-  local is, of = unpack(redis.call('HMGET', key, 'state', 'queue'))
-  if is == state and (queue == '' or of == queue) then
-    local row = redis.call('HMGET', key, unpack(FIELDS))
+  local row = redis.call('HMGET', job_key(id), unpack(FIELDS))
+  if row[1] == state and (queue == '' or row[3] == queue) then
     for _, value in ipairs({4, 12, 13}) do bytes = bytes + #(row[value] or '') end
     table.insert(row, 1, id)
     rows[#rows + 1] = row
@@ -60,11 +58,13 @@ end
 local place
 place, after = string.match(after, '^(%S+) ?(.*)$')
 after = after or ''
-local stream = stream_of(queue)
+local stream, info = stream_of(queue), nil
 
+if state == 'running' or state == 'waiting' then
+  info = redis.call('EXISTS', stream) == 1 and group_info(redis.call('XINFO', 'GROUPS', stream), GROUP)
+end
 if state == 'running' then
-  local pending = redis.call('EXISTS', stream) == 1
-    and redis.call('XPENDING', stream, GROUP, after == '' and '-' or '(' .. after, '+', count) or {}
+  local pending = info and redis.call('XPENDING', stream, GROUP, after == '' and '-' or '(' .. after, '+', count) or {}
   by_entry(pending, function(row)
     local entry = redis.call('XRANGE', stream, row[1], row[1])[1]
     return entry and entry[2][2]
@@ -72,7 +72,6 @@ if state == 'running' then
 elseif state == 'waiting' then
   local more = false
   if not place or place == 'stream' then
-    local info = redis.call('EXISTS', stream) == 1 and group_info(redis.call('XINFO', 'GROUPS', stream), GROUP)
     if after == '' then after = info and info['last-delivered-id'] or '0-0' end
     local entries = redis.call('XRANGE', stream, '(' .. after, '+', 'COUNT', count)
     more = by_entry(entries, function(entry) return entry[2][2] end, 'stream')
