@@ -17,8 +17,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -39,7 +39,6 @@ from enricher.jobs.frames import (
     Hello,
     Raised,
     Report,
-    RunKey,
     Say,
     Step,
     Throw,
@@ -48,11 +47,9 @@ from enricher.jobs.frames import (
     packed,
     to_child,
 )
+from enricher.jobs.interrupts import Interrupts
 from enricher.jobs.results import job_error, success
 from enricher.jobs.worker import definition_of
-
-SIGNAL = signal.SIGUSR1
-"""It interrupts a job, as Celery's does; a job may use SIGALRM itself."""
 
 LAST_SECONDS = 5.0
 """How long the end of the process may take when the connection has ended."""
@@ -68,7 +65,7 @@ class Child:
         self._parent = parent
         self._stream = connection.makefile("rb")
         self._jobs: queue.SimpleQueue[Begin | None] = queue.SimpleQueue()
-        self._interrupts = _Interrupts()
+        self._interrupts = Interrupts()
         self._outlet: _Outlet | None = None
 
     def serve(self) -> None:
@@ -138,7 +135,7 @@ class Child:
 class _Outlet:
     """What a run says to the parent; after its end threads that it has left behind say nothing."""
 
-    def __init__(self, connection: socket.socket, interrupts: _Interrupts) -> None:
+    def __init__(self, connection: socket.socket, interrupts: Interrupts) -> None:
         self.job: SyncJob | None = None
         self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._connection = connection
@@ -202,49 +199,6 @@ class _Outlet:
             self._connection.sendall(packed(frame))
 
 
-class _Interrupts:
-    """Raises exceptions in the main thread while it runs a job, but not in the midst of a message."""
-
-    def __init__(self) -> None:
-        self._run: RunKey | None = None
-        self._held = 0
-        self._thrown: tuple[RunKey, type[BaseException]] | None = None
-        self._main = threading.get_ident()
-        signal.signal(SIGNAL, lambda *_: self._raise())
-
-    def run(self, run: RunKey, function: Callable[[], Any]) -> Any:
-        """What the function returns. Raises what it raises, and what is thrown into this run."""
-        try:
-            self._run = run
-            self._raise()
-            return function()
-        finally:
-            self._run = None
-
-    @contextmanager
-    def later(self) -> Iterator[None]:
-        """What is thrown meanwhile is raised at the end. In other threads nothing ever is."""
-        if threading.get_ident() != self._main:
-            yield
-            return
-        self._held += 1
-        try:
-            yield
-        finally:
-            self._held -= 1
-        self._raise()
-
-    def throw(self, run: RunKey, exception: type[BaseException]) -> None:
-        """Raise it in this run, from another thread; one that is yet to begin gets it then."""
-        self._thrown = (run, exception)
-        signal.pthread_kill(self._main, SIGNAL)
-
-    def _raise(self) -> None:
-        if self._thrown is not None and not self._held and self._run == self._thrown[0]:
-            exception, self._thrown = self._thrown[1], None
-            raise exception
-
-
 def _definition(module: str, name: str) -> Definition:
     found: Any = importlib.import_module(module)
     for part in name.split("."):
@@ -294,6 +248,9 @@ def main(arguments: list[str]) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         return
+    # Who stops a service may signal all of its processes; when this one ends, the worker says. It is not
+    # ignored, for what a job starts would inherit that.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     os.set_inheritable(file, False)  # what a job starts must not hold the connection
     with socket.socket(fileno=file) as connection:
         Child(connection, parent).serve()

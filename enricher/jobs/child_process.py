@@ -47,8 +47,6 @@ CLOSE_SECONDS = 5.0
 GRACE = 1.0
 """Seconds that are waited for the death of a child that was killed, or has closed its connection."""
 
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-
 
 class ChildProcess:
     """A child that runs one job at a time. ``jobs`` counts those that it was given."""
@@ -145,7 +143,8 @@ class ChildProcess:
     def memory(self) -> int:
         """Bytes of memory that it holds (RSS); 0 once it has ended."""
         with suppress(OSError):
-            return int(Path(f"/proc/{self.pid}/statm").read_bytes().split()[1]) * _PAGE
+            pages = int(Path(f"/proc/{self.pid}/statm").read_bytes().split()[1])
+            return pages * os.sysconf("SC_PAGE_SIZE")
         return 0
 
     async def _until_exit(self) -> None:

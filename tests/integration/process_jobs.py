@@ -44,7 +44,7 @@ class Prints(ProcessWorker):
 
 class Raises(ProcessWorker):
     @classmethod
-    def perform(cls, what: str) -> None:
+    def perform(cls, what: str) -> object:
         match what:
             case "file":
                 Path("/nowhere/at/all").read_bytes()
@@ -56,12 +56,15 @@ class Raises(ProcessWorker):
                 raise ValueError(lambda: None)
             case "exit":
                 sys.exit(3)
+            case "result":
+                return object()
             case "local":
 
                 class LocalError(Exception):
                     pass
 
                 raise LocalError("nobody knows me")
+        return None
 
 
 class OddError(Exception):
@@ -141,6 +144,16 @@ class StartsAnother(ProcessWorker):
         Path(f"{file}.new").write_text(f"{os.getpid()} {other.pid}")
         Path(f"{file}.new").rename(file)
         time.sleep(600)
+
+
+class EndsAnother(ProcessWorker):
+    """Asks a process that it has started to end, and says how that one did."""
+
+    @classmethod
+    def perform(cls) -> int:
+        with subprocess.Popen(["sleep", "600"]) as other:
+            other.terminate()
+            return other.wait(60)
 
 
 class Steps(ProcessWorker):

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from enricher.adapters.redis.jobs.client import blocking_store
+from enricher.errors import BadMessage
 from enricher.job_store import Find, JobQueueSettings, Run
 from enricher.jobs import (
     Cancel,
@@ -123,6 +124,7 @@ async def test_what_a_job_prints_and_logs_is_where_the_workers_own_is(
         ("odd", jobs.OddError, "odd number 3"),
         ("lambda", ValueError, "<function Raises.perform.<locals>.<lambda> at"),
         ("exit", JobFailed, "job 7 failed: SystemExit: 3"),
+        ("result", BadMessage, "$.result: expected a result that JSON knows"),
         ("local", JobFailed, "LocalError: nobody knows me"),
     ],
 )
@@ -133,7 +135,8 @@ async def test_what_a_job_raises_comes_back(rig: Rig, what: str, kind: type[Exce
     error = caught.value
     assert type(error) is kind
     assert text in str(error)
-    assert 'process_jobs.py", line' in str(error.__cause__ or error)
+    assert "Traceback (most recent call last)" in str(error.__cause__ or error)
+    assert ('process_jobs.py", line' in str(error.__cause__ or error)) == (what != "result")
     if isinstance(error, Retry):
         assert error.in_seconds == 7
     if isinstance(error, jobs.OddError):
@@ -156,6 +159,13 @@ async def test_a_child_that_dies_says_how_and_the_next_job_has_another(rig: Rig,
         await rig.run(jobs.Dies, how)
     assert await rig.pid() != pid
     assert not alive(pid)
+
+
+async def test_a_signal_to_all_processes_of_a_service_ends_no_job(rig: Rig) -> None:
+    pid = await rig.pid()
+    os.kill(pid, signal.SIGTERM)
+    assert await rig.run(jobs.EndsAnother) == -signal.SIGTERM, "what a job starts has signals as usual"
+    assert await rig.pid() == pid
 
 
 @pytest.mark.parametrize("how", ["python", "sleep"])
