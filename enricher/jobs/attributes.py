@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -44,6 +45,17 @@ def check_unique(source: str, value: Any) -> UniqueUntil | float | None:
 def is_queue(value: Any) -> bool:
     """Whether it can be the name of a queue."""
     return queue_problem(value) is None
+
+
+def misspelt(cls: type[Any], base: type[Any]) -> Iterator[str]:
+    """What is wrong with attributes of ``cls`` whose names are nearly those of ``base``."""
+    known = list(base.__annotations__)
+    for name, value in vars(cls).items():
+        # Lists and the like are a class's own: `queues` is no slip of `queue`.
+        if name in known or name.startswith("_") or not isinstance(value, int | float | str):
+            continue
+        for near in difflib.get_close_matches(name, known, n=1, cutoff=0.8):
+            yield f"{cls.__name__}.{name} = {value!r} says nothing to jobs; did you mean {near}?"
 
 
 class Attributes:

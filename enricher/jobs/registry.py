@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from enricher.errors import ConfigError
 from enricher.jobs import client
+from enricher.jobs.attributes import misspelt
 from enricher.jobs.definition import Definition, task_name
 from enricher.jobs.worker import Worker, definition_of, imported_worker
 from enricher.log import log
@@ -87,15 +88,20 @@ class WorkerRegistry:
                 raise ConfigError(_path(worker), "name", task, right)
             return
         self._definitions[task] = definition
+        for warning in misspelt(worker, Worker):
+            self._warning(warning)
         if definition.schedule_error:
             self._problem(definition.schedule_error)
         elif definition.schedule_warning:
-            self.warnings.append(definition.schedule_warning)
-            log.warning(definition.schedule_warning)
+            self._warning(definition.schedule_warning)
         log.info(f"Registered worker {name}{_schedule(definition)}")
 
     def _not_imported(self, module: str, why: str) -> None:
         self._problem(f"Failed to import worker module {module}: {why}")
+
+    def _warning(self, text: str) -> None:
+        self.warnings.append(text)
+        log.warning(text)
 
     def _problem(self, text: str) -> None:
         self.problems.append(text)

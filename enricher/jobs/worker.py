@@ -36,10 +36,32 @@ _KEPT = "__enricher_definition__"
 class Worker:
     """The base of all classes of jobs. `perform` is a class or static method, async or not.
 
-    Called directly `perform` is the plain function. The methods ``perform_*`` enqueue, from plain code;
-    inside a loop they hold it for a round trip. Their twins ``enqueue*`` are awaited. All return a `Handle`,
-    and raise `BadArguments` for arguments that do not fit `perform`, `ConfigError` for a wrong attribute or
-    option, `StoreUnavailable` if Redis does not answer within a second.
+    name                 of the task; None: ``{module}.{Class}``. It is not inherited
+    queue                where its jobs wait
+    max_retries          further attempts after a failure
+    retry_backoff        True: up to 1, 2, 4 ... s, drawn at random; a number: that many times as long;
+                         False: always ``retry_delay``
+    retry_backoff_max    the longest of these delays
+    retry_on             exceptions after which it is tried again
+    discard_on           exceptions after which it is not, even so
+    time_limit           of one attempt; None: `jobs.time_limit`
+    soft_time_limit      when `SoftTimeLimitExceeded` is raised in it
+    result_ttl           for how long its result is kept; None: `jobs.result_ttl`
+    isolation            of a `perform` that is not async: "thread" or "process"
+    max_memory           of a process, in bytes
+    cron_schedule        "minute hour day month day_of_week", in ``cron_timezone``
+    every                seconds, in place of a cron
+    cron_args            what `perform` is given by either: by name, or a tuple
+    unique               "until_started", "until_finished" or a number of seconds: a second job with the
+                         same arguments (of these, the ``unique_args``) is the first one
+    max_concurrency      runs at once, in all workers together
+    rate                 starts in a time, such as "100/m"
+    limit_key            the argument for each value of which these two hold
+
+    Times are seconds. Called directly `perform` is the plain function. The methods ``perform_*`` enqueue,
+    from plain code; inside a loop they hold it for a round trip. Their twins ``enqueue*`` are awaited. All
+    return a `Handle`, and raise `BadArguments` for arguments that do not fit `perform`, `ConfigError` for a
+    wrong attribute or option, `StoreUnavailable` if Redis does not answer within a second.
     """
 
     name: ClassVar[str | None] = None

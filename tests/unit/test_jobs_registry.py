@@ -108,6 +108,14 @@ def test_a_schedule_without_its_arguments_is_a_warning(folder: Path) -> None:
     assert "Night is not scheduled" in registry.warnings[0]
 
 
+def test_an_attribute_that_is_nearly_one_is_a_warning(folder: Path) -> None:
+    says = "max_retry = 5; colour = 'red'; queues = ['a']; option = 1; queue_name = 'low'"
+    write(folder, {"shop11.py": job("Misspelt", says) + job("Fine", "max_retries = 5")})
+    registry = WorkerRegistry.initialize("shop11")
+    assert registry.warnings == ["Misspelt.max_retry = 5 says nothing to jobs; did you mean max_retries?"]
+    assert not registry.problems
+
+
 def test_a_class_that_says_something_wrong_does_not_stop_the_others(folder: Path) -> None:
     write(folder, {"shop5.py": job("Wrong", "max_retries = '3'") + job("Right") + job("Exits")})
     write(folder, {"shop5_exits.py": "raise SystemExit(3)"})
