@@ -42,7 +42,7 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory, urls: dict[str, str], site: str) -> Iterator[Command]:
     given = {**urls, "ENRICHER_JOBS__PACKAGES": PACKAGE, "SITE_URL": site}
-    options = ("--set", "market.enabled=false")
+    options = ("--queues", "critical,default,low", "--concurrency", "8")
     with Command(tmp_path_factory.mktemp("worker"), "run", *options, **given) as command:
         yield command.until("ready")
 

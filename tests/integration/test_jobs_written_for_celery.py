@@ -150,7 +150,7 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 def worker(folder: Path, urls: dict[str, str]) -> Iterator[Command]:
     with serving() as site:
         given = {**urls, "ENRICHER_JOBS__PACKAGES": PACKAGE, "FOLDER": str(folder), "SITE_URL": site}
-        with Command(folder, "run", "--set", "market.enabled=false", **given) as command:
+        with Command(folder, "run", "--queues", "critical,default,low", **given) as command:
             yield command.until("ready")
 
 
