@@ -138,6 +138,7 @@ def test_from_the_first_job_to_its_result(tmp_path: Path, redis_url: str, shell:
         assert {row["status"] for row in _rows(tail)} == {"STARTED", "SUCCESS", "FAILURE", "REVOKED"}
         worker.signal(signal.SIGTERM)
         assert worker.end() == 0
+        assert shell.rows("workers") == [[]]
         tail.signal(signal.SIGINT)
         assert tail.end() == 0
 
@@ -278,7 +279,7 @@ def test_a_server_that_is_away_is_named(shell: Shell) -> None:
     )
 
 
-@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("columns", [80, 120, 180])
 def test_on_a_terminal_every_table_fits_and_says_what_to_do(
     jobs: Jobs, shell: Shell, monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
@@ -305,7 +306,7 @@ def test_on_a_terminal_every_table_fits_and_says_what_to_do(
         "waiting: 10 of 11",
         "failed: 1",
     ]
-    assert ("app.jobs.of.a.long" in listed) == (columns == 120)
+    assert ("app.jobs.of.a.long" in listed) == (columns == 180)
     assert "No such jobs. Without filters" in shown("jobs", "list", "--queue", "low")
     only = ("--state", "failed", "--limit", "1", "--error", "is")
     assert "failed: the first 1" in shown("jobs", "list", *only)

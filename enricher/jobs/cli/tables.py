@@ -15,7 +15,7 @@ from enricher.job_store import JobRecord, State
 from enricher.jobs.cli.selection import arguments, class_name
 from enricher.jobs.cli.texts import COLOURS, clock, error_line, line, progress, short, utc
 
-_NARROW, _WIDE = 110, 150
+_NARROW, _WIDE = 140, 170
 _LONGEST = 300  # characters of arguments and errors that no terminal has room for
 
 TSV = (

@@ -17,6 +17,7 @@ from enricher.jobs import results
 from enricher.jobs.cli.opening import Jobs, settings_of, with_jobs
 from enricher.jobs.cli.options import json_option
 from enricher.jobs.cli.selection import JobFilter, arguments, class_name
+from enricher.jobs.cli.tables import terminal
 from enricher.jobs.cli.texts import as_json, error_line, line, short
 
 _WORDS = {
@@ -27,7 +28,6 @@ _WORDS = {
     "REVOKED": ("cancelled", "bright_black"),
 }
 _MOST_A_SECOND = 1000
-_LONGEST = 100
 
 
 @click.command("tail")
@@ -106,14 +106,20 @@ def _line(job: JobRecord, outcome: results.Outcome) -> str:
     parts = [
         f"{datetime.now().astimezone():%H:%M:%S}",
         click.style(f"{word:<9}", fg=colour),
-        f"{job.queue}  {class_name(job.task)}({said if len(said) <= _LONGEST else said[:_LONGEST] + '...'})",
+        f"{job.queue:<8}  {class_name(job.task)}({_cut(said, 60)})",
     ]
     if outcome.status == "STARTED":
         parts.append(f"attempt {job.attempt}" if job.attempt > 1 else "")
     elif outcome.status == "RETRY":
-        parts.append(f"{error_line(job)}; again in {short(job.due_ms - time.time() * 1000)}")
+        parts.append(f"{_cut(error_line(job), 100)}; again in {short(job.due_ms - time.time() * 1000)}")
     elif outcome.status == "FAILURE":
-        parts.append(error_line(job))
+        parts.append(_cut(error_line(job), 100))
     if outcome.status in ("SUCCESS", "FAILURE") and job.started_ms and job.finished_ms:
         parts.append(f"in {short(job.finished_ms - job.started_ms)}")
-    return "  ".join([*filter(None, parts), click.style(job.id, dim=True)])
+    # Commands take a part of an id; programs are given all of it.
+    id_ = job.id[:8] if terminal() else job.id
+    return "  ".join([*filter(None, parts), click.style(id_, dim=True)])
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

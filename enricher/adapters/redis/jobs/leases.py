@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 import redis.exceptions as errors
@@ -88,6 +89,9 @@ class Leases:
                     failing, look_at = True, now + lease / 9
                 self._asked.wait(max(look_at - time.monotonic(), 0.05) if self._left is None else 0.1)
                 self._asked.clear()
+            with suppress(errors.RedisError, OSError):
+                # Who asks for the workers need not wait until this one is forgotten.
+                client.delete(f"{self._settings.prefix}:worker:{self._worker}")
         finally:
             client.close()
 
