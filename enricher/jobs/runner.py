@@ -195,7 +195,8 @@ class JobRunner:
 
     async def stop(self) -> Collection[str]:
         self._stopping = True
-        going_on = {id_ for id_ in self._under_way if self._threads.runs(id_)}
+        # Nobody may wait for them any more: the engine lets go of its handlers before.
+        going_on = self._threads.running()
         ending = [task for id_, (task, *_) in self._under_way.items() if id_ not in going_on]
         for task in ending:
             task.cancel()

@@ -83,9 +83,9 @@ class JobThreads:
         call = self._calls.get(name)
         return call is not None and call.throw(Cancelled)
 
-    def runs(self, name: str) -> bool:
-        """Whether a thread of that name runs, one that nobody waits for included."""
-        return name in self._calls
+    def running(self) -> set[str]:
+        """The names of those whose functions have not returned."""
+        return {name for name, call in self._calls.items() if not call.returned}
 
     def returned(self, name: str) -> bool:
         """Whether no function of that name runs. Any thread may ask, also when the loop has ended."""

@@ -85,6 +85,12 @@ class Hold(Worker):
         return _ends(name)
 
 
+class HoldProcess(Hold):
+    """The same in a process."""
+
+    isolation = "process"
+
+
 class HoldLoop(Worker):
     """An async job that blocks the loop."""
 

@@ -110,7 +110,7 @@ async def test_a_thread_that_cannot_be_stopped_counts_until_it_ends(
 
     with pytest.raises(TimeLimitExceeded):
         await threads.run(stubborn, name="a", hard=0.05)
-    assert (threads.free, threads.abandoned, threads.runs("a")) == (1, 1, True)
+    assert (threads.free, threads.abandoned, threads.running()) == (1, 1, {"a"})
     assert await threads.run(lambda: "others go on", name="b") == "others go on"
     await until(lambda: "job_does_not_end job='a'" in caplog.text)
 
