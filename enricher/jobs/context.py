@@ -15,16 +15,17 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import queue
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import msgspec
 
-from enricher.job_store import Call, FindStep, JobStore, Request, Run, StoreStep
+from enricher.job_store import Call, FindStep, JobStore, Request, Run, StoreStep, StoreUnavailable
 from enricher.jobs.errors import RunLost, WrongPlace
 from enricher.jobs.handle import Handle
 from enricher.jobs.payload import MAX_PAYLOAD
@@ -32,8 +33,6 @@ from enricher.jobs.progress import ProgressWriter
 from enricher.jobs.worker import Enqueuer, Worker
 from enricher.log import log
 from enricher.texts import text_of
-
-T = TypeVar("T")
 
 _current: ContextVar[Job] = ContextVar("enricher_job")
 
@@ -193,6 +192,41 @@ class _InLoop:
         log.summary(message, **{"job": self._run.id, "task": self._run.task, **fields})
 
 
+class _FromThread:
+    """Asks a store of this loop, for threads that wait for the answer."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def ask(self, call: Call[Any]) -> Any:
+        # Not `run_coroutine_threadsafe`: its future has a lock, and the loop would wait for that for ever if
+        # an exception for a limit came in this thread just as it takes that.
+        answers: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+        self._loop.call_soon_threadsafe(self._begin, call, answers)
+        answer, error = answers.get()
+        if error is not None:
+            raise error
+        return answer
+
+    def _begin(self, call: Call[Any], answers: queue.SimpleQueue[tuple[Any, Exception | None]]) -> None:
+        task = self._loop.create_task(self._answer(call, answers))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(
+        self, call: Call[Any], answers: queue.SimpleQueue[tuple[Any, Exception | None]]
+    ) -> None:
+        try:
+            answers.put((await self._store.ask(call), None))
+        except Exception as error:  # noqa: BLE001  it is the thread's
+            answers.put((None, error))
+        except asyncio.CancelledError:
+            answers.put((None, StoreUnavailable("the worker has stopped")))
+            raise
+
+
 @contextmanager
 def current(one: Job) -> Iterator[None]:
     """Inside of it, and of tasks begun there, `job()` is this one."""
@@ -209,14 +243,12 @@ async def running(run: Run, store: JobStore, *, sync: bool, **options: Any) -> A
 
     A ``sync`` one is for a thread: it asks the store through this loop. ``options`` are those of `Job`.
     """
-    loop = asyncio.get_running_loop()
-
-    def ask(call: Call[T]) -> T:
-        return asyncio.run_coroutine_threadsafe(store.ask(call), loop).result()
-
     writer = ProgressWriter(run, store)
     outlet = _InLoop(run, writer)
-    one = SyncJob(run, outlet, ask, **options) if sync else AsyncJob(run, outlet, store, **options)
+    if sync:
+        one: Job = SyncJob(run, outlet, _FromThread(store).ask, **options)
+    else:
+        one = AsyncJob(run, outlet, store, **options)
     writer.lost = lambda: setattr(one, "cancelled", True)
     try:
         with current(one):

@@ -75,7 +75,8 @@ class JobRunner:
         hard = definition.time_limit or self._time_limit
         try:
             store, sync = self._stores.in_loop(), definition.kind == "sync"
-            async with running(run, store, sync=sync, time_limit=hard) as job:
+            options = {"time_limit": hard, "max_payload": self._stores.max_payload}
+            async with running(run, store, sync=sync, **options) as job:
                 self._under_way[run.id] = current_task(), job, run
                 with bound(self._stores):
                     value = await self._perform(run, definition, job, hard)

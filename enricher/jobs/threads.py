@@ -22,9 +22,9 @@ class JobThreads:
     """Runs functions in at most ``limit`` threads, those included that nobody waits for any more.
 
     An exception can be raised in a thread, but only when it next runs Python code: a C call is not
-    interrupted. A thread that does not end its job is abandoned and counts until it has. Threads are kept for
-    the next jobs, for ``idle`` seconds, with what they keep in `threading.local`. They are daemons, so that
-    the end of the process waits for none.
+    interrupted. It may come anywhere, also where a lock is taken without ``with``. A thread that does not end
+    its job is abandoned and counts until it has. Threads are kept for the next jobs, for ``idle`` seconds,
+    with what they keep in `threading.local`. They are daemons, so that the end of the process waits for none.
     """
 
     def __init__(self, limit: int, *, idle: float = 60.0) -> None:

@@ -228,6 +228,9 @@ async def test_children_wait_for_their_parent(store: Store) -> None:
             await later.wait()
         with pytest.raises(BadArguments):
             one.enqueue(Report, nonsense=1)
+    async with running(run_of(), store, sync=False, max_payload=20) as small:
+        with pytest.raises(BadArguments, match="at most 20 bytes"):
+            small.enqueue(Report, "x" * 20)
     assert [(each.id, each.parent, each.payload) for each in one.children] == [
         (child.id, "7", b'[["a"],{}]'),
         (later.id, "7", b'[[],{"name":"b"}]'),
