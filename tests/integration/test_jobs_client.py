@@ -339,14 +339,19 @@ async def test_who_waits_outlives_the_loss_of_its_connection(
 ) -> None:
     program(redis_url)
     handle = await Answer.enqueue(1)
-    waiting = asyncio.create_task(handle.wait(120))
-    await until(lambda: listeners(redis_url), "somebody to listen")
-    first = listeners(redis_url)[0]["id"]
+    in_loop = asyncio.create_task(handle.wait(120))
+    in_thread = asyncio.create_task(asyncio.to_thread(handle.get, 120))
+    await until(lambda: len(listeners(redis_url)) == 2, "both to listen")
+    first = {each["id"] for each in listeners(redis_url)}
     redis.Redis.from_url(redis_url).client_kill_filter(_type="pubsub")
-    await until(lambda: [each for each in listeners(redis_url) if each["id"] != first], "it to listen again")
+
+    def others() -> set[str]:
+        return {each["id"] for each in listeners(redis_url)} - first
+
+    await until(lambda: len(others()) == 2, "both to listen again")
     with job_workers(redis_url, tmp_path) as workers:
         workers.start("worker")
-        assert (await waiting)["args"] == [1]
+        assert (await in_loop)["args"] == (await in_thread)["args"] == [1]
     await close()
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import closing
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import anyio
 import redis as blocking
@@ -37,6 +36,7 @@ T = TypeVar("T")
 _ENDED = (b'"SUCCESS"', b'"FAILURE"', b'"REVOKED"')
 _OF_RESULTS = (Result, Forget)
 _AT_ONCE = 8
+_LOOK_AGAIN = 1.0
 
 
 def job_store(settings: JobQueueSettings) -> JobStore:
@@ -137,23 +137,46 @@ class BlockingStore:
 
     def wait(self, id: str, timeout: float | None) -> bytes | None:  # noqa: A002
         ends = None if timeout is None else time.monotonic() + timeout
-        try:
-            with closing(self._results.pubsub()) as channel:
-                channel.subscribe(f"celery-task-meta-{id}")
+        with _ResultChannel(self._results, f"celery-task-meta-{id}") as channel:
+            while True:
                 result = self.ask(Result(id))
-                while not _is_end(result):
-                    left = 1.0 if ends is None else min(ends - time.monotonic(), 1.0)
-                    if left <= 0:
-                        break
-                    if channel.get_message(timeout=left) is not None:
-                        result = self.ask(Result(id))
-                return result
-        except (errors.RedisError, OSError) as error:
-            raise _problem(error, self.settings) from error
+                left = _LOOK_AGAIN if ends is None else min(ends - time.monotonic(), _LOOK_AGAIN)
+                if _is_end(result) or left <= 0:
+                    return result
+                channel.pause(left)
 
     def close(self) -> None:
         self._client.close()
         self._results.close()
+
+
+class _ResultChannel:
+    """What is published of one result; a connection that is lost is made anew."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._client = client
+        self._name = name
+        self._pubsub: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pubsub is not None:
+            self._pubsub.close()
+
+    def pause(self, seconds: float) -> None:
+        """Return when something is heard, when listening begins, or after so long."""
+        try:
+            if self._pubsub is None:
+                self._pubsub = self._client.pubsub()
+                self._pubsub.subscribe(self._name)
+            self._pubsub.get_message(timeout=seconds)
+        except (errors.RedisError, OSError):
+            # Whoever waits asks for the result, and hears by that of a server that is away.
+            self.__exit__()
+            self._pubsub = None
+            time.sleep(min(seconds, 0.1))
 
 
 def _is_end(result: bytes | None) -> bool:
