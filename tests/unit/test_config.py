@@ -12,12 +12,13 @@ import pytest
 
 from enricher.config import RedisSettings, Section, Settings, environment_name, find_config, load
 from enricher.config.settings import CORE_SECTIONS
+from enricher.jobs.settings import JobSettings
 from enricher.mail.settings import MailSettings
 from enricher.market.quality.feed_quality import WatchSettings
 from enricher.market.settings import MarketChannels, MarketSettings
 
 MARKET: dict[str, type[Section]] = {"market": MarketSettings}
-EVERY: dict[str, type[Section]] = {**MARKET, "mail": MailSettings}
+EVERY: dict[str, type[Section]] = {**MARKET, "mail": MailSettings, "jobs": JobSettings}
 SHIPPED = Path(__file__).parents[2] / "config.toml"
 
 
@@ -55,8 +56,8 @@ def test_the_shipped_file_names_every_key() -> None:
         name: {key for key, value in keys.items() if value is not None} for name, keys in plain.items()
     }
     unset = [key for keys in plain.values() for key, value in keys.items() if value is None]
-    assert unset == ["half_tick"]  # TOML has no null, so what is left out is named in a comment
-    assert "\n# half_tick = " in text
+    assert unset == ["half_tick", "enabled"]  # TOML has no null, so what is left out is named in a comment
+    assert all(f"\n# {key} = " in text for key in unset)
     for section in ("channels", "watch"):
         assert set(shipped["market"][section]) == set(plain["market"][section])
 
