@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cached_property
 from typing import Any, Protocol
 
 from enricher.config import Settings
@@ -52,19 +51,25 @@ class Connection:
     def __init__(self, settings: Callable[[], Settings], store: JobStore | None = None) -> None:
         self._settings = settings
         self._engine = store
-        # After a fork the child has a process id and connections of its own. No lock: one that another
-        # thread held in the parent would never be released here.
+        # Nothing here has a lock (`cached_property` has one): what another thread holds at a fork would
+        # never be released in the child, which has a process id and connections of its own.
+        self._read: Settings | None = None
+        self._max_payload: int | None = None
         self._blocking: dict[int, BlockingJobStore] = {}
         self._loops: dict[asyncio.AbstractEventLoop, JobStore] = {}
 
-    @cached_property
+    @property
     def settings(self) -> Settings:
         """The settings, read once. Raises `ConfigError`."""
-        return self._settings()
+        if self._read is None:
+            self._read = self._settings()
+        return self._read
 
-    @cached_property
+    @property
     def max_payload(self) -> int:
-        return self.settings.section(JobSettings).max_payload
+        if self._max_payload is None:
+            self._max_payload = self.settings.section(JobSettings).max_payload
+        return self._max_payload
 
     def blocking(self) -> BlockingJobStore:
         found = self._blocking.get(os.getpid())
