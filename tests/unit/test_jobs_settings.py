@@ -9,6 +9,7 @@ import pytest
 
 from enricher.config import Section, load
 from enricher.errors import ConfigError
+from enricher.job_store import RESERVED
 from enricher.jobs.settings import JobSettings
 
 KINDS: dict[str, type[Section]] = {"jobs": JobSettings}
@@ -57,8 +58,8 @@ def test_or_a_table_of_weights(given: dict[str, Any]) -> None:
     ("queues", "right"),
     [
         ("a b", "letters, digits, _, . and -"),
-        ("default,lost", "none of control, job, lost, paused, queues, schedules, served, workers"),
-        ("a=1,lost=2", "none of control, job, lost, paused, queues, schedules, served, workers"),
+        ("default,lost", f"none of {', '.join(RESERVED)}"),
+        ("a=1,lost=2", f"none of {', '.join(RESERVED)}"),
         ("a,a", "each queue once"),
         ("", "a list of at least 1, each text that is not empty, or a table of names, each with a whole"),
         ("a=0", "a whole number from 1 to 1000"),
