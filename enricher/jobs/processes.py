@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import anyio
+
 from enricher.job_store import JobStore, Run
 from enricher.jobs.child_process import ChildProcess, start
 from enricher.jobs.context import Job
@@ -99,9 +101,10 @@ class JobProcesses:
     async def serve(self) -> None:
         """Run until cancelled, and leave no child behind."""
         try:
-            await asyncio.get_running_loop().create_future()
+            await anyio.sleep_forever()
         finally:
-            await self.close()
+            with anyio.CancelScope(shield=True):  # who cancels the scope cancels each wait in it
+                await self.close()
 
     async def close(self) -> None:
         """Kill the children that run jobs, let the others end; return when all have ended."""

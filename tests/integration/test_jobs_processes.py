@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 import psutil
 import pytest
@@ -273,6 +274,15 @@ async def test_closing_leaves_no_child_behind(tmp_path: Path) -> None:
     with pytest.raises(Cancel, match="the worker stopped"):
         await running_job
     await until(lambda: not any(map(alive, [idle, *map(int, file.read_text().split())])))
+
+
+async def test_who_stops_serving_waits_for_the_end_of_the_children() -> None:
+    processes = JobProcesses(1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(processes.serve)
+        pid = await Rig(processes).pid()
+        group.cancel_scope.cancel()
+    assert not alive(pid)
 
 
 PARENT = """
