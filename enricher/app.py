@@ -15,7 +15,7 @@ import asyncio
 import os
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -33,6 +33,8 @@ from enricher.options import Options, checked
 from enricher.own_task import OwnTask
 from enricher.systems import load
 from enricher.worker_figures import Figures
+
+ASGI = Callable[[Any, Any, Any], Awaitable[None]]
 
 _NOT_RUNNING = "the enricher is not running: use `async with enricher:`"
 
@@ -58,6 +60,8 @@ class Enricher:
         self._engine: Engine | None = None
         self._figures: Figures | None = None
         self._life: OwnTask
+        self._app: ASGI | None = None
+        self._make_app: Callable[[], ASGI]
 
     @classmethod
     def from_settings(cls, settings: Settings | None = None, **options: Unpack[Options]) -> Self:
@@ -89,6 +93,7 @@ class Enricher:
         with named_by_origin(self.settings):
             parts = build(self.settings, self._options)
         engine = self._engine = parts.engine
+        self._make_app = parts.app
         figures = self._figures = Figures(engine, self.settings, parts.summaries)
         async with AsyncExitStack() as stack:
             stack.callback(self._log_end, engine, figures)
@@ -174,6 +179,25 @@ class Enricher:
         Raises `EnricherError` when the enricher is stopped.
         """
         self.engine.emit(*effects)
+
+    def asgi(self) -> ASGI:
+        """The web app, to be mounted in an ASGI program: ``app.mount("/enricher", enricher.asgi())``.
+
+        It answers 503 while the enricher does not run.
+        """
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            if self._app is None and self._engine is not None:
+                self._app = self._make_app()
+            if self._app is not None:
+                await self._app(scope, receive, send)
+            elif scope["type"] == "http":
+                headers = [(b"content-type", b"application/json"), (b"retry-after", b"5")]
+                await send({"type": "http.response.start", "status": 503, "headers": headers})
+                body = b'{"detail": "the enricher does not run yet"}'
+                await send({"type": "http.response.body", "body": body})
+
+        return app
 
     @property
     def ready(self) -> bool:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import anyio
 import msgspec
@@ -30,6 +32,7 @@ from enricher.intake import Intake, over_streams, shard_lock_of
 from enricher.options import Options
 from enricher.system import Plan, System, plans
 from enricher.systems import SYSTEMS
+from enricher.web import listening
 from enricher.worker_figures import Summary
 
 
@@ -38,6 +41,7 @@ class Parts:
     """An engine, what goes on beside it, lines of its systems for the log, and what is closed after it.
 
     ``stores`` says that it needs MongoDB; else that is connected to once an effect for it is emitted.
+    ``app`` makes the ASGI app of all pages.
     """
 
     engine: Engine
@@ -45,6 +49,7 @@ class Parts:
     retention: Retention
     summaries: Sequence[Summary]
     closers: Sequence[Callable[[], Awaitable[None]]]
+    app: Callable[[], Any]
 
     async def close(self) -> None:
         """Close every client that is not the program's own, the last first, whatever another raises."""
@@ -120,13 +125,17 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
         slow_handler=settings.log.slow_handler,
         owns=None if lock is None else lock.shard.owns,
         troubles=lambda: {topic: why for plan in made for topic, why in plan.troubles.items()},
-        services=[service for plan in made for service in plan.services.items()],
+        services=[
+            *(service for plan in made for service in plan.services.items()),
+            *(listening.services(settings.web, made, lambda: engine.stopping) if listens else ()),
+        ],
     )
     host.engine, host.reader = engine, reader
     # A program's own store of documents keeps them as long as it likes.
     kept = settings.kept() if stores and known[DOCUMENTS] is reader else {}
     summaries = [plan.summary for plan in made if plan.summary is not None]
-    return Parts(engine, stores, Retention(documents, kept), summaries, host.closers)
+    app = partial(listening.app_of, [plan.pages for plan in made], lambda: engine.stopping)
+    return Parts(engine, stores, Retention(documents, kept), summaries, host.closers, app)
 
 
 def _documents(host: Connections, made: Sequence[Plan], more: Sequence[str]) -> MongoDocuments:

@@ -23,6 +23,8 @@ from msgspec import field
 from enricher.errors import ConfigError, WrongSetting
 
 if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
     from enricher.config import Section, Settings, StreamSettings
     from enricher.dead_letters.sink import DeadLetterSink
     from enricher.engine.claims import Claims
@@ -140,6 +142,10 @@ Index = tuple[str, tuple[tuple[str, int], ...]]
 """A collection and the keys of an index on it, each with 1 (ascending) or -1."""
 
 
+Pages = Callable[[], "Sequence[BaseRoute]"]
+"""Makes pages of the web app, when there is one."""
+
+
 def _no_lines() -> Iterable[str]:
     return ()
 
@@ -149,9 +155,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     ``routes`` are fed as their ``intake`` says; ``sources`` bring messages besides; ``patterns`` are
     subscribed to without a route. ``sinks`` write effects of the system's own kinds, under names that no
-    other has. ``services`` {name: coroutine function} run beside the engine. At a stop they are cancelled
-    after the drain, before the sinks close; one that raises ends the enricher, one that returns is done.
-    ``collections`` and ``indexes`` are made in MongoDB. ``dead_letters``
+    other has. ``pages`` are those of the web app, ``listens`` {address: pages} those of addresses of the
+    system's own; they are asked for when there is an app. ``services`` {name: coroutine function} run beside
+    the engine. At a stop they are cancelled after the drain, before the sinks close; one that raises ends the
+    enricher, one that returns is done. ``collections`` and ``indexes`` are made in MongoDB. ``dead_letters``
     {topic: sink} are for topics whose dead letters go to a store of their own. ``troubles`` {topic: what is
     wrong with it} is read whenever somebody asks for the health. ``summary`` makes a line for the log and its
     figures from the counters. ``streams``, ``warnings`` and ``notes`` are what ``enricher check`` shows;
@@ -162,6 +169,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     sources: Sequence[Source] = ()
     sinks: Sequence[Sink] = ()
     services: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    pages: Pages = tuple
+    listens: Mapping[str, Pages] = field(default_factory=dict)
     patterns: Sequence[str] = ()
     collections: Sequence[str] = ()
     indexes: Sequence[Index] = ()

@@ -15,6 +15,7 @@ from enricher.config.settings import (
     Settings,
     StatsSettings,
     StreamSettings,
+    WebSettings,
     WriterSettings,
 )
 from enricher.config.types import (
@@ -25,6 +26,7 @@ from enricher.config.types import (
     Seconds,
     Section,
     Text,
+    Tokens,
     WholeSeconds,
     Zone,
 )
@@ -50,6 +52,8 @@ __all__ = [
     "StatsSettings",
     "StreamSettings",
     "Text",
+    "Tokens",
+    "WebSettings",
     "WholeSeconds",
     "WriterSettings",
     "Zone",

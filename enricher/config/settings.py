@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from enricher.config.building import is_section
+from enricher.config.listen import listen_problems
 from enricher.config.retention import RetentionSettings
 from enricher.config.types import (
     ByteSize,
@@ -27,6 +28,7 @@ from enricher.config.types import (
     Seconds,
     Section,
     Text,
+    Tokens,
     WholeSeconds,
     Zone,
     database_problem,
@@ -218,6 +220,25 @@ class LogSettings(Section, frozen=True, kw_only=True):
     slow_handler: PositiveSeconds = 0.25
 
 
+class WebSettings(Section, frozen=True, kw_only=True):
+    """The web app, which is off without an address in ``listen``.
+
+    ``tokens`` {name: token} are asked for as ``Authorization: Bearer`` where there are any; without one only
+    this machine may be listened to. ``header_timeout`` and ``body_timeout`` bound how long a request may take
+    to come in.
+    """
+
+    listen: str = ""
+    tokens: Tokens = {}  # noqa: RUF012  frozen, and never changed
+    max_connections: Annotated[int, Meta(ge=1, le=100_000)] = 5_000
+    header_timeout: PositiveSeconds = 10.0
+    body_timeout: PositiveSeconds = 30.0
+    keep_alive: PositiveSeconds = 75.0
+
+    def validate(self) -> Iterable[tuple[str, str]]:
+        yield from listen_problems("listen", self.listen, self.tokens, "web.tokens")
+
+
 class FeedSettings(Section, frozen=True, kw_only=True):
     """How the time of a message is read.
 
@@ -248,6 +269,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retry: RetrySettings = RetrySettings()
     stats: StatsSettings = StatsSettings()
     log: LogSettings = LogSettings()
+    web: WebSettings = WebSettings()
     feed: FeedSettings = FeedSettings()
     retention: RetentionSettings = RetentionSettings()
     routes: Mapping[str, Section] = {}

@@ -7,6 +7,7 @@ msgspec has no word for stands in ``extra``:
 * ``refused``: {value: why this one, though it exists, cannot be chosen}
 * ``check``: a function that says None for a good value, else what would be right
 * ``secret``: the value is an address that may hold a password
+* ``hidden``: the value is a table of names, each with something that nobody may read
 * ``server``: ``"redis"``; the value is an address, or "", which the client of Redis must take too
 """
 
@@ -22,7 +23,7 @@ import msgspec
 from msgspec import Meta
 
 from enricher.config.sentinels import is_sentinel_url, sentinel_url_problem
-from enricher.redaction import parse, redact, redact_text, redact_value
+from enricher.redaction import HIDDEN, parse, redact, redact_text, redact_value
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,13 +72,15 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
                 found[field.name] = value.printable()
             elif _is_secret(field.type):
                 found[field.name] = redact(value)
+            elif _is_hidden(field.type):
+                found[field.name] = dict.fromkeys(value, HIDDEN)
             else:
                 found[field.name] = redact_value(msgspec.to_builtins(value))
         return found
 
     def __repr__(self) -> str:
         shown = [
-            f"{field.name}={redact(value) if _is_secret(field.type) else redact_text(repr(value))}"
+            f"{field.name}={_shown(field.type, value)}"
             for field in msgspec.structs.fields(type(self))
             for value in [getattr(self, field.name)]
         ]
@@ -87,6 +90,17 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
 def _is_secret(kind: object) -> bool:
     """Whether this kind says of itself that it is an address which may hold a password."""
     return any(extra.get("secret") for extra in _extras(kind))
+
+
+def _is_hidden(kind: object) -> bool:
+    """Whether this kind says of itself that its values are nobody's to read."""
+    return any(extra.get("hidden") for extra in _extras(kind))
+
+
+def _shown(kind: object, value: Any) -> str:
+    if _is_secret(kind):
+        return redact(value)
+    return repr(dict.fromkeys(value, HIDDEN)) if _is_hidden(kind) else redact_text(repr(value))
 
 
 def _extras(kind: object) -> list[dict[str, Any]]:
@@ -188,4 +202,5 @@ OptionalRedisUrl = Annotated[
 ]
 MongoUrl = Annotated[str, Meta(extra={"check": mongo_url_problem, "secret": True})]
 DatabaseName = Annotated[str, Meta(extra={"check": database_problem})]
+Tokens = Annotated[Mapping[str, Text], Meta(extra={"hidden": True})]
 CollectionName = Annotated[str, Meta(extra={"check": collection_problem})]

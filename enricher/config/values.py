@@ -95,6 +95,8 @@ def shown(value: object, kind: Any = str) -> object:
         value = redact_text(value)
         return value if len(value) <= 200 else f"{value[:200]}..."
     if isinstance(value, Mapping):
+        if _unwrap(kinds.type_info(kind))[1].get("hidden", False):
+            return dict.fromkeys(value, HIDDEN)
         return {key: shown(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [shown(item) for item in value]

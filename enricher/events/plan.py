@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from enricher.config import StreamSettings
 from enricher.engine.effects import DOCUMENTS, LIVE
@@ -17,6 +17,9 @@ from enricher.events.settings import TASK, TOPIC, EventSettings
 from enricher.events.sweep import Sweep
 from enricher.events.types import EventTypes
 from enricher.system import Host, Index, Plan, StreamUse
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
 
 
 def plan(events: EventSettings, host: Host) -> Plan:
@@ -76,11 +79,19 @@ def plan(events: EventSettings, host: Host) -> Plan:
         events=("event_processed", "event_already_processed"),
         intake="none",
     )
+    def pages() -> Sequence[BaseRoute]:
+        from enricher.events.http import Endpoints
+
+        web = host.settings.web
+        return Endpoints(intake, events, web.tokens, web.body_timeout).routes()
+
     sweep = Sweep(events, host, oldest, lambda: bool(figures().get("ready")))
     return Plan(
         routes=[accepting, processing],
         sources=[source],
         services={"events_sweep": sweep.run},
+        pages=pages,
+        listens={events.listen: pages} if events.listen else {},
         indexes=indexes(events),
         streams=[StreamUse(events.stream, events.group)],
         warnings=runner.warnings,

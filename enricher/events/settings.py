@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -16,8 +16,10 @@ from enricher.config import (
     Seconds,
     Section,
     Text,
+    Tokens,
     WholeSeconds,
 )
+from enricher.config.listen import listen_problems
 
 TASK = "process_incoming_event"
 """What the route that processes events is called."""
@@ -29,7 +31,8 @@ TOPIC = "events"
 class EventSettings(Section, frozen=True, kw_only=True):
     """The settings of events.
 
-    The events are on with ``enabled`` or with any ``packages``, which are searched for pipelines. ``tokens``
+    The events are on with ``enabled``, or where that is not said, with any ``packages``, which are searched
+    for pipelines. ``tokens``
     {name of a client: its token} are asked for where there are any; ``secrets`` {name: secret} sign bodies.
     ``identity`` is a JSON pointer to what makes two events the same. ``type_field`` is the field that names
     an event's type. With ``index`` every pipeline ends by indexing its event. Times are seconds: a client
@@ -37,15 +40,15 @@ class EventSettings(Section, frozen=True, kw_only=True):
     appended to the stream.
     """
 
-    enabled: bool = False
+    enabled: bool | None = None
     packages: tuple[Text, ...] = ()
     collection: CollectionName = "events"
     stream: Text = "enricher:events"
     group: Text = "event_workers"
     source: str = ""
     listen: str = ""
-    tokens: Mapping[str, Text] = {}
-    secrets: Mapping[str, Text] = {}
+    tokens: Tokens = {}  # noqa: RUF012  frozen, and never changed
+    secrets: Tokens = {}  # noqa: RUF012
     identity: str = ""
     type_field: Text = "type"
     strict: bool = False
@@ -65,10 +68,8 @@ class EventSettings(Section, frozen=True, kw_only=True):
     result_ttl: WholeSeconds = 3600
     sweep_after: PositiveSeconds = 30.0
 
-    secret_fields: ClassVar[tuple[str, ...]] = ("tokens", "secrets")
-
     def is_on(self) -> bool:
-        return self.enabled or bool(self.packages)
+        return bool(self.packages) if self.enabled is None else self.enabled
 
     def validate(self) -> Iterable[tuple[str, str]]:
         if self.max_backoff < self.initial_backoff:
@@ -79,5 +80,6 @@ class EventSettings(Section, frozen=True, kw_only=True):
             yield "lease", "at least 1 s, or a busy worker loses the events it works on"
         if self.identity and not self.identity.startswith("/"):
             yield "identity", "a JSON pointer such as /order/id, or nothing"
+        yield from listen_problems("listen", self.listen, self.tokens, "events.tokens")
         if self.source and self.source == self.stream:
             yield "source", "a stream of its own, not events.stream"

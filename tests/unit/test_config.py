@@ -12,13 +12,19 @@ import pytest
 
 from enricher.config import RedisSettings, Section, Settings, environment_name, find_config, load
 from enricher.config.settings import CORE_SECTIONS
+from enricher.events.settings import EventSettings
 from enricher.jobs.settings import JobSettings
 from enricher.mail.settings import MailSettings
 from enricher.market.quality.feed_quality import WatchSettings
 from enricher.market.settings import MarketChannels, MarketSettings
 
 MARKET: dict[str, type[Section]] = {"market": MarketSettings}
-EVERY: dict[str, type[Section]] = {**MARKET, "mail": MailSettings, "jobs": JobSettings}
+EVERY: dict[str, type[Section]] = {
+    **MARKET,
+    "mail": MailSettings,
+    "jobs": JobSettings,
+    "events": EventSettings,
+}
 SHIPPED = Path(__file__).parents[2] / "config.toml"
 
 
@@ -56,7 +62,8 @@ def test_the_shipped_file_names_every_key() -> None:
         name: {key for key, value in keys.items() if value is not None} for name, keys in plain.items()
     }
     unset = [key for keys in plain.values() for key, value in keys.items() if value is None]
-    assert unset == ["half_tick", "enabled"]  # TOML has no null, so what is left out is named in a comment
+    # TOML has no null, so what is left out is named in a comment.
+    assert unset == ["half_tick", "enabled", "enabled"]
     assert all(f"\n# {key} = " in text for key in unset)
     for section in ("channels", "watch"):
         assert set(shipped["market"][section]) == set(plain["market"][section])

@@ -1,0 +1,45 @@
+"""Which addresses are listened on, with which pages: the services that the assembly begins."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from enricher.config import WebSettings
+from enricher.config.listen import parse
+from enricher.system import Pages, Plan
+
+if TYPE_CHECKING:
+    from enricher.web.app import App
+
+Stopping = Callable[[], bool]
+
+
+def app_of(pages: Sequence[Pages], stopping: Stopping) -> App:
+    """An ASGI app of all these pages."""
+    from enricher.web.app import application
+
+    return application([route for each in pages for route in each()], stopping)
+
+
+def services(
+    settings: WebSettings, made: Sequence[Plan], stopping: Stopping
+) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
+    """A service for each address: that of the web app with all pages, and those of systems with their own."""
+    wanted: dict[str, list[Pages]] = {}
+    if settings.listen:
+        wanted[settings.listen] = [plan.pages for plan in made]
+    for plan in made:
+        for address, pages in plan.listens.items():
+            wanted.setdefault(address, []).append(pages)
+    return [
+        (f"web on {address}", partial(_serve, address, pages, settings, stopping))
+        for address, pages in wanted.items()
+    ]
+
+
+async def _serve(address: str, pages: Sequence[Pages], settings: WebSettings, stopping: Stopping) -> None:
+    from enricher.web.server import serve
+
+    await serve(app_of(pages, stopping), parse(address), settings)
