@@ -46,9 +46,9 @@ class Command(NamedTuple):
 class System(msgspec.Struct, frozen=True, kw_only=True):
     """What a system declares.
 
-    ``name`` is that of its section in the settings, ``settings`` the type of the section. The system is on
-    unless the section has a field ``enabled`` that is false. ``plan`` is called with the section and the
-    `Host` when an enricher starts; it connects to nothing. ``commands`` are subcommands by name.
+    ``name`` is that of its section in the settings, ``settings`` the type of the section, whose `is_on` says
+    whether the system is on: it is unless a field ``enabled`` is false. ``plan`` is called with the section
+    and the `Host` when an enricher starts; it connects to nothing. ``commands`` are subcommands by name.
     ``run_options`` is a decorator that adds options to ``enricher run``; it hands what was given to the
     command as ``given``, a mapping of dotted settings to text.
     """

@@ -207,7 +207,7 @@ def test_jobs_are_retried_by_filter_and_by_id(jobs: Jobs, shell: Shell) -> None:
 def test_another_try_of_a_unique_job_says_who_has_its_lock(jobs: Jobs, shell: Shell) -> None:
     first = failed(jobs, unique=Unique("k"))
     second = jobs.enqueue(unique=Unique("k"))
-    assert f"job {second} is as it and has not ended" in shell("jobs", "retry", first, code=1)
+    assert f"job {second} holds its unique lock" in shell("jobs", "retry", first, code=1)
 
 
 def test_jobs_are_cancelled_and_deleted(jobs: Jobs, shell: Shell) -> None:

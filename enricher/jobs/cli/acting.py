@@ -69,7 +69,7 @@ async def retry(jobs: Jobs, id: str) -> Outcome:  # noqa: A002
     """Let it wait for a worker now."""
     answer = await jobs.ask(RetryJob(id))
     if isinstance(answer, RetryRefused):
-        return Outcome(f"not retried: job {answer.holder} is as it and has not ended", done=False)
+        return Outcome(f"not retried: job {answer.holder} holds its unique lock", done=False)
     if answer in ("failed", "cancelled"):
         return Outcome("waits again", done=True)
     others = {

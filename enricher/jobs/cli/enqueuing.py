@@ -109,7 +109,7 @@ def enqueue(
             said = {"id": id_, "class": made.task, "queue": made.queue, "new": id_ == made.id}
             click.echo(msgspec.json.encode(said).decode() if json else id_)
             if id_ != made.id:
-                say(f"not new: job {id_} is as this one and has not ended")
+                say(f"not new: job {id_} holds the unique lock of this one")
             elif not json and sys.stdout.isatty():
                 say(f"enqueued to {made.queue}; follow it: enricher jobs show {id_[:8]}")
             return

@@ -23,6 +23,6 @@ for i, queue in ipairs(ARGV) do
     if state == 'waiting' then waiting = waiting + 1 end
     if state ~= 'scheduled' then scheduled = scheduled - 1 end
   end
-  rows[i] = {waiting, running, scheduled, retrying, math.max(age, 0), redis.call('SISMEMBER', PAUSED, queue)}
+  rows[i] = {math.max(waiting, 0), running, scheduled, retrying, math.max(age, 0), redis.call('SISMEMBER', PAUSED, queue)}
 end
 return rows
