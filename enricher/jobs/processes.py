@@ -24,6 +24,9 @@ from enricher.jobs.payload import MAX_PAYLOAD
 CANCEL_GRACE = 5.0
 """Seconds that a job which was cancelled has to end, before its process is killed."""
 
+CLOSE_GRACE = 1.0
+"""Seconds that children without a job have to end by themselves when the worker stops."""
+
 
 class JobProcesses:
     """Runs jobs in at most ``limit`` child processes; to be closed.
@@ -111,7 +114,12 @@ class JobProcesses:
         for child, _ in self._running.values():
             child.kill(Cancel("the worker stopped"))
         self._idle.clear()
-        for child in list(self._children):
+        children = list(self._children)
+        with anyio.move_on_after(CLOSE_GRACE):
+            for child in children:
+                await child.ended()
+        for child in children:
+            child.kill(Cancel("the worker stopped"))
             await child.ended()
 
     async def _child(self) -> ChildProcess:

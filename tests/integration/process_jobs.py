@@ -191,3 +191,12 @@ class Enqueues(ProcessWorker):
     @classmethod
     def perform(cls) -> str:
         return Echo.perform_async("at once").id
+
+
+class LeavesThread(ProcessWorker):
+    """Leaves a thread behind that keeps its process from ending."""
+
+    @classmethod
+    def perform(cls) -> int:
+        threading.Thread(target=time.sleep, args=(600,)).start()
+        return os.getpid()

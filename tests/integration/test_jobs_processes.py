@@ -277,12 +277,13 @@ async def test_closing_leaves_no_child_behind(tmp_path: Path) -> None:
 
 
 async def test_who_stops_serving_waits_for_the_end_of_the_children() -> None:
-    processes = JobProcesses(1)
+    processes = JobProcesses(2)
+    rig = Rig(processes)
     async with anyio.create_task_group() as group:
         group.start_soon(processes.serve)
-        pid = await Rig(processes).pid()
+        pids = await asyncio.gather(rig.pid(), rig.run(jobs.LeavesThread))
         group.cancel_scope.cancel()
-    assert not alive(pid)
+    assert not any(map(alive, pids))
 
 
 PARENT = """
