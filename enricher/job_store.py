@@ -117,6 +117,9 @@ class JobError(msgspec.Struct, frozen=True):
     module: str = "builtins"
     traceback: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
 
 class End(Effect, frozen=True, gc=False, kw_only=True):
     """How a run ended. All of it is written at once, with the entry's acknowledgement, or nothing.

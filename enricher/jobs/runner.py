@@ -137,9 +137,10 @@ class JobRunner:
         if isinstance(verdict, Drop):
             return self._dropped(run, definition, verdict.why)
         problem = results.job_error(error, run.id)
+        told = str(problem)[:500]
         ttl = (definition and definition.result_ttl) or self._result_ttl
         if isinstance(verdict, TryAgain):
-            log.info("job_retried", task=run.task, job=run.id, attempt=run.attempt, error=problem.message)
+            log.info("job_retried", task=run.task, job=run.id, attempt=run.attempt, error=told)
             return End(
                 run=run,
                 state="retrying",
@@ -148,7 +149,7 @@ class JobRunner:
                 result=results.retry(run.id, error),
                 result_ttl=ttl,
             )
-        log.warning("job_failed", task=run.task, job=run.id, attempt=run.attempt, error=problem.message)
+        log.warning("job_failed", task=run.task, job=run.id, attempt=run.attempt, error=told)
         return End(
             run=run, state="failed", error=problem, result=results.failure(run.id, error), result_ttl=ttl
         )

@@ -87,8 +87,8 @@ def test_a_job_is_tried_again_until_it_succeeds(client: celery.Celery, tmp_path:
     assert job.status == "SUCCESS"
 
 
-def test_a_job_that_never_succeeds_raises_its_own_error_in_every_client(
-    client: celery.Celery, tmp_path: Path
+def test_a_job_that_never_succeeds_raises_its_own_error_in_every_client_and_is_logged(
+    worker: Command, client: celery.Celery, tmp_path: Path
 ) -> None:
     job = CloseAccountWorker.perform_async(7, folder=str(tmp_path))
     with pytest.raises(ValueError, match="account 7 has a balance"):
@@ -99,6 +99,8 @@ def test_a_job_that_never_succeeds_raises_its_own_error_in_every_client(
     assert (read.status, job.status) == ("FAILURE", "FAILURE")
     assert "raise ValueError" in read.traceback
     assert (tmp_path / "closed-7").read_text() == "xx"
+    (line,) = [line for line in worker.logged() if line["message"] == "job_failed" and line["job"] == job.id]
+    assert (line["attempt"], line["error"]) == (2, "ValueError: account 7 has a balance")
 
 
 def test_an_error_that_perform_catches_is_no_failure(client: celery.Celery) -> None:

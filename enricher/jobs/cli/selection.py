@@ -47,7 +47,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
             if text not in stored and text not in arguments(job.payload).casefold():
                 return False
         if self.error:
-            said = "" if job.error is None else f"{job.error.type}: {job.error.message}"
+            said = "" if job.error is None else str(job.error)
             if self.error.casefold() not in said.casefold():
                 return False
         at = moment(job)
