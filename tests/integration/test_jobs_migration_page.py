@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import get_type_hints
 
+import celery.app.control
 import celery.app.defaults
-import celery.bin.control
+import celery.bin.celery
 import msgspec
 import pytest
 import redis
@@ -181,6 +182,15 @@ def test_every_setting_of_celery_is_one_and_has_the_default_that_the_page_names(
     assert defaults["result_expires"].days == 1
     assert defaults["worker_prefetch_multiplier"] == 4
     assert defaults["task_default_queue"] == "celery"
+
+
+def test_the_old_commands_of_the_page_are_celerys() -> None:
+    named = {kind: set(re.findall(rf"{kind} ([a-z_]+)", PAGE)) for kind in ("inspect", "control")}
+    assert named["inspect"] <= {*dir(celery.app.control.Inspect)}
+    assert named["control"] <= {*dir(celery.app.control.Control)}
+    commands = set(re.findall(r"`celery -A app ([a-z]+)", PAGE)) - {"flower"}  # which is a package of its own
+    assert len(commands) > 6
+    assert commands <= celery.bin.celery.celery.commands.keys()
 
 
 def test_what_the_page_says_to_use_instead_is_there() -> None:
