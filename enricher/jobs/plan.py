@@ -9,12 +9,14 @@ from functools import partial
 
 import msgspec
 
+from enricher.dead_letters.sink import DeadLetterSink
 from enricher.engine.retry import NO_RETRY
 from enricher.engine.router import Context, Route, Slots
 from enricher.errors import BadMessage
 from enricher.job_store import RUNS, JobStore, Run
 from enricher.jobs import client
 from enricher.jobs.checks import probe
+from enricher.jobs.dead_letters import FailedJobs
 from enricher.jobs.health_check import HealthCheckWorker
 from enricher.jobs.processes import JobProcesses
 from enricher.jobs.registry import WorkerRegistry
@@ -73,11 +75,13 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
     services: dict[str, Callable[[], Awaitable[None]]] = {"job_processes": processes.serve}
     if jobs.schedules:
         services["job_schedules"] = _scheduler(jobs, host, registry, queues.store).run
+    failed = DeadLetterSink(FailedJobs(queues.store, jobs.prefix))
     source = queues.source(runner, Shares(jobs.queues), description=description)
     return Plan(
         routes=routes if jobs.works else (),
         sinks=[queues.sink],
         services=services,
+        dead_letters=dict.fromkeys((route.topic for route in routes), failed),
         sources=[source] if jobs.works else (),
         notes=[f"Jobs: {len(registry.definitions):,} classes; enricher queues shows how their queues stand."],
         problems=lambda: registry.problems,

@@ -14,6 +14,7 @@ from enricher import Enricher, load
 from enricher.job_store import Find
 from enricher.jobs import JobCancelled, connect
 from enricher.jobs.client import close, current
+from enricher.jobs.dead_letters import FailedJobs
 from tests.jobs_app import limits, orders
 from tests.jobs_app.orders import _CLIENTS, book
 from tests.rig import until
@@ -93,6 +94,23 @@ async def test_a_running_job_is_cancelled(url: str, kind: Any) -> None:
             await handle.wait(60)
         assert (await stored(handle.id)).state == "cancelled"
         await until(lambda: enricher.engine.pool.count == 0, "the slot to be free")
+
+
+async def test_the_dead_letters_of_jobs_are_the_jobs_that_have_failed(url: str) -> None:
+    async with worker(url):
+        gone, kept = await limits.Answer.enqueue(5), await limits.Fails.enqueue(7)
+        with pytest.raises(ValueError, match="7"):
+            await kept.wait(60)
+        assert await gone.wait(60) == 5
+        letters = FailedJobs(current().in_loop(), "jobs")
+        await until(letters.count, "the dead letter")
+        (letter,) = await letters.peek()
+        assert (letter.task_id, letter.error_type, letter.error) == (kept.id, "ValueError", "7")
+        assert letter.message["arguments"] == [[7], {}]
+        assert letter.attempts == 1
+        assert await letters.remove(letter)
+        assert not await letters.remove(letter)
+        assert await letters.count() == 0
 
 
 async def stored(id_: str) -> Any:

@@ -83,6 +83,16 @@ class Answer(Worker):
         return value
 
 
+class Fails(Worker):
+    """Fails at once, and for good."""
+
+    max_retries = 0
+
+    @classmethod
+    async def perform(cls, value: int) -> None:
+        raise ValueError(value)
+
+
 class AsksForLater(Worker):
     """Raises what steers it."""
 
