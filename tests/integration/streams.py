@@ -185,11 +185,12 @@ class Crew:
 
 
 async def told(event: Any, context: Any) -> Sequence[Effect]:
-    """A handler that does as the message says: end the process, or take its time."""
+    """A handler that does as the message says: end the process, hold up its loop, or take its time."""
     if event.get("do") == "die":
         import os
 
         os._exit(9)
+    time.sleep(event.get("blocks", 0))  # noqa: ASYNC251
     await asyncio.sleep(event.get("seconds", 0))
     return copied(event, context)
 

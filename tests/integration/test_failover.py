@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.sentinel import Sentinel
 
 from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.reconnect import own_client
 from enricher.app import Enricher, wall_clock
 from tests.integration.test_market_contract import chain, tick
 from tests.integration.worker import CHAINS, TICKS, Worker, database, encoded, running, worker_settings
@@ -159,3 +160,25 @@ async def test_a_client_leaves_a_server_that_has_become_a_replica(pair: Pair) ->
             await client.set("a", 2)
         await client.set("a", 3)
         assert b"3" in pair.new.call("GET", "a")
+
+
+@pytest.mark.parametrize("by", ["url", "host's client"])
+async def test_sentinels_are_asked_from_another_event_loop_too(pair: Pair, tmp_path: Path, by: str) -> None:
+    sentinel = SentinelProcess(tmp_path / "sentinel", pair.old)
+    sentinel.start()
+    watch = Sentinel([(LOOPBACK, sentinel.port)], socket_timeout=2.0)
+    url = f"redis+sentinel://{LOOPBACK}:{sentinel.port}/main"
+    client = redis_client(url, socket_timeout=5) if by == "url" else watch.master_for("main")
+
+    async def ask() -> bytes:
+        async with own_client(client, same_loop=False) as own:
+            await own.set("asked", "elsewhere")
+            return bytes(await own.get("asked"))
+
+    try:
+        await client.set("asked", "here")  # so that there are connections of this loop
+        assert await asyncio.to_thread(asyncio.run, ask()) == b"elsewhere"
+        assert await client.get("asked") == b"elsewhere"
+    finally:
+        sentinel.kill()
+        await client.aclose()

@@ -216,6 +216,24 @@ async def test_a_slow_worker_keeps_what_it_has(any_redis_url: str) -> None:
         assert (calls, found.source.health()["lapsed"]) == (["long"], 0)
 
 
+async def test_a_worker_whose_loop_is_held_up_for_three_leases_keeps_what_it_has(redis_url: str) -> None:
+    begun: list[Any] = []
+
+    async def another(event: Any, context: Any) -> list[Effect]:
+        begun.append(event["n"])
+        return copied(event, context)
+
+    async with redis_client(redis_url, socket_timeout=60) as client:
+        with Crew(redis_url, lease=2) as crew:
+            crew.start("held up")
+            await until(lambda: client.exists(f"{STREAM}:{GROUP}:cursor"), "the worker")
+            await send(client, {"n": 0, "blocks": 6})
+            await until(lambda: pending(client), "an entry under way")
+            async with line(redis_url, handler=another, consumer="two", lease=2):
+                assert await finished(client, 1) == [{"n": 0, "blocks": 6}]
+    assert begun == []
+
+
 async def test_a_worker_that_lost_its_lease_finishes_nothing_twice(redis_url: str) -> None:
     go_on = asyncio.Event()
 

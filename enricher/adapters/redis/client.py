@@ -158,10 +158,11 @@ def _watched_pool(url: str, options: dict[str, Any]) -> _WatchedPool:
     return _WatchedPool(address.service, watch, **options)  # type: ignore[no-untyped-call]
 
 
-def sibling_client(client: Redis, *, protocol: int) -> Redis:
+def sibling_client(client: Redis, *, protocol: int, same_loop: bool = True) -> Redis:
     """A client of the same server with one connection that may wait for ever: a reader of pub/sub.
 
-    The reader gets raw bytes and never repeats anything, whatever ``client`` was made for.
+    The reader gets raw bytes and never repeats anything, whatever ``client`` was made for. It is for the same
+    event loop as that, or else shares nothing with it.
     """
     pool = client.connection_pool
     # Where and as whom, and nothing of how: a host's client also carries objects of its own pool.
@@ -178,9 +179,18 @@ def sibling_client(client: Redis, *, protocol: int) -> Redis:
     if isinstance(pool, SentinelConnectionPool):
         # It asks the same Sentinels, and asks them again for every connection.
         options["is_master"] = pool.is_master
+        if not same_loop:
+            own = _copied(pool.sentinel_manager)
+            return Redis.from_pool(_WatchedPool(pool.service_name, own, **options))  # type: ignore[no-untyped-call]
         watched = SentinelConnectionPool(pool.service_name, pool.sentinel_manager, **options)  # type: ignore[no-untyped-call]
         return Redis.from_pool(watched)
     return Redis.from_pool(ConnectionPool(**options))
+
+
+def _copied(watch: Sentinel) -> Sentinel:
+    known = [client.connection_pool.connection_kwargs for client in watch.sentinels]
+    addresses = [(options["host"], options["port"]) for options in known]
+    return Sentinel(addresses, sentinel_kwargs=watch.sentinel_kwargs)  # type: ignore[no-untyped-call]
 
 
 def is_outage(text: str) -> bool:

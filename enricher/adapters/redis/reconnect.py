@@ -99,8 +99,11 @@ async def ending(*closes: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def own_client(client: Redis) -> AsyncIterator[Redis]:
-    """A client of the server of ``client``, with a connection of its own, that is closed in the end."""
-    own = sibling_client(client, protocol=2)
+async def own_client(client: Redis, *, same_loop: bool = True) -> AsyncIterator[Redis]:
+    """A client of the server of ``client``, with a connection of its own, that is closed in the end.
+
+    Where it is used in another event loop, ``same_loop`` is off.
+    """
+    own = sibling_client(client, protocol=2, same_loop=same_loop)
     async with ending(own.aclose):
         yield own

@@ -51,6 +51,13 @@ class InFlight:
         """Entries of a group that are in quarantine."""
         return [entry.id for entry in self.quarantined if entry.keys == keys]
 
+    def held(self, keys: GroupKeys) -> list[str]:
+        """Entries of a group whose leases are kept. Another thread may ask."""
+        # Copied first: each copy is made in one step.
+        under_way, quarantined = list(self.under_way), list(self.quarantined)
+        waiting = [entry.id for entry in quarantined if entry.keys == keys]
+        return [id_ for stream, id_ in under_way if stream == keys.stream] + waiting
+
     async def change(self) -> None:
         """Return when something has left."""
         self._changed.clear()

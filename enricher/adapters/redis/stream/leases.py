@@ -152,8 +152,7 @@ class LeaseMaintenance:
 
     async def _renew(self) -> None:
         for group in self._groups:
-            ids = self._in_flight.with_pool(group.keys) + self._in_flight.waiting(group.keys)
-            for id_ in await group.renew(ids):
+            for id_ in await group.renew(self._in_flight.held(group.keys)):
                 delivery = self._in_flight.under_way.get((group.keys.stream, id_))
                 if delivery is not None:
                     # The first time it may be that its commit was done and we do not know yet.

@@ -1,7 +1,8 @@
 """A Redis stream as a source: a consumer group whose entries are acknowledged by the commit.
 
     fresh       XREADGROUP hands entries over, ``prefetch`` under way at most; their leases are renewed for
-                as long as they are under way, so a worker that is slow but alive keeps them
+                as long as they are under way, so a worker that is slow but alive keeps them; by a thread
+                while a handler holds up the loop (`lease_thread`)
     finished    the commit writes the effects and acknowledges the entry in one script; so does the store of
                 dead letters. What is no longer pending by then writes nothing (`Ack`)
     failed      a retry moves the entry to the delay set, in one script; when it is due, the first worker
@@ -39,6 +40,7 @@ from enricher.adapters.redis.stream.entry import EntryReader, GroupKeys, ReadEnt
 from enricher.adapters.redis.stream.group import ACKNOWLEDGE, Groups
 from enricher.adapters.redis.stream.in_flight import InFlight
 from enricher.adapters.redis.stream.inbox import Inbox
+from enricher.adapters.redis.stream.lease_thread import LeaseThread
 from enricher.adapters.redis.stream.leases import LeaseMaintenance, Trimming
 from enricher.adapters.redis.stream.ledger import Losses
 from enricher.adapters.redis.stream.quarantine import COHORTS, FIRST_COHORT, Release, next_release
@@ -118,6 +120,7 @@ class StreamSource:
             task_name=task_name or self._topic,
             keeps=keeps,
         )
+        self._lease_thread = LeaseThread(self.name, settings.lease, self._renew_apart)
         self._ended = asyncio.Event()
         self._stopped = False
         self._up_since: float | None = None
@@ -134,6 +137,7 @@ class StreamSource:
 
     async def run(self, intake: Intake) -> None:
         """Read until `stop_intake`, and keep the leases until nothing is under way any more."""
+        self._lease_thread.begin()
         try:
             with anyio.CancelScope() as self._scope:
                 await reconnecting(
@@ -193,11 +197,20 @@ class StreamSource:
             self._scope.cancel()
             with anyio.move_on_after(2):
                 await self._ended.wait()
+        await self._lease_thread.end()
         async with own_client(self._client) as client:
             groups = Groups(client, self.keys, self._consumer, min(self._timeout, 2.0))
             with suppress(errors.RedisError, OSError):
                 async with groups.turn():
                     await self._maintain(groups).leave()
+
+    async def _renew_apart(self) -> None:
+        """Renew the leases from another thread."""
+        async with own_client(self._client, same_loop=False) as client:
+            groups = Groups(client, self.keys, self._consumer, self._timeout)
+            async with groups.turn():
+                for group in groups:
+                    await group.renew(self._in_flight.held(group.keys))
 
     # -- reading -----------------------------------------------------------------------------------
 
