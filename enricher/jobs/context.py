@@ -59,7 +59,8 @@ class Job(ABC):
 
     ``id`` is the same over all attempts; ``attempt`` counts from 1. ``enqueued_at`` and ``deadline`` (when
     its time limit ends it, None: never) are in UTC. ``cancelled`` says that it should stop: somebody has
-    cancelled it, or it is another worker's by now. ``children`` are enqueued with its success.
+    cancelled it, its time is up, or it is another worker's by now. ``children`` are enqueued with its
+    success.
     """
 
     def __init__(
@@ -254,4 +255,5 @@ async def running(run: Run, store: JobStore, *, sync: bool, **options: Any) -> A
         with current(one):
             yield one
     finally:
+        one.cancelled = True  # a thread that goes on is past its limit, or its worker stops
         await writer.close()

@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 
 from enricher.job_store import Call, FindStep, Progress, Run, StoreStep, StoreUnavailable
-from enricher.jobs import BadArguments, RunLost, Worker, WrongPlace, job
+from enricher.jobs import BadArguments, RunLost, TimeLimitExceeded, Worker, WrongPlace, job
 from enricher.jobs.context import Job, running
 from enricher.jobs.threads import JobThreads
 from tests.rig import until
@@ -216,6 +217,22 @@ async def test_a_store_that_is_away_costs_no_more_than_the_progress(store: Store
     async with in_loop(store) as one:
         one.progress(1)
     assert store.progress == []
+
+
+async def test_a_thread_that_goes_on_past_its_limit_is_told_to_stop(store: Store) -> None:
+    threads, stopped = JobThreads(1), threading.Event()
+
+    def perform() -> None:
+        while not job().cancelled:
+            with suppress(BaseException):
+                time.sleep(0.01)
+        stopped.set()
+
+    with pytest.raises(TimeLimitExceeded):
+        async with running(run_of(), store, sync=True):
+            await threads.run(perform, name="7", hard=0.1)
+    await threads.ended("7")
+    assert stopped.is_set()
 
 
 async def test_children_wait_for_their_parent(store: Store) -> None:
