@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from enricher.config import WebSettings
 from enricher.config.listen import parse
+from enricher.errors import WrongSetting
 from enricher.system import Pages, Plan
 
 if TYPE_CHECKING:
     from enricher.web.app import App
+
+_PACKAGES = ("starlette", "uvicorn", "httptools")
 
 Stopping = Callable[[], bool]
 
@@ -33,6 +37,10 @@ def services(
     for plan in made:
         for address, pages in plan.listens.items():
             wanted.setdefault(address, []).append(pages)
+    missing = [name for name in _PACKAGES if find_spec(name) is None] if wanted else []
+    if missing:
+        expected = f"{missing[0]} to be installed for it: pip install 'enricher[web]'"
+        raise WrongSetting("web.listen", next(iter(wanted)), expected)
     return [
         (f"web on {address}", partial(_serve, address, pages, settings, stopping))
         for address, pages in wanted.items()
