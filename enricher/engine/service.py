@@ -203,7 +203,7 @@ class Engine:
             # What is counted as left is counted once, and what was opened is closed, whoever is cancelled.
             with anyio.CancelScope(shield=True):
                 self._count_left(deadline_passed=scope.cancelled_caught)
-                # Nobody else has a message before its handler has ended.
+                # Nobody else should have a message before its handler has ended.
                 await self.pool.wait_ended()
                 failed += [await _ended(service, service.close) for service in self.services]
                 failed += [await _ended(source, source.close) for source in self.sources]

@@ -15,7 +15,7 @@ import anyio
 import anyio.abc
 
 from enricher.engine.effects import SETTLED
-from enricher.engine.isolation import GRACE, current_task, uncancelled
+from enricher.engine.isolation import current_task, uncancelled
 from enricher.engine.lanes import Lane, Status, Step
 from enricher.engine.pipeline import RetryLater, Unfinished, accept
 from enricher.engine.pool_parts import Core
@@ -29,6 +29,10 @@ from enricher.log import log
 # Messages in a turn while states are loaded, and until their lanes have had their first: the loop comes round
 # often, so that a key's first message waits for its load and not for the turns of a hot key.
 _WHILE_LOADING = 8
+
+# Seconds that a stop waits for cancelled handlers. They may go on for longer, but sources and sinks have
+# to close before the process is ended.
+_CLEANING_UP = 0.5
 
 
 class Turns:
@@ -83,7 +87,7 @@ class Turns:
         state_store = lane.group.state_store
         if state is not None and state_store is not None:
             if first and hasattr(state_store, "unshown"):
-                self._show(lane, state_store.unshown)
+                _show(lane, state_store.unshown, self._core)
             if lane.pop_show_again():
                 try:
                     if hasattr(state_store, "show_again"):
@@ -97,16 +101,6 @@ class Turns:
             ready = sum(len(group.ready) for group in self._scheduler.groups)
             self._short_until = self._scheduler.turns + ready + 1
         self.act(lane, lane.rest())
-
-    def _show(self, lane: Lane, unshown: Callable[[Any, int], Any]) -> None:
-        try:
-            shown = unshown(lane.state, self._core.clock())
-            writes = [Write(effects, owner=lane, label="unshown", stateful=True) for effects in shown]
-        except Exception as error:  # noqa: BLE001  one key's state must not end the engine
-            distrust(lane, "unshown", error, self._core.stats)
-            return
-        lane.sent(len(writes))
-        lane.group.commit_group.submit(writes)
 
     async def run(self) -> None:
         """Serve lanes until cancelled."""
@@ -153,9 +147,9 @@ class Turns:
             self._tasks.cancel_scope.cancel()
 
     async def wait_ended(self) -> None:
-        """Return when no handler runs any more, but for threads and for one that ignores its cancellation."""
+        """Return when the handlers have ended that `end` has cancelled, or when they take too long to."""
         if self._tasks is not None:
-            with anyio.move_on_after(2 * GRACE):
+            with anyio.move_on_after(_CLEANING_UP):
                 await self._done.wait()
 
     def _serve(self, lane: Lane, tasks: anyio.abc.TaskGroup) -> None:
@@ -183,7 +177,7 @@ class Turns:
                 break
             now = perf_counter()
             if now - before > slow:
-                self._judge_slow(delivery, now - before)
+                _warn_if_slow(delivery, now - before, core.slow_handler)
             handled.setdefault(delivery.route.topic, []).append(int((now - before) * 1e6))
             before = now
             served += 1
@@ -247,7 +241,7 @@ class Turns:
         seconds = perf_counter() - began
         core.stats.topic(route.topic).handling.record(int(seconds * 1e6))
         if seconds > self._slow:
-            self._judge_slow(delivery, seconds)
+            _warn_if_slow(delivery, seconds, core.slow_handler)
         writes: list[Write] = []
         if isinstance(result, RetryLater):
             self.timers.retry(lane, delivery, result)
@@ -287,7 +281,18 @@ class Turns:
         self._scheduler.end(lane, served)
         self._wake.set()
 
-    def _judge_slow(self, delivery: Delivery, seconds: float) -> None:
-        """Log a run of a handler that took longer than its route says."""
-        if seconds > (delivery.route.slow_handler or self._core.slow_handler):
-            log.warning("slow_handler", topic=delivery.topic, key=delivery.key, seconds=round(seconds, 3))
+
+def _show(lane: Lane, unshown: Callable[[Any, int], Any], core: Core) -> None:
+    try:
+        shown = unshown(lane.state, core.clock())
+        writes = [Write(effects, owner=lane, label="unshown", stateful=True) for effects in shown]
+    except Exception as error:  # noqa: BLE001  one key's state must not end the engine
+        distrust(lane, "unshown", error, core.stats)
+        return
+    lane.sent(len(writes))
+    lane.group.commit_group.submit(writes)
+
+
+def _warn_if_slow(delivery: Delivery, seconds: float, setting: float) -> None:
+    if seconds > (delivery.route.slow_handler or setting):
+        log.warning("slow_handler", topic=delivery.topic, key=delivery.key, seconds=round(seconds, 3))

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from enricher.adapters.redis.client import redis_client
 from enricher.engine.effects import Effect
 from tests.integration.streams import GROUP, STREAM, copied, line, send
-from tests.rig import PATIENCE, until
+from tests.rig import PATIENCE, turns, until
 
 
 class Handlers:
@@ -85,7 +85,7 @@ async def test_what_has_ended_by_the_end_of_the_stop_is_handed_over_at_once(redi
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0.2)
+            await turns(5)
             cleaned.append(event)
         return []
 

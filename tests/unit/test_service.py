@@ -147,7 +147,7 @@ async def test_a_handler_that_is_cut_off_has_ended_before_anybody_else_may_have_
         try:
             await anyio.sleep_forever()
         finally:
-            await asyncio.sleep(0.1)
+            await turns(20)
             noted.append("cleaned up")
 
     source = Source("source")
