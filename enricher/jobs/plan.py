@@ -25,7 +25,14 @@ from enricher.jobs.scheduler import Scheduler, scheduled_tasks
 from enricher.jobs.settings import JobSettings
 from enricher.jobs.shares import Shares
 from enricher.jobs.threads import JobThreads
+from enricher.jobs.worker import imported_workers
+from enricher.log import log
 from enricher.system import Host, Plan
+
+_NO_CLASS = (
+    "no class of jobs is known here, so that no job can run: name the packages that have yours in "
+    "jobs.packages, such as 'app.jobs'"
+)
 
 _read_run = msgspec.json.Decoder(Run).decode
 
@@ -97,6 +104,9 @@ def registry_of(jobs: JobSettings) -> WorkerRegistry:
     registry = WorkerRegistry.initialize(*jobs.packages) if jobs.packages else WorkerRegistry()
     if jobs.health_url:
         registry.register(HealthCheckWorker)
+    if not jobs.packages and all(each is HealthCheckWorker for each in imported_workers()):
+        registry.warnings.append(_NO_CLASS)
+        log.warning("configuration_warning", reason=_NO_CLASS)
     return registry
 
 

@@ -74,6 +74,16 @@ def test_classes_are_found_in_packages_of_packages_and_a_broken_module_holds_up_
     assert failed.startswith(f"Failed to import worker module {PACKAGE}.upkeep.not_installed: No module")
 
 
+def test_a_worker_that_is_told_of_no_package_says_that_it_can_run_nothing(
+    tmp_path: Path, urls: dict[str, str]
+) -> None:
+    with Command(tmp_path, "run", "--queues", "other", **urls) as alone:
+        (told,) = [
+            line for line in alone.until("ready").logged() if line["message"] == "configuration_warning"
+        ]
+    assert "name the packages that have yours in jobs.packages" in told["reason"]
+
+
 def test_a_schedule_that_gives_perform_no_arguments_is_named_and_not_run(worker: Command) -> None:
     assert "Registered worker SyncAccountWorker" in worker.events()
     (told,) = [line for line in worker.logged() if "cron_args" in line["message"]]
