@@ -69,7 +69,8 @@ class Completion:
                 if write.folded and not lane.show_again:
                     lane.group.commit_group.unfinished += 1  # until it is shown again
                 self._act(lane, lane.refused(folded=write.folded))
-            self._core.writer.submit(self._core.pipeline.dead(write.delivery, "commit", answer))
+            dead = self._core.pipeline.dead(write.delivery, "commit", answer, effects=write.failed)
+            self._core.writer.submit(dead)
 
     def _refuse_effects(self, write: Write, lane: Lane | None, answer: Refused) -> None:
         """Effects that are no message's own: those that are not to blame are written each for itself.

@@ -6,6 +6,7 @@ sink of that name. Effects of one delivery travel together as an `enricher.engin
 writes is what one commit carries.
 
     documents     Insert, Upsert                        durable: written first
+    search        Index, Unindex                        durable: written after the documents
     live          SetKey, SetMember, Publish, claims,   visible: written second, atomically
                   Append, Delay, Ack
     dead_letters  DeadLetter                            visible
@@ -22,6 +23,7 @@ from enricher.texts import as_bytes, as_text, for_json
 
 DOCUMENTS = "documents"
 LIVE = "live"
+SEARCH = "search"
 DEAD_LETTERS = "dead_letters"
 
 EMITTED = "emitted"
@@ -62,6 +64,31 @@ class Upsert(Effect, frozen=True, gc=False):
     collection: str
     document: dict[str, Any]
     guard: str | None = None
+
+
+class Index(Effect, frozen=True, gc=False):
+    """Index ``document`` under ``id`` unless the index has this ``version`` (from 0) or a newer one.
+
+    So doing it twice is harmless. ``answered`` is called once with why the server will never take it, None
+    where it has. The effects it returns are stored before anything of the write becomes visible, or with its
+    dead letter.
+    """
+
+    sink: ClassVar[str] = SEARCH
+    index: str
+    id: str
+    document: Mapping[str, Any]
+    version: int
+    answered: Callable[[str | None], Sequence[Effect]] | None = None
+
+
+class Unindex(Effect, frozen=True, gc=False):
+    """Remove what is indexed under ``id`` unless the index has this ``version`` or a newer one."""
+
+    sink: ClassVar[str] = SEARCH
+    index: str
+    id: str
+    version: int
 
 
 class SetKey(Effect, frozen=True, gc=False):

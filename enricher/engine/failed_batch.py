@@ -32,9 +32,13 @@ HELD_BACK = 60.0
 
 
 def kinds(write: Write, sink: str) -> set[Kind]:
-    """What a write consists of for ``sink``: per collection what is done to it, else all effects alike."""
-    effects = [(type(e), getattr(e, "collection", "")) for e in write.effects if e.sink == sink]
+    """What a write consists of for ``sink``: per collection (or index) what is done to it, else all alike."""
+    effects = [(type(e), _place(e)) for e in write.effects if e.sink == sink]
     return {(kind if collection else Effect, collection) for kind, collection in effects}
+
+
+def _place(effect: Effect) -> str:
+    return getattr(effect, "collection", "") or getattr(effect, "index", "")
 
 
 class Written:

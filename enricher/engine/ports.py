@@ -194,10 +194,20 @@ class Write:
     ``event_us`` is the event's own time for the latency histogram, 0 when it has none. ``label`` says
     what the counters call it once it is committed. ``folded`` says that the lane's state holds its message.
     ``stateful`` says that its route has a state store. ``owner`` is the pool's: writes of one owner keep
-    their order.
+    their order. ``failed`` are effects to be written with its dead letter, should a sink refuse it.
     """
 
-    __slots__ = ("body_size", "delivery", "effects", "event_us", "folded", "label", "owner", "stateful")
+    __slots__ = (
+        "body_size",
+        "delivery",
+        "effects",
+        "event_us",
+        "failed",
+        "folded",
+        "label",
+        "owner",
+        "stateful",
+    )
 
     def __init__(
         self,
@@ -212,6 +222,7 @@ class Write:
         self.delivery = delivery
         self.owner = owner
         self.event_us = event_us
+        self.failed: tuple[Effect, ...] = ()
         self.folded = False
         self.label = label
         self.stateful = stateful
@@ -254,7 +265,8 @@ Answer = Refused | Failed | Stored | Claimed
 class Sink(Protocol):
     """Writes effects.
 
-    ``durable`` sinks are written before the others. `commit` answers only for writes that were not simply
+    ``durable`` sinks are written before the others; those of them with a true ``derived`` after the rest,
+    what these have taken. `commit` answers only for writes that were not simply
     written (by index), raises `SinkUnavailable` when the server is to blame and `WriteRefused`, `TypeError`
     or `ValueError` when a write is, and must be harmless when repeated. What any other error means is found
     out, see `enricher.engine.circuit_breaker`.

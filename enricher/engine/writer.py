@@ -1,5 +1,7 @@
 """Group commit: durable sinks first, visible sinks second, in order, batches as they gather.
 
+Of the durable ones those come last that are derived from the others, such as an index for searching.
+
 Routes that name the same sinks share a `CommitGroup`. A group has two stages, each with one commit in flight,
 so batch k+1 may be in the durable sinks while batch k is in the visible ones, effects never overtake each
 other, and a slow sink of one group does not hold another. There is no timer: a stage takes what has
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -43,7 +45,9 @@ class CommitGroup:
         self.unfinished = 0
         self.commits = 0
         breakers = [writer.breakers[name] for name in sorted(names)]
-        self._durable = [breaker for breaker in breakers if breaker.sink.durable]
+        durable = [breaker for breaker in breakers if breaker.sink.durable]
+        self._derived = [breaker for breaker in durable if getattr(breaker.sink, "derived", False)]
+        self._durable = [breaker for breaker in durable if breaker not in self._derived]
         self._visible = [breaker for breaker in breakers if not breaker.sink.durable]
         self._writer = writer
         self._limits = writer.limits
@@ -84,7 +88,7 @@ class CommitGroup:
     @property
     def waiting(self) -> Waiting | None:
         """That what it took is not committed, unless one of its sinks is unreachable."""
-        breakers = (*self._durable, *self._visible)
+        breakers = (*self._durable, *self._derived, *self._visible)
         if not self.unfinished or any(breaker.down_since is not None for breaker in breakers):
             return None
         names = ", ".join(sorted(self.names))
@@ -120,6 +124,9 @@ class CommitGroup:
             if self._durable and self._durable_batch:
                 await self._store()
                 self._drop_stale()
+            if self._derived and self._durable_batch:
+                await self._derive()
+                self._drop_stale()
             # One batch may wait behind the one in the visible sinks, no more: what
             # gathers meanwhile makes the next batch larger instead.
             while self._handed and self._durable_batch:
@@ -133,6 +140,20 @@ class CommitGroup:
         answers = await self._commit(self._durable, self._durable_batch, "durable", self._add_pending)
         if answers:
             self._durable_batch, _ = self._without_refused(self._durable_batch, answers)
+
+    async def _derive(self) -> None:
+        """Write what is derived from what was stored, then store what the answers lead to."""
+        names = {breaker.name for breaker in self._derived}
+        if not any(effect.sink in names for write in self._durable_batch for effect in write.effects):
+            return
+        answers = await self._commit(self._derived, self._durable_batch, "durable", None)
+        following = follow(self._durable_batch, names, answers)
+        if answers:
+            self._durable_batch, _ = self._without_refused(self._durable_batch, answers)
+        if following and self._durable:
+            for index, answer in (await self._commit(self._durable, following, "durable", None)).items():
+                if isinstance(answer, Refused):
+                    self._writer.refuse(following[index], answer)
 
     async def _run_visible(self) -> None:
         while True:
@@ -191,7 +212,7 @@ class CommitGroup:
         return len(more)
 
     async def _commit(
-        self, breakers: list[CircuitBreaker], batch: Batch, stage: str, more: Callable[[], int]
+        self, breakers: list[CircuitBreaker], batch: Batch, stage: str, more: Callable[[], int] | None
     ) -> Answers:
         stats, clock = self._writer.stats, self._writer.clock
         began, first = clock(), batch[0].delivery
@@ -256,6 +277,28 @@ async def _commit_to_all(breakers: Sequence[CircuitBreaker], batch: Batch) -> An
         for breaker in breakers:
             tasks.start_soon(commit, breaker)
     return answers
+
+
+def follow(batch: Batch, sinks: Container[str], answers: Answers) -> Batch:
+    """Writes of what effects for ``sinks`` lead to, now that these have answered.
+
+    Those of refused writes are kept for their dead letters.
+    """
+    following = list[Write]()
+    for index, write in enumerate(batch):
+        answer = answers.get(index)
+        why = answer.reason if isinstance(answer, Refused) else None
+        effects = tuple(
+            effect
+            for cause in write.effects
+            if cause.sink in sinks and (answered := getattr(cause, "answered", None)) is not None
+            for effect in answered(why)
+        )
+        if why is not None:
+            write.failed = effects
+        elif effects:
+            following.append(Write(effects))
+    return following
 
 
 def replace_visible(write: Write, answer: Stored) -> None:
