@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -22,11 +22,11 @@ from enricher.adapters.redis.stream.shard_lock import FencedDocuments, ShardLock
 from enricher.config import Settings, redact
 from enricher.connections import NOTHING, OF_PROGRAM, Connections
 from enricher.dead_letters.sink import DeadLetterSink
-from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS
+from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, SEARCH
 from enricher.engine.ports import Sink, Source
 from enricher.engine.router import Route
 from enricher.engine.service import Engine
-from enricher.errors import ConfigError
+from enricher.errors import ConfigError, WrongSetting
 from enricher.feed_gaps import GAPS, record_gap
 from enricher.intake import Intake, over_streams, shard_lock_of
 from enricher.options import Options
@@ -106,8 +106,10 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
     stores = stores_documents(routes, made)
     documents = _documents(host, made, [GAPS] if stores else [])
     reader = documents if lock is None else FencedDocuments(documents, documents, lock)
-    sinks = _distinct([reader, _live_sink(host, lock), _dead_letter_sink(host, made, routes)], made)
+    core = [reader, _live_sink(host, lock), _dead_letter_sink(host, made, routes), *_search_sink(host, made)]
+    sinks = _distinct(core, made)
     known: dict[str, Sink] = {sink.name: sink for sink in (*sinks, *options.get("sinks", ()))}
+    _check_search(settings, routes, known)
     sources = _sources(host, made, routes, known[DEAD_LETTERS], lock, on_gap) if listens else []
     service = settings.service
     engine = Engine(
@@ -161,6 +163,18 @@ def _live_sink(host: Connections, lock: ShardLock | None) -> Sink:
         record_length=streams.record_length,
         fence=None if lock is None else lambda: lock.fencing,
     )
+
+
+def _search_sink(host: Connections, made: Sequence[Plan]) -> list[Sink]:
+    indices = {name: body for plan in made for name, body in plan.search_indices.items()}
+    return [host.search(indices)] if host.settings.search.is_on() else []
+
+
+def _check_search(settings: Settings, routes: Sequence[Route], sinks: Container[str]) -> None:
+    searched = [route.topic for route in routes if SEARCH in route.sinks]
+    if searched and SEARCH not in sinks:
+        expected = f"the address of a search server, for {', '.join(searched)} is indexed there"
+        raise WrongSetting("search.url", settings.search.url, expected)
 
 
 def _dead_letter_sink(host: Connections, made: Sequence[Plan], routes: Sequence[Route]) -> Sink:

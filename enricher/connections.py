@@ -16,6 +16,7 @@ from enricher.adapters.redis.jobs.queues import RedisJobQueues
 from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.adapters.redis.stream.entry import whole
 from enricher.adapters.redis.stream.source import StreamSource
+from enricher.adapters.search import SearchIndices, read_indices, search_client
 from enricher.clock import wall_clock
 from enricher.config import Settings, StreamSettings, redact
 from enricher.dead_letters.alert import DepthAlarm, log_alert
@@ -75,6 +76,19 @@ class Connections:
             client = mongo_client(settings.url, driver=settings.driver, timeout=settings.timeout)
             self.closers.append(partial(close_client, client))
         return client
+
+    def search(self, indices: Mapping[str, Mapping[str, Any]]) -> SearchIndices:
+        """The sink of the search server, which makes these ``indices`` and those of the settings."""
+        settings = self.settings.search
+        client = search_client(settings)
+        self.closers.append(client.close)
+        return SearchIndices(
+            client,
+            {**indices, **read_indices(settings.indices)},
+            timeout=settings.timeout,
+            max_bulk=settings.max_bulk,
+            server=redact(settings.url),
+        )
 
     def dead_letter_sink(
         self,

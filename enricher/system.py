@@ -158,7 +158,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     other has. ``pages`` are those of the web app, ``listens`` {address: pages} those of addresses of the
     system's own; they are asked for when there is an app. ``services`` {name: coroutine function} run beside
     the engine. At a stop they are cancelled after the drain, before the sinks close; one that raises ends the
-    enricher, one that returns is done. ``collections`` and ``indexes`` are made in MongoDB. ``dead_letters``
+    enricher, one that returns is done. ``collections`` and ``indexes`` are made in MongoDB,
+    ``search_indices`` {name: settings and mappings} in the search server if there is one. ``dead_letters``
     {topic: sink} are for topics whose dead letters go to a store of their own. ``troubles`` {topic: what is
     wrong with it} is read whenever somebody asks for the health. ``summary`` makes a line for the log and its
     figures from the counters. ``streams``, ``warnings`` and ``notes`` are what ``enricher check`` shows;
@@ -174,6 +175,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     patterns: Sequence[str] = ()
     collections: Sequence[str] = ()
     indexes: Sequence[Index] = ()
+    search_indices: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dead_letters: Mapping[str, DeadLetterSink] = field(default_factory=dict)
     troubles: Mapping[str, str] = field(default_factory=dict)
     summary: Callable[[Stats], tuple[str, Mapping[str, int]]] | None = None

@@ -4,7 +4,9 @@
   found (Valkey, and Redis where installed); ``debian_redis``: path of ``redis-server`` or None
 - ``mongo_url``: the server, without a database; ``mongo_database``: a name used by this test alone;
   ``mongo_database_url``: both in one; ``urls``: that and ``redis_url``
-- ``own_redis``, ``own_mongo``: a server for this test alone, to be killed, frozen and restarted
+- ``search_process``: a search server; ``search_index``: a name used by this test alone
+- ``own_redis``, ``own_mongo``, ``own_search``: a server for this test alone, to be killed, frozen and
+  restarted
 
 Everything that may be switched off or broken belongs to a server of the test's own; the shared
 ones only ever get data.
@@ -26,7 +28,7 @@ import pytest
 import structlog
 
 from enricher import log
-from tests.servers import MongoProcess, RedisProcess, Urls, debian_redis_binary, redis_binaries
+from tests.servers import MongoProcess, RedisProcess, SearchProcess, Urls, debian_redis_binary, redis_binaries
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
@@ -150,6 +152,26 @@ def mongo_database(mongo_process: MongoProcess) -> Iterator[str]:
 def mongo_database_url(mongo_process: MongoProcess, mongo_database: str) -> str:
     """The URL with this test's database as its path."""
     return mongo_process.url(mongo_database)
+
+
+@pytest.fixture(scope="session")
+def search_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchProcess]:
+    """The running search server that the tests share, each with indices of its own."""
+    with SearchProcess(tmp_path_factory.mktemp("search-server") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def search_index() -> str:
+    """The name of an index that only this test uses."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def own_search(tmp_path: Path) -> Iterator[SearchProcess]:
+    """A running search server that this test may kill, freeze and restart."""
+    with SearchProcess(tmp_path / "own-search") as server:
+        yield server
 
 
 @pytest.fixture

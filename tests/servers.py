@@ -1,7 +1,7 @@
 """Real servers for the tests, and a proxy that breaks connections on request.
 
-``RedisProcess`` and ``MongoProcess`` keep their port and their data over stop and start, so an
-outage is ``kill()`` ... ``start()`` and a frozen server ``pause()`` ... ``resume()``. Both are
+``RedisProcess``, ``MongoProcess`` and ``SearchProcess`` keep their port and their data over stop and
+start, so an outage is ``kill()`` ... ``start()`` and a frozen server ``pause()`` ... ``resume()``. All are
 synchronous: usable from fixtures and, being quick, from within asyncio tests.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
+import json
 import os
 import random
 import shutil
@@ -17,11 +19,13 @@ import socket
 import struct
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import bson
 
@@ -216,6 +220,50 @@ class MongoProcess(ServerProcess):
     def url(self, database: str = "") -> str:
         """The URL of the server, with ``database`` as its path, for durable writes."""
         return f"mongodb://{LOOPBACK}:{self.port}/{database}?w=majority&journal=true"
+
+
+class SearchProcess(ServerProcess):
+    """A small server that speaks like Elasticsearch."""
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.port}"
+
+    def command(self) -> list[str]:
+        found = importlib.util.find_spec("noida_db")
+        assert found is not None
+        assert found.origin is not None
+        binary = str(Path(found.origin).with_name("noida-db"))
+        port, data = str(self.port), str(self.folder)
+        return [binary, "start", "--only", "elasticsearch", "--elasticsearch-port", port, "--data-dir", data]
+
+    def answers(self) -> bool:
+        reply = first_reply(self.port, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        return reply.startswith(b"HTTP/1.1 200")
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The reply to one request; None if there is nothing at the path."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                return json.loads(reply.read() or b"null")
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            return None
+
+    def documents(self, index: str) -> dict[str, Any]:
+        """Everything in an index by its id."""
+        self.ask("POST", f"/{index}/_refresh")
+        found = self.ask("POST", f"/{index}/_search", {"size": 10_000})
+        return {hit["_id"]: hit["_source"] for hit in found["hits"]["hits"]} if found else {}
+
+    def version(self, index: str, id_: str) -> int | None:
+        """The version of what is indexed under an id."""
+        found = self.ask("GET", f"/{index}/_doc/{id_}")
+        return found["_version"] if found and found["found"] else None
 
 
 def first_reply(port: int, request: bytes, timeout: float = 10.0) -> bytes:

@@ -30,6 +30,8 @@ Level = Literal["debug", "info", "warning", "error", "critical"]
 
 # At debug the MongoDB driver logs every command with the documents in it.
 _CHATTY = ("pymongo", "asyncio")
+# It has a line for each request, and in an outage for each try.
+_TALKATIVE = "elastic_transport"
 
 
 def configure_aside(settings: Settings, level: Level = "error") -> None:
@@ -73,6 +75,7 @@ def configure(settings: LogSettings, service: str, stream: BinaryIO | None = Non
     logging.basicConfig(handlers=[StructlogHandler()], level=level, force=True)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(level, logging.INFO))
+    logging.getLogger(_TALKATIVE).setLevel(max(level, logging.ERROR))
     logging.captureWarnings(capture=True)
 
 

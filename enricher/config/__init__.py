@@ -3,6 +3,7 @@
 from enricher.config.loader import environment_name, find_config, load
 from enricher.config.provenance import named_by_origin
 from enricher.config.retention import RetentionSettings
+from enricher.config.search import SearchSettings
 from enricher.config.settings import (
     DeadLetterSettings,
     FeedSettings,
@@ -45,6 +46,7 @@ __all__ = [
     "RedisSettings",
     "RetentionSettings",
     "RetrySettings",
+    "SearchSettings",
     "Seconds",
     "Section",
     "ServiceSettings",

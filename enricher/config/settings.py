@@ -17,6 +17,7 @@ from msgspec import Meta
 from enricher.config.building import is_section
 from enricher.config.listen import listen_problems
 from enricher.config.retention import RetentionSettings
+from enricher.config.search import SearchSettings
 from enricher.config.types import (
     ByteSize,
     Count,
@@ -262,6 +263,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     service: ServiceSettings = ServiceSettings()
     redis: RedisSettings = RedisSettings()
     mongo: MongoSettings = MongoSettings()
+    search: SearchSettings = SearchSettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
     streams: StreamSettings = StreamSettings()
     pool: PoolSettings = PoolSettings()
