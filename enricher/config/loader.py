@@ -294,8 +294,12 @@ class _Loading:
             for key, own in section.provides.items():
                 value = values.get(f"{name}.{own}")
                 if value and key not in given and build(section, name, values).is_on():
-                    values[key] = value
-                    given[key] = given[f"{name}.{own}"]
+                    said = given[f"{name}.{own}"]
+                    given[key] = said._replace(value=section.provided(key, value), is_text=True)
+                    try:
+                        values[key] = value_of(key, given[key], self._leaves[key])
+                    except ConfigError as error:
+                        self.errors.append(error)
 
 
 def _from_host_and_port(variables: Variables, both: Mapping[str, str]) -> Layer:

@@ -39,6 +39,11 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
     renamed: ClassVar[Mapping[str, str]] = {}
     old_names: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
+    @classmethod
+    def provided(cls, key: str, value: Any) -> Any:
+        """What counts for another section's ``key``, of the value of the section's own."""
+        return value
+
     def is_on(self) -> bool:
         """Whether the system of this section is switched on."""
         return bool(getattr(self, "enabled", True))

@@ -89,7 +89,8 @@ def _check(value: Any, whole: kinds.Type) -> None:
 def shown(value: object, kind: Any = str) -> object:
     """The value as an error may print it: no password, and not longer than a line."""
     if isinstance(value, str):
-        if value and _unwrap(kinds.type_info(kind))[1].get("secret", False):
+        about = _unwrap(kinds.type_info(kind))[1]
+        if value and (about.get("secret") or about.get("hidden")):
             # Nobody knows which part of a wrong address is the password.
             return HIDDEN
         value = redact_text(value)

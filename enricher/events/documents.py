@@ -46,6 +46,7 @@ def pending(id_: str, kind: str, data: Any, *, token: str, now_us: int) -> Docum
         "attempts": 0,
         "error": None,
         "created_at": _date(now_us),
+        "updated_at": _date(now_us),
         "started_at": None,
         "finished_at": None,
         "revision": 0,
@@ -57,13 +58,14 @@ def pending(id_: str, kind: str, data: Any, *, token: str, now_us: int) -> Docum
 def started(event: Mapping[str, Any], attempt: int, now_us: int) -> Document:
     """Its pipeline runs."""
     at = event.get("started_at") or _date(now_us)
-    return _next(event, status="STARTED", attempts=attempt, started_at=at)
+    return _next(event, now_us, status="STARTED", attempts=attempt, started_at=at)
 
 
 def succeeded(event: Mapping[str, Any], context: Mapping[str, Any], attempt: int, now_us: int) -> Document:
     """Its pipeline has returned ``context``."""
     return _next(
         event,
+        now_us,
         status="SUCCESS",
         task_context=context,
         attempts=attempt,
@@ -85,6 +87,7 @@ def failed(
     """A node has failed; ``context`` has what had finished before, from which the next attempt goes on."""
     return _next(
         event,
+        now_us,
         status="FAILURE" if final else "RETRY",
         task_context=context,
         attempts=attempt,
@@ -99,9 +102,9 @@ def failed(
     )
 
 
-def waiting_again(event: Mapping[str, Any]) -> Document:
+def waiting_again(event: Mapping[str, Any], now_us: int) -> Document:
     """Somebody wants it to be processed again."""
-    return _next(event, status="PENDING", error=None, finished_at=None)
+    return _next(event, now_us, status="PENDING", error=None, finished_at=None)
 
 
 def insertion(
@@ -126,8 +129,8 @@ def public(event: Mapping[str, Any]) -> Document:
     return {"id": event["_id"], **shown}
 
 
-def _next(event: Mapping[str, Any], **changes: Any) -> Document:
-    return {**event, **changes, "revision": event["revision"] + 1}
+def _next(event: Mapping[str, Any], now_us: int, **changes: Any) -> Document:
+    return {**event, **changes, "updated_at": _date(now_us), "revision": event["revision"] + 1}
 
 
 def _date(us: int) -> datetime:

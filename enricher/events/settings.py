@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -32,13 +32,16 @@ class EventSettings(Section, frozen=True, kw_only=True):
     """The settings of events.
 
     The events are on with ``enabled``, or where that is not said, with any ``packages``, which are searched
-    for pipelines. ``tokens``
-    {name of a client: its token} are asked for where there are any; ``secrets`` {name: secret} sign bodies.
-    ``identity`` is a JSON pointer to what makes two events the same. ``type_field`` is the field that names
-    an event's type. With ``index`` every pipeline ends by indexing its event. Times are seconds: a client
-    waits for ``accept_timeout`` at most, ``sweep_after`` is the age of an accepted event that was not
-    appended to the stream.
+    for pipelines. ``tokens`` {name of a client: its token} are asked for where there are any; ``secrets``
+    {name: secret} sign bodies. ``identity`` is a JSON pointer to what makes two events the same.
+    ``type_field`` is the field that names an event's type. With ``index`` every pipeline ends by indexing its
+    event. Times are seconds: a client waits for ``accept_timeout`` at most, ``sweep_after`` is the age of an
+    accepted event that was not appended to the stream. The Redis of ``project`` is called PROJECT_redis,
+    which counts where no address of Redis is given.
     """
+
+    provides: ClassVar[Mapping[str, str]] = {"redis.url": "project"}
+    old_names: ClassVar[Mapping[str, tuple[str, str]]] = {"PROJECT_NAME": ("project", "")}
 
     enabled: bool | None = None
     packages: tuple[Text, ...] = ()
@@ -67,6 +70,11 @@ class EventSettings(Section, frozen=True, kw_only=True):
     index: bool = True
     result_ttl: WholeSeconds = 3600
     sweep_after: PositiveSeconds = 30.0
+    project: str = ""
+
+    @classmethod
+    def provided(cls, key: str, value: Any) -> Any:
+        return f"redis://{value}_redis:6379/0"
 
     def is_on(self) -> bool:
         return bool(self.packages) if self.enabled is None else self.enabled

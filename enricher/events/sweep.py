@@ -1,14 +1,16 @@
-"""Appends to the stream what was accepted and not appended, for Redis was away or the process ended between.
+"""Appends to the stream what has no entry there: Redis was away, has lost it, or the process ended between.
 
-An entry is appended right after its event was stored. So what is PENDING and older than the first entry of
-the stream that is not finished, and than ``events.sweep_after``, has no entry. Of two workers that find it
-one appends: each append carries a claim.
+An entry is appended right after its event was stored, and is there until the event has ended. So what has
+not ended and was last changed before the first entry of the stream that is not finished was appended, and
+longer than ``events.sweep_after`` ago, has no entry. What is tried again later has none in the stream until
+then: it is given that time too. Of two workers that find it one appends: each append carries a claim.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import anyio
 
@@ -53,21 +55,46 @@ class Sweep:
 
     async def sweep(self) -> int:
         """Append what is missing now; how many these are. Raises `SinkUnavailable`."""
-        after = self._settings.sweep_after
+        after, retry_after = self._settings.sweep_after, self._settings.max_backoff
         before = self._host.clock() / 1e6 - after
         oldest = self._oldest()
         if oldest is not None:
             before = min(before, oldest / 1000 - after)
-        query = {"status": "PENDING", "created_at": {"$lt": datetime.fromtimestamp(before, UTC)}}
-        order = [("created_at", 1)]
-        found = await self._host.reader.find(self._settings.collection, query, sort=order, limit=_PAGE)
+        cases = [
+            {"status": {"$in": ["PENDING", "STARTED"]}, **_changed(before)},
+            {"status": "RETRY", **_changed(before - retry_after)},
+        ]
         window = int(self._host.clock() / 1e6 // (after * 4))
-        for event in found:
-            claim = f"{event['_id']} {event['revision']} {window}"
-            self._host.emit(
-                SetClaim(f"{self._settings.stream}:swept", claim, int(after * 8) + 1),
-                Append(self._settings.stream, {b"id": event["_id"].encode()}),
+        number = 0
+        for case in cases:
+            async for event in self._found(case):
+                claim = f"{event['_id']} {event['revision']} {window}"
+                self._host.emit(
+                    SetClaim(f"{self._settings.stream}:swept", claim, int(after * 8) + 1),
+                    Append(self._settings.stream, {b"id": event["_id"].encode()}),
+                )
+                number += 1
+        if number:
+            log.warning("events_appended_by_sweep", events=number)
+        return number
+
+    async def _found(self, query: Mapping[str, Any]) -> AsyncIterator[Mapping[str, Any]]:
+        """The events of a query, the oldest first, page by page."""
+        asked: Mapping[str, Any] = query
+        while True:
+            page = await self._host.reader.find(
+                self._settings.collection, asked, sort=[("created_at", 1), ("_id", 1)], limit=_PAGE
             )
-        if found:
-            log.warning("events_appended_by_sweep", events=len(found))
-        return len(found)
+            for event in page:
+                yield event
+            if len(page) < _PAGE:
+                return
+            at, id_ = page[-1]["created_at"], page[-1]["_id"]
+            later = {"$or": [{"created_at": {"$gt": at}}, {"created_at": at, "_id": {"$gt": id_}}]}
+            asked = {"$and": [query, later]}
+
+
+def _changed(before: float) -> dict[str, Any]:
+    """Last changed before then (seconds since 1970). The other bound is one that an index has."""
+    at = {"$lt": datetime.fromtimestamp(before, UTC)}
+    return {"created_at": at, "updated_at": at}

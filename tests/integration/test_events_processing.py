@@ -13,6 +13,7 @@ import redis
 
 from enricher import Enricher, load
 from enricher.errors import BadMessage
+from enricher.events.documents import pending
 from tests.event_app.tickets import RUNS
 from tests.integration.worker import database
 from tests.rig import until
@@ -93,21 +94,8 @@ async def test_a_final_failure_says_where_and_why_and_is_a_dead_letter(urls: Url
 async def test_what_was_stored_and_never_appended_is_found(urls: Urls) -> None:
     events = database(urls.mongo)["events"]
     long_ago = datetime.now(UTC) - timedelta(minutes=5)
-    event = {
-        "_id": "left",
-        "type": "Ticket",
-        "data": {"text": "left", "urgent": False},
-        "status": "PENDING",
-        "task_context": None,
-        "attempts": 0,
-        "error": None,
-        "created_at": long_ago,
-        "started_at": None,
-        "finished_at": None,
-        "revision": 0,
-        "digest": "",
-        "token": "",
-    }
+    data = {"text": "left", "urgent": False}
+    event = pending("left", "Ticket", data, token="", now_us=round(long_ago.timestamp() * 1e6))
     events.insert_one(event)
     async with worker(urls, events__sweep_after=0.2) as (_, _), worker(urls, events__sweep_after=0.2):
         (found,) = await ended(events)

@@ -1,0 +1,1 @@
+"""The commands of events: list, show, post, retry, delete and graph."""
