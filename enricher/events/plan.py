@@ -52,7 +52,7 @@ def plan(events: EventSettings, host: Host) -> Plan:
 
     def waiting() -> int:
         health = figures()
-        return sum(int(health.get(name) or 0) for name in ("lag", "pending", "delayed"))
+        return sum(int(health.get(name) or 0) for name in ("lag", "pending", "delayed", "retrying"))
 
     def oldest() -> float | None:
         found: float | None = figures().get("oldest_ms")

@@ -169,7 +169,8 @@ class LeaseMaintenance:
         retries = await self._groups.retries.figures()
         figures = await self._groups.main.figures()
         figures["retrying"] = int(retries.get("pending", 0)) + int(retries.get("lag") or 0)
-        self.figures = {**self.figures, **figures}
+        oldest = [each["oldest_ms"] for each in (figures, retries) if each.get("oldest_ms") is not None]
+        self.figures = {**self.figures, **figures, "oldest_ms": min(oldest, default=None)}
 
     async def _figure(self) -> None:
         # The store may be in another Redis, whose troubles are none of ours.
