@@ -11,11 +11,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import msgspec
 
+import enricher
 from enricher.errors import BadMessage
 from enricher.job_store import JobError
 from enricher.jobs.errors import Cancel, JobCancelled, JobFailed, Retry
@@ -23,6 +25,8 @@ from enricher.texts import as_text, text_of, trace_of
 
 KEY = "celery-task-meta-"
 """What the key of a result begins with; the job's id follows. Its channel is called the same."""
+
+_OURS = str(Path(enricher.__file__).parent)
 
 ENDED = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 _REVOKED_TYPE, _REVOKED_MODULE = "TaskRevokedError", "celery.exceptions"
@@ -89,8 +93,16 @@ def job_error(error: BaseException, id: str = "") -> JobError:  # noqa: A002
         type=kind.__qualname__,
         message=as_text(text_of(error)),
         module=kind.__module__,
-        traceback=as_text(trace_of(error)),
+        traceback=as_text(trace_of(_from_perform(error))),
     )
+
+
+def _from_perform(error: BaseException) -> BaseException:
+    """The exception with a traceback that begins where our own code ends."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
+        trace = trace.tb_next
+    return error if trace is None else error.with_traceback(trace)
 
 
 def read(id: str, data: bytes | None) -> Outcome:  # noqa: A002

@@ -3,12 +3,15 @@
 import dataclasses
 import json
 import sys
+import traceback
 from datetime import UTC, date, datetime
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+import enricher
 from enricher.errors import BadMessage
 from enricher.job_store import JobError
 from enricher.jobs import (
@@ -205,3 +208,18 @@ def test_an_exception_that_cannot_say_what_it_is_is_still_a_failure() -> None:
     error = results.job_error(raised(Mute()))
     assert (error.type.rpartition(".")[2], "cannot be had" in error.message) == ("Mute", True)
     assert isinstance(results.value_of(results.read("x", results.failure("x", raised(Mute())))), JobFailed)
+
+
+def test_a_traceback_begins_where_the_code_of_the_job_does() -> None:
+    ours = "def call(function):\n  try:\n    function()\n  except ValueError as error:\n    return error"
+    names: dict[str, Any] = {}
+    exec(compile(ours, f"{Path(enricher.__file__).parent}/jobs/runner.py", "exec"), names)
+
+    def perform() -> None:
+        raise ValueError("no")
+
+    error = names["call"](perform)
+    assert "runner.py" in "".join(traceback.format_exception(error))
+    lines = results.job_error(error).traceback.splitlines()
+    assert lines[1].endswith("in perform")
+    assert lines[-1] == "ValueError: no"
