@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import integers, lists, sampled_from
 
 from enricher.adapters.redis.jobs.calls import RENEW
 from enricher.adapters.redis.jobs.client import blocking_store
@@ -47,12 +49,13 @@ def listed(jobs: Jobs, state: State, queue: str = "default", count: int = 3) -> 
 
 def pages(jobs: Jobs, state: State, queue: str, count: int) -> Iterator[list[JobRecord]]:
     after = ""
-    while True:
+    for _ in range(100):
         page = jobs.store.ask(ListJobs(state, queue, after, count))
         yield page.jobs
         after = page.after
         if not after:
             return
+    raise AssertionError("there is no last page")
 
 
 def ids(records: list[JobRecord]) -> list[str]:
@@ -99,6 +102,32 @@ def test_finished_jobs_come_newest_first_also_while_they_go(jobs: Jobs) -> None:
     assert sorted(seen) == sorted(made)
     assert seen[0] == made[-1]
     assert len(listed(jobs, "waiting")) == 7
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    scores=lists(integers(1, 4), max_size=25),
+    gone=lists(integers(0, 24)),
+    count=integers(1, 6),
+    state=sampled_from(["failed", "scheduled"]),
+)
+def test_what_stays_is_listed_once_whatever_goes_between_two_pages(
+    jobs: Jobs, scores: list[int], gone: list[int], count: int, state: State
+) -> None:
+    jobs.client.flushdb()
+    key = "jobs:finished:failed" if state == "failed" else "jobs:default:delayed"
+    for i, score in enumerate(scores):
+        jobs.client.hset(f"jobs:job:j{i}", mapping={"state": state, "queue": "default", "task": "t"})
+        jobs.client.zadd(key, {f"j{i}": score})
+    seen: list[str] = []
+    going = [f"j{i}" for i in gone]
+    for page in pages(jobs, state, "default", count):
+        seen += ids(page)
+        jobs.client.zrem(key, *going[: len(seen)], "nobody")
+    assert len(seen) == len(set(seen))
+    assert {f"j{i}" for i in range(len(scores))} - set(going) <= set(seen)
 
 
 def test_a_page_is_full_by_bytes_too(jobs: Jobs) -> None:
@@ -247,8 +276,8 @@ def test_a_job_that_was_found_says_all_that_is_stored(jobs: Jobs) -> None:
 
 
 def test_results_on_another_server_follow_what_is_done_by_hand(jobs: Jobs) -> None:
-    settings = msgspec.structs.replace(jobs.settings, results_url=f"{jobs.settings.url[:-1]}2")
-    store = blocking_store(settings)
+    apart = msgspec.structs.replace(jobs.settings, results_url=f"{jobs.settings.url[:-1]}2")
+    store = blocking_store(apart)
     waiting = jobs.enqueue()
     result = f'{{"status":"REVOKED","task_id":"{JOB_ID}"}}'.encode()
     assert store.ask(ClearQueue("default", result)).jobs == [waiting]
@@ -257,7 +286,7 @@ def test_results_on_another_server_follow_what_is_done_by_hand(jobs: Jobs) -> No
     assert store.ask(Result(waiting)) is None
     jobs.fetch()
     done = failed(jobs)
-    elsewhere = redis.Redis.from_url(settings.results_url)
+    elsewhere = redis.Redis.from_url(apart.results_url)
     elsewhere.set(f"celery-task-meta-{done}", b"{}")
     assert store.ask(DeleteJob(done)) == "failed"
     assert store.ask(Result(done)) is None

@@ -204,6 +204,26 @@ def test_jobs_are_retried_by_filter_and_by_id(jobs: Jobs, shell: Shell) -> None:
     assert jobs.state(late) == "waiting"
 
 
+@pytest.mark.parametrize(("answer", "state", "code"), [("n", "failed", 130), ("y", "waiting", 0)])
+def test_on_a_terminal_somebody_is_asked_about_many(
+    jobs: Jobs, shell: Shell, monkeypatch: pytest.MonkeyPatch, answer: str, state: str, code: int
+) -> None:
+    many = [failed(jobs) for _ in range(2)]
+    monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
+    assert "Retry these 2 jobs?" in shell("jobs", "retry", "--all", code=code)
+    assert "2  failed     default  a.Task" in shell.err
+    assert {jobs.state(id_) for id_ in many} == {state}
+
+
+def test_one_job_is_retried_without_a_question(
+    jobs: Jobs, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = failed(jobs)
+    monkeypatch.setattr(sys, "stdin", Terminal(""))
+    shell("jobs", "retry", id_)
+    assert jobs.state(id_) == "waiting"
+
+
 def test_another_try_of_a_unique_job_says_who_has_its_lock(jobs: Jobs, shell: Shell) -> None:
     first = failed(jobs, unique=Unique("k"))
     second = jobs.enqueue(unique=Unique("k"))
