@@ -20,7 +20,10 @@ HANDLED: ContextVar[Delivery | None] = ContextVar("handled", default=None)
 
 
 class NotBegun(Exception):
-    """The wait for a thread was given up, for all of them hang; the function was not called."""
+    """The wait for a thread was given up, for all of them hang, or the machine was too busy to begin it.
+
+    The function was not called.
+    """
 
 
 class Threads:
@@ -99,9 +102,11 @@ class Threads:
                 return await anyio.to_thread.run_sync(
                     in_thread, abandon_on_cancel=True, limiter=self._everybody
                 )
-        except BaseException:
+        except BaseException as error:
             if taken.acquire(blocking=False):
                 self._end(borrower, delivery)
+                if isinstance(error, TimeoutError):
+                    raise NotBegun from error
             elif borrower in self._begun:
                 self._begun[borrower] = True
             raise

@@ -13,7 +13,7 @@ import pytest
 from enricher.engine.effects import Ack, DeadLetter, Effect, Insert, Publish
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route, Slots
-from enricher.engine.threads import Threads
+from enricher.engine.threads import NotBegun, Threads
 from enricher.errors import BadMessage
 from tests.rig import NOW_US, Rig, Sums, Told, echo, key_of, message, turns, until
 
@@ -341,6 +341,18 @@ async def test_a_call_that_is_given_up_before_its_thread_has_begun_leaves_the_th
         release.set()
     await until(lambda: len(threads._begun) == 0)
     assert await threads.run(sorted, ([2, 1],), 5.0) == [1, 2]
+
+
+async def test_a_call_whose_time_is_up_before_the_machine_has_begun_it_was_not_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads, called = Threads(1), list[int]()
+    with monkeypatch.context() as busy:
+        busy.setattr("anyio.to_thread.run_sync", lambda *given, **options: anyio.sleep_forever())
+        with pytest.raises(NotBegun):
+            await threads.run(called.append, (1,), 0.01)
+    await threads.run(called.append, (2,), 60.0)
+    assert called == [2]
 
 
 @pytest.mark.parametrize("entry", ["5-1", None])
