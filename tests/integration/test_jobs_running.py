@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from structlog.testing import capture_logs
@@ -18,6 +19,7 @@ from enricher.jobs.dead_letters import FailedJobs
 from tests.jobs_app import limits, orders
 from tests.jobs_app.orders import _CLIENTS, book
 from tests.rig import until
+from tests.servers import FaultyProxy
 
 
 @pytest.fixture
@@ -50,6 +52,22 @@ async def test_no_attempt_begins_before_the_thread_of_the_last_has_ended(url: st
         handle = await limits.Sleeps.enqueue(1.5)
         assert await handle.wait(60) == "attempt 2"
     assert [each.decode() for each in book().lrange("sleeps", 0, -1)] == ["begun 1", "ended 1", "begun 2"]
+
+
+async def test_a_worker_without_a_free_slot_that_loses_its_connections_goes_on(url: str) -> None:
+    async with (
+        FaultyProxy(urlsplit(url).port or 0) as proxy,
+        worker(proxy.redis_url(), jobs__concurrency=1, jobs__poll=60) as enricher,
+    ):
+        await orders.Wait.enqueue("first", 1.0)
+        await until(lambda: book().llen("begun:first") == 1)
+        proxy.refuse = True
+        proxy.cut()
+        await until(lambda: not enricher.health()["sources"]["job queues"]["ready"])
+        proxy.heal()
+        await until(lambda: book().llen("ended:first") == 1)
+        await orders.Wait.enqueue("second", 0.0)
+        await until(lambda: book().llen("ended:second") == 1)
 
 
 @pytest.mark.parametrize("kind", [limits.AsyncSleeps, limits.ProcessSleeps])

@@ -108,6 +108,8 @@ class JobSource:
         fetching, waiting = (RawConnection(each, timeout=None) for each in clients[:2])
         fetching.timeout = self._settings.timeout
         closes = (fetching.close, waiting.close, *(each.aclose for each in clients))
+        # The one before may have been cancelled with the reader that waited for it.
+        self._drained = self._loop.create_future()
         async with ending(*closes):
             for queue in self._settings.queues:
                 await self._create(clients[2], queue)
