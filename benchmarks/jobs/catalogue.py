@@ -88,7 +88,6 @@ OURS = Contestant(
     kinds=(("async", "async"), ("thread", "thread"), ("process", "process")),
     # STARTED is a result too; a job's entry goes with its end.
     finished=_number("celery-task-meta-*") + " - redis.call('XLEN', 'jobs:default')",
-    crons=False,
 )
 
 OTHERS = (
