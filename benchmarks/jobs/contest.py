@@ -103,8 +103,10 @@ class Running:
         return [one for parent in found for one in (parent, *parent.children(recursive=True))]
 
     def cpu_seconds(self) -> float:
-        """User and system seconds of all its processes so far."""
-        return sum(cpu_seconds(pid, children=True) for pid in self._pids)
+        """User and system seconds of all its processes so far, those included that have ended."""
+        ended = (psutil.Process(pid).cpu_times() for pid in self._pids)
+        living = sum(cpu_seconds(pid, children=True) for pid in self._pids)
+        return living + sum(times.children_user + times.children_system for times in ended)
 
     def rss_mb(self) -> float:
         """Resident megabytes of all its processes; pages that they share count for each."""
