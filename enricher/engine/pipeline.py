@@ -73,7 +73,8 @@ class Pipeline:
         """What comes of one message; the rest of it where the handler waits or gave a generator."""
         delivery.attempts += 1
         context = Context(
-            delivery.topic, delivery.body, delivery.received_us, delivery.attempts, self._clients
+            *(delivery.topic, delivery.body, delivery.received_us, delivery.attempts, self._clients),
+            delivery.id or "",
         )
         stage, folded = "decode", False
         try:

@@ -56,7 +56,8 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     """What a handler may know besides the event.
 
     ``now_us`` is the clock at receipt (microseconds UTC), ``attempt`` counts from 1, ``clients`` are the
-    named clients the application was given (for async handlers).
+    named clients the application was given (for async handlers). ``id`` is what its source calls the message,
+    whenever it brings it; "" where it has no name for it.
     """
 
     topic: str
@@ -64,6 +65,7 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     now_us: int
     attempt: int
     clients: dict[str, Any]
+    id: str = ""
 
 
 def decode_json(body: bytes, context: Context) -> Any:

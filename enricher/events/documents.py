@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 
-from enricher.engine.effects import Insert, Upsert
+from enricher.engine.effects import Effect, Insert, Upsert
 from enricher.texts import trace_of
 
 Status = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE"]
@@ -108,14 +108,15 @@ def waiting_again(event: Mapping[str, Any], now_us: int) -> Document:
 
 
 def insertion(
-    collection: str, event: Document, on_stored: Callable[[Mapping[str, Any]], object] = bool
+    collection: str,
+    event: Document,
+    on_stored: Callable[[Mapping[str, Any]], Sequence[Effect] | None],
 ) -> Insert:
-    """Store an event that was accepted. If its id is there, ``on_stored`` is called with what is stored."""
+    """Store an event that was accepted.
 
-    def duplicate(stored: Mapping[str, Any]) -> None:
-        on_stored(stored)
-
-    return Insert(collection, event, duplicate)
+    If its id is there, ``on_stored`` is called with what is stored; it returns what becomes visible then.
+    """
+    return Insert(collection, event, on_stored)
 
 
 def replacement(collection: str, event: Document) -> Upsert:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import anyio
+import msgspec
 
 from enricher.engine.effects import Append, Effect
 from enricher.engine.router import Context
@@ -19,7 +20,9 @@ from enricher.errors import BadMessage, EnricherError, Overloaded, SinkUnavailab
 from enricher.events.documents import Document, event_id, insertion, pending, public
 from enricher.events.settings import TOPIC, EventSettings
 from enricher.events.types import Checked, EventTypes
+from enricher.log import log
 from enricher.system import Host
+from enricher.texts import as_bytes, as_text, from_json
 
 
 class KeyConflict(BadMessage):
@@ -44,6 +47,26 @@ class Unavailable(EnricherError):
     def __init__(self, why: str) -> None:
         self.retry_after = 5
         super().__init__(why)
+
+
+_DELIVERY = "\n"  # instead of a client's name, which is none
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An event that came by a route, and its key if it has one."""
+
+    checked: Checked
+    key: str | None = None
+
+
+def read_entry(body: bytes) -> tuple[bytes, str | None]:
+    """The fields ``body`` and ``key`` of an entry, which is ``body``: a JSON object. Raises `BadMessage`."""
+    fields = msgspec.json.decode(body, type=dict[str, Any])
+    if "body" not in fields:
+        names = ", ".join(sorted(fields)) or "no fields"
+        raise BadMessage("$.body", "a field 'body' with an event as JSON", f"an entry with {names}")
+    key = as_text(from_json(fields["key"])) if "key" in fields else ""
+    return as_bytes(from_json(fields["body"])), key or None
 
 
 def pointed(data: Any, pointer: str) -> str | None:
@@ -88,7 +111,7 @@ class EventIntake:
             raise Busy(waiting, self._settings.max_waiting)
         event = self._event(checked, token, key)
         stored: list[Mapping[str, Any]] = []
-        insert = insertion(self._settings.collection, event, stored.append)
+        insert = insertion(self._settings.collection, event, lambda found: stored.append(found))
         try:
             with anyio.fail_after(self._settings.accept_timeout):
                 await self._host.commit(TOPIC, body, insert)
@@ -114,16 +137,33 @@ class EventIntake:
         # The figures of the stream are a second old.
         return self._accepted[1] if self._accepted[0] >= int(time.monotonic()) - 1 else 0
 
-    # -- by the route ------------------------------------------------------------------------------
+    # -- by routes ---------------------------------------------------------------------------------
 
-    def decode(self, body: bytes, _: Context) -> Checked:
-        """Raises `InvalidEvent`."""
-        return self._types.read(body)
+    def decode(self, body: bytes, _: Context) -> Entry:
+        """An event as `submit` brings it. Raises `InvalidEvent`."""
+        return Entry(self._types.read(body))
 
-    def handle(self, checked: Checked, context: Context) -> Sequence[Effect]:
-        """The effects of an event that came by `submit` or a stream."""
-        event = self._event(checked, "", None)
-        return [insertion(self._settings.collection, event), self._append(event["_id"])]
+    def decode_entry(self, body: bytes, _: Context) -> Entry:
+        """An event as a stream brings it. Raises `BadMessage`."""
+        data, key = read_entry(body)
+        if len(data) > self._settings.max_body:
+            expected = f"at most {self._settings.max_body} bytes (events.max_body)"
+            raise BadMessage("$.body", expected, f"{len(data)} bytes")
+        return Entry(self._types.read(data), key)
+
+    def handle(self, entry: Entry, context: Context) -> Sequence[Effect]:
+        """The effects of an event that came by a route."""
+        event = self._event(entry.checked, "", entry.key, context.id)
+        append = self._append(event["_id"])
+        is_same = event["_id"] == event_id(_DELIVERY, context.id)
+
+        def known(stored: Mapping[str, Any]) -> Sequence[Effect] | None:
+            if stored.get("digest") != event["digest"]:
+                log.error("event_key_conflict", id=event["_id"], error=str(KeyConflict(str(entry.key))))
+            # Its own entry comes again: the append is written with the acknowledgement, so it was not yet.
+            return [append] if is_same else None
+
+        return [insertion(self._settings.collection, event, known), append]
 
     # -- what became of them -----------------------------------------------------------------------
 
@@ -158,10 +198,11 @@ class EventIntake:
 
     # ----------------------------------------------------------------------------------------------
 
-    def _event(self, checked: Checked, token: str, key: str | None) -> Document:
+    def _event(self, checked: Checked, token: str, key: str | None, delivery: str = "") -> Document:
         if key is None and self._settings.identity:
             key = pointed(checked.data, self._settings.identity)
-        id_ = event_id(token, key)
+        # What a stream brings again after a crash is the same event.
+        id_ = event_id(_DELIVERY, delivery) if key is None and delivery else event_id(token, key)
         return pending(id_, checked.type, checked.data, token=token, now_us=self._host.clock())
 
     def _append(self, id_: str) -> Append:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from enricher.config import StreamSettings
 from enricher.engine.effects import DOCUMENTS, LIVE
+from enricher.engine.ports import Source
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Route
 from enricher.events.intake import EventIntake
@@ -18,12 +20,17 @@ from enricher.events.sweep import Sweep
 from enricher.events.types import EventTypes
 from enricher.system import Host, Index, Plan, StreamUse
 
+_ACCEPT = "accept_event"
+
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 
 def plan(events: EventSettings, host: Host) -> Plan:
-    """Two routes, their stream and the sweep. Connects to nothing. Raises `ConfigError`."""
+    """The routes that accept and process events, their streams, and the sweep.
+
+    Connects to nothing. Raises `ConfigError`.
+    """
     PipelineRegistry.scan(events.packages)
     schemas = {name: pipeline.event for name, pipeline in PipelineRegistry.pipelines.items()}
     types = EventTypes(schemas, strict=events.strict, type_field=events.type_field)
@@ -34,18 +41,22 @@ def plan(events: EventSettings, host: Host) -> Plan:
         max_delay=events.max_backoff,
         jitter=events.jitter,
     )
-    source = host.stream(
-        events.stream,
-        group=events.group,
-        consumer=host.instance,
-        task=TASK,
-        settings=StreamSettings(
-            prefetch=4 * events.concurrency,
-            lease=events.lease,
-            max_deliveries=events.max_deliveries,
-            retention=0.0,
-        ),
-    )
+
+    def stream(name: str, task: str) -> Source:
+        return host.stream(
+            name,
+            group=events.group,
+            consumer=host.instance,
+            task=task,
+            settings=StreamSettings(
+                prefetch=4 * events.concurrency,
+                lease=events.lease,
+                max_deliveries=events.max_deliveries,
+                retention=0.0,
+            ),
+        )
+
+    source = stream(events.stream, TASK)
 
     def figures() -> Mapping[str, Any]:
         return source.health()
@@ -63,10 +74,16 @@ def plan(events: EventSettings, host: Host) -> Plan:
         topic=TOPIC,
         handler=intake.handle,
         decode=intake.decode,
-        name="accept_event",
+        name=_ACCEPT,
         intake="none",
         max_bytes=events.max_body,
     )
+    # The messages of a stream are whole entries.
+    brought = [
+        replace(accepting, topic=name, decode=intake.decode_entry, max_bytes=0)
+        for name in (events.source,)
+        if name
+    ]
     processing = Route(
         topic=events.stream,
         handler=Processor(events, host, runner, policy),
@@ -79,6 +96,7 @@ def plan(events: EventSettings, host: Host) -> Plan:
         events=("event_processed", "event_already_processed"),
         intake="none",
     )
+
     def pages() -> Sequence[BaseRoute]:
         from enricher.events.http import Endpoints
 
@@ -87,13 +105,13 @@ def plan(events: EventSettings, host: Host) -> Plan:
 
     sweep = Sweep(events, host, oldest, lambda: bool(figures().get("ready")))
     return Plan(
-        routes=[accepting, processing],
-        sources=[source],
+        routes=[accepting, processing, *brought],
+        sources=[source, *(stream(route.topic, _ACCEPT) for route in brought)],
         services={"events_sweep": sweep.run},
         pages=pages,
         listens={events.listen: pages} if events.listen else {},
         indexes=indexes(events),
-        streams=[StreamUse(events.stream, events.group)],
+        streams=[StreamUse(name, events.group) for name in (events.stream, events.source) if name],
         warnings=runner.warnings,
     )
 

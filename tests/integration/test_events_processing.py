@@ -11,10 +11,15 @@ from typing import Any
 import pytest
 import redis
 
-from enricher import Enricher, load
+from enricher import Context, Enricher, Insert, load
+from enricher.connections import Connections
+from enricher.engine.effects import Append
 from enricher.errors import BadMessage
 from enricher.events.documents import pending
-from tests.event_app.tickets import RUNS
+from enricher.events.intake import EventIntake
+from enricher.events.settings import EventSettings
+from enricher.events.types import EventTypes
+from tests.event_app.tickets import RUNS, Ticket
 from tests.integration.worker import database
 from tests.rig import until
 from tests.servers import Urls
@@ -113,3 +118,49 @@ async def test_effects_of_nodes_come_with_the_result(urls: Urls) -> None:
             await ended(events)
         message = channel.get_message(timeout=60)
         assert message["data"] == b"fire"
+
+
+async def test_a_stream_of_ones_own_brings_events_with_the_same_checks(urls: Urls) -> None:
+    with redis.Redis.from_url(urls.redis) as client:
+        for fields in (
+            {"body": '{"text": "one"}'},
+            {"body": '{"text": "two"}', "key": "two"},
+            {"body": '{"text": "two"}', "key": "two"},
+            {"body": '{"urgent": true}'},
+            {"text": "no body"},
+        ):
+            client.xadd("shop:events", fields)
+        async with worker(urls, events__source="shop:events") as (enricher, events):
+            found = await ended(events, 2)
+            key = enricher.settings.dead_letters.key
+            await until(lambda: client.llen(key) == 2, "what is wrong to be set aside")
+            letters = [json.loads(letter) for letter in client.lrange(key, 0, -1)]
+        pending = client.xpending("shop:events", "event_workers")["pending"]
+    assert {event["data"]["text"] for event in found} == {"one", "two"}
+    assert sorted(RUNS.count(f"Summarise {text}") for text in ("one", "two")) == [1, 1]
+    said = " ".join(json.dumps(letter) for letter in letters)
+    assert "Field required" in said
+    assert "a field 'body' with an event as JSON" in said
+    assert pending == 0
+
+
+async def test_an_entry_whose_worker_ended_before_it_was_finished_is_the_same_event(urls: Urls) -> None:
+    with redis.Redis.from_url(urls.redis) as client:
+        client.xadd("shop:events", {"body": '{"text": "one"}'}, id="5-1")
+    settings = EventSettings(packages=("tests.event_app",), source="shop:events")
+    types = EventTypes({"Ticket": Ticket})
+    async with worker(urls) as (enricher, events):
+        host = Connections(enricher.settings)
+        intake = EventIntake(settings, types, host, lambda: 0)
+        context = Context("shop:events", b"", 0, 1, {}, "shop:events/event_workers/5-1")
+        entry = intake.decode_entry(b'{"body": "{\\"text\\": \\"one\\"}"}', context)
+        # It was stored; the append would have come with the acknowledgement.
+        insert, append = intake.handle(entry, context)
+        assert isinstance(insert, Insert)
+        assert isinstance(append, Append)
+        enricher.emit(insert)
+        await until(lambda: events.count_documents({}) == 1, "the event")
+        await host.redis.aclose()
+    async with worker(urls, events__source="shop:events", events__sweep_after=3600) as (_, events):
+        (event,) = await ended(events)
+    assert event["status"] == "SUCCESS"
