@@ -167,7 +167,7 @@ class Admission:
                     self.bytes += size - backlog.swap(delivery)
                     queued.append(delivery)
                     continue
-                if not self._make_room(size, backlog, same):
+                if not _limits_itself(delivery, route) and not self._make_room(size, backlog, same):
                     self._refuse(delivery)
                     continue
             self.count += 1
@@ -192,13 +192,20 @@ class Admission:
         """Return when there is room, if it is the policy of the delivery's route to wait for it."""
         route = self._router.match(delivery.topic)
         if route is not None and route.overload in (Overload.BLOCK, Overload.SPILL):
-            while self.full(len(delivery.body)) and self.count:
+            while self.full_for(delivery) and self.count:
                 self._space.clear()
                 await self._space.wait()
 
     def full(self, size: int) -> bool:
         """Whether a message of ``size`` bytes finds no room."""
         return self.count >= self._max_messages or self.bytes + size > self._max_bytes
+
+    def full_for(self, delivery: Delivery) -> bool:
+        """Whether `admit` would have to drop something for this message."""
+        if not self.full(len(delivery.body)):
+            return False
+        route = self._router.match(delivery.topic)
+        return route is None or not _limits_itself(delivery, route)
 
     def release(self, size: int, count: int = 1) -> None:
         """A message, or ``count`` of them with ``size`` bytes in all, has left for good."""
@@ -279,6 +286,15 @@ class Admission:
                 total = self._stats.topic(topic).counts[label]
                 log.warning("overload", topic=topic, policy=label, total=total, queued=self.count)
         self._gone.clear()
+
+
+def _limits_itself(delivery: Delivery, route: Route) -> bool:
+    """Whether the source of a message reads no more than its route can serve.
+
+    Then it is let in however full the pool is: else a flood that is dropped as it comes would shut it out for
+    as long as it lasts.
+    """
+    return delivery.kept and (route.slots is not None or route.max_concurrency > 0)
 
 
 def read_key(function: object, body: bytes) -> str | None:

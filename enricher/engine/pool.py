@@ -71,7 +71,7 @@ class Pool:
 
     async def put(self, delivery: Delivery) -> None:
         """Take ``delivery``, waiting for room if its route's policy is to block."""
-        if self._admission.full(len(delivery.body)):
+        if self._admission.full_for(delivery):
             await self._admission.wait_for_room(delivery)
         self.offer_all((delivery,))
 
@@ -87,7 +87,7 @@ class Pool:
 
     def full_for(self, delivery: Delivery) -> bool:
         """Whether `offer` would have to drop something."""
-        return self._admission.full(len(delivery.body))
+        return self._admission.full_for(delivery)
 
     # -- what is under way -------------------------------------------------------------------------
 

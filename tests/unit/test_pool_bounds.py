@@ -206,3 +206,19 @@ async def test_topics_of_a_pattern_share_its_counters() -> None:
     assert rig.counts("orders.*") == {"received": 2, "processed": 2}
 
 
+async def test_a_flood_does_not_shut_out_what_its_source_keeps_and_its_route_limits() -> None:
+    class Kept(Told):
+        kept = True
+
+    flood = Route(topic="t", handler=echo, key=key_of, overload=Overload.DROP_OLDEST)
+    limited = Route(topic="jobs", handler=echo, max_concurrency=2)
+    rig = Rig(flood, limited, pool=PoolSettings(max_messages=10))
+    fill(rig, range(10))
+    kept, other = Kept("jobs", message("a", 1)), Told("jobs", message("a", 2))
+    assert not rig.engine.pool.full_for(kept)
+    assert rig.engine.pool.full_for(other)
+    await rig.engine.pool.put(kept)
+    assert rig.engine.pool.count == 11
+    await rig.take()
+    assert kept.ends == ["processed"]
+    assert rig.counts("t") == {"received": 10, "processed": 10}
