@@ -114,6 +114,20 @@ def test_an_order_runs_its_step_once_and_enqueues_its_receipt_with_its_success()
     assert order.get(timeout=PATIENCE) == "1005, attempt 1"
 
 
+def test_one_job_a_product_waits_or_runs(folder: Path, urls: dict[str, str]) -> None:
+    program = """
+from shop.stock import ReindexWorker
+
+first = ReindexWorker.options(delay=3600).perform_async("a", reason="one")
+assert ReindexWorker.perform_async("a", reason="another") == first
+assert ReindexWorker.perform_async("b", reason="one") != first
+assert first.cancel()
+assert ReindexWorker.perform_async("a", reason="one") != first
+"""
+    done = ran("-c", program, folder=folder, **urls)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_table_of_attributes_is_that_of_the_class() -> None:
     told = {cell.strip("`"): default for cell, default, _ in rows("What a class says")}
     said = {name: getattr(Worker, name) for name in get_type_hints(Worker)}
