@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, get_type_hints
 
@@ -24,12 +25,15 @@ _PATH = re.compile(r"\.([^.\[\]`$]+)|\[(\d+|\.\.\.)\]")
 _AT = re.compile(r" - at `(.*)`$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(.*?)`")
 
+_MOST_DETAILS = 100
+_LONGEST = 300
+
 
 class InvalidEvent(BadMessage):
-    """A body that no type of events takes; ``details`` has an entry for each thing that is wrong."""
+    """A body that no type of events takes; ``details`` has up to 100 things that are wrong."""
 
     def __init__(self, details: Sequence[Detail]) -> None:
-        self.details = list(details)
+        self.details = list(details[:_MOST_DETAILS])
         first = self.details[0]
         path = "$" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in first["loc"][1:])
         super().__init__(path, "an event", first["msg"])
@@ -103,7 +107,7 @@ class EventTypes:
             return None
         known = ", ".join(map(repr, self._readers))
         text = f"Input should be {known}"
-        raise InvalidEvent([detail("literal_error", (self._type_field,), text, input=named)])
+        raise InvalidEvent([detail("literal_error", (self._type_field,), text)])
 
     def _checked(self, name: str, event: Any) -> Checked:
         try:
@@ -117,21 +121,65 @@ class EventTypes:
         return Checked(name, event, data)
 
 
-def detail(kind: str, path: Sequence[str | int], text: str, **more: Any) -> Detail:
-    """One thing that is wrong."""
-    return {"type": kind, "loc": ["body", *path], "msg": text, **more}
+def detail(kind: str, path: Sequence[str | int], text: str) -> Detail:
+    """One thing that is wrong; what is long in it is cut, for the answer must not be longer than the body."""
+    parts = [part[:_LONGEST] if isinstance(part, str) else part for part in path[:_LONGEST]]
+    return {"type": kind, "loc": ["body", *parts], "msg": text[:_LONGEST]}
 
 
 def _json(body: bytes) -> Any:
     """A body as plain JSON, each key once. Raises `InvalidEvent`."""
     try:
-        # The standard decoder tells where it stumbled, and of keys that are there twice.
         value = msgspec.json.decode(body)
+        # That one takes the last of several: whoever has read the body before us may have taken the first.
+        _keys_once(body.decode())
+    except _KeyTwice:
+        raise InvalidEvent([_key_twice(body)]) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidEvent([_not_json(body, error)]) from error
     except RecursionError as error:
         raise InvalidEvent([detail("json_invalid", (), "JSON is nested too deeply")]) from error
     return value
+
+
+class _KeyTwice(Exception):
+    """The key ``name`` is in an object twice."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = Counter(name for name, _ in pairs)
+        raise _KeyTwice(names.most_common(1)[0][0])
+    return found
+
+
+# Numbers are not read: one of many digits would take long, or raise.
+_keys_once = json.JSONDecoder(object_pairs_hook=_once, parse_int=len, parse_float=len).decode
+
+
+def _key_twice(body: bytes) -> Detail:
+    """Where a key is twice."""
+
+    def marked(pairs: list[tuple[str, Any]]) -> Any:
+        try:
+            return _once(pairs)
+        except _KeyTwice as error:
+            return error
+
+    whole = json.loads(body, object_pairs_hook=marked, parse_int=len)
+    looked_at: list[tuple[tuple[str | int, ...], Any]] = [((), whole)]
+    for path, value in looked_at:
+        if isinstance(value, _KeyTwice):
+            return detail("json_duplicate_key", (*path, value.name), "Key should be there once")
+        inside = value.items() if isinstance(value, dict) else enumerate(value)
+        looked_at += [
+            ((*path, at), each) for at, each in inside if isinstance(each, dict | list | _KeyTwice)
+        ]
+    raise AssertionError("no key is twice")
 
 
 def _not_json(body: bytes, error: Exception) -> Detail:

@@ -104,3 +104,24 @@ def test_hostile_bodies_are_refused_with_a_reason(body: bytes) -> None:
 def test_what_is_no_type_of_events_is_named() -> None:
     with pytest.raises(ConfigError, match="a msgspec Struct, a dataclass or a pydantic model"):
         EventTypes({"Order": dict})
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ('{"id": 1, "lines": [], "id": 2}', ["id"]),
+        ('{"id": 1, "lines": [{"a": [{"b": {"c": 1, "x": 9, "c": 1}}]}]}', ["lines", 0, "a", 0, "b", "c"]),
+        ('{"id": 1, "lines": [], "\\u0069d": 1}', ["id"]),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused_wherever_it_is(body: str, path: list[Any]) -> None:
+    assert wrong(ONE, body) == [("json_duplicate_key", ["body", *path])]
+
+
+def test_what_is_said_is_never_long() -> None:
+    many = b'{"id": "x", "lines": [' + b'"x",' * 10_000 + b'""], "' + b"k" * 10**6 + b'": 1}'
+    strict = EventTypes({"Some": pydantic.create_model("Some", lines=(list[int], ...))})
+    for types in (ONE, ALL, strict):
+        with pytest.raises(InvalidEvent) as caught:
+            types.read(many)
+        assert len(msgspec.json.encode(caught.value.details)) < 50_000
