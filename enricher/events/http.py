@@ -92,7 +92,7 @@ class Endpoints:
         id_ = request.path_params["id"]
         event = await self._intake.find(id_)
         if event is None:
-            raise Refusal(404, f"Event with id {id_} not found")
+            raise Refusal(404, f"Event with id {id_:.60} not found")
         return Json(event)
 
     async def list(self, request: Request) -> Response:
@@ -101,13 +101,13 @@ class Endpoints:
         asked = request.query_params
         for name in asked:
             if name not in ("status", "type", "before", "limit"):
-                raise Refusal(422, f"status, type, before or limit was expected, got {name!r}")
+                raise Refusal(422, f"status, type, before or limit was expected, got {name!r:.60}")
         status = asked.get("status")
         if status is not None and status not in STATUSES:
-            raise Refusal(422, f"a status of {', '.join(STATUSES)} was expected, got {status!r}")
+            raise Refusal(422, f"a status of {', '.join(STATUSES)} was expected, got {status!r:.60}")
         limit = asked.get("limit", "50")
-        if not limit.isdecimal() or not 0 < int(limit) <= _MOST_LISTED:
-            raise Refusal(422, f"a limit from 1 to {_MOST_LISTED} was expected, got {limit!r}")
+        if not limit.isdecimal() or len(limit) > 3 or not 0 < int(limit) <= _MOST_LISTED:
+            raise Refusal(422, f"a limit from 1 to {_MOST_LISTED} was expected, got {limit!r:.60}")
         cursor = asked.get("before")
         before = None if cursor is None else read_cursor(cursor)
         found = await self._intake.list(
@@ -149,4 +149,4 @@ def read_cursor(cursor: str) -> tuple[datetime, str]:
         at, _, id_ = base64.urlsafe_b64decode(cursor).decode().partition(" ")
         return datetime.fromtimestamp(int(at) / 1000, UTC), id_
     except (binascii.Error, ValueError, OverflowError, OSError):
-        raise Refusal(422, f"the 'next' of an earlier answer was expected, got {cursor[:60]!r}") from None
+        raise Refusal(422, f"the 'next' of an earlier answer was expected, got {cursor!r:.60}") from None

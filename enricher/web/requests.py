@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-_THROWN_AWAY = 1_048_576
+THROWN_AWAY = 1_048_576
+"""Bytes that are read of what nobody wants: a client reads no answer while it writes."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -39,8 +40,7 @@ async def body_of(request: Request, most: int, seconds: float) -> bytes:
     Raises `Refusal` while reading: 413 over ``most`` bytes, 408 after ``seconds``.
     """
     said = request.headers.get("content-length", "")
-    # A client reads no answer while it writes: a little more than wanted is read, and thrown away.
-    if said.isdigit() and int(said) > most + _THROWN_AWAY:
+    if said.isdecimal() and int(said) > most + THROWN_AWAY:
         raise _too_large(most, said)
     parts: list[bytes] = []
     size = 0
@@ -50,7 +50,7 @@ async def body_of(request: Request, most: int, seconds: float) -> bytes:
                 size += len(part)
                 if size <= most:
                     parts.append(part)
-                elif size > most + _THROWN_AWAY:
+                elif size > most + THROWN_AWAY:
                     break
         if size > most:
             raise _too_large(most, f"{size} or more")

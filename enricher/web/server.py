@@ -16,15 +16,17 @@ from typing import Any
 
 import anyio
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from enricher.config import WebSettings
 from enricher.config.listen import Address
 from enricher.errors import EnricherError
 from enricher.log import log
 from enricher.web.app import App
+from enricher.web.requests import THROWN_AWAY
 
 _MOST_HEADERS = 64 * 1024
+_HEADERS_EXPECTED = "an address and headers of at most 65536 bytes together were expected"
 # Seconds that requests under way get when the server ends: the engine has been drained by then.
 _GRACE = 2
 
@@ -42,55 +44,90 @@ class _Server(uvicorn.Server):
 
 def _protocol(header_timeout: float) -> type[asyncio.Protocol]:
     class Protocol(HttpToolsProtocol):
-        """A connection whose requests must begin in time, with headers of a sane size."""
+        """A connection whose requests must begin in time, with headers of a sane size.
+
+        ``_loose`` counts the bytes since the last that belong to a body: of headers, of trailers, of the
+        sizes of chunks. The parser keeps those of a header until it ends.
+        """
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._header_bytes: int | None = 0
-            self._late = self.loop.call_later(header_timeout, transport.abort)
+            self._loose = self._thrown_away = 0
+            self._in_headers, self._refused = True, False
+            self._status, self._why = 400, "a request as HTTP/1.1 has it was expected"
+            self._late: asyncio.TimerHandle | None = self.loop.call_later(header_timeout, transport.abort)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._late.cancel()
+            self._in_time()
             super().connection_lost(exc)
 
+        def data_received(self, data: bytes) -> None:
+            answered = self.cycle is not None and self.cycle.response_complete
+            if self._refused or (answered and self.cycle.more_body):
+                # Its answer is there already: it may end, but not go on for ever.
+                self._thrown_away += len(data)
+                if self._thrown_away > THROWN_AWAY:
+                    self.transport.abort()
+                if self._refused or self.transport.is_closing():
+                    return
+            # What came with the headers may be a body already; it is not parsed yet.
+            if self._loose > _MOST_HEADERS:
+                self._refuse(431, _HEADERS_EXPECTED)
+                return
+            self._loose += len(data)
+            super().data_received(data)
+            # Whatever this was, a request must come of it in time, and what is left of an answered one end.
+            if self._late is None and (self._in_headers or (self.cycle and self.cycle.response_complete)):
+                self._late = self.loop.call_later(header_timeout, self.transport.abort)
+
         def on_message_begin(self) -> None:
-            self._late.cancel()
-            self._late = self.loop.call_later(header_timeout, self.transport.abort)
+            self._in_headers = True
             super().on_message_begin()
 
-        def data_received(self, data: bytes) -> None:
-            if self._header_bytes is not None:
-                self._header_bytes += len(data)
-                # What came with the headers may be a body already; it is not parsed yet.
-                if self._header_bytes - len(data) > _MOST_HEADERS:
-                    self._refuse_headers()
-                    return
-            super().data_received(data)
-
         def on_headers_complete(self) -> None:
-            self._late.cancel()
-            self._header_bytes = None
-            size = sum(len(name) + len(value) for name, value in self.headers)
+            self._in_time()
+            self._in_headers = False
+            self._loose = self._thrown_away = 0
+            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            # What is raised here ends the parser, and comes back to `send_400_response`.
             if size > _MOST_HEADERS:
-                self._refuse_headers()
-                return
+                self._status, self._why = 431, _HEADERS_EXPECTED
+                raise ValueError(self._why)
+            if self.parser.get_http_version() not in ("1.1", "1.0"):
+                raise ValueError(self._why)
             super().on_headers_complete()
 
-        def on_message_complete(self) -> None:
-            self._header_bytes = 0
-            if self.cycle is not None:
-                super().on_message_complete()
-
         def on_body(self, body: bytes) -> None:
-            if self.cycle is not None:
-                super().on_body(body)
+            self._loose = 0
+            super().on_body(body)
 
-        def _refuse_headers(self) -> None:
-            body = b'{"detail": "headers of at most 65536 bytes were expected"}'
-            head = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
+        def on_message_complete(self) -> None:
+            self._loose = 0
+            super().on_message_complete()
+            self.cycle.more_body = False
+
+        def send_400_response(self, msg: str) -> None:
+            self._refuse(self._status, self._why)
+
+        def _in_time(self) -> None:
+            if self._late is not None:
+                self._late.cancel()
+                self._late = None
+
+        def _refuse(self, status: int, why: str) -> None:
+            if self.cycle and not self.cycle.response_complete and not self.cycle.more_body:
+                # This follows a request whose answer is under way: ours would be taken for that.
+                self.cycle.keep_alive = False
+                return
+            body = b'{"detail":"%s"}' % why.encode()
+            head = STATUS_LINE[status] + b"content-type: application/json\r\n"
             end = b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
             self.transport.write(head + end + body)
-            self.transport.close()
+            # Not closed yet: that would take the answer from a client that still writes.
+            self.transport.write_eof()
+            self._refused = True
+            self._in_time()
+            self._late = self.loop.call_later(header_timeout, self.transport.abort)
 
     return Protocol
 
