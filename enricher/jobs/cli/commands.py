@@ -36,7 +36,7 @@ Examples:
 
 \b
 ID is a job's id, or the first characters of it. Filters are combined.
-See also: enricher queues, enricher workers.
+See also: enricher queues, enricher workers, enricher schedules.
 """
 _PER_STATE, _OF_ONE = 10, 50
 
@@ -56,7 +56,10 @@ def command() -> None:
 @json_option
 @settings_options
 def list_jobs(options: SettingsOptions, wanted: JobFilter, limit: int | None, json: bool) -> None:
-    """List jobs by state: what runs, waits and is delayed, then what has ended, newest first."""
+    """List jobs by state.
+
+    First what runs, is retried, waits and is scheduled; then what has ended, the newest first.
+    """
     states = wanted.states or STATES
     most = limit or (_OF_ONE if len(states) == 1 else _PER_STATE)
 
@@ -130,7 +133,11 @@ async def _say_nothing(jobs: Jobs, wanted: JobFilter) -> None:
 @json_option
 @settings_options
 def show_job(options: SettingsOptions, job: str, json: bool) -> None:
-    """Show all of a job: arguments, attempts, error, progress, steps, children, times."""
+    """Show all of a job.
+
+    Its arguments, times, attempts, worker, progress, the steps that are done, its children and its parent,
+    the result or the last error with the traceback.
+    """
 
     async def show(jobs: Jobs) -> None:
         found = await jobs.get(job)
@@ -160,11 +167,11 @@ def _act(options: SettingsOptions, verb: acting.Verb, meant: Meant, manner: Mann
 @manner_option
 @settings_options
 def retry(options: SettingsOptions, meant: Meant, manner: Manner) -> None:
-    """Let jobs that failed wait for a worker again; delayed ones are due now.
+    """Let failed jobs wait for a worker again.
 
-    Filters mean failed jobs; with --state also cancelled, retrying and scheduled ones. The job keeps its id
-    and what its steps have stored; its attempts begin anew. One that is unique takes its lock again, or it is
-    said which job has it. The exit code is 1 if any could not be retried.
+    Delayed ones are due now. Filters mean failed jobs; with --state also cancelled, retrying and scheduled
+    ones. The job keeps its id and what its steps have stored; its attempts begin anew. One that is unique
+    takes its lock again, or it is said which job has it. The exit code is 1 if any could not be retried.
     """
     _act(options, acting.Verb("retry", "retried", ("failed",), acting.retry), meant, manner)
 
@@ -175,10 +182,10 @@ def retry(options: SettingsOptions, meant: Meant, manner: Manner) -> None:
 @manner_option
 @settings_options
 def cancel(options: SettingsOptions, meant: Meant, manner: Manner, reason: str) -> None:
-    """Cancel jobs that have not ended; those that run are told to stop.
+    """Cancel jobs that have not ended.
 
-    Filters mean jobs that wait, are scheduled, are retried or run. They can be retried by hand. The exit code
-    is 1 if any could not be cancelled.
+    Those that run are told to stop. Filters mean jobs that wait, are scheduled, are retried or run. They can
+    be retried by hand. The exit code is 1 if any could not be cancelled.
     """
     states: tuple[State, ...] = ("waiting", "scheduled", "retrying", "running")
     _act(options, acting.Verb("cancel", "cancelled", states, acting.cancel(reason)), meant, manner)

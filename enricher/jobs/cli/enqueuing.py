@@ -86,9 +86,10 @@ def enqueue(
     json: bool,
     **given: Any,
 ) -> None:
-    """Enqueue a job of CLASS, the name of a task or of a class in jobs.packages.
+    """Enqueue a job, and print its id or with --wait its result.
 
-    Arguments are checked against the class where it is found; else the job is enqueued by name.
+    CLASS is the name of a task, or of a class in jobs.packages. Arguments are checked against the class where
+    it is found; else the job is enqueued by name.
     """
     settings = settings_of(options)
     section = settings.section(JobSettings)

@@ -119,7 +119,10 @@ def _advise(figures: Sequence[QueueFigures], workers: Mapping[str, int]) -> None
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @settings_options
 def pause(options: SettingsOptions, names: Sequence[str]) -> None:
-    """Begin no more jobs of these queues; those that run go on, and new ones may be enqueued."""
+    """Begin no more jobs of queues.
+
+    Those that run go on, and new ones may be enqueued. It holds for all workers, until `resume`.
+    """
     with_jobs(settings_of(options), lambda jobs: _set_paused(jobs, names, paused=True))
 
 
@@ -127,7 +130,7 @@ def pause(options: SettingsOptions, names: Sequence[str]) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @settings_options
 def resume(options: SettingsOptions, names: Sequence[str]) -> None:
-    """Begin jobs of these queues again."""
+    """Begin jobs of paused queues again."""
     with_jobs(settings_of(options), lambda jobs: _set_paused(jobs, names, paused=False))
 
 
@@ -154,9 +157,10 @@ async def _check(jobs: Jobs, names: Sequence[str]) -> None:
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @settings_options
 def clear(options: SettingsOptions, names: Sequence[str], yes: bool) -> None:
-    """Cancel all jobs that wait in these queues; such as run or are delayed stay.
+    """Cancel all jobs that wait in queues.
 
-    The newest of them (jobs.keep_finished) can be retried: jobs retry --state cancelled --queue NAME.
+    Those that run or are delayed stay. The newest of them (jobs.keep_finished) can be retried: jobs retry
+    --state cancelled --queue NAME.
     """
     settings = settings_of(options)
     waiting: dict[str, int] = {}
