@@ -242,7 +242,7 @@ class SearchIndices:
                 method, path, body=body, headers=headers, request_timeout=self._timeout, max_retries=0
             )
         except TransportError as error:
-            reason = f"{type(error).__name__}: {text_of(error)[:_SHOWN]}"
+            reason = f"{type(error).__name__}: {str(error.message)[:_SHOWN]}"
             raise SinkUnavailable(self.name, reason) from error
         return reply.meta.status, reply.body
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from enricher.events.nodes import Event, Node, Router, TaskContext
     from enricher.events.pipeline import Pipeline
     from enricher.events.registry import PipelineRegistry
+    from enricher.events.search_node import ElasticsearchIndexNode
     from enricher.events.settings import EventSettings
     from enricher.events.types import InvalidEvent
 else:
@@ -22,12 +23,14 @@ else:
             "enricher.events.nodes": "Event Node Router TaskContext",
             "enricher.events.pipeline": "Pipeline",
             "enricher.events.registry": "PipelineRegistry",
+            "enricher.events.search_node": "ElasticsearchIndexNode",
             "enricher.events.settings": "EventSettings",
             "enricher.events.types": "InvalidEvent",
         },
     )
 
 __all__ = [
+    "ElasticsearchIndexNode",
     "Event",
     "EventSettings",
     "InvalidEvent",

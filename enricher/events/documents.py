@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 
-from enricher.engine.effects import Effect, Insert, Upsert
+from enricher.engine.effects import Effect, Insert, Unindex, Upsert
 from enricher.texts import trace_of
 
 Status = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE"]
+SearchStatus = Literal["pending", "indexed", "refused"]
 Document = dict[str, Any]
 
 STATUSES: tuple[Status, ...] = ("PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE")
@@ -52,6 +53,7 @@ def pending(id_: str, kind: str, data: Any, *, token: str, now_us: int) -> Docum
         "revision": 0,
         "digest": digest(data),
         "token": token,
+        "search": None,
     }
 
 
@@ -61,8 +63,16 @@ def started(event: Mapping[str, Any], attempt: int, now_us: int) -> Document:
     return _next(event, now_us, status="STARTED", attempts=attempt, started_at=at)
 
 
-def succeeded(event: Mapping[str, Any], context: Mapping[str, Any], attempt: int, now_us: int) -> Document:
-    """Its pipeline has returned ``context``."""
+def succeeded(
+    event: Mapping[str, Any],
+    context: Mapping[str, Any],
+    attempt: int,
+    now_us: int,
+    *,
+    indices: Iterable[str] = (),
+) -> Document:
+    """Its pipeline has returned ``context``, and it is to be found in these search ``indices``."""
+    names = sorted(indices)
     return _next(
         event,
         now_us,
@@ -71,7 +81,27 @@ def succeeded(event: Mapping[str, Any], context: Mapping[str, Any], attempt: int
         attempts=attempt,
         error=None,
         finished_at=_date(now_us),
+        search={"status": "pending", "error": None, "indices": names} if names else None,
     )
+
+
+def indexed(event: Mapping[str, Any], error: str | None, now_us: int) -> Document:
+    """The search server has it in its indices, or never will, for this reason."""
+    status: SearchStatus = "indexed" if error is None else "refused"
+    return _next(event, now_us, search={**event["search"], "status": status, "error": error})
+
+
+def is_unindexed(event: Mapping[str, Any]) -> bool:
+    """Whether it should be in an index and, for all we know, is not."""
+    search = event.get("search")
+    return search is not None and search["status"] != "indexed"
+
+
+def removals(event: Mapping[str, Any]) -> list[Unindex]:
+    """What removes an event from the indices it is in, or may be in."""
+    search = event.get("search")
+    names = search["indices"] if search is not None else ()
+    return [Unindex(name, event["_id"], event["revision"] + 1) for name in names]
 
 
 def failed(

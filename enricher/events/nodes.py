@@ -23,6 +23,7 @@ class TaskContext:
     """What goes through a pipeline: the event, the outputs of nodes by name, and whatever else they note.
 
     ``clients`` are the program's own, by name. What a node hands to `emit` is written with the result.
+    ``searchable`` says that what nodes have indexed gets to a search server.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class TaskContext:
         self.metadata: dict[str, Any] = dict(metadata or {})
         self.clients: Mapping[str, Any] = clients or {}
         self.effects: list[Effect] = []
+        self.searchable = False
 
     def emit(self, *effects: Effect) -> None:
         """Have effects written in the commit of the pipeline's result: publish, enqueue, store."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from enricher.config import StreamSettings
-from enricher.engine.effects import DOCUMENTS, LIVE
+from enricher.engine.effects import DOCUMENTS, LIVE, SEARCH
 from enricher.engine.ports import Source
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Route
@@ -34,7 +34,8 @@ def plan(events: EventSettings, host: Host) -> Plan:
     PipelineRegistry.scan(events.packages)
     schemas = {name: pipeline.event for name, pipeline in PipelineRegistry.pipelines.items()}
     types = EventTypes(schemas, strict=events.strict, type_field=events.type_field)
-    runner = PipelineRunner(events, PipelineRegistry, types)
+    searches = host.settings.search.is_on()
+    runner = PipelineRunner(events, PipelineRegistry, types, searches=searches)
     policy = RetryPolicy(
         max_retries=events.max_retries,
         base=events.initial_backoff,
@@ -88,7 +89,7 @@ def plan(events: EventSettings, host: Host) -> Plan:
         topic=events.stream,
         handler=Processor(events, host, runner, policy),
         decode=read_id,
-        sinks=(DOCUMENTS, LIVE),
+        sinks=(DOCUMENTS, LIVE, SEARCH) if searches else (DOCUMENTS, LIVE),
         retry=policy,
         max_concurrency=events.concurrency,
         timeout=events.timeout or None,
@@ -111,8 +112,10 @@ def plan(events: EventSettings, host: Host) -> Plan:
         pages=pages,
         listens={events.listen: pages} if events.listen else {},
         indexes=indexes(events),
+        search_indices=runner.indices(),
         streams=[StreamUse(name, events.group) for name in (events.stream, events.source) if name],
         warnings=runner.warnings,
+        problems=runner.problems,
     )
 
 

@@ -11,12 +11,20 @@ from typing import Any, Protocol
 
 import msgspec
 
-from enricher.engine.effects import Effect, Publish, SetKey
+from enricher.engine.effects import DOCUMENTS, SEARCH, Effect, Index, Publish, SetKey
 from enricher.engine.ports import Failing
 from enricher.engine.retry import Retry, RetryPolicy
 from enricher.engine.router import Context
 from enricher.errors import BadMessage
-from enricher.events.documents import Document, failed, replacement, started, succeeded
+from enricher.events.documents import (
+    Document,
+    failed,
+    indexed,
+    is_unindexed,
+    replacement,
+    started,
+    succeeded,
+)
 from enricher.events.errors import NodeError, UnknownEvent
 from enricher.events.settings import EventSettings
 from enricher.system import Host
@@ -26,10 +34,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """What a pipeline has made of an event: its context as plain values, and effects of its nodes."""
+    """What a pipeline has made of an event: its context as plain values, and effects of its nodes.
+
+    ``documents`` {index: document} are to be indexed under the event's id.
+    """
 
     context: Mapping[str, Any]
     effects: Sequence[Effect] = ()
+    documents: Mapping[str, Mapping[str, Any]] = {}
 
 
 class Pipelines(Protocol):
@@ -37,6 +49,10 @@ class Pipelines(Protocol):
 
     async def __call__(self, event: Document, clients: Mapping[str, Any]) -> Finished:
         """Raises `NodeError` for what a node raised."""
+        ...
+
+    def documents(self, event: Document, clients: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+        """What is to be indexed of an event that has succeeded. Raises `NodeError`."""
         ...
 
 
@@ -58,16 +74,47 @@ class Processor:
             raise UnknownEvent(id_)
         event = found[0]
         if event["status"] == "SUCCESS":
-            return ()  # its entry was appended twice
+            return self._completing(event, context)
         event = started(event, context.attempt, self._host.clock())
         self._host.emit(replacement(self._settings.collection, event), *self._result(event, None))
         try:
             finished = await self._pipelines(event, context.clients)
         except NodeError as error:
             raise self._failing(event, error, context.attempt) from error
-        done = succeeded(event, finished.context, context.attempt, self._host.clock())
-        result = self._result(done, finished.context)
-        return [replacement(self._settings.collection, done), *finished.effects, *result]
+        now_us, indices = self._host.clock(), finished.documents
+        done = succeeded(event, finished.context, context.attempt, now_us, indices=indices)
+        others = [*finished.effects, *self._result(done, finished.context)]
+        indexing = self._indexing(done, indices, others)
+        return [replacement(self._settings.collection, done), *indexing, *others]
+
+    def _completing(self, event: Document, context: Context) -> Sequence[Effect]:
+        """What may be missing of an event that has succeeded: its process ended then, or it was refused.
+
+        Of most nothing is, and their entry was appended twice.
+        """
+        result = self._result(event, event["task_context"])[:1]
+        if not is_unindexed(event):
+            return result
+        return [*self._indexing(event, self._pipelines.documents(event, context.clients), result), *result]
+
+    def _indexing(
+        self, event: Document, documents: Mapping[str, Mapping[str, Any]], others: Sequence[Effect]
+    ) -> Sequence[Effect]:
+        """``event`` goes to its indices, and its document says what becomes of that.
+
+        Should the server refuse it, what is visible of the ``others`` comes with the dead letter: the event
+        has succeeded all the same.
+        """
+
+        def answered(error: str | None) -> Sequence[Effect]:
+            after = indexed(event, error, self._host.clock())
+            visible = [each for each in others if each.sink not in (DOCUMENTS, SEARCH)]
+            kept = () if error is None else visible
+            return [replacement(self._settings.collection, after), *kept]
+
+        found = [Index(name, event["_id"], each, event["revision"]) for name, each in documents.items()]
+        # The server's answers are about the whole of a write: one is told of them.
+        return [*found[:-1], *(msgspec.structs.replace(each, answered=answered) for each in found[-1:])]
 
     def _failing(self, event: Document, error: NodeError, attempt: int) -> Failing:
         final = not isinstance(self._policy.decide(attempt, error.cause), Retry)

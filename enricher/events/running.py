@@ -3,46 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from enricher.events.documents import Document
 from enricher.events.errors import NodeError
 from enricher.events.execution import resumed
-from enricher.events.nodes import TaskContext
+from enricher.events.nodes import TaskContext, node_name
 from enricher.events.pipeline import Pipeline
 from enricher.events.processing import Finished
 from enricher.events.registry import PipelineRegistry
+from enricher.events.search_node import MAPPINGS, ElasticsearchIndexNode, documents, index_nodes
 from enricher.events.settings import EventSettings
 from enricher.events.types import EventTypes
+from enricher.texts import text_of
 
 
 class PipelineRunner:
-    """Runs pipelines of ``registry``. A context carries its event's id in ``metadata["id"]``."""
+    """Runs pipelines of ``registry``.
 
-    def __init__(self, settings: EventSettings, registry: type[PipelineRegistry], types: EventTypes) -> None:
+    A context has the ``id``, the ``type`` and ``created_at`` of its event in its metadata. ``searches`` says
+    that there is a search server.
+    """
+
+    def __init__(
+        self,
+        settings: EventSettings,
+        registry: type[PipelineRegistry],
+        types: EventTypes,
+        *,
+        searches: bool = False,
+    ) -> None:
         self._settings = settings
         self._registry = registry
         self._types = types
+        self._searches = searches
 
     async def __call__(self, event: Document, clients: Mapping[str, Any]) -> Finished:
         """What comes of an event. Raises `NodeError`, with what had finished before."""
-        typed = self._types.event_of(event["type"], event["data"])
-        context = TaskContext(typed, metadata={"id": event["_id"]}, clients=clients)
+        context, pipeline = self._context(event, clients), self.pipeline(event["type"])
         if self._settings.resume:
             resumed(context, event.get("task_context"))
-        pipeline = self._pipeline(event["type"])
         try:
-            await pipeline.arun(typed, context=context)
+            await pipeline.arun(context.event, context=context)
+            documents = self._documents(pipeline, context)
         except NodeError as error:
             error.finished = context.model_dump(mode="json")
             raise
-        return Finished(context.model_dump(mode="json"), context.effects)
+        return Finished(context.model_dump(mode="json"), context.effects, documents)
 
-    def _pipeline(self, kind: str) -> Pipeline:
-        return self._registry.of_type(kind)
+    def documents(self, event: Document, clients: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+        """What is to be indexed of an event that has succeeded, by index. Raises `NodeError`."""
+        context = resumed(self._context(event, clients), event["task_context"])
+        return self._documents(self.pipeline(event["type"]), context)
+
+    def _context(self, event: Document, clients: Mapping[str, Any]) -> TaskContext:
+        created = event["created_at"].isoformat()
+        metadata = {"id": event["_id"], "type": event["type"], "created_at": created}
+        typed = self._types.event_of(event["type"], event["data"])
+        context = TaskContext(typed, metadata=metadata, clients=clients)
+        context.searchable = self._searches and self._settings.search
+        return context
+
+    def _documents(self, pipeline: Pipeline, context: TaskContext) -> Mapping[str, Mapping[str, Any]]:
+        if not context.searchable:
+            return {}
+        try:
+            return documents(pipeline, context)
+        except Exception as error:
+            raise NodeError(node_name(ElasticsearchIndexNode), error) from error
+
+    def pipeline(self, kind: str) -> Pipeline:
+        """A new pipeline for a type of events, which ends by indexing if none of its nodes does.
+
+        Raises `UnknownPipeline`.
+        """
+        pipeline = self._registry.of_type(kind)
+        if self._searches and self._settings.index and not index_nodes(pipeline):
+            pipeline.add_node(ElasticsearchIndexNode())
+        return pipeline
+
+    def indices(self) -> Mapping[str, Mapping[str, Any]]:
+        """Settings and mappings of the indices that pipelines name."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for kind in self._registry.pipelines:
+            with suppress(Exception):  # one that cannot be made is among the problems
+                found.update((node.index, MAPPINGS) for node in index_nodes(self.pipeline(kind)))
+        return found if self._searches and self._settings.search else {}
 
     def warnings(self) -> Iterable[str]:
         """What will probably be regretted."""
         yield from self._registry.problems
         if not self._registry.pipelines:
             yield "no pipeline is registered: name the packages that have some in events.packages"
+
+    def problems(self) -> Iterable[str]:
+        """Pipelines that cannot be made, and why."""
+        for kind in self._registry.pipelines:
+            try:
+                self.pipeline(kind)
+            except Exception as error:  # noqa: BLE001  a program's own code may raise anything
+                yield f"the pipeline of {kind} cannot be made: {type(error).__name__}: {text_of(error)}"

@@ -68,6 +68,7 @@ class EventSettings(Section, frozen=True, kw_only=True):
     max_deliveries: Count = 3
     resume: bool = True
     index: bool = True
+    search: bool = True
     result_ttl: WholeSeconds = 3600
     sweep_after: PositiveSeconds = 30.0
     project: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from enricher import Context, Enricher, Insert, load
+from enricher import Context, Enricher, Insert, Route, load
 from enricher.connections import Connections
 from enricher.engine.effects import Append
 from enricher.errors import BadMessage
@@ -26,7 +26,9 @@ from tests.servers import Urls
 
 
 @asynccontextmanager
-async def worker(urls: Urls, **more: Any) -> AsyncIterator[tuple[Enricher, Any]]:
+async def worker(
+    urls: Urls, *, ready: bool = True, routes: Sequence[Route] = (), **more: Any
+) -> AsyncIterator[tuple[Enricher, Any]]:
     given = {
         "redis.url": urls.redis,
         "mongo.url": urls.mongo,
@@ -37,8 +39,9 @@ async def worker(urls: Urls, **more: Any) -> AsyncIterator[tuple[Enricher, Any]]
         **{name.replace("__", "."): value for name, value in more.items()},
     }
     RUNS.clear()
-    async with Enricher(load(overrides=given)) as enricher:
-        await enricher.wait_ready()
+    async with Enricher(load(overrides=given), routes=routes) as enricher:
+        if ready:
+            await enricher.wait_ready()
         yield enricher, database(urls.mongo)["events"]
 
 

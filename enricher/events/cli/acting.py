@@ -15,7 +15,7 @@ from enricher.config import Settings
 from enricher.events.cli.opening import Events, with_events
 from enricher.events.cli.options import Manner, Meant
 from enricher.events.cli.selection import as_json
-from enricher.events.documents import Document, Status
+from enricher.events.documents import Document, Status, is_unindexed
 
 _KINDS = 20
 
@@ -43,7 +43,10 @@ _CHANGED = Outcome("it has changed meanwhile: look at it again", done=False)
 
 
 async def retry(events: Events, event: Document) -> Outcome:
-    """Let a failed event wait for a worker again."""
+    """Let a failed event wait for a worker again, and one that could not be indexed be indexed."""
+    if event["status"] == "SUCCESS" and is_unindexed(event):
+        await events.complete(event)
+        return Outcome("is indexed again", done=True)
     others: dict[Status, str] = {
         "SUCCESS": "not retried: it has succeeded; post it anew",
         "STARTED": "not retried: its pipeline runs",

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import click
 
 from enricher.adapters.mongo import MongoDocuments, close_client, mongo_client
 from enricher.adapters.redis.client import redis_client
+from enricher.adapters.search import SearchIndices, search_client
 from enricher.cli.output import talking_to
 from enricher.cli.signals import until_signal
 from enricher.clock import wall_clock
 from enricher.config import Settings
+from enricher.engine.effects import Unindex
+from enricher.engine.ports import Write
 from enricher.events.cli.selection import EventFilter
-from enricher.events.documents import Document, Status, waiting_again
+from enricher.events.documents import Document, Status, removals, waiting_again
 from enricher.events.settings import EventSettings
 
 _LEAST_OF_ID = 4
@@ -27,6 +30,7 @@ class Events:
     def __init__(self, settings: Settings) -> None:
         self.section = settings.section(EventSettings)
         mongo, server = settings.mongo, settings.redis
+        self._search = settings.search
         self._client = mongo_client(mongo.url, driver=mongo.driver, timeout=mongo.timeout)
         self._documents = MongoDocuments(self._client, mongo.database_name)
         self._redis = redis_client(server.url, socket_timeout=server.socket_timeout)
@@ -84,14 +88,32 @@ class Events:
         await self._redis.xadd(self.section.stream, {b"id": event["_id"].encode()})
         return True
 
+    async def complete(self, event: Document) -> None:
+        """Have an event that has succeeded indexed once more. Raises what the client of Redis does."""
+        await self._redis.xadd(self.section.stream, {b"id": event["_id"].encode()})
+
     async def delete(self, event: Document) -> bool:
-        """Remove it with its result; False if it has changed since it was read. Raises as `wait_again`."""
+        """Remove it with its result, from its search indices too. Raises as `wait_again`.
+
+        False if it has changed since it was read: what it changes to is indexed anew.
+        """
+        if gone := removals(event):
+            await self._unindex(gone)
         where = {"_id": event["_id"], "revision": event["revision"]}
         command = {"delete": self.section.collection, "deletes": [{"q": where, "limit": 1}]}
         if not (await self._documents.command(command))["n"]:
             return False
         await self._redis.delete(f"celery-task-meta-{event['_id']}")
         return True
+
+
+    async def _unindex(self, gone: Sequence[Unindex]) -> None:
+        client = search_client(self._search)
+        try:
+            indices = SearchIndices(client, {}, timeout=self._search.timeout, max_bulk=self._search.max_bulk)
+            await indices.commit([Write(gone)])
+        finally:
+            await client.close()
 
 
 def with_events(settings: Settings, work: Callable[[Events], Awaitable[None]]) -> None:
