@@ -52,9 +52,9 @@ class Release:
         return Command(self.folder, "run", **self.settings)
 
     def retry(self, job: Handle) -> None:
-        """Let a job be due now, as an operator does."""
+        """Let a job be due now, as an operator does; it may have been due by itself meanwhile."""
         done = finished(self.folder, "jobs", "retry", job.id, **self.settings)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0 or "it has succeeded" in done.stdout, (done.stdout, done.stderr)
 
 
 @pytest.fixture
