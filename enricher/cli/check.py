@@ -21,6 +21,7 @@ from enricher.assembly import planned, stores_documents
 from enricher.cli import logs
 from enricher.cli.check_growth import HEAD as GROWTH
 from enricher.cli.check_growth import Stored, ask_growth
+from enricher.cli.check_search import ask_search
 from enricher.cli.check_streams import HEAD, StreamState, ask_streams, groups_of, stream_warnings
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration_option, settings_options
@@ -127,7 +128,7 @@ async def ask_servers(
     growth: bool = False,
     stores: bool = True,
 ) -> list[Server]:
-    """Ask Redis, MongoDB and, where they are others, the Redis of dead letters and of systems, all at once.
+    """Ask Redis, MongoDB, a search server and other Redis, of dead letters and of systems, all at once.
 
     With ``growth`` MongoDB is also asked how fast its collections grow; it is left alone without ``stores``.
     """
@@ -138,6 +139,8 @@ async def ask_servers(
     ]
     if stores:
         questions.append(_ask_mongo(settings, timeout, growth))
+    if settings.search.is_on():
+        questions.append(_ask_search(settings, timeout))
     if apart:
         questions.append(
             _ask_redis("Redis of the dead letters", settings, letters_url, timeout, letters=True)
@@ -206,6 +209,11 @@ async def _ask_mongo(settings: Settings, timeout: float, growth: bool) -> Server
         await close_client(client)
     says = f"version {build.get('version', 'unknown')}, database {settings.mongo.database_name}"
     return Server("MongoDB", shown, says, stored=stored)
+
+
+async def _ask_search(settings: Settings, timeout: float) -> Server:
+    says, error = await ask_search(settings.search, timeout)
+    return Server("Search server", redact(settings.search.url), says, redact_text(error))
 
 
 def warnings(

@@ -12,7 +12,8 @@ import redis
 
 from enricher.cli.main import exit_code
 from enricher.clock import wall_clock
-from tests.servers import RedisProcess, Urls, free_port
+from enricher.events import PipelineRegistry
+from tests.servers import RedisProcess, SearchProcess, Urls, free_port
 
 pytestmark = pytest.mark.usefixtures("nobodys_settings")
 
@@ -84,6 +85,35 @@ def test_each_server_that_is_away_is_named_without_its_password(check: Check, re
     assert "Redis" not in err
     assert "mongo.url" in out
     assert "geheim" not in out + err
+
+
+def test_the_search_server_is_asked_where_there_is_one(check: Check, own_search: SearchProcess) -> None:
+    url = own_search.url.replace("http://", "http://elastic:hush@")
+    out, err = check("--set", f"search.url={url}", "--verbose")
+    assert f"Search server at http://elastic:***@127.0.0.1:{own_search.port}: elasticsearch 8.15.3" in out
+    own_search.kill()
+    _, away = check("--set", f"search.url={url}", code=1)
+    assert "Error: Search server at http://elastic:***@127.0.0.1" in away
+    assert "is unreachable: ConnectionError: Cannot connect to host" in away
+    assert "hush" not in out + err + away
+
+
+def test_a_pipeline_that_names_no_possible_index_is_a_problem(
+    check: Check, own_search: SearchProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wrong_index.py").write_text(
+        "from enricher.events import ElasticsearchIndexNode, Event, Pipeline\n"
+        "class Loud(Event):\n    shout: str\n"
+        "class LoudPipeline(Pipeline):\n    event = Loud\n    start = ElasticsearchIndexNode\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.add_node(ElasticsearchIndexNode('Loud'))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(PipelineRegistry, "pipelines", {})
+    given = ("--set", f"search.url={own_search.url}", "--set", "events.packages=wrong_index")
+    _, err = check(*given, code=1)
+    assert "the pipeline of Loud cannot be made: PipelineError: ElasticsearchIndexNode: index 'Loud'" in err
+    assert "expected the name of an index: lower case, at most 255 bytes, such as 'loud'" in err
 
 
 def test_a_frozen_redis_counts_as_away(check: Check, own_redis: RedisProcess) -> None:
