@@ -30,7 +30,7 @@ FINISHED: tuple[State, ...] = ("succeeded", "failed", "cancelled")
 
 
 _QUEUE = re.compile(r"[A-Za-z0-9_.\-]+")
-RESERVED = ("control", "deaths", "job", "lost", "paused", "queues", "schedules", "served", "workers")
+RESERVED = ("control", "deaths", "job", "late", "lost", "paused", "queues", "schedules", "served", "workers")
 """What stores keep besides queues, under names of the same kind."""
 
 

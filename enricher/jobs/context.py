@@ -26,13 +26,16 @@ from typing import Any, Protocol
 import msgspec
 
 from enricher.job_store import Call, FindStep, JobStore, Request, Run, StoreStep, StoreUnavailable
-from enricher.jobs.errors import RunLost, WrongPlace
+from enricher.jobs.errors import BadArguments, RunLost, WrongPlace
 from enricher.jobs.handle import Handle
 from enricher.jobs.payload import MAX_PAYLOAD
 from enricher.jobs.progress import ProgressWriter
 from enricher.jobs.worker import Enqueuer, Worker
 from enricher.log import log
 from enricher.texts import text_of
+
+MOST_IN_CHILDREN = 64 * 1024 * 1024
+"""Bytes of arguments of all that a job enqueues: they are kept in one go, with its success."""
 
 _current: ContextVar[Job] = ContextVar("enricher_job")
 
@@ -75,6 +78,7 @@ class Job(ABC):
         self.deadline = None if time_limit is None else datetime.now(UTC) + timedelta(seconds=time_limit)
         self.cancelled = False
         self.children: list[Request] = []
+        self._children_bytes = 0
         self._run = run
         self._outlet = outlet
         self._max_payload = max_payload
@@ -101,6 +105,10 @@ class Job(ABC):
         """
         enqueuer = worker if isinstance(worker, Enqueuer) else Enqueuer(worker)
         request = enqueuer.request(args, kwargs, self._max_payload, parent=self.id)
+        self._children_bytes += len(request.payload)
+        if self._children_bytes > MOST_IN_CHILDREN:
+            expected = f"at most {MOST_IN_CHILDREN:,} bytes of arguments in all that a job enqueues"
+            raise BadArguments("$", expected, f"{self._children_bytes:,} bytes with this one")
         self.children.append(request)
         return Handle(request.id, child=True)
 

@@ -28,6 +28,11 @@ KEY = "celery-task-meta-"
 
 _OURS = str(Path(enricher.__file__).parent)
 
+LARGEST = 64 * 1024 * 1024
+"""Bytes of a result: far more would be more than Redis takes, and hold up the results of others."""
+
+_LONG = 64 * 1024  # bytes of an exception's arguments
+
 ENDED = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
 _REVOKED_TYPE, _REVOKED_MODULE = "TaskRevokedError", "celery.exceptions"
 
@@ -55,16 +60,21 @@ def started(id: str, worker: str) -> bytes:  # noqa: A002
 def success(id: str, value: Any, *, children: Iterable[str] = (), now: datetime | None = None) -> bytes:  # noqa: A002
     """The job has returned ``value``, and enqueued ``children``.
 
-    Raises `BadMessage` for a value that cannot be JSON. NaN and infinity become null.
+    Raises `BadMessage` for a value that cannot be JSON, or is larger than `LARGEST`. NaN and infinity become
+    null.
     """
     kept = [[[child, None], None] for child in children]
     try:
-        return _encode(
+        encoded = _encode(
             Outcome(task_id=id, status="SUCCESS", result=value, children=kept, date_done=_date(now))
         )
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         expected = "a result that JSON knows: text, numbers, lists, objects, dates, dataclasses"
         raise BadMessage("$.result", expected, f"{type(value).__name__}: {text_of(error)}") from error
+    if len(encoded) > LARGEST:
+        expected = f"a result of at most {LARGEST:,} bytes of JSON; keep what is larger elsewhere"
+        raise BadMessage("$.result", expected, f"{len(encoded):,} bytes")
+    return encoded
 
 
 def failure(id: str, error: BaseException | JobError, *, now: datetime | None = None) -> bytes:  # noqa: A002
@@ -167,6 +177,8 @@ def _failed(id: str, status: str, error: BaseException | JobError, now: datetime
         said = job_error(error, id)
         elsewhere = isinstance(error, JobFailed) and said.type != type(error).__qualname__
         args = [said.message] if elsewhere else _arguments(error)
+        if len(_encode(args)) > _LONG:
+            args = [said.message]
     return _encode(
         Outcome(
             task_id=id,

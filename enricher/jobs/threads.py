@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import ctypes
+import os
 import queue
 import threading
 import time
@@ -135,9 +136,12 @@ class _Thread(threading.Thread):
         self.calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
 
     def run(self) -> None:
+        process = os.getpid()
         while (call := self.calls.get()) is not None:
             self.name = call.name
             call.make()
+            if os.getpid() != process:
+                os._exit(0)  # a fork that the job has made, and that came back: the job is its parent's
             del call  # what it returned is not kept until the next one
 
     def let_go(self) -> None:

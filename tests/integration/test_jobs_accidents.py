@@ -124,8 +124,20 @@ def test_values_of_arguments_cannot_make_a_limit_another_ones_key(jobs: Jobs) ->
 def test_a_worker_keeps_its_own_runs_however_late_it_renews(jobs: Jobs) -> None:
     jobs.enqueue()
     (run,) = jobs.fetch("slow")
+    jobs.client.zadd("jobs:workers", {"slow": 1e15})
     assert found_again(jobs, "slow", run, reconnected=False) == 0
     assert jobs.fetch("other") == []
+
+
+def test_nobody_is_taken_for_dead_by_a_worker_that_was_silent_itself(jobs: Jobs) -> None:
+    jobs.enqueue()
+    (run,) = jobs.fetch("one")
+    assert found_again(jobs, "two", reconnected=False) == -1
+    jobs.client.zadd("jobs:workers", {"one": 1, "two": 1e15})
+    renew(jobs, "one", run)  # far too late: the others may not have had the time to
+    assert found_again(jobs, "two", reconnected=False) == -1
+    jobs.client.delete("jobs:late")
+    assert found_again(jobs, "two", reconnected=False) == 1
 
 
 def test_a_run_that_its_worker_was_never_told_of_begins_at_once_and_blames_nobody(jobs: Jobs) -> None:

@@ -133,3 +133,8 @@ async def test_the_dead_letters_of_jobs_are_the_jobs_that_have_failed(url: str) 
 
 async def stored(id_: str) -> Any:
     return await current().in_loop().ask(Find(id_))
+
+
+async def test_a_fork_that_comes_back_from_its_job_ends(url: str) -> None:
+    async with worker(url):
+        assert await (await limits.ForksBack.enqueue()).wait(60) == 0

@@ -36,6 +36,15 @@ class Sleeps(Quick):
         return f"attempt {attempt}"
 
 
+class ForksBack(Quick):
+    """Forks in a thread, and the child returns into the worker's code."""
+
+    @classmethod
+    def perform(cls) -> int:
+        child = os.fork()
+        return 0 if child == 0 else os.waitpid(child, 0)[1]
+
+
 class AsyncSleeps(Quick):
     """In the loop, past its limit."""
 

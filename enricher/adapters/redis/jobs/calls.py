@@ -10,6 +10,7 @@ Keys, with the prefix ``jobs``:
                             progress, finished, unique, until, limits, parent, cancelling, turn, step:{name}
     jobs:lost               sorted set: "queue entry id" of runs whose worker went silent, by when they
                             may begin again
+    jobs:late               there while leases may have lapsed because the server stood still
     jobs:deaths             sorted set: workers that went silent by no fault of a known job, by when
     jobs:finished:{state}   sorted set: ids by the ms at which they ended
     jobs:paused             set of queues

@@ -219,4 +219,7 @@ def _problem(error: Exception, settings: JobQueueSettings) -> Exception:
     if unavailable("", error) is None:
         return error
     reason = redact_text(f"{type(error).__name__}: {error}")
-    return StoreUnavailable(f"the jobs' Redis {redact(settings.url)} cannot be used: {reason}")
+    servers = redact(settings.url)
+    if settings.results_url not in ("", settings.url):
+        servers += f", or that of their results {redact(settings.results_url)},"
+    return StoreUnavailable(f"the jobs' Redis {servers} cannot be used: {reason}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from redis.asyncio import Redis
 
@@ -19,6 +19,7 @@ from enricher.redaction import redact
 from enricher.texts import as_text
 
 _AT_ONCE = 100
+_BYTES_AT_ONCE = 16 * 1024 * 1024
 
 
 class JobSink:
@@ -55,8 +56,7 @@ class JobSink:
         try:
             if self._results is not self._client:
                 await self._show([end for _, end in ends])
-            for at in range(0, len(ends), _AT_ONCE):
-                page = ends[at : at + _AT_ONCE]
+            for page in _pages(ends):
                 parts: list[Part] = [1, self._settings.prefix, *self._first]
                 for _, end in page:
                     parts += end_parts(end, shown=self._results is self._client)
@@ -92,3 +92,17 @@ class JobSink:
     async def close(self) -> None:
         """Close its own connection; the clients belong to who made them."""
         await self._connection.close()
+
+
+def _pages(ends: Sequence[tuple[int, End]]) -> Iterator[list[tuple[int, End]]]:
+    """Parts of ``ends`` that one call takes, for Redis hangs up on one of a gigabyte."""
+    page: list[tuple[int, End]] = []
+    size = 0
+    for each in ends:
+        if page and (len(page) == _AT_ONCE or size > _BYTES_AT_ONCE):
+            yield page
+            page, size = [], 0
+        page.append(each)
+        end = each[1]
+        size += len(end.result) + sum(len(child.payload) for child in end.children)
+    yield page

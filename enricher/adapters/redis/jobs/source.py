@@ -123,7 +123,7 @@ class JobSource:
                 tasks.start_soon(self._listen, clients[2])
                 if self._started is not None:
                     tasks.start_soon(self._started.run)
-                tasks.start_soon(self._look_after, clients[3], intake, self._served)
+                tasks.start_soon(self._look_after, clients[3], intake)
                 self._served = True
                 while not self._stopped:
                     await self._begin(fetching, intake)
@@ -261,16 +261,15 @@ class JobSource:
 
     # -- what goes on beside -----------------------------------------------------------------------
 
-    async def _look_after(self, client: Redis, intake: Intake, again: bool) -> None:
+    async def _look_after(self, client: Redis, intake: Intake) -> None:
         """Find the jobs of workers that went silent; tell the thread of the leases that the loop lives."""
         lease = self._settings.lease
-        # Whoever was cut off as this worker was renews first.
-        look_at = self._loop.time() + lease / 2 if again else 0.0
+        look_at = 0.0
         while True:
             self._leases.turn()
             if (now := self._loop.time()) >= look_at:
-                many = await self._take_over(client, intake) >= _AT_ONCE
-                look_at = now + (0.0 if many else lease / 2)
+                found = await self._take_over(client, intake)
+                look_at = now + (0.0 if found < 0 or found >= _AT_ONCE else lease / 2)
             await anyio.sleep(min(lease / 10, self._settings.max_block / 3, 1.0))
 
     async def _take_over(self, client: Redis, intake: Intake, *, reconnected: bool = False) -> int:
@@ -286,7 +285,7 @@ class JobSource:
             *(part for run in mine for part in (run.id, run.number)),
             *settings.queues,
         )
-        if found:
+        if found > 0:
             if not reconnected:
                 log.warning("jobs_of_silent_worker", jobs=found)
             self._wake.set()
@@ -295,7 +294,10 @@ class JobSource:
             self._counts["poison"] += 1
             delivery = self._delivery(run)
             times = settings.max_deliveries
-            why = f"its worker ended {times} times while it ran, and no other job can have done it"
+            why = (
+                f"its worker ended {times} times while it ran, or stood still for {settings.max_block:g} s, "
+                "and no other job can have done it"
+            )
             intake.set_aside(delivery, "poison", Poison(why))
 
         return int(found)

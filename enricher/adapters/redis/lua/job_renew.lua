@@ -1,5 +1,5 @@
 -- Renews the leases of runs, and says that a worker is there. KEYS: prefix. ARGV: worker, its description (JSON),
--- seconds for which it is known, then queue, id and number of each run.
+-- seconds for which it is known (three leases), then queue, id and number of each run.
 -- Replies which of the runs have begun elsewhere, which are gone, and which were cancelled, counted from 0.
 local worker, now = ARGV[1], now_ms()
 local lapsed, gone, cancelled = {}, {}, {}
@@ -34,6 +34,8 @@ for i = 4, #ARGV, 3 do
     if cancelling then cancelled[#cancelled + 1] = at end
   end
 end
+local lease, heard = ARGV[3] * 1000 / 3, redis.call('ZSCORE', PREFIX .. ':workers', worker)
+if heard and now - heard > lease * 2 / 3 then redis.call('SET', LATE, 1, 'PX', math.ceil(lease / 2)) end
 -- Last: a server whose memory is full would refuse these, and the leases with them.
 redis.call('ZADD', PREFIX .. ':workers', now, worker)
 redis.call('ZREMRANGEBYSCORE', PREFIX .. ':workers', '-inf', now - 86400000)

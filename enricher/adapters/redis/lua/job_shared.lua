@@ -12,6 +12,8 @@ local function unique_key(key) return PREFIX .. ':unique:' .. key end
 -- What is kept of a limit: what runs under it, what waits for a place, its bucket, when the next turn is.
 local function limit_key(kind, key) return PREFIX .. ':limit:' .. kind .. ':' .. key end
 local LOST, PAUSED = PREFIX .. ':lost', PREFIX .. ':paused'
+-- There while some worker has just renewed its leases so late that they may have lapsed.
+local LATE = PREFIX .. ':late'
 -- Workers that went silent by no fault of a job that is known, by when that was found.
 local DEATHS = PREFIX .. ':deaths'
 

@@ -1,13 +1,19 @@
 -- Finds the jobs of workers that went silent. KEYS: prefix. ARGV: lease in ms, deaths that a job may cause, worker
--- that asks, whether it has lost its connection since it last asked ("1"), how many runs it holds, id and number
+-- that asks ("": none), whether it has lost its connection since it last asked ("1"), how many runs it holds, id and number
 -- of each, queues.
 -- A death counts against a job only if it was the only one under way there whose worker had gone silent before:
 -- nobody else can have been it. Where workers also go silent by no fault of a job, as many more deaths are asked for.
--- Replies how many were found, and the runs of those that caused too many.
+-- Replies how many were found (-1: nobody was looked for), and the runs of those that caused too many.
 local lease, deadly, asker, reconnected = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4] == '1'
 local now, found, poison, suspects, silent, mine = now_ms(), 0, {}, {}, {}, {}
 local first = 6 + 2 * ARGV[5]
 for i = 6, first - 1, 2 do mine[ARGV[i]] = ARGV[i + 1] end
+
+-- Where the server itself stood still everybody has been silent, and renews first.
+local heard = tonumber(redis.call('ZSCORE', PREFIX .. ':workers', asker) or '0')
+if asker ~= '' and not reconnected and (now - heard > lease / 2 or redis.call('EXISTS', LATE) == 1) then
+  return {-1, {}}
+end
 
 local function look_at(queue, entry, worker)
   local read = redis.call('XRANGE', stream_of(queue), entry, entry)[1]
