@@ -106,6 +106,10 @@ class Connections:
 
     # -- what a system may ask for -----------------------------------------------------------------
 
+    @property
+    def outages(self) -> Mapping[str, str]:
+        return self.engine.writer.outages
+
     def emit(self, *effects: Effect) -> None:
         self.engine.emit(*effects)
 

@@ -80,6 +80,11 @@ class Host(Protocol):
 
     reader: Reader
 
+    @property
+    def outages(self) -> Mapping[str, str]:
+        """The sinks that are unreachable now, and why, once the enricher runs."""
+        ...
+
     def emit(self, *effects: Effect) -> None:
         """As `Enricher.emit`, once the enricher runs."""
         ...

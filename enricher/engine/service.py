@@ -275,7 +275,12 @@ class Engine:
             raise Overloaded("the worker is stopping and accepts no more messages; try another one")
         delivery = AwaitedDelivery(topic, body, self.clock(), uuid.uuid4().hex)
         self.pool.commit(delivery, effects)
-        await delivery.committed()
+        try:
+            await delivery.committed()
+        except EnricherError as error:
+            if self.ended:
+                raise Overloaded("the worker has stopped before it was committed; try another one") from error
+            raise
 
     @property
     def outages(self) -> dict[str, str]:

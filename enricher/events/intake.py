@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 import anyio
 import msgspec
 
-from enricher.engine.effects import Append, Effect
+from enricher.engine.effects import DOCUMENTS, LIVE, Append, Effect
 from enricher.engine.router import Context
 from enricher.errors import BadMessage, EnricherError, Overloaded, SinkUnavailable
 from enricher.events.documents import Document, event_id, insertion, pending, public
@@ -49,6 +50,7 @@ class Unavailable(EnricherError):
         super().__init__(why)
 
 
+_MOST_AT_ONCE = 10_000  # that wait in memory to be appended
 _DELIVERY = "\n"  # instead of a client's name, which is none
 
 
@@ -96,7 +98,8 @@ class EventIntake:
         self._types = types
         self._host = host
         self._waiting = waiting
-        self._accepted: tuple[int, int] = (0, 0)  # in which second, and how many then
+        self._accepted: tuple[int, int] = (0, 0)  # since which second, and how many since then
+        self._late = False  # whether the last one was not stored in time
 
     # -- over HTTP ---------------------------------------------------------------------------------
 
@@ -106,6 +109,8 @@ class EventIntake:
         Raises `InvalidEvent`, `KeyConflict`, `Busy`, and `Unavailable` after ``events.accept_timeout``.
         """
         checked = self._types.read(body)
+        if self._late and DOCUMENTS in self._host.outages:
+            raise Unavailable(f"events cannot be stored now: {self._host.outages[DOCUMENTS]}")
         waiting = self._waiting() + self._recently()
         if waiting >= self._settings.max_waiting:
             raise Busy(waiting, self._settings.max_waiting)
@@ -116,26 +121,39 @@ class EventIntake:
             with anyio.fail_after(self._settings.accept_timeout):
                 await self._host.commit(TOPIC, body, insert)
         except TimeoutError:
+            # What comes meanwhile would wait as long, and all of it in memory.
+            self._late = True
             seconds = self._settings.accept_timeout
             why = f"not stored within {seconds:g} s: send it again, with the same Idempotency-Key"
             raise Unavailable(why) from None
         except (Overloaded, SinkUnavailable) as error:
             raise Unavailable(str(error)) from error
+        self._late = False
         for before in stored:
             if before.get("digest") != event["digest"]:
                 raise KeyConflict(str(key))
         if not stored:
-            self._count()
-            self._host.emit(self._append(event["_id"]))
+            self._append_soon(event["_id"])
         return str(event["_id"])
+
+    def _append_soon(self, id_: str) -> None:
+        self._count()
+        if self._recently() > _MOST_AT_ONCE and LIVE in self._host.outages:
+            return  # the sweep appends it; here it would wait in memory
+        # Nobody commits anything after a stop; it is stored, and the sweep of another worker appends it.
+        with suppress(EnricherError):
+            self._host.emit(self._append(id_))
 
     def _count(self) -> None:
         second = int(time.monotonic())
-        self._accepted = (second, self._accepted[1] + 1 if self._accepted[0] == second else 1)
+        if self._accepted[0] < second and LIVE not in self._host.outages:
+            self._accepted = (second, 0)
+        self._accepted = (self._accepted[0], self._accepted[1] + 1)
 
     def _recently(self) -> int:
-        # The figures of the stream are a second old.
-        return self._accepted[1] if self._accepted[0] >= int(time.monotonic()) - 1 else 0
+        """How many were accepted that the figures of the stream do not have: they are a second old."""
+        known = self._accepted[0] < int(time.monotonic()) - 1 and LIVE not in self._host.outages
+        return 0 if known else self._accepted[1]
 
     # -- by routes ---------------------------------------------------------------------------------
 
