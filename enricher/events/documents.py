@@ -22,6 +22,7 @@ Document = dict[str, Any]
 
 STATUSES: tuple[Status, ...] = ("PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE")
 
+_OWN = ("_id", "digest", "token", "outbox")
 _EVENTS = uuid.uuid5(uuid.NAMESPACE_URL, "enricher:events")
 _sorted_json = msgspec.json.Encoder(order="sorted").encode
 
@@ -156,7 +157,7 @@ def replacement(collection: str, event: Document) -> Upsert:
 
 def public(event: Mapping[str, Any]) -> Document:
     """An event as clients see it."""
-    shown = {name: value for name, value in event.items() if name not in ("_id", "digest", "token")}
+    shown = {name: value for name, value in event.items() if name not in _OWN}
     return {"id": event["_id"], **shown}
 
 

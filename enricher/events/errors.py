@@ -10,9 +10,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from enricher.engine.effects import Effect
 from enricher.errors import EnricherError
 from enricher.texts import text_of
 
@@ -40,11 +41,12 @@ class UnknownEvent(EnricherError, LookupError):
 class NodeError(EnricherError):
     """The node ``node`` has failed with ``cause``.
 
-    ``finished`` is what the context had then, as JSON knows it.
+    ``finished`` is what the context had then, as JSON knows it, ``effects`` those of nodes that had finished.
     """
 
     def __init__(self, node: str, cause: Exception) -> None:
         self.node = node
         self.cause = cause
         self.finished: Mapping[str, Any] = {}
+        self.effects: Sequence[Effect] = ()
         super().__init__(f"{node}: {type(cause).__name__}: {text_of(cause)}")

@@ -18,7 +18,7 @@ from enricher.engine.isolation import apart
 from enricher.engine.retry import NO_RETRY, Retry
 from enricher.events.errors import NodeError
 from enricher.events.graph import Graph
-from enricher.events.nodes import Node, Router, TaskContext, node_name
+from enricher.events.nodes import RUNNING, Node, Router, TaskContext, node_name
 
 ROUTES, SECONDS = "routes", "seconds"
 
@@ -68,6 +68,7 @@ class Execution:
 
     async def _one(self, name: str, node: Node) -> None:
         began, before = perf_counter(), name in self._context.nodes
+        RUNNING.set(name)
         try:
             await self._tries(name, node)
             if isinstance(node, Router) and name in self._graph.nodes:
@@ -76,6 +77,7 @@ class Execution:
         except Exception as error:  # noqa: BLE001  a node may fail in any way
             if not before:
                 self._context.nodes.pop(name, None)  # it has not finished, whatever it noted
+            self._context.withdraw(name)
             self._failed = self._failed or NodeError(name, error)
         self._seconds[name] = round(perf_counter() - began, 6)
 
@@ -86,6 +88,7 @@ class Execution:
             try:
                 self._merge(name, await apart(_call, node, self._context, timeout=node.timeout, name=name))
             except Exception as error:
+                self._context.withdraw(name)
                 decision = policy.decide(attempt, error)
                 if not isinstance(decision, Retry):
                     raise
@@ -101,8 +104,7 @@ class Execution:
             raise TypeError(f"{name}.process returned {shown}: expected the TaskContext that it was given")
         self._context.nodes.update(returned.nodes)
         self._context.metadata.update(returned.metadata)
-        if returned.effects is not self._context.effects:
-            self._context.effects += returned.effects
+        self._context.emit(*returned.effects)
 
 
 async def _call(node: Node, context: TaskContext) -> Any:

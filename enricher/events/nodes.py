@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping
+from contextvars import ContextVar
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from enricher.engine.effects import Effect
 from enricher.engine.retry import RetryPolicy
+
+RUNNING: ContextVar[str] = ContextVar("node", default="")
+"""The node that runs."""
 
 
 class Event(msgspec.Struct):
@@ -38,12 +42,25 @@ class TaskContext:
         self.nodes: dict[str, Any] = dict(nodes or {})
         self.metadata: dict[str, Any] = dict(metadata or {})
         self.clients: Mapping[str, Any] = clients or {}
-        self.effects: list[Effect] = []
         self.searchable = False
+        self._emitted: list[tuple[str, Effect]] = []
 
     def emit(self, *effects: Effect) -> None:
-        """Have effects written in the commit of the pipeline's result: publish, enqueue, store."""
-        self.effects += effects
+        """Have effects written with the result, or the failure after this node: publish, enqueue, store.
+
+        They are written once, whatever fails or crashes, where the node has finished: then it does not run
+        again. Of one that fails they are dropped.
+        """
+        self._emitted += [(RUNNING.get(), effect) for effect in effects]
+
+    @property
+    def effects(self) -> list[Effect]:
+        """The effects that nodes have handed to `emit`."""
+        return [effect for _, effect in self._emitted]
+
+    def withdraw(self, node: str) -> None:
+        """Drop the effects of a node that has failed."""
+        self._emitted = [(name, effect) for name, effect in self._emitted if name != node]
 
     def model_dump(self, *, mode: Literal["json", "python"] = "python") -> dict[str, Any]:
         """Event, nodes and metadata as a dict; with mode ``json`` of nothing but what JSON knows.

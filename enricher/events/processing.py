@@ -16,6 +16,7 @@ from enricher.engine.ports import Failing
 from enricher.engine.retry import Retry, RetryPolicy
 from enricher.engine.router import Context
 from enricher.errors import BadMessage
+from enricher.events import outbox
 from enricher.events.documents import (
     Document,
     failed,
@@ -73,8 +74,11 @@ class Processor:
         if not found:
             raise UnknownEvent(id_)
         event = found[0]
+        kept = outbox.kept(event, self._host.clock())
         if event["status"] == "SUCCESS":
-            return self._completing(event, context)
+            return self._completing(event, kept, context)
+        if kept:
+            self._host.emit(*self._once(event, kept))
         event = started(event, context.attempt, self._host.clock())
         self._host.emit(replacement(self._settings.collection, event), *self._result(event, None))
         try:
@@ -83,19 +87,23 @@ class Processor:
             raise self._failing(event, error, context.attempt) from error
         now_us, indices = self._host.clock(), finished.documents
         done = succeeded(event, finished.context, context.attempt, now_us, indices=indices)
-        others = [*finished.effects, *self._result(done, finished.context)]
+        done = outbox.keeping(done, finished.effects)
+        others = self._once(done, [*finished.effects, *self._result(done, finished.context)])
         indexing = self._indexing(done, indices, others)
         return [replacement(self._settings.collection, done), *indexing, *others]
 
-    def _completing(self, event: Document, context: Context) -> Sequence[Effect]:
+    def _completing(self, event: Document, kept: Sequence[Effect], context: Context) -> Sequence[Effect]:
         """What may be missing of an event that has succeeded: its process ended then, or it was refused.
 
         Of most nothing is, and their entry was appended twice.
         """
-        result = self._result(event, event["task_context"])[:1]
+        others = self._once(event, [*kept, *self._result(event, event["task_context"])])
         if not is_unindexed(event):
-            return result
-        return [*self._indexing(event, self._pipelines.documents(event, context.clients), result), *result]
+            return others
+        return [*self._indexing(event, self._pipelines.documents(event, context.clients), others), *others]
+
+    def _once(self, event: Document, effects: Sequence[Effect]) -> Sequence[Effect]:
+        return outbox.once(f"{self._settings.stream}:{event['_id']}", event, effects)
 
     def _indexing(
         self, event: Document, documents: Mapping[str, Mapping[str, Any]], others: Sequence[Effect]
@@ -118,12 +126,14 @@ class Processor:
 
     def _failing(self, event: Document, error: NodeError, attempt: int) -> Failing:
         final = not isinstance(self._policy.decide(attempt, error.cause), Retry)
-        kept = error.finished if self._settings.resume else {}
+        # What will run again emits again.
+        kept, emitted = (error.finished, error.effects) if self._settings.resume else ({}, ())
         after = failed(event, kept, error.node, error.cause, attempt, self._host.clock(), final=final)
         kind = type(error.cause)
         shown = {"exc_type": kind.__name__, "exc_message": [str(error)], "exc_module": kind.__module__}
+        after = outbox.keeping(after, emitted)
         result = self._result(after, shown, trace_of(error.cause))
-        effects = [replacement(self._settings.collection, after), *result]
+        effects = [replacement(self._settings.collection, after), *self._once(after, [*emitted, *result])]
         return Failing(error.cause, retrying=effects, failed=effects)
 
     def _result(self, event: Document, result: Any, traceback: str | None = None) -> Sequence[Effect]:

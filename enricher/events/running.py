@@ -48,7 +48,7 @@ class PipelineRunner:
             await pipeline.arun(context.event, context=context)
             documents = self._documents(pipeline, context)
         except NodeError as error:
-            error.finished = context.model_dump(mode="json")
+            error.finished, error.effects = context.model_dump(mode="json"), context.effects
             raise
         return Finished(context.model_dump(mode="json"), context.effects, documents)
 

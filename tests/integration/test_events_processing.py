@@ -13,10 +13,11 @@ import redis
 
 from enricher import Context, Enricher, Insert, Route, load
 from enricher.connections import Connections
-from enricher.engine.effects import Append
+from enricher.engine.effects import Append, Publish
 from enricher.errors import BadMessage
-from enricher.events.documents import pending
+from enricher.events.documents import pending, started, succeeded
 from enricher.events.intake import EventIntake
+from enricher.events.outbox import keeping
 from enricher.events.settings import EventSettings
 from enricher.events.types import EventTypes
 from tests.event_app.tickets import RUNS, Ticket
@@ -167,3 +168,33 @@ async def test_an_entry_whose_worker_ended_before_it_was_finished_is_the_same_ev
     async with worker(urls, events__source="shop:events", events__sweep_after=3600) as (_, events):
         (event,) = await ended(events)
     assert event["status"] == "SUCCESS"
+
+
+async def test_what_was_stored_and_not_published_when_its_process_ended_is_published_once(urls: Urls) -> None:
+    now_us = round(datetime.now(UTC).timestamp() * 1e6)
+    event = started(pending("one", "Ticket", {"text": "fire"}, token="", now_us=now_us), 1, now_us)
+    done = succeeded(event, {"nodes": {"Escalate": "called"}}, 1, now_us)
+    done = keeping(done, [Publish("calls", b"fire")])
+    database(urls.mongo)["events"].insert_one(done)
+    with redis.Redis.from_url(urls.redis) as client, client.pubsub() as channel:
+        channel.subscribe("calls", "celery-task-meta-one")
+        assert channel.get_message(timeout=60)
+        assert channel.get_message(timeout=60)
+        for _ in range(2):
+            client.xadd("enricher:events", {"id": "one"})
+
+        def finished() -> bool:
+            (group,) = client.xinfo_groups("enricher:events")
+            return bool(group["entries-read"] == 2 and group["pending"] == 0)
+
+        async with worker(urls):
+            await until(finished, "both entries to be finished")
+        client.publish("calls", "end")
+        heard = []
+        while (message := channel.get_message(timeout=60)) and message["data"] != b"end":
+            heard.append((message["channel"], message["data"]))
+        assert client.get("celery-task-meta-one") == heard[1][1]
+    assert heard[0] == (b"calls", b"fire")
+    assert json.loads(heard[1][1])["result"] == {"nodes": {"Escalate": "called"}}
+    assert len(heard) == 2
+    assert RUNS == []

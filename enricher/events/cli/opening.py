@@ -103,7 +103,8 @@ class Events:
         command = {"delete": self.section.collection, "deletes": [{"q": where, "limit": 1}]}
         if not (await self._documents.command(command))["n"]:
             return False
-        await self._redis.delete(f"celery-task-meta-{event['_id']}")
+        result = f"celery-task-meta-{event['_id']}"
+        await self._redis.delete(result, f"version:{result}", f"{self.section.stream}:{event['_id']}")
         return True
 
 
