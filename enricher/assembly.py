@@ -30,7 +30,7 @@ from enricher.errors import ConfigError, WrongSetting
 from enricher.feed_gaps import GAPS, record_gap
 from enricher.intake import Intake, over_streams, shard_lock_of
 from enricher.options import Options
-from enricher.system import Plan, System, plans
+from enricher.system import Pages, Plan, System, plans
 from enricher.systems import SYSTEMS
 from enricher.web import listening
 from enricher.worker_figures import Summary
@@ -112,6 +112,7 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
     _check_search(settings, routes, known)
     sources = _sources(host, made, routes, known[DEAD_LETTERS], lock, on_gap) if listens else []
     service = settings.service
+    pages: list[Pages] = [lambda: listening.operations(engine, made)(), *(plan.pages for plan in made)]
     engine = Engine(
         routes,
         sources,
@@ -129,14 +130,14 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
         troubles=lambda: {topic: why for plan in made for topic, why in plan.troubles.items()},
         services=[
             *(service for plan in made for service in plan.services.items()),
-            *(listening.services(settings.web, made, lambda: engine.stopping) if listens else ()),
+            *(listening.services(settings.web, pages, made, lambda: engine.stopping) if listens else ()),
         ],
     )
     host.engine, host.reader = engine, reader
     # A program's own store of documents keeps them as long as it likes.
     kept = settings.kept() if stores and known[DOCUMENTS] is reader else {}
     summaries = [plan.summary for plan in made if plan.summary is not None]
-    app = partial(listening.app_of, [plan.pages for plan in made], lambda: engine.stopping)
+    app = partial(listening.app_of, pages, lambda: engine.stopping)
     return Parts(engine, stores, Retention(documents, kept), summaries, host.closers, app)
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from enricher.engine.router import Route
     from enricher.engine.stats import Stats
     from enricher.job_store import JobQueues, JobQueueSettings
+    from enricher.metrics import Metric
     from enricher.options import Options
 
 
@@ -167,8 +168,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     ``search_indices`` {name: settings and mappings} in the search server if there is one. ``dead_letters``
     {topic: sink} are for topics whose dead letters go to a store of their own. ``troubles`` {topic: what is
     wrong with it} is read whenever somebody asks for the health. ``summary`` makes a line for the log and its
-    figures from the counters. ``streams``, ``warnings`` and ``notes`` are what ``enricher check`` shows;
-    ``problems`` are what it fails for, ``probe`` asks servers for more warnings.
+    figures from the counters, ``metrics`` are figures for whoever scrapes them. ``streams``, ``warnings`` and
+    ``notes`` are what ``enricher check`` shows; ``problems`` are what it fails for, ``probe`` asks servers
+    for more warnings.
     """
 
     routes: Sequence[Route] = ()
@@ -184,6 +186,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters: Mapping[str, DeadLetterSink] = field(default_factory=dict)
     troubles: Mapping[str, str] = field(default_factory=dict)
     summary: Callable[[Stats], tuple[str, Mapping[str, int]]] | None = None
+    metrics: Callable[[], Awaitable[Iterable[Metric]]] | None = None
     streams: Sequence[StreamUse] = ()
     warnings: Callable[[], Iterable[str]] = _no_lines
     notes: Sequence[str] = ()

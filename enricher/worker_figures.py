@@ -36,7 +36,6 @@ class Figures:
         self._summaries = summaries
         self._instance = settings.instance
         self._started_us = engine.clock()
-        self._lag_us = 0
         # Latency of the last interval alone.
         self._recent: dict[str, Any] = {}
         self._logged: dict[str | int, object] = {}
@@ -59,7 +58,7 @@ class Figures:
             "pid": os.getpid(),
             "started_us": self._started_us,
             "now_us": self._engine.clock(),
-            "loop_lag_ms": round(self._lag_us / 1000, 3),
+            "loop_lag_ms": round(self._engine.stats.loop_lag_us / 1000, 3),
             **self.health(),
             **self._engine.stats.snapshot(),
             "recent": dict(self._recent),
@@ -81,7 +80,7 @@ class Figures:
         while True:
             before = time.perf_counter()
             await anyio.sleep(0.25)
-            self._lag_us = max(0, int((time.perf_counter() - before - 0.25) * 1e6))
+            self._engine.stats.loop_lag_us = max(0, int((time.perf_counter() - before - 0.25) * 1e6))
 
     async def _keep(self) -> None:
         settings, histograms = self._settings.stats, self._engine.stats.histograms

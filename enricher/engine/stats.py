@@ -161,7 +161,8 @@ class Stats:
 
     Counters per topic: received, processed, duplicates, dead, dropped, conflated, retried, lost,
     handed_back, and whatever a route adds. Histograms: `commit` (received to visible), `event` (event time to
-    visible), `durable` and `visible` (one commit of a stage).
+    visible), `durable` and `visible` (one commit of a stage). ``loop_lag_us`` says how late the loop was when
+    that was last measured.
     """
 
     def __init__(self) -> None:
@@ -171,6 +172,7 @@ class Stats:
         }
         self.counters: Counter[str] = Counter()
         self.in_flight = InFlight()
+        self.loop_lag_us = 0
 
     def topic(self, topic: str) -> RouteStats:
         """The counters of ``topic``, made on first use."""

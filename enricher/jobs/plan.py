@@ -18,6 +18,7 @@ from enricher.jobs import client
 from enricher.jobs.checks import probe
 from enricher.jobs.dead_letters import FailedJobs
 from enricher.jobs.health_check import HealthCheckWorker
+from enricher.jobs.metrics import Ended, metrics_of
 from enricher.jobs.processes import JobProcesses
 from enricher.jobs.registry import WorkerRegistry
 from enricher.jobs.runner import JobRunner
@@ -50,6 +51,7 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
         JobThreads(jobs.concurrency),
         processes,
         client.of_engine(settings, queues.store),
+        ended := Ended(),
         time_limit=jobs.time_limit,
         result_ttl=jobs.result_ttl,
     )
@@ -93,6 +95,7 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
         notes=[f"Jobs: {len(registry.definitions):,} classes; enricher queues shows how their queues stand."],
         problems=lambda: registry.problems,
         warnings=lambda: registry.warnings,
+        metrics=partial(metrics_of, ended, queues.store, jobs.queue_names),
         probe=partial(
             probe, queues.store, jobs.queue_names if jobs.works else (), registry.definitions.values()
         ),

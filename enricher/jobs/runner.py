@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import anyio
@@ -25,6 +26,7 @@ from enricher.jobs.client import Stores, bound
 from enricher.jobs.context import Job, running
 from enricher.jobs.definition import Definition
 from enricher.jobs.errors import SoftTimeLimitExceeded, TimeLimitExceeded
+from enricher.jobs.metrics import Ended
 from enricher.jobs.outcome import Drop, Fail, TryAgain, UnknownTask, judge, judge_unknown
 from enricher.jobs.processes import JobProcesses
 from enricher.jobs.threads import JobThreads
@@ -46,6 +48,7 @@ class JobRunner:
         threads: JobThreads,
         processes: JobProcesses,
         stores: Stores,
+        ended: Ended,
         *,
         time_limit: float,
         result_ttl: int,
@@ -54,6 +57,7 @@ class JobRunner:
         self._threads = threads
         self._processes = processes
         self._stores = stores
+        self._ended = ended
         self._time_limit = time_limit
         self._result_ttl = result_ttl
         self._stopping = False
@@ -69,7 +73,10 @@ class JobRunner:
         if definition is None:
             known = UnknownTask(f"no class is registered for task {run.task!r} in this worker")
             return [self._after(run, None, judge_unknown(run.attempt), known)]
-        return [await self._end(run, definition)]
+        began = perf_counter()
+        end = await self._end(run, definition)
+        self._ended.note(run.task, end, perf_counter() - began)
+        return [end]
 
     async def _end(self, run: Run, definition: Definition) -> End:
         hard = definition.time_limit or self._time_limit

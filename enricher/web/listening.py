@@ -13,9 +13,12 @@ from enricher.errors import WrongSetting
 from enricher.system import Pages, Plan
 
 if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+    from enricher.engine.service import Engine
     from enricher.web.app import App
 
-_PACKAGES = ("starlette", "uvicorn", "httptools")
+_PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client")
 
 Stopping = Callable[[], bool]
 
@@ -27,13 +30,27 @@ def app_of(pages: Sequence[Pages], stopping: Stopping) -> App:
     return application([route for each in pages for route in each()], stopping)
 
 
+def operations(engine: Engine, made: Sequence[Plan]) -> Pages:
+    """The pages that every web app has."""
+
+    def pages() -> Sequence[BaseRoute]:
+        from enricher.web.operations import Operations
+
+        return Operations(engine, [plan.metrics for plan in made if plan.metrics is not None]).routes()
+
+    return pages
+
+
 def services(
-    settings: WebSettings, made: Sequence[Plan], stopping: Stopping
+    settings: WebSettings, own: Sequence[Pages], made: Sequence[Plan], stopping: Stopping
 ) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
-    """A service for each address: that of the web app with all pages, and those of systems with their own."""
+    """A service for each address: that of the web app with all pages, and those of systems with their own.
+
+    Raises `WrongSetting` where the packages of the extra ``web`` are missing.
+    """
     wanted: dict[str, list[Pages]] = {}
     if settings.listen:
-        wanted[settings.listen] = [plan.pages for plan in made]
+        wanted[settings.listen] = list(own)
     for plan in made:
         for address, pages in plan.listens.items():
             wanted.setdefault(address, []).append(pages)

@@ -1,0 +1,126 @@
+"""What machines ask a worker: whether it lives, whether it is ready, its figures, how much waits.
+
+    /livez        the loop turns and nothing stands still; asks no server
+    /readyz       connected, restored, not stopping; says what is missing
+    /healthcheck  as /livez, under the name that Flower has for it
+    /metrics      for Prometheus
+    /scale        what waits, for an autoscaler
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+import anyio
+from prometheus_client import CONTENT_TYPE_LATEST, core
+from prometheus_client.exposition import generate_latest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from enricher.engine.service import Engine
+from enricher.engine.stats import Histogram
+from enricher.log import log
+from enricher.metrics import Metric, buckets, merged, of_engine
+from enricher.web.requests import Json
+
+Ask = Callable[[], Awaitable[Iterable[Metric]]]
+
+# Seconds that a system gets to ask a server for its figures: a scrape must not hang on an outage.
+_PATIENCE = 1.0
+_WAITING = (
+    *("enricher_queue_jobs", "enricher_queue_oldest_seconds"),
+    *("enricher_source_lag", "enricher_source_pending", "enricher_source_delayed"),
+)
+
+
+class Operations:
+    """The pages of ``engine``; ``asks`` are for the figures of systems."""
+
+    def __init__(self, engine: Engine, asks: Sequence[Ask]) -> None:
+        self._engine = engine
+        self._asks = asks
+
+    def routes(self) -> list[BaseRoute]:
+        """The pages; none of them needs a token."""
+        return [
+            Route("/livez", self.live, methods=["GET"]),
+            Route("/healthcheck", self.live, methods=["GET"]),
+            Route("/readyz", self.ready, methods=["GET"]),
+            Route("/metrics", self.metrics, methods=["GET"]),
+            Route("/scale", self.scale, methods=["GET"]),
+        ]
+
+    async def live(self, _: Request) -> Response:
+        """200 while it lives, 503 with why not."""
+        wrong = list(self._engine.stalled)
+        if self._engine.failure is not None:
+            wrong.append(str(self._engine.failure))
+        return PlainTextResponse("\n".join(wrong) or "OK", 503 if wrong else 200)
+
+    async def ready(self, _: Request) -> Response:
+        """200 while it is ready, 503 with what is missing."""
+        health = self._engine.health()
+        missing = dict(health["outages"])
+        missing |= {name: "not connected" for name, each in health["sources"].items() if not each["ready"]}
+        if health["restoring"] is not None:
+            missing["states"] = "restored {done} of {total}".format(**health["restoring"])
+        ready = self._engine.ready
+        answer = {"status": health["status"], "missing": missing, "stalled": health["stalled"]}
+        return Json(answer, 200 if ready else 503)
+
+    async def metrics(self, _: Request) -> Response:
+        """All figures in the text format of Prometheus."""
+        metrics = [*of_engine(self._engine), *await self._of_systems()]
+        text = generate_latest(_Collected(merged(metrics)))
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+    async def scale(self, _: Request) -> Response:
+        """What waits, by the names of the metrics."""
+        metrics = [*of_engine(self._engine), *await self._of_systems()]
+        waiting: dict[str, Any] = {
+            metric.name: [{**labels, "value": value} for labels, value in metric.samples]
+            for metric in merged(metrics)
+            if metric.name in _WAITING
+        }
+        return Json(waiting)
+
+    async def _of_systems(self) -> list[Metric]:
+        found: list[Metric] = []
+        for ask in self._asks:
+            try:
+                with anyio.fail_after(_PATIENCE):
+                    found += await ask()
+            except Exception as error:  # noqa: BLE001  the figures of the others are there all the same
+                log.debug("figures_missing", reason=repr(error))
+        return found
+
+
+class _Collected:
+    """Metrics as prometheus_client takes them."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[core.Metric]:
+        for metric in self._metrics:
+            names = sorted({name for labels, _ in metric.samples for name in labels})
+            family = _FAMILIES[metric.kind](metric.name, metric.help, labels=names)
+            for labels, value in metric.samples:
+                values = [labels.get(name, "") for name in names]
+                if isinstance(value, Histogram):
+                    edges = [(repr(edge), float(count)) for edge, count in buckets(value)]
+                    edges.append(("+Inf", float(value.total)))
+                    family.add_metric(values, edges, sum_value=value.sum / 1e6)
+                elif not math.isnan(value):
+                    family.add_metric(values, value)
+            yield family
+
+
+_FAMILIES: dict[str, Any] = {
+    "counter": core.CounterMetricFamily,
+    "gauge": core.GaugeMetricFamily,
+    "histogram": core.HistogramMetricFamily,
+}

@@ -1,0 +1,108 @@
+"""What machines ask a worker: it lives, it is ready or says what is missing, and its figures add up."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from enricher import Enricher, load
+from enricher.jobs import connect
+from enricher.jobs.client import close
+from tests.jobs_app.limits import Answer, Fails
+from tests.rig import until
+from tests.servers import RedisProcess, Urls
+
+
+@asynccontextmanager
+async def app(**given: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Enricher]]:
+    """The web app of a worker, mounted."""
+    async with Enricher(load(overrides=given)) as enricher:
+        transport = httpx.ASGITransport(app=enricher.asgi())
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            yield client, enricher
+
+
+def samples(text: str) -> dict[str, float]:
+    """Every sample of an exposition, by its name with its labels."""
+    every = [each for family in text_string_to_metric_families(text) for each in family.samples]
+    return {" ".join([s.name, *(f"{n}={v}" for n, v in sorted(s.labels.items()))]): s.value for s in every}
+
+
+def check_with_promtool(text: str) -> None:
+    """Prometheus' own tool finds nothing wrong, where it is installed (CI installs it)."""
+    if shutil.which("promtool"):
+        command = ["promtool", "check", "metrics"]
+        checked = subprocess.run(command, input=text.encode(), capture_output=True, check=False)
+        assert checked.returncode == 0, checked.stderr.decode()
+
+
+async def test_the_figures_of_a_market_are_those_of_its_counters(urls: Urls) -> None:
+    given = {"redis.url": urls.redis, "mongo.url": urls.mongo}
+    async with app(**given) as (client, enricher):
+        await enricher.wait_ready()
+        assert (await client.get("/readyz")).json() == {"status": "ready", "missing": {}, "stalled": []}
+        assert (await client.get("/livez")).text == "OK"
+        tick = b'{"tick_id": 1, "product": "NIFTY", "price": 21500.5, "timestamp": "2026-01-05T09:15:00Z"}'
+        await enricher.submit("market:underlying", tick, committed=True)
+        with pytest.raises(Exception, match="price"):
+            await enricher.submit("market:underlying", b'{"product": "NIFTY"}', committed=True)
+        text = (await client.get("/metrics")).text
+        found = samples(text)
+        of = "enricher_messages_total route=market:underlying"
+        assert found[f"{of} status=received"] == 2
+        assert (found[f"{of} status=processed"], found[f"{of} status=dead"]) == (1, 1)
+        assert found["enricher_latency_seconds_count stage=commit"] >= 2
+        assert found["enricher_latency_seconds_bucket le=+Inf stage=commit"] >= 2
+        assert 0 < found["enricher_latency_seconds_sum stage=commit"] < 60
+        assert found["enricher_ready"] == 1
+        assert found["enricher_outage sink=documents"] == 0
+        assert found["enricher_source_connected source=pubsub"] == 1
+        check_with_promtool(text)
+
+
+async def test_queues_and_tasks_are_counted(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENRICHER_REDIS__URL", redis_url)
+    connect(redis_url)
+    given = {"redis.url": redis_url, "market.enabled": False, "jobs.packages": "tests.jobs_app"}
+    try:
+        async with app(**given) as (client, enricher):
+            await enricher.wait_ready()
+            await (await Answer.enqueue(1)).wait(60)
+            failed = await Fails.enqueue(2)
+            with pytest.raises(ValueError, match="2"):
+                await failed.wait(60)
+            await Answer.options(delay=1000).enqueue(3)
+            found = samples((await client.get("/metrics")).text)
+            task = "celery_tasks_total status={} task_name=tests.jobs_app.limits.{}"
+            assert found[task.format("success", "Answer")] == 1
+            assert found[task.format("failure", "Fails")] == 1
+            took = "celery_task_duration_seconds_count task_name=tests.jobs_app.limits.Answer"
+            assert found[took] == 1
+            assert found["enricher_queue_jobs queue=default state=scheduled"] == 1
+            scale = (await client.get("/scale")).json()["enricher_queue_jobs"]
+            assert {"queue": "default", "state": "scheduled", "value": 1.0} in scale
+    finally:
+        await close()
+
+
+async def test_what_is_missing_is_said_and_the_figures_go_on(own_redis: RedisProcess) -> None:
+    given = {"redis.url": own_redis.url, "market.enabled": False, "jobs.packages": "tests.jobs_app"}
+    async with app(**given) as (client, enricher):
+        await enricher.wait_ready()
+        own_redis.kill()
+        await until(lambda: not enricher.ready, "the loss to be noticed")
+        answer = await client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["missing"]["job queues"] == "not connected"
+        assert (await client.get("/livez")).status_code == 200
+        found = samples((await client.get("/metrics")).text)
+        assert found["enricher_source_connected source=job queues"] == 0
+        own_redis.start()
+        await until(lambda: enricher.ready, "its return")
