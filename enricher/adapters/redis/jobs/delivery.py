@@ -9,13 +9,20 @@ import msgspec
 from enricher.engine.effects import Effect
 from enricher.engine.ports import Delivery
 from enricher.errors import EnricherError
-from enricher.job_store import End, Run, Runner
+from enricher.job_store import End, JobQueueSettings, Run, Runner
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Poison(EnricherError):
     """A job that took its worker with it again and again."""
+
+    def __init__(self, settings: JobQueueSettings) -> None:
+        times, still = settings.max_deliveries, settings.max_block
+        super().__init__(
+            f"its worker ended {times} times while it ran, or stood still for {still:g} s, "
+            "and no other job can have done it"
+        )
 
 
 class JobDelivery(Delivery):

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+import redis.exceptions as errors
 from redis.asyncio import Redis
 
-from enricher.adapters.redis.jobs.calls import RESTORE
+from enricher.adapters.redis.jobs.calls import GROUP, RESTORE
 from enricher.job_store import JobQueueSettings
+from enricher.log import log
 
 _PAGE = 1000
+
+
+async def create(client: Redis, settings: JobQueueSettings, queue: str) -> None:
+    """Make the group that reads ``queue``, if there is none; what was deleted is restored."""
+    try:
+        await client.xgroup_create(f"{settings.prefix}:{queue}", GROUP, "0", mkstream=True)
+    except errors.ResponseError as error:
+        if "BUSYGROUP" not in str(error):
+            raise
+        return
+    known: Any = client.sadd(f"{settings.prefix}:served", queue)
+    if not await known:
+        restored = await restore(client, settings, queue)
+        log.warning("queue_was_deleted", queue=queue, jobs_restored=restored)
 
 
 async def restore(client: Redis, settings: JobQueueSettings, queue: str) -> int:

@@ -27,21 +27,19 @@ import redis.exceptions as errors
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import sibling_client
-from enricher.adapters.redis.jobs.calls import END, FETCH, GROUP, TAKE_OVER, end_parts, run_of
+from enricher.adapters.redis.jobs.calls import END, FETCH, end_parts, run_of
 from enricher.adapters.redis.jobs.delivery import JobDelivery, Poison
 from enricher.adapters.redis.jobs.leases import Leases
 from enricher.adapters.redis.jobs.records import end_settings
-from enricher.adapters.redis.jobs.restore import restore
+from enricher.adapters.redis.jobs.restore import create
 from enricher.adapters.redis.jobs.started import StartedResults
+from enricher.adapters.redis.jobs.takeover import AT_ONCE, take_over
 from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.adapters.redis.reconnect import Connection, ending, own_client, reconnecting
 from enricher.engine.ports import Clock, Intake
 from enricher.engine.retry import Backoff
 from enricher.job_store import End, JobQueueSettings, Run, Runner, Shares
 from enricher.log import log
-
-# How many lost jobs of a queue are found at once, see ``job_takeover.lua``.
-_AT_ONCE = 100
 
 
 class JobSource:
@@ -93,12 +91,14 @@ class JobSource:
     async def run(self, intake: Intake) -> None:
         """Begin jobs until `stop_intake`; leases are renewed until `close`."""
         self._leases.start()
+        self._turn()
         try:
             with anyio.CancelScope() as self._scope:
                 await reconnecting(
                     self._connection, lambda: self._serve(intake), wanted=lambda: not self._stopped
                 )
         finally:
+            self._turning.cancel()
             self._connection.works = False
             self._ended.set()
 
@@ -111,8 +111,9 @@ class JobSource:
         # The one before may have been cancelled with the reader that waited for it.
         self._drained = self._loop.create_future()
         async with ending(*closes):
-            for queue in self._settings.queues:
-                await self._create(clients[2], queue)
+            with anyio.fail_after(60):
+                for queue in self._settings.queues:
+                    await create(clients[2], self._settings, queue)
             if self._served:
                 # What began here while the connection broke, and was never told.
                 await self._take_over(clients[2], intake, reconnected=True)
@@ -128,19 +129,6 @@ class JobSource:
                 while not self._stopped:
                     await self._begin(fetching, intake)
                 tasks.cancel_scope.cancel()
-
-    async def _create(self, client: Redis, queue: str) -> None:
-        prefix = self._settings.prefix
-        try:
-            await client.xgroup_create(f"{prefix}:{queue}", GROUP, "0", mkstream=True)
-        except errors.ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
-            return
-        known: Any = client.sadd(f"{prefix}:served", queue)
-        if not await known:
-            restored = await restore(client, self._settings, queue)
-            log.warning("queue_was_deleted", queue=queue, jobs_restored=restored)
 
     async def stop_intake(self) -> None:
         """Begin nothing new."""
@@ -261,46 +249,30 @@ class JobSource:
 
     # -- what goes on beside -----------------------------------------------------------------------
 
+    def _turn(self) -> None:
+        """Tell the thread of the leases that the loop lives, whether there is a connection or not."""
+        self._leases.turn()
+        self._turning = self._loop.call_later(min(self._settings.max_block / 3, 1.0), self._turn)
+
     async def _look_after(self, client: Redis, intake: Intake) -> None:
-        """Find the jobs of workers that went silent; tell the thread of the leases that the loop lives."""
+        """Find the jobs of workers that went silent."""
         lease = self._settings.lease
-        look_at = 0.0
         while True:
-            self._leases.turn()
-            if (now := self._loop.time()) >= look_at:
-                found = await self._take_over(client, intake)
-                look_at = now + (0.0 if found < 0 or found >= _AT_ONCE else lease / 2)
-            await anyio.sleep(min(lease / 10, self._settings.max_block / 3, 1.0))
+            found = await self._take_over(client, intake)
+            again_soon = found < 0 or found >= AT_ONCE
+            await anyio.sleep(min(lease / 10, 1.0) if again_soon else lease / 2)
 
     async def _take_over(self, client: Redis, intake: Intake, *, reconnected: bool = False) -> int:
-        settings, mine = self._settings, [d.run for d in self._under_way.values()]
-        found, poison = await TAKE_OVER(
-            client,
-            [settings.prefix],
-            int(settings.lease * 1000),
-            settings.max_deliveries,
-            self._worker,
-            "1" if reconnected else "",
-            len(mine),
-            *(part for run in mine for part in (run.id, run.number)),
-            *settings.queues,
-        )
+        mine = [each.run for each in self._under_way.values()]
+        found, poison = await take_over(client, self._settings, self._worker, mine, reconnected=reconnected)
         if found > 0:
             if not reconnected:
                 log.warning("jobs_of_silent_worker", jobs=found)
             self._wake.set()
-        for row in poison:
-            run = run_of(row)
+        for run in poison:
             self._counts["poison"] += 1
-            delivery = self._delivery(run)
-            times = settings.max_deliveries
-            why = (
-                f"its worker ended {times} times while it ran, or stood still for {settings.max_block:g} s, "
-                "and no other job can have done it"
-            )
-            intake.set_aside(delivery, "poison", Poison(why))
-
-        return int(found)
+            intake.set_aside(self._delivery(run), "poison", Poison(self._settings))
+        return found
 
     def _found(self, lapsed: Sequence[Run], gone: Sequence[Run], cancelled: Sequence[Run]) -> None:
         """By the thread of the leases."""
