@@ -240,6 +240,8 @@ class Pipeline:
             trace = trace_of(error)
         text, trace = redact_text(text), redact_text(trace)
         delivery.failed(stage, text, error if isinstance(error, Exception) else None)
+        if route is not None and route.on_dead is not None:
+            route.on_dead(delivery.body, stage, text)
         # A redelivered entry must give the same id, so that it is set aside once.
         identity = delivery.identity
         task_id = str(

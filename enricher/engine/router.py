@@ -123,6 +123,7 @@ class Route:
     ``intake``           where its messages come from: "pubsub"; "stream", by way of the service's stream; or
                          "none", where a source of one's own brings them
     ``max_bytes``        bytes of one message; a longer one is a dead letter; 0: as the pool's limit says
+    ``on_dead``          called with body, stage and error of each message that becomes a dead letter
     """
 
     topic: str
@@ -147,6 +148,7 @@ class Route:
     slow_handler: float | None = None
     intake: Literal["pubsub", "stream", "none"] = "pubsub"
     max_bytes: int = 0
+    on_dead: Callable[[bytes, str, str], object] | None = None
     kind: HandlerKind = field(init=False)
     lane_group: str = field(init=False)
 

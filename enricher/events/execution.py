@@ -38,17 +38,19 @@ class Execution:
 
     async def run(self) -> None:
         """Raises `NodeError` for the first node that failed; those beside it have come to their ends."""
-        async with anyio.create_task_group() as tasks:
-            self._go_on(tasks)
-        for node in self._added if self._failed is None else ():
-            name = node_name(node)
-            if name not in self._context.nodes:
-                await self._one(name, node)
-            if self._failed is not None:
-                break
-        self._context.metadata[SECONDS] = self._seconds
-        if self._routes:
-            self._context.metadata[ROUTES] = self._routes
+        try:
+            async with anyio.create_task_group() as tasks:
+                self._go_on(tasks)
+            for node in self._added if self._failed is None else ():
+                name = node_name(node)
+                if name not in self._context.nodes:
+                    await self._one(name, node)
+                if self._failed is not None:
+                    break
+        finally:
+            self._context.metadata[SECONDS] = self._seconds
+            if self._routes:
+                self._context.metadata[ROUTES] = self._routes
         if self._failed is not None:
             raise self._failed
 
@@ -67,19 +69,22 @@ class Execution:
         self._go_on(tasks)
 
     async def _one(self, name: str, node: Node) -> None:
-        began, before = perf_counter(), name in self._context.nodes
+        began, before, finished = perf_counter(), name in self._context.nodes, False
         RUNNING.set(name)
         try:
             await self._tries(name, node)
             if isinstance(node, Router) and name in self._graph.nodes:
                 self._routes[name] = self._graph.chosen(name, node.route(self._context))
             self._context.nodes.setdefault(name, None)
+            finished = True
         except Exception as error:  # noqa: BLE001  a node may fail in any way
-            if not before:
-                self._context.nodes.pop(name, None)  # it has not finished, whatever it noted
-            self._context.withdraw(name)
             self._failed = self._failed or NodeError(name, error)
-        self._seconds[name] = round(perf_counter() - began, 6)
+        finally:
+            if not finished:  # whatever it noted
+                self._context.withdraw(name)
+                if not before:
+                    self._context.nodes.pop(name, None)
+            self._seconds[name] = round(perf_counter() - began, 6)
 
     async def _tries(self, name: str, node: Node) -> None:
         policy, attempt = node.retry or NO_RETRY, 0

@@ -7,10 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from enricher.config import StreamSettings
+from enricher.config.listen import parse
 from enricher.engine.effects import DOCUMENTS, LIVE, SEARCH
 from enricher.engine.ports import Source
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Route
+from enricher.errors import WrongSetting
+from enricher.events.failures import Failures
 from enricher.events.intake import EventIntake
 from enricher.events.processing import Processor, read_id
 from enricher.events.registry import PipelineRegistry
@@ -21,6 +24,11 @@ from enricher.events.types import EventTypes
 from enricher.system import Host, Index, Plan, StreamUse
 
 _ACCEPT = "accept_event"
+_GRACE = 10.0
+_NO_WAY = (
+    "events come in by submit() alone, and by an app that a program mounts: set web.listen or events.listen "
+    "to accept them over HTTP, or events.source to read a stream"
+)
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -31,6 +39,10 @@ def plan(events: EventSettings, host: Host) -> Plan:
 
     Connects to nothing. Raises `ConfigError`.
     """
+    addresses = [address for address in (events.listen, host.settings.web.listen) if address]
+    if not events.tokens and not all(parse(address).is_own for address in addresses):
+        right = "tokens of clients {name: token}, for others than this machine reach web.listen"
+        raise WrongSetting("events.tokens", {}, right)
     PipelineRegistry.scan(events.packages)
     schemas = {name: pipeline.event for name, pipeline in PipelineRegistry.pipelines.items()}
     types = EventTypes(schemas, strict=events.strict, type_field=events.type_field)
@@ -85,14 +97,18 @@ def plan(events: EventSettings, host: Host) -> Plan:
         for name in (events.source,)
         if name
     ]
+    processor = Processor(events, host, runner, policy)
+    failures = Failures(events, host, processor)
     processing = Route(
         topic=events.stream,
-        handler=Processor(events, host, runner, policy),
+        handler=processor,
         decode=read_id,
         sinks=(DOCUMENTS, LIVE, SEARCH) if searches else (DOCUMENTS, LIVE),
         retry=policy,
         max_concurrency=events.concurrency,
-        timeout=events.timeout or None,
+        # The pipeline's own comes first, for it says what had finished.
+        timeout=events.timeout + _GRACE if events.timeout else None,
+        on_dead=failures.note,
         name=TASK,
         events=("event_processed", "event_already_processed"),
         intake="none",
@@ -108,15 +124,21 @@ def plan(events: EventSettings, host: Host) -> Plan:
     return Plan(
         routes=[accepting, processing, *brought],
         sources=[source, *(stream(route.topic, _ACCEPT) for route in brought)],
-        services={"events_sweep": sweep.run},
+        services={"events_sweep": sweep.run, "events_failures": failures.run},
         pages=pages,
         listens={events.listen: pages} if events.listen else {},
         indexes=indexes(events),
         search_indices=runner.indices(),
         streams=[StreamUse(name, events.group) for name in (events.stream, events.source) if name],
-        warnings=runner.warnings,
+        warnings=lambda: [*runner.warnings(), *([] if addresses or events.source else [_NO_WAY])],
+        notes=[_note(events, address) for address in addresses],
         problems=runner.problems,
     )
+
+
+def _note(events: EventSettings, address: str) -> str:
+    who = f"clients with a token ({', '.join(events.tokens)})" if events.tokens else "anybody on this machine"
+    return f"Events are accepted from {who} at {parse(address)}{'' if parse(address).path else '/events'}."
 
 
 def indexes(events: EventSettings) -> tuple[Index, ...]:

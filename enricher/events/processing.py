@@ -124,8 +124,10 @@ class Processor:
         # The server's answers are about the whole of a write: one is told of them.
         return [*found[:-1], *(msgspec.structs.replace(each, answered=answered) for each in found[-1:])]
 
-    def _failing(self, event: Document, error: NodeError, attempt: int) -> Failing:
-        final = not isinstance(self._policy.decide(attempt, error.cause), Retry)
+    def _failing(
+        self, event: Document, error: NodeError, attempt: int, *, final: bool = False
+    ) -> Failing:
+        final = final or not isinstance(self._policy.decide(attempt, error.cause), Retry)
         # What will run again emits again.
         kept, emitted = (error.finished, error.effects) if self._settings.resume else ({}, ())
         after = failed(event, kept, error.node, error.cause, attempt, self._host.clock(), final=final)
@@ -135,6 +137,10 @@ class Processor:
         result = self._result(after, shown, trace_of(error.cause))
         effects = [replacement(self._settings.collection, after), *self._once(after, [*emitted, *result])]
         return Failing(error.cause, retrying=effects, failed=effects)
+
+    def set_aside(self, event: Document, why: Exception) -> Sequence[Effect]:
+        """The effects for an event of which a dead letter was made, and not by its pipeline."""
+        return self._failing(event, NodeError("worker", why), event["attempts"], final=True).failed
 
     def _result(self, event: Document, result: Any, traceback: str | None = None) -> Sequence[Effect]:
         """The state as Celery's clients read it; an older one never replaces a newer."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from enricher.events.errors import PipelineError, UnknownPipeline
+from enricher.events.nodes import Event
 from enricher.events.pipeline import Pipeline, graph_of, type_name
 from enricher.log import log
 from enricher.packages import modules
@@ -16,11 +17,13 @@ P = TypeVar("P", bound=type[Pipeline])
 class PipelineRegistry:
     """Pipelines by type of event; a subclass may override `get_pipeline_type`.
 
-    ``problems`` are modules that could not be imported and pipelines that cannot be run.
+    ``problems`` are modules that could not be imported and pipelines that cannot be run, ``events`` the types
+    of events that were found.
     """
 
     pipelines: ClassVar[dict[str, type[Pipeline]]] = {}
     problems: ClassVar[list[str]] = []
+    events: ClassVar[dict[str, type[Event]]] = {}
 
     @classmethod
     def register(cls, pipeline: P, type: str | None = None) -> P:  # noqa: A002
@@ -41,7 +44,8 @@ class PipelineRegistry:
         """Register the pipelines in these packages and all below; what is wrong is logged and noted."""
 
         def problem(text: str) -> None:
-            cls.problems.append(text)
+            if text not in cls.problems:
+                cls.problems.append(text)
             log.error(text)
 
         def not_imported(module: str, why: str) -> None:
@@ -50,6 +54,8 @@ class PipelineRegistry:
         for package in packages:
             for module in modules(package, not_imported):
                 for found in list(vars(module).values()):
+                    if isinstance(found, type) and issubclass(found, Event) and found is not Event:
+                        cls.events[f"{found.__module__}.{found.__qualname__}"] = found
                     if isinstance(found, type) and issubclass(found, Pipeline) and _is_whole(found):
                         try:
                             cls.register(found)
@@ -80,6 +86,16 @@ class PipelineRegistry:
         if found is None:
             raise UnknownPipeline(type)
         return found()
+
+
+def unserved(registry: type[PipelineRegistry]) -> list[str]:
+    """Types of events that were found and that no pipeline is for, nor for one that is made of them."""
+    served = [pipeline.event for pipeline in registry.pipelines.values()]
+    return [
+        name
+        for name, event in registry.events.items()
+        if not any(issubclass(each, event) or issubclass(event, each) for each in served)
+    ]
 
 
 def _is_whole(pipeline: type[Pipeline]) -> bool:

@@ -6,17 +6,23 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
+import anyio
+
 from enricher.events.documents import Document
 from enricher.events.errors import NodeError
 from enricher.events.execution import resumed
 from enricher.events.nodes import TaskContext, node_name
 from enricher.events.pipeline import Pipeline
 from enricher.events.processing import Finished
-from enricher.events.registry import PipelineRegistry
+from enricher.events.registry import PipelineRegistry, unserved
 from enricher.events.search_node import MAPPINGS, ElasticsearchIndexNode, documents, index_nodes
 from enricher.events.settings import EventSettings
 from enricher.events.types import EventTypes
+from enricher.storable import misfit
 from enricher.texts import text_of
+
+PIPELINE = "pipeline"
+"""Where it failed, when it was in no node."""
 
 
 class PipelineRunner:
@@ -41,16 +47,26 @@ class PipelineRunner:
 
     async def __call__(self, event: Document, clients: Mapping[str, Any]) -> Finished:
         """What comes of an event. Raises `NodeError`, with what had finished before."""
-        context, pipeline = self._context(event, clients), self.pipeline(event["type"])
-        if self._settings.resume:
-            resumed(context, event.get("task_context"))
+        context: TaskContext | None = None
         try:
-            await pipeline.arun(context.event, context=context)
+            context, pipeline = self._context(event, clients), self.pipeline(event["type"])
+            if self._settings.resume:
+                resumed(context, event.get("task_context"))
+            with anyio.fail_after(self._settings.timeout or None):
+                await pipeline.arun(context.event, context=context)
             documents = self._documents(pipeline, context)
+            return Finished(_stored(context), context.effects, documents)
         except NodeError as error:
-            error.finished, error.effects = context.model_dump(mode="json"), context.effects
-            raise
-        return Finished(context.model_dump(mode="json"), context.effects, documents)
+            failed = error
+        except TimeoutError:
+            late = TimeoutError(f"it took longer than events.timeout, which is {self._settings.timeout:g} s")
+            failed = NodeError(PIPELINE, late)
+        except Exception as error:  # noqa: BLE001  a program's own code may raise anything
+            failed = NodeError(PIPELINE, error)
+        if context is not None:
+            with suppress(TypeError, ValueError, RecursionError):  # then all nodes run again
+                failed.finished, failed.effects = _stored(context), context.effects
+        raise failed from failed.cause
 
     def documents(self, event: Document, clients: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
         """What is to be indexed of an event that has succeeded, by index. Raises `NodeError`."""
@@ -93,14 +109,25 @@ class PipelineRunner:
 
     def warnings(self) -> Iterable[str]:
         """What will probably be regretted."""
-        yield from self._registry.problems
         if not self._registry.pipelines:
             yield "no pipeline is registered: name the packages that have some in events.packages"
+        for name in unserved(self._registry):
+            yield f"no pipeline is for events of type {name}: such an event is refused"
 
     def problems(self) -> Iterable[str]:
-        """Pipelines that cannot be made, and why."""
+        """Modules that cannot be imported and pipelines that cannot be made, and why."""
+        yield from self._registry.problems
         for kind in self._registry.pipelines:
             try:
                 self.pipeline(kind)
             except Exception as error:  # noqa: BLE001  a program's own code may raise anything
                 yield f"the pipeline of {kind} cannot be made: {type(error).__name__}: {text_of(error)}"
+
+
+def _stored(context: TaskContext) -> dict[str, Any]:
+    """A context as it is stored. Raises TypeError and ValueError for what cannot be."""
+    found = context.model_dump(mode="json")
+    if (wrong := misfit(found)) is not None:
+        path, expected, got = wrong
+        raise ValueError(f"{path} of the context cannot be stored: expected {expected}, got {got}")
+    return found

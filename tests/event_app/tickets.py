@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
 from enricher import Publish
 from enricher.events import Event, Node, Pipeline, Router, TaskContext
@@ -43,7 +45,7 @@ class Escalate(Node):
 
 
 class Reply(Node):
-    """Fails as the text says: ``fail 2`` twice, ``fail`` always."""
+    """Does as the text says: ``fail 2`` fails twice, ``fail`` always; ``sleep 2``, ``die``, ``odd``."""
 
     async def process(self, context: TaskContext) -> TaskContext:
         RUNS.append(f"Reply {context.event.text}")
@@ -52,7 +54,9 @@ class Reply(Node):
             raise OSError("no answer")
         if word == "sleep":
             await asyncio.sleep(float(times))
-        context.nodes["Reply"] = "thank you"
+        if word == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        context.nodes["Reply"] = object() if word == "odd" else "thank you"
         return context
 
 

@@ -225,3 +225,31 @@ def test_post_says_who_does_not_answer(shell: Shell, tmp_path: Path, monkeypatch
     shell("post", "event.json", "nothing.json", "--url", f"http://127.0.0.1:{free_port()}", code=2)
     assert "event.json: no worker answers at http://127.0.0.1:" in shell.err
     assert "nothing.json: No such file or directory" in shell.err
+
+
+def test_check_says_where_events_are_accepted_and_what_is_wrong_with_pipelines(
+    tmp_path: Path, urls: Urls
+) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "orders.py").write_text(SHOP + "\nclass Letter(Event):\n    text: str\n", "utf-8")
+    (tmp_path / "shop" / "broken.py").write_text("import nothing_there\n", "utf-8")
+    (tmp_path / "shop" / "twice.py").write_text(f"{SHOP}OrderPipeline.__name__ = 'Other'\n", "utf-8")
+    servers = {"ENRICHER_REDIS__URL": urls.redis, "ENRICHER_MONGO__URL": urls.mongo}
+
+    def check(packages: str, code: int, **settings: str) -> tuple[str, str]:
+        given = [f"--set={key.replace('__', '.')}={value}" for key, value in settings.items()]
+        found = finished(tmp_path, "check", f"--set=events.packages={packages}", *given, **servers)
+        assert found.returncode == code, (found.stdout, found.stderr)
+        return found.stdout, found.stderr
+
+    out, err = check("shop.orders", 0, web__listen="127.0.0.1:8000")
+    assert "Events are accepted from anybody on this machine at http://127.0.0.1:8000/events." in out
+    assert "no pipeline is for events of type shop.orders.Letter" in err
+    out, err = check("shop", 1, events__tokens="shop=s3cret", events__listen="0.0.0.0:8001")
+    assert "clients with a token (shop) at http://0.0.0.0:8001/events" in out
+    assert "Failed to import pipeline module shop.broken: No module named 'nothing_there'" in err
+    assert "two pipelines are for events of type 'Order': shop.orders.OrderPipeline and shop.twice." in err
+    assert "s3cret" not in out + err
+    assert "events come in by submit() alone" in check("shop.orders", 0)[1]
+    open_to_all = {"web__listen": "0.0.0.0:8001", "web__tokens": "viewer=x"}
+    assert "events.tokens = {}: expected tokens of clients" in check("shop.orders", 2, **open_to_all)[1]

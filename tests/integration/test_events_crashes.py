@@ -18,6 +18,7 @@ import pytest
 import redis
 import redis.asyncio
 
+from enricher import load
 from tests.integration.forks import Forked, command
 from tests.integration.test_events_http import id_in, intake
 from tests.integration.worker import ROOT, database
@@ -25,6 +26,7 @@ from tests.rig import until
 from tests.servers import MongoProcess, RedisProcess, Urls, free_port
 
 LEASE, SWEEP = 1.0, 3.0
+LETTERS = load().dead_letters.key
 
 
 class EventWorkers:
@@ -70,7 +72,7 @@ class EventWorkers:
 
     def set_aside(self) -> list[Any]:
         """The dead letters."""
-        return [json.loads(letter) for letter in self.letters.lrange("dead_letters", 0, -1)]
+        return [json.loads(letter) for letter in self.letters.lrange(LETTERS, 0, -1)]
 
 
 @contextmanager
@@ -213,7 +215,7 @@ async def test_without_mongodb_an_event_is_refused_for_now_and_what_was_accepted
         for id_ in before:
             await until(lambda id_=id_: events.find_one({"_id": id_})["status"] == "SUCCESS", "its end")
         with redis.Redis.from_url(redis_url) as letters:
-            assert letters.llen("dead_letters") == 0
+            assert letters.llen(LETTERS) == 0
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -228,7 +230,7 @@ async def test_without_redis_events_are_accepted_and_processed_later(
         events = database(urls.mongo)["events"]
         await until(lambda: events.count_documents({"status": "SUCCESS"}) == len(ids), "all to end")
         assert events.count_documents({}) == len(ids)
-        assert own_redis.call("LLEN", "dead_letters") == b":0\r\n"
+        assert own_redis.call("LLEN", LETTERS) == b":0\r\n"
 
 
 async def test_what_redis_has_lost_is_appended_again(
@@ -241,7 +243,7 @@ async def test_what_redis_has_lost_is_appended_again(
         own_redis.flush()
         events = database(urls.mongo)["events"]
         await until(lambda: events.count_documents({"status": "SUCCESS"}) == len(ids), "all to end")
-        assert own_redis.call("LLEN", "dead_letters") == b":0\r\n"
+        assert own_redis.call("LLEN", LETTERS) == b":0\r\n"
 
 
 async def test_what_was_stored_when_its_worker_was_killed_is_processed_by_another(
@@ -263,3 +265,22 @@ async def test_what_was_stored_when_its_worker_was_killed_is_processed_by_anothe
         workers.start("b")
         await until(lambda: workers.statuses() == Counter({"SUCCESS": 6}), "all of them")
         assert workers.set_aside() == []
+
+
+async def test_an_event_that_kills_its_worker_again_and_again_has_failed(urls: Urls, tmp_path: Path) -> None:
+    with event_workers(urls, tmp_path) as workers:
+        workers.start("a")
+
+        async def ended() -> bool:
+            if workers.processes["a"].poll() is not None:
+                workers.start("a")
+            return workers.statuses() == Counter({"FAILURE": 1})
+
+        async with httpx.AsyncClient(timeout=60) as client:
+            await accepted(client, [workers.url("a")], "die", "die", random.Random(1))
+        await until(ended, "its end")
+        (letter,) = workers.set_aside()
+        (event,) = workers.events.find()
+    assert letter["stage"] == "poison"
+    assert event["error"]["type"] == "SetAside"
+    assert "delivered 3 times and never finished" in event["error"]["message"]

@@ -100,6 +100,35 @@ async def test_a_final_failure_says_where_and_why_and_is_a_dead_letter(urls: Url
             assert json.loads(letter)["args"] == [{"id": event["_id"]}]
 
 
+async def test_a_pipeline_that_takes_too_long_has_failed_with_what_had_finished(urls: Urls) -> None:
+    async with worker(urls, events__max_retries=0, events__timeout=0.5) as (enricher, events):
+        await enricher.submit("events", b'{"text": "sleep 600"}')
+        (event,) = await ended(events)
+    assert (event["status"], event["error"]["node"]) == ("FAILURE", "pipeline")
+    assert event["error"]["message"] == "it took longer than events.timeout, which is 0.5 s"
+    assert event["task_context"]["nodes"] == {"Summarise": {"length": 9}, "Triage": None}
+    assert event["task_context"]["metadata"]["routes"] == {"Triage": "Reply"}
+
+
+async def test_an_output_that_cannot_be_stored_is_a_failure(urls: Urls) -> None:
+    async with worker(urls, events__max_retries=0) as (enricher, events):
+        await enricher.submit("events", b'{"text": "odd"}')
+        (event,) = await ended(events)
+    assert (event["status"], event["error"]["type"]) == ("FAILURE", "TypeError")
+    assert "object is nothing that JSON knows" in event["error"]["message"]
+
+
+async def test_an_event_whose_pipeline_is_gone_has_failed(urls: Urls) -> None:
+    now_us = round(datetime.now(UTC).timestamp() * 1e6)
+    database(urls.mongo)["events"].insert_one(pending("one", "Gone", {}, token="", now_us=now_us))
+    with redis.Redis.from_url(urls.redis) as client:
+        client.xadd("enricher:events", {"id": "one"})
+    async with worker(urls, events__max_retries=0) as (_, events):
+        (event,) = await ended(events)
+    assert event["status"] == "FAILURE"
+    assert "Gone" in event["error"]["message"]
+
+
 async def test_what_was_stored_and_never_appended_is_found(urls: Urls) -> None:
     events = database(urls.mongo)["events"]
     long_ago = datetime.now(UTC) - timedelta(minutes=5)
