@@ -75,6 +75,11 @@ PARTS: dict[str, Part] = {
             "minutes": "of schedules (2; quick none)",
         },
     ),
+    "events": Part(
+        "a POST to its 202 and to the end of its pipeline, beside FastAPI + Celery",
+        "benchmarks.events.compare",
+        {"folder": "where the peer's environment is (python -m benchmarks.peers install)"},
+    ),
     "floor": Part("our cost as a multiple of the tightest loop with the same libraries", "benchmarks.floor"),
     "overload": Part(
         "a tenth to ten times of capacity, per overload policy",

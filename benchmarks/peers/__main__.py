@@ -10,11 +10,12 @@ from pathlib import Path
 
 import click
 
+from benchmarks.events.catalogue import FASTAPI
 from benchmarks.jobs.catalogue import OTHERS
 from benchmarks.peers.catalogue import FOLDER, PEERS, Peer
 from benchmarks.servers import REPOSITORY
 
-ALL = {peer.name: peer for peer in (*OTHERS, *PEERS)}
+ALL = {peer.name: peer for peer in (*OTHERS, FASTAPI, *PEERS)}
 
 
 @click.group()

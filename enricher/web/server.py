@@ -162,6 +162,7 @@ async def serve(app: App, address: Address, settings: WebSettings) -> None:
         lifespan="off",
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         limit_concurrency=settings.max_connections,
         timeout_keep_alive=int(settings.keep_alive),
