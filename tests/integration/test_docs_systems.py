@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import socket
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pymongo
 import pytest
@@ -23,9 +25,10 @@ from enricher.system import Host, Plan, System
 from tests.memory import MemoryLive
 from tests.pages import blocks, page
 from tests.rig import PATIENCE, until
+from tests.servers import free_port
 
 PAGE = page("systems.md")
-(EXAMPLE,) = blocks(PAGE)
+EXAMPLE, EXAMPLE_OF_PAGES = blocks(PAGE)
 ORDER = '{"id": %d, "product": "NIFTY", "quantity": %s, "price": 200.0}'
 
 
@@ -218,3 +221,33 @@ def test_a_setting_without_a_default_has_to_be_set() -> None:
 def test_an_unknown_option_is_refused_with_the_known_ones() -> None:
     with pytest.raises(TypeError, match="unknown option 'handler'; known: systems, routes"):
         Enricher(Settings(), handler=print)  # type: ignore[call-arg]
+
+
+async def test_its_pages_take_orders_and_show_them(
+    redis_url: str, mongo_database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop_system.py").write_text(EXAMPLE_OF_PAGES, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "shop_system", raising=False)
+    example = importlib.import_module("shop_system")
+    port, own = free_port(), free_port()
+    given = {"redis.url": redis_url, "mongo.url": mongo_database_url, "market.enabled": False}
+    listens = {"web.listen": f"127.0.0.1:{port}", "shop.listen": f"127.0.0.1:{own}"}
+    settings = load(overrides={**given, **listens}, sections={"shop": example.ShopSettings})
+    async with Enricher(settings, systems=[example.SHOP]) as enricher, httpx.AsyncClient() as client:
+        await asyncio.wait_for(enricher.wait_ready(), PATIENCE)
+        for number, place in enumerate((port, own)):
+            url = f"http://127.0.0.1:{place}/orders"
+            await until(lambda place=place: answers(place), "the address")
+            taken = await client.post(url, json={"id": number, "pieces": 3})
+            assert (taken.status_code, taken.json()) == (202, {"id": number})
+            assert (await client.get(f"{url}/{number}")).json() == {"_id": number, "pieces": 3}
+            assert (await client.get(f"{url}/9")).status_code == 404
+            assert (await client.post(url, content=b"no JSON")).status_code == 500
+        await enricher.submit("shop", '{"id": 7, "pieces": 1}', committed=True)
+    assert [order["_id"] for order in orders_in(mongo_database_url)] == [0, 1, 7]
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
