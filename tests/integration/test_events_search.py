@@ -86,6 +86,9 @@ async def test_what_the_search_server_refuses_has_succeeded_is_a_dead_letter_and
         assert (await retry(commands, refused)).label == "is indexed again"
         await searched(events, "indexed", 4)
         assert RUNS.count("Reply three") == 1
+        with redis.Redis.from_url(urls.redis) as client:
+            group = "enricher:events", "event_workers"
+            await until(lambda: client.xpending(*group)["pending"] == 0, "all acknowledged")
         await commands.close()
 
 
