@@ -91,12 +91,9 @@ def plan(events: EventSettings, host: Host) -> Plan:
         intake="none",
         max_bytes=events.max_body,
     )
-    # The messages of a stream are whole entries.
-    brought = [
-        replace(accepting, topic=name, decode=intake.decode_entry, max_bytes=0)
-        for name in (events.source,)
-        if name
-    ]
+    # The messages of a stream are whole entries. With a limit of its own no flood shuts it out.
+    entries = replace(accepting, decode=intake.decode_entry, max_bytes=0, max_concurrency=events.concurrency)
+    brought = [replace(entries, topic=name) for name in (events.source,) if name]
     processor = Processor(events, host, runner, policy)
     failures = Failures(events, host, processor)
     processing = Route(
