@@ -41,7 +41,7 @@ class JobProcesses:
         limit: int,
         *,
         idle: float = 60.0,
-        max_tasks: int = 1000,
+        max_tasks: int = 10_000,
         settings: Mapping[str, Any] | None = None,
         max_payload: int = MAX_PAYLOAD,
     ) -> None:

@@ -1,7 +1,8 @@
 """The runs of a worker: as many jobs as it has free slots are begun, highest queue first, and handed over.
 
     waiting     one script moves what is due to its queue, reads, begins and replies whole runs (`FETCH`);
-                when there is less than there are free slots, a reader waits for the queues to grow
+                when there is less than there are free slots, a reader waits for the queues to grow, and
+                what has come begins with the reply, in a slot that is kept for it
     running     a thread renews the leases (`Leases`), however long the loop is held up
     ended       the sink writes result, state, children and acknowledgement at once; a run that is not the
                 job's last any more writes nothing
@@ -27,9 +28,11 @@ import redis.exceptions as errors
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import sibling_client
-from enricher.adapters.redis.jobs.calls import END, FETCH, end_parts, run_of
+from enricher.adapters.redis.jobs.calls import END, FETCH, end_parts
 from enricher.adapters.redis.jobs.delivery import JobDelivery, Poison
+from enricher.adapters.redis.jobs.fetch import Fetch
 from enricher.adapters.redis.jobs.leases import Leases
+from enricher.adapters.redis.jobs.reader import Reader
 from enricher.adapters.redis.jobs.records import end_settings
 from enricher.adapters.redis.jobs.restore import create
 from enricher.adapters.redis.jobs.started import StartedResults
@@ -69,7 +72,8 @@ class JobSource:
         self._settings = settings
         # Whoever comes after this process under the same name is another worker.
         self._worker = worker = f"{worker}-{secrets.token_hex(2)}"
-        self._shares = shares
+        shown = settings.result_ttl if started is None else 0
+        self._fetch = Fetch(settings, worker, shares, shown=shown)
         self._runner = runner
         self._clock = clock
         self._connection = Connection(self.name, backoff, expected=("NOGROUP",))
@@ -80,7 +84,9 @@ class JobSource:
         self._started = started
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._drained: asyncio.Future[dict[str, bytes]] = self._loop.create_future()
+        self._reader: Reader | None = None
+        # Whether there is nothing to begin before the reader says so, or before its time.
+        self._idle = False
         self._stopped = self._served = False
         self._scope: anyio.CancelScope | None = None
         self._leases = Leases(settings, worker, description, lambda: self._held, self._found)
@@ -108,8 +114,15 @@ class JobSource:
         fetching, waiting = (RawConnection(each, timeout=None) for each in clients[:2])
         fetching.timeout = self._settings.timeout
         closes = (fetching.close, waiting.close, *(each.aclose for each in clients))
-        # The one before may have been cancelled with the reader that waited for it.
-        self._drained = self._loop.create_future()
+        self._idle = False
+        self._reader = Reader(
+            waiting,
+            self._settings,
+            self._fetch,
+            free=self._free,
+            hand_over=lambda runs: self._hand_over(runs, intake),
+            wake=self._wake.set,
+        )
         async with ending(*closes):
             with anyio.fail_after(60):
                 for queue in self._settings.queues:
@@ -120,15 +133,17 @@ class JobSource:
             self._connection.up()
             log.info("serving_jobs", queues=list(self._settings.queues), worker=self._worker)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._watch_queues, waiting)
+                tasks.start_soon(self._reader.run)
                 tasks.start_soon(self._listen, clients[2])
                 if self._started is not None:
                     tasks.start_soon(self._started.run)
                 tasks.start_soon(self._look_after, clients[3], intake)
                 self._served = True
                 while not self._stopped:
-                    await self._begin(fetching, intake)
+                    await self._begin(fetching, self._reader, intake)
                 tasks.cancel_scope.cancel()
+            # What began for the reader in its last moment goes on elsewhere.
+            await self._take_over(clients[3], intake, reconnected=True)
 
     async def stop_intake(self) -> None:
         """Begin nothing new."""
@@ -158,46 +173,39 @@ class JobSource:
 
     # -- beginning ---------------------------------------------------------------------------------
 
-    async def _begin(self, connection: RawConnection, intake: Intake) -> None:
+    async def _begin(self, connection: RawConnection, reader: Reader, intake: Intake) -> None:
         """Begin what there are free slots for; wait for slots, or for jobs, where there are none."""
         self._wake.clear()
-        free = self._settings.concurrency - len(self._under_way) - self._runner.abandoned
+        free = self._free()
         if free <= 0:
             await self._wait(-1)
             return
-        shares = self._shares.take(free)
-        parts = [part for share in shares for part in share]
         again = [d.run.lost for d in self._under_way.values() if d.run.lost]
-        may_again = max(self._settings.concurrency // 2, 1) - len(again) if max(again, default=0) < 2 else 0
-        (reply,) = await connection.run(
-            FETCH,
-            [
-                *(1, self._settings.prefix, self._worker, free, may_again, "" if again else "1"),
-                *(self._settings.result_ttl if self._started is None else 0, *parts),
-            ],
-        )
-        rows, due_ms, newest = reply
-        runs = [run_of(row) for row in rows]
-        self._shares.served(Counter(run.queue for run in runs))
+        (reply,) = await connection.run(FETCH, self._fetch.parts(free, again))
+        begun = self._fetch.read(reply)
+        await self._hand_over(begun.runs, intake)
+        if len(begun.runs) < free:
+            reader.drained(begun.newest)
+            self._idle = True
+            await self._wait(begun.due_ms)
+            self._idle = False
+
+    def _free(self) -> int:
+        kept = self._reader.kept if self._reader is not None else 0
+        return self._settings.concurrency - len(self._under_way) - self._runner.abandoned - kept
+
+    async def _hand_over(self, runs: Sequence[Run], intake: Intake) -> None:
+        deliveries = [self._delivery(run) for run in runs]
+        self._under_way |= {each.run.id: each for each in deliveries}
+        self._hold()
         if self._started is not None:
             self._started.add(runs)
-        for run in runs:
-            await self._hand_over(run, intake)
-        if len(runs) < free:
-            if not self._drained.done():
-                self._drained.set_result({queue: id_ for (queue, _), id_ in zip(shares, newest, strict=True)})
-            await self._wait(due_ms)
-
-    async def _hand_over(self, run: Run, intake: Intake) -> None:
-        delivery = self._delivery(run)
-        self._under_way[run.id] = delivery
-        self._hold()
-        if run.lost:
-            self._counts["recovered"] += 1
-        if intake.full_for(delivery):
-            await intake.put(delivery)
-        else:
-            intake.offer(delivery)
+        self._counts["recovered"] += sum(run.lost > 0 for run in runs)
+        for delivery in deliveries:
+            if intake.full_for(delivery):
+                await intake.put(delivery)
+            else:
+                intake.offer(delivery)
 
     def _delivery(self, run: Run) -> JobDelivery:
         topic = f"{self._settings.prefix}:{run.queue}"
@@ -212,26 +220,16 @@ class JobSource:
         if self._under_way.get(delivery.run.id) is delivery:
             del self._under_way[delivery.run.id]
             self._hold()
-        self._wake.set()
+        # A free slot finds nothing in queues that are empty, but among jobs of silent workers it may.
+        reading = self._idle and self._reader is not None and self._reader.kept
+        if not reading or delivery.run.lost:
+            self._wake.set()
 
     async def _wait(self, due_ms: int) -> None:
         """Until there may be something to begin: news, or what is due."""
         seconds = self._settings.poll if due_ms < 0 else min(due_ms / 1000, self._settings.poll)
         with anyio.move_on_after(max(seconds, 0.001)):
             await self._wake.wait()
-
-    async def _watch_queues(self, connection: RawConnection) -> None:
-        """Wake the worker when a queue that it found empty has grown."""
-        while True:
-            newest = await self._drained
-            streams = [f"{self._settings.prefix}:{queue}" for queue in newest]
-            self._drained = self._loop.create_future()
-            # The server answers in time, so that a connection that is gone is found out.
-            connection.timeout = 5 + self._settings.timeout
-            ids = newest.values()
-            while not await connection.call("XREAD", "COUNT", 1, "BLOCK", 5000, "STREAMS", *streams, *ids):
-                pass
-            self._wake.set()
 
     async def _listen(self, client: Redis) -> None:
         """Hear of cancelled jobs, of earlier due times, and of queues that go on."""

@@ -124,6 +124,7 @@ local function sooner(due)
 end
 for _, each in ipairs(queues) do
   local last = redis.call('XREVRANGE', stream_of(each[1]), '+', '-', 'COUNT', 1)[1]
+  newest[#newest + 1] = each[1]
   newest[#newest + 1] = last and last[1] or '0-0'
   if open[each[1]] then
     sooner(tonumber(redis.call('ZRANGE', delayed_of(each[1]), 0, 0, 'WITHSCORES')[2]))
