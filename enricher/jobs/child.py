@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from enricher.job_store import Call, FindStep, StoreStep, StoreUnavailable
+from enricher.job_store import Call, FindStep, StoreStep
 from enricher.jobs import client
 from enricher.jobs.context import SyncJob, current
 from enricher.jobs.definition import Definition
@@ -174,7 +174,7 @@ class _Outlet:
             self._send(said)
 
     def ask(self, call: Call[Any]) -> Any:
-        """What the parent's store says to what is asked of steps. Raises `StoreUnavailable`."""
+        """What the parent's store says to what is asked of steps."""
         assert isinstance(call, FindStep | StoreStep)  # noqa: S101  a job asks for nothing else
         outcome = call.outcome if isinstance(call, StoreStep) else None
         # An interrupt in here would leave the answer to the next one who asks.
@@ -184,8 +184,6 @@ class _Outlet:
             with self._lock:
                 self._send(Step(call.name, outcome))
             answer = self.answers.get()
-        if answer.error:
-            raise StoreUnavailable(answer.error)
         return answer.found if outcome is None else answer.stored
 
     def close(self, outcome: Done | Raised) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from enricher.job_store import FindStep, JobStore, StoreStep, StoreUnavailable
-from enricher.jobs.context import Job
+from enricher.job_store import FindStep, JobStore, StoreStep
+from enricher.jobs.context import Job, patiently
 from enricher.jobs.errors import Cancel, JobFailed, MemoryLimitExceeded, ProcessDied
 from enricher.jobs.frames import (
     CONNECTION_ENDED,
@@ -36,7 +36,6 @@ from enricher.jobs.frames import (
 )
 from enricher.jobs.progress import INTERVAL
 from enricher.jobs.results import imported_exception
-from enricher.texts import text_of
 
 MEMORY_SECONDS = 0.2
 """How often the memory of a child is looked at."""
@@ -230,12 +229,9 @@ async def start(settings: dict[str, Any]) -> ChildProcess:
 
 
 async def _answer(step: Step, begin: Begin, store: JobStore) -> Answer:
-    try:
-        if step.outcome is None:
-            return Answer(found=await store.ask(FindStep(begin.run.id, step.name)))
-        return Answer(stored=await store.ask(StoreStep(begin.run, step.name, step.outcome)))
-    except StoreUnavailable as error:
-        return Answer(error=text_of(error))
+    if step.outcome is None:
+        return Answer(found=await patiently(store, FindStep(begin.run.id, step.name)))
+    return Answer(stored=await patiently(store, StoreStep(begin.run, step.name, step.outcome)))
 
 
 def _exception(id: str, raised: Raised) -> Exception:  # noqa: A002

@@ -21,10 +21,11 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from enricher.engine.retry import Backoff
 from enricher.job_store import Call, FindStep, JobStore, Request, Run, StoreStep, StoreUnavailable
 from enricher.jobs.errors import BadArguments, RunLost, WrongPlace
 from enricher.jobs.handle import Handle
@@ -34,8 +35,12 @@ from enricher.jobs.worker import Enqueuer, Worker
 from enricher.log import log
 from enricher.texts import text_of
 
+T = TypeVar("T")
+
 MOST_IN_CHILDREN = 64 * 1024 * 1024
 """Bytes of arguments of all that a job enqueues: they are kept in one go, with its success."""
+
+_STORING = 5.0  # seconds that a job which is cancelled waits until what it did is stored
 
 _current: ContextVar[Job] = ContextVar("enricher_job")
 
@@ -118,7 +123,7 @@ class Job(ABC):
 
         It is stored before the job goes on, and the function is not called when the job is tried again. What
         it raises is not stored. ``name`` says which step of the job it is. Raises ValueError where that name
-        has been used, TypeError for a result that is no JSON, `RunLost`, `StoreUnavailable`.
+        has been used, TypeError for a result that is no JSON, `RunLost`. While the store is away it waits.
         """
 
     @contextmanager
@@ -146,6 +151,17 @@ class Job(ABC):
         return msgspec.json.decode(step.outcome)
 
 
+async def patiently(store: JobStore, call: Call[T]) -> T:
+    """The answer of the store, however long it is away: that is no fault of the job."""
+    backoff, attempt = Backoff(base=0.05, max_delay=1.0), 0
+    while True:
+        try:
+            return await store.ask(call)
+        except StoreUnavailable:
+            attempt += 1
+            await asyncio.sleep(backoff.delay(attempt))
+
+
 class AsyncJob(Job):
     """A job whose `perform` is a coroutine function."""
 
@@ -155,17 +171,19 @@ class AsyncJob(Job):
 
     async def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         with self._one_step(name):
-            found = await self._store.ask(FindStep(self.id, name))
+            found = await patiently(self._store, FindStep(self.id, name))
             if found is not None:
                 return msgspec.json.decode(found)
             result = function(*args, **kwargs)
             outcome = self._outcome(name, await result if inspect.isawaitable(result) else result)
             # What was done is stored, even if the job is cancelled just now.
-            storing = asyncio.ensure_future(self._store.ask(outcome))
+            storing = asyncio.ensure_future(patiently(self._store, outcome))
             try:
                 stored = await asyncio.shield(storing)
             except asyncio.CancelledError:
-                await asyncio.wait((storing,))
+                await asyncio.wait((storing,), timeout=_STORING)
+                if storing.cancel():
+                    raise
                 storing.exception()
                 raise
             return self._checked(outcome, stored)
@@ -228,7 +246,7 @@ class _FromThread:
         self, call: Call[Any], answers: queue.SimpleQueue[tuple[Any, Exception | None]]
     ) -> None:
         try:
-            answers.put((await self._store.ask(call), None))
+            answers.put((await patiently(self._store, call), None))
         except Exception as error:  # noqa: BLE001  it is the thread's
             answers.put((None, error))
         except asyncio.CancelledError:

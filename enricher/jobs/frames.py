@@ -51,11 +51,10 @@ class Throw(Frame, frozen=True):
 
 
 class Answer(Frame, frozen=True):
-    """To a child: what the store said to its `Step`; ``error`` is what went wrong."""
+    """To a child: what the store said to its `Step`."""
 
     found: bytes | None = None
     stored: bool = False
-    error: str = ""
 
 
 class Wrote(Frame, frozen=True):

@@ -144,10 +144,23 @@ async def test_a_step_says_what_it_cannot_do(store: Store) -> None:
             await job().step("a", object)
     with pytest.raises(TypeError, match="step 'b' is async in a job that is not"):
         await in_thread(store, lambda: job().step("b", asyncio.sleep, 0))
-    store.away = True
-    with pytest.raises(StoreUnavailable):
-        await in_thread(store, lambda: job().step("c", lambda: 1))
     assert not store.steps
+
+
+async def test_a_step_is_stored_however_long_the_store_is_away_and_runs_once(store: Store) -> None:
+    ran: list[str] = []
+
+    def act(name: str) -> int:
+        ran.append(name)
+        store.away = True
+        loop.call_soon_threadsafe(loop.call_later, 0.3, setattr, store, "away", False)
+        return len(ran)
+
+    loop = asyncio.get_running_loop()
+    async with in_loop(store):
+        assert await job().step("a", act, "a") == 1
+    assert await in_thread(store, lambda: job().step("b", act, "b")) == 2
+    assert (ran, store.steps) == (["a", "b"], {"a": b"1", "b": b"2"})
 
 
 async def test_a_run_that_is_another_workers_stores_nothing_and_is_told(store: Store) -> None:
