@@ -33,6 +33,7 @@ from tests.servers import MongoProcess, RedisProcess, SearchProcess, Urls, debia
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 PAGES_OF_WORKERS = sorted((REPOSITORY.parent / "shared").glob("*/004_1102cb4e45ad32d9.txt"))
+PAGES_OF_EVENTS = sorted((REPOSITORY.parent / "shared").glob("*/002_e21829d6299d05e4.txt"))
 
 # How fast a machine is that runs the tests is not what they are about; and a change is judged by its own
 # examples, the same each time. `--hypothesis-profile=explore` looks for new ones.
@@ -50,7 +51,12 @@ _REAL_FILES = [
     "integration/test_measures_real_files.py",
 ]
 _OF_PAGES = ["integration/test_jobs_written_for_celery.py"]
-collect_ignore = [*([] if REAL_DATA.is_dir() else _REAL_FILES), *([] if PAGES_OF_WORKERS else _OF_PAGES)]
+_OF_EVENTS = ["integration/test_events_written_for_fastapi.py"]
+collect_ignore = [
+    *([] if REAL_DATA.is_dir() else _REAL_FILES),
+    *([] if PAGES_OF_WORKERS else _OF_PAGES),
+    *([] if PAGES_OF_EVENTS else _OF_EVENTS),
+]
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -63,6 +69,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         reporter.write_line(f"no recorded exchange files in {REAL_DATA}: their tests are left out")
     if not PAGES_OF_WORKERS:
         reporter.write_line("no page of workers for Celery beside the checkout: its tests are left out")
+    if not PAGES_OF_EVENTS:
+        reporter.write_line("no page of events for FastAPI beside the checkout: its tests are left out")
 
 
 @pytest.fixture(autouse=True)
