@@ -86,6 +86,8 @@ class Completion:
             return
         if lane is not None:
             self._act(lane, lane.settled())
+        if write.failed:
+            self._core.writer.submit(Write(write.failed))
         self._core.stats.counters["refused_effects"] += 1
         log.error(
             "effect_refused",

@@ -70,8 +70,8 @@ class Index(Effect, frozen=True, gc=False):
     """Index ``document`` under ``id`` unless the index has this ``version`` (from 0) or a newer one.
 
     So doing it twice is harmless. ``answered`` is called once with why the server will never take it, None
-    where it has. The effects it returns are stored before anything of the write becomes visible, or with its
-    dead letter.
+    where it has. The effects it returns are written before the write becomes visible, if they are durable, or
+    with its dead letter.
     """
 
     sink: ClassVar[str] = SEARCH

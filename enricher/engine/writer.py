@@ -150,10 +150,16 @@ class CommitGroup:
         following = follow(self._durable_batch, names, answers)
         if answers:
             self._durable_batch, _ = self._without_refused(self._durable_batch, answers)
-        if following and self._durable:
-            for index, answer in (await self._commit(self._durable, following, "durable", None)).items():
+        own, stored = {breaker.name for breaker in self._durable}, list[Write]()
+        for write in following:
+            if own.issuperset(effect.sink for effect in write.effects):
+                stored.append(write)
+            else:
+                self._writer.submit(write)
+        if stored:
+            for index, answer in (await self._commit(self._durable, stored, "durable", None)).items():
                 if isinstance(answer, Refused):
-                    self._writer.refuse(following[index], answer)
+                    self._writer.refuse(stored[index], answer)
 
     async def _run_visible(self) -> None:
         while True:

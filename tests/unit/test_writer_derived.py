@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from enricher.engine.effects import SEARCH, Effect, Index, Insert, Publish, Upsert
@@ -153,3 +153,23 @@ async def test_what_an_answer_leads_to_is_logged_where_it_cannot_be_stored() -> 
         await until(lambda: run.published("out") == [1], "it is seen")
     assert run.engine.stats.counters["refused_effects"] == 1
     assert await run.states() == {"1": "pending"}
+
+
+async def test_what_an_answer_leads_to_is_written_wherever_it_belongs() -> None:
+    run = Indexing()
+    run.search.refuses = lambda write: any(isinstance(e, Index) and e.id == "2" for e in write.effects)
+
+    def answered(number: int) -> Callable[[str | None], list[Effect]]:
+        def after(error: str | None) -> list[Effect]:
+            return [Insert("d", {"_id": number, "error": error}), Publish("after", message("a", number))]
+
+        return after
+
+    async with run.engine:
+        for number in (1, 2):
+            run.engine.emit(Index("c", str(number), {}, 1, answered(number)))
+        await until(lambda: run.published("after") == [1, 2], "both are published")
+    assert sorted((each["_id"], each["error"]) for each in await run.stored.find("d", {})) == [
+        (1, None),
+        (2, "no"),
+    ]
