@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from enricher.adapters.redis.jobs.calls import FETCH, RENEW, TAKE_OVER
 from enricher.adapters.redis.jobs.restore import restore
 from enricher.job_admin import DeleteJob
-from enricher.job_store import Cancel, End, Enqueue, Limit, Run, StoreUnavailable
+from enricher.job_store import Cancel, End, Enqueue, Limit, Run, StoreUnavailable, Unique
 from tests.integration.test_jobs_store import QUEUES, Jobs
 from tests.servers import RedisProcess
 
@@ -116,6 +116,24 @@ def test_values_of_arguments_cannot_make_a_limit_another_ones_key(jobs: Jobs) ->
         for _ in range(2):
             jobs.enqueue(limits=limits)
     assert len(jobs.fetch()) == 4
+
+
+def test_a_killed_holder_keeps_its_unique_key_until_its_job_has_ended(jobs: Jobs) -> None:
+    unique = Unique("key")
+    first = jobs.enqueue(unique=unique)
+    jobs.fetch("dead")
+    jobs.take_over()
+    assert jobs.enqueue(unique=unique) == first
+    (again,) = jobs.fetch("alive")
+    assert jobs.enqueue(unique=unique) == first
+    jobs.end(End(run=again, state="failed"))
+    second = jobs.enqueue(unique=unique)
+    assert second != first
+    jobs.client.delete(f"jobs:job:{second}")  # a lock whose job is gone holds nothing
+    third = jobs.enqueue(unique=unique)
+    assert third not in (first, second)
+    jobs.store.ask(Cancel(third, b"{}"))
+    assert jobs.enqueue(unique=unique) not in (first, second, third)
 
 
 # -- leases -----------------------------------------------------------------------------------------

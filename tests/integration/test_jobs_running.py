@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from enricher import Enricher, load
 from enricher.job_store import Find
-from enricher.jobs import JobCancelled, connect
+from enricher.jobs import JobCancelled, JobFailed, connect
 from enricher.jobs.client import close, current
 from enricher.jobs.dead_letters import FailedJobs
 from tests.jobs_app import limits, orders
@@ -138,3 +138,15 @@ async def stored(id_: str) -> Any:
 async def test_a_fork_that_comes_back_from_its_job_ends(url: str) -> None:
     async with worker(url):
         assert await (await limits.ForksBack.enqueue()).wait(60) == 0
+
+
+async def test_a_job_that_waits_for_one_that_was_cancelled_is_not_cancelled_itself(url: str) -> None:
+    async with worker(url):
+        other = await limits.Sleeps.options(delay=60).enqueue(0.0)
+        waiting = await limits.WaitsForOther.enqueue(other.id)
+        assert await other.cancel_async()
+        with pytest.raises((JobFailed, JobCancelled)):
+            await waiting.wait(60)
+        record = await current().in_loop().ask(Find(waiting.id))
+    assert record is not None
+    assert record.state == "failed"

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from enricher.jobs import Cancel, Retry, Worker, job
+from enricher.jobs import AsyncResult, Cancel, Retry, Worker, job
 from tests.jobs_app.orders import book
 
 
@@ -34,6 +34,16 @@ class Sleeps(Quick):
                 time.sleep(seconds)
             book().rpush("sleeps", "ended 1")
         return f"attempt {attempt}"
+
+
+class WaitsForOther(Quick):
+    """Waits for another job, whatever becomes of it."""
+
+    max_retries = 0
+
+    @classmethod
+    async def perform(cls, other: str) -> object:
+        return await AsyncResult(other).wait(30)
 
 
 class ForksBack(Quick):

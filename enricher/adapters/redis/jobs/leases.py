@@ -22,6 +22,7 @@ from enricher.adapters.redis.jobs.records import end_settings
 from enricher.adapters.redis.scripts import Script
 from enricher.job_store import End, JobQueueSettings, Run
 from enricher.log import log
+from enricher.texts import text_of
 
 Found = Callable[[Sequence[Run], Sequence[Run], Sequence[Run]], None]
 
@@ -83,9 +84,9 @@ class Leases:
                         look_at = now + lease / 3
                         self._renew(client, self._held() if self._left is None else self._left)
                     failing = False
-                except (errors.RedisError, OSError) as error:
+                except Exception as error:  # noqa: BLE001  whatever it is: the jobs run, and are to be kept
                     if not failing:
-                        log.warning("leases_not_renewed", reason=f"{type(error).__name__}: {error}")
+                        log.warning("leases_not_renewed", reason=f"{type(error).__name__}: {text_of(error)}")
                     failing, look_at = True, now + lease / 9
                 self._asked.wait(max(look_at - time.monotonic(), 0.05) if self._left is None else 0.1)
                 self._asked.clear()
