@@ -130,6 +130,7 @@ def plan(events: EventSettings, host: Host) -> Plan:
         warnings=lambda: [*runner.warnings(), *([] if addresses or events.source else [_NO_WAY])],
         notes=[_note(events, address) for address in addresses],
         problems=runner.problems,
+        metrics=runner.attempts.metrics,
     )
 
 

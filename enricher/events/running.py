@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from time import perf_counter
 from typing import Any
 
 import anyio
 
 from enricher.events.documents import Document
 from enricher.events.errors import NodeError
-from enricher.events.execution import resumed
+from enricher.events.execution import SECONDS, resumed
+from enricher.events.metrics import Attempts
 from enricher.events.nodes import TaskContext, node_name
 from enricher.events.pipeline import Pipeline
 from enricher.events.processing import Finished
@@ -29,7 +31,7 @@ class PipelineRunner:
     """Runs pipelines of ``registry``.
 
     A context has the ``id``, the ``type`` and ``created_at`` of its event in its metadata. ``searches`` says
-    that there is a search server.
+    that there is a search server. ``attempts`` has the figures.
     """
 
     def __init__(
@@ -44,29 +46,49 @@ class PipelineRunner:
         self._registry = registry
         self._types = types
         self._searches = searches
+        self.attempts = Attempts()
 
     async def __call__(self, event: Document, clients: Mapping[str, Any]) -> Finished:
         """What comes of an event. Raises `NodeError`, with what had finished before."""
         context: TaskContext | None = None
+        earlier: dict[str, float] = {}
+        began, where = perf_counter(), PIPELINE
         try:
             context, pipeline = self._context(event, clients), self.pipeline(event["type"])
             if self._settings.resume:
                 resumed(context, event.get("task_context"))
+                earlier = dict(context.metadata.get(SECONDS, {}))
+            finished = await self._run(pipeline, context)
+        except NodeError as error:
+            where = error.node
+            if context is not None:
+                with suppress(TypeError, ValueError, RecursionError):  # then all nodes run again
+                    error.finished, error.effects = _stored(context), context.effects
+            raise
+        except Exception as error:
+            raise NodeError(PIPELINE, error) from error
+        else:
+            where = ""
+            return finished
+        finally:
+            spent = {} if context is None else context.metadata.get(SECONDS, {})
+            ran = {node: took for node, took in spent.items() if earlier.get(node) != took}
+            self.attempts.note(event["type"], perf_counter() - began, ran, where)
+
+    async def _run(self, pipeline: Pipeline, context: TaskContext) -> Finished:
+        """Raises `NodeError`."""
+        try:
             with anyio.fail_after(self._settings.timeout or None):
                 await pipeline.arun(context.event, context=context)
             documents = self._documents(pipeline, context)
             return Finished(_stored(context), context.effects, documents)
-        except NodeError as error:
-            failed = error
+        except NodeError:
+            raise
         except TimeoutError:
-            late = TimeoutError(f"it took longer than events.timeout, which is {self._settings.timeout:g} s")
-            failed = NodeError(PIPELINE, late)
-        except Exception as error:  # noqa: BLE001  a program's own code may raise anything
-            failed = NodeError(PIPELINE, error)
-        if context is not None:
-            with suppress(TypeError, ValueError, RecursionError):  # then all nodes run again
-                failed.finished, failed.effects = _stored(context), context.effects
-        raise failed from failed.cause
+            text = f"it took longer than events.timeout, which is {self._settings.timeout:g} s"
+            raise NodeError(PIPELINE, TimeoutError(text)) from None
+        except Exception as error:
+            raise NodeError(PIPELINE, error) from error
 
     def documents(self, event: Document, clients: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
         """What is to be indexed of an event that has succeeded, by index. Raises `NodeError`."""
