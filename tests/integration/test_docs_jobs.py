@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_type_hints
@@ -18,7 +19,7 @@ from enricher.jobs.settings import JobSettings
 from tests.integration.commands import Command, eventually, ran
 from tests.pages import ROOT, blocks, page
 from tests.rig import PATIENCE
-from tests.servers import RedisProcess
+from tests.servers import RedisProcess, free_port
 
 PAGE = page("jobs.md")
 FILES = {block.split()[1]: block for block in blocks(PAGE)}
@@ -57,10 +58,15 @@ def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def worker(folder: Path, urls: dict[str, str]) -> Iterator[Command]:
-    with Command(
-        folder, "run", "--set", "market.enabled=false", ENRICHER_JOBS__PACKAGES="shop, of_readme", **urls
-    ) as command:
+def listen() -> str:
+    """Where the worker listens."""
+    return f"127.0.0.1:{free_port()}"
+
+
+@pytest.fixture(scope="module")
+def worker(folder: Path, urls: dict[str, str], listen: str) -> Iterator[Command]:
+    given = {"ENRICHER_JOBS__PACKAGES": "shop, of_readme", "ENRICHER_WEB__LISTEN": listen, **urls}
+    with Command(folder, "run", "--queues", "critical,default,low", **given) as command:
         yield command.until("ready")
 
 
@@ -154,6 +160,16 @@ def test_the_table_of_settings_is_that_of_the_section() -> None:
             assert value in (None, "", ()), name
         else:
             assert str(value).lower().removesuffix(".0") == default.removesuffix(" s"), name
+
+
+@pytest.mark.parametrize("path", ["livez", "readyz", "metrics", "scale"])
+def test_the_worker_answers_machines(path: str, listen: str) -> None:
+    assert f"`/{path}`" in PAGE
+    with urllib.request.urlopen(f"http://{listen}/{path}", timeout=PATIENCE) as answer:
+        said = answer.read().decode()
+    assert answer.status == 200
+    figures = ("enricher_queue_jobs", "enricher_queue_oldest_seconds") if path in ("metrics", "scale") else ()
+    assert all(name in said and f"`{name}`" in PAGE for name in figures)
 
 
 def test_the_lines_of_the_log_are_those_of_the_program() -> None:
