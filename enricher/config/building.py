@@ -134,7 +134,7 @@ def disagreements(section: Section, prefix: str, given: Layer) -> Iterator[Confi
             # Not the default is at fault but the key it disagrees with, which `right` names.
             others = [f"{name} is from {one.source}" for name, one in given.items() if name in right]
             source = f"default ({', '.join(others)})" if others else "default"
-        yield ConfigError(source, dotted, shown(getattr(section, key)), right)
+        yield ConfigError(source, dotted, shown(section.printable()[key]), right)
     for name in section.__struct_fields__:
         inner = getattr(section, name)
         if isinstance(inner, Section):
