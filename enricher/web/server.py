@@ -27,6 +27,8 @@ from enricher.web.requests import THROWN_AWAY
 
 _MOST_HEADERS = 64 * 1024
 _HEADERS_EXPECTED = "an address and headers of at most 65536 bytes together were expected"
+# Files that are left to connections with servers, logs and the like.
+_FILES = 200
 # Seconds that requests under way get when the server ends: the engine has been drained by then.
 _GRACE = 2
 
@@ -42,7 +44,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _protocol(header_timeout: float) -> type[asyncio.Protocol]:
+def _protocol(header_timeout: float, most: int) -> type[asyncio.Protocol]:
     class Protocol(HttpToolsProtocol):
         """A connection whose requests must begin in time, with headers of a sane size.
 
@@ -56,6 +58,10 @@ def _protocol(header_timeout: float) -> type[asyncio.Protocol]:
             self._in_headers, self._refused = True, False
             self._status, self._why = 400, "a request as HTTP/1.1 has it was expected"
             self._late: asyncio.TimerHandle | None = self.loop.call_later(header_timeout, transport.abort)
+            if len(self.connections) > most:
+                log.warning("connection_refused", what=f"more than {most} connections")
+                self._refuse(503, f"{most} connections are open, which is as many as are allowed here")
+                transport.close()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._in_time()
@@ -147,6 +153,19 @@ def _bind(address: Address) -> socket.socket:
     return bound
 
 
+def _most(settings: WebSettings) -> int:
+    """How many connections there may be: what else the process opens must have files left."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return settings.max_connections
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = settings.max_connections if files < 0 else min(settings.max_connections, max(files - _FILES, 16))
+    if most < settings.max_connections:
+        log.warning("few_connections", most=most, wanted=settings.max_connections, open_files=files)
+    return most
+
+
 async def serve(app: App, address: Address, settings: WebSettings) -> None:
     """Serve until cancelled; requests under way are then answered. Raises `CannotListen`."""
     # What uvicorn has to say of bad requests is theirs, who sent them, and may be a million lines.
@@ -157,14 +176,13 @@ async def serve(app: App, address: Address, settings: WebSettings) -> None:
         raise CannotListen(f"cannot listen on {address}: {error.strerror or error}") from error
     config = uvicorn.Config(
         app,
-        http=_protocol(settings.header_timeout),
+        http=_protocol(settings.header_timeout, _most(settings)),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        limit_concurrency=settings.max_connections,
         timeout_keep_alive=int(settings.keep_alive),
         timeout_graceful_shutdown=_GRACE,
         backlog=2048,

@@ -17,6 +17,7 @@ import celery.result
 import msgspec
 import pytest
 
+from enricher import load
 from enricher.config import WebSettings
 from enricher.events.settings import EventSettings
 from tests.integration.commands import Command, eventually, ran
@@ -153,6 +154,8 @@ def test_a_signed_event_is_accepted_and_again_the_same_one(folder: Path, urls: d
     port = free_port()
     (text,) = blocks(PAGE, "toml")
     (folder / "asked.toml").write_text(text)
+    ((name, value),) = re.findall(r"`(ENRICHER_EVENTS__TOKENS)=(.*?)`", PAGE)
+    assert load(environ={name: value}).section(EventSettings).tokens == {"shop": "t0ken", "till": "t1ll"}
     with Command(folder, "run", "--config", "asked.toml", **environment(urls, port)) as command:
         command.until("ready")
         eventually(lambda: listens(port), "the web app")

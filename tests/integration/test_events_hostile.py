@@ -12,8 +12,9 @@ import pymongo
 import pytest
 
 from tests.integration.commands import Command, eventually
-from tests.integration.hostile_requests import REQUESTS, answer, post, ticket
+from tests.integration.hostile_requests import REQUESTS, Hostile, answer, post, ticket
 from tests.integration.test_events_http import listens
+from tests.rig import until
 from tests.servers import Urls, free_port
 
 APP = """
@@ -37,6 +38,14 @@ class TicketPipeline(Pipeline):
     event = Ticket
     start = Read
 """
+FEW_FILES = """
+import resource
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))
+from enricher.__main__ import main
+
+main()
+"""
 GROWN = 24 * 1_048_576
 AT_ONCE = 16
 
@@ -49,7 +58,14 @@ def port() -> int:
 @pytest.fixture
 def worker(tmp_path: Path, urls: Urls, port: int) -> Iterator[Command]:
     (tmp_path / "tickets.py").write_text(APP)
-    given = {
+    with Command(tmp_path, "run", **environment(urls, port)) as command:
+        command.until("ready")
+        eventually(lambda: listens(port), "the web app")
+        yield command
+
+
+def environment(urls: Urls, port: int) -> dict[str, str]:
+    return {
         "REDIS_URL": urls.redis,
         "MONGO_URL": urls.mongo,
         "ENRICHER_MARKET__ENABLED": "false",
@@ -58,10 +74,6 @@ def worker(tmp_path: Path, urls: Urls, port: int) -> Iterator[Command]:
         "ENRICHER_WEB__HEADER_TIMEOUT": "1",
         "ENRICHER_WEB__BODY_TIMEOUT": "1",
     }
-    with Command(tmp_path, "run", **given) as command:
-        command.until("ready")
-        eventually(lambda: listens(port), "the web app")
-        yield command
 
 
 def memory(worker: Command) -> int:
@@ -106,9 +118,7 @@ async def test_each_of_200_hostile_requests_is_refused_in_a_sentence_and_leaves_
     writer.close()
 
 
-async def test_a_thousand_connections_that_do_nothing_keep_nobody_waiting(
-    worker: Command, port: int
-) -> None:
+async def test_a_thousand_connections_that_do_nothing_keep_nobody_waiting(worker: Command, port: int) -> None:
     idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(1000)]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(post(ticket()))
@@ -116,3 +126,27 @@ async def test_a_thousand_connections_that_do_nothing_keep_nobody_waiting(
     for each in (writer, *(writer for _, writer in idle)):
         each.close()
     assert "Traceback" not in worker.out + worker.err
+
+
+async def test_more_connections_than_there_may_be_files_harm_nobody(
+    tmp_path: Path, urls: Urls, port: int
+) -> None:
+    (tmp_path / "tickets.py").write_text(APP)
+    program = ("-c", FEW_FILES, "run")
+    with Command(tmp_path, program=program, **environment(urls, port)) as worker:
+        worker.until("ready", "few_connections")
+        await until(lambda: listens(port), "the web app")
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(400)]
+        await until(lambda: "connection_refused" in worker.events(), "the first refusal")
+        refused = [await reader.read(12) for reader, _ in opened[-100:]]
+        assert set(refused) <= {b"HTTP/1.1 503", b""}
+        for _, writer in opened:
+            writer.close()
+
+        async def accepted() -> bool:
+            request = Hostile("an event", [post(ticket())], ())
+            return (await answer(port, request))[0] == 202
+
+        await until(accepted, "an event that is accepted")
+        assert "Traceback" not in worker.out + worker.err
+        assert not [line for line in worker.logged() if line["level"] == "ERROR"]
