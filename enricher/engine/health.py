@@ -27,7 +27,7 @@ class Health:
         stall_after: float,
     ) -> None:
         self.opened = False
-        """Whether every sink was opened."""
+        """Whether every sink was opened that is not derived from others."""
         self.stalls = Stalls(stall_after)
         self.looked: float | None = None
         self._pool = pool
@@ -39,7 +39,7 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Whether every sink was opened, every source is connected, and everything is restored."""
+        """Whether the sinks were opened, every source is connected, and everything is restored."""
         return self.opened and not self.stalled and self._pool.restoring is None and self._connected
 
     @property

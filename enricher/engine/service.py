@@ -158,15 +158,21 @@ class Engine:
             raise RuntimeError("run() returned although the source was not stopped")
 
     async def _open_sinks(self) -> None:
-        async with anyio.create_task_group() as tasks:
-            for breaker in self.writer.breakers.values():
-                tasks.start_soon(to_its_end, breaker.open)
-        self._health.opened = True
+        breakers = self.writer.breakers.values()
+        derived = [breaker for breaker in breakers if getattr(breaker.sink, "derived", False)]
+        async with anyio.create_task_group() as others:
+            for breaker in derived:  # nothing but their own routes needs them
+                others.start_soon(to_its_end, breaker.open)
+            async with anyio.create_task_group() as tasks:
+                for breaker in breakers:
+                    if breaker not in derived:
+                        tasks.start_soon(to_its_end, breaker.open)
+            self._health.opened = True
 
     @property
     def ready(self) -> bool:
-        """Every sink was opened, every source is connected, what was left from before is restored, and
-        nobody has asked to stop."""
+        """Every sink was opened that is not derived from others, every source is connected, what was left
+        from before is restored, and nobody has asked to stop."""
         return not self.stopping and self.failure is None and self._health.ready
 
     @property

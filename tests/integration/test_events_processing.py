@@ -28,7 +28,7 @@ from tests.servers import Urls
 
 @asynccontextmanager
 async def worker(
-    urls: Urls, *, ready: bool = True, routes: Sequence[Route] = (), **more: Any
+    urls: Urls, *, routes: Sequence[Route] = (), **more: Any
 ) -> AsyncIterator[tuple[Enricher, Any]]:
     given = {
         "redis.url": urls.redis,
@@ -41,8 +41,7 @@ async def worker(
     }
     RUNS.clear()
     async with Enricher(load(overrides=given), routes=routes) as enricher:
-        if ready:
-            await enricher.wait_ready()
+        await enricher.wait_ready()
         yield enricher, database(urls.mongo)["events"]
 
 

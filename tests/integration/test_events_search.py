@@ -144,7 +144,7 @@ async def test_without_a_search_server_nodes_that_index_are_skipped_and_say_so(
     given = {**off, "events__packages": "tests.indexing_app"}
     if "search__url" in off:
         given["search__url"] = f"http://127.0.0.1:{free_port()}"
-    async with worker(urls, ready=False, **given) as (enricher, events):
+    async with worker(urls, **given) as (enricher, events):
         await enricher.submit("events", b'{"note": "a"}', committed=True)
         (event,) = await ended(events)
     assert event["status"] == "SUCCESS"

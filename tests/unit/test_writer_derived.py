@@ -10,6 +10,7 @@ from enricher.engine.effects import SEARCH, Effect, Index, Insert, Publish, Upse
 from enricher.engine.ports import Answer, Write
 from enricher.engine.router import Context, Route
 from enricher.engine.service import Engine
+from enricher.errors import SinkUnavailable
 from tests.memory import MemoryDeadLetters, MemoryDocuments, MemoryLive
 from tests.rig import QUICK, Clock, Steered, Told, message, until
 
@@ -173,3 +174,19 @@ async def test_what_an_answer_leads_to_is_written_wherever_it_belongs() -> None:
         (1, None),
         (2, "no"),
     ]
+
+
+async def test_an_engine_is_ready_while_an_index_is_away() -> None:
+    run = Indexing()
+
+    async def away() -> None:
+        if run.search.down:
+            raise SinkUnavailable(SEARCH, "switched off")
+
+    run.search.open = away  # type: ignore[method-assign]
+    run.search.down = True
+    async with run.engine:
+        await run.engine.wait_ready()
+        await until(lambda: run.engine.health()["status"] == "degraded", "the outage")
+        run.search.down = False
+        await until(lambda: run.engine.health()["status"] == "ready", "its end")
