@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import re
@@ -19,6 +20,7 @@ import pytest
 
 from enricher import load
 from enricher.config import WebSettings
+from enricher.events.metrics import Attempts
 from enricher.events.settings import EventSettings
 from tests.integration.commands import Command, eventually, ran
 from tests.integration.test_docs_jobs import rows as rows_of
@@ -135,6 +137,18 @@ def test_every_status_is_told() -> None:
     told = {row[0] for row in rows("The intake")}
     assert {"202", "422", "429", "503"} <= told
     assert set(raised) <= told
+
+
+def test_the_figures_and_the_lines_of_the_log_are_those_of_the_program() -> None:
+    files = [
+        file for name in ("events", "web", "adapters") for file in (ROOT / "enricher" / name).rglob("*.py")
+    ]
+    written = "".join(file.read_text(encoding="utf-8") for file in files)
+    named = [cells[0].strip("`") for cells in rows("What to watch")]
+    assert len(named) == 6
+    assert not [name for name in named if f'("{name}"' not in written]
+    figures = set(re.findall(r"`(enricher_\w+)`", PAGE))
+    assert figures == {metric.name for metric in asyncio.run(Attempts().metrics())}
 
 
 @pytest.mark.parametrize(
