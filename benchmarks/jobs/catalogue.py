@@ -80,9 +80,8 @@ OURS = Contestant(
     program="benchmarks.jobs.with_enricher",
     commands=(
         (
-            *_python("enricher", "run", "--log-level", "warning", "--set", "market.enabled=false"),
-            *("--set", "jobs.packages=benchmarks.jobs.with_enricher", "--set", "jobs.queues=default"),
-            *("--set", f"jobs.concurrency={AT_ONCE}"),
+            *_python("enricher", "run", "--queues", "default", "--concurrency", f"{AT_ONCE}"),
+            *("--log-level", "warning", "--set", "jobs.packages=benchmarks.jobs.with_enricher"),
         ),
     ),
     kinds=(("async", "async"), ("thread", "thread"), ("process", "process")),
