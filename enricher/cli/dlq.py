@@ -13,7 +13,6 @@ import click
 from enricher.cli import logs
 from enricher.cli.dlq_options import (
     Meant,
-    as_json_option,
     dry_run_option,
     filters,
     meant_option,
@@ -32,7 +31,7 @@ from enricher.cli.dlq_tables import (
     summary,
 )
 from enricher.cli.main import FAILED
-from enricher.cli.options import SettingsOptions, settings_options
+from enricher.cli.options import SettingsOptions, json_option, settings_options
 from enricher.cli.output import EverySecond, say, talking_to
 from enricher.cli.signals import until_signal
 from enricher.config import Settings
@@ -83,7 +82,7 @@ def looking(show: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         with_letters(options.load(), place, lambda letters: show(letters, **kwargs))
 
     named: Any = functools.update_wrapper(look, show)
-    return placed(as_json_option(settings_options(named)))
+    return placed(json_option(settings_options(named)))
 
 
 @click.group(epilog=EXAMPLES)
@@ -152,7 +151,7 @@ async def count(letters: Letters, wanted: LetterFilter, json: bool) -> None:
 @dry_run_option
 @quiet_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@as_json_option
+@json_option
 @settings_options
 def discard(
     options: SettingsOptions,
@@ -208,7 +207,7 @@ def discard(
 @dry_run_option
 @retried
 @quiet_option
-@as_json_option
+@json_option
 @settings_options
 def retry(
     options: SettingsOptions,

@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from enricher.cli.dlq_retry import AUTO, HERE, WORKER, How, Place
-from enricher.cli.options import duration_option, gathered
+from enricher.cli.options import duration_option, gathered, typed
 from enricher.clock import wall_clock
 from enricher.dead_letters.bulk import RateLimit, StopRule
 from enricher.dead_letters.edits import Edit, parse_assignment
 from enricher.dead_letters.filters import EVERY, LetterFilter, parse_field, parse_moment
 
 STAGES = ("receive", "decode", "enrich", "fold", "commit", "poison")
-
-
-def typed(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
-    """The type of an option: what ``parse`` makes of its text, with the text of its ValueError."""
-
-    def convert(value: Any) -> Any:
-        try:
-            return parse(value) if isinstance(value, str) else value
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
-
-    return convert
 
 
 def _regular_expression(text: str) -> str:
@@ -182,7 +169,6 @@ retried = gathered(
     ),
     duration_option("--timeout", default="30s", help="How long one dead letter may take."),
 )
-as_json_option = click.option("--json", "json", is_flag=True, help="One JSON object a line.")
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Show which dead letters are meant, and change nothing."
 )

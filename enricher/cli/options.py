@@ -154,6 +154,21 @@ duration_option = functools.partial(click.option, type=duration, metavar="DURATI
 for_option = duration_option("--for", "seconds", help="End after 20s, 2m, 1h.")
 
 
+def typed(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """The type of an option: what ``parse`` makes of its text, with the text of its ValueError."""
+
+    def convert(value: Any) -> Any:
+        try:
+            return parse(value) if isinstance(value, str) else value
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return convert
+
+
+json_option = click.option("--json", "json", is_flag=True, help="One JSON object a line.")
+
+
 def gathered(
     name: str, make: Callable[..., Any], *options: Callable[[Command], Command]
 ) -> Callable[[Command], Command]:

@@ -106,10 +106,11 @@ class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
 EVERY = LetterFilter()
 
 
-def parse_moment(text: str, now_us: int) -> int:
-    """Microseconds since 1970 UTC of ISO 8601 text (without an offset: UTC), or of ``2h``: so long ago.
+def parse_moment(text: str, now_us: int, *, local: bool = False) -> int:
+    """Microseconds since 1970 UTC of ISO 8601 text, or of ``2h``: so long ago.
 
-    Raises ValueError, which says what would be right.
+    Without an offset the text is UTC, or with ``local`` the time of this machine's zone. Raises ValueError,
+    which says what would be right.
     """
     try:
         when = datetime.fromisoformat(text)
@@ -117,10 +118,11 @@ def parse_moment(text: str, now_us: int) -> int:
         try:
             ago: float = read(text, PositiveSeconds, is_text=True)
         except WrongValueError:
-            right = "a time such as 2025-10-14T09:15:00Z, or a while ago such as 90s, 2h, 1d"
+            example = "2025-10-14T09:15:00 (local)" if local else "2025-10-14T09:15:00Z"
+            right = f"a time such as {example}, or a while ago such as 90s, 2h, 1d"
             raise ValueError(f"expected {right}, got {text!r}") from None
         return now_us - int(ago * 1e6)
-    if when.tzinfo is None:
+    if when.tzinfo is None and not local:
         when = when.replace(tzinfo=UTC)
     return round(when.timestamp() * 1e6)
 

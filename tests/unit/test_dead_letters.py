@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import click
@@ -93,6 +94,12 @@ def test_a_letter_without_a_time_is_outside_of_every_bound() -> None:
 )
 def test_a_moment_is_iso_8601_or_a_while_ago(text: str, expected_us: int) -> None:
     assert parse_moment(text, NOW_US) == expected_us
+
+
+def test_a_moment_without_an_offset_is_local_where_that_is_wanted() -> None:
+    local = datetime(2026, 1, 1, 9, 30)  # noqa: DTZ001  the point of it
+    assert parse_moment("2026-01-01T09:30", NOW_US, local=True) == local.timestamp() * 1e6
+    assert parse_moment("2026-01-01T09:30+00:00", NOW_US, local=True) == 1_767_259_800_000_000
 
 
 def test_a_moment_that_is_none_is_answered_with_examples() -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 
 import pytest
 
 from enricher.job_store import JobError, JobRecord
 from enricher.jobs.checks import queue_warnings
-from enricher.jobs.cli.selection import EVERY, JobFilter, arguments, moment, parse_moment, parse_value
+from enricher.jobs.cli.selection import EVERY, JobFilter, arguments, moment, parse_value
 from enricher.jobs.cli.tables import sheet
 from enricher.jobs.cli.texts import as_json, children, clock, details, progress, short
 from enricher.jobs.definition import define
@@ -72,15 +71,6 @@ def test_the_time_that_counts_is_that_of_the_state() -> None:
 
 def _fields(job: JobRecord) -> dict[str, object]:
     return {name: getattr(job, name) for name in job.__struct_fields__}
-
-
-def test_times_on_the_command_line_are_local_or_ago() -> None:
-    local = datetime(2026, 1, 1, 9, 30)  # noqa: DTZ001  the point of it
-    assert parse_moment("2026-01-01T09:30", NOW) == local.timestamp() * 1000
-    assert parse_moment("2026-01-01T09:30+00:00", NOW) == 1_767_259_800_000
-    assert parse_moment("90s", NOW) == NOW - 90_000
-    with pytest.raises(ValueError, match="such as 90s, 2h, 1d, got 'soon'"):
-        parse_moment("soon", NOW)
 
 
 @pytest.mark.parametrize(

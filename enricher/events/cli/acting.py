@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import anyio
 import click
 
+from enricher.cli.bulk import Manner, Meant, Outcome, ask, paced
 from enricher.cli.output import listed, say
 from enricher.config import Settings
 from enricher.events.cli.opening import Events, with_events
-from enricher.events.cli.options import Manner, Meant
-from enricher.events.cli.selection import as_json
+from enricher.events.cli.selection import EventFilter, as_json
 from enricher.events.documents import Document, Status, is_unindexed
 
 _KINDS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of an event: ``label`` for people; ``done`` where it was what was wanted."""
-
-    label: str
-    done: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +55,7 @@ async def delete(events: Events, event: Document) -> Outcome:
     return Outcome("deleted", done=True) if await events.delete(event) else _CHANGED
 
 
-def perform(settings: Settings, verb: Verb, meant: Meant, manner: Manner) -> bool:
+def perform(settings: Settings, verb: Verb, meant: Meant[EventFilter], manner: Manner) -> bool:
     """Find the events that are meant, ask, and act on them; whether all was done."""
     found: list[Document] = []
     outcomes: Counter[str] = Counter()
@@ -83,7 +73,7 @@ def perform(settings: Settings, verb: Verb, meant: Meant, manner: Manner) -> boo
     async def work(events: Events) -> None:
         nonlocal done
         try:
-            async for each in _paced(found, manner.rate):
+            async for each in paced(found, manner.rate):
                 event = await events.get(each["_id"])
                 outcome = _CHANGED
                 if event["revision"] == each["revision"]:
@@ -107,24 +97,19 @@ def perform(settings: Settings, verb: Verb, meant: Meant, manner: Manner) -> boo
         say(f"no event to {verb.name} among those")
         return not meant.names
     if manner.asks and (len(found) > 1 or verb.asks_always):
-        _ask(verb, found)
+        events = "this event" if len(found) == 1 else f"these {len(found):,} events"
+        ask(f"{verb.name.capitalize()} {events}?", _kinds(found), always=verb.asks_always)
     with_events(settings, work)
     return done == len(found)
 
 
-def _ask(verb: Verb, found: Sequence[Document]) -> None:
-    """Ask outside of the loop, where Ctrl-C means no."""
-    if sys.stdin.isatty():
-        kinds = Counter((event["status"], event["type"]) for event in found)
-        for (status, kind), number in kinds.most_common(_KINDS):
-            say(f"{number:>9,}  {status:<8}  {kind}")
-        events = "this event" if len(found) == 1 else f"these {len(found):,} events"
-        click.confirm(f"{verb.name.capitalize()} {events}?", abort=True)
-    elif verb.asks_always:
-        raise click.UsageError("there is no terminal to ask on: give --yes, or --dry-run")
+def _kinds(found: Sequence[Document]) -> Iterator[str]:
+    kinds = Counter((event["status"], event["type"]) for event in found)
+    for (status, kind), number in kinds.most_common(_KINDS):
+        yield f"{number:>9,}  {status:<8}  {kind}"
 
 
-async def _meant(events: Events, verb: Verb, meant: Meant) -> AsyncIterator[Document]:
+async def _meant(events: Events, verb: Verb, meant: Meant[EventFilter]) -> AsyncIterator[Document]:
     if meant.names:
         for name in dict.fromkeys(meant.names):
             yield await events.get(name)
@@ -133,18 +118,9 @@ async def _meant(events: Events, verb: Verb, meant: Meant) -> AsyncIterator[Docu
         yield event
 
 
-async def _paced(found: Sequence[Document], rate: float | None) -> AsyncIterator[Document]:
-    began = anyio.current_time()
-    for number, event in enumerate(found):
-        if rate is not None:
-            await anyio.sleep_until(began + number / rate)
-        yield event
-
-
 def _say_outcome(event: Document, outcome: Outcome, *, json: bool) -> None:
     if json:
         said = {"id": event["_id"], "type": event["type"], "was": event["status"]}
         click.echo(as_json({**said, "done": outcome.done, "outcome": outcome.label}))
         return
-    label = outcome.label if outcome.done else click.style(outcome.label, fg="red")
-    click.echo(f"{event['_id']}  {event['status']:<8}  {event['type']}  {label}")
+    click.echo(f"{event['_id']}  {event['status']:<8}  {event['type']}  {outcome}")

@@ -6,22 +6,15 @@ import time
 
 import click
 
+from enricher.cli.bulk import Manner, Meant, rate_option
 from enricher.cli.main import FAILED, OK
-from enricher.cli.options import SettingsOptions, settings_options
+from enricher.cli.options import SettingsOptions, json_option, settings_options
 from enricher.cli.output import say
 from enricher.config import Settings
 from enricher.errors import WrongSetting
 from enricher.events.cli import acting, texts
 from enricher.events.cli.opening import Events, with_events
-from enricher.events.cli.options import (
-    Manner,
-    Meant,
-    filters,
-    json_option,
-    manner_option,
-    meant_option,
-    rate_option,
-)
+from enricher.events.cli.options import filters, manner_option, meant_option
 from enricher.events.cli.posting import NotAccepted, Poster, bodies
 from enricher.events.cli.selection import EVERY, EventFilter, as_json
 from enricher.events.documents import Document, public
@@ -136,7 +129,7 @@ def post(
     click.get_current_context().exit(FAILED if refused else OK)
 
 
-def _act(options: SettingsOptions, verb: acting.Verb, meant: Meant, manner: Manner) -> None:
+def _act(options: SettingsOptions, verb: acting.Verb, meant: Meant[EventFilter], manner: Manner) -> None:
     done = acting.perform(_settings(options), verb, meant, manner)
     click.get_current_context().exit(OK if done else FAILED)
 
@@ -145,7 +138,7 @@ def _act(options: SettingsOptions, verb: acting.Verb, meant: Meant, manner: Mann
 @meant_option
 @manner_option
 @settings_options
-def retry(options: SettingsOptions, meant: Meant, manner: Manner) -> None:
+def retry(options: SettingsOptions, meant: Meant[EventFilter], manner: Manner) -> None:
     """Let events that failed be processed again.
 
     With events.resume a pipeline goes on after the nodes that had finished. Attempts begin anew. The dead
@@ -158,7 +151,7 @@ def retry(options: SettingsOptions, meant: Meant, manner: Manner) -> None:
 @meant_option
 @manner_option
 @settings_options
-def delete(options: SettingsOptions, meant: Meant, manner: Manner) -> None:
+def delete(options: SettingsOptions, meant: Meant[EventFilter], manner: Manner) -> None:
     """Delete events that have ended, with their results.
 
     An event that was posted with a key and is posted again is a new one then. The exit code is 1 if any

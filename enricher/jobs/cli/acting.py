@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from sys import intern
 from typing import NamedTuple
 
-import anyio
 import click
 import msgspec
 
+from enricher.cli.bulk import Manner, Meant, Outcome, ask, paced
 from enricher.cli.output import EverySecond, listed, say
 from enricher.config import Settings
 from enricher.job_admin import DeleteJob, RetryJob, RetryRefused
 from enricher.job_store import FINISHED, Cancel, JobRecord, State
 from enricher.jobs import results
 from enricher.jobs.cli.opening import Jobs, with_jobs
-from enricher.jobs.cli.options import Manner, Meant
-from enricher.jobs.cli.selection import class_name
+from enricher.jobs.cli.selection import JobFilter, class_name
 from enricher.jobs.cli.texts import COLOURS
 
 SHOWN = 20
@@ -33,14 +32,6 @@ class Brief(NamedTuple):
     state: State
     queue: str
     task: str
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a job: ``label`` for people; ``done`` where it was what was wanted."""
-
-    label: str
-    done: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +99,7 @@ def _ended(state: State) -> str:
     return "been cancelled" if state == "cancelled" else state
 
 
-def perform(settings: Settings, verb: Verb, meant: Meant, manner: Manner) -> bool:
+def perform(settings: Settings, verb: Verb, meant: Meant[JobFilter], manner: Manner) -> bool:
     """Find the jobs that are meant, ask, and act on them; whether all was done."""
     found: list[Brief] = []
     tally, complete = Tally(), False
@@ -124,12 +115,12 @@ def perform(settings: Settings, verb: Verb, meant: Meant, manner: Manner) -> boo
     async def work(jobs: Jobs) -> None:
         seconds = EverySecond()
         try:
-            async for job in _paced(found, manner.rate):
+            async for job in paced(found, manner.rate):
                 outcome = await verb.act(jobs, job.id)
                 tally.done += outcome.done
                 tally.outcomes[outcome.label] += 1
                 if not manner.quiet:
-                    _say_outcome(job, outcome.label, done=outcome.done, json=manner.json)
+                    _say_outcome(job, outcome, json=manner.json)
                 if (rate := seconds.rate(tally.outcomes.total())) is not None:
                     say(f"{tally.outcomes.total():,} of {len(found):,}, {rate:,.0f}/s")
         finally:
@@ -148,18 +139,13 @@ def perform(settings: Settings, verb: Verb, meant: Meant, manner: Manner) -> boo
         )
         return not meant.names
     if manner.asks and (len(found) > 1 or verb.asks_always):
-        if sys.stdin.isatty():
-            # Asked outside of the loop, where Ctrl-C means no.
-            _say_kinds(found)
-            jobs = "this job" if len(found) == 1 else f"these {len(found):,} jobs"
-            click.confirm(f"{verb.name.capitalize()} {jobs}?", abort=True)
-        elif verb.asks_always:
-            raise click.UsageError("there is no terminal to ask on: give --yes, or --dry-run")
+        jobs = "this job" if len(found) == 1 else f"these {len(found):,} jobs"
+        ask(f"{verb.name.capitalize()} {jobs}?", _kinds(found), always=verb.asks_always)
     with_jobs(settings, work)
     return tally.done == len(found)
 
 
-async def _meant(jobs: Jobs, verb: Verb, meant: Meant) -> AsyncIterator[JobRecord]:
+async def _meant(jobs: Jobs, verb: Verb, meant: Meant[JobFilter]) -> AsyncIterator[JobRecord]:
     if meant.names:
         for name in dict.fromkeys(meant.names):
             yield await jobs.get(name)
@@ -169,36 +155,28 @@ async def _meant(jobs: Jobs, verb: Verb, meant: Meant) -> AsyncIterator[JobRecor
         yield job
 
 
-async def _paced(found: Sequence[Brief], rate: float | None) -> AsyncIterator[Brief]:
-    began = anyio.current_time()
-    for number, job in enumerate(found):
-        if rate is not None:
-            await anyio.sleep_until(began + number / rate)
-        yield job
-
-
 def _show_meant(found: Sequence[Brief], verb: Verb, manner: Manner) -> None:
     most = SHOWN if sys.stdout.isatty() else len(found)
     if not manner.quiet:
         for job in found[:most]:
-            _say_outcome(job, f"would be {verb.past}", done=True, json=manner.json)
+            _say_outcome(job, Outcome(f"would be {verb.past}", done=True), json=manner.json)
         if len(found) > most:
             click.echo(f"... and {len(found) - most:,} more")
-    _say_kinds(found)
+    for kind in _kinds(found):
+        say(kind)
     say(f"{len(found):,} jobs are meant; nothing was changed")
 
 
-def _say_kinds(found: Sequence[Brief]) -> None:
+def _kinds(found: Sequence[Brief]) -> Iterator[str]:
     kinds = Counter((job.state, job.queue, job.task) for job in found)
     for (state, queue, task), number in kinds.most_common(SHOWN):
-        say(f"{number:>9,}  {state:<9}  {queue}  {task}")
+        yield f"{number:>9,}  {state:<9}  {queue}  {task}"
 
 
-def _say_outcome(job: Brief, label: str, *, done: bool, json: bool) -> None:
+def _say_outcome(job: Brief, outcome: Outcome, *, json: bool) -> None:
     if json:
         said = {"id": job.id, "class": job.task, "queue": job.queue, "was": job.state}
-        click.echo(msgspec.json.encode({**said, "done": done, "outcome": label}).decode())
+        click.echo(msgspec.json.encode({**said, "done": outcome.done, "outcome": outcome.label}).decode())
         return
     state = click.style(f"{job.state:<9}", fg=COLOURS[job.state])
-    outcome = label if done else click.style(label, fg="red")
     click.echo(f"{job.id}  {state}  {class_name(job.task)}  {outcome}")

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import click
 import msgspec
 
+from enricher.cli.bulk import Manner, Meant
 from enricher.cli.main import FAILED, OK
-from enricher.cli.options import SettingsOptions, settings_options
+from enricher.cli.options import SettingsOptions, json_option, settings_options
 from enricher.cli.output import say
 from enricher.job_admin import Finished, FinishedFigures, ListWorkers
 from enricher.job_store import FINISHED, JobRecord, Queues, Result, State
@@ -16,7 +17,7 @@ from enricher.jobs import results
 from enricher.jobs.cli import acting, tables
 from enricher.jobs.cli.enqueuing import enqueue
 from enricher.jobs.cli.opening import Jobs, settings_of, with_jobs
-from enricher.jobs.cli.options import Manner, Meant, filters, json_option, manner_option, meant_option
+from enricher.jobs.cli.options import filters, manner_option, meant_option
 from enricher.jobs.cli.selection import STATES, JobFilter
 from enricher.jobs.cli.tailing import tail
 from enricher.jobs.cli.texts import as_json, children, details
@@ -157,7 +158,7 @@ def show_job(options: SettingsOptions, job: str, json: bool) -> None:
     with_jobs(settings_of(options), show)
 
 
-def _act(options: SettingsOptions, verb: acting.Verb, meant: Meant, manner: Manner) -> None:
+def _act(options: SettingsOptions, verb: acting.Verb, meant: Meant[JobFilter], manner: Manner) -> None:
     done = acting.perform(settings_of(options), verb, meant, manner)
     click.get_current_context().exit(OK if done else FAILED)
 
@@ -166,7 +167,7 @@ def _act(options: SettingsOptions, verb: acting.Verb, meant: Meant, manner: Mann
 @meant_option
 @manner_option
 @settings_options
-def retry(options: SettingsOptions, meant: Meant, manner: Manner) -> None:
+def retry(options: SettingsOptions, meant: Meant[JobFilter], manner: Manner) -> None:
     """Let failed jobs wait for a worker again.
 
     Delayed ones are due now. Filters mean failed jobs; with --state also cancelled, retrying and scheduled
@@ -181,7 +182,7 @@ def retry(options: SettingsOptions, meant: Meant, manner: Manner) -> None:
 @click.option("--reason", default="", metavar="TEXT", help="What whoever waits for the result is told.")
 @manner_option
 @settings_options
-def cancel(options: SettingsOptions, meant: Meant, manner: Manner, reason: str) -> None:
+def cancel(options: SettingsOptions, meant: Meant[JobFilter], manner: Manner, reason: str) -> None:
     """Cancel jobs that have not ended.
 
     Those that run are told to stop. Filters mean jobs that wait, are scheduled, are retried or run. They can
@@ -195,7 +196,7 @@ def cancel(options: SettingsOptions, meant: Meant, manner: Manner, reason: str) 
 @meant_option
 @manner_option
 @settings_options
-def delete(options: SettingsOptions, meant: Meant, manner: Manner) -> None:
+def delete(options: SettingsOptions, meant: Meant[JobFilter], manner: Manner) -> None:
     """Remove jobs for good, with their results.
 
     Filters mean jobs that have ended; with --state also such as wait or are delayed. The exit code is 1 if

@@ -12,14 +12,13 @@ import msgspec
 
 from enricher.cli import logs
 from enricher.cli.main import FAILED
-from enricher.cli.options import SettingsOptions, duration_option, settings_options
+from enricher.cli.options import SettingsOptions, duration_option, json_option, settings_options, typed
 from enricher.cli.output import say
 from enricher.config import Settings, redact_text
 from enricher.config.types import did_you_mean
 from enricher.job_store import Enqueue, Request
 from enricher.jobs import results
 from enricher.jobs.cli.opening import Jobs, settings_of, with_jobs
-from enricher.jobs.cli.options import json_option, typed
 from enricher.jobs.cli.selection import class_name, parse_value
 from enricher.jobs.definition import Definition
 from enricher.jobs.errors import BadArguments

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from enricher.cli.options import Command, gathered
+from enricher.cli import bulk
+from enricher.cli.options import Command, gathered, typed
 from enricher.clock import wall_clock
 from enricher.config.loader import NOTHING
-from enricher.jobs.cli.selection import EVERY, STATES, JobFilter, parse_moment
+from enricher.dead_letters.filters import parse_moment
+from enricher.jobs.cli.selection import STATES, JobFilter
 
-
-def typed(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
-    """The type of an option: what ``parse`` makes of its text, with the text of its ValueError."""
-
-    def convert(value: Any) -> Any:
-        try:
-            return parse(value) if isinstance(value, str) else value
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
-
-    return convert
-
-
-_moment = typed(lambda text: parse_moment(text, wall_clock() // 1000))
+_moment = typed(lambda text: parse_moment(text, wall_clock(), local=True) // 1000)
 
 _FILTERS = (
     click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only in this state."),
@@ -49,60 +37,9 @@ _FILTERS = (
     click.option("--until", "until_ms", type=_moment, metavar="WHEN", help="The same, until then."),
 )
 filters = gathered("wanted", JobFilter, *_FILTERS)
-
-
-@dataclass(frozen=True, slots=True)
-class Meant:
-    """Which jobs: those of ``names``, else all that ``wanted`` lets through."""
-
-    names: tuple[str, ...]
-    wanted: JobFilter
-
-
-def _meant(*, names: tuple[str, ...], every: bool, **wanted: Any) -> Meant:
-    meant = Meant(names, JobFilter(**wanted))
-    if names and meant.wanted != EVERY:
-        raise click.UsageError("give ids or filters, not both")
-    if not names and meant.wanted == EVERY and not every:
-        raise click.UsageError("say which jobs: their ids, filters, or --all")
-    return meant
-
-
-meant_option = gathered(
-    "meant",
-    _meant,
-    click.argument("names", nargs=-1, metavar="[ID]..."),
-    *_FILTERS,
-    click.option("--all", "every", is_flag=True, help="All of them, without a filter."),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How many jobs are acted on: at most ``limit``, ``rate`` a second; without ``asks`` nobody is asked."""
-
-    rate: float | None = None
-    limit: int | None = None
-    dry_run: bool = False
-    asks: bool = True
-    quiet: bool = False
-    json: bool = False
-
-
-def _manner(*, yes: bool, **others: Any) -> Manner:
-    return Manner(asks=not yes, **others)
-
-
-json_option = click.option("--json", "json", is_flag=True, help="One JSON object a line.")
-manner_option = gathered(
-    "manner",
-    _manner,
-    click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="At most this many a second."),
-    click.option("--limit", type=click.IntRange(min=1), help="At most this many."),
-    click.option("--dry-run", is_flag=True, help="Show which jobs are meant, and change nothing."),
-    click.option("--yes", "-y", is_flag=True, help="Do not ask."),
-    click.option("--quiet", "-q", is_flag=True, help="Print no line per job."),
-    json_option,
+meant_option = bulk.meant_option("jobs", JobFilter, *_FILTERS)
+manner_option = bulk.manner_option(
+    "jobs", click.option("--quiet", "-q", is_flag=True, help="Print no line per job.")
 )
 
 

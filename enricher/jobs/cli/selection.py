@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from fnmatch import fnmatchcase
 
 import msgspec
 
-from enricher.config import PositiveSeconds
-from enricher.config.values import WrongValueError, read
 from enricher.job_store import JobRecord, State
 
 STATES: tuple[State, ...] = (
@@ -92,23 +89,6 @@ def arguments(payload: bytes) -> str:
 
 def _text(value: msgspec.Raw) -> str:
     return bytes(value).decode("utf-8", "replace")
-
-
-def parse_moment(text: str, now_ms: int) -> int:
-    """Milliseconds since 1970 UTC of ISO 8601 text (without an offset: local time), or of ``2h`` ago.
-
-    Raises ValueError, which says what would be right.
-    """
-    try:
-        return round(datetime.fromisoformat(text).timestamp() * 1000)
-    except ValueError:
-        pass
-    try:
-        ago: float = read(text, PositiveSeconds, is_text=True)
-    except WrongValueError:
-        right = "a time such as 2026-10-14T09:15 (local), or a while ago such as 90s, 2h, 1d"
-        raise ValueError(f"expected {right}, got {text!r}") from None
-    return now_ms - round(ago * 1000)
 
 
 def parse_value(text: str) -> object:

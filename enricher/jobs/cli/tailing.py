@@ -10,12 +10,11 @@ import anyio
 import click
 import msgspec
 
-from enricher.cli.options import SettingsOptions, for_option, settings_options
+from enricher.cli.options import SettingsOptions, for_option, json_option, settings_options
 from enricher.cli.output import say
 from enricher.job_store import Find, JobRecord
 from enricher.jobs import results
 from enricher.jobs.cli.opening import Jobs, settings_of, with_jobs
-from enricher.jobs.cli.options import json_option
 from enricher.jobs.cli.selection import JobFilter, arguments, class_name
 from enricher.jobs.cli.tables import terminal
 from enricher.jobs.cli.texts import as_json, error_line, line, short
