@@ -101,6 +101,17 @@ def test_a_rate_gives_turns_in_the_order_of_the_jobs(jobs: Jobs) -> None:
     assert begun == [*asked, late]
 
 
+def test_no_span_of_a_rate_has_more_starts_than_it_says(jobs: Jobs) -> None:
+    limits = (Limit("often", rate=10, per_ms=500),)
+    for _ in range(35):
+        jobs.enqueue(limits=limits)
+    begun: list[Run] = []
+    while len(begun) < 35:
+        begun += jobs.fetch(free=100)
+    starts = [run.started_ms for run in begun]
+    assert all(later - first >= 500 for first, later in zip(starts, starts[10:], strict=False))
+
+
 def test_turns_that_all_were_missed_are_no_burst(jobs: Jobs) -> None:
     limits = (Limit("often", rate=2, per_ms=60_000),)
     asked = [jobs.enqueue(limits=limits) for _ in range(6)]

@@ -18,7 +18,7 @@ Keys, with the prefix ``jobs``:
     jobs:queues             set of the queues that jobs were enqueued to
     jobs:unique:{key}       the id of the job that holds it
     jobs:limit:{kind}:{key} of a limit: ``running`` what runs under it, ``waiting`` what waits for a place
-                            (sorted sets), ``rate`` its bucket, ``turn`` when the next turn is
+                            (sorted sets), ``starts`` the last ones (list), ``turn`` when the next turn is
     jobs:served             set of queues that workers have served
     jobs:workers            sorted set: workers by when they were last heard of
     jobs:worker:{name}      what a worker says of itself (JSON)

@@ -9,7 +9,7 @@ local function stream_of(queue) return PREFIX .. ':' .. queue end
 local function delayed_of(queue) return PREFIX .. ':' .. queue .. ':delayed' end
 local function limited_of(queue) return PREFIX .. ':' .. queue .. ':limited' end
 local function unique_key(key) return PREFIX .. ':unique:' .. key end
--- What is kept of a limit: what runs under it, what waits for a place, its bucket, when the next turn is.
+-- What is kept of a limit: what runs under it, what waits for a place, the last starts, when the next turn is.
 local function limit_key(kind, key) return PREFIX .. ':limit:' .. kind .. ':' .. key end
 local LOST, PAUSED = PREFIX .. ':lost', PREFIX .. ':paused'
 -- There while some worker has just renewed its leases so late that they may have lapsed.
@@ -107,24 +107,31 @@ local function admitted(id, queue, entry, limits, now)
       return false
     end
     if rate ~= '0' then
-      -- A leaky bucket: `at` is when it is empty again; a start fills it by one part. Whoever finds it full gets
-      -- a turn behind those that have one, and begins then, before those that come later.
-      local part = tonumber(per) / tonumber(rate)
-      local bucket, turns = limit_key('rate', key), limit_key('turn', key)
-      local at = math.max(tonumber(redis.call('GET', bucket) or '0'), now)
-      local turn = at + part - per
-      if redis.call('HGET', job_key(id), 'turn') ~= '1' then
+      -- The last starts are known, so that no span of `per` ms ever has more. Whoever comes too early gets a turn
+      -- behind those that have one; turns are spread evenly. Who comes late for its turn keeps its place, unless
+      -- all were missed: then it gets a new one.
+      local starts, turns = limit_key('starts', key), limit_key('turn', key)
+      local most_starts, span = tonumber(rate), tonumber(per)
+      local before = redis.call('LINDEX', starts, -most_starts)
+      local turn = before and tonumber(before) + span or now
+      local mine = tonumber(redis.call('HGET', job_key(id), 'turn') or '')
+      if not mine or now - mine > span then
+        mine = nil
         turn = math.max(turn, tonumber(redis.call('GET', turns) or '0'))
       end
-      if turn > now + 0.5 then
-        turn = math.max(turn, tonumber(redis.call('GET', turns) or '0'))
-        redis.call('SET', turns, string.format('%.3f', turn + part), 'PX', math.ceil(turn + part - now))
-        redis.call('HSET', job_key(id), 'turn', 1)
+      if turn > now then
+        if not mine then
+          local after = turn + span / most_starts
+          redis.call('SET', turns, string.format('%.3f', after), 'PX', math.ceil(after - now))
+          redis.call('HSET', job_key(id), 'turn', string.format('%.3f', turn))
+        end
         delay(queue, id, string.format('%d', math.ceil(turn)))
         return false
       end
       redis.call('HDEL', job_key(id), 'turn')
-      redis.call('SET', bucket, string.format('%.3f', at + part), 'PX', math.ceil(per * 2))
+      redis.call('RPUSH', starts, string.format('%d', now))
+      redis.call('LTRIM', starts, -most_starts, -1)
+      redis.call('PEXPIRE', starts, span)
     end
   end
   for most, _, _, key in string.gmatch(limits, LIMIT) do
