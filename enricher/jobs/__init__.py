@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from enricher.jobs.context import Job, job
     from enricher.jobs.errors import (
         BadArguments,
+        BadResult,
         Cancel,
         Cancelled,
         JobCancelled,
@@ -42,8 +43,9 @@ else:
             "enricher.jobs.client": "close connect",
             "enricher.jobs.context": "Job job",
             "enricher.jobs.errors": (
-                "BadArguments Cancel Cancelled JobCancelled JobFailed MemoryLimitExceeded ProcessDied Retry "
-                "RunLost SoftTimeLimitExceeded StoreUnavailable TimeLimitExceeded WrongPlace"
+                "BadArguments BadResult Cancel Cancelled JobCancelled JobFailed MemoryLimitExceeded "
+                "ProcessDied Retry RunLost SoftTimeLimitExceeded StoreUnavailable TimeLimitExceeded "
+                "WrongPlace"
             ),
             "enricher.jobs.handle": "AsyncResult Handle",
             "enricher.jobs.health_check": "HealthCheckWorker",
@@ -55,6 +57,7 @@ else:
 __all__ = [
     "AsyncResult",
     "BadArguments",
+    "BadResult",
     "Cancel",
     "Cancelled",
     "Handle",

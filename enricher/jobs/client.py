@@ -124,6 +124,7 @@ _default = Connection(_from_environment())
 _bound: ContextVar[tuple[Stores, asyncio.AbstractEventLoop | None] | None]
 _bound = ContextVar("enricher_jobs_stores", default=None)
 _replaced: list[Stores] = []
+_serving: list[asyncio.AbstractEventLoop] = []
 
 
 def current() -> Stores:
@@ -135,9 +136,25 @@ def current() -> Stores:
 
 
 def in_engine() -> bool:
-    """Whether the loop that runs in this thread is that of the engine around: nothing may stop it."""
+    """Whether the loop that runs in this thread is that of the engine around."""
     bound = _bound.get()
     return bound is not None and bound[1] is not None and bound[1] is _running_loop()
+
+
+def runs_jobs_here() -> bool:
+    """Whether the loop that runs in this thread runs jobs, those of its host too: nothing may stop it."""
+    return in_engine() or _running_loop() in _serving
+
+
+@contextmanager
+def serving() -> Iterator[None]:
+    """Inside of it jobs are run in the loop that runs."""
+    loop = asyncio.get_running_loop()
+    _serving.append(loop)
+    try:
+        yield
+    finally:
+        _serving.remove(loop)
 
 
 def connect(url: str, settings: Mapping[str, Any] | None = None) -> None:

@@ -2,6 +2,7 @@
 
     EnricherError
     |-- BadArguments        arguments that do not fit `perform`, or are no JSON: path, what was expected
+    |-- BadResult           what `perform` returned is no JSON
     |-- StoreUnavailable    the store of jobs does not answer
     |-- JobFailed           a job has failed, with an exception that is not known here
     |-- JobCancelled        a job was cancelled: there is no result
@@ -25,6 +26,7 @@ from enricher.job_store import StoreUnavailable
 
 __all__ = [
     "BadArguments",
+    "BadResult",
     "Cancel",
     "Cancelled",
     "JobCancelled",
@@ -45,6 +47,10 @@ class BadArguments(BadMessage, TypeError):
 
     ``$.args[0]`` is the first positional argument, ``$.kwargs.data.x`` a key of the argument ``data``.
     """
+
+
+class BadResult(BadMessage, TypeError):
+    """What `perform` has returned cannot be JSON. The job has failed: to run it again would not help."""
 
 
 class JobFailed(EnricherError):
@@ -88,7 +94,7 @@ class Retry(Exception):
             raise ValueError(f"in_seconds = {in_seconds!r}: expected seconds, 0 or more")
         self.why = why
         self.in_seconds = in_seconds
-        super().__init__(why)
+        super().__init__(why or "it asks to be tried again")
 
 
 class Cancel(Exception):

@@ -73,9 +73,10 @@ class Handle:
         Raises what `perform` raised if its class is imported here, else `JobFailed`; `JobCancelled`;
         TimeoutError.
         """
-        if client.in_engine():
+        if client.runs_jobs_here():
             raise WrongPlace(
-                f"get() would stop this loop, and with it the job: `await {self!r}.wait(timeout)`"
+                "get() would stop this loop, in which jobs run, until the time is up: "
+                f"await its twin, `await job.wait(timeout)` (job {self.id})"
             )
         self._refuse_child("get")
         return self._ended(self._reach().blocking().wait(self.id, timeout), timeout)

@@ -10,7 +10,7 @@ import msgspec
 
 from enricher.engine.retry import Backoff
 from enricher.jobs.definition import Definition, retry_delay
-from enricher.jobs.errors import BadArguments, Cancel, Retry
+from enricher.jobs.errors import BadArguments, BadResult, Cancel, Retry
 
 
 class TryAgain(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ def judge(definition: Definition, attempt: int, error: BaseException, draw: floa
     """What follows from ``error`` in attempt number ``attempt`` (from 1); ``draw`` is in [0, 1)."""
     if isinstance(error, Cancel):
         return Drop(error.why)
-    if isinstance(error, (BadArguments, *definition.discard_on)):
+    if isinstance(error, (BadArguments, BadResult, *definition.discard_on)):
         return Fail()
     asked = isinstance(error, Retry)
     if attempt > definition.max_retries or not (asked or isinstance(error, definition.retry_on)):

@@ -99,7 +99,8 @@ class Arguments:
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise BadArguments(at, f"arguments that fit perform{self.signature}", str(error)) from None
+            found = str(error).removeprefix("got ")
+            raise BadArguments(at, f"arguments that fit perform{self.signature}", found) from None
 
     def by_name(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Each argument under its parameter's name, defaults included, however it was given."""

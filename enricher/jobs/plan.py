@@ -81,7 +81,7 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
             "tasks": list(registry.definitions),
         }
     )
-    services: dict[str, Callable[[], Awaitable[None]]] = {"job_processes": processes.serve}
+    services: dict[str, Callable[[], Awaitable[None]]] = {"job_processes": partial(_serve, processes)}
     if jobs.schedules:
         services["job_schedules"] = _scheduler(jobs, host, registry, queues.store).run
     failed = DeadLetterSink(FailedJobs(queues.store, jobs.prefix))
@@ -111,6 +111,11 @@ def registry_of(jobs: JobSettings) -> WorkerRegistry:
         registry.warnings.append(_NO_CLASS)
         log.warning("configuration_warning", reason=_NO_CLASS)
     return registry
+
+
+async def _serve(processes: JobProcesses) -> None:
+    with client.serving():
+        await processes.serve()
 
 
 def _scheduler(jobs: JobSettings, host: Host, registry: WorkerRegistry, store: JobStore) -> Scheduler:

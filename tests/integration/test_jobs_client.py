@@ -126,7 +126,7 @@ def test_jobs_are_cancelled_waiting_and_running(workers: JobWorkers) -> None:
 
 def test_jobs_enqueue_into_their_worker_s_redis(workers: JobWorkers) -> None:
     said, answer = AsksAnother.perform_async(5).get(timeout=60)
-    assert said == "get() would stop this loop, and with it the job"
+    assert said == "get() would stop this loop, in which jobs run, until the time is up"
     assert answer == {"args": [5], "kwargs": {}}
     assert AsksInThread.perform_async(6).get(timeout=60) == {"args": [6], "kwargs": {}}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from structlog.testing import capture_logs
 
 from enricher import Enricher, load
 from enricher.job_store import Find
-from enricher.jobs import JobCancelled, JobFailed, connect
+from enricher.jobs import JobCancelled, JobFailed, WrongPlace, connect
 from enricher.jobs.client import close, current
 from enricher.jobs.dead_letters import FailedJobs
 from tests.jobs_app import limits, orders
@@ -93,6 +94,23 @@ async def test_a_queue_that_no_worker_has_served_yet_is_not_one_that_was_deleted
         async with worker(url):
             assert await handle.wait(60) == 10
     assert "queue_was_deleted" not in [line["event"] for line in logged]
+
+
+async def test_the_program_around_a_worker_may_not_stop_its_loop(url: str) -> None:
+    async with worker(url):
+        handle = await orders.Order.enqueue(1, 0)
+        with pytest.raises(WrongPlace, match=r"await job\.wait\(timeout\)"):
+            handle.get(timeout=60)
+        assert await asyncio.to_thread(handle.get, 60) == 10
+
+
+async def test_what_a_job_returned_is_no_json_and_it_is_not_run_again(url: str) -> None:
+    async with worker(url):
+        for kind in (limits.ReturnsNoJson, limits.ProcessReturnsNoJson):
+            handle = await kind.enqueue()
+            with pytest.raises(JobFailed, match=r"BadResult: \$\.result: expected a result that JSON knows"):
+                await handle.wait(60)
+            assert (await stored(handle.id)).attempt == 1
 
 
 async def test_a_job_may_ask_for_later_and_give_up(url: str) -> None:

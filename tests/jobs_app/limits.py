@@ -71,7 +71,7 @@ class ProcessSleeps(Quick):
     """In a process, past its limit."""
 
     isolation = "process"
-    time_limit = 1.0
+    time_limit = 3.0
 
     @classmethod
     def perform(cls) -> str:
@@ -153,3 +153,17 @@ class ProcessForever(Worker):
         book().rpush("forever", job().id)
         while True:
             time.sleep(0.01)
+
+
+class ReturnsNoJson(Quick):
+    """In a thread; to run it again would not help."""
+
+    @classmethod
+    def perform(cls) -> Any:
+        return object()
+
+
+class ProcessReturnsNoJson(ReturnsNoJson):
+    """In a process."""
+
+    isolation = "process"

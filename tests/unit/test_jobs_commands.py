@@ -10,7 +10,7 @@ from enricher.job_store import JobError, JobRecord
 from enricher.jobs.checks import queue_warnings
 from enricher.jobs.cli.selection import EVERY, JobFilter, arguments, moment, parse_value
 from enricher.jobs.cli.tables import sheet
-from enricher.jobs.cli.texts import as_json, children, clock, details, progress, short
+from enricher.jobs.cli.texts import as_json, children, clock, details, progress, short, short_id
 from enricher.jobs.definition import define
 from enricher.jobs.results import Outcome
 from enricher.jobs.worker import Worker
@@ -128,6 +128,19 @@ def test_a_page_about_a_job_has_all_of_it_and_no_password() -> None:
     text = "\n".join(details(done, outcome, NOW))
     assert '{"n":1}' in text
     assert "children    child" in text
+
+
+def test_a_cancelled_job_is_no_longer_being_cancelled() -> None:
+    why = JobError("JobCancelled", "no such bank")
+    cancelled = JobRecord(**{**_fields(JOB), "state": "cancelled", "cancelling": True, "error": why})
+    text = "\n".join(details(cancelled, None, NOW))
+    assert "being cancelled" not in text
+    assert text.endswith("cancelled: no such bank")
+
+
+def test_an_id_of_somebody_s_own_is_shown_whole() -> None:
+    assert short_id("6b7a4121-6b9e-4a50-8533-e51db0bd3975") == "6b7a4121"
+    assert short_id("receipt-6") == "receipt-6"
 
 
 def test_json_of_a_job_has_plain_values() -> None:

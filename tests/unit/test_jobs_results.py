@@ -5,6 +5,7 @@ import json
 import sys
 import traceback
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -223,3 +224,38 @@ def test_a_traceback_begins_where_the_code_of_the_job_does() -> None:
     lines = results.job_error(error).traceback.splitlines()
     assert lines[1].endswith("in perform")
     assert lines[-1] == "ValueError: no"
+
+
+def test_a_limit_has_no_traceback_but_that_of_the_job() -> None:
+    def perform() -> None:
+        raise KeyError("where it was")
+
+    def of_ours(function: Any) -> BaseException:
+        source = """
+def call(function, limit):
+    try:
+        try:
+            function()
+        except Exception as error:
+            raise OSError("between") from error
+    except OSError as error:
+        raise limit from error
+"""
+        names: dict[str, Any] = {}
+        exec(compile(source, f"{Path(enricher.__file__).parent}/jobs/runner.py", "exec"), names)
+        with pytest.raises(TimeLimitExceeded) as caught:
+            names["call"](function, TimeLimitExceeded(2))
+        return caught.value.with_traceback(caught.value.__traceback__.tb_next)  # type: ignore[union-attr]
+
+    last = "enricher.jobs.errors.TimeLimitExceeded: time limit of 2 s exceeded"
+    said = results.job_error(of_ours(perform)).traceback
+    assert "in perform" in said
+    assert "runner.py" not in said
+    assert "between" not in said
+    assert said.splitlines()[-1] == last
+    assert results.job_error(of_ours(partial(json.loads, "?"))).traceback == last + "\n"
+
+
+def test_a_job_that_asks_for_later_says_so() -> None:
+    assert results.job_error(raised(Retry(in_seconds=3))).message == "it asks to be tried again"
+    assert results.job_error(raised(Retry("no seat"))).message == "no seat"

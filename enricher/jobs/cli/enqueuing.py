@@ -20,6 +20,7 @@ from enricher.job_store import Enqueue, Request
 from enricher.jobs import results
 from enricher.jobs.cli.opening import Jobs, settings_of, with_jobs
 from enricher.jobs.cli.selection import class_name, parse_value
+from enricher.jobs.cli.texts import short_id
 from enricher.jobs.definition import Definition
 from enricher.jobs.errors import BadArguments
 from enricher.jobs.registry import WorkerRegistry
@@ -111,7 +112,7 @@ def enqueue(
             if id_ != made.id:
                 say(f"not new: job {id_} holds the unique lock of this one")
             elif not json and sys.stdout.isatty():
-                say(f"enqueued to {made.queue}; follow it: enricher jobs show {id_[:8]}")
+                say(f"enqueued to {made.queue}; follow it: enricher jobs show {short_id(id_)}")
             return
         stored = await jobs.store.wait(id_, timeout)
         if stored is None:

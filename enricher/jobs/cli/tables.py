@@ -13,7 +13,7 @@ from rich.text import Text
 from enricher.cli.tables import Cell, Sheet
 from enricher.job_store import JobRecord, State
 from enricher.jobs.cli.selection import arguments, class_name
-from enricher.jobs.cli.texts import COLOURS, clock, error_line, line, progress, short, utc
+from enricher.jobs.cli.texts import COLOURS, clock, error_line, line, progress, short, short_id, utc
 
 _NARROW, _WIDE = 140, 170
 _LONGEST = 300  # characters of arguments and errors that no terminal has room for
@@ -74,7 +74,7 @@ def sheet(state: State, jobs: Sequence[JobRecord], now_ms: int, width: int, titl
     )
     for job in jobs:
         cells: list[Cell] = [
-            Text(job.id if width >= _WIDE else job.id[:8], style=COLOURS[state]),
+            Text(job.id if width >= _WIDE else short_id(job.id), style=COLOURS[state]),
             line(job.task if width >= _NARROW else class_name(job.task)),
             job.queue,
             _cut(line(arguments(job.payload)[:_LONGEST]), width // 4),

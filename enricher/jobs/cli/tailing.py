@@ -17,7 +17,7 @@ from enricher.jobs import results
 from enricher.jobs.cli.opening import Jobs, settings_of, with_jobs
 from enricher.jobs.cli.selection import JobFilter, arguments, class_name
 from enricher.jobs.cli.tables import terminal
-from enricher.jobs.cli.texts import as_json, error_line, line, short
+from enricher.jobs.cli.texts import as_json, error_line, line, short, short_id
 
 _WORDS = {
     "STARTED": ("began", "cyan"),
@@ -116,7 +116,7 @@ def _line(job: JobRecord, outcome: results.Outcome) -> str:
     if outcome.status in ("SUCCESS", "FAILURE") and job.started_ms and job.finished_ms:
         parts.append(f"in {short(job.finished_ms - job.started_ms)}")
     # Commands take a part of an id; programs are given all of it.
-    id_ = job.id[:8] if terminal() else job.id
+    id_ = short_id(job.id) if terminal() else job.id
     return "  ".join([*filter(None, parts), click.style(id_, dim=True)])
 
 

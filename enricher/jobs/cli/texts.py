@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -24,11 +25,17 @@ COLOURS: Mapping[str, str] = {
     "succeeded": "green",
 }
 _LONGEST = 20_000
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def line(text: str) -> str:
     """The text on one line, without orders to the terminal and without passwords of URLs."""
     return " ".join(visible(redact_text(text)).split())
+
+
+def short_id(id_: str) -> str:
+    """The part of an id that people need, and that commands take; an id of somebody's own is whole."""
+    return id_[:8] if _UUID.fullmatch(id_) else id_
 
 
 def short(milliseconds: float) -> str:
@@ -135,7 +142,7 @@ def details(job: JobRecord, outcome: Outcome | None, now_ms: int) -> Iterator[st
     yield f"{'id':<11} {job.id}"
     yield f"{'class':<11} {line(job.task)}"
     yield f"{'queue':<11} {job.queue}"
-    yield f"{'state':<11} {job.state}{', being cancelled' if job.cancelling else ''}"
+    yield f"{'state':<11} {job.state}{', being cancelled' if job.cancelling and not job.finished_ms else ''}"
     times = [("enqueued", job.enqueued_ms), ("due", job.due_ms), ("started", job.started_ms)]
     if job.state not in ("scheduled", "retrying"):
         times.remove(("due", job.due_ms))
@@ -170,7 +177,11 @@ def details(job: JobRecord, outcome: Outcome | None, now_ms: int) -> Iterator[st
     elif job.state == "succeeded":
         yield ""
         yield "result  (no longer kept: jobs.result_ttl)"
-    if job.error is not None:
+    if job.error is not None and job.error.type == "JobCancelled":
+        if job.error.message:
+            yield ""
+            yield f"cancelled: {line(job.error.message)}"
+    elif job.error is not None:
         yield ""
         yield f"{'error' if job.state in FINISHED else 'last error'}  {error_line(job)}"
         for each in visible(redact_text(_cut(job.error.traceback))).rstrip().splitlines():

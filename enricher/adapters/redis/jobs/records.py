@@ -27,21 +27,24 @@ def record_of(id_: str, flat: Sequence[bytes] | Mapping[bytes, bytes]) -> JobRec
         return int(float(fields.get(name, b"0")))
 
     state: Any = text("state")
-    error = fields.get("error")
+    kept = fields.get("error")
+    error = None if kept is None else msgspec.json.decode(kept, type=JobError)
+    # Cancelled while it ran: that run is an attempt as well.
+    in_a_run = state == "cancelled" and error is not None and error.type == "JobCancelled"
     return JobRecord(
         id=id_,
         task=text("task"),
         queue=text("queue"),
         state=state,
         payload=fields.get("payload", b"[[],{}]"),
-        attempt=number("failures") + (state in ("running", "succeeded", "failed")),
+        attempt=number("failures") + (in_a_run or state in ("running", "succeeded", "failed")),
         lost=number("lost"),
         enqueued_ms=number("enqueued"),
         due_ms=number("due"),
         started_ms=number("started"),
         finished_ms=number("finished"),
         worker=text("worker"),
-        error=None if error is None else msgspec.json.decode(error, type=JobError),
+        error=error,
         progress=fields.get("progress", b""),
         parent=text("parent"),
         cancelling="cancelling" in fields,
