@@ -9,8 +9,9 @@ import hmac
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -24,6 +25,11 @@ from enricher.web.requests import Json, Refusal, body_of, client_of
 _WINDOW = 300
 _LONGEST_KEY = 255
 _MOST_LISTED = 500
+# Events are read so many at a time, and no more after so many bytes.
+_AT_ONCE = 25
+_LONGEST_PAGE = 4 * 1_048_576
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Intake(Protocol):
@@ -57,10 +63,13 @@ class Endpoints:
     def routes(self) -> list[BaseRoute]:
         """The pages, with and without a slash at the end: a POST must not be redirected."""
         return [
-            *(Route(path, self.post, methods=["POST"]) for path in ("/events", "/events/")),
-            *(Route(path, self.list, methods=["GET"]) for path in ("/events", "/events/")),
+            *(Route(path, self.post_or_list, methods=["POST", "GET"]) for path in ("/events", "/events/")),
             Route("/events/{id}", self.get, methods=["GET"]),
         ]
+
+    async def post_or_list(self, request: Request) -> Response:
+        """One page for both, or a refusal of other methods would name one of them alone."""
+        return await (self.post if request.method == "POST" else self.list)(request)
 
     async def post(self, request: Request) -> Response:
         """Accept an event: 202 once it is stored."""
@@ -96,7 +105,7 @@ class Endpoints:
         return Json(event)
 
     async def list(self, request: Request) -> Response:
-        """Events, newest first, a page at a time."""
+        """Events, newest first, a page at a time; a page of large ones ends early."""
         client_of(request, self._readers)
         asked = request.query_params
         for name in asked:
@@ -110,11 +119,18 @@ class Endpoints:
             raise Refusal(422, f"a limit from 1 to {_MOST_LISTED} was expected, got {limit!r:.60}")
         cursor = asked.get("before")
         before = None if cursor is None else read_cursor(cursor)
-        found = await self._intake.list(
-            status=status, type=asked.get("type"), before=before, limit=int(limit)
-        )
-        full = len(found) == int(limit)
-        return Json({"events": found, "next": cursor_of(found[-1]) if full else None})
+        most, kind = int(limit), asked.get("type")
+        shown: list[msgspec.Raw] = []
+        size, following = 0, True
+        while following and len(shown) < most and size < _LONGEST_PAGE:
+            wanted = min(_AT_ONCE, most - len(shown))
+            found = await self._intake.list(status=status, type=kind, before=before, limit=wanted)
+            for event in found:
+                shown.append(msgspec.Raw(_encode(event)))
+                size += len(shown[-1])
+                before = event["created_at"], event["id"]
+            following = len(found) == wanted
+        return Json({"events": shown, "next": cursor_of(*before) if following and before else None})
 
 
 def signer(request: Request, body: bytes, secrets: Mapping[str, str]) -> str:
@@ -137,10 +153,9 @@ def signer(request: Request, body: bytes, secrets: Mapping[str, str]) -> str:
     return found
 
 
-def cursor_of(event: Mapping[str, Any]) -> str:
-    """Where a list goes on after this event."""
-    at: datetime = event["created_at"]
-    return base64.urlsafe_b64encode(f"{round(at.timestamp() * 1000)} {event['id']}".encode()).decode()
+def cursor_of(at: datetime, id_: str) -> str:
+    """Where a list goes on after an event: when it was created, and its id."""
+    return base64.urlsafe_b64encode(f"{round(at.timestamp() * 1000)} {id_}".encode()).decode()
 
 
 def read_cursor(cursor: str) -> tuple[datetime, str]:

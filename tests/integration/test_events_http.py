@@ -89,6 +89,24 @@ async def test_events_are_listed_a_page_at_a_time(urls: Urls) -> None:
             assert "was expected, got" in answer.json()["detail"]
 
 
+async def test_a_page_of_large_events_ends_early_and_none_is_left_out(urls: Urls) -> None:
+    async with intake(urls) as (client, _):
+        ids = {id_in(await client.post("/events", json={"text": "x" * 500_000})) for _ in range(30)}
+        seen: list[str] = []
+        asked: dict[str, Any] = {"limit": 500}
+        while True:
+            answer = await client.get("/events", params=asked)
+            assert len(answer.content) < 40 * 1_048_576
+            page = answer.json()
+            seen += [each["id"] for each in page["events"]]
+            if page["next"] is None:
+                break
+            asked["before"] = page["next"]
+        assert len(seen) == 30
+        assert set(seen) == ids
+        assert len(page["events"]) < 30
+
+
 async def test_a_repeated_key_is_the_same_event_and_with_another_body_an_error(urls: Urls) -> None:
     async with intake(urls) as (client, _):
         keys = [f"key-{at}" for at in range(5)]
@@ -186,7 +204,9 @@ async def test_hostile_requests_get_an_answer_that_says_what_is_wrong(urls: Urls
             for each in answer.json()["detail"]:
                 assert each["loc"][0] == "body"
                 assert each["msg"]
-        assert (await client.put("/events", content=b"{}")).status_code == 405
+        other = await client.put("/events", content=b"{}")
+        assert other.status_code == 405
+        assert set(other.headers["allow"].split(", ")) == {"GET", "HEAD", "POST"}
         assert (await client.get("/../etc/passwd")).status_code == 404
         port = client.base_url.port
         assert port is not None
