@@ -175,7 +175,10 @@ def test_more_events_than_a_page_are_all_found_once(shell: Shell) -> None:
 def test_an_id_may_be_cut_short_if_it_is_the_only_one(shell: Shell) -> None:
     shell.store("3f2a9c71-aa")
     shell.store("3f2a9c72-bb", ended="FAILURE")
+    search = {"status": "refused", "error": "mapper_parsing_exception", "indices": ["events"]}
+    shell.events.update_one({"_id": "3f2a9c72-bb"}, {"$set": {"search": search}})
     page = shell("show", "3f2a9c72")
+    assert "search     refused: mapper_parsing_exception" in page
     assert "error  Reply: TimeoutError: too late" in page
     shell("show", "3f2a9c7", code=2)
     assert "several events begin with 3f2a9c7: 3f2a9c71-aa, 3f2a9c72-bb" in shell.err

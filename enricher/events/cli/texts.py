@@ -80,6 +80,9 @@ def details(event: Document) -> Iterator[str]:
     if took(event):
         yield f"{'took':<10} {took(event)}"
     yield f"{'attempts':<10} {event['attempts']}"
+    if search := event.get("search"):
+        why = f": {line(search['error'])}" if search["error"] else ""
+        yield f"{'search':<10} {search['status']}{why}"
     if event.get("token"):
         yield f"{'client':<10} {line(event['token'])}"
     yield ""
