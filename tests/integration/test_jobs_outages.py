@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +10,12 @@ import pytest
 import redis
 
 from enricher.adapters.redis.jobs.client import blocking_store
-from enricher.job_store import Cancel, JobQueueSettings, Result, StoreUnavailable
+from enricher.job_store import Cancel, JobQueueSettings, Pause, Result, StoreUnavailable
 from tests.integration.jobs import JobWorkers, job_workers
 from tests.integration.test_jobs_crashes import enqueue, until
 from tests.servers import RedisProcess
 
-LEASE = 2.0
+LEASE = 3.0
 
 
 @pytest.fixture
@@ -96,9 +95,8 @@ def test_jobs_wait_for_their_results_server_and_none_runs_again(redis_url: str, 
             workers.start("a")
             workers.store.close()
             workers.store = blocking_store(places)
-            ids = [enqueue(workers, "Wait", f"w{number}", 0.3) for number in range(4)]
-            until(lambda: workers.written("begun:w3"), "all to begin")
             results.kill()
+            ids = [enqueue(workers, "Wait", f"w{number}", 0.1) for number in range(4)]
             until(lambda: all(workers.written(f"ended:w{number}") for number in range(4)), "their ends")
             assert {workers.record(id_).state for id_ in ids} == {"running"}
             results.start()
@@ -106,7 +104,7 @@ def test_jobs_wait_for_their_results_server_and_none_runs_again(redis_url: str, 
             assert all(b"SUCCESS" in (workers.store.ask(Result(id_)) or b"") for id_ in ids)
             assert [len(workers.written(f"begun:w{number}")) for number in range(4)] == [1] * 4
             assert redis.Redis.from_url(redis_url).keys("celery-task-meta-*") == []
-            workers.processes["a"].send_signal(signal.SIGSTOP)
+            workers.store.ask(Pause("default"))
             waits = enqueue(workers, "Wait", "waits", 0.0)
             assert workers.store.ask(Cancel(waits, b'{"status":"REVOKED"}')) == "waiting"
             assert workers.store.ask(Result(waits)) == b'{"status":"REVOKED"}'

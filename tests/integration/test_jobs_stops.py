@@ -24,11 +24,11 @@ async def test_a_thread_that_outlives_a_stop_keeps_its_job_until_it_has_ended(
 ) -> None:
     monkeypatch.setenv("ENRICHER_REDIS__URL", redis_url)
     _CLIENTS.clear()
-    async with worker(redis_url, jobs__drain=0.2, jobs__lease=1.0, service__drain_deadline=0.2):
-        handle = await Hold.enqueue("outlives", 4.0)
+    async with worker(redis_url, jobs__drain=0.2, jobs__lease=2.0, service__drain_deadline=0.2):
+        handle = await Hold.enqueue("outlives", 5.0)
         await until(lambda: book().llen("begun:outlives"), "its begin")
     # The engine has ended, its host goes on.
-    async with worker(redis_url, jobs__lease=1.0):
+    async with worker(redis_url, jobs__lease=2.0):
         await until(lambda: book().llen("begun:outlives") == 2, "another begin")
         begun, ended = book().lindex("begun:outlives", 1), book().lindex("ended:outlives", 0)
         assert ended is not None, "begun beside the thread"
