@@ -122,7 +122,7 @@ class Engine:
         self.begin("writer", _forever, self.writer.run)
         self.begin("pool", _forever, self.pool.run)
         self.begin("watchdog", _forever, self._health.watch)
-        self.begin("opening of the sinks", self._open_sinks)
+        self.begin("opening of the sinks", _open_sinks, self.writer, self._health)
         for source in self.sources:
             self.begin(source.name, self._read, source)
         for service in self.services:
@@ -156,18 +156,6 @@ class Engine:
         await source.run(self.pool)
         if not self.stopping:
             raise RuntimeError("run() returned although the source was not stopped")
-
-    async def _open_sinks(self) -> None:
-        breakers = self.writer.breakers.values()
-        derived = [breaker for breaker in breakers if getattr(breaker.sink, "derived", False)]
-        async with anyio.create_task_group() as others:
-            for breaker in derived:  # nothing but their own routes needs them
-                others.start_soon(to_its_end, breaker.open)
-            async with anyio.create_task_group() as tasks:
-                for breaker in breakers:
-                    if breaker not in derived:
-                        tasks.start_soon(to_its_end, breaker.open)
-            self._health.opened = True
 
     @property
     def ready(self) -> bool:
@@ -303,6 +291,19 @@ class Engine:
 async def _forever(run: Callable[[], Awaitable[None]]) -> None:
     await run()
     raise RuntimeError("it ended although nothing stopped it")
+
+
+async def _open_sinks(writer: Writer, health: Health) -> None:
+    breakers = writer.breakers.values()
+    derived = [breaker for breaker in breakers if getattr(breaker.sink, "derived", False)]
+    async with anyio.create_task_group() as others:
+        for breaker in derived:  # nothing but their own routes needs them
+            others.start_soon(to_its_end, breaker.open)
+        async with anyio.create_task_group() as tasks:
+            for breaker in breakers:
+                if breaker not in derived:
+                    tasks.start_soon(to_its_end, breaker.open)
+        health.opened = True
 
 
 async def _ended(part: Source | Service | Sink, end: Callable[[], Awaitable[None]]) -> BaseException | None:

@@ -29,6 +29,7 @@ from redis.asyncio import Redis
 
 from enricher.adapters.redis.client import sibling_client
 from enricher.adapters.redis.jobs.calls import END, FETCH, end_parts
+from enricher.adapters.redis.jobs.control import listen
 from enricher.adapters.redis.jobs.delivery import JobDelivery, Poison
 from enricher.adapters.redis.jobs.fetch import Fetch
 from enricher.adapters.redis.jobs.leases import Leases
@@ -134,7 +135,7 @@ class JobSource:
             log.info("serving_jobs", queues=list(self._settings.queues), worker=self._worker)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._reader.run)
-                tasks.start_soon(self._listen, clients[2])
+                tasks.start_soon(listen, clients[2], self._settings, self._runner.cancel, self._wake.set)
                 if self._started is not None:
                     tasks.start_soon(self._started.run)
                 tasks.start_soon(self._look_after, clients[3], intake)
@@ -230,20 +231,6 @@ class JobSource:
         seconds = self._settings.poll if due_ms < 0 else min(due_ms / 1000, self._settings.poll)
         with anyio.move_on_after(max(seconds, 0.001)):
             await self._wake.wait()
-
-    async def _listen(self, client: Redis) -> None:
-        """Hear of cancelled jobs, of earlier due times, and of queues that go on."""
-        async with client.pubsub() as channel:
-            await channel.subscribe(f"{self._settings.prefix}:control")
-            while True:
-                message = await channel.get_message(timeout=None)
-                if message is None or message["type"] != "message":
-                    continue
-                word, _, rest = message["data"].decode().partition(" ")
-                if word == "cancel":
-                    self._runner.cancel(rest)
-                else:
-                    self._wake.set()
 
     # -- what goes on beside -----------------------------------------------------------------------
 
