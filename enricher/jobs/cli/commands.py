@@ -30,7 +30,7 @@ Examples:
   enricher jobs enqueue app.jobs.ImportWorker 7 '{"kind": "csv"}'
   enricher jobs retry --state failed --error Timeout --dry-run
   enricher jobs retry --state failed --error Timeout --rate 50
-  enricher jobs retry --state scheduled --class ReportWorker     now, not later
+  enricher jobs retry --state scheduled --class ReportWorker
   enricher jobs cancel --queue low --args '"tenant":"acme"'
   enricher jobs delete --state cancelled --until 7d --yes
   enricher jobs tail --class ImportWorker
