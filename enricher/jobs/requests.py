@@ -104,6 +104,8 @@ def request_by_name(
 
     Raises `BadArguments` for what is no JSON; whether it fits `perform` shows when it runs.
     """
+    if not isinstance(task, str) or task.split() != [task]:
+        raise ConfigError("send", "task", task, "the name of a task: text without blanks")
     if options.unique:
         expected = "None: what is unique is said by the class, which is not imported here"
         raise ConfigError("options", "unique", options.unique, expected)

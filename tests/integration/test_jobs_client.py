@@ -8,11 +8,13 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import pytest
@@ -239,6 +241,32 @@ def test_without_redis_the_error_is_clear_and_hides_the_password(
     with pytest.raises(StoreUnavailable, match=r"the jobs' Redis .*127\.0\.0\.1") as caught:
         Answer.perform_async(1)
     assert "secret" not in str(caught.value)
+
+
+@pytest.fixture
+def no_redis() -> Iterator[int]:
+    """The port of a server that speaks something else."""
+
+    class Page(StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+async def test_what_is_no_redis_cannot_be_used(program: Callable[[str], None], no_redis: int) -> None:
+    program(f"redis://127.0.0.1:{no_redis}/0")
+    with pytest.raises(StoreUnavailable, match="InvalidResponse"):
+        Answer.perform_async(1)
+    with pytest.raises(StoreUnavailable, match="InvalidResponse"):
+        await Answer.enqueue(1)
+    await close()
 
 
 def test_an_outage_passes_by_itself_and_leaves_nothing_half_done(

@@ -161,3 +161,6 @@ def test_by_its_name_anything_can_be_enqueued() -> None:
         request_by_name("other.Program", (), {}, Options(unique="until_started"))
     with pytest.raises(BadArguments, match=r"\$\.kwargs\.x"):
         request_by_name("other.Program", (), {"x": object()})
+    for name in ("", "other Program", None):
+        with pytest.raises(ConfigError, match="the name of a task"):
+            request_by_name(name, (), {})  # type: ignore[arg-type]

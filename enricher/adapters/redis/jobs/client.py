@@ -227,7 +227,8 @@ def blocking_client(url: str, timeout: float) -> Any:
 
 
 def _problem(error: Exception, settings: JobQueueSettings) -> Exception:
-    if unavailable("", error) is None:
+    # What is no Redis, such as the error page of a proxy, is none that can be used.
+    if unavailable("", error) is None and not isinstance(error, errors.InvalidResponse):
         return error
     reason = redact_text(f"{type(error).__name__}: {error}")
     servers = redact(settings.url)
