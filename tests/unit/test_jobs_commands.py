@@ -138,6 +138,12 @@ def test_a_cancelled_job_is_no_longer_being_cancelled() -> None:
     assert text.endswith("cancelled: no such bank")
 
 
+def test_an_error_without_a_traceback_is_said_once() -> None:
+    limit = JobError("TimeLimitExceeded", "limit of 1 s exceeded", "jobs", "limit of 1 s exceeded\n")
+    text = "\n".join(details(JobRecord(**{**_fields(JOB), "error": limit}), None, NOW))
+    assert text.count("limit of 1 s exceeded") == 1
+
+
 def test_an_id_of_somebody_s_own_is_shown_whole() -> None:
     assert short_id("6b7a4121-6b9e-4a50-8533-e51db0bd3975") == "6b7a4121"
     assert short_id("receipt-6") == "receipt-6"

@@ -184,8 +184,9 @@ def details(job: JobRecord, outcome: Outcome | None, now_ms: int) -> Iterator[st
     elif job.error is not None:
         yield ""
         yield f"{'error' if job.state in FINISHED else 'last error'}  {error_line(job)}"
-        for each in visible(redact_text(_cut(job.error.traceback))).rstrip().splitlines():
-            yield f"  {each}"
+        if "Traceback" in job.error.traceback:  # else it says the same again
+            for each in visible(redact_text(_cut(job.error.traceback))).rstrip().splitlines():
+                yield f"  {each}"
 
 
 def children(outcome: Outcome | None) -> list[str]:
