@@ -148,7 +148,9 @@ def test_the_figures_and_the_lines_of_the_log_are_those_of_the_program() -> None
     assert len(named) == 6
     assert not [name for name in named if f'("{name}"' not in written]
     figures = set(re.findall(r"`(enricher_\w+)`", PAGE))
-    assert figures == {metric.name for metric in asyncio.run(Attempts().metrics())}
+    metrics = asyncio.run(Attempts().metrics())
+    # Prometheus has such an end for what is counted.
+    assert figures == {f"{each.name}{'_total' if each.kind == 'counter' else ''}" for each in metrics}
 
 
 @pytest.mark.parametrize(
