@@ -308,10 +308,11 @@ def test_loops_that_come_and_go_leave_no_connections(
 ) -> None:
     program(redis_url)
     server = redis.Redis.from_url(redis_url)
+    before = server.info("clients")["connected_clients"]
     for number in range(30):
         asyncio.run(Answer.enqueue(number))
     gc.collect()
-    eventually(lambda: server.info("clients")["connected_clients"] < 5, "the connections to be closed")
+    eventually(lambda: server.info("clients")["connected_clients"] < before + 4, "connections to be closed")
     assert server.xlen("jobs:default") == 30
 
 
@@ -349,7 +350,7 @@ async def test_however_many_wait_one_connection_hears_of_them(
     program: Callable[[str], None], redis_url: str, tmp_path: Path
 ) -> None:
     program(redis_url)
-    handles = await asyncio.gather(*(Answer.enqueue(number) for number in range(200)))
+    handles = [await Answer.enqueue(number) for number in range(200)]
     waiting = [asyncio.create_task(each.wait(60)) for each in handles]
     await until(lambda: listeners(redis_url), "somebody to listen")
     await until(lambda: listeners(redis_url)[0]["sub"] == "200", "all of them to be listened for")

@@ -211,8 +211,8 @@ async def test_an_effect_that_no_sink_lands_is_loud(settings: Settings) -> None:
     async with Enricher(settings, routes=[GREETINGS]) as enricher:
         with pytest.raises(LookupError, match="no sink named search"):
             enricher.emit(Index("1", ()))
-    with pytest.raises(LookupError, match="no sink named search"):
-        async with Enricher(settings, routes=[Route(topic="pages", handler=greet, sinks=("search",))]):
+    with pytest.raises(LookupError, match="no sink named pictures"):
+        async with Enricher(settings, routes=[Route(topic="pages", handler=greet, sinks=("pictures",))]):
             pass
 
 
