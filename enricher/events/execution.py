@@ -19,6 +19,7 @@ from enricher.engine.retry import NO_RETRY, Retry
 from enricher.events.errors import NodeError
 from enricher.events.graph import Graph
 from enricher.events.nodes import RUNNING, Node, Router, TaskContext, node_name
+from enricher.tracebacks import from_foreign_code
 
 ROUTES, SECONDS = "routes", "seconds"
 
@@ -78,7 +79,7 @@ class Execution:
             self._context.nodes.setdefault(name, None)
             finished = True
         except Exception as error:  # noqa: BLE001  a node may fail in any way
-            self._failed = self._failed or NodeError(name, error)
+            self._failed = self._failed or NodeError(name, _theirs(error))
         finally:
             if not finished:  # whatever it noted
                 self._context.withdraw(name)
@@ -127,3 +128,9 @@ def resumed(context: TaskContext, stored: Mapping[str, Any] | None) -> TaskConte
         context.nodes.update(stored.get("nodes", {}))
         context.metadata.update(stored.get("metadata", {}))
     return context
+
+
+def _theirs(error: Exception) -> Exception:
+    """The error with a traceback that begins in the code of the node."""
+    from_foreign_code(error)
+    return error

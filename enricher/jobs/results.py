@@ -8,28 +8,22 @@ the exception's arguments as ``exc_message``.
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
-from traceback import walk_tb
 from types import ModuleType
 from typing import Any
 
 import msgspec
 
-import enricher
 from enricher.errors import BadMessage
 from enricher.job_store import JobError
 from enricher.jobs.errors import BadResult, Cancel, JobCancelled, JobFailed, Retry
 from enricher.texts import as_text, text_of, trace_of
+from enricher.tracebacks import from_foreign_code
 
 KEY = "celery-task-meta-"
 """What the key of a result begins with; the job's id follows. Its channel is called the same."""
-
-_OURS = str(Path(enricher.__file__).parent)
-_PYTHONS = (str(Path(os.__file__).parent), "<frozen ")
 
 LARGEST = 64 * 1024 * 1024
 """Bytes of a result: far more would be more than Redis takes, and hold up the results of others."""
@@ -106,42 +100,7 @@ def job_error(error: BaseException, id: str = "") -> JobError:  # noqa: A002
         type=kind.__qualname__,
         message=as_text(text_of(error)),
         module=kind.__module__,
-        traceback=as_text(trace_of(_from_perform(error))),
-    )
-
-
-def _from_perform(error: BaseException) -> BaseException:
-    """The exception with a traceback that begins where our own code ends.
-
-    One that we have made, such as `TimeLimitExceeded`, has none, and no cause but one in the job's code.
-    """
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OURS):
-        trace = trace.tb_next
-    if trace is None and not type(error).__module__.startswith("enricher."):
-        return error  # a mistake of ours: where it was made is what matters
-    if trace is None:
-        cause = next((each for each in _causes(error) if _is_of_job(each)), None)
-        error.__cause__ = None if cause is None else _from_perform(cause)
-        error.__suppress_context__ = True
-    return error.with_traceback(trace)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen = {id(error)}
-    cause = error.__cause__ or error.__context__
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        yield cause
-        cause = cause.__cause__ or cause.__context__
-
-
-def _is_of_job(error: BaseException) -> bool:
-    """Whether code that is neither ours nor Python's own was under way."""
-    files = (frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__))
-    return any(
-        not file.startswith(_OURS) and (not file.startswith(_PYTHONS) or "site-packages" in file)
-        for file in files
+        traceback=as_text(trace_of(from_foreign_code(error))),
     )
 
 

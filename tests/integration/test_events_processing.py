@@ -91,6 +91,7 @@ async def test_a_final_failure_says_where_and_why_and_is_a_dead_letter(urls: Url
         assert event["error"]["node"] == "Reply"
         assert (event["error"]["type"], event["error"]["message"]) == ("OSError", "no answer")
         assert "raise OSError" in event["error"]["traceback"]
+        assert "enricher/events" not in event["error"]["traceback"]
         assert event["task_context"]["nodes"]["Summarise"] == {"length": 4}
         key = enricher.settings.dead_letters.key
         with redis.Redis.from_url(urls.redis) as client:
