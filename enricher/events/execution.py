@@ -65,14 +65,15 @@ class Execution:
                 tasks.start_soon(self._in_graph, name, tasks)
 
     async def _in_graph(self, name: str, tasks: anyio.abc.TaskGroup) -> None:
-        await self._one(name, self._graph.nodes[name]())
+        await self._one(name, self._graph.nodes[name])
         self._done.add(name)
         self._go_on(tasks)
 
-    async def _one(self, name: str, node: Node) -> None:
+    async def _one(self, name: str, given: Node | type[Node]) -> None:
         began, before, finished = perf_counter(), name in self._context.nodes, False
         RUNNING.set(name)
         try:
+            node = given() if isinstance(given, type) else given
             await self._tries(name, node)
             if isinstance(node, Router) and name in self._graph.nodes:
                 self._routes[name] = self._graph.chosen(name, node.route(self._context))

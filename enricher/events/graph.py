@@ -107,9 +107,11 @@ class Graph:
             raise self._wrong(f"two nodes are called {name}: {paths}; give one a name of its own")
 
     def _checked(self, node: Any, where: str) -> type[Node]:
-        if isinstance(node, type) and issubclass(node, Node):
-            return node
-        raise self._wrong(f"{where} has {node!r}: expected a class of Node")
+        if not isinstance(node, type) or not issubclass(node, Node):
+            raise self._wrong(f"{where} has {node!r}: expected a class of Node")
+        if lacking := sorted(node.__abstractmethods__):
+            raise self._wrong(f"{node_name(node)} has no method {' and none '.join(lacking)}")
+        return node
 
     def _wrong(self, why: str) -> PipelineError:
         return PipelineError(f"{self._pipeline}: {why}")

@@ -86,8 +86,8 @@ class Endpoints:
         except InvalidEvent as error:
             raise Refusal(422, error.details) from error
         except KeyConflict as error:
-            where = ["header", "Idempotency-Key"]
-            conflict = {"type": "idempotency_key_conflict", "loc": where, "msg": str(error)}
+            text = f"Expected {error.expected}"
+            conflict = {"type": "idempotency_key_conflict", "loc": error.loc, "msg": text}
             raise Refusal(422, [conflict]) from error
         except Busy as error:
             raise Refusal(429, str(error), retry_after=str(error.retry_after)) from error
@@ -111,9 +111,9 @@ class Endpoints:
         for name in asked:
             if name not in ("status", "type", "before", "limit"):
                 raise Refusal(422, f"status, type, before or limit was expected, got {name!r:.60}")
-        status = asked.get("status")
+        status = asked.get("status", "").upper() or None
         if status is not None and status not in STATUSES:
-            raise Refusal(422, f"a status of {', '.join(STATUSES)} was expected, got {status!r:.60}")
+            raise Refusal(422, f"a status of {', '.join(STATUSES)} was expected, got {asked['status']!r:.60}")
         limit = asked.get("limit", "50")
         if not limit.isdecimal() or len(limit) > 3 or not 0 < int(limit) <= _MOST_LISTED:
             raise Refusal(422, f"a limit from 1 to {_MOST_LISTED} was expected, got {limit!r:.60}")

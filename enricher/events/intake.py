@@ -27,11 +27,16 @@ from enricher.texts import as_bytes, as_text, from_json
 
 
 class KeyConflict(BadMessage):
-    """Another event was sent with this key."""
+    """Another event was sent with this key; ``loc`` says where the key is, as clients of FastAPI know it.
 
-    def __init__(self, key: str) -> None:
-        expected = f"the body that was sent with key {key!r} before, or another key"
-        super().__init__("$", expected, "another body")
+    ``pointer`` leads to a key that is in the body.
+    """
+
+    def __init__(self, key: str, pointer: str | None = None) -> None:
+        names = _names(pointer) if pointer else []
+        self.loc = ["body", *names] if names else ["header", "Idempotency-Key"]
+        expected = f"the body that was sent with key {key[:_SHOWN]!r} before, or another key"
+        super().__init__(".".join(["$", *names]), expected, "another body")
 
 
 class Busy(EnricherError):
@@ -50,6 +55,7 @@ class Unavailable(EnricherError):
         super().__init__(why)
 
 
+_SHOWN = 60
 _MOST_AT_ONCE = 10_000  # that wait in memory to be appended
 _DELIVERY = "\n"  # instead of a client's name, which is none
 
@@ -71,11 +77,14 @@ def read_entry(body: bytes) -> tuple[bytes, str | None]:
     return as_bytes(from_json(fields["body"])), key or None
 
 
+def _names(pointer: str) -> list[str]:
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+
+
 def pointed(data: Any, pointer: str) -> str | None:
     """The value at a JSON pointer (RFC 6901) as a key; None if there is none."""
     value = data
-    for part in pointer.split("/")[1:]:
-        name = part.replace("~1", "/").replace("~0", "~")
+    for name in _names(pointer):
         if isinstance(value, Mapping) and name in value:
             value = value[name]
         elif isinstance(value, list) and name.isdigit() and int(name) < len(value):
@@ -131,7 +140,7 @@ class EventIntake:
         self._late = False
         for before in stored:
             if before.get("digest") != event["digest"]:
-                raise KeyConflict(str(key))
+                raise self._conflict(checked, key)
         if not stored:
             self._append_soon(event["_id"])
         return str(event["_id"])
@@ -177,7 +186,8 @@ class EventIntake:
 
         def known(stored: Mapping[str, Any]) -> Sequence[Effect] | None:
             if stored.get("digest") != event["digest"]:
-                log.error("event_key_conflict", id=event["_id"], error=str(KeyConflict(str(entry.key))))
+                conflict = self._conflict(entry.checked, entry.key)
+                log.error("event_key_conflict", id=event["_id"], error=str(conflict))
             # Its own entry comes again: the append is written with the acknowledgement, so it was not yet.
             return [append] if is_same else None
 
@@ -217,11 +227,18 @@ class EventIntake:
     # ----------------------------------------------------------------------------------------------
 
     def _event(self, checked: Checked, token: str, key: str | None, delivery: str = "") -> Document:
-        if key is None and self._settings.identity:
-            key = pointed(checked.data, self._settings.identity)
+        key = self._key(checked, key)
         # What a stream brings again after a crash is the same event.
         id_ = event_id(_DELIVERY, delivery) if key is None and delivery else event_id(token, key)
         return pending(id_, checked.type, checked.data, token=token, now_us=self._host.clock())
+
+    def _key(self, checked: Checked, sent: str | None) -> str | None:
+        """The key of an event: the one that was ``sent`` with it, else the one in its body."""
+        inside = self._settings.identity if sent is None else None
+        return pointed(checked.data, inside) if inside else sent
+
+    def _conflict(self, checked: Checked, sent: str | None) -> KeyConflict:
+        return KeyConflict(str(self._key(checked, sent)), self._settings.identity if sent is None else None)
 
     def _append(self, id_: str) -> Append:
         return Append(self._settings.stream, {b"id": id_.encode()})

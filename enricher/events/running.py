@@ -81,7 +81,7 @@ class PipelineRunner:
             with anyio.fail_after(self._settings.timeout or None):
                 await pipeline.arun(context.event, context=context)
             documents = self._documents(pipeline, context)
-            return Finished(_stored(context), context.effects, documents)
+            return Finished(_outcome(context), context.effects, documents)
         except NodeError:
             raise
         except TimeoutError:
@@ -144,6 +144,21 @@ class PipelineRunner:
                 self.pipeline(kind)
             except Exception as error:  # noqa: BLE001  a program's own code may raise anything
                 yield f"the pipeline of {kind} cannot be made: {type(error).__name__}: {text_of(error)}"
+
+
+def _outcome(context: TaskContext) -> dict[str, Any]:
+    """A context as it is stored. Raises `NodeError` for the node whose output cannot be, and drops that."""
+    try:
+        return _stored(context)
+    except (TypeError, ValueError, RecursionError):
+        for name, output in list(context.nodes.items()):
+            try:
+                _stored(TaskContext(None, {name: output}))
+            except (TypeError, ValueError, RecursionError) as error:
+                del context.nodes[name]
+                context.withdraw(name)
+                raise NodeError(name, error) from error
+        raise
 
 
 def _stored(context: TaskContext) -> dict[str, Any]:

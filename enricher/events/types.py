@@ -92,8 +92,7 @@ class EventTypes:
             raise next(iter(wrong.values()))
         if not wrong:
             raise InvalidEvent([detail("value_error", (), "No type of events is registered here")])
-        # Whoever is closest is meant; the others have more that is wrong.
-        raise min(wrong.values(), key=lambda error: len(error.details))
+        raise min(wrong.values(), key=_distance)
 
     def event_of(self, name: str, data: Any) -> Any:
         """An event that was stored, typed again. Raises `InvalidEvent`, LookupError for an unknown type."""
@@ -119,6 +118,11 @@ class EventTypes:
             path, expected, found = wrong
             raise InvalidEvent([detail("value_error", _parts(path[1:]), f"Expected {expected}, got {found}")])
         return Checked(name, event, data)
+
+
+def _distance(error: InvalidEvent) -> tuple[int, int]:
+    """How far a body is from a type: the one is meant of which it has most; then, of which less is wrong."""
+    return sum(each["type"] == "missing" for each in error.details), len(error.details)
 
 
 def detail(kind: str, path: Sequence[str | int], text: str) -> Detail:

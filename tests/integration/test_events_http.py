@@ -83,6 +83,7 @@ async def test_events_are_listed_a_page_at_a_time(urls: Urls) -> None:
         assert {each["id"] for each in first["events"] + rest["events"]} == set(ids)
         assert len(first["events"]) == 3
         assert (await client.get("/events", params={"type": "Other"})).json()["events"] == []
+        assert (await client.get("/events", params={"status": "failure"})).json()["events"] == []
         for wrong in ({"status": "DONE"}, {"limit": "0"}, {"before": "x"}, {"colour": "red"}):
             answer = await client.get("/events", params=wrong)
             assert answer.status_code == 422, wrong
@@ -122,6 +123,17 @@ async def test_a_repeated_key_is_the_same_event_and_with_another_body_an_error(u
         assert other.status_code == 422
         assert other.json()["detail"][0]["loc"] == ["header", "Idempotency-Key"]
         assert "or another key" in other.json()["detail"][0]["msg"]
+
+
+async def test_a_key_in_the_body_that_was_used_is_named_where_it_is(urls: Urls) -> None:
+    async with intake(urls, events__identity="/text") as (client, _):
+        first, again = [await client.post("/events", json={"text": "parcel-7"}) for _ in range(2)]
+        assert id_in(first) == id_in(again)
+        other = await client.post("/events", json={"text": "parcel-7", "urgent": True})
+        assert other.status_code == 422
+        (said,) = other.json()["detail"]
+        assert (said["type"], said["loc"]) == ("idempotency_key_conflict", ["body", "text"])
+        assert said["msg"] == "Expected the body that was sent with key 'parcel-7' before, or another key"
 
 
 async def test_tokens_and_signatures_are_asked_for(urls: Urls) -> None:

@@ -116,6 +116,9 @@ async def test_an_output_that_cannot_be_stored_is_a_failure(urls: Urls) -> None:
         (event,) = await ended(events)
     assert (event["status"], event["error"]["type"]) == ("FAILURE", "TypeError")
     assert "object is nothing that JSON knows" in event["error"]["message"]
+    assert event["error"]["node"] == "Reply"
+    assert "Summarise" in event["task_context"]["nodes"]
+    assert "Reply" not in event["task_context"]["nodes"]
 
 
 async def test_an_event_whose_pipeline_is_gone_has_failed(urls: Urls) -> None:

@@ -106,6 +106,7 @@ def test_what_cannot_be_run_is_named() -> None:
         (a, {a: ["B"]}, "the successors of A has 'B': expected a class of Node"),
         (a, {a: [node("A")]}, "two nodes are called A"),
         (None, {}, "start has None"),
+        (type("Misspelt", (Node,), {"proces": print}), {}, "Misspelt has no method process"),
     ):
         with pytest.raises(PipelineError, match=said):
             Graph(start, nodes)  # type: ignore[arg-type]
@@ -188,6 +189,15 @@ async def test_a_node_has_its_own_timeout_and_its_own_retries() -> None:
     slow: Any = type("Slowly", (Pipeline,), {"event": Ticket, "start": Slow})
     with pytest.raises(NodeError, match="Slow: TimeoutError"):
         await slow().arun(Ticket("x"))
+
+
+async def test_a_node_that_cannot_be_made_is_named() -> None:
+    def cannot(self: Node) -> None:
+        raise OSError("no such model")
+
+    kind: Any = type("P", (Pipeline,), {"event": Ticket, "start": node("Wrong", __init__=cannot)})
+    with pytest.raises(NodeError, match="Wrong: OSError: no such model"):
+        await kind().arun(Ticket("x"))
 
 
 @pytest.mark.parametrize("returned", [None, 7])

@@ -80,6 +80,11 @@ def test_two_types_that_fit_are_named() -> None:
     assert wrong(types, '{"type": "C", "id": 1, "lines": []}') == [("literal_error", ["body", "type"])]
 
 
+def test_a_body_that_fits_none_is_told_what_is_wrong_for_the_type_it_has_most_of() -> None:
+    assert wrong(ALL, '{"text": 1}') == [("type_error", ["body", "text"]), ("missing", ["body", "user"])]
+    assert wrong(ALL, '{"email": 1}')[-1] == ("missing", ["body", "score"])
+
+
 @pytest.mark.parametrize(
     "body",
     [
