@@ -21,11 +21,16 @@ def book() -> redis.Redis:
     return _CLIENTS[pid]
 
 
-def charge(order: int) -> int:
-    """A step: once its outcome is stored it must not run again."""
-    id_ = job().id
-    if book().exists(f"charged:{id_}"):
-        book().rpush("charged-twice", id_)
+def is_charged() -> bool:
+    """Whether the step of this job was stored before."""
+    return bool(book().exists(f"charged:{job().id}"))
+
+
+def charge(order: int, charged: bool) -> int:
+    """A step: it must not run in a run that began its step after an outcome was stored."""
+    # A run that was frozen after it had asked may be called when another has charged: its outcome is refused.
+    if charged:
+        book().rpush("charged-twice", job().id)
     return order * 10
 
 
@@ -40,7 +45,7 @@ class Order(Worker):
     async def perform(cls, number: int, seconds: float) -> int:
         if number % 3 == 0 and job().attempt == 1:
             raise OSError("the first attempt fails")
-        amount = await job().step("charge", charge, number)
+        amount = await job().step("charge", charge, number, is_charged())
         book().set(f"charged:{job().id}", 1)
         await asyncio.sleep(seconds)
         job().enqueue(Receipt, job().id, amount)
@@ -58,7 +63,7 @@ class ThreadOrder(Worker):
     def perform(cls, number: int, seconds: float) -> int:
         if number % 3 == 0 and job().attempt == 1:
             raise OSError("the first attempt fails")
-        amount = job().step("charge", charge, number)
+        amount = job().step("charge", charge, number, is_charged())
         book().set(f"charged:{job().id}", 1)
         time.sleep(seconds)
         job().enqueue(Receipt, job().id, amount)
