@@ -159,6 +159,9 @@ def test_events_are_listed_by_what_they_are(shell: Shell) -> None:
     head, *lines = shell("list", "--error", "late").splitlines()
     assert head.split("\t")[:3] == ["id", "status", "type"]
     assert lines[0].endswith("Reply: TimeoutError: too late")
+    refused = {"status": "refused", "error": "document_parsing_exception", "indices": ["events"]}
+    shell.events.update_one({"_id": "three"}, {"$set": {"search": refused}})
+    assert shell("list", "--error", "parsing").splitlines()[1].endswith("search: document_parsing_exception")
     assert "No such events" in (shell("list", "--type", "Other"), shell.err)[1]
 
 

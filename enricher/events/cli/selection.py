@@ -14,7 +14,7 @@ from enricher.events.documents import Status
 class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
     """What an event must be like; whatever is left at its default lets everything through.
 
-    ``text`` is a part of its data as JSON, ``error`` of its error's node, type or message, both in any case.
+    ``text`` is a part of its data as JSON, ``error`` of what `error_line` says of it, both in any case.
     ``since_us`` and ``until_us`` (microseconds since 1970 UTC, both inclusive) bound when it was accepted.
     """
 
@@ -47,9 +47,11 @@ EVERY = EventFilter()
 
 
 def error_line(event: Mapping[str, Any]) -> str:
-    """Node, type and text of its error; "" without one."""
-    error = event.get("error")
-    return f"{error['node']}: {error['type']}: {error['message']}" if error else ""
+    """Node, type and text of its error, else why the search server has refused it; "" without either."""
+    if error := event.get("error"):
+        return f"{error['node']}: {error['type']}: {error['message']}"
+    search = event.get("search") or {}
+    return f"search: {search['error']}" if search.get("error") else ""
 
 
 def as_json(value: Any) -> str:
