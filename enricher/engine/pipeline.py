@@ -25,7 +25,7 @@ from enricher.engine.router import Context, HandlerKind, Route, Slots
 from enricher.engine.stats import Stats
 from enricher.engine.threads import HANDLED, NotBegun, Threads
 from enricher.engine.writer import CommitGroup
-from enricher.errors import BadMessage, Held
+from enricher.errors import BadMessage, Held, SinkUnavailable
 from enricher.redaction import redact_text
 from enricher.texts import text_of, trace_of
 
@@ -45,6 +45,7 @@ class RetryLater(msgspec.Struct, frozen=True):
 
 # A message that could not begin is for whoever gets it then.
 NOT_BEGUN = RetryLater(1.0, "")
+_OUTAGE_PAUSE = 1.0
 
 
 class Unfinished(msgspec.Struct, frozen=True):
@@ -209,6 +210,10 @@ class Pipeline:
             if delivery.attempts == 1 and not delivery.awaited and not route.strict:
                 return RetryLater(error.seconds, str(error), error.why)
             error = error.why
+        if isinstance(error, SinkUnavailable):
+            # Nobody is to blame: however long it lasts, no attempt is used up.
+            delivery.attempts -= 1
+            return RetryLater(_OUTAGE_PAUSE, str(error))
         retrying: tuple[Effect, ...] = ()
         failed: tuple[Effect, ...] = ()
         if isinstance(error, Failing):

@@ -24,7 +24,7 @@ from enricher.events.types import EventTypes
 from enricher.system import Host, Index, Plan, StreamUse
 
 _ACCEPT = "accept_event"
-_GRACE = 10.0
+_GRACE = 60.0  # more than a server that hangs is waited for
 _NO_WAY = (
     "events come in by submit() alone, and by an app that a program mounts: set web.listen or events.listen "
     "to accept them over HTTP, or events.source to read a stream"

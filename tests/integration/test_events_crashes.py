@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -19,6 +20,7 @@ import redis
 import redis.asyncio
 
 from enricher import load
+from enricher.events.documents import pending
 from tests.integration.forks import Forked, command
 from tests.integration.test_events_http import id_in, intake
 from tests.integration.worker import ROOT, database
@@ -216,6 +218,26 @@ async def test_without_mongodb_an_event_is_refused_for_now_and_what_was_accepted
             await until(lambda id_=id_: events.find_one({"_id": id_})["status"] == "SUCCESS", "its end")
         with redis.Redis.from_url(redis_url) as letters:
             assert letters.llen(LETTERS) == 0
+
+
+async def test_an_outage_of_mongodb_uses_up_no_attempt_of_what_waits_in_the_stream(
+    own_mongo: MongoProcess, redis_url: str
+) -> None:
+    urls = Urls(redis_url, own_mongo.url("test"))
+    patient = {"events__max_retries": 1, "events__initial_backoff": 0.05, "mongo__timeout": 1}
+    async with intake(urls, **patient) as (_, enricher):
+        waiting = pending("late", "Ticket", {"text": "x"}, token="", now_us=time.time_ns() // 1000)
+        database(urls.mongo)["events"].insert_one(waiting)
+        own_mongo.kill()
+        with redis.Redis.from_url(redis_url) as stream:
+            stream.xadd("enricher:events", {"id": "late"})
+            counts = enricher.stats.topic("enricher:events").counts
+            await until(lambda: counts["retried"] >= 3, "more failures than an event may have")
+            own_mongo.start()
+            events = database(urls.mongo)["events"]
+            await until(lambda: events.find_one({"_id": "late"})["status"] == "SUCCESS", "its end")
+            assert stream.llen(LETTERS) == 0
+        assert events.find_one({"_id": "late"})["attempts"] == 1
 
 
 @pytest.mark.parametrize("frozen", [False, True])

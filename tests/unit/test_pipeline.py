@@ -14,7 +14,7 @@ from enricher.engine.effects import Ack, DeadLetter, Effect, Insert, Publish
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route, Slots
 from enricher.engine.threads import NotBegun, Threads
-from enricher.errors import BadMessage
+from enricher.errors import BadMessage, SinkUnavailable
 from tests.rig import NOW_US, Rig, Sums, Told, echo, key_of, message, turns, until
 
 
@@ -213,6 +213,26 @@ async def test_the_last_attempt_that_times_out_makes_a_dead_letter() -> None:
     rig = Rig(Route(topic="t", handler=handler, timeout=0.01, retry=RetryPolicy(max_retries=0)))
     await rig.take(0)
     assert one_letter(rig).error_type == "TimeoutError"
+
+
+async def test_a_server_that_is_away_uses_up_no_attempt() -> None:
+    attempts: list[int] = []
+
+    async def handler(event: Any, context: Context) -> list[Effect]:
+        attempts.append(context.attempt)
+        if len(attempts) <= 3:
+            raise SinkUnavailable("documents", "refused")
+        return [Publish("out", context.body)]
+
+    rig = Rig(Route(topic="t", handler=handler, retry=RetryPolicy(max_retries=0)))
+    async with rig.engine:
+        rig.offer("t", number=1)
+        for outages in (1, 2, 3):
+            await until(lambda outages=outages: rig.counts("t").get("retried") == outages)
+            rig.clock.advance(1)
+        await until(lambda: rig.numbers("a"))
+    assert attempts == [1, 1, 1, 1]
+    assert rig.letters.letters == []
 
 
 async def test_a_blocking_handler_runs_in_a_thread_and_the_loop_goes_on() -> None:
