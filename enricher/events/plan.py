@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from enricher.config import StreamSettings
@@ -105,6 +106,8 @@ def plan(events: EventSettings, host: Host) -> Plan:
         max_concurrency=events.concurrency,
         # The pipeline's own comes first, for it says what had finished.
         timeout=events.timeout + _GRACE if events.timeout else None,
+        # A pipeline takes its time, and its nodes are in the figures.
+        slow_handler=events.timeout or inf,
         on_dead=failures.note,
         name=TASK,
         events=("event_processed", "event_already_processed"),

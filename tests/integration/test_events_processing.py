@@ -110,6 +110,15 @@ async def test_a_pipeline_that_takes_too_long_has_failed_with_what_had_finished(
     assert event["task_context"]["metadata"]["routes"] == {"Triage": "Reply"}
 
 
+async def test_a_pipeline_that_takes_its_time_is_not_logged_as_slow(
+    urls: Urls, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with worker(urls, log__slow_handler=0.01) as (enricher, events):
+        await enricher.submit("events", b'{"text": "sleep 0.1"}')
+        assert (await ended(events))[0]["status"] == "SUCCESS"
+    assert "slow_handler" not in caplog.text
+
+
 async def test_an_output_that_cannot_be_stored_is_a_failure(urls: Urls) -> None:
     async with worker(urls, events__max_retries=0) as (enricher, events):
         await enricher.submit("events", b'{"text": "odd"}')
