@@ -7,6 +7,7 @@ two, the sweep appends it later.
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -15,13 +16,12 @@ from typing import Any
 import anyio
 import msgspec
 
-from enricher.engine.effects import DOCUMENTS, LIVE, Append, Effect
+from enricher.engine.effects import DOCUMENTS, LIVE, Append, DeadLetter, Effect
 from enricher.engine.router import Context
 from enricher.errors import BadMessage, EnricherError, Overloaded, SinkUnavailable
 from enricher.events.documents import Document, event_id, insertion, pending, public
-from enricher.events.settings import TOPIC, EventSettings
+from enricher.events.settings import ACCEPT, TOPIC, EventSettings
 from enricher.events.types import Checked, EventTypes
-from enricher.log import log
 from enricher.system import Host
 from enricher.texts import as_bytes, as_text, from_json
 
@@ -186,8 +186,9 @@ class EventIntake:
 
         def known(stored: Mapping[str, Any]) -> Sequence[Effect] | None:
             if stored.get("digest") != event["digest"]:
-                conflict = self._conflict(entry.checked, entry.key)
-                log.error("event_key_conflict", id=event["_id"], error=str(conflict))
+                # After a stop the acknowledgement is not written either: the entry comes again.
+                with suppress(EnricherError):
+                    self._host.emit(self._set_aside(self._conflict(entry.checked, entry.key), context))
             # Its own entry comes again: the append is written with the acknowledgement, so it was not yet.
             return [append] if is_same else None
 
@@ -239,6 +240,25 @@ class EventIntake:
 
     def _conflict(self, checked: Checked, sent: str | None) -> KeyConflict:
         return KeyConflict(str(self._key(checked, sent)), self._settings.identity if sent is None else None)
+
+    def _set_aside(self, why: KeyConflict, context: Context) -> DeadLetter:
+        # An entry that comes again gives the same one.
+        task_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{context.topic}\n{context.id}"))
+        return DeadLetter(
+            task_id=task_id,
+            task_name=ACCEPT,
+            topic=context.topic,
+            key=None,
+            body=context.body,
+            stage="enrich",
+            error=str(why),
+            error_type=type(why).__name__,
+            path=why.path,
+            traceback="",
+            attempts=context.attempt,
+            first_us=context.now_us,
+            last_us=self._host.clock(),
+        )
 
     def _append(self, id_: str) -> Append:
         return Append(self._settings.stream, {b"id": id_.encode()})

@@ -19,12 +19,11 @@ from enricher.events.intake import EventIntake
 from enricher.events.processing import Processor, read_id
 from enricher.events.registry import PipelineRegistry
 from enricher.events.running import PipelineRunner
-from enricher.events.settings import TASK, TOPIC, EventSettings
+from enricher.events.settings import ACCEPT, TASK, TOPIC, EventSettings
 from enricher.events.sweep import Sweep
 from enricher.events.types import EventTypes
 from enricher.system import Host, Index, Plan, StreamUse
 
-_ACCEPT = "accept_event"
 _GRACE = 60.0  # more than a server that hangs is waited for
 _NO_WAY = (
     "events come in by submit() alone, and by an app that a program mounts: set web.listen or events.listen "
@@ -88,7 +87,7 @@ def plan(events: EventSettings, host: Host) -> Plan:
         topic=TOPIC,
         handler=intake.handle,
         decode=intake.decode,
-        name=_ACCEPT,
+        name=ACCEPT,
         intake="none",
         max_bytes=events.max_body,
     )
@@ -123,7 +122,7 @@ def plan(events: EventSettings, host: Host) -> Plan:
     sweep = Sweep(events, host, oldest, lambda: bool(figures().get("ready")))
     return Plan(
         routes=[accepting, processing, *brought],
-        sources=[source, *(stream(route.topic, _ACCEPT) for route in brought)],
+        sources=[source, *(stream(route.topic, ACCEPT) for route in brought)],
         services={"events_sweep": sweep.run, "events_failures": failures.run},
         pages=pages,
         listens={events.listen: pages} if events.listen else {},

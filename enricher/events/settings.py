@@ -24,6 +24,9 @@ from enricher.config.listen import listen_problems
 TASK = "process_incoming_event"
 """What the route that processes events is called."""
 
+ACCEPT = "accept_event"
+"""What the routes that accept events are called."""
+
 TOPIC = "events"
 """The topic of `submit`: an event as JSON."""
 

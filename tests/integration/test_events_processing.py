@@ -171,6 +171,7 @@ async def test_a_stream_of_ones_own_brings_events_with_the_same_checks(urls: Url
             {"body": '{"text": "one"}'},
             {"body": '{"text": "two"}', "key": "two"},
             {"body": '{"text": "two"}', "key": "two"},
+            {"body": '{"text": "another"}', "key": "two"},
             {"body": '{"urgent": true}'},
             {"text": "no body"},
         ):
@@ -178,13 +179,14 @@ async def test_a_stream_of_ones_own_brings_events_with_the_same_checks(urls: Url
         async with worker(urls, events__source="shop:events") as (enricher, events):
             found = await ended(events, 2)
             key = enricher.settings.dead_letters.key
-            await until(lambda: client.llen(key) == 2, "what is wrong to be set aside")
+            await until(lambda: client.llen(key) == 3, "what is wrong to be set aside")
             letters = [json.loads(letter) for letter in client.lrange(key, 0, -1)]
         pending = client.xpending("shop:events", "event_workers")["pending"]
     assert {event["data"]["text"] for event in found} == {"one", "two"}
     assert sorted(RUNS.count(f"Summarise {text}") for text in ("one", "two")) == [1, 1]
     said = " ".join(json.dumps(letter) for letter in letters)
     assert "Field required" in said
+    assert "the body that was sent with key 'two' before, or another key" in said
     assert "a field 'body' with an event as JSON" in said
     assert pending == 0
 
