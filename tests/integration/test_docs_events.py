@@ -145,7 +145,7 @@ def test_the_figures_and_the_lines_of_the_log_are_those_of_the_program() -> None
     ]
     written = "".join(file.read_text(encoding="utf-8") for file in files)
     named = [cells[0].strip("`") for cells in rows("What to watch")]
-    assert len(named) == 6
+    assert len(named) == 5
     assert not [name for name in named if f'("{name}"' not in written]
     figures = set(re.findall(r"`(enricher_\w+)`", PAGE))
     metrics = asyncio.run(Attempts().metrics())
