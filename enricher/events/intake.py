@@ -119,7 +119,7 @@ class EventIntake:
         """
         checked = self._types.read(body)
         if self._late and DOCUMENTS in self._host.outages:
-            raise Unavailable(f"events cannot be stored now: {self._host.outages[DOCUMENTS]}")
+            raise Unavailable("events cannot be stored now: MongoDB is unreachable; try again later")
         waiting = self._waiting() + self._recently()
         if waiting >= self._settings.max_waiting:
             raise Busy(waiting, self._settings.max_waiting)
@@ -135,8 +135,10 @@ class EventIntake:
             seconds = self._settings.accept_timeout
             why = f"not stored within {seconds:g} s: send it again, with the same Idempotency-Key"
             raise Unavailable(why) from None
-        except (Overloaded, SinkUnavailable) as error:
+        except Overloaded as error:
             raise Unavailable(str(error)) from error
+        except SinkUnavailable as error:
+            raise Unavailable("events cannot be stored now; try again later") from error
         self._late = False
         for before in stored:
             if before.get("digest") != event["digest"]:

@@ -24,6 +24,7 @@ class PipelineRegistry:
     pipelines: ClassVar[dict[str, type[Pipeline]]] = {}
     problems: ClassVar[list[str]] = []
     events: ClassVar[dict[str, type[Event]]] = {}
+    override: ClassVar[type[PipelineRegistry] | None] = None
 
     @classmethod
     def register(cls, pipeline: P, type: str | None = None) -> P:  # noqa: A002
@@ -56,6 +57,8 @@ class PipelineRegistry:
                 for found in list(vars(module).values()):
                     if isinstance(found, type) and issubclass(found, Event) and found is not Event:
                         cls.events[f"{found.__module__}.{found.__qualname__}"] = found
+                    if isinstance(found, type) and issubclass(found, cls) and found is not cls:
+                        cls.override = found
                     if isinstance(found, type) and issubclass(found, Pipeline) and _is_whole(found):
                         try:
                             cls.register(found)
@@ -86,6 +89,18 @@ class PipelineRegistry:
         if found is None:
             raise UnknownPipeline(type)
         return found()
+
+
+def pipeline_for(kind: str, event: Any, registry: type[PipelineRegistry]) -> Pipeline:
+    """A new pipeline for an event that was stored as ``kind``.
+
+    If a program's package has a `PipelineRegistry` of its own with a `get_pipeline_type`, that decides.
+    Raises `UnknownPipeline`.
+    """
+    own = registry.override
+    if own is not None and any("get_pipeline_type" in vars(each) for each in own.__mro__[:-2]):
+        return own.get_pipeline(event)
+    return registry.of_type(kind)
 
 
 def unserved(registry: type[PipelineRegistry]) -> list[str]:

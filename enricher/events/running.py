@@ -16,7 +16,7 @@ from enricher.events.metrics import Attempts
 from enricher.events.nodes import TaskContext, node_name
 from enricher.events.pipeline import Pipeline
 from enricher.events.processing import Finished
-from enricher.events.registry import PipelineRegistry, unserved
+from enricher.events.registry import PipelineRegistry, pipeline_for, unserved
 from enricher.events.search_node import MAPPINGS, ElasticsearchIndexNode, documents, index_nodes
 from enricher.events.settings import EventSettings
 from enricher.events.types import EventTypes
@@ -54,7 +54,8 @@ class PipelineRunner:
         earlier: dict[str, float] = {}
         began, where = perf_counter(), PIPELINE
         try:
-            context, pipeline = self._context(event, clients), self.pipeline(event["type"])
+            context = self._context(event, clients)
+            pipeline = self.pipeline(event["type"], context.event)
             if self._settings.resume:
                 resumed(context, event.get("task_context"))
                 earlier = dict(context.metadata.get(SECONDS, {}))
@@ -93,7 +94,7 @@ class PipelineRunner:
     def documents(self, event: Document, clients: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
         """What is to be indexed of an event that has succeeded, by index. Raises `NodeError`."""
         context = resumed(self._context(event, clients), event["task_context"])
-        return self._documents(self.pipeline(event["type"]), context)
+        return self._documents(self.pipeline(event["type"], context.event), context)
 
     def _context(self, event: Document, clients: Mapping[str, Any]) -> TaskContext:
         created = event["created_at"].isoformat()
@@ -111,12 +112,13 @@ class PipelineRunner:
         except Exception as error:
             raise NodeError(node_name(ElasticsearchIndexNode), error) from error
 
-    def pipeline(self, kind: str) -> Pipeline:
-        """A new pipeline for a type of events, which ends by indexing if none of its nodes does.
+    def pipeline(self, kind: str, event: Any = None) -> Pipeline:
+        """A new pipeline for a type of events, or for an event of it; it ends by indexing if no node does.
 
         Raises `UnknownPipeline`.
         """
-        pipeline = self._registry.of_type(kind)
+        registry = self._registry
+        pipeline = registry.of_type(kind) if event is None else pipeline_for(kind, event, registry)
         if self._searches and self._settings.index and not index_nodes(pipeline):
             pipeline.add_node(ElasticsearchIndexNode())
         return pipeline

@@ -52,7 +52,9 @@ async def _refused(_: Request, error: Exception) -> Response:
 
 
 async def _unavailable(_: Request, error: Exception) -> Response:
-    return Json({"detail": f"a server is unreachable now: {error}"}, 503, {"retry-after": "5"})
+    # Where the server is, is nobody's business out there.
+    assert isinstance(error, SinkUnavailable)  # noqa: S101  it is registered for these
+    return Json({"detail": f"{error.sink} is unreachable now; try again later"}, 503, {"retry-after": "5"})
 
 
 async def _failed(request: Request, error: Exception) -> Response:

@@ -26,6 +26,11 @@ from tests.rig import until
 from tests.servers import Urls
 
 
+@pytest.fixture(autouse=True)
+def _no_runs_yet() -> None:
+    RUNS.clear()
+
+
 @asynccontextmanager
 async def worker(
     urls: Urls, *, routes: Sequence[Route] = (), **more: Any
@@ -39,7 +44,6 @@ async def worker(
         "events.jitter": "none",
         **{name.replace("__", "."): value for name, value in more.items()},
     }
-    RUNS.clear()
     async with Enricher(load(overrides=given), routes=routes) as enricher:
         await enricher.wait_ready()
         yield enricher, database(urls.mongo)["events"]

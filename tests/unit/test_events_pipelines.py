@@ -26,6 +26,7 @@ from enricher.events import (
 )
 from enricher.events.drawing import as_mermaid, as_text
 from enricher.events.graph import Graph
+from enricher.events.registry import pipeline_for
 
 
 class Ticket(Event):
@@ -261,3 +262,26 @@ def test_outputs_of_any_kind_are_shown_as_json() -> None:
     assert context.model_dump(mode="json")["nodes"] == {"A": [{"at": 1}], "B": {"2": [1, 2]}}
     with pytest.raises(TypeError, match="object"):
         TaskContext(Ticket("x"), nodes={"A": object()}).model_dump(mode="json")
+
+
+def test_a_registry_of_a_programs_own_may_choose_the_pipeline_of_a_stored_event() -> None:
+    class Registry(PipelineRegistry):
+        pipelines = {}
+        problems = []
+
+    class Urgent(TicketPipeline):
+        event_type = "Urgent"
+
+    Registry.register(TicketPipeline)
+    Registry.register(Urgent)
+    urgent = Ticket("fire", urgent=True)
+    assert type(pipeline_for("Ticket", urgent, Registry)) is TicketPipeline
+
+    class Own(Registry):
+        @classmethod
+        def get_pipeline_type(cls, event: Any) -> str:
+            return "Urgent" if event.urgent else "Ticket"
+
+    Registry.override = Own
+    assert type(pipeline_for("Ticket", urgent, Registry)) is Urgent
+    assert type(pipeline_for("Ticket", Ticket("x"), Registry)) is TicketPipeline
