@@ -52,8 +52,9 @@ class JobWorkers:
         process.wait(30)
 
     def log(self, name: str) -> str:
-        """What a worker has said."""
-        return (self.folder / f"{name}.log").read_text(encoding="utf-8")
+        """What a worker has said so far."""
+        file = self.folder / f"{name}.log"
+        return file.read_text(encoding="utf-8") if file.exists() else ""
 
     def record(self, id_: str) -> JobRecord:
         """A job as it is stored."""

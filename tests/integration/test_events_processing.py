@@ -26,14 +26,9 @@ from tests.rig import until
 from tests.servers import Urls
 
 
-@pytest.fixture(autouse=True)
-def _no_runs_yet() -> None:
-    RUNS.clear()
-
-
 @asynccontextmanager
 async def worker(
-    urls: Urls, *, routes: Sequence[Route] = (), **more: Any
+    urls: Urls, *, routes: Sequence[Route] = (), first: bool = True, **more: Any
 ) -> AsyncIterator[tuple[Enricher, Any]]:
     given = {
         "redis.url": urls.redis,
@@ -44,6 +39,8 @@ async def worker(
         "events.jitter": "none",
         **{name.replace("__", "."): value for name, value in more.items()},
     }
+    if first:
+        RUNS.clear()
     async with Enricher(load(overrides=given), routes=routes) as enricher:
         await enricher.wait_ready()
         yield enricher, database(urls.mongo)["events"]
@@ -151,7 +148,8 @@ async def test_what_was_stored_and_never_appended_is_found(urls: Urls) -> None:
     data = {"text": "left", "urgent": False}
     event = pending("left", "Ticket", data, token="", now_us=round(long_ago.timestamp() * 1e6))
     events.insert_one(event)
-    async with worker(urls, events__sweep_after=0.2) as (_, _), worker(urls, events__sweep_after=0.2):
+    again = worker(urls, first=False, events__sweep_after=0.2)
+    async with worker(urls, events__sweep_after=0.2) as (_, _), again:
         (found,) = await ended(events)
     assert found["_id"] == "left"
     assert found["status"] == "SUCCESS"
