@@ -162,10 +162,7 @@ class Enricher:
         identity = uuid.uuid4().hex
         delivery = AwaitedDelivery(topic, data, self._clock(), identity)
         pool = self.engine.pool
-        if self.engine.failure is not None:
-            raise EnricherError(str(self.engine.failure)) from self.engine.failure
-        if self.engine.stopping:
-            raise Overloaded("the worker is stopping and accepts no more messages; try another one")
+        self.engine.check_accepts()
         if pool.full_for(delivery):
             raise Overloaded(f"the pool is full ({pool.count} messages, {pool.bytes} bytes); try later")
         pool.offer(delivery)

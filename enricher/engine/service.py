@@ -257,16 +257,20 @@ class Engine:
             raise EnricherError("the enricher is stopped: effects are no longer committed")
         self.writer.submit(Write(effects, label=EMITTED))
 
+    def check_accepts(self) -> None:
+        """Raises `EnricherError` when it has failed, `Overloaded` when it is stopping."""
+        if self.failure is not None:
+            raise EnricherError(str(self.failure)) from self.failure
+        if self.stopping:
+            raise Overloaded("the worker is stopping and accepts no more messages; try another one")
+
     async def commit(self, topic: str, body: bytes, *effects: Effect) -> None:
         """Commit effects of a message that was checked elsewhere; return when all of them are written.
 
         It waits for no room: who calls it bounds what is under way. Raises `Overloaded` when it is
         stopping, and what `AwaitedDelivery.committed` raises.
         """
-        if self.failure is not None:
-            raise EnricherError(str(self.failure)) from self.failure
-        if self.stopping:
-            raise Overloaded("the worker is stopping and accepts no more messages; try another one")
+        self.check_accepts()
         delivery = AwaitedDelivery(topic, body, self.clock(), uuid.uuid4().hex)
         self.pool.commit(delivery, effects)
         try:

@@ -7,7 +7,7 @@ once, for each attempt's write carries a claim.
 
 from __future__ import annotations
 
-import importlib
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from enricher.engine.effects import Effect, KeyClaim
+from enricher.log import log
 
 # Claims are remembered for a day: what is older is not written again.
 _CLAIMED = timedelta(days=1)
@@ -43,7 +44,8 @@ def kept(event: Mapping[str, Any], now_us: int) -> list[Effect]:
     about = event.get("outbox")
     if not about or about["at"].timestamp() * 1e6 + _FRESH / timedelta(microseconds=1) < now_us:
         return []
-    return [_effect(each["effect"], each["data"]) for each in about["effects"]]
+    found = [_effect(each["effect"], each["data"]) for each in about["effects"]]
+    return [effect for effect in found if effect is not None]
 
 
 def once(key: str, event: Mapping[str, Any], effects: Sequence[Effect]) -> list[Effect]:
@@ -52,10 +54,17 @@ def once(key: str, event: Mapping[str, Any], effects: Sequence[Effect]) -> list[
     return [KeyClaim(key, about["number"], round(_CLAIMED.total_seconds())), *effects]
 
 
-def _effect(name: str, data: bytes) -> Effect:
+def _effect(name: str, data: bytes) -> Effect | None:
+    """The effect that was kept; None if its class is none of effects, or not imported here.
+
+    Nothing is imported by a name from a database.
+    """
     module, _, path = name.partition(":")
-    kind: Any = importlib.import_module(module)
+    kind: Any = sys.modules.get(module)
     for part in path.split("."):
-        kind = getattr(kind, part)
+        kind = getattr(kind, part, None)
+    if not isinstance(kind, type) or not issubclass(kind, Effect):
+        log.error("kept_effect_unknown", effect=name)
+        return None
     effect: Effect = msgspec.msgpack.decode(data, type=kind)
     return effect

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -88,3 +89,12 @@ async def test_effects_of_a_node_that_has_failed_are_dropped_and_no_others() -> 
     with pytest.raises(NodeError):
         await Two().arun({}, context=context)
     assert context.effects == [Call(1)]
+
+
+@pytest.mark.parametrize("name", ["os:system", "not_imported_here:Effect", "enricher.events.outbox:kept"])
+def test_what_names_no_imported_effect_is_left_out_and_nothing_is_imported(name: str) -> None:
+    event = keeping(EVENT, [Publish("calls", b"fire")])
+    wrong = {"effect": name, "data": b"\x80"}
+    event["outbox"]["effects"] = [wrong, *event["outbox"]["effects"]]
+    assert kept(event, NOW) == [Publish("calls", b"fire")]
+    assert "not_imported_here" not in sys.modules
