@@ -64,13 +64,12 @@ class Sweep:
             {"status": {"$in": ["PENDING", "STARTED"]}, **_changed(before)},
             {"status": "RETRY", **_changed(before - retry_after)},
         ]
-        window = int(self._host.clock() / 1e6 // (after * 4))
         number = 0
         for case in cases:
             async for event in self._found(case):
-                claim = f"{event['_id']} {event['revision']} {window}"
+                claims = f"{self._settings.stream}:swept:{event['_id']}"
                 self._host.emit(
-                    SetClaim(f"{self._settings.stream}:swept", claim, int(after * 8) + 1),
+                    SetClaim(claims, str(event["revision"]), int(after * 8) + 1),
                     Append(self._settings.stream, {b"id": event["_id"].encode()}),
                 )
                 number += 1

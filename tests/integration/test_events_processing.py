@@ -148,8 +148,8 @@ async def test_what_was_stored_and_never_appended_is_found(urls: Urls) -> None:
     data = {"text": "left", "urgent": False}
     event = pending("left", "Ticket", data, token="", now_us=round(long_ago.timestamp() * 1e6))
     events.insert_one(event)
-    again = worker(urls, first=False, events__sweep_after=0.2)
-    async with worker(urls, events__sweep_after=0.2) as (_, _), again:
+    again = worker(urls, first=False, events__sweep_after=1)
+    async with worker(urls, events__sweep_after=1) as (_, _), again:
         (found,) = await ended(events)
     assert found["_id"] == "left"
     assert found["status"] == "SUCCESS"
