@@ -34,12 +34,20 @@ if TYPE_CHECKING:
     from enricher.analytics.exposure import Exposure, GammaExposure, ZeroGamma
     from enricher.analytics.forward_price import ExpectedMove, Forward
     from enricher.analytics.oi_walls import TradingRange, Wall
-    from enricher.analytics.option_pricing import ImpliedVolatility, greeks, implied_volatility, price
+    from enricher.analytics.option_pricing import (
+        ImpliedVolatility,
+        SecondOrderGreeks,
+        greeks,
+        implied_volatility,
+        price,
+        second_order_greeks,
+    )
     from enricher.analytics.position_buildup import Buildup
     from enricher.analytics.price_analysis import PricedSide
     from enricher.analytics.price_bars import Bar, ohlc
     from enricher.analytics.quote_arbitrage import Finding, Findings
     from enricher.analytics.raw_svi import Svi, SviFit
+    from enricher.analytics.second_order import SecondOrderAnalysis, StrikeExposure
     from enricher.analytics.variance import Strip
     from enricher.analytics.volatility_smile import Smile, SmileMeasures, smile_measures
 else:
@@ -57,12 +65,15 @@ else:
             "enricher.analytics.exposure": "Exposure GammaExposure ZeroGamma",
             "enricher.analytics.forward_price": "ExpectedMove Forward",
             "enricher.analytics.oi_walls": "TradingRange Wall",
-            "enricher.analytics.option_pricing": "ImpliedVolatility greeks implied_volatility price",
+            "enricher.analytics.option_pricing": (
+                "ImpliedVolatility SecondOrderGreeks greeks implied_volatility price second_order_greeks"
+            ),
             "enricher.analytics.position_buildup": "Buildup",
             "enricher.analytics.price_analysis": "PricedSide",
             "enricher.analytics.price_bars": "Bar ohlc",
             "enricher.analytics.quote_arbitrage": "Finding Findings",
             "enricher.analytics.raw_svi": "Svi SviFit",
+            "enricher.analytics.second_order": "SecondOrderAnalysis StrikeExposure",
             "enricher.analytics.variance": "Strip",
             "enricher.analytics.volatility_smile": "Smile SmileMeasures smile_measures",
         },
@@ -70,9 +81,10 @@ else:
 
 __all__ = [
     "Bar", "Buildup", "ChainAnalysis", "Contract", "ExpectedMove", "Exposure", "Finding", "Findings",
-    "Forward", "GammaExposure", "Greeks", "ImpliedVolatility", "MaxPain", "PricedSide", "Smile",
-    "SmileMeasures", "Strip", "Svi", "SviFit", "TradingRange", "Wall", "Walls", "ZeroGamma", "analyse",
-    "arbitrage", "atm", "buildup", "expected_move", "forward", "gamma_exposure", "greeks",
-    "implied_volatility", "max_pain", "ohlc", "pcr", "price", "smile", "smile_measures", "straddle", "svi",
+    "Forward", "GammaExposure", "Greeks", "ImpliedVolatility", "MaxPain", "PricedSide",
+    "SecondOrderAnalysis", "SecondOrderGreeks", "Smile", "SmileMeasures", "StrikeExposure", "Strip",
+    "Svi", "SviFit", "TradingRange", "Wall", "Walls", "ZeroGamma", "analyse", "arbitrage", "atm",
+    "buildup", "expected_move", "forward", "gamma_exposure", "greeks", "implied_volatility", "max_pain",
+    "ohlc", "pcr", "price", "second_order_greeks", "smile", "smile_measures", "straddle", "svi",
     "variance_swap", "walls", "zero_gamma",
 ]  # fmt: skip

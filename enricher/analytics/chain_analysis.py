@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import date, datetime
 
 from enricher.analytics import position_buildup
@@ -13,7 +14,7 @@ from enricher.analytics.columns import columns
 from enricher.analytics.contracts import Contract
 from enricher.analytics.oi_walls import Wall, losses, trading_range
 from enricher.analytics.position_buildup import Buildup, snapshot
-from enricher.analytics.price_analysis import PriceAnalysis, analyse_prices, price_scale
+from enricher.analytics.price_analysis import Extra, PriceAnalysis, analyse_prices, price_scale
 from enricher.analytics.prices import MAX_AGE
 from enricher.analytics.staleness import fresh, leg_ages, reader
 from enricher.clock import to_date
@@ -88,6 +89,7 @@ def analyse(
     future: float | None = None,
     max_age: float = MAX_AGE,
     zone: str | None = None,
+    extras: Collection[Extra] = (),
 ) -> ChainAnalysis:
     """Everything one chain says: the numbers of its open interest, of its prices, and of its smile.
 
@@ -97,7 +99,8 @@ def analyse(
     ``at``; with a message these replace what it says. ``contract`` has the terms (default: expiry at the end
     of the day in UTC, rate 0, lot 1); times without an offset are read in its zone, or in ``zone``.
     ``future`` is the price of the future of this expiry, which is the forward then. Where legs carry times of
-    their own, quotes and trades older than ``max_age`` seconds at ``at`` do not count.
+    their own, quotes and trades older than ``max_age`` seconds at ``at`` do not count. ``extras`` come
+    besides: "second_order" for vanna, charm and volga.
 
     ValueError for what is no chain.
     """
@@ -114,7 +117,7 @@ def analyse(
     cells = fresh(columns(decoded, scale), ages, max_age)
     numbers = chain_numbers(decoded, cells)
     try:
-        prices = analyse_prices(decoded, cells, contract)
+        prices = analyse_prices(decoded, cells, contract, extras=extras)
     except ArithmeticError as error:
         raise ValueError("no option chain: numbers beyond what doubles hold") from error
     last, strike, pain = numbers.atm_straddle_price, numbers.max_pain_strike, numbers.max_pain_value

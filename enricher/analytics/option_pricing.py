@@ -23,6 +23,17 @@ from enricher.analytics.arguments import (
     number_or_none,
 )
 from enricher.analytics.black76 import Greeks
+from enricher.analytics.second_order import second_order_side
+
+
+class SecondOrderGreeks(NamedTuple):
+    """``vanna``: change of delta per volatility point; ``charm``: of delta per calendar day, with the forward
+    held; ``volga``: of vega (per point) per point.
+    """
+
+    vanna: float
+    charm: float
+    volga: float
 
 
 class ImpliedVolatility(NamedTuple):
@@ -104,3 +115,24 @@ def greeks(
         rate,
         number_or_none("spot", spot, POSITIVE),
     )
+
+
+def second_order_greeks(
+    *, forward: float, strike: float, years: float, volatility: float | None, rate: float = 0.0, kind: str
+) -> SecondOrderGreeks | None:
+    """Vanna, charm and volga in traders' units, per unit of the forward; None where `greeks` is.
+
+    >>> terms = {"forward": 100, "strike": 105, "years": 0.25, "volatility": 0.2, "kind": "call"}
+    >>> round(second_order_greeks(**terms).vanna, 5)
+    0.00955
+    """
+    first = greeks(
+        forward=forward, strike=strike, years=years, volatility=volatility, rate=rate, kind=kind
+    )
+    if first is None or volatility is None:
+        return None
+    left, rate = float(years), float(rate)
+    terms = (float(forward), left, exp(-rate * left), rate)
+    side = second_order_side([float(strike)], [float(volatility)], [first.delta], *terms)
+    vanna, charm, volga = side.vanna[0], side.charm[0], side.volga[0]
+    return None if vanna is None or charm is None or volga is None else SecondOrderGreeks(vanna, charm, volga)

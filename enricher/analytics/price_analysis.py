@@ -7,6 +7,7 @@ chain, but for ``unit_before``.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import exp
 from typing import Final, Literal
 
@@ -18,6 +19,7 @@ from enricher.analytics import (
     forward_price,
     prices,
     quote_arbitrage,
+    second_order,
     variance,
     volatility_smile,
 )
@@ -28,6 +30,7 @@ from enricher.analytics.staleness import Fresh
 from enricher.messages.models import Chain
 
 UnitSetting = Literal["auto", "percent", "decimal"]
+Extra = Literal["second_order"]
 
 _NO_FORWARD: Final = 0.0
 _FINDINGS: Final = 10  # that are named
@@ -55,7 +58,8 @@ class PriceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     of open interest and price point. Exposures are in currency: ``gamma_exposure`` per 1 % move,
     ``vega_exposure`` per volatility point, ``premium`` what all open options are worth; ``delta_exposure`` is
     in units of the underlying times the multiplier. ``vendor_unit`` is that of the volatilities as sent, None
-    without any. ``quotes`` are bids and asks as `quote_arbitrage` takes them.
+    without any. ``quotes`` are bids and asks as `quote_arbitrage` takes them. Extras that were not asked for
+    are None (``second_order``).
     """
 
     years: float
@@ -79,6 +83,7 @@ class PriceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     variance_swap: variance.Strip
     quotes: quote_arbitrage.ChainQuotes
     arbitrage: quote_arbitrage.Findings
+    second_order: second_order.SecondOrderAnalysis | None = None
 
 
 def price_scale(contract: Contract, spot: float) -> float:
@@ -92,10 +97,12 @@ def analyse_prices(
     contract: Contract,
     vendor_iv: UnitSetting = "auto",
     unit_before: prices.Unit | None = None,
+    extras: Collection[Extra] = (),
 ) -> PriceAnalysis:
     """The analysis of a chain; ``cells`` are its columns with prices in currency, without stale ones.
 
-    ``vendor_iv`` is the unit of the volatilities as sent, ``unit_before`` that of the product's so far.
+    ``vendor_iv`` is the unit of the volatilities as sent, ``unit_before`` that of the product's so far;
+    ``extras`` are computed besides.
     ArithmeticError or ValueError where numbers are beyond what doubles hold.
     """
     strikes, spot, calls, puts = cells.strikes, chain.spot_price, cells.calls, cells.puts
@@ -174,7 +181,13 @@ def analyse_prices(
         ),
         quotes=quotes,
         arbitrage=quote_arbitrage.check_chain(quotes, discount, least=tick, cap=_FINDINGS),
-    )
+        second_order=None if "second_order" not in extras else second_order.second_order_analysis(
+            strikes,
+            (own_calls.iv, own_calls.delta, calls.oi),
+            (own_puts.iv, own_puts.delta, puts.oi),
+            forward=f, years=t, discount=discount, rate=contract.rate, units=units,
+        ),
+    )  # fmt: skip
 
 
 Chosen = tuple[list[float | None], list[prices.Source | None], dict[int, str]]

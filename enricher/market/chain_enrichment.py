@@ -86,7 +86,9 @@ def enriching(
     yield
     try:
         unit_before = state.history.units.at(chain.event_us)
-        analysis = analyse_prices(chain, priced, contract, settings.vendor_iv, unit_before)
+        analysis = analyse_prices(
+            chain, priced, contract, settings.vendor_iv, unit_before, settings.extras
+        )
         yield
         more = analysis_fields(analysis, cells.strikes, contract, chain.expiry, max_age)
     except (ArithmeticError, ValueError):

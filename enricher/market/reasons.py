@@ -113,6 +113,12 @@ def explain_analysis(fields: Mapping[str, Any], flags: Flags) -> None:
         _explain(flags, "gex", gex, BEYOND)
     columns = fields["analytics"]
     _explain_column(flags, "analytics.gex", columns["gex"], "no leg with gamma and open interest")
+    for name in ("vanna", "charm", "volga") if "second_order" in fields else ():
+        exposed = fields["second_order"][name]
+        why = f"no leg with {name} and open interest"
+        _explain_column(flags, f"second_order.{name}.by_strike", exposed["by_strike"], why)
+        if exposed["reason"] is None:
+            _explain(flags, f"second_order.{name}", exposed, BEYOND)
     unit = fields["conventions"]["vendor_iv"]
     why = _CONVENTIONS["vendor_iv"] if unit is None else "no usable volatility sent"
     _explain_column(flags, "analytics.calls.feed_iv", columns["calls"]["feed_iv"], why)

@@ -15,6 +15,7 @@ from enricher.analytics.contracts import Contract
 from enricher.analytics.exposure import ASSUMPTION, Exposure
 from enricher.analytics.price_analysis import PriceAnalysis, PricedSide
 from enricher.analytics.quote_arbitrage import Findings
+from enricher.analytics.second_order import SecondOrderAnalysis
 from enricher.analytics.variance import Strip
 from enricher.analytics.volatility_smile import SmileMeasures
 from enricher.market.reasons import BEYOND, explain_analysis
@@ -75,7 +76,8 @@ def analysis_fields(
     if (no_atm := analysis.smile_measures.reasons.get("atm_iv")) is not None:
         flags["atm_iv"] = no_atm
     gamma, zero = analysis.gamma_exposure, analysis.zero_gamma
-    fields = {
+    sides = _side(analysis.calls), _side(analysis.puts)
+    fields: Fields = {
         "years": rounded(analysis.years, 10),
         "discount": rounded(analysis.discount, 10),
         "forward": {
@@ -120,8 +122,8 @@ def analysis_fields(
         "arbitrage": findings_fields(analysis.arbitrage),
         "analytics": {
             "strikes": list(strikes),
-            "calls": _side(analysis.calls),
-            "puts": _side(analysis.puts),
+            "calls": sides[0],
+            "puts": sides[1],
             "gex": rounded_all(gamma.by_strike, 2),
             "reasons": {
                 "calls": _by_reason(strikes, analysis.calls),
@@ -141,6 +143,8 @@ def analysis_fields(
             "vendor_iv": analysis.vendor_unit,
         },
     }
+    if analysis.second_order is not None:
+        fields["second_order"] = _second_order(analysis.second_order, *sides)
     explain_analysis(fields, flags)
     return {**fields, "flags": flags}
 
@@ -193,6 +197,24 @@ def _exposure(exposure: Exposure) -> Fields:
         "calls": rounded(exposure.calls, 2),
         "puts": rounded(exposure.puts, 2),
         "legs": exposure.legs,
+    }
+
+
+def _second_order(found: SecondOrderAnalysis, calls: Fields, puts: Fields) -> Fields:
+    """What the open interest is exposed to; the Greeks of the legs join the columns of their sides."""
+    for columns, side in ((calls, found.calls), (puts, found.puts)):
+        for name in ("vanna", "charm", "volga"):
+            columns[name] = rounded_all(getattr(side, name), 8)
+    exposures = {"vanna": found.vanna_exposure, "charm": found.charm_exposure, "volga": found.volga_exposure}
+    return {"assumption": ASSUMPTION} | {
+        name: {
+            "net": rounded(exposure.net, 2),
+            "gross": rounded(exposure.gross, 2),
+            "by_strike": rounded_all(exposure.by_strike, 2),
+            "legs": exposure.legs,
+            "reason": exposure.reason,
+        }
+        for name, exposure in exposures.items()
     }
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
+from enricher.analytics.price_analysis import Extra
 from enricher.clock import MINUTE, SECOND
 from enricher.config import Count, PositiveSeconds, Seconds, Section, Text, WholeSeconds, Zone
 from enricher.market.products import ProductSettings
@@ -59,6 +60,7 @@ class MarketSettings(Section, frozen=True, kw_only=True):
 
     ``analytics`` switches everything on that is computed from prices of options, with ``products`` for the
     terms of their contracts, ``price_max_age`` in seconds, ``vendor_iv`` the unit of volatilities as sent.
+    ``extras`` are computed and published besides, see docs/formulas/second_order.md.
     ``history_days`` is the look-back of percentiles, which take ``history_least`` days. A surface is stored
     every ``surface_interval`` and fitted every ``svi_interval`` seconds, 0 for never. ``volume`` says what a
     tick's volume is: the size of a trade, or that of the session so far. ``unknown`` is what stands for an
@@ -90,6 +92,7 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     price_max_age: PositiveSeconds = 300.0
     vendor_iv: Literal["auto", "percent", "decimal"] = "auto"
     max_pain_curve: bool = False
+    extras: tuple[Extra, ...] = ()
     history_days: Count = 365
     history_least: Count = 20
     surface_interval: Seconds = 60.0

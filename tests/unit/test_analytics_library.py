@@ -91,12 +91,13 @@ WHOLE = analyse(LEGS, **TERMS)
 def test_the_library_promises_these_names() -> None:
     functions = {
         "analyse", "arbitrage", "atm", "buildup", "expected_move", "forward", "gamma_exposure", "greeks",
-        "implied_volatility", "max_pain", "ohlc", "pcr", "price", "smile", "smile_measures", "straddle",
-        "svi", "variance_swap", "walls", "zero_gamma",
+        "implied_volatility", "max_pain", "ohlc", "pcr", "price", "second_order_greeks", "smile",
+        "smile_measures", "straddle", "svi", "variance_swap", "walls", "zero_gamma",
     }  # fmt: skip
     types = {
         "Bar", "Buildup", "ChainAnalysis", "Contract", "ExpectedMove", "Exposure", "Finding", "Findings",
-        "Forward", "GammaExposure", "Greeks", "ImpliedVolatility", "MaxPain", "PricedSide", "Smile",
+        "Forward", "GammaExposure", "Greeks", "ImpliedVolatility", "MaxPain", "PricedSide",
+        "SecondOrderAnalysis", "SecondOrderGreeks", "Smile", "StrikeExposure",
         "SmileMeasures", "Strip", "Svi", "SviFit", "TradingRange", "Wall", "Walls", "ZeroGamma",
     }  # fmt: skip
     assert set(analytics.__all__) == functions | types

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from math import exp
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enricher.analytics.price_analysis import Extra
 from enricher.clock import MINUTE, event_us, render
 from enricher.market.surface.svi_scheduler import NOT_FITTED
 from tests.unit.test_market_state import NOW_US, OneLane
@@ -81,10 +82,12 @@ def legs(kind: str, without: tuple[str, ...] = (), **said: Any) -> Legs:
 
 
 def enriched(calls: Legs, puts: Legs, times: int = 1, analytics: bool = True, **said: Any) -> dict[str, Any]:
-    """What is published of the last of so many chains, a minute apart."""
+    """What is published of the last of so many chains, a minute apart; extras with the second."""
+    extras = list(get_args(Extra)) if times == 2 else []
     message = {"product": "NIFTY", "expiry": "2025-06-26", "spot_price": SPOT, "calls": calls, "puts": puts}
     message |= said
-    lane = OneLane(message["product"], {"market.analytics": analytics, "market.max_pain_curve": True})
+    settings = {"market.analytics": analytics, "market.max_pain_curve": True, "market.extras": extras}
+    lane = OneLane(message["product"], settings)
     for number in range(times):
         timed = {**message, "timestamp": render(START + number * MINUTE, False)}
         lane.take("option_chain", json.dumps(timed).encode())

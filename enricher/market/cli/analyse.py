@@ -116,6 +116,7 @@ def analysed(
                     contract=contracts.of(product),
                     max_age=market.price_max_age,
                     zone=None if zone is None else zone.key,
+                    extras=market.extras,
                 )
             )
         except ValueError as error:

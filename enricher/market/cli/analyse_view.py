@@ -74,8 +74,9 @@ def _tables(rows: Sequence[ChainAnalysis], width: int) -> list[list[Column]]:
             tables[-1].append(column)
         return tables
 
-    whole = pack(PRICES + INTEREST)
-    return whole if len(whole) == 1 else pack(PRICES) + pack(INTEREST)
+    interest = INTEREST + (SECOND_ORDER if any(one.second_order for one in rows) else ())
+    whole = pack(PRICES + interest)
+    return whole if len(whole) == 1 else pack(PRICES) + pack(interest)
 
 
 def _width(column: Column, rows: Sequence[ChainAnalysis]) -> int:
@@ -98,7 +99,8 @@ def _legend(one: ChainAnalysis) -> str:
         "IV in % a year. Skew: IV of the call less that of the put of 25 delta, in points. Straddle: the "
         "expected move by price; 1 SD: by ATM IV. Var IV: of a variance swap. PCR by open interest. "
         f"GEX: {currency} per 1 % move, dealers long calls and short puts; it is 0 at the flip. "
-        f"Rate {contract.rate:.1%}, lot {contract.lot_of(expiry):g}."
+        + ("Vanna, charm: delta per point, per day; volga: vega per point. " if one.second_order else "")
+        + f"Rate {contract.rate:.1%}, lot {contract.lot_of(expiry):g}."
     )
 
 
@@ -137,6 +139,11 @@ def _first(walls: Sequence[Wall]) -> str:
     return strike(walls[0].strike if walls else None)
 
 
+def _dealers(one: ChainAnalysis, exposure: str) -> Text:
+    net = getattr(one.second_order, exposure).net if one.second_order else None
+    return _signed(net, short(net))
+
+
 EXPIRY = Column("Expiry", lambda one: one.expiry)
 PRICES = (
     Column("Days", lambda one: f"{one.years * 365:.1f}"),
@@ -157,6 +164,11 @@ INTEREST = (
     Column("Flip", lambda one: amount(one.zero_gamma.price, 0)),
     Column("Call OI", lambda one: short(one.total_call_oi)),
     Column("Put OI", lambda one: short(one.total_put_oi)),
+)
+SECOND_ORDER = (
+    Column("Vanna", lambda one: _dealers(one, "vanna_exposure")),
+    Column("Charm", lambda one: _dealers(one, "charm_exposure")),
+    Column("Volga", lambda one: _dealers(one, "volga_exposure")),
 )
 
 
