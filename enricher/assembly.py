@@ -150,6 +150,7 @@ def _documents(host: Connections, made: Sequence[Plan], more: Sequence[str]) -> 
         [index for plan in made for index in plan.indexes],
         collections=[*(name for plan in made for name in plan.collections), *more],
         server=redact(settings.url) if host.options.get("mongo") is None else OF_PROGRAM,
+        slow=host.slow_commands if host.options.get("mongo") is None else None,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from enricher.adapters.mongo import close_client, mongo_client
+from enricher.adapters.mongo_slow import SlowCommands
 from enricher.adapters.redis.claims import Idempotency
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.dead_letters.stream_store import StreamLetterStore
@@ -26,6 +27,7 @@ from enricher.engine.effects import DeadLetter, Effect
 from enricher.engine.ports import Reader, Source
 from enricher.engine.retry import Backoff
 from enricher.engine.service import Engine
+from enricher.engine.stats import Stats
 from enricher.job_store import JobQueues, JobQueueSettings
 from enricher.options import Options
 
@@ -49,6 +51,7 @@ class Connections:
         self.engine: Engine
         self.reader: Reader
         self.closers: list[Callable[[], Awaitable[None]]] = []
+        self.slow_commands = SlowCommands()
         given = options.get("redis")
         self.redis = self._redis(settings.redis.url) if given is None else given
         self.redis_server = redact(settings.redis.url) if given is None else OF_PROGRAM
@@ -73,7 +76,12 @@ class Connections:
         client = self.options.get("mongo")
         if client is None:
             settings = self.settings.mongo
-            client = mongo_client(settings.url, driver=settings.driver, timeout=settings.timeout)
+            client = mongo_client(
+                settings.url,
+                driver=settings.driver,
+                timeout=settings.timeout,
+                slow=self.slow_commands,
+            )
             self.closers.append(partial(close_client, client))
         return client
 
@@ -105,6 +113,10 @@ class Connections:
         return DeadLetterSink(store, watch=watch, server=server, streams=streams, others=others)
 
     # -- what a system may ask for -----------------------------------------------------------------
+
+    @property
+    def stats(self) -> Stats:
+        return self.engine.stats
 
     @property
     def outages(self) -> Mapping[str, str]:

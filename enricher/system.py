@@ -82,6 +82,11 @@ class Host(Protocol):
     reader: Reader
 
     @property
+    def stats(self) -> Stats:
+        """The counters, once the enricher runs."""
+        ...
+
+    @property
     def outages(self) -> Mapping[str, str]:
         """The sinks that are unreachable now, and why, once the enricher runs."""
         ...

@@ -1,7 +1,8 @@
 """The durable sink: documents in MongoDB, through motor or PyMongo's own asyncio client.
 
-This is the only file that knows a MongoDB driver. Both have the same calls, so one adapter serves
-both; motor is past its end of life, and ``driver = "pymongo"`` is all it takes to leave it.
+Beside what listens for slow commands this is the only file that knows a MongoDB driver. Both drivers have the
+same calls, so one adapter serves both; motor is past its end of life, and ``driver = "pymongo"`` is all it
+takes to leave it.
 
 One batched insert costs this process about 8 us a document and a single one 350 us, so a commit is one
 unordered insert per collection. ``_id`` comes from the message's identity: done again it is a
@@ -44,10 +45,12 @@ from enricher.adapters.mongo_commands import (
     refused,
     without_refused,
 )
+from enricher.adapters.mongo_slow import SlowCommands
 from enricher.engine.effects import DOCUMENTS, Insert
 from enricher.engine.ports import Answer, Failed, Refused, Stored, Write
 from enricher.errors import SinkUnavailable, WriteRefused
 from enricher.log import log
+from enricher.metrics import Metric
 
 Driver = Literal["motor", "pymongo"]
 
@@ -56,7 +59,9 @@ _SELECTION_MS = 2000
 _THREADS = 8
 
 Index = tuple[str, tuple[tuple[str, int], ...]]
-def mongo_client(url: str, *, driver: Driver, timeout: float) -> Any:
+
+
+def mongo_client(url: str, *, driver: Driver, timeout: float, slow: SlowCommands | None = None) -> Any:
     """A client for ``url``; ``timeout`` (seconds) bounds connecting, choosing a server and each reply.
 
     Options in the URL win. No connection is made yet. With motor it must be called inside the loop
@@ -71,6 +76,7 @@ def mongo_client(url: str, *, driver: Driver, timeout: float) -> Any:
         "socketTimeoutMS": milliseconds,
     }
     options: dict[str, Any] = {name: ms for name, ms in wanted.items() if name.lower() not in given}
+    options["event_listeners"] = [] if slow is None else [slow]
     if driver == "pymongo":
         return AsyncMongoClient(url, **options)
     from motor.motor_asyncio import AsyncIOMotorClient
@@ -109,6 +115,7 @@ class MongoDocuments:
     """Writes `Insert` and `Upsert`, and reads documents back (dates in UTC).
 
     The collections of the ``indexes`` and the other ``collections`` are made before anything is written.
+    ``slow`` listens to the client's commands.
     """
 
     name = DOCUMENTS
@@ -122,8 +129,10 @@ class MongoDocuments:
         *,
         collections: Sequence[str] = (),
         server: str = "",
+        slow: SlowCommands | None = None,
     ) -> None:
         self.server = server
+        self._slow = slow
         self._database = client.get_database(database)
         options = self._database.codec_options.with_options(tz_aware=True)
         self._database = self._database.with_options(codec_options=options)
@@ -135,6 +144,10 @@ class MongoDocuments:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="enricher-mongo")
         concern = self._database.write_concern.document
         self._unordered = {"ordered": False, **({"writeConcern": concern} if concern else {})}
+
+    async def metrics(self) -> Sequence[Metric]:
+        """The slow commands, where somebody listens to them."""
+        return () if self._slow is None else (self._slow.metric(),)
 
     async def open(self) -> None:
         """Create collections and indexes; those that exist are left as they are."""

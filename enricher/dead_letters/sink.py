@@ -18,6 +18,7 @@ from enricher.engine.effects import DEAD_LETTERS, Ack, DeadLetter
 from enricher.engine.ports import Answer, Write
 from enricher.errors import SinkUnavailable
 from enricher.log import log
+from enricher.metrics import Metric
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -70,6 +71,12 @@ class DeadLetterSink:
     async def count(self) -> int:
         """How many dead letters there are. Errors of the stores are passed on."""
         return sum([await store.count() for store in self.stores])
+
+    async def metrics(self) -> Sequence[Metric]:
+        """How many dead letters each store has. Errors of the stores are passed on."""
+        samples = [({"store": store.name}, float(await store.count())) for store in self.stores]
+        text = "Dead letters that are kept in a store."
+        return [Metric(name="enricher_dead_letters_stored", help=text, kind="gauge", samples=samples)]
 
     async def open(self) -> None:
         """Sound the alarm at once if there are too many already. Raises `SinkUnavailable`."""

@@ -42,6 +42,8 @@ class Completion:
             since_receipt.append(now_us - delivery.received_us)
             if write.event_us and label == "processed":
                 since_event.append(now_us - write.event_us)
+            elif label == "dead":
+                stats.dead[kind[0], _stage(write)] += 1
             size += write.body_size
             delivery.settled(label)
         for lane, number in lanes.items():
@@ -116,6 +118,11 @@ class Completion:
         self._core.stats.count(counted_as(delivery), "lost")
         self._admission.release(write.body_size)
         delivery.settled("lost")
+
+
+def _stage(write: Write) -> str:
+    """At which stage the message of a dead letter failed."""
+    return next(effect.stage for effect in write.effects if isinstance(effect, DeadLetter))
 
 
 def _tell(batch: Sequence[Write], answers: Mapping[int, Answer]) -> None:

@@ -161,8 +161,8 @@ class Stats:
 
     Counters per topic: received, processed, duplicates, dead, dropped, conflated, retried, lost,
     handed_back, and whatever a route adds. Histograms: `commit` (received to visible), `event` (event time to
-    visible), `durable` and `visible` (one commit of a stage). ``loop_lag_us`` says how late the loop was when
-    that was last measured.
+    visible), `durable` and `visible` (one commit of a stage). ``dead`` counts dead letters by topic and
+    stage. ``loop_lag_us`` says how late the loop was when that was last measured.
     """
 
     def __init__(self) -> None:
@@ -171,6 +171,7 @@ class Stats:
             name: Histogram() for name in ("commit", "event", "durable", "visible")
         }
         self.counters: Counter[str] = Counter()
+        self.dead: Counter[tuple[str, str]] = Counter()
         self.in_flight = InFlight()
         self.loop_lag_us = 0
 

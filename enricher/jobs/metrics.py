@@ -31,13 +31,13 @@ class Ended:
         """Counters and durations by task."""
         yield Metric(
             name="celery_tasks",
-            help="Runs of jobs that ended, by task.",
+            help="Runs of tasks that ended, by task.",
             kind="counter",
             samples=[({"task_name": task, "status": s}, n) for (task, s), n in sorted(self._counts.items())],
         )
         yield Metric(
             name="celery_task_duration_seconds",
-            help="How long runs of jobs took, by task.",
+            help="How long runs of tasks took, by task.",
             kind="histogram",
             samples=[({"task_name": task}, took) for task, took in sorted(self._took.items())],
         )

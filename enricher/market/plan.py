@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from enricher.config import Settings
+from enricher.engine.router import Route
 from enricher.market import routes
 from enricher.market.documents import STATE
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import Makes
+from enricher.metrics import Metric
 from enricher.system import Host, Plan
 
 DAY = 86_400.0
+_STATUSES = {"success": "processed", "retry": "retried", "failure": "dead"}
 
 
 def plan(section: MarketSettings, host: Host, folds: Sequence[Makes] = ()) -> Plan:
@@ -25,14 +29,39 @@ def plan(section: MarketSettings, host: Host, folds: Sequence[Makes] = ()) -> Pl
         f"A repeated message is recognised for {section.claim_ttl} s (market.claim_ttl). Do not read a "
         "stream again, or replay a recording, from further back."
     )
+    made = routes.build(section, settings.feed, troubles, folds)
     return Plan(
-        routes=routes.build(section, settings.feed, troubles, folds),
+        routes=made,
         patterns=section.channels.patterns,
         collections=(STATE,),
         indexes=routes.indexes(settings.feed),
         troubles=troubles,
+        metrics=partial(tasks, made, host),
         warnings=lambda: warnings(section, settings),
         notes=[note],
+    )
+
+
+async def tasks(made: Sequence[Route], host: Host) -> Sequence[Metric]:
+    """The messages of the routes under the names that exporters of Celery gave their tasks."""
+    named = [(route.name, host.stats.topic(route.topic)) for route in made]
+    return (
+        Metric(
+            name="celery_tasks",
+            help="Runs of tasks that ended, by task.",
+            kind="counter",
+            samples=[
+                ({"task_name": name, "status": status}, float(counted.counts[ours]))
+                for name, counted in named
+                for status, ours in _STATUSES.items()
+            ],
+        ),
+        Metric(
+            name="celery_task_duration_seconds",
+            help="How long runs of tasks took, by task.",
+            kind="histogram",
+            samples=[({"task_name": name}, counted.handling) for name, counted in named],
+        ),
     )
 
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import anyio
-from prometheus_client import CONTENT_TYPE_LATEST, core
+from prometheus_client import CONTENT_TYPE_LATEST, ProcessCollector, core
 from prometheus_client.exposition import generate_latest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -23,7 +25,7 @@ from starlette.routing import BaseRoute, Route
 from enricher.engine.service import Engine
 from enricher.engine.stats import Histogram
 from enricher.log import log
-from enricher.metrics import Metric, buckets, merged, of_engine
+from enricher.metrics import Metric, buckets, merged, of_engine, single
 from enricher.web.requests import Json
 
 Ask = Callable[[], Awaitable[Iterable[Metric]]]
@@ -73,13 +75,13 @@ class Operations:
 
     async def metrics(self, _: Request) -> Response:
         """All figures in the text format of Prometheus."""
-        metrics = [*of_engine(self._engine), *await self._of_systems()]
+        metrics = [*of_engine(self._engine), *_of_memory(), *await self._asked()]
         text = generate_latest(_Collected(merged(metrics)))
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     async def scale(self, _: Request) -> Response:
         """What waits, by the names of the metrics."""
-        metrics = [*of_engine(self._engine), *await self._of_systems()]
+        metrics = [*of_engine(self._engine), *await self._asked()]
         waiting: dict[str, Any] = {
             metric.name: [{**labels, "value": value} for labels, value in metric.samples]
             for metric in merged(metrics)
@@ -87,15 +89,22 @@ class Operations:
         }
         return Json(waiting)
 
-    async def _of_systems(self) -> list[Metric]:
-        found: list[Metric] = []
-        for ask in self._asks:
+    async def _asked(self) -> list[Metric]:
+        """What systems and sinks have to say; it takes no longer than the slowest of them."""
+        asks = [*self._asks, *filter(None, (getattr(sink, "metrics", None) for sink in self._engine.sinks))]
+        found: list[Sequence[Metric]] = [()] * len(asks)
+
+        async def ask(number: int) -> None:
             try:
                 with anyio.fail_after(_PATIENCE):
-                    found += await ask()
+                    found[number] = tuple(await asks[number]())
             except Exception as error:  # noqa: BLE001  the figures of the others are there all the same
                 log.debug("figures_missing", reason=repr(error))
-        return found
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(len(asks)):
+                tasks.start_soon(ask, number)
+        return [metric for metrics in found for metric in metrics]
 
 
 class _Collected:
@@ -117,6 +126,19 @@ class _Collected:
                 elif not math.isnan(value):
                     family.add_metric(values, value)
             yield family
+        yield from _PROCESS.collect()
+
+
+# CPU, memory, open files and start of this process, under the names that every exporter has for them.
+_PROCESS = ProcessCollector(registry=None)
+_CGROUP = Path("/sys/fs/cgroup/memory.max")
+
+
+def _of_memory() -> Iterable[Metric]:
+    """How much memory the container may use; nothing where there is no limit."""
+    with suppress(OSError, ValueError):  # "max" is none
+        limit = int(_CGROUP.read_text())
+        yield single("enricher_memory_limit_bytes", "Memory that the container may use.", limit)
 
 
 _FAMILIES: dict[str, Any] = {

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from enricher.adapters.mongo import MongoDocuments, close_client, mongo_client
+from enricher.adapters.mongo_slow import SlowCommands
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.sink import RedisLive
 from enricher.engine.circuit_breaker import CircuitBreaker
@@ -375,6 +376,21 @@ async def test_error_codes_on_no_list_wait_while_nothing_lands_and_are_said_once
         assert [line["event"] for line in lines] == ["outage_begin", "outage_end"]
         stored += numbers
     assert sorted(d["_id"] for d in await breaker.sink.find("c", {})) == stored  # type: ignore[attr-defined]
+    await close_client(client)
+
+
+async def test_commands_that_take_longer_than_100_ms_are_counted(
+    own_mongo: MongoProcess, driver: Driver
+) -> None:
+    slow = SlowCommands()
+    client = mongo_client(own_mongo.url(), driver=driver, timeout=PATIENCE, slow=slow)
+    sink = MongoDocuments(client, "db", slow=slow)
+    fail(own_mongo, "alwaysOn", failCommands=["insert"], blockConnection=True, blockTimeMS=150)
+    await sink.commit(writes(Insert("c", {"_id": 1})))
+    assert slow.counts["insert"] == 1
+    assert await sink.find("c", {})
+    fail(own_mongo, "off")
+    assert [metric.name for metric in await sink.metrics()] == ["enricher_mongo_slow_commands"]
     await close_client(client)
 
 

@@ -7,7 +7,6 @@ all the same.
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -21,27 +20,12 @@ from enricher.assembly import planned
 from enricher.cli.main import LOST
 from enricher.cli.watchdog import MARGIN
 from enricher.systems import SYSTEMS, load
+from tests.checkers import absent, run, tool
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "enricher.service"
 COMPOSE = ROOT / "deploy" / "compose.yaml"
 DOCKERFILE = ROOT / "Dockerfile"
-
-
-def tool(name: str) -> str | None:
-    """The path of a program on PATH or beside this Python."""
-    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
-
-
-def run(*command: str) -> None:
-    """Run a checker; what it had to say is the failure."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def absent(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    with capsys.disabled():
-        print(f"\n{name} is not installed: only the file's own structure was checked")
 
 
 def unit() -> dict[str, list[str]]:

@@ -64,6 +64,16 @@ async def test_the_figures_of_a_market_are_those_of_its_counters(urls: Urls) -> 
         assert found["enricher_ready"] == 1
         assert found["enricher_outage sink=documents"] == 0
         assert found["enricher_source_connected source=pubsub"] == 1
+        assert found["enricher_dead_letters_total route=market:underlying stage=decode"] == 1
+        assert found["enricher_dead_letters_stored store=list dlq:enrichment"] == 1
+        task = "celery_tasks_total status={} task_name=process_underlying_tick"
+        assert [found[task.format(status)] for status in ("success", "failure", "retry")] == [1, 1, 0]
+        assert found["celery_task_duration_seconds_count task_name=process_underlying_tick"] >= 1
+        assert 0 < found["enricher_channel_silent_seconds channel=market:option_chain"] < 60
+        assert found["enricher_redis_memory_bytes"] > 0
+        assert found["enricher_redis_keyspace_misses_total"] >= 0
+        assert found["enricher_mongo_slow_commands_total command=insert"] >= 0
+        assert found["process_resident_memory_bytes"] > 1_000_000
         check_with_promtool(text)
 
 

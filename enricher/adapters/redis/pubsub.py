@@ -94,7 +94,7 @@ class PubSubSource:
         self.reconnects = -1
         self.gaps = 0
         self.last_good_us = 0
-        self._good = monotonic()
+        self._good = self._began = monotonic()
         self.canary_us: int | None = None
         self.last_message_us: dict[str, int] = {}
         self._topics: dict[bytes, str] = {}
@@ -254,17 +254,20 @@ class PubSubSource:
         """Nothing: the connection ends with `run`, the canary's client belongs to who made it."""
 
     def health(self) -> Mapping[str, Any]:
-        """Connected or not, since when nothing was heard per channel, gaps and reconnects."""
+        """Connected or not, gaps and reconnects, and for how long nothing was heard of each channel.
+
+        Of a channel that was never heard that is since the start.
+        """
         now = self._clock()
+        silent = dict.fromkeys(self._channels, round(monotonic() - self._began, 1))
+        silent |= {name: round((now - at) / 1e6, 1) for name, at in sorted(self.last_message_us.items())}
         return {
             "ready": self.connected,
             "reconnects": max(self.reconnects, 0),
             "gaps": self.gaps,
             "last_error": self._connection.last_error,
             "silent_s": round(monotonic() - self._good, 1) if self.last_good_us else None,
-            "channels": {
-                name: round((now - at) / 1e6, 1) for name, at in sorted(self.last_message_us.items())
-            },
+            "channels": silent,
         }
 
 

@@ -31,6 +31,7 @@ from enricher.engine.effects import (
 )
 from enricher.engine.ports import Answer, Claimed, Failed, Refused, Write
 from enricher.errors import SinkUnavailable, WrongSetting
+from enricher.metrics import Kind, Metric, single
 from enricher.texts import as_text
 
 
@@ -87,6 +88,15 @@ _ARGUMENTS: dict[type[Effect], tuple[int, Callable[[Any], tuple[Part, ...]]]] = 
     Delay: (_SEEN, lambda e: ("L", e.key, e.delay_ms, e.place, packed_entry(e.fields))),
 }
 _by_rank = itemgetter(0)
+
+
+_INFO: Sequence[tuple[str, str, str, Kind]] = (
+    ("memory_bytes", "Memory that Redis uses.", "used_memory", "gauge"),
+    ("memory_limit_bytes", "Memory that Redis may use; missing without a limit.", "maxmemory", "gauge"),
+    ("keyspace_hits", "Keys that clients of Redis asked for and found.", "keyspace_hits", "counter"),
+    ("keyspace_misses", "Keys that they asked for and did not find.", "keyspace_misses", "counter"),
+    ("evicted_keys", "Keys that Redis threw away to stay below its limit.", "evicted_keys", "counter"),
+)
 
 
 class _Call(NamedTuple):
@@ -153,6 +163,17 @@ class RedisLive:
         if refused:
             await self._set_what_was_left_out(writes, refused, newest)
         return answers
+
+    async def metrics(self) -> Sequence[Metric]:
+        """Memory and hits of the server, as INFO tells them."""
+        memory, figures = await self._client.info("memory"), await self._client.info("stats")
+        given = {**memory, **figures}
+        return [
+            single(f"enricher_redis_{name}", text, float(given[key]), kind)
+            for name, text, key, kind in _INFO
+            # A server without a limit has none to come near to.
+            if key in given and (given[key] or key != "maxmemory")
+        ]
 
     def _calls(self, writes: Sequence[Write], newest: Mapping[str, SetKey]) -> list[_Call]:
         calls: list[_Call] = []

@@ -187,6 +187,9 @@ class FencedDocuments:
         self._documents = documents
         self._reader = reader
         self._lock = lock
+        # What only some sinks have.
+        if (metrics := getattr(documents, "metrics", None)) is not None:
+            self.metrics = metrics
 
     async def open(self) -> None:
         """Open the documents."""
