@@ -124,7 +124,7 @@ def second_order_greeks(
 
     >>> terms = {"forward": 100, "strike": 105, "years": 0.25, "volatility": 0.2, "kind": "call"}
     >>> round(second_order_greeks(**terms).vanna, 5)
-    0.00955
+    0.00975
     """
     first = greeks(
         forward=forward, strike=strike, years=years, volatility=volatility, rate=rate, kind=kind
