@@ -112,7 +112,14 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
     _check_search(settings, routes, known)
     sources = _sources(host, made, routes, known[DEAD_LETTERS], lock, on_gap) if listens else []
     service = settings.service
-    pages: list[Pages] = [lambda: listening.operations(engine, made)(), *(plan.pages for plan in made)]
+    async def read(key: str) -> bytes | None:
+        return (await host.cached(key))[0]
+
+    pages: list[Pages] = [
+        lambda: listening.operations(settings.web, engine, made)(),
+        lambda: listening.dashboard(settings, engine, made, read)(),
+        *(plan.pages for plan in made),
+    ]
     engine = Engine(
         routes,
         sources,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from enricher.adapters.mongo import close_client, mongo_client
 from enricher.adapters.mongo_slow import SlowCommands
 from enricher.adapters.redis.claims import Idempotency
-from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.client import redis_client, unavailable
 from enricher.adapters.redis.dead_letters.stream_store import StreamLetterStore
 from enricher.adapters.redis.jobs.queues import RedisJobQueues
 from enricher.adapters.redis.raw_connection import RawConnection
@@ -23,7 +25,7 @@ from enricher.config import Settings, StreamSettings, redact
 from enricher.dead_letters.alert import DepthAlarm, log_alert
 from enricher.dead_letters.sink import NO_OTHERS, DeadLetterSink
 from enricher.dead_letters.store import LetterStore
-from enricher.engine.effects import DeadLetter, Effect
+from enricher.engine.effects import LIVE, DeadLetter, Effect
 from enricher.engine.ports import Reader, Source
 from enricher.engine.retry import Backoff
 from enricher.engine.service import Engine
@@ -124,6 +126,17 @@ class Connections:
 
     def emit(self, *effects: Effect) -> None:
         self.engine.emit(*effects)
+
+    async def cached(self, *keys: str) -> list[bytes | None]:
+        try:
+            async with asyncio.timeout(self.settings.redis.socket_timeout):
+                values: list[bytes | None] = list(await self.redis.mget(keys))  # type: ignore[arg-type]
+                return values
+        except (RedisError, OSError) as error:
+            away = unavailable(LIVE, error)
+            if away is None:
+                raise
+            raise away from error
 
     async def commit(self, topic: str, body: bytes, *effects: Effect) -> None:
         await self.engine.commit(topic, body, *effects)

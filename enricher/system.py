@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from enricher.job_store import JobQueues, JobQueueSettings
     from enricher.metrics import Metric
     from enricher.options import Options
+    from enricher.web.views import Action, View
 
 
 class Command(NamedTuple):
@@ -93,6 +94,10 @@ class Host(Protocol):
 
     def emit(self, *effects: Effect) -> None:
         """As `Enricher.emit`, once the enricher runs."""
+        ...
+
+    async def cached(self, *keys: str) -> list[bytes | None]:
+        """The values of keys in Redis, for whoever looks at them. Raises `SinkUnavailable`."""
         ...
 
     async def commit(self, topic: str, body: bytes, *effects: Effect) -> None:
@@ -156,6 +161,9 @@ Index = tuple[str, tuple[tuple[str, int], ...]]
 Pages = Callable[[], "Sequence[BaseRoute]"]
 """Makes pages of the web app, when there is one."""
 
+Views = Callable[[], "Sequence[View | Action]"]
+"""Makes the views and actions of the dashboard, when there is a web app."""
+
 
 def _no_lines() -> Iterable[str]:
     return ()
@@ -166,7 +174,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     ``routes`` are fed as their ``intake`` says; ``sources`` bring messages besides; ``patterns`` are
     subscribed to without a route. ``sinks`` write effects of the system's own kinds, under names that no
-    other has. ``pages`` are those of the web app, ``listens`` {address: pages} those of addresses of the
+    other has. ``views`` are screens, answers of the API and actions of the dashboard; ``pages`` are further
+    pages of the web app, ``listens`` {address: pages} those of addresses of the
     system's own; they are asked for when there is an app. ``services`` {name: coroutine function} run beside
     the engine. At a stop they are cancelled after the drain, before the sinks close; one that raises ends the
     enricher, one that returns is done. ``collections`` and ``indexes`` are made in MongoDB,
@@ -183,6 +192,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     sinks: Sequence[Sink] = ()
     services: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     pages: Pages = tuple
+    views: Views = tuple
     listens: Mapping[str, Pages] = field(default_factory=dict)
     patterns: Sequence[str] = ()
     collections: Sequence[str] = ()

@@ -225,12 +225,16 @@ class WebSettings(Section, frozen=True, kw_only=True):
     """The web app, which is off without an address in ``listen``.
 
     ``tokens`` {name: token} are asked for as ``Authorization: Bearer`` where there are any; without one only
-    this machine may be listened to. ``header_timeout`` and ``body_timeout`` bound how long a request may take
-    to come in.
+    this machine may be listened to. ``hosts`` are the names by which it may be asked for (none: with tokens
+    any, without those of this machine), ``read_only`` takes all actions away, ``open`` are the paths that
+    need no token. ``header_timeout`` and ``body_timeout`` bound how long a request may take to come in.
     """
 
     listen: str = ""
     tokens: Tokens = {}  # noqa: RUF012  frozen, and never changed
+    hosts: tuple[Text, ...] = ()
+    read_only: bool = False
+    open: tuple[Text, ...] = ("/livez", "/readyz", "/healthcheck", "/metrics", "/scale")
     max_connections: Annotated[int, Meta(ge=1, le=100_000)] = 5_000
     header_timeout: PositiveSeconds = 10.0
     body_timeout: PositiveSeconds = 30.0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from enricher.config import WebSettings
+from enricher.config import Settings, WebSettings
 from enricher.config.listen import parse
 from enricher.errors import WrongSetting
 from enricher.system import Pages, Plan
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     from enricher.engine.service import Engine
     from enricher.web.app import App
 
-_PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client")
+_PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client", "jinja2")
 
 Stopping = Callable[[], bool]
+Read = Callable[[str], Awaitable["bytes | None"]]
 
 
 def app_of(pages: Sequence[Pages], stopping: Stopping) -> App:
@@ -30,13 +32,50 @@ def app_of(pages: Sequence[Pages], stopping: Stopping) -> App:
     return application([route for each in pages for route in each()], stopping)
 
 
-def operations(engine: Engine, made: Sequence[Plan]) -> Pages:
-    """The pages that every web app has."""
+def operations(settings: WebSettings, engine: Engine, made: Sequence[Plan]) -> Pages:
+    """The pages for machines that every web app has; those not in ``web.open`` need a token."""
 
     def pages() -> Sequence[BaseRoute]:
+        from enricher.web.guard import Guard
         from enricher.web.operations import Operations
 
-        return Operations(engine, [plan.metrics for plan in made if plan.metrics is not None]).routes()
+        asks = [plan.metrics for plan in made if plan.metrics is not None]
+        guarded = Guard(settings).guarded
+        return [
+            route if route.path in settings.open else guarded(route)
+            for route in Operations(engine, asks).routes()
+        ]
+
+    return pages
+
+
+def dashboard(settings: Settings, engine: Engine, made: Sequence[Plan], read: Read) -> Pages:
+    """The screens and the API: those that every worker has, and those of its systems.
+
+    ``read`` gets a key of Redis.
+    """
+    who = settings.service.instance or socket.gethostname()
+    key = f"{settings.stats.key_prefix}:history:{settings.service.name}:{who}"
+
+    def pages() -> Sequence[BaseRoute]:
+        from enricher.web.dashboard import Dashboard
+        from enricher.web.guard import Guard
+        from enricher.web.overview import Overview
+        from enricher.web.pulse import Pulse
+        from enricher.web.views import View
+
+        pulse = Pulse(engine, read, key)
+        pulse.begin()
+        found = [*Overview(engine, pulse).views(), *(each for plan in made for each in plan.views())]
+        return Dashboard(
+            [each for each in found if isinstance(each, View)],
+            [each for each in found if not isinstance(each, View)],
+            Guard(settings.web),
+            pulse,
+            service=settings.service.name,
+            body_timeout=settings.web.body_timeout,
+            read_only=settings.web.read_only,
+        ).routes()
 
     return pages
 

@@ -20,7 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, ProcessCollector, core
 from prometheus_client.exposition import generate_latest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from enricher.engine.service import Engine
 from enricher.engine.stats import Histogram
@@ -45,8 +45,8 @@ class Operations:
         self._engine = engine
         self._asks = asks
 
-    def routes(self) -> list[BaseRoute]:
-        """The pages; none of them needs a token."""
+    def routes(self) -> list[Route]:
+        """The pages."""
         return [
             Route("/livez", self.live, methods=["GET"]),
             Route("/healthcheck", self.live, methods=["GET"]),

@@ -1,0 +1,135 @@
+"""Who may ask: tokens, the session of a browser, and that no other page asks in its name.
+
+A browser that has shown a token gets a session: a cookie that says who it is and until when, signed with the
+token. An action from a page carries the value of a second cookie, which other sites cannot read. Without
+tokens only names of this machine are answered to, whatever the name resolves to (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Collection
+from typing import cast
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from enricher.config import WebSettings
+from enricher.web.requests import Refusal, client_of
+
+SESSION = "enricher_session"
+CSRF = "enricher_csrf"
+CSRF_HEADER = "x-csrf-token"
+NOBODY = "this machine"
+"""Who asks where no tokens are asked for."""
+
+_OWN_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_DAY = 24 * 3600
+_SEPARATOR = "|"
+
+
+class NoSession(Refusal):
+    """A browser has to show a token first."""
+
+    def __init__(self) -> None:
+        super().__init__(401, "a header 'Authorization: Bearer TOKEN' or a session was expected")
+
+
+class Guard:
+    """Lets requests pass, or raises `Refusal`; ``settings`` are those of the web app."""
+
+    def __init__(self, settings: WebSettings) -> None:
+        self._tokens = settings.tokens
+        self._read_only = settings.read_only
+        self._hosts: Collection[str] = settings.hosts or (() if settings.tokens else _OWN_NAMES)
+
+    def who(self, request: Request) -> str:
+        """The name of who asks. Raises `Refusal`: 403 for a foreign host, 401 without token or session."""
+        self._check_host(request)
+        if not self._tokens:
+            return NOBODY
+        if "authorization" in request.headers:
+            return client_of(request, self._tokens)
+        name = self._in_session(request.cookies.get(SESSION, ""))
+        if not name:
+            raise NoSession
+        return name
+
+    def guarded(self, route: Route) -> Route:
+        """A route that only those who may ask get an answer from."""
+
+        async def answer(request: Request) -> Response:
+            self.who(request)
+            return cast("Response", await route.endpoint(request))
+
+        return Route(route.path, answer, methods=list(route.methods or ()))
+
+    def check_action(self, request: Request, given: str) -> None:
+        """Whether an action comes from a page of ours, or from no page at all.
+
+        ``given`` is what the request carries as proof that it could read the cookie. Raises `Refusal` (403).
+        """
+        if self._read_only:
+            raise Refusal(403, "nothing can be changed here: web.read_only is set")
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
+            raise Refusal(403, "a request of this app's own pages was expected, not of another site's")
+        if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            raise Refusal(403, "a request of this app's own pages was expected, not of another site's")
+        from_program = "authorization" in request.headers or (origin is None and not self._tokens)
+        if from_program and request.headers.get("content-type", "").startswith("application/json"):
+            return
+        right = request.cookies.get(CSRF, "")
+        if not right or not hmac.compare_digest(right.encode(), given.encode("utf-8", "replace")):
+            raise Refusal(403, "the page is too old, or not of this app: load it again")
+
+    def log_in(self, request: Request, token: str) -> str:
+        """The value of a session for whoever has this token, "" for a wrong one."""
+        self._check_host(request)
+        given, found = token.strip().encode("utf-8", "replace"), ""
+        for name, right in self._tokens.items():
+            if hmac.compare_digest(given, right.encode()):
+                found = name
+        return self._signed(found, int(time.time()) + _DAY) if found else ""
+
+    def _check_host(self, request: Request) -> None:
+        host = request.headers.get("host", "").lower()
+        name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+        if self._hosts and name.strip("[]") not in self._hosts:
+            raise Refusal(403, "a name of this app was expected as Host: see web.hosts")
+
+    def _in_session(self, value: str) -> str:
+        name, _, rest = value.partition(_SEPARATOR)
+        until, _, _ = rest.partition(_SEPARATOR)
+        if name not in self._tokens or not until.isdecimal() or len(until) > 12 or int(until) < time.time():
+            return ""
+        right = self._signed(name, int(until))
+        return name if hmac.compare_digest(right.encode(), value.encode("utf-8", "replace")) else ""
+
+    def _signed(self, name: str, until: int) -> str:
+        said = f"{name}{_SEPARATOR}{until}"
+        seal = hmac.new(self._tokens[name].encode(), said.encode(), hashlib.sha256).hexdigest()
+        return f"{said}{_SEPARATOR}{seal}"
+
+
+def set_cookie(request: Request, response: Response, name: str, value: str) -> None:
+    """Set a cookie that no script reads and no other site sends; an empty value ends it."""
+    response.set_cookie(
+        name,
+        value,
+        max_age=_DAY if value else 0,
+        path=request.scope.get("root_path", "") or "/",
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+
+
+def csrf_of(request: Request) -> str:
+    """The value that the actions of a page carry: that of the browser's cookie, else a new one."""
+    return request.cookies.get(CSRF, "") or secrets.token_urlsafe(18)
