@@ -179,8 +179,8 @@ def test_messages_that_are_no_chain_are_left_out_with_a_warning(recording: Path)
     ("name", "text", "message"),
     [
         ("ticks.csv", "time,price\n2025-10-14T10:00:00,5\n", "these are ticks; expected option chains"),
-        ("empty.jsonl", "", "no option chain found"),
-        ("broken.json", '{"records": 5}', "expected an object"),
+        ("blank.jsonl", "\n", "there is nothing in it"),
+        ("broken.json", '{"records": 5}', "not NSE's option chain (records.data); its keys are records"),
         ("empty.json", "", "there is nothing in it"),
         ("what", "?", "cannot tell what this is"),
         ("a.jsonl.gz", "no gzip", "a.jsonl.gz"),

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from enricher.clock import event_us
-from enricher.market.feed.readers import TickColumns, read_csv_chains, read_csv_ticks, read_nse_chains
-from enricher.market.feed.recording import BadRecord, Recorded
+from enricher.errors import EnricherError
+from enricher.market.files import BadRecord, OptionNeeded, Options, Recorded, read
 from enricher.messages.models import decode_chain, decode_tick
 
 INDIA = ZoneInfo("Asia/Kolkata")
@@ -66,7 +66,7 @@ def bodies(records: list[Recorded]) -> list[dict[str, Any]]:
 
 
 def test_the_exchange_s_document_becomes_one_chain_per_expiry(tmp_path: Path) -> None:
-    near, far = bodies(list(read_nse_chains(nse_file(tmp_path, exchange_document()))))
+    near, far = bodies(list(read(nse_file(tmp_path, exchange_document()))))
     assert (near["expiry"], near["strikes"]) == ("2030-06-27", [100, 105])
     assert (far["expiry"], far["strikes"]) == ("2030-07-25", [110])
     assert (near["product"], near["spot_price"]) == ("DEMO", 101.5)
@@ -74,7 +74,7 @@ def test_the_exchange_s_document_becomes_one_chain_per_expiry(tmp_path: Path) ->
 
 
 def test_a_leg_keeps_what_the_exchange_says(tmp_path: Path) -> None:
-    near, _ = bodies(list(read_nse_chains(nse_file(tmp_path, exchange_document()))))
+    near, _ = bodies(list(read(nse_file(tmp_path, exchange_document()))))
     assert near["puts"] == [
         {
             "symbol": "P100",
@@ -97,13 +97,13 @@ def test_a_leg_keeps_what_the_exchange_says(tmp_path: Path) -> None:
 
 
 def test_missing_legs_stay_missing_and_fractions_of_interest_stay(tmp_path: Path) -> None:
-    near, far = bodies(list(read_nse_chains(nse_file(tmp_path, exchange_document()))))
+    near, far = bodies(list(read(nse_file(tmp_path, exchange_document()))))
     assert [(leg["strike"], leg["open_interest"]) for leg in near["calls"]] == [(100, 0), (105, 7.5)]
     assert far["calls"] == []
 
 
 def test_a_price_of_zero_is_none_and_an_interest_of_zero_is_zero(tmp_path: Path) -> None:
-    near, _ = bodies(list(read_nse_chains(nse_file(tmp_path, exchange_document()))))
+    near, _ = bodies(list(read(nse_file(tmp_path, exchange_document()))))
     leg = near["calls"][0]
     assert [leg[name] for name in ("bid", "ask", "last", "iv")] == [None] * 4
     assert [leg[name] for name in ("open_interest", "volume", "change_in_oi")] == [0] * 3
@@ -111,7 +111,7 @@ def test_a_price_of_zero_is_none_and_an_interest_of_zero_is_zero(tmp_path: Path)
 
 def test_a_zone_gives_the_local_time_its_offset(tmp_path: Path) -> None:
     path = nse_file(tmp_path, exchange_document())
-    naive, aware = next(read_nse_chains(path)), next(read_nse_chains(path, zone=INDIA))
+    naive, aware = next(read(path)), next(read(path, Options(zone=INDIA)))
     assert json.loads(aware.body)["timestamp"] == "2030-06-03T10:47:19+05:30"
     assert naive.at_us - aware.at_us == 5.5 * 3600 * 1_000_000
 
@@ -126,7 +126,6 @@ def test_a_zone_gives_the_local_time_its_offset(tmp_path: Path) -> None:
         (("records", "underlyingValue"), None, r"\$\.records\.underlyingValue"),
         (("records", "data"), {}, r"\$\.records\.data: expected a list"),
         (("records", "data", 2), 5, r"\$\.records\.data\[2\]: expected an object"),
-        (("records",), [], r"\$\.records: expected an object"),
     ],
 )
 def test_what_is_wrong_in_a_document_is_named_by_its_path(
@@ -138,15 +137,15 @@ def test_what_is_wrong_in_a_document_is_named_by_its_path(
         place = place[step]
     place[path[-1]] = value
     with pytest.raises(BadRecord, match=r"chain\.json, " + (named if named[0] == "\\" else ".*" + named)):
-        list(read_nse_chains(nse_file(tmp_path, document)))
+        list(read(nse_file(tmp_path, document)))
 
 
 @pytest.mark.parametrize("text", ['{"records"', "[]", "{}"])
 def test_a_file_that_is_no_such_document_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "chain.json"
     path.write_text(text)
-    with pytest.raises(BadRecord, match=r"chain\.json, .*expected"):
-        list(read_nse_chains(path))
+    with pytest.raises(EnricherError, match=r"chain\.json.* (expected JSON|there is nothing in it)"):
+        list(read(path))
 
 
 SNAPSHOT = """symbol,expiryDate,strikePrice,underlying,CE_OI,CE_CHGOI,CE_IV,CE_LTP,CE_BIDQTY,CE_BID,\
@@ -163,7 +162,7 @@ def snapshot_file(folder: Path, text: str = SNAPSHOT, name: str = "x_2030-06-03_
 
 
 def test_a_snapshot_becomes_one_chain_per_expiry_at_the_time_in_its_name(tmp_path: Path) -> None:
-    near, far = bodies(list(read_csv_chains(snapshot_file(tmp_path))))
+    near, far = bodies(list(read(snapshot_file(tmp_path))))
     assert (near["expiry"], far["expiry"]) == ("2030-06-27", "2030-07-25")
     assert near["timestamp"] == "2030-06-03T04:44:16+00:00"
     (call,) = near["calls"]
@@ -172,7 +171,7 @@ def test_a_snapshot_becomes_one_chain_per_expiry_at_the_time_in_its_name(tmp_pat
 
 
 def test_legs_of_a_snapshot_without_any_value_are_missing(tmp_path: Path) -> None:
-    near, far = bodies(list(read_csv_chains(snapshot_file(tmp_path))))
+    near, far = bodies(list(read(snapshot_file(tmp_path))))
     assert (near["puts"], far["calls"]) == ([], [])
     assert (far["strikes"], far["puts"][0]["open_interest"]) == ([105], 0)
     assert (far["puts"][0]["bid"], far["puts"][0]["ask"], far["puts"][0]["iv"]) == (1.5, None, None)
@@ -189,34 +188,30 @@ def test_legs_of_a_snapshot_without_any_value_are_missing(tmp_path: Path) -> Non
 def test_the_moment_of_a_snapshot_can_be_given_or_shown_in_a_zone(
     tmp_path: Path, timestamp: str | None, zone: ZoneInfo | None, expected: str
 ) -> None:
-    record = next(read_csv_chains(snapshot_file(tmp_path), timestamp=timestamp, zone=zone))
+    record = next(read(snapshot_file(tmp_path), Options(timestamp=timestamp, zone=zone)))
     assert json.loads(record.body)["timestamp"] == expected
 
 
 def test_a_snapshot_without_a_time_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadRecord, match=r"file name: expected YYYY-MM-DD_HH-MM-SSZ"):
-        list(read_csv_chains(snapshot_file(tmp_path, name="snapshot.csv")))
+        list(read(snapshot_file(tmp_path, name="snapshot.csv")))
 
 
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("12.5", "high", r"line 3, column CE_IV: expected a number, got 'high'"),
-        ("27-Jun-2030", "2030-06-27", r"line 3, column expiryDate: expected a date"),
+        ("12.5", "high", r"line 3, column CE_IV: expected a number.*, got 'high'"),
+        ("27-Jun-2030", "27-Foo-2030", r"line 3, column expiryDate: expected a month"),
         ("DEMO,25-Jul-2030,105", "DEMO,25-Jul-2030,nan", r"line 2, column strikePrice"),
-        ("strikePrice", "strike", r"line 2, column strikePrice: expected one of the columns symbol"),
     ],
 )
 def test_a_bad_cell_is_named_by_line_and_column(tmp_path: Path, old: str, new: str, named: str) -> None:
     with pytest.raises(BadRecord, match=named):
-        list(read_csv_chains(snapshot_file(tmp_path, SNAPSHOT.replace(old, new))))
+        list(read(snapshot_file(tmp_path, SNAPSHOT.replace(old, new))))
 
 
-PLAIN = TickColumns(time=0, price=1, header=False)
-
-
-def ticks(path: Path, columns: TickColumns, **options: Any) -> list[dict[str, Any]]:
-    records = list(read_csv_ticks(path, columns, **options))
+def ticks(path: Path, **options: Any) -> list[dict[str, Any]]:
+    records = list(read(path, Options(**options)))
     for record in records:
         assert decode_tick(record.body, now_us=LATER).product
     return [json.loads(record.body) for record in records]
@@ -225,7 +220,7 @@ def ticks(path: Path, columns: TickColumns, **options: Any) -> list[dict[str, An
 def test_rows_of_time_and_price_become_numbered_ticks(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("2030-06-03 09:15:00,101.5\n\n2030-06-03 09:15:01.25,102\n")
-    first, second = ticks(path, PLAIN, product="DEMO")
+    first, second = ticks(path, product="DEMO")
     assert first == {
         "type": "UNDERLYING",
         "product": "DEMO",
@@ -245,8 +240,9 @@ def test_columns_can_be_named_and_products_are_numbered_apart(tmp_path: Path) ->
             b"03/06/2030 09:15:00,B,2,,\n03/06/2030 09:15:01,A,3,x9,0\n03/06/2030 09:15:02,A,4,77,1\n"
         )
     )
-    columns = TickColumns("when", "px", "what", "id", "size", time_format="%d/%m/%Y %H:%M:%S")
-    found = ticks(path, columns, zone=INDIA)
+    names = {"time": "when", "price": "px", "product": "what", "tick_id": "id", "volume": "size"}
+    columns = {f"{field}_column": name for field, name in names.items()}
+    found = ticks(path, **columns, time_format="%d/%m/%Y %H:%M:%S", zone=INDIA)
     assert [(t["product"], t["tick_id"], t["volume"]) for t in found] == [
         ("A", 0, 5),
         ("B", 0, None),
@@ -259,36 +255,36 @@ def test_columns_can_be_named_and_products_are_numbered_apart(tmp_path: Path) ->
 def test_an_offset_in_the_file_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("2030-06-03T09:15:00-04:00,1\n")
-    (tick,) = ticks(path, PLAIN, product="DEMO", zone=INDIA)
+    (tick,) = ticks(path, product="DEMO", zone=INDIA)
     assert tick["timestamp"] == "2030-06-03T09:15:00-04:00"
 
 
 @pytest.mark.parametrize(
     ("row", "named"),
     [
-        ("2030-06-03 09:15:00,", r"line 2, column 1: expected a number, got ''"),
+        ("2030-06-03 09:15:00,", r"line 2, column 1: expected a number.*, got ''"),
         ("2030-06-03 09:15:00,inf", r"line 2, column 1: expected a number"),
         ("2030-06-03,1", r"line 2, column 0: expected a time"),
-        ("soon,1", r"line 2, column 0: expected a time \(ISO 8601\), got 'soon'"),
-        ("2030-06-03 09:15:00", r"line 2, column 1: expected one of the columns 0 to 0"),
+        ("soon,1", r"line 2, column 0: expected a time \(ISO 8601, .*\), got 'soon'"),
+        ("2030-06-03 09:15:00", r"line 2, row: expected 2 cells, as the first row has, got \"1: "),
     ],
 )
 def test_a_bad_row_of_ticks_is_named(tmp_path: Path, row: str, named: str) -> None:
     path = tmp_path / "t.csv"
     path.write_text(f"2030-06-03 09:15:00,1\n{row}\n")
     with pytest.raises(BadRecord, match=named):
-        list(read_csv_ticks(path, PLAIN, product="DEMO"))
+        list(read(path, Options(product="DEMO")))
 
 
 def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(b"2030-06-03 09:15:00,\xff\n")
-    with pytest.raises(BadRecord, match="CSV in UTF-8"):
-        list(read_csv_ticks(path, PLAIN, product="DEMO"))
+    with pytest.raises(BadRecord, match=r"line 1, .*text in utf-8 \(--encoding\)"):
+        list(read(path, Options(product="DEMO")))
 
 
-def test_columns_that_make_no_sense_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="product"):
-        list(read_csv_ticks(tmp_path / "t.csv", PLAIN))
-    with pytest.raises(ValueError, match="index"):
-        list(read_csv_ticks(tmp_path / "t.csv", TickColumns(header=False), product="DEMO"))
+def test_ticks_without_a_product_need_one(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("2030-06-03 09:15:00,1\n")
+    with pytest.raises(OptionNeeded, match="--product"):
+        list(read(path))

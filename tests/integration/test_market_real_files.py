@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import pytest
 
-from enricher.market.feed.readers import TickColumns, read_csv_chains, read_csv_ticks, read_nse_chains
+from enricher.market.files import Options, read
 from tests.conftest import REAL_DATA
 from tests.integration.worker import EmbeddedProcess, Listener, database
 from tests.rig import until
@@ -159,9 +159,8 @@ async def test_a_day_of_ticks_and_the_chains_of_an_exchange_come_out_complete_an
     tmp_path: Path,
 ) -> None:
     frame = day_of_ticks()
-    columns = TickColumns(time=0, price=1, header=False)
-    ticks = [(r.topic, r.body) for r in read_csv_ticks(TICKS, columns, product="NIFTY")]
-    chains = [(r.topic, r.body) for r in read_nse_chains(DOCUMENT)]
+    ticks = [(r.topic, r.body) for r in read(TICKS, Options(product="NIFTY"))]
+    chains = [(r.topic, r.body) for r in read(DOCUMENT)]
     half = len(ticks) // 2
     async with EmbeddedProcess(tmp_path / "data", ENVIRONMENT) as worker:
         listener = Listener(worker.client)
@@ -170,7 +169,7 @@ async def test_a_day_of_ticks_and_the_chains_of_an_exchange_come_out_complete_an
         await worker.settled()
         await worker.send(ticks[:half])
         for path in SNAPSHOTS:
-            await worker.send([(r.topic, r.body) for r in read_csv_chains(path)])
+            await worker.send([(r.topic, r.body) for r in read(path)])
         await worker.settled()
         await listener.end()
         heard = listener.heard

@@ -22,7 +22,7 @@ from enricher.analytics.contracts import years
 from enricher.analytics.forward_price import forward
 from enricher.analytics.variance import Strip, constant_maturity, variance_strip
 from enricher.clock import SECOND, event_us
-from enricher.market.feed.readers import TickColumns, read_csv_chains, read_csv_ticks, read_nse_chains
+from enricher.market.files import Options, read
 from enricher.market.products import Contracts
 from enricher.market.quality.feed_quality import FeedWatch, WatchSettings
 from enricher.messages.models import Chain, decode_chain, decode_tick
@@ -78,7 +78,7 @@ def mids(chain: Chain, side: str) -> list[float | None]:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=named)
 def test_the_forward_of_liquid_chains_is_that_of_a_line_through_many_strikes(path: Path) -> None:
     compared = 0
-    for record in read_nse_chains(path, zone=INDIA):
+    for record in read(path, Options(zone=INDIA)):
         chain = decode_chain(record.body, now_us=LATER)
         left = years(NIFTY.expiry_us(chain.expiry), chain.event_us)
         calls, puts = mids(chain, "calls"), mids(chain, "puts")
@@ -103,8 +103,7 @@ def test_the_forward_of_liquid_chains_is_that_of_a_line_through_many_strikes(pat
 
 @pytest.mark.parametrize("path", TICKS, ids=named)
 def test_the_watch_finds_the_silences_of_a_real_day_and_nothing_else(path: Path) -> None:
-    columns = TickColumns(time=0, price=1, header=False)
-    records = list(read_csv_ticks(path, columns, product="NIFTY", zone=INDIA))
+    records = list(read(path, Options(product="NIFTY", zone=INDIA)))
     watched = FeedWatch("NIFTY", NIFTY, records[0].at_us, WatchSettings(silence=10))
     findings = []
     for record in records:
@@ -130,7 +129,7 @@ SNAPSHOTS = sorted(REAL_DATA.glob("nse_*.csv"))
 def test_every_leg_of_the_exchange_s_document_is_in_a_chain(path: Path) -> None:
     document = json.loads(path.read_text())
     chains: list[dict[str, Any]] = []
-    for record in read_nse_chains(path, zone=INDIA):
+    for record in read(path, Options(zone=INDIA)):
         assert decode_chain(record.body, now_us=LATER).event_us == record.at_us
         chains.append(json.loads(record.body))
     rows = document["records"]["data"]
@@ -145,7 +144,7 @@ def test_every_leg_of_the_exchange_s_document_is_in_a_chain(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=named)
 def test_the_nearest_chain_adds_up_to_the_exchange_s_own_totals(path: Path) -> None:
     totals = json.loads(path.read_text())["filtered"]
-    nearest = json.loads(next(read_nse_chains(path)).body)
+    nearest = json.loads(next(read(path)).body)
     for side, legs in (("CE", "calls"), ("PE", "puts")):
         for total, name in (("totOI", "open_interest"), ("totVol", "volume")):
             summed = sum(leg[name] for leg in nearest[legs])
@@ -159,8 +158,8 @@ def test_every_listed_leg_of_a_snapshot_is_in_a_chain(path: Path) -> None:
     listed = Counter(
         (side, row["expiryDate"]) for row in rows for side in ("CE", "PE") if row[f"{side}_OI"] != "NA"
     )
-    chains = [json.loads(record.body) for record in read_csv_chains(path)]
-    for record in read_csv_chains(path):
+    chains = [json.loads(record.body) for record in read(path)]
+    for record in read(path):
         decode_chain(record.body, now_us=LATER)
     assert len(chains) == len({row["expiryDate"] for row in rows})
     assert sum(len(chain["strikes"]) for chain in chains) == len(rows)
@@ -171,8 +170,7 @@ def test_every_listed_leg_of_a_snapshot_is_in_a_chain(path: Path) -> None:
 
 @pytest.mark.parametrize("path", TICKS, ids=named)
 def test_every_row_of_a_day_of_ticks_is_a_tick_in_order(path: Path) -> None:
-    columns = TickColumns(time=0, price=1, header=False)
-    records = list(read_csv_ticks(path, columns, product="NIFTY", zone=INDIA))
+    records = list(read(path, Options(product="NIFTY", zone=INDIA)))
     assert len(records) == sum(1 for _ in path.open())
     assert all(before.at_us <= after.at_us for before, after in pairwise(records))
     events = [decode_tick(record.body, now_us=LATER) for record in records]

@@ -17,8 +17,9 @@ from enricher.cli.output import say, visible
 from enricher.clock import Zones
 from enricher.config import Settings
 from enricher.errors import EnricherError
-from enricher.market.cli.reading import KINDS, RECORDING, TICKS, Reading, first_line, kind_of, parse_zone
+from enricher.market.cli.reading import layout_options, records
 from enricher.market.feed.channels import OPTION_CHAIN
+from enricher.market.files import Options, recognise
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings
 from enricher.messages.models import peek_product, peek_series
@@ -56,9 +57,7 @@ those of a recording in feed.timezone.
     help="Only this expiry (YYYY-MM-DD), with its plot. May be given several times.",
 )  # fmt: skip
 @click.option("--product", "products", multiple=True, help="Only this product. May be given several times.")
-@click.option("--kind", type=click.Choice(KINDS), help="What the files are [default: detected].")
-@click.option("--timezone", "zone", type=parse_zone, metavar="ZONE", help="Zone of times without an offset.")
-@click.option("--timestamp", help="CSV chains: their time [default: as in the name of the file].")
+@layout_options
 @settings_options
 def command(
     options: SettingsOptions,
@@ -73,7 +72,7 @@ def command(
     Reads what `replay` reads: recordings, option chains of exchanges (NSE JSON, CSV). Needs no server.
     """
     settings = options.load(find_servers=False)
-    analyses = analysed(files, Reading(**how), settings, products)
+    analyses = analysed(files, Options(**how), settings, products)
     known = sorted({one.expiry for one in analyses})
     if expiries:
         analyses = [one for one in analyses if one.expiry in expiries]
@@ -88,7 +87,7 @@ def command(
 
 
 def analysed(
-    files: tuple[Path, ...], reading: Reading, settings: Settings, products: tuple[str, ...]
+    files: tuple[Path, ...], reading: Options, settings: Settings, products: tuple[str, ...]
 ) -> list[ChainAnalysis]:
     """The analysis of the newest chain of each product and expiry, by product and expiry.
 
@@ -128,15 +127,15 @@ def analysed(
     return sorted(analyses, key=lambda one: (one.product, one.expiry))
 
 
-def newest(files: tuple[Path, ...], reading: Reading, topics: set[str]) -> list[tuple[bytes, bool]]:
+def newest(files: tuple[Path, ...], reading: Options, topics: set[str]) -> list[tuple[bytes, bool]]:
     """The newest chain of each product and expiry in these files, and whether it is of a recording."""
     latest: dict[str, tuple[int, bytes, bool]] = {}
     unread = 0
     for file in files:
-        kind = reading.kind or kind_of(file, first_line(file))
-        if kind == TICKS:
+        format_ = recognise(file, reading)
+        if format_.holds == "ticks":
             raise EnricherError(f"{file}: these are ticks; expected option chains or a recording")
-        for record in reading.records(file):
+        for record in records(file, reading):
             if record.topic not in topics:
                 continue
             try:
@@ -145,7 +144,7 @@ def newest(files: tuple[Path, ...], reading: Reading, topics: set[str]) -> list[
                 unread += 1
                 continue
             if series not in latest or record.at_us >= latest[series][0]:
-                latest[series] = record.at_us, record.body, kind == RECORDING
+                latest[series] = record.at_us, record.body, format_.holds == "messages"
     if unread:
         say(f"Warning: {unread:,} messages on the channel of chains are not chains, and were left out")
     return [(body, recorded) for _, body, recorded in latest.values()]

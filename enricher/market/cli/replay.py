@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from redis.exceptions import RedisError
@@ -19,20 +19,9 @@ from enricher.cli.signals import until_signal
 from enricher.clock import render
 from enricher.errors import EnricherError
 from enricher.market.cli.feed import positive_or_max
-from enricher.market.cli.reading import KINDS, Reading, parse_column, parse_zone
+from enricher.market.cli.reading import column, layout_options, records
 from enricher.market.feed.publish import Published, redis_publisher, replay
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def column(what: str, default: str) -> Callable[[F], F]:
-    """An option that says in which column of a CSV file ``what`` is."""
-    return click.option(
-        f"--{what}-column",
-        type=parse_column,
-        metavar="COLUMN",
-        help=f"CSV ticks: name, or number from 0 [default: {default}].",
-    )
+from enricher.market.files import Options
 
 
 @click.command(
@@ -58,8 +47,7 @@ if one of them has an error, nothing is published.
     show_default=True,
     help="1 is the recorded speed, 10 is ten times as fast, max as fast as possible.",
 )
-@click.option("--kind", type=click.Choice(KINDS), help="What the files are [default: detected].")
-@click.option("--timezone", "zone", type=parse_zone, metavar="ZONE", help="Zone of times without an offset.")
+@layout_options
 @click.option("--product", help="CSV ticks: the product of all of them.")
 @column("product", "none")
 @column("time", "time, or 0")
@@ -68,7 +56,6 @@ if one of them has an error, nothing is published.
 @column("volume", "none")
 @click.option("--header/--no-header", default=None, help="CSV ticks: line 1 has names [default: detected].")
 @click.option("--time-format", help="CSV ticks: format of times for strptime [default: ISO 8601].")
-@click.option("--timestamp", help="CSV chains: their time [default: as in the name of the file].")
 @click.option("--dry-run", is_flag=True, help="Read and count, publish nothing.")
 @settings_options
 def command(
@@ -79,7 +66,7 @@ def command(
     Files may be compressed (.gz, .zst). Messages keep their own timestamps.
     """
     settings = options.load()
-    reading = Reading(**how)
+    reading = Options(**how)
     counts, total = count(reading, files)
     if dry_run:
         click.echo(f"Would publish {total:,} messages: {listed(counts)}")
@@ -91,7 +78,7 @@ def command(
         url, timeout = settings.redis.url, settings.redis.socket_timeout
         async with redis_client(url, socket_timeout=timeout) as client:
             publish = redis_publisher(client)
-            records = (record for file in files for record in reading.records(file, warn=False))
+            messages = (record for file in files for record in records(file, reading, warn=False))
             with progress_line(total) as shown:
 
                 def progress(done: Published) -> None:
@@ -99,7 +86,7 @@ def command(
                     last = done
                     shown(done.total)
 
-                await replay(records, publish, pace, progress=progress)
+                await replay(messages, publish, pace, progress=progress)
 
     try:
         with talking_to(settings.redis.url):
@@ -112,12 +99,12 @@ def command(
     click.echo(f"Published {done}: {listed(last.counts)}")
 
 
-def count(reading: Reading, files: tuple[Path, ...]) -> tuple[Counter[str], int]:
+def count(reading: Options, files: tuple[Path, ...]) -> tuple[Counter[str], int]:
     """How many messages there are per topic, and in all; says what each file holds."""
     counts: Counter[str] = Counter()
     for file in files:
         before, first_us, last_us = counts.total(), 0, 0
-        for record in reading.records(file):
+        for record in records(file, reading):
             first_us = first_us or record.at_us
             last_us = record.at_us
             counts[record.topic] += 1

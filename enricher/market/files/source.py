@@ -1,0 +1,280 @@
+"""A file to be recognised and read: unpacked, decoded, and looked at as JSON or as a table."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+
+import orjson
+
+from enricher.errors import EnricherError
+from enricher.market.feed.packed import name_inside, open_packed, unreadable
+from enricher.market.feed.recording import BadRecord, NoSuchColumn
+from enricher.market.files.dialect import Dialect, sniffed
+from enricher.market.files.values import Cell
+
+_HEAD = 1 << 18  # bytes that are looked at to recognise a file
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+class Source:
+    """One file. What recognising asks for is worked out once: the head, the JSON document, the dialect.
+
+    ``path`` names it in messages, ``name`` is that of the data (of the file in a zip file). ``encoding``,
+    ``delimiter``, ``decimal`` and ``header`` are what is known beforehand, None where it is to be found out.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        encoding: str | None = None,
+        delimiter: str | None = None,
+        decimal: str | None = None,
+        header: bool | None = None,
+    ) -> None:
+        self.path = path
+        self._delimiter, self._decimal, self._header = delimiter, decimal, header
+        self._encoding = encoding
+
+    @cached_property
+    def name(self) -> str:
+        return name_inside(self.path)
+
+    @cached_property
+    def _head(self) -> bytes:
+        pieces: list[bytes] = []
+        try:
+            with open_packed(self.path) as file:
+                while sum(map(len, pieces)) < _HEAD and (piece := file.read1(_HEAD)):  # type: ignore[attr-defined]
+                    pieces.append(piece)
+        except EOFError:
+            pass  # what there is before the cut is looked at; reading says where it ends
+        except unreadable() as error:
+            raise EnricherError(f"{self.path}: {getattr(error, 'strerror', None) or error}") from error
+        return b"".join(pieces)
+
+    @cached_property
+    def encoding(self) -> str:
+        """As given, else by the byte order mark, else by where Latin text has its zero bytes, else UTF-8."""
+        if self._encoding is not None:
+            return self._encoding
+        marked = next((name for bom, name in _BOMS if self._head.startswith(bom)), None)
+        if marked is not None:
+            return marked
+        even, odd = self._head[0:200:2].count(0), self._head[1:200:2].count(0)
+        if max(even, odd) * 4 > min(len(self._head), 200):
+            return "utf-16-le" if odd > even else "utf-16-be"
+        return "utf-8"
+
+    @cached_property
+    def head(self) -> str:
+        """The beginning of the text, at most 256 kB of it; raises BadRecord where it is none."""
+        try:
+            return codecs.getincrementaldecoder(self.encoding)().decode(self._head)
+        except UnicodeDecodeError as error:
+            line = self._head.count(b"\n", 0, error.start) + 1
+            self._undecodable(line, error)
+
+    @cached_property
+    def first_line(self) -> str:
+        """The first line of the head that is not blank, stripped; empty where there is none."""
+        return next((line.strip() for line in self.head.splitlines() if line.strip()), "")
+
+    @cached_property
+    def is_json(self) -> bool:
+        """Whether it begins as a JSON object or list."""
+        return self.first_line.startswith(("{", "["))
+
+    @cached_property
+    def is_json_lines(self) -> bool:
+        """Whether its first line is one whole JSON value, and others follow."""
+        lines = [line for line in self.head.splitlines() if line.strip()][:2]
+        return self.is_json and len(lines) > 1 and _parses(lines[0])
+
+    @cached_property
+    def _document(self) -> tuple[Any, BadRecord | None]:
+        try:
+            with open_packed(self.path) as file:
+                data = file.read()
+        except EOFError:
+            return None, BadRecord(self.path, None, "file", "its end", "a compressed stream that is cut off")
+        except unreadable() as error:
+            raise EnricherError(f"{self.path}: {getattr(error, 'strerror', None) or error}") from error
+        try:
+            text = data if self.encoding == "utf-8" else data.decode(self.encoding).encode()
+            return orjson.loads(text), None
+        except orjson.JSONDecodeError as error:
+            return None, BadRecord(self.path, error.lineno, f"column {error.colno}", "JSON", error.msg)
+        except UnicodeDecodeError as error:
+            return None, BadRecord(self.path, None, "text", f"text in {self.encoding}", str(error))
+
+    @property
+    def document(self) -> Any:
+        """The JSON object or list that the file is as a whole; None where it is no JSON, or JSON Lines."""
+        return self._document[0] if self.is_json and not self.is_json_lines else None
+
+    def root(self) -> Cell:
+        """The same as a cell; raises BadRecord saying what is wrong with the JSON."""
+        value, problem = self._document
+        if problem is not None:
+            raise problem
+        return Cell(self.path, None, "$", value)
+
+    @cached_property
+    def sample(self) -> dict[str, Any]:
+        """The first JSON object of JSON Lines, or of a document that is a list, or the document itself.
+
+        Empty where there is none.
+        """
+        found: Any = None
+        if self.is_json_lines:
+            found = orjson.loads(self.first_line)
+        elif self.is_json:
+            found = self.document
+        if isinstance(found, list):
+            found = next(iter(found), None)
+        return found if isinstance(found, dict) else {}
+
+    def objects(self) -> Iterator[Cell]:
+        """The JSON values of the file: one a line of JSON Lines, the items of a list, else the document."""
+        if self.is_json_lines:
+            for number, line in self.lines():
+                if not line.strip():
+                    continue
+                try:
+                    yield Cell(self.path, number, "$", orjson.loads(line))
+                except orjson.JSONDecodeError as error:
+                    column = f"column {error.colno}"
+                    raise BadRecord(self.path, number, column, "JSON", error.msg) from error
+            return
+        root = self.root()
+        if not isinstance(root.value, list):
+            yield root
+            return
+        for index, value in enumerate(root.value):
+            yield Cell(self.path, None, f"$[{index}]", value)
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """The lines of the text by number from 1, without their ends; BadRecord where it is cut off."""
+        number = 0
+        try:
+            with open_packed(self.path) as file, io.TextIOWrapper(file, self.encoding) as text:
+                for number, line in enumerate(text, 1):
+                    yield number, line.rstrip("\n")
+        except EOFError as error:
+            self._cut_off(number, error)
+        except UnicodeDecodeError as error:
+            self._undecodable(number + 1, error)
+        except unreadable() as error:
+            raise BadRecord(self.path, number + 1, "line", "what can be unpacked", str(error)) from error
+
+    @cached_property
+    def dialect(self) -> Dialect:
+        """How its table is written, by its first rows and what is known beforehand."""
+        return sniffed(self.head, delimiter=self._delimiter, decimal=self._decimal, header=self._header)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns of its table in lower case; empty without a header, and for JSON."""
+        return () if self.is_json else self.dialect.names
+
+    def cells(self) -> Iterator[tuple[int, list[str]]]:
+        """The rows of its table by line, header and all, every cell stripped; blank lines are left out."""
+        number = 0
+        try:
+            with open_packed(self.path) as file, io.TextIOWrapper(file, self.encoding, newline="") as text:
+                reader = csv.reader(text, delimiter=self.dialect.delimiter, strict=True)
+                for row in reader:
+                    number = reader.line_num
+                    if row:
+                        yield number, [cell.strip() for cell in row]
+        except EOFError as error:
+            self._cut_off(number, error)
+        except UnicodeDecodeError as error:
+            self._undecodable(number + 1, error)
+        except csv.Error as error:
+            raise BadRecord(self.path, number + 1, "row", "CSV", str(error)) from error
+        except unreadable() as error:
+            raise BadRecord(self.path, number + 1, "row", "what can be unpacked", str(error)) from error
+
+    def rows(self) -> Iterator[Row]:
+        """The rows of its table below the header, each as long as it; raises BadRecord for another."""
+        rows = self.cells()
+        dialect = self.dialect
+        width = 0
+        for index, (line, cells) in enumerate(rows):
+            if index == 0:
+                width = len(cells)
+                if dialect.has_header:
+                    continue
+            while len(cells) > width and not cells[-1]:
+                cells.pop()
+            if len(cells) != width:
+                other = "the header" if dialect.has_header else "the first row"
+                expected = f"{width} cells, as {other} has"
+                raise BadRecord(self.path, line, "row", expected, f"{len(cells)}: {cells}")
+            yield Row(self.path, line, dialect, cells)
+
+    def _cut_off(self, number: int, error: EOFError) -> NoReturn:
+        found = f"a compressed stream that is cut off ({error})"
+        raise BadRecord(self.path, number + 1, "line", "the end of the file", found) from error
+
+    def _undecodable(self, line: int, error: UnicodeDecodeError) -> NoReturn:
+        expected = f"text in {self.encoding} (--encoding)"
+        raise BadRecord(self.path, line, "row", expected, str(error)) from error
+
+
+class Row:
+    """One row of a table: ``row[column]`` is the cell in a column, named in any case or by index from 0."""
+
+    __slots__ = ("_cells", "_dialect", "line", "path")
+
+    def __init__(self, path: Path, line: int, dialect: Dialect, cells: list[str]) -> None:
+        self.path = path
+        self.line = line
+        self._dialect = dialect
+        self._cells = cells
+
+    def __getitem__(self, column: int | str) -> Cell:
+        index = self._index(column)
+        if index is None:
+            known = ", ".join(self._dialect.header) or f"0 to {len(self._cells) - 1}"
+            expected = f"one of the columns {known}"
+            raise NoSuchColumn(self.path, self.line, f"column {column}", expected, column)
+        name = self._dialect.header[index] if self._dialect.has_header else ""
+        return Cell(self.path, self.line, f"column {name or index}", self._cells[index])
+
+    def __contains__(self, column: int | str) -> bool:
+        return self._index(column) is not None
+
+    def get(self, column: int | str) -> Cell | None:
+        """The cell in a column, None where there is no such column."""
+        return None if self._index(column) is None else self[column]
+
+    def _index(self, column: int | str) -> int | None:
+        if isinstance(column, int):
+            return column if 0 <= column < len(self._cells) else None
+        try:
+            return self._dialect.names.index(column.casefold())
+        except ValueError:
+            return None
+
+
+def _parses(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
