@@ -137,7 +137,11 @@ class MemoryDocuments(_InMemory):
         documents = self._of(effect.collection)
         stored = documents.get(effect.document["_id"])
         guard = effect.guard
-        if stored is None or guard is None or (guard in stored and stored[guard] < effect.document[guard]):
+        if stored is None:
+            replaced = effect.create
+        else:
+            replaced = guard is None or (guard in stored and stored[guard] < effect.document[guard])
+        if replaced:
             documents[effect.document["_id"]] = dict(effect.document)
 
     async def find(

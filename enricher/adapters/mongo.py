@@ -45,6 +45,7 @@ from enricher.adapters.mongo_commands import (
     refused,
     without_refused,
 )
+from enricher.adapters.mongo_numbers import PLAIN
 from enricher.adapters.mongo_slow import SlowCommands
 from enricher.engine.effects import DOCUMENTS, Insert
 from enricher.engine.ports import Answer, Failed, Refused, Stored, Write
@@ -133,9 +134,9 @@ class MongoDocuments:
     ) -> None:
         self.server = server
         self._slow = slow
-        self._database = client.get_database(database)
-        options = self._database.codec_options.with_options(tz_aware=True)
-        self._database = self._database.with_options(codec_options=options)
+        options = client.get_database(database).codec_options.with_options(tz_aware=True)
+        self._database = client.get_database(database, codec_options=options)
+        self._reading = client.get_database(database, codec_options=options.with_options(type_registry=PLAIN))
         self._indexes = indexes
         self._to_make = {*collections, *(collection for collection, _ in indexes)}
         self._making = asyncio.Lock()
@@ -277,7 +278,7 @@ class MongoDocuments:
     ) -> list[dict[str, Any]]:
         """Documents that match ``query``. Raises `SinkUnavailable`."""
         # One more than wanted: after a batch as large as the limit servers keep the cursor for another trip.
-        cursor = self._database[collection].find(query, limit=limit, batch_size=limit + 1 if limit else 0)
+        cursor = self._reading[collection].find(query, limit=limit, batch_size=limit + 1 if limit else 0)
         if sort:
             cursor = cursor.sort(list(sort))
         try:

@@ -88,7 +88,7 @@ def _update(name: str, effects: Sequence[tuple[int, Upsert]], options: Mapping[s
             query[effect.guard] = {"$lt": effect.document[effect.guard]}
         if next(iter(effect.document)).startswith("$"):
             raise ValueError(f"{effect.document!r} is an update, not a document")
-        updates.append({"q": query, "u": effect.document, "upsert": True})
+        updates.append({"q": query, "u": effect.document, "upsert": effect.create})
     return {"update": name, "updates": updates, **options}, effects
 
 

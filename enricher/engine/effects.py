@@ -57,13 +57,15 @@ class Upsert(Effect, frozen=True, gc=False):
     """Write ``document`` under its ``_id``, replacing the one stored there.
 
     With ``guard`` the replacement happens only if the stored value of that field is smaller than
-    the document's own, so an older write that comes late changes nothing.
+    the document's own, so an older write that comes late changes nothing. Without ``create`` nothing is
+    written where none is stored.
     """
 
     sink: ClassVar[str] = DOCUMENTS
     collection: str
     document: dict[str, Any]
     guard: str | None = None
+    create: bool = True
 
 
 class Index(Effect, frozen=True, gc=False):

@@ -1,6 +1,8 @@
 """An event as it is stored, and what becomes of it. Pure: each step makes a new document.
 
-``revision`` counts the steps; an older one never replaces a newer. Dates are aware, in UTC.
+``revision`` counts the steps, from the microsecond in which the event was accepted. So an older step never
+replaces a newer one, and what is left of a deleted event (a search server remembers its version for a while)
+is older than the event that is posted with its key again. Dates are aware, in UTC.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ def pending(id_: str, kind: str, data: Any, *, token: str, now_us: int) -> Docum
         "updated_at": _date(now_us),
         "started_at": None,
         "finished_at": None,
-        "revision": 0,
+        "revision": now_us,
         "digest": digest(data),
         "token": token,
         "search": None,
@@ -151,8 +153,8 @@ def insertion(
 
 
 def replacement(collection: str, event: Document) -> Upsert:
-    """Store a later step of an event."""
-    return Upsert(collection, event, guard="revision")
+    """Store a later step of an event, unless it was deleted."""
+    return Upsert(collection, event, guard="revision", create=False)
 
 
 def public(event: Mapping[str, Any]) -> Document:

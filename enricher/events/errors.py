@@ -3,7 +3,7 @@
     EnricherError
     |-- InvalidEvent        a body that no event type takes: all that is wrong, with paths (a BadMessage)
     |-- PipelineError       a pipeline whose graph cannot be run: which node, and what would be right
-    |-- UnknownEvent        there is no event of an id
+    |-- UnknownEvent        there is no event of an id (a BadMessage)
     |-- UnknownPipeline     no pipeline is registered for a type of event
     `-- NodeError           a node has failed, and what had finished before
 """
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from enricher.engine.effects import Effect
-from enricher.errors import EnricherError
+from enricher.errors import BadMessage, EnricherError
 from enricher.texts import text_of
 
 
@@ -30,12 +30,13 @@ class UnknownPipeline(EnricherError, LookupError):
         super().__init__(f"Unknown pipeline type: {kind}")
 
 
-class UnknownEvent(EnricherError, LookupError):
+class UnknownEvent(BadMessage, LookupError):
     """There is no event of an id."""
 
     def __init__(self, id: str) -> None:  # noqa: A002
+        super().__init__("$.id", "the id of an event", id)
         self.id = id
-        super().__init__(f"Event with id {id} not found")
+        self.args = (f"Event with id {id} not found",)
 
 
 class NodeError(EnricherError):

@@ -72,6 +72,8 @@ class Processor:
         """The effects of one event. Raises `Failing`, and `SinkUnavailable` when it cannot be read."""
         found = await self._host.reader.find(self._settings.collection, {"_id": id_}, limit=1)
         if not found:
+            if context.attempt > 1:
+                return ()  # it was there at the first attempt, and was deleted since
             raise UnknownEvent(id_)
         event = found[0]
         kept = outbox.kept(event, self._host.clock())

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, ClassVar, Literal
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -106,6 +107,15 @@ async def test_a_guarded_upsert_lets_only_what_is_newer_through(documents: Docum
     assert await documents.find("c", {}) == [{"_id": 1, "revision": 3, "text": "newer"}]
 
 
+@pytest.mark.parametrize("guard", [None, "revision"])
+async def test_an_upsert_need_not_create(documents: Documents, guard: str | None) -> None:
+    await documents.commit(writes(Upsert("c", {"_id": 1, "revision": 2}, guard, create=False)))
+    assert await documents.find("c", {}) == []
+    await documents.commit(writes(Upsert("c", {"_id": 1, "revision": 1})))
+    await documents.commit(writes(Upsert("c", {"_id": 1, "revision": 2}, guard, create=False)))
+    assert await documents.find("c", {}) == [{"_id": 1, "revision": 2}]
+
+
 @pytest.mark.parametrize("revisions", [(1, 2, 3), (3, 2, 1), (2, 3, 1)])
 async def test_within_one_batch_the_newest_revision_wins_too(
     documents: Documents, revisions: tuple[int, ...]
@@ -119,6 +129,13 @@ async def test_a_stored_document_without_the_guard_is_left_alone(documents: Docu
     await documents.commit(writes(Upsert("c", {"_id": 1})))
     await documents.commit(writes(Upsert("c", {"_id": 1, "revision": 1}, guard="revision")))
     assert await documents.find("c", {}) == [{"_id": 1}]
+
+
+async def test_numbers_come_back_as_they_were(documents: Documents) -> None:
+    numbers = {"small": 1, "large": 2**62, "negative": -(2**40), "float": 0.5, "in": [{"side": 2**31}]}
+    await documents.commit(writes(Insert("c", {"_id": 1, **numbers})))
+    (found,) = await documents.find("c", {"_id": 1})
+    assert msgspec.json.decode(msgspec.json.encode(found)) == {"_id": 1, **numbers}
 
 
 async def test_one_commit_fills_several_collections(documents: Documents) -> None:

@@ -301,6 +301,7 @@ async def test_an_event_that_kills_its_worker_again_and_again_has_failed(urls: U
         async with httpx.AsyncClient(timeout=60) as client:
             await accepted(client, [workers.url("a")], "die", "die", random.Random(1))
         await until(ended, "its end")
+        await until(workers.set_aside, "its dead letter")
         (letter,) = workers.set_aside()
         (event,) = workers.events.find()
     assert letter["stage"] == "poison"

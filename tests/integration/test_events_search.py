@@ -179,6 +179,20 @@ async def test_a_deleted_event_is_in_no_index_any_more(urls: Urls, own_search: S
     assert [each["data"]["text"] for each in own_search.documents("events").values()] == ["b"]
 
 
+async def test_an_event_that_is_deleted_before_it_is_indexed_does_not_come_back(
+    urls: Urls, own_search: SearchProcess
+) -> None:
+    async with worker(urls, search__url=own_search.url, retry__max_delay=0.5) as (enricher, events):
+        own_search.kill()
+        await enricher.submit("events", b'{"text": "help"}', committed=True)
+        await until(lambda: events.count_documents({"search.status": "pending"}), "it to be stored")
+        events.delete_many({})
+        own_search.start()
+        counts = enricher.stats.topic("enricher:events").counts
+        await until(lambda: counts["processed"], "its end")
+        assert events.count_documents({}) == 0
+
+
 async def test_any_route_may_index_and_of_500_only_the_bad_one_is_set_aside(
     urls: Urls, own_search: SearchProcess
 ) -> None:

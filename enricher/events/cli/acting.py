@@ -49,8 +49,8 @@ async def retry(events: Events, event: Document) -> Outcome:
 
 
 async def delete(events: Events, event: Document) -> Outcome:
-    """Remove an event that has ended."""
-    if event["status"] not in ("SUCCESS", "FAILURE"):
+    """Remove an event that has ended, or that waits for another try."""
+    if event["status"] not in ("SUCCESS", "FAILURE", "RETRY"):
         return Outcome(f"not deleted: it has not ended, it is {event['status']}", done=False)
     return Outcome("deleted", done=True) if await events.delete(event) else _CHANGED
 
@@ -72,6 +72,7 @@ def perform(settings: Settings, verb: Verb, meant: Meant[EventFilter], manner: M
 
     async def work(events: Events) -> None:
         nonlocal done
+        await events.letters.find({event["_id"] for event in found})
         try:
             async for each in paced(found, manner.rate):
                 event = await events.get(each["_id"])

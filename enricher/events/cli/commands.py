@@ -141,8 +141,8 @@ def _act(options: SettingsOptions, verb: acting.Verb, meant: Meant[EventFilter],
 def retry(options: SettingsOptions, meant: Meant[EventFilter], manner: Manner) -> None:
     """Let events that failed be processed again.
 
-    With events.resume a pipeline goes on after the nodes that had finished. Attempts begin anew. The dead
-    letter stays until it is dropped. The exit code is 1 if any could not be retried.
+    With events.resume a pipeline goes on after the nodes that had finished. Attempts begin anew. Their dead
+    letters are removed. The exit code is 1 if any could not be retried.
     """
     _act(options, acting.Verb("retry", "retried", ("FAILURE",), acting.retry), meant, manner)
 
@@ -152,10 +152,10 @@ def retry(options: SettingsOptions, meant: Meant[EventFilter], manner: Manner) -
 @manner_option
 @settings_options
 def delete(options: SettingsOptions, meant: Meant[EventFilter], manner: Manner) -> None:
-    """Delete events that have ended, with their results.
+    """Delete events that have ended, with their results and dead letters.
 
-    An event that was posted with a key and is posted again is a new one then. The exit code is 1 if any
-    could not be deleted.
+    One that waits for another try (status RETRY) can be deleted, too. An event that was posted with a key and
+    is posted again is a new one then. The exit code is 1 if any could not be deleted.
     """
     verb = acting.Verb("delete", "deleted", ("SUCCESS", "FAILURE"), acting.delete, asks_always=True)
     _act(options, verb, meant, manner)

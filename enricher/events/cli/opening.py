@@ -16,6 +16,7 @@ from enricher.clock import wall_clock
 from enricher.config import Settings
 from enricher.engine.effects import Unindex
 from enricher.engine.ports import Write
+from enricher.events.cli.letters import LettersOfEvents
 from enricher.events.cli.selection import EventFilter
 from enricher.events.documents import Document, Status, removals, waiting_again
 from enricher.events.settings import EventSettings
@@ -25,7 +26,10 @@ _PAGE = 200
 
 
 class Events:
-    """What a command works with: the settings and both servers. Nothing is connected before it is needed."""
+    """What a command works with: the settings and both servers. Nothing is connected before it is needed.
+
+    ``letters`` are the dead letters that go with the events, once they were looked for.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.section = settings.section(EventSettings)
@@ -34,9 +38,11 @@ class Events:
         self._client = mongo_client(mongo.url, driver=mongo.driver, timeout=mongo.timeout)
         self._documents = MongoDocuments(self._client, mongo.database_name)
         self._redis = redis_client(server.url, socket_timeout=server.socket_timeout)
+        self.letters = LettersOfEvents(settings)
 
     async def close(self) -> None:
-        """Close both clients."""
+        """Close all connections."""
+        await self.letters.close()
         await self._redis.aclose()
         await self._documents.close()
         await close_client(self._client)
@@ -85,15 +91,19 @@ class Events:
         command = {"update": self.section.collection, "updates": [{"q": where, "u": again}]}
         if not (await self._documents.command(command))["n"]:
             return False
-        await self._redis.xadd(self.section.stream, {b"id": event["_id"].encode()})
+        await self._append(event)
         return True
 
     async def complete(self, event: Document) -> None:
         """Have an event that has succeeded indexed once more. Raises what the client of Redis does."""
+        await self._append(event)
+
+    async def _append(self, event: Document) -> None:
         await self._redis.xadd(self.section.stream, {b"id": event["_id"].encode()})
+        await self.letters.drop(event["_id"])
 
     async def delete(self, event: Document) -> bool:
-        """Remove it with its result, from its search indices too. Raises as `wait_again`.
+        """Remove it, its result, its dead letters and what is indexed of it. Raises as `wait_again`.
 
         False if it has changed since it was read: what it changes to is indexed anew.
         """
@@ -105,8 +115,8 @@ class Events:
             return False
         result = f"celery-task-meta-{event['_id']}"
         await self._redis.delete(result, f"version:{result}", f"{self.section.stream}:{event['_id']}")
+        await self.letters.drop(event["_id"])
         return True
-
 
     async def _unindex(self, gone: Sequence[Unindex]) -> None:
         client = search_client(self._search)
