@@ -5,6 +5,7 @@ from enricher.config.provenance import named_by_origin
 from enricher.config.retention import RetentionSettings
 from enricher.config.search import SearchSettings
 from enricher.config.settings import (
+    WEB_ADDRESS,
     DeadLetterSettings,
     FeedSettings,
     LogSettings,
@@ -34,6 +35,7 @@ from enricher.config.types import (
 from enricher.redaction import redact, redact_text
 
 __all__ = [
+    "WEB_ADDRESS",
     "ByteSize",
     "CollectionName",
     "Count",

@@ -221,8 +221,11 @@ class LogSettings(Section, frozen=True, kw_only=True):
     slow_handler: PositiveSeconds = 0.25
 
 
+WEB_ADDRESS = "127.0.0.1:5555"
+
+
 class WebSettings(Section, frozen=True, kw_only=True):
-    """The web app, which is off without an address in ``listen``.
+    """The web app. It is on with an address in ``listen``, or ``enabled`` at 127.0.0.1:5555.
 
     ``tokens`` {name: token} are asked for as ``Authorization: Bearer`` where there are any; without one only
     this machine may be listened to. ``hosts`` are the names by which it may be asked for (none: with tokens
@@ -230,6 +233,7 @@ class WebSettings(Section, frozen=True, kw_only=True):
     need no token. ``header_timeout`` and ``body_timeout`` bound how long a request may take to come in.
     """
 
+    enabled: bool = False
     listen: str = ""
     tokens: Tokens = {}  # noqa: RUF012  frozen, and never changed
     hosts: tuple[Text, ...] = ()
@@ -242,6 +246,11 @@ class WebSettings(Section, frozen=True, kw_only=True):
 
     def validate(self) -> Iterable[tuple[str, str]]:
         yield from listen_problems("listen", self.listen, self.tokens, "web.tokens")
+
+    @property
+    def address(self) -> str:
+        """What is listened on, "" for nothing."""
+        return self.listen or (WEB_ADDRESS if self.enabled else "")
 
 
 class FeedSettings(Section, frozen=True, kw_only=True):

@@ -110,7 +110,7 @@ async def start(kind: ServerKind, *, timeout: float) -> Child:
     """
     for attempt in range(1, ATTEMPTS + 1):
         port = kind.port or free_port()
-        if kind.port and not _is_free(port):
+        if kind.port and not is_free(port):
             # Not left to the server: its stranger would answer in its place.
             if attempt == ATTEMPTS:
                 raise EmbeddedError(
@@ -220,7 +220,8 @@ def free_port() -> int:
         return port
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens at a TCP port of the loopback interface."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

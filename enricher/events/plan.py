@@ -39,7 +39,7 @@ def plan(events: EventSettings, host: Host) -> Plan:
 
     Connects to nothing. Raises `ConfigError`.
     """
-    addresses = [address for address in (events.listen, host.settings.web.listen) if address]
+    addresses = [address for address in (events.listen, host.settings.web.address) if address]
     if not events.tokens and not all(parse(address).is_own for address in addresses):
         right = "tokens of clients {name: token}, for others than this machine reach web.listen"
         raise WrongSetting("events.tokens", {}, right)

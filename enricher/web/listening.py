@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from enricher.engine.service import Engine
     from enricher.web.app import App
 
-_PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client", "jinja2")
+PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client", "jinja2")
 
 Stopping = Callable[[], bool]
 Read = Callable[[str], Awaitable["bytes | None"]]
@@ -88,12 +88,12 @@ def services(
     Raises `WrongSetting` where the packages of the extra ``web`` are missing.
     """
     wanted: dict[str, list[Pages]] = {}
-    if settings.listen:
-        wanted[settings.listen] = list(own)
+    if settings.address:
+        wanted[settings.address] = list(own)
     for plan in made:
         for address, pages in plan.listens.items():
             wanted.setdefault(address, []).append(pages)
-    missing = [name for name in _PACKAGES if find_spec(name) is None] if wanted else []
+    missing = [name for name in PACKAGES if find_spec(name) is None] if wanted else []
     if missing:
         expected = f"{missing[0]} to be installed for it: pip install 'enricher[web]'"
         raise WrongSetting("web.listen", next(iter(wanted)), expected)

@@ -51,7 +51,7 @@ class Poster:
 
     def __init__(self, settings: Settings, url: str = "") -> None:
         self._section = settings.section(EventSettings)
-        listen = self._section.listen or settings.web.listen
+        listen = self._section.listen or settings.web.address
         if not url and not listen:
             raise click.UsageError("the settings name no address of a worker (web.listen): give --url")
         self._where, self._path = self._connection(url) if url else (_to(parse(listen)), "/events")

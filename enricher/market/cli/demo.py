@@ -8,10 +8,12 @@ from asyncio import FIRST_COMPLETED
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import anyio
 import click
+import msgspec
 from rich.console import Console
 
 from enricher.app import Enricher
@@ -25,14 +27,16 @@ from enricher.cli.options import DATA_DIR, SettingsOptions, for_option, settings
 from enricher.cli.signals import stop_on_signal
 from enricher.cli.tables import Stack
 from enricher.cli.workers import status_of
-from enricher.config import Settings
+from enricher.config import WEB_ADDRESS, Settings
+from enricher.config.listen import parse
 from enricher.embedded import EmbeddedServers
-from enricher.embedded.child import Child, ServerKind, redis_answers, spawn
+from enricher.embedded.child import Child, ServerKind, free_port, is_free, redis_answers, spawn
 from enricher.errors import EnricherError
 from enricher.market.cli.demo_commands import Commands, settings_arguments
 from enricher.market.cli.demo_tables import tables
 from enricher.market.cli.demo_view import Viewer, viewing
 from enricher.market.feed.synthetic import SyntheticMarket
+from enricher.web.listening import PACKAGES
 
 DEMO_DIR = DATA_DIR / "demo"
 
@@ -120,8 +124,18 @@ async def show_demo(
             urls = await start_servers(servers, stack, stop)
             if urls is None:
                 return OK
-            demo = Demo(options, options.load(urls), plan, servers, out, stop)
+            demo = Demo(options, served(options.load(urls)), plan, servers, out, stop)
             return await demo.run(watch or demo.show)
+
+
+def served(settings: Settings) -> Settings:
+    """The settings with the web app on: at the usual address if it is free, else at another port."""
+    web = settings.web
+    if web.address or any(find_spec(name) is None for name in PACKAGES):
+        return settings
+    usual = parse(WEB_ADDRESS)
+    address = WEB_ADDRESS if is_free(usual.port) else f"{usual.host}:{free_port()}"
+    return msgspec.structs.replace(settings, web=msgspec.structs.replace(web, listen=address))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +156,8 @@ class Demo:
     async def run(self, watch: Watch) -> int:
         """Say how to look inside, work and ``watch``, and say what came of it; returns the exit code."""
         commands = Commands(self.options, self.settings, self.servers.data_dir)
+        if self.settings.web.address:
+            self._say(f"Dashboard: {parse(self.settings.web.address)}")
         self._say("Look inside from another terminal, in this folder:", commands.looking())
         self._say(f"Logs: {self.servers.data_dir / WORKER_LOG}, {self.servers.data_dir / FEED_LOG}")
         self._say("The feed breaks some messages on purpose, to show dead letters. Ctrl-C ends it.\n")
