@@ -14,10 +14,10 @@ _STATES = {"succeeded": "success", "retrying": "retry", "failed": "failure", "ca
 
 
 class Ended:
-    """How runs of this process ended, by task."""
+    """How runs of this process ended, by task; of all ``tasks`` the counters are there from the start."""
 
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str]] = Counter()
+    def __init__(self, tasks: Iterable[str] = ()) -> None:
+        self._counts = Counter({(task, status): 0 for task in tasks for status in _STATES.values()})
         self._took: dict[str, Histogram] = {}
 
     def note(self, task: str, end: End, seconds: float) -> None:

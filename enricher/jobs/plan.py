@@ -51,7 +51,7 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
         JobThreads(jobs.concurrency),
         processes,
         client.of_engine(settings, queues.store),
-        ended := Ended(),
+        ended := Ended(registry.definitions),
         time_limit=jobs.time_limit,
         result_ttl=jobs.result_ttl,
     )
