@@ -32,6 +32,7 @@ Ask = Callable[[], Awaitable[Iterable[Metric]]]
 
 # Seconds that a system gets to ask a server for its figures: a scrape must not hang on an outage.
 _PATIENCE = 1.0
+_UNBEGUN = ("enricher_queue_jobs", "enricher_source_lag")
 _WAITING = (
     *("enricher_queue_jobs", "enricher_queue_oldest_seconds"),
     *("enricher_source_lag", "enricher_source_pending", "enricher_source_delayed"),
@@ -80,13 +81,19 @@ class Operations:
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     async def scale(self, _: Request) -> Response:
-        """What waits, by the names of the metrics."""
+        """What waits, by the names of the metrics; ``waiting`` is all that nobody has begun."""
         metrics = [*of_engine(self._engine), *await self._asked()]
         waiting: dict[str, Any] = {
             metric.name: [{**labels, "value": value} for labels, value in metric.samples]
             for metric in merged(metrics)
             if metric.name in _WAITING
         }
+        waiting["waiting"] = sum(
+            sample["value"]
+            for name in _UNBEGUN
+            for sample in waiting.get(name, ())
+            if sample.get("state", "waiting") == "waiting"
+        )
         return Json(waiting)
 
     async def _asked(self) -> list[Metric]:

@@ -13,8 +13,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from enricher import Enricher, load
+from enricher.job_store import Pause
 from enricher.jobs import connect
-from enricher.jobs.client import close
+from enricher.jobs.client import close, current
 from tests.jobs_app.limits import Answer, Fails
 from tests.rig import until
 from tests.servers import RedisProcess, Urls
@@ -96,8 +97,12 @@ async def test_queues_and_tasks_are_counted(redis_url: str, monkeypatch: pytest.
             took = "celery_task_duration_seconds_count task_name=tests.jobs_app.limits.Answer"
             assert found[took] == 1
             assert found["enricher_queue_jobs queue=default state=scheduled"] == 1
-            scale = (await client.get("/scale")).json()["enricher_queue_jobs"]
-            assert {"queue": "default", "state": "scheduled", "value": 1.0} in scale
+            await current().in_loop().ask(Pause("low"))
+            await Answer.options(queue="low").enqueue(4)
+            scale = (await client.get("/scale")).json()
+            assert {"queue": "default", "state": "scheduled", "value": 1.0} in scale["enricher_queue_jobs"]
+            assert {"queue": "low", "state": "waiting", "value": 1.0} in scale["enricher_queue_jobs"]
+            assert scale["waiting"] == 1
     finally:
         await close()
 
