@@ -20,6 +20,8 @@ ENV PATH=/opt/enricher/bin:$PATH \
 # A number, not a name: Kubernetes can tell only from a number that it is not root.
 USER 10001:10001
 STOPSIGNAL SIGTERM
+# The web app, where web.listen says so.
+EXPOSE 5555
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-m", "enricher", "health"]
 ENTRYPOINT ["python", "-m", "enricher"]

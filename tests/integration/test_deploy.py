@@ -7,6 +7,7 @@ all the same.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -19,6 +20,7 @@ import yaml
 from enricher.assembly import planned
 from enricher.cli.main import LOST
 from enricher.cli.watchdog import MARGIN
+from enricher.config.listen import parse
 from enricher.systems import SYSTEMS, load
 from tests.checkers import absent, run, tool
 
@@ -78,6 +80,13 @@ def test_the_unit_is_hardened_to_an_exposure_of_at_most_two(
         absent(capsys, "systemd-analyze")
         return
     run(analyze, "security", "--offline=true", "--threshold=20", str(UNIT))
+
+
+def test_the_unit_gives_the_web_app_to_this_machine_alone() -> None:
+    name, _, value = unit()["Environment"][0].partition("=")
+    address = parse(load(ROOT / "config.toml", environ={name: value}).web.listen)
+    assert address.is_own
+    assert address.port
 
 
 def test_systemd_watches_the_worker_and_always_starts_it_again() -> None:
@@ -144,19 +153,26 @@ def test_the_image_reads_its_settings_where_the_composition_mounts_them() -> Non
 
 
 def test_the_composition_gives_the_worker_settings_it_understands() -> None:
-    environment = composition()["services"]["enricher"]["environment"]
-    settings = load(ROOT / "config.toml", environ=environment)
+    service = composition()["services"]["enricher"]
+    # Without a token it does not start.
+    given, asked = re.subn(r"\$\{WEB_TOKEN:\?[^}]+\}", "t0ken", json.dumps(service["environment"]))
+    assert asked == 1
+    settings = load(ROOT / "config.toml", environ=json.loads(given))
+    port = parse(settings.web.listen).port
+    assert settings.web.tokens == {"operator": "t0ken"}
+    assert service["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert dict(instructions())["EXPOSE"] == str(port)
     assert settings.redis.url == "redis://redis:6379/0"
     assert settings.mongo.database_name == "deltastream"
 
 
-def test_the_composition_publishes_no_port_and_waits_for_healthy_servers(
+def test_the_composition_publishes_the_web_app_alone_and_waits_for_healthy_servers(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     composed = composition()
     services = composed["services"]
     for name, service in services.items():
-        assert "ports" not in service, name
+        assert ("ports" in service) == (name == "enricher"), name
         assert service["restart"] == "unless-stopped", name
         assert set(service["networks"]) <= set(composed["networks"]), name
         assert "no-new-privileges:true" in service["security_opt"], name
