@@ -123,7 +123,6 @@ def test_a_zone_gives_the_local_time_its_offset(tmp_path: Path) -> None:
         (("records", "data", 0, "strikePrice"), "x", r"data\[0\]\.strikePrice: expected a number"),
         (("records", "data", 0, "PE", "openInterest"), True, r"data\[0\]\.PE\.openInterest"),
         (("records", "timestamp"), "yesterday", r"\$\.records\.timestamp"),
-        (("records", "underlyingValue"), None, r"\$\.records\.underlyingValue"),
         (("records", "data"), {}, r"\$\.records\.data: expected a list"),
         (("records", "data", 2), 5, r"\$\.records\.data\[2\]: expected an object"),
     ],

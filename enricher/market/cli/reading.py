@@ -60,7 +60,12 @@ def layout_options(command: F) -> F:
     """The options of every command that reads files: what they are, and what they do not say."""
     for option in reversed(
         (
-            click.option("--kind", type=click.Choice(KINDS), help="What the files are [default: detected]."),
+            click.option(
+                "--kind",
+                type=click.Choice(KINDS),
+                metavar="KIND",
+                help="What the files are [default: detected].",
+            ),
             click.option(
                 "--timezone", "zone", type=parse_zone, metavar="ZONE", help="Zone of times without an offset."
             ),

@@ -32,7 +32,7 @@ class ChainLegs:
         self.strikes.add(strike)
 
     def add(self, kind: str, strike: float, values: dict[str, Any], symbol: str | None = None) -> None:
-        """A leg with its ``values`` by the names of the feed (bid, ask, last, iv, open_interest ...)."""
+        """A leg with its ``values`` by the names of the feed (bid, iv ..., a timestamp of its own)."""
         self.strikes.add(strike)
         named = f"{self.product}{date.fromisoformat(self.expiry):%y%m%d}{kind[0]}{strike:.10g}"
         self._legs[kind].append(
@@ -42,8 +42,8 @@ class ChainLegs:
                 "strike": strike,
                 "expiry": self.expiry,
                 "option_type": kind,
-                **values,
                 "timestamp": self.timestamp,
+                **values,
             }
         )
 

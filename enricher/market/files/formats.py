@@ -7,12 +7,13 @@ from pathlib import Path
 
 from enricher.errors import EnricherError
 from enricher.market.feed.recording import BadRecord, Recorded
-from enricher.market.files import chain_csv, nse_chain, recording, ticks_csv
+from enricher.market.files import chain_csv, recording, ticks_csv
 from enricher.market.files.contract import Format, Notes, Options
 from enricher.market.files.source import Source
 from enricher.market.files.unknown import described
+from enricher.market.files.vendors import VENDORS
 
-FORMATS: tuple[Format, ...] = (recording.FORMAT, nse_chain.FORMAT, chain_csv.FORMAT, ticks_csv.FORMAT)
+FORMATS: tuple[Format, ...] = (recording.FORMAT, *VENDORS, chain_csv.FORMAT, ticks_csv.FORMAT)
 
 
 def recognise(path: Path, options: Options | None = None) -> Format:

@@ -1,0 +1,53 @@
+"""Files as vendors hand them out, tiny and invented, and what reading them yields."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from enricher.clock import event_us
+from enricher.market.files import Notes, Options, read
+from enricher.market.files.source import Source
+from enricher.market.files.vendors import VENDORS
+from enricher.messages.models import decode_chain, decode_quote, decode_tick
+
+LATER = event_us("2040-01-01T00:00:00+00:00")[0]
+_DECODERS = {
+    "market:underlying": decode_tick,
+    "market:option_quote": decode_quote,
+    "market:option_chain": decode_chain,
+}
+
+
+def written(folder: Path, content: object, name: str = "file.txt") -> Path:
+    """A file with this text, or with this value as JSON."""
+    path = folder / name
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def lines(*values: object) -> str:
+    """JSON Lines."""
+    return "".join(json.dumps(value) + "\n" for value in values)
+
+
+def messages(path: Path, notes: Notes | None = None, **options: Any) -> list[dict[str, Any]]:
+    """The messages of a file, each of them good for the feed; no file is of two vendors."""
+    source = Source(path)
+    assert sum(one.seen(source) is not None for one in VENDORS) == 1
+    found = []
+    for record in read(path, Options(**options), notes):
+        decoded = _DECODERS[record.topic](record.body, now_us=LATER)
+        assert decoded.event_us == record.at_us, "the time of a record is that of its message"
+        found.append(json.loads(record.body))
+    return found
+
+
+def legs(chain: dict[str, Any], *names: str) -> dict[str, list[Any]]:
+    """Fields of the legs of a chain by side and strike (``C100``), null where a leg lacks one."""
+    return {
+        f"{side[0].upper()}{leg['strike']}": [leg.get(name) for name in names]
+        for side in ("calls", "puts")
+        for leg in chain[side]
+    }
