@@ -26,6 +26,7 @@ from enricher.analytics import (
     volatility_smile,
 )
 from enricher.analytics.chain_numbers import chain_numbers
+from enricher.analytics.chain_prices import chain_prices
 from enricher.analytics.columns import columns
 from enricher.analytics.position_buildup import snapshot
 from enricher.analytics.price_analysis import analyse_prices
@@ -153,7 +154,7 @@ def _subjects(body: bytes) -> Iterator[tuple[str, Work]]:
     contract = Contracts().of(chain.product)
     cells = fresh(columns(chain), NO_AGES, prices.MAX_AGE)
     calls, puts, strikes = cells.calls, cells.puts, cells.strikes
-    found = analyse_prices(chain, cells, contract)
+    found = analyse_prices(chain, chain_prices(chain, cells, contract), contract)
     years, discount, spot, ahead = found.years, found.discount, chain.spot_price, found.forward.value or 0.0
     by_calls, by_puts, tick = found.calls, found.puts, contract.tick_size
     held = (calls.oi, puts.oi)

@@ -10,11 +10,12 @@ from enricher.analytics.arguments import AMOUNT, number, zone_of
 from enricher.analytics.by_strike import Walls
 from enricher.analytics.chain_input import ChainLike, read_chain
 from enricher.analytics.chain_numbers import MaxPain, chain_numbers
+from enricher.analytics.chain_prices import chain_prices
 from enricher.analytics.columns import columns
 from enricher.analytics.contracts import Contract
 from enricher.analytics.oi_walls import Wall, losses, trading_range
 from enricher.analytics.position_buildup import Buildup, snapshot
-from enricher.analytics.price_analysis import Extra, PriceAnalysis, analyse_prices, price_scale
+from enricher.analytics.price_analysis import Extra, PriceAnalysis, analyse_prices
 from enricher.analytics.prices import MAX_AGE
 from enricher.analytics.staleness import fresh, leg_ages, reader
 from enricher.clock import to_date
@@ -25,8 +26,9 @@ class ChainAnalysis(PriceAnalysis, frozen=True, kw_only=True):
     """All that one expiry says, unrounded. What is not known is None; ``flags`` and reasons say why.
 
     ``calls`` and ``puts`` are columns beside ``strikes``: price, iv, delta, gamma, vega, theta, rho, and in
-    ``sent`` bid, ask, last, oi and volume. ``pcr`` is puts over calls by open interest. ``atm`` is the strike
-    nearest to spot, ``atm_forward_strike`` the one nearest to the forward; ``straddle`` costs call and put at
+    ``sent`` bid, ask, last, oi and volume. ``pcr`` is puts over calls by open interest. ``spot`` is None
+    where it is 0 or contradicts the options, and with it what lies around it. ``atm`` is the strike nearest
+    to spot, ``atm_forward_strike`` the one nearest to the forward; ``straddle`` costs call and put at
     ``atm``, by mid, ``straddle_last`` by last prices. ``call_oi_otm``, ``put_oi_otm``: the open interest out
     of the money. ``walls_by_change`` are walls of the exchange's change of open interest on the day,
     ``walls_lost`` of what it lost. Prices are in currency. The other attributes are what the functions of
@@ -38,7 +40,7 @@ class ChainAnalysis(PriceAnalysis, frozen=True, kw_only=True):
     at: datetime
     contract: Contract
     chain: Chain
-    spot: Number
+    spot: Number | None
     strikes: list[Number]
     pcr: float | None
     pcr_volume: float | None
@@ -51,7 +53,7 @@ class ChainAnalysis(PriceAnalysis, frozen=True, kw_only=True):
     put_oi_otm: Number | None
     max_pain: MaxPain | None
     max_pain_distance_pct: float | None
-    atm: Number
+    atm: Number | None
     straddle_last: float | None
     walls: Walls
     walls_by_change: Walls
@@ -111,13 +113,11 @@ def analyse(
     max_age = number("max_age", max_age, AMOUNT)
     contract = contract or Contract(name=decoded.product, assumed=True)
     contract = contract.as_of(decoded.event_us)
-    spot_price = decoded.spot_price
-    scale = price_scale(contract, spot_price)
-    ages = leg_ages(decoded, reader(where))
-    cells = fresh(columns(decoded, scale), ages, max_age)
-    numbers = chain_numbers(decoded, cells)
+    cells = fresh(columns(decoded), leg_ages(decoded, reader(where)), max_age)
     try:
-        prices = analyse_prices(decoded, cells, contract, extras=extras)
+        priced = chain_prices(decoded, cells, contract)
+        numbers = chain_numbers(decoded, cells, priced.no_spot)
+        prices = analyse_prices(decoded, priced, contract, extras=extras)
     except ArithmeticError as error:
         raise ValueError("no option chain: numbers beyond what doubles hold") from error
     last, strike, pain = numbers.atm_straddle_price, numbers.max_pain_strike, numbers.max_pain_value
@@ -128,7 +128,7 @@ def analyse(
         at=to_date(decoded.event_us),
         contract=contract,
         chain=decoded,
-        spot=spot_price,
+        spot=priced.spot,
         strikes=cells.strikes,
         pcr=numbers.pcr_oi,
         pcr_volume=numbers.pcr_volume,
@@ -142,15 +142,15 @@ def analyse(
         max_pain=None if strike is None or pain is None else MaxPain(strike, pain),
         max_pain_distance_pct=numbers.max_pain_distance_pct,
         atm=numbers.atm_strike,
-        straddle_last=None if last is None else last * scale,
-        walls=_walls(numbers.resistance, numbers.support, spot_price),
-        walls_by_change=_walls(numbers.resistance_by_change, numbers.support_by_change, spot_price),
+        straddle_last=None if last is None or priced.scale is None else last * priced.scale,
+        walls=_walls(numbers.resistance, numbers.support, priced.spot),
+        walls_by_change=_walls(numbers.resistance_by_change, numbers.support_by_change, priced.spot),
         walls_lost=_walls(
-            losses(cells.strikes, cells.calls.oi_change, spot_price, "resistance"),
-            losses(cells.strikes, cells.puts.oi_change, spot_price, "support"),
-            spot_price,
+            losses(cells.strikes, cells.calls.oi_change, priced.spot, "resistance"),
+            losses(cells.strikes, cells.puts.oi_change, priced.spot, "support"),
+            priced.spot,
         ),
-        flags=numbers.flags,
+        flags=numbers.flags | priced.flags,
     )
 
 
@@ -169,5 +169,5 @@ def buildup(now: ChainAnalysis, before: ChainAnalysis) -> Buildup:
     return position_buildup.buildup(snapshot(now.chain), snapshot(before.chain), now.contract.tick_size / 2)
 
 
-def _walls(resistance: tuple[Wall, ...], support: tuple[Wall, ...], spot: Number) -> Walls:
+def _walls(resistance: tuple[Wall, ...], support: tuple[Wall, ...], spot: Number | None) -> Walls:
     return Walls(resistance, support, trading_range(support, resistance, spot))

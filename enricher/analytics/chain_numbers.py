@@ -8,15 +8,23 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from math import inf, isfinite
+from math import isfinite
 from operator import add
+from typing import Final
 
 import msgspec
 
 from enricher.analytics.columns import INT64, Column, Columns, columns, total
 from enricher.analytics.oi_walls import Wall, walls
+from enricher.messages.doubts import SPOT_ZERO
 from enricher.messages.models import Chain, Leg, Number
 
+AROUND_SPOT: Final = (
+    "spot_price", "atm_strike", "atm_straddle_price", "atm_straddle_mid", "call_buildup_otm",
+    "put_buildup_otm", "resistance", "support", "resistance_by_change", "support_by_change",
+    "max_pain_distance_pct",
+)  # fmt: skip
+"""The fields that need a spot."""
 _TIE = 1e-9
 _NO_STRADDLE = "no two-sided quote of call or put at the money"
 _NO_LAST = "no last price of call or put at the money"
@@ -44,7 +52,7 @@ class ChainNumbers(msgspec.Struct, frozen=True, kw_only=True):
     pcr_oi: float | None
     pcr_volume: float | None
     pcr_oi_change: float | None
-    atm_strike: Number
+    atm_strike: Number | None
     atm_straddle_price: Number | None
     atm_straddle_mid: float | None
     max_pain_strike: Number | None
@@ -63,12 +71,15 @@ class ChainNumbers(msgspec.Struct, frozen=True, kw_only=True):
     flags: dict[str, str]
 
 
-def chain_numbers(chain: Chain, cells: Columns | None = None) -> ChainNumbers:
+def chain_numbers(chain: Chain, cells: Columns | None = None, no_spot: str | None = None) -> ChainNumbers:
     """All numbers of a chain but those that need prices to be understood.
 
-    ``cells`` are its columns, without stale prices where ages are known (`analytics.staleness`).
+    ``cells`` are its columns, without stale prices where ages are known (`analytics.staleness`). ``no_spot``
+    says why the spot that was sent is none; then what lies around it is None, with this reason.
     """
-    strikes, spot, flags = chain.strikes, chain.spot_price, dict(chain.flags)
+    strikes, flags = chain.strikes, dict(chain.flags)
+    spot = chain.spot if no_spot is None else None
+    why = no_spot or SPOT_ZERO.says
     cells = columns(chain) if cells is None else cells
     call_oi, put_oi = cells.calls.oi, cells.puts.oi
     call_change, put_change = cells.calls.oi_change, cells.puts.oi_change
@@ -80,17 +91,23 @@ def chain_numbers(chain: Chain, cells: Columns | None = None) -> ChainNumbers:
     _flag_ratio(flags, "pcr_oi", put_total, call_total, "open interest")
     _flag_ratio(flags, "pcr_volume", put_volume, call_volume, "volume")
 
-    at_money = atm_strike(strikes, spot)
-    call, put = chain.call_at.get(at_money), chain.put_at.get(at_money)
-    straddle = _traded_straddle(call, put)
-    at = strikes.index(at_money)
-    straddle_mid = _straddle_mid(cells, at)
-    if straddle is None:
-        untraded = any(leg is not None and leg.last == 0 for leg in (call, put))
-        flags["atm_straddle_price"] = _UNTRADED if untraded else _NO_LAST
-    if straddle_mid is None:
-        stale = at in cells.calls.stale_quotes or at in cells.puts.stale_quotes
-        flags["atm_straddle_mid"] = _STALE_STRADDLE if stale else _NO_STRADDLE
+    at_money: Number | None = None
+    straddle: Number | None = None
+    straddle_mid = None
+    if spot is None:
+        flags |= dict.fromkeys(AROUND_SPOT, why)
+    else:
+        at_money = atm_strike(strikes, spot)
+        call, put = chain.call_at.get(at_money), chain.put_at.get(at_money)
+        straddle = _traded_straddle(call, put)
+        at = strikes.index(at_money)
+        straddle_mid = _straddle_mid(cells, at)
+        if straddle is None:
+            untraded = any(leg is not None and leg.last == 0 for leg in (call, put))
+            flags["atm_straddle_price"] = _UNTRADED if untraded else _NO_LAST
+        if straddle_mid is None:
+            stale = at in cells.calls.stale_quotes or at in cells.puts.stale_quotes
+            flags["atm_straddle_mid"] = _STALE_STRADDLE if stale else _NO_STRADDLE
 
     pain = max_pain(strikes, call_oi, put_oi, spot)
     if pain is None:
@@ -99,8 +116,10 @@ def chain_numbers(chain: Chain, cells: Columns | None = None) -> ChainNumbers:
         known, unknown = ("puts", "calls") if call_total is None else ("calls", "puts")
         flags["max_pain_strike"] = f"by the {known} alone: no known open interest of the {unknown}"
 
-    call_otm = _otm(flags, "call_buildup_otm", call_oi[bisect_right(strikes, spot) :], call_total)
-    put_otm = _otm(flags, "put_buildup_otm", put_oi[: bisect_left(strikes, spot)], put_total)
+    call_otm = put_otm = None
+    if spot is not None:
+        call_otm = _otm(flags, "call_buildup_otm", call_oi[bisect_right(strikes, spot) :], call_total)
+        put_otm = _otm(flags, "put_buildup_otm", put_oi[: bisect_left(strikes, spot)], put_total)
     return ChainNumbers(
         pcr_oi=ratio(put_total, call_total),
         pcr_volume=ratio(put_volume, call_volume),
@@ -110,7 +129,7 @@ def chain_numbers(chain: Chain, cells: Columns | None = None) -> ChainNumbers:
         atm_straddle_mid=straddle_mid,
         max_pain_strike=pain.strike if pain else None,
         max_pain_value=pain.pain if pain else None,
-        max_pain_distance_pct=_distance_pct(pain.strike, spot) if pain else None,
+        max_pain_distance_pct=_distance_pct(pain.strike, spot) if pain and spot else None,
         total_call_oi=call_total,
         total_put_oi=put_total,
         total_call_volume=call_volume,
@@ -236,7 +255,7 @@ def _ratio_of_gains(puts: Number | None, calls: Number | None) -> float | None:
 
 
 def _distance_pct(strike: Number, spot: Number) -> float | None:
-    distance = (strike - spot) / spot * 100 if spot else inf
+    distance = (strike - spot) / spot * 100
     return distance if isfinite(distance) else None
 
 

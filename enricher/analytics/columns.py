@@ -1,7 +1,6 @@
 """A chain as columns: one list a field, beside the ascending strikes, for everything that computes with it.
 
-A missing leg is None in every column. Prices are in the currency of the underlying: those of a contract that
-is quoted in the underlying itself (Deribit) are multiplied by spot.
+A missing leg is None in every column. Prices are as sent; `analytics.chain_prices` has them in currency.
 """
 
 from __future__ import annotations
@@ -46,12 +45,10 @@ class Columns(msgspec.Struct, frozen=True, gc=False):
     puts: Side
 
 
-def columns(chain: Chain, price_scale: float = 1.0) -> Columns:
-    """The columns of a chain, prices times ``price_scale``."""
+def columns(chain: Chain) -> Columns:
+    """The columns of a chain, prices as sent."""
     strikes = list(chain.strikes)
-    return Columns(
-        strikes, _side(strikes, chain.call_at, price_scale), _side(strikes, chain.put_at, price_scale)
-    )
+    return Columns(strikes, _side(strikes, chain.call_at), _side(strikes, chain.put_at))
 
 
 def total(values: Iterable[Number | None]) -> Number | None:
@@ -66,18 +63,13 @@ def total(values: Iterable[Number | None]) -> Number | None:
 _NO_LEG = Leg(0)
 
 
-def _side(strikes: list[Number], at: Mapping[Number, Leg], scale: float) -> Side:
+def _side(strikes: list[Number], at: Mapping[Number, Leg]) -> Side:
     # A comprehension a field: attribute getters and mapped functions take twice the time.
     legs = [at.get(strike, _NO_LEG) for strike in strikes]
-    bid: Cells = [leg.bid for leg in legs]
-    ask: Cells = [leg.ask for leg in legs]
-    last: Cells = [leg.last for leg in legs]
-    if scale != 1.0:
-        bid, ask, last = ([None if x is None else x * scale for x in cells] for cells in (bid, ask, last))
     return Side(
-        bid,
-        ask,
-        last,
+        [leg.bid for leg in legs],
+        [leg.ask for leg in legs],
+        [leg.last for leg in legs],
         [leg.open_interest for leg in legs],
         [leg.volume for leg in legs],
         [leg.iv for leg in legs],

@@ -52,7 +52,8 @@ class ZeroGamma(msgspec.Struct, frozen=True, gc=False):
     """The price where net gamma exposure changes sign, nearest to the present price; in price units.
 
     ``rising`` says that exposure is negative below it and positive above. ``price`` is None for a ``reason``:
-    ``expired``, ``no_gamma`` (no leg has volatility and open interest), ``no_sign_change`` (within 10 %).
+    ``no_spot``, ``expired``, ``no_gamma`` (no leg has volatility and open interest), ``no_sign_change``
+    (within 10 %).
     """
 
     price: float | None
@@ -129,7 +130,7 @@ def zero_gamma(
     call_oi: Column,
     put_oi: Column,
     *,
-    price: float,
+    price: float | None,
     forward: float,
     years: float,
 ) -> ZeroGamma:
@@ -141,8 +142,8 @@ def zero_gamma(
     of the price, so that two roots within one step go unseen. Black-76 gamma is D phi(d1) / (F s), so that
     price^2 times the sum of the signed gammas has the sign of the sum of OI phi(d1) / s: all computed here.
     """
-    if years <= 0:
-        return ZeroGamma(None, None, 0, "expired")
+    if price is None or years <= 0:
+        return ZeroGamma(None, None, 0, "no_spot" if price is None else "expired")
     even = {
         at
         for at, (held, held_put) in enumerate(zip(call_oi, put_oi, strict=True))

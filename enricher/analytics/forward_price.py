@@ -41,8 +41,8 @@ class ExpectedMove(msgspec.Struct, frozen=True, gc=False):
     ``straddle`` costs call and put at ``strike``, by mid; it is about the mean absolute move, so it is the
     ``expected_move`` too. ``one_sigma`` is F sigma sqrt(T); ``low`` and ``high`` are the forward less and
     plus the expected move. Once expired there is no move to expect, whatever the straddle is still quoted
-    at. ``reason`` says why something is None, the first that applies of ``no_straddle``,
-    ``expired``, ``no_forward`` and ``no_atm_iv``.
+    at. ``reason`` says why something is None, the first that applies of ``no_spot``,
+    ``no_straddle``, ``expired``, ``no_forward`` and ``no_atm_iv``.
     """
 
     strike: float | None
@@ -55,18 +55,26 @@ class ExpectedMove(msgspec.Struct, frozen=True, gc=False):
 
 
 def parity_forward(
-    strikes: Sequence[float], call_mids: Column, put_mids: Column, discount: float, spot: float
+    strikes: Sequence[float],
+    call_mids: Column,
+    put_mids: Column,
+    discount: float,
+    spot: float,
+    in_underlying: bool = False,
 ) -> Forward:
     """The forward by put-call parity: the median of K + (C - P) / D over the strikes nearest to the money.
 
     The strike of least |C - P| (ties: nearest spot, then lower) is the middle; with it count its nearest
     neighbours that have both mids, five in all, or three where there are less than five. With one or two
     pairs the strike of least |C - P| counts alone.
+
+    With ``in_underlying`` the mids are in units of the underlying: c = C / F and p = P / F, so that parity
+    says F = K / (1 - (c - p) / D). A pair that allows no such F does not count.
     """
     differences: list[float] = []
     paired: list[float] = []
     for strike, call, put in zip(strikes, call_mids, put_mids, strict=True):
-        if call is not None and put is not None:
+        if call is not None and put is not None and not (in_underlying and call - put >= discount):
             paired.append(strike)
             differences.append(call - put)
     if not paired:
@@ -75,7 +83,10 @@ def parity_forward(
     tied = [at for at, difference in enumerate(differences) if abs(difference) == least]
     middle = tied[0] if len(tied) == 1 else min(tied, key=lambda at: abs(paired[at] - spot))
     first, end = _nearest(paired, middle)
-    values = [paired[at] + differences[at] / discount for at in range(first, end)]
+    if in_underlying:
+        values = [paired[at] / (1.0 - differences[at] / discount) for at in range(first, end)]
+    else:
+        values = [paired[at] + differences[at] / discount for at in range(first, end)]
     value = median(values) if len(values) > 1 else values[0]
     return Forward(value, "parity", tuple(paired[first:end]))
 
@@ -90,16 +101,18 @@ def forward(
     rate: float = 0.0,
     dividend_yield: float | None = 0.0,
     future: float | None = None,
+    in_underlying: bool = False,
 ) -> Forward:
     """The best forward there is: the price of the ``future`` of this expiry, else by parity, else by carry.
 
     Carry is spot exp((rate - dividend_yield) years), and spot itself once expired; a ``dividend_yield`` of
     None and a spot that is not positive forbid it. A future counts when it is positive and finite.
+    ``in_underlying`` is of the mids, as in `parity_forward`.
     """
     if future is not None and future > 0 and isfinite(future):
         return Forward(future, "future")
     left = max(years, 0.0)
-    by_parity = parity_forward(strikes, call_mids, put_mids, exp(-rate * left), spot)
+    by_parity = parity_forward(strikes, call_mids, put_mids, exp(-rate * left), spot, in_underlying)
     if by_parity.value is not None and by_parity.value > 0:
         return by_parity
     if dividend_yield is None or not spot > 0:
@@ -126,7 +139,7 @@ def expected_move(
     call_mids: Column,
     put_mids: Column,
     *,
-    spot: float,
+    spot: float | None,
     years: float,
     forward: float | None = None,
     atm_iv: float | None = None,
@@ -135,15 +148,19 @@ def expected_move(
 
     ``atm_iv`` is a decimal a year. ValueError without strikes.
     """
-    strike = atm_strike(strikes, spot)
-    cost = straddle(strikes, call_mids, put_mids, strike)
+    strike = cost = None
+    if spot is not None:
+        strike = atm_strike(strikes, spot)
+        cost = straddle(strikes, call_mids, put_mids, strike)
     sigma = low = high = None
     if years > 0 and forward is not None and cost is not None:
         low, high = forward - cost, forward + cost
     if years > 0 and forward is not None and atm_iv is not None:
         sigma = one_sigma(forward, atm_iv, years)
     reason = None
-    if cost is None:
+    if spot is None:
+        reason = "no_spot"
+    elif cost is None:
         reason = "no_straddle"
     elif years <= 0:
         reason = "expired"

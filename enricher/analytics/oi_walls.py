@@ -44,13 +44,16 @@ class TradingRange(msgspec.Struct, frozen=True, gc=False):
 
 
 def walls(
-    strikes: Sequence[Number], amounts: Column, spot: Number, side: WallSide, count: int = 3
+    strikes: Sequence[Number], amounts: Column, spot: Number | None, side: WallSide, count: int = 3
 ) -> tuple[Wall, ...]:
     """The ``count`` strikes with most, largest first; of equals the one nearest to spot.
 
     ``resistance`` looks at strikes from spot upwards (give it calls), ``support`` at those from
-    spot downwards (puts). Only positive amounts make a wall; the share is of all positive ones.
+    spot downwards (puts). Only positive amounts make a wall; the share is of all positive ones. Without a
+    ``spot`` there is none.
     """
+    if spot is None:
+        return ()
     whole = total([amount for amount in amounts if amount and amount > 0])
     if not whole:
         return ()
@@ -66,9 +69,11 @@ def walls(
     return tuple([Wall(strike, amount, amount / whole) for strike, amount in held[:count]])
 
 
-def trading_range(support: Sequence[Wall], resistance: Sequence[Wall], spot: Number) -> TradingRange | None:
-    """The range between the first wall of each side; None when a side has no wall or spot is not positive."""
-    if not support or not resistance or spot <= 0:
+def trading_range(
+    support: Sequence[Wall], resistance: Sequence[Wall], spot: Number | None
+) -> TradingRange | None:
+    """The range between the first wall of each side; None when a side has no wall, or without a spot."""
+    if not support or not resistance or not spot:
         return None
     below, above = support[0], resistance[0]
     width = above.strike - below.strike
@@ -82,7 +87,7 @@ def trading_range(support: Sequence[Wall], resistance: Sequence[Wall], spot: Num
 
 
 def losses(
-    strikes: Sequence[Number], changes: Column, spot: Number, side: WallSide, count: int = 3
+    strikes: Sequence[Number], changes: Column, spot: Number | None, side: WallSide, count: int = 3
 ) -> tuple[Wall, ...]:
     """The walls that lose most: the ``count`` largest falls of open interest, as positive amounts.
 

@@ -24,9 +24,9 @@ from enricher.analytics import (
     volatility_smile,
 )
 from enricher.analytics.chain_numbers import atm_strike
+from enricher.analytics.chain_prices import ChainPrices, Chosen
 from enricher.analytics.columns import Side
-from enricher.analytics.contracts import Contract, years
-from enricher.analytics.staleness import Fresh
+from enricher.analytics.contracts import Contract
 from enricher.messages.models import Chain
 
 UnitSetting = Literal["auto", "percent", "decimal"]
@@ -86,42 +86,23 @@ class PriceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     second_order: second_order.SecondOrderAnalysis | None = None
 
 
-def price_scale(contract: Contract, spot: float) -> float:
-    """What an option's price is multiplied by to give currency."""
-    return spot if contract.price_unit == "underlying" else 1.0
-
-
 def analyse_prices(
     chain: Chain,
-    cells: Fresh,
+    priced: ChainPrices,
     contract: Contract,
     vendor_iv: UnitSetting = "auto",
     unit_before: prices.Unit | None = None,
     extras: Collection[Extra] = (),
 ) -> PriceAnalysis:
-    """The analysis of a chain; ``cells`` are its columns with prices in currency, without stale ones.
+    """The analysis of a chain by its prices.
 
     ``vendor_iv`` is the unit of the volatilities as sent, ``unit_before`` that of the product's so far;
     ``extras`` are computed besides.
     ArithmeticError or ValueError where numbers are beyond what doubles hold.
     """
-    strikes, spot, calls, puts = cells.strikes, chain.spot_price, cells.calls, cells.puts
-    t = years(contract.expiry_us(chain.expiry), chain.event_us)
-    discount = exp(-contract.rate * max(t, 0.0))
-    tick = contract.tick_size * price_scale(contract, spot)
-    call_priced = _choose(calls, tick)
-    put_priced = _choose(puts, tick)
-    call_mids, put_mids = _mids(call_priced), _mids(put_priced)
-    narrow = _narrow(call_mids, put_mids, call_priced[2], put_priced[2])
-    ahead = forward_price.forward(
-        strikes,
-        *narrow,
-        spot=spot,
-        years=t,
-        rate=contract.rate,
-        dividend_yield=contract.dividend_yield,
-        future=chain.future_price,
-    )
+    cells, spot, ahead, t = priced.cells, priced.spot, priced.forward, priced.years
+    strikes, calls, puts = cells.strikes, cells.calls, cells.puts
+    call_priced, put_priced, discount = priced.calls, priced.puts, priced.discount
     f = ahead.value or _NO_FORWARD
     own_calls, own_puts = black76.chain_greeks(
         strikes, call_priced[0], put_priced[0], f, t, discount, contract.rate, spot
@@ -139,10 +120,10 @@ def analyse_prices(
     measured = volatility_smile.smile_measures(nodes)
     units = contract.units(chain.expiry)
     strip_forward = None  # its own, by parity
-    if ahead.source == "future":
+    if ahead.source == "future" or (contract.price_unit == "underlying" and ahead.source == "parity"):
         strip_forward = ahead.value
-    elif narrow[0] is not call_mids:
-        strip_forward = variance.parity_forward(strikes, *narrow, exp(contract.rate * max(t, 0.0)))
+    elif priced.wide:
+        strip_forward = variance.parity_forward(strikes, *priced.narrow, exp(contract.rate * max(t, 0.0)))
     quotes = quote_arbitrage.ChainQuotes(strikes, calls.bid, calls.ask, puts.bid, puts.ask)
     return PriceAnalysis(
         years=t,
@@ -154,7 +135,7 @@ def analyse_prices(
         forward=ahead,
         atm_forward_strike=None if ahead.value is None else atm_strike(strikes, ahead.value),
         expected_move=forward_price.expected_move(
-            strikes, call_mids, put_mids, spot=spot, forward=ahead.value, atm_iv=measured.atm_iv, years=t
+            strikes, *priced.mids, spot=spot, forward=ahead.value, atm_iv=measured.atm_iv, years=t
         ),
         smile=nodes,
         smile_measures=measured,
@@ -180,7 +161,7 @@ def analyse_prices(
             forward=strip_forward,
         ),
         quotes=quotes,
-        arbitrage=quote_arbitrage.check_chain(quotes, discount, least=tick, cap=_FINDINGS),
+        arbitrage=quote_arbitrage.check_chain(quotes, discount, least=priced.tick, cap=_FINDINGS),
         second_order=None if "second_order" not in extras else second_order.second_order_analysis(
             strikes,
             (own_calls.iv, own_calls.delta, calls.oi),
@@ -188,43 +169,6 @@ def analyse_prices(
             forward=f, years=t, discount=discount, rate=contract.rate, units=units,
         ),
     )  # fmt: skip
-
-
-Chosen = tuple[list[float | None], list[prices.Source | None], dict[int, str]]
-
-
-def _choose(side: Side, tick: float) -> Chosen:
-    stale = side.stale_quotes | side.stale_trades
-    chosen = prices.choose(side.bid, side.ask, side.last, tick, stale)
-    for at, (bid, ask) in enumerate(zip(side.bid, side.ask, strict=True)):
-        if bid is not None and bid == ask and bid > 0:
-            # Nothing is wrong with such a price, but a book where bid meets ask is worth knowing of.
-            chosen[2].setdefault(at, "locked")
-    return chosen
-
-
-def _mids(chosen: Chosen) -> list[float | None]:
-    values, sources, _ = chosen
-    return [value if source == "mid" else None for value, source in zip(values, sources, strict=True)]
-
-
-def _narrow(
-    call_mids: list[float | None],
-    put_mids: list[float | None],
-    call_flags: dict[int, str],
-    put_flags: dict[int, str],
-) -> tuple[list[float | None], list[float | None]]:
-    """The mids that speak of the forward: without those of wide quotes, unless no pair were left.
-
-    The mids of two stub quotes differ by nothing, so parity would take their strike for the forward.
-    """
-    wide = {at for flags in (call_flags, put_flags) for at, reason in flags.items() if reason == "wide"}
-    if not wide:
-        return call_mids, put_mids
-    calls = [None if at in wide else mid for at, mid in enumerate(call_mids)]
-    puts = [None if at in wide else mid for at, mid in enumerate(put_mids)]
-    paired = any(call is not None and put is not None for call, put in zip(calls, puts, strict=True))
-    return (calls, puts) if paired else (call_mids, put_mids)
 
 
 def _doubtful(own: black76.GreekColumns, flags: dict[int, str]) -> dict[int, str]:

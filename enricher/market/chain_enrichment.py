@@ -12,13 +12,14 @@ from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from enricher.analytics.chain_numbers import ChainNumbers, chain_numbers, pain_curve, pcr_by_strike
+from enricher.analytics.chain_prices import ChainPrices, chain_prices
 from enricher.analytics.columns import Columns, columns
 from enricher.analytics.contracts import Contract
 from enricher.analytics.oi_walls import losses, trading_range
 from enricher.analytics.percentile import Standing
 from enricher.analytics.position_buildup import Snapshot, buildup, since_open
-from enricher.analytics.price_analysis import analyse_prices, price_scale
-from enricher.analytics.staleness import NO_AGES, fresh, leg_ages, reader
+from enricher.analytics.price_analysis import analyse_prices
+from enricher.analytics.staleness import NO_AGES, Fresh, fresh, leg_ages, reader
 from enricher.clock import SECOND
 from enricher.market.documents import buildup_fields, chain_fields, wall_fields
 from enricher.market.reasons import (
@@ -35,7 +36,7 @@ from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
 from enricher.market.surface.expiry_snapshot import ExpirySnapshot, expiry_snapshot
 from enricher.market.surface.snapshot_at import front, snapshot_at, together
-from enricher.messages.models import Chain
+from enricher.messages.models import Chain, Number
 
 _NO_EARLIER = "no earlier snapshot to compare with"
 _CENT = 0.01
@@ -69,20 +70,21 @@ def enriching(
     no_change = f"no snapshot at least {age:g} s older to compare with" if age else _NO_EARLIER
     ages, max_age = leg_ages(chain, reader(zone)), settings.price_max_age
     cells = fresh(columns(chain), ages, max_age)
-    numbers = chain_numbers(chain, cells)
+    contract = state.contract.as_of(chain.event_us)
+    priced = _priced(chain, cells, contract) if settings.analytics else None
+    numbers = chain_numbers(chain, cells, None if priced is None else priced.no_spot)
     fields = chain_fields(chain, numbers, change, no_change, partial(shown_price, state.contract))
-    explain_chain(fields, fields["flags"], cells, chain.spot_price)
+    explain_chain(fields, fields["flags"], cells)
     if ages is not NO_AGES:
         explain_times(fields["flags"], ages)
     if change is not None:
         explain_buildup(fields["flags"], "buildup", change, len(chain.strikes))
     if chain.future:
         fields["flags"]["timestamp"] = AHEAD
-    if not settings.analytics:
+    if priced is None:
+        if settings.analytics:
+            fields["flags"] = {**fields["flags"], "analytics": BEYOND}
         return fields, None
-    contract = state.contract.as_of(chain.event_us)
-    scale = price_scale(contract, chain.spot_price)
-    priced = cells if scale == 1 else fresh(columns(chain, scale), ages, max_age)
     yield
     try:
         unit_before = state.history.units.at(chain.event_us)
@@ -94,11 +96,11 @@ def enriching(
     except (ArithmeticError, ValueError):
         fields["flags"] = {**fields["flags"], "analytics": BEYOND}
         return fields, None
-    flags = {**fields["flags"], **more.pop("flags")}
+    flags = {**fields["flags"], **priced.flags, **more.pop("flags")}
     fields |= more
     fields["analytics"]["pcr"] = rounded_all(pcr_by_strike(cells.calls.oi, cells.puts.oi), 4)
-    _more_of_walls(fields, numbers, cells, chain)
-    explain_range(fields, flags, chain.spot_price)
+    _more_of_walls(fields, numbers, cells, priced.spot)
+    explain_range(fields, flags, priced.spot)
     if settings.max_pain_curve:
         curve = pain_curve(cells.strikes, cells.calls.oi, cells.puts.oi)
         fields["max_pain_curve"] = None if curve is None else rounded_all(curve, 2)
@@ -113,12 +115,21 @@ def enriching(
         explain_buildup(flags, "buildup_day", since, len(chain.strikes))
     fields["flags"] = flags
     fields["conventions"]["feed_zone"] = str(zone)
-    known = expiry_snapshot(chain, fields, contract, priced)
+    fields["conventions"]["price_scale"] = priced.scale
+    known = expiry_snapshot(chain, fields, contract, priced.cells)
     if known is None:  # what was just written can be read
         raise LookupError("an analysed chain that cannot be remembered")
     _together(state, fields, known)
     explain_ratios(flags, fields["analytics"]["pcr"], fields["all_expiries"])
     return fields, known
+
+
+def _priced(chain: Chain, cells: Fresh, contract: Contract) -> ChainPrices | None:
+    """The prices of a chain; None where numbers are beyond what doubles hold."""
+    try:
+        return chain_prices(chain, cells, contract)
+    except (ArithmeticError, ValueError):
+        return None
 
 
 def least_move(settings: MarketSettings, contract: Contract) -> float:
@@ -142,8 +153,8 @@ def _decimals(tick_size: float) -> int:
     return 2 if tick_size >= _CENT or not isinstance(exponent, int) else min(1 - exponent, _FINEST)
 
 
-def _more_of_walls(fields: Fields, numbers: ChainNumbers, cells: Columns, chain: Chain) -> None:
-    between = trading_range(numbers.support, numbers.resistance, chain.spot_price)
+def _more_of_walls(fields: Fields, numbers: ChainNumbers, cells: Columns, spot: Number | None) -> None:
+    between = trading_range(numbers.support, numbers.resistance, spot)
     fields["trading_range"] = None if between is None else {
         "support": between.support,
         "resistance": between.resistance,
@@ -151,7 +162,6 @@ def _more_of_walls(fields: Fields, numbers: ChainNumbers, cells: Columns, chain:
         "position": rounded(between.position, 4),
         "balance": round(between.balance, 4),
     }
-    spot = chain.spot_price
     fields["resistance_losses"] = wall_fields(
         losses(cells.strikes, cells.calls.oi_change, spot, "resistance")
     )

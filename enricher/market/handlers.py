@@ -29,6 +29,7 @@ from enricher.market.documents import (
     tick_document,
 )
 from enricher.market.folds import ChainChange, QuoteChange, TickChange
+from enricher.market.quality.message_doubts import tick_doubts
 from enricher.market.reasons import AHEAD
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
@@ -60,16 +61,23 @@ class Handlers:
         """Store the tick, claim it, publish it enriched."""
         processed_us = to_millis(context.now_us)
         identity = tick.document_id(context.body)
-        future = tick.future
-        folded = not (future or state.windows.is_late(tick.event_us))
+        aside = "future" if tick.future else ""
+        flags: dict[str, str] = {}
+        high, low = tick.high, tick.low
+        if not tick.clean or (high and tick.price > high) or (low and tick.price < low):
+            flags, is_price = tick_doubts(tick, state.windows.ticks.last_price)
+            aside = aside or ("" if is_price else "no_price")
+        folded = not (aside or state.windows.is_late(tick.event_us))
         claim = self.tick_claim(tick, identity)
         document = tick_document(tick, identity, processed_us, folded)
+        if flags:
+            document["flags"] = flags
         if self._zeros:
             document = zeroed(document, TICK_FIELDS)
         effects = (
             Insert(TICKS, document, partial(self._stored_tick, tick, claim, processed_us, state.zone)),
             claim,
-            self.publish_tick(tick, processed_us, state.zone),
+            self.publish_tick(tick, processed_us, state.zone, flags),
         )
         if not (tick.clean or storable(context.body, document)):
             return None, effects
@@ -81,7 +89,7 @@ class Handlers:
             identity_key(tick.tick_id, "" if tick.tick_id is not None else identity.rpartition("#")[2]),
             context.now_us,
             tick.naive,
-            future,
+            aside,
             tick,
         )
         return change, effects
@@ -92,7 +100,9 @@ class Handlers:
             return SetClaim(f"claims:underlying:{tick.event_us // MINUTE}", identity, ttl)
         return KeyClaim(f"processed:underlying:{tick.product}:{tick.tick_id}", tick.event_us, ttl)
 
-    def publish_tick(self, tick: Tick, processed_us: int, zone: tzinfo) -> Publish:
+    def publish_tick(
+        self, tick: Tick, processed_us: int, zone: tzinfo, flags: Mapping[str, str] | None = None
+    ) -> Publish:
         message: dict[str, Any] = {
             "type": "UNDERLYING_ENRICHED",
             "product": tick.product,
@@ -101,7 +111,9 @@ class Handlers:
             "processed_at": render(processed_us, tick.naive, zone),
         }
         if tick.future:
-            message["flags"] = {"timestamp": AHEAD}
+            message["flags"] = {**(flags or {}), "timestamp": AHEAD}
+        elif flags:
+            message["flags"] = flags
         return Publish("enriched:underlying", encode(message))
 
     def _stored_tick(
@@ -110,7 +122,7 @@ class Handlers:
         before_us = micros(document["processed_at"])
         if processed_us - before_us > self.settings.claim_ttl * SECOND:
             return None  # long after: its claim has gone, and so has the occasion
-        return (claim, self.publish_tick(tick, before_us, zone))
+        return (claim, self.publish_tick(tick, before_us, zone, document.get("flags")))
 
     # -- quotes ------------------------------------------------------------------------------------
 
@@ -134,7 +146,8 @@ class Handlers:
         )
         change = None
         if storable(context.body, quote.raw):
-            change = QuoteChange(quote.event_us, quote, identity.rpartition("#")[2], future)
+            aside = "future" if future else ""
+            change = QuoteChange(quote.event_us, quote, identity.rpartition("#")[2], aside)
         return change, (insert, *visible)
 
     # -- chains ------------------------------------------------------------------------------------
@@ -171,7 +184,8 @@ class Handlers:
         if not (chain.clean or storable(context.body, document)):
             return None, effects
         change = ChainChange(
-            chain.event_us, chain, identity.rpartition("#")[2], taken, identity, known, future
+            chain.event_us, chain, identity.rpartition("#")[2], taken, identity, known,
+            "future" if future else "",
         )
         return change, effects
 

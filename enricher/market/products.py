@@ -18,11 +18,11 @@ from msgspec import Meta
 from enricher.analytics.contracts import Contract, Exercise, OiUnit, PriceUnit, Settlement
 from enricher.analytics.lots import INDIAN
 from enricher.config.types import Section, did_you_mean, zone_problem
+from enricher.market.product_names import entry_of, name_of
 
 DEFAULT: Final = "default"
 
 _CLOCK = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d|24:00")
-_EXPIRY = re.compile(r"-?[0-9]")
 _PAIR = re.compile(r"[-_/]USD")
 _ALWAYS = (0, 1, 2, 3, 4, 5, 6)
 _KEPT = 4096
@@ -84,15 +84,19 @@ class ProductSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=
 class Contracts:
     """The contract of every product: the shipped table with what the configuration says otherwise.
 
-    A name is looked up as written, then in capitals without an exchange prefix (``NSE:``) and without a
-    leading ``^ . $``, then by the longest entry it begins with, when no letter and no space follows
-    (``NIFTY25OCT``, ``BTC-27DEC24``); where options are priced in the underlying, only an expiry may follow,
-    for ``BTC-USDT`` is priced in dollars. What is left takes the class of its exchange prefix, else
-    ``default``.
+    A name is looked up as written, in the table and in ``names`` {name: entry}; then in capitals without its
+    exchange (``NSE:``), as an entry or as a vendor's name of one (`enricher.market.product_names`), alone or
+    before an expiry (``NIFTY25OCT``, ``BTC-27DEC24``). What is left has the class of its exchange, else
+    ``default``, and its terms are assumed.
     """
 
-    def __init__(self, products: Mapping[str, ProductSettings] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        products: Mapping[str, ProductSettings] = MappingProxyType({}),
+        names: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._table = dict(SHIPPED)
+        self._names = names
         self._found: dict[str, Contract] = {}
         # The default first, for products start from it; then in any order, since ``like`` names shipped ones.
         for name in sorted(products, key=lambda name: name != DEFAULT):
@@ -111,24 +115,17 @@ class Contracts:
         return contract
 
     def _look_up(self, product: str) -> Contract:
+        product = self._names.get(product, product)
         if product in self._table:
             return self._table[product]
-        exchange, _, name = product.strip().upper().rpartition(":")
-        name = name.lstrip("^.$")
-        name = _ALIASES.get(name, name)
-        for length in range(len(name), 0, -1):
-            entry = self._table.get(name[:length])
-            if entry is not None and _may_follow(entry, name[length:]):
-                return entry
-        entry_class = _CLASSES.get(exchange, DEFAULT)
-        return self._table["DERIBIT_USDC" if entry_class == "DERIBIT" and _PAIR.search(name) else entry_class]
-
-
-def _may_follow(entry: Contract, rest: str) -> bool:
-    """Whether a name that goes on like this is still of this entry."""
-    if entry.price_unit == "underlying":  # BTC-USDT is another contract, priced in dollars
-        return not rest or _EXPIRY.match(rest) is not None
-    return not (rest[:1].isalpha() or rest[:1] == " ")
+        name = name_of(product)
+        found = entry_of(name, self._table, _COINS)
+        if found is not None:
+            return self._table[found]
+        entry_class = _CLASSES.get(name.exchange, DEFAULT)
+        if entry_class == "DERIBIT" and _PAIR.search(name.text):
+            entry_class = "DERIBIT_USDC"
+        return msgspec.structs.replace(self._table[entry_class], assumed=True)
 
 
 def _is_date(text: str) -> bool:
@@ -201,24 +198,21 @@ def _entries() -> dict[str, Contract]:
         like(deribit, "ETH", strike_step=25.0),
         like(linear, "BTC_USDC", strike_step=500.0),
         like(linear, "ETH_USDC", strike_step=25.0),
+        # OKX: a contract is of 0.01 bitcoins or 0.1 ethers.
+        like(deribit, "BTC-USD", lot=0.01, tick_size=0.0005, strike_step=500.0),
+        like(deribit, "ETH-USD", lot=0.1, tick_size=0.0005, strike_step=25.0),
+        *(
+            like(linear, f"{coin}USDT", tick_size=tick, currency="USDT")  # Binance: a contract is of one coin
+            for coin, tick in (("BTC", 5.0), ("ETH", 0.2), ("BNB", 0.1), ("SOL", 0.01), ("XRP", 0.0001))
+        ),
     )
     return {entry.name: entry for entry in entries}
 
 
 SHIPPED: Final[Mapping[str, Contract]] = MappingProxyType(_entries())
-_ALIASES: Final = MappingProxyType(
-    {
-        "NIFTY 50": "NIFTY",
-        "NIFTY BANK": "BANKNIFTY",
-        "NIFTY FIN SERVICE": "FINNIFTY",
-        "NIFTY MID SELECT": "MIDCPNIFTY",
-        "NIFTY MIDCAP SELECT": "MIDCPNIFTY",
-        "NIFTY NEXT 50": "NIFTYNXT50",
-        "BSE SENSEX": "SENSEX",
-    }
-)
+_COINS: Final = frozenset({"BTC", "ETH"})
 _CLASSES: Final = MappingProxyType(
-    {"NSE": "NSE_STOCK", "NFO": "NSE_STOCK", "BSE": "NSE_STOCK", "BFO": "NSE_STOCK"}
+    dict.fromkeys(("NSE", "NFO", "NSE_FO", "BSE", "BFO", "BSE_FO"), "NSE_STOCK")
     | dict.fromkeys(("US", "NYSE", "NASDAQ", "AMEX", "ARCA", "OPRA"), "US_STOCK")
     | {"CBOE": "US_INDEX", "DERIBIT": "DERIBIT"}
 )

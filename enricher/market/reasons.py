@@ -35,7 +35,7 @@ _CONVENTIONS: Final = {
 }
 
 
-def explain_chain(fields: Mapping[str, Any], flags: Flags, cells: Columns, spot: Number) -> None:
+def explain_chain(fields: Mapping[str, Any], flags: Flags, cells: Columns) -> None:
     """Adds the reasons of what is null in the contract's fields and was not explained where it was found."""
     call_changes, put_changes = cells.calls.oi_change, cells.puts.oi_change
     if fields["pcr_oi_change"] is None:
@@ -51,10 +51,10 @@ def explain_chain(fields: Mapping[str, Any], flags: Flags, cells: Columns, spot:
             flags[name] = _NO_VOLUME
         elif None in volumes:
             _partly(flags, name, volumes, legs)
-    if fields["max_pain_distance_pct"] is None:
-        flags["max_pain_distance_pct"] = BEYOND if spot else "spot is 0"
-        if fields["max_pain_value"] is None:
-            flags["max_pain_distance_pct"] = flags["max_pain_value"] = flags["max_pain_strike"]
+    if fields["max_pain_value"] is None:
+        flags["max_pain_distance_pct"] = flags["max_pain_value"] = flags["max_pain_strike"]
+    elif fields["max_pain_distance_pct"] is None:
+        flags.setdefault("max_pain_distance_pct", BEYOND)
     for name in ("pcr_oi", "pcr_volume"):
         if fields[name] is None and name not in flags:
             flags[name] = BEYOND
@@ -84,14 +84,14 @@ def explain_buildup(flags: Flags, path: str, change: Buildup, strikes: int) -> N
             flags[f"{path}.strikes.{side}"] = why
 
 
-def explain_range(fields: Mapping[str, Any], flags: Flags, spot: Number) -> None:
+def explain_range(fields: Mapping[str, Any], flags: Flags, spot: Number | None) -> None:
     """Adds the reason of what is null in the range between the walls."""
     between = fields["trading_range"]
     if between is not None:
         if None in between.values():
             flags["trading_range.position"] = "support and resistance are one strike"
-    elif spot <= 0:
-        flags["trading_range"] = "spot is 0"
+    elif spot is None:
+        flags["trading_range"] = flags["resistance_losses"] = flags["support_losses"] = flags["spot_price"]
     else:
         missing = " and no ".join(side for side in ("support", "resistance") if not fields[side])
         flags["trading_range"] = f"no {missing}" if missing else BEYOND

@@ -12,7 +12,8 @@ from msgspec import Meta
 from enricher.analytics.price_analysis import Extra
 from enricher.clock import MINUTE, SECOND
 from enricher.config import Count, PositiveSeconds, Seconds, Section, Text, WholeSeconds, Zone
-from enricher.market.products import ProductSettings
+from enricher.config.types import did_you_mean
+from enricher.market.products import SHIPPED, ProductSettings
 from enricher.market.quality.feed_quality import WatchSettings
 
 _DAY_MINUTES = 1440
@@ -59,8 +60,9 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     share of the pool.
 
     ``analytics`` switches everything on that is computed from prices of options, with ``products`` for the
-    terms of their contracts, ``price_max_age`` in seconds, ``vendor_iv`` the unit of volatilities as sent.
-    ``extras`` are computed and published besides, see docs/formulas/second_order.md.
+    terms of their contracts and ``names`` {name: entry} for further names of them, ``price_max_age`` in
+    seconds, ``vendor_iv`` the unit of volatilities as sent. ``extras`` are computed and published besides,
+    see docs/formulas/second_order.md.
     ``history_days`` is the look-back of percentiles, which take ``history_least`` days. A surface is stored
     every ``surface_interval`` and fitted every ``svi_interval`` seconds, 0 for never. ``volume`` says what a
     tick's volume is: the size of a trade, or that of the session so far. ``unknown`` is what stands for an
@@ -100,6 +102,7 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     folds: tuple[Text, ...] = ()
     watch: WatchSettings = WatchSettings()
     products: Mapping[str, ProductSettings] = msgspec.field(default_factory=dict)
+    names: Mapping[str, Text] = msgspec.field(default_factory=dict)
 
     @property
     def retention_us(self) -> int:
@@ -116,6 +119,10 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     def validate(self) -> Iterable[tuple[str, str]]:
         if len(set(self.windows)) < len(self.windows):
             yield "windows", "every window once"
+        for entry in self.names.values():
+            if entry not in SHIPPED and entry not in self.products:
+                known = f"names of products or of shipped entries, and {entry!r} is none"
+                yield "names", known + did_you_mean(entry, SHIPPED)
 
     def dead_letter_topics(self, key: str) -> Mapping[str, str]:
         return {task: getattr(self.channels, kind) for kind, task in TASKS.items()}

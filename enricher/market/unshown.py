@@ -51,7 +51,7 @@ def unshown(
         )
         if document.get("folded") is not False:
             state.windows.show_tick(tick, identity_key(tick.tick_id, digest_of(document)))
-        publish = handlers.publish_tick(tick, processed_us, state.zone)
+        publish = handlers.publish_tick(tick, processed_us, state.zone, document.get("flags"))
         return (handlers.tick_claim(tick, identity), publish)
     if collection == QUOTES:
         claim = SetClaim(f"claims:option_quote:{event_us // MINUTE}", identity, OPTION_CLAIM_TTL)

@@ -20,8 +20,8 @@ Fields = dict[str, Any]
 ZEROED: Final = "zeroed"
 TICK_FIELDS: Final = ("tick_id",)
 CHAIN_FIELDS: Final = (
-    "pcr_oi", "pcr_volume", "atm_straddle_price", "max_pain_strike", "total_call_oi", "total_put_oi",
-    "call_buildup_otm", "put_buildup_otm",
+    "pcr_oi", "pcr_volume", "atm_strike", "atm_straddle_price", "max_pain_strike", "total_call_oi",
+    "total_put_oi", "call_buildup_otm", "put_buildup_otm",
 )  # fmt: skip
 OPTION_FIELDS: Final = (
     "bid", "ask", "last", "volume", "open_interest", "delta", "gamma", "vega", "theta", "iv"

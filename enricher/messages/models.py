@@ -134,6 +134,11 @@ class Chain(Event, frozen=True, kw_only=True):
     future_price: float | None = None
     clean: bool = False
 
+    @property
+    def spot(self) -> Number | None:
+        """The price of the underlying; None where a 0 was sent, which is no price."""
+        return self.spot_price or None
+
     def document_id(self, body: bytes) -> str:
         """What makes it this chain, as one text: product, expiry, moment and digest of the bytes."""
         head = f"{self.event_us}:{len(self.product)}:{self.product}"

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from enricher.errors import BadMessage
+from enricher.messages.doubts import FUTURE_NONE
 from enricher.messages.json_decoding import LARGEST, check_depth, explained, object_in, parse, shown
 
 Number = int | float
@@ -40,20 +41,23 @@ class TickWire(msgspec.Struct, frozen=True, gc=False):
 _INT64 = 2**63 - 1
 # Up to 2^63 the range check runs in C; what lies outside takes the slow, careful path.
 _Amount = Annotated[int, Meta(ge=0, le=_INT64)] | Annotated[float, Meta(ge=0, le=1e100)]
+_BELOW_LIMITS = 2**31 - 2  # what lies beyond may be the end of some integer, which stands for no value
+_Price = Annotated[int, Meta(gt=0, le=_BELOW_LIMITS)] | Annotated[float, Meta(gt=0, le=_BELOW_LIMITS)]
+_Traded = Annotated[int, Meta(ge=0, le=_BELOW_LIMITS)] | Annotated[float, Meta(ge=0, le=_BELOW_LIMITS)]
 _Signed = Annotated[int, Meta(ge=-_INT64, le=_INT64)] | Annotated[float, Meta(ge=-1e100, le=1e100)]
 
 
 class CleanTick(TickWire, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A tick of nothing but known fields, each of them in range and fit for a 64-bit store."""
+    """A tick of nothing but known fields, each of them in range and fit for a 64-bit store, no price of 0."""
 
-    price: _Amount
+    price: _Price
     type: str | None = None
     tick_id: Annotated[int, Meta(ge=-_INT64, le=_INT64)] | str | None = None
-    volume: _Signed | None = None
-    open: _Amount | None = None
-    high: _Amount | None = None
-    low: _Amount | None = None
-    close: _Amount | None = None
+    volume: _Traded | None = None
+    open: _Price | None = None
+    high: _Price | None = None
+    low: _Price | None = None
+    close: _Price | None = None
     change: _Signed | None = None
 
 
@@ -197,9 +201,10 @@ def read_tick(body: bytes) -> TickWire:
     """The tick in these bytes, or ``BadMessage``; a `CleanTick` when it could be read in one step.
 
     That is a tick of plain ASCII with nothing but known fields. All else (escapes, which may hide half of a
-    surrogate pair, fields nobody knows, whatever is wrong) is read with more care.
+    surrogate pair, fields nobody knows, digits of what stands for no value, whatever is wrong) is read with
+    more care.
     """
-    if b"\\" not in body and body.isascii():
+    if b"\\" not in body and b"99999" not in body and body.isascii():
         try:
             return _TICK.decode(body)
         except (msgspec.DecodeError, RecursionError):
@@ -257,7 +262,7 @@ def future_price(sent: object, flags: dict[str, str]) -> float | None:
     """The price of a future, if it is one; what is none is flagged, for a chain does not depend on it."""
     if isinstance(sent, int | float) and not isinstance(sent, bool) and 0 < sent <= LARGEST:
         return float(sent)
-    flag(flags, "future_price", "no number above 0")
+    FUTURE_NONE.put(flags)
     return None
 
 

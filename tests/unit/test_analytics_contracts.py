@@ -88,7 +88,7 @@ def test_years_are_those_of_act_365_fixed(days: int) -> None:
         ("", "default"),
     ],
 )
-def test_a_product_finds_its_entry_by_name_beginning_exchange_or_not_at_all(product: str, entry: str) -> None:
+def test_a_product_finds_its_entry_by_name_expiry_exchange_or_not_at_all(product: str, entry: str) -> None:
     assert SHIPPED_CONTRACTS.of(product).name == entry
 
 

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from enricher.analytics import black76
+from enricher.analytics.chain_prices import chain_prices
 from enricher.analytics.columns import columns
 from enricher.analytics.contracts import Contract, years
-from enricher.analytics.price_analysis import PriceAnalysis, analyse_prices, price_scale
+from enricher.analytics.price_analysis import PriceAnalysis, analyse_prices
 from enricher.analytics.staleness import NO_AGES, fresh
 from enricher.clock import event_us, render
 from enricher.market.products import Contracts
@@ -30,7 +31,7 @@ def analysed(stubs_from: float) -> PriceAnalysis:
             quote = (0.05, 3000) if strike >= stubs_from else (value - 0.05, value + 0.05)
             legs.append({"strike": strike, "bid": quote[0], "ask": quote[1]})
     chain = made_chain("NIFTY", EXPIRY, 21500, render(AT, True), *sides)
-    return analyse_prices(chain, fresh(columns(chain), NO_AGES, 300), NIFTY)
+    return analyse_prices(chain, chain_prices(chain, fresh(columns(chain), NO_AGES, 300), NIFTY), NIFTY)
 
 
 def test_stub_quotes_do_not_speak_of_the_forward() -> None:
@@ -69,8 +70,8 @@ def priced(
             legs.append({"strike": strike, **quote, **said})
         sides[0][-1] |= (changed or {}).get(strike, {})
     chain = made_chain("N", EXPIRY, 21500, render(at_us, False), *sides, future_price=future)
-    cells = columns(chain, price_scale(contract, chain.spot_price))
-    return analyse_prices(chain, fresh(cells, NO_AGES, 300), contract, vendor_iv, unit_before)
+    prices = chain_prices(chain, fresh(columns(chain), NO_AGES, 300), contract)
+    return analyse_prices(chain, prices, contract, vendor_iv, unit_before)
 
 
 def test_volatilities_come_back_from_the_prices_they_made() -> None:
@@ -113,8 +114,8 @@ def test_exposures_are_in_units_and_currency_of_the_whole_open_interest() -> Non
 
 def test_options_priced_in_coins_are_analysed_like_the_same_options_priced_in_dollars() -> None:
     coin = Contracts().of("BTC")
-    dollar = msgspec.structs.replace(coin, price_unit="quote", tick_size=coin.tick_size * 21500)
-    one, other = priced(coin, scale=21500), priced(dollar)
+    dollar = msgspec.structs.replace(coin, price_unit="quote", tick_size=coin.tick_size * FORWARD)
+    one, other = priced(coin, scale=FORWARD), priced(dollar)
     assert one.smile.iv == pytest.approx(other.smile.iv, rel=1e-9)
     assert one.premium.total == pytest.approx(other.premium.total)
     assert one.gamma_exposure.gross == pytest.approx(other.gamma_exposure.gross)

@@ -9,6 +9,7 @@ import pytest
 
 from enricher.analytics import black76
 from enricher.analytics.chain_numbers import chain_numbers
+from enricher.analytics.chain_prices import chain_prices
 from enricher.analytics.columns import columns
 from enricher.analytics.contracts import years
 from enricher.analytics.price_analysis import PriceAnalysis, analyse_prices
@@ -151,7 +152,7 @@ def fair_chain(stale: dict[int, dict[str, Any]]) -> Chain:
 
 
 def analysed(chain: Chain) -> PriceAnalysis:
-    return analyse_prices(chain, seen(chain), NIFTY)
+    return analyse_prices(chain, chain_prices(chain, seen(chain), NIFTY), NIFTY)
 
 
 def test_no_analytic_sees_a_stale_quote() -> None:

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from enricher.analytics import black76, variance
+from enricher.analytics.chain_prices import chain_prices
 from enricher.analytics.columns import columns
 from enricher.analytics.contracts import YEAR_US
 from enricher.analytics.position_buildup import snapshot
@@ -221,4 +222,5 @@ def test_a_calendar_of_less_than_a_tick_is_none() -> None:
 def test_what_a_chain_is_judged_by_is_what_is_remembered_of_it() -> None:
     chain = sent(NEAR, calls={22000: {"bid": 1, "ask": 2, "timestamp": render(later(-301), False)}})
     cells = fresh(columns(chain), leg_ages(chain, reader(INDIA)), 300)
-    assert fields_and_known(chain)[1].quotes == analyse_prices(chain, cells, NIFTY).quotes
+    found = analyse_prices(chain, chain_prices(chain, cells, NIFTY), NIFTY)
+    assert fields_and_known(chain)[1].quotes == found.quotes

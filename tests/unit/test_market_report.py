@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from enricher.analytics.chain_prices import chain_prices
 from enricher.analytics.columns import columns
 from enricher.analytics.price_analysis import PriceAnalysis, analyse_prices
 from enricher.analytics.staleness import NO_AGES, fresh
@@ -29,7 +30,7 @@ def flags(product: str, moment: str, expiry: str = "2025-06-20") -> dict[str, st
     legs = [{"strike": strike, "bid": 4.9, "ask": 5.1} for strike in (95, 100, 105)]
     chain = made_chain(product, expiry, 100, render(at, True), legs, legs)
     cells = fresh(columns(chain), NO_AGES, 300)
-    found = analyse_prices(chain, cells, contract)
+    found = analyse_prices(chain, chain_prices(chain, cells, contract), contract)
     told: dict[str, str] = analysis_fields(found, cells.strikes, contract, expiry, 300)["flags"]
     return told
 
@@ -67,7 +68,7 @@ def analysed(max_age: float = 300, **said: Any) -> tuple[PriceAnalysis, Fields]:
     sides[0][2] |= said
     chain = made_chain("XSP", EXPIRY, 100, render(AT, True), *sides)
     cells = fresh(columns(chain), NO_AGES, 300)
-    found = analyse_prices(chain, cells, XSP)
+    found = analyse_prices(chain, chain_prices(chain, cells, XSP), XSP)
     return found, analysis_fields(found, cells.strikes, XSP, EXPIRY, max_age)
 
 

@@ -18,6 +18,7 @@ from enricher.analytics.bar_boundaries import Opening, bar_edges, bar_start
 from enricher.analytics.sub_bars import BarKey, Cell, Content, RunningBar
 from enricher.clock import MINUTE
 from enricher.market.bars.volumes import DayVolumes
+from enricher.messages.doubts import LIMITS
 from enricher.messages.models import Number
 
 LARGEST_VOLUME: Final = 1e100
@@ -110,7 +111,9 @@ class Bars:
         price = price + 0.0  # a double, and no negative zero
         cell.add(event_us, price, order)
         if volume is not None and 0 <= volume <= LARGEST_VOLUME:
-            if self._volumes is None:
+            if volume in LIMITS:
+                pass  # it stands for no value
+            elif self._volumes is None:
                 cell.trade(price, volume)
             else:
                 self._changed.update(self._volumes.take(cell, event_us, order, volume))

@@ -159,6 +159,11 @@ class TickWindow:
     def __len__(self) -> int:
         return len(self._events) - self._head
 
+    @property
+    def last_price(self) -> float | None:
+        """The price of the last tick of all; None before the first."""
+        return self._prices[-1] if self._prices else None
+
     def is_last(self, event_us: int, ident: int) -> bool:
         """Whether the last tick of all, by event time, order key and arrival, is this one."""
         return bool(self._events) and self._events[-1] == event_us and self._idents[-1] == ident

@@ -96,7 +96,8 @@ def analysed(
     """
     section = settings.routes.get("market")
     market = section if isinstance(section, MarketSettings) else MarketSettings()
-    contracts, zones = Contracts(market.products), Zones(settings.feed.timezone, market.timezones)
+    contracts = Contracts(market.products, market.names)
+    zones = Zones(settings.feed.timezone, market.timezones)
     wanted = {name.upper() for name in products}
     analyses: list[ChainAnalysis] = []
     names: set[str] = set()

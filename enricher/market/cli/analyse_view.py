@@ -200,7 +200,7 @@ Place = tuple[int, int, float]  # the first strike, the one after the last, and 
 
 def _places(one: ChainAnalysis, room: int) -> tuple[list[Place], int]:
     """What stands in each column of the plot: one strike or several, and how many characters it is wide."""
-    strikes, centre = one.strikes, one.forward.value or one.spot
+    strikes, centre = one.strikes, one.forward.value or one.spot or 0.0
     sigma = (one.atm_iv or 0.2) * sqrt(max(one.years, 1 / 365))
     reach = max(4.0 * sigma, 0.03)
     inside = [at for at, k in enumerate(strikes) if centre > 0 and k > 0 and abs(log(k / centre)) <= reach]

@@ -16,6 +16,7 @@ from enricher.log import log
 from enricher.market.documents import encode
 from enricher.market.folds.fold import Fold, Product
 from enricher.market.quality.feed_quality import FeedWatch, Finding
+from enricher.messages.doubts import LIMITS
 from enricher.messages.models import Tick
 
 SHOW_EVERY_US: Final = 5 * SECOND
@@ -44,12 +45,12 @@ class FeedHealth(Fold):
         self._reported: dict[str, tuple[int, int]] = {}  # kind -> when it was logged, and how many since
 
     def take(self, tick: Tick, received_us: int) -> None:
-        """Count a tick in; one ahead of the clock is not for counting."""
+        """Count a tick in; one ahead of the clock, or without a price, is not for counting."""
         watch, product = self.watch, self.product
         if watch is None:
             watch = FeedWatch(product.product, product.contract, received_us, product.settings.watch)
             self.watch = watch
-        if tick.future:
+        if tick.future or not tick.price or (tick.price in LIMITS and not tick.clean):
             return
         findings = watch.fold(tick.event_us, received_us, tick.tick_id, tick.price)
         for finding in findings:

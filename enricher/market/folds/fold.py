@@ -29,8 +29,9 @@ class TickChange(msgspec.Struct, frozen=True, gc=False):
     """A tick to fold. Times are microseconds: of the event, and of its receipt.
 
     ``order`` ranks the ticks of one microsecond; ``identity`` is a 64-bit stand-in for the tick's identity.
-    ``naive`` says that its time was sent without an offset, ``future`` that it is ahead of the clock (then no
-    fold gets it). ``sent`` is the tick as it was sent, None where it was read back from what is stored.
+    ``naive`` says that its time was sent without an offset. ``aside`` says why no fold gets it, in a word
+    that is counted: ``future``, ahead of the clock, or ``no_price``. ``sent`` is the tick as it was sent,
+    None where it was read back from what is stored.
     """
 
     event_us: int
@@ -40,7 +41,7 @@ class TickChange(msgspec.Struct, frozen=True, gc=False):
     identity: int
     received_us: int
     naive: bool
-    future: bool = False
+    aside: str = ""
     sent: Tick | None = None
 
 
@@ -50,7 +51,7 @@ class QuoteChange(msgspec.Struct, frozen=True, gc=False):
     event_us: int
     quote: Quote
     identity: str
-    future: bool = False
+    aside: str = ""
     restored: bool = False
 
 
@@ -66,7 +67,7 @@ class ChainChange(msgspec.Struct, frozen=True):
     taken: Snapshot
     document_id: str
     known: ExpirySnapshot | None = None
-    future: bool = False
+    aside: str = ""
     restored: bool = False
 
 

@@ -13,8 +13,8 @@ _ASIDE_KEPT = 1000
 class Identities(Fold):
     """The last quote of each symbol and the last chain of each expiry, for most duplicates come at once.
 
-    Ticks are remembered by the rolling windows. ``aside`` are the messages that moved nothing because they
-    were ahead of the clock: when they come again, and their time has come meanwhile, they must move nothing
+    Ticks are remembered by the rolling windows. ``aside`` are the messages that moved nothing, such as
+    those ahead of the clock: when they come again, and their time has come meanwhile, they must move nothing
     still, or a restart would change the numbers. ``restored_chains`` are those folded before a restart.
     """
 

@@ -15,7 +15,8 @@ _EXPIRIES_KEPT = 200
 class LastChains(Fold):
     """``document_ids`` are those of the last chains, ``known`` what is remembered of them where analysed.
 
-    Of the newest: ``newest_us``, ``newest_text`` (its time as sent, empty when it was read back), ``spot``.
+    Of the newest: ``newest_us``, ``newest_text`` (its time as sent, empty when it was read back), ``spot``
+    (None where it is not known).
     """
 
     __slots__ = ("document_ids", "known", "newest_text", "newest_us", "spot")
@@ -45,7 +46,7 @@ class LastChains(Fold):
         if chain.event_us >= self.newest_us:
             self.newest_us = chain.event_us
             self.newest_text = chain.timestamp
-            self.spot = chain.spot_price
+            self.spot = chain.spot if change.known is None else change.known.spot
 
     def forget(self, expiry: str) -> None:
         """Let go of what was analysed of an expiry."""

@@ -21,6 +21,7 @@ from enricher.messages.models import Number, digest
 CLAIM_TTL = 600
 """Seconds that what was published of it is remembered, in case its commit is repeated."""
 
+_NO_SPOT = "not known, or it contradicts the options: see the newest chain"
 _TOTALS = ("total_call_oi", "total_put_oi", "total_call_volume", "total_put_volume")
 _JOINED = ("pcr_oi", "pcr_volume", "iv_30d", "variance_swap_30d")
 _OTHERS = ("front_expiry", "front_atm_iv", "term", "resistance", "support")
@@ -118,6 +119,8 @@ def _numbers(
                 flags[f"total_{side}_{name}"] = f"no known {what} of the {side}s"
         if fields[f"pcr_{name}"] is None:
             flags[f"pcr_{name}"] = f"no known {what} of calls or of puts, or 0 of the calls"
+    if spot is None:
+        flags |= dict.fromkeys(("spot_price", "resistance", "support"), _NO_SPOT)
     if atm_iv is None:
         flags["front_expiry"] = flags["front_atm_iv"] = "no expiry has a volatility at the money"
     if fields["iv_30d"] is None:

@@ -50,7 +50,7 @@ class MarketState:
         self._zones = zones
         self._visible = visible
         self._folds: list[Makes] = [*(fold_of(name) for name in dict.fromkeys(settings.folds)), *folds]
-        self._contracts = Contracts(settings.products)
+        self._contracts = Contracts(settings.products, settings.names)
         self._restore = Restore(self.new, time_field)
         self._feed_gaps: list[tuple[int, int]] = []  # of the ticks' feed, by receipt
         if self._folds:
@@ -113,13 +113,13 @@ class MarketState:
     def fold(self, state: ProductState, change: TickChange | QuoteChange | ChainChange | None) -> str | None:
         """Fold a tick, quote or chain; None is one that MongoDB is going to refuse.
 
-        `future` or `late` when it folds into nothing, or not into everything.
+        `future`, `no_price` or `late` when it folds into nothing, or not into everything.
         """
         if change is None:
             return None
-        if change.future:
+        if change.aside:
             state.identities.set_aside(change.event_us, change.identity)
-            return "future"
+            return change.aside
         for step in state.steps[type(change)]:
             label = step(change)
             if label is not None:

@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from enricher.analytics import variance
+from enricher.analytics.chain_prices import in_currency
 from enricher.analytics.columns import Cells, columns
 from enricher.analytics.contracts import Contract
-from enricher.analytics.price_analysis import price_scale
 from enricher.analytics.prices import MAX_AGE, Unit
 from enricher.analytics.quote_arbitrage import ChainQuotes
 from enricher.analytics.staleness import Ages, Fresh, fresh, leg_ages, reader
@@ -48,6 +48,7 @@ class ExpirySnapshot(msgspec.Struct, frozen=True):
     ``moments`` is None when all of it is of the chain's own moment; ``max_age_us`` is how long a price
     counts, ``expires_us`` the instant of expiry, ``least`` the least amount worth naming, ``identity`` the
     ``_id`` of its document; ``oi`` is the open interest of calls and puts beside the strikes of ``quotes``.
+    ``spot`` is None where it is not known, or contradicts the options.
     """
 
     expiry: str
@@ -68,6 +69,7 @@ class ExpirySnapshot(msgspec.Struct, frozen=True):
     least: float = 0.0
     identity: str = ""
     oi: tuple[Cells, Cells] = ([], [])
+    spot: Number | None = None
 
 
 def expiry_snapshot(
@@ -80,11 +82,11 @@ def expiry_snapshot(
     found, t = fields.get("smile"), fields.get("years")
     if not isinstance(found, Mapping) or t is None:
         return None
-    terms, scale = fields["conventions"], price_scale(contract, chain.spot_price)
-    max_age = terms["max_price_age"]
+    terms = fields["conventions"]
+    max_age, scale = terms["max_price_age"], _price_scale(chain, terms)
     if cells is None:
         ages = leg_ages(chain, reader(ZoneInfo(terms.get("feed_zone", "UTC"))))
-        cells = fresh(columns(chain, scale), ages, max_age)
+        cells = in_currency(fresh(columns(chain), ages, max_age), scale)
     ahead, swap, calls, puts = fields["forward"]["price"], fields["variance_swap"], cells.calls, cells.puts
     return ExpirySnapshot(
         expiry=chain.expiry,
@@ -109,9 +111,18 @@ def expiry_snapshot(
         max_age_us=int(max_age * SECOND),
         expires_us=contract.expiry_us(chain.expiry),
         rate=terms["rate"],
-        least=terms["tick_size"] * scale,
+        least=terms["tick_size"] * (scale or 0.0),
+        spot=None if fields["atm_strike"] is None else chain.spot,
         oi=(calls.oi, puts.oi),
     )
+
+
+def _price_scale(chain: Chain, terms: Mapping[str, Any]) -> float | None:
+    """What prices were multiplied by; documents of older versions do not say, and took spot."""
+    if "price_scale" in terms:
+        scale: float | None = terms["price_scale"]
+        return scale
+    return float(chain.spot_price) if terms["price_unit"] == "underlying" else 1.0
 
 
 def _row(event_us: int, fields: Mapping[str, Any]) -> Fields:
