@@ -124,6 +124,9 @@ class Connections:
     def outages(self) -> Mapping[str, str]:
         return self.engine.writer.outages
 
+    def health(self) -> Mapping[str, Any]:
+        return self.engine.health()
+
     def emit(self, *effects: Effect) -> None:
         self.engine.emit(*effects)
 

@@ -92,6 +92,10 @@ class Host(Protocol):
         """The sinks that are unreachable now, and why, once the enricher runs."""
         ...
 
+    def health(self) -> Mapping[str, Any]:
+        """As `Enricher.health`, once the enricher runs."""
+        ...
+
     def emit(self, *effects: Effect) -> None:
         """As `Enricher.emit`, once the enricher runs."""
         ...

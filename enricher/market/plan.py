@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from enricher.config import Settings
 from enricher.engine.router import Route
@@ -11,8 +12,12 @@ from enricher.market import routes
 from enricher.market.documents import STATE
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import Makes
+from enricher.market.web.rates import Rates
 from enricher.metrics import Metric
 from enricher.system import Host, Plan
+
+if TYPE_CHECKING:
+    from enricher.web.views import View
 
 DAY = 86_400.0
 _STATUSES = {"success": "processed", "retry": "retried", "failure": "dead"}
@@ -30,6 +35,7 @@ def plan(section: MarketSettings, host: Host, folds: Sequence[Makes] = ()) -> Pl
         "stream again, or replay a recording, from further back."
     )
     made = routes.build(section, settings.feed, troubles, folds)
+    rates = Rates(host, [route.topic for route in made])
     return Plan(
         routes=made,
         patterns=section.channels.patterns,
@@ -37,9 +43,20 @@ def plan(section: MarketSettings, host: Host, folds: Sequence[Makes] = ()) -> Pl
         indexes=routes.indexes(settings.feed),
         troubles=troubles,
         metrics=partial(tasks, made, host),
+        services={"rates": rates.run},
+        views=partial(views, section, host, rates, troubles),
         warnings=lambda: warnings(section, settings),
         notes=[note],
     )
+
+
+def views(
+    section: MarketSettings, host: Host, rates: Rates, troubles: Mapping[str, str]
+) -> Sequence[View]:
+    """The screens; the packages that they need are imported when there is a web app."""
+    from enricher.market.web.views import views
+
+    return views(section, host, rates, troubles)
 
 
 async def tasks(made: Sequence[Route], host: Host) -> Sequence[Metric]:

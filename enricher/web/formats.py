@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,11 @@ _NOTHING = "–"  # noqa: RUF001  an en dash stands for no value
 def number(value: float | None, digits: int = 0) -> str:
     """With thousands apart; a dash for None."""
     return _NOTHING if value is None else f"{value:,.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 0) -> str:
+    """A change: as `number`, with its sign."""
+    return _NOTHING if value is None else f"{value:+,.{digits}f}"
 
 
 def short(value: float | None) -> str:
@@ -69,7 +75,7 @@ def ago(value: datetime | float | None) -> Markup | str:
     if at is None:
         return _NOTHING
     since = (datetime.now(UTC) - at).total_seconds()
-    text = f"{seconds(since)} ago" if since >= 0 else f"in {seconds(-since)}"
+    text = "now" if abs(since) < 1 else f"{seconds(since)} ago" if since > 0 else f"in {seconds(-since)}"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
         at.isoformat(timespec="milliseconds"), f"{at:%Y-%m-%d %H:%M:%S} UTC", text
     )
@@ -97,6 +103,30 @@ def data(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704
 
 
+def polyline(points: Iterable[Any], box: Sequence[float] = ()) -> str:
+    """Points of an SVG polyline in a square of 100: pairs (x, y), or values at equal distances.
+
+    ``box`` (left, right, bottom, top) is what the square shows; without it all of the points.
+    """
+    pairs = [each if isinstance(each, tuple) else (at, each) for at, each in enumerate(points)]
+    if not pairs:
+        return ""
+    xs, ys = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    left, right, bottom, top = box or (min(xs), max(xs), min(ys), max(ys))
+    wide, high = (right - left) or 1, (top - bottom) or 1
+    return " ".join(f"{100 * (x - left) / wide:.2f},{100 - 100 * (y - bottom) / high:.2f}" for x, y in pairs)
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round values between two others, at most so many, for the lines of an axis."""
+    if not high > low or most < 1:
+        return []
+    unit = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(unit * each for each in (1, 2, 2.5, 5, 10, 20) if (high - low) / (unit * each) <= most)
+    first = math.ceil(low / step)
+    return [at * step for at in range(first, math.floor(high / step) + 1)]
+
+
 def _time(value: datetime | float | None) -> datetime | None:
     if value is None:
         return None
@@ -108,8 +138,11 @@ def _time(value: datetime | float | None) -> datetime | None:
         return None
 
 
+FUNCTIONS: dict[str, Callable[..., Any]] = {"ticks": ticks}
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "number": number,
+    "signed": signed,
     "short": short,
     "percent": percent,
     "seconds": seconds,
@@ -118,4 +151,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "size": size,
     "pretty": pretty,
     "data": data,
+    "polyline": polyline,
 }

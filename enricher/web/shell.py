@@ -13,7 +13,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from enricher.web.formats import FILTERS
+from enricher.web.formats import FILTERS, FUNCTIONS
 from enricher.web.views import Asked, Done, View
 
 _encode = msgspec.json.Encoder().encode
@@ -32,7 +32,12 @@ class Shell:
             undefined=StrictUndefined,
         )
         self._templates.filters.update(FILTERS)
-        self._templates.globals |= {"service": service, "read_only": read_only, "static": _static()}
+        self._templates.globals |= {
+            "service": service,
+            "read_only": read_only,
+            "static": _static(),
+            **FUNCTIONS,
+        }
 
     def screen(
         self, request: Request, view: View, asked: Asked[Any], answer: Any, csrf: str

@@ -124,7 +124,9 @@ async def show_demo(
             urls = await start_servers(servers, stack, stop)
             if urls is None:
                 return OK
-            demo = Demo(options, served(options.load(urls)), plan, servers, out, stop)
+            # The feed says what was traded on the day so far.
+            settings = options.load({"market.volume": "cumulative", **urls})
+            demo = Demo(options, served(settings), plan, servers, out, stop)
             return await demo.run(watch or demo.show)
 
 

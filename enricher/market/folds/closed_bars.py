@@ -32,7 +32,7 @@ class ClosedBars(Fold):
             settings.windows,
             int(settings.lateness * SECOND),
             settings.retention_us,
-            _bar_session(product.contract),
+            bar_session(product.contract),
             product.day_start if self._cumulative else None,
         )
         self.heard_us: int | None = None
@@ -95,7 +95,7 @@ class ClosedBars(Fold):
         return effects
 
 
-def _bar_session(contract: Contract) -> Opening | None:
+def bar_session(contract: Contract) -> Opening | None:
     """Where long bars start counting: when the market opens."""
     if contract.session_open is None:
         return None

@@ -1,0 +1,1 @@
+"""The market's screens: products, candles, option chain, open interest, volatility, and the feed."""
