@@ -1,6 +1,8 @@
 """Text from the bytes of a mail: declared charsets, wrong ones, encoded words.
 
-Nothing here fails: what no charset explains is read as UTF-8 or Windows-1252, and whoever asks is told so.
+Labels and what they mean are those of the WHATWG Encoding standard (`webencodings`), and beside them what
+Python knows. Nothing here fails: what no charset explains is read as UTF-8 or Windows-1252, and whoever asks
+is told so. A byte that is none of its charset is one U+FFFD.
 """
 
 from __future__ import annotations
@@ -8,70 +10,186 @@ from __future__ import annotations
 import binascii
 import codecs
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from quopri import decodestring
 
+import webencodings
+
+from enricher.mail.charsets_asian import big5, euc_jp, gb18030, iso_2022, shift_jis
+from enricher.mail.defects import UNDECODABLE, Defects
 from enricher.storable import is_text
 
-# Names that mails use and Python does not know, or that mean a larger set than they say (WHATWG Encoding).
+_OWN: dict[str, Callable[[bytes, str], str]] = {
+    "big5": big5,
+    "euc-jp": euc_jp,
+    "gb18030": gb18030,
+    "iso-2022": iso_2022,
+    "shift_jis": shift_jis,
+}
+# What Python calls, and mails name, otherwise.
 _MEANT = {
-    "ansi_x3.110-1983": "latin-1",
-    "cp-850": "cp850",
-    "gb2312": "gb18030",
+    "cp932": "shift_jis",
+    "euc-jis-2004": "euc-jp",
     "gbk": "gb18030",
-    "gb_2312-80": "gb18030",
-    "ks_c_5601-1987": "cp949",
-    "ks_c_5601": "cp949",
-    "euc-kr": "cp949",
+    "hz": "hz",
+    "hz-gb-2312": "hz",
     "iso-8859-8-i": "iso-8859-8",
-    "shift_jis": "cp932",
+    "iso8859-11": "windows-874",
+    "ms932": "shift_jis",
+    "tis-620": "windows-874",
+    "utf-8mb4": "utf-8",
     "utf8mb4": "utf-8",
     "x-gbk": "gb18030",
-    "x-mac-roman": "mac-roman",
-    "x-sjis": "cp932",
-    "x-user-defined": "cp1252",
-    "ascii": "us-ascii",
+    "x-unicode-2-0-utf-7": "utf-7",
+    "unicode-1-1-utf-7": "utf-7",
+    "csunicode11utf7": "utf-7",
 }
 # The decoders of the first two take time that grows with the square of the length; the others are for
 # the source code of programs.
 _REFUSED = {"idna", "punycode", "unicode-escape", "raw-unicode-escape"}
+_SINGLE = re.compile(r"(?:windows-\d+|iso-8859-\d+|koi8-.|x?-?mac.*|ibm866)")
+_MICROSOFT = re.compile(r"(?:x-)?(?:cp|win|windows|ms|ansi)[-_ ]?(\d{3,5})(?:-\d)?")
+_WIDE = re.compile(r"utf-?(16|32)")
 
-_WORD = re.compile(r"=\?([^?\s]*)\?([bBqQ])\?(.{0,4000}?)\?=", re.DOTALL)
+_WORD = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?")
 _SURROGATES = re.compile(r"[\udc80-\udcff]")
 _BREAKS = re.compile(r"[\r\n]+")
-_ALPHABET = re.compile(rb"[^A-Za-z0-9+/]")
+_FOREIGN = re.compile(rb"[^A-Za-z0-9+/]")
+_HIGH = bytes(range(128, 256))
+# What Windows-1252 has of these is in no word: an umlaut in capitals after a small letter, signs of the
+# mathematicians, and the last two letters. They are pieces of UTF-8 then.
+_NO_WINDOWS = re.compile(
+    rb"(?<=[a-z])[\xc0-\xdd]|[\x81-\x83\x86-\x89\x8b\x8d\x8f\x90\x98\x9b\x9d\xd7\xf7\xfe\xff]"
+)
+_MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+# Bytes at a time: other threads get their turn in between.
+_PIECE = 1 << 20
 
 
 @lru_cache(256)
 def codec(name: str) -> str | None:
-    """Python's name of a charset; None where there is none, or it is no charset of text."""
-    wanted = name.strip().strip("'\"").partition("*")[0].strip().lower()
-    wanted = _MEANT.get(wanted, wanted)
+    """The name of a charset, one of the Encoding standard or of Python; None where it is none of text."""
+    wanted = name.strip().strip("'\"").partition("*")[0].partition(";")[0].strip().strip("'\"").lower()
+    wanted = wanted.split(" ")[0] if " " in wanted else wanted
+    for label in (wanted, wanted.replace("_", "-"), _MICROSOFT.sub(r"windows-\1", wanted)):
+        found = _standard(label)
+        if found is not None:
+            return found
     try:
-        found = codecs.lookup(wanted)
+        info = codecs.lookup(_MICROSOFT.sub(r"cp\1", wanted))
         # Codecs such as zlib and rot13 are none of text; asking tells.
-        b"\n\n\n\n".decode(found.name)
+        b"\n\n\n\n".decode(info.name)
     except (LookupError, ValueError):  # UnicodeError is a ValueError
         return None
-    return None if found.name.replace("_", "-") in _REFUSED else found.name
+    python = info.name.replace("_", "-")
+    if python in _REFUSED:
+        return None
+    if python.startswith("iso2022"):
+        return "iso-2022"
+    return _standard(python) or info.name
+
+
+def _standard(label: str) -> str | None:
+    if label in _MEANT:
+        return _MEANT[label]
+    if label.startswith("iso-2022-"):
+        return "iso-2022"
+    try:
+        found = webencodings.lookup(label)
+    except UnicodeEncodeError:
+        return None
+    if found is None or found.name == "replacement":
+        return None
+    name: str = found.name
+    return _MEANT.get(name, name)
+
+
+@lru_cache(64)
+def _decoder(name: str) -> Callable[[bytes, str], str]:
+    """What decodes a charset that `codec` names: bytes and "strict" or "replace" in, text out."""
+    if name in _OWN:
+        return _OWN[name]
+    info = _info(name)
+    if _SINGLE.fullmatch(name):
+        table = _table(info)
+        return lambda data, errors: codecs.charmap_decode(data, errors, table)[0]
+    return lambda data, errors: info.decode(data, errors)[0]
+
+
+def _info(name: str) -> codecs.CodecInfo:
+    known = webencodings.lookup(name)
+    info: codecs.CodecInfo = codecs.lookup(name) if known is None else known.codec_info
+    return info
+
+
+def _table(info: codecs.CodecInfo) -> str:
+    """The 256 characters of a charset; where Python has none below A0, the standard has a control."""
+    table = [info.decode(bytes([byte]), "replace")[0] for byte in range(256)]
+    return "".join(
+        (chr(byte) if byte < 0xA0 else "\ufffe") if char == "\ufffd" else char
+        for byte, char in enumerate(table)
+    )
 
 
 def to_text(data: bytes, charset: str | None) -> tuple[str, bool]:
     """The text of ``data``, and whether the declared charset (None: US-ASCII) explained all of it."""
-    name = codec(charset) if charset else "ascii"
+    if data.isascii() and (charset is None or charset in ("utf-8", "us-ascii", "UTF-8", "US-ASCII")):
+        return data.decode("ascii"), True
+    for mark, marked in _MARKS:
+        if data.startswith(mark) and (charset is None or len(data) > 3):
+            text = _in_pieces(data, marked, "replace")
+            return _whole(text.removeprefix("\ufeff")), "\ufffd" not in text
+    name = codec(charset) if charset else None
+    if name is not None and (
+        (_WIDE.match(name) and _is_narrow(data))
+        # US-ASCII with bytes above 127 is none, though the standard has Windows-1252 for its label.
+        or (name == "windows-1252" and charset and "ascii" in charset.lower() and not data.isascii())
+    ):
+        name = None
     if name is not None:
         try:
-            text = data.decode(name)
+            return _whole(_in_pieces(data, name, "strict")), True
         except (UnicodeError, ValueError):
             pass
-        else:
-            return _whole(text), True
+    if name not in (None, "utf-8") and data.isascii():
+        # What was cut off in an Asian charset is still that.
+        return _whole(_in_pieces(data, name, "replace")), False
     try:
-        return data.decode("utf-8"), False
+        return _in_pieces(data, "utf-8", "strict"), charset is None and data.isascii()
     except UnicodeDecodeError:
-        # What was truncated in an Asian charset or in UTF-16 is still that.
-        likely = "cp1252" if name in (None, "ascii", "utf-8") else name
-        return _whole(data.decode(likely or "cp1252", "replace")), False
+        if name in (None, "utf-8"):
+            return _broken(data), False
+        return _whole(_in_pieces(data, name, "replace")), False
+
+
+def _in_pieces(data: bytes, name: str, errors: str) -> str:
+    if len(data) <= _PIECE or name in _OWN:
+        return _decoder(name)(data, errors)
+    info = _info(name)
+    pieces = (data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
+    if _SINGLE.fullmatch(name):
+        decode = _decoder(name)
+        return "".join([decode(piece, errors) for piece in pieces])
+    if info.incrementaldecoder is None:
+        return info.decode(data, errors)[0]
+    one = info.incrementaldecoder(errors)
+    return "".join([*(one.decode(piece) for piece in pieces), one.decode(b"", True)])
+
+
+def _is_narrow(data: bytes) -> bool:
+    """Whether it cannot be UTF-16 or UTF-32: text of any length has a blank or a line end, and so a zero."""
+    return 0 not in data and (data.isascii() or b" " in data)
+
+
+def _broken(data: bytes) -> str:
+    """UTF-8 with bytes that are none, one U+FFFD each; or Windows-1252, where little speaks for UTF-8."""
+    text = _in_pieces(data, "utf-8", "replace")
+    bad = text.count("\ufffd")
+    good = len(text) - bad - len(data.translate(None, _HIGH))
+    if good < bad and (good or 2 * len(_NO_WINDOWS.findall(data[:100_000])) < min(bad, 100_000)):
+        return _in_pieces(data, "windows-1252", "strict")
+    return text
 
 
 def _whole(text: str) -> str:
@@ -79,19 +197,25 @@ def _whole(text: str) -> str:
     return text if is_text(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def plain(value: str) -> str:
+def plain(value: str, defects: Defects | None = None) -> str:
     """A header's value on one line, its raw 8-bit bytes read as UTF-8 or Windows-1252.
 
-    ``value`` is as `email.parser.BytesParser` leaves it: bytes above 127 are surrogates.
+    ``value`` is as `headers.read_header` leaves it: bytes above 127 are surrogates.
     """
     if "\n" in value or "\r" in value:
         value = _BREAKS.sub("", value)
     if not value.isascii() and _SURROGATES.search(value):
-        value = to_text(value.encode("utf-8", "surrogateescape"), "utf-8")[0]
+        data = value.encode("utf-8", "surrogateescape")
+        try:
+            value = data.decode("utf-8")
+        except UnicodeDecodeError:
+            value = to_text(data, "utf-8")[0]
+            if defects is not None:
+                defects[UNDECODABLE] = None
     return value.strip(" \t")
 
 
-def words(value: str) -> str:
+def words(value: str, defects: Defects | None = None) -> str:
     """``value`` (as `plain` gives it) with its encoded words (RFC 2047, RFC 2231) decoded.
 
     White space between two encoded words is dropped. Neighbours of one charset are decoded together, since
@@ -101,25 +225,48 @@ def words(value: str) -> str:
         return value
     out: list[str] = []
     held, charset = b"", ""
-    last = 0
+    last = at = 0
     after_word = False
-    for match in _WORD.finditer(value):
-        between = value[last : match.start()]
-        data = _word_bytes(match[2], match[3])
-        if data is None:
+
+    def let_go() -> None:
+        text, explained = to_text(held, charset)
+        out.append(text)
+        if not explained and defects is not None:
+            defects[UNDECODABLE] = None
+
+    while True:
+        begin = value.find("=?", at)
+        end = value.find("?=", begin + 2) if begin >= 0 else -1
+        if end < 0:
+            break
+        match = _WORD.match(value, begin)
+        if match is None:
+            at = begin + 2
             continue
+        end = value.find("?=", match.end())
+        if end < 0:
+            break
+        inner = value.rfind("=?", match.end(), end)
+        if inner >= 0 and _WORD.match(value, inner):
+            at = inner  # the first one has no end
+            continue
+        data = _word_bytes(match[2], value[match.end() : end])
+        if data is None:
+            at = match.end()
+            continue
+        between = value[last:begin]
         name = match[1].partition("*")[0].lower()
         apart = bool(between.strip(" \t")) or (not after_word and bool(between))
         if held and (apart or name != charset):
-            out.append(to_text(held, charset)[0])
+            let_go()
             held = b""
         if apart:
             out.append(between)
         held, charset = held + data, name
-        last = match.end()
+        last = at = end + 2
         after_word = True
     if held:
-        out.append(to_text(held, charset)[0])
+        let_go()
     out.append(value[last:])
     return "".join(out)
 
@@ -133,11 +280,13 @@ def _word_bytes(encoding: str, text: str) -> bytes | None:
 
 
 def lenient_base64(data: bytes) -> bytes | None:
-    """The bytes of base64 with or without its padding, foreign characters left out; None if it is none."""
-    kept = _ALPHABET.sub(b"", data)
+    """The bytes of base64 with or without its padding, foreign characters left out; None if it is none.
+
+    Of one that was cut, the character that says nothing is left out too.
+    """
+    kept = _FOREIGN.sub(b"", data)
+    if len(kept) < 2:
+        return None if kept else b""
     if len(kept) % 4 == 1:
-        return None
-    try:
-        return binascii.a2b_base64(kept + b"=" * (-len(kept) % 4))
-    except binascii.Error:
-        return None
+        kept = kept[:-1]
+    return binascii.a2b_base64(kept + b"=" * (-len(kept) % 4))

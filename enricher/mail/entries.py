@@ -28,7 +28,7 @@ from typing import Any
 import msgspec
 
 from enricher.errors import BadMessage
-from enricher.mail.message import bare_id
+from enricher.mail.threads import bare_id
 from enricher.storable import check_escapes, check_storable
 from enricher.texts import as_text
 

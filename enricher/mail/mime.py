@@ -1,291 +1,231 @@
 """A message taken apart: its headers, and the parts that hold no others, decoded.
 
-Well-formed messages, which are nearly all there are, are cut up here by searching for boundaries in the
-bytes. The standard library's parser, which goes by lines and compiles a pattern for every boundary, takes
-ten times as long, but knows what to make of everything else: whatever looks odd in any way is left to it.
+One pass over the bytes, whatever is in them: lines that begin with two hyphens are looked at in order, and
+compared with the boundaries of the multiparts that are open there. Nothing is refused: ``defects`` names what
+is wrong, and what is in no part is text.
 """
 
 from __future__ import annotations
 
-import binascii
 import re
-from collections.abc import Iterator, Sequence
-from email.message import Message
-from email.parser import BytesParser
-from email.policy import compat32
-from quopri import decodestring
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from enricher.errors import BadMessage
+from enricher.mail import defects as wrong
+from enricher.mail.charsets import plain
+from enricher.mail.defects import Defects
+from enricher.mail.headers import Fields, Header, blank_line, first_field, read_header, without_marks
+from enricher.mail.parameters import split
+from enricher.mail.transfer import AS_THEY_ARE, decoded
 
-Headers = list[tuple[str, str]]
-"""Names and values in order, as the standard library gives them: folded, bytes above 127 as surrogates."""
-
-_HEADER = re.compile(r"([!-9;-~]+):[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)\r?\n")
-_BLANK = re.compile(rb"\n\r?\n")
-# A Content-Type without comments, escapes and other rarities.
-_TYPE = re.compile(
-    r"\s*([\w.+-]+)/([\w.+-]+)(?:\s*;\s*[\w-]+\s*=\s*(?:\"[^\"\\]*\"|[^\s;\"<>\\]+))*\s*(?:;\s*)?", re.ASCII
-)
-_PARAMETER = re.compile(r";\s*([\w-]+)\s*=\s*(?:\"([^\"\\]*)\"|([^\s;\"<>\\]+))", re.ASCII)
-_AS_THEY_ARE = (None, "7bit", "8bit", "binary")
-_DEEPEST_WELL_FORMED = 20
-# The standard library asks at every line whether any of the multiparts around it ends there, and takes time
-# that grows with the square of a Content-Type's length: hostile mails are not to keep a process for minutes.
+_DASHES = re.compile(rb"^--([^\n]*)\n?", re.MULTILINE)
+_SPACE = re.compile(r"\s+")
 DEEPEST = 50
-_MOST_ENTITIES = 10_000
+_MOST_PARTS = 1000
 _LONGEST_TYPE = 10_000
-_MOST_LEAVES = 1000
+_LONGEST_BOUNDARY = 1000
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A part that holds no others.
+    """A part that holds no others: its fields, its type (``kind``) with parameters, its bytes, decoded."""
 
-    ``kind`` is its type if no header says one. Where it ``contains`` a message, ``data`` is empty, and
-    ``size`` its bytes, None where it cannot be written again. ``defects`` are names of `email.errors`.
-    """
-
-    headers: Headers
+    headers: Fields
+    kind: str
+    parameters: dict[str, str]
     data: bytes
-    kind: str = "text/plain"
-    contains: bool = False
-    size: int | None = None
     defects: tuple[str, ...] = ()
 
 
 class Apart(msgspec.Struct, frozen=True):
     """A message: its headers, its parts (where there are more, the first thousand and one), and what is wrong
-    with those that hold others."""
+    with its header and with those that hold others."""
 
-    headers: Headers
+    headers: Fields
     parts: Sequence[Part]
     defects: tuple[str, ...] = ()
 
 
 def take_apart(raw: bytes) -> Apart:
-    """The message in ``raw``. Raises `BadMessage` for parts without end, one in the other or one by one."""
-    found = well_formed(raw)
-    return in_any_form(raw) if found is None else found
+    """The message in ``raw``."""
+    return _Walk(raw).read()
 
 
-# -- well-formed ---------------------------------------------------------------------------------------
+class _Level(NamedTuple):
+    """A multipart that is open: its boundary, the type of its parts that name none."""
+
+    boundary: str
+    kind: str
 
 
-class _Odd(Exception):
-    """Something that is the standard library's to judge."""
+class _Separator(NamedTuple):
+    """A line that separates parts of the ``level``, or closes it."""
+
+    level: int
+    closes: bool
+    start: int
+    end: int
 
 
-class _Enough(Exception):
-    """There are more parts than anybody will look at."""
+class _Walk:
+    """Goes through a message once."""
 
+    def __init__(self, raw: bytes) -> None:
+        self._raw, odd = without_marks(raw)
+        self._start, more = first_field(self._raw)
+        self._defects: Defects = dict.fromkeys((*odd, *more))
+        self._lines = _DASHES.finditer(self._raw)
+        self._line: re.Match[bytes] | None = None
+        self._ended = False
+        self._levels: list[_Level] = []
+        self._named: dict[bytes, int] = {}
+        self._parts: list[Part] = []
 
-def well_formed(raw: bytes) -> Apart | None:
-    """The message if nothing about it is odd, else None."""
-    if b"\r" in raw and raw.count(b"\r") != raw.count(b"\r\n"):
-        return None
-    parts: list[Part] = []
-    try:
-        headers = _entity(raw, 0, len(raw), parts, 0)
-    except _Enough:
-        headers = _headers(raw, 0, len(raw))[0]
-    except (_Odd, binascii.Error):
-        return None
-    return Apart(headers, parts)
+    def read(self) -> Apart:
+        headers = self._entity(self._header(self._start), "text/plain", self._start)
+        at = self._next_part()
+        while at is not None and len(self._parts) <= _MOST_PARTS:
+            self._entity(self._header(at), self._levels[-1].kind, at)
+            at = self._next_part()
+        return Apart(headers, self._parts, tuple(self._defects))
 
+    # -- one part --------------------------------------------------------------------------------------
 
-def _entity(raw: bytes, start: int, end: int, parts: list[Part], depth: int) -> Headers:
-    """The headers of what is between ``start`` and ``end``; its parts are appended to ``parts``."""
-    headers, body = _headers(raw, start, end)
-    content_type = encoding = None
-    for name, value in headers:
-        low = name.lower()
-        if low == "content-type" and content_type is None:
-            content_type = value
-        elif low == "content-transfer-encoding" and encoding is None:
-            encoding = value.lower()
-    boundary = None if content_type is None else _boundary(content_type)
-    if boundary is None:
-        if depth:
-            end = _without_last_break(raw, body, end)  # that one belongs to the boundary
-        parts.append(Part(headers, _decoded(raw[body:end], encoding)))
-        if len(parts) > _MOST_LEAVES:
-            raise _Enough
-        return headers
-    if encoding not in _AS_THEY_ARE or depth == _DEEPEST_WELL_FORMED:
-        raise _Odd
-    for first, last in _between(raw, body, end, b"--" + boundary):
-        _entity(raw, first, last, parts, depth + 1)
-    return headers
+    def _header(self, at: int) -> Header:
+        """The header that begins at ``at``: no line of an open boundary belongs to it."""
+        raw = self._raw
+        if raw.startswith((b"\n", b"\r\n"), at):
+            return Header([], at + (1 if raw[at] == 10 else 2))
+        start = at
+        while True:
+            separator = self._dashes(start) if self._levels else None
+            stop = len(raw) if separator is None else separator.start()
+            blank = blank_line(raw, max(start - 1, at), stop)
+            if blank is not None:
+                return read_header(raw, at, *blank, stop)
+            if separator is None or self._separates(separator) is not None:
+                return read_header(raw, at, stop, stop, stop)
+            start = separator.end()
 
+    def _entity(self, header: Header, kind: str, at: int) -> Fields:
+        """Open a multipart, or take in a part that holds no others."""
+        fields, body, odd = header
+        first: dict[str, str] = {}
+        for name, value in fields:
+            low = name.lower()
+            if low in ("content-type", "content-transfer-encoding") and low not in first:
+                first[low] = value
+        defects: Defects = dict.fromkeys(odd)
+        kind, parameters = _content_type(first.get("content-type"), kind, defects)
+        encoding = first.get("content-transfer-encoding", "")
+        if encoding:
+            encoding = plain(encoding).partition(";")[0].partition("(")[0].strip(" \t\"'").lower()
+        if kind.startswith("multipart/"):
+            if self._opened(kind, parameters, encoding, body, defects):
+                self._defects.update(defects)
+                return fields
+            kind = "text/plain"  # its boundary never came: what there is, is text
+        separator = self._separator(body)
+        end = len(self._raw) if separator is None else separator.start
+        if self._levels and separator is not None:
+            end = self._without_last_break(body, end)  # that one belongs to the boundary
+        if separator is None or separator.start > at:
+            data = decoded(self._raw[body:end], encoding, defects)
+            self._parts.append(Part(fields, kind, parameters, data, tuple(defects)))
+        return fields
 
-def _headers(raw: bytes, start: int, end: int) -> tuple[Headers, int]:
-    """The headers, and where the body begins."""
-    if raw.startswith((b"\n", b"\r\n"), start, end):
-        return [], start + (1 if raw[start] == 10 else 2)
-    blank = _BLANK.search(raw, start, end)
-    if blank is None:
-        raise _Odd
-    block = raw[start : blank.start() + 1].decode("ascii", "surrogateescape")
-    headers: Headers = []
-    at = 0
-    while at < len(block):
-        # Never searched for: a long line without a colon would be looked at from each of its characters.
-        match = _HEADER.match(block, at)
-        if match is None:
-            raise _Odd
-        headers.append((match[1], match[2]))
-        at = match.end()
-    return headers, blank.end()
+    def _opened(
+        self, kind: str, parameters: dict[str, str], encoding: str, body: int, defects: Defects
+    ) -> bool:
+        boundary = _SPACE.sub(" ", parameters.get("boundary", "")).rstrip()
+        if not boundary or len(boundary) > _LONGEST_BOUNDARY:
+            defects[wrong.NO_BOUNDARY] = defects[wrong.NO_PARTS] = None
+            return False
+        if len(self._levels) == DEEPEST:
+            defects[wrong.TOO_MANY_LEVELS] = None
+            return False
+        if encoding not in AS_THEY_ARE:
+            defects[wrong.ENCODED_MULTIPART] = None
+        default = "message/rfc822" if kind == "multipart/digest" else "text/plain"
+        self._levels.append(_Level(boundary, default))
+        self._name()
+        first = self._separator(body)
+        if first is None or first.level != len(self._levels) - 1 or first.closes:
+            self._levels.pop()
+            self._name()
+            if first is not None and first.closes and first.level == len(self._levels):
+                self._pass(first)
+            defects[wrong.NO_START] = defects[wrong.NO_PARTS] = None
+            return False
+        return True
 
-
-def _boundary(content_type: str) -> bytes | None:
-    """What separates the parts of a multipart; None for a type that has none."""
-    found = _TYPE.fullmatch(content_type)
-    if found is None or not content_type.isascii():
-        raise _Odd
-    main = found[1].lower()
-    if main == "message":
-        raise _Odd
-    if main != "multipart":
-        return None
-    # Read from left to right, so that what a quoted value says is no parameter.
-    named = _PARAMETER.findall(content_type)
-    given = [quoted or bare for name, quoted, bare in named if name.lower() == "boundary"]
-    if len(given) != 1 or content_type.lower().count("boundary") != 1 or found[2].lower() == "digest":
-        raise _Odd
-    boundary: str = given[0].rstrip()
-    if not boundary or boundary[0] in "< " or "\n" in boundary:
-        raise _Odd
-    return boundary.encode("ascii")
-
-
-def _between(raw: bytes, start: int, end: int, separator: bytes) -> Iterator[tuple[int, int]]:
-    """Where each part begins and ends, from the first line that separates to the one that closes."""
-    first = None
-    at = start
-    while True:
-        line = raw.find(separator, at, end)
-        if line < 0:
-            raise _Odd
-        at = line + len(separator)
-        if line > start and raw[line - 1] != 10:
-            continue
-        closes = raw.startswith(b"--", at)
-        over = at + 2 if closes else at
-        while over < end and raw[over] in b" \t":
-            over += 1
-        if raw.startswith(b"\r\n", over):
-            over += 2
-        elif raw.startswith(b"\n", over):
-            over += 1
-        elif over < end:
-            continue  # a line that only begins like one
-        if first == line or (first is None and closes):
-            raise _Odd
-        if first is not None:
-            yield first, line
-        if closes:
-            return
-        first = at = over
-
-
-def _without_last_break(raw: bytes, start: int, end: int) -> int:
-    if end > start and raw[end - 1] == 10:
-        end -= 1
-        if end > start and raw[end - 1] == 13:
+    def _without_last_break(self, start: int, end: int) -> int:
+        if end > start and self._raw[end - 1] == 10:
             end -= 1
-    return end
+            while end > start and self._raw[end - 1] == 13:
+                end -= 1
+        return end
 
+    # -- lines that separate ---------------------------------------------------------------------------
 
-def _decoded(data: bytes, encoding: str | None) -> bytes:
-    if encoding in _AS_THEY_ARE:
-        return data
-    if encoding == "quoted-printable":
-        return decodestring(data)
-    if encoding == "base64":
-        joined = b"".join(data.splitlines())
-        # The strict mode lets padding that belongs to nothing pass.
-        if len(joined) % 4 or joined.endswith(b"==="):
-            raise _Odd
-        return binascii.a2b_base64(joined, strict_mode=True)
-    raise _Odd
-
-
-# -- in any form ---------------------------------------------------------------------------------------
-
-
-class _Entity(Message):
-    """A message or part that knows how deep it is and how many there are."""
-
-    depth = 0
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.made: list[int] = [1]  # one count for all of a message
-
-    def attach(self, payload: Any) -> None:
-        """Take a part in. The parser does so before it reads the part."""
-        if isinstance(payload, _Entity):
-            payload.depth, payload.made = self.depth + 1, self.made
-            self.made[0] += 1
-            if payload.depth > DEEPEST:
-                raise BadMessage("$.raw", f"parts nested at most {DEEPEST} deep")
-            if self.made[0] > _MOST_ENTITIES:
-                raise BadMessage("$.raw", f"at most {_MOST_ENTITIES} parts")
-        super().attach(payload)
-
-    def get_boundary(self, failobj: Any = None) -> Any:
-        """As the standard library's, but that an endless Content-Type names none."""
-        if any(len(v) > _LONGEST_TYPE for n, v in self.raw_items() if n.lower() == "content-type"):
-            return failobj
-        return super().get_boundary(failobj)
-
-
-def in_any_form(raw: bytes) -> Apart:
-    """The message as the standard library reads it. Raises `BadMessage`."""
-    try:
-        message = BytesParser(_Entity, policy=compat32).parsebytes(raw)
-    except RecursionError as error:
-        raise BadMessage("$.raw", f"parts nested at most {DEEPEST} deep") from error
-    defects: dict[str, None] = {}
-    parts: list[Part] = []
-    for number, part in enumerate(_leaves(message, defects)):
-        parts.append(_part(part))
-        if number == _MOST_LEAVES:
-            break
-    return Apart(list(message.raw_items()), parts, tuple(defects))
-
-
-def _leaves(message: Message, defects: dict[str, None]) -> Iterator[Message]:
-    """Every part that holds no others, in order; a message within a message is one part."""
-    waiting = [message]
-    while waiting:
-        part = waiting.pop()
-        if not part.is_multipart() or part.get_content_maintype() == "message":
-            yield part
-            continue
-        defects.update((type(defect).__name__, None) for defect in part.defects)
-        waiting += reversed(cast("list[Message]", part.get_payload()))
-
-
-def _part(part: Message) -> Part:
-    contains = part.is_multipart()
-    return Part(
-        headers=list(part.raw_items()),
-        data=b"" if contains else cast("bytes | None", part.get_payload(decode=True)) or b"",
-        kind=part.get_default_type(),
-        contains=contains,
-        size=_size(part) if contains else None,
-        # Decoding adds to them.
-        defects=tuple(type(defect).__name__ for defect in part.defects),
-    )
-
-
-def _size(part: Message) -> int | None:
-    """Bytes of a message within a message; None where it cannot be written again."""
-    try:
-        return sum(len(inner.as_bytes()) for inner in cast("Sequence[Message]", part.get_payload()))
-    except Exception:  # noqa: BLE001  the generator fails in many ways on what the parser let pass
+    def _next_part(self) -> int | None:
+        """Where the next part begins; None where there is none. Levels that end before it are closed."""
+        while self._levels:
+            separator = self._separator(0)
+            if separator is None:
+                self._defects[wrong.NO_CLOSE] = None
+                return None
+            if len(self._levels) > separator.level + 1:
+                self._defects[wrong.NO_CLOSE] = None
+            del self._levels[separator.level + (0 if separator.closes else 1) :]
+            self._name()
+            self._pass(separator)
+            if not separator.closes:
+                return separator.end
         return None
+
+    def _separator(self, start: int) -> _Separator | None:
+        """The first line from ``start`` on that belongs to an open boundary."""
+        if not self._levels:
+            return None
+        while (line := self._dashes(start)) is not None:
+            found = self._separates(line)
+            if found is not None:
+                return found
+            start = line.end()
+        return None
+
+    def _separates(self, line: re.Match[bytes]) -> _Separator | None:
+        key = line[1].rstrip(b" \t\r")
+        if b"\t" in key:
+            key = key.replace(b"\t", b" ")
+        level, closes = self._named.get(key), False
+        if level is None and key.endswith(b"--"):
+            level, closes = self._named.get(key[:-2]), True
+        return None if level is None else _Separator(level, closes, line.start(), line.end())
+
+    def _dashes(self, start: int) -> re.Match[bytes] | None:
+        """The first line from ``start`` on that begins with two hyphens; never one again that is passed."""
+        while not self._ended and (self._line is None or self._line.start() < start):
+            self._line = next(self._lines, None)
+            self._ended = self._line is None
+        return self._line
+
+    def _pass(self, separator: _Separator) -> None:
+        self._dashes(separator.end)
+
+    def _name(self) -> None:
+        self._named = {level.boundary.encode("utf-8"): n for n, level in enumerate(self._levels)}
+
+
+def _content_type(value: str | None, default: str, defects: Defects) -> tuple[str, dict[str, str]]:
+    if value is None:
+        return default, {}
+    if len(value) > _LONGEST_TYPE:
+        defects[wrong.INVALID_PARAMETERS] = None
+        value = value[:_LONGEST_TYPE]
+    kind, parameters = split(plain(value, defects), defects)
+    if kind.count("/") != 1:
+        return (default if not kind else "text/plain"), parameters
+    return kind, parameters

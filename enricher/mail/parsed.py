@@ -10,8 +10,9 @@ import msgspec
 
 from enricher.mail.addresses import mailboxes
 from enricher.mail.charsets import plain, to_text, words
-from enricher.mail.message import ids, read_date, thread_of
+from enricher.mail.dates import read_date
 from enricher.mail.models import Attachment, Mail, Mailbox
+from enricher.mail.threads import ids, thread_of
 
 # Field of an entry -> attribute of the mail; the first of several names that is there counts.
 _PEOPLE = {"from": "from_", "sender": "sender", "to": "to", "cc": "cc", "bcc": "bcc", "reply_to": "reply_to"}

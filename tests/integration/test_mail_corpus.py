@@ -17,9 +17,12 @@ import pytest
 
 from enricher.mail import Mail, parse_message
 
-# What the two read differently on purpose: a mailbox's name in a comment, "(Name)", is a name to us; several
-# texts shown one after the other are one body; what a broken multipart holds is text, not nothing.
+# What the two read differently on purpose: a mailbox's name in a comment, "(Name)", is a name to us, and so
+# is a word that cannot be an address; several texts shown one after the other are one body; what a broken
+# multipart holds is text, not nothing; a part after one that nobody closed is a part.
 COMMENTS = {"msg_01", "msg_03", "msg_04", "msg_06", "msg_14", "msg_20", "msg_27", "msg_29", "msg_44"}
+WORDS = {"msg_05", "msg_15"}
+PARTS_LOST = {"msg_15"}
 BODIES_LOST = {"msg_17", "msg_19", "msg_24", "msg_25", "msg_31", "msg_36", "msg_41", "msg_42"}
 
 
@@ -65,8 +68,9 @@ def test_subject_and_people_are_the_same(name: str) -> None:
     assert mail.subject == (peer["subject"] or "")
     for header, read in (("from", mail.from_), ("to", mail.to), ("cc", mail.cc)):
         people = [person for value in peer.get_all(header, []) for person in value.addresses]
-        assert [one.address for one in read] == [p.addr_spec.replace("<>", "") for p in people]
-        if name not in COMMENTS:
+        if name not in WORDS:
+            assert [one.address for one in read] == [p.addr_spec.replace("<>", "") for p in people]
+        if name not in COMMENTS | WORDS:
             assert [one.name for one in read] == [p.display_name for p in people]
 
 
@@ -91,7 +95,7 @@ def test_attachments_have_the_same_names_and_types(name: str) -> None:
     ]
     listed = [a for a in mail.attachments if not a.content_type.startswith("message/")]
     found = [(a.filename, a.content_type) for a in listed if a.filename]
-    assert found == named
+    assert found == named or (name in PARTS_LOST and len(found) > len(named))
 
 
 @pytest.mark.parametrize("name", MESSAGES)

@@ -1,0 +1,72 @@
+"""The parts of a message, sorted into bodies and attachments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from enricher.mail.charsets import plain, to_text
+from enricher.mail.defects import TOO_MANY_PARTS, UNDECODABLE, Defects
+from enricher.mail.mime import Part
+from enricher.mail.models import Attachment
+from enricher.mail.parameters import split
+
+# A mail has a few dozen; a hostile one is not to fill the memory of its readers.
+_MOST_PARTS = 1000
+_READ = ("content-disposition", "content-id")
+
+
+class Bodies:
+    """What a message shows, by type, and what is attached to it."""
+
+    def __init__(self, defects: Defects) -> None:
+        self.attachments: list[Attachment] = []
+        self._defects = defects
+        self._texts: dict[str, list[str]] = {}
+
+    def joined(self, kind: str) -> str | None:
+        """All texts of a kind in the order shown; None if there is none."""
+        found = self._texts.get(kind)
+        if found is None:
+            return None
+        if len(found) == 1:
+            return found[0]
+        shown = [text for text in found if text.strip()] or found[:1]
+        return shown[0] if len(shown) == 1 else "\n".join(shown)
+
+    def read(self, parts: Sequence[Part]) -> None:
+        """Look at every part once, in order."""
+        for number, part in enumerate(parts):
+            if number == _MOST_PARTS:
+                self._defects[TOO_MANY_PARTS] = None
+                return
+            self._read_part(part)
+
+    def _read_part(self, part: Part) -> None:
+        found: dict[str, str] = {}
+        for name, value in part.headers:
+            low = name.lower()
+            if low in _READ and low not in found:
+                found[low] = plain(value, self._defects)
+        self._defects.update(dict.fromkeys(part.defects))
+        kind = part.kind
+        disposition, filename = "", None
+        if "content-disposition" in found:
+            disposition, more = split(found["content-disposition"], self._defects)
+            filename = more.get("filename") or more.get("name")
+        filename = filename or part.parameters.get("name") or None
+        if kind in ("text/plain", "text/html") and disposition in ("", "inline"):
+            text, explained = to_text(part.data, part.parameters.get("charset"))
+            if not explained:
+                self._defects[UNDECODABLE] = None
+            self._texts.setdefault(kind, []).append(text)
+            if filename is None:
+                return  # one that has a name is shown, and can be saved too
+        self.attachments.append(
+            Attachment(
+                filename=filename,
+                content_type=kind,
+                disposition=disposition or None,
+                content_id=found.get("content-id", "").strip("<> ") or None,
+                size=len(part.data),
+            )
+        )
