@@ -12,7 +12,6 @@ from enricher.mail.parameters import split
 
 # A mail has a few dozen; a hostile one is not to fill the memory of its readers.
 _MOST_PARTS = 1000
-_READ = ("content-disposition", "content-id")
 
 
 class Bodies:
@@ -42,16 +41,12 @@ class Bodies:
             self._read_part(part)
 
     def _read_part(self, part: Part) -> None:
-        found: dict[str, str] = {}
-        for name, value in part.headers:
-            low = name.lower()
-            if low in _READ and low not in found:
-                found[low] = plain(value, self._defects)
-        self._defects.update(dict.fromkeys(part.defects))
+        if part.defects:
+            self._defects.update(dict.fromkeys(part.defects))
         kind = part.kind
         disposition, filename = "", None
-        if "content-disposition" in found:
-            disposition, more = split(found["content-disposition"], self._defects)
+        if "content-disposition" in part.about:
+            disposition, more = split(plain(part.about["content-disposition"], self._defects), self._defects)
             filename = more.get("filename") or more.get("name")
         filename = filename or part.parameters.get("name") or None
         if kind in ("text/plain", "text/html") and disposition in ("", "inline"):
@@ -66,7 +61,7 @@ class Bodies:
                 filename=filename,
                 content_type=kind,
                 disposition=disposition or None,
-                content_id=found.get("content-id", "").strip("<> ") or None,
+                content_id=plain(part.about.get("content-id", "")).strip("<> ") or None,
                 size=len(part.data),
             )
         )

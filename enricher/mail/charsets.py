@@ -12,7 +12,6 @@ import codecs
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from quopri import decodestring
 
 import webencodings
 
@@ -62,6 +61,8 @@ _HIGH = bytes(range(128, 256))
 _NO_WINDOWS = re.compile(
     rb"(?<=[a-z])[\xc0-\xdd]|[\x81-\x83\x86-\x89\x8b\x8d\x8f\x90\x98\x9b\x9d\xd7\xf7\xfe\xff]"
 )
+_UNICODE = frozenset({"utf-8", "UTF-8", "utf8"})
+_USUAL = _UNICODE | {"us-ascii", "US-ASCII", "iso-8859-1", "ISO-8859-1"}
 _MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 # Bytes at a time: other threads get their turn in between.
 _PIECE = 1 << 20
@@ -134,8 +135,14 @@ def _table(info: codecs.CodecInfo) -> str:
 
 def to_text(data: bytes, charset: str | None) -> tuple[str, bool]:
     """The text of ``data``, and whether the declared charset (None: US-ASCII) explained all of it."""
-    if data.isascii() and (charset is None or charset in ("utf-8", "us-ascii", "UTF-8", "US-ASCII")):
-        return data.decode("ascii"), True
+    if charset is None or charset in _USUAL:
+        if data.isascii():
+            return data.decode("ascii"), True
+        if charset in _UNICODE and len(data) <= _PIECE and data[0] != 0xEF:
+            try:
+                return data.decode("utf-8"), True
+            except UnicodeDecodeError:
+                pass
     for mark, marked in _MARKS:
         if data.startswith(mark) and (charset is None or len(data) > 3):
             text = _in_pieces(data, marked, "replace")
@@ -234,34 +241,28 @@ def words(value: str, defects: Defects | None = None) -> str:
         if not explained and defects is not None:
             defects[UNDECODABLE] = None
 
-    while True:
-        begin = value.find("=?", at)
-        end = value.find("?=", begin + 2) if begin >= 0 else -1
+    while (match := _WORD.search(value, at)) is not None:
+        begin, content = match.span()
+        end = value.find("?=", content)
         if end < 0:
             break
-        match = _WORD.match(value, begin)
-        if match is None:
-            at = begin + 2
-            continue
-        end = value.find("?=", match.end())
-        if end < 0:
-            break
-        inner = value.rfind("=?", match.end(), end)
+        inner = value.rfind("=?", content, end)
         if inner >= 0 and _WORD.match(value, inner):
             at = inner  # the first one has no end
             continue
-        data = _word_bytes(match[2], value[match.end() : end])
+        data = _word_bytes(match[2], value[content:end])
         if data is None:
-            at = match.end()
+            at = content
             continue
-        between = value[last:begin]
-        name = match[1].partition("*")[0].lower()
-        apart = bool(between.strip(" \t")) or (not after_word and bool(between))
+        name = match[1].lower()
+        if "*" in name:
+            name = name.partition("*")[0]
+        apart = begin > last and (not after_word or not value[last:begin].isspace())
         if held and (apart or name != charset):
             let_go()
             held = b""
         if apart:
-            out.append(between)
+            out.append(value[last:begin])
         held, charset = held + data, name
         last = at = end + 2
         after_word = True
@@ -275,7 +276,7 @@ def _word_bytes(encoding: str, text: str) -> bytes | None:
     data = text.encode("utf-8")
     if encoding in "qQ":
         # RFC 2047 4.2: an underscore is a space; a space itself is wrong but common.
-        return decodestring(data.replace(b"\r", b"").replace(b"\n", b""), header=True)
+        return binascii.a2b_qp(data.replace(b"\r", b"").replace(b"\n", b""), header=True)
     return lenient_base64(data)
 
 

@@ -28,6 +28,7 @@ from typing import Any
 import msgspec
 
 from enricher.errors import BadMessage
+from enricher.mail.headers import header_of
 from enricher.mail.threads import bare_id
 from enricher.storable import check_escapes, check_storable
 from enricher.texts import as_text
@@ -37,8 +38,7 @@ CONTENT = ("from", "to", "subject", "body", "text", "body_text", "html", "body_h
 
 # Longer ones name no mail that anybody sent; their digest does as well.
 _LONGEST_ID = 512
-_HEADER = re.compile(rb"^message-id[ \t]*:[ \t]*((?:[^\r\n]|\r?\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
-_END_OF_HEADERS = re.compile(rb"\r?\n\r?\n")
+_HEADER = re.compile(rb"^message-id[ \t]*:[ \t]*((?:[^\r\n]|\r*\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}")
 
 
@@ -92,8 +92,7 @@ def identity_of(body: bytes) -> str | None:
 
 def _identity(message_id: str | None, raw: bytes | None) -> str | None:
     if not message_id and raw is not None:
-        end = _END_OF_HEADERS.search(raw)
-        header = _HEADER.search(raw, 0, end.start() + 1 if end is not None else len(raw))
+        header = _HEADER.search(header_of(raw))
         message_id = as_text(header[1]) if header is not None else None
     bare = bare_id(message_id) if message_id else ""
     if not bare:

@@ -79,6 +79,16 @@ def first_field(raw: bytes) -> tuple[int, tuple[str, ...]]:
     return start, defects
 
 
+def header_of(raw: bytes) -> bytes:
+    """The header of a message as it stands there, down to its blank line."""
+    raw, _ = without_marks(raw)
+    start, _ = first_field(raw)
+    if raw.startswith((b"\n", b"\r\n"), start):
+        return b""
+    blank = blank_line(raw, start, len(raw))
+    return raw[start : None if blank is None else blank[0]]
+
+
 def blank_line(raw: bytes, start: int, stop: int) -> tuple[int, int] | None:
     """Where a header that begins at ``start`` ends, and its body begins; None without a blank line."""
     found = _BLANK_LINE.search(raw, start, stop)

@@ -51,8 +51,7 @@ def parse_message(
         in_reply_to=replied,
         references=references,
         date=read_date(values["date"][0], defects) if values["date"] else None,
-        # Addresses are taken apart before their words are decoded: a decoded comma separates nobody.
-        subject=words(values["subject"][0], defects) if values["subject"] else "",
+        subject=values["subject"][0] if values["subject"] else "",
         sender=_people(values["sender"], defects),
         from_=_people(values["from"], defects),
         to=_people(values["to"], defects),
@@ -71,7 +70,10 @@ def parse_message(
 
 
 def _headers(fields: Fields, defects: Defects) -> tuple[tuple[tuple[str, str], ...], dict[str, list[str]]]:
-    """Every header, decoded; and the values of those that a mail has, by name, before their words are."""
+    """Every header, decoded; and the values of those that a mail has, by name.
+
+    Addresses are taken apart before their words are decoded: a decoded comma separates nobody.
+    """
     headers: list[tuple[str, str]] = []
     values: dict[str, list[str]] = {name: [] for name in _READ}
     if len(fields) > _MOST_HEADERS:
@@ -79,12 +81,14 @@ def _headers(fields: Fields, defects: Defects) -> tuple[tuple[tuple[str, str], .
         fields = fields[:_MOST_HEADERS]
     for name, value in fields:
         text = plain(value, defects)
-        mine = values.get(name.lower())
-        if mine is not None:
-            mine.append(text)
+        low = name.lower()
+        if low in values:
+            values[low].append(text)
         if "=?" in text:
             text = words(text, defects)
         headers.append((name if name.isascii() else plain(name), text))
+        if low == "subject":
+            values[low][-1] = text
     return tuple(headers), values
 
 

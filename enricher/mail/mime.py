@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -25,13 +26,19 @@ _SPACE = re.compile(r"\s+")
 DEEPEST = 50
 _MOST_PARTS = 1000
 _LONGEST_TYPE = 10_000
+_SHORT = 60
+_ABOUT = ("content-type", "content-transfer-encoding", "content-disposition", "content-id")
 _LONGEST_BOUNDARY = 1000
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A part that holds no others: its fields, its type (``kind``) with parameters, its bytes, decoded."""
+    """A part that holds no others: its fields, its type (``kind``) with parameters, its bytes, decoded.
+
+    ``about`` has what fields say of it, by their names in lower case, as it stands in the first of each.
+    """
 
     headers: Fields
+    about: dict[str, str]
     kind: str
     parameters: dict[str, str]
     data: bytes
@@ -55,7 +62,7 @@ def take_apart(raw: bytes) -> Apart:
 class _Level(NamedTuple):
     """A multipart that is open: its boundary, the type of its parts that name none."""
 
-    boundary: str
+    boundary: bytes
     kind: str
 
 
@@ -80,14 +87,13 @@ class _Walk:
         self._ended = False
         self._levels: list[_Level] = []
         self._named: dict[bytes, int] = {}
+        self._next: _Separator | None = None
         self._parts: list[Part] = []
 
     def read(self) -> Apart:
         headers = self._entity(self._header(self._start), "text/plain", self._start)
-        at = self._next_part()
-        while at is not None and len(self._parts) <= _MOST_PARTS:
+        while (at := self._next_part()) is not None and len(self._parts) <= _MOST_PARTS:
             self._entity(self._header(at), self._levels[-1].kind, at)
-            at = self._next_part()
         return Apart(headers, self._parts, tuple(self._defects))
 
     # -- one part --------------------------------------------------------------------------------------
@@ -111,28 +117,27 @@ class _Walk:
     def _entity(self, header: Header, kind: str, at: int) -> Fields:
         """Open a multipart, or take in a part that holds no others."""
         fields, body, odd = header
-        first: dict[str, str] = {}
+        about: dict[str, str] = {}
         for name, value in fields:
-            low = name.lower()
-            if low in ("content-type", "content-transfer-encoding") and low not in first:
-                first[low] = value
+            if name[:1] in "Cc" and (low := name.lower()) in _ABOUT and low not in about:
+                about[low] = value
         defects: Defects = dict.fromkeys(odd)
-        kind, parameters = _content_type(first.get("content-type"), kind, defects)
-        encoding = first.get("content-transfer-encoding", "")
-        if encoding:
-            encoding = plain(encoding).partition(";")[0].partition("(")[0].strip(" \t\"'").lower()
+        kind, parameters = _content_type(about.get("content-type"), kind, defects)
+        encoding = about.get("content-transfer-encoding", "").lower()
+        if encoding not in AS_THEY_ARE and encoding not in ("quoted-printable", "base64"):
+            encoding = plain(encoding).partition(";")[0].partition("(")[0].strip(" \t\"'")
         if kind.startswith("multipart/"):
             if self._opened(kind, parameters, encoding, body, defects):
                 self._defects.update(defects)
                 return fields
             kind = "text/plain"  # its boundary never came: what there is, is text
-        separator = self._separator(body)
-        end = len(self._raw) if separator is None else separator.start
-        if self._levels and separator is not None:
-            end = self._without_last_break(body, end)  # that one belongs to the boundary
+        separator = self._next = self._separator(body)
+        end = len(self._raw)
+        if separator is not None:
+            end = self._without_last_break(body, separator.start)  # that one belongs to the boundary
         if separator is None or separator.start > at:
             data = decoded(self._raw[body:end], encoding, defects)
-            self._parts.append(Part(fields, kind, parameters, data, tuple(defects)))
+            self._parts.append(Part(fields, about, kind, parameters, data, tuple(defects)))
         return fields
 
     def _opened(
@@ -148,17 +153,17 @@ class _Walk:
         if encoding not in AS_THEY_ARE:
             defects[wrong.ENCODED_MULTIPART] = None
         default = "message/rfc822" if kind == "multipart/digest" else "text/plain"
-        self._levels.append(_Level(boundary, default))
-        self._name()
-        first = self._separator(body)
-        if first is None or first.level != len(self._levels) - 1 or first.closes:
-            self._levels.pop()
-            self._name()
-            if first is not None and first.closes and first.level == len(self._levels):
-                self._pass(first)
-            defects[wrong.NO_START] = defects[wrong.NO_PARTS] = None
-            return False
-        return True
+        level = len(self._levels)
+        self._levels.append(_Level(boundary.encode(), default))
+        self._named[boundary.encode()] = level
+        first = self._next = self._separator(body)
+        if first is not None and first.level == level and not first.closes:
+            return True
+        self._close(level)
+        if first is not None and first.level == level:
+            self._dashes(first.end)
+        defects[wrong.NO_START] = defects[wrong.NO_PARTS] = None
+        return False
 
     def _without_last_break(self, start: int, end: int) -> int:
         if end > start and self._raw[end - 1] == 10:
@@ -172,17 +177,18 @@ class _Walk:
     def _next_part(self) -> int | None:
         """Where the next part begins; None where there is none. Levels that end before it are closed."""
         while self._levels:
-            separator = self._separator(0)
+            separator = self._next
             if separator is None:
                 self._defects[wrong.NO_CLOSE] = None
                 return None
-            if len(self._levels) > separator.level + 1:
+            level, closes, _, end = separator
+            if len(self._levels) > level + 1:
                 self._defects[wrong.NO_CLOSE] = None
-            del self._levels[separator.level + (0 if separator.closes else 1) :]
-            self._name()
-            self._pass(separator)
-            if not separator.closes:
-                return separator.end
+                self._close(level + 1)
+            if not closes:
+                return end
+            self._close(level)
+            self._next = self._separator(end)
         return None
 
     def _separator(self, start: int) -> _Separator | None:
@@ -203,7 +209,7 @@ class _Walk:
         level, closes = self._named.get(key), False
         if level is None and key.endswith(b"--"):
             level, closes = self._named.get(key[:-2]), True
-        return None if level is None else _Separator(level, closes, line.start(), line.end())
+        return None if level is None else _Separator(level, closes, *line.span())
 
     def _dashes(self, start: int) -> re.Match[bytes] | None:
         """The first line from ``start`` on that begins with two hyphens; never one again that is passed."""
@@ -212,20 +218,31 @@ class _Walk:
             self._ended = self._line is None
         return self._line
 
-    def _pass(self, separator: _Separator) -> None:
-        self._dashes(separator.end)
-
-    def _name(self) -> None:
-        self._named = {level.boundary.encode("utf-8"): n for n, level in enumerate(self._levels)}
+    def _close(self, level: int) -> None:
+        """Close the levels from this one on."""
+        del self._levels[level:]
+        self._named = {one.boundary: n for n, one in enumerate(self._levels)}
 
 
 def _content_type(value: str | None, default: str, defects: Defects) -> tuple[str, dict[str, str]]:
     if value is None:
         return default, {}
-    if len(value) > _LONGEST_TYPE:
-        defects[wrong.INVALID_PARAMETERS] = None
-        value = value[:_LONGEST_TYPE]
+    if len(value) > _SHORT:
+        kind, parameters, odd = _read_type(value[: _LONGEST_TYPE + 1])
+    else:
+        kind, parameters, odd = _known_type(value)
+    if odd:
+        defects.update(dict.fromkeys(odd))
+    return kind or default, parameters
+
+
+def _read_type(value: str) -> tuple[str, dict[str, str], tuple[str, ...]]:
+    defects: Defects = {}
     kind, parameters = split(plain(value, defects), defects)
-    if kind.count("/") != 1:
-        return (default if not kind else "text/plain"), parameters
-    return kind, parameters
+    if kind and kind.count("/") != 1:
+        kind = "text/plain"
+    return kind, parameters, tuple(defects)
+
+
+# A mailbox sees few types that name no boundary, and each a thousand times.
+_known_type = lru_cache(256)(_read_type)

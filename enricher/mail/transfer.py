@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Iterator
-from quopri import decodestring
 
 from enricher.mail.defects import (
     BASE64_CHARACTERS,
@@ -45,8 +44,8 @@ def quoted_printable(data: bytes) -> bytes:
     if b" \n" in data or b"\t\n" in data or b" \r" in data or b"\t\r" in data:
         data = b"".join(_lines_stripped(data))
     if len(data) <= _PIECE:
-        return decodestring(data)
-    return b"".join(decodestring(piece) for piece in _whole_lines(data))
+        return binascii.a2b_qp(data)
+    return b"".join(binascii.a2b_qp(piece) for piece in _whole_lines(data))
 
 
 def _lines_stripped(data: bytes) -> Iterator[bytes]:

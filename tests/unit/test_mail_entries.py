@@ -70,6 +70,9 @@ def test_other_fields_are_handed_on_unchanged() -> None:
         ({"raw": RAW.decode()}, "m@x"),
         ({"message_id": "", "raw": RAW.decode()}, "m@x"),
         ({"raw": "MESSAGE-ID:\n <folded@x>\n\nMessage-ID: <not@this>"}, "folded@x"),
+        ({"raw": "\ufeffMessage-ID : <m@x>\noops\nSubject: s\n\nx"}, "m@x"),
+        ({"raw": "\n\nMessage-ID: <m@x>\r\r\nSubject: s\r\r\n\r\r\nMessage-ID: <not@this>"}, "m@x"),
+        ({"raw": "Subject: s\rMessage-ID: <m@x>\r\rx"}, "m@x"),
     ],
 )
 def test_the_field_tells_who_a_mail_is_else_the_header(fields: dict[str, str], identity: str) -> None:
