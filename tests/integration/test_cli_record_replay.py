@@ -178,7 +178,7 @@ def test_files_of_every_kind_are_told_apart_by_what_is_in_them(tmp_path: Path) -
     (tmp_path / "riddle").write_text("[1]")
     done = finished(tmp_path, "replay", "riddle", "--dry-run")
     assert done.returncode == 1
-    assert "cannot tell what this is: a JSON list, whose first item is 1; say --kind" in done.stderr
+    assert ": a JSON list, whose first item is 1" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["broken.jsonl.gz", "broken.jsonl.zst"])

@@ -143,7 +143,7 @@ def test_what_is_wrong_in_a_document_is_named_by_its_path(
 def test_a_file_that_is_no_such_document_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "chain.json"
     path.write_text(text)
-    with pytest.raises(EnricherError, match=r"chain\.json.* (expected JSON|there is nothing in it)"):
+    with pytest.raises(EnricherError, match=r"chain\.json.* (expected JSON|nothing in it)"):
         list(read(path))
 
 

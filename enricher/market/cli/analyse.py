@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,23 +16,15 @@ from enricher.cli.output import say, visible
 from enricher.clock import Zones
 from enricher.config import Settings
 from enricher.errors import EnricherError
-from enricher.market.cli.reading import layout_options, records
+from enricher.market.cli.reading import layout_options, parse_date, records
 from enricher.market.feed.channels import OPTION_CHAIN
 from enricher.market.files import Options, recognise
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings
 from enricher.messages.models import peek_product, peek_series
 
-_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _NO_FIELDS = frozenset({"chain", "quotes"})  # what was read, in other words
 _HEADLINE = ("straddle", "atm_iv", "risk_reversal", "skew")
-
-
-def parse_date(text: str) -> str:
-    """The type of an option: an expiry."""
-    if not _DATE.fullmatch(text):
-        raise click.BadParameter(f"{text!r}: expected a date as YYYY-MM-DD")
-    return text
 
 
 @click.command(
@@ -65,14 +56,18 @@ def command(
     as_json: bool,
     expiries: tuple[str, ...],
     products: tuple[str, ...],
+    explain: bool,
     **how: Any,
 ) -> None:
     """Analyse the option chains in FILES: forward, volatility, skew, open interest, exposures.
 
-    Reads what `replay` reads: recordings, option chains of exchanges (NSE JSON, CSV). Needs no server.
+    Reads what `replay` reads. Where a file names no product or no expiry, the one that is asked for counts.
+    Needs no server.
     """
     settings = options.load(find_servers=False)
-    analyses = analysed(files, Options(**how), settings, products)
+    one_product, one_expiry = (names[0] if len(names) == 1 else None for names in (products, expiries))
+    reading = Options(**how, product=one_product, expiry=one_expiry)
+    analyses = analysed(files, reading, settings, products, explain)
     known = sorted({one.expiry for one in analyses})
     if expiries:
         analyses = [one for one in analyses if one.expiry in expiries]
@@ -87,7 +82,7 @@ def command(
 
 
 def analysed(
-    files: tuple[Path, ...], reading: Options, settings: Settings, products: tuple[str, ...]
+    files: tuple[Path, ...], reading: Options, settings: Settings, products: tuple[str, ...], explain: bool
 ) -> list[ChainAnalysis]:
     """The analysis of the newest chain of each product and expiry, by product and expiry.
 
@@ -98,10 +93,11 @@ def analysed(
     market = section if isinstance(section, MarketSettings) else MarketSettings()
     contracts = Contracts(market.products, market.names)
     zones = Zones(settings.feed.timezone, market.timezones)
+    topics = {OPTION_CHAIN, market.channels.option_chain}
     wanted = {name.upper() for name in products}
     analyses: list[ChainAnalysis] = []
     names: set[str] = set()
-    for body, recorded in newest(files, reading, {OPTION_CHAIN, market.channels.option_chain}):
+    for body, recorded in newest(files, reading, topics, explain):
         product = peek_product(body) or ""
         shown = visible(product) or "a product without a name"
         names.add(shown)
@@ -128,7 +124,9 @@ def analysed(
     return sorted(analyses, key=lambda one: (one.product, one.expiry))
 
 
-def newest(files: tuple[Path, ...], reading: Options, topics: set[str]) -> list[tuple[bytes, bool]]:
+def newest(
+    files: tuple[Path, ...], reading: Options, topics: set[str], explain: bool
+) -> list[tuple[bytes, bool]]:
     """The newest chain of each product and expiry in these files, and whether it is of a recording."""
     latest: dict[str, tuple[int, bytes, bool]] = {}
     unread = 0
@@ -136,7 +134,7 @@ def newest(files: tuple[Path, ...], reading: Options, topics: set[str]) -> list[
         format_ = recognise(file, reading)
         if format_.holds == "ticks":
             raise EnricherError(f"{file}: these are ticks; expected option chains or a recording")
-        for record in records(file, reading):
+        for record in records(file, reading, explain=explain):
             if record.topic not in topics:
                 continue
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,13 +15,21 @@ from enricher.cli.output import say, visible
 from enricher.config.types import zone_problem
 from enricher.market.feed.recording import NoSuchColumn, Recorded
 from enricher.market.files import FORMATS, Notes, OptionNeeded, Options, read
+from enricher.market.files.numbers import PLAIN
 
 F = TypeVar("F", bound=Callable[..., Any])
 KINDS = tuple(one.name for one in FORMATS if one.read is not None)
+_DELIMITERS = {"tab": "\t", "\\t": "\t", "semicolon": ";", "comma": ",", "pipe": "|", "space": " "}
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
-def records(path: Path, options: Options, *, warn: bool = True) -> Iterator[Recorded]:
-    """The messages of a file; raises EnricherError or click.UsageError, may ``warn`` of what is doubtful."""
+def records(
+    path: Path, options: Options, *, warn: bool = True, explain: bool = False
+) -> Iterator[Recorded]:
+    """The messages of a file; raises EnricherError or click.UsageError.
+
+    Says what is doubtful and which rows were left out if it may ``warn``, and all guesses to ``explain``.
+    """
     notes = Notes()
     try:
         yield from read(path, options, notes)
@@ -27,9 +37,13 @@ def records(path: Path, options: Options, *, warn: bool = True) -> Iterator[Reco
         raise click.UsageError(f"{error} (--time-column, --price-column ...)") from error
     except OptionNeeded as error:
         raise click.UsageError(str(error)) from error
-    if warn:
-        for doubt in notes.doubts:
+    finally:
+        for guess in notes.guesses if explain else ():
+            say(f"{path}: {visible(guess)}")
+        for doubt in notes.doubts if warn else ():
             say(f"Warning: {visible(doubt)}")
+        for reason, rows in notes.skipped.items() if warn else ():
+            say(f"{path}: left out {rows:,} times {reason}")
 
 
 def parse_column(text: str | int) -> int | str:
@@ -46,36 +60,92 @@ def parse_zone(text: str | ZoneInfo) -> ZoneInfo:
     return ZoneInfo(text)
 
 
+def parse_date(text: str) -> str:
+    """The type of an option: an expiry."""
+    if not _DATE.fullmatch(text):
+        raise click.BadParameter(f"{text!r}: expected a date as YYYY-MM-DD")
+    return text
+
+
+def parse_spot(text: str) -> float:
+    """The type of an option: a price above 0."""
+    try:
+        spot = PLAIN.number(text)
+    except ValueError:
+        spot = 0
+    if spot <= 0:
+        raise click.BadParameter(f"{text!r}: expected a price above 0")
+    return spot
+
+
+def parse_delimiter(text: str) -> str:
+    """The type of an option: a character, or its name."""
+    found = _DELIMITERS.get(text.lower(), text)
+    if len(found) != 1 or found in '"\r\n' or found.isalnum():
+        raise click.BadParameter(f"{text!r}: expected one character or {', '.join(_DELIMITERS)}")
+    return found
+
+
+def parse_encoding(text: str) -> str:
+    """The type of an option: a text encoding that Python knows."""
+    try:
+        "".encode(codecs.lookup(text).name)
+    except LookupError as error:
+        raise click.BadParameter(f"{text!r}: expected an encoding such as utf-8 or cp1252") from error
+    return text
+
+
 def column(what: str, default: str) -> Callable[[F], F]:
     """An option that says in which column of a table ``what`` is."""
     return click.option(
         f"--{what}-column",
         type=parse_column,
         metavar="COLUMN",
-        help=f"CSV ticks: name, or number from 0 [default: {default}].",
+        help=f"Tables: name, or number from 0 [default: {default}].",
     )
+
+
+_LAYOUT = (
+    click.option(
+        "--kind", type=click.Choice(KINDS), metavar="KIND", help="What the files are [default: detected]."
+    ),
+    click.option("--explain", is_flag=True, help="Say what was guessed about every file."),
+    click.option(
+        "--timezone", "zone", type=parse_zone, metavar="ZONE", help="Zone of times without an offset."
+    ),
+    click.option(
+        "--time", "--timestamp", "timestamp", metavar="TIME",
+        help="The time of files that have none [default: as in the name of the file].",
+    ),
+    click.option(
+        "--spot", type=parse_spot, metavar="PRICE",
+        help="Chains: the price of the underlying, where a file has none.",
+    ),
+    column("time", "by name, or by what is in it"),
+    column("date", "none, or beside a clock time"),
+    click.option(
+        "--time-format", metavar="FORMAT",
+        help="Tables: for strptime, or epoch, epoch-ms, epoch-us, epoch-ns [default: by what is in it].",
+    ),
+    click.option(
+        "--delimiter", type=parse_delimiter, metavar="CHARACTER",
+        help="Tables: what stands between cells, or tab [default: detected].",
+    ),
+    click.option(
+        "--decimal", type=click.Choice([".", ","]), help="Tables: before decimals [default: detected]."
+    ),
+    click.option(
+        "--encoding", type=parse_encoding, metavar="NAME",
+        help="Of text [default: by its first bytes, else UTF-8].",
+    ),
+    click.option(
+        "--header/--no-header", default=None, help="Tables: line 1 has names [default: detected]."
+    ),
+)  # fmt: skip
 
 
 def layout_options(command: F) -> F:
     """The options of every command that reads files: what they are, and what they do not say."""
-    for option in reversed(
-        (
-            click.option(
-                "--kind",
-                type=click.Choice(KINDS),
-                metavar="KIND",
-                help="What the files are [default: detected].",
-            ),
-            click.option(
-                "--timezone", "zone", type=parse_zone, metavar="ZONE", help="Zone of times without an offset."
-            ),
-            click.option(
-                "--time",
-                "--timestamp",
-                "timestamp",
-                help="Their time, where they have none [default: as in the name of the file].",
-            ),
-        )
-    ):
+    for option in reversed(_LAYOUT):
         command = option(command)
     return command

@@ -19,7 +19,7 @@ from enricher.cli.signals import until_signal
 from enricher.clock import render
 from enricher.errors import EnricherError
 from enricher.market.cli.feed import positive_or_max
-from enricher.market.cli.reading import column, layout_options, records
+from enricher.market.cli.reading import column, layout_options, parse_date, records
 from enricher.market.feed.publish import Published, redis_publisher, replay
 from enricher.market.files import Options
 
@@ -48,26 +48,25 @@ if one of them has an error, nothing is published.
     help="1 is the recorded speed, 10 is ten times as fast, max as fast as possible.",
 )
 @layout_options
-@click.option("--product", help="CSV ticks: the product of all of them.")
-@column("product", "none")
-@column("time", "time, or 0")
-@column("price", "price, or 1")
-@column("tick-id", "none: rows are numbered")
-@column("volume", "none")
-@click.option("--header/--no-header", default=None, help="CSV ticks: line 1 has names [default: detected].")
-@click.option("--time-format", help="CSV ticks: format of times for strptime [default: ISO 8601].")
+@click.option("--product", help="The product, where a file names none, or only by its contracts.")
+@click.option("--expiry", type=parse_date, metavar="DATE", help="Chains: the expiry, where a file has none.")
+@column("product", "by name")
+@column("price", "by name, or the first numbers after the time")
+@column("tick-id", "by name, else rows are numbered")
+@column("volume", "by name")
 @click.option("--dry-run", is_flag=True, help="Read and count, publish nothing.")
 @settings_options
 def command(
-    options: SettingsOptions, files: tuple[Path, ...], speed: float, dry_run: bool, **how: Any
+    options: SettingsOptions, files: tuple[Path, ...], speed: float, dry_run: bool, explain: bool, **how: Any
 ) -> None:
-    """Publish the messages of FILES: recordings, option chains (NSE JSON, CSV), ticks (CSV).
+    """Publish the messages of FILES: recordings, option chains, ticks.
 
-    Files may be compressed (.gz, .zst). Messages keep their own timestamps.
+    What a file is, is told by what is in it (--explain). It may be compressed (gzip, zstd, zip, bzip2, xz).
+    Messages keep their own timestamps.
     """
     settings = options.load()
     reading = Options(**how)
-    counts, total = count(reading, files)
+    counts, total = count(reading, files, explain)
     if dry_run:
         click.echo(f"Would publish {total:,} messages: {listed(counts)}")
         return
@@ -99,12 +98,12 @@ def command(
     click.echo(f"Published {done}: {listed(last.counts)}")
 
 
-def count(reading: Options, files: tuple[Path, ...]) -> tuple[Counter[str], int]:
+def count(reading: Options, files: tuple[Path, ...], explain: bool) -> tuple[Counter[str], int]:
     """How many messages there are per topic, and in all; says what each file holds."""
     counts: Counter[str] = Counter()
     for file in files:
         before, first_us, last_us = counts.total(), 0, 0
-        for record in records(file, reading):
+        for record in records(file, reading, explain=explain):
             first_us = first_us or record.at_us
             last_us = record.at_us
             counts[record.topic] += 1

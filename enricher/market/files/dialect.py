@@ -12,6 +12,7 @@ from enricher.market.files.times import is_time
 
 _DELIMITERS = (";", "\t", "|", ",")
 _ROWS = 100  # of the head, that a guess is made from
+_COLUMNS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,20 @@ class Dialect:
     marks: Marks
     rows: tuple[tuple[str, ...], ...]
     preamble: bool = False
+
+    def index(self, column: int | str) -> int | None:
+        """The place of a column, from 0; None where there is none."""
+        if isinstance(column, int):
+            return column if 0 <= column < self.width else None
+        name = column.casefold()
+        return self.names.index(name) if name in self.names else None
+
+    def described(self) -> str:
+        """What was found, for a reader of guesses."""
+        delimiter = {"\t": "tab", " ": "blank"}.get(self.delimiter, repr(self.delimiter))
+        header = "a header" if self.has_header else "no header"
+        sure = "" if self.marks.sure else " (nothing tells another)"
+        return f"delimiter {delimiter}, {header}, decimal mark {self.marks.decimal!r}{sure}"
 
     @property
     def width(self) -> int:
@@ -48,10 +63,11 @@ def sniffed(head: str, *, delimiter: str | None, decimal: str | None, header: bo
         delimiter = delimiter or first[-1]
     tables = [(mark, _table(head, mark)) for mark in (_DELIMITERS if delimiter is None else (delimiter,))]
     mark, rows = max(tables, key=lambda one: _told(one[1]))
-    named = bool(rows) and not any(_is_value(cell) for cell in rows[0]) if header is None else header
+    named = bool(rows) and not any(map(_is_value, rows[0][:_COLUMNS])) if header is None else header
     names = rows[0] if named and rows else ()
     below = tuple(rows[1:] if named else rows)
-    marks = marks_of(itertools.chain.from_iterable(below)) if decimal is None else Marks(decimal)
+    cells = itertools.chain.from_iterable(row[:_COLUMNS] for row in below)
+    marks = marks_of(cells) if decimal is None else Marks(decimal)
     lower = tuple(name.casefold() for name in names)
     return Dialect(mark, names, lower, named, marks, below, preamble)
 
@@ -72,7 +88,7 @@ def _table(head: str, delimiter: str) -> list[tuple[str, ...]]:
 
 def _told(rows: list[tuple[str, ...]]) -> tuple[float, int]:
     """How well a table reads with its delimiter: the share of its cells that are values, and its width."""
-    below = rows[1:] or rows
+    below = [row[:_COLUMNS] for row in rows[1:] or rows]
     cells = sum(map(len, below))
     width = max(map(len, rows), default=0)
     if width < 2:

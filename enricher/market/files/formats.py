@@ -7,13 +7,20 @@ from pathlib import Path
 
 from enricher.errors import EnricherError
 from enricher.market.feed.recording import BadRecord, Recorded
-from enricher.market.files import chain_csv, recording, ticks_csv
+from enricher.market.files import chain_csv, message_json, recording, redis_log, ticks_csv
 from enricher.market.files.contract import Format, Notes, Options
 from enricher.market.files.source import Source
 from enricher.market.files.unknown import described
 from enricher.market.files.vendors import VENDORS
 
-FORMATS: tuple[Format, ...] = (recording.FORMAT, *VENDORS, chain_csv.FORMAT, ticks_csv.FORMAT)
+FORMATS: tuple[Format, ...] = (
+    recording.FORMAT,
+    redis_log.FORMAT,
+    message_json.FORMAT,
+    *VENDORS,
+    chain_csv.FORMAT,
+    ticks_csv.FORMAT,
+)
 
 
 def recognise(path: Path, options: Options | None = None) -> Format:
@@ -30,6 +37,7 @@ def read(path: Path, options: Options | None = None, notes: Notes | None = None)
     """
     options, notes = options or Options(), notes or Notes()
     source = _source(path, options)
+    source.skip = notes.skip
     found, why = _recognised(source) if options.kind is None else (_by_name(options.kind), "--kind")
     notes.guess(f"{found.title} ({why})")
     if found.read is None:
@@ -67,8 +75,7 @@ def _recognised(source: Source) -> tuple[Format, str]:
     for one in FORMATS:
         if why := one.seen(source):
             return one, why
-    names = " or ".join(one.name for one in FORMATS if one.read is not None)
-    raise EnricherError(f"{source.path}: {described(source)}; say --kind {names}")
+    raise EnricherError(f"{source.path}: {described(source, [one.name for one in FORMATS if one.read])}")
 
 
 def _other(source: Source, taken: Format) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
@@ -33,6 +34,7 @@ class Source:
 
     ``path`` names it in messages, ``name`` is that of the data (of the file in a zip file). ``encoding``,
     ``delimiter``, ``decimal`` and ``header`` are what is known beforehand, None where it is to be found out.
+    ``skip`` is called with the reason for each row of a table that is left out.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Source:
         self.path = path
         self._delimiter, self._decimal, self._header = delimiter, decimal, header
         self._encoding = encoding
+        self.skip: Callable[[str], None] = _uncounted
 
     @cached_property
     def name(self) -> str:
@@ -114,7 +117,7 @@ class Source:
             raise EnricherError(f"{self.path}: {getattr(error, 'strerror', None) or error}") from error
         try:
             text = data if self.encoding == "utf-8" else data.decode(self.encoding).encode()
-            return orjson.loads(text), None
+            return loads(text), None
         except orjson.JSONDecodeError as error:
             return None, BadRecord(self.path, error.lineno, f"column {error.colno}", "JSON", error.msg)
         except UnicodeDecodeError as error:
@@ -140,7 +143,7 @@ class Source:
         """
         found: Any = None
         if self.is_json_lines:
-            found = orjson.loads(self.first_line)
+            found = loads(self.first_line)
         elif self.is_json:
             found = self.document
         if isinstance(found, list):
@@ -149,22 +152,22 @@ class Source:
 
     def objects(self) -> Iterator[Cell]:
         """The JSON values of the file: one a line of JSON Lines, the items of a list, else the document."""
-        if self.is_json_lines:
-            for number, line in self.lines():
-                if not line.strip():
-                    continue
-                try:
-                    yield Cell(self.path, number, "$", orjson.loads(line))
-                except orjson.JSONDecodeError as error:
-                    column = f"column {error.colno}"
-                    raise BadRecord(self.path, number, column, "JSON", error.msg) from error
+        return (cell for cell, _ in self.texts())
+
+    def texts(self) -> Iterator[tuple[Cell, bytes]]:
+        """The same, each with its JSON: as it stands in its line, else written anew."""
+        if not self.is_json_lines:
+            root = self.root()
+            for cell in root.items() if isinstance(root.value, list) else (root,):
+                yield cell, json.dumps(cell.value, ensure_ascii=False, separators=(",", ":")).encode()
             return
-        root = self.root()
-        if not isinstance(root.value, list):
-            yield root
-            return
-        for index, value in enumerate(root.value):
-            yield Cell(self.path, None, f"$[{index}]", value)
+        for number, line in self.lines():
+            if not line.strip():
+                continue
+            try:
+                yield Cell(self.path, number, "$", loads(line)), line.strip().encode()
+            except orjson.JSONDecodeError as error:
+                raise BadRecord(self.path, number, f"column {error.colno}", "JSON", error.msg) from error
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """The lines of the text by number from 1, without their ends; BadRecord where it is cut off."""
@@ -196,6 +199,8 @@ class Source:
         try:
             with open_packed(self.path) as file, io.TextIOWrapper(file, self.encoding, newline="") as text:
                 reader = csv.reader(text, delimiter=self.dialect.delimiter, strict=True)
+                if self.dialect.preamble:
+                    next(reader, None)
                 for row in reader:
                     number = reader.line_num
                     if row:
@@ -214,11 +219,18 @@ class Source:
         rows = self.cells()
         dialect = self.dialect
         width = 0
-        for index, (line, cells) in enumerate(rows):
-            if index == 0:
+        header = list(dialect.header)
+        for line, cells in rows:
+            if not width:
                 width = len(cells)
                 if dialect.has_header:
                     continue
+            if not any(cells):
+                self.skip("a row without any value")
+                continue
+            if cells == header:
+                self.skip("a header between rows")
+                continue
             while len(cells) > width and not cells[-1]:
                 cells.pop()
             if len(cells) != width:
@@ -248,7 +260,7 @@ class Row:
         self._cells = cells
 
     def __getitem__(self, column: int | str) -> Cell:
-        index = self._index(column)
+        index = self._dialect.index(column)
         if index is None:
             known = ", ".join(self._dialect.header) or f"0 to {len(self._cells) - 1}"
             expected = f"one of the columns {known}"
@@ -256,25 +268,38 @@ class Row:
         name = self._dialect.header[index] if self._dialect.has_header else ""
         return Cell(self.path, self.line, f"column {name or index}", self._cells[index])
 
+    @property
+    def values(self) -> list[str]:
+        """The texts of all cells, in the order of the columns."""
+        return self._cells
+
     def __contains__(self, column: int | str) -> bool:
-        return self._index(column) is not None
+        return self._dialect.index(column) is not None
 
     def get(self, column: int | str) -> Cell | None:
         """The cell in a column, None where there is no such column."""
-        return None if self._index(column) is None else self[column]
+        return None if self._dialect.index(column) is None else self[column]
 
-    def _index(self, column: int | str) -> int | None:
-        if isinstance(column, int):
-            return column if 0 <= column < len(self._cells) else None
+
+
+def loads(text: str | bytes) -> Any:
+    """The value of a JSON text, with the NaN and Infinity of Python if need be; raises JSONDecodeError."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
         try:
-            return self._dialect.names.index(column.casefold())
-        except ValueError:
-            return None
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            raise error from None
+
+
+def _uncounted(reason: str) -> None:
+    """Where nobody wants to know."""
 
 
 def _parses(text: str) -> bool:
     try:
-        orjson.loads(text)
+        loads(text)
     except orjson.JSONDecodeError:
         return False
     return True

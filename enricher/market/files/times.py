@@ -113,7 +113,12 @@ class Times:
 
 def is_time(text: str) -> bool:
     """Whether a text is a time, a date or a clock time."""
-    return any(known.fullmatch(text) for known in (_MOMENT, _ONLY_DATE, _ONLY_CLOCK, _EPOCH, _COMPACT))
+    return is_moment(text) or any(known.fullmatch(text) for known in (_ONLY_DATE, _ONLY_CLOCK))
+
+
+def is_moment(text: str) -> bool:
+    """Whether a text is a date and a clock time, or a count since 1970."""
+    return any(known.fullmatch(text) for known in (_MOMENT, _EPOCH, _COMPACT))
 
 
 def is_date(text: str) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Any
-
-import orjson
 
 from enricher.market.files.source import Source
 
@@ -18,35 +18,43 @@ _SHOWN = 80
 _KEYS = 12
 
 
-def described(source: Source) -> str:
-    """What a file of no known format shows, as the end of a sentence that begins with its name."""
-    if source.first_line.startswith("<"):
-        return f"HTML or XML, no data: it looks like a blocked or failed request ({_cut(source.first_line)})"
+def described(source: Source, kinds: Iterable[str]) -> str:
+    """What a file of no known format shows, as the end of a sentence that begins with its name.
+
+    Raises BadRecord where it begins as JSON and is none. ``kinds`` are those that it could be told to be.
+    """
+    unknown = f"cannot tell what this is (--kind {'|'.join(kinds)})"
+    first = source.first_line
+    if first.startswith("<"):
+        return f"HTML or XML, no data: it looks like a blocked or failed request ({_cut(first)})"
     if not source.is_json:
-        return f"cannot tell what this is: it begins with {_cut(source.first_line)!r}"
+        return f"{unknown}: it begins with {_cut(first)!r}"
     if source.is_json_lines:
-        found = f"JSON Lines, but no recording, which has at and topic; {_keys_of(source.sample)}"
-        return f"{found}, and no messages of the feed, which have product and timestamp"
-    document = source.root().value  # raises what is wrong with the JSON
+        keys = _keys_of(source.sample)
+        return (
+            f"JSON Lines, but no recording, which has at and topic, and no messages of the feed, which have "
+            f"product and timestamp; {keys}"
+        )
+    document = source.root().value
     if not document:
-        empty = orjson.dumps(document).decode()
-        return f"there is nothing in it but {empty}: it looks like a blocked or failed request"
-    if isinstance(document, dict) and (words := _words_of_failure(document)):
-        return f"it looks like a blocked or failed request, which says {words}"
+        return f"nothing in it but {_json(document)}: it looks like a blocked or failed request"
     if isinstance(document, list):
-        first = _cut(orjson.dumps(document[0]).decode())
-        return f"cannot tell what this is: a JSON list, whose first item is {first}"
-    return f"cannot tell what this is: JSON, but not NSE's option chain (records.data); {_keys_of(document)}"
+        return f"{unknown}: a JSON list, whose first item is {_cut(_json(document[0]))}"
+    if words := _words_of_failure(document):
+        return f"it looks like a blocked or failed request, which says {words}"
+    return f"{unknown}: JSON, but not NSE's option chain (records.data); {_keys_of(document)}"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _words_of_failure(document: dict[str, Any]) -> str:
-    """What a small document without rows says of an error, as it says it."""
-    if any(isinstance(value, list | dict) and value for value in document.values()):
-        rows = [v for v in document.values() if isinstance(v, list) and v and isinstance(v[0], dict | list)]
-        if rows or len(orjson.dumps(document)) > 2000:
-            return ""
+    """What a document without rows says of an error, as it says it."""
+    if any(isinstance(value, list) and value and isinstance(value[0], dict) for value in document.values()):
+        return ""
     found = {key: value for key, value in document.items() if key.casefold() in _WORDS_OF_FAILURE}
-    return _cut(orjson.dumps(found).decode()) if found else ""
+    return _cut(_json(found)) if found else ""
 
 
 def _keys_of(found: dict[str, Any]) -> str:

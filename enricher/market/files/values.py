@@ -28,8 +28,9 @@ class Cell:
 
     @property
     def absent(self) -> bool:
-        """Whether there is no value: null, or a text that stands for none."""
-        return self.value is None or (isinstance(self.value, str) and self.value.upper() in ABSENT)
+        """Whether there is no value: null, NaN, or a text that stands for none."""
+        value = self.value
+        return value is None or value != value or (isinstance(value, str) and value.upper() in ABSENT)
 
     def at(self, name: str, value: Any) -> Cell:
         """The member ``name`` of a JSON object, with its value."""
