@@ -6,6 +6,7 @@ subtract and bisect exactly, where float seconds lose the last digit and BSON da
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -15,7 +16,7 @@ from zoneinfo import ZoneInfo
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_START = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _DAY = 86_400 * SECOND
 # A datetime shows the years 1 to 9999. The outermost are left free, for windows, ranges and zones reach
@@ -23,6 +24,9 @@ _DAY = 86_400 * SECOND
 _EARLIEST = -718_797 * _DAY
 _LATEST = 2_932_532 * _DAY - 1
 _LONGEST_DATE = 10
+_SEPARATORS = frozenset("Tt _")
+_ISO = re.compile(r"(?:\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d(?:-?\d)?)(?:[Tt _].*)?", re.ASCII | re.DOTALL)
+_EPOCH = re.compile(r"[1-9]\d{9}(?:\d{3}){0,3}(?:\.\d+)?", re.ASCII)
 
 
 class OutsideYears(ValueError):
@@ -32,10 +36,9 @@ class OutsideYears(ValueError):
 def event_us(text: str, zone: tzinfo = UTC) -> tuple[int, bool]:
     """The moment of an ISO 8601 text in microseconds since 1970 UTC, and whether it was naive.
 
-    Accepts what ``datetime.fromisoformat`` accepts, offsets and ``Z`` included; digits after the
-    sixth decimal are cut. A naive text is read in ``zone`` (the earlier moment where a clock is
-    set back). Raises ``ValueError`` for anything else and for a mere date, `OutsideYears` for a moment
-    outside the years 2 to 9998 in UTC.
+    Accepts what `from_text` accepts; digits after the sixth decimal are cut. A naive text is read in
+    ``zone`` (the earlier moment where a clock is set back). Raises ``ValueError`` for anything else and for a
+    mere date, `OutsideYears` for a moment outside the years 2 to 9998 in UTC.
     """
     us, naive, _ = read_moment(text, zone)
     return us, naive
@@ -43,16 +46,49 @@ def event_us(text: str, zone: tzinfo = UTC) -> tuple[int, bool]:
 
 def read_moment(text: str, zone: tzinfo = UTC) -> tuple[int, bool, datetime]:
     """As `event_us`, and the same moment as an aware ``datetime``, in the zone it was written in."""
-    moment = datetime.fromisoformat(text)
-    if len(text) <= _LONGEST_DATE and _is_date(text):
-        raise ValueError(f"a date without a time: {text!r}")
+    if text[10:11] in _SEPARATORS and text[4:5] == "-":  # as nearly all are: not by another call
+        moment = datetime.fromisoformat(text)
+    else:
+        moment = from_text(text)
+        if len(text) <= _LONGEST_DATE and _is_date(text):
+            raise ValueError(f"a date without a time: {text!r}")
     naive = moment.tzinfo is None
     if naive:
         moment = moment.replace(tzinfo=zone)
-    us = (moment - _EPOCH) // _MICROSECOND
+    us = (moment - _START) // _MICROSECOND
     if not _EARLIEST <= us <= _LATEST:
         raise OutsideYears(f"outside the years 2 to 9998 in UTC: {text!r}")
     return us, naive, moment
+
+
+def from_text(text: str) -> datetime:
+    """The moment of an ISO 8601 text, offset and ``Z`` included, or of a count since 1970 UTC.
+
+    A count has the 10, 13, 16 or 19 digits of seconds, milliseconds, microseconds or nanoseconds (in the
+    years 2001 to 2286), and may have decimals. Raises ``ValueError`` for anything else:
+    ``datetime.fromisoformat`` alone takes any sign between date and time, and the milliseconds 1743090350654
+    for a day of 1743.
+    """
+    if text[10:11] in _SEPARATORS and text[4:5] == "-":
+        return datetime.fromisoformat(text)
+    if _EPOCH.fullmatch(text):
+        return since_1970(text, len(text.partition(".")[0]) - 10)
+    if not _ISO.fullmatch(text):
+        raise ValueError(f"no ISO 8601 date and time: {text!r}")
+    return datetime.fromisoformat(text)
+
+
+def since_1970(text: str, digits: int) -> datetime:
+    """The moment of a count since 1970, in units of which a second has 10 to the power of ``digits``.
+
+    ``text`` has a sign at most, digits, and decimals after a point; what is below a microsecond is cut.
+    Raises ``OverflowError`` beyond the year 9999.
+    """
+    whole, _, decimals = text.partition(".")
+    power = 6 - digits - len(decimals)
+    count = int(whole + decimals)
+    microseconds: int = count * 10**power if power >= 0 else count // 10**-power
+    return _START + timedelta(microseconds=microseconds)
 
 
 @lru_cache(maxsize=512)  # the messages of one millisecond share the time at which they were processed
@@ -69,7 +105,7 @@ def render(us: int, naive: bool, zone: tzinfo = UTC) -> str:
 @lru_cache(maxsize=4096)
 def _second(second: int, naive: bool, zone: tzinfo) -> tuple[str, str]:
     # A feed's messages share their seconds, so the costly part is done once for many of them.
-    moment = _EPOCH + timedelta(seconds=second)
+    moment = _START + timedelta(seconds=second)
     if not naive:
         return moment.replace(tzinfo=None).isoformat(), "+00:00"
     return moment.astimezone(zone).replace(tzinfo=None).isoformat(), ""
@@ -78,7 +114,7 @@ def _second(second: int, naive: bool, zone: tzinfo) -> tuple[str, str]:
 @lru_cache(maxsize=512)
 def to_date(us: int) -> datetime:
     """The moment as an aware UTC ``datetime`` (what MongoDB stores)."""
-    return _EPOCH + timedelta(microseconds=us)
+    return _START + timedelta(microseconds=us)
 
 
 def to_millis(us: int) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC
 from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
 
+from enricher.clock import from_text
 from enricher.config import PositiveSeconds
 from enricher.config.values import WrongValueError, read
 from enricher.dead_letters.edits import parse_assignment
@@ -113,7 +114,7 @@ def parse_moment(text: str, now_us: int, *, local: bool = False) -> int:
     which says what would be right.
     """
     try:
-        when = datetime.fromisoformat(text)
+        when = from_text(text)
     except ValueError:
         try:
             ago: float = read(text, PositiveSeconds, is_text=True)

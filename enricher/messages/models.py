@@ -28,6 +28,8 @@ __all__ += ["decode_tick", "digest", "peek_product", "peek_series", "peek_symbol
 FUTURE_US: Final = 5 * SECOND
 MAX_FUTURE_US: Final = 60 * SECOND
 
+_UNSET: Final = 86_400 * SECOND  # so near to 1970 in any zone, a clock was not set or a time not known
+
 OptionType = Literal["CALL", "PUT"]
 TickId = int | str | None
 _ISO_DATE_LENGTH = 10
@@ -321,10 +323,14 @@ def _moment(text: str, zone: tzinfo, now_us: int, max_future_us: int) -> tuple[i
         us, naive, moment = read_moment(text, zone)
     except ValueError as error:
         outside = isinstance(error, OutsideYears)
-        expected = "a time in the years 2 to 9998 in UTC" if outside else "an ISO 8601 date and time"
+        expected = "an ISO 8601 date and time, or a count since 1970 of 10, 13, 16 or 19 digits"
+        if outside:
+            expected = "a time in the years 2 to 9998 in UTC"
         raise BadMessage("$.timestamp", expected, shown(text)) from error
     ahead = us - now_us
     if ahead <= 0:
+        if -_UNSET < us < _UNSET:
+            raise BadMessage("$.timestamp", "a time (the first of 1970 stands for none)", shown(text))
         return us, naive, moment, 0
     if ahead > max_future_us:
         limit = f"a time at most {max_future_us / SECOND:g} s ahead of the clock"

@@ -59,6 +59,8 @@ EVERYTHING, NOTHING, QUOTE, TRADE = [10, 11, 9], [None, None, None], [10, 11, No
         ({"last_trade_time": ago(301)}, QUOTE),
         ({"last_trade_time": ago(299)}, EVERYTHING),
         ({"timestamp": None, "last_trade_time": None}, EVERYTHING),
+        ({"last_trade_time": str(AT // 1000 - 301_000)}, QUOTE),
+        ({"last_trade_time": str(AT // SECOND - 299)}, EVERYTHING),
     ],
 )
 def test_a_quote_and_a_trade_count_for_five_minutes_each(

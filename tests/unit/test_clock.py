@@ -30,6 +30,25 @@ def test_an_iso_text_becomes_microseconds_since_1970(text: str, us: int, naive: 
     assert event_us(text) == (us, naive)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1743090350654", "2025-03-27T15:45:50.654000+00:00"),
+        ("1757052241452", "2025-09-05T06:04:01.452000+00:00"),
+        ("1786591500", "2026-08-13T03:25:00+00:00"),
+        ("1786591500.25", "2026-08-13T03:25:00.250000+00:00"),
+        ("1786591500000001", "2026-08-13T03:25:00.000001+00:00"),
+        ("1786591500000001999", "2026-08-13T03:25:00.000001+00:00"),
+        ("9999999999", "2286-11-20T17:46:39+00:00"),
+    ],
+)
+def test_a_count_since_1970_is_read_by_its_digits_and_never_as_a_day_of_long_ago(
+    text: str, expected: str
+) -> None:
+    us, naive = event_us(text, KOLKATA)
+    assert (render(us, naive=False), naive) == (expected, False)
+
+
 def test_a_naive_text_is_read_in_the_zone_and_an_aware_one_is_not() -> None:
     assert event_us("1970-01-01T05:30:00", KOLKATA) == (0, True)
     assert event_us("1970-01-01T05:30:00+00:00", KOLKATA) == (19_800_000_000, False)
@@ -37,7 +56,9 @@ def test_a_naive_text_is_read_in_the_zone_and_an_aware_one_is_not() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "now", "2025-10-14", "20251014", "2025-W42-2", "2025-10-14T25:00", "1760400000", " "]
+    ["", "now", "2025-10-14", "20251014", "2025-W42-2", "2025-10-14T25:00", "176040000", " "]
+    + ["2025-10-14+05:30", "2025-10-14-05:30", "20251014509:15", "17604000000", "20251014091500"]
+    + ["-1760400000", "1760400000 ", "1760400000.", "1760400000.5.5", "176040000000"]
     + ["0001-01-01T00:00:00+05:30", "9999-12-31T23:59:59-00:01"]
     + ["0001-01-01T00:00:00", "0001-12-31T23:59:59.999999Z", "9999-01-01T00:00:00"],
 )

@@ -133,6 +133,8 @@ def test_a_price_of_zero_is_a_price() -> None:
         (tick_fields(timestamp=1760436672), "$.timestamp"),
         (tick_fields(timestamp="yesterday"), "$.timestamp"),
         (tick_fields(timestamp="2025-10-14"), "$.timestamp"),
+        (tick_fields(timestamp="17430903506"), "$.timestamp"),
+        (tick_fields(timestamp="1970-01-01T05:30:00"), "$.timestamp"),
         (tick_fields(timestamp="2025-10-14T10:12:12.345679"), "$.timestamp"),
     ],
 )
@@ -174,6 +176,12 @@ def test_a_time_without_an_offset_that_is_far_ahead_is_told_where_its_zone_is_se
     with pytest.raises(BadMessage) as caught:
         decode_tick(encoded(tick_fields(timestamp=STAMP + "Z")), now_us=NOW - 86_400 * SECOND)
     assert "feed.timezone" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["1743090350654", "1743090350.654", "1743090350654000000"])
+def test_a_count_since_1970_is_a_time_in_utc_and_stays_as_it_was_sent(text: str) -> None:
+    event = decode_tick(encoded(tick_fields(timestamp=text)), zone=ZoneInfo("Asia/Kolkata"), now_us=NOW)
+    assert (event.event_us, event.naive, event.timestamp) == (1_743_090_350_654_000, False, text)
 
 
 @pytest.mark.parametrize("text", ["9999-12-31T23:59:59", "0001-01-01T00:00:00Z"])

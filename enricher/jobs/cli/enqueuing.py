@@ -14,6 +14,7 @@ from enricher.cli import logs
 from enricher.cli.main import FAILED
 from enricher.cli.options import SettingsOptions, duration_option, json_option, settings_options, typed
 from enricher.cli.output import say
+from enricher.clock import from_text
 from enricher.config import Settings, redact_text
 from enricher.config.types import did_you_mean
 from enricher.job_store import Enqueue, Request
@@ -39,7 +40,7 @@ def _named_value(text: str | tuple[str, object]) -> tuple[str, object]:
 
 def _moment(text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text)
+        return from_text(text)
     except ValueError:
         raise ValueError(f"expected a time such as 2026-12-01T09:00 (local), got {text!r}") from None
 

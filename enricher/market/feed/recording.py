@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from datetime import UTC
 from pathlib import Path
@@ -142,6 +143,10 @@ class RecordingReader:
                     return
                 if not line:
                     return
+                if number == 1:
+                    line = line.removeprefix(BOM_UTF8)  # an editor's
+                if line.isspace():
+                    continue
                 try:
                     record = decode_record(line)
                 except ValueError as error:

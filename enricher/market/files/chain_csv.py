@@ -1,9 +1,9 @@
 """Tables of option chains: a row for each strike of an expiry, calls and puts side by side.
 
 Columns, in any case: symbol, expiryDate, strikePrice, underlying, and CE_ and PE_ with OI, CHGOI, IV, LTP,
-BID, ASK, BIDQTY, ASKQTY, VOLUME where there is one. 0 is no price and no volatility. Volatilities are percent,
-unless all are below 1.5. A leg whose cells are all empty or NA is missing. A column of times, where there is
-one, tells snapshots apart; rows of one time stand together.
+BID, ASK, BIDQTY, ASKQTY, VOLUME where there is one. 0 is no price and no volatility. Volatilities are
+percent, unless all are below 1.5. A leg whose cells are all empty or NA is missing. A column of times, where
+there is one, tells snapshots apart; rows of one time stand together.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from enricher.market.feed.recording import BadRecord, Recorded
 from enricher.market.files.chains import CALL, PUT, Chains
 from enricher.market.files.columns import PRODUCTS, needed, spelling, spelt, time_columns, values
 from enricher.market.files.contract import Format, Notes, OptionNeeded, Options
-from enricher.market.files.source import Row, Source
+from enricher.market.files.row import Row
+from enricher.market.files.source import Source
 from enricher.market.files.times import Times, day_first
 from enricher.market.files.values import Cell, amount, iso_date, moment, number
 

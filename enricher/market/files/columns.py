@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from enricher.market.files.contract import Column, OptionNeeded, Options
-from enricher.market.files.source import Row, Source
+from enricher.market.files.row import Row
+from enricher.market.files.source import Source
 from enricher.market.files.times import Times, day_first, is_clock, is_date, is_moment, joined
 from enricher.market.files.values import Cell, moment
 

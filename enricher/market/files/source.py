@@ -15,8 +15,9 @@ import orjson
 
 from enricher.errors import EnricherError
 from enricher.market.feed.packed import name_inside, open_packed, unreadable
-from enricher.market.feed.recording import BadRecord, NoSuchColumn
+from enricher.market.feed.recording import BadRecord
 from enricher.market.files.dialect import Dialect, sniffed
+from enricher.market.files.row import Row
 from enricher.market.files.values import Cell
 
 _HEAD = 1 << 18  # bytes that are looked at to recognise a file
@@ -246,40 +247,6 @@ class Source:
     def _undecodable(self, line: int, error: UnicodeDecodeError) -> NoReturn:
         expected = f"text in {self.encoding} (--encoding)"
         raise BadRecord(self.path, line, "row", expected, str(error)) from error
-
-
-class Row:
-    """One row of a table: ``row[column]`` is the cell in a column, named in any case or by index from 0."""
-
-    __slots__ = ("_cells", "_dialect", "line", "path")
-
-    def __init__(self, path: Path, line: int, dialect: Dialect, cells: list[str]) -> None:
-        self.path = path
-        self.line = line
-        self._dialect = dialect
-        self._cells = cells
-
-    def __getitem__(self, column: int | str) -> Cell:
-        index = self._dialect.index(column)
-        if index is None:
-            known = ", ".join(self._dialect.header) or f"0 to {len(self._cells) - 1}"
-            expected = f"one of the columns {known}"
-            raise NoSuchColumn(self.path, self.line, f"column {column}", expected, column)
-        name = self._dialect.header[index] if self._dialect.has_header else ""
-        return Cell(self.path, self.line, f"column {name or index}", self._cells[index])
-
-    @property
-    def values(self) -> list[str]:
-        """The texts of all cells, in the order of the columns."""
-        return self._cells
-
-    def __contains__(self, column: int | str) -> bool:
-        return self._dialect.index(column) is not None
-
-    def get(self, column: int | str) -> Cell | None:
-        """The cell in a column, None where there is no such column."""
-        return None if self._dialect.index(column) is None else self[column]
-
 
 
 def loads(text: str | bytes) -> Any:

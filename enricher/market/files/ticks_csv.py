@@ -19,7 +19,8 @@ from enricher.market.files import columns
 from enricher.market.files.columns import TimeColumns, column_of, needed, spelt, time_columns, values
 from enricher.market.files.contract import Column, Format, Notes, OptionNeeded, Options
 from enricher.market.files.numbers import is_number
-from enricher.market.files.source import Row, Source
+from enricher.market.files.row import Row
+from enricher.market.files.source import Source
 from enricher.market.files.values import Cell, integer_or_text, number
 
 _OF_OPTIONS = ("strike", "strikeprice", "strikes", "optiontype", "expiry", "expirydate", "expirationdate")

@@ -15,11 +15,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
-from decimal import Decimal
+from datetime import UTC, datetime, tzinfo
 from typing import Final
 
-from enricher.clock import event_us
+from enricher.clock import event_us, since_1970
 
 EPOCHS: Final = {"epoch": 0, "epoch-ms": 3, "epoch-us": 6, "epoch-ns": 9}
 """Formats of times since 1970 by name, and how many digits they have after those of the seconds."""
@@ -38,7 +37,7 @@ _DATE = (
 )
 _CLOCK = (
     r"(?:(?P<h>\d{1,2}):(?P<min>\d\d)(?::(?P<sec>\d\d)(?:[.,:](?P<frac>\d{1,9}))?)?"
-    r"|(?P<hms>\d{6})(?:[.,]?(?P<part>\d{3,9}))?)"
+    r"|(?P<hms>\d{6})(?:[.,](?P<rest>\d{1,9})|(?P<part>\d{3}|\d{6}))?)"
     r"(?: ?(?P<half>[AaPp])\.?[Mm]\.?)?"
 )
 _ZONE = r"(?: ?(?P<zone>Z|z|UTC|GMT|[+-]\d\d:?\d\d(?::?\d\d)?|[+-]\d\d))?"
@@ -50,7 +49,6 @@ _EPOCH = re.compile(r"[1-9]\d{9}(?:\d{3}|\d{6}|\d{9})?(?:\.\d*)?", re.ASCII)
 _DIGITS = re.compile(r"-?\d{1,20}(?:\.\d*)?", re.ASCII)
 _ROUNDED = re.compile(r"\d(?:[.,]\d+)?[eE]\+?\d+", re.ASCII)
 _SHORT_CLOCK = re.compile(r"\d{5}|\d{8}", re.ASCII)
-_START = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_YEAR, _LAST_YEAR = 1971, 2199
 
 
@@ -162,9 +160,8 @@ def _since_1970(text: str, digits: int, zone: tzinfo | None) -> datetime:
     if not _DIGITS.fullmatch(text):
         lost = ", which has lost digits" if _ROUNDED.fullmatch(text) else ""
         raise ValueError(f"a number of units since 1970{lost}")
-    microseconds = int(Decimal(text).scaleb(6 - digits))
     try:
-        return (_START + timedelta(microseconds=microseconds)).astimezone(zone or UTC)
+        return since_1970(text, digits).astimezone(zone or UTC)
     except OverflowError:
         raise ValueError(f"a time from {_FIRST_YEAR} to {_LAST_YEAR} (is its unit another?)") from None
 
@@ -179,7 +176,7 @@ def _moment(found: re.Match[str], first: bool | None) -> datetime:
         if not 1 <= hour <= 12:
             raise ValueError("an hour from 1 to 12 before AM or PM")
         hour = hour % 12 + (12 if half in "pP" else 0)
-    microsecond = int((found["frac"] or found["part"] or "").ljust(6, "0")[:6])
+    microsecond = int((found["frac"] or found["rest"] or found["part"] or "").ljust(6, "0")[:6])
     moment = datetime(year, month, day, hour, minute, second, microsecond)  # noqa: DTZ001 - it may be local
     zone = found["zone"]
     if zone is None:

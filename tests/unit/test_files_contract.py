@@ -1,0 +1,138 @@
+"""What every reader of files keeps to, whatever its format."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import random
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from enricher.clock import event_us
+from enricher.errors import EnricherError
+from enricher.market.files import FORMATS, Notes, Options, Recorded, read, recognise
+from enricher.messages.models import decode_chain, decode_quote, decode_tick
+from tests.file_samples import SAMPLES
+
+LATER = event_us("2040-01-01T00:00:00+00:00")[0]
+DECODE: dict[str, Callable[..., Any]] = {
+    "market:underlying": decode_tick,
+    "market:option_quote": decode_quote,
+    "market:option_chain": decode_chain,
+}
+READ = [one for one in FORMATS if one.read is not None]
+every_format = pytest.mark.parametrize("name", [one.name for one in READ])
+
+
+def written(folder: Path, content: str | bytes, name: str = "file") -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def records(path: Path, **options: Any) -> list[Recorded]:
+    return list(read(path, Options(**options)))
+
+
+def test_formats_are_named_apart_and_what_is_not_read_says_what_it_lacks() -> None:
+    assert len({one.name for one in FORMATS}) == len(FORMATS)
+    assert {one.name for one in READ} == SAMPLES.keys()
+    for one in FORMATS:
+        assert (one.read is None) == bool(one.missing)
+
+
+@every_format
+def test_a_format_is_told_by_what_is_in_the_file_and_not_by_its_name(tmp_path: Path, name: str) -> None:
+    text, options = SAMPLES[name]
+    for called in ("file", "file.csv", "file.json", "file.jsonl", "file.csv.gz"):
+        path = written(tmp_path, text, called)
+        assert recognise(path).name == name
+        notes = Notes()
+        assert list(read(path, Options(**options), notes))
+        assert notes.guesses[0].startswith(recognise(path).title)
+
+
+@every_format
+def test_every_message_is_one_of_the_feed_at_its_own_time(tmp_path: Path, name: str) -> None:
+    text, options = SAMPLES[name]
+    for record in records(written(tmp_path, text), **options):
+        event = DECODE[record.topic](record.body, now_us=LATER)
+        assert event.event_us == record.at_us
+        assert not event.naive
+
+
+PACKINGS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "zstd": zstandard.ZstdCompressor().compress,
+    "zip": lambda content: zipped({"__MACOSX/x": b"", "folder/": b"", "folder/data": content}),
+    "gzip in zip": lambda content: zipped({"data.gz": gzip.compress(content)}),
+    "UTF-8 with a mark": lambda content: content.decode().encode("utf-8-sig"),
+    "UTF-16": lambda content: content.decode().encode("utf-16"),
+    "UTF-16 without a mark": lambda content: content.decode().encode("utf-16-be"),
+    "UTF-32": lambda content: content.decode().encode("utf-32"),
+    "CRLF": lambda content: content.replace(b"\n", b"\r\n"),
+    "blank lines first": lambda content: b"\n\n" + content,
+}
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return memory.getvalue()
+
+
+WIDE = {"UTF-16", "UTF-16 without a mark", "UTF-32"}
+
+
+@pytest.mark.parametrize(
+    ("name", "packing"),
+    # A recorder writes UTF-8, always.
+    [(one.name, how) for one in READ for how in PACKINGS if one.name != "recording" or how not in WIDE],
+)
+def test_packing_and_encoding_change_nothing(tmp_path: Path, name: str, packing: str) -> None:
+    text, options = SAMPLES[name]
+    plain = records(written(tmp_path, text, "plain"), **options)
+    packed = written(tmp_path, PACKINGS[packing](text.encode()), "packed")
+    assert records(packed, **options) == plain
+
+
+PIECES = [b"0", b'"', b",", b"\n", b"null", b"-", b"9" * 400, b"\0", b"[" * 300]
+
+
+@every_format
+def test_what_is_cut_off_or_mutilated_is_an_error_that_names_the_file_or_is_read(
+    tmp_path: Path, name: str
+) -> None:
+    text, options = SAMPLES[name]
+    content = text.encode()
+    chance = random.Random(name)
+    for _ in range(150):
+        at, to = sorted(chance.choices(range(len(content) + 1), k=2))
+        torn = chance.choice(
+            [
+                content[:at],
+                content[:at] + content[to:],
+                content[:at] + bytes(chance.choices(range(256), k=3)) + content[at:],
+                content[:at] + chance.choice(PIECES) + content[to:],
+                gzip.compress(content)[: 10 + at % 30],
+            ]
+        )
+        path = written(tmp_path, torn, "torn")
+        try:
+            found = records(path, **options)
+        except EnricherError as error:
+            assert "torn" in str(error)  # noqa: PT017 - either is right
+        else:
+            assert found
+            assert all(record.at_us > 0 for record in found if name != "redis-log")
