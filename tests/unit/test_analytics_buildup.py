@@ -72,7 +72,7 @@ def test_strikes_are_matched_as_numbers_however_they_are_written() -> None:
         leg = {"strike": strike, "last": 2, "open_interest": 3}
         message = {"product": "N", "expiry": "2025-10-30", "spot_price": 1, "calls": [leg]}
         message |= {"puts": [], "timestamp": f"2025-01-01T00:00:0{int(strike) % 10}"}
-        return snapshot(decode_chain(json.dumps(message).encode(), now_us=0))
+        return snapshot(decode_chain(json.dumps(message).encode(), now_us=2**52))
 
     earlier = moved(of(21500), -1)
     for strike in (21500.0, 21500):
@@ -84,7 +84,7 @@ def test_a_strike_listed_as_a_whole_number_finds_the_label_of_its_decimal_leg() 
         leg = {"strike": 21500.0, "last": last, "open_interest": 3 * last}
         message = {"product": "N", "expiry": "2025-10-30", "spot_price": 1, "strikes": [21500]}
         message |= {"calls": [leg], "puts": [leg], "timestamp": f"2025-01-01T00:00:0{at}"}
-        return decode_chain(json.dumps(message).encode(), now_us=0)
+        return decode_chain(json.dumps(message).encode(), now_us=2**52)
 
     before, now = of(0, 2.0), of(1, 5.0)
     change = buildup(snapshot(now), snapshot(before), HALF_TICK)

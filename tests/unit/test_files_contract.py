@@ -18,6 +18,7 @@ import zstandard
 from enricher.clock import event_us
 from enricher.errors import EnricherError
 from enricher.market.files import FORMATS, Notes, Options, Recorded, read, recognise
+from enricher.market.files.vendors import VENDORS
 from enricher.messages.models import decode_chain, decode_quote, decode_tick
 from tests.file_samples import SAMPLES
 
@@ -27,7 +28,7 @@ DECODE: dict[str, Callable[..., Any]] = {
     "market:option_quote": decode_quote,
     "market:option_chain": decode_chain,
 }
-READ = [one for one in FORMATS if one.read is not None]
+READ = [one for one in FORMATS if one.name in SAMPLES]
 every_format = pytest.mark.parametrize("name", [one.name for one in READ])
 
 
@@ -44,6 +45,7 @@ def records(path: Path, **options: Any) -> list[Recorded]:
 def test_formats_are_named_apart_and_what_is_not_read_says_what_it_lacks() -> None:
     assert len({one.name for one in FORMATS}) == len(FORMATS)
     assert {one.name for one in READ} == SAMPLES.keys()
+    assert {one.name for one in FORMATS if one.read and one not in VENDORS} <= SAMPLES.keys()
     for one in FORMATS:
         assert (one.read is None) == bool(one.missing)
 
