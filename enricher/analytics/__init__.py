@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING
 from enricher.lazy_exports import at_first_use
 
 if TYPE_CHECKING:
+    from enricher.analytics.american_pricing import (
+        american_greeks,
+        american_implied_volatility,
+        american_price,
+    )
     from enricher.analytics.black76 import Greeks
     from enricher.analytics.by_strike import (
         Walls,
@@ -54,6 +59,9 @@ else:
     __getattr__, __dir__ = at_first_use(
         __name__,
         {
+            "enricher.analytics.american_pricing": (
+                "american_greeks american_implied_volatility american_price"
+            ),
             "enricher.analytics.black76": "Greeks",
             "enricher.analytics.by_strike": (
                 "Walls arbitrage atm expected_move forward gamma_exposure max_pain pcr smile straddle svi"
@@ -83,8 +91,9 @@ __all__ = [
     "Bar", "Buildup", "ChainAnalysis", "Contract", "ExpectedMove", "Exposure", "Finding", "Findings",
     "Forward", "GammaExposure", "Greeks", "ImpliedVolatility", "MaxPain", "PricedSide",
     "SecondOrderAnalysis", "SecondOrderGreeks", "Smile", "SmileMeasures", "StrikeExposure", "Strip",
-    "Svi", "SviFit", "TradingRange", "Wall", "Walls", "ZeroGamma", "analyse", "arbitrage", "atm",
-    "buildup", "expected_move", "forward", "gamma_exposure", "greeks", "implied_volatility", "max_pain",
-    "ohlc", "pcr", "price", "second_order_greeks", "smile", "smile_measures", "straddle", "svi",
-    "variance_swap", "walls", "zero_gamma",
+    "Svi", "SviFit", "TradingRange", "Wall", "Walls", "ZeroGamma", "american_greeks",
+    "american_implied_volatility", "american_price", "analyse", "arbitrage", "atm", "buildup",
+    "expected_move", "forward", "gamma_exposure", "greeks", "implied_volatility", "max_pain", "ohlc",
+    "pcr", "price", "second_order_greeks", "smile", "smile_measures", "straddle", "svi", "variance_swap",
+    "walls", "zero_gamma",
 ]  # fmt: skip

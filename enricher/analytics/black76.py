@@ -142,12 +142,16 @@ def greeks(
     spot: float | None = None,
 ) -> Greeks | None:
     """The Greeks of one option; None once it is expired or without a forward or a volatility."""
-    side = greeks_side(kind, [strike], [sigma], forward, years, discount, rate, spot)
-    delta, gamma, vega = side.delta[0], side.gamma[0], side.vega[0]
-    theta, rho = side.theta[0], side.rho[0]
+    return greeks_at(greeks_side(kind, [strike], [sigma], forward, years, discount, rate, spot), 0)
+
+
+def greeks_at(side: GreekColumns, at: int) -> Greeks | None:
+    """The Greeks of one place of a side; None where there are none."""
+    delta, gamma, vega = side.delta[at], side.gamma[at], side.vega[at]
+    theta, rho = side.theta[at], side.rho[at]
     if delta is None or gamma is None or vega is None or theta is None or rho is None:
         return None
-    return Greeks(delta, side.delta_spot[0], gamma, vega, theta, rho)
+    return Greeks(delta, side.delta_spot[at], gamma, vega, theta, rho)
 
 
 def greeks_side(

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from enricher.analytics import prices
+from enricher.analytics import american, prices
 from enricher.analytics.columns import Side
 from enricher.analytics.contracts import Contract, years
 from enricher.analytics.forward_price import Forward, forward
@@ -81,6 +81,8 @@ def chain_prices(chain: Chain, cells: Fresh, contract: Contract, apart: float = 
         dividend_yield=contract.dividend_yield,
         in_underlying=in_underlying,
     )
+    if contract.exercise == "american" and not in_underlying:
+        ahead = american.parity_forward(ahead, cells.strikes, *narrow, spot or 0.0, t, contract.rate)
     voted = ahead.value is not None and ahead.source == "parity" and len(ahead.strikes) >= _VOTES
     if chain.future_price is not None:
         against = ahead if voted else None

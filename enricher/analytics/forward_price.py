@@ -2,8 +2,8 @@
 
 Columns stand beside ascending ``strikes``; a mid is None where a leg has no two-sided quote. Prices, strikes,
 spot and forward share one unit, ``discount`` is D = exp(-rate * years). Put-call parity: C - P = D (F - K)
-(Stoll 1969; Hull, Options, Futures, and Other Derivatives). It holds exactly for European options; for
-American ones near the money it is an approximation.
+(Stoll 1969; Hull, Options, Futures, and Other Derivatives). It holds for European options; for American ones
+`american.parity_forward` corrects it.
 """
 
 from __future__ import annotations

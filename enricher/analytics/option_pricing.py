@@ -126,13 +126,10 @@ def second_order_greeks(
     >>> round(second_order_greeks(**terms).vanna, 5)
     0.00975
     """
-    first = greeks(
-        forward=forward, strike=strike, years=years, volatility=volatility, rate=rate, kind=kind
-    )
-    if first is None or volatility is None:
-        return None
-    left, rate = float(years), float(rate)
-    terms = (float(forward), left, exp(-rate * left), rate)
-    side = second_order_side([float(strike)], [float(volatility)], [first.delta], *terms)
+    ahead, at = number("forward", forward, POSITIVE), number("strike", strike, POSITIVE)
+    left, rate = number("years", years, YEARS), number("rate", rate, RATE)
+    sigma = number_or_none("volatility", volatility, VOLATILITY)
+    discount = exp(-rate * max(left, 0.0))
+    side = second_order_side(call_or_put(kind), [at], [sigma], ahead, left, discount, rate)
     vanna, charm, volga = side.vanna[0], side.charm[0], side.volga[0]
     return None if vanna is None or charm is None or volga is None else SecondOrderGreeks(vanna, charm, volga)

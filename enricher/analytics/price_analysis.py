@@ -14,6 +14,7 @@ from typing import Final, Literal
 import msgspec
 
 from enricher.analytics import (
+    american,
     black76,
     exposure,
     forward_price,
@@ -104,7 +105,8 @@ def analyse_prices(
     strikes, calls, puts = cells.strikes, cells.calls, cells.puts
     call_priced, put_priced, discount = priced.calls, priced.puts, priced.discount
     f = ahead.value or _NO_FORWARD
-    own_calls, own_puts = black76.chain_greeks(
+    solve = american.chain_greeks if contract.exercise == "american" else black76.chain_greeks
+    own_calls, own_puts = solve(
         strikes, call_priced[0], put_priced[0], f, t, discount, contract.rate, spot
     )
     unit = _unit(vendor_iv, calls, puts, own_calls, own_puts, unit_before)
@@ -164,8 +166,7 @@ def analyse_prices(
         arbitrage=quote_arbitrage.check_chain(quotes, discount, least=priced.tick, cap=_FINDINGS),
         second_order=None if "second_order" not in extras else second_order.second_order_analysis(
             strikes,
-            (own_calls.iv, own_calls.delta, calls.oi),
-            (own_puts.iv, own_puts.delta, puts.oi),
+            own_calls.iv, own_puts.iv, calls.oi, puts.oi,
             forward=f, years=t, discount=discount, rate=contract.rate, units=units,
         ),
     )  # fmt: skip

@@ -14,7 +14,7 @@ Call and put of one strike have the same vanna and volga. Units of arguments are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, fsum, log, pi, sqrt
+from math import erfc, exp, fsum, log, pi, sqrt
 from typing import Final
 
 import msgspec
@@ -67,25 +67,26 @@ class SecondOrderAnalysis(msgspec.Struct, frozen=True, gc=False):
 
 
 def second_order_side(
+    kind: int,
     strikes: Sequence[float],
     sigmas: Column,
-    deltas: Column,
     forward: float,
     years: float,
     discount: float,
     rate: float,
 ) -> SecondOrder:
-    """The three of every leg that has a volatility and a delta, as `black76.greeks_side` has it."""
+    """The three of every leg that has a volatility; ``kind`` is +1 for calls and -1 for puts."""
     vanna: list[float | None] = [None] * len(strikes)
     charm, volga = vanna[:], vanna[:]
     root = sqrt(years) if years > 0 else 0.0
-    for at, (strike, sigma, delta) in enumerate(zip(strikes, sigmas, deltas, strict=True)):
-        if sigma is None or delta is None or not root:
+    for at, (strike, sigma) in enumerate(zip(strikes, sigmas, strict=True)):
+        if sigma is None or not 1e-9 < sigma < 1e3 or not root:
             continue
         s = sigma * root
         d1 = log(forward / strike) / s + 0.5 * s
         d2 = d1 - s
         bell = discount * _C * exp(-0.5 * d1 * d1)
+        delta = kind * 0.5 * discount * erfc(-kind * sqrt(0.5) * d1)
         vanna[at] = -0.01 * bell * d2 / sigma
         charm[at] = (rate * delta + bell * d2 / (2 * years)) / 365
         volga[at] = 1e-4 * forward * root * bell * d1 * d2 / sigma
@@ -122,8 +123,10 @@ def signed_exposure(
 
 def second_order_analysis(
     strikes: Sequence[float],
-    call_sides: tuple[Column, Column, Column],
-    put_sides: tuple[Column, Column, Column],
+    call_ivs: Column,
+    put_ivs: Column,
+    call_oi: Column,
+    put_oi: Column,
     *,
     forward: float,
     years: float,
@@ -131,15 +134,14 @@ def second_order_analysis(
     rate: float,
     units: float = 1.0,
 ) -> SecondOrderAnalysis:
-    """All of a chain; a side is its volatilities, deltas and open interest. ``units`` as `Contract.units`."""
+    """All of a chain; ``units`` is that of `Contract.units`."""
     terms = (forward, years, discount, rate)
-    calls = second_order_side(strikes, call_sides[0], call_sides[1], *terms)
-    puts = second_order_side(strikes, put_sides[0], put_sides[1], *terms)
-    held = call_sides[2], put_sides[2]
+    calls = second_order_side(1, strikes, call_ivs, *terms)
+    puts = second_order_side(-1, strikes, put_ivs, *terms)
     return SecondOrderAnalysis(
         calls,
         puts,
-        signed_exposure(calls.vanna, puts.vanna, *held, units * forward),
-        signed_exposure(calls.charm, puts.charm, *held, units * forward),
-        signed_exposure(calls.volga, puts.volga, *held, units),
+        signed_exposure(calls.vanna, puts.vanna, call_oi, put_oi, units * forward),
+        signed_exposure(calls.charm, puts.charm, call_oi, put_oi, units * forward),
+        signed_exposure(calls.volga, puts.volga, call_oi, put_oi, units),
     )

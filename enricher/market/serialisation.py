@@ -23,7 +23,7 @@ from enricher.messages.models import Number
 
 Fields = dict[str, Any]
 
-MODEL = "black76"
+MODELS = {"european": "black76", "american": "black76_and_early_exercise"}
 _LARGEST = 1.7976931348623157e308
 _WHOLE = 1.5 * 2.0**52  # added and taken away again, it leaves the nearest whole number of a float
 
@@ -67,8 +67,6 @@ def analysis_fields(
     flags: dict[str, str] = {}
     if (near := expiry_flag(analysis.years)) is not None:
         flags["years"] = near
-    if contract.exercise == "american":
-        flags["model"] = "european approximation of american options"
     if ahead.reason is not None:
         flags["forward"] = ahead.reason
     if move.reason is not None:
@@ -133,7 +131,7 @@ def analysis_fields(
         "conventions": {
             **contract.conventions(expiry),
             "units": analysis.units,
-            "model": MODEL,
+            "model": MODELS[contract.exercise],
             "price": "mid_else_last",
             "max_price_age": max_age,
             "delta": "forward",

@@ -90,6 +90,7 @@ WHOLE = analyse(LEGS, **TERMS)
 
 def test_the_library_promises_these_names() -> None:
     functions = {
+        "american_greeks", "american_implied_volatility", "american_price",
         "analyse", "arbitrage", "atm", "buildup", "expected_move", "forward", "gamma_exposure", "greeks",
         "implied_volatility", "max_pain", "ohlc", "pcr", "price", "second_order_greeks", "smile",
         "smile_measures", "straddle", "svi", "variance_swap", "walls", "zero_gamma",

@@ -16,7 +16,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from enricher import analytics
-from enricher.analytics import greeks, implied_volatility, price, price_bars
+from enricher.analytics import american_pricing, greeks, implied_volatility, price, price_bars
 from enricher.analytics import option_pricing as options
 from tests.pages import blocks
 
@@ -204,7 +204,7 @@ def test_the_examples_of_the_page_give_what_they_show() -> None:
 
 
 def test_the_examples_of_the_docstrings_give_what_they_show() -> None:
-    for module in (options, price_bars):
+    for module in (options, american_pricing, price_bars):
         tests = [test for test in doctest.DocTestFinder().find(module) if test.examples]
         assert tests
         assert not "".join(map(failures, tests))

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.analytics import analyse, greeks, second_order_greeks
-from enricher.analytics.black76 import greeks_side
 from enricher.analytics.second_order import StrikeExposure, second_order_analysis, signed_exposure
 
 KINDS = {"call": ql.Option.Call, "put": ql.Option.Put}
@@ -74,12 +73,8 @@ def book_delta(years: float, shift: float) -> float:
 
 def test_the_exposures_are_what_the_dealers_book_gains_per_point_and_per_day() -> None:
     years, discount = 0.1, exp(-RATE * 0.1)
-    sides = [
-        (IVS, greeks_side(kind, STRIKES, IVS, 100.0, years, discount, RATE).delta, held)
-        for kind, held in ((1, CALLS), (-1, PUTS))
-    ]
     found = second_order_analysis(
-        STRIKES, *sides, forward=100.0, years=years, discount=discount, rate=RATE, units=50
+        STRIKES, IVS, IVS, CALLS, PUTS, forward=100.0, years=years, discount=discount, rate=RATE, units=50
     )
     per_point = (book_delta(years, 1e-5) - book_delta(years, -1e-5)) / 2e-3 * 100 * 50
     per_day = (book_delta(years - 1e-5, 0) - book_delta(years + 1e-5, 0)) / (2e-5 * 365) * 100 * 50

@@ -47,12 +47,6 @@ def test_a_chain_near_or_past_its_expiry_says_so(moment: str, flag: str | None) 
     assert flags("XSP", moment).get("years") == flag
 
 
-def test_american_options_are_marked_as_computed_like_european_ones() -> None:
-    moment = "2025-06-10T12:00:00-04:00"
-    assert flags("SPY", moment)["model"] == "european approximation of american options"
-    assert "model" not in flags("XSP", moment)
-
-
 XSP, EXPIRY = Contracts().of("XSP"), "2025-06-20"
 AT = event_us("2025-06-10T12:00:00-04:00")[0]
 CALLS = [(90, 10.4), (95, 5.9), (100, 2.4), (105, 0.62), (110, 0.1)]
