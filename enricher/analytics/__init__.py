@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         expected_move,
         forward,
         gamma_exposure,
+        india_variance_swap,
         max_pain,
         pcr,
         smile,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from enricher.analytics.contracts import Contract
     from enricher.analytics.exposure import Exposure, GammaExposure, ZeroGamma
     from enricher.analytics.forward_price import ExpectedMove, Forward
+    from enricher.analytics.india_vix import IndiaStrip
     from enricher.analytics.oi_walls import TradingRange, Wall
     from enricher.analytics.option_pricing import (
         ImpliedVolatility,
@@ -53,7 +55,8 @@ if TYPE_CHECKING:
     from enricher.analytics.quote_arbitrage import Finding, Findings
     from enricher.analytics.raw_svi import Svi, SviFit
     from enricher.analytics.second_order import SecondOrderAnalysis, StrikeExposure
-    from enricher.analytics.variance import Strip
+    from enricher.analytics.trading_time import TradingTime
+    from enricher.analytics.variance import ConstantMaturity, Strip, constant_maturity
     from enricher.analytics.volatility_smile import Smile, SmileMeasures, smile_measures
 else:
     __getattr__, __dir__ = at_first_use(
@@ -64,14 +67,15 @@ else:
             ),
             "enricher.analytics.black76": "Greeks",
             "enricher.analytics.by_strike": (
-                "Walls arbitrage atm expected_move forward gamma_exposure max_pain pcr smile straddle svi"
-                " variance_swap walls zero_gamma"
+                "Walls arbitrage atm expected_move forward gamma_exposure india_variance_swap max_pain pcr"
+                " smile straddle svi variance_swap walls zero_gamma"
             ),
             "enricher.analytics.chain_analysis": "ChainAnalysis analyse buildup",
             "enricher.analytics.chain_numbers": "MaxPain",
             "enricher.analytics.contracts": "Contract",
             "enricher.analytics.exposure": "Exposure GammaExposure ZeroGamma",
             "enricher.analytics.forward_price": "ExpectedMove Forward",
+            "enricher.analytics.india_vix": "IndiaStrip",
             "enricher.analytics.oi_walls": "TradingRange Wall",
             "enricher.analytics.option_pricing": (
                 "ImpliedVolatility SecondOrderGreeks greeks implied_volatility price second_order_greeks"
@@ -82,18 +86,20 @@ else:
             "enricher.analytics.quote_arbitrage": "Finding Findings",
             "enricher.analytics.raw_svi": "Svi SviFit",
             "enricher.analytics.second_order": "SecondOrderAnalysis StrikeExposure",
-            "enricher.analytics.variance": "Strip",
+            "enricher.analytics.trading_time": "TradingTime",
+            "enricher.analytics.variance": "ConstantMaturity Strip constant_maturity",
             "enricher.analytics.volatility_smile": "Smile SmileMeasures smile_measures",
         },
     )
 
 __all__ = [
-    "Bar", "Buildup", "ChainAnalysis", "Contract", "ExpectedMove", "Exposure", "Finding", "Findings",
-    "Forward", "GammaExposure", "Greeks", "ImpliedVolatility", "MaxPain", "PricedSide",
-    "SecondOrderAnalysis", "SecondOrderGreeks", "Smile", "SmileMeasures", "StrikeExposure", "Strip",
-    "Svi", "SviFit", "TradingRange", "Wall", "Walls", "ZeroGamma", "american_greeks",
-    "american_implied_volatility", "american_price", "analyse", "arbitrage", "atm", "buildup",
-    "expected_move", "forward", "gamma_exposure", "greeks", "implied_volatility", "max_pain", "ohlc",
-    "pcr", "price", "second_order_greeks", "smile", "smile_measures", "straddle", "svi", "variance_swap",
-    "walls", "zero_gamma",
+    "Bar", "Buildup", "ChainAnalysis", "ConstantMaturity", "Contract", "ExpectedMove", "Exposure",
+    "Finding", "Findings", "Forward", "GammaExposure", "Greeks", "ImpliedVolatility", "IndiaStrip",
+    "MaxPain", "PricedSide", "SecondOrderAnalysis", "SecondOrderGreeks", "Smile", "SmileMeasures",
+    "StrikeExposure", "Strip", "Svi", "SviFit", "TradingRange", "TradingTime", "Wall", "Walls",
+    "ZeroGamma", "american_greeks", "american_implied_volatility", "american_price", "analyse",
+    "arbitrage", "atm", "buildup", "constant_maturity", "expected_move", "forward", "gamma_exposure",
+    "greeks", "implied_volatility", "india_variance_swap", "max_pain", "ohlc", "pcr", "price",
+    "second_order_greeks", "smile", "smile_measures", "straddle", "svi", "variance_swap", "walls",
+    "zero_gamma",
 ]  # fmt: skip

@@ -38,6 +38,7 @@ POSITIVE: Final = Range(1 / _LARGEST, _LARGEST, "a number above 0 (at most 1e100
 AMOUNT: Final = Range(0.0, _LARGEST, "a number from 0 on (at most 1e100)")
 YEARS: Final = Range(-_LARGEST, 100.0, "years to expiry, at most 100 (30 days are 30 / 365)")
 RATE: Final = Range(-1.0, 1.0, "a decimal a year from -1 to 1 (0.05 is 5 %)")
+SHARE: Final = Range(0.0, 1.0, "a share from 0 to 1")
 VOLATILITY: Final = Range(0.0, 100.0, "a decimal a year from 0 to 100 (0.25 is 25 %)")
 
 _RANGES: Final = {

@@ -15,6 +15,7 @@ from enricher.analytics import (
     chain_numbers,
     exposure,
     forward_price,
+    india_vix,
     oi_walls,
     quote_arbitrage,
     raw_svi,
@@ -38,6 +39,7 @@ gamma_exposure = checked(exposure.gamma_exposure)
 zero_gamma = checked(exposure.zero_gamma)
 smile = checked(volatility_smile.smile)
 variance_swap = checked(variance.variance_strip)
+india_variance_swap = checked(india_vix.india_variance)
 
 
 class Walls(msgspec.Struct, frozen=True):

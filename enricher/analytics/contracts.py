@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from enricher.analytics.arguments import POSITIVE, RATE, minute_of_day, number, zone_of
+from enricher.analytics.arguments import POSITIVE, RATE, SHARE, minute_of_day, number, zone_of
 from enricher.analytics.lots import Lots
 from enricher.clock import SECOND, to_date
 
@@ -51,9 +51,11 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     ``multiplier`` is currency per unit and price point. ``oi_unit`` says what the feed counts open interest
     in. With the price unit ``underlying`` (Deribit) an option's price
     times that of the underlying is its price in ``currency``. ``dividend_yield`` None says that spot, grown
-    at ``rate``, is no forward (an index that cannot be held). ``buildup_min_age`` is the least age (seconds)
-    of what its build-up is compared with, None for that of all products. ``assumed`` marks the terms of a
-    product that nobody has named. ValueError for a zone, a time of day, a rate or a size that cannot be.
+    at ``rate``, is no forward (an index that cannot be held). ``closed_weight`` is what a day without trading
+    counts in trading time, of a day with it (`analytics.trading_time`). ``buildup_min_age`` is the least age
+    (seconds) of what its build-up is compared with, None for that of all products. ``assumed`` marks the
+    terms of a product that nobody has named. ValueError for a zone, a time of day, a rate or a size that
+    cannot be.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     session_close: str | None = None
     weekdays: tuple[int, ...] = (0, 1, 2, 3, 4)
     holidays: tuple[str, ...] = ()
+    closed_weight: float = 0.0
     buildup_min_age: float | None = None
     assumed: bool = False
 
@@ -90,6 +93,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
         number("rate", self.rate, RATE)
         if self.dividend_yield is not None:
             number("dividend_yield", self.dividend_yield, RATE)
+        number("closed_weight", self.closed_weight, SHARE)
 
     def expiry_us(self, expiry: str) -> int:
         """The moment an option of this expiry date (YYYY-MM-DD) expires, in microseconds since 1970 UTC.

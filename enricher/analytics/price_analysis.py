@@ -18,9 +18,11 @@ from enricher.analytics import (
     black76,
     exposure,
     forward_price,
+    india_vix,
     prices,
     quote_arbitrage,
     second_order,
+    trading_time,
     variance,
     volatility_smile,
 )
@@ -31,7 +33,7 @@ from enricher.analytics.contracts import Contract
 from enricher.messages.models import Chain
 
 UnitSetting = Literal["auto", "percent", "decimal"]
-Extra = Literal["second_order"]
+Extra = Literal["second_order", "trading_time", "india_vix"]
 
 _NO_FORWARD: Final = 0.0
 _FINDINGS: Final = 10  # that are named
@@ -60,7 +62,7 @@ class PriceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     ``vega_exposure`` per volatility point, ``premium`` what all open options are worth; ``delta_exposure`` is
     in units of the underlying times the multiplier. ``vendor_unit`` is that of the volatilities as sent, None
     without any. ``quotes`` are bids and asks as `quote_arbitrage` takes them. Extras that were not asked for
-    are None (``second_order``).
+    are None (``second_order``, ``trading_time``, ``india_vix``).
     """
 
     years: float
@@ -85,6 +87,8 @@ class PriceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     quotes: quote_arbitrage.ChainQuotes
     arbitrage: quote_arbitrage.Findings
     second_order: second_order.SecondOrderAnalysis | None = None
+    trading_time: trading_time.TradingTime | None = None
+    india_vix: india_vix.IndiaStrip | None = None
 
 
 def analyse_prices(
@@ -168,6 +172,13 @@ def analyse_prices(
             strikes,
             own_calls.iv, own_puts.iv, calls.oi, puts.oi,
             forward=f, years=t, discount=discount, rate=contract.rate, units=units,
+        ),
+        trading_time=None if "trading_time" not in extras else trading_time.trading_time(
+            contract, chain.event_us, contract.expiry_us(chain.expiry)
+        ),
+        india_vix=None if "india_vix" not in extras else india_vix.india_variance(
+            strikes, calls.bid, calls.ask, puts.bid, puts.ask,
+            years=t, rate=contract.rate, future=ahead.value if ahead.source == "future" else None,
         ),
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ import msgspec
 
 from enricher.analytics.columns import Column
 
-Wing = Literal["zero_bids", "end_of_data"]
+Wing = Literal["zero_bids", "end_of_data", "wide_quotes"]
 
 THIRTY_DAYS: Final = 30 / 365
 _STOP_AFTER = 2  # zero bids in a row
@@ -77,7 +77,7 @@ def variance_strip(
 ) -> Strip:
     """sigma^2 = (2/T) sum dK/K^2 exp(RT) Q(K) - (F/K0 - 1)^2 / T over the options out of the money.
 
-    F comes from parity at the strike of least |C - P| by mid (India VIX: hand in the future's price). K0 is
+    F comes from parity at the strike of least |C - P| by mid (else hand it in). K0 is
     the highest strike at or below F where both legs have a mid; there Q is the mean of both. From K0 outwards
     puts below and calls above count by mid; a zero bid is left out, and two in a row end the wing. A leg that
     is unknown or crossed is left out and ends nothing. dK is half the gap between the neighbours that count,
@@ -109,7 +109,7 @@ def variance_strip(
     prices = [puts[at] for at in reversed(down)]
     prices.append(((calls[middle] or 0.0) + (puts[middle] or 0.0)) / 2)
     prices.extend(calls[at] for at in up)
-    contributions = _contributions([strikes[at] for at in counted], prices, growth)
+    contributions = weighted_prices([strikes[at] for at in counted], prices, growth)
     variance = (2 * contributions - (forward / k0 - 1) ** 2) / years
     positive = variance > 0
     return Strip(
@@ -190,7 +190,8 @@ def _wing(outwards: range, bids: Column, mids: Sequence[float | None]) -> tuple[
     return places, "end_of_data"
 
 
-def _contributions(strikes: Sequence[float], prices: Sequence[float | None], growth: float) -> float:
+def weighted_prices(strikes: Sequence[float], prices: Sequence[float | None], growth: float) -> float:
+    """The sum of dK / K^2 exp(RT) Q over options with these prices Q."""
     last = len(strikes) - 1
     parts = []
     for at, (strike, price) in enumerate(zip(strikes, prices, strict=True)):

@@ -52,6 +52,7 @@ class ProductSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=
     session_close: str | None = None
     weekdays: tuple[Annotated[int, Meta(ge=0, le=6)], ...] | None = None
     holidays: tuple[str, ...] | None = None
+    closed_weight: Annotated[float, Meta(ge=0, le=1)] | None = None
     buildup_min_age: Annotated[float, Meta(ge=0)] | None = None
 
     def validate(self) -> Iterable[tuple[str, str]]:

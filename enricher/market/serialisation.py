@@ -16,6 +16,7 @@ from enricher.analytics.exposure import ASSUMPTION, Exposure
 from enricher.analytics.price_analysis import PriceAnalysis, PricedSide
 from enricher.analytics.quote_arbitrage import Findings
 from enricher.analytics.second_order import SecondOrderAnalysis
+from enricher.analytics.trading_time import TradingTime
 from enricher.analytics.variance import Strip
 from enricher.analytics.volatility_smile import SmileMeasures
 from enricher.market.reasons import BEYOND, explain_analysis
@@ -143,6 +144,11 @@ def analysis_fields(
     }
     if analysis.second_order is not None:
         fields["second_order"] = _second_order(analysis.second_order, *sides)
+    if analysis.trading_time is not None:
+        fields["trading_time"] = _trading_time(analysis.trading_time, analysis.smile_measures.atm_iv)
+    if analysis.india_vix is not None:
+        strip = analysis.india_vix
+        fields["india_vix"] = {**strip_fields(strip), "splined": list(strip.splined)}
     explain_analysis(fields, flags)
     return {**fields, "flags": flags}
 
@@ -195,6 +201,18 @@ def _exposure(exposure: Exposure) -> Fields:
         "calls": rounded(exposure.calls, 2),
         "puts": rounded(exposure.puts, 2),
         "legs": exposure.legs,
+    }
+
+
+def _trading_time(time: TradingTime, atm_iv: float | None) -> Fields:
+    known = time.factor is not None and atm_iv is not None
+    return {
+        "years": rounded(time.years, 10),
+        "days_in_year": time.days_in_year,
+        "closed_weight": time.closed_weight,
+        "factor": rounded(time.factor, 8),
+        "atm_iv": rounded(time.factor * atm_iv) if time.factor is not None and atm_iv is not None else None,
+        "reason": time.reason if known or time.reason else "no_atm_iv",
     }
 
 

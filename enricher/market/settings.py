@@ -62,7 +62,7 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     ``analytics`` switches everything on that is computed from prices of options, with ``products`` for the
     terms of their contracts and ``names`` {name: entry} for further names of them, ``price_max_age`` in
     seconds, ``vendor_iv`` the unit of volatilities as sent. ``extras`` are computed and published besides,
-    see docs/formulas/second_order.md.
+    see docs/market.md.
     ``history_days`` is the look-back of percentiles, which take ``history_least`` days. A surface is stored
     every ``surface_interval`` and fitted every ``svi_interval`` seconds, 0 for never. ``volume`` says what a
     tick's volume is: the size of a trade, or that of the session so far. ``unknown`` is what stands for an

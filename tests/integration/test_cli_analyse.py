@@ -273,3 +273,15 @@ def test_the_newest_is_what_the_library_says_of_it(recording: Path) -> None:
     alone = analyse(body, contract=Contracts().of("NIFTY"), zone="UTC")
     (one,) = as_json(recording, "--product", "NIFTY")
     assert (one["years"], one["pcr"], one["flags"]) == (alone.years, alone.pcr, alone.flags)
+
+
+def test_what_is_asked_for_besides_has_columns_of_its_own(nse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    extras = ("Vanna", "Charm", "Volga", "Tr. IV", "India IV")
+    assert not [name for name in extras if name in run(nse, width=250).stdout]
+    monkeypatch.setenv("ENRICHER_MARKET__EXTRAS", "second_order,trading_time,india_vix")
+    result = run(nse, width=250)
+    assert [name for name in extras if name in result.stdout] == list(extras)
+    assert max(map(len, result.stdout.splitlines())) <= 250
+    found = as_json(nse)[0]
+    assert found["trading_time"]["factor"] > 0
+    assert found["india_vix"]["reason"] == "no_future"

@@ -20,6 +20,7 @@ import pytest
 
 from enricher.analytics.contracts import years
 from enricher.analytics.forward_price import forward
+from enricher.analytics.india_vix import india_variance
 from enricher.analytics.variance import Strip, constant_maturity, variance_strip
 from enricher.clock import SECOND, event_us
 from enricher.market.files import Options, read
@@ -64,6 +65,19 @@ def test_every_published_figure_of_the_volatility_index_is_reproduced(path: Path
     assert index is not None
     assert round(index, 8) == published["vix_unrounded"]
     assert round(100 * index, 2) == published["vix"]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=named)
+def test_the_method_of_india_vix_is_near_that_of_the_cboe_and_leaves_out_the_wide_wings(path: Path) -> None:
+    for term in json.loads(path.read_text())["inputs"].values():
+        cboe = strip(term)
+        columns = [[quote[name] for quote in term["quotes"]] for name in COLUMNS]
+        found = india_variance(*columns, years=cboe.years, rate=term["rate"], future=cboe.forward)
+        assert found.volatility is not None
+        assert cboe.volatility is not None
+        assert 0.97 * cboe.volatility < found.volatility < cboe.volatility
+        assert found.k0 == cboe.k0
+        assert found.highest < cboe.highest
 
 
 def mids(chain: Chain, side: str) -> list[float | None]:

@@ -90,16 +90,18 @@ WHOLE = analyse(LEGS, **TERMS)
 
 def test_the_library_promises_these_names() -> None:
     functions = {
-        "american_greeks", "american_implied_volatility", "american_price",
-        "analyse", "arbitrage", "atm", "buildup", "expected_move", "forward", "gamma_exposure", "greeks",
-        "implied_volatility", "max_pain", "ohlc", "pcr", "price", "second_order_greeks", "smile",
-        "smile_measures", "straddle", "svi", "variance_swap", "walls", "zero_gamma",
+        "american_greeks", "american_implied_volatility", "american_price", "analyse", "arbitrage", "atm",
+        "buildup", "constant_maturity", "expected_move", "forward", "gamma_exposure", "greeks",
+        "implied_volatility", "india_variance_swap", "max_pain", "ohlc", "pcr", "price",
+        "second_order_greeks", "smile", "smile_measures", "straddle", "svi", "variance_swap", "walls",
+        "zero_gamma",
     }  # fmt: skip
     types = {
-        "Bar", "Buildup", "ChainAnalysis", "Contract", "ExpectedMove", "Exposure", "Finding", "Findings",
-        "Forward", "GammaExposure", "Greeks", "ImpliedVolatility", "MaxPain", "PricedSide",
-        "SecondOrderAnalysis", "SecondOrderGreeks", "Smile", "StrikeExposure",
-        "SmileMeasures", "Strip", "Svi", "SviFit", "TradingRange", "Wall", "Walls", "ZeroGamma",
+        "Bar", "Buildup", "ChainAnalysis", "ConstantMaturity", "Contract", "ExpectedMove", "Exposure",
+        "Finding", "Findings", "Forward", "GammaExposure", "Greeks", "ImpliedVolatility", "IndiaStrip",
+        "MaxPain", "PricedSide", "SecondOrderAnalysis", "SecondOrderGreeks", "Smile", "SmileMeasures",
+        "StrikeExposure", "Strip", "Svi", "SviFit", "TradingRange", "TradingTime", "Wall", "Walls",
+        "ZeroGamma",
     }  # fmt: skip
     assert set(analytics.__all__) == functions | types
     assert all(inspect.isfunction(getattr(analytics, name)) for name in functions)

@@ -75,8 +75,10 @@ def _tables(rows: Sequence[ChainAnalysis], width: int) -> list[list[Column]]:
         return tables
 
     interest = INTEREST + (SECOND_ORDER if any(one.second_order for one in rows) else ())
-    whole = pack(PRICES + interest)
-    return whole if len(whole) == 1 else pack(PRICES) + pack(interest)
+    asked = [column for name, column in EXTRAS.items() if any(getattr(one, name) for one in rows)]
+    prices = (*PRICES, *asked)
+    whole = pack(prices + interest)
+    return whole if len(whole) == 1 else pack(prices) + pack(interest)
 
 
 def _width(column: Column, rows: Sequence[ChainAnalysis]) -> int:
@@ -139,6 +141,11 @@ def _first(walls: Sequence[Wall]) -> str:
     return strike(walls[0].strike if walls else None)
 
 
+def _of_trading_time(one: ChainAnalysis) -> float | None:
+    time, iv = one.trading_time, one.atm_iv
+    return None if time is None or time.factor is None or iv is None else time.factor * iv
+
+
 def _dealers(one: ChainAnalysis, exposure: str) -> Text:
     net = getattr(one.second_order, exposure).net if one.second_order else None
     return _signed(net, short(net))
@@ -155,6 +162,10 @@ PRICES = (
     Column("1 SD", lambda one: amount(one.expected_move.one_sigma)),
     Column("Var IV", lambda one: _percent(one.variance_swap.volatility)),
 )
+EXTRAS = {
+    "india_vix": Column("India IV", lambda one: _percent(getattr(one.india_vix, "volatility", None))),
+    "trading_time": Column("Tr. IV", lambda one: _percent(_of_trading_time(one))),
+}
 INTEREST = (
     Column("PCR", lambda one: amount(one.pcr)),
     Column("Max pain", lambda one: strike(None if one.max_pain is None else one.max_pain.strike)),
