@@ -9,23 +9,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
-from prometheus_client import CONTENT_TYPE_LATEST, ProcessCollector, core
-from prometheus_client.exposition import generate_latest
+from prometheus_client import ProcessCollector
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from enricher.engine.service import Engine
-from enricher.engine.stats import Histogram
 from enricher.log import log
-from enricher.metrics import Metric, buckets, merged, of_engine, single
+from enricher.metrics import Kind, Metric, merged, of_engine, single
+from enricher.web.exposition import CONTENT_TYPE, exposition
 from enricher.web.requests import Json
 
 Ask = Callable[[], Awaitable[Iterable[Metric]]]
@@ -76,9 +74,8 @@ class Operations:
 
     async def metrics(self, _: Request) -> Response:
         """All figures in the text format of Prometheus."""
-        metrics = [*of_engine(self._engine), *_of_memory(), *await self._asked()]
-        text = generate_latest(_Collected(merged(metrics)))
-        return Response(text, media_type=CONTENT_TYPE_LATEST)
+        metrics = [*of_engine(self._engine), *_of_process(), *await self._asked()]
+        return Response(exposition(merged(metrics)), media_type=CONTENT_TYPE)
 
     async def scale(self, _: Request) -> Response:
         """What waits, by the names of the metrics; ``waiting`` is all that nobody has begun."""
@@ -114,42 +111,17 @@ class Operations:
         return [metric for metrics in found for metric in metrics]
 
 
-class _Collected:
-    """Metrics as prometheus_client takes them."""
-
-    def __init__(self, metrics: Iterable[Metric]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[core.Metric]:
-        for metric in self._metrics:
-            names = sorted({name for labels, _ in metric.samples for name in labels})
-            family = _FAMILIES[metric.kind](metric.name, metric.help, labels=names)
-            for labels, value in metric.samples:
-                values = [labels.get(name, "") for name in names]
-                if isinstance(value, Histogram):
-                    edges = [(repr(edge), float(count)) for edge, count in buckets(value)]
-                    edges.append(("+Inf", float(value.total)))
-                    family.add_metric(values, edges, sum_value=value.sum / 1e6)
-                elif not math.isnan(value):
-                    family.add_metric(values, value)
-            yield family
-        yield from _PROCESS.collect()
-
-
 # CPU, memory, open files and start of this process, under the names that every exporter has for them.
 _PROCESS = ProcessCollector(registry=None)
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
-def _of_memory() -> Iterable[Metric]:
-    """How much memory the container may use; nothing where there is no limit."""
+def _of_process() -> Iterable[Metric]:
+    """Figures of this process, and how much memory the container may use if there is a limit."""
+    for family in _PROCESS.collect():
+        samples = [(sample.labels, sample.value) for sample in family.samples]
+        kind: Kind = "counter" if family.type == "counter" else "gauge"
+        yield Metric(name=family.name, help=family.documentation, kind=kind, samples=samples)
     with suppress(OSError, ValueError):  # "max" is none
         limit = int(_CGROUP.read_text())
         yield single("enricher_memory_limit_bytes", "Memory that the container may use.", limit)
-
-
-_FAMILIES: dict[str, Any] = {
-    "counter": core.CounterMetricFamily,
-    "gauge": core.GaugeMetricFamily,
-    "histogram": core.HistogramMetricFamily,
-}

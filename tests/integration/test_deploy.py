@@ -167,7 +167,7 @@ def test_the_composition_gives_the_worker_settings_it_understands() -> None:
 
 
 def test_the_composition_publishes_the_web_app_alone_and_waits_for_healthy_servers(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     composed = composition()
     services = composed["services"]
@@ -190,4 +190,5 @@ def test_the_composition_publishes_the_web_app_alone_and_waits_for_healthy_serve
     if not docker or not has_compose:
         absent(capsys, "docker compose")
         return
+    monkeypatch.setenv("WEB_TOKEN", "t0ken")
     run(docker, "compose", "-f", str(COMPOSE), "config", "--quiet")

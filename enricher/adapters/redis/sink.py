@@ -166,8 +166,7 @@ class RedisLive:
 
     async def metrics(self) -> Sequence[Metric]:
         """Memory and hits of the server, as INFO tells them."""
-        memory, figures = await self._client.info("memory"), await self._client.info("stats")
-        given = {**memory, **figures}
+        given = await self._client.info("memory", "stats")
         return [
             single(f"enricher_redis_{name}", text, float(given[key]), kind)
             for name, text, key, kind in _INFO
