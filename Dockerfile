@@ -5,7 +5,7 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY enricher ./enricher
 RUN python -m venv /opt/enricher \
-    && /opt/enricher/bin/pip install --no-cache-dir '.[search,web,zstd]'
+    && /opt/enricher/bin/pip install --no-cache-dir '.[otel,search,web,zstd]'
 
 FROM python:3.13-slim-bookworm
 

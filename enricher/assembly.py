@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
@@ -34,6 +34,9 @@ from enricher.system import Pages, Plan, System, plans
 from enricher.systems import SYSTEMS
 from enricher.web import listening
 from enricher.worker_figures import Summary
+
+if TYPE_CHECKING:
+    from enricher.tracing import Tracing
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
         stall_after=service.stall_after,
         slow_handler=settings.log.slow_handler,
         owns=None if lock is None else lock.shard.owns,
+        tracing=_tracing(settings),
         troubles=lambda: {topic: why for plan in made for topic, why in plan.troubles.items()},
         services=[
             *(service for plan in made for service in plan.services.items()),
@@ -146,6 +150,17 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
     summaries = [plan.summary for plan in made if plan.summary is not None]
     app = partial(listening.app_of, pages, lambda: engine.stopping)
     return Parts(engine, stores, Retention(documents, kept), summaries, host.closers, app)
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    if not settings.trace.enabled:
+        return None
+    try:
+        from enricher.tracing import Tracing
+    except ModuleNotFoundError as error:
+        expected = "false, or OpenTelemetry to be installed for it: pip install 'enricher[otel]'"
+        raise WrongSetting("trace.enabled", value=True, expected=expected) from error
+    return Tracing()
 
 
 def _documents(host: Connections, made: Sequence[Plan], more: Sequence[str]) -> MongoDocuments:

@@ -72,7 +72,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A job to enqueue. ``payload`` is the JSON array ``[args, kwargs]`` of ``perform``.
 
     It is due at ``at_ms`` (since 1970, UTC) if that is given, else in ``delay_ms`` of the server's time.
-    ``parent`` is the job that enqueues it.
+    ``parent`` is the job that enqueues it, ``trace`` the context (W3C's traceparent) in which that was done.
     """
 
     id: str
@@ -84,6 +84,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     unique: Unique | None = None
     limits: tuple[Limit, ...] = ()
     parent: str = ""
+    trace: str = ""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +107,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     started_ms: int
     lost: int = 0
     parent: str = ""
+    trace: str = ""
     cancelling: bool = False
 
 

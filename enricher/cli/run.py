@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
 
 import anyio
+import anyio.to_thread
 import click
 from click.core import ParameterSource
 
@@ -31,6 +33,8 @@ from enricher.systems import SYSTEMS
 
 # Seconds to drain once an embedded server has ended: there is nothing left to drain into.
 _NO_SERVER_DRAIN = 1.0
+# Seconds in which the last spans must be exported.
+_LAST_SPANS = 1.0
 
 
 def system_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -132,7 +136,7 @@ async def _work(
 ) -> int:
     manager = ServiceManager.from_environ(os.environ)
     died: BaseException | None = None
-    async with Enricher(settings) as enricher:
+    async with _exported(settings), Enricher(settings) as enricher:
         watchdog.enricher = enricher
         try:
             async with anyio.create_task_group() as tasks:
@@ -156,6 +160,22 @@ async def _work(
     if died is not None:
         return FAILED
     return LOST if enricher.lost else OK
+
+
+@asynccontextmanager
+async def _exported(settings: Settings) -> AsyncIterator[None]:
+    """Spans are exported; at the end the last ones, unless nobody takes them."""
+    if not settings.trace.enabled or find_spec("opentelemetry") is None:
+        yield  # the enricher says if it is missing
+        return
+    from enricher.tracing import set_up
+
+    end = set_up(settings.service.name)
+    try:
+        yield
+    finally:
+        with anyio.move_on_after(_LAST_SPANS, shield=True):
+            await anyio.to_thread.run_sync(end, abandon_on_cancel=True)
 
 
 async def _tell(enricher: Enricher, manager: ServiceManager) -> None:

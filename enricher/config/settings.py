@@ -221,6 +221,12 @@ class LogSettings(Section, frozen=True, kw_only=True):
     slow_handler: PositiveSeconds = 0.25
 
 
+class TraceSettings(Section, frozen=True, kw_only=True):
+    """Spans of OpenTelemetry, for which the extra ``otel`` is needed."""
+
+    enabled: bool = False
+
+
 WEB_ADDRESS = "127.0.0.1:5555"
 
 
@@ -284,6 +290,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retry: RetrySettings = RetrySettings()
     stats: StatsSettings = StatsSettings()
     log: LogSettings = LogSettings()
+    trace: TraceSettings = TraceSettings()
     web: WebSettings = WebSettings()
     feed: FeedSettings = FeedSettings()
     retention: RetentionSettings = RetentionSettings()

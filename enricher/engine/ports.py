@@ -54,6 +54,11 @@ class Delivery:
         self.gone = False
 
     @property
+    def traceparent(self) -> str:
+        """The context in which it was sent, as W3C's header of that name says it; "" without any."""
+        return ""
+
+    @property
     def identity(self) -> str | None:
         """What its dead letter is known by: the same whenever it is delivered, and no other message's."""
         return self.id

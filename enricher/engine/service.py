@@ -13,7 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -34,6 +34,9 @@ from enricher.errors import EngineFailed, EnricherError, Overloaded
 from enricher.log import log
 from enricher.texts import text_of
 
+if TYPE_CHECKING:
+    from enricher.tracing import Tracing
+
 # At most this part of the pool is with one group of the writer, out of reach of every overload policy.
 HELD = 1 / 4
 
@@ -49,8 +52,8 @@ class Engine:
     A handler run of ``slow_handler`` seconds is logged; the state of a lane idle for ``evict_after`` goes.
     ``owns`` says which keys are this process's, where several processes share them. ``troubles`` says what is
     wrong with topics, {topic: a sentence}, though every server is there. ``services`` are coroutine functions
-    that run beside it, by name: cancelled after the drain, before sources and sinks close. ``stopping`` says
-    that it accepts no more messages.
+    that run beside it, by name: cancelled after the drain, before sources and sinks close. ``tracing`` makes
+    spans of messages. ``stopping`` says that it accepts no more messages.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Engine:
         owns: Callable[[str], bool] | None = None,
         troubles: Callable[[], Mapping[str, str]] = dict,
         services: Iterable[tuple[str, Callable[[], Awaitable[None]]]] = (),
+        tracing: Tracing | None = None,
     ) -> None:
         self.clock = clock
         self.stats = Stats()
@@ -95,9 +99,10 @@ class Engine:
             stats=self.stats,
             clock=clock,
         )
+        pipeline = Pipeline if tracing is None else tracing.pipeline
         core = Core(
             router=self.router,
-            pipeline=Pipeline(clock, self.stats, dict(clients or {})),
+            pipeline=pipeline(clock, self.stats, dict(clients or {})),
             writer=self.writer,
             stats=self.stats,
             clock=clock,
@@ -109,6 +114,8 @@ class Engine:
             evict_after=evict_after,
         )
         self.pool = Pool(core)
+        if tracing is not None:
+            self.writer.settle = tracing.settling(self.writer.settle)
         self._health = Health(self.pool, self.writer, self.sources, troubles, stall_after)
         self._parts = Parts(self._part_failed)
         self._draining = anyio.CancelScope()

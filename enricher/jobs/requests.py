@@ -16,6 +16,7 @@ from enricher.job_store import Limit, Request, Unique
 from enricher.jobs.attributes import QUEUE_EXPECTED, UniqueUntil, check_unique, is_queue
 from enricher.jobs.definition import Definition
 from enricher.jobs.payload import MAX_PAYLOAD, plain_payload, split
+from enricher.trace_context import traceparent
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -86,6 +87,7 @@ def request(
         payload=payload,
         at_ms=at_ms,
         delay_ms=delay_ms,
+        trace=traceparent(),
         unique=unique,
         limits=limits,
         parent=parent,
@@ -117,6 +119,7 @@ def request_by_name(
         payload=plain_payload(args, kwargs, max_payload),
         at_ms=at_ms,
         delay_ms=delay_ms,
+        trace=traceparent(),
     )
 
 

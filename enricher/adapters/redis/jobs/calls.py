@@ -88,7 +88,7 @@ def end_parts(end: End, *, shown: bool) -> list[Part]:
 
 def run_of(row: Sequence[Any]) -> Run:
     """A run as ``job_fetch.lua`` replies it."""
-    id_, task, queue, payload, attempt, number, entry, enqueued, started, lost, parent, *more = row
+    id_, task, queue, payload, attempt, number, entry, enqueued, started, lost, parent, trace, *more = row
     return Run(
         id=id_.decode(),
         task=task.decode(),
@@ -101,6 +101,7 @@ def run_of(row: Sequence[Any]) -> Run:
         started_ms=started,
         lost=lost,
         parent=parent.decode(),
+        trace=trace.decode(),
         cancelling=more == [1],
     )
 

@@ -46,6 +46,10 @@ class JobDelivery(Delivery):
         self._runner = runner
         self._settled = settled
 
+    @property
+    def traceparent(self) -> str:
+        return self.run.trace
+
     def failed(self, stage: str, text: str, error: Exception | None) -> None:
         self.end = self._runner.failure(self.run, stage, text, error)
 

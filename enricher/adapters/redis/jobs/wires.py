@@ -29,7 +29,7 @@ def result_key(id_: str) -> str:
 
 
 def request_parts(request: Request) -> list[Part]:
-    """The ten arguments of a request, see ``enqueue`` in ``jobs.lua``."""
+    """The eleven arguments of a request, see ``enqueue`` in ``jobs.lua``."""
     due = ""
     if request.at_ms is not None:
         due = f"at {request.at_ms}"
@@ -40,5 +40,5 @@ def request_parts(request: Request) -> list[Part]:
     return [
         *(request.id, request.task, request.queue, request.payload, due),
         *(("", "", 0) if unique is None else (unique.key, unique.until, unique.ttl_ms)),
-        *(limits, request.parent),
+        *(limits, request.parent, request.trace),
     ]

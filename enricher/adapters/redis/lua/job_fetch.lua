@@ -10,9 +10,9 @@ local runs, open = {}, {}
 -- Begins the job of an entry that is this worker's; false if there is nothing to begin.
 local function begin(queue, entry, id, again)
   local key = job_key(id)
-  local state, task, payload, failures, run, enqueued, lost, unique, lasts, limits, parent, held, cancelling,
-    holder = fields_of(id, 'state', 'task', 'payload', 'failures', 'run', 'enqueued', 'lost', 'unique', 'until',
-      'limits', 'parent', 'entry', 'cancelling', 'worker')
+  local state, task, payload, failures, run, enqueued, lost, unique, lasts, limits, parent, trace, held,
+    cancelling, holder = fields_of(id, 'state', 'task', 'payload', 'failures', 'run', 'enqueued', 'lost', 'unique', 'until',
+      'limits', 'parent', 'trace', 'entry', 'cancelling', 'worker')
   if state == 'running' and held == entry and not again then
     -- It was read before: somebody has made the group anew. It stays whose it is.
     redis.call('XCLAIM', stream_of(queue), GROUP, holder or NOBODY, 0, entry, 'JUSTID')
@@ -36,7 +36,7 @@ local function begin(queue, entry, id, again)
     show_result(id, head .. cjson.encode(id) .. '}', shown)
   end
   runs[#runs + 1] = {id, task, queue, payload, (tonumber(failures) or 0) + 1, number, entry,
-    tonumber(enqueued) or now, now, tonumber(lost) or 0, parent or '', cancelling and 1 or 0}
+    tonumber(enqueued) or now, now, tonumber(lost) or 0, parent or '', trace or '', cancelling and 1 or 0}
   return true
 end
 

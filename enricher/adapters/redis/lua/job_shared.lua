@@ -141,12 +141,14 @@ local function admitted(id, queue, entry, limits, now)
 end
 
 -- How many elements of a script's arguments one request takes (see `enqueue`).
-local REQUEST = 10
+local REQUEST = 11
 
 -- Keeps the job that is described from ARGV[at] on: id, task, queue, payload, due ("" now, "at MS", "in MS"),
--- unique key ("" none), until, its ttl in ms, limits, parent. Returns its id, or that of who holds its unique key.
+-- unique key ("" none), until, its ttl in ms, limits, parent, trace. Returns its id, or that of who holds its unique
+-- key.
 local function enqueue(at, now)
-  local id, task, queue, payload, due, unique, lasts, ttl, limits, parent = unpack(ARGV, at, at + REQUEST - 1)
+  local id, task, queue, payload, due, unique, lasts, ttl, limits, parent, trace =
+    unpack(ARGV, at, at + REQUEST - 1)
   local key = job_key(id)
   -- The same id again is the same request again: its reply was lost.
   if redis.call('EXISTS', key) == 1 then return id end
@@ -160,6 +162,7 @@ local function enqueue(at, now)
     fields[#fields + 1] = 'until'; fields[#fields + 1] = lasts end
   if limits ~= '' then fields[#fields + 1] = 'limits'; fields[#fields + 1] = limits end
   if parent ~= '' then fields[#fields + 1] = 'parent'; fields[#fields + 1] = parent end
+  if trace ~= '' then fields[#fields + 1] = 'trace'; fields[#fields + 1] = trace end
   if ms and ms > now then
     redis.call('HSET', key, 'state', 'scheduled', 'due', string.format('%d', ms), unpack(fields))
     delay(queue, id, string.format('%d', ms))

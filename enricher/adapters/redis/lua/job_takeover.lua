@@ -83,10 +83,10 @@ for _, others in pairs(suspects) do
     local without = redis.call('ZCOUNT', DEATHS, '(' .. since, '+inf')
     if redis.call('HINCRBY', key, 'deaths', 1) >= deadly + without then
       redis.call('ZREM', LOST, member)
-      local task, payload, failures, run, enqueued, lost, parent, started = unpack(redis.call(
-        'HMGET', key, 'task', 'payload', 'failures', 'run', 'enqueued', 'lost', 'parent', 'started'))
+      local task, payload, failures, run, enqueued, lost, parent, trace, started = unpack(redis.call(
+        'HMGET', key, 'task', 'payload', 'failures', 'run', 'enqueued', 'lost', 'parent', 'trace', 'started'))
       poison[#poison + 1] = {id, task, queue, payload, tonumber(failures or '0') + 1, tonumber(run), entry,
-        tonumber(enqueued), tonumber(started), tonumber(lost), parent or ''}
+        tonumber(enqueued), tonumber(started), tonumber(lost), parent or '', trace or ''}
     end
   end
 end

@@ -1,7 +1,8 @@
 """Stream entries as deliveries: the format of an entry, the names of a group's keys, acknowledgement.
 
-An entry of ours has the field ``body`` (bytes), and may have ``topic`` (default: the source's) and ``at``
-(when the message was received, microseconds since 1970 UTC; default: now). A hook reads other formats.
+An entry of ours has the field ``body`` (bytes), and may have ``topic`` (default: the source's), ``at``
+(when the message was received, microseconds since 1970 UTC; default: now) and ``traceparent``. A hook reads
+other formats.
 An entry that comes back from the delay set also has ``enricher-*`` fields: who it was, how often its handler
 ran, how often it was left unfinished. They are taken off before anybody reads the rest.
 
@@ -30,9 +31,11 @@ import msgspec
 from enricher.engine.effects import Ack, Delay, Effect
 from enricher.engine.ports import Delivery
 from enricher.errors import BadMessage
-from enricher.texts import for_json
+from enricher.texts import as_text, for_json
+from enricher.trace_context import FIELD
 
 BODY, TOPIC, AT = b"body", b"topic", b"at"
+_TRACE = FIELD.encode()
 _OWN = b"enricher-"
 _ID, _ATTEMPTS, _UNFINISHED = (_OWN + name for name in (b"id", b"attempts", b"unfinished"))
 _AT, _MARK = _OWN + b"at", _OWN + b"mark"
@@ -129,6 +132,10 @@ class StreamDelivery(Delivery):
         self.life = life
         self.mark = ""
         self._settled = settled
+
+    @property
+    def traceparent(self) -> str:
+        return as_text(self.fields.get(_TRACE, b""))
 
     @property
     def identity(self) -> str | None:
