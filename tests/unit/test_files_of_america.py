@@ -38,7 +38,7 @@ def test_delayed_quotes_of_cboe_are_as_old_as_their_newest_trade(tmp_path: Path)
     notes = Notes()
     (chain,) = messages(written(tmp_path, answer), notes)
     assert (chain["product"], chain["expiry"], chain["spot_price"]) == ("SPXW", "2026-08-14", 6400.5)
-    assert chain["timestamp"] == "2026-08-13T15:30:00-04:00"
+    assert (chain["timestamp"], chain["oi_unit"]) == ("2026-08-13T15:30:00-04:00", "contracts")
     assert "time of the newest trade, 2026-08-13T15:30:00-04:00, since quotes are delayed" in notes.guesses
     assert legs(chain, *LEG, "delta", "last_trade_time") == {
         "C6400": [21.3, 21.8, 21.5, 0.121, 1200, 5300, 0.51, "2026-08-13T15:29:59-04:00"],
@@ -59,6 +59,36 @@ def test_options_that_settle_in_the_morning_and_in_the_evening_are_two_chains(tm
 def test_an_option_that_has_no_such_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadRecord, match=r"\$\.data\.options\[0\]\.option: expected an option like SPXW"):
         messages(written(tmp_path, cboe_answer(cboe("SPXW261314C06400000"))))
+
+
+# Layout: Gex-Rider/Gex-Repository, spx_quotedata.csv; the time as an English browser writes it, as in
+# DorelRoata/Option-Gamma-Exposure--zero-gamma-level, spx_quotedata.csv.
+CBOE_TABLE = """
+S&P 500 INDEX,Last: 6400.5,Change:  9.1199
+"Date: August 13, 2026 at 8:57 PM EDT",Bid: 6399.1001,Ask: 6401.8301,Size: 1*1,Volume: 0
+Expiration Date,Calls,Last Sale,Net,Bid,Ask,Volume,IV,Delta,Gamma,Open Interest,Strike,Puts,Last Sale,Net,\
+Bid,Ask,Volume,IV,Delta,Gamma,Open Interest
+Fri Aug 14 2026,SPXW260814C06400000,21.5,-4.25,21.3,21.8,5300,0.121,0.51,0.0053,1200,6400.00,\
+SPXW260814P06400000,0,0,0,0.05,0,0,-0.49,0,8
+Fri Aug 21 2026,SPX260821C06400000,0,0,60.5,61.5,0,0.131,0.52,0.004,20,6400.00,\
+SPX260821P06400000,51,0.5,50.9,51.6,3,0.132,-0.48,0.004,7
+"""
+
+
+def test_the_table_of_cboe_has_only_the_time_of_its_download(tmp_path: Path) -> None:
+    path = written(tmp_path, CBOE_TABLE)
+    with pytest.raises(OptionNeeded, match=r"downloaded on August 13, 2026 at 8:57 PM EDT; .* give --time"):
+        messages(path)
+    evening, morning = messages(path, timestamp="2026-08-13T16:15:00-04:00")
+    assert (evening["product"], evening["expiry"], evening["spot_price"]) == ("SPXW", "2026-08-14", 6400.5)
+    assert (evening["timestamp"], evening["oi_unit"]) == ("2026-08-13T16:15:00-04:00", "contracts")
+    assert legs(evening, *LEG, "delta") == {
+        "C6400": [21.3, 21.8, 21.5, 0.121, 1200, 5300, 0.51],
+        "P6400": [None, 0.05, None, None, 8, 0, None],
+    }
+    assert (morning["product"], morning["expiry"]) == ("SPX", "2026-08-21")
+    with pytest.raises(BadRecord, match="line 5, row: expected 22 cells, as the header has, got \"7: "):
+        messages(written(tmp_path, CBOE_TABLE.replace(",0.121", "\n0.121")), timestamp="2026-08-13T20:15Z")
 
 
 # Columns: ranaroussi/yfinance, Ticker.option_chain; the first column is the index that pandas writes.

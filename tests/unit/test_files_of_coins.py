@@ -42,6 +42,7 @@ def test_summaries_of_deribit_are_priced_in_coins_with_their_forward(tmp_path: P
         "BTC", "2026-09-25", "2026-08-13T03:25:00.123000+00:00"
     )  # fmt: skip
     assert (btc["price_unit"], btc["future_price"], btc["spot_price"]) == ("underlying", 101800, 0)
+    assert btc["oi_unit"] == "units"
     assert (notes.doubts, notes.skipped) == (NO_SPOT, {"no option": 1})
     assert legs(btc, *LEG) == {
         "C100000": [0.061, 0.0625, 0.0615, 0.521, 120.4, 12.5],

@@ -34,7 +34,7 @@ def test_version_3_of_the_option_chain_has_other_names_for_bids_asks_and_expirie
     notes = Notes()
     (chain,) = messages(written(tmp_path, version_3()), notes)
     assert (chain["product"], chain["expiry"], chain["spot_price"]) == ("NIFTY", "2026-08-18", 25010.5)
-    assert chain["timestamp"] == "2026-08-13T11:30:00"
+    assert (chain["timestamp"], chain["oi_unit"]) == ("2026-08-13T11:30:00", "contracts")
     assert legs(chain, "bid", "ask", "bid_qty", "ask_qty", "last", "iv") == {
         "C24900": [189.5, 190.5, 65, 130, None, 0.115]
     }

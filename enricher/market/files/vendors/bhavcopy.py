@@ -46,7 +46,7 @@ def _seen(columns: Mapping[str, str], source: Source) -> str | None:
 def _read(
     columns: Mapping[str, str], title: str, source: Source, options: Options, notes: Notes
 ) -> Iterator[Recorded]:
-    snapshot = Snapshot(source, options, notes, title)
+    snapshot = Snapshot(source, options, notes, title, "units")
     notes.guess(f"the time is {_CLOSE[:5]}, the end of trading (--time)")
     day: str | None = None
     for row in source.rows():
@@ -77,7 +77,6 @@ def _read(
             "open_interest": count(row[columns["oi"]]),
             "change_in_oi": signed(row[columns["change"]]),
         }
-        snapshot.add(product, expiry, oi_unit="units")
         snapshot.leg(option, leg, str(row[columns["symbol"]].value) if "symbol" in columns else None, side)
     yield from snapshot.recorded()
 

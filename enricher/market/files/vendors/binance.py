@@ -63,7 +63,7 @@ def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
 
 
 def _rows(source: Source, rows: list[Cell], options: Options, notes: Notes) -> Iterator[Recorded]:
-    snapshot = Snapshot(source, options, notes, _TITLE)
+    snapshot = Snapshot(source, options, notes, _TITLE, None)
     for row in rows:
         stream = not part(row, "mp").absent
         name = row.member("s" if stream else "symbol")

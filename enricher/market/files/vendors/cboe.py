@@ -50,7 +50,7 @@ def _seen(source: Source) -> str | None:
 
 def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
     root = source.root()
-    snapshot = Snapshot(source, options, notes, _TITLE)
+    snapshot = Snapshot(source, options, notes, _TITLE, "contracts")
     underlying = price(part(root, "data.current_price"))
     traded = [_traded(part(root, "data.last_trade_time"))]
     for row in part(root, "data.options").items():

@@ -78,7 +78,7 @@ def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
 
 def _document(source: Source, value: Cell, options: Options, notes: Notes) -> Iterator[Recorded]:
     rows = list(_rows(value))
-    snapshot = Snapshot(source, options, notes, _TITLE)
+    snapshot = Snapshot(source, options, notes, _TITLE, "units")
     for row in rows:
         name = str(part(row, "instrument_name").value)
         option = deribit(name)

@@ -52,12 +52,11 @@ def _seen(source: Source) -> str | None:
 
 
 def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
-    snapshot = Snapshot(source, options, notes, _TITLE, ("product", "expiry", "timestamp"))
+    snapshot = Snapshot(source, options, notes, _TITLE, "units", ("product", "expiry", "timestamp"))
     data = source.root().member("data", dict)
     data = data.member("data", dict) if "data" in data.value else data
     product, expiry = snapshot.product(), snapshot.expiry()
     snapshot.spot(product, price(data.member("last_price")))
-    snapshot.add(product, expiry, oi_unit="units")
     strikes = data.member("oc", dict)
     for name in names(strikes):
         row = strikes.member(name)

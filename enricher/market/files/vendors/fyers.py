@@ -46,7 +46,7 @@ def _seen_chain(source: Source) -> str | None:
 
 
 def _read_chain(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
-    snapshot = Snapshot(source, options, notes, _CHAIN, ("timestamp",))
+    snapshot = Snapshot(source, options, notes, _CHAIN, "units", ("timestamp",))
     data = source.root().member("data", dict)
     listed = {iso_date(part(row, "date"), day_first=True) for row in part(data, "expiryData").items()}
     rows = data.member("optionsChain", list).items()
@@ -62,7 +62,6 @@ def _read_chain(source: Source, options: Options, notes: Notes) -> Iterator[Reco
         if option is None:
             notes.skip("another expiry than --expiry")
             continue
-        snapshot.add(option.root, option.expiry, oi_unit="units")
         snapshot.leg(option, read_fields(row, _LEG), symbol, row)
     yield from snapshot.recorded()
 
@@ -74,7 +73,7 @@ def _seen_socket(source: Source) -> str | None:
 
 def _read_socket(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
     ticks = Ticks(options, notes)
-    snapshot = Snapshot(source, options, notes, _SOCKET)
+    snapshot = Snapshot(source, options, notes, _SOCKET, None)
     for row in source.objects():
         if part(row, "symbol").absent or part(row, "ltp").absent:
             notes.skip("no price (a message about the connection)")

@@ -54,9 +54,10 @@ def _seen_quotes(source: Source) -> str | None:
 
 
 def _read_quotes(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
-    snapshot = Snapshot(source, options, notes, _QUOTES)
+    snapshot = Snapshot(source, options, notes, _QUOTES, "units")
     root = source.root()
-    rows = root if _quotes(root.value) is root.value else root.member("data", dict)
+    wrapped = isinstance(root.value, dict) and _quotes(root.value) is not root.value
+    rows = root.member("data", dict) if wrapped else root
     for name in names(rows):
         row = rows.member(name)
         time = _time(row, "timestamp")
@@ -75,7 +76,6 @@ def _read_quotes(source: Source, options: Options, notes: Notes) -> Iterator[Rec
         if option is None:
             notes.skip("another expiry than --expiry")
             continue
-        snapshot.add(option.root, option.expiry, oi_unit="units")
         snapshot.leg(option, _leg(row, None if moment is None else moment[0], options), name, row)
     yield from snapshot.recorded()
 

@@ -39,7 +39,7 @@ def _seen(source: Source) -> str | None:
 
 
 def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
-    snapshot = Snapshot(source, options, notes, _TITLE)
+    snapshot = Snapshot(source, options, notes, _TITLE, "contracts")
     records = source.root().member("records", dict)
     if not (time := part(records, "timestamp")).absent:
         snapshot.saw(when(time, options))

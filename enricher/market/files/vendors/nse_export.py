@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
+from enricher.errors import EnricherError
 from enricher.market.feed.recording import BadRecord, Recorded
 from enricher.market.files.contract import Format, Notes, Options
 from enricher.market.files.numbers import Marks
@@ -48,11 +49,12 @@ def _seen(source: Source) -> str | None:
 
 def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
     options = _with_name(source, options, notes)
-    snapshot = Snapshot(source, options, notes, _TITLE, ("product", "expiry", "spot", "timestamp"))
+    lacks = ("product", "expiry", "spot", "timestamp")
+    snapshot = Snapshot(source, options, notes, _TITLE, "contracts", lacks)
     rows = source.cells()
-    next(rows)
-    line, header = next(rows)
-    names = [name.upper() for name in header]
+    names = next(([name.upper() for name in cells] for _, cells in rows if "STRIKE" in cells), None)
+    if names is None:
+        raise EnricherError(f"{source.path}: expected a column STRIKE")
     middle = names.index("STRIKE")
     for line, cells in rows:
         if len(cells) != len(names):

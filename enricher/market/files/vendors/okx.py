@@ -47,7 +47,7 @@ def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
 
 
 def _answer(source: Source, answer: Cell, options: Options, notes: Notes) -> Iterator[Recorded]:
-    snapshot = Snapshot(source, options, notes, _TITLE)
+    snapshot = Snapshot(source, options, notes, _TITLE, None)
     for row in answer.member("data", list).items():
         name = row.member("instId")
         option = dated(str(name.value))

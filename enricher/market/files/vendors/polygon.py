@@ -43,7 +43,7 @@ def _seen(source: Source) -> str | None:
 
 def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
     rows = source.root().member("results")
-    snapshot = Snapshot(source, options, notes, _TITLE)
+    snapshot = Snapshot(source, options, notes, _TITLE, "contracts")
     for row in [rows] if isinstance(rows.value, dict) else rows.items():
         name = part(row, "details.ticker")
         option = occ(str(name.value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from enricher.analytics.contracts import OiUnit
 from enricher.market.feed.recording import Recorded
 from enricher.market.files.chains import ChainLegs
 from enricher.market.files.contract import Notes, OptionNeeded, Options
@@ -26,18 +27,25 @@ Key = tuple[str, str]  # product and expiry
 class Snapshot:
     """What was seen at one moment: one chain for each product and expiry.
 
-    ``title`` names the layout in a sentence; ``lacks`` says which of `_LACKING` no such file has, and raises
-    OptionNeeded with all that the options do not give. With ``options.product`` only the chains of that
-    product are kept.
+    ``title`` names the layout in a sentence, ``oi_unit`` is that of its open interest, None without any.
+    ``lacks`` says which of `_LACKING` no such file has, and raises OptionNeeded with all that the options do
+    not give. With ``options.product`` only the chains of that product are kept.
     """
 
     def __init__(
-        self, source: Source, options: Options, notes: Notes, title: str, lacks: Sequence[str] = ()
+        self,
+        source: Source,
+        options: Options,
+        notes: Notes,
+        title: str,
+        oi_unit: OiUnit | None,
+        lacks: Sequence[str] = (),
     ) -> None:
         self._path = source.path
         self._options = options
         self._notes = notes
         self._title = title
+        self._oi_unit = oi_unit
         self._legs: dict[Key, dict[tuple[str, float], dict[str, Any]]] = {}
         self._extra: dict[Key, dict[str, Any]] = {}
         self._spots: dict[str, float] = {}
@@ -69,7 +77,7 @@ class Snapshot:
             raise where.error(f"one {place}, not two that differ")
 
     def add(self, product: str, expiry: str, **fields: Any) -> None:
-        """Fields of a chain: ``future_price`` of its expiry, ``oi_unit``, ``price_unit``; None is unknown."""
+        """Fields of a chain: ``future_price`` of its expiry, ``price_unit``; None is unknown."""
         known = {name: value for name, value in fields.items() if value is not None}
         self._extra.setdefault((product, expiry), {}).update(known)
 
@@ -89,6 +97,8 @@ class Snapshot:
                 raise self._needed(*lacks)
             chain = ChainLegs(*key, spot, time)
             chain.extra.update(self._extra.get(key, {}))
+            if self._oi_unit is not None:
+                chain.extra["oi_unit"] = self._oi_unit
             for (kind, strike), leg in self._legs[key].items():
                 chain.add(kind, strike, {name: leg[name] for name in leg if name != "symbol"}, leg["symbol"])
             yield chain.recorded()

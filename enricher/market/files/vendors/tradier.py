@@ -51,7 +51,7 @@ def _seen(source: Source) -> str | None:
 
 def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
     rows = part(source.root(), "options.option")
-    snapshot = Snapshot(source, options, notes, _TITLE, ("spot",))
+    snapshot = Snapshot(source, options, notes, _TITLE, "contracts", ("spot",))
     for row in [rows] if isinstance(rows.value, dict) else rows.items():
         side = row.member("option_type")
         kind = _SIDES.get(str(side.value))

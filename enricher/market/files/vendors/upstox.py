@@ -57,14 +57,13 @@ def _seen_chain(source: Source) -> str | None:
 
 
 def _read_chain(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
-    snapshot = Snapshot(source, options, notes, _CHAIN, ("timestamp",))
+    snapshot = Snapshot(source, options, notes, _CHAIN, "units", ("timestamp",))
     for row in source.root().member("data", list).items():
         key = str(row.member("underlying_key").value).rpartition("|")[2]
         product = index_of(key) or snapshot.product()  # a share is called by its ISIN
         expiry = iso_date(row.member("expiry"))
         at = strike(row.member("strike_price"))
         snapshot.spot(product, price(part(row, "underlying_spot_price")))
-        snapshot.add(product, expiry, oi_unit="units")
         for side, kind in _SIDES:
             leg = part(row, side)
             symbol = part(leg, "instrument_key")

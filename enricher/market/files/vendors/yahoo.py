@@ -35,7 +35,7 @@ def _seen_table(source: Source) -> str | None:
 
 
 def _read_table(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
-    snapshot = Snapshot(source, options, notes, _TABLE, ("spot", "timestamp"))
+    snapshot = Snapshot(source, options, notes, _TABLE, "contracts", ("spot", "timestamp"))
     sides: set[str] = set()
     for row in source.rows():
         option, symbol = _option(row["contractSymbol"])
@@ -56,7 +56,7 @@ def _seen_answer(source: Source) -> str | None:
 
 def _read_answer(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
     for result in part(source.root(), "optionChain.result").items():
-        snapshot = Snapshot(source, options, notes, _ANSWER)
+        snapshot = Snapshot(source, options, notes, _ANSWER, "contracts")
         if not (time := part(result, "quote.regularMarketTime")).absent:
             snapshot.saw(when(time, options, "epoch"))
         for chain in result.member("options").items():
