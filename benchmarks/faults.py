@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from benchmarks.events import faults as events
 from benchmarks.faults_ledger import BRIDGE, STREAM
 from benchmarks.faults_ledger import row as row_of
 from benchmarks.faults_scenarios import QUICK, SCENARIOS, Plan
@@ -28,6 +30,7 @@ from benchmarks.jobs import faults as jobs
 from benchmarks.parts import Options
 from benchmarks.report import Report
 
+OTHERS: Mapping[str, Any] = {"jobs": jobs, "events": events}
 COLUMNS = [
     *("scenario", "intake", "faults", "sent", "appended", "stored", "published", "lost_before"),
     *("lost_after", "duplicated", "wrong", "dead", "late", "recovery_s", "broken"),
@@ -35,7 +38,7 @@ COLUMNS = [
 
 
 def run(options: Options) -> list[Report]:
-    """One row per scenario and intake, one per scenario of jobs; a promise that is broken fails the run."""
+    """One row per scenario and intake, one per scenario of others; a broken promise fails the run."""
     base = QUICK if options.quick else Plan()
     plan = Plan(
         kills=int(options.number("faults.kills", base.kills)),
@@ -52,13 +55,16 @@ def run(options: Options) -> list[Report]:
     )
     report = Report("faults", "what is lost, repeated and late, by scenario and intake", COLUMNS)
     report.notes.append("lost_before: by pub/sub, before a bridge heard it; late: by more than a second")
-    of_jobs = Report("faults", "jobs under faults, see `benchmarks.jobs.faults`", [*jobs.COLUMNS, "broken"])
     wanted = chosen(options.settings.get("faults.only", ""))
-    for name in (name for name in wanted if name in jobs.SCENARIOS):
-        with tempfile.TemporaryDirectory(prefix="enricher-faults-") as folder:
-            row = asyncio.run(jobs.played(name, plan, stage, Path(folder)))
-        of_jobs.rows.append(row)
-        of_jobs.failed = of_jobs.failed or bool(row["broken"])
+    of_others = []
+    for system, module in OTHERS.items():
+        about = f"{system} under faults, see `{module.__name__}`"
+        of_others.append(Report("faults", about, [*module.COLUMNS, "broken"]))
+        for name in (name for name in wanted if name in module.SCENARIOS):
+            with tempfile.TemporaryDirectory(prefix="enricher-faults-") as folder:
+                row = asyncio.run(module.played(name, plan, stage, Path(folder)))
+            of_others[-1].rows.append(row)
+            of_others[-1].failed = of_others[-1].failed or bool(row["broken"])
     for name in (name for name in wanted if name in SCENARIOS):
         try:
             rows, notes = asyncio.run(played(name, plan, stage))
@@ -67,12 +73,12 @@ def run(options: Options) -> list[Report]:
         report.rows += rows
         report.notes += notes
         report.failed = report.failed or any(one["broken"] for one in rows)
-    return [one for one in (report, of_jobs) if one.rows]
+    return [one for one in (report, *of_others) if one.rows]
 
 
 def chosen(names: str) -> list[str]:
     """The scenarios of a list like ``flushed+resent``, all of an empty one; ValueError for an unknown one."""
-    known = [*SCENARIOS, *jobs.SCENARIOS]
+    known = [*SCENARIOS, *(name for module in OTHERS.values() for name in module.SCENARIOS)]
     wanted = names.split("+") if names else known
     for name in wanted:
         if name not in known:

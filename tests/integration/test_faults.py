@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from benchmarks.events import faults as events
 from benchmarks.faults import chosen, played
 from benchmarks.faults_ledger import BRIDGE, STREAM, Found, Heard, Promise, Sent, recovery, row
 from benchmarks.faults_scenarios import SCENARIOS, SHORTEST, Plan, Scenario
@@ -128,7 +129,7 @@ def test_recovery_is_the_longest_time_from_the_end_of_a_fault_until_a_later_mess
 def test_a_scenario_that_does_not_exist_is_named_with_those_that_do() -> None:
     with pytest.raises(ValueError, match="no scenario 'flood'; known scenarios: worker_killed"):
         chosen("resent+flood")
-    assert chosen("") == [*SCENARIOS, *jobs.SCENARIOS]
+    assert chosen("") == [*SCENARIOS, *jobs.SCENARIOS, *events.SCENARIOS]
 
 
 @pytest.mark.parametrize(
@@ -150,6 +151,13 @@ async def test_no_accepted_job_is_lost_or_ends_twice(name: str, tmp_path: Path) 
     row = await jobs.played(name, SHORTEST, StageOptions(lease=1.0, still=1.0), tmp_path)
     assert row["broken"] == "", row
     assert row["accepted"] > 20, row
+
+
+async def test_no_accepted_event_is_lost_or_refused_while_search_is_away(tmp_path: Path) -> None:
+    options = msgspec.structs.replace(STAGE, rate=20, still=1.0)
+    row = await events.played("events_search_away", SHORTEST, options, tmp_path)
+    assert row["broken"] == "", row
+    assert row["accepted"] == row["posted"] > 10
 
 
 async def test_an_intake_that_is_trimmed_unread_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
