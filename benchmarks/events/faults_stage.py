@@ -160,7 +160,10 @@ class EventStage:
             self.span_us[0] = now_us()
             await fault
             self.span_us[1] = now_us()
-            await asyncio.sleep(2)
+            # Some that come afterwards are accepted, however late that is noticed.
+            enough, limit = len(self.accepted) + 2 * self.options.rate, time.monotonic() + PATIENCE
+            while len(self.accepted) < enough and time.monotonic() < limit:
+                await asyncio.sleep(0.1)
         finally:
             ended.set()
             await asyncio.gather(*tasks)

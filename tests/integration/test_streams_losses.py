@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from enricher.adapters.redis.client import redis_client
+from enricher.adapters.redis.scripts import load
 from enricher.engine.effects import Effect
 from tests.integration.streams import GROUP, LETTERS, STREAM, Line, copied, line, results, send
 from tests.rig import until
@@ -177,6 +178,22 @@ async def test_what_another_worker_finishes_though_it_was_deleted_was_not_lost(
             busy.turn.set()
             await until(lambda: one.counts.get("processed"))
             await lost(two, 0)
+
+
+async def test_what_was_taken_over_and_deleted_is_not_lost_if_who_had_it_finishes_it(
+    client: Redis, any_redis_url: str
+) -> None:
+    busy = Busy()
+    async with line(any_redis_url, handler=busy, lease=30.0) as one:
+        (id_,) = await send(client, "held")
+        await until(lambda: one.source.health()["under_way"] == 1)
+        await client.xclaim(STREAM, GROUP, "two", 0, [id_])
+        await client.xdel(STREAM, id_)
+        await load("stream_take")(client, (STREAM, "exposed"), GROUP, "two", 0, 60, id_, 1)
+        await lost(one, 1)
+        busy.turn.set()
+        await until(lambda: one.counts.get("processed"))
+        await lost(one, 0)
 
 
 def refusing(event: Any, context: Any) -> list[Effect]:

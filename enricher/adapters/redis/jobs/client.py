@@ -64,18 +64,33 @@ class AsyncStore:
         self._channels = ResultChannels(self.results, settings.timeout)
         # The client may be that of others too: jobs that ask in great number leave them its connections.
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._answers = 0
 
     async def ask(self, call: Call[T]) -> T:
+        await (self._turn() if self._slots.locked() else self._slots.acquire())
         try:
-            async with asyncio.timeout(self.settings.timeout if self._slots.locked() else None):
-                await self._slots.acquire()
-        except TimeoutError:
-            reason = f"{_AT_ONCE} calls have no answer, and no other began for {self.settings.timeout:g} s"
-            raise StoreUnavailable(f"the jobs' Redis {redact(self.settings.url)}: {reason}") from None
-        try:
-            return await self._ask(call)
+            answer = await self._ask(call)
         finally:
             self._slots.release()
+        self._answers += 1
+        return answer
+
+    async def _turn(self) -> None:
+        """Wait for a slot for as long as others are answered: of many calls the last one waits long."""
+        mine, before = asyncio.create_task(self._slots.acquire()), -1
+        try:
+            while not mine.done() and before < self._answers:
+                before = self._answers
+                await asyncio.wait((mine,), timeout=self.settings.timeout)
+            if mine.done():
+                return
+        except asyncio.CancelledError:
+            if not mine.cancel():
+                self._slots.release()
+            raise
+        mine.cancel()
+        reason = f"{_AT_ONCE} calls have no answer, and none had one for {self.settings.timeout:g} s"
+        raise StoreUnavailable(f"the jobs' Redis {redact(self.settings.url)}: {reason}")
 
     async def _ask(self, call: Call[T]) -> T:
         sent = wire(call, self.settings)

@@ -29,7 +29,8 @@ class ResultChannels:
         self._pubsub: Any = None
         self._reader: asyncio.Task[None] | None = None
         self._waiting: dict[bytes, set[asyncio.Event]] = {}
-        self._heard: set[bytes] = set()  # the server has confirmed these
+        self._asked: set[bytes] = set()  # that the server was asked for, over this connection
+        self._heard: set[bytes] = set()  # those that it has confirmed
         self._changing = asyncio.Lock()
 
     async def wait(self, channel: str, look: Callable[[], Awaitable[bytes | None]]) -> bytes:
@@ -43,7 +44,7 @@ class ResultChannels:
         try:
             while found is None:
                 if name not in self._heard:
-                    await self._listen(name)
+                    await self._listen()
                     if name in self._heard:  # by somebody else's doing
                         told.set()
                 with suppress(TimeoutError):
@@ -67,23 +68,31 @@ class ResultChannels:
                 await self._client.aclose()
                 self._client = None
 
-    async def _listen(self, name: bytes) -> None:
-        """Ask to hear this channel; who waits for it is told when it is heard."""
+    async def _listen(self) -> None:
+        """Ask to hear whatever is waited for; who waits is told when it is heard.
+
+        All at once: many who come together would take longer, one after the other, than the server may.
+        """
         with suppress(errors.RedisError, OSError):
             async with asyncio.timeout(self._timeout), self._changing:
                 if self._pubsub is None:
                     self._client = self._client or sibling_client(self._server, protocol=2)
                     self._pubsub = self._client.pubsub()
                 pubsub = self._pubsub
-                await pubsub.subscribe(name)
+                if names := self._waiting.keys() - self._asked:
+                    await pubsub.subscribe(*names)
+                    if self._pubsub is not pubsub:
+                        return  # the connection was lost meanwhile
+                    self._asked |= names
                 if self._reader is None:
                     self._reader = asyncio.create_task(self._read(pubsub), name="job results")
 
     async def _leave(self, name: bytes) -> None:
-        self._heard.discard(name)
         with suppress(errors.RedisError, OSError):
             async with asyncio.timeout(self._timeout), self._changing:
-                if self._pubsub is not None and name not in self._waiting:
+                if name in self._asked and name not in self._waiting:
+                    self._asked.discard(name)
+                    self._heard.discard(name)
                     await self._pubsub.unsubscribe(name)
 
     async def _read(self, pubsub: Any) -> None:
@@ -103,6 +112,7 @@ class ResultChannels:
         finally:
             # From here on whoever comes begins anew.
             self._pubsub = self._reader = None
+            self._asked.clear()
             self._heard.clear()
             async with self._changing:
                 with suppress(errors.RedisError, OSError):

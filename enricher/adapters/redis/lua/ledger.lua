@@ -1,6 +1,6 @@
 -- Brings the ledger of a group up to date, and finds what the stream lost before the group had read it.
 -- KEYS: stream, ledger, how many entries our trimming took, cursor, early, exposed. ARGV: group, how many of its
--- entries the caller has in hand, how many more it found lost, then what it remembers of the ledger.
+-- entries the caller has in hand, then what it remembers of the ledger.
 -- Replies how many were lost, from which id to which, and the ledger; nothing where the server counts too little.
 local MOST = 200
 local function mark(fields) return redis.sha1hex(cmsgpack.pack(fields)) end
@@ -21,10 +21,10 @@ local trimmed = tonumber(redis.call('GET', KEYS[3]) or '0')
 local clock = redis.call('TIME')
 
 local held = named(redis.call('HGETALL', KEYS[2]))
-if not held.added and #ARGV > 3 then
+if not held.added and #ARGV > 2 then
   -- Somebody has emptied the server, or this key alone.
   local done = held.done
-  held = named(ARGV, 4)
+  held = named(ARGV, 3)
   held.done = done or held.done
 end
 local known = held.added ~= nil
@@ -97,7 +97,7 @@ if group then
 end
 held.added, held.last = added, last
 held.probe, held.mark = newest or '', newest and mark(info['last-entry'][2]) or ''
-held.lost = number('lost') + lost + tonumber(ARGV[3])
+held.lost = number('lost') + lost
 local flat = {}
 for name, value in pairs(held) do flat[#flat + 1] = name; flat[#flat + 1] = tostring(value) end
 redis.call('HSET', KEYS[2], unpack(flat))

@@ -12,7 +12,11 @@ for i = 5, #ARGV, 2 do
       if ARGV[3] ~= '0' then redis.call('HSET', KEYS[2], id, ARGV[3]) end
     else
       redis.call('XACK', KEYS[1], ARGV[1], id)
-      redis.call('HINCRBY', KEYS[1] .. ':' .. ARGV[1] .. ':ledger', 'done', 1)
+      -- As in `stream_sweep`: whoever has it in memory may finish it.
+      local group = KEYS[1] .. ':' .. ARGV[1]
+      redis.call('HINCRBY', group .. ':ledger', 'done', 1)
+      redis.call('HINCRBY', group .. ':ledger', 'lost', redis.call('SADD', group .. ':gone', id))
+      redis.call('EXPIRE', group .. ':gone', 86400)
       reply = 0
     end
   end

@@ -15,7 +15,6 @@ A stream that was deleted and made anew has ids that mean something else: each h
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,28 +53,24 @@ class Losses:
 
     def __init__(self, in_flight: InFlight) -> None:
         self.ledgers: dict[GroupKeys, Look] = {}
-        # Pending entries that were found lost since, and are in no ledger yet.
-        self._uncounted: Counter[GroupKeys] = Counter()
         self._in_flight = in_flight
         self._denied = False
 
     @property
     def total(self) -> int:
         """How many entries the groups have ever lost, whoever was reading."""
-        return sum(look.total for look in self.ledgers.values()) + self._uncounted.total()
+        return sum(look.total for look in self.ledgers.values())
 
     def life(self, keys: GroupKeys) -> str:
         """What tells the stream of a group from others that had its name; "" if nobody knows."""
         look = self.ledgers.get(keys)
         return "" if look is None else look.life
 
-    def note(self, keys: GroupKeys, ids: Sequence[str], *, counted: bool = True) -> None:
-        """Pending entries that the stream has lost, unless under way; ``counted`` in the ledger already."""
+    def note(self, keys: GroupKeys, ids: Sequence[str]) -> None:
+        """Pending entries that the stream has lost, unless under way; the ledger has them already."""
         lost = [id_ for id_ in ids if (keys.stream, id_) not in self._in_flight.under_way]
         if lost:
             self._in_flight.counts["lost"] += len(lost)
-            if not counted:
-                self._uncounted[keys] += len(lost)
             reason = "deleted while they were pending"
             _log_loss(keys, entries=len(lost), ids=lost[:100], reason=reason)
 
@@ -84,12 +79,12 @@ class Losses:
 
         Nothing where the server counts too little. ``client`` gives raw bytes; its errors are passed on.
         """
-        in_hand, uncounted = len(self._in_flight.entries(keys)), self._uncounted[keys]
+        in_hand = len(self._in_flight.entries(keys))
         names = (keys.stream, keys.ledger, keys.trimmed, keys.cursor, keys.early, keys.exposed)
         known = self.ledgers[keys].fields if keys in self.ledgers else {}
         remembered = [part for field in known.items() for part in field]
         try:
-            reply = await _LOOK(client, names, keys.group, in_hand, uncounted, *remembered)
+            reply = await _LOOK(client, names, keys.group, in_hand, *remembered)
         except ResponseError as error:
             # It tells what is wrong with the stream, and without it the stream can be read all the same.
             if not any(sign in str(error) for sign in _DENIED):
@@ -103,7 +98,6 @@ class Losses:
         lost, first, last, flat = reply
         texts = [part.decode() for part in flat]
         ledger = dict(zip(texts[::2], texts[1::2], strict=True))
-        self._uncounted[keys] -= uncounted
         self.ledgers[keys] = Look(int(ledger["lost"]), ledger["life"], ledger)
         if lost:
             reason = "trimmed or deleted before they were read"

@@ -78,7 +78,7 @@ class Recovery:
                     # Until now its lease was renewed with those that wait.
                     self._in_flight.quarantined.remove(entry)
                     if isinstance(fields, bool):
-                        self._losses.note(entry.keys, [entry.id], counted=False)
+                        self._losses.note(entry.keys, [entry.id])
                     elif fields is not None:
                         self._in_flight.counts["recovered"] += 1
                         yield entry, fields
