@@ -118,10 +118,11 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
     async def read(key: str) -> bytes | None:
         return (await host.cached(key))[0]
 
+    # A request is compared with one page after the other: those that programs ask for come first.
     pages: list[Pages] = [
+        *(plan.pages for plan in made),
         lambda: listening.operations(settings.web, engine, made)(),
         lambda: listening.dashboard(settings, engine, made, read)(),
-        *(plan.pages for plan in made),
     ]
     engine = Engine(
         routes,

@@ -41,7 +41,7 @@ class Execution:
         """Raises `NodeError` for the first node that failed; those beside it have come to their ends."""
         try:
             async with anyio.create_task_group() as tasks:
-                self._go_on(tasks)
+                await self._way(None, tasks)
             for node in self._added if self._failed is None else ():
                 name = node_name(node)
                 if name not in self._context.nodes:
@@ -55,19 +55,20 @@ class Execution:
         if self._failed is not None:
             raise self._failed
 
-    def _go_on(self, tasks: anyio.abc.TaskGroup) -> None:
-        """Begin every node that may."""
-        if self._failed is not None:
-            return
-        for name in self._graph.ready(self._done, self._routes):
-            if name not in self._begun:
-                self._begun.add(name)
-                tasks.start_soon(self._in_graph, name, tasks)
-
-    async def _in_graph(self, name: str, tasks: anyio.abc.TaskGroup) -> None:
-        await self._one(name, self._graph.nodes[name])
-        self._done.add(name)
-        self._go_on(tasks)
+    async def _way(self, name: str | None, tasks: anyio.abc.TaskGroup) -> None:
+        """Run the node and what may begin after it: one here, the others beside it. None: from the start."""
+        while True:
+            if name is not None:
+                await self._one(name, self._graph.nodes[name])
+                self._done.add(name)
+            ready = [] if self._failed is not None else self._graph.ready(self._done, self._routes)
+            ready = [each for each in ready if each not in self._begun]
+            if not ready:
+                return
+            self._begun.update(ready)
+            name, *others = ready
+            for other in others:
+                tasks.start_soon(self._way, other, tasks)
 
     async def _one(self, name: str, given: Node | type[Node]) -> None:
         began, before, finished = perf_counter(), name in self._context.nodes, False
