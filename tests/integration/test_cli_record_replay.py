@@ -100,7 +100,7 @@ def test_a_full_disk_ends_a_recording_with_1_and_names_the_file(redis_url: str, 
     with started(tmp_path, *arguments) as recorder:
         eventually(lambda: subscribers(redis_url), "the recorder")
         publish(redis_url, ("market:underlying", b"{}"))
-        _, err = recorder.communicate(timeout=20)
+        _, err = recorder.communicate(timeout=60)
     assert recorder.returncode == 1
     assert "Error: /dev/full: No space left on device" in err
     assert "Traceback" not in err

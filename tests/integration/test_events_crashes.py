@@ -27,7 +27,8 @@ from tests.integration.worker import ROOT, database
 from tests.rig import until
 from tests.servers import MongoProcess, RedisProcess, Urls, free_port
 
-LEASE, SWEEP = 1.0, 3.0
+# A busy worker is not taken for a dead one.
+LEASE, SWEEP = 3.0, 3.0
 LETTERS = load().dead_letters.key
 
 
@@ -197,7 +198,8 @@ async def test_without_mongodb_an_event_is_refused_for_now_and_what_was_accepted
 ) -> None:
     urls = Urls(redis_url, own_mongo.url("test"))
     async with intake(urls, events__accept_timeout=0.5, mongo__timeout=2) as (client, enricher):
-        before = [id_in(await client.post("/events", json={"text": f"n{n}"})) for n in range(5)]
+        draw = random.Random(1)
+        before = [await accepted(client, ["/events"], f"n{n}", f"n{n}", draw) for n in range(5)]
         own_mongo.kill()
         refused = [await client.post("/events", json={"text": f"late{n}"}) for n in range(5)]
         # Those that waited, and those that were told at once.

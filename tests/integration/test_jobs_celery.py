@@ -64,7 +64,7 @@ def test_a_success_is_read(celery: Celery, store: Store) -> None:
     store(id_, results.success(id_, {"rows": [1, None, "é"]}, children=[child], now=now))
     result = CelerysResult(id_, app=celery)
     assert (result.status, result.ready(), result.successful()) == ("SUCCESS", True, True)
-    assert result.get(timeout=10) == result.result == {"rows": [1, None, "é"]}
+    assert result.get(timeout=60) == result.result == {"rows": [1, None, "é"]}
     assert [each.id for each in result.children or ()] == [child]
     assert result.date_done == now
 
@@ -93,7 +93,7 @@ def test_a_failure_is_raised_again(celery: Celery, store: Store, error: Exceptio
     assert (result.status, result.failed()) == ("FAILURE", True)
     assert "in raised" in str(result.traceback)
     with pytest.raises(type(error)) as caught:
-        result.get(timeout=10)
+        result.get(timeout=60)
     assert caught.value.args == error.args
 
 
@@ -102,7 +102,7 @@ def test_an_exception_that_the_reader_does_not_have_keeps_its_name(celery: Celer
     unknown: Any = type("QuotaExceeded", (Exception,), {"__module__": "nowhere.at.all"})
     store(id_, results.failure(id_, raised(unknown("used up"))))
     with pytest.raises(Exception, match="used up") as caught:
-        CelerysResult(id_, app=celery).get(timeout=10)
+        CelerysResult(id_, app=celery).get(timeout=60)
     assert type(caught.value).__name__ == "QuotaExceeded"
 
 
@@ -122,7 +122,7 @@ def test_a_cancelled_one_is_revoked(celery: Celery, store: Store) -> None:
     result = CelerysResult(id_, app=celery)
     assert result.status == "REVOKED"
     with pytest.raises(TaskRevokedError, match="not needed"):
-        result.get(timeout=10)
+        result.get(timeout=60)
 
 
 def test_what_celery_has_written_is_read_here(celery: Celery, redis_url: str) -> None:

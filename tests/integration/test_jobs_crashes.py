@@ -61,7 +61,7 @@ def ends_of(url: str) -> Iterator[Counter[tuple[str, str]]]:
         yield ends
     finally:
         thread.stop()
-        thread.join(5)
+        thread.join(60)
         client.close()
 
 

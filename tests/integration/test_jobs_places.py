@@ -112,7 +112,7 @@ def test_a_stop_ends_the_processes_of_jobs_and_another_worker_runs_these(workers
     until(lambda: workers.written("begun:it"), workers)
     first.send_signal(signal.SIGTERM)
     assert first.wait(60) == 0
-    assert not psutil.pid_exists(int(workers.written("begun:it")[0]))
+    until(lambda: not psutil.pid_exists(int(workers.written("begun:it")[0])), workers)
     assert workers.record(job).state == "waiting"
     workers.start("b")
     until(lambda: len(workers.written("begun:it")) == 2, workers)
