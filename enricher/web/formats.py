@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 from markupsafe import Markup
@@ -58,14 +59,15 @@ def seconds(value: float | None) -> str:
     return f"{value:.0f} s"
 
 
-def moment(value: datetime | float | None) -> Markup | str:
-    """A time as an element that the page shows in the reader's own zone; a number is seconds since 1970."""
+def moment(value: datetime | float | None, zone: str = "") -> Markup | str:
+    """A time as an element, in UTC or with a ``zone`` in that; a number is seconds since 1970."""
     at = _time(value)
     if at is None:
         return _NOTHING
     iso = at.isoformat(timespec="milliseconds")
+    shown = f"{at.astimezone(ZoneInfo(zone)):%d %b %H:%M:%S %Z}" if zone else f"{at:%d %b %H:%M:%S}"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        iso, f"{at:%Y-%m-%d %H:%M:%S} UTC", f"{at:%d %b %H:%M:%S}"
+        iso, f"{at:%Y-%m-%d %H:%M:%S} UTC", shown
     )
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
 from enricher.analytics.bar_boundaries import Opening, bar_start
 from enricher.analytics.sub_bars import Cell, RunningBar
-from enricher.clock import MINUTE, SECOND, to_date
+from enricher.clock import MINUTE, SECOND
 from enricher.market.bars.bars import LARGEST_VOLUME
 from enricher.market.documents import BARS, TICKS, micros
 from enricher.market.folds.closed_bars import bar_session
 from enricher.market.state.read_back import tick_of
-from enricher.market.web.chains import Chains, Head, OfExpiry
-from enricher.market.web.reading import Document, Last, Reading, number
+from enricher.market.web.chains import Chains, Head, number
+from enricher.market.web.reading import HOUR_US, Document, Last, Reading
 from enricher.messages.models import Number
 from enricher.web.requests import Refusal
 from enricher.web.views import Asked
@@ -118,12 +117,12 @@ class Open:
         """What was traded on the day before a moment; None if nobody said."""
         reading, product = self._reading, self._product
         day_us = reading.contracts.of(product).session(before_us).start_us
-        (field, since), (_, until) = reading.since(day_us), reading.since(before_us)
 
         async def load() -> Number | None:
-            query = {"product": product, field: {"$gte": since, "$lt": until}}
-            tick = await reading.newest(TICKS, query, field)
-            return None if tick is None else number(tick.get("volume"))
+            spans = (MINUTE, HOUR_US // 4, before_us - day_us)
+            ticks = await reading.latest(TICKS, {"product": product}, "timestamp", before_us, spans)
+            at_us = int(ticks[0]["event_us"]) if ticks else 0
+            return number(ticks[0].get("volume")) if at_us >= day_us else None
 
         return await reading.held.get(("traded", product, before_us), 60, load)
 
@@ -166,11 +165,6 @@ class CandleViews:
         candles = await self.candles(Asked(OfCandles(wanted.minutes), asked.path, asked.who))
         return Chart(head, self._windows, candles)
 
-    async def figures(self, asked: Asked[OfExpiry]) -> Head:
-        """The figures of a product and one of its expiries."""
-        head, _ = await self._chains.head(asked.path["product"], asked.parameters.expiry)
-        return head
-
     async def candles(self, asked: Asked[OfCandles]) -> Candles:
         """Bars of a product."""
         product, wanted = asked.path["product"], asked.parameters
@@ -179,29 +173,35 @@ class CandleViews:
             windows = ", ".join(map(str, self._windows))
             raise Refusal(422, f"minutes: one of {windows} was expected, got {minutes}")
         if wanted.before:
-            earlier = await self._closed(product, minutes, {"$lt": _date(wanted.before)})
+            earlier = await self._closed(product, minutes, _moment_us(wanted.before))
             return Candles(minutes, earlier, [], None, None)
-        since = {"$gte": _date(wanted.since - _AGAIN * minutes * 60)} if wanted.since else None
+        since_us = _moment_us(max(wanted.since - _AGAIN * minutes * 60, 0)) if wanted.since else 0
         key = ("candles", product, minutes, wanted.since)
-        return await self._reading.held.get(key, 0.9, lambda: self._now(product, minutes, since))
+        return await self._reading.held.get(key, 0.9, lambda: self._now(product, minutes, since_us))
 
-    async def _now(self, product: str, minutes: int, since: Mapping[str, Any] | None) -> Candles:
+    async def _now(self, product: str, minutes: int, since_us: int) -> Candles:
         reading = self._reading
         last = await reading.last(product)
-        closed = await self._closed(product, minutes, since)
-        if since is not None and not closed:
-            closed = await self._closed(product, minutes, None, 1)
-        moving = [] if last is None else await self._moving(product, minutes, closed, last.at)
+        closed: list[Candle] = []
+        moving: list[Candle] = []
+        if last is not None:
+            closed = await self._closed(product, minutes, micros(last.at), since_us)
+            moving = await self._moving(product, minutes, closed, last.at)
         expiries = await reading.expiries(product)
         chain = await reading.chain(product, expiries[0]) if expiries else None
         forward = None if chain is None else (chain.get("forward") or {}).get("price")
         return Candles(minutes, closed, moving, last, forward)
 
     async def _closed(
-        self, product: str, minutes: int, start: Mapping[str, Any] | None, limit: int = MOST
+        self, product: str, minutes: int, until_us: int, since_us: int = 0, limit: int = MOST
     ) -> list[Candle]:
-        query = {"product": product, "window_minutes": minutes} | ({} if start is None else {"start": start})
-        bars = await self._reading.find(BARS, query, sort=[("start", -1)], limit=limit)
+        """Stored bars that start before a moment, the last of them or those since another one."""
+        query = {"product": product, "window_minutes": minutes}
+        # Markets are closed most of the time.
+        spans = [limit * minutes * MINUTE * times for times in (4, 40)]
+        if since_us:
+            spans = [until_us - since_us]
+        bars = await self._reading.latest(BARS, query, "start", until_us, spans, limit)
         return [_of_bar(bar) for bar in reversed(bars)]
 
     async def _moving(self, product: str, minutes: int, closed: list[Candle], last: datetime) -> list[Candle]:
@@ -209,7 +209,7 @@ class CandleViews:
         least, session = self._windows[0], bar_session(self._reading.contracts.of(product))
         stored = closed
         if minutes != least:
-            stored = await self._closed(product, least, None, minutes // least + 2)
+            stored = await self._closed(product, least, micros(last), limit=minutes // least + 2)
         # Of a product that is new the bar before may not be stored either.
         before = bar_start(micros(last) - least * MINUTE, least, session)
         since_us = (stored[-1].at + least * 60) * SECOND if stored else before
@@ -252,8 +252,8 @@ def _of_cell(start_us: int, cell: Cell) -> Candle:
     return Candle(at, content.open, content.high, content.low, content.close, content.volume)
 
 
-def _date(seconds: int) -> datetime:
-    """A moment as MongoDB has it. Raises `Refusal` (422) where there is none."""
+def _moment_us(seconds: int) -> int:
+    """A moment in microseconds. Raises `Refusal` (422) for one that MongoDB has no date for."""
     if not 0 <= seconds < 2**33:
         raise Refusal(422, f"seconds since 1970 were expected, got {seconds}")
-    return to_date(seconds * SECOND)
+    return seconds * SECOND

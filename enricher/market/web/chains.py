@@ -10,7 +10,7 @@ import msgspec
 
 from enricher.clock import SECOND
 from enricher.market.documents import micros
-from enricher.market.web.reading import Document, Last, Reading, number
+from enricher.market.web.reading import Document, Last, Reading
 from enricher.web.requests import Refusal
 from enricher.web.views import Asked
 
@@ -52,7 +52,7 @@ class Row(msgspec.Struct, frozen=True):
     wall: str = ""
 
 
-class Figures(msgspec.Struct, frozen=True):
+class ChainFigures(msgspec.Struct, frozen=True):
     """What a chain says as a whole. Volatilities are decimals, ``days`` are those left."""
 
     at: datetime
@@ -87,14 +87,14 @@ class Head(msgspec.Struct, frozen=True):
     expiry: str
     expiries: list[str]
     last: Last | None
-    figures: Figures | None
+    figures: ChainFigures | None
     zone: str
 
 
 class ChainAnswer(msgspec.Struct, frozen=True):
     """The rows of an expiry, and how many strikes it has.
 
-    ``since`` is the moment that changes of open interest count from, None where the exchange said them.
+    ``since`` is the moment that changes of open interest count from, None where the exchange ``said`` them.
     ``most`` are the largest values of a column, which bars are drawn to.
     """
 
@@ -102,6 +102,7 @@ class ChainAnswer(msgspec.Struct, frozen=True):
     rows: list[Row]
     strikes: int
     since: datetime | None
+    said: bool
     most_oi: float
     most_change: float
     most_gex: float
@@ -129,8 +130,8 @@ class Chains:
         """The option chain; the same answer makes the screen of open interest and gamma exposure."""
         head, chain = await self.head(asked.path["product"], asked.parameters.expiry)
         if chain is None or head.figures is None:
-            return ChainAnswer(head, [], 0, None, 0, 0, 0)
-        rows, since = await self._rows(head, chain)
+            return ChainAnswer(head, [], 0, None, False, 0, 0, 0)
+        rows, since, said = await self._rows(head, chain)
         shown = around(rows, head.figures.atm_strike, asked.parameters.strikes)
         legs = [leg for row in shown for leg in (row.call, row.put)]
         return ChainAnswer(
@@ -138,17 +139,18 @@ class Chains:
             shown,
             len(rows),
             since,
+            said,
             max((leg.oi or 0 for leg in legs), default=0),
             max((abs(leg.oi_change or 0) for leg in legs), default=0),
             max((abs(row.gex or 0) for row in shown), default=0),
         )
 
-    def _figures(self, product: str, chain: Document) -> Figures:
+    def _figures(self, product: str, chain: Document) -> ChainFigures:
         forward, move, gex = (chain.get(name) or {} for name in ("forward", "expected_move", "gex"))
         at = self._reading.moment(product, chain["timestamp"])
         straddle = chain.get("atm_straddle_mid")
         left_us = self._reading.contracts.of(product).expiry_us(str(chain["expiry"])) - micros(at)
-        return Figures(
+        return ChainFigures(
             at=at,
             spot=chain.get("spot_price"),
             forward=forward.get("price"),
@@ -174,8 +176,8 @@ class Chains:
             flags={str(name): str(why) for name, why in (chain.get("flags") or {}).items()},
         )
 
-    async def _rows(self, head: Head, chain: Document) -> tuple[list[Row], datetime | None]:
-        """All strikes, ascending, and the moment that the changes of open interest count from."""
+    async def _rows(self, head: Head, chain: Document) -> tuple[list[Row], datetime | None, bool]:
+        """All strikes, ascending, and what the changes of open interest count from."""
         calls, puts = (_by_strike(chain.get(side)) for side in ("calls", "puts"))
         sent = any(_sent_change(leg) is not None for leg in (*calls.values(), *puts.values()))
         first_calls: dict[float, Document] = {}
@@ -215,7 +217,7 @@ class Chains:
             )
             for strike in sorted({*calls, *puts})
         ]
-        return rows, since
+        return rows, since, sent
 
 
 def around(rows: Sequence[Row], middle: float | None, wanted: int) -> list[Row]:
@@ -276,3 +278,11 @@ def _walls(chain: Document) -> dict[float, str]:
         for place, wall in enumerate(chain.get(side) or (), 1):
             named[wall["strike"]] = " ".join(filter(None, (named.get(wall["strike"]), f"{letter}{place}")))
     return named
+
+
+def number(value: object) -> float | None:
+    """A number of a leg as it was sent; None for anything else."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300:
+        return value
+    return None
+

@@ -7,17 +7,18 @@ import msgspec
 from enricher.clock import MINUTE, SECOND
 from enricher.market.documents import CHAINS, micros
 from enricher.market.web.chains import OfExpiry
-from enricher.market.web.reading import Held, Reading
+from enricher.market.web.held import Held
+from enricher.market.web.reading import Reading
 from enricher.web.views import Asked
 
-MOST = 90
+MOST = 72
 _STEPS_US = (10 * SECOND, 30 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, 60 * MINUTE)
 _SETTLED_US = 30 * SECOND
 _HELD = 20_000
 
 
 class Moment(msgspec.Struct, frozen=True, array_like=True):
-    """What the last chain up to a moment (s since 1970) said; None is unknown."""
+    """What a chain said, and when, in s since 1970; None is unknown."""
 
     at: int
     pcr: float | None
@@ -28,7 +29,7 @@ class Moment(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Intraday(msgspec.Struct, frozen=True):
-    """The moments of a day, ``step`` seconds apart; one without a chain is left out."""
+    """The last chain of every ``step`` seconds of a day; a step without one is left out."""
 
     product: str
     expiry: str
@@ -55,7 +56,7 @@ class IntradayViews:
         since_us = until_us if first is None else int(first["event_us"])
         step_us = step_of(until_us - since_us)
         # Moments are whole multiples of the step, so that what was read of them serves the next time too.
-        ends = list(range(since_us + -since_us % step_us, until_us + step_us, step_us))[-MOST:]
+        ends = list(range(since_us - since_us % step_us + step_us, until_us + step_us + 1, step_us))[-MOST:]
         found: dict[int, Moment | None] = {}
 
         async def one(end_us: int) -> None:
@@ -71,11 +72,11 @@ class IntradayViews:
 
     async def _moment(self, product: str, expiry: str, from_us: int, to_us: int) -> Moment | None:
         reading = self._reading
-        (field, since), (_, until) = reading.since(from_us), reading.since(to_us)
-        query = {"product": product, "expiry": expiry, field: {"$gt": since, "$lte": until}}
-        chain = await reading.newest(CHAINS, query, field)
-        if chain is None:
+        query, span_us = {"product": product, "expiry": expiry}, to_us - from_us
+        found = await reading.latest(CHAINS, query, "timestamp", to_us, (span_us,))
+        if not found:
             return None
+        chain = found[0]
         mid, last = chain.get("atm_straddle_mid"), chain.get("atm_straddle_price")
         return Moment(
             int(chain["event_us"]) // SECOND,

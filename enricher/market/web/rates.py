@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 import anyio
 import msgspec
@@ -55,7 +56,9 @@ class Rates:
             self._points.append([self._host.clock() // SECOND, *rates])
             before, at, number = counts, now, number + 1
             if self.watched and number % _KEPT_EVERY == 0 and not self._host.outages:
-                self._host.emit(SetKey(self.key, msgspec.json.encode(list(self._points)), _KEPT_MS))
+                kept = SetKey(self.key, msgspec.json.encode(list(self._points)), _KEPT_MS)
+                with suppress(EnricherError):  # at the very end, when nothing is committed any more
+                    self._host.emit(kept)
 
     def _counts(self) -> list[int]:
         return [self._host.stats.topic(channel).counts["received"] for channel in self._channels]

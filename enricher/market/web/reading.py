@@ -6,7 +6,7 @@ cost as much as one of them.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -15,18 +15,20 @@ import msgspec
 
 from enricher.clock import SECOND, Zones, to_date
 from enricher.engine.effects import DOCUMENTS
-from enricher.engine.ports import Clock
 from enricher.errors import SinkUnavailable
-from enricher.market.documents import BARS, CHAINS, STATE, SURFACES, micros
+from enricher.market.documents import BARS, CHAINS, STATE, SURFACES, TICKS, micros
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings
+from enricher.market.web.held import Held
 from enricher.system import Host
 from enricher.web.requests import Refusal
 
 MOST_PRODUCTS = 2000
 _PATIENCE = 3.0
 _AT_ONCE = 8
-_NEVER = 2**62
+HOUR_US = 3600 * SECOND
+_DAYS = (4 * 24 * HOUR_US, 16 * 24 * HOUR_US)  # over a weekend; over more holidays than that
+_LATER_US = 120 * SECOND  # how far a checkpoint may be behind what is stored
 
 T = TypeVar("T")
 Document = Mapping[str, Any]
@@ -54,27 +56,6 @@ class Last(msgspec.Struct, frozen=True):
         return None if not self.base else self.price / self.base - 1
 
 
-class Held:
-    """What was read a moment ago, by the clock; ``most`` things of it."""
-
-    def __init__(self, clock: Clock, most: int = 2000) -> None:
-        self._clock = clock
-        self._most = most
-        self._held: dict[Hashable, tuple[int, Any]] = {}
-
-    async def get(self, key: Hashable, seconds: float, load: Callable[[], Awaitable[T]]) -> T:
-        """What ``load`` said in the last ``seconds``; None, which may change any moment, in the last one."""
-        at_us, value = self._held.get(key, (-_NEVER, None))
-        # A clock that was set back holds nothing for longer.
-        if 0 <= self._clock() - at_us < (seconds if value is not None else min(seconds, 1)) * SECOND:
-            return value  # type: ignore[no-any-return]
-        loaded = await load()
-        if len(self._held) >= self._most:
-            self._held.clear()
-        self._held[key] = self._clock(), loaded
-        return loaded
-
-
 class Reading:
     """Reads for the screens; all of it raises `SinkUnavailable` while a server is away."""
 
@@ -97,10 +78,37 @@ class Reading:
         except TimeoutError:
             raise SinkUnavailable(DOCUMENTS, f"no answer within {_PATIENCE:g} s") from None
 
-    async def newest(self, collection: str, query: Document, field: str = "timestamp") -> Document | None:
-        """The newest of the documents."""
-        found = await self.find(collection, query, sort=[(field, -1)], limit=1)
-        return found[0] if found else None
+    async def latest(
+        self,
+        collection: str,
+        query: Document,
+        field: str,
+        until_us: int,
+        spans_us: Sequence[int],
+        limit: int = 1,
+    ) -> list[dict[str, Any]]:
+        """The last documents before a moment, newest first, looked for in the first span that has enough.
+
+        Some servers go through all that matches before they limit it: it must not be everything.
+        """
+        found: list[dict[str, Any]] = []
+        for span_us in spans_us:
+            name, since = self.since(until_us - span_us, field)
+            _, until = self.since(until_us, field)
+            within = {**query, name: {"$gte": since, "$lt": until}}
+            found = await self.find(collection, within, sort=[(name, -1)], limit=limit)
+            if len(found) >= limit:
+                break
+        return found
+
+    def since(self, moment_us: int, field: str = "timestamp") -> tuple[str, datetime | int]:
+        """The field by which documents are found by their time, and a moment as it has it.
+
+        Dates of messages that are stored as they were sent say no moment: those are found by another field.
+        """
+        if field == "timestamp" and self.host.settings.feed.naive_dates == "as_sent":
+            return "event_us", moment_us
+        return field, to_date(moment_us)
 
     async def cached(self, *keys: str) -> list[Any]:
         """Values of Redis, read as JSON."""
@@ -139,6 +147,15 @@ class Reading:
 
         return await self.held.get("names", 5, load)
 
+    async def checkpoint(self, product: str) -> Document | None:
+        """What a restart begins with: the newest messages, a minute ago, and which chains count."""
+
+        async def load() -> Document | None:
+            found = await self.find(STATE, {"_id": product}, limit=1)
+            return found[0] if found else None
+
+        return await self.held.get(("checkpoint", product), 2, load)
+
     async def last(self, product: str) -> Last | None:
         """The last price; None when nothing was ever stored of this product."""
         return (await self.lasts([product])).get(product)
@@ -153,40 +170,55 @@ class Reading:
         async def one(pair: tuple[str, Any]) -> None:
             product, tick = pair
             if tick is None:
-                bar = await self.held.get(
-                    ("last bar", product), 5, lambda: self.newest(BARS, {"product": product}, "start")
-                )
-                if bar is None:
-                    return
-                last = Last(float(bar["close"]), bar["end"])
+                last = await self.held.get(("stored", product), 5, lambda: self._stored(product))
             else:
                 last = Last(float(tick["price"]), self.moment(product, tick["timestamp"]))
+            if last is None:
+                return
             base, from_open = await self._base(product, last.at) or (None, False)
             found[product] = msgspec.structs.replace(last, base=base, from_open=from_open)
 
         await self.each(list(zip(products, ticks, strict=True)), one)
         return found
 
+    async def _stored(self, product: str) -> Last | None:
+        """The last price that is stored, if there is no other."""
+        known = await self.checkpoint(product)
+        if known is None or not known.get("ticks_us"):
+            return None
+        field, since = self.since(int(known["ticks_us"]))
+        query = {"product": product, field: {"$gte": since}}
+        ticks = await self.find(TICKS, query, sort=[(field, -1)], limit=1)
+        return Last(float(ticks[0]["price"]), to_date(int(ticks[0]["event_us"]))) if ticks else None
+
     async def _base(self, product: str, at: datetime) -> tuple[float, bool] | None:
         """What the change of a price at a moment is from, and whether that is the first price of its day."""
-        day = to_date(self.contracts.of(product).session(micros(at)).start_us)
-        bars = {"product": product, "window_minutes": min(self.settings.windows)}
+        session, windows = self.contracts.of(product).session(micros(at)), self.settings.windows
 
         async def load() -> tuple[float, bool] | None:
-            before = await self.newest(BARS, {**bars, "start": {"$lt": day}}, "start")
-            if before is not None:
-                return float(before["close"]), False
-            first = await self.find(BARS, {**bars, "start": {"$gte": day}}, sort=[("start", 1)], limit=1)
+            longest = {"product": product, "window_minutes": max(windows)}
+            before = await self.latest(BARS, longest, "start", session.start_us, _DAYS)
+            if before:
+                return float(before[0]["close"]), False
+            day = {"$gte": to_date(session.start_us), "$lt": to_date(session.end_us)}
+            query = {"product": product, "window_minutes": min(windows), "start": day}
+            first = await self.find(BARS, query, sort=[("start", 1)], limit=1)
             return (float(first[0]["open"]), True) if first else None
 
-        return await self.held.get(("base", product, day), 60, load)
+        return await self.held.get(("base", product, session.day), 60, load)
 
     async def surface(self, product: str) -> Document:
         """The volatility surface as it was drawn last; empty without one."""
 
         async def load() -> Document:
             (drawn,) = await self.cached(f"volatility_surface:{product}")
-            return drawn or await self.newest(SURFACES, {"product": product}) or {}
+            known = None if drawn is not None else await self.checkpoint(product)
+            if known is None:
+                return drawn or {}
+            stored = {"product": product}
+            after_us = int(known["options_us"]) + _LATER_US
+            found = await self.latest(SURFACES, stored, "timestamp", after_us, (HOUR_US, _DAYS[0]))
+            return found[0] if found else {}
 
         return await self.held.get(("surface", product), 2, load)
 
@@ -194,41 +226,48 @@ class Reading:
         """The expiries of which something is known, the nearest first."""
 
         async def load() -> list[str]:
-            drawn = await self.surface(product)
-            rows = [*drawn.get("expiries", ()), *drawn.get("smiles", ())]
-            named = {str(row["expiry"]) for row in rows}
-            if not named and (chain := await self.newest(CHAINS, {"product": product})) is not None:
-                named = {str(chain["expiry"])}
-            return sorted(named)
+            drawn, known = await self.surface(product), await self.checkpoint(product) or {}
+            contract, newest_us = self.contracts.of(product), int(known.get("options_us", 0))
+            named = {str(row["expiry"]) for name in ("expiries", "smiles") for row in drawn.get(name, ())}
+            chains = known.get("chains") or {}
+            named |= {expiry for expiry in chains if contract.expiry_us(expiry) > newest_us}
+            return sorted(named) or sorted(chains)[-1:]
 
-        return await self.held.get(("expiries", product), 5, load)
+        return await self.held.get(("expiries", product), 3, load)
 
     async def chain(self, product: str, expiry: str) -> Document | None:
         """The newest chain of an expiry."""
 
         async def load() -> Document | None:
             (shown,) = await self.cached(f"latest:chain:{product}:{expiry}")
-            return shown or await self.newest(CHAINS, {"product": product, "expiry": expiry})
+            return shown or await self._stored_chain(product, expiry)
 
         return await self.held.get(("chain", product, expiry), 1, load)
 
+    async def _stored_chain(self, product: str, expiry: str) -> Document | None:
+        """The newest since shortly before the checkpoint, else the one that is named there."""
+        known = await self.checkpoint(product)
+        if known is None:
+            return None
+        field, since = self.since(int(known["options_us"]) - _LATER_US)
+        query = {"product": product, "expiry": expiry, field: {"$gte": since}}
+        found = await self.find(CHAINS, query, sort=[(field, -1)], limit=1)
+        return found[0] if found else await self._named(known, "chains", expiry)
+
     async def first_chain(self, product: str, expiry: str, moment_us: int) -> Document | None:
-        """The first chain of the local day that a moment belongs to."""
-        day = self.contracts.of(product).session(moment_us).start_us
-        field, since = self.since(day)
+        """The first chain of the local day that a moment belongs to; None until a checkpoint names it."""
+        session = self.contracts.of(product).session(moment_us)
 
         async def load() -> Document | None:
-            query = {"product": product, "expiry": expiry, field: {"$gte": since}}
-            found = await self.find(CHAINS, query, sort=[(field, 1)], limit=1)
-            return found[0] if found else None
+            first = await self._named(await self.checkpoint(product) or {}, "firsts", expiry)
+            return first if first and session.start_us <= int(first["event_us"]) < session.end_us else None
 
-        return await self.held.get(("first chain", product, expiry, day), 60, load)
+        return await self.held.get(("first chain", product, expiry, session.day), 60, load)
 
-    def since(self, moment_us: int) -> tuple[str, datetime | int]:
-        """The field by which ticks and chains are found by their event time, and a moment as it has it."""
-        if self.host.settings.feed.naive_dates == "as_sent":
-            return "event_us", moment_us
-        return "timestamp", to_date(moment_us)
+    async def _named(self, checkpoint: Document, what: str, expiry: str) -> Document | None:
+        identity = (checkpoint.get(what) or {}).get(expiry)
+        found = [] if identity is None else await self.find(CHAINS, {"_id": identity}, limit=1)
+        return found[0] if found else None
 
     async def chosen(self, product: str, expiry: str) -> tuple[str, list[str]]:
         """The expiry that is asked for, the nearest without one ("" for none), and all of them."""
@@ -237,11 +276,3 @@ class Reading:
             there = ", ".join(known) or "none"
             raise Refusal(404, f"{product} has no expiry {expiry!r:.40}: there are {there}")
         return expiry or (known[0] if known else ""), known
-
-
-def number(value: object) -> float | None:
-    """A number of a leg as it was sent; None for anything else."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300:
-        return value
-    return None
-
