@@ -119,13 +119,13 @@
     }
     const step = { "]": 1, "[": -1 }[event.key];
     if (step) {
-      const links = [...document.querySelectorAll("nav a")];
+      const links = [...document.querySelectorAll(".top nav a")];
       const at = links.findIndex((link) => link.getAttribute("aria-current"));
       links[(at + step + links.length) % links.length]?.click();
     }
   });
 
-  document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  for (const current of document.querySelectorAll("nav [aria-current]")) current.scrollIntoView({ block: "nearest", inline: "center" });
   times(document);
   watch();
 })();
