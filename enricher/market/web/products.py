@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
-from enricher.clock import to_date
+from enricher.clock import MINUTE
 from enricher.market.documents import BARS
 from enricher.market.web.reading import Last, Reading
 from enricher.web.views import Asked
 
 PAGE = 50
 _LINE = 60
+_PATIENCE = 0.15
 
 
 class OfProducts(msgspec.Struct, frozen=True):
@@ -65,28 +65,32 @@ class ProductViews:
         return Products(rows, len(every), len(found), page[-1] if len(later) > PAGE else "")
 
     async def _rows(self, names: list[str]) -> list[Product]:
-        reading = self._reading
+        """The rows, with what MongoDB says within a moment; the rest is held for those who ask again."""
         if not names:
             return []
-        lasts = await reading.lasts(names)
-        lines = await reading.held.get(("lines", *names), 10, lambda: self._lines(names))
-        keys = [f"latest:product:{name}" for name in names] + [f"feed:health:{name}" for name in names]
-        values = await reading.cached(*keys)
+        kinds = ("latest:underlying:", "latest:product:", "feed:health:")
+        values = await self._reading.cached(*(kind + name for kind in kinds for name in names))
+        ticks, wholes, healths = (values[at : at + len(names)] for at in range(0, len(values), len(names)))
+        lasts = {n: self._reading.shown(n, tick) for n, tick in zip(names, ticks, strict=True)}
+        lines: dict[str, list[float]] = {}
+
+        async def one(name: str) -> None:
+            lasts[name] = await self._reading.last_of(name, lasts[name])
+            lines[name] = await self._reading.held.get(("line", name), 20, lambda: self._line(name))
+
+        await self._reading.each(names, one, _PATIENCE)
         return [
-            _row(name, lasts.get(name), lines.get(name, []), whole or {}, health or {})
-            for name, whole, health in zip(names, values[: len(names)], values[len(names) :], strict=True)
+            _row(name, lasts[name], lines.get(name, []), whole or {}, health or {})
+            for name, whole, health in zip(names, wholes, healths, strict=True)
         ]
 
-    async def _lines(self, names: list[str]) -> dict[str, list[float]]:
-        """Closes of the last hour by product."""
-        since: datetime = to_date(self._reading.host.clock()) - timedelta(minutes=_LINE)
-        least = min(self._reading.settings.windows)
-        query = {"product": {"$in": names}, "window_minutes": least, "start": {"$gte": since}}
-        bars = await self._reading.find(BARS, query, limit=len(names) * _LINE)
-        lines: dict[str, list[tuple[datetime, float]]] = {}
-        for bar in bars:
-            lines.setdefault(bar["product"], []).append((bar["start"], float(bar["close"])))
-        return {name: [close for _, close in sorted(points)] for name, points in lines.items()}
+    async def _line(self, name: str) -> list[float]:
+        """Closes of the last hour."""
+        reading = self._reading
+        query = {"product": name, "window_minutes": min(reading.settings.windows)}
+        spans = (_LINE * MINUTE,)
+        bars = await reading.latest(BARS, query, "start", reading.host.clock(), spans, _LINE)
+        return [float(bar["close"]) for bar in reversed(bars)]
 
 
 def _row(name: str, last: Last | None, line: list[float], whole: Any, health: Any) -> Product:

@@ -6,6 +6,7 @@ cost as much as one of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -115,8 +116,10 @@ class Reading:
         values = await self.host.cached(*keys)
         return [None if value is None else msgspec.json.decode(value) for value in values]
 
-    async def each(self, items: Sequence[T], work: Callable[[T], Awaitable[None]]) -> None:
-        """Work on all items, a few at a time."""
+    async def each(
+        self, items: Sequence[T], work: Callable[[T], Awaitable[None]], patience: float = math.inf
+    ) -> None:
+        """Work on all items, a few at a time; leave those not done within ``patience`` seconds."""
         limit = anyio.CapacityLimiter(_AT_ONCE)
 
         async def one(item: T) -> None:
@@ -124,9 +127,10 @@ class Reading:
                 await work(item)
 
         try:
-            async with anyio.create_task_group() as tasks:
-                for item in items:
-                    tasks.start_soon(one, item)
+            with anyio.move_on_after(patience):
+                async with anyio.create_task_group() as tasks:
+                    for item in items:
+                        tasks.start_soon(one, item)
         except* SinkUnavailable as group:
             raise group.exceptions[0] from None
 
@@ -158,28 +162,20 @@ class Reading:
 
     async def last(self, product: str) -> Last | None:
         """The last price; None when nothing was ever stored of this product."""
-        return (await self.lasts([product])).get(product)
+        (tick,) = await self.cached(f"latest:underlying:{product}")
+        return await self.last_of(product, self.shown(product, tick))
 
-    async def lasts(self, products: Sequence[str]) -> dict[str, Last]:
-        """The last prices by product."""
-        if not products:
-            return {}
-        ticks = await self.cached(*(f"latest:underlying:{product}" for product in products))
-        found: dict[str, Last] = {}
+    def shown(self, product: str, tick: Any) -> Last | None:
+        """The price of a cached tick, if there is one."""
+        return None if tick is None else Last(float(tick["price"]), self.moment(product, tick["timestamp"]))
 
-        async def one(pair: tuple[str, Any]) -> None:
-            product, tick = pair
-            if tick is None:
-                last = await self.held.get(("stored", product), 5, lambda: self._stored(product))
-            else:
-                last = Last(float(tick["price"]), self.moment(product, tick["timestamp"]))
-            if last is None:
-                return
-            base, from_open = await self._base(product, last.at) or (None, False)
-            found[product] = msgspec.structs.replace(last, base=base, from_open=from_open)
-
-        await self.each(list(zip(products, ticks, strict=True)), one)
-        return found
+    async def last_of(self, product: str, shown: Last | None) -> Last | None:
+        """The last price, cached or stored, with what its change is from."""
+        last = shown or await self.held.get(("stored", product), 5, lambda: self._stored(product))
+        if last is None:
+            return None
+        base, from_open = await self._base(product, last.at) or (None, False)
+        return msgspec.structs.replace(last, base=base, from_open=from_open)
 
     async def _stored(self, product: str) -> Last | None:
         """The last price that is stored, if there is no other."""
@@ -205,7 +201,7 @@ class Reading:
             first = await self.find(BARS, query, sort=[("start", 1)], limit=1)
             return (float(first[0]["open"]), True) if first else None
 
-        return await self.held.get(("base", product, session.day), 60, load)
+        return await self.held.get(("base", product, session.day), 600, load)
 
     async def surface(self, product: str) -> Document:
         """The volatility surface as it was drawn last; empty without one."""
