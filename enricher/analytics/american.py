@@ -1,9 +1,9 @@
-"""American options on a stock with a dividend yield: prices, implied volatilities, Greeks.
+"""American options on a stock with dividends, by yield or in cash: prices, implied volatilities, Greeks.
 
-``kind`` is +1 for a call, -1 for a put; the forward is F = S e^((r - q) T). An American option is worth the
-European one (`enricher.analytics.black76`) and the premium for early exercise (`exercise_boundary`), and
-never less than exercise pays. Greeks have the units and conventions of `black76.Greeks`: delta, gamma and
-theta on the forward, rho with spot and yield held.
+``kind`` is +1 for a call, -1 for a put; the forward is F = (S - D) e^((r - q) T), D the present value of the
+dividends in cash. An American option is worth the European one (`enricher.analytics.black76`) and the premium
+for early exercise (`early_premium`), and never less than exercise pays. Greeks have the units and conventions
+of `black76.Greeks`: delta, gamma and theta on the forward, rho with spot and dividends held.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import msgspec
 
 from enricher.analytics import black76
 from enricher.analytics.black76 import Column, GreekColumns, Values
-from enricher.analytics.exercise_boundary import FINE, QUICK, EarlyExercise, Scheme, early_exercise
+from enricher.analytics.dividend_lattice import Dividends
+from enricher.analytics.early_premium import OfCash, Premium, of_yield
+from enricher.analytics.exercise_boundary import FINE, QUICK, Scheme
 from enricher.analytics.forward_price import Forward
 
 MOST_YIELD: Final = 0.5
@@ -27,7 +29,6 @@ TWO_BOUNDARIES: Final = "negative_rate"
 _NOISE: Final = 1e-12
 _LEAST_LEFT: Final = 2e-5
 """Share of the strike that an option in the money must be worth beyond exercise to tell a volatility."""
-_ARRIVED: Final = 1e-8  # of a volatility, between two steps
 _MOST_STEPS: Final = 30
 _MOST_FORWARDS: Final = 6
 _AT_ONE_SIGMA: Final = QUICK._replace(step=0.0)
@@ -35,13 +36,18 @@ _OF_SIGMA, _OF_RATE = 1e-3, 2e-4  # changes by which derivatives are taken
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False):
-    """What all options of one expiry share; ``spot`` and ``forward`` agree on ``dividend_yield``."""
+    """What all options of one expiry share; ``rest`` and ``forward`` agree on ``dividend_yield``.
+
+    ``rest`` is ``spot`` without the present value of the ``dividends`` (years from now, amount) to expiry.
+    """
 
     spot: float
+    rest: float
     forward: float
     years: float
     rate: float
     dividend_yield: float
+    dividends: Dividends = ()
 
     @property
     def discount(self) -> float:
@@ -57,18 +63,21 @@ def terms_of(spot: float, forward: float, years: float, rate: float) -> Terms:
         spot = 0.0
     if not spot > 0:
         spot = forward * exp((dividend_yield - rate) * years)
-    return Terms(spot, forward, years, rate, dividend_yield)
+    return Terms(spot, spot, forward, years, rate, dividend_yield)
 
 
 class Exercise:
-    """Calls or puts of one expiry. ValueError where a negative rate makes two boundaries."""
+    """Calls or puts of one expiry. ArithmeticError where a negative rate makes two boundaries."""
 
-    __slots__ = ("_bumped", "_scheme", "early", "kind", "terms")
+    __slots__ = ("_higher", "early", "kind", "terms")
 
     def __init__(self, kind: int, terms: Terms, scheme: Scheme = FINE) -> None:
-        self.kind, self.terms, self._scheme = kind, terms, scheme
-        self.early = self._early(terms.rate)
-        self._bumped: EarlyExercise | None = None
+        self.kind, self.terms = kind, terms
+        of = kind, terms.rest, terms.rate, terms.dividend_yield, terms.years
+        self.early: Premium | None = (
+            OfCash(*of, terms.dividends) if terms.dividends else of_yield(*of, scheme)
+        )
+        self._higher: Premium | None = None
 
     def price(self, strike: float, sigma: float) -> float:
         """The price at a volatility, at least what exercise pays."""
@@ -79,12 +88,7 @@ class Exercise:
 
     def premium(self, strike: float, sigma: float) -> float:
         """What the right to exercise early is worth."""
-        if self.early is None or not 1e-4 < sigma < 100:
-            return 0.0
-        spot = self.terms.spot
-        if self.kind > 0:
-            return spot * self.early.premium(log(strike / spot), sigma)
-        return strike * self.early.premium(log(spot / strike), sigma)
+        return self.early.premium(strike, sigma) if self.early is not None else 0.0
 
     def implied_volatility(
         self, price: float | None, strike: float, european: tuple[float | None, str | None]
@@ -116,7 +120,7 @@ class Exercise:
                 high = here
             else:
                 low = here
-            if abs(here - sigma) <= _ARRIVED * here:
+            if abs(here - sigma) <= self.early.finest * here:
                 sigma = here
                 break
             slope = (there - over) / (here - sigma)
@@ -125,61 +129,49 @@ class Exercise:
         return sigma, None if within else "out_of_range"
 
     def greeks(self, strikes: Sequence[float], sigmas: Values, spot: float | None) -> GreekColumns:
-        """The Greeks at every strike where there is a volatility; ``spot`` is for ``delta_spot``."""
+        """The Greeks at every strike where there is a volatility.
+
+        ``spot``, less dividends in cash, is for ``delta_spot``.
+        """
         terms = self.terms
         side = black76.greeks_side(
             self.kind, strikes, sigmas, terms.forward, terms.years, terms.discount, terms.rate, spot
         )
         if self.early is not None:
             for at, (strike, sigma) in enumerate(zip(strikes, sigmas, strict=True)):
-                if sigma is not None and side.delta[at] is not None and 1e-4 < sigma < 100:
-                    self._add(side, at, strike, sigma)
+                if sigma is not None and side.delta[at] is not None:
+                    self._add(side, at, strike, sigma, self.early)
         factor = terms.forward / spot if spot else None
         delta_spot: Column = [None if factor is None or d is None else d * factor for d in side.delta]
         return msgspec.structs.replace(side, delta_spot=delta_spot)
 
-    def _add(self, side: GreekColumns, at: int, strike: float, sigma: float) -> None:
+    def _add(self, side: GreekColumns, at: int, strike: float, sigma: float, early: Premium) -> None:
         """Adds what early exercise changes to the Greeks of a European option."""
-        terms, kind, early = self.terms, self.kind, self.early
-        if early is None:
+        terms, kind = self.terms, self.kind
+        premium, first, second = early.slopes(strike, sigma)
+        if premium <= 0:
             return
         paid = kind * (terms.spot - strike)
         european = black76.price(kind, terms.forward, strike, terms.years, sigma, terms.discount)
-        unit, m = (terms.spot, log(strike / terms.spot)) if kind > 0 else (strike, log(terms.spot / strike))
-        share = early.premium(m, sigma)
-        worth = european + unit * share
+        worth = european + premium
         forward = terms.forward
         if worth <= paid * (1 + _NOISE):  # exercised at once
-            side.delta[at] = kind * terms.spot / forward
+            side.delta[at] = kind * terms.rest / forward
             side.gamma[at] = side.vega[at] = side.theta[at] = side.rho[at] = 0.0
             return
-        first, second = early.derivatives(m, sigma)
-        gamma = (side.gamma[at] or 0.0) + unit * (second - first) / (forward * forward)
-        gamma = max(gamma, 0.0)
-        side.delta[at] = (side.delta[at] or 0.0) + unit * (share - first if kind > 0 else first) / forward
+        gamma = max((side.gamma[at] or 0.0) + (second - first) / (forward * forward), 0.0)
+        side.delta[at] = (side.delta[at] or 0.0) + first / forward
         side.gamma[at] = gamma
         h = _OF_SIGMA * sigma
-        by_sigma = (early.premium(m, sigma + h) - early.premium(m, sigma - h)) / (2 * h)
-        side.vega[at] = max((side.vega[at] or 0.0) + unit * by_sigma / 100, 0.0)
+        by_sigma = (early.premium(strike, sigma + h) - premium) / h
+        side.vega[at] = max((side.vega[at] or 0.0) + by_sigma / 100, 0.0)
         # By Black and Scholes' equation, which holds wherever one does not exercise.
         decay = (terms.rate * worth - 0.5 * (sigma * forward) ** 2 * gamma) / 365
-        side.theta[at] = max(decay, min(paid, worth) - worth if paid > 0 else -worth)
-        by_rate = (self._at_higher_rate().premium(m, sigma) - share) / _OF_RATE
-        side.rho[at] = (side.rho[at] or 0.0) + unit * by_rate / 100
-
-    def _early(self, rate: float) -> EarlyExercise | None:
-        terms = self.terms
-        pair = (terms.dividend_yield, rate) if self.kind > 0 else (rate, terms.dividend_yield)
-        return early_exercise(*pair, terms.years, self._scheme)
-
-    def _at_higher_rate(self) -> EarlyExercise:
-        if self._bumped is None:
-            terms = self.terms
-            rate = terms.rate + _OF_RATE
-            pair = (terms.dividend_yield, rate) if self.kind > 0 else (rate, terms.dividend_yield)
-            scheme = self._scheme._replace(close=self._scheme.close / 10)
-            self._bumped = EarlyExercise(*pair, terms.years, scheme, self.early)
-        return self._bumped
+        side.theta[at] = max(decay, paid - worth if paid > 0 else -worth)
+        if self._higher is None:
+            self._higher = early.at(terms.rate + _OF_RATE)
+        by_rate = (self._higher.premium(strike, sigma) - premium) / _OF_RATE
+        side.rho[at] = (side.rho[at] or 0.0) + by_rate / 100
 
     def _vega(self, strike: float, sigma: float) -> float:
         """Of the European option, per 1 of volatility."""
@@ -199,7 +191,7 @@ def chain_greeks(
     rate: float,
     spot: float | None = None,
 ) -> tuple[GreekColumns, GreekColumns]:
-    """As `black76.chain_greeks`, for American options on a stock at ``spot``.
+    """As `black76.chain_greeks`, for American options on a stock at ``spot`` with the yield of the forward.
 
     Where a negative rate makes two boundaries the volatilities are None, for the reason ``negative_rate``.
     """

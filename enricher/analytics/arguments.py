@@ -48,6 +48,7 @@ _RANGES: Final = {
     "years": YEARS,
     "atm_iv": VOLATILITY,
     "least": AMOUNT,
+    "dividends": AMOUNT,
 }
 _CLOCK: Final = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d|24:00")
 _NOTHING: Final = {"NAType", "NaTType"}

@@ -15,6 +15,7 @@ import msgspec
 from enricher.analytics import american, prices
 from enricher.analytics.columns import Side
 from enricher.analytics.contracts import Contract, years
+from enricher.analytics.dividend_lattice import Dividends, present_value
 from enricher.analytics.forward_price import Forward, forward
 from enricher.analytics.staleness import Fresh
 from enricher.messages import doubts
@@ -37,7 +38,7 @@ class ChainPrices(msgspec.Struct, frozen=True):
     times ``scale``, which is None where nothing tells it. ``mids`` are those of calls and puts, ``narrow``
     those that speak of the forward, without ``wide`` quotes; ``tick`` is the least price step in currency.
     ``spot`` is None where it is not known, ``no_spot`` says why one that was sent does not count. ``flags``
-    are {field: reason}.
+    are {field: reason}; ``dividends`` are those in cash until expiry: (years, amount).
     """
 
     years: float
@@ -54,6 +55,7 @@ class ChainPrices(msgspec.Struct, frozen=True):
     spot: Number | None
     no_spot: str | None
     flags: dict[str, str]
+    dividends: Dividends = ()
 
 
 def chain_prices(chain: Chain, cells: Fresh, contract: Contract, apart: float = APART) -> ChainPrices:
@@ -62,7 +64,10 @@ def chain_prices(chain: Chain, cells: Fresh, contract: Contract, apart: float = 
     ``apart`` is the share by which spot, future and the forward of the options may differ before they
     contradict each other: then the options count, for they are many.
     """
-    t = years(contract.expiry_us(chain.expiry), chain.event_us)
+    expires = contract.expiry_us(chain.expiry)
+    t = years(expires, chain.event_us)
+    cash = contract.cash_dividends(chain.event_us, expires) if contract.dividends else ()
+    paid = present_value(cash, contract.rate) if cash else 0.0
     discount = exp(-contract.rate * max(t, 0.0))
     flags: dict[str, str] = {}
     calls, puts = _choose(cells.calls, contract.tick_size), _choose(cells.puts, contract.tick_size)
@@ -79,6 +84,7 @@ def chain_prices(chain: Chain, cells: Fresh, contract: Contract, apart: float = 
         years=t,
         rate=contract.rate,
         dividend_yield=contract.dividend_yield,
+        dividends=paid,
         in_underlying=in_underlying,
     )
     if contract.exercise == "american" and not in_underlying:
@@ -88,8 +94,8 @@ def chain_prices(chain: Chain, cells: Fresh, contract: Contract, apart: float = 
         against = ahead if voted else None
         if _counts(chain.future_price, cells.strikes, against, apart, flags):
             ahead, voted = Forward(chain.future_price, "future"), True
-    if spot is not None and voted and ahead.value is not None and contract.dividend_yield is not None:
-        carried = spot * exp((contract.rate - contract.dividend_yield) * max(t, 0.0))
+    if spot is not None and spot > paid and contract.dividend_yield is not None and voted and ahead.value:
+        carried = (spot - paid) * exp((contract.rate - contract.dividend_yield) * max(t, 0.0))
         off = ahead.value / carried - 1.0
         if abs(log(ahead.value / carried)) > apart + _A_YEAR * max(t, 0.0):
             no_spot = doubts.SPOT_APART.of(spot=spot, percent=round(100 * off, 1), forward=ahead.value)
@@ -107,7 +113,7 @@ def chain_prices(chain: Chain, cells: Fresh, contract: Contract, apart: float = 
         narrow = _scaled(narrow[0], scale), _scaled(narrow[1], scale)
     tick = contract.tick_size * (scale or 0.0)
     return ChainPrices(
-        t, discount, scale, tick, cells, calls, puts, mids, narrow, wide, ahead, spot, no_spot, flags
+        t, discount, scale, tick, cells, calls, puts, mids, narrow, wide, ahead, spot, no_spot, flags, cash
     )
 
 

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from enricher.analytics.arguments import POSITIVE, RATE, SHARE, minute_of_day, number, zone_of
+from enricher.analytics.arguments import AMOUNT, POSITIVE, RATE, SHARE, minute_of_day, number, zone_of
 from enricher.analytics.lots import Lots
 from enricher.clock import SECOND, to_date
 
@@ -51,11 +51,12 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     ``multiplier`` is currency per unit and price point. ``oi_unit`` says what the feed counts open interest
     in. With the price unit ``underlying`` (Deribit) an option's price
     times that of the underlying is its price in ``currency``. ``dividend_yield`` None says that spot, grown
-    at ``rate``, is no forward (an index that cannot be held). ``closed_weight`` is what a day without trading
-    counts in trading time, of a day with it (`analytics.trading_time`). ``buildup_min_age`` is the least age
-    (seconds) of what its build-up is compared with, None for that of all products. ``assumed`` marks the
-    terms of a product that nobody has named. ValueError for a zone, a time of day, a rate or a size that
-    cannot be.
+    at ``rate``, is no forward (an index that cannot be held); ``dividends`` are paid besides, in cash: (day
+    from which the stock trades without it, YYYY-MM-DD; amount a unit of it). ``closed_weight`` is what a day
+    without trading counts in trading time, of a day with it (`analytics.trading_time`). ``buildup_min_age``
+    is the least age (seconds) of what its build-up is compared with, None for that of all products.
+    ``assumed`` marks the terms of a product that nobody has named. ValueError for a zone, a time of day, a
+    rate, a date or a size that cannot be.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     day_count: Literal["ACT/365"] = "ACT/365"
     rate: float = 0.0
     dividend_yield: float | None = 0.0
+    dividends: tuple[tuple[str, float], ...] = ()
     tick_size: float = 0.01
     lot: float = 1.0
     lots: Lots | None = None
@@ -94,6 +96,12 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
         if self.dividend_yield is not None:
             number("dividend_yield", self.dividend_yield, RATE)
         number("closed_weight", self.closed_weight, SHARE)
+        for day, amount in self.dividends:
+            number("dividends", amount, AMOUNT)
+            try:
+                date.fromisoformat(day)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"dividends has {day!r}: expected a date as YYYY-MM-DD") from error
 
     def expiry_us(self, expiry: str) -> int:
         """The moment an option of this expiry date (YYYY-MM-DD) expires, in microseconds since 1970 UTC.
@@ -101,6 +109,18 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
         ValueError for what is no date.
         """
         return _instant(expiry, self.expiry_time, self.zone)
+
+    def cash_dividends(self, moment_us: int, expiry_us: int) -> tuple[tuple[float, float], ...]:
+        """The dividends between two moments, as (years from the first, amount), ascending.
+
+        A stock trades without one from the opening of its day on (from midnight where hours are not known).
+        """
+        found = []
+        for day, amount in self.dividends:
+            at = _instant(day, self.session_open or "00:00", self.zone)
+            if moment_us < at <= expiry_us and amount > 0:
+                found.append((years(at, moment_us), amount))
+        return tuple(sorted(found))
 
     def session(self, moment_us: int) -> Session:
         """The local day that a moment belongs to, with its hours of trading."""

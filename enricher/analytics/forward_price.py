@@ -100,13 +100,15 @@ def forward(
     years: float,
     rate: float = 0.0,
     dividend_yield: float | None = 0.0,
+    dividends: float = 0.0,
     future: float | None = None,
     in_underlying: bool = False,
 ) -> Forward:
     """The best forward there is: the price of the ``future`` of this expiry, else by parity, else by carry.
 
-    Carry is spot exp((rate - dividend_yield) years), and spot itself once expired; a ``dividend_yield`` of
-    None and a spot that is not positive forbid it. A future counts when it is positive and finite.
+    Carry is (spot - dividends) exp((rate - dividend_yield) years), and spot itself once expired, where
+    ``dividends`` is the present value of those paid in cash until then. A ``dividend_yield`` of None and a
+    spot that is not above the dividends forbid it. A future counts when it is positive and finite.
     ``in_underlying`` is of the mids, as in `parity_forward`.
     """
     if future is not None and future > 0 and isfinite(future):
@@ -115,9 +117,9 @@ def forward(
     by_parity = parity_forward(strikes, call_mids, put_mids, exp(-rate * left), spot, in_underlying)
     if by_parity.value is not None and by_parity.value > 0:
         return by_parity
-    if dividend_yield is None or not spot > 0:
+    if dividend_yield is None or not spot > dividends:
         return Forward(None, reason="no_parity_pair")
-    return Forward(spot * exp((rate - dividend_yield) * left), "carry")
+    return Forward((spot - dividends) * exp((rate - dividend_yield) * left), "carry")
 
 
 def straddle(strikes: Sequence[float], call_mids: Column, put_mids: Column, strike: float) -> float | None:

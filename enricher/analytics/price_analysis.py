@@ -30,6 +30,7 @@ from enricher.analytics.chain_numbers import atm_strike
 from enricher.analytics.chain_prices import ChainPrices, Chosen
 from enricher.analytics.columns import Side
 from enricher.analytics.contracts import Contract
+from enricher.analytics.dividend_lattice import Dividends, present_value
 from enricher.messages.models import Chain
 
 UnitSetting = Literal["auto", "percent", "decimal"]
@@ -61,8 +62,9 @@ class PriceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     of open interest and price point. Exposures are in currency: ``gamma_exposure`` per 1 % move,
     ``vega_exposure`` per volatility point, ``premium`` what all open options are worth; ``delta_exposure`` is
     in units of the underlying times the multiplier. ``vendor_unit`` is that of the volatilities as sent, None
-    without any. ``quotes`` are bids and asks as `quote_arbitrage` takes them. Extras that were not asked for
-    are None (``second_order``, ``trading_time``, ``india_vix``).
+    without any. ``dividends`` are those in cash until expiry, (years, amount). ``quotes`` are bids and asks
+    as `quote_arbitrage` takes them. Extras that were not asked for are None (``second_order``,
+    ``trading_time``, ``india_vix``).
     """
 
     years: float
@@ -86,6 +88,7 @@ class PriceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     variance_swap: variance.Strip
     quotes: quote_arbitrage.ChainQuotes
     arbitrage: quote_arbitrage.Findings
+    dividends: Dividends = ()
     second_order: second_order.SecondOrderAnalysis | None = None
     trading_time: trading_time.TradingTime | None = None
     india_vix: india_vix.IndiaStrip | None = None
@@ -109,10 +112,11 @@ def analyse_prices(
     strikes, calls, puts = cells.strikes, cells.calls, cells.puts
     call_priced, put_priced, discount = priced.calls, priced.puts, priced.discount
     f = ahead.value or _NO_FORWARD
-    solve = american.chain_greeks if contract.exercise == "american" else black76.chain_greeks
-    own_calls, own_puts = solve(
-        strikes, call_priced[0], put_priced[0], f, t, discount, contract.rate, spot
-    )
+    terms = strikes, call_priced[0], put_priced[0], f, t, discount, contract.rate
+    if contract.exercise == "american":
+        own_calls, own_puts = american.chain_greeks(*terms, spot)
+    else:
+        own_calls, own_puts = black76.chain_greeks(*terms, _moving(spot, priced, contract))
     unit = _unit(vendor_iv, calls, puts, own_calls, own_puts, unit_before)
     nodes = volatility_smile.smile(
         strikes,
@@ -168,6 +172,7 @@ def analyse_prices(
         ),
         quotes=quotes,
         arbitrage=quote_arbitrage.check_chain(quotes, discount, least=priced.tick, cap=_FINDINGS),
+        dividends=priced.dividends,
         second_order=None if "second_order" not in extras else second_order.second_order_analysis(
             strikes,
             own_calls.iv, own_puts.iv, calls.oi, puts.oi,
@@ -181,6 +186,14 @@ def analyse_prices(
             years=t, rate=contract.rate, future=ahead.value if ahead.source == "future" else None,
         ),
     )  # fmt: skip
+
+
+def _moving(spot: float | None, priced: ChainPrices, contract: Contract) -> float | None:
+    """Spot without the dividends in cash until expiry, which do not move."""
+    if spot is None or not priced.dividends:
+        return spot
+    rest = spot - present_value(priced.dividends, contract.rate)
+    return rest if rest > 0 else None
 
 
 def _doubtful(own: black76.GreekColumns, flags: dict[int, str]) -> dict[int, str]:

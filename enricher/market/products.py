@@ -41,6 +41,7 @@ class ProductSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=
     exercise: Exercise | None = None
     rate: Annotated[float, Meta(ge=-1, le=1)] | None = None
     dividend_yield: Annotated[float, Meta(ge=-1, le=1)] | None = None
+    dividends: tuple[tuple[str, Annotated[float, Meta(ge=0)]], ...] | None = None
     tick_size: Annotated[float, Meta(gt=0)] | None = None
     lot: Annotated[float, Meta(gt=0)] | None = None
     multiplier: Annotated[float, Meta(gt=0)] | None = None
@@ -70,6 +71,8 @@ class ProductSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=
             yield "session_close", f"later than session_open, which is {self.session_open}"
         if any(not _is_date(day) for day in self.holidays or ()):
             yield "holidays", "a list of dates as YYYY-MM-DD"
+        if any(not _is_date(day) for day, _ in self.dividends or ()):
+            yield "dividends", 'a list of dates as YYYY-MM-DD and amounts, such as [["2025-08-11", 0.26]]'
 
     def over(self, base: Contract, name: str) -> Contract:
         """The contract ``name``: ``base`` with what is set here."""

@@ -68,6 +68,8 @@ def analysis_fields(
     flags: dict[str, str] = {}
     if (near := expiry_flag(analysis.years)) is not None:
         flags["years"] = near
+    if contract.exercise == "american" and analysis.dividends:
+        flags["model"] = "early exercise as if dividends in cash were paid all along"
     if ahead.reason is not None:
         flags["forward"] = ahead.reason
     if move.reason is not None:
@@ -144,6 +146,8 @@ def analysis_fields(
     }
     if analysis.second_order is not None:
         fields["second_order"] = _second_order(analysis.second_order, *sides)
+    if analysis.dividends:
+        fields["conventions"]["dividends"] = [list(each) for each in contract.dividends]
     if analysis.trading_time is not None:
         fields["trading_time"] = _trading_time(analysis.trading_time, analysis.smile_measures.atm_iv)
     if analysis.india_vix is not None:

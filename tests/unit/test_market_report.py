@@ -20,19 +20,36 @@ from enricher.analytics.columns import columns
 from enricher.analytics.price_analysis import PriceAnalysis, analyse_prices
 from enricher.analytics.staleness import NO_AGES, fresh
 from enricher.clock import event_us, render
-from enricher.market.products import Contracts
+from enricher.market.products import Contracts, ProductSettings
 from enricher.market.serialisation import Fields, analysis_fields, rounded, rounded_all
 from tests.chains import made_chain
 
 
-def flags(product: str, moment: str, expiry: str = "2025-06-20") -> dict[str, str]:
-    contract, at = Contracts().of(product), event_us(moment)[0]
+def fields_of(product: str, moment: str, expiry: str = "2025-06-20", **terms: Any) -> Fields:
+    contract = Contracts({product: ProductSettings(**terms)} if terms else {}).of(product)
+    at = event_us(moment)[0]
     legs = [{"strike": strike, "bid": 4.9, "ask": 5.1} for strike in (95, 100, 105)]
     chain = made_chain(product, expiry, 100, render(at, True), legs, legs)
     cells = fresh(columns(chain), NO_AGES, 300)
     found = analyse_prices(chain, chain_prices(chain, cells, contract), contract)
-    told: dict[str, str] = analysis_fields(found, cells.strikes, contract, expiry, 300)["flags"]
+    return analysis_fields(found, cells.strikes, contract, expiry, 300)
+
+
+def flags(product: str, moment: str) -> dict[str, str]:
+    told: dict[str, str] = fields_of(product, moment)["flags"]
     return told
+
+
+def test_dividends_in_cash_are_told_and_how_early_exercise_counts_them() -> None:
+    moment = "2025-06-10T12:00:00-04:00"
+    assert "dividends" not in fields_of("SPY", moment)["conventions"]
+    told = fields_of("SPY", moment, dividends=(("2025-06-16", 1.5),))
+    assert told["conventions"]["dividends"] == [["2025-06-16", 1.5]]
+    assert told["conventions"]["model"] == "black76_and_early_exercise"
+    assert told["flags"]["model"] == "early exercise as if dividends in cash were paid all along"
+    gone = fields_of("SPY", moment, dividends=(("2025-06-10", 1.5),))
+    assert "model" not in gone["flags"]
+    assert "dividends" not in gone["conventions"]
 
 
 @pytest.mark.parametrize(
