@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,12 +16,14 @@ from enricher.adapters.mongo import MongoDocuments
 from enricher.adapters.mongo_retention import Retention
 from enricher.adapters.redis.dead_letters.configured import letter_store
 from enricher.adapters.redis.dead_letters.retry_requests import RetryListener
+from enricher.adapters.redis.dead_letters.run_store import RedisRunStore
 from enricher.adapters.redis.pubsub import Gap
 from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.shard_lock import FencedDocuments, ShardLock
 from enricher.config import Settings, redact
 from enricher.connections import NOTHING, OF_PROGRAM, Connections
 from enricher.dead_letters.sink import DeadLetterSink
+from enricher.dead_letters.store import LetterStore
 from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, SEARCH
 from enricher.engine.ports import Sink, Source
 from enricher.engine.router import Route
@@ -118,11 +120,12 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
     async def read(key: str) -> bytes | None:
         return (await host.cached(key))[0]
 
+    runs = RedisRunStore(host.redis, f"{settings.dead_letters.key}:retries")
     # A request is compared with one page after the other: those that programs ask for come first.
     pages: list[Pages] = [
         *(plan.pages for plan in made),
         lambda: listening.operations(settings.web, engine, made)(),
-        lambda: listening.dashboard(settings, engine, made, read)(),
+        cache(lambda: listening.dashboard(settings, engine, made, read, _letter_stores(known), runs)()),
     ]
     engine = Engine(
         routes,
@@ -216,6 +219,11 @@ def _dead_letter_sink(host: Connections, made: Sequence[Plan], routes: Sequence[
         acknowledges=client is host.redis,
         others=own,
     )
+
+
+def _letter_stores(sinks: Mapping[str, Sink]) -> Sequence[LetterStore]:
+    sink = sinks[DEAD_LETTERS]
+    return sink.stores if isinstance(sink, DeadLetterSink) else ()
 
 
 def _distinct(sinks: Sequence[Sink], made: Sequence[Plan]) -> list[Sink]:

@@ -19,6 +19,7 @@ _Level = dict[str, msgspec.Raw] | list[msgspec.Raw]
 class Edit(msgspec.Struct, frozen=True, kw_only=True):
     """Changes to the JSON of a message, in order: fields to ``set``, then fields to ``drop``.
 
+    With ``message`` that text takes the place of the whole message first.
     A path leads through objects and lists (``calls.0.strike``). A value is JSON (``21500.5``, ``null``,
     ``"text"``), and text that is no JSON stands for itself. What is not touched keeps its bytes, so numbers
     of any size survive. The letter keeps the message as it came.
@@ -26,6 +27,7 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
 
     set: tuple[tuple[str, str], ...] = ()
     drop: tuple[str, ...] = ()
+    message: str | None = None
 
     def __post_init__(self) -> None:
         changes = tuple((as_text(path), as_text(value)) for path, value in self.set)
@@ -37,6 +39,8 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises ValueError where it is not JSON, or has no place for a field.
         """
+        if self.message is not None:
+            body = self.message.encode()
         for path, value in self.set:
             body = _changed(body, path.split("."), _json(value), path)
         for path in self.drop:
@@ -44,7 +48,7 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
         return body
 
     def __bool__(self) -> bool:
-        return bool(self.set or self.drop)
+        return bool(self.set or self.drop or self.message is not None)
 
 
 NO_EDIT = Edit()

@@ -72,13 +72,12 @@ class StoredLetter(msgspec.Struct, frozen=True):
     @property
     def at_us(self) -> int | None:
         """When it was tried last (microseconds since 1970 UTC); None if the entry does not tell."""
-        try:
-            when = datetime.fromisoformat(self._text("timestamp") or self._text("failed_at"))
-        except ValueError:
-            return None
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=UTC)
-        return round(when.timestamp() * 1e6)
+        return _us(self._text("timestamp") or self._text("failed_at"))
+
+    @property
+    def first_us(self) -> int | None:
+        """When it was tried first; None if the entry does not tell."""
+        return _us(self._text("first_at"))
 
     @property
     def body(self) -> bytes:
@@ -99,6 +98,16 @@ class StoredLetter(msgspec.Struct, frozen=True):
     def _text(self, field: str) -> str:
         value = self.record.get(field)
         return "" if value is None else str(value)
+
+
+def _us(text: str) -> int | None:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return round(when.timestamp() * 1e6)
 
 
 def encode(letter: DeadLetter) -> bytes:

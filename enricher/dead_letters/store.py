@@ -6,6 +6,7 @@ looking, filtering, retries, the sink of a worker (`enricher.dead_letters.DeadLe
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from math import inf
@@ -46,6 +47,8 @@ class LetterStore(ABC):
 
     name: str = "dead letters"
     topics: Mapping[str, str] = NO_TOPICS
+    shown_as: str = ""
+    """The screen that shows what is here under another name, and retries it; empty for dead letters."""
 
     # -- what a store has to do ------------------------------------------------------------------------
 
@@ -77,6 +80,35 @@ class LetterStore(ABC):
         """
 
     # -- what a store may do better than this ----------------------------------------------------------
+
+    async def page(self, after: str = "", most: int = 200) -> tuple[list[tuple[str, StoredLetter]], str]:
+        """The newest ``most`` letters that come after the mark ``after``, each with a mark of its own.
+
+        Also the mark after which the next page begins, "" where none follows. Letters that arrive meanwhile
+        move no mark.
+        """
+        total = await self.count()
+        first = first_after(after, total)
+        found = []
+        async for letter in self.letters():
+            if letter.position >= first + most:
+                break
+            if letter.position >= first:
+                found.append((mark_of(letter, total), letter))
+        return found, found[-1][0] if found and found[-1][1].position < total - 1 else ""
+
+    async def marked(self, mark: str) -> StoredLetter | None:
+        """The letter that `page` gave this mark, if it is there."""
+        total = await self.count()
+        letter = await self.at(first_after(mark, total) - 1)
+        if letter is not None and mark_of(letter, total) == mark:
+            return letter
+        # Older ones have gone meanwhile.
+        digest = mark.partition(".")[2]
+        async for letter in self.letters():
+            if mark_of(letter, total).partition(".")[2] == digest:
+                return letter
+        return None
 
     async def at(self, position: int) -> StoredLetter | None:
         """The letter at ``position`` (0 is the newest), if there is one."""
@@ -153,6 +185,16 @@ class LetterStore(ABC):
         # An old worker may have registered its tasks with their module in front.
         name = str(record.get("task_name") or "").rpartition(".")[2]
         return self.topics.get(name)
+
+
+def mark_of(letter: StoredLetter, total: int) -> str:
+    """The place of a letter counted from the old end, of ``total``, and a digest of its id."""
+    return f"{total - letter.position}.{hashlib.sha256(letter.task_id.encode()).hexdigest()[:16]}"
+
+
+def first_after(mark: str, total: int) -> int:
+    """The position that follows the one of a mark; 0 for none."""
+    return total - int(mark.partition(".")[0].partition("-")[0] or total + 1) + 1
 
 
 async def matching(

@@ -20,6 +20,8 @@ class FailedJobs(LetterStore):
     Nothing is added: what is set aside has failed as a job in the same commit.
     """
 
+    shown_as = "jobs"
+
     def __init__(self, store: JobStore, prefix: str) -> None:
         self.name = f"failed {prefix}"
         self._store = store

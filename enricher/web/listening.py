@@ -16,6 +16,8 @@ from enricher.system import Pages, Plan
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
+    from enricher.dead_letters.runs import RunStore
+    from enricher.dead_letters.store import LetterStore
     from enricher.engine.service import Engine
     from enricher.web.app import App
 
@@ -49,10 +51,17 @@ def operations(settings: WebSettings, engine: Engine, made: Sequence[Plan]) -> P
     return pages
 
 
-def dashboard(settings: Settings, engine: Engine, made: Sequence[Plan], read: Read) -> Pages:
+def dashboard(
+    settings: Settings,
+    engine: Engine,
+    made: Sequence[Plan],
+    read: Read,
+    stores: Sequence[LetterStore],
+    runs: RunStore,
+) -> Pages:
     """The screens and the API: those that every worker has, and those of its systems.
 
-    ``read`` gets a key of Redis.
+    ``read`` gets a key of Redis; ``stores`` are those of dead letters, ``runs`` keeps who retries them.
     """
     who = settings.service.instance or socket.gethostname()
     key = f"{settings.stats.key_prefix}:history:{settings.service.name}:{who}"
@@ -60,13 +69,20 @@ def dashboard(settings: Settings, engine: Engine, made: Sequence[Plan], read: Re
     def pages() -> Sequence[BaseRoute]:
         from enricher.web.dashboard import Dashboard
         from enricher.web.guard import Guard
+        from enricher.web.letters import Letters
         from enricher.web.overview import Overview
         from enricher.web.pulse import Pulse
         from enricher.web.views import View
 
         pulse = Pulse(engine, read, key)
         pulse.begin()
-        found = [*Overview(engine, pulse).views(), *(each for plan in made for each in plan.views())]
+        letters = Letters(engine, stores, runs, engine.clock)
+        engine.begin("retries of dead letters", letters.runs.run)
+        found = [
+            *Overview(engine, pulse).views(),
+            *(each for plan in made for each in plan.views()),
+            *letters.views(),
+        ]
         return Dashboard(
             [each for each in found if isinstance(each, View)],
             [each for each in found if not isinstance(each, View)],

@@ -49,10 +49,10 @@ class Shell:
             else dict(answer)
         )
         context = {
-            **fields,
-            "answer": answer,
             "query": asked.parameters,
             "path": asked.path,
+            **fields,
+            "answer": answer,
             "who": asked.who,
             "csrf": csrf,
         }

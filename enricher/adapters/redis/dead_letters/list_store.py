@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from enricher.adapters.redis.dead_letters.base import FIRST_PAGE, PAGE, RedisLetterStore
 from enricher.adapters.redis.scripts import load
 from enricher.dead_letters.record import StoredLetter, encode
+from enricher.dead_letters.store import first_after, mark_of
 from enricher.engine.effects import DeadLetter
 from enricher.texts import as_bytes
 
@@ -34,6 +35,19 @@ class ListLetterStore(RedisLetterStore):
             for offset, raw in enumerate(await self._range(first - length, last - length)):
                 yield self.read(raw, first + offset)
             first, page = last + 1, min(2 * page, PAGE)
+
+    async def page(self, after: str = "", most: int = PAGE) -> tuple[list[tuple[str, StoredLetter]], str]:
+        length = await self.count()
+        first = first_after(after, length)
+        last = min(first + most, length) - 1
+        if first > last:
+            return [], ""
+        read = [
+            self.read(raw, first + offset)
+            for offset, raw in enumerate(await self._range(first - length, last - length))
+        ]
+        found = [(mark_of(letter, length), letter) for letter in read]
+        return found, found[-1][0] if found and last < length - 1 else ""
 
     async def at(self, position: int) -> StoredLetter | None:
         entries = await self._range(position, position)

@@ -64,6 +64,15 @@ class StreamLetterStore(RedisLetterStore):
                 position += 1
             last = "(" + entries[-1][0].decode()
 
+    async def page(self, after: str = "", most: int = PAGE) -> tuple[list[tuple[str, StoredLetter]], str]:
+        entries = await self.entries("-", f"({_id_of(after)}" if after else "+", most, newest_first=True)
+        found = [(id_.decode(), self._letter(id_, fields, -1)) for id_, fields in entries]
+        return found, found[-1][0] if len(found) == most else ""
+
+    async def marked(self, mark: str) -> StoredLetter | None:
+        entries = await self.entries(_id_of(mark), _id_of(mark))
+        return self._letter(*entries[0], -1) if entries else None
+
     async def remove(self, letter: StoredLetter) -> bool:
         return bool(await self.client.xdel(self.key, letter.id))
 
@@ -105,6 +114,11 @@ class StreamLetterStore(RedisLetterStore):
 
     def _letter(self, id_: bytes, fields: Mapping[bytes, bytes], position: int) -> StoredLetter:
         return self.read(fields.get(LETTER) or plain_record(fields), position, id_)
+
+
+def _id_of(mark: str) -> str:
+    # What is a mark of a list names no entry of a stream.
+    return mark.partition(".")[0]
 
 
 def plain_record(fields: Mapping[bytes, bytes]) -> bytes:
