@@ -266,3 +266,40 @@ def test_ticks_of_angel_one_are_in_paise(tmp_path: Path) -> None:
     assert (index["timestamp"], "volume" in index) == ("2026-08-13T03:45:00.500000+00:00", False)
     (reliance,) = messages(path, product="RELIANCE")
     assert (reliance["product"], reliance["price"], reliance["volume"]) == ("RELIANCE", 1500.25, 1200)
+
+
+def angel_quote(name: str, ltp: float, **fields: Any) -> dict[str, Any]:
+    """Layout: smartapi.angelbroking.com/docs/MarketData, mode FULL.
+
+    That open interest is in units: HDFCBANK25JAN24FUT has 118861600 in its forum, topic 4256, lot 550.
+    """
+    times = {"exchFeedTime": "13-Aug-2026 09:15:02", "exchTradeTime": "13-Aug-2026 09:15:01"}
+    sums = {"tradeVolume": 65000, "opnInterest": 130000}
+    more = {"symbolToken": "1", "close": 1.0, "depth": depth(ltp - 0.5, ltp + 0.5)}
+    return {"exchange": "NFO", "tradingSymbol": name, "ltp": ltp, **times, **sums, **more, **fields}
+
+
+def test_quotes_of_angel_one_become_chains(tmp_path: Path) -> None:
+    never = dict.fromkeys(("exchFeedTime", "exchTradeTime"), "01-Jan-1970 05:30:00")
+    rows = [
+        angel_quote("Nifty 50", 25010.5, exchange="NSE", exchFeedTime="13-Aug-2026 09:15:03"),
+        angel_quote("NIFTY18AUG2625000CE", 120),
+        angel_quote("NIFTY18AUG2625000PE", 0, depth={"buy": [], "sell": []}, **never),
+        angel_quote("NIFTY25AUG26FUT", 25060),
+        angel_quote("SENSEX26AUG81000CE", 100, exchange="BFO"),
+        angel_quote("NIFTYNXT5029SEP2670000CE", 800),
+    ]
+    path = written(tmp_path, {"status": True, "data": {"fetched": rows, "unfetched": []}})
+    notes = Notes()
+    with pytest.raises(OptionNeeded, match=r"quotes of Angel One's SmartAPI; it has no price of .*--spot"):
+        messages(path)
+    (chain,) = messages(path, notes, product="NIFTY")
+    assert (chain["product"], chain["expiry"], chain["spot_price"]) == ("NIFTY", "2026-08-18", 25010.5)
+    assert (chain["timestamp"], chain["oi_unit"]) == ("2026-08-13T09:15:03+05:30", "units")
+    assert legs(chain, "bid", "ask", "last", "open_interest", "volume", "timestamp") == {
+        "C25000": [119.5, 120.5, 120, 130000, 65000, "2026-08-13T09:15:02+05:30"],
+        "P25000": [None, None, None, 130000, 65000, "2026-08-13T09:15:03+05:30"],
+    }
+    assert notes.skipped == {"no option of NSE": 2}
+    (next_50,) = messages(path, product="NIFTYNXT50", spot=70000.0)
+    assert (next_50["expiry"], next_50["strikes"]) == ("2026-09-29", [70000])

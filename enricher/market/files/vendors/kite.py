@@ -15,7 +15,7 @@ from enricher.market.files.contract import Format, Notes, Options
 from enricher.market.files.source import Source
 from enricher.market.files.values import Cell
 from enricher.market.files.vendors.fields import count, names, part, price, when
-from enricher.market.files.vendors.india import KITE_TOKENS, index_of
+from enricher.market.files.vendors.india import KITE_TOKENS, best, index_of
 from enricher.market.files.vendors.option_names import indian
 from enricher.market.files.vendors.snapshot import Snapshot
 from enricher.market.files.vendors.ticking import Ticks
@@ -81,12 +81,8 @@ def _read_quotes(source: Source, options: Options, notes: Notes) -> Iterator[Rec
 
 
 def _leg(row: Cell, at: str | None, options: Options) -> dict[str, Any]:
-    leg: dict[str, Any] = {"last": price(row.member("last_price"))}
+    leg = best(row) | {"last": price(row.member("last_price"))}
     leg |= {"volume": count(part(row, "volume")), "open_interest": count(part(row, "oi"))}
-    for side, ours in (("buy", "bid"), ("sell", "ask")):
-        best = next(iter(part(row, f"depth.{side}").items()), None)
-        leg[ours] = None if best is None else price(part(best, "price"))
-        leg[f"{ours}_qty"] = None if best is None else count(part(best, "quantity"))
     traded = _time(row, "last_trade_time")
     if traded is not None:
         leg["last_trade_time"] = when(traded, options)[0]

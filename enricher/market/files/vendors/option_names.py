@@ -18,6 +18,7 @@ _DERIBIT = re.compile(r"([A-Z0-9]+(?:_[A-Z]+)?)-(\d{1,2})([A-Z]{3})(\d\d)-(\d+(?
 _DATED = re.compile(r"([A-Z0-9]+(?:-[A-Z]+)?)-(\d{6})-(\d+(?:\.\d+)?)-([CP])")
 _WEEKLY = re.compile(r"([A-Z&-]+)(\d\d)([1-9OND])(\d\d)(\d+(?:\.\d+)?)(CE|PE)")
 _MONTHLY = re.compile(r"([A-Z0-9][A-Z0-9&-]*?)(\d\d)(" + "|".join(MONTHS) + r")(\d+(?:\.\d+)?)(CE|PE)")
+_WITH_DAY = re.compile(r"([A-Z0-9][A-Z0-9&-]*?)(\d\d)(" + "|".join(MONTHS) + r")(\d\d)(\d+(?:\.\d+)?)(CE|PE)")
 _WEEKLY_MONTHS = "123456789OND"
 
 
@@ -79,6 +80,16 @@ def indian(name: str) -> OptionName | None:
         day_of_expiry = _date(2000 + int(year), _WEEKLY_MONTHS.index(letter) + 1, int(day))
         return _named(root, day_of_expiry, whole(float(strike)), side)
     return None
+
+
+def angel(name: str) -> OptionName | None:
+    """Options of NSE at Angel One: ``NIFTY18AUG2625000CE`` (day, month, year)."""
+    found = _WITH_DAY.fullmatch(name)
+    if found is None:
+        return None
+    root, day, month, year, strike, side = found.groups()
+    expiry = _date(2000 + int(year), MONTHS.index(month) + 1, int(day))
+    return _named(root, expiry, whole(float(strike)), side)
 
 
 def in_month(month: str, expiries: Iterable[str]) -> str | None:
