@@ -149,6 +149,7 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
         ],
     )
     host.engine, host.reader = engine, reader
+    host.letters = _letter_stores(known)[:1]
     # A program's own store of documents keeps them as long as it likes.
     kept = settings.kept() if stores and known[DOCUMENTS] is reader else {}
     summaries = [plan.summary for plan in made if plan.summary is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,8 +23,9 @@ from enricher.adapters.search import SearchIndices, read_indices, search_client
 from enricher.clock import wall_clock
 from enricher.config import Settings, StreamSettings, redact
 from enricher.dead_letters.alert import DepthAlarm, log_alert
+from enricher.dead_letters.filters import FieldFilter, LetterFilter
 from enricher.dead_letters.sink import NO_OTHERS, DeadLetterSink
-from enricher.dead_letters.store import LetterStore
+from enricher.dead_letters.store import LetterStore, matching
 from enricher.engine.effects import LIVE, DeadLetter, Effect
 from enricher.engine.ports import Reader, Source
 from enricher.engine.retry import Backoff
@@ -41,8 +42,8 @@ class Connections:
     """The clients, and what systems are given (`enricher.system.Host`). Nothing is connected to yet.
 
     ``redis`` is the client of streams, caches, channels and claims, ``redis_server`` names its server for
-    people to read; ``closers`` close the clients that are not the program's own. ``engine`` and
-    ``reader`` are set by whoever builds the engine.
+    people to read; ``closers`` close the clients that are not the program's own. ``engine``,
+    ``reader`` and ``letters`` are set by whoever builds the engine.
     """
 
     def __init__(self, settings: Settings, options: Options = NOTHING) -> None:
@@ -52,6 +53,7 @@ class Connections:
         self.clock = options.get("clock", wall_clock)
         self.engine: Engine
         self.reader: Reader
+        self.letters: Sequence[LetterStore] = ()
         self.closers: list[Callable[[], Awaitable[None]]] = []
         self.slow_commands = SlowCommands()
         given = options.get("redis")
@@ -140,6 +142,14 @@ class Connections:
             if away is None:
                 raise
             raise away from error
+
+    async def drop_dead_letters(self, topic: str, field: str, value: str) -> int:
+        wanted = LetterFilter(topic=topic, fields=(FieldFilter(field, value),))
+        dropped = 0
+        for store in self.letters:
+            for letter in [each async for each in matching(store.letters(), wanted, None)]:
+                dropped += await store.remove(letter)
+        return dropped
 
     async def commit(self, topic: str, body: bytes, *effects: Effect) -> None:
         await self.engine.commit(topic, body, *effects)

@@ -104,6 +104,13 @@ class Host(Protocol):
         """The values of keys in Redis, for whoever looks at them. Raises `SinkUnavailable`."""
         ...
 
+    async def drop_dead_letters(self, topic: str, field: str, value: str) -> int:
+        """Remove the common dead letters of a topic whose message has this in a field; how many there were.
+
+        Errors of the store are passed on.
+        """
+        ...
+
     async def commit(self, topic: str, body: bytes, *effects: Effect) -> None:
         """As `Engine.commit`: commit effects of a message that was checked elsewhere, and wait for it."""
         ...

@@ -22,7 +22,7 @@ from enricher.events.running import PipelineRunner
 from enricher.events.settings import ACCEPT, TASK, TOPIC, EventSettings
 from enricher.events.sweep import Sweep
 from enricher.events.types import EventTypes
-from enricher.system import Host, Index, Plan, StreamUse
+from enricher.system import Host, Index, Plan, StreamUse, code_of
 
 _GRACE = 60.0  # more than a server that hangs is waited for
 _NO_WAY = (
@@ -125,6 +125,7 @@ def plan(events: EventSettings, host: Host) -> Plan:
         sources=[source, *(stream(route.topic, ACCEPT) for route in brought)],
         services={"events_sweep": sweep.run, "events_failures": failures.run},
         pages=pages,
+        views=lambda: code_of("enricher.events.web.views:EventScreens")(events, intake, host).views(),
         listens={events.listen: pages} if events.listen else {},
         indexes=indexes(events),
         search_indices=runner.indices(),

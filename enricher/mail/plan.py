@@ -18,7 +18,7 @@ from enricher.mail.attempts import mail_policy
 from enricher.mail.entries import identity_of, read_entry
 from enricher.mail.processor import MailHandler, Processor, load_handler, takes_mail
 from enricher.mail.settings import TASK, MailSettings
-from enricher.system import Host, Plan, StreamUse
+from enricher.system import Host, Plan, StreamUse, code_of
 
 
 def plan(mail: MailSettings, host: Host) -> Plan:
@@ -60,6 +60,7 @@ def plan(mail: MailSettings, host: Host) -> Plan:
     )
     return Plan(
         routes=[route],
+        views=lambda: code_of("enricher.mail.web.views:MailScreens")(mail, host).views(),
         sources=[source],
         indexes=indexes(mail),
         dead_letters={route.topic: dead_letters},

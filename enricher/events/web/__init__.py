@@ -1,0 +1,1 @@
+"""The screens of events: what came in, and what each node made of it."""

@@ -1,0 +1,1 @@
+"""The screens of mails: what was read, and what is wrong with it."""
