@@ -16,6 +16,7 @@ from enricher.market.files import Notes, Options, read
 from enricher.market.files.source import Source
 from enricher.market.files.vendors import VENDORS
 from enricher.messages.models import decode_chain, decode_quote, decode_tick
+from tests.file_contract import held_when_torn
 
 LATER = event_us("2040-01-01T00:00:00+00:00")[0]
 WRONG: tuple[Any, ...] = (
@@ -57,6 +58,7 @@ def messages(path: Path, notes: Notes | None = None, **options: Any) -> list[dic
         other = written(path.parent, text, f"spoilt-{path.name}")
         with suppress(EnricherError):
             list(read(other, Options(**options)))
+    held_when_torn(path, Options(**options), 15)
     return found
 
 

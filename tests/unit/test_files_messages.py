@@ -104,6 +104,7 @@ FAILED = "looks like a blocked or failed request"
         ("<!DOCTYPE html><html><title>Not found</title></html>", f"HTML or XML, no data: it {FAILED}"),
         ('{"data":"00","error":"Unauthorized"}', f'{FAILED}, which says {{"error":"Unauthorized"}}'),
         ('{"status":false,"message":"Invalid Token","data":null}', "Invalid Token"),
+        ('{"status":"SUCCESS","callExpDateMap":{"a":1}}', "its keys are status, callExpDateMap"),
         ('{"jsonrpc":"2.0","outcome":[{"a":1}]}', "(records.data); its keys are jsonrpc, outcome"),
         ('[{"sym":"X","mark":1}]', 'a JSON list, whose first item is {"sym":"X","mark":1}'),
         ('{"mode":"full"}\n{"mode":"full"}', "JSON Lines, but no recording, which has at and topic"),

@@ -54,6 +54,7 @@ TWO = [(OPEN, 25010.5), (SECOND, 25011.25)]
         ('2026-08-13 09:15:00,"25,010.50"\n2026-08-13 09:15:01,"25,011.25"\n', TWO),
         ("sep=;\ntime;price\n2026-08-13 09:15:00;25.010,5\n2026-08-13 09:15:01;25.011,25\n", TWO),
         ("epoch,symbol,price\n1786591500,R_10,6244.577\n", [("2026-08-13T08:55:00+05:30", 6244.577)]),
+        ("Date,Time,Price\n2026-08-13 09:15:00,09:15,25010.5\n", TWO[:1]),
         (",Last Traded Price,Exchange Timestamp\n0,25010.5,2026-08-13 09:15:00\n", TWO[:1]),
         ("1,2026-08-13 09:15:00,25010.5\n2,2026-08-13 09:15:01,25011.25\n", TWO),
         ("time,price\r2026-08-13 09:15:00,25010.5\r", TWO[:1]),
@@ -116,6 +117,7 @@ def test_what_a_guess_cannot_know_is_told_by_an_option(
         ("time,price\n\0\0\0\0,1\n", "line 2, column time"),
         ("time,price,symbol\n2026-08-13 09:15:00,1,A\n2026-08-13 09:15:01,1,B\n",
          "line 3, column symbol: expected A as before.*--product-column symbol"),
+        ("time,price,symbol\n2026-08-13 09:15:00,1,NIFTY26AUG25000CE\n", "the name of NIFTY, not of"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named_by_its_place(tmp_path: Path, text: str, named: str) -> None:
@@ -130,6 +132,8 @@ def test_what_does_not_fit_is_named_by_its_place(tmp_path: Path, text: str, name
         ("time,bid,ask\n2026-08-13 09:15:00,1,2\n", "Give --price-column; the columns are time, bid, ask"),
         ("time,open,high,low,close\n2026-08-13 09:15:00,1,3,1,2\n", "this looks like bars"),
         ("timestamp,strike,last\n2026-08-13 09:15:00,1,3\n", "this looks like options .column strike."),
+        ("timestamp,mark_iv,last\n2026-08-13 09:15:00,1,3\n", "this looks like options .column mark_iv."),
+        ("time,price,Price\n2026-08-13 09:15:00,1,3\n", "2 columns are price: give the number of one"),
     ],
 )
 def test_a_table_that_may_be_another_thing_asks_for_an_option(tmp_path: Path, text: str, named: str) -> None:
@@ -148,6 +152,16 @@ def test_products_come_from_a_column_or_an_option_but_never_two_as_one(tmp_path:
     path.write_text("time,price,Symbol\n2026-08-13 09:15:00,1,\n")
     with pytest.raises(BadRecord, match="column Symbol: expected a product"):
         list(read(path))
+
+
+def test_a_point_that_may_group_thousands_is_doubted_aloud(tmp_path: Path) -> None:
+    both = ("time;price\n2026-08-13 09:15:00;25.010\n", 1), ("time,price\n2026-08-13 09:15:00,1.234\n", 0)
+    for text, doubts in both:
+        notes = Notes()
+        ticks(tmp_path, text, notes)
+        assert len(notes.doubts) == doubts
+    ticks(tmp_path, "time;price\n2026-08-13 09:15:00;25.010\n", notes, decimal=".")
+    assert not notes.doubts
 
 
 def test_rows_that_are_left_out_are_counted_and_guesses_told(tmp_path: Path) -> None:
@@ -174,6 +188,7 @@ def test_a_table_without_a_row_is_an_error(tmp_path: Path, text: str) -> None:
         (zipped({"[Content_Types].xml": b"", "xl/x": b""}), "a workbook"),
         (zipped({}), "a zip file of 0 files"),
         (b"PAR1....", "a Parquet file"),
+        (b"ticks.csv" + bytes(248) + b"ustar  ", "a tar archive"),
         (b"\xd0\xcf\x11\xe0....", "a workbook of old Excel"),
         (b"\x1f\x8b..........", "ticks.csv"),
         (b"PK\x03\x04....", "ticks.csv"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -16,6 +17,7 @@ from enricher.config.types import zone_problem
 from enricher.market.feed.recording import NoSuchColumn, Recorded
 from enricher.market.files import FORMATS, Notes, OptionNeeded, Options, read
 from enricher.market.files.numbers import PLAIN
+from enricher.market.files.times import EPOCHS
 
 F = TypeVar("F", bound=Callable[..., Any])
 KINDS = tuple(one.name for one in FORMATS if one.read is not None)
@@ -43,7 +45,7 @@ def records(
         for doubt in notes.doubts if warn else ():
             say(f"Warning: {visible(doubt)}")
         for reason, rows in notes.skipped.items() if warn else ():
-            say(f"{path}: left out {rows:,} times {reason}")
+            say(f"{path}: {rows:,} rows left out: {reason}")
 
 
 def parse_column(text: str | int) -> int | str:
@@ -86,6 +88,19 @@ def parse_delimiter(text: str) -> str:
     return found
 
 
+def parse_time_format(text: str) -> str:
+    """The type of an option: how times are written."""
+    if text in EPOCHS:
+        return text
+    try:
+        datetime.strptime("", text)  # noqa: DTZ007 - only the pattern is asked
+    except ValueError as error:
+        if "%" in text and "directive" not in str(error) and "stray" not in str(error):
+            return text  # what it does not fit is the empty text
+    known = ", ".join(EPOCHS)
+    raise click.BadParameter(f"{text!r}: expected {known}, or a pattern such as '%d/%m/%Y %H:%M:%S'")
+
+
 def parse_encoding(text: str) -> str:
     """The type of an option: a text encoding that Python knows."""
     try:
@@ -124,7 +139,7 @@ _LAYOUT = (
     column("time", "by name, or by what is in it"),
     column("date", "none, or beside a clock time"),
     click.option(
-        "--time-format", metavar="FORMAT",
+        "--time-format", type=parse_time_format, metavar="FORMAT",
         help="Tables: for strptime, or epoch, epoch-ms, epoch-us, epoch-ns [default: by what is in it].",
     ),
     click.option(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 PIECE = 1 << 16
+_TOLD = 262  # bytes that tell a packing
 _LAYERS = 3  # a .csv.gz in a .zip is met, more is a trap
 
 
@@ -55,6 +56,8 @@ def _opened(path: Path, layers: ExitStack) -> tuple[IO[bytes], str]:
     name = path.name
     for _ in range(_LAYERS):
         head = _first_bytes(file)
+        if head[257:262] == b"ustar":
+            raise EnricherError(f"{path}: this is a tar archive; unpack it")
         for magic, what in _NOT_TEXT:
             if head.startswith(magic):
                 raise EnricherError(f"{path}: this is {what}; save or export it as CSV or JSON")
@@ -70,7 +73,7 @@ def _opened(path: Path, layers: ExitStack) -> tuple[IO[bytes], str]:
 
 def _first_bytes(file: IO[bytes]) -> bytes:
     try:
-        return cast("io.BufferedReader", file).peek(8)[:8]
+        return cast("io.BufferedReader", file).peek(_TOLD)[:_TOLD]
     except EOFError:
         return b""  # cut off before its first byte: whoever reads is told
 

@@ -17,7 +17,15 @@ from enricher.clock import event_us
 from enricher.errors import EnricherError
 from enricher.market.feed.recording import BadRecord, Recorded
 from enricher.market.files.chains import CALL, PUT, Chains
-from enricher.market.files.columns import PRODUCTS, needed, spelling, spelt, time_columns, values
+from enricher.market.files.columns import (
+    PRODUCTS,
+    explain_dialect,
+    needed,
+    spelling,
+    spelt,
+    time_columns,
+    values,
+)
 from enricher.market.files.contract import Format, Notes, OptionNeeded, Options
 from enricher.market.files.row import Row
 from enricher.market.files.source import Source
@@ -57,7 +65,7 @@ def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
     columns = _Columns(source, options, notes)
     found = time_columns(source, options, _TIMES) if options.timestamp is None else None
     whole = None if found else file_moment(source, options)
-    notes.guess(source.dialect.described())
+    explain_dialect(source, notes)
     notes.guess(found.described() if found else f"all of {whole and whole[0]}")
     chains, rows, at, gone = Chains(), dict[tuple[str, str, float], list[str]](), None, set[int]()
     for row in source.rows():
@@ -150,7 +158,7 @@ def _leg_columns(source: Source, side: str, notes: Notes) -> dict[str, str]:
         usual = ", ".join(f"{side}_{name}" for name in _LEG.values())
         raise EnricherError(
             f"{source.path}: no column {side}_ is known that has prices or open interest: found "
-            f"{', '.join(mine) or 'none'}; known are {usual}"
+            f"{', '.join(mine or source.dialect.header)}; known are {usual}"
         )
     if strange := [name for name in mine if name not in known.values()]:
         notes.doubt(f"{source.path}: the columns {', '.join(strange)} are not known, and were not read")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from enricher.market.files.contract import Column, OptionNeeded, Options
+from enricher.market.files.contract import Column, Notes, OptionNeeded, Options
 from enricher.market.files.row import Row
 from enricher.market.files.source import Source
 from enricher.market.files.times import Times, day_first, is_clock, is_date, is_moment, joined
@@ -63,8 +63,13 @@ def spelling(name: str) -> str:
 
 def spelt(source: Source, names: Iterable[str]) -> str | None:
     """The first of these names that a column has, as written; names are compared by letters and digits."""
-    written = {spelling(name): name for name in reversed(source.dialect.header)}
-    return next((written[name] for name in names if name in written), None)
+    written: dict[str, list[str]] = {}
+    for name in source.dialect.header:
+        written.setdefault(spelling(name), []).append(name)
+    found = next((written[name] for name in names if name in written), [None])
+    if len(found) > 1:
+        raise OptionNeeded(f"{source.path}: {len(found)} columns are {found[0]}: give the number of one")
+    return found[0]
 
 
 def column_of(source: Source, given: Column | None, names: Iterable[str]) -> Column | None:
@@ -95,6 +100,13 @@ def values(source: Source, column: Column) -> list[str]:
     return [] if index is None else [row[index] for row in dialect.rows if index < len(row) and row[index]]
 
 
+def explain_dialect(source: Source, notes: Notes) -> None:
+    """How the table is written, and what is doubtful about it."""
+    notes.guess(source.dialect.described())
+    if doubt := source.dialect.doubt():
+        notes.doubt(f"{source.path}: {doubt}")
+
+
 def all_are(kind: Callable[[str], bool], cells: list[str]) -> bool:
     """Whether there are cells, and each is of this kind."""
     return bool(cells) and all(map(kind, cells))
@@ -114,6 +126,8 @@ def _paired(source: Source, time: str | Column) -> tuple[Column, Column | None]:
         day = spelt(source, DATES)
         if day is not None and all_are(is_date, values(source, day)):
             return time, day
+        if day is not None and all_are(is_moment, values(source, day)):
+            return day, None
     elif all_are(is_date, cells):
         clock = spelt(source, CLOCKS)
         if clock is not None and all_are(is_clock, values(source, clock)):

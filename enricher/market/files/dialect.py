@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import re
 from dataclasses import dataclass
 
 from enricher.market.files.numbers import Marks, is_number, marks_of
@@ -13,6 +14,7 @@ from enricher.market.files.times import is_time
 _DELIMITERS = (";", "\t", "|", ",")
 _ROWS = 100  # of the head, that a guess is made from
 _COLUMNS = 100
+_GROUPED = re.compile(r"[1-9]\d{0,2}\.\d{3}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,13 @@ class Dialect:
         header = "a header" if self.has_header else "no header"
         sure = "" if self.marks.sure else " (nothing tells another)"
         return f"delimiter {delimiter}, {header}, decimal mark {self.marks.decimal!r}{sure}"
+
+    def doubt(self) -> str | None:
+        """What may be wrong: a point that may group thousands, where commas may be decimal marks."""
+        if self.marks.sure or self.delimiter != ";":
+            return None
+        found = next((cell for row in self.rows for cell in row if _GROUPED.fullmatch(cell)), None)
+        return found and f"{found} is read as {self.marks.number(found)} (--decimal , if its point groups)"
 
     @property
     def width(self) -> int:

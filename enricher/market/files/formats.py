@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from enricher.errors import EnricherError
+from enricher.market.feed.packed import unreadable
 from enricher.market.feed.recording import BadRecord, Recorded
 from enricher.market.files import chain_csv, message_json, recording, redis_log, ticks_csv
 from enricher.market.files.contract import Format, Notes, Options
@@ -39,7 +40,7 @@ def read(path: Path, options: Options | None = None, notes: Notes | None = None)
     source = _source(path, options)
     source.skip = notes.skip
     found, why = _recognised(source) if options.kind is None else (_by_name(options.kind), "--kind")
-    notes.guess(f"{found.title} ({why})")
+    notes.guess(f"read as {found.title} ({why})")
     if found.read is None:
         raise EnricherError(f"{path}: this looks like {found.title} ({why}), not read: {found.missing}")
     count = 0
@@ -50,6 +51,8 @@ def read(path: Path, options: Options | None = None, notes: Notes | None = None)
         if options.kind is not None and (other := _other(source, found)):
             raise EnricherError(f"{error}. {other}") from error
         raise
+    except unreadable() as error:
+        raise EnricherError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     if not count:
         left_out = "".join(f"; {rows:,} rows left out: {reason}" for reason, rows in notes.skipped.items())
         raise EnricherError(f"{path}: there is no message in it, read as {found.title}{left_out}")
@@ -75,7 +78,7 @@ def _recognised(source: Source) -> tuple[Format, str]:
     for one in FORMATS:
         if why := one.seen(source):
             return one, why
-    raise EnricherError(f"{source.path}: {described(source, [one.name for one in FORMATS if one.read])}")
+    raise EnricherError(f"{source.path}: {described(source)}")
 
 
 def _other(source: Source, taken: Format) -> str:

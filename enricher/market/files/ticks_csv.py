@@ -7,6 +7,7 @@ Rows without a tick_id are numbered from 0, for each product by itself.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -16,14 +17,27 @@ import orjson
 from enricher.market.feed.channels import UNDERLYING
 from enricher.market.feed.recording import Recorded
 from enricher.market.files import columns
-from enricher.market.files.columns import TimeColumns, column_of, needed, spelt, time_columns, values
+from enricher.market.files.columns import (
+    TimeColumns,
+    column_of,
+    explain_dialect,
+    needed,
+    spelt,
+    time_columns,
+    values,
+)
 from enricher.market.files.contract import Column, Format, Notes, OptionNeeded, Options
 from enricher.market.files.numbers import is_number
 from enricher.market.files.row import Row
 from enricher.market.files.source import Source
 from enricher.market.files.values import Cell, integer_or_text, number
 
-_OF_OPTIONS = ("strike", "strikeprice", "strikes", "optiontype", "expiry", "expirydate", "expirationdate")
+_OF_OPTIONS = (
+    "strike", "strikeprice", "optiontype", "expiry", "expirydate", "expirationdate", "impliedvolatility",
+    "iv", "markiv", "bidiv", "askiv", "delta", "gamma", "greeksdelta", "contractsymbol", "underlyingprice",
+)  # fmt: skip
+# The name of an option: NIFTY26AUG25000CE, BTC-13FEB21-37500-C.
+_OPTION = re.compile(r".*\d(?:CE|PE|-?[CP])(?:\.[A-Z]+)?", re.ASCII | re.DOTALL)
 _OF_BARS = ("open", "high", "low")
 
 
@@ -42,7 +56,7 @@ def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
     tick_id = column_of(source, options.tick_id_column, columns.TICK_IDS)
     volume = column_of(source, options.volume_column, columns.VOLUMES)
     found = {"prices": price, "products": product.column, "ids": tick_id, "volumes": volume}
-    notes.guess(source.dialect.described())
+    explain_dialect(source, notes)
     others = "".join(f", {what} in {at}" for what, at in found.items() if at is not None)
     notes.guess(times.described() + others)
     rows_of: Counter[str] = Counter()
@@ -115,6 +129,8 @@ class _Product:
             return str(cell.value)
         if self._other is not None:
             cell = row[self._other]
+            if self._only is None and _OPTION.fullmatch(str(cell.value)):
+                raise cell.error(f"the name of {self._name}, not of an option on it")
             self._only = self._only or cell
             if cell.value != self._only.value:
                 raise cell.error(

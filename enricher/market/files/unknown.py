@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 from enricher.market.files.source import Source
@@ -18,12 +17,12 @@ _SHOWN = 80
 _KEYS = 12
 
 
-def described(source: Source, kinds: Iterable[str]) -> str:
+def described(source: Source) -> str:
     """What a file of no known format shows, as the end of a sentence that begins with its name.
 
-    Raises BadRecord where it begins as JSON and is none. ``kinds`` are those that it could be told to be.
+    Raises BadRecord where it begins as JSON and is none.
     """
-    unknown = f"cannot tell what this is (--kind {'|'.join(kinds)})"
+    unknown = "cannot tell what this is (--kind says it)"
     first = source.first_line
     if first.startswith("<"):
         return f"HTML or XML, no data: it looks like a blocked or failed request ({_cut(first)})"
@@ -51,9 +50,10 @@ def _json(value: Any) -> str:
 
 def _words_of_failure(document: dict[str, Any]) -> str:
     """What a document without rows says of an error, as it says it."""
-    if any(isinstance(value, list) and value and isinstance(value[0], dict) for value in document.values()):
-        return ""
     found = {key: value for key, value in document.items() if key.casefold() in _WORDS_OF_FAILURE}
+    data = [value for key, value in document.items() if key not in found]
+    if any(value and isinstance(value, list | dict) for value in data):
+        return ""
     return _cut(_json(found)) if found else ""
 
 
