@@ -69,6 +69,10 @@ def test_a_spot_of_zero_is_none_and_an_option_gives_it(tmp_path: Path, spot: str
 
 def test_what_a_table_lacks_is_given_by_options(tmp_path: Path) -> None:
     text = "EXPIRY;STRIKE;ce_oi;ce_ltp;pe_oi;pe_ltp\n2026-08-25;24.900,00;1.000;190,5;2.000;75,25\n"
+    bare = "\n".join(line.partition(";")[2] for line in text.splitlines())
+    with pytest.raises(OptionNeeded, match=r"--expiry"):
+        chains(tmp_path, bare, product="X", spot=1.0)
+    assert chains(tmp_path, bare, product="X", spot=1.0, expiry="2026-08-25")[0]["expiry"] == "2026-08-25"
     for given, option in (({}, "--product"), ({"product": "X"}, "--spot")):
         with pytest.raises(OptionNeeded, match=option):
             chains(tmp_path, text, **given)

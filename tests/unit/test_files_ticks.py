@@ -154,6 +154,12 @@ def test_products_come_from_a_column_or_an_option_but_never_two_as_one(tmp_path:
         list(read(path))
 
 
+def test_a_last_line_without_an_end_is_doubted(tmp_path: Path) -> None:
+    notes = Notes()
+    assert ticks(tmp_path, "time,price\n2026-08-13 09:15:00,250", notes) == [(OPEN, 250)]
+    assert "line 2 has no end: was its last value cut off, too?" in notes.doubts[0]
+
+
 def test_a_point_that_may_group_thousands_is_doubted_aloud(tmp_path: Path) -> None:
     both = ("time;price\n2026-08-13 09:15:00;25.010\n", 1), ("time,price\n2026-08-13 09:15:00,1.234\n", 0)
     for text, doubts in both:

@@ -54,11 +54,10 @@ _IN_FILE_NAME = re.compile(r"(\d{4}-\d\d-\d\d)[_T](\d\d)-(\d\d)-(\d\d)(?:Z|_UTC)
 
 
 def _seen(source: Source) -> str | None:
-    expiry, strike = spelt(source, _EXPIRIES), spelt(source, _STRIKES)
-    sides = any(name.startswith(("ce_", "pe_")) for name in source.names)
-    if expiry is None or strike is None or not (sides or spelling(expiry) == "expirydate"):
-        return None
-    return f"the columns {expiry} and {strike}" + (", CE_ and PE_" if sides else "")
+    names = {spelling(name) for name in source.names}
+    if not names.isdisjoint(_STRIKES) and any(name.startswith(("ce_", "pe_")) for name in source.names):
+        return "columns of strikes, CE_ and PE_"
+    return "the columns expiryDate and strikePrice" if {"expirydate", "strikeprice"} <= names else None
 
 
 def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
@@ -93,7 +92,12 @@ class _Columns:
     """Where a table has what; raises where a column is missing that no option replaces."""
 
     def __init__(self, source: Source, options: Options, notes: Notes) -> None:
-        self.expiry, self.strike = _named(source, _EXPIRIES, "expiry"), _named(source, _STRIKES, "strike")
+        self._expiry, strike = spelt(source, _EXPIRIES), spelt(source, _STRIKES)
+        if strike is None:
+            raise needed(source, "strike", "it the name strikePrice")
+        self.strike = strike
+        if self._expiry is None and options.expiry is None:
+            raise needed(source, "expiry", "--expiry")
         self._product, self._spot = spelt(source, PRODUCTS), spelt(source, _SPOTS)
         self._options, self._path = options, source.path
         if self._product is None and options.product is None:
@@ -101,7 +105,7 @@ class _Columns:
         if self._spot is None and options.spot is None:
             raise needed(source, "price of the underlying", "--spot")
         self._marks = source.dialect.marks
-        self._day_first = day_first(values(source, self.expiry))
+        self._day_first = None if self._expiry is None else day_first(values(source, self._expiry))
         self._legs = {side: _leg_columns(source, side, notes) for side, _ in _SIDES}
         given = list(_volatilities(source, self._legs))
         self._percent = not any(given) or max(given) >= _LEAST_PERCENT
@@ -116,7 +120,10 @@ class _Columns:
             if cell.absent:
                 raise cell.error("a product")
             product = str(cell.value)
-        return product, iso_date(row[self.expiry], self._day_first), number(row[self.strike], self._marks)
+        expiry = self._options.expiry or ""
+        if self._expiry is not None:
+            expiry = iso_date(row[self._expiry], self._day_first)
+        return product, expiry, number(row[self.strike], self._marks)
 
     def add(self, chains: Chains, key: tuple[str, str, float], row: Row, when: tuple[str, int]) -> None:
         """The legs of a row to the chain of its product and expiry."""
@@ -139,13 +146,6 @@ class _Columns:
             name: amount(cell, marks, zero=name not in _ZERO_IS_NONE, percent=percent and name == "iv")
             for name, cell in cells.items()
         }
-
-
-def _named(source: Source, names: tuple[str, ...], what: str) -> str:
-    found = spelt(source, names)
-    if found is None:
-        raise needed(source, what, "another name to it")
-    return found
 
 
 def _leg_columns(source: Source, side: str, notes: Notes) -> dict[str, str]:

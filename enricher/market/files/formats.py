@@ -38,7 +38,7 @@ def read(path: Path, options: Options | None = None, notes: Notes | None = None)
     """
     options, notes = options or Options(), notes or Notes()
     source = _source(path, options)
-    source.skip = notes.skip
+    source.skip, source.doubt = notes.skip, notes.doubt
     found, why = _recognised(source) if options.kind is None else (_by_name(options.kind), "--kind")
     notes.guess(f"read as {found.title} ({why})")
     if found.read is None:

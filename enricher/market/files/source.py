@@ -35,7 +35,7 @@ class Source:
 
     ``path`` names it in messages, ``name`` is that of the data (of the file in a zip file). ``encoding``,
     ``delimiter``, ``decimal`` and ``header`` are what is known beforehand, None where it is to be found out.
-    ``skip`` is called with the reason for each row of a table that is left out.
+    ``skip`` is called with the reason for each row that is left out, ``doubt`` with what may be wrong.
     """
 
     def __init__(
@@ -50,7 +50,8 @@ class Source:
         self.path = path
         self._delimiter, self._decimal, self._header = delimiter, decimal, header
         self._encoding = encoding
-        self.skip: Callable[[str], None] = _uncounted
+        self.skip: Callable[[str], None] = _unheard
+        self.doubt: Callable[[str], None] = _unheard
 
     @cached_property
     def name(self) -> str:
@@ -199,13 +200,16 @@ class Source:
         number = 0
         try:
             with open_packed(self.path) as file, io.TextIOWrapper(file, self.encoding, newline="") as text:
-                reader = csv.reader(text, delimiter=self.dialect.delimiter, strict=True)
+                lines = _Lines(text)
+                reader = csv.reader(lines, delimiter=self.dialect.delimiter, strict=True)
                 if self.dialect.preamble:
                     next(reader, None)
                 for row in reader:
                     number = reader.line_num
                     if row:
                         yield number, [cell.strip() for cell in row]
+                if not lines.last.endswith(("\n", "\r")):
+                    self.doubt(f"{self.path}: line {number} has no end: was its last value cut off, too?")
         except EOFError as error:
             self._cut_off(number, error)
         except UnicodeDecodeError as error:
@@ -249,6 +253,19 @@ class Source:
         raise BadRecord(self.path, line, "row", expected, str(error)) from error
 
 
+class _Lines:
+    """The lines of a text, and the ``last`` of those that were asked for."""
+
+    def __init__(self, text: Iterator[str]) -> None:
+        self._text = text
+        self.last = "\n"
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._text:
+            self.last = line
+            yield line
+
+
 def loads(text: str | bytes) -> Any:
     """The value of a JSON text, with the NaN and Infinity of Python if need be; raises JSONDecodeError."""
     try:
@@ -260,7 +277,7 @@ def loads(text: str | bytes) -> Any:
             raise error from None
 
 
-def _uncounted(reason: str) -> None:
+def _unheard(text: str) -> None:
     """Where nobody wants to know."""
 
 
