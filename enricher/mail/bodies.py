@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
+from enricher.mail.calendars import events
 from enricher.mail.charsets import plain, to_text
 from enricher.mail.defects import TOO_MANY_PARTS, UNDECODABLE, Defects
 from enricher.mail.mime import Part
-from enricher.mail.models import Attachment
+from enricher.mail.models import Attachment, Event
 from enricher.mail.parameters import split
+from enricher.mail.protection import of_text, protection, role
 
 # A mail has a few dozen; a hostile one is not to fill the memory of its readers.
 _MOST_PARTS = 1000
+_MOST_EVENTS = 100
 
 
 class Bodies:
@@ -19,6 +23,8 @@ class Bodies:
 
     def __init__(self, defects: Defects) -> None:
         self.attachments: list[Attachment] = []
+        self.protection: Defects = {}
+        self.events: list[Event] = []
         self._defects = defects
         self._texts: dict[str, list[str]] = {}
 
@@ -54,8 +60,16 @@ class Bodies:
             if not explained:
                 self._defects[UNDECODABLE] = None
             self._texts.setdefault(kind, []).append(text)
+            if kind == "text/plain" and "-----BEGIN PGP" in text[:200]:
+                self._protected(of_text(text))
             if filename is None:
                 return  # one that has a name is shown, and can be saved too
+        purpose = role(part)
+        self._protected(protection(purpose))
+        if purpose == "calendar" or (filename or "").lower().endswith(".ics"):
+            said = part.parameters
+            calendar = events(part.data, said.get("charset"), said.get("method"), self._defects)
+            self.events += islice(calendar, _MOST_EVENTS - len(self.events))
         self.attachments.append(
             Attachment(
                 filename=filename,
@@ -63,5 +77,10 @@ class Bodies:
                 disposition=disposition or None,
                 content_id=plain(part.about.get("content-id", "")).strip("<> ") or None,
                 size=len(part.data),
+                role=purpose,
             )
         )
+
+    def _protected(self, how: str | None) -> None:
+        if how is not None:
+            self.protection[how] = None

@@ -53,7 +53,6 @@ _WIDE = re.compile(r"utf-?(16|32)")
 
 _WORD = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?")
 _SURROGATES = re.compile(r"[\udc80-\udcff]")
-_BREAKS = re.compile(r"[\r\n]+")
 _FOREIGN = re.compile(rb"[^A-Za-z0-9+/]")
 _HIGH = bytes(range(128, 256))
 # What Windows-1252 has of these is in no word: an umlaut in capitals after a small letter, signs of the
@@ -210,7 +209,7 @@ def plain(value: str, defects: Defects | None = None) -> str:
     ``value`` is as `headers.read_header` leaves it: bytes above 127 are surrogates.
     """
     if "\n" in value or "\r" in value:
-        value = _BREAKS.sub("", value)
+        value = value.replace("\r", "").replace("\n", "")
     if not value.isascii() and _SURROGATES.search(value):
         data = value.encode("utf-8", "surrogateescape")
         try:
@@ -276,7 +275,7 @@ def _word_bytes(encoding: str, text: str) -> bytes | None:
     data = text.encode("utf-8")
     if encoding in "qQ":
         # RFC 2047 4.2: an underscore is a space; a space itself is wrong but common.
-        return binascii.a2b_qp(data.replace(b"\r", b"").replace(b"\n", b""), header=True)
+        return binascii.a2b_qp(data, header=True)
     return lenient_base64(data)
 
 

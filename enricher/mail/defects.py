@@ -32,6 +32,12 @@ BASE64_LENGTH: Final = "InvalidBase64LengthDefect"
 UNDECODABLE: Final = "UndecodableBytesDefect"
 UNKNOWN_ENCODING: Final = "UnknownTransferEncodingDefect"
 
+# What is in the bodies.
+LONG_HTML: Final = "LongHtmlDefect"
+TOO_MANY_LINKS: Final = "TooManyLinksDefect"
+INVALID_CALENDAR: Final = "InvalidCalendarDefect"
+LONG_CALENDAR: Final = "LongCalendarDefect"
+
 # People and dates.
 INVALID_ADDRESS: Final = "InvalidAddressDefect"
 TOO_MANY_ADDRESSES: Final = "TooManyAddressesDefect"

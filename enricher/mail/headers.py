@@ -24,8 +24,10 @@ from enricher.mail.defects import (
 Fields = list[tuple[str, str]]
 """Names and values in order: values with their folds, bytes above 127 as surrogates."""
 
-# What nearly all fields are: RFC 5322 3.6.8, without blanks before the colon.
-_PLAIN = re.compile(r"([!-9;-~]+):[ \t]*([^\r\n]*(?:\r?\n[ \t][^\r\n]*)*)\r?\n")
+# What nearly all fields are: RFC 5322 3.6.8, without blanks before the colon. A line that is none is taken
+# whole: otherwise a field would be looked for from each of its characters.
+_PLAIN = re.compile(r"([!-9;-~]++):[ \t]*+([^\r\n]*+(?:\r?\n[ \t][^\r\n]*+)*)\r?\n|[^\n]*+\n")
+_NO_FIELD = ("", "")
 _ANY = re.compile(r"([^\x00-\x20\x7f:]+)([ \t]*):[ \t]*(.*)", re.DOTALL)
 # What no sentence begins with: names with a hyphen, and the usual ones without.
 _USUAL = re.compile(
@@ -101,26 +103,21 @@ def read_header(raw: bytes, start: int, end: int, body: int, stop: int) -> Heade
     A header without a blank line after it has ``end == body``. At ``stop`` the body may be over.
     """
     block = raw[start:end].decode("ascii", "surrogateescape")
-    fields: Fields = []
-    at = 0
-    while at < len(block):
-        # Never searched for: a long line without a colon would be looked at from each of its characters.
-        found = _PLAIN.match(block, at)
-        if found is None:
-            more = body > end and bool(raw[body : min(stop, body + 1000)].strip())
-            return _Odd(block, fields, at, more).read(start, body)
-        fields.append((found[1], found[2]))
-        at = found.end()
-    return Header(fields, body)
+    if not block or block[-1] == "\n":
+        fields: Fields = _PLAIN.findall(block)
+        if _NO_FIELD not in fields:
+            return Header(fields, body)
+    more = body > end and bool(raw[body : min(stop, body + 1000)].strip())
+    return _Odd(block, more).read(start, body)
 
 
 class _Odd:
-    """Reads on, line by line, where something is no plain field."""
+    """Reads a header line by line, where something in it is no plain field."""
 
-    def __init__(self, block: str, fields: Fields, at: int, more: bool) -> None:
-        self._block, self._at = block, at
-        self._names = [name for name, _ in fields]
-        self._values = [[value] for _, value in fields]
+    def __init__(self, block: str, more: bool) -> None:
+        self._block, self._at = block, 0
+        self._names: list[str] = []
+        self._values: list[list[str]] = []
         self._more = more  # there is a blank line, and a body after it
         self._defects: dict[str, None] = {}
         self._last: int | None = None
@@ -128,7 +125,7 @@ class _Odd:
     def read(self, start: int, body: int) -> Header:
         """The whole header; ``start`` is where the block stands in the message."""
         block = self._block
-        if "\r" in block[self._at :] and _LONE_CR.search(block, self._at):
+        if "\r" in block and _LONE_CR.search(block):
             # As long as it was: positions in it are positions in the message.
             block = self._block = _LONE_CR.sub(lambda m: f"\n{m[1]}" if m[1] else " ", block)
             self._defects[LINE_ENDS] = None

@@ -10,19 +10,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from enricher.mail.addresses import MOST, mailboxes
+from enricher.mail.authentication import authentications
 from enricher.mail.bodies import Bodies
 from enricher.mail.charsets import plain, words
 from enricher.mail.dates import read_date
 from enricher.mail.defects import TOO_MANY_ADDRESSES, TOO_MANY_HEADERS, Defects
 from enricher.mail.headers import Fields
+from enricher.mail.html import read_html
 from enricher.mail.mime import take_apart
-from enricher.mail.models import Mail, Mailbox
+from enricher.mail.models import Link, Mail, Mailbox
+from enricher.mail.reports import bounces, feedback
 from enricher.mail.threads import ids, thread_of
+from enricher.mail.warnings import warnings
 from enricher.texts import as_bytes, as_text
 
 _READ = (
     *("from", "sender", "to", "cc", "bcc", "reply-to"),
-    *("date", "subject", "message-id", "in-reply-to", "references"),
+    *("date", "subject", "message-id", "in-reply-to", "references", "authentication-results"),
 )
 _MOST_HEADERS = 1000
 
@@ -44,6 +48,12 @@ def parse_message(
     own_id = message_id or next(filter(None, values["message-id"]), None)
     references = ids(" ".join(values["references"]))
     replied = ids(" ".join(values["in-reply-to"]))
+    html, html_text = bodies.joined("text/html"), None
+    links: tuple[Link, ...] = ()
+    if html is not None:
+        html_text, links = read_html(html, defects)
+    from_, reply_to = _people(values["from"], defects), _people(values["reply-to"], defects)
+    reports = any(part.kind.startswith("message/") for part in message.parts)
     return Mail(
         id=id,
         message_id=own_id,
@@ -53,14 +63,22 @@ def parse_message(
         date=read_date(values["date"][0], defects) if values["date"] else None,
         subject=values["subject"][0] if values["subject"] else "",
         sender=_people(values["sender"], defects),
-        from_=_people(values["from"], defects),
+        from_=from_,
         to=_people(values["to"], defects),
         cc=_people(values["cc"], defects),
         bcc=_people(values["bcc"], defects),
-        reply_to=_people(values["reply-to"], defects),
+        reply_to=reply_to,
         text=bodies.joined("text/plain"),
-        html=bodies.joined("text/html"),
+        html=html,
+        html_text=html_text,
+        links=links,
         attachments=tuple(bodies.attachments),
+        authentication=authentications(found) if (found := values["authentication-results"]) else (),
+        protection=tuple(bodies.protection),
+        events=tuple(bodies.events),
+        bounces=bounces(message.parts) if reports else (),
+        feedback=feedback(message.parts, defects) if reports else None,
+        warnings=tuple(warnings(from_, reply_to, links)),
         headers=headers,
         defects=tuple(defects),
         size=len(raw),
@@ -80,7 +98,8 @@ def _headers(fields: Fields, defects: Defects) -> tuple[tuple[tuple[str, str], .
         defects[TOO_MANY_HEADERS] = None
         fields = fields[:_MOST_HEADERS]
     for name, value in fields:
-        text = plain(value, defects)
+        # Most values are one line of ASCII, and need no reading.
+        text = value.rstrip(" \t") if value.isascii() and "\n" not in value else plain(value, defects)
         low = name.lower()
         if low in values:
             values[low].append(text)

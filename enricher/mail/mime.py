@@ -21,7 +21,9 @@ from enricher.mail.headers import Fields, Header, blank_line, first_field, read_
 from enricher.mail.parameters import split
 from enricher.mail.transfer import AS_THEY_ARE, decoded
 
-_DASHES = re.compile(rb"^--([^\n]*)\n?", re.MULTILINE)
+# After the end of a line, for which it can be searched quickly: no part begins with the first byte.
+_DASHES = re.compile(rb"\n--([^\n]*)")
+_MULTIPART = re.compile(r'(multipart/[\w-]+);\s+boundary="([!#-\[\]-~]+)"', re.ASCII)
 _SPACE = re.compile(r"\s+")
 DEEPEST = 50
 _MOST_PARTS = 1000
@@ -106,13 +108,13 @@ class _Walk:
         start = at
         while True:
             separator = self._dashes(start) if self._levels else None
-            stop = len(raw) if separator is None else separator.start()
+            stop = len(raw) if separator is None else separator.start() + 1
             blank = blank_line(raw, max(start - 1, at), stop)
             if blank is not None:
                 return read_header(raw, at, *blank, stop)
             if separator is None or self._separates(separator) is not None:
                 return read_header(raw, at, stop, stop, stop)
-            start = separator.end()
+            start = separator.end() + 1
 
     def _entity(self, header: Header, kind: str, at: int) -> Fields:
         """Open a multipart, or take in a part that holds no others."""
@@ -199,7 +201,7 @@ class _Walk:
             found = self._separates(line)
             if found is not None:
                 return found
-            start = line.end()
+            start = line.end() + 1
         return None
 
     def _separates(self, line: re.Match[bytes]) -> _Separator | None:
@@ -209,11 +211,11 @@ class _Walk:
         level, closes = self._named.get(key), False
         if level is None and key.endswith(b"--"):
             level, closes = self._named.get(key[:-2]), True
-        return None if level is None else _Separator(level, closes, *line.span())
+        return None if level is None else _Separator(level, closes, line.start() + 1, line.end() + 1)
 
     def _dashes(self, start: int) -> re.Match[bytes] | None:
         """The first line from ``start`` on that begins with two hyphens; never one again that is passed."""
-        while not self._ended and (self._line is None or self._line.start() < start):
+        while not self._ended and (self._line is None or self._line.start() + 1 < start):
             self._line = next(self._lines, None)
             self._ended = self._line is None
         return self._line
@@ -227,6 +229,9 @@ class _Walk:
 def _content_type(value: str | None, default: str, defects: Defects) -> tuple[str, dict[str, str]]:
     if value is None:
         return default, {}
+    multipart = _MULTIPART.fullmatch(value)
+    if multipart is not None:
+        return multipart[1].lower(), {"boundary": multipart[2]}
     if len(value) > _SHORT:
         kind, parameters, odd = _read_type(value[: _LONGEST_TYPE + 1])
     else:
