@@ -37,6 +37,7 @@ _ROUTE = re.compile(r"@[^:]*:")
 _END_OF_UNCLOSED = re.compile(r"[,;<\s]")
 _AROUND = re.compile(r"\s*([.@])\s*")
 MOST = 10_000
+_LONGEST = 1_000_000
 
 
 class Token(NamedTuple):
@@ -47,23 +48,27 @@ class Token(NamedTuple):
     gap: bool = False
 
 
-def mailboxes(value: str, defects: Defects | None = None, most: int = MOST) -> tuple[Mailbox, ...]:
+def mailboxes(value: str, defects: Defects | None = None) -> tuple[Mailbox, ...]:
     """The mailboxes in ``value`` (as `charsets.plain` gives it), names decoded, groups as their members.
 
     An address has a local part and no blanks, but those that quotes allow. What has no address at all is kept
-    as a name without one, so that nothing the sender said is lost. At most ``most`` are read.
+    as a name without one, so that nothing the sender said is lost. The first ten thousand are read, of the
+    first million characters.
     """
     value = value.strip()
-    if not value or not most:
+    if not value:
         return ()
     defects = {} if defects is None else defects
+    if len(value) > _LONGEST:
+        defects[TOO_MANY_ADDRESSES] = None
+        value = value[:_LONGEST].rpartition(",")[0] or value[:_LONGEST]
     simple = _simple(value, defects)
     if simple is not None:
         return simple
     found: list[Mailbox] = []
     for member in _members(value):
         for one in _people(member, defects):
-            if len(found) == most:
+            if len(found) == MOST:
                 defects[TOO_MANY_ADDRESSES] = None
                 return tuple(found)
             found.append(one)
@@ -177,8 +182,9 @@ def _end_of_comment(value: str, begin: int) -> int | None:
 
 
 def _unclosed(value: str, start: int, again: int) -> int:
-    found = _END_OF_UNCLOSED.search(value, start, len(value) if again < 0 else again)
-    return (len(value) if again < 0 else again) if found is None else found.start()
+    stop = len(value) if again < 0 else again
+    found = _END_OF_UNCLOSED.search(value, start, stop)
+    return stop if found is None else found.start()
 
 
 # -- one member ----------------------------------------------------------------------------------------
@@ -228,7 +234,7 @@ def _without_angles(member: Sequence[Token], defects: Defects) -> list[Mailbox]:
     waiting: list[Token] = []
     people: list[tuple[list[Token], str]] = []
     for item in items:
-        if item.kind == "word" and _is_address(item.text):
+        if item.kind == "word" and _ADDRESS.fullmatch(item.text):
             people.append((waiting, item.text))
             waiting = []
         else:
@@ -263,7 +269,7 @@ def _items(member: Sequence[Token]) -> list[Token]:
     if len(items) > 1 and any(item.text[:1] == "@" or item.text[-1:] == "@" for item in items):
         # RFC 5322 4.4: white space around the sign and the dots of an address.
         joined = _AROUND.sub(r"\1", " ".join(item.text for item in items))
-        if _is_address(joined) and "." in joined.rpartition("@")[2]:
+        if _ADDRESS.fullmatch(joined) and "." in joined.rpartition("@")[2]:
             return [Token("word", joined)]
     return items
 
@@ -277,16 +283,12 @@ def _name(tokens: Sequence[Token]) -> str:
     return "".join((" " if token.gap and n else "") + token.text for n, token in enumerate(named)).strip()
 
 
-def _is_address(text: str) -> bool:
-    return _ADDRESS.fullmatch(text) is not None
-
-
 def _address(angle: str) -> str | None:
     """The address between angle brackets; empty for <>, None for what is none."""
     text = angle.strip()
     if text[:7].lower() == "mailto:":
         text = text[7:]
-    if not text or _is_address(text):
+    if not text or _ADDRESS.fullmatch(text):
         return text
     if "(" in text:
         text = without_comments(text).strip()
@@ -295,6 +297,4 @@ def _address(angle: str) -> str | None:
     text = _AROUND.sub(r"\1", text)
     if len(text) > 2 and text[0] == text[-1] and text[0] in "\"'":
         text = text[1:-1]
-    if _is_address(text) or _LOCAL.fullmatch(text):
-        return text
-    return None
+    return text if _ADDRESS.fullmatch(text) or _LOCAL.fullmatch(text) else None

@@ -15,8 +15,16 @@ from functools import lru_cache
 
 import webencodings
 
-from enricher.mail.charsets_asian import big5, euc_jp, gb18030, iso_2022, shift_jis
-from enricher.mail.defects import UNDECODABLE, Defects
+from enricher.mail.charsets_asian import (
+    PIECE,
+    big5,
+    euc_jp,
+    gb18030,
+    in_pieces,
+    iso_2022,
+    shift_jis,
+)
+from enricher.mail.defects import LONG_HEADER, UNDECODABLE, Defects
 from enricher.storable import is_text
 
 _OWN: dict[str, Callable[[bytes, str], str]] = {
@@ -63,8 +71,7 @@ _NO_WINDOWS = re.compile(
 _UNICODE = frozenset({"utf-8", "UTF-8", "utf8"})
 _USUAL = _UNICODE | {"us-ascii", "US-ASCII", "iso-8859-1", "ISO-8859-1"}
 _MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-# Bytes at a time: other threads get their turn in between.
-_PIECE = 1 << 20
+_LONGEST = 100_000
 
 
 @lru_cache(256)
@@ -137,7 +144,7 @@ def to_text(data: bytes, charset: str | None) -> tuple[str, bool]:
     if charset is None or charset in _USUAL:
         if data.isascii():
             return data.decode("ascii"), True
-        if charset in _UNICODE and len(data) <= _PIECE and data[0] != 0xEF:
+        if charset in _UNICODE and len(data) <= PIECE and data[0] != 0xEF:
             try:
                 return data.decode("utf-8"), True
             except UnicodeDecodeError:
@@ -170,17 +177,12 @@ def to_text(data: bytes, charset: str | None) -> tuple[str, bool]:
 
 
 def _in_pieces(data: bytes, name: str, errors: str) -> str:
-    if len(data) <= _PIECE or name in _OWN:
+    if len(data) <= PIECE or name in _OWN:
         return _decoder(name)(data, errors)
-    info = _info(name)
-    pieces = (data[at : at + _PIECE] for at in range(0, len(data), _PIECE))
     if _SINGLE.fullmatch(name):
         decode = _decoder(name)
-        return "".join([decode(piece, errors) for piece in pieces])
-    if info.incrementaldecoder is None:
-        return info.decode(data, errors)[0]
-    one = info.incrementaldecoder(errors)
-    return "".join([*(one.decode(piece) for piece in pieces), one.decode(b"", True)])
+        return "".join([decode(data[at : at + PIECE], errors) for at in range(0, len(data), PIECE)])
+    return in_pieces(data, _info(name), errors)
 
 
 def _is_narrow(data: bytes) -> bool:
@@ -225,10 +227,15 @@ def words(value: str, defects: Defects | None = None) -> str:
     """``value`` (as `plain` gives it) with its encoded words (RFC 2047, RFC 2231) decoded.
 
     White space between two encoded words is dropped. Neighbours of one charset are decoded together, since
-    careless senders cut characters in two. A word that cannot be decoded stays as it is.
+    careless senders cut characters in two. A word that cannot be decoded stays as it is, and so do those
+    after the first hundred thousand characters.
     """
     if "=?" not in value:
         return value
+    if len(value) > _LONGEST:
+        if defects is not None:
+            defects[LONG_HEADER] = None
+        return words(value[:_LONGEST], defects) + value[_LONGEST:]
     out: list[str] = []
     held, charset = b"", ""
     last = at = 0

@@ -17,39 +17,57 @@ _BAD = "\ufffd"
 _RUNS = re.compile(
     rb"\x1b\$[()*+]?[@-Z]|\x1b[()*+\-./][@-Z]|\x1b[NO]|[\x0e\x0f]|\r?\n|[^\x1b\x0e\x0f\r\n]+|.", re.DOTALL
 )
-_EUC = re.compile(rb"[\x00-\x7f]+|\x8e[\xa1-\xdf]|\x8f[\xa1-\xfe]{2}|(?:[\xa1-\xfe]{2})+|.", re.DOTALL)
+_EUC = re.compile(rb"[\x00-\x7f]+|\x8e[\xa1-\xdf]|\x8f[\xa1-\xfe]{2}|(?:[\xa1-\xfe]{2}){1,9999}|.", re.DOTALL)
 _HIGH = bytes(byte | 0x80 for byte in range(256))
 _ROMAN = str.maketrans("\\~", "\u00a5\u203e")
 _NO_SHIFT_JIS = re.compile("[\xa0\uf8f0-\uf8f3]")
 
 
+# Bytes at a time: some milliseconds, and other threads get their turn in between.
+PIECE = 1 << 19
+
+
+def in_pieces(data: bytes, info: codecs.CodecInfo, errors: str) -> str:
+    """``data`` decoded, no call for long. Raises as the decoder does."""
+    if len(data) <= PIECE or info.incrementaldecoder is None:
+        return info.decode(data, errors)[0]
+    one = info.incrementaldecoder(errors)
+    pieces = [one.decode(data[at : at + PIECE]) for at in range(0, len(data), PIECE)]
+    return "".join([*pieces, one.decode(b"", True)])
+
+
+def _decode(data: bytes, name: str, errors: str = "strict") -> str:
+    return in_pieces(data, codecs.lookup(name), errors)
+
+
 def shift_jis(data: bytes, errors: str) -> str:
     """Windows-31J; four bytes that Python gives characters for private use are none."""
-    text = data.decode("cp932", errors)
+    text = _decode(data, "cp932", errors)
     return _checked(_NO_SHIFT_JIS.sub(_BAD, text), data, errors) if _NO_SHIFT_JIS.search(text) else text
 
 
 def gb18030(data: bytes, errors: str) -> str:
     """GBK and GB 18030; the byte 80 is the euro sign of Windows-936."""
     try:
-        return data.decode("gb18030")
+        return _decode(data, "gb18030")
     except UnicodeDecodeError:
-        text = data.decode("gb18030", "enricher-euro")
+        text = _decode(data, "gb18030", "enricher-euro")
         return _checked(text, data, errors)
 
 
 def big5(data: bytes, errors: str) -> str:
     """Big5 with the extensions of Hong Kong, and those of Windows-950 where these have nothing."""
     try:
-        return data.decode("big5hkscs")
+        return _decode(data, "big5hkscs")
     except UnicodeDecodeError:
-        return _checked(data.decode("big5hkscs", "enricher-950"), data, errors)
+        return _checked(_decode(data, "big5hkscs", "enricher-950"), data, errors)
 
 
 def euc_jp(data: bytes, errors: str) -> str:
     """EUC-JP with the table of the Encoding standard."""
     out: list[str] = []
-    for run in _EUC.findall(data):
+    for match in _EUC.finditer(data):
+        run = match[0]
         first = run[0]
         if first < 0x80:
             out.append(run.decode("ascii"))
@@ -68,7 +86,8 @@ def iso_2022(data: bytes, errors: str) -> str:
     """ISO-2022-JP, its relatives, ISO-2022-KR and ISO-2022-CN."""
     out: list[str] = []
     g0, g1, shifted = "B", "", False
-    for run in _RUNS.findall(data):
+    for match in _RUNS.finditer(data):
+        run = match[0]
         first = run[0]
         if first == 0x1B:
             if run[1:2] == b"$":

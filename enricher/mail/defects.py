@@ -13,6 +13,7 @@ NO_SEPARATOR: Final = "MissingHeaderBodySeparatorDefect"
 BYTE_ORDER_MARK: Final = "ByteOrderMarkDefect"
 LEADING_BLANK_LINES: Final = "LeadingBlankLinesDefect"
 LINE_ENDS: Final = "InvalidLineEndsDefect"
+LONG_HEADER: Final = "LongHeaderDefect"
 TOO_MANY_HEADERS: Final = "TooManyHeadersDefect"
 
 # Parts.

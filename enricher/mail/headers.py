@@ -28,6 +28,8 @@ Fields = list[tuple[str, str]]
 # whole: otherwise a field would be looked for from each of its characters.
 _PLAIN = re.compile(r"([!-9;-~]++):[ \t]*+([^\r\n]*+(?:\r?\n[ \t][^\r\n]*+)*)\r?\n|[^\n]*+\n")
 _NO_FIELD = ("", "")
+_SHORT = 100_000  # characters at a time: other threads get their turn in between
+MOST_FIELDS = 1000
 _ANY = re.compile(r"([^\x00-\x20\x7f:]+)([ \t]*):[ \t]*(.*)", re.DOTALL)
 # What no sentence begins with: names with a hyphen, and the usual ones without.
 _USUAL = re.compile(
@@ -103,7 +105,7 @@ def read_header(raw: bytes, start: int, end: int, body: int, stop: int) -> Heade
     A header without a blank line after it has ``end == body``. At ``stop`` the body may be over.
     """
     block = raw[start:end].decode("ascii", "surrogateescape")
-    if not block or block[-1] == "\n":
+    if len(block) <= _SHORT and (not block or block[-1] == "\n"):
         fields: Fields = _PLAIN.findall(block)
         if _NO_FIELD not in fields:
             return Header(fields, body)
@@ -129,7 +131,8 @@ class _Odd:
             # As long as it was: positions in it are positions in the message.
             block = self._block = _LONE_CR.sub(lambda m: f"\n{m[1]}" if m[1] else " ", block)
             self._defects[LINE_ENDS] = None
-        while self._at < len(block):
+        # One more than anybody looks at.
+        while self._at < len(block) and len(self._names) <= MOST_FIELDS:
             end = block.find("\n", self._at) + 1 or len(block)
             line = block[self._at : end].rstrip("\r\n")
             if not self._take(line, end):
@@ -180,9 +183,9 @@ class _Odd:
         return not (self._more and self._names and not self._block[end : end + 1000].strip())
 
     def _last_usual(self) -> int:
-        """Where the last usual field begins; -1 if there is none."""
+        """Where the last usual field begins among the lines that anybody looks at; -1 if there is none."""
         at, last = self._at, -1
-        while at < len(self._block):
+        for _ in range(2 * MOST_FIELDS):
             if _USUAL.match(self._block, at):
                 last = at
             at = self._block.find("\n", at) + 1 or len(self._block)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from enricher.mail.addresses import MOST, mailboxes
+from enricher.mail.addresses import mailboxes
 from enricher.mail.authentication import authentications
 from enricher.mail.bodies import Bodies
 from enricher.mail.charsets import plain, words
 from enricher.mail.dates import read_date
-from enricher.mail.defects import TOO_MANY_ADDRESSES, TOO_MANY_HEADERS, Defects
-from enricher.mail.headers import Fields
+from enricher.mail.defects import TOO_MANY_HEADERS, Defects
+from enricher.mail.headers import MOST_FIELDS, Fields
 from enricher.mail.html import read_html
 from enricher.mail.mime import take_apart
 from enricher.mail.models import Link, Mail, Mailbox
@@ -28,7 +28,6 @@ _READ = (
     *("from", "sender", "to", "cc", "bcc", "reply-to"),
     *("date", "subject", "message-id", "in-reply-to", "references", "authentication-results"),
 )
-_MOST_HEADERS = 1000
 
 
 def parse_message(
@@ -94,9 +93,9 @@ def _headers(fields: Fields, defects: Defects) -> tuple[tuple[tuple[str, str], .
     """
     headers: list[tuple[str, str]] = []
     values: dict[str, list[str]] = {name: [] for name in _READ}
-    if len(fields) > _MOST_HEADERS:
+    if len(fields) > MOST_FIELDS:
         defects[TOO_MANY_HEADERS] = None
-        fields = fields[:_MOST_HEADERS]
+        fields = fields[:MOST_FIELDS]
     for name, value in fields:
         # Most values are one line of ASCII, and need no reading.
         text = value.rstrip(" \t") if value.isascii() and "\n" not in value else plain(value, defects)
@@ -116,10 +115,5 @@ def _people(values: Sequence[str], defects: Defects) -> tuple[Mailbox, ...]:
         return ()
     if len(values) == 1:
         return mailboxes(values[0], defects)
-    found: list[Mailbox] = []
-    for value in values:
-        found += mailboxes(value, defects, MOST - len(found))
-        if len(found) == MOST:
-            defects[TOO_MANY_ADDRESSES] = None
-            break
-    return tuple(found)
+    # As one list: what bounds a list bounds them all.
+    return mailboxes(", ".join(values), defects)

@@ -22,7 +22,7 @@ _WHITE = b" \t\r\n\x0b\x0c"
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _FOREIGN = bytes(set(range(256)) - set(_LETTERS + b"="))
 # Bytes at a time: some milliseconds.
-_PIECE = 1 << 20
+_PIECE = 1 << 19
 
 
 def decoded(data: bytes, encoding: str, defects: Defects) -> bytes:
@@ -41,11 +41,15 @@ def decoded(data: bytes, encoding: str, defects: Defects) -> bytes:
 
 def quoted_printable(data: bytes) -> bytes:
     """RFC 2045 6.7: blanks at the end of a line were added on the way, and are not the sender's."""
+    if len(data) <= _PIECE:
+        return _quoted_printable(data)
+    return b"".join([_quoted_printable(piece) for piece in _whole_lines(data)])
+
+
+def _quoted_printable(data: bytes) -> bytes:
     if b" \n" in data or b"\t\n" in data or b" \r" in data or b"\t\r" in data:
         data = b"".join(_lines_stripped(data))
-    if len(data) <= _PIECE:
-        return binascii.a2b_qp(data)
-    return b"".join(binascii.a2b_qp(piece) for piece in _whole_lines(data))
+    return binascii.a2b_qp(data)
 
 
 def _lines_stripped(data: bytes) -> Iterator[bytes]:

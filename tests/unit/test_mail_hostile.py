@@ -24,6 +24,7 @@ def many(count: int, kind: bytes = b"mixed") -> bytes:
     return b"Content-Type: multipart/%s; boundary=b\n\n" % kind + b"--b\n\nx\n" * count + b"--b--\n"
 
 
+STATUS = b"Content-Type: message/delivery-status\n\n"
 ENDLESS: dict[str, Callable[[int], bytes]] = {
     "headers": lambda n: b"".join(b"X-%d: v\n" % i for i in range(n)) + b"\nhi",
     "folds": lambda n: b"Subject: a\n" + b" b\n" * n + b"\nhi",
@@ -33,6 +34,7 @@ ENDLESS: dict[str, Callable[[int], bytes]] = {
     "open quotes": lambda n: b'To: "' + b"a, " * n + b"\n\nhi",
     "comments": lambda n: b"To: " + b"(" * n + b"\n\nhi",
     "open brackets": lambda n: b"Message-ID: " + b"<" * n + b"\nReferences: " + b"<" * n + b"\n\nhi",
+    "disposition": lambda n: b"Content-Disposition: attachment" + b"; a*0*=b" * n + b"\n\nhi",
     "parameters": lambda n: b"Content-Type: text/plain" + b"; a=b" * n + b"\n\nhi",
     "spaces in a type": lambda n: b"Content-Type: text/plain" + b" " * n + b"x\n\nhi",
     "semicolons in a type": lambda n: b"Content-Type: text/plain" + b" ;" * n + b"x\n\nhi",
@@ -51,6 +53,34 @@ ENDLESS: dict[str, Callable[[int], bytes]] = {
     "levels never closed": lambda n: nested(n, closed=False),
     "messages in messages": lambda n: b"Content-Type: message/rfc822\n\n" * n + b"A: b\n\nhi",
     "lines in levels": lambda n: nested(DEEPEST - 1, b"line\n" * n),
+    "hyphens in levels": lambda n: nested(DEEPEST - 1, b"--b3x\n" * n),
+    "parts without a blank line": lambda n: many(n).replace(b"--b\n\n", b"--b\n"),
+    "lines that are no headers": lambda n: b"oops\n" * n + b"Subject: a\n\nhi",
+    "headers with blanks": lambda n: b"X : v\n" * n + b"\nhi",
+    "carriage returns": lambda n: b"Subject: a" + b"\r" * n + b"b\nX: y\n\nhi",
+    "blank lines": lambda n: b"\r\n" * n + b"Subject: a\n\nhi",
+    "closed brackets": lambda n: b"To: " + b"<a " * n + b">\n\nhi",
+    "quotes": lambda n: b"To: " + b'"a" b"' * n + b"\n\nhi",
+    "escapes": lambda n: b'To: "' + b"\\\"" * n + b"\n\nhi",
+    "colons": lambda n: b"To: " + b"a:" * n + b"\n\nhi",
+    "addresses by blanks": lambda n: b"To: " + b"a@b " * n + b"\n\nhi",
+    "words without end": lambda n: b"To: " + b"=?a?q?" * n + b"\nSubject: " + b"=?a?q?a" * n + b"\n\nhi",
+    "padding": lambda n: b"Content-Transfer-Encoding: base64\n\n" + b"QQ==" * n,
+    "escapes of charsets": lambda n: b"Content-Type: text/plain; charset=iso-2022-jp\n\n" + b"\x1b(B" * n,
+    "bad bytes": lambda n: b"Content-Type: text/plain; charset=utf-8\n\n" + b"\xc3" * n,
+    "dates": lambda n: b"Date: " + b"1 Jan " * n + b"\n\nhi",
+    "results": lambda n: b"Authentication-Results: a" + b"; spf=pass" * n + b"\n\nhi",
+    "names in brackets": lambda n: b"From: " + b"a@b " * n + b"<c@d>\nReply-To: " + b"a@b," * n + b"\n\nhi",
+    **{
+        f"HTML: {piece}": lambda n, piece=piece: b"Content-Type: text/html\n\n" + piece.encode() * n
+        for piece in (
+            *("<td>", "<a href=x>", "<a href='", "<a \"", '<a ">"', "<!--", "<script>", "<b", "&", "<", "</"),
+            *("<div>", "<svg>", "<a " + "=" * 9, "<a" + " " * 99, "\u202e", "<base href=x><a href=y>"),
+        )
+    },
+    "calendar": lambda n: b"Content-Type: text/calendar\n\nBEGIN:VCALENDAR\n" + b"BEGIN:VEVENT\nUID:1\n" * n,
+    "bounces": lambda n: STATUS + b"Final-Recipient: rfc822; a@b\n\n" * n,
+    "complaints": lambda n: STATUS.replace(b"delivery-status", b"feedback-report") + b"A: b\n" * n,
 }
 
 
