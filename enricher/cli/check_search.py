@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from enricher.adapters.search import SearchIndices, search_client
 from enricher.config import SearchSettings
 from enricher.errors import SinkUnavailable
@@ -12,7 +14,8 @@ async def ask_search(settings: SearchSettings, timeout: float) -> tuple[str, str
 
     Raises `WrongSetting` where the package of its client is missing.
     """
-    client = search_client(settings)
+    # Its package is large: imported here, the other servers would be waited for in vain meanwhile.
+    client = await asyncio.to_thread(search_client, settings)
     try:
         return await SearchIndices(client, {}, timeout=timeout, max_bulk=settings.max_bulk).info(), ""
     except SinkUnavailable as error:

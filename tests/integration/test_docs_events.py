@@ -231,6 +231,8 @@ def test_the_tables_of_settings_are_those_of_the_sections(number: int, section: 
         value = getattr(settings, name)
         if default == "none":
             assert value in (None, "", (), {}), name
+        elif isinstance(value, tuple):
+            assert value == tuple(re.findall("`(.*?)`", default)), name
         elif default == "1 MiB":
             assert value == 2**20
         else:
