@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from enricher.engine.router import covers
-from enricher.engine.service import Engine
 from enricher.engine.stats import Histogram
+
+if TYPE_CHECKING:
+    from enricher.engine.service import Engine
 
 Kind = Literal["counter", "gauge", "histogram"]
 

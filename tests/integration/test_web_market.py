@@ -14,7 +14,8 @@ from enricher.analytics import ohlc
 from enricher.clock import MINUTE
 from tests.integration.test_market_analytics import AT, QUIET, SPOT, smiling, volatility
 from tests.integration.test_market_contract import SECOND, tick
-from tests.integration.worker import CHAINS, TICKS, Worker, iso, running
+from tests.integration.test_market_contract import quote as option_quote
+from tests.integration.worker import CHAINS, QUOTES, TICKS, Worker, iso, running
 from tests.rig import Clock, until
 from tests.servers import Urls
 
@@ -180,6 +181,8 @@ async def test_names_from_the_feed_are_text_and_what_is_not_there_is_refused(url
             page = await shown(client, f"market/{quote(HOSTILE)}{path}")
             assert "&lt;img" in page
             assert "<img" not in page
+        await worker.take(QUOTES, {**option_quote(at_us=AT), "product": "QUOTED"})
+        assert "No option chain of this product has come yet" in await shown(client, "market/QUOTED")
         assert "<img" not in await shown(client, "market?q=IMG")
         assert "<img" not in await shown(client, "feed")
         refused = {

@@ -119,7 +119,7 @@ class Chains:
         reading = self._reading
         last = await reading.last(product)
         chosen, expiries = await reading.chosen(product, expiry)
-        if last is None and not expiries:
+        if last is None and not expiries and await reading.checkpoint(product) is None:
             raise Refusal(404, f"nothing is known of a product {product!r:.60}")
         chain = await reading.chain(product, chosen) if chosen else None
         figures = None if chain is None else self._figures(product, chain)
