@@ -108,7 +108,7 @@ def count(reading: Options, files: tuple[Path, ...], explain: bool) -> tuple[Cou
             last_us = record.at_us
             counts[record.topic] += 1
         number = counts.total() - before
-        span = f", {render(first_us, False)} to {render(last_us, False)}" if number else ""
+        span = f", {render(first_us, False)} to {render(last_us, False)}" if last_us else ""
         say(f"{file}: {number:,} messages{span}")
     return counts, counts.total()
 
