@@ -5,7 +5,9 @@ None of them holds up the store for long, however many jobs there are: what is a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -84,6 +86,20 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     name: str
     heard_ms: int
     description: bytes
+
+    @property
+    def said(self) -> Mapping[str, Any]:
+        """What it says of itself, read."""
+        try:
+            found = msgspec.json.decode(self.description)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def served(workers: Iterable[WorkerRecord]) -> Counter[str]:
+    """How many workers serve each queue."""
+    return Counter(queue for worker in workers for queue in worker.said.get("queues", ()))
 
 
 class ListWorkers(Call["list[WorkerRecord]"], frozen=True):

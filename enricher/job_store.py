@@ -10,7 +10,7 @@ The system of jobs speaks these words alone; ``adapters/redis/jobs`` knows what 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import ClassVar, Generic, Literal, Protocol, TypeVar
 
 import msgspec
@@ -343,12 +343,16 @@ class Runner(Protocol):
         ...
 
 
+Description = Callable[[], bytes]
+"""What others see of a worker (JSON), asked by another thread whenever it is heard of."""
+
+
 class JobQueues(Protocol):
     """The jobs of one server: the store, the sink that ends runs, and the source of a worker's runs."""
 
     store: JobStore
     sink: Sink
 
-    def source(self, runner: Runner, shares: Shares, *, description: bytes = b"{}") -> Source:
+    def source(self, runner: Runner, shares: Shares, *, description: Description = ...) -> Source:
         """Runs for the routes ``{prefix}:{queue}``, each with the `Run` as its body (JSON)."""
         ...

@@ -20,7 +20,7 @@ class FailedJobs(LetterStore):
     Nothing is added: what is set aside has failed as a job in the same commit.
     """
 
-    shown_as = "jobs"
+    shown_as = "jobs?state=failed"
 
     def __init__(self, store: JobStore, prefix: str) -> None:
         self.name = f"failed {prefix}"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -15,6 +14,7 @@ from enricher.engine.router import Context, Route, Slots
 from enricher.errors import BadMessage
 from enricher.job_store import RUNS, JobStore, Run
 from enricher.jobs import client
+from enricher.jobs.about import About
 from enricher.jobs.checks import probe
 from enricher.jobs.dead_letters import FailedJobs
 from enricher.jobs.health_check import HealthCheckWorker
@@ -29,6 +29,9 @@ from enricher.jobs.threads import JobThreads
 from enricher.jobs.worker import imported_workers
 from enricher.log import log
 from enricher.system import Host, Plan
+
+if TYPE_CHECKING:
+    from enricher.web.views import Action, View
 
 _NO_CLASS = (
     "no class of jobs is known here, so that no job can run: name the packages that have yours in "
@@ -71,21 +74,12 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
         )
         for queue in jobs.queues
     ]
-    description = msgspec.json.encode(
-        {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "queues": jobs.queues,
-            "concurrency": jobs.concurrency,
-            "started_ms": host.clock() // 1000,
-            "tasks": list(registry.definitions),
-        }
-    )
+    about = About(jobs, registry.definitions, host.clock() // 1000)
     services: dict[str, Callable[[], Awaitable[None]]] = {"job_processes": partial(_serve, processes)}
     if jobs.schedules:
         services["job_schedules"] = _scheduler(jobs, host, registry, queues.store).run
     failed = DeadLetterSink(FailedJobs(queues.store, jobs.prefix))
-    source = queues.source(runner, Shares(jobs.queues), description=description)
+    source = queues.source(runner, Shares(jobs.queues), description=about)
     return Plan(
         routes=routes if jobs.works else (),
         sinks=[queues.sink],
@@ -95,6 +89,7 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
         notes=[f"Jobs: {len(registry.definitions):,} classes; enricher queues shows how their queues stand."],
         problems=lambda: registry.problems,
         warnings=lambda: registry.warnings,
+        views=partial(_views, jobs, registry, queues.store, settings.feed.timezone),
         metrics=partial(metrics_of, ended, queues.store, jobs.queue_names),
         probe=partial(
             probe, queues.store, jobs.queue_names if jobs.works else (), registry.definitions.values()
@@ -111,6 +106,12 @@ def registry_of(jobs: JobSettings) -> WorkerRegistry:
         registry.warnings.append(_NO_CLASS)
         log.warning("configuration_warning", reason=_NO_CLASS)
     return registry
+
+
+def _views(jobs: JobSettings, registry: WorkerRegistry, store: JobStore, zone: str) -> list[View | Action]:
+    from enricher.jobs.web.views import views  # extra web, which need not be there
+
+    return views(jobs, registry, store, zone)
 
 
 async def _serve(processes: JobProcesses) -> None:

@@ -114,6 +114,17 @@ def read(id: str, data: bytes | None) -> Outcome:  # noqa: A002
         raise BadMessage(f"{KEY}{id}", "a result of a job", text_of(error)) from error
 
 
+def children(outcome: Outcome | None) -> list[str]:
+    """The ids of the jobs that a job has enqueued, as its result says."""
+    found = []
+    for each in (outcome and outcome.children) or ():
+        while isinstance(each, list) and each:
+            each = each[0]
+        if isinstance(each, str):
+            found.append(each)
+    return found
+
+
 def value_of(outcome: Outcome) -> Any:
     """What the job returned, or the exception for its failure; None while there is neither.
 

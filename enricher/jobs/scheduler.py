@@ -85,6 +85,28 @@ def _scheduled_task(definition: Definition, zone: str, max_payload: int) -> Sche
     return ScheduledTask(task=definition.task, module=module, schedule=schedule, request=request_at)
 
 
+class Standing(NamedTuple):
+    """A schedule and where it stands; times are ms since 1970, 0 for never."""
+
+    task: str
+    rule: str
+    zone: str
+    queue: str
+    last_ms: int
+    next_ms: int
+    known: bool
+
+
+def standing(task: ScheduledTask, times: ScheduleTimes, misfire: Misfire) -> Standing:
+    """Where a schedule stands. Its next time has passed if nobody has run what was due."""
+    since = times.since_ms.get(task.task, times.now_ms)
+    begin = max(since, times.now_ms) if misfire == "skip" else since
+    following = next(task.schedule.after(begin), 0)
+    rule, zone, queue = task.schedule.expression, task.schedule.zone, task.request(following).queue
+    last = times.ran_ms.get(task.task, 0)
+    return Standing(task.task, rule, zone, queue, last, following, task.task in times.since_ms)
+
+
 class Due(NamedTuple):
     """Occurrences to run now, and when to look at the schedule again (ms since 1970; None: never)."""
 

@@ -6,12 +6,9 @@ kept in Redis, so that a worker that was restarted shows what was before.
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import anyio
 import msgspec
@@ -22,6 +19,7 @@ from enricher.engine.service import Engine
 from enricher.engine.stats import Histogram
 from enricher.errors import EnricherError
 from enricher.log import log
+from enricher.own_process import memory
 from enricher.redaction import redact_value
 
 EVERY = 1.0
@@ -205,7 +203,7 @@ class Pulse:
             dead_letters=mark.dead,
             gaps=sum(int(each.get("gaps") or 0) for each in health["sources"].values()),
             cpu=round((mark.cpu - since.cpu) / passed, 3),
-            memory=_memory(),
+            memory=memory(),
             loop_lag=round(self._engine.stats.loop_lag_us / 1000, 2),
             outages={name: str(redact_value(why)) for name, why in health["outages"].items()},
             stalled=list(health["stalled"]),
@@ -216,12 +214,3 @@ class Pulse:
 
 def _ms(us: float | None) -> float | None:
     return None if us is None else round(us / 1000, 2)
-
-
-def _memory() -> int:
-    """Bytes of memory that the process has now; where that cannot be read, the most that it ever had."""
-    try:
-        return int(Path("/proc/self/statm").read_bytes().split()[1]) * resource.getpagesize()
-    except OSError:
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return most if sys.platform == "darwin" else most * 1024

@@ -8,11 +8,11 @@ import pytest
 
 from enricher.job_store import JobError, JobRecord
 from enricher.jobs.checks import queue_warnings
-from enricher.jobs.cli.selection import EVERY, JobFilter, arguments, moment, parse_value
 from enricher.jobs.cli.tables import sheet
-from enricher.jobs.cli.texts import as_json, children, clock, details, progress, short, short_id
+from enricher.jobs.cli.texts import as_json, clock, details, progress, short, short_id
 from enricher.jobs.definition import define
-from enricher.jobs.results import Outcome
+from enricher.jobs.results import Outcome, children
+from enricher.jobs.selection import EVERY, JobFilter, arguments, moment, parse_value
 from enricher.jobs.worker import Worker
 
 NOW = 1_800_000_000_000

@@ -15,12 +15,11 @@ import msgspec
 from enricher.cli.bulk import Manner, Meant, Outcome, ask, paced
 from enricher.cli.output import EverySecond, listed, say
 from enricher.config import Settings
-from enricher.job_admin import DeleteJob, RetryJob, RetryRefused
-from enricher.job_store import FINISHED, Cancel, JobRecord, State
-from enricher.jobs import results
+from enricher.job_store import JobRecord, State
 from enricher.jobs.cli.opening import Jobs, with_jobs
-from enricher.jobs.cli.selection import JobFilter, class_name
 from enricher.jobs.cli.texts import COLOURS
+from enricher.jobs.deeds import Deed
+from enricher.jobs.selection import JobFilter, class_name
 
 SHOWN = 20
 
@@ -41,7 +40,7 @@ class Verb:
     name: str
     past: str
     states: tuple[State, ...]
-    act: Callable[[Jobs, str], Awaitable[Outcome]]
+    act: Callable[[Jobs, str], Awaitable[Deed]]
     asks_always: bool = False
 
 
@@ -51,52 +50,6 @@ class Tally:
 
     done: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
-
-
-GONE = Outcome("no such job", done=False)
-
-
-async def retry(jobs: Jobs, id: str) -> Outcome:  # noqa: A002
-    """Let it wait for a worker now."""
-    answer = await jobs.ask(RetryJob(id))
-    if isinstance(answer, RetryRefused):
-        return Outcome(f"not retried: job {answer.holder} holds its unique lock", done=False)
-    if answer in ("failed", "cancelled"):
-        return Outcome("waits again", done=True)
-    others = {
-        "scheduled": Outcome("waits, due now", done=True),
-        "retrying": Outcome("waits, due now", done=True),
-        "waiting": Outcome("waits already", done=True),
-        "running": Outcome("not retried: it runs", done=False),
-        "succeeded": Outcome("not retried: it has succeeded; enqueue it anew", done=False),
-    }
-    return others.get(answer or "", GONE)
-
-
-def cancel(reason: str) -> Callable[[Jobs, str], Awaitable[Outcome]]:
-    """Cancel it; one that runs is told to stop."""
-
-    async def act(jobs: Jobs, id: str) -> Outcome:  # noqa: A002
-        answer = await jobs.ask(Cancel(id, results.revoked(id, reason)))
-        if answer == "running":
-            return Outcome("told to stop", done=True)
-        if answer in FINISHED:
-            return Outcome(f"not cancelled: it has {_ended(answer)}", done=False)
-        return GONE if answer is None else Outcome("cancelled", done=True)
-
-    return act
-
-
-async def delete(jobs: Jobs, id: str) -> Outcome:  # noqa: A002
-    """Remove it with its result."""
-    answer = await jobs.ask(DeleteJob(id))
-    if answer == "running":
-        return Outcome("not deleted: it runs; cancel it first", done=False)
-    return GONE if answer is None else Outcome("deleted", done=True)
-
-
-def _ended(state: State) -> str:
-    return "been cancelled" if state == "cancelled" else state
 
 
 def perform(settings: Settings, verb: Verb, meant: Meant[JobFilter], manner: Manner) -> bool:
@@ -116,7 +69,7 @@ def perform(settings: Settings, verb: Verb, meant: Meant[JobFilter], manner: Man
         seconds = EverySecond()
         try:
             async for job in paced(found, manner.rate):
-                outcome = await verb.act(jobs, job.id)
+                outcome = Outcome(*await verb.act(jobs, job.id))
                 tally.done += outcome.done
                 tally.outcomes[outcome.label] += 1
                 if not manner.quiet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import click
 import msgspec
@@ -13,14 +14,14 @@ from enricher.cli.options import SettingsOptions, json_option, settings_options
 from enricher.cli.output import say
 from enricher.job_admin import Finished, FinishedFigures, ListWorkers
 from enricher.job_store import FINISHED, JobRecord, Queues, Result, State
-from enricher.jobs import results
+from enricher.jobs import deeds, results
 from enricher.jobs.cli import acting, tables
 from enricher.jobs.cli.enqueuing import enqueue
 from enricher.jobs.cli.opening import Jobs, settings_of, with_jobs
 from enricher.jobs.cli.options import filters, manner_option, meant_option
-from enricher.jobs.cli.selection import STATES, JobFilter
 from enricher.jobs.cli.tailing import tail
-from enricher.jobs.cli.texts import as_json, children, details
+from enricher.jobs.cli.texts import as_json, details
+from enricher.jobs.selection import STATES, JobFilter
 
 EXAMPLES = """\b
 Examples:
@@ -149,7 +150,7 @@ def show_job(options: SettingsOptions, job: str, json: bool) -> None:
             steps = {name: msgspec.Raw(said) for name, said in found.steps.items()}
             more = {"unique": found.unique or None, "limits": found.limits, "steps": steps}
             result = None if outcome is None or outcome.status != "SUCCESS" else outcome.result
-            click.echo(as_json(found, **more, children=children(outcome), result=result))
+            click.echo(as_json(found, **more, children=results.children(outcome), result=result))
             return
         now_ms = (await jobs.ask(Finished(1))).now_ms
         for line in details(found, outcome, now_ms):
@@ -174,7 +175,7 @@ def retry(options: SettingsOptions, meant: Meant[JobFilter], manner: Manner) -> 
     ones. The job keeps its id and what its steps have stored; its attempts begin anew. One that is unique
     takes its lock again, or it is said which job has it. The exit code is 1 if any could not be retried.
     """
-    _act(options, acting.Verb("retry", "retried", ("failed",), acting.retry), meant, manner)
+    _act(options, acting.Verb("retry", "retried", ("failed",), deeds.retry), meant, manner)
 
 
 @command.command("cancel")
@@ -189,7 +190,8 @@ def cancel(options: SettingsOptions, meant: Meant[JobFilter], manner: Manner, re
     be retried by hand. The exit code is 1 if any could not be cancelled.
     """
     states: tuple[State, ...] = ("waiting", "scheduled", "retrying", "running")
-    _act(options, acting.Verb("cancel", "cancelled", states, acting.cancel(reason)), meant, manner)
+    act = partial(deeds.cancel, reason=reason)
+    _act(options, acting.Verb("cancel", "cancelled", states, act), meant, manner)
 
 
 @command.command("delete")
@@ -202,7 +204,7 @@ def delete(options: SettingsOptions, meant: Meant[JobFilter], manner: Manner) ->
     Filters mean jobs that have ended; with --state also such as wait or are delayed. The exit code is 1 if
     any could not be removed.
     """
-    _act(options, acting.Verb("delete", "deleted", FINISHED, acting.delete, asks_always=True), meant, manner)
+    _act(options, acting.Verb("delete", "deleted", FINISHED, deeds.delete, asks_always=True), meant, manner)
 
 
 command.add_command(enqueue)

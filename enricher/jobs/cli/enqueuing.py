@@ -20,12 +20,12 @@ from enricher.config.types import did_you_mean
 from enricher.job_store import Enqueue, Request
 from enricher.jobs import results
 from enricher.jobs.cli.opening import Jobs, settings_of, with_jobs
-from enricher.jobs.cli.selection import class_name, parse_value
 from enricher.jobs.cli.texts import short_id
 from enricher.jobs.definition import Definition
 from enricher.jobs.errors import BadArguments
 from enricher.jobs.registry import WorkerRegistry
 from enricher.jobs.requests import Options, request, request_by_name
+from enricher.jobs.selection import class_name, parse_value
 from enricher.jobs.settings import JobSettings
 
 

@@ -15,7 +15,7 @@ from enricher.cli.signals import until_signal
 from enricher.config import Settings
 from enricher.job_admin import ListJobs, ListQueues
 from enricher.job_store import FINISHED, Call, Find, JobRecord, State
-from enricher.jobs.cli.selection import EVERY, STATES, JobFilter
+from enricher.jobs.selection import EVERY, STATES, JobFilter
 from enricher.jobs.settings import JobSettings
 
 T = TypeVar("T")

@@ -13,7 +13,7 @@ from enricher.cli.options import Command, gathered, typed
 from enricher.clock import wall_clock
 from enricher.config.loader import NOTHING
 from enricher.dead_letters.filters import parse_moment
-from enricher.jobs.cli.selection import STATES, JobFilter
+from enricher.jobs.selection import STATES, JobFilter
 
 _moment = typed(lambda text: parse_moment(text, wall_clock(), local=True) // 1000)
 

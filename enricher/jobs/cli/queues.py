@@ -12,13 +12,12 @@ from rich.text import Text
 from enricher.cli.options import SettingsOptions, settings_options
 from enricher.cli.output import EverySecond, say
 from enricher.cli.tables import Cell, Sheet
-from enricher.job_admin import JOB_ID, ClearQueue, Finished, FinishedFigures, ListWorkers, Rate
+from enricher.job_admin import Finished, FinishedFigures, ListWorkers, Rate, served
 from enricher.job_store import Pause, QueueFigures, Queues
-from enricher.jobs import results
+from enricher.jobs import deeds
 from enricher.jobs.cli import tables
 from enricher.jobs.cli.opening import Jobs, settings_of, with_jobs
 from enricher.jobs.cli.texts import short
-from enricher.jobs.cli.workers import served
 
 _NUMBERS = ("waiting", "running", "scheduled", "retrying", "oldest", "done/min", "failed/min", "workers")
 _NONE = Rate(0.0, 0.0)
@@ -172,13 +171,9 @@ def clear(options: SettingsOptions, names: Sequence[str], yes: bool) -> None:
     async def work(jobs: Jobs) -> None:
         for name in names:
             done, seconds = 0, EverySecond()
-            result = results.revoked(JOB_ID, "the queue was cleared")
-            while gone := (await jobs.ask(ClearQueue(name, result))).entries:
-                done += gone
+            async for done in deeds.clear(jobs, name, waiting[name]):
                 if seconds.rate(done) is not None:
                     say(f"{name}: {done:,} of {waiting[name]:,}")
-                if done >= waiting[name]:
-                    break  # what comes meanwhile stays
             click.echo(f"{name}: {done:,} jobs cancelled")
 
     with_jobs(settings, count)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import click
 import msgspec
@@ -18,14 +17,14 @@ from enricher.config.types import did_you_mean
 from enricher.job_store import Enqueue
 from enricher.jobs.cli import tables
 from enricher.jobs.cli.opening import Jobs, settings_of, with_jobs
-from enricher.jobs.cli.selection import class_name
 from enricher.jobs.cli.texts import clock, line, short, utc
 from enricher.jobs.plan import registry_of
 from enricher.jobs.registry import WorkerRegistry
-from enricher.jobs.scheduler import ScheduledTask, scheduled_tasks
-from enricher.jobs.schedules import ON_TIME_MS, Misfire
+from enricher.jobs.scheduler import ScheduledTask, Standing, scheduled_tasks, standing
+from enricher.jobs.schedules import ON_TIME_MS
+from enricher.jobs.selection import class_name
 from enricher.jobs.settings import JobSettings
-from enricher.schedule_store import FindSchedules, ScheduleTimes
+from enricher.schedule_store import FindSchedules
 
 _HEAD = ("class", "schedule", "zone", "queue", "last", "next")
 
@@ -57,7 +56,7 @@ def command(context: click.Context, options: SettingsOptions, json: bool) -> Non
 async def _show(jobs: Jobs, registry: WorkerRegistry, json: bool) -> None:
     tasks = _tasks(jobs.settings, registry)
     times = await jobs.ask(FindSchedules(tuple(task.task for task in tasks)))
-    rows = [row(task, times, jobs.section.misfire) for task in tasks]
+    rows = [standing(task, times, jobs.section.misfire) for task in tasks]
     if json:
         click.echo(msgspec.json.encode([_plain(each) for each in rows]).decode())
     elif tables.terminal():
@@ -70,29 +69,7 @@ async def _show(jobs: Jobs, registry: WorkerRegistry, json: bool) -> None:
         tables.columns(_HEAD, [[str(cell or "") for cell in _plain(each).values()] for each in rows])
 
 
-class Row(NamedTuple):
-    """A schedule and where it stands; times are ms since 1970, 0 for never."""
-
-    task: str
-    rule: str
-    zone: str
-    queue: str
-    last_ms: int
-    next_ms: int
-    known: bool
-
-
-def row(task: ScheduledTask, times: ScheduleTimes, misfire: Misfire) -> Row:
-    """Where a schedule stands. Its next time has passed if nobody has run what was due."""
-    since = times.since_ms.get(task.task, times.now_ms)
-    begin = max(since, times.now_ms) if misfire == "skip" else since
-    following = next(task.schedule.after(begin), 0)
-    rule, zone, queue = task.schedule.expression, task.schedule.zone, task.request(following).queue
-    last = times.ran_ms.get(task.task, 0)
-    return Row(task.task, rule, zone, queue, last, following, task.task in times.since_ms)
-
-
-def _plain(each: Row) -> dict[str, object]:
+def _plain(each: Standing) -> dict[str, object]:
     return {
         "class": each.task,
         "schedule": each.rule,
@@ -103,14 +80,14 @@ def _plain(each: Row) -> dict[str, object]:
     }
 
 
-def _cells(each: Row, now_ms: int) -> list[Cell]:
+def _cells(each: Standing, now_ms: int) -> list[Cell]:
     late = each.next_ms + ON_TIME_MS < now_ms
     when = Text(f"{short(now_ms - each.next_ms)} ago", style="red") if late else clock(each.next_ms, now_ms)
     last = clock(each.last_ms, now_ms) if each.last_ms else Text("never", style="bright_black")
     return [line(each.task), each.rule, each.zone, each.queue, last, when or "never"]
 
 
-def _advise(rows: Sequence[Row], now_ms: int, registry: WorkerRegistry) -> None:
+def _advise(rows: Sequence[Standing], now_ms: int, registry: WorkerRegistry) -> None:
     if any(not each.known or each.next_ms + ON_TIME_MS < now_ms for each in rows):
         say("\nNobody enqueues what is due. Start a scheduler: enricher run --roles scheduler")
     for definition in registry.definitions.values():

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from enricher.cli.tables import Cell, Sheet
 from enricher.job_store import JobRecord, State
-from enricher.jobs.cli.selection import arguments, class_name
 from enricher.jobs.cli.texts import COLOURS, clock, error_line, line, progress, short, short_id, utc
+from enricher.jobs.selection import arguments, class_name
 
 _NARROW, _WIDE = 140, 170
 _LONGEST = 300  # characters of arguments and errors that no terminal has room for

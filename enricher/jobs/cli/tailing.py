@@ -15,9 +15,9 @@ from enricher.cli.output import say
 from enricher.job_store import Find, JobRecord
 from enricher.jobs import results
 from enricher.jobs.cli.opening import Jobs, settings_of, with_jobs
-from enricher.jobs.cli.selection import JobFilter, arguments, class_name
 from enricher.jobs.cli.tables import terminal
 from enricher.jobs.cli.texts import as_json, error_line, line, short, short_id
+from enricher.jobs.selection import JobFilter, arguments, class_name
 
 _WORDS = {
     "STARTED": ("began", "cyan"),

@@ -12,8 +12,8 @@ import msgspec
 from enricher.cli.output import visible
 from enricher.config import redact_text
 from enricher.job_store import FINISHED, JobRecord
-from enricher.jobs.cli.selection import arguments
-from enricher.jobs.results import Outcome
+from enricher.jobs.results import Outcome, children
+from enricher.jobs.selection import arguments
 
 COLOURS: Mapping[str, str] = {
     "running": "cyan",
@@ -187,17 +187,6 @@ def details(job: JobRecord, outcome: Outcome | None, now_ms: int) -> Iterator[st
         if "Traceback" in job.error.traceback:  # else it says the same again
             for each in visible(redact_text(_cut(job.error.traceback))).rstrip().splitlines():
                 yield f"  {each}"
-
-
-def children(outcome: Outcome | None) -> list[str]:
-    """The ids of the jobs that a job has enqueued, as its result says."""
-    found = []
-    for each in (outcome and outcome.children) or ():
-        while isinstance(each, list) and each:
-            each = each[0]
-        if isinstance(each, str):
-            found.append(each)
-    return found
 
 
 def _cut(text: str) -> str:

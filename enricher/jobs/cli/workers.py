@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import click
 import msgspec
@@ -16,8 +15,8 @@ from enricher.job_admin import Finished, ListWorkers, WorkerRecord
 from enricher.job_store import JobRecord
 from enricher.jobs.cli import tables
 from enricher.jobs.cli.opening import Jobs, settings_of, with_jobs
-from enricher.jobs.cli.selection import EVERY, class_name
 from enricher.jobs.cli.texts import line, short, utc
+from enricher.jobs.selection import EVERY, class_name
 
 _SHOWN = 6
 
@@ -72,22 +71,8 @@ def command(options: SettingsOptions, json: bool) -> None:
 _HEAD = ("worker", "queues", "slots", "up", "heard", "running now")
 
 
-def said(worker: WorkerRecord) -> Mapping[str, Any]:
-    """What a worker says of itself."""
-    try:
-        found = msgspec.json.decode(worker.description)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def served(workers: Iterable[WorkerRecord]) -> Counter[str]:
-    """How many workers serve each queue."""
-    return Counter(queue for worker in workers for queue in said(worker).get("queues", ()))
-
-
 def _cells(worker: WorkerRecord, running: Sequence[JobRecord], now_ms: int) -> list[str]:
-    about = said(worker)
+    about = worker.said
     kinds = Counter(class_name(job.task) for job in running)
     shown = [name if number == 1 else f"{name} x{number}" for name, number in kinds.most_common(_SHOWN)]
     started = about.get("started_ms")
@@ -106,4 +91,4 @@ def _plain(worker: WorkerRecord, running: Sequence[JobRecord]) -> dict[str, obje
         {"id": job.id, "class": job.task, "queue": job.queue, "started_at": utc(job.started_ms)}
         for job in running
     ]
-    return {"name": worker.name, **said(worker), "heard_at": utc(worker.heard_ms), "running": now}
+    return {"name": worker.name, **worker.said, "heard_at": utc(worker.heard_ms), "running": now}

@@ -20,7 +20,7 @@ from enricher.adapters.redis.jobs.calls import END, RENEW, end_parts
 from enricher.adapters.redis.jobs.client import blocking_client
 from enricher.adapters.redis.jobs.records import end_settings
 from enricher.adapters.redis.scripts import Script
-from enricher.job_store import End, JobQueueSettings, Run
+from enricher.job_store import Description, End, JobQueueSettings, Run
 from enricher.log import log
 from enricher.texts import text_of
 
@@ -39,7 +39,7 @@ class Leases:
         self,
         settings: JobQueueSettings,
         worker: str,
-        description: bytes,
+        description: Description,
         held: Callable[[], Collection[Run]],
         found: Found,
     ) -> None:
@@ -108,7 +108,7 @@ class Leases:
 
     def _renew(self, client: Any, held: Collection[Run]) -> None:
         runs = list(held)
-        arguments: list[Any] = [1, self._settings.prefix, self._worker, self._description]
+        arguments: list[Any] = [1, self._settings.prefix, self._worker, self._description()]
         arguments.append(max(int(self._settings.lease * 3), 3))
         for run in runs:
             arguments += (run.queue, run.id, run.number)

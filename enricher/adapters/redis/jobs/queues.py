@@ -10,7 +10,7 @@ from enricher.adapters.redis.jobs.source import JobSource
 from enricher.adapters.redis.jobs.started import StartedResults
 from enricher.engine.ports import Clock, Sink
 from enricher.engine.retry import Backoff
-from enricher.job_store import JobQueueSettings, JobStore, Runner, Shares
+from enricher.job_store import Description, JobQueueSettings, JobStore, Runner, Shares
 
 
 class RedisJobQueues:
@@ -35,7 +35,9 @@ class RedisJobQueues:
         self._clock = clock
         self._backoff = backoff
 
-    def source(self, runner: Runner, shares: Shares, *, description: bytes = b"{}") -> JobSource:
+    def source(
+        self, runner: Runner, shares: Shares, *, description: Description = lambda: b"{}"
+    ) -> JobSource:
         apart = self._results is not self._client
         return JobSource(
             self._client,

@@ -42,7 +42,7 @@ from enricher.adapters.redis.raw_connection import RawConnection
 from enricher.adapters.redis.reconnect import Connection, ending, own_client, reconnecting
 from enricher.engine.ports import Clock, Intake
 from enricher.engine.retry import Backoff
-from enricher.job_store import End, JobQueueSettings, Run, Runner, Shares
+from enricher.job_store import Description, End, JobQueueSettings, Run, Runner, Shares
 from enricher.log import log
 
 
@@ -50,7 +50,7 @@ class JobSource:
     """Delivers runs for the routes ``{prefix}:{queue}``, as ``worker``.
 
     ``client`` says where Redis is; the source has connections of its own. ``shares`` divides free slots among
-    the queues. ``description`` (JSON) is what others see of this worker. ``started`` shows the runs where
+    the queues. ``description`` says what others see of this worker. ``started`` shows the runs where
     results have a server of their own.
     """
 
@@ -66,7 +66,7 @@ class JobSource:
         runner: Runner,
         clock: Clock,
         backoff: Backoff,
-        description: bytes = b"{}",
+        description: Description = lambda: b"{}",
         started: StartedResults | None = None,
     ) -> None:
         self._client = client

@@ -1,0 +1,1 @@
+"""The screens of jobs: jobs, queues, schedules, workers, and the paths that Flower answers."""

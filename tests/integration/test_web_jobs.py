@@ -1,0 +1,241 @@
+"""Jobs in the dashboard: found, looked at, enqueued, retried, cancelled; queues, schedules, workers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import httpx
+import pytest
+
+from enricher import Enricher, load
+from enricher.job_admin import DeleteJob
+from enricher.job_store import Enqueue, Find, JobStore, Request
+from enricher.jobs.client import close, connect, current
+from tests.jobs_app.answers import Answer
+from tests.jobs_app.limits import Fails
+from tests.rig import until
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """The web app of a worker of jobs, asked as a program on this machine does."""
+    connect(redis_url)
+    given = {"redis.url": redis_url, "market.enabled": False, "jobs.packages": "tests.jobs_app"}
+    given["jobs.health_url"] = "http://127.0.0.1:9/"
+    async with Enricher(load(overrides=given)) as enricher:
+        await enricher.wait_ready()
+        transport = httpx.ASGITransport(app=enricher.asgi())
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as found:
+            yield found
+    await close()
+
+
+async def get(client: httpx.AsyncClient, path: str, status: int = 200, **query: Any) -> Any:
+    answer = await client.get(path if path.startswith("/") else f"/api/v1/{path}", params=query)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+async def post(client: httpx.AsyncClient, path: str, body: Any = None, status: int = 200) -> Any:
+    answer = await client.post(path if path.startswith("/") else f"/api/v1/{path}", json=body or {})
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+async def ids(client: httpx.AsyncClient, **query: Any) -> list[str]:
+    return [each["id"] for each in (await get(client, "jobs", **query))["jobs"]]
+
+
+def store() -> JobStore:
+    return current().in_loop()
+
+
+async def keep(numbers: Sequence[int], queue: str = "unserved") -> list[str]:
+    """Jobs that wait, of a queue that nobody serves."""
+    made = [(f"{queue}/{number}", b"[[%d],{}]" % number) for number in numbers]
+    jobs = [Request(id=id_, task="app.Mail", queue=queue, payload=said) for id_, said in made]
+    return await store().ask(Enqueue(tuple(jobs)))
+
+
+async def state(id_: str) -> str | None:
+    job = await store().ask(Find(id_))
+    return None if job is None else job.state
+
+
+async def failed(number: int) -> str:
+    handle = await Fails.enqueue(number)
+    with pytest.raises(ValueError, match=str(number)):
+        await handle.wait(60)
+    return handle.id
+
+
+async def test_jobs_are_found_page_by_page_and_by_what_they_are(client: httpx.AsyncClient) -> None:
+    made = [*await keep(range(30)), *await keep(range(30, 45), "other")]
+    seen: list[str] = []
+    after = ""
+    while True:
+        page = await get(client, "jobs", state="waiting", limit=7, after=after)
+        seen += [each["id"] for each in page["jobs"]]
+        assert len(page["jobs"]) <= 7
+        after = page["next"]
+        if not after:
+            break
+    assert sorted(seen) == sorted(made)
+    assert page["counts"]["waiting"] == 45
+    assert {"unserved", "other"} <= set(page["queues"])
+    assert await ids(client, state="waiting", queue="other", limit=500) == made[30:]
+    assert sorted(await ids(client, state="waiting", args="[[4")) == [*made[40:], "unserved/4"]
+    # A page ends at its last job, also where what it looked at has more.
+    first = await get(client, "jobs", state="waiting", **{"class": "Mail"}, limit=4)
+    rest = await get(client, "jobs", state="waiting", **{"class": "Mail"}, limit=500, after=first["next"])
+    assert [each["id"] for each in first["jobs"] + rest["jobs"]] == seen
+    assert await ids(client, state="waiting", **{"class": "Other*"}) == []
+    assert await ids(client, state="waiting", until="1h") == []
+    assert (await get(client, "jobs", 422, state="asleep"))["detail"]
+    assert (await get(client, "jobs", 422, after="nowhere|1"))["detail"]
+    assert (await get(client, "jobs", 422, since="noon"))["detail"]
+    one, gone = await failed(7), await failed(8)
+    assert await ids(client, state="failed", error="valueerror: 7") == [one]
+    await store().ask(DeleteJob(gone))
+    assert await ids(client, state="failed") == [one]
+
+
+async def test_a_job_is_shown_whole_and_nothing_of_it_is_executed(client: httpx.AsyncClient) -> None:
+    evil = '<script>alert(1)</script> redis://me:secret@host/0'
+    done = await Answer.enqueue(evil, key={"a": [1]})
+    await done.wait(60)
+    said = await get(client, f"jobs/{done.id}")
+    assert said["job"]["state"] == "succeeded"
+    assert '"key"' in said["kwargs"]
+    assert '"key"' in said["result"]
+    page = await client.get(f"/ui/jobs/{done.id}")
+    assert "&lt;script&gt;" in page.text
+    for text in (page.text, (await client.get("/ui/jobs?state=succeeded")).text, str(said)):
+        assert "secret" not in text
+    assert "<script>alert" not in page.text
+    wrong = await get(client, f"jobs/{await failed(5)}")
+    assert (wrong["error_type"], wrong["error_message"]) == ("ValueError", "5")
+    assert "Traceback" in wrong["traceback"]
+    await get(client, "jobs/nobody", 404)
+    assert (await client.get("/ui/jobs/nobody")).status_code == 404
+
+
+async def test_one_is_enqueued_retried_cancelled_and_deleted(client: httpx.AsyncClient) -> None:
+    task = "tests.jobs_app.answers.Answer"
+    form = await get(client, "enqueue")
+    assert task in [each["task"] for each in form["classes"]]
+    made = await post(client, "enqueue", {"task": task, "args": [1], "kwargs": '{"b": 2}'})
+    id_ = made["to"].removeprefix("jobs/")
+
+    async def ended() -> bool:
+        return await state(id_) == "succeeded"
+
+    await until(ended, "the job to run")
+    assert (await get(client, f"jobs/{id_}"))["result"].replace(" ", "").replace("\n", "") == (
+        '{"args":[1],"kwargs":{"b":2}}'
+    )
+    for wrong in ({"args": "{}"}, {"args": "[1"}, {"kwargs": "7"}, {"at": "noon"}, {"delay": -1}):
+        await post(client, "enqueue", {"task": task, **wrong}, 422)
+    await post(client, "enqueue", {"task": "tests.jobs_app.limits.Fails", "args": [1, 2, 3]}, 422)
+    later = (await post(client, "enqueue", {"task": task, "delay": 1000}))["to"].removeprefix("jobs/")
+    assert await state(later) == "scheduled"
+    await post(client, f"jobs/{later}/retry")
+
+    async def ran() -> bool:
+        return await state(later) == "succeeded"
+
+    await until(ran, "the job to run now")
+    await post(client, f"jobs/{later}/retry", status=409)
+    await post(client, f"jobs/{later}/cancel", status=409)
+
+    first, *others = await keep(range(4))
+    await post(client, f"jobs/{first}/cancel")
+    assert await state(first) == "cancelled"
+    await post(client, f"jobs/{first}/retry")
+    assert await state(first) == "waiting"
+    await post(client, f"jobs/{first}/delete")
+    assert await state(first) is None
+    await post(client, f"jobs/{first}/delete", status=404)
+    done = await post(client, "jobs/cancel", {"ids": [*others, later, "nobody"]})
+    assert (done["number"], done["message"].split(";")[0]) == (3, "3 cancelled")
+    assert "1 no such job" in done["message"]
+    assert (await post(client, "jobs/delete", {"ids": others}))["number"] == 3
+    await post(client, "jobs/retry", {"ids": []}, 422)
+
+
+async def test_queues_are_paused_resumed_and_cleared(client: httpx.AsyncClient) -> None:
+    await keep(range(130))
+
+    async def row(name: str) -> dict[str, Any]:
+        (found,) = (q for q in (await get(client, "queues"))["queues"] if q["name"] == name)
+        return found
+
+    found = await row("unserved")
+    assert (found["waiting"], found["workers"], (await row("default"))["workers"]) == (130, 0, 1)
+    await post(client, "queues/low/pause")
+    assert (await row("low"))["paused"]
+    held = await Answer.options(queue="low").enqueue()
+    await post(client, "queues/low/resume")
+    await held.wait(60)
+    assert (await post(client, "queues/unserved/clear"))["number"] == 130
+    assert (await row("unserved"))["waiting"] == 0
+    assert (await get(client, "jobs"))["counts"]["cancelled"] == 130
+    await post(client, "queues/nobody/pause", status=404)
+
+
+async def test_workers_and_schedules_are_shown(client: httpx.AsyncClient) -> None:
+    (worker,) = (await get(client, "workers"))["workers"]
+    assert worker["slots"] == 8
+    assert worker["memory"] > 1_000_000
+    assert worker["cpu"] >= 0
+    (schedule,) = (await get(client, "schedules"))["schedules"]
+    assert (schedule["rule"], schedule["queue"]) == ("*/10 * * * *", "default")
+    assert schedule["next"] % 600 == 0
+    await post(client, f"schedules/{schedule['task']}/run")
+
+    async def ran() -> bool:
+        return bool(await ids(client, state="succeeded", **{"class": "HealthCheckWorker"}))
+
+    await until(ran, "the job of the schedule")
+    await post(client, "schedules/nothing/run", status=404)
+    for page in ("workers", "schedules", "queues", "jobs", "enqueue"):
+        assert (await client.get(f"/ui/{page}")).status_code == 200
+
+
+async def test_flowers_paths_answer_as_flower_does(client: httpx.AsyncClient) -> None:
+    task = "tests.jobs_app.answers.Answer"
+    made = await post(client, f"/api/task/async-apply/{task}", {"args": [1, 2]})
+    assert made["state"] == "PENDING"
+    id_ = made["task-id"]
+    result = await get(client, f"/api/task/result/{id_}", timeout=60)
+    assert result == {"task-id": id_, "state": "SUCCESS", "result": {"args": [1, 2], "kwargs": {}}}
+    info = await get(client, f"/api/task/info/{id_}")
+    assert (info["uuid"], info["name"], info["state"], info["args"]) == (id_, task, "SUCCESS", "[1,2]")
+    assert info["received"] <= info["started"] <= info["succeeded"]
+    applied = await post(client, f"/api/task/apply/{task}", {"kwargs": {"a": 1}})
+    assert (applied["state"], applied["result"]["kwargs"]) == ("SUCCESS", {"a": 1})
+    wrong = await get(client, f"/api/task/result/{await failed(9)}")
+    assert (wrong["state"], wrong["result"]) == ("FAILURE", "ValueError(9)")
+    assert "Traceback" in wrong["traceback"]
+    assert task in (await get(client, "/api/task/types"))["task-types"]
+    await keep(range(3))
+    lengths = (await get(client, "/api/queues/length"))["active_queues"]
+    assert {"name": "unserved", "messages": 3} in lengths
+    assert await post(client, "/api/task/revoke/unserved/1") == {"message": "Revoked 'unserved/1'"}
+    assert (await get(client, "/api/task/info/unserved/1"))["state"] == "REVOKED"
+    tasks = await get(client, "/api/tasks", limit=2)
+    assert set(tasks) <= {"unserved/0", "unserved/1", "unserved/2"}
+    assert len(tasks) == 2
+    assert list(await get(client, "/api/tasks", state="REVOKED")) == ["unserved/1"]
+    assert id_ in await get(client, "/api/tasks", taskname=task)
+    (name,) = await get(client, "/api/workers", status=True)
+    (worker,) = (await get(client, "/api/workers", workername=name)).values()
+    assert worker["stats"]["pool"]["max-concurrency"] == 8
+    assert {"name": "critical"} in worker["active_queues"]
+    assert task in worker["registered"]
+    await get(client, "/api/task/info/nobody", 404)
+    await get(client, "/api/workers", 404, workername="nobody")
+    await post(client, "/api/task/async-apply/no.such.Task", status=404)
+    sent = await post(client, "/api/task/send-task/no.such.Task", {"args": [1], "countdown": 100})
+    assert (await get(client, f"/api/task/info/{sent['task-id']}"))["eta"]
