@@ -8,6 +8,7 @@ from datetime import date, datetime
 from enricher.analytics import position_buildup
 from enricher.analytics.arguments import AMOUNT, number, zone_of
 from enricher.analytics.by_strike import Walls
+from enricher.analytics.chain_doubts import chain_doubts
 from enricher.analytics.chain_input import ChainLike, read_chain
 from enricher.analytics.chain_numbers import MaxPain, chain_numbers
 from enricher.analytics.chain_prices import chain_prices
@@ -112,7 +113,7 @@ def analyse(
     decoded = read_chain(chain, contract, at, spot, expiry, future, zone=where)
     max_age = number("max_age", max_age, AMOUNT)
     contract = contract or Contract(name=decoded.product, assumed=True)
-    contract = contract.as_of(decoded.event_us)
+    contract = contract.as_of(decoded.event_us).in_units(decoded.oi_unit, decoded.price_unit)
     cells = fresh(columns(decoded), leg_ages(decoded, reader(where)), max_age)
     try:
         priced = chain_prices(decoded, cells, contract)
@@ -150,7 +151,7 @@ def analyse(
             losses(cells.strikes, cells.puts.oi_change, priced.spot, "support"),
             priced.spot,
         ),
-        flags=numbers.flags | priced.flags,
+        flags=numbers.flags | chain_doubts(decoded, cells, contract) | priced.flags,
     )
 
 

@@ -18,13 +18,12 @@ import msgspec
 from enricher.analytics.arguments import AMOUNT, POSITIVE, RATE, SHARE, minute_of_day, number, zone_of
 from enricher.analytics.lots import Lots
 from enricher.clock import SECOND, to_date
+from enricher.messages.leg import OiUnit, PriceUnit
 
 YEAR_US: Final = 365 * 86_400 * SECOND
 
 Settlement = Literal["closing_average", "close", "opening", "half_hour_average", "unknown"]
 Exercise = Literal["european", "american"]
-OiUnit = Literal["contracts", "units"]
-PriceUnit = Literal["quote", "underlying"]
 
 
 class Session(msgspec.Struct, frozen=True, gc=False):
@@ -49,8 +48,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
 
     ``lot`` is how many units of the underlying one contract is for, or ``lots`` says so by expiry;
     ``multiplier`` is currency per unit and price point. ``oi_unit`` says what the feed counts open interest
-    in. With the price unit ``underlying`` (Deribit) an option's price
-    times that of the underlying is its price in ``currency``. ``dividend_yield`` None says that spot, grown
+    in, ``oi_stated`` that somebody has said so. With the price unit ``underlying`` (Deribit) an option's
+    price times the forward is its price in ``currency``. ``dividend_yield`` None says that spot, grown
     at ``rate``, is no forward (an index that cannot be held); ``dividends`` are paid besides, in cash: (day
     from which the stock trades without it, YYYY-MM-DD; amount a unit of it). ``closed_weight`` is what a day
     without trading counts in trading time, of a day with it (`analytics.trading_time`). ``buildup_min_age``
@@ -73,6 +72,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     lots: Lots | None = None
     multiplier: float = 1.0
     oi_unit: OiUnit = "contracts"
+    oi_stated: bool = False
     price_unit: PriceUnit = "quote"
     currency: str | None = None
     strike_step: float | None = None
@@ -143,6 +143,12 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
         changes = [_instant(day, "24:00", self.zone) for day, _, _ in lots.until]
         return self if moment_us >= changes[-1] else _as_of(self, bisect_right(changes, moment_us))
 
+    def in_units(self, oi_unit: OiUnit | None, price_unit: PriceUnit | None) -> Contract:
+        """The terms with the units that a message names for its own numbers; None is that of the terms."""
+        if oi_unit is None and price_unit is None:
+            return self
+        return _in_units(self, oi_unit or self.oi_unit, price_unit or self.price_unit)
+
     def units(self, expiry: str) -> float:
         """What open interest is multiplied by to give currency per point of the underlying's price."""
         return self.multiplier * (self.lot_of(expiry) if self.oi_unit == "contracts" else 1.0)
@@ -187,6 +193,11 @@ def years(expiry_us: int, moment_us: int) -> float:
 def _as_of(contract: Contract, changed: int) -> Contract:
     lots = contract.lots
     return contract if lots is None else msgspec.structs.replace(contract, lots=lots.on(changed))
+
+
+@lru_cache(maxsize=256)
+def _in_units(contract: Contract, oi_unit: OiUnit, price_unit: PriceUnit) -> Contract:
+    return msgspec.structs.replace(contract, oi_unit=oi_unit, price_unit=price_unit)
 
 
 @lru_cache(maxsize=4096)

@@ -30,6 +30,7 @@ _LARGEST = 1e100  # of prices; beyond it sums would not stay finite
 _EVIDENCE = 3  # volatilities of our own that outvote the size of the vendor's
 _APART = 10.0  # geometric middle between the same unit (1) and percent of a decimal (100)
 _NEAR_UNIT = 10**0.5
+_LEAST_IV, _MOST_IV = 0.001, 10.0
 _LEAST_OWN, _MOST_OWN = 0.01, 3.0  # beyond them it is rather the price that is odd
 
 
@@ -109,16 +110,18 @@ def volatility_unit(vendor: Column, own: Column | None = None, before: Unit | No
 class Decimals(msgspec.Struct, frozen=True, gc=False):
     """A side's volatilities as decimals; ``odd`` are the places that were sent in the other unit.
 
-    ``unclear`` are those of which nothing tells the unit, on a side that has both: they are None.
+    ``unclear`` are those of which nothing tells the unit, on a side that has both: they are None. So are
+    those ``beyond`` what a volatility can be: 0.1 to 1000 %.
     """
 
     values: list[float | None]
     odd: Sequence[int] = ()
     unclear: Sequence[int] = ()
+    beyond: Sequence[int] = ()
 
 
 def as_decimals(vendor: Column, unit: Unit, own: Column | None = None) -> Decimals:
-    """The vendor's volatilities as decimals; None for what is 0, negative or not finite.
+    """The vendor's volatilities as decimals; None for what is 0, negative or beyond 0.1 to 1000 %.
 
     ``own`` are those computed here at the same places. Where one of 1 to 300 % says that a value in the
     chain's unit would be a hundred times too large or too small (to half a power of ten), it is taken in the
@@ -127,7 +130,7 @@ def as_decimals(vendor: Column, unit: Unit, own: Column | None = None) -> Decima
     scale = 100.0 if unit == "percent" else 1.0
     values = [value / scale if value is not None and 0 < value < inf else None for value in vendor]
     if own is None:
-        return Decimals(values)
+        return _in_range(values)
     wrong = 0.01 if unit == "percent" else 100.0
     low, high = wrong / _NEAR_UNIT, wrong * _NEAR_UNIT
     odd = [
@@ -136,16 +139,23 @@ def as_decimals(vendor: Column, unit: Unit, own: Column | None = None) -> Decima
         if value and (ours := own[at]) and low < value / ours < high and _LEAST_OWN < ours < _MOST_OWN
     ]
     if not odd:
-        return Decimals(values)
+        return _in_range(values)
     not_computed = [at for at, value in enumerate(values) if value and not own[at]]
     both = len(odd) + len(not_computed) < len(values) - values.count(None)
     for at in odd if both else (*odd, *not_computed):
         values[at] = (values[at] or 0.0) / wrong
     if not both:
-        return Decimals(values, sorted((*odd, *not_computed)))
+        return _in_range(values, sorted((*odd, *not_computed)))
     for at in not_computed:
         values[at] = None
-    return Decimals(values, odd, not_computed)
+    return _in_range(values, odd, not_computed)
+
+
+def _in_range(values: list[float | None], odd: Sequence[int] = (), unclear: Sequence[int] = ()) -> Decimals:
+    beyond = [at for at, value in enumerate(values) if value and not _LEAST_IV <= value <= _MOST_IV]
+    for at in beyond:
+        values[at] = None
+    return Decimals(values, odd, unclear, beyond)
 
 
 def _beyond(last: float, bid: float | None, ask: float | None) -> bool:

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from enricher.analytics.volume_steps import VolumeSteps
 from enricher.messages.models import Number
 
 BarKey = tuple[int, int]  # (minutes, start_us)
@@ -30,8 +31,7 @@ class Content(msgspec.Struct, frozen=True, gc=False):
     """The numbers of a bar, each finite and storable: whole numbers fit 64 bits.
 
     ``volume`` sums trade sizes; it and ``vwap`` are None without any. ``vwap`` is None too when the
-    turnover of a trade is beyond a double, and where volumes are cumulative: the price of what was traded
-    between two ticks is not known.
+    turnover of a trade is beyond a double. Where volumes are cumulative it is of `VolumeSteps`.
     """
 
     open: float
@@ -48,8 +48,8 @@ class Cell:
 
     __slots__ = (
         "bars", "close", "count", "day", "first_order", "first_traded", "first_us", "given_out", "high",
-        "last_order", "last_us", "low", "open", "peak", "start", "trades", "turnover", "turnover_rest",
-        "unpriced", "volume", "volume_rest",
+        "last_order", "last_us", "low", "open", "peak", "start", "steps", "trades", "turnover",
+        "turnover_rest", "unpriced", "volume", "volume_rest",
     )  # fmt: skip
 
     def __init__(self, day: int, start: int) -> None:
@@ -57,6 +57,7 @@ class Cell:
         self.day, self.start = day, start
         # Where volumes are cumulative: the highest (below 0 without any), and the first after time and order.
         self.peak: Number = -1
+        self.steps: VolumeSteps | None = None
         self.first_traded: tuple[int, int, Number] | None = None
         self.given_out: list[BarKey] = []  # those that were given out, which another tick revises
         self.first_us, self.first_order = _NEVER, 0

@@ -11,6 +11,7 @@ from decimal import Decimal
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
+from enricher.analytics.chain_doubts import chain_doubts
 from enricher.analytics.chain_numbers import ChainNumbers, chain_numbers, pain_curve, pcr_by_strike
 from enricher.analytics.chain_prices import ChainPrices, chain_prices
 from enricher.analytics.columns import Columns, columns
@@ -22,6 +23,7 @@ from enricher.analytics.price_analysis import analyse_prices
 from enricher.analytics.staleness import NO_AGES, Fresh, fresh, leg_ages, reader
 from enricher.clock import SECOND
 from enricher.market.documents import buildup_fields, chain_fields, wall_fields
+from enricher.market.quality.earlier_chains import flag_scale, unit_changed
 from enricher.market.reasons import (
     AHEAD,
     BEYOND,
@@ -70,9 +72,12 @@ def enriching(
     no_change = f"no snapshot at least {age:g} s older to compare with" if age else _NO_EARLIER
     ages, max_age = leg_ages(chain, reader(zone)), settings.price_max_age
     cells = fresh(columns(chain), ages, max_age)
-    contract = state.contract.as_of(chain.event_us)
+    contract = state.contract.as_of(chain.event_us).in_units(chain.oi_unit, chain.price_unit)
     priced = _priced(chain, cells, contract) if settings.analytics else None
     numbers = chain_numbers(chain, cells, None if priced is None else priced.no_spot)
+    totals = (numbers.total_call_oi, numbers.total_put_oi)
+    if (jump := unit_changed(change, chain, contract, totals)) is not None:
+        change, no_change = None, jump
     fields = chain_fields(chain, numbers, change, no_change, partial(shown_price, state.contract))
     explain_chain(fields, fields["flags"], cells)
     if ages is not NO_AGES:
@@ -96,7 +101,10 @@ def enriching(
     except (ArithmeticError, ValueError):
         fields["flags"] = {**fields["flags"], "analytics": BEYOND}
         return fields, None
-    flags = {**fields["flags"], **priced.flags, **more.pop("flags")}
+    odd = chain_doubts(chain, cells, contract)
+    known_before = state.chains.known.get(chain.expiry)
+    flag_scale(chain, None if known_before is None else known_before.quotes.strikes, odd)
+    flags = {**fields["flags"], **odd, **priced.flags, **more.pop("flags")}
     fields |= more
     fields["analytics"]["pcr"] = rounded_all(pcr_by_strike(cells.calls.oi, cells.puts.oi), 4)
     _more_of_walls(fields, numbers, cells, priced.spot)
@@ -110,6 +118,8 @@ def enriching(
     since = since_open(taken, first, cells, half_tick)
     if since is None:
         fields["buildup_day"], flags["buildup_day"] = None, "the first chain of the day"
+    elif (jump := unit_changed(since, chain, contract, totals)) is not None:
+        fields["buildup_day"], flags["buildup_day"] = None, jump
     else:
         fields["buildup_day"] = buildup_fields(chain, since)
         explain_buildup(flags, "buildup_day", since, len(chain.strikes))

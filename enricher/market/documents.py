@@ -191,10 +191,10 @@ def buildup_fields(chain: Chain, change: Buildup) -> dict[str, Any]:
     }
 
 
-def bar_document(product: str, bar: Bar, cumulative: bool = False) -> dict[str, Any]:
+def bar_document(product: str, bar: Bar) -> dict[str, Any]:
     """The document of a closed bar; its ``_id`` makes writing it twice harmless.
 
-    ``flags`` say why its volume or the price by volume is null; ``cumulative`` is what volumes are.
+    ``flags`` say why its volume or the price by volume is null.
     """
     content = bar.content
     document = {
@@ -214,16 +214,16 @@ def bar_document(product: str, bar: Bar, cumulative: bool = False) -> dict[str, 
         "final": bar.final,
     }
     if content.vwap is None:
-        document["flags"] = _unknown_of_bar(content, cumulative)
+        document["flags"] = _unknown_of_bar(content)
     return document
 
 
-def _unknown_of_bar(content: Content, cumulative: bool) -> dict[str, str]:
+def _unknown_of_bar(content: Content) -> dict[str, str]:
     if content.volume is None:
         return {"volume": _NO_VOLUME, "vwap": _NO_VOLUME}
     if not content.volume:
         return {"vwap": "nothing was traded"}
-    return {"vwap": "volumes are cumulative: the price of each trade is not known" if cumulative else BEYOND}
+    return {"vwap": BEYOND}
 
 
 encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode

@@ -29,7 +29,7 @@ from enricher.market.documents import (
     tick_document,
 )
 from enricher.market.folds import ChainChange, QuoteChange, TickChange
-from enricher.market.quality.message_doubts import tick_doubts
+from enricher.market.quality.message_doubts import quote_doubts, tick_doubts
 from enricher.market.reasons import AHEAD
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
@@ -40,6 +40,8 @@ Chained = tuple[ChainChange | None, Sequence[Effect]]
 
 AT_ONCE = 60
 """Strikes of a chain that is enriched in one step: about 2 ms."""
+
+_SCALE = 50  # a price so many times that before it, or such a part of it, is looked at
 
 OPTION_CLAIM_TTL = 600
 """Seconds: nothing replays a quote or chain of a channel later than this."""
@@ -62,10 +64,16 @@ class Handlers:
         processed_us = to_millis(context.now_us)
         identity = tick.document_id(context.body)
         aside = "future" if tick.future else ""
-        flags: dict[str, str] = {}
-        high, low = tick.high, tick.low
-        if not tick.clean or (high and tick.price > high) or (low and tick.price < low):
-            flags, is_price = tick_doubts(tick, state.windows.ticks.last_price)
+        flags: dict[str, str] | None = None
+        price, high, low, latest = tick.price, tick.high, tick.low, state.windows.latest
+        if (
+            not tick.clean
+            or (high and price > high)
+            or (low and price < low)
+            or (latest is not None and (price > latest.price * _SCALE or price * _SCALE < latest.price))
+        ):
+            ticks = state.windows.ticks
+            flags, is_price = tick_doubts(tick, ticks.last_price, ticks.newest)
             aside = aside or ("" if is_price else "no_price")
         folded = not (aside or state.windows.is_late(tick.event_us))
         claim = self.tick_claim(tick, identity)
@@ -139,6 +147,11 @@ class Handlers:
             key = f"latest:option:{quote.symbol}"
             visible = (claim, SetKey(key, context.body, self.cache_ms, quote.event_us))
         document = quote_document(quote, identity, processed_us)
+        bid, ask = quote.bid, quote.ask
+        if quote.flags is not None or quote.expiry < quote.timestamp[:10] or (bid and ask and bid > ask):
+            flags = quote_doubts(quote)
+            if flags and "flags" not in document:
+                document["flags"] = flags
         if self._zeros:
             document = zeroed(document, OPTION_FIELDS)
         insert = Insert(

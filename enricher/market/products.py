@@ -15,10 +15,11 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from enricher.analytics.contracts import Contract, Exercise, OiUnit, PriceUnit, Settlement
+from enricher.analytics.contracts import Contract, Exercise, Settlement
 from enricher.analytics.lots import INDIAN
 from enricher.config.types import Section, did_you_mean, zone_problem
 from enricher.market.product_names import entry_of, name_of
+from enricher.messages.leg import OiUnit, PriceUnit
 
 DEFAULT: Final = "default"
 
@@ -80,6 +81,8 @@ class ProductSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=
         changes = {key: value for key, value in given.items() if value is not None}
         if "lot" in changes:
             changes["lots"] = None
+        if "oi_unit" in changes:
+            changes["oi_stated"] = True
         # What exposures are worth depends on the lot, unless the feed counts units.
         assumed = base.assumed and self.lot is None and self.oi_unit != "units"
         return msgspec.structs.replace(base, name=name, assumed=assumed, **changes)

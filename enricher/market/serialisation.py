@@ -258,7 +258,8 @@ def _by_reason(strikes: Sequence[Number], side: PricedSide) -> dict[str, list[Nu
 
     ``last_price``: no mid. ``stale_quote``: bid and ask were too old to count, whatever the price is of.
     ``feed_iv_other_unit``: the volatility sent was read as percent though the chain's are decimals, or the
-    other way round; ``feed_iv_unit_unclear``: nothing tells which it is.
+    other way round; ``feed_iv_unit_unclear``: nothing tells which it is; ``feed_iv_out_of_range``: no
+    volatility is so small or so large.
     """
     by_reason: dict[str, list[Number]] = {}
     if "last" in side.source:
@@ -270,6 +271,8 @@ def _by_reason(strikes: Sequence[Number], side: PricedSide) -> dict[str, list[Nu
         by_reason["feed_iv_other_unit"] = [strikes[at] for at in side.vendor_iv.odd]
     if side.vendor_iv.unclear:
         by_reason["feed_iv_unit_unclear"] = [strikes[at] for at in side.vendor_iv.unclear]
+    if side.vendor_iv.beyond:
+        by_reason["feed_iv_out_of_range"] = [strikes[at] for at in side.vendor_iv.beyond]
     _sort_in(by_reason, strikes, side.flags)
     _sort_in(by_reason, strikes, side.reasons, side.flags)
     for held in by_reason.values():

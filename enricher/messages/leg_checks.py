@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from enricher.errors import BadMessage
 from enricher.messages.json_decoding import shown
-from enricher.messages.schema import ChainWire, Leg, Number, flag
+from enricher.messages.leg import Leg, Number
+from enricher.messages.schema import ChainWire, flag
 
 _PRODUCT, _EXPIRY = attrgetter("product"), attrgetter("expiry")
 _FEW: Final = 5  # strikes that a reason names

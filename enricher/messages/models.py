@@ -19,8 +19,8 @@ from enricher.clock import SECOND, OutsideYears, read_moment, render
 from enricher.errors import BadMessage
 from enricher.messages import schema as wire
 from enricher.messages.json_decoding import parse, shown
+from enricher.messages.leg import OI_UNITS, PRICE_UNITS, Leg, Number, OiUnit, PriceUnit
 from enricher.messages.leg_checks import flag_strangers, side, union
-from enricher.messages.schema import Leg, Number
 
 __all__ = ["Chain", "Leg", "Number", "Quote", "Tick", "decode_chain", "decode_quote"]
 __all__ += ["decode_tick", "digest", "peek_product", "peek_series", "peek_symbol"]
@@ -69,6 +69,7 @@ class Tick(Event, frozen=True, kw_only=True):
     """One price of an underlying. Numbers are as sent, int or float; absent ones are None.
 
     ``clean`` says that nothing was sent but known fields, whole numbers of at most 64 bits, plain text.
+    ``flags`` says {field: reason} what was sent that is no number.
     """
 
     price: Number
@@ -80,6 +81,7 @@ class Tick(Event, frozen=True, kw_only=True):
     low: Number | None = None
     close: Number | None = None
     change: Number | None = None
+    flags: dict[str, str] | None = None
 
     def document_id(self, body: bytes) -> str:
         """What makes it this tick, as one text: two ticks with an equal one are one.
@@ -91,7 +93,10 @@ class Tick(Event, frozen=True, kw_only=True):
 
 
 class Quote(Event, frozen=True, kw_only=True):
-    """One option quote; ``raw`` is the message as sent, unknown fields too."""
+    """One option quote; ``raw`` is the message as sent, unknown fields too.
+
+    ``flags`` says {field: reason} what was sent that is no number; None where every number is in range.
+    """
 
     symbol: str
     strike: Number
@@ -108,6 +113,7 @@ class Quote(Event, frozen=True, kw_only=True):
     vega: Number | None = None
     theta: Number | None = None
     iv: Number | None = None
+    flags: dict[str, str] | None = None
 
     def document_id(self, body: bytes) -> str:
         """What makes it this quote, as one text: symbol, moment and digest of the bytes."""
@@ -121,8 +127,8 @@ class Chain(Event, frozen=True, kw_only=True):
     ``strikes`` is the ascending union of the listed strikes and those of both sides; ``call_at``
     and ``put_at`` give the checked leg of a strike, with null for what was negative or not finite.
     ``flags`` says {field: reason} what is missing or was set aside. ``future_price`` is that of the future of
-    this expiry, None unless one was sent. ``clean`` says that nothing was sent but
-    known fields, in range, whose numbers and sums fit 64 bits.
+    this expiry, ``oi_unit`` and ``price_unit`` what its numbers are in; None unless sent. ``clean`` says that
+    nothing was sent but known fields, in range, whose numbers and sums fit 64 bits.
     """
 
     expiry: str
@@ -134,6 +140,8 @@ class Chain(Event, frozen=True, kw_only=True):
     put_at: dict[Number, Leg]
     flags: dict[str, str]
     future_price: float | None = None
+    oi_unit: OiUnit | None = None
+    price_unit: PriceUnit | None = None
     clean: bool = False
 
     @property
@@ -190,7 +198,8 @@ def peek_symbol(body: bytes) -> str:
 
 def decode_tick(body: bytes, *, zone: tzinfo = UTC, now_us: int, max_future_us: int = MAX_FUTURE_US) -> Tick:
     """The tick in these bytes, or ``BadMessage``."""
-    sent = wire.read_tick(body)
+    flags: dict[str, str] = {}
+    sent = wire.read_tick(body, flags)
     if sent.product.isspace():
         raise _blank(sent.product, "product")
     us, naive, moment, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
@@ -207,6 +216,7 @@ def decode_tick(body: bytes, *, zone: tzinfo = UTC, now_us: int, max_future_us: 
         low=sent.low,
         close=sent.close,
         change=sent.change,
+        flags=flags or None,
         event_us=us,
         moment=moment,
         naive=naive,
@@ -219,7 +229,7 @@ def decode_quote(
 ) -> Quote:
     """The option quote in these bytes, or ``BadMessage``."""
     raw = parse(body)
-    sent = wire.read_quote(raw)
+    sent, flags = wire.read_quote(raw)
     if sent.product.isspace():
         raise _blank(sent.product, "product")
     if sent.symbol.isspace():
@@ -243,6 +253,7 @@ def decode_quote(
         theta=sent.theta,
         iv=sent.iv,
         raw=raw,
+        flags=flags,
         timestamp=sent.timestamp,
         event_us=us,
         moment=moment,
@@ -279,6 +290,10 @@ def decode_chain(
         put_at=put_at,
         flags=flags,
         future_price=None if sent.future_price is None else wire.future_price(sent.future_price, flags),
+        oi_unit=None if sent.oi_unit is None else wire.unit("oi_unit", sent.oi_unit, OI_UNITS, flags),
+        price_unit=None
+        if sent.price_unit is None
+        else wire.unit("price_unit", sent.price_unit, PRICE_UNITS, flags),
         clean=clean,
         timestamp=sent.timestamp,
         event_us=us,

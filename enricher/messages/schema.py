@@ -6,21 +6,21 @@ are msgspec's to check; its error path becomes ours (`enricher.messages.json_dec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from enricher.errors import BadMessage
-from enricher.messages.doubts import FUTURE_NONE
+from enricher.messages.doubts import FUTURE_NONE, NO_VALUE, UNIT_UNKNOWN
 from enricher.messages.json_decoding import LARGEST, check_depth, explained, object_in, parse, shown
-
-Number = int | float
-
-_LARGEST_LEG_NUMBER: Final = 1e100  # products and sums of these stay finite
+from enricher.messages.leg import Leg, Number
+from enricher.messages.leg_values import check_strike, is_word, known, without_words
 
 Text = Annotated[str, Meta(min_length=1)]
 T = TypeVar("T")
+U = TypeVar("U", bound=str)
 
 
 class TickWire(msgspec.Struct, frozen=True, gc=False):
@@ -43,6 +43,9 @@ _INT64 = 2**63 - 1
 _Amount = Annotated[int, Meta(ge=0, le=_INT64)] | Annotated[float, Meta(ge=0, le=1e100)]
 _BELOW_LIMITS = 2**31 - 2  # what lies beyond may be the end of some integer, which stands for no value
 _Price = Annotated[int, Meta(gt=0, le=_BELOW_LIMITS)] | Annotated[float, Meta(gt=0, le=_BELOW_LIMITS)]
+MOST_IV: Final = 1000
+"""A volatility beyond it is none, in percent or as a decimal."""
+_Volatility = Annotated[int, Meta(gt=0, le=MOST_IV)] | Annotated[float, Meta(gt=0, le=MOST_IV)]
 _Traded = Annotated[int, Meta(ge=0, le=_BELOW_LIMITS)] | Annotated[float, Meta(ge=0, le=_BELOW_LIMITS)]
 _Signed = Annotated[int, Meta(ge=-_INT64, le=_INT64)] | Annotated[float, Meta(ge=-1e100, le=1e100)]
 
@@ -82,44 +85,24 @@ class QuoteWire(msgspec.Struct, frozen=True, gc=False):
     iv: Number | None = None
 
 
-class Leg(msgspec.Struct, frozen=True, gc=False):
-    """One leg of a chain: the fields that are computed with; None is unknown.
-
-    ``oi_change`` is the exchange's own change of open interest, under any of its three names.
-    """
-
-    strike: Number
-    option_type: Literal["CALL", "PUT"] | None = None
-    bid: Number | None = None
-    ask: Number | None = None
-    last: Number | None = None
-    volume: Number | None = None
-    open_interest: Number | None = None
-    iv: Number | None = None
-    delta: Number | None = None
-    gamma: Number | None = None
-    vega: Number | None = None
-    theta: Number | None = None
-    change_in_oi: Number | None = None
-    oi_change: Number | None = None
-    nse_oi_change: Number | None = msgspec.field(name="changeinOpenInterest", default=None)
-
-
 class _CleanQuote(QuoteWire, frozen=True, gc=False):
     strike: _Amount
-    bid: _Amount | None = None
-    ask: _Amount | None = None
-    last: _Amount | None = None
+    bid: _Traded | None = None
+    ask: _Traded | None = None
+    last: _Traded | None = None
+    volume: _Traded | None = None
+    open_interest: _Traded | None = None
+    iv: _Volatility | None = None
 
 
 class _CleanLeg(Leg, frozen=True, gc=False):
     strike: _Amount
-    bid: _Amount | None = None
-    ask: _Amount | None = None
-    last: _Amount | None = None
-    volume: _Amount | None = None
-    open_interest: _Amount | None = None
-    iv: _Amount | None = None
+    bid: _Traded | None = None
+    ask: _Traded | None = None
+    last: _Traded | None = None
+    volume: _Traded | None = None
+    open_interest: _Traded | None = None
+    iv: _Traded | None = None
     delta: _Signed | None = None
     gamma: _Signed | None = None
     vega: _Signed | None = None
@@ -129,19 +112,14 @@ class _CleanLeg(Leg, frozen=True, gc=False):
     nse_oi_change: _Signed | None = msgspec.field(name="changeinOpenInterest", default=None)
 
 
-_AMOUNTS = ("bid", "ask", "last", "volume", "open_interest", "iv")
-_SIGNED = ("delta", "gamma", "vega", "theta", "change_in_oi", "oi_change", "nse_oi_change")
-
-
-_MANY = 2**40
 # A million of these add up to less than 2^63, so what is summed fits a 64-bit store, too.
-_Count = Annotated[int, Meta(ge=0, le=_MANY)] | Annotated[float, Meta(ge=0, le=1e100)]
-_Change = Annotated[int, Meta(ge=-_MANY, le=_MANY)] | Annotated[float, Meta(ge=-1e100, le=1e100)]
+_Change = (
+    Annotated[int, Meta(ge=-_BELOW_LIMITS, le=_BELOW_LIMITS)]
+    | Annotated[float, Meta(ge=-_BELOW_LIMITS, le=_BELOW_LIMITS)]
+)
 
 
 class _PlainLeg(_CleanLeg, frozen=True, gc=False, forbid_unknown_fields=True):
-    volume: _Count | None = None
-    open_interest: _Count | None = None
     change_in_oi: _Change | None = None
     oi_change: _Change | None = None
     nse_oi_change: _Change | None = msgspec.field(name="changeinOpenInterest", default=None)
@@ -153,7 +131,10 @@ class _PlainLeg(_CleanLeg, frozen=True, gc=False, forbid_unknown_fields=True):
 
 
 class ChainWire(msgspec.Struct, frozen=True):
-    """``market:option_chain`` as sent; of ``future_price`` only a number above 0 counts."""
+    """``market:option_chain`` as sent; of ``future_price`` only a number above 0 counts.
+
+    ``oi_unit`` and ``price_unit`` are of this message's numbers, whatever the contract says.
+    """
 
     product: Text
     expiry: str
@@ -163,6 +144,8 @@ class ChainWire(msgspec.Struct, frozen=True):
     puts: list[Leg]
     strikes: list[Number] | None = None
     future_price: Any = None
+    oi_unit: Any = None
+    price_unit: Any = None
 
 
 class _CleanChain(ChainWire, frozen=True):
@@ -176,6 +159,8 @@ class _PlainChain(_CleanChain, frozen=True, forbid_unknown_fields=True):
     calls: list[_PlainLeg]  # type: ignore[assignment]
     puts: list[_PlainLeg]  # type: ignore[assignment]
     future_price: _Amount | None = None
+    oi_unit: Literal["contracts", "units"] | None = None
+    price_unit: Literal["quote", "underlying"] | None = None
     type: str | None = None
 
 
@@ -185,19 +170,20 @@ def parse_chain(body: bytes, flags: dict[str, str]) -> tuple[dict[str, Any], Cha
     A clean one has nothing but known fields, each in range; none nests, and every number and sum of numbers
     fits a 64-bit store. What holds for all of them by its types need not be looked for.
     """
-    raw = object_in(body)
-    try:
-        plain = msgspec.convert(raw, _PlainChain)
-    except msgspec.ValidationError:
-        pass
-    else:
-        if plain.strikes is not None or "strikes" not in raw:
-            return raw, plain, True
+    raw, nines = object_in(body), b"99999" in body
+    if not nines:
+        try:
+            plain = msgspec.convert(raw, _PlainChain)
+        except msgspec.ValidationError:
+            pass
+        else:
+            if plain.strikes is not None or "strikes" not in raw:
+                return raw, plain, True
     check_depth(raw, body)
-    return raw, read_chain(raw, flags), False
+    return raw, read_chain(raw, flags, nines), False
 
 
-def read_tick(body: bytes) -> TickWire:
+def read_tick(body: bytes, flags: dict[str, str]) -> TickWire:
     """The tick in these bytes, or ``BadMessage``; a `CleanTick` when it could be read in one step.
 
     That is a tick of plain ASCII with nothing but known fields. All else (escapes, which may hide half of a
@@ -209,7 +195,7 @@ def read_tick(body: bytes) -> TickWire:
             return _TICK.decode(body)
         except (msgspec.DecodeError, RecursionError):
             pass  # the slow path says what is wrong
-    sent = read(parse(body), TickWire)
+    sent = _read_numbers(parse(body), TickWire, _TICK_NUMBERS, flags)
     check_prices(
         (sent.price, "price"), (sent.open, "open"), (sent.high, "high"), (sent.low, "low"),
         (sent.close, "close"),
@@ -217,15 +203,35 @@ def read_tick(body: bytes) -> TickWire:
     return sent
 
 
-def read_quote(raw: dict[str, Any]) -> QuoteWire:
-    """The quote in this object, or ``BadMessage``."""
+def read_quote(raw: dict[str, Any]) -> tuple[QuoteWire, dict[str, str] | None]:
+    """The quote in this object, or ``BadMessage``; None beside it where all its numbers are in range.
+
+    Else {field: reason} of what is no number, and others may stand for no value.
+    """
     try:
-        return msgspec.convert(raw, _CleanQuote)
+        return msgspec.convert(raw, _CleanQuote), None
     except msgspec.ValidationError:
         pass
-    sent = read(raw, QuoteWire)
+    flags: dict[str, str] = {}
+    sent = _read_numbers(raw, QuoteWire, _QUOTE_NUMBERS, flags)
     check_prices((sent.strike, "strike"), (sent.bid, "bid"), (sent.ask, "ask"), (sent.last, "last"))
-    return sent
+    return sent, flags
+
+
+_TICK_NUMBERS: Final = ("volume", "open", "high", "low", "close", "change")
+_QUOTE_NUMBERS: Final = (
+    "bid", "ask", "last", "volume", "open_interest", "delta", "gamma", "vega", "theta", "iv"
+)  # fmt: skip
+
+
+def _read_numbers(
+    raw: dict[str, Any], kind: type[T], optional: tuple[str, ...], flags: dict[str, str]
+) -> T:
+    """The object as ``kind``, where a text that stands for no number is none in the ``optional`` fields."""
+    words = [name for name in optional if type(text := raw.get(name)) is str and is_word(text)]
+    for name in words:
+        NO_VALUE.put(flags, name, value=shown(raw[name]))
+    return read({**raw, **dict.fromkeys(words)} if words else raw, kind)
 
 
 def read(raw: dict[str, Any], kind: type[T]) -> T:
@@ -236,26 +242,39 @@ def read(raw: dict[str, Any], kind: type[T]) -> T:
         raise explained(raw, str(error)) from error
 
 
-def read_chain(raw: dict[str, Any], flags: dict[str, str]) -> ChainWire:
-    """The chain with every leg number that is negative or not finite turned to None and flagged.
+def read_chain(raw: dict[str, Any], flags: dict[str, str], nines: bool = True) -> ChainWire:
+    """The chain with every leg number that is none turned to None and flagged (`messages.leg_values`).
 
-    Raises ``BadMessage`` for wrong types and for a strike that is negative or not finite.
+    ``nines`` says whether 99999 may be in it, which may stand for no value. Raises ``BadMessage`` for wrong
+    types and for a strike that is negative or not finite.
     """
+    if not nines:
+        try:
+            clean: ChainWire = msgspec.convert(raw, _CleanChain)
+        except msgspec.ValidationError:
+            pass
+        else:
+            if "strikes" not in raw or raw["strikes"] is not None:
+                return clean
     try:
-        clean: ChainWire = msgspec.convert(raw, _CleanChain)
+        sent = msgspec.convert(raw, ChainWire)
     except msgspec.ValidationError:
-        pass
-    else:
-        if "strikes" not in raw or raw["strikes"] is not None:
-            return clean
-    sent = read(raw, ChainWire)
+        sent = read(without_words(raw, flags), ChainWire)
     if "strikes" in raw and sent.strikes is None:
         raise BadMessage("$.strikes", "a list", "null")
     for index, strike in enumerate(sent.strikes or ()):
-        _check_strike(f"$.strikes[{index}]", strike)
-    calls = [_cleaned(leg, f"calls[{index}]", flags) for index, leg in enumerate(sent.calls)]
-    puts = [_cleaned(leg, f"puts[{index}]", flags) for index, leg in enumerate(sent.puts)]
+        check_strike(f"$.strikes[{index}]", strike)
+    calls = known(sent.calls, "calls", sent.spot_price, flags)
+    puts = known(sent.puts, "puts", sent.spot_price, flags)
     return msgspec.structs.replace(sent, calls=calls, puts=puts)
+
+
+def unit(field: str, sent: object, units: Mapping[str, U], flags: dict[str, str]) -> U | None:
+    """A unit that a chain names for its numbers; what is none that is known here is flagged."""
+    if isinstance(sent, str) and sent in units:
+        return units[sent]
+    UNIT_UNKNOWN.put(flags, field, value=shown(sent))
+    return None
 
 
 def future_price(sent: object, flags: dict[str, str]) -> float | None:
@@ -274,25 +293,6 @@ def check_prices(*prices: tuple[Number | None, str]) -> None:
 
 
 _TICK = msgspec.json.Decoder(CleanTick)
-
-
-def _check_strike(path: str, strike: Number) -> None:
-    if not 0 <= strike <= _LARGEST_LEG_NUMBER:
-        raise BadMessage(path, "a finite strike that is not negative", shown(strike))
-
-
-def _cleaned(leg: Leg, path: str, flags: dict[str, str]) -> Leg:
-    _check_strike(f"$.{path}.strike", leg.strike)
-    unknown: dict[str, None] = {}
-    for names, least in ((_AMOUNTS, 0.0), (_SIGNED, -_LARGEST_LEG_NUMBER)):
-        for name in names:
-            value: Number | None = getattr(leg, name)
-            if value is not None and not least <= value <= _LARGEST_LEG_NUMBER:
-                unknown[name] = None
-                reason = "negative" if -LARGEST <= value < 0 else "not finite"
-                field = "changeinOpenInterest" if name == "nse_oi_change" else name
-                flag(flags, f"{path}.{field}", reason)
-    return msgspec.structs.replace(leg, **unknown) if unknown else leg
 
 
 def flag(flags: dict[str, str], field: str, reason: str) -> None:

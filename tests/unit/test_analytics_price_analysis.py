@@ -166,7 +166,7 @@ def test_the_unit_of_the_vendors_volatilities_is_told_by_those_computed_here(sen
 
 
 def test_a_unit_that_is_set_holds_whatever_the_numbers_look_like() -> None:
-    assert priced(vendor_iv="decimal", iv=15.2).calls.vendor_iv.values[0] == 15.2
+    assert priced(vendor_iv="decimal", iv=9.2).calls.vendor_iv.values[0] == 9.2
     assert priced(vendor_iv="percent").vendor_unit is None
 
 

@@ -312,19 +312,16 @@ def test_a_bar_that_the_next_day_cuts_short_takes_its_ticks_in_any_order(
 
 
 @pytest.mark.parametrize(
-    ("volume", "cumulative", "flags"),
+    ("volume", "flags"),
     [
-        (None, False, {"volume": "no tick has a known volume", "vwap": "no tick has a known volume"}),
-        (0, False, {"vwap": "nothing was traded"}),
-        (7, True, {"vwap": "volumes are cumulative: the price of each trade is not known"}),
-        (1e99, False, {"vwap": "numbers beyond what can be computed with"}),
+        (None, {"volume": "no tick has a known volume", "vwap": "no tick has a known volume"}),
+        (0, {"vwap": "nothing was traded"}),
+        (1e99, {"vwap": "numbers beyond what can be computed with"}),
     ],
 )
-def test_a_stored_bar_says_why_a_number_of_it_is_null(
-    volume: float | None, cumulative: bool, flags: dict[str, str]
-) -> None:
+def test_a_stored_bar_says_why_a_number_of_it_is_null(volume: float | None, flags: dict[str, str]) -> None:
     content = Content(1.0, 1.0, 1.0, 1.0, 1, volume, None)
-    document = bar_document("N", Bar(0, 1, content, 0), cumulative)
+    document = bar_document("N", Bar(0, 1, content, 0))
     assert document["flags"] == flags
     priced = msgspec.structs.replace(content, volume=7, vwap=1.0)
     assert "flags" not in bar_document("N", Bar(0, 1, priced, 0))

@@ -30,12 +30,46 @@ def volumes(found: list[Bar]) -> dict[int, Any]:
 
 def test_the_volume_of_a_bar_is_the_increase_of_the_running_maximum() -> None:
     kept = bars()
-    for second, volume in [(0, 100), (20, 150), (59, 140), (61, 160), (119, 400), (185, 400)]:
-        kept.fold(OPEN + second * SECOND, 1.0, second, volume)
+    ticks = [(0, 100, 10.0), (20, 150, 13.0), (59, 140, 99.0), (61, 160, 12.0), (119, 400, 14.0)]
+    for second, volume, price in [*ticks, (185, 400, 1.0)]:
+        kept.fold(OPEN + second * SECOND, price, second, volume)
     found = kept.close()
     assert volumes(found) == {0: 150, 1: 250}
-    assert all(bar.content.vwap is None for bar in found)
-    assert volumes(kept.idle_close(OPEN + DAY)) == {3: 0}
+    # What was traded since the tick before went at the price of the tick that tells.
+    assert [bar.content.vwap for bar in found] == [(100 * 10 + 50 * 13) / 150, (10 * 12 + 240 * 14) / 250]
+    (last,) = kept.idle_close(OPEN + DAY)
+    assert (last.content.volume, last.content.vwap) == (0, None)
+
+
+counted = st.lists(
+    st.tuples(st.integers(0, 240), st.integers(0, 3), st.integers(0, 30), st.integers(1, 9)),
+    min_size=1, max_size=40, unique_by=lambda tick: tick[:2],
+)  # fmt: skip
+
+
+@given(counted, st.randoms(use_true_random=False))
+def test_the_price_by_volume_is_that_of_a_walk_through_the_ticks_in_their_order(
+    sent: list[tuple[int, int, int, int]], chance: Any
+) -> None:
+    shuffled = list(sent)
+    chance.shuffle(shuffled)
+    kept = bars((1, 5))
+    for second, order, volume, price in shuffled:
+        kept.fold(OPEN + second * SECOND, float(price), order, volume)
+    expected: dict[tuple[int, int], list[float]] = {}
+    highest = 0
+    for second, _, volume, price in sorted(sent):
+        if volume > highest:
+            for minutes in (1, 5):
+                sums = expected.setdefault((minutes, second // (60 * minutes)), [0.0, 0.0])
+                sums[0] += price * (volume - highest)
+                sums[1] += volume - highest
+            highest = volume
+    for bar in kept.idle_close(OPEN + DAY):
+        key = (bar.minutes, (bar.start_us - OPEN) // (bar.minutes * MINUTE))
+        turnover, traded = expected.get(key, (0.0, 0.0))
+        assert bar.content.volume == traded
+        assert bar.content.vwap == (pytest.approx(turnover / traded) if traded else None)
 
 
 def test_the_count_starts_again_with_the_day() -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import orjson
 import pytest
 
-from enricher.engine.effects import Insert, Publish, Upsert
-from enricher.market.documents import BARS, CHAINS, TICKS
+from enricher.engine.effects import Insert, Publish, SetMember, Upsert
+from enricher.market.documents import BARS, CHAINS, QUOTES, TICKS
 from enricher.messages import doubts
 from tests.unit.test_market_state import OneLane
 
-PAGE = Path(__file__).parents[2] / "docs" / "formulas" / "doubts.md"
+PAGE = Path(__file__).parents[2] / "docs" / "doubts.md"
 AT = "2026-08-13T09:15:{:02d}+05:30"
 NOW_US = 1_786_600_000_000_000
 COIN_STRIKES = (80000, 90000, 100000, 110000, 120000, 130000)
@@ -216,3 +216,192 @@ def test_the_page_of_doubts_lists_what_the_code_says_and_nothing_else() -> None:
     declared = [value for value in vars(doubts).values() if isinstance(value, doubts.Doubt)]
     assert listed == {(doubt.flag, doubt.says) for doubt in declared}
     assert len(listed) == len(rows)
+
+
+NAMED: tuple[tuple[Any, str], ...] = (
+    (-1, "negative"), ("NaN", '"NaN" stands for no value'), ("", '"" stands for no value'),
+    ("-", '"-" stands for no value'), (2147483647, "2147483647 stands for no value"),
+    (1.7976931348623157e308, "1.79769e+308 stands for no value"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("sent", "why"), [*NAMED, (99999, "99999 stands for no value")])
+@pytest.mark.parametrize("field", ["bid", "ask", "last", "volume", "open_interest", "iv"])
+def test_a_leg_s_number_that_is_none_is_null_in_what_is_computed_and_stored_as_sent(
+    field: str, sent: Any, why: str
+) -> None:
+    plain, odd = nifty_chain(), nifty_chain()
+    del plain["calls"][2][field]
+    odd["calls"][2][field] = sent
+    expected, found = chain_of(OneLane("NIFTY"), plain), chain_of(OneLane("NIFTY"), odd)
+    assert found["flags"][f"calls[2].{field}"] == why
+    assert found["calls"][2][field] == sent
+    for name in ("analytics", "pcr_oi", "total_call_oi", "total_call_volume", "gex", "atm_straddle_price"):
+        assert found[name] == expected[name]
+
+
+def test_nines_are_open_interest_beside_open_interest_of_their_size() -> None:
+    message = nifty_chain(oi=10)
+    message["calls"][2]["open_interest"] = 99999
+    assert chain_of(OneLane("NIFTY"), message)["total_call_oi"] == 99999 + 120000
+
+
+QUOTE = {
+    "product": "NIFTY", "symbol": "N", "strike": 26000, "expiry": "2026-11-27", "option_type": "CALL",
+    "timestamp": AT.format(1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("sent", "why"), NAMED[1:])
+def test_a_quote_s_number_that_is_none_is_flagged_and_stored_as_sent(sent: Any, why: str) -> None:
+    lane = OneLane("NIFTY")
+    lane.take("option_quote", orjson.dumps({**QUOTE, "open_interest": sent}), NOW_US)
+    (document,) = stored(lane, QUOTES)
+    assert (document["open_interest"], document["flags"]) == (sent, {"open_interest": why})
+
+
+@pytest.mark.parametrize(
+    ("said", "flags"),
+    [
+        ({"bid": 10.5, "ask": 10}, {"bid": "above the ask 10"}),
+        ({"iv": 0}, {"iv": "0 is no volatility"}),
+        ({"iv": 99999.0}, {"iv": "99999 is no volatility"}),
+        ({"expiry": "2026-08-12"}, {"expiry": "over before the quote's own time"}),
+        ({"open_interest": -1}, {"open_interest": "-1 stands for no value"}),
+        ({"bid": 10, "ask": 10, "iv": 12.5, "open_interest": 0, "volume": 0, "last": 0}, None),
+        ({"bid": 10.5, "ask": 10, "flags": "their own"}, "their own"),
+    ],
+)
+def test_an_odd_quote_is_flagged_and_its_volatility_is_not_in_the_surface(
+    said: dict[str, Any], flags: Any
+) -> None:
+    lane = OneLane("NIFTY")
+    lane.take("option_quote", orjson.dumps({**QUOTE, **said}), NOW_US)
+    members = [effect for effect in lane.settle() if isinstance(effect, SetMember) and effect.member]
+    assert stored(lane, QUOTES)[0].get("flags") == flags
+    assert bool(members) == (said.get("iv") == 12.5)
+
+
+@pytest.mark.parametrize(
+    ("said", "terms", "flag"),
+    [
+        ({}, {}, "open interest looks like units (all multiples of lot 75)"),
+        ({}, {"oi_unit": "units"}, None),
+        ({}, {"oi_unit": "contracts"}, None),
+        ({"oi_unit": "units"}, {}, None),
+        ({"oi_unit": "contracts"}, {}, None),
+        ({"oi_unit": "lots"}, {"oi_unit": "units"}, None),
+    ],
+)
+def test_open_interest_in_units_is_recognised_and_counted_by_a_setting_or_the_message(
+    said: dict[str, Any], terms: dict[str, str], flag: str | None
+) -> None:
+    lane = OneLane("NIFTY", {"market.products": {"NIFTY": terms}} if terms else None)
+    found = chain_of(lane, nifty_chain(oi=75, **said))
+    assert found["flags"].get("open_interest") == flag
+    assert ("oi_unit" in found["flags"]) == (said.get("oi_unit") == "lots")
+    in_units = "units" in (said.get("oi_unit"), terms.get("oi_unit"))
+    right = chain_of(OneLane("NIFTY"), nifty_chain())["gex"]["gross"]
+    assert found["gex"]["gross"] == pytest.approx(right * (1 if in_units else 75))
+
+
+def test_open_interest_that_is_said_to_be_units_and_is_not_is_flagged() -> None:
+    message = nifty_chain()
+    for at, leg in enumerate([*message["calls"], *message["puts"]]):
+        leg["open_interest"] = 1001 + 13 * at
+    found = chain_of(OneLane("NIFTY"), {**message, "oi_unit": "units"})
+    assert found["flags"]["open_interest"].startswith("open interest looks like contracts")
+    assert "open_interest" not in chain_of(OneLane("NIFTY"), message)["flags"]
+
+
+def later(message: dict[str, Any], minutes: int) -> dict[str, Any]:
+    return {**message, "timestamp": f"2025-11-24T10:{minutes:02d}:00+05:30"}
+
+
+@pytest.mark.parametrize("factor", [75, 1 / 75])
+def test_open_interest_that_jumps_by_a_lot_has_no_build_up(factor: float) -> None:
+    lane = OneLane("NIFTY")
+    chain_of(lane, nifty_chain(oi=75 if factor < 1 else 1))
+    found = chain_of(lane, later(nifty_chain(oi=1 if factor < 1 else 76), 1))
+    for name in ("buildup", "buildup_day"):
+        assert found[name] is None
+        assert "where a lot is 75: another unit?" in found["flags"][name]
+
+
+def test_open_interest_that_grows_has_its_build_up() -> None:
+    lane = OneLane("NIFTY")
+    chain_of(lane, nifty_chain())
+    found = chain_of(lane, later(nifty_chain(oi=12), 1))
+    assert found["buildup"]["call_oi_change"] == 15000 * 11
+
+
+def test_a_chain_in_paise_is_flagged_and_kept_out_of_the_product_as_a_whole() -> None:
+    lane = OneLane("NIFTY")
+    near = chain_of(lane, nifty_chain())
+    assert "strikes" not in near["flags"]
+    far = chain_of(lane, later(nifty_chain(100, expiry="2025-12-30"), 0))
+    whole = orjson.loads(lane.keys["latest:product:NIFTY"])
+    assert whole["flags"]["expiries"].startswith("left out, for their prices are of another scale")
+    assert whole["total_call_oi"] == 15000
+    assert far["atm_iv"] is not None
+    paise = chain_of(lane, later(nifty_chain(100), 1))
+    assert paise["flags"]["strikes"] == "100 times those of the chain before: another unit?"
+    assert {row["call"] for row in paise["buildup"]["strikes"]} == {None}
+
+
+def test_a_chain_of_options_that_have_expired_says_so() -> None:
+    found = chain_of(OneLane("NIFTY"), nifty_chain(timestamp="2025-11-27T15:30:00+05:30"))
+    assert found["flags"]["expiry"] == "over before the chain's own time"
+    still = chain_of(OneLane("NIFTY"), nifty_chain(timestamp="2025-11-27T15:29:00+05:30"))
+    assert "expiry" not in still["flags"]
+
+
+@pytest.mark.parametrize(
+    ("iv", "kept"), [(12.0, 0.12), (0.12, 0.12), (1200.0, None), (0.0, None), (0.0005, None)]
+)
+def test_the_vendor_s_volatility_is_a_decimal_or_none(iv: float, kept: float | None) -> None:
+    message = nifty_chain()
+    for leg in message["calls"][1:] + message["puts"]:
+        leg["iv"] = 0.12
+    message["calls"][0]["iv"] = iv
+    found = chain_of(OneLane("NIFTY"), message)["analytics"]
+    assert found["calls"]["feed_iv"][0] == (None if kept is None else pytest.approx(kept))
+    assert ("feed_iv_out_of_range" in found["reasons"]["calls"]) == (iv in (1200.0, 0.0005))
+
+
+def bars_of(volumes: list[Any], setting: str = "trade") -> list[Mapping[str, Any]]:
+    lane = OneLane("NIFTY", {"market.volume": setting, "market.windows": (1,)})
+    for at, volume in enumerate(volumes):
+        stamp = f"2026-08-13T09:{15 + at // 6:02d}:{at % 6 * 10:02d}+05:30"
+        tick = {"product": "NIFTY", "price": 25000 + at, "timestamp": stamp, "tick_id": at, "volume": volume}
+        lane.take("underlying", orjson.dumps(tick), NOW_US)
+        lane.settle()
+    return stored(lane, BARS)
+
+
+def test_volumes_that_never_fall_are_flagged_as_cumulative() -> None:
+    (bar,) = bars_of([1000, 1100, 1250, 1250, 1300, 1400, 1500])
+    assert bar["flags"]["volume"] == "volume never falls: cumulative? (market.volume)"
+    assert all("flags" not in bar for bar in bars_of([5, 9, 2, 7, 30, 1, 8, 9, 10, 11, 12, 13, 14]))
+    assert all("flags" not in bar for bar in bars_of([50] * 13))
+
+
+def test_cumulative_volumes_have_their_price_and_one_that_falls_is_flagged() -> None:
+    volumes = [1000, 1100, 1250, 1300, 1400, 1500, 1600, 900, 1700, 1700, 1700, 1700, 1800]
+    first, second = bars_of(volumes, "cumulative")
+    steps = [(1000, 25000), (100, 25001), (150, 25002), (50, 25003), (100, 25004), (100, 25005)]
+    assert (first["volume"], first["vwap"]) == (1500, pytest.approx(sum(v * p for v, p in steps) / 1500))
+    assert "flags" not in first
+    assert second["volume"] == 200
+    assert second["vwap"] == pytest.approx((100 * 25006 + 100 * 25008) / 200)
+    assert second["flags"]["volume"] == "the volume of the day fell from 1600 to 900"
+
+
+@pytest.mark.parametrize("factor", [100, 0.01])
+def test_a_tick_in_another_unit_moves_nothing_until_nobody_contradicts_it(factor: float) -> None:
+    lane = OneLane("NIFTY")
+    ticks(lane, [25000, 25010.0 * factor, 25005])
+    assert orjson.loads(lane.keys["ohlc:NIFTY:1m"])["num_ticks"] == 2
+    assert "another unit?" in stored(lane, TICKS)[1]["flags"]["price"]
+    ticks(lane, [25010.0 * factor], timestamp="2026-08-13T09:21:00+05:30", tick_id=9)
+    assert orjson.loads(lane.keys["latest:underlying:NIFTY"])["price"] == 25010.0 * factor

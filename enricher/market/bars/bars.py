@@ -116,7 +116,7 @@ class Bars:
             elif self._volumes is None:
                 cell.trade(price, volume)
             else:
-                self._changed.update(self._volumes.take(cell, event_us, order, volume))
+                self._changed.update(self._volumes.take(cell, event_us, order, volume, price))
         if cell.given_out:
             self._changed.update(cell.given_out)
         return True
@@ -170,11 +170,14 @@ class Bars:
         cell.bars += 1
 
     def _content(self, bar: RunningBar) -> Content:
-        """The numbers of a bar, its volume by the day's cells where volumes are cumulative."""
+        """The numbers of a bar; where volumes are cumulative, volume and vwap are by the day's cells."""
         content = bar.content()
         if self._volumes is None or (gained := self._volumes.gained(bar.cells)) is None:
             return content
-        return msgspec.structs.replace(content, volume=gained)
+        volume, vwap = gained
+        if vwap is not None:  # rounding must not lead it out of the prices it is of
+            vwap = min(max(vwap, content.low), content.high)
+        return msgspec.structs.replace(content, volume=volume, vwap=vwap)
 
     @property
     def open_bars(self) -> bool:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
+from math import fsum, isfinite
 from operator import attrgetter
 from typing import Final
 
 from enricher.analytics.bar_boundaries import Opening
 from enricher.analytics.sub_bars import BarKey, Cell
+from enricher.analytics.volume_steps import VolumeSteps
 from enricher.clock import MINUTE, to_date
 from enricher.messages.models import Number
 
@@ -20,6 +22,14 @@ _start: Final = attrgetter("start")
 _OPENING_US: Final = 5 * MINUTE
 _INT64: Final = 2**63  # from here on MongoDB takes no whole number
 _DAYS_KEPT: Final = 4  # no tick that still counts is of an older day
+
+
+def _ratio(turnovers: Sequence[float], traded: float) -> float | None:
+    try:
+        vwap = fsum(turnovers) / traded if traded > 0 else None
+    except OverflowError:
+        return None
+    return vwap if vwap is not None and isfinite(vwap) else None
 
 
 class _Day:
@@ -66,8 +76,11 @@ class DayVolumes:
         peaks = [cell.peak for cell in held.cells if cell.start < before_us]
         return max(peaks if held.before is None else (held.before, *peaks), default=None)
 
-    def take(self, cell: Cell, event_us: int, order: int, volume: Number) -> Sequence[BarKey]:
+    def take(self, cell: Cell, event_us: int, order: int, volume: Number, price: float) -> Sequence[BarKey]:
         """Note that a tick of this cell says so much; the bars given out after it that may have changed."""
+        if cell.steps is None:
+            cell.steps = VolumeSteps()
+        cell.steps.add(event_us, order, volume, price)
         first = (event_us, order, volume)
         if cell.first_traded is None or first < cell.first_traded:
             # It may be what the day counts from. Bars after this cell count from its peak, which is no less.
@@ -87,12 +100,17 @@ class DayVolumes:
                 break
         return changed
 
-    def gained(self, cells: Sequence[Cell]) -> Number | None:
-        """What was traded in the cells of one bar; None if none of them has a volume."""
+    def gained(self, cells: Sequence[Cell]) -> tuple[Number, float | None] | None:
+        """What was traded in the cells of one bar, and at which price; None if none of them has a volume.
+
+        The price is None where nothing was traded, or the turnover is beyond a double.
+        """
         days = sorted({cell.day for cell in cells if cell.peak >= 0})
         if not days:
             return None
         gained: Number = 0
+        turnovers: list[float] = []
+        traded = 0.0
         begin = min(cell.start for cell in cells)
         for day in days:
             held = self._days[day]
@@ -101,10 +119,18 @@ class DayVolumes:
                 if cell.start >= begin:
                     break
                 before = max(before, cell.peak)
-            gained += max(max(cell.peak for cell in cells if cell.day == day) - before, 0)
+            own = sorted([cell for cell in cells if cell.day == day and cell.peak >= 0], key=_start)
+            gained += max(max(cell.peak for cell in own) - before, 0)
+            reached = start = float(before)
+            for cell in own:
+                if cell.steps is not None:
+                    turnover, reached = cell.steps.turnover(reached)
+                    turnovers.append(turnover)
+            traded += reached - start
+        vwap = _ratio(turnovers, traded)
         if isinstance(gained, float):
-            return int(gained) if gained.is_integer() and gained < _INT64 else gained
-        return gained if gained < _INT64 else float(gained)
+            return (int(gained) if gained.is_integer() and gained < _INT64 else gained), vwap
+        return (gained if gained < _INT64 else float(gained)), vwap
 
     def forget(self, cells: Iterable[Cell]) -> None:
         """Keep no more of these cells, the oldest there are, than what their days had traded by then."""

@@ -21,19 +21,18 @@ class ClosedBars(Fold):
     It comes before the windows, for a tick that is too late for everything was heard all the same.
     """
 
-    __slots__ = ("_clock_set_us", "_cumulative", "_idle_us", "bars", "heard_us")
+    __slots__ = ("_clock_set_us", "_idle_us", "bars", "heard_us")
 
     def __init__(self, product: Product) -> None:
         super().__init__(product)
         settings = product.settings
-        self._cumulative = settings.volume == "cumulative"
         self._idle_us = int(settings.idle_close * SECOND)
         self.bars = Bars(
             settings.windows,
             int(settings.lateness * SECOND),
             settings.retention_us,
             bar_session(product.contract),
-            product.day_start if self._cumulative else None,
+            product.day_start if settings.volume == "cumulative" else None,
         )
         self.heard_us: int | None = None
         # Where the clock was set while bars were open: what to add for the one that they were begun by.
@@ -85,9 +84,11 @@ class ClosedBars(Fold):
     def _stored(self, bars: Sequence[Bar], now_us: int) -> list[Effect]:
         effects: list[Effect] = []
         for bar in bars:
-            document = bar_document(self.product.product, bar, self._cumulative)
+            document = bar_document(self.product.product, bar)
             if self.product.gaps.touch(bar.start_us, bar.end_us):
                 document["flags"] = {**document.get("flags", {}), "gap": GAP}
+            if (doubt := self.product.volumes.doubt(bar.start_us, bar.end_us)) is not None:
+                document.setdefault("flags", {}).setdefault("volume", doubt)
             document["processed_at"] = to_date(to_millis(now_us))
             # A first revision is a plain insert, many times cheaper than an upsert.
             first = bar.revision == 0

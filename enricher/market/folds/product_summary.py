@@ -10,12 +10,14 @@ from enricher.clock import MINUTE, SECOND, render
 from enricher.engine.effects import Effect, Publish, SetClaim, SetKey
 from enricher.market.documents import encode_large, wall_fields
 from enricher.market.folds.fold import ChainChange, Fold, Product
+from enricher.market.quality.earlier_chains import same_scale
 from enricher.market.reasons import BEYOND
 from enricher.market.serialisation import Fields
 from enricher.market.surface.cross_expiry import Joined
 from enricher.market.surface.expiry_snapshot import ExpirySnapshot
 from enricher.market.surface.snapshot_at import front, ratios, sums, to_month
 from enricher.market.surface.strike_interest import Held, StrikeInterest
+from enricher.messages.doubts import SCALES_MIXED
 from enricher.messages.models import Number, digest
 
 CLAIM_TTL = 600
@@ -79,6 +81,8 @@ class Whole(Fold):
         if not rows:
             return None
         newest = max(rows, key=_event_us)
+        odd = [row.expiry for row in rows if not same_scale(row.forward, newest.forward)]
+        rows = [row for row in rows if row.expiry not in odd]
         fields: Fields = {
             "product": product.product,
             "timestamp": timestamp,
@@ -88,10 +92,13 @@ class Whole(Fold):
         }
         try:
             joined = product.surface.cross_expiry.joined(rows, moment_us)
-            return fields | _numbers(joined, self._interest.of(rows), product.chains.spot, moment_us)
+            fields |= _numbers(joined, self._interest.of(rows), product.chains.spot, moment_us)
         except (ArithmeticError, ValueError):
             names = (*_TOTALS, *_JOINED, *_OTHERS)
-            return fields | dict.fromkeys(names) | {"flags": dict.fromkeys(names, BEYOND)}
+            fields |= dict.fromkeys(names) | {"flags": dict.fromkeys(names, BEYOND)}
+        if odd:
+            SCALES_MIXED.put(fields["flags"], expiries=", ".join(odd))
+        return fields
 
 
 def _numbers(

@@ -16,8 +16,8 @@ import msgspec
 from enricher.analytics.contracts import Contract
 from enricher.clock import MINUTE
 from enricher.market.surface.expiry_surface import ExpirySurface, Latest, LatestChain
-from enricher.messages.json_decoding import LARGEST
 from enricher.messages.models import Chain, Number, OptionType, Quote
+from enricher.messages.schema import MOST_IV
 
 FRESH_US: Final = 5 * MINUTE
 _LAPSES_WITHIN_US: Final = 60 * MINUTE  # no state is kept for longer, and the next message will say it
@@ -86,7 +86,7 @@ class QuoteSurface:
         expiry, option_type = self._expiries.get(quote.expiry) or self._new(quote.expiry), quote.option_type
         before = expiry.quotes.get((quote.strike, option_type))
         iv = quote.iv
-        if iv is not None and not 0 < iv <= LARGEST:
+        if iv is not None and not 0 < iv <= MOST_IV:
             iv = None
         if before and (quote.event_us, digest) <= (before.event_us, before.digest):
             if digest != before.digest:
@@ -108,8 +108,8 @@ class QuoteSurface:
         if before and (chain.event_us, digest) <= (before.event_us, before.digest):
             return False
         ivs: dict[OptionType, dict[Number, Number]] = {
-            "CALL": {strike: leg.iv for strike, leg in chain.call_at.items() if leg.iv},
-            "PUT": {strike: leg.iv for strike, leg in chain.put_at.items() if leg.iv},
+            "CALL": {strike: leg.iv for strike, leg in chain.call_at.items() if leg.iv and leg.iv <= MOST_IV},
+            "PUT": {strike: leg.iv for strike, leg in chain.put_at.items() if leg.iv and leg.iv <= MOST_IV},
         }
         expiry.take_chain(LatestChain(chain.event_us, digest, ivs))
         if self.newest_chain_us is None or chain.event_us > self.newest_chain_us:
