@@ -126,6 +126,11 @@ PARTS: dict[str, Part] = {
         "benchmarks.formulas",
         {"only": "options, curves or chain"},
     ),
+    "fuzz": Part(
+        "mutated messages and files: nothing uncaught, nothing slow",
+        "benchmarks.fuzz",
+        {"count": "how many (200,000; quick 2,000)", "seed": "of the mutations (7)"},
+    ),
     "walk": Part("the way of one message through the source: calls, changes of file", "benchmarks.walk"),
     "guard": Part("the engine's work per message, counted, against committed limits", "benchmarks.guard"),
 }
