@@ -2,7 +2,7 @@
 
 Messages of the synthetic market go through decoding, handler and folds of a lane, as in a worker; files go
 through the door of `replay` and `analyse`. What is wrong with them is a `BadMessage` or an `EnricherError`;
-anything else is an uncaught exception. Mutations are of bytes (flipped, cut, doubled, spliced with others) and
+anything else is an uncaught exception. Mutations are of bytes (flipped, cut, doubled, spliced) and
 of words (numbers and texts that mean trouble in the place of others), up to 20 kB. Times are CPU of this one
 thread; one that is slow is taken again, for the least of three. Every finding is written to a folder.
 """

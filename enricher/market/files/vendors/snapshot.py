@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from enricher.analytics.contracts import OiUnit
 from enricher.market.feed.recording import Recorded
 from enricher.market.files.chains import ChainLegs
 from enricher.market.files.contract import Notes, OptionNeeded, Options
@@ -13,6 +12,7 @@ from enricher.market.files.source import Source
 from enricher.market.files.values import Cell
 from enricher.market.files.vendors.fields import when
 from enricher.market.files.vendors.option_names import OptionName, in_month
+from enricher.messages.leg import OiUnit
 
 _LACKING = {
     "product": ("name of the underlying", "--product"),
