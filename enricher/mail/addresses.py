@@ -96,20 +96,20 @@ def _simple(value: str, defects: Defects) -> tuple[Mailbox, ...] | None:
 
 def _members(value: str) -> Iterator[list[Token]]:
     member: list[Token] = []
+    addressed = False  # whether an address is in it
     grouped = value.rfind(";")
     for token, at in _tokens(value):
         if token.kind in (",", ";"):
             yield member
-            member = []
-        elif token.kind == ":":
-            # A group's name, or one that a program put before the address. In a name it is a character.
-            names = [one.text for one in member]
-            if (at < grouped and not any("@" in name for name in names)) or names[-1:] == ["mailto"]:
-                member = []
-            else:
-                member.append(token._replace(kind="word"))
-        else:
+            member, addressed = [], False
+        elif token.kind != ":":
             member.append(token)
+            addressed = addressed or "@" in token.text
+        # A group's name, or one that a program put before the address. In a name it is a character.
+        elif (at < grouped and not addressed) or (member and member[-1].text.lower() == "mailto"):
+            member = []
+        else:
+            member.append(token._replace(kind="word"))
     yield member
 
 
