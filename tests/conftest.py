@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,6 +57,7 @@ collect_ignore = [
     *([] if REAL_DATA.is_dir() else _REAL_FILES),
     *([] if PAGES_OF_WORKERS else _OF_PAGES),
     *([] if PAGES_OF_EVENTS else _OF_EVENTS),
+    *([] if shutil.which("chromium") else ["browser"]),
 ]
 
 
@@ -71,6 +73,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         reporter.write_line("no page of workers for Celery beside the checkout: its tests are left out")
     if not PAGES_OF_EVENTS:
         reporter.write_line("no page of events for FastAPI beside the checkout: its tests are left out")
+    if not shutil.which("chromium"):
+        reporter.write_line("no chromium on this machine: the tests of the dashboard in it are left out")
 
 
 @pytest.fixture(autouse=True)

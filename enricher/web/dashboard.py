@@ -126,7 +126,7 @@ class Dashboard:
             except HTTPException as error:
                 response = self._shell.error(request, error.status_code, error.detail)
             except SinkUnavailable as error:
-                detail = f"{error.sink} is unreachable now. This page asks again by itself."
+                detail = f"{error.sink} is unreachable now. Load the page again in a moment."
                 response = self._shell.error(request, 503, detail)
             response.headers.update(_SAFE)
             return response

@@ -25,7 +25,7 @@ from enricher.redaction import redact_value
 EVERY = 1.0
 STEP = 5
 POINTS = 3600 // STEP
-_KEPT_EVERY = 15
+_KEPT_EVERY = STEP - EVERY / 2
 _KEPT_MS = 2 * 3600 * 1000
 
 _encode = msgspec.json.Encoder().encode
