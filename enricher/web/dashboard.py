@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from enricher.errors import SinkUnavailable
@@ -22,6 +22,7 @@ from enricher.web.pulse import Pulse
 from enricher.web.requests import Json, Refusal, body_of
 from enricher.web.shell import Shell
 from enricher.web.views import Action, Asked, Done, View
+from enricher.web.watched import Watched
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -173,6 +174,7 @@ class Dashboard:
         return response
 
     async def _log_out(self, request: Request) -> Response:
+        self._guard.check_page(request)
         response = RedirectResponse(self._shell.log_in_path(request), 303)
         set_cookie(request, response, SESSION, "")
         return response
@@ -181,8 +183,7 @@ class Dashboard:
         self._guard.who(request)
         if self._pulse.watchers >= _MOST_WATCHERS:
             raise Refusal(503, f"{_MOST_WATCHERS} pages watch already", retry_after="10")
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(self._pulse.follow(), media_type="text/event-stream", headers=headers)
+        return Watched(self._pulse)
 
     async def _static(self, request: Request) -> Response:
         found = self._files.get(request.path_params["name"])
@@ -208,7 +209,8 @@ class Dashboard:
         done = await action.do(asked)
         if not action.safe:
             number = done.number if isinstance(done, Done) else None
-            log.info("action", who=asked.who, what=action.path, number=number, **asked.path)
+            fields = {**asked.path, "who": asked.who, "what": action.path, "number": number}
+            log.info("action", **fields)
         return done
 
 

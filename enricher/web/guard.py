@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import time
 from collections.abc import Collection
 from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,6 +32,8 @@ NOBODY = "this machine"
 _OWN_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _DAY = 24 * 3600
 _SEPARATOR = "|"
+_CSRF_BYTES = 18
+_OURS = re.compile(r"[A-Za-z0-9_-]{24}")
 
 
 class NoSession(Refusal):
@@ -46,7 +49,8 @@ class Guard:
     def __init__(self, settings: WebSettings) -> None:
         self._tokens = settings.tokens
         self._read_only = settings.read_only
-        self._hosts: Collection[str] = settings.hosts or (() if settings.tokens else _OWN_NAMES)
+        named = frozenset(name.lower() for name in settings.hosts)
+        self._hosts: Collection[str] = named or (() if settings.tokens else _OWN_NAMES)
 
     def who(self, request: Request) -> str:
         """The name of who asks. Raises `Refusal`: 403 for a foreign host, 401 without token or session."""
@@ -76,21 +80,27 @@ class Guard:
         """
         if self._read_only:
             raise Refusal(403, "nothing can be changed here: web.read_only is set")
-        origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
-            raise Refusal(403, "a request of this app's own pages was expected, not of another site's")
-        if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            raise Refusal(403, "a request of this app's own pages was expected, not of another site's")
-        from_program = "authorization" in request.headers or (origin is None and not self._tokens)
+        self.check_page(request)
+        from_program = "authorization" in request.headers or (
+            "origin" not in request.headers and not self._tokens
+        )
         if from_program and request.headers.get("content-type", "").startswith("application/json"):
             return
         right = request.cookies.get(CSRF, "")
         if not right or not hmac.compare_digest(right.encode(), given.encode("utf-8", "replace")):
             raise Refusal(403, "the page is too old, or not of this app: load it again")
 
-    def log_in(self, request: Request, token: str) -> str:
-        """The value of a session for whoever has this token, "" for a wrong one."""
+    def check_page(self, request: Request) -> None:
+        """Whether a page of ours sends this, or no page at all. Raises `Refusal` (403)."""
         self._check_host(request)
+        origin = request.headers.get("origin")
+        foreign = origin is not None and origin.partition("://")[2] != request.headers.get("host", "")
+        if foreign or request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+            raise Refusal(403, "a request of this app's own pages was expected, not of another site's")
+
+    def log_in(self, request: Request, token: str) -> str:
+        """The value of a session for whoever has this token, "" for a wrong one. Raises `Refusal` (403)."""
+        self.check_page(request)
         given, found = token.strip().encode("utf-8", "replace"), ""
         for name, right in self._tokens.items():
             if hmac.compare_digest(given, right.encode()):
@@ -104,15 +114,16 @@ class Guard:
             raise Refusal(403, "a name of this app was expected as Host: see web.hosts")
 
     def _in_session(self, value: str) -> str:
-        name, _, rest = value.partition(_SEPARATOR)
-        until, _, _ = rest.partition(_SEPARATOR)
+        said, _, rest = value.partition(_SEPARATOR)
+        name, until = unquote(said), rest.partition(_SEPARATOR)[0]
         if name not in self._tokens or not until.isdecimal() or len(until) > 12 or int(until) < time.time():
             return ""
         right = self._signed(name, int(until))
         return name if hmac.compare_digest(right.encode(), value.encode("utf-8", "replace")) else ""
 
     def _signed(self, name: str, until: int) -> str:
-        said = f"{name}{_SEPARATOR}{until}"
+        # A cookie is ASCII; a name is any text.
+        said = f"{quote(name, safe='')}{_SEPARATOR}{until}"
         seal = hmac.new(self._tokens[name].encode(), said.encode(), hashlib.sha256).hexdigest()
         return f"{said}{_SEPARATOR}{seal}"
 
@@ -132,4 +143,5 @@ def set_cookie(request: Request, response: Response, name: str, value: str) -> N
 
 def csrf_of(request: Request) -> str:
     """The value that the actions of a page carry: that of the browser's cookie, else a new one."""
-    return request.cookies.get(CSRF, "") or secrets.token_urlsafe(18)
+    kept = request.cookies.get(CSRF, "")
+    return kept if _OURS.fullmatch(kept) else secrets.token_urlsafe(_CSRF_BYTES)

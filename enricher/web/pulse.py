@@ -117,15 +117,13 @@ class Pulse:
 
     async def follow(self) -> AsyncIterator[bytes]:
         """Server-sent events: the figures, once a second. Who reads slowly misses some."""
-        self.watchers += 1
-        try:
-            yield b"retry: 1000\n\n" + self._event()
-            while not self._engine.stopping:
-                with anyio.move_on_after(EVERY * 3):
-                    await self._told.wait()
-                    yield self._text
-        finally:
-            self.watchers -= 1
+        yield b"retry: 1000\n\n" + self._event()
+        while not self._engine.stopping:
+            with anyio.move_on_after(EVERY * 3) as waited:
+                await self._told.wait()
+            # Outside of the scope: how long a reader takes is none of its business.
+            if not waited.cancelled_caught:
+                yield self._text
 
     def _event(self) -> bytes:
         return b"data: " + _encode(self.now()) + b"\n\n"

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from jinja2 import Environment, FunctionLoader, StrictUndefined
@@ -77,7 +78,9 @@ class Shell:
         text = done.message if isinstance(done, Done) else "done"
         headers = _toast(text, "good") if not isinstance(done, Done) or not done.to else {}
         if isinstance(done, Done) and done.to:
-            headers["hx-redirect"] = f"{request.scope.get('root_path', '')}/ui/{done.to}"
+            # What is in it may come from a request.
+            to = quote(done.to, safe="/?&=%#:,@+~!$'()*;[]")
+            headers["hx-redirect"] = f"{request.scope.get('root_path', '')}/ui/{to}"
         return Response(status_code=204, headers=headers)
 
     def toast(self, status: int, detail: Any) -> Response:
