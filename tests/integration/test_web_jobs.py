@@ -229,7 +229,8 @@ async def test_flowers_paths_answer_as_flower_does(client: httpx.AsyncClient) ->
     assert len(tasks) == 2
     assert list(await get(client, "/api/tasks", state="REVOKED")) == ["unserved/1"]
     assert id_ in await get(client, "/api/tasks", taskname=task)
-    (name,) = await get(client, "/api/workers", status=True)
+    ((name, there),) = (await client.get("/api/workers", params={"status": True})).json().items()
+    assert there is True
     (worker,) = (await get(client, "/api/workers", workername=name)).values()
     assert worker["stats"]["pool"]["max-concurrency"] == 8
     assert {"name": "critical"} in worker["active_queues"]
