@@ -6,8 +6,10 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 import zstandard
 
 from enricher.clock import event_us
+from enricher.errors import EnricherError
 from enricher.market.files import FORMATS, Notes, Options, Recorded, read, recognise
 from enricher.market.files.vendors import VENDORS
 from enricher.messages.models import decode_chain, decode_quote, decode_tick
@@ -112,3 +115,16 @@ def test_packing_and_encoding_change_nothing(tmp_path: Path, name: str, packing:
 def test_what_is_mutilated_is_read_or_refused_by_its_name(tmp_path: Path, name: str) -> None:
     text, options = SAMPLES[name]
     held_when_torn(written(tmp_path, text), Options(**options), 100)
+
+
+@every_format
+@pytest.mark.parametrize("by", ["1" * 400, '"\\ud800"', "-1e309", "[]"])
+def test_a_value_that_nothing_can_hold_is_refused_where_it_stands_or_passed_over(
+    tmp_path: Path, name: str, by: str
+) -> None:
+    text, options = SAMPLES[name]
+    values = list(re.finditer(r'(?<=[:,\[])\s*(?:-?\d[\d.]*|"[^"\\]*")', text))
+    for value in values[:60]:
+        path = written(tmp_path, text[: value.start()] + by + text[value.end() :])
+        with suppress(EnricherError):
+            records(path, **options)

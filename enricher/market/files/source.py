@@ -272,7 +272,9 @@ def loads(text: str | bytes) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         try:
-            return json.loads(text)
+            value = json.loads(text)
+            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no text
+            return value  # noqa: TRY300  with two reasons to raise what was said first
         except (ValueError, RecursionError):
             raise error from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from enricher.market.feed.recording import BadRecord
 from enricher.market.files.numbers import PLAIN, Marks
 from enricher.market.files.times import Times, date_of
+from enricher.messages.json_decoding import LARGEST
 
 ABSENT = frozenset({"", "-", "--", "NA", "N/A", "NAN", "NULL", "NONE", "NIL"})
 """What stands for no value in a table, in upper case."""
@@ -67,7 +67,8 @@ def number(cell: Cell, marks: Marks = PLAIN) -> int | float:
             value = marks.number(value)
         except ValueError as error:
             raise cell.error(str(error)) from error
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # Compared, for a whole number beyond doubles cannot be asked whether it is finite.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -LARGEST <= value <= LARGEST:
         raise cell.error("a number")
     return value
 
