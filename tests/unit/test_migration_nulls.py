@@ -97,6 +97,7 @@ def what_is_null(unknown: str) -> Found:
             while (due := lane.state.surface.svi.due()) is not None:
                 lane._land(lane.state_store.on_time(lane.state, max(due, NOW_US)))
             note(found, lane)
+    found["chain"] |= {in_chain(path) for path in nulls(enriched(both()["calls"], both()["puts"], 2))}
     ahead = {"product": "NIFTY", "price": 1, "timestamp": render(NOW_US + 30 * SECOND, False)}
     for ticks in ([ahead], [silent(0), silent(1)], [silent(0, volume=0), silent(1, volume=0)]):
         lane = OneLane("NIFTY", {"market.unknown": unknown})
