@@ -69,8 +69,8 @@ async def test_what_is_accepted_is_stored_and_processed(urls: Urls, path: str) -
         assert event["task_context"]["nodes"]["Reply"] == "thank you"
         assert "token" not in event
         figures = (await client.get("/metrics")).text
-        assert 'enricher_pipeline_attempts_total{status="finished",type="Ticket"} 1.0' in figures
-        assert 'enricher_node_seconds_count{node="Reply",type="Ticket"} 1.0' in figures
+        assert 'enricher_pipeline_attempts_total{type="Ticket",status="finished"} 1.0' in figures
+        assert 'enricher_node_seconds_count{type="Ticket",node="Reply"} 1' in figures
         assert (await client.get("/events/nothing")).json() == {"detail": "Event with id nothing not found"}
 
 

@@ -163,7 +163,7 @@ async def test_a_write_whose_reply_was_lost_doubles_nothing(urls: Urls, lost: st
             through = {"mongo.url": f"{proxy.mongo_url(name)}&socketTimeoutMS=1500"}
         later = Clock(NOW + MINUTE)
         async with running(*urls, through=through, clock=later) as worker:
-            await worker.take(TICKS, tick(1.0, AT - SECOND, 999))
+            await worker.take(TICKS, tick(99.0, AT - SECOND, 999))
             proxy.lose_next_reply(commit_script if lost == "redis" else insert_command)
             for channel, message in EVERYTHING:
                 await worker.send(channel, message)
@@ -172,7 +172,7 @@ async def test_a_write_whose_reply_was_lost_doubles_nothing(urls: Urls, lost: st
             assert len(worker.stored("underlying_ticks")) == 31
             assert len(worker.stored("option_quotes")) == 10
             assert len(worker.stored("option_chains")) == 2
-            assert [m["price"] for m in worker.published("underlying")] == [1.0] + [
+            assert [m["price"] for m in worker.published("underlying")] == [99.0] + [
                 100.0 + n for n in range(30)
             ]
             assert len(worker.published("option_chain")) == 2

@@ -77,11 +77,15 @@ class Worker:
         raise AssertionError("documents in memory are not there at once")
 
     def bars(self, now_us: int) -> dict[str, dict[str, Any]]:
-        """What is stored when all is silent at last; the number of revisions aside."""
+        """What is stored when all is silent at last; revisions aside, and doubts, which begin anew."""
         if self.state is not None:
             self.land(self.state_store.on_time(self.state, now_us))
         found = self.documents.collections.get(BARS, {})
-        return {name: {**bar, "revision": 0} for name, bar in found.items()}
+        return {name: {**bar, "revision": 0, "flags": _sure(bar)} for name, bar in found.items()}
+
+
+def _sure(bar: dict[str, Any]) -> dict[str, Any]:
+    return {name: flag for name, flag in bar.get("flags", {}).items() if name != "volume"}
 
 
 def stored_bars(

@@ -19,7 +19,7 @@ _NEWEST = [("processed_at", -1), ("_id", -1)]
 
 
 class MailQuery(msgspec.Struct, frozen=True):
-    """Which mails: of a sender's address, for a recipient's, of a thread; ``before`` is ISO 8601."""
+    """Which mails: from or to an address, of a thread; ``before`` is the ``next`` of another answer."""
 
     sender: str = ""
     recipient: str = ""
@@ -91,12 +91,14 @@ class MailScreens:
         fields = {"from.address": query.sender, "to.address": query.recipient, "thread": query.thread}
         wanted: dict[str, Any] = {field: value for field, value in fields.items() if value}
         if query.before:
-            wanted["processed_at"] = {"$lt": _moment(query.before)}
+            at, id_ = _mark(query.before)
+            wanted["$or"] = [{"processed_at": {"$lt": at}}, {"processed_at": at, "_id": {"$lt": id_}}]
         found = await self._host.reader.find(
             self._settings.collection, wanted, sort=_NEWEST, limit=query.limit
         )
-        last = found[-1].get("processed_at") if len(found) == query.limit else None
-        return MailList([_row(mail) for mail in found], last.isoformat() if last else "")
+        last = found[-1] if len(found) == query.limit and found[-1].get("processed_at") else None
+        following = f"{last['processed_at'].isoformat()} {last['_id']}" if last else ""
+        return MailList([_row(mail) for mail in found], following)
 
     async def mail(self, asked: Asked[Any]) -> MailDetail:
         found = await self._host.reader.find(
@@ -147,9 +149,10 @@ def _person(mailbox: Mapping[str, Any]) -> str:
     return f"{name} <{address}>" if name and address else name or address
 
 
-def _moment(text: str) -> datetime:
+def _mark(text: str) -> tuple[datetime, str]:
+    moment, _, id_ = text.partition(" ")
     try:
-        at = datetime.fromisoformat(text)
+        at = datetime.fromisoformat(moment)
     except ValueError:
         raise Refusal(422, f"the 'next' of another answer was expected, got {text!r:.60}") from None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+    return at if at.tzinfo else at.replace(tzinfo=UTC), id_
