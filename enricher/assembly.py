@@ -117,6 +117,7 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
     _check_search(settings, routes, known)
     sources = _sources(host, made, routes, known[DEAD_LETTERS], lock, on_gap) if listens else []
     service = settings.service
+
     async def read(key: str) -> bytes | None:
         return (await host.cached(key))[0]
 

@@ -125,14 +125,22 @@ class Dashboard:
             except NoSession:
                 response = RedirectResponse(self._shell.log_in_path(request), 303)
             except HTTPException as error:
-                response = self._shell.error(request, error.status_code, error.detail)
+                response = self._refused(request, error.status_code, error.detail)
             except SinkUnavailable as error:
                 detail = f"{error.sink} is unreachable now. Load the page again in a moment."
-                response = self._shell.error(request, 503, detail)
+                response = self._refused(request, 503, detail)
             response.headers.update(_SAFE)
             return response
 
         return handle
+
+    def _refused(self, request: Request, status: int, detail: Any) -> Response:
+        """What went wrong; who may see the menu still has it."""
+        try:
+            who = self._guard.who(request)
+        except HTTPException:
+            who = ""
+        return self._shell.error(request, status, detail, who)
 
     async def _show(self, view: View, request: Request) -> Response:
         parameters = {name: value for name, value in request.query_params.items() if value}

@@ -59,10 +59,10 @@ class Shell:
         }
         return self._render(request, view.template, context, menu=view.menu or view.within)
 
-    def error(self, request: Request, status: int, detail: Any) -> HTMLResponse:
-        """What went wrong, as a screen."""
+    def error(self, request: Request, status: int, detail: Any, who: str = "") -> HTMLResponse:
+        """What went wrong, as a screen, with the menu if it is known ``who`` asks."""
         text = detail if isinstance(detail, str) else _encode(detail).decode()
-        context = {"status": status, "detail": text, "who": "", "csrf": ""}
+        context = {"status": status, "detail": text, "who": who, "csrf": ""}
         return self._render(request, "enricher.web:error.html", context, status=status)
 
     def log_in(self, request: Request, *, wrong: bool = False) -> HTMLResponse:

@@ -14,7 +14,7 @@ from tests.vendor_files import legs, messages, written
 
 
 def version_3(**changes: Any) -> dict[str, Any]:
-    """As api/option-chain-v3 of nseindia.com answers: one strike, its put a placeholder.
+    """As api/option-chain-v3 of nseindia.com answers: one strike, of which only the call is listed.
 
     Fields of the older version: BennyThadikaran/NseIndiaApi, src/samples/option_chain.json.
     """
