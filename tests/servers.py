@@ -143,6 +143,8 @@ class ServerProcess(ABC):
     def pause(self) -> None:
         """Freeze the server: connections stay open, nothing is answered."""
         self._signal(signal.SIGSTOP)
+        # On a busy machine its threads run, and answer, until one of them has a core to take the signal.
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a frozen server go on."""
