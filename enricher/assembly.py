@@ -16,12 +16,13 @@ from enricher.adapters.mongo import MongoDocuments
 from enricher.adapters.mongo_retention import Retention
 from enricher.adapters.redis.dead_letters.configured import letter_store
 from enricher.adapters.redis.dead_letters.retry_requests import RetryListener
-from enricher.adapters.redis.dead_letters.run_store import RedisRunStore
 from enricher.adapters.redis.pubsub import Gap
+from enricher.adapters.redis.run_store import RedisRunStore
 from enricher.adapters.redis.sink import RedisLive
 from enricher.adapters.redis.stream.shard_lock import FencedDocuments, ShardLock
 from enricher.config import Settings, redact
 from enricher.connections import NOTHING, OF_PROGRAM, Connections
+from enricher.dead_letters.runs import LetterRun
 from enricher.dead_letters.sink import DeadLetterSink
 from enricher.dead_letters.store import LetterStore
 from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, SEARCH
@@ -121,7 +122,7 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
     async def read(key: str) -> bytes | None:
         return (await host.cached(key))[0]
 
-    runs = RedisRunStore(host.redis, f"{settings.dead_letters.key}:retries")
+    runs = RedisRunStore(host.redis, f"{settings.dead_letters.key}:retries", LetterRun, DEAD_LETTERS)
     # A request is compared with one page after the other: those that programs ask for come first.
     pages: list[Pages] = [
         *(plan.pages for plan in made),

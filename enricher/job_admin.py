@@ -66,7 +66,7 @@ class Cleared(msgspec.Struct, frozen=True):
 
 
 class ClearQueue(Call[Cleared], frozen=True):
-    """Cancel the next ``count`` jobs that wait in a queue.
+    """Cancel the next ``count`` jobs that wait in a queue, of those that began to by ``until_ms`` (0: all).
 
     ``result`` is the result that each has, with `JOB_ID` for its id.
     """
@@ -74,6 +74,7 @@ class ClearQueue(Call[Cleared], frozen=True):
     queue: str
     result: bytes = b""
     count: int = 100
+    until_ms: int = 0
 
 
 class ListQueues(Call[list[str]], frozen=True):

@@ -18,8 +18,11 @@ import msgspec
 from enricher.engine.effects import Effect
 from enricher.engine.ports import Sink, Source
 from enricher.errors import EnricherError
+from enricher.runs import Run as Bulk
+from enricher.runs import RunStore
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Bulk)
 
 RUNS = "runs"
 """The sink that writes how runs end."""
@@ -352,6 +355,10 @@ class JobQueues(Protocol):
 
     store: JobStore
     sink: Sink
+
+    def runs(self, kind: type[R]) -> RunStore[R]:
+        """Where the run is kept that does the same with many jobs."""
+        ...
 
     def source(self, runner: Runner, shares: Shares, *, description: Description = ...) -> Source:
         """Runs for the routes ``{prefix}:{queue}``, each with the `Run` as its body (JSON)."""

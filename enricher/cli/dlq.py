@@ -35,7 +35,7 @@ from enricher.cli.options import SettingsOptions, json_option, settings_options
 from enricher.cli.output import EverySecond, say, talking_to
 from enricher.cli.signals import until_signal
 from enricher.config import Settings
-from enricher.dead_letters.bulk import Report, retry_each
+from enricher.dead_letters.bulk import Report, attempt_each
 from enricher.dead_letters.filters import EVERY, LetterFilter
 from enricher.dead_letters.record import StoredLetter
 from enricher.dead_letters.replay import Outcome
@@ -247,7 +247,7 @@ def retry(
             try:
                 if report.meant:
                     async with attempts(letters, how) as attempt:
-                        await retry_each(reversed(selection), attempt, report, how.rate_limit, on_outcome)
+                        await attempt_each(reversed(selection), attempt, report, how.rate_limit, on_outcome)
             finally:
                 say_report(report)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol, TypeVar
 
 import anyio
 import msgspec
@@ -15,6 +16,21 @@ from enricher.dead_letters.selection import Kind, select
 from enricher.dead_letters.store import LetterStore
 
 OnOutcome = Callable[[StoredLetter, Outcome], None]
+
+T = TypeVar("T")
+
+
+class Ended(Protocol):
+    """What became of one of many: a label to count it under, and whether it was what was wanted."""
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def done(self) -> bool: ...
+
+
+E = TypeVar("E", bound=Ended)
 
 # So many in a row that nobody answers, and nobody is there.
 NOBODY = 3
@@ -93,27 +109,30 @@ async def retry(
     with await select(store, wanted, limit) as selection:
         report = Report(meant=len(selection), kinds=selection.kinds)
         if not dry_run:
-            await retry_each(reversed(selection), attempt, report, rate_limit, on_outcome)
+            await attempt_each(reversed(selection), attempt, report, rate_limit, on_outcome)
         return report
 
 
-async def retry_each(
-    letters: Iterable[StoredLetter],
-    attempt: Attempt,
+async def attempt_each(
+    items: Iterable[T],
+    attempt: Callable[[T], Awaitable[E]],
     report: Report,
     rate_limit: RateLimit = DEFAULT_LIMIT,
-    on_outcome: OnOutcome | None = None,
+    on_outcome: Callable[[T, E], None] | None = None,
 ) -> None:
-    """Attempt ``letters`` in their order, and keep ``report`` up to date."""
+    """Attempt ``items`` in their order, and keep ``report`` up to date.
+
+    ``on_outcome`` hears of each outcome. What ``attempt`` raises is passed on.
+    """
     rule, silent = rate_limit.stop, 0
     answers = deque[bool](maxlen=rule.last if rule else 1)
     slots = anyio.Semaphore(rate_limit.at_once)
     due = anyio.current_time()
 
-    async def retry_one(letter: StoredLetter) -> None:
+    async def attempt_one(item: T) -> None:
         nonlocal silent
         try:
-            outcome = await attempt(letter)
+            outcome = await attempt(item)
         finally:
             slots.release()
         report.outcomes[outcome.label] += 1
@@ -126,11 +145,11 @@ async def retry_each(
             elif silent >= NOBODY:
                 report.stopped = f"{silent} in a row were not answered"
         if on_outcome is not None:
-            on_outcome(letter, outcome)
+            on_outcome(item, outcome)
 
     try:
         async with anyio.create_task_group() as tasks:
-            for letter in letters:
+            for item in items:
                 await slots.acquire()
                 if rate_limit.rate is not None:
                     await anyio.sleep_until(due)
@@ -138,7 +157,7 @@ async def retry_each(
                     due = anyio.current_time() + 1 / rate_limit.rate
                 if report.stopped:
                     return
-                tasks.start_soon(retry_one, letter)
+                tasks.start_soon(attempt_one, item)
     except BaseExceptionGroup as group:
         error: BaseException = group
         while isinstance(error, BaseExceptionGroup):

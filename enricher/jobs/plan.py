@@ -22,12 +22,14 @@ from enricher.jobs.metrics import Ended, metrics_of
 from enricher.jobs.processes import JobProcesses
 from enricher.jobs.registry import WorkerRegistry
 from enricher.jobs.runner import JobRunner
+from enricher.jobs.runs import JobRun, jobs_left
 from enricher.jobs.scheduler import Scheduler, scheduled_tasks
 from enricher.jobs.settings import JobSettings
 from enricher.jobs.shares import Shares
 from enricher.jobs.threads import JobThreads
 from enricher.jobs.worker import imported_workers
 from enricher.log import log
+from enricher.runs import Runs
 from enricher.system import Host, Plan
 
 if TYPE_CHECKING:
@@ -75,7 +77,11 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
         for queue in jobs.queues
     ]
     about = About(jobs, registry.definitions, host.clock() // 1000)
-    services: dict[str, Callable[[], Awaitable[None]]] = {"job_processes": partial(_serve, processes)}
+    runs = Runs(queues.runs(JobRun), jobs_left(queues.store), "jobs")
+    services: dict[str, Callable[[], Awaitable[None]]] = {
+        "job_processes": partial(_serve, processes),
+        "job_runs": runs.run,
+    }
     if jobs.schedules:
         services["job_schedules"] = _scheduler(jobs, host, registry, queues.store).run
     failed = DeadLetterSink(FailedJobs(queues.store, jobs.prefix))
@@ -89,7 +95,7 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
         notes=[f"Jobs: {len(registry.definitions):,} classes; enricher queues shows how their queues stand."],
         problems=lambda: registry.problems,
         warnings=lambda: registry.warnings,
-        views=partial(_views, jobs, registry, queues.store, settings.feed.timezone),
+        views=partial(_views, jobs, registry, queues.store, settings.feed.timezone, runs),
         metrics=partial(metrics_of, ended, queues.store, jobs.queue_names),
         probe=partial(
             probe, queues.store, jobs.queue_names if jobs.works else (), registry.definitions.values()
@@ -108,10 +114,12 @@ def registry_of(jobs: JobSettings) -> WorkerRegistry:
     return registry
 
 
-def _views(jobs: JobSettings, registry: WorkerRegistry, store: JobStore, zone: str) -> list[View | Action]:
+def _views(
+    jobs: JobSettings, registry: WorkerRegistry, store: JobStore, zone: str, runs: Runs[JobRun]
+) -> list[View | Action]:
     from enricher.jobs.web.views import views  # extra web, which need not be there
 
-    return views(jobs, registry, store, zone)
+    return views(jobs, registry, store, zone, runs)
 
 
 async def _serve(processes: JobProcesses) -> None:

@@ -15,11 +15,12 @@ from enricher.dead_letters.edits import NO_EDIT, Edit
 from enricher.dead_letters.filters import EVERY, FieldFilter, LetterFilter, parse_moment
 from enricher.dead_letters.record import StoredLetter
 from enricher.dead_letters.replay import here, through
-from enricher.dead_letters.runs import Run, Runs, RunStore, RunUnderWay
+from enricher.dead_letters.runs import LetterRun, letters_left
 from enricher.dead_letters.store import LetterStore
 from enricher.engine.ports import Clock
 from enricher.engine.service import Engine
 from enricher.redaction import redact_text
+from enricher.runs import Runs, RunStore, RunUnderWay
 from enricher.web.json_lines import Line, lines
 from enricher.web.requests import Refusal
 from enricher.web.views import Action, Asked, Done, View
@@ -78,7 +79,7 @@ class LetterList(msgspec.Struct, frozen=True):
     letters: list[LetterRow]
     looked_at: int
     next: str
-    run: Run | None
+    run: LetterRun | None
 
 
 class LetterDetail(msgspec.Struct, frozen=True):
@@ -116,14 +117,15 @@ class RetryMany(msgspec.Struct, frozen=True):
 class Letters:
     """The views of ``stores``. A message is retried by ``engine``, the newest run is kept in ``kept``."""
 
-    def __init__(self, engine: Engine, stores: Sequence[LetterStore], kept: RunStore, clock: Clock) -> None:
+    def __init__(
+        self, engine: Engine, stores: Sequence[LetterStore], kept: RunStore[LetterRun], clock: Clock
+    ) -> None:
         self._engine = engine
         self._stores = stores
         self._clock = clock
         process = through(engine.pool.put, clock)
-        self.runs = Runs(
-            kept, stores, lambda store: here(store, process, NO_EDIT, seconds=_PATIENCE), clock
-        )
+        left = letters_left(stores, lambda store: here(store, process, NO_EDIT, seconds=_PATIENCE))
+        self.runs = Runs(kept, left, "dead letters")
 
     def views(self) -> list[View | Action]:
         one = "dead-letters/{store}/{mark}"
@@ -194,7 +196,7 @@ class Letters:
             editable=editable and letter.topic is not None,
         )
 
-    async def run(self, _: Asked[Any]) -> Run | None:
+    async def run(self, _: Asked[Any]) -> LetterRun | None:
         return await self.runs.now()
 
     async def retry(self, asked: Asked[RetryLetter]) -> Done:
@@ -216,7 +218,7 @@ class Letters:
     async def retry_all(self, asked: Asked[RetryMany]) -> Done:
         order = asked.parameters
         self._store(order.store)
-        run = Run(
+        run = LetterRun(
             id=secrets.token_hex(8),
             store=order.store,
             wanted=self._filter(order),
@@ -225,10 +227,10 @@ class Letters:
             began_us=self._clock(),
         )
         try:
-            run = await self.runs.begin(run)
+            await self.runs.begin(run)
         except RunUnderWay as error:
             raise Refusal(409, str(error)) from error
-        return Done(f"{run.meant:,} dead letters will be tried again, {run.rate:g} a second", run.meant)
+        return Done(f"All dead letters that match are tried again, {run.rate:g} a second")
 
     async def stop(self, asked: Asked[Any]) -> Done:
         run = await self.runs.stop(asked.who)

@@ -16,9 +16,10 @@ from enricher.system import Pages, Plan
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
-    from enricher.dead_letters.runs import RunStore
+    from enricher.dead_letters.runs import LetterRun
     from enricher.dead_letters.store import LetterStore
     from enricher.engine.service import Engine
+    from enricher.runs import RunStore
     from enricher.web.app import App
 
 PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client", "jinja2")
@@ -57,7 +58,7 @@ def dashboard(
     made: Sequence[Plan],
     read: Read,
     stores: Sequence[LetterStore],
-    runs: RunStore,
+    runs: RunStore[LetterRun],
 ) -> Pages:
     """The screens and the API: those that every worker has, and those of its systems.
 

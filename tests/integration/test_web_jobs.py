@@ -6,15 +6,21 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
+from redis.asyncio import Redis
 
 from enricher import Enricher, load
 from enricher.job_admin import DeleteJob
 from enricher.job_store import Enqueue, Find, JobStore, Request
 from enricher.jobs.client import close, connect, current
+from enricher.jobs.runs import now_us
+from enricher.jobs.selection import JobFilter
+from tests.integration.worker import WorkerProcess
 from tests.jobs_app.answers import Answer
 from tests.jobs_app.limits import Fails
-from tests.rig import until
+from tests.rig import PATIENCE, until
+from tests.servers import free_port
 
 
 @pytest.fixture
@@ -61,6 +67,22 @@ async def keep(numbers: Sequence[int], queue: str = "unserved") -> list[str]:
 async def state(id_: str) -> str | None:
     job = await store().ask(Find(id_))
     return None if job is None else job.state
+
+
+async def ended(client: httpx.AsyncClient) -> dict[str, Any]:
+    """The run over many jobs, once it has ended."""
+    run: dict[str, Any] = {}
+
+    async def over() -> bool:
+        nonlocal run
+        try:
+            run = await get(client, "bulk")
+        except httpx.HTTPError:
+            return False
+        return run["state"] != "running"
+
+    await until(over, "the run to end")
+    return run
 
 
 async def failed(number: int) -> str:
@@ -164,7 +186,7 @@ async def test_one_is_enqueued_retried_cancelled_and_deleted(client: httpx.Async
     await post(client, "jobs/retry", {"ids": []}, 422)
 
 
-async def test_queues_are_paused_resumed_and_cleared(client: httpx.AsyncClient) -> None:
+async def test_queues_are_paused_resumed_and_cleared(client: httpx.AsyncClient, redis_url: str) -> None:
     await keep(range(130))
 
     async def row(name: str) -> dict[str, Any]:
@@ -178,10 +200,95 @@ async def test_queues_are_paused_resumed_and_cleared(client: httpx.AsyncClient) 
     held = await Answer.options(queue="low").enqueue()
     await post(client, "queues/low/resume")
     await held.wait(60)
-    assert (await post(client, "queues/unserved/clear"))["number"] == 130
+    await post(client, "queues/unserved/clear")
+    run = await ended(client)
+    assert (run["state"], run["meant"], run["processed"], run["failed"]) == ("done", 130, 130, 0)
     assert (await row("unserved"))["waiting"] == 0
     assert (await get(client, "jobs"))["counts"]["cancelled"] == 130
-    await post(client, "queues/nobody/pause", status=404)
+    for action in ("pause", "clear"):
+        await post(client, f"queues/nobody/{action}", status=404)
+    # As a worker leaves it that is killed: what came after it began stays.
+    await keep(range(200, 230))
+    await post(client, "bulk", {"verb": "cancel", "state": "waiting", "rate": 1000})
+    assert (await ended(client))["processed"] == 30
+    assert (await row("unserved"))["waiting"] == 0
+    await keep(range(230, 260))
+    began = await now_us(store())
+    left = {"id": "x", "rate": 1000.0, "who": "me", "began_us": began, "meant": 50, "verb": "clear"}
+    left["wanted"] = JobFilter(states=("waiting",), queues=("unserved",))
+
+    async def later() -> bool:
+        return await now_us(store()) > began
+
+    await until(later, "the server's clock to go on")
+    late = await keep([300])
+    async with Redis.from_url(redis_url) as redis:
+        await redis.set("jobs:control:run", msgspec.json.encode(left))
+    run = await ended(client)
+    assert (run["state"], run["meant"], run["processed"]) == ("done", 50, 50)
+    assert await ids(client, state="waiting") == late
+
+
+async def test_all_that_match_are_acted_on_at_a_pace_until_somebody_stops_it(
+    client: httpx.AsyncClient,
+) -> None:
+    made = [*await keep(range(120)), *await keep(range(500, 503), "other")]
+    order = {"verb": "cancel", "state": "waiting", "queue": "unserved", "class": "Mail", "rate": 20}
+    for wrong in ({"verb": "retry"}, {"verb": "clear"}, {"state": "succeeded"}, {"rate": 0}):
+        await post(client, "bulk", {**order, **wrong}, 422)
+    await post(client, "bulk", order)
+
+    async def some() -> bool:
+        return bool((await get(client, "bulk"))["processed"] >= 5)
+
+    await until(some, "some to be cancelled")
+    late = await keep([700])
+    assert "stop that first" in (await post(client, "bulk", order, 409))["detail"]
+    assert "stop that first" in (await post(client, "queues/other/clear", status=409))["detail"]
+    page = await client.get("/ui/jobs?state=waiting")
+    assert "Cancelling waiting jobs" in page.text
+    await post(client, "bulk/stop")
+    run = await ended(client)
+    assert (run["state"], run["why"], run["meant"]) == ("stopped", "by this machine", 120)
+    assert 5 <= run["processed"] < 120
+    assert (await get(client, "jobs"))["counts"]["cancelled"] == run["processed"]
+
+    await post(client, "bulk", {**order, "rate": 5000, "args": "[[1"})
+    assert (await ended(client))["state"] == "done"
+    await post(client, "bulk", {**order, "rate": 5000})
+    left = await ids(client, state="waiting", limit=500)
+    await ended(client)
+    assert sorted(await ids(client, state="waiting", limit=500)) == sorted(made[120:])
+    assert set(left) >= set(late)
+    await post(client, "bulk", {"verb": "retry", "state": "cancelled", "rate": 5000})
+    run = await ended(client)
+    assert (run["meant"], run["processed"], run["failed"]) == (121, 121, 0)
+    await post(client, "bulk", {"verb": "delete", "state": "waiting", "class": "Mail", "rate": 5000})
+    assert (await ended(client))["processed"] == 124
+    assert await ids(client, state="waiting", limit=500) == []
+
+
+async def test_a_run_goes_on_after_a_kill_with_the_right_counters(redis_url: str, mongo_url: str) -> None:
+    connect(redis_url)
+    await keep(range(600))
+    port = free_port()
+    on = {"ENRICHER_WEB__LISTEN": f"127.0.0.1:{port}", "ENRICHER_JOBS__ENABLED": "true"}
+    process = WorkerProcess(redis_url, mongo_url, on)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client, process:
+        order = {"verb": "cancel", "state": "waiting", "class": "Mail", "rate": 300}
+        await post(client, "bulk", order)
+
+        async def some() -> bool:
+            return bool((await get(client, "bulk"))["processed"] >= 100)
+
+        await until(some, "some to be cancelled")
+        await process.kill()
+        late = await keep([1000])
+        await process.start()
+        run = await ended(client)
+        assert (run["state"], run["meant"], run["processed"], run["failed"]) == ("done", 600, 600, 0)
+        assert await ids(client, state="waiting", limit=500) == late
+    await close()
 
 
 async def test_workers_and_schedules_are_shown(client: httpx.AsyncClient) -> None:

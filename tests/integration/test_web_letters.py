@@ -151,7 +151,7 @@ async def test_all_that_match_are_retried_once_over_a_kill(urls: Urls, redis: Re
 
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client, process:
         order = {"error": "disk", "rate": LETTERS / 3}
-        assert (await post(client, "retry", order))["number"] == meant
+        await post(client, "retry", order)
         await post(client, "retry", order, status=409)
         await until(some, "a third of them to be retried", PATIENCE + LETTERS / 50)
         await process.kill()

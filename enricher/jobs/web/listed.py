@@ -15,9 +15,11 @@ from enricher.dead_letters.filters import parse_moment
 from enricher.job_store import JobRecord, State
 from enricher.jobs import deeds
 from enricher.jobs.deeds import Asks, Deed
+from enricher.jobs.runs import JobRun
 from enricher.jobs.selection import STATES, JobFilter, arguments, moment
 from enricher.jobs.web.reading import Reading
 from enricher.redaction import redact_text
+from enricher.runs import Runs
 from enricher.web.requests import Refusal
 from enricher.web.views import Asked, Done
 
@@ -26,11 +28,8 @@ _LOOKED_AT = 1_000
 _SHOWN = 300
 
 
-class JobQuery(msgspec.Struct, frozen=True):
-    """Which jobs: those of a ``state``, and of these parts. Times are such as ``2h`` or ISO 8601.
-
-    ``after`` is the ``next`` of an earlier answer.
-    """
+class JobParts(msgspec.Struct, frozen=True):
+    """Which jobs: those of a ``state``, and of these parts. Times are such as ``2h`` or ISO 8601."""
 
     state: State = "running"
     queue: str = ""
@@ -39,8 +38,6 @@ class JobQuery(msgspec.Struct, frozen=True):
     error: str = ""
     since: str = ""
     until: str = ""
-    after: str = ""
-    limit: Annotated[int, Meta(ge=1, le=500)] = 50
 
     @property
     def wanted(self) -> JobFilter:
@@ -59,6 +56,13 @@ class JobQuery(msgspec.Struct, frozen=True):
             since_ms=since,
             until_ms=until,
         )
+
+
+class JobQuery(JobParts, frozen=True):
+    """A page of them; ``after`` is the ``next`` of an earlier answer."""
+
+    after: str = ""
+    limit: Annotated[int, Meta(ge=1, le=500)] = 50
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -90,13 +94,17 @@ class JobRow(msgspec.Struct, frozen=True):
 
 
 class JobList(msgspec.Struct, frozen=True):
-    """Jobs, and how many there are of each state; ``looked_at`` were looked at, ``next`` goes on."""
+    """Jobs, and how many there are of each state; ``looked_at`` were looked at, ``next`` goes on.
+
+    ``run`` is the newest run over many jobs.
+    """
 
     counts: dict[str, int]
     queues: list[str]
     jobs: list[JobRow]
     looked_at: int
     next: str
+    run: JobRun | None
 
 
 class Picked(msgspec.Struct, frozen=True):
@@ -108,8 +116,9 @@ class Picked(msgspec.Struct, frozen=True):
 class JobLists:
     """Answers about lists of jobs."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, runs: Runs[JobRun]) -> None:
         self._reading = reading
+        self._runs = runs
 
     async def listed(self, asked: Asked[JobQuery]) -> JobList:
         query, reading = asked.parameters, self._reading
@@ -123,7 +132,8 @@ class JobLists:
         )
         rows = [row_of(job) for job in found.jobs]
         ordered: dict[str, int] = {state: counts[state] for state in STATES}
-        return JobList(ordered, known, rows, found.looked_at, found.after)
+        run = await self._runs.now()
+        return JobList(ordered, known, rows, found.looked_at, found.after, run)
 
     async def retry(self, asked: Asked[Picked]) -> Done:
         return await self._each(asked, deeds.retry, "retried")

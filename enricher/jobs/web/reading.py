@@ -59,6 +59,12 @@ class Reading:
         """The queues of the settings, then all others that jobs were enqueued to."""
         return list(dict.fromkeys([*self.section.queue_names, *await self.ask(ListQueues())]))
 
+    async def queue(self, name: str) -> str:
+        """The name of a queue that there is. Raises `Refusal` (404)."""
+        if name not in await self.queues():
+            raise Refusal(404, f"there is no queue {name!r:.60}")
+        return name
+
     async def job(self, id: str) -> JobRecord:  # noqa: A002
         """The job of this id. Raises `Refusal` (404)."""
         found = await self.ask(Find(id))
@@ -102,9 +108,9 @@ class Reading:
                 # Where the next page begins is known of whole pages alone.
                 count = matching[room - 1] + 1
                 page = await self.ask(ListJobs(state, queues[at], place, count))
-            looked_at += count
             found += filter(wanted.matches, page.jobs)
             place = page.after
+            looked_at += count if place else len(page.jobs)
             at += not place
         more = at < len(queues)
         return Found(found, f"{queues[at]}{_SEPARATOR}{place}" if more else "", looked_at)

@@ -7,13 +7,14 @@ from typing import Any
 import msgspec
 
 from enricher.job_admin import ListWorkers, Rate, WorkerRecord, served
-from enricher.job_store import Enqueue, Pause, Queues
-from enricher.jobs import deeds
+from enricher.job_store import Enqueue, Pause
+from enricher.jobs.runs import JobRun
 from enricher.jobs.scheduler import ScheduledTask, scheduled_tasks, standing
 from enricher.jobs.schedules import ON_TIME_MS
 from enricher.jobs.selection import EVERY
 from enricher.jobs.web.listed import JobRow, row_of
 from enricher.jobs.web.reading import Reading
+from enricher.runs import Runs
 from enricher.schedule_store import FindSchedules
 from enricher.web.requests import Refusal
 from enricher.web.views import Asked, Done
@@ -41,9 +42,10 @@ class QueueRow(msgspec.Struct, frozen=True):
 
 
 class QueueList(msgspec.Struct, frozen=True):
-    """All queues, in their order."""
+    """All queues, in their order, and the newest run over many jobs."""
 
     queues: list[QueueRow]
+    run: JobRun | None
 
 
 class ScheduleRow(msgspec.Struct, frozen=True):
@@ -98,8 +100,9 @@ class WorkerList(msgspec.Struct, frozen=True):
 class Standings:
     """Answers about queues, schedules and workers."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, runs: Runs[JobRun]) -> None:
         self._reading = reading
+        self._runs = runs
 
     # -- queues ------------------------------------------------------------------------------------
 
@@ -123,31 +126,17 @@ class Standings:
                 workers=workers.get(each.name, 0),
             )
             rows.append(row)
-        return QueueList(rows)
+        return QueueList(rows, await self._runs.now())
 
     async def pause(self, asked: Asked[Any]) -> Done:
-        name = await self._queue(asked)
+        name = await self._reading.queue(asked.path["name"])
         news = await self._reading.ask(Pause(name))
         return Done(f"{name} is paused" if news else f"{name} was paused already")
 
     async def resume(self, asked: Asked[Any]) -> Done:
-        name = await self._queue(asked)
+        name = await self._reading.queue(asked.path["name"])
         news = await self._reading.ask(Pause(name, paused=False))
         return Done(f"{name} goes on" if news else f"{name} was not paused")
-
-    async def clear(self, asked: Asked[Any]) -> Done:
-        name = await self._queue(asked)
-        (figures,) = await self._reading.ask(Queues((name,)))
-        done = 0
-        async for gone in deeds.clear(self._reading, name, figures.waiting):
-            done = gone
-        return Done(f"{done:,} jobs of {name} cancelled", done)
-
-    async def _queue(self, asked: Asked[Any]) -> str:
-        name: str = asked.path["name"]
-        if name not in await self._reading.queues():
-            raise Refusal(404, f"there is no queue {name!r:.60}")
-        return name
 
     # -- schedules ---------------------------------------------------------------------------------
 

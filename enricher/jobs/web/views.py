@@ -7,24 +7,30 @@ from typing import Any
 
 from enricher.job_store import JobStore
 from enricher.jobs.registry import WorkerRegistry
+from enricher.jobs.runs import JobRun
 from enricher.jobs.settings import JobSettings
 from enricher.jobs.web import flower
 from enricher.jobs.web.detail import JobDetails
 from enricher.jobs.web.enqueuing import Enqueuing, NewJob, OfForm
 from enricher.jobs.web.listed import JobLists, JobQuery, Picked
+from enricher.jobs.web.many import Many, ManyJobs
 from enricher.jobs.web.reading import Reading
 from enricher.jobs.web.standing import Standings
+from enricher.runs import Runs
 from enricher.web.views import Action, Asked, View
 
 _HERE = "enricher.jobs.web:"
 _MENU = "Jobs"
 
 
-def views(section: JobSettings, registry: WorkerRegistry, store: JobStore, zone: str) -> list[View | Action]:
+def views(
+    section: JobSettings, registry: WorkerRegistry, store: JobStore, zone: str, runs: Runs[JobRun]
+) -> list[View | Action]:
     """The views and actions; those of the same beginning with the longer path first."""
     reading = Reading(section, registry, store, zone)
-    lists, details = JobLists(reading), JobDetails(reading)
-    enqueuing, standings = Enqueuing(reading), Standings(reading)
+    many = Many(reading, runs)
+    lists, details = JobLists(reading, runs), JobDetails(reading)
+    enqueuing, standings = Enqueuing(reading), Standings(reading, runs)
 
     def screen(path: str, answer: Callable[[Asked[Any]], Awaitable[Any]], summary: str, **more: Any) -> View:
         return View(path, answer, summary, template=f"{_HERE}{more.pop('file')}.html", **more)
@@ -55,17 +61,20 @@ def views(section: JobSettings, registry: WorkerRegistry, store: JobStore, zone:
             file="enqueue",
             within=_MENU,
         ),
+        View("bulk", many.run, "The newest run over many jobs, with its counters."),
         screen("jobs/{id:path}", details.job, "All of a job.", file="job", within=_MENU),
         Action("enqueue", enqueuing.enqueue, "Enqueue a job by the name of its class.", NewJob),
         Action("jobs/retry", lists.retry, "Let these jobs wait for a worker now.", Picked),
         Action("jobs/cancel", lists.cancel, "Cancel these jobs.", Picked),
         Action("jobs/delete", lists.delete, "Remove these jobs with their results.", Picked),
+        Action("bulk", many.begin, "Do the same with all jobs that match, at a pace.", ManyJobs),
+        Action("bulk/stop", many.stop, "Stop the run over many jobs."),
         Action("jobs/{id:path}/retry", details.retry, "Let a job wait for a worker now."),
         Action("jobs/{id:path}/cancel", details.cancel, "Cancel a job; one that runs is told to stop."),
         Action("jobs/{id:path}/delete", details.delete, "Remove a job with its result."),
         Action("queues/{name}/pause", standings.pause, "Begin no more jobs of a queue."),
         Action("queues/{name}/resume", standings.resume, "Begin jobs of a queue again."),
-        Action("queues/{name}/clear", standings.clear, "Cancel all jobs that wait in a queue."),
+        Action("queues/{name}/clear", many.clear, "Cancel all jobs that wait in a queue."),
         Action("schedules/{task}/run", standings.run_now, "Enqueue a job of a schedule now."),
         *flower.views(reading, enqueuing),
     ]

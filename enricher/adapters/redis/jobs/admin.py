@@ -91,7 +91,7 @@ def _clear(call: ClearQueue, settings: JobQueueSettings) -> Wire:
         return found
 
     shown = (head, tail) if here else ("", "")
-    arguments = (call.queue, call.count, most, kept_ms, *shown, settings.result_ttl)
+    arguments = (call.queue, call.count, most, kept_ms, *shown, settings.result_ttl, call.until_ms)
     return Wire((1, settings.prefix, *arguments), read, _CLEAR, elsewhere)
 
 

@@ -23,6 +23,8 @@ Keys, with the prefix ``jobs``:
     jobs:workers            sorted set: workers by when they were last heard of
     jobs:worker:{name}      what a worker says of itself (JSON)
     jobs:control            channel: ``cancel ID``, ``due MS``, ``queues``
+    jobs:control:run        the run that does the same with many jobs (JSON); ``:holder`` is who works on it,
+                            ``:stop`` which one is to stop
     celery-task-meta-{id}   the result, string and channel, as Celery's clients read it
 """
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from redis.asyncio import Redis
 
 from enricher.adapters.redis.jobs.client import AsyncStore
 from enricher.adapters.redis.jobs.sink import JobSink
 from enricher.adapters.redis.jobs.source import JobSource
 from enricher.adapters.redis.jobs.started import StartedResults
+from enricher.adapters.redis.run_store import RedisRunStore
 from enricher.engine.ports import Clock, Sink
 from enricher.engine.retry import Backoff
 from enricher.job_store import Description, JobQueueSettings, JobStore, Runner, Shares
+from enricher.runs import Run, RunStore
+
+R = TypeVar("R", bound=Run)
 
 
 class RedisJobQueues:
@@ -34,6 +40,10 @@ class RedisJobQueues:
         self._worker = worker
         self._clock = clock
         self._backoff = backoff
+
+    def runs(self, kind: type[R]) -> RunStore[R]:
+        key = f"{self._settings.prefix}:control:run"
+        return RedisRunStore(self._client, key, kind, "the server of the jobs")
 
     def source(
         self, runner: Runner, shares: Shares, *, description: Description = lambda: b"{}"

@@ -1,7 +1,8 @@
 -- Cancels what waits in a queue. KEYS: prefix. ARGV: queue, how many jobs at most, how many finished jobs are kept,
--- for how many ms, what stands before and after the id in their result ("" for none here), its ttl in s.
+-- for how many ms, what stands before and after the id in their result ("" for none here), its ttl in s, the ms up to
+-- which they began to wait (0: all).
 -- Replies how many entries or jobs it has fewer, then the ids of the cancelled jobs.
-local queue, count, most, kept, head, tail, ttl = unpack(ARGV)
+local queue, count, most, kept, head, tail, ttl, till = unpack(ARGV)
 local stream, now, done, cancelled = stream_of(queue), now_ms(), 0, {}
 
 local function cancel(id)
@@ -18,7 +19,7 @@ end
 
 local info = redis.call('EXISTS', stream) == 1 and group_info(redis.call('XINFO', 'GROUPS', stream), GROUP)
 local from = info and info['last-delivered-id'] or '0-0'
-local entries = redis.call('XRANGE', stream, '(' .. from, '+', 'COUNT', count)
+local entries = redis.call('XRANGE', stream, '(' .. from, till == '0' and '+' or till, 'COUNT', count)
 local ids = {}
 for i, entry in ipairs(entries) do
   cancel(entry[2][2])
@@ -37,7 +38,9 @@ if done > 0 then
   end
   redis.call('XDEL', stream, unpack(ids))
 end
-for _, id in ipairs(redis.call('ZRANGE', limited_of(queue), 0, count - done - 1)) do
+-- As `admitted` places them.
+local place = till == '0' and '+inf' or string.format('%.0f', till * 4096 + 4095)
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', limited_of(queue), '-inf', place, 'LIMIT', 0, count - done)) do
   cancel(id)
   redis.call('ZREM', limited_of(queue), id)
   done = done + 1
