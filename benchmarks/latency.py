@@ -64,10 +64,11 @@ def run(options: Options) -> list[Report]:
 def _one_sink(
     name: str, sink: AbstractContextManager[Server], options: Options, report: Report, idle: Report
 ) -> None:
+    driver = "mongo.driver=" + options.settings.get("latency.driver", "motor")
     with (
         redis_server(durable=name == "embedded") as redis,
         sink as documents,
-        worker(redis.url, documents.url) as ours,
+        worker(redis.url, documents.url, driver) as ours,
     ):
         pids = {"worker_pct": ours.pid, "redis_pct": redis.pid, "sink_pct": documents.pid}
         idle.rows.append({"sink": name, **_resting(pids, 1 if options.quick else 12), **_memory(ours)})

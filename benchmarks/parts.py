@@ -57,7 +57,11 @@ PARTS: dict[str, Part] = {
         "benchmarks.cpu",
         {"products": "a mix over so many alone (up to 50,000), instead of all workloads"},
     ),
-    "latency": Part("PUBLISH to the enriched channel at fixed rates; CPU when idle", "benchmarks.latency"),
+    "latency": Part(
+        "PUBLISH to the enriched channel at fixed rates; CPU when idle",
+        "benchmarks.latency",
+        {"driver": "that the worker has for MongoDB (motor)"},
+    ),
     "peers": Part(
         "the same jobs in six other frameworks, in the same run",
         "benchmarks.peers.compare",

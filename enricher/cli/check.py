@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
-from enricher.adapters.mongo import close_client, mongo_client
+from enricher.adapters.mongo import COSTS, close_client, mongo_client
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.stream.group import WrongKey, check_key
 from enricher.assembly import planned, stores_documents
@@ -207,8 +207,9 @@ async def _ask_mongo(settings: Settings, timeout: float, growth: bool) -> Server
         return Server("MongoDB", shown, error=redact_text(f"{type(error).__name__}: {text}"))
     finally:
         await close_client(client)
+    driver = settings.mongo.driver
     says = f"version {build.get('version', 'unknown')}, database {settings.mongo.database_name}"
-    return Server("MongoDB", shown, says, stored=stored)
+    return Server("MongoDB", shown, f"{says}, driver {driver} ({COSTS[driver]})", stored=stored)
 
 
 async def _ask_search(settings: Settings, timeout: float) -> Server:

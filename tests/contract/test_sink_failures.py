@@ -434,6 +434,33 @@ async def test_a_frozen_and_a_killed_mongo_are_outages_and_the_repeat_stores_onc
         assert [d["n"] for d in patient["db"]["c"].find(sort=[("n", 1)])] == [0, 1, 2, 3, 4]
 
 
+async def test_a_server_that_the_driver_has_given_up_ends_what_waits_for_its_reply(
+    own_mongo: MongoProcess, driver: Driver
+) -> None:
+    options = "&serverMonitoringMode=poll&heartbeatFrequencyMS=500&socketTimeoutMS=600000"
+    client = mongo_client(own_mongo.url() + options, driver=driver, timeout=0.3)
+    sink = MongoDocuments(client, "db")
+    await sink.commit(writes(Insert("c", {"_id": 0})))
+    own_mongo.pause()
+    with pytest.raises(SinkUnavailable):
+        await asyncio.wait_for(sink.commit(writes(Insert("c", {"_id": 1}))), PATIENCE)
+    own_mongo.resume()
+    assert await through_gate(sink, writes(Insert("c", {"_id": 1}))) == {}
+    await close_client(client)
+
+
+async def test_after_a_commit_that_was_cancelled_each_gets_its_own_reply(documents: MongoDocuments) -> None:
+    await documents.commit(writes(Insert("c", {"_id": 0})))
+    cut_off = asyncio.create_task(documents.commit(writes(Insert("c", {"_id": 1}))))
+    await asyncio.sleep(0)
+    cut_off.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cut_off
+    again = writes(*(Insert("c", {"_id": n}, stored_again) for n in (0, 2)))
+    assert await documents.commit(again) == {0: Stored({"_id": 0})}
+    assert len(await documents.find("c", {"_id": {"$in": [0, 2]}})) == 2
+
+
 async def test_a_server_that_was_never_there_is_an_outage(driver: Driver, tmp_path: Path) -> None:
     absent = MongoProcess(tmp_path / "never-started")
     client = mongo_client(absent.url(), driver=driver, timeout=0.2)

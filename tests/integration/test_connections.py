@@ -257,7 +257,7 @@ async def test_a_database_that_knows_the_users_is_asked_for_them_and_never_writt
     options = ["--redis-url", redis_url, "--mongo-url", url("worker", "admin")]
     assert await asyncio.to_thread(exit_code, ["check", *options]) == 0
     out, err = capsys.readouterr()
-    assert "database deltastream" in out
+    assert "database deltastream, driver motor (a thread for each commit" in out
     assert "Warning: mongo.url names the database 'admin'" in err
     assert SECRET not in out + err
 

@@ -1,0 +1,94 @@
+"""PyMongo's asyncio client without what it spends on waiting for each reply.
+
+Servers, connections, TLS, users, compression, failover and errors are PyMongo's business. Its own way to wait
+for a reply makes three tasks, and `Database.command` looks for a session, a reason to try again and a
+deadline that commands of ours never have: three quarters of what a small insert costs. So a connection waits
+here for one future with one alarm, and a command goes from the chosen server's pool straight to it. PyMongo
+encodes the documents of an insert in one call in C, as a sequence of their own behind the command.
+
+All of this is PyMongo's inside. What it needs is checked by the tests of each sink and of each failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import TimerHandle
+from typing import Any
+
+from bson.codec_options import CodecOptions
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.pool import AsyncConnection, Pool
+from pymongo.errors import ProtocolError, _OperationCancelled
+from pymongo.message import _UNPACK_REPLY, _OpMsg
+
+# Seconds after which it is looked whether PyMongo has given up the server meanwhile, as its own way does.
+_LOOK = 0.5
+
+
+class _Connection(AsyncConnection):
+    """A connection on which one task at a time sends and waits."""
+
+    _end: float | None
+    _alarm: TimerHandle | None = None
+
+    async def send_message(self, message: bytes, max_doc_size: int) -> None:
+        """Hand ``message`` to the transport, which takes any size."""
+        if max_doc_size:  # of a bulk, whose documents have to be looked at
+            await super().send_message(message, max_doc_size)
+            return
+        try:
+            await self.conn.get_conn.write(message)
+        except BaseException as error:  # noqa: BLE001  it closes the connection and raises what that means
+            await self._raise_connection_failure(error)
+
+    async def receive_message(self, request_id: int | None) -> _OpMsg:
+        """The reply. Raises a `ConnectionFailure`, and closes the connection, if there is none in time."""
+        protocol = self.conn.get_conn
+        timeout: float | None = protocol.gettimeout
+        self._end = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        try:
+            self._look()
+            data, code = await protocol.read(request_id, self.max_message_size)
+            if code not in _UNPACK_REPLY:
+                raise ProtocolError(f"Got opcode {code!r} but expected {_UNPACK_REPLY.keys()!r}")
+            return _UNPACK_REPLY[code](data)
+        except BaseException as error:  # noqa: BLE001  as above
+            await self._raise_connection_failure(error)
+        finally:
+            if self._alarm is not None:
+                self._alarm.cancel()
+
+    def _look(self) -> None:
+        """Let the wait fail that is too long, or that PyMongo has given up; else look again later."""
+        loop = asyncio.get_running_loop()
+        left = _LOOK if self._end is None else self._end - loop.time()
+        if self.cancel_context.cancelled:
+            self.conn.get_conn.close(_OperationCancelled("operation cancelled"))
+        elif left <= 0:
+            self.conn.get_conn.close(TimeoutError("timed out"))
+        else:
+            self._alarm = loop.call_later(min(left, _LOOK), self._look)
+
+
+class LeanPool(Pool):
+    """PyMongo's pool; those of its connections that carry commands wait in our way."""
+
+    async def connect(self, handler: Any = None) -> AsyncConnection:
+        """A new connection, greeted and logged in."""
+        connection = await super().connect(handler)
+        if not self.is_sdam:  # a monitor has a way of its own to wait
+            connection.__class__ = _Connection
+        return connection
+
+
+async def run_command(
+    client: AsyncMongoClient[Any], database: str, command: dict[str, Any], options: CodecOptions[Any]
+) -> dict[str, Any]:
+    """The reply of the primary to ``command``. It is never repeated; raises what `Database.command` does."""
+    reply: dict[str, Any]
+    if client.options.timeout is not None:  # `timeoutMS` bounds all of it: PyMongo counts down
+        reply = await client[database].command(command, codec_options=options)
+        return reply
+    async with await client._conn_for_writes(None, next(iter(command))) as connection:
+        reply = await connection.command(database, command, codec_options=options, client=client)
+    return reply
