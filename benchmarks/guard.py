@@ -39,7 +39,7 @@ import enricher
 from benchmarks.parts import Options
 from benchmarks.report import Report
 from benchmarks.still import START_US, Change, Still, StillLoop, messages, unchanged
-from enricher.engine import pool, timers
+from enricher.engine import timers, turns
 from enricher.engine.effects import Insert, Publish, SetKey
 from enricher.engine.ports import Write
 from enricher.engine.router import Route
@@ -150,7 +150,7 @@ def _in_still(case: Case, change: Change, count: Counting) -> Figures:
         return figures
 
     # How long a handler took decides how many buckets of a histogram are filled, and when a turn ends.
-    with patch.object(pool, "perf_counter", loop.time), patch.object(timers, "perf_counter", loop.time):
+    with patch.object(turns, "perf_counter", loop.time), patch.object(timers, "perf_counter", loop.time):
         return _run(loop, run())
 
 

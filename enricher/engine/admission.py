@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from time import monotonic
 
@@ -13,7 +13,7 @@ from enricher.engine.isolation import is_ctrl_c
 from enricher.engine.lanes import Lane
 from enricher.engine.ports import Delivery
 from enricher.engine.router import Overload, Route, Router
-from enricher.engine.stats import RouteStats, Stats
+from enricher.engine.stats import Stats
 from enricher.errors import BadMessage, UnknownTopic
 from enricher.log import log
 
@@ -69,9 +69,19 @@ class Backlog:
                 queue = self._same[same] = deque()
             queue.append(delivery)
         if len(self._arrivals) > 2 * self.queued + 256:
-            self._arrivals = deque([d for d in self._arrivals if not d.gone])
-            left = {key: [d for d in queue if not d.gone] for key, queue in self._same.items()}
-            self._same = {key: deque(queue) for key, queue in left.items() if queue}
+            self._tidy()
+
+    def add_all(self, deliveries: Sequence[Delivery]) -> None:
+        """These were queued, none of which would replace another."""
+        self.queued += len(deliveries)
+        self._arrivals.extend(deliveries)
+        if len(self._arrivals) > 2 * self.queued + 256:
+            self._tidy()
+
+    def _tidy(self) -> None:
+        self._arrivals = deque([d for d in self._arrivals if not d.gone])
+        left = {key: [d for d in queue if not d.gone] for key, queue in self._same.items()}
+        self._same = {key: deque(queue) for key, queue in left.items() if queue}
 
     def left(self) -> None:
         """A delivery was taken out of its lane: nobody can drop it any more."""
@@ -97,15 +107,22 @@ class Backlog:
                 return first
         return None
 
-    def swap(self, delivery: Delivery) -> int:
-        """Queue ``delivery`` in the place of the one that was queued first; the bytes that are free then."""
-        arrivals = self._arrivals
-        arrivals.append(delivery)
-        while (first := arrivals.popleft()).gone:
-            pass
-        first.gone = True
-        self.dropped.append(first)
-        return len(first.body)
+    def drop_all(self, number: int) -> int:
+        """Let go of so many that were queued first, of at least as many; the bytes that are free then."""
+        free, arrivals, gone = 0, self._arrivals, self.dropped
+        self.queued -= number
+        while number:
+            first = arrivals.popleft()
+            if not first.gone:
+                first.gone = True
+                free += len(first.body)
+                gone.append(first)
+                number -= 1
+        return free
+
+
+Known = tuple[Route, Counter[str], Backlog | None, int]
+"""What is looked up for a topic once: route, counters, backlog, and the bytes of its largest message."""
 
 
 class Admission:
@@ -124,7 +141,7 @@ class Admission:
         self._max_messages = limits.max_messages
         self._max_bytes = limits.max_bytes
         self._max_message_bytes = limits.max_message_bytes
-        self._known: dict[str, tuple[Route, RouteStats, Backlog | None, int]] = {}
+        self._known: dict[str, Known] = {}
         self._backlogs = {
             route.topic: Backlog(conflate=route.overload is Overload.CONFLATE)
             for route in router.routes
@@ -135,50 +152,78 @@ class Admission:
         self._gone: Counter[tuple[str, str]] = Counter()
         self._next_line: dict[str, float] = {}
 
-    def admit(self, deliveries: Iterable[Delivery]) -> Admitted:
-        """Judge deliveries in the order in which they came: to its lane, aside, or dropped.
+    def admit(self, deliveries: Sequence[Delivery]) -> Admitted:
+        """Judge deliveries as they would be one after the other: to its lane, aside, or dropped.
 
         Those who made room are let go of at the end, many together. Keys are for the caller to read, of
         those that may go to their lanes only (a route that conflates by its key has read it).
         """
-        queued: list[Delivery] = []
-        aside: list[tuple[Delivery, BadMessage]] = []
+        size = 0
+        bad: dict[int, BadMessage] = {}
         for delivery in deliveries:
+            length = len(delivery.body)
+            size += length
             known = self._known.get(delivery.topic) or self._look_up(delivery.topic)
-            size = len(delivery.body)
             if known is None:
                 self._stats.count(UNKNOWN, "received")
-                self._aside(delivery, UnknownTopic(delivery.topic, self._router.topics), aside)
+                bad[id(delivery)] = UnknownTopic(delivery.topic, self._router.topics)
                 continue
-            route, counters, backlog, most = known
-            counters.counts["received"] += 1
-            delivery.route = route
-            delivery.backlog = backlog
-            if size > most:
-                expected = f"at most {most} bytes"
-                self._aside(delivery, BadMessage("$", expected, f"{size} bytes"), aside)
-                continue
-            same = self._same(delivery, route) if backlog is not None and backlog.conflate else None
-            if self.count >= self._max_messages or self.bytes + size > self._max_bytes:
-                one_for_one = self.count == self._max_messages and self.bytes + size <= self._max_bytes
-                if one_for_one and backlog is not None and backlog.queued and not backlog.conflate:
-                    # As `_make_room`, in one call: in a flood this is the way of every message.
-                    self._crowded = True
-                    self.bytes += size - backlog.swap(delivery)
+            delivery.route, counts, delivery.backlog, most = known
+            counts["received"] += 1
+            if length > most:
+                bad[id(delivery)] = BadMessage("$", f"at most {most} bytes", f"{length} bytes")
+        aside: list[tuple[Delivery, BadMessage]] = []
+        if not bad and len(deliveries) > 1 and self._admit_all(deliveries, size):
+            queued = [*deliveries]
+        else:
+            queued = []
+            for delivery in deliveries:
+                if bad and id(delivery) in bad:
+                    self._aside(delivery, bad[id(delivery)], aside)
+                elif self._admit_one(delivery):
                     queued.append(delivery)
-                    continue
-                if not _limits_itself(delivery, route) and not self._make_room(size, backlog, same):
-                    self._refuse(delivery)
-                    continue
-            self.count += 1
-            self.bytes += size
-            if backlog is not None:
-                backlog.add(delivery, same)
-            queued.append(delivery)
         if self._crowded:
             self._let_go()
             queued = [delivery for delivery in queued if not delivery.gone]
         return queued, aside
+
+    def _admit_all(self, deliveries: Sequence[Delivery], size: int) -> bool:
+        """Let all of these in, of ``size`` bytes together, if nothing has to be asked of a single one.
+
+        So it is while there is room, or each that finds none displaces the oldest of its own route.
+        """
+        over = max(0, self.count + len(deliveries) - self._max_messages)
+        if self.bytes + size > self._max_bytes or over > len(deliveries):
+            return False
+        backlogs = {delivery.backlog for delivery in deliveries}
+        displaced = Counter([delivery.backlog for delivery in deliveries[-over:]]) if over else {}
+        if None in displaced or not all(backlog.queued for backlog in displaced):
+            return False
+        if any(backlog is not None and backlog.conflate for backlog in backlogs):
+            return False
+        self.count += len(deliveries) - over
+        self.bytes += size
+        for backlog in backlogs - {None}:
+            backlog.add_all([delivery for delivery in deliveries if delivery.backlog is backlog])
+        for backlog, number in displaced.items():
+            self._crowded = True
+            self.bytes -= backlog.drop_all(number)
+        return True
+
+    def _admit_one(self, delivery: Delivery) -> bool:
+        """Whether it may go to its lane, for what had to make room has; else it is dropped."""
+        route, backlog, size = delivery.route, delivery.backlog, len(delivery.body)
+        same = self._same(delivery, route) if backlog is not None and backlog.conflate else None
+        # As `full` says it, which would be a call more for each message.
+        full = self.count >= self._max_messages or self.bytes + size > self._max_bytes
+        if full and not _limits_itself(delivery, route) and not self._make_room(size, backlog, same):
+            self._refuse(delivery)
+            return False
+        self.count += 1
+        self.bytes += size
+        if backlog is not None:
+            backlog.add(delivery, same)
+        return True
 
     def admit_aside(self, delivery: Delivery) -> None:
         """Count a delivery in, without a look at the bounds, that is on its way to the dead letters."""
@@ -215,12 +260,12 @@ class Admission:
         if not self.count:
             self.empty.set()
 
-    def _look_up(self, topic: str) -> tuple[Route, RouteStats, Backlog | None, int] | None:
+    def _look_up(self, topic: str) -> Known | None:
         route = self._router.match(topic)
         if route is None:
             return None
         most = min(route.max_bytes or self._max_message_bytes, self._max_bytes)
-        known = (route, self._stats.topic(route.topic), self._backlogs.get(route.topic), most)
+        known = (route, self._stats.topic(route.topic).counts, self._backlogs.get(route.topic), most)
         if len(self._known) < _KNOWN:
             self._known[topic] = known
         return known

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from enricher.engine.admission import Admission, counted_as
+from enricher.engine.admission import UNKNOWN, Admission, counted_as
 from enricher.engine.effects import DeadLetter
 from enricher.engine.lanes import Lane, Step
 from enricher.engine.pool_parts import Core
@@ -23,27 +24,28 @@ class Completion:
     def settle(self, batch: Sequence[Write], answers: Mapping[int, Answer]) -> None:
         """A batch is committed: count it and let its messages go."""
         stats, now_us = self._core.stats, self._core.clock()
+        claimed = {id(batch[index]) for index, answer in answers.items() if isinstance(answer, Claimed)}
+        lanes, labels = defaultdict[Lane, int](int), defaultdict[tuple[str, str], int](int)
         since_receipt: list[int] = []
         since_event: list[int] = []
-        labels: dict[tuple[str, str], int] = {}
-        lanes: dict[Lane, int] = {}
         size = 0
-        for index, write in enumerate(batch):
+        for write in batch:
             lane, delivery, label = write.owner, write.delivery, write.label
             if lane is not None and label != "dead":
-                lanes[lane] = lanes[lane] + 1 if lane in lanes else 1
+                lanes[lane] += 1
             if delivery is None:
                 continue
-            if answers and isinstance(answers.get(index), Claimed):
+            if claimed and id(write) in claimed:
                 label = "duplicate"
             route = delivery.route
-            kind = (counted_as(delivery) if route is None else route.topic, label)
-            labels[kind] = labels[kind] + 1 if kind in labels else 1
+            topic = UNKNOWN if route is None else route.topic
+            labels[topic, label] += 1
             since_receipt.append(now_us - delivery.received_us)
-            if write.event_us and label == "processed":
-                since_event.append(now_us - write.event_us)
+            if label == "processed":
+                if write.event_us:
+                    since_event.append(now_us - write.event_us)
             elif label == "dead":
-                stats.dead[kind[0], _stage(write)] += 1
+                stats.dead[topic, _stage(write)] += 1
             size += write.body_size
             delivery.settled(label)
         for lane, number in lanes.items():

@@ -12,7 +12,7 @@ about the lane; who gives turns, loads states and keeps timers takes it and deci
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from typing import Any
 
@@ -81,32 +81,37 @@ class Lane:
 
     def add(self, delivery: Delivery) -> Step:
         delivery.lane = self
-        delivery.gone = False
         self.queue.append(delivery)
         return self.wake() if self.status is Status.IDLE else Step.NOTHING
 
     def add_again(self, delivery: Delivery) -> Step:
         """Queue a message for another attempt."""
+        delivery.gone = False
         if delivery.backlog is not None:
             delivery.backlog.queued += 1
         return self.add(delivery)
 
     def take(self) -> Delivery | None:
         """The next message, which nobody can drop any more; None when there is none."""
-        queue = self.queue
-        while queue:
-            delivery = queue.popleft()
-            if not delivery.gone:
-                delivery.gone = True
-                backlog = delivery.backlog
-                if backlog is not None:
-                    # As `Backlog.left` says it, which would be a call more for each message.
-                    backlog.queued -= 1
-                    if not backlog.queued:
-                        backlog.clear()
-                return delivery
-            self.dropped -= 1
-        return None
+        return next(self.take_all(), None)
+
+    def take_all(self, most: int = 1, most_bytes: int = 1) -> Iterator[Delivery]:
+        """The next messages one by one, as by `take`: up to ``most``, and no more after ``most_bytes``."""
+        while self.queue and most > 0 and most_bytes > 0:
+            delivery = self.queue.popleft()
+            if delivery.gone:
+                self.dropped -= 1
+                continue
+            delivery.gone = True
+            backlog = delivery.backlog
+            if backlog is not None:
+                # As `Backlog.left` says it, which would be a call more for each message.
+                backlog.queued -= 1
+                if not backlog.queued:
+                    backlog.clear()
+            most -= 1
+            most_bytes -= len(delivery.body)
+            yield delivery
 
     def withdraw(self, route: Route) -> list[Delivery]:
         """Take out all messages of ``route`` that whoever sent them has still."""

@@ -73,28 +73,24 @@ class Pipeline:
     def enrich(self, route: Route, delivery: Delivery, lane: Lane) -> Write | RetryLater | Unfinished:
         """What comes of one message; the rest of it where the handler waits or gave a generator."""
         delivery.attempts += 1
-        context = Context(
-            *(delivery.topic, delivery.body, delivery.received_us, delivery.attempts, self._clients),
-            delivery.id or "",
-        )
-        stage, folded = "decode", False
+        topic, body, name = delivery.topic, delivery.body, delivery.id or ""
+        context = Context(topic, body, delivery.received_us, delivery.attempts, self._clients, name)
+        stage, folded, state_store, kind = "decode", False, route.state_store, route.kind
         try:
-            event = route.decode(delivery.body, context)
+            event = route.decode(body, context)
             stage = "enrich"
-            state_store = route.state_store
+            call = route.handler if kind is not HandlerKind.BLOCKING else partial(self._in_thread, route)
             if state_store is None:
-                arguments: tuple[Any, ...] = (event, context)
+                outcome: Any = call(event, context)
             else:
                 if lane.key is None:
                     raise BadMessage("$", "a message from which the route's key function can read a key")
                 seen = state_store.seen(lane.state, event, context)
-                if seen is Folded.HERE:
-                    return Write(delivery.ack(), delivery, lane, 0, "duplicate", True)
-                folded = seen is not None
-                arguments = (lane.state, event, context)
-            kind = route.kind
-            call = partial(self._in_thread, route) if kind is HandlerKind.BLOCKING else route.handler
-            outcome: Any = call(*arguments)
+                if seen is not None:
+                    if seen is Folded.HERE:
+                        return Write(delivery.ack(), delivery, lane, 0, "duplicate", True)
+                    folded = True
+                outcome = call(lane.state, event, context)
             if kind is not HandlerKind.PURE or (type(outcome) is GeneratorType and state_store is not None):
                 return Unfinished(outcome, delivery, event, folded)
             return self._enriched(route, delivery, lane, event, outcome, folded)
@@ -148,14 +144,12 @@ class Pipeline:
                 raise
             raise _no_effects(effects, "route", route.topic) from error
         commit_group = lane.group.commit_group
-        names = commit_group.names
         if not commit_group.accepted.issuperset(map(type, done)):
             accept(done, commit_group, "route", route.topic)
-        acks = delivery.ack()
-        if acks:
+        if acks := delivery.ack():
             for ack in acks:
-                if ack.sink not in names:
-                    raise _nowhere_to_land(ack, "route", route.topic, names)
+                if ack.sink not in commit_group.names:
+                    raise _nowhere_to_land(ack, "route", route.topic, commit_group.names)
             done = (*done, *acks)
         event_us = getattr(event, "event_us", 0)
         write = Write(done, delivery, lane, event_us, "processed", state_store is not None)

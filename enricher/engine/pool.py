@@ -53,16 +53,16 @@ class Pool:
         self.offer_all((delivery,))
         return not delivery.gone
 
-    def offer_all(self, deliveries: Iterable[Delivery]) -> None:
+    def offer_all(self, deliveries: Sequence[Delivery]) -> None:
         """Take what was read at once, as `offer` one after the other."""
         queued, aside = self._admission.admit(deliveries)
         groups = self._scheduler.by_name
         for delivery in queued:
-            route = delivery.route
-            if route.key is not None and delivery.key is None:
-                delivery.key = read_key(route.key, delivery.body)
+            route, key = delivery.route, delivery.key
+            if key is None and route.key is not None:
+                delivery.key = key = read_key(route.key, delivery.body)
             group = groups[route.lane_group]
-            lane = group.lanes.get(delivery.key) or group.lane(delivery.key)
+            lane = group.lanes.get(key) or group.lane(key)
             step = lane.add(delivery)
             if step is not Step.NOTHING:
                 self._turns.act(lane, step)

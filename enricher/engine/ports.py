@@ -193,45 +193,25 @@ class Source(Protocol):
         """`ready` (bool) plus figures for people: staleness per channel, gaps, reconnects."""
 
 
-class Write:
+class Write(msgspec.Struct, eq=False):
     """All effects of one delivery (or of none: a clock event, statistics), committed together.
 
     ``event_us`` is the event's own time for the latency histogram, 0 when it has none. ``label`` says
     what the counters call it once it is committed. ``folded`` says that the lane's state holds its message.
     ``stateful`` says that its route has a state store. ``owner`` is the pool's: writes of one owner keep
     their order. ``failed`` are effects to be written with its dead letter, should a sink refuse it.
+    ``body_size`` is that of its delivery, from when it is submitted.
     """
 
-    __slots__ = (
-        "body_size",
-        "delivery",
-        "effects",
-        "event_us",
-        "failed",
-        "folded",
-        "label",
-        "owner",
-        "stateful",
-    )
-
-    def __init__(
-        self,
-        effects: Sequence[Effect],
-        delivery: Delivery | None = None,
-        owner: Any = None,
-        event_us: int = 0,
-        label: str = "processed",
-        stateful: bool = False,
-    ) -> None:
-        self.effects = effects
-        self.delivery = delivery
-        self.owner = owner
-        self.event_us = event_us
-        self.failed: tuple[Effect, ...] = ()
-        self.folded = False
-        self.label = label
-        self.stateful = stateful
-        self.body_size = 0 if delivery is None else len(delivery.body)
+    effects: Sequence[Effect]
+    delivery: Delivery | None = None
+    owner: Any = None
+    event_us: int = 0
+    label: str = "processed"
+    stateful: bool = False
+    failed: tuple[Effect, ...] = ()
+    folded: bool = False
+    body_size: int = 0
 
 
 class Refused(msgspec.Struct, frozen=True, gc=False):

@@ -7,6 +7,7 @@ writes to the lane's commit group.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
@@ -157,20 +158,15 @@ class Turns:
         core, commit_group = self._core, lane.group.commit_group
         enrich, slow = core.pipeline.enrich, self._slow
         writes: list[Write] = []
-        handled: dict[str, list[int]] = {}
+        handled = defaultdict[str, list[int]](list)
         began = before = perf_counter()
         over = began + core.limits.time_slice
         room = min(core.limits.max_batch, commit_group.room)
         if self.loader.active or self._scheduler.turns <= self._short_until:
             room = min(room, _WHILE_LOADING)
-        room_bytes = commit_group.room_bytes
         served = 0
         rest: Unfinished | None = None
-        while served < room and room_bytes > 0:
-            delivery = lane.take()
-            if delivery is None:
-                break
-            room_bytes -= len(delivery.body)
+        for delivery in lane.take_all(room, commit_group.room_bytes):
             result = enrich(delivery.route, delivery, lane)
             if isinstance(result, Unfinished):
                 rest = result
@@ -178,16 +174,16 @@ class Turns:
             now = perf_counter()
             if now - before > slow:
                 _warn_if_slow(delivery, now - before, core.slow_handler)
-            handled.setdefault(delivery.route.topic, []).append(int((now - before) * 1e6))
+            handled[delivery.route.topic].append(int((now - before) * 1e6))
             before = now
             served += 1
-            if isinstance(result, RetryLater):
-                self.timers.retry(lane, delivery, result)
-            elif result.label == "dead":
-                core.writer.submit(result)
-            else:
+            if type(result) is Write and result.label != "dead":
                 writes.append(result)
-            if lane.stale or now > over or lane.status is not Status.RUNNING:
+            else:
+                self._apart(lane, delivery, result)
+                if lane.stale or lane.status is not Status.RUNNING:
+                    break
+            if now > over:
                 break
         for topic, durations in handled.items():
             core.stats.topic(topic).handling.record_all(durations)
@@ -243,14 +239,19 @@ class Turns:
         if seconds > self._slow:
             _warn_if_slow(delivery, seconds, core.slow_handler)
         writes: list[Write] = []
-        if isinstance(result, RetryLater):
-            self.timers.retry(lane, delivery, result)
-        elif result.label == "dead":
-            core.writer.submit(result)
-        else:
+        if type(result) is Write and result.label != "dead":
             writes.append(result)
+        else:
+            self._apart(lane, delivery, result)
         self._submit(lane, writes)
         return True
+
+    def _apart(self, lane: Lane, delivery: Delivery, result: RetryLater | Write) -> None:
+        """Deal with a message that is tried again, or whose dead letter goes to a sink of its own."""
+        if isinstance(result, RetryLater):
+            self.timers.retry(lane, delivery, result)
+        else:
+            self._core.writer.submit(result)
 
     def _submit(self, lane: Lane, writes: list[Write]) -> None:
         """Hand the writes over, and what the state as a whole has to say after them."""

@@ -13,8 +13,10 @@ An outage of a sink is nobody's fault: its `CircuitBreaker` repeats the commit f
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import anyio
@@ -82,7 +84,9 @@ class CommitGroup:
         self._pending += added
         self.unfinished += len(added)
         for write in added:
-            self._bytes += write.body_size
+            if write.delivery is not None:
+                write.body_size = size = len(write.delivery.body)
+                self._bytes += size
         self._arrived.set()
 
     @property
@@ -181,20 +185,14 @@ class CommitGroup:
             done, answers = self._without_refused(done, answers)
         self.commits += 1
         self.unfinished -= len(done)
-        for write in done:
-            self._bytes -= write.body_size
+        self._bytes -= sum([write.body_size for write in done])
         self._writer.settle(done, answers)
         self._writer.on_room()
 
     def _take(self) -> Batch:
         """What goes into one commit: as much as has gathered, and at least one write."""
-        number = size = 0
-        for write in self._pending[: self._limits.max_batch]:
-            size += write.body_size
-            if number and size > self._limits.max_batch_bytes:
-                break
-            number += 1
-        return self._taken_from_pending(number)
+        sizes = accumulate([write.body_size for write in self._pending[: self._limits.max_batch]])
+        return self._taken_from_pending(bisect_right([*sizes], self._limits.max_batch_bytes) or 1)
 
     def _taken_from_pending(self, number: int) -> Batch:
         batch = self._pending[:number]

@@ -291,7 +291,7 @@ async def test_blocking_routes_of_one_share_have_its_threads_between_them() -> N
 
     jobs, never = Slots("jobs", 2), RetryPolicy(max_retries=0)
     of_share: dict[str, Any] = {"handler": handler, "blocking": True, "slots": jobs, "retry": never}
-    hangs = Route(topic="hangs", timeout=0.05, **of_share)
+    hangs = Route(topic="hangs", timeout=0.5, **of_share)
     rig = Rig(hangs, Route(topic="waits", **of_share), Route(topic="beside", handler=handler, blocking=True))
     async with rig.engine:
         for number in range(2):

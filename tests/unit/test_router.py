@@ -236,11 +236,6 @@ def test_a_program_adds_an_effect_of_its_own_kind() -> None:
     assert Search("text").sink == "search"
 
 
-def test_a_write_is_as_large_as_the_body_of_its_delivery() -> None:
-    assert Write((), Delivery("t", b"12345", 0)).body_size == 5
-    assert Write(()).body_size == 0
-
-
 def test_what_was_stored_before_replaces_what_would_be_published_and_is_acknowledged() -> None:
     new = Insert("c", {"_id": 1, "v": 2}, stored=lambda document: [Publish("out", b"%d" % document["v"])])
     write = Write((new, Publish("out", b"2")), Acked("t", b"", 0))

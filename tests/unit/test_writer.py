@@ -70,6 +70,16 @@ class Running:
         return [json.loads(body)["n"] for _, body in self.shown.published]
 
 
+async def test_a_write_that_was_submitted_is_as_large_as_the_body_of_its_delivery() -> None:
+    running = Running()
+    group = running.writer.group(["documents", "live"])
+    room, writes = group.room_bytes, [Write((), Delivery("t", b"12345", 0)), Write(())]
+    group.submit(writes)
+    assert [write.body_size for write in writes] == [5, 0]
+    assert group.room_bytes == room - 5
+
+
+
 async def test_a_lone_write_is_committed_at_once() -> None:
     async with Running() as run:
         run.writer.group(("documents", "live")).submit([numbered(1)])
