@@ -37,6 +37,8 @@ _ROUTE = re.compile(r"@[^:]*:")
 _END_OF_UNCLOSED = re.compile(r"[,;<\s]")
 _AROUND = re.compile(r"\s*([.@])\s*")
 MOST = 10_000
+# Words of one person: a member of a list may have a million, and lists of them hold up the collector.
+_MOST_WORDS = 1000
 _LONGEST = 1_000_000
 
 
@@ -66,7 +68,7 @@ def mailboxes(value: str, defects: Defects | None = None) -> tuple[Mailbox, ...]
     if simple is not None:
         return simple
     found: list[Mailbox] = []
-    for member in _members(value):
+    for member in _members(value, defects):
         for one in _people(member, defects):
             if len(found) == MOST:
                 defects[TOO_MANY_ADDRESSES] = None
@@ -94,7 +96,7 @@ def _simple(value: str, defects: Defects) -> tuple[Mailbox, ...] | None:
 # -- cut into members ----------------------------------------------------------------------------------
 
 
-def _members(value: str) -> Iterator[list[Token]]:
+def _members(value: str, defects: Defects) -> Iterator[list[Token]]:
     member: list[Token] = []
     addressed = False  # whether an address is in it
     grouped = value.rfind(";")
@@ -102,6 +104,8 @@ def _members(value: str) -> Iterator[list[Token]]:
         if token.kind in (",", ";"):
             yield member
             member, addressed = [], False
+        elif len(member) >= _MOST_WORDS and ("@" not in token.text or len(member) == MOST):
+            defects[TOO_MANY_ADDRESSES] = None
         elif token.kind != ":":
             member.append(token)
             addressed = addressed or "@" in token.text
@@ -211,7 +215,8 @@ def _split(member: Sequence[Token]) -> list[tuple[list[Token], str]]:
         named = any(one.kind != "comment" for one in names)
         if found and not named and any(one.kind != "comment" for one in found[-1][0]):
             before, address = found.pop()
-            names = [*before, Token("word", f"<{address}>", True), *names]
+            before += (Token("word", f"<{address}>", True), *names)
+            names = before
         found.append((names, token.text))
         names = []
     if names and found:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import binascii
 import codecs
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 import webencodings
@@ -19,6 +19,7 @@ from enricher.mail.charsets_asian import (
     PIECE,
     big5,
     euc_jp,
+    euc_kr,
     gb18030,
     in_pieces,
     iso_2022,
@@ -30,14 +31,20 @@ from enricher.storable import is_text
 _OWN: dict[str, Callable[[bytes, str], str]] = {
     "big5": big5,
     "euc-jp": euc_jp,
+    "euc-kr": euc_kr,
     "gb18030": gb18030,
     "iso-2022": iso_2022,
     "shift_jis": shift_jis,
 }
 # What Python calls, and mails name, otherwise.
 _MEANT = {
+    "big5hkscs": "big5",
     "cp932": "shift_jis",
+    "cp949": "euc-kr",
+    "cp950": "big5",
+    "csiso2022jp": "iso-2022",
     "euc-jis-2004": "euc-jp",
+    "gb18030-2022": "gb18030",
     "gbk": "gb18030",
     "hz": "hz",
     "hz-gb-2312": "hz",
@@ -46,7 +53,11 @@ _MEANT = {
     "ms932": "shift_jis",
     "tis-620": "windows-874",
     "utf-8mb4": "utf-8",
+    "utf8mb3": "utf-8",
     "utf8mb4": "utf-8",
+    "windows-50220": "iso-2022",
+    "windows-50221": "iso-2022",
+    "windows-51932": "euc-jp",
     "x-gbk": "gb18030",
     "x-unicode-2-0-utf-7": "utf-7",
     "unicode-1-1-utf-7": "utf-7",
@@ -56,7 +67,9 @@ _MEANT = {
 # the source code of programs.
 _REFUSED = {"idna", "punycode", "unicode-escape", "raw-unicode-escape"}
 _SINGLE = re.compile(r"(?:windows-\d+|iso-8859-\d+|koi8-.|x?-?mac.*|ibm866)")
-_MICROSOFT = re.compile(r"(?:x-)?(?:cp|win|windows|ms|ansi)[-_ ]?(\d{3,5})(?:-\d)?")
+# Where Python has another character than the standard.
+_MENDED = {"koi8-u": {0xAE: "\u045e", 0xBE: "\u040e"}, "windows-1255": {0xCA: "\u05ba"}}
+_MICROSOFT = re.compile(r"(?:x-)?(?:cp|win|windows|ms|ansi|ibm)[-_ ]?(\d{3,5})(?:-\d)?")
 _WIDE = re.compile(r"utf-?(16|32)")
 
 _WORD = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?")
@@ -79,7 +92,8 @@ def codec(name: str) -> str | None:
     """The name of a charset, one of the Encoding standard or of Python; None where it is none of text."""
     wanted = name.strip().strip("'\"").partition("*")[0].partition(";")[0].strip().strip("'\"").lower()
     wanted = wanted.split(" ")[0] if " " in wanted else wanted
-    for label in (wanted, wanted.replace("_", "-"), _MICROSOFT.sub(r"windows-\1", wanted)):
+    microsoft = _MICROSOFT.sub(r"windows-\1", wanted)
+    for label in (wanted, wanted.replace("_", "-"), wanted.removeprefix("x-"), microsoft):
         found = _standard(label)
         if found is not None:
             return found
@@ -119,7 +133,7 @@ def _decoder(name: str) -> Callable[[bytes, str], str]:
         return _OWN[name]
     info = _info(name)
     if _SINGLE.fullmatch(name):
-        table = _table(info)
+        table = _table(info, _MENDED.get(name, {}))
         return lambda data, errors: codecs.charmap_decode(data, errors, table)[0]
     return lambda data, errors: info.decode(data, errors)[0]
 
@@ -130,9 +144,9 @@ def _info(name: str) -> codecs.CodecInfo:
     return info
 
 
-def _table(info: codecs.CodecInfo) -> str:
+def _table(info: codecs.CodecInfo, mended: Mapping[int, str]) -> str:
     """The 256 characters of a charset; where Python has none below A0, the standard has a control."""
-    table = [info.decode(bytes([byte]), "replace")[0] for byte in range(256)]
+    table = [mended.get(byte) or info.decode(bytes([byte]), "replace")[0] for byte in range(256)]
     return "".join(
         (chr(byte) if byte < 0xA0 else "\ufffe") if char == "\ufffd" else char
         for byte, char in enumerate(table)
@@ -151,7 +165,7 @@ def to_text(data: bytes, charset: str | None) -> tuple[str, bool]:
                 pass
     for mark, marked in _MARKS:
         if data.startswith(mark) and (charset is None or len(data) > 3):
-            text = _in_pieces(data, marked, "replace")
+            text = decode(data, marked, "replace")
             return _whole(text.removeprefix("\ufeff")), "\ufffd" not in text
     name = codec(charset) if charset else None
     if name is not None and (
@@ -162,26 +176,27 @@ def to_text(data: bytes, charset: str | None) -> tuple[str, bool]:
         name = None
     if name is not None:
         try:
-            return _whole(_in_pieces(data, name, "strict")), True
+            return _whole(decode(data, name, "strict")), True
         except (UnicodeError, ValueError):
             pass
     if name not in (None, "utf-8") and data.isascii():
         # What was cut off in an Asian charset is still that.
-        return _whole(_in_pieces(data, name, "replace")), False
+        return _whole(decode(data, name, "replace")), False
     try:
-        return _in_pieces(data, "utf-8", "strict"), charset is None and data.isascii()
+        return decode(data, "utf-8", "strict"), charset is None and data.isascii()
     except UnicodeDecodeError:
         if name in (None, "utf-8"):
             return _broken(data), False
-        return _whole(_in_pieces(data, name, "replace")), False
+        return _whole(decode(data, name, "replace")), False
 
 
-def _in_pieces(data: bytes, name: str, errors: str) -> str:
+def decode(data: bytes, name: str, errors: str) -> str:
+    """``data`` in a charset that `codec` names, errors as in `bytes.decode`; no call takes long."""
     if len(data) <= PIECE or name in _OWN:
         return _decoder(name)(data, errors)
     if _SINGLE.fullmatch(name):
-        decode = _decoder(name)
-        return "".join([decode(data[at : at + PIECE], errors) for at in range(0, len(data), PIECE)])
+        table = _decoder(name)
+        return "".join([table(data[at : at + PIECE], errors) for at in range(0, len(data), PIECE)])
     return in_pieces(data, _info(name), errors)
 
 
@@ -192,11 +207,11 @@ def _is_narrow(data: bytes) -> bool:
 
 def _broken(data: bytes) -> str:
     """UTF-8 with bytes that are none, one U+FFFD each; or Windows-1252, where little speaks for UTF-8."""
-    text = _in_pieces(data, "utf-8", "replace")
+    text = decode(data, "utf-8", "replace")
     bad = text.count("\ufffd")
     good = len(text) - bad - len(data.translate(None, _HIGH))
     if good < bad and (good or 2 * len(_NO_WINDOWS.findall(data[:100_000])) < min(bad, 100_000)):
-        return _in_pieces(data, "windows-1252", "strict")
+        return decode(data, "windows-1252", "strict")
     return text
 
 

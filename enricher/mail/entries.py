@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from base64 import b64decode, urlsafe_b64decode
-from binascii import Error as Base64Error
+from base64 import b64decode
+from binascii import a2b_base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +39,10 @@ CONTENT = ("from", "to", "subject", "body", "text", "body_text", "html", "body_h
 # Longer ones name no mail that anybody sent; their digest does as well.
 _LONGEST_ID = 512
 _HEADER = re.compile(rb"^message-id[ \t]*:[ \t]*((?:[^\r\n]|\r*\n[ \t])*)", re.IGNORECASE | re.MULTILINE)
+# A hostile header may be the whole message, and this is read in the event loop.
+_LONGEST_HEADER = 262_144
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}")
+_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -92,7 +95,7 @@ def identity_of(body: bytes) -> str | None:
 
 def _identity(message_id: str | None, raw: bytes | None) -> str | None:
     if not message_id and raw is not None:
-        header = _HEADER.search(header_of(raw))
+        header = _HEADER.search(header_of(raw[:_LONGEST_HEADER]))
         message_id = as_text(header[1]) if header is not None else None
     bare = bare_id(message_id) if message_id else ""
     if not bare:
@@ -123,13 +126,13 @@ def raw_bytes(value: Any) -> bytes:
 def from_base64(text: str) -> bytes | None:
     """The bytes of base64, URL-safe and unpadded too, if what is in it looks like a message."""
     text = text.strip()
-    if _BASE64.fullmatch(text) is None:
+    if _BASE64.fullmatch(text[:1000]) is None:
         return None
-    compact = "".join(text.split()).rstrip("=")
-    compact += "=" * (-len(compact) % 4)
     try:
-        data = (urlsafe_b64decode if "-" in compact or "_" in compact else b64decode)(compact)
-    except (Base64Error, ValueError):
+        # Messages may have many millions of bytes: each step is one quick call.
+        compact = text.encode("ascii").translate(_STANDARD, b" \t\r\n\x0b\x0c").rstrip(b"=")
+        data = a2b_base64(compact + b"=" * (-len(compact) % 4), strict_mode=True)
+    except ValueError:
         return None
     return data if b":" in data[:1000] else None
 
@@ -139,6 +142,6 @@ def _bytes(value: Mapping[str, Any]) -> Any:
     if len(value) == 1 and isinstance(text := value.get("base64"), str):
         try:
             return b64decode(text, validate=True)
-        except (Base64Error, ValueError):
+        except ValueError:
             return value
     return value

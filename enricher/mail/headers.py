@@ -188,5 +188,7 @@ class _Odd:
         for _ in range(2 * MOST_FIELDS):
             if _USUAL.match(self._block, at):
                 last = at
-            at = self._block.find("\n", at) + 1 or len(self._block)
+            at = self._block.find("\n", at) + 1
+            if not at:
+                break
         return last

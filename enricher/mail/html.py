@@ -36,7 +36,7 @@ _BREAKS |= {f"/{name}" for name in _BREAKS}
 _CELLS = frozenset({"td", "th"})
 # Controls, and what turns or hides text: Unicode's bidirectional marks and its characters without width.
 _UNSEEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]+"
 )
 _SPACES = re.compile(r" {2,}")
 _BLANK_LINES = re.compile(r"\n{3,}")

@@ -10,13 +10,15 @@ _SPACE = re.compile(r"\s+")
 _BARE = re.compile(r"[^\s<>@,;\"()]+@[^\s<>@,;\"()]+")
 # A mail has a few dozen; a hostile one is not to fill the memory of its readers.
 MOST_IDS = 1000
+_LONGEST = 500_000
 
 
 def ids(value: str) -> tuple[str, ...]:
     """The message ids in a header, without brackets; each once, in order.
 
-    Words are none: an id stands in brackets, or the header has nothing but ids.
+    Words are none: an id stands in brackets, or the header has nothing but ids. Of very many the last count.
     """
+    value = value[-_LONGEST:]
     found = [each for each in map(_id, _ID.findall(value)[-MOST_IDS:]) if each]
     if not found:
         bare = value.replace(",", " ").split()[-MOST_IDS:]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from webencodings.labels import LABELS
 
+from benchmarks.mail_charsets import SEVERAL, digest, names, ours
 from enricher.mail.addresses import mailboxes
-from enricher.mail.charsets import to_text, words
+from enricher.mail.charsets import codec, to_text, words
 from enricher.mail.dates import read_date
 from enricher.mail.message import parse_message
 from enricher.mail.models import Mail
@@ -233,6 +235,9 @@ def test_one_bad_byte_is_one_replacement(data: bytes, text: str) -> None:
         (b"\x8f\xb0\xa1", "x-euc-jp", "丂"),
         (b"\x87\x54\xb1", "shift_jis", "\u2160ｱ"),
         (b"\x87\x54", "x-sjis", "\u2160"),
+        (b"\x1b$B-5\x1b(B", "csISO2022JP", "\u2160"),
+        (b"\x1b$B-5\x1b(B", "cp50220", "\u2160"),
+        (b"5 \x800", "gbk", "5 €0"),
         (b"\x80 \xa2\xe3", "gb2312", "€ €"),
         ("你好".encode("gb18030"), "x-gbk", "你好"),
         (b"~{VPND~} a", "hz-gb-2312", "中文 a"),
@@ -267,13 +272,15 @@ def test_charsets_mean_what_the_encoding_standard_says_and_senders_mean(
     ("data", "charset", "text"),
     [
         (b"\x1b$B$3$", "iso-2022-jp", "こ\ufffd"),
-        (b"\x1b$B\x7f!\x1b(Ba", "iso-2022-jp", "\ufffda"),
+        (b"\x1b$B\x7f!\x1b(Ba", "iso-2022-jp", "\ufffd\ufffda"),
         ("日本".encode("euc-jp")[:-1], "euc-jp", "日\ufffd"),
         ("日本".encode("shift_jis")[:-1], "shift_jis", "日\ufffd"),
         ("日本".encode("shift_jis") + b"\xff!", "shift_jis", "日本\ufffd!"),
         ("你好".encode("gbk")[:-1], "gbk", "你\ufffd"),
         ("你好".encode("big5")[:-1], "big5", "你\ufffd"),
         ("안녕".encode("euc-kr")[:-1], "euc-kr", "안\ufffd"),
+        ("日本".encode(), "iso-2022-jp", "日本"),
+        ("日本".encode("shift_jis"), "iso-2022-jp", "日本"),
         ("안녕".encode("iso2022_kr")[:-2], "iso-2022-kr", "안\ufffd"),
         (b"plain", "utf-16", "plain"),
         ("grün".encode(), "us-ascii", "grün"),
@@ -285,6 +292,30 @@ def test_charsets_mean_what_the_encoding_standard_says_and_senders_mean(
 )
 def test_a_charset_that_cannot_be_right_is_said_so(data: bytes, charset: str, text: str) -> None:
     assert to_text(data, charset) == (text, False)
+
+
+def test_charsets_are_byte_by_byte_those_of_the_standard() -> None:
+    # As `python -m benchmarks.mail_charsets` prints them: it says where one differs.
+    assert {name: digest(ours(name)) for name in SEVERAL} == {
+        "big5": "8dc5d95853412c9d",
+        "euc-jp": "07241f17caed923f",
+        "euc-kr": "4b8123d5e6f9a311",
+        "gb18030": "b4adb40d1bcd908f",
+        "gbk": "1033424eba4b09c9",
+        "iso-2022-jp": "87368ffe66d36144",
+        "shift_jis": "76c6e7601055eaba",
+        "utf-8": "d95007513533f832",
+    }
+    others = [text for name in names() if name not in SEVERAL for text in ours(name)]
+    assert digest(others) == "7188dfd433219964"
+
+
+def test_every_label_of_the_standard_is_known() -> None:
+    for label, name in LABELS.items():
+        # What the standard refuses for the sake of pages is read in mails.
+        assert codec(label) == codec(name) is not None or name == "replacement", label
+    refused = [label for label, name in LABELS.items() if name == "replacement"]
+    assert {codec(label) for label in refused} == {"iso-2022", "hz", None}
 
 
 @pytest.mark.parametrize(
