@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -144,11 +144,29 @@ class End(Effect, frozen=True, gc=False, kw_only=True):
     children: tuple[Request, ...] = ()
 
 
+class Failure(msgspec.Struct, frozen=True):
+    """An attempt that failed: its number (the count begins anew with a retry by hand), and when it ended."""
+
+    at: int
+    attempt: int
+    error: JobError
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """What a job has said: when (by its worker's clock), in which attempt, and in which words."""
+
+    at: int
+    attempt: int
+    text: str
+    fields: Mapping[str, Any] = {}
+
+
 class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A job as it is stored. Times are milliseconds since 1970 (0: not yet), by the server's clock.
 
     ``unique`` is the key by which it is unique, ``limits`` are the keys of its limits, ``steps`` the outcomes
-    of its steps (JSON) by name; pages of jobs are without these three.
+    of its steps (JSON) by name, ``failures`` its last attempts that were followed by another, ``log`` its
+    last lines; pages of jobs are without these five.
     """
 
     id: str
@@ -170,6 +188,13 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     unique: str = ""
     limits: tuple[str, ...] = ()
     steps: Mapping[str, bytes] = {}
+    failures: tuple[Failure, ...] = ()
+    log: tuple[LogLine, ...] = ()
+
+    @property
+    def earlier(self) -> tuple[Failure, ...]:
+        """The failures before the one that is its ``error``."""
+        return self.failures if self.state in ("failed", "cancelled") else self.failures[:-1]
 
 
 class QueueFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,6 +255,13 @@ class Progress(Call[bool], frozen=True):
 
     run: Run
     progress: bytes
+
+
+class AddToLog(Call[bool], frozen=True):
+    """Keep lines of a run, each a `LogLine` as JSON. False: it is somebody else's run by now."""
+
+    run: Run
+    lines: bytes
 
 
 class FindStep(Call["bytes | None"], frozen=True):

@@ -99,7 +99,7 @@ class Job(ABC):
         self._outlet.progress(progress)
 
     def log(self, message: str, /, **fields: Any) -> None:
-        """Write a line to the worker's log, with the job's id and task."""
+        """Write a line to the worker's log, with the job's id and task; the job keeps its last ones too."""
         self._outlet.log(message, fields)
 
     def enqueue(self, worker: type[Worker] | Enqueuer, /, *args: Any, **kwargs: Any) -> Handle:
@@ -212,9 +212,11 @@ class _InLoop:
 
     def __init__(self, run: Run, writer: ProgressWriter) -> None:
         self._run = run
+        self._writer = writer
         self.progress = writer.set
 
     def log(self, message: str, fields: Mapping[str, Any]) -> None:
+        self._writer.say(message, fields)
         # The one method that holds no line back: how many are enough is for the job to say.
         log.summary(message, **{"job": self._run.id, "task": self._run.task, **fields})
 
@@ -266,7 +268,7 @@ def current(one: Job) -> Iterator[None]:
 
 @asynccontextmanager
 async def running(run: Run, store: JobStore, *, sync: bool, **options: Any) -> AsyncIterator[Job]:
-    """The run's job, which `job()` gives inside of it; leaving it writes its last progress.
+    """The run's job, which `job()` gives inside of it; leaving it writes its last progress and lines.
 
     A ``sync`` one is for a thread: it asks the store through this loop. ``options`` are those of `Job`.
     """

@@ -18,7 +18,7 @@ from enricher.jobs.runs import now_us
 from enricher.jobs.selection import JobFilter
 from tests.integration.worker import WorkerProcess
 from tests.jobs_app.answers import Answer
-from tests.jobs_app.limits import Fails
+from tests.jobs_app.limits import Fails, Talks
 from tests.rig import PATIENCE, until
 from tests.servers import free_port
 
@@ -139,8 +139,50 @@ async def test_a_job_is_shown_whole_and_nothing_of_it_is_executed(client: httpx.
     wrong = await get(client, f"jobs/{await failed(5)}")
     assert (wrong["error_type"], wrong["error_message"]) == ("ValueError", "5")
     assert "Traceback" in wrong["traceback"]
+    assert wrong["log"] == wrong["failures"] == []
     await get(client, "jobs/nobody", 404)
     assert (await client.get("/ui/jobs/nobody")).status_code == 404
+
+
+async def test_a_job_shows_what_it_has_said_and_how_earlier_attempts_failed(
+    client: httpx.AsyncClient, redis_url: str
+) -> None:
+    handle = await Talks.enqueue(3)
+
+    async def shown(attempts: int) -> dict[str, Any]:
+        said: dict[str, Any] = {}
+
+        async def ended() -> bool:
+            nonlocal said
+            said = await get(client, f"jobs/{handle.id}")
+            return len(said["failures"]) == attempts - 1 and said["job"]["state"] == "failed"
+
+        await until(ended, f"{attempts} attempts to fail")
+        return said
+
+    said = await shown(2)
+    assert [(line["attempt"], line["text"]) for line in said["log"]] == [
+        (attempt, text) for attempt in (1, 2) for text in ("line 0", "line 1", "line 2", "odd")
+    ]
+    assert "size=1" in said["log"][1]["fields"]
+    (first,) = said["failures"]
+    assert (first["attempt"], first["error_message"]) == (1, "not found in attempt 1")
+    assert "Traceback" in first["traceback"]
+    assert said["error_message"] == "not found in attempt 2"
+    page = (await client.get(f"/ui/jobs/{handle.id}")).text
+    assert "not found in attempt 1" in page
+    assert "line 2" in page
+    assert "secret" not in page + str(said)
+    # Tries begin anew with a retry by hand, and what was before is not forgotten.
+    await post(client, f"jobs/{handle.id}/retry")
+    assert [each["attempt"] for each in (await shown(4))["failures"]] == [1, 2, 1]
+
+    many = await Talks.enqueue(1000)
+    with pytest.raises(LookupError):
+        await many.wait(60)
+    assert (await get(client, f"jobs/{many.id}"))["log"][-2]["text"] == "line 999"
+    async with Redis.from_url(redis_url) as redis:
+        assert 10_000 < await redis.hstrlen(f"jobs:job:{many.id}", "log") <= 16_384
 
 
 async def test_one_is_enqueued_retried_cancelled_and_deleted(client: httpx.AsyncClient) -> None:

@@ -36,6 +36,17 @@ class Sleeps(Quick):
         return f"attempt {attempt}"
 
 
+class Talks(Quick):
+    """Says what it does, and fails."""
+
+    @classmethod
+    async def perform(cls, lines: int) -> None:
+        for number in range(lines):
+            job().log(f"line {number}", size=number, what="x" * 50, server="redis://me:secret@host/0")
+        job().log("odd", a=object(), b="\udc00", c="y" * 10_000)
+        raise LookupError(f"not found in attempt {job().attempt}")
+
+
 class WaitsForOther(Quick):
     """Waits for another job, whatever becomes of it."""
 

@@ -20,7 +20,7 @@ from enricher.jobs.cli.enqueuing import enqueue
 from enricher.jobs.cli.opening import Jobs, settings_of, with_jobs
 from enricher.jobs.cli.options import filters, manner_option, meant_option
 from enricher.jobs.cli.tailing import tail
-from enricher.jobs.cli.texts import as_json, details
+from enricher.jobs.cli.texts import as_json, details, error_fields
 from enricher.jobs.selection import STATES, JobFilter
 
 EXAMPLES = """\b
@@ -138,7 +138,7 @@ def show_job(options: SettingsOptions, job: str, json: bool) -> None:
     """Show all of a job.
 
     Its arguments, times, attempts, worker, progress, the steps that are done, its children and its parent,
-    the result or the last error with the traceback.
+    the result or the errors with their tracebacks, and the last lines that it has logged.
     """
 
     async def show(jobs: Jobs) -> None:
@@ -148,9 +148,15 @@ def show_job(options: SettingsOptions, job: str, json: bool) -> None:
         outcome = None if stored is None else results.read(found.id, stored)
         if json:
             steps = {name: msgspec.Raw(said) for name, said in found.steps.items()}
+            failures = [
+                {"at": each.at, "attempt": each.attempt, **error_fields(each.error)}
+                for each in found.earlier
+            ]
+            children = results.children(outcome)
             more = {"unique": found.unique or None, "limits": found.limits, "steps": steps}
             result = None if outcome is None or outcome.status != "SUCCESS" else outcome.result
-            click.echo(as_json(found, **more, children=results.children(outcome), result=result))
+            said = {"children": children, "result": result, "failures": failures, "log": found.log}
+            click.echo(as_json(found, **more, **said))
             return
         now_ms = (await jobs.ask(Finished(1))).now_ms
         for line in details(found, outcome, now_ms):

@@ -11,7 +11,7 @@ import msgspec
 
 from enricher.cli.output import visible
 from enricher.config import redact_text
-from enricher.job_store import FINISHED, JobRecord
+from enricher.job_store import FINISHED, JobError, JobRecord
 from enricher.jobs.results import Outcome, children
 from enricher.jobs.selection import arguments
 
@@ -102,14 +102,6 @@ def as_json(job: JobRecord, **more: Any) -> str:
         args, kwargs = msgspec.json.decode(job.payload)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
         args, kwargs = None, None
-    error = None
-    if job.error is not None:
-        error = {
-            "type": job.error.type,
-            "message": redact_text(job.error.message),
-            "module": job.error.module,
-            "traceback": redact_text(job.error.traceback),
-        }
     said = {
         "id": job.id,
         "state": job.state,
@@ -127,9 +119,19 @@ def as_json(job: JobRecord, **more: Any) -> str:
         "parent": job.parent or None,
         "cancelling": job.cancelling,
         "progress": msgspec.Raw(job.progress) if job.progress else None,
-        "error": error,
+        "error": None if job.error is None else error_fields(job.error),
     }
     return msgspec.json.encode({**said, **more}).decode()
+
+
+def error_fields(error: JobError) -> dict[str, str]:
+    """An error as JSON shows it, without passwords."""
+    return {
+        "type": error.type,
+        "message": redact_text(error.message),
+        "module": error.module,
+        "traceback": redact_text(error.traceback),
+    }
 
 
 def details(job: JobRecord, outcome: Outcome | None, now_ms: int) -> Iterator[str]:
@@ -187,6 +189,19 @@ def details(job: JobRecord, outcome: Outcome | None, now_ms: int) -> Iterator[st
         if "Traceback" in job.error.traceback:  # else it says the same again
             for each in visible(redact_text(_cut(job.error.traceback))).rstrip().splitlines():
                 yield f"  {each}"
+
+
+    for failure in job.earlier:
+        yield ""
+        yield f"attempt {failure.attempt} failed at {local(failure.at)}: {line(_cut(str(failure.error)))}"
+        for each in visible(redact_text(_cut(failure.error.traceback))).rstrip().splitlines():
+            yield f"  {each}"
+    if job.log:
+        yield ""
+        yield "log"
+        for entry in job.log:
+            fields = " ".join(f"{name}={value}" for name, value in entry.fields.items())
+            yield f"  {local(entry.at)}  {line(f'{entry.text} {fields}'.strip())}"
 
 
 def _cut(text: str) -> str:

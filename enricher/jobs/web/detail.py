@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from enricher.job_store import Result
+from enricher.job_store import Failure, JobError, LogLine, Result
 from enricher.jobs import deeds, results
 from enricher.jobs.deeds import Deed
 from enricher.jobs.web.listed import JobRow, row_of
@@ -26,11 +26,31 @@ class Step(msgspec.Struct, frozen=True):
     outcome: str
 
 
+class FailedAttempt(msgspec.Struct, frozen=True):
+    """An attempt before the last; ``at`` is when it ended, in seconds since 1970."""
+
+    at: float
+    attempt: int
+    error_type: str
+    error_message: str
+    traceback: str
+
+
+class Said(msgspec.Struct, frozen=True):
+    """A line of the log; ``at`` is seconds since 1970, ``fields`` are as in ``done=7, total=9``."""
+
+    at: float
+    attempt: int
+    text: str
+    fields: str
+
+
 class JobDetail(msgspec.Struct, frozen=True):
     """A job whole. ``args``, ``kwargs``, ``result`` and outcomes are JSON text, without passwords.
 
     ``size`` is that of the arguments in bytes, ``lost`` counts runs whose worker went silent. ``result`` is
     "" where there is none or it is no longer kept. ``took`` is seconds of its last run.
+    ``failures`` are attempts before the last, ``log`` is what the job said: the last of both, in order.
     """
 
     job: JobRow
@@ -42,6 +62,8 @@ class JobDetail(msgspec.Struct, frozen=True):
     error_type: str
     error_message: str
     traceback: str
+    failures: list[FailedAttempt]
+    log: list[Said]
     steps: list[Step]
     result: str
     parent: str
@@ -74,7 +96,9 @@ class JobDetails:
             took=(job.finished_ms - job.started_ms) / 1000 if job.finished_ms and job.started_ms else None,
             error_type="" if error is None else error.type,
             error_message="" if error is None else _cut(error.message),
-            traceback="" if error is None or "Traceback" not in error.traceback else _cut(error.traceback),
+            traceback="" if error is None else _traceback(error),
+            failures=[_failed(each) for each in job.earlier],
+            log=[Said(each.at / 1000, each.attempt, each.text, _fields(each)) for each in job.log],
             steps=[Step(name, _pretty(said)) for name, said in job.steps.items()],
             result=_pretty(msgspec.json.encode(outcome.result)) if outcome and has_result else "",
             parent=job.parent,
@@ -99,6 +123,22 @@ class JobDetails:
         if not done:
             raise Refusal(404 if label == deeds.GONE.label else 409, label)
         return Done(label)
+
+
+def _traceback(error: JobError) -> str:
+    """Its traceback where that says more than the error itself."""
+    return _cut(error.traceback) if "Traceback" in error.traceback else ""
+
+
+def _failed(failure: Failure) -> FailedAttempt:
+    error = failure.error
+    return FailedAttempt(
+        failure.at / 1000, failure.attempt, error.type, _cut(error.message), _traceback(error)
+    )
+
+
+def _fields(line: LogLine) -> str:
+    return ", ".join(f"{name}={msgspec.json.encode(each).decode()}" for name, each in line.fields.items())
 
 
 def _arguments(payload: bytes) -> tuple[str, str]:

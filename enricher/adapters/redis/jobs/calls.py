@@ -7,7 +7,8 @@ Keys, with the prefix ``jobs``:
     jobs:{queue}:limited    sorted set: ids of what waits under a limit
     jobs:job:{id}           hash, the job itself: state, queue, task, payload, enqueued, and, where there is
                             such, run, started, worker, entry, failures, lost, deaths, silent, due, error,
-                            progress, finished, unique, until, limits, parent, cancelling, turn, step:{name}
+                            progress, finished, unique, until, limits, parent, cancelling, turn, step:{name};
+                            as lines of JSON earlier (attempts that failed), log
     jobs:lost               sorted set: "queue entry id" of runs whose worker went silent, by when they
                             may begin again
     jobs:late               there while leases may have lapsed because the server stood still
@@ -40,6 +41,7 @@ from enricher.adapters.redis.jobs.records import end_settings, record_of
 from enricher.adapters.redis.jobs.wires import Part, Wire, request_parts, result_key
 from enricher.adapters.redis.scripts import load
 from enricher.job_store import (
+    AddToLog,
     Call,
     Cancel,
     End,
@@ -151,6 +153,10 @@ def _progress(call: Progress, settings: JobQueueSettings) -> Wire:
     return _note(call.run, "progress", call.progress, settings)
 
 
+def _add_to_log(call: AddToLog, settings: JobQueueSettings) -> Wire:
+    return Wire((1, settings.prefix, call.run.id, call.run.number, "log", call.lines, "1"), bool, _NOTE)
+
+
 def _store_step(call: StoreStep, settings: JobQueueSettings) -> Wire:
     return _note(call.run, f"step:{call.name}", call.outcome, settings)
 
@@ -189,6 +195,7 @@ _WIRES: dict[type[Call[Any]], Callable[[Any, JobQueueSettings], Wire]] = {
     Forget: _forget,
     Cancel: _cancel,
     Progress: _progress,
+    AddToLog: _add_to_log,
     FindStep: _find_step,
     StoreStep: _store_step,
     Queues: _queues,

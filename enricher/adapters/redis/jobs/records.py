@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 
 from enricher.adapters.redis.jobs.wires import Part
-from enricher.job_store import JobError, JobQueueSettings, JobRecord
+from enricher.job_store import Failure, JobError, JobQueueSettings, JobRecord, LogLine
 
 _STEP = "step:"
+_failures = msgspec.json.Decoder(Failure).decode_lines
+_log = msgspec.json.Decoder(LogLine).decode_lines
 
 
 def record_of(id_: str, flat: Sequence[bytes] | Mapping[bytes, bytes]) -> JobRecord | None:
@@ -50,6 +52,8 @@ def record_of(id_: str, flat: Sequence[bytes] | Mapping[bytes, bytes]) -> JobRec
         cancelling="cancelling" in fields,
         unique=text("unique"),
         limits=tuple(line.split(" ", 3)[3] for line in text("limits").splitlines()),
+        failures=tuple(_failures(fields.get("earlier", b""))),
+        log=tuple(_log(fields.get("log", b""))),
         steps={
             name.removeprefix(_STEP): value for name, value in fields.items() if name.startswith(_STEP)
         },

@@ -37,6 +37,7 @@ local function finish(children)
     -- One that was cancelled too late for this run begins at once, and ends before it does anything.
     local due = string.format('%d', now + (cancelling and 0 or wait))
     delay(queue, id, due)
+    if problem ~= '' then add_failure(key, now, failures, problem) end
     redis.call('HDEL', key, 'lost', 'deaths', 'silent')
     redis.call('HSET', key, 'state', 'retrying', 'run', run + 1, 'failures', (failures or 0) + 1, 'due', due)
   else

@@ -12,6 +12,8 @@ elseif state == 'failed' or state == 'cancelled' then
   -- What is unique for a time was so for when it was enqueued, which this is not.
   local holder = unique and lasts ~= 'time' and other_holder(id, unique, lasts, 0)
   if holder then return {state, holder} end
+  local at, failures, problem = unpack(redis.call('HMGET', key, 'finished', 'failures', 'error'))
+  if state == 'failed' and problem then add_failure(key, at or now, failures, problem) end
   redis.call('PERSIST', key)
   redis.call('ZREM', PREFIX .. ':finished:' .. state, id)
   redis.call('HDEL', key, 'finished', 'failures', 'lost', 'deaths', 'silent', 'due', 'cancelling', 'progress', 'entry',

@@ -23,6 +23,20 @@ local function fields_of(id, ...)
   if not found.err then return unpack(found) end
 end
 
+-- Adds lines to a field of a job; the last that fit are kept.
+local MOST_LINES = 16384
+local function add_lines(key, field, lines)
+  local text = (redis.call('HGET', key, field) or '') .. lines
+  if #text > MOST_LINES then text = string.match(string.sub(text, -MOST_LINES - 1), '\n(.*)$') end
+  redis.call('HSET', key, field, text)
+end
+
+-- Keeps the error of an attempt that is followed by another.
+local function add_failure(key, at, failures, problem)
+  local line = string.format('{"at":%d,"attempt":%d,"error":', at, (failures or 0) + 1)
+  add_lines(key, 'earlier', line .. problem .. '}\n')
+end
+
 local function append(queue, id) return redis.call('XADD', stream_of(queue), '*', 'id', id) end
 
 local function drop(queue, entry)
