@@ -33,6 +33,7 @@ from enricher.errors import ConfigError, WrongSetting
 from enricher.feed_gaps import GAPS, record_gap
 from enricher.intake import Intake, over_streams, shard_lock_of
 from enricher.options import Options
+from enricher.stream_groups import StreamReading
 from enricher.system import Pages, Plan, System, plans
 from enricher.systems import SYSTEMS
 from enricher.web import listening
@@ -123,11 +124,16 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
         return (await host.cached(key))[0]
 
     runs = RedisRunStore(host.redis, f"{settings.dead_letters.key}:retries", LetterRun, DEAD_LETTERS)
+    streams = StreamReading(host.redis, settings, routes, made)
     # A request is compared with one page after the other: those that programs ask for come first.
     pages: list[Pages] = [
         *(plan.pages for plan in made),
         lambda: listening.operations(settings.web, engine, made)(),
-        cache(lambda: listening.dashboard(settings, engine, made, read, _letter_stores(known), runs)()),
+        cache(
+            lambda: listening.dashboard(
+                settings, engine, made, read, _letter_stores(known), runs, streams
+            )()
+        ),
     ]
     engine = Engine(
         routes,

@@ -22,7 +22,7 @@ from enricher.cli import logs
 from enricher.cli.check_growth import HEAD as GROWTH
 from enricher.cli.check_growth import Stored, ask_growth
 from enricher.cli.check_search import ask_search
-from enricher.cli.check_streams import HEAD, StreamState, ask_streams, groups_of, stream_warnings
+from enricher.cli.check_streams import HEAD, row_of, stream_warnings
 from enricher.cli.main import FAILED, OK
 from enricher.cli.options import SettingsOptions, duration_option, settings_options
 from enricher.config import Section, Settings, named_by_origin, redact, redact_text
@@ -30,6 +30,7 @@ from enricher.engine.router import Route, Router
 from enricher.errors import EnricherError
 from enricher.feed_gaps import GAPS
 from enricher.intake import over_streams
+from enricher.stream_groups import StreamState, ask_streams, groups_of
 from enricher.system import Plan, StreamUse
 from enricher.systems import SYSTEMS
 
@@ -260,7 +261,7 @@ def _report(
     states = [state for server in servers for state in server.streams]
     if states:
         yield "Streams:"
-        yield from columns(HEAD, [state.row for state in states])
+        yield from columns(HEAD, [row_of(state) for state in states])
     for stored in (server.stored for server in servers if server.stored is not None):
         if stored.growths:
             yield "Growth:"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from enricher.dead_letters.store import LetterStore
     from enricher.engine.service import Engine
     from enricher.runs import RunStore
+    from enricher.stream_groups import StreamReading
     from enricher.web.app import App
 
 PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client", "jinja2")
@@ -59,10 +60,12 @@ def dashboard(
     read: Read,
     stores: Sequence[LetterStore],
     runs: RunStore[LetterRun],
+    streams: StreamReading,
 ) -> Pages:
     """The screens and the API: those that every worker has, and those of its systems.
 
-    ``read`` gets a key of Redis; ``stores`` are those of dead letters, ``runs`` keeps who retries them.
+    ``read`` gets a key of Redis; ``stores`` are those of dead letters, ``runs`` keeps who retries them;
+    ``streams`` says how these stand.
     """
     who = settings.service.instance or socket.gethostname()
     key = f"{settings.stats.key_prefix}:history:{settings.service.name}:{who}"
@@ -73,6 +76,7 @@ def dashboard(
         from enricher.web.letters import Letters
         from enricher.web.overview import Overview
         from enricher.web.pulse import Pulse
+        from enricher.web.streams import Streams
         from enricher.web.views import View
 
         pulse = Pulse(engine, read, key)
@@ -83,6 +87,7 @@ def dashboard(
             *Overview(engine, pulse).views(),
             *(each for plan in made for each in plan.views()),
             *letters.views(),
+            *Streams(streams, settings.streams).views(),
         ]
         return Dashboard(
             [each for each in found if isinstance(each, View)],
