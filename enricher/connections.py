@@ -32,6 +32,7 @@ from enricher.engine.retry import Backoff
 from enricher.engine.service import Engine
 from enricher.engine.stats import Stats
 from enricher.job_store import JobQueues, JobQueueSettings
+from enricher.log import log
 from enricher.options import Options
 
 NOTHING: Options = {}
@@ -131,6 +132,12 @@ class Connections:
 
     def emit(self, *effects: Effect) -> None:
         self.engine.emit(*effects)
+
+    def stop(self) -> None:
+        if not self.engine.stopping:
+            log.info("asked_to_stop")
+            self.engine.stopping = True
+            self._stop = asyncio.create_task(self.engine.stop(), name="stop")
 
     async def cached(self, *keys: str) -> list[bytes | None]:
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -81,12 +81,20 @@ class ListQueues(Call[list[str]], frozen=True):
     """The queues that jobs were ever enqueued to, by name."""
 
 
+Order = Literal["quiet", "stop", ""]
+"""To begin no more jobs; to do so and end; to begin jobs again."""
+
+
 class WorkerRecord(msgspec.Struct, frozen=True):
-    """A worker that is there: when it was last heard of (ms since 1970), what it says of itself (JSON)."""
+    """A worker that is there: when it was last heard of (ms since 1970), what it says of itself (JSON).
+
+    ``told`` is the order it was given last.
+    """
 
     name: str
     heard_ms: int
     description: bytes
+    told: str = ""
 
     @property
     def said(self) -> Mapping[str, Any]:
@@ -105,6 +113,13 @@ def served(workers: Iterable[WorkerRecord]) -> Counter[str]:
 
 class ListWorkers(Call["list[WorkerRecord]"], frozen=True):
     """The workers that are there, by name."""
+
+
+class TellWorker(Call[bool], frozen=True):
+    """Give a worker an order, which holds as long as it lives. False: there is no such worker."""
+
+    name: str
+    order: Order
 
 
 class Rate(msgspec.Struct, frozen=True):

@@ -392,6 +392,16 @@ class JobQueues(Protocol):
         """Where the run is kept that does the same with many jobs."""
         ...
 
-    def source(self, runner: Runner, shares: Shares, *, description: Description = ...) -> Source:
-        """Runs for the routes ``{prefix}:{queue}``, each with the `Run` as its body (JSON)."""
+    def source(
+        self,
+        runner: Runner,
+        shares: Shares,
+        *,
+        description: Description = ...,
+        end: Callable[[], None] = ...,
+    ) -> Source:
+        """Runs for the routes ``{prefix}:{queue}``, each with the `Run` as its body (JSON).
+
+        ``end`` is called, perhaps several times, when somebody has told this worker to stop.
+        """
         ...

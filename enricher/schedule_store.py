@@ -31,18 +31,29 @@ class ScheduleTimes(msgspec.Struct, frozen=True):
     """Where schedules stand, in milliseconds since 1970 by the server's clock.
 
     ``now_ms`` is the server's time. Occurrences after ``since_ms`` {task} are still to be run; ``ran_ms``
-    {task} is the last that was, 0 for none. A task that is not kept has neither.
+    {task} is the last that was, 0 for none. A task that is not kept has neither. ``paused`` are tasks.
     """
 
     now_ms: int
     since_ms: Mapping[str, int]
     ran_ms: Mapping[str, int]
+    paused: frozenset[str] = frozenset()
 
 
 class FindSchedules(Call[ScheduleTimes], frozen=True):
     """Where the schedules of these tasks stand."""
 
     tasks: tuple[str, ...]
+
+
+class PauseSchedule(Call[bool], frozen=True):
+    """Let the occurrences of a task pass without a job, or with ``paused`` off run those from now on.
+
+    Whether that was news.
+    """
+
+    task: str
+    paused: bool = True
 
 
 class Occurrence(msgspec.Struct, frozen=True):

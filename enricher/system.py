@@ -100,6 +100,10 @@ class Host(Protocol):
         """As `Enricher.emit`, once the enricher runs."""
         ...
 
+    def stop(self) -> None:
+        """Begin what `Enricher.stop` does, once the enricher runs; doing it again changes nothing."""
+        ...
+
     async def cached(self, *keys: str) -> list[bytes | None]:
         """The values of keys in Redis, for whoever looks at them. Raises `SinkUnavailable`."""
         ...

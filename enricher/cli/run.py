@@ -141,6 +141,7 @@ async def _work(
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(_tell, enricher, manager)
+                tasks.start_soon(_heed, enricher, stop)
                 if servers is not None:
                     tasks.start_soon(servers.watch)
                 await stop.wait()
@@ -176,6 +177,13 @@ async def _exported(settings: Settings) -> AsyncIterator[None]:
     finally:
         with anyio.move_on_after(_LAST_SPANS, shield=True):
             await anyio.to_thread.run_sync(end, abandon_on_cancel=True)
+
+
+async def _heed(enricher: Enricher, stop: asyncio.Event) -> None:
+    """Stop as after a signal when somebody else stops the engine: a worker may be told to."""
+    while not enricher.engine.stopping:  # noqa: ASYNC110
+        await asyncio.sleep(0.2)
+    stop.set()
 
 
 async def _tell(enricher: Enricher, manager: ServiceManager) -> None:

@@ -85,7 +85,7 @@ def plan(jobs: JobSettings, host: Host) -> Plan:
     if jobs.schedules:
         services["job_schedules"] = _scheduler(jobs, host, registry, queues.store).run
     failed = DeadLetterSink(FailedJobs(queues.store, jobs.prefix))
-    source = queues.source(runner, Shares(jobs.queues), description=about)
+    source = queues.source(runner, Shares(jobs.queues), description=about, end=host.stop)
     return Plan(
         routes=routes if jobs.works else (),
         sinks=[queues.sink],

@@ -19,7 +19,7 @@ from enricher.job_store import JobStore, Request, StoreUnavailable
 from enricher.jobs.definition import Definition
 from enricher.jobs.payload import MAX_PAYLOAD
 from enricher.jobs.requests import new_id, request
-from enricher.jobs.schedules import Cron, Interval, Misfire, Schedule, missed
+from enricher.jobs.schedules import ON_TIME_MS, Cron, Interval, Misfire, Schedule, missed
 from enricher.log import log
 from enricher.schedule_store import (
     FindSchedules,
@@ -95,6 +95,11 @@ class Standing(NamedTuple):
     last_ms: int
     next_ms: int
     known: bool
+    paused: bool
+
+    def is_late(self, now_ms: int) -> bool:
+        """Whether what is due has not been enqueued: nobody runs a scheduler."""
+        return not self.known or (not self.paused and 0 < self.next_ms + ON_TIME_MS < now_ms)
 
 
 def standing(task: ScheduledTask, times: ScheduleTimes, misfire: Misfire) -> Standing:
@@ -104,7 +109,8 @@ def standing(task: ScheduledTask, times: ScheduleTimes, misfire: Misfire) -> Sta
     following = next(task.schedule.after(begin), 0)
     rule, zone, queue = task.schedule.expression, task.schedule.zone, task.request(following).queue
     last = times.ran_ms.get(task.task, 0)
-    return Standing(task.task, rule, zone, queue, last, following, task.task in times.since_ms)
+    known, paused = task.task in times.since_ms, task.task in times.paused
+    return Standing(task.task, rule, zone, queue, last, following, known, paused)
 
 
 class Due(NamedTuple):

@@ -62,6 +62,7 @@ def test_it_shows_when_each_ran_and_when_it_is_due(shell: Shell, client: redis.R
         "queue": "default",
         "last_at": "2026-09-21T14:13:20.000+00:00",
         "next_at": "2026-09-21T20:30:00.000+00:00",
+        "paused": False,
     }
     assert (rows[TICK]["schedule"], rows[TICK]["last_at"]) == ("every 0.1 s", None)
     assert rows[TICK]["next_at"] > "2026"

@@ -11,11 +11,12 @@ import pytest
 from redis.asyncio import Redis
 
 from enricher import Enricher, load
-from enricher.job_admin import DeleteJob
+from enricher.job_admin import DeleteJob, ListWorkers
 from enricher.job_store import Enqueue, Find, JobStore, Request
 from enricher.jobs.client import close, connect, current
 from enricher.jobs.runs import now_us
 from enricher.jobs.selection import JobFilter
+from enricher.schedule_store import FindSchedules, Occurrence, RunOccurrences
 from tests.integration.worker import WorkerProcess
 from tests.jobs_app.answers import Answer
 from tests.jobs_app.limits import Fails, Talks
@@ -315,7 +316,7 @@ async def test_a_run_goes_on_after_a_kill_with_the_right_counters(redis_url: str
     await keep(range(600))
     port = free_port()
     on = {"ENRICHER_WEB__LISTEN": f"127.0.0.1:{port}", "ENRICHER_JOBS__ENABLED": "true"}
-    process = WorkerProcess(redis_url, mongo_url, on)
+    process = WorkerProcess(redis_url, mongo_url, on, forked=True)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client, process:
         order = {"verb": "cancel", "state": "waiting", "class": "Mail", "rate": 300}
         await post(client, "bulk", order)
@@ -330,6 +331,12 @@ async def test_a_run_goes_on_after_a_kill_with_the_right_counters(redis_url: str
         run = await ended(client)
         assert (run["state"], run["meant"], run["processed"], run["failed"]) == ("done", 600, 600, 0)
         assert await ids(client, state="waiting", limit=500) == late
+        # One that is told to stop ends as after a signal.
+        names = [each["name"] for each in (await get(client, "workers"))["workers"]]
+        (name,) = (name for name in names if name.startswith("test-2-"))
+        await post(client, f"workers/{name}/stop")
+        assert await process.ended() == 0
+    assert name not in [each.name for each in await store().ask(ListWorkers())]
     await close()
 
 
@@ -348,6 +355,40 @@ async def test_workers_and_schedules_are_shown(client: httpx.AsyncClient) -> Non
 
     await until(ran, "the job of the schedule")
     await post(client, "schedules/nothing/run", status=404)
+
+    # What is due of a paused schedule passes, and is not made up for.
+    task = schedule["task"]
+    made = Request(id="due", task=task, queue="unserved", payload=b"[[],{}]")
+
+    async def due() -> int:
+        """How many jobs come of an occurrence in the next ms."""
+        since = (await store().ask(FindSchedules((task,)))).since_ms[task]
+        return await store().ask(RunOccurrences((Occurrence(since + 1, made),)))
+
+    await post(client, f"schedules/{task}/pause")
+    (paused,) = (await get(client, "schedules"))["schedules"]
+    assert (paused["paused"], paused["late"]) == (True, False)
+    assert await due() == 0
+    assert await state("due") is None
+    resumed = await now_us(store()) // 1000
+    await post(client, f"schedules/{task}/resume")
+    times = await store().ask(FindSchedules((task,)))
+    assert times.since_ms[task] >= resumed
+    assert times.paused == frozenset()
+    assert await due() == 1
+
+    # A quiet worker begins nothing.
+    await post(client, f"workers/{worker['name']}/quiet")
+    assert (await get(client, "workers"))["workers"][0]["told"] == "quiet"
+    held = await Answer.enqueue(1)
+    resumed = await now_us(store()) // 1000
+    await post(client, f"workers/{worker['name']}/resume")
+    await held.wait(60)
+    begun = await store().ask(Find(held.id))
+    assert begun is not None
+    assert begun.started_ms >= resumed
+    for action in ("quiet", "resume", "stop"):
+        await post(client, f"workers/nobody/{action}", status=404)
     for page in ("workers", "schedules", "queues", "jobs", "enqueue"):
         assert (await client.get(f"/ui/{page}")).status_code == 200
 

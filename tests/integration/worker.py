@@ -314,11 +314,16 @@ class WorkerProcess:
         """SIGTERM, and wait for the end; returns the exit code."""
         return await self._end(signal.SIGTERM)
 
-    async def _end(self, number: signal.Signals) -> int:
+    async def ended(self) -> int:
+        """Wait until it has ended, of its own accord; returns the exit code."""
         process, self._process = self._process, None
         assert process is not None
-        process.send_signal(number)
         return await asyncio.to_thread(process.wait, DEADLINE)
+
+    async def _end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        self._process.send_signal(number)
+        return await self.ended()
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -66,7 +66,7 @@ async def _show(jobs: Jobs, registry: WorkerRegistry, json: bool) -> None:
         tables.show(sheet)
         _advise(rows, times.now_ms, registry)
     else:
-        tables.columns(_HEAD, [[str(cell or "") for cell in _plain(each).values()] for each in rows])
+        tables.columns(_HEAD, [_texts(each) for each in rows])
 
 
 def _plain(each: Standing) -> dict[str, object]:
@@ -76,19 +76,28 @@ def _plain(each: Standing) -> dict[str, object]:
         "zone": each.zone,
         "queue": each.queue,
         "last_at": utc(each.last_ms),
-        "next_at": utc(each.next_ms),
+        "next_at": None if each.paused else utc(each.next_ms),
+        "paused": each.paused,
     }
 
 
+def _texts(each: Standing) -> list[str]:
+    shown = {**_plain(each), **({"next_at": "paused"} if each.paused else {})}
+    del shown["paused"]
+    return [str(cell or "") for cell in shown.values()]
+
+
 def _cells(each: Standing, now_ms: int) -> list[Cell]:
-    late = each.next_ms + ON_TIME_MS < now_ms
+    late = each.next_ms + ON_TIME_MS < now_ms and not each.paused
     when = Text(f"{short(now_ms - each.next_ms)} ago", style="red") if late else clock(each.next_ms, now_ms)
     last = clock(each.last_ms, now_ms) if each.last_ms else Text("never", style="bright_black")
+    if each.paused:
+        when = Text("paused", style="yellow")
     return [line(each.task), each.rule, each.zone, each.queue, last, when or "never"]
 
 
 def _advise(rows: Sequence[Standing], now_ms: int, registry: WorkerRegistry) -> None:
-    if any(not each.known or each.next_ms + ON_TIME_MS < now_ms for each in rows):
+    if any(each.is_late(now_ms) for each in rows):
         say("\nNobody enqueues what is due. Start a scheduler: enricher run --roles scheduler")
     for definition in registry.definitions.values():
         problem = definition.schedule_error or definition.schedule_warning

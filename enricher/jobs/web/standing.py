@@ -6,16 +6,15 @@ from typing import Any
 
 import msgspec
 
-from enricher.job_admin import ListWorkers, Rate, WorkerRecord, served
+from enricher.job_admin import ListWorkers, Order, Rate, TellWorker, WorkerRecord, served
 from enricher.job_store import Enqueue, Pause
 from enricher.jobs.runs import JobRun
 from enricher.jobs.scheduler import ScheduledTask, scheduled_tasks, standing
-from enricher.jobs.schedules import ON_TIME_MS
 from enricher.jobs.selection import EVERY
 from enricher.jobs.web.listed import JobRow, row_of
 from enricher.jobs.web.reading import Reading
 from enricher.runs import Runs
-from enricher.schedule_store import FindSchedules
+from enricher.schedule_store import FindSchedules, PauseSchedule
 from enricher.web.requests import Refusal
 from enricher.web.views import Asked, Done
 
@@ -51,7 +50,8 @@ class QueueList(msgspec.Struct, frozen=True):
 class ScheduleRow(msgspec.Struct, frozen=True):
     """A class with a schedule: when it ran last and will run next (seconds since 1970).
 
-    ``late`` says that what was due has not been enqueued: no scheduler runs.
+    ``late`` says that what was due has not been enqueued: no scheduler runs. While it is ``paused`` what is
+    due passes without a job.
     """
 
     task: str
@@ -61,6 +61,7 @@ class ScheduleRow(msgspec.Struct, frozen=True):
     last: float | None
     next: float | None
     late: bool
+    paused: bool
 
 
 class ScheduleList(msgspec.Struct, frozen=True):
@@ -74,7 +75,8 @@ class WorkerRow(msgspec.Struct, frozen=True):
     """A worker: what it says of itself, when it was last heard of, and what it runs.
 
     ``cpu`` is the share of one core, ``memory`` bytes, both as of when it was heard; ``silent`` is one of
-    which nothing is heard any more: another begins its jobs again.
+    which nothing is heard any more: another begins its jobs again. ``told`` is ``quiet`` (begin nothing new),
+    ``stop`` (and end), or "".
     """
 
     name: str
@@ -89,6 +91,7 @@ class WorkerRow(msgspec.Struct, frozen=True):
     classes: int
     running: list[JobRow]
     silent: bool
+    told: str
 
 
 class WorkerList(msgspec.Struct, frozen=True):
@@ -146,22 +149,36 @@ class Standings:
         rows = []
         for task in tasks:
             each = standing(task, times, self._reading.section.misfire)
-            late = not each.known or 0 < each.next_ms + ON_TIME_MS < times.now_ms
             last, following = (ms / 1000 if ms else None for ms in (each.last_ms, each.next_ms))
-            rows.append(ScheduleRow(each.task, each.rule, each.zone, each.queue, last, following, late))
+            late = each.is_late(times.now_ms)
+            row = (each.task, each.rule, each.zone, each.queue, last, following, late, each.paused)
+            rows.append(ScheduleRow(*row))
         definitions = self._reading.registry.definitions.values()
         problems = [text for each in definitions if (text := each.schedule_error or each.schedule_warning)]
         return ScheduleList(rows, problems)
 
     async def run_now(self, asked: Asked[Any]) -> Done:
+        made = self._task(asked).request_now()
+        (id_,) = await self._reading.ask(Enqueue((made,)))
+        new = id_ == made.id
+        return Done(f"enqueued {id_}" if new else f"not new: job {id_} has not ended", int(new))
+
+    async def pause_schedule(self, asked: Asked[Any]) -> Done:
+        name = self._task(asked).task
+        news = await self._reading.ask(PauseSchedule(name))
+        return Done(f"{name} is paused" if news else f"{name} was paused already")
+
+    async def resume_schedule(self, asked: Asked[Any]) -> Done:
+        name = self._task(asked).task
+        news = await self._reading.ask(PauseSchedule(name, paused=False))
+        return Done(f"{name} goes on" if news else f"{name} was not paused")
+
+    def _task(self, asked: Asked[Any]) -> ScheduledTask:
         name = asked.path["task"]
-        for task in self._tasks():
-            if task.task == name:
-                made = task.request_now()
-                (id_,) = await self._reading.ask(Enqueue((made,)))
-                new = id_ == made.id
-                return Done(f"enqueued {id_}" if new else f"not new: job {id_} has not ended", int(new))
-        raise Refusal(404, f"no class {name!r:.100} with a schedule is known here")
+        found = next((task for task in self._tasks() if task.task == name), None)
+        if found is None:
+            raise Refusal(404, f"no class {name!r:.100} with a schedule is known here")
+        return found
 
     def _tasks(self) -> list[ScheduledTask]:
         reading = self._reading
@@ -183,6 +200,21 @@ class Standings:
         rows += [_worker(WorkerRecord(name, 0, b"{}"), jobs) for name, jobs in running.items()]
         return WorkerList(rows)
 
+    async def quiet(self, asked: Asked[Any]) -> Done:
+        return await self._tell(asked, "quiet", "begins no more jobs")
+
+    async def go_on(self, asked: Asked[Any]) -> Done:
+        return await self._tell(asked, "", "begins jobs again")
+
+    async def stop(self, asked: Asked[Any]) -> Done:
+        return await self._tell(asked, "stop", "ends when its jobs have, or after jobs.drain")
+
+    async def _tell(self, asked: Asked[Any], word: Order, what: str) -> Done:
+        name = asked.path["name"]
+        if not await self._reading.ask(TellWorker(name, word)):
+            raise Refusal(404, f"there is no worker {name!r:.100}")
+        return Done(f"{name} {what}")
+
 
 def _worker(worker: WorkerRecord, running: list[JobRow]) -> WorkerRow:
     said = worker.said
@@ -200,6 +232,7 @@ def _worker(worker: WorkerRecord, running: list[JobRow]) -> WorkerRow:
         classes=len(tasks) if isinstance(tasks, list) else 0,
         running=running,
         silent=not worker.heard_ms,
+        told=worker.told,
     )
 
 

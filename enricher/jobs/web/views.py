@@ -76,6 +76,15 @@ def views(
         Action("queues/{name}/resume", standings.resume, "Begin jobs of a queue again."),
         Action("queues/{name}/clear", many.clear, "Cancel all jobs that wait in a queue."),
         Action("schedules/{task}/run", standings.run_now, "Enqueue a job of a schedule now."),
+        Action("schedules/{task}/pause", standings.pause_schedule, "Let what is due pass without a job."),
+        Action("schedules/{task}/resume", standings.resume_schedule, "Run a schedule again, from now on."),
+        Action("workers/{name:path}/quiet", standings.quiet, "Let a worker begin no more jobs."),
+        Action("workers/{name:path}/resume", standings.go_on, "Let a worker begin jobs again."),
+        Action(
+            "workers/{name:path}/stop",
+            standings.stop,
+            "End a worker as a signal does: its jobs get jobs.drain, all else that it does ends as well.",
+        ),
         *flower.views(reading, enqueuing),
     ]
 

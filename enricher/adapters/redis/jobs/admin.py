@@ -25,13 +25,16 @@ from enricher.job_admin import (
     Rate,
     RetryJob,
     RetryRefused,
+    TellWorker,
     WorkerRecord,
 )
 from enricher.job_store import FINISHED, Call, JobQueueSettings, State
 
 _SHARED = "job_shared"
 _LIST, _RETRY, _DELETE = load("job_list", _SHARED), load("job_retry", _SHARED), load("job_delete", _SHARED)
-_CLEAR, _FINISHED, _WORKERS = (load(f"job_{name}", _SHARED) for name in ("clear", "finished", "workers"))
+_CLEAR, _FINISHED, _WORKERS, _TELL = (
+    load(f"job_{name}", _SHARED) for name in ("clear", "finished", "workers", "tell")
+)
 
 PAGE_BYTES = 1_048_576
 """Bytes of arguments and errors after which a page is full."""
@@ -103,9 +106,17 @@ def _queues(call: ListQueues, settings: JobQueueSettings) -> Wire:
 
 def _workers(call: ListWorkers, settings: JobQueueSettings) -> Wire:
     def read(reply: list[Any]) -> list[WorkerRecord]:
-        return [WorkerRecord(name.decode(), int(float(heard)), said) for name, heard, said in reply]
+        return [
+            WorkerRecord(name.decode(), int(float(heard)), said, told.decode())
+            for name, heard, said, told in reply
+        ]
 
     return Wire((1, settings.prefix), read, _WORKERS)
+
+
+def _tell(call: TellWorker, settings: JobQueueSettings) -> Wire:
+    seconds = max(int(settings.lease * 3), 3)
+    return Wire((1, settings.prefix, call.name, call.order, seconds), bool, _TELL)
 
 
 def _finished(call: Finished, settings: JobQueueSettings) -> Wire:
@@ -131,5 +142,6 @@ WIRES: dict[type[Call[Any]], Callable[[Any, JobQueueSettings], Wire]] = {
     ClearQueue: _clear,
     ListQueues: _queues,
     ListWorkers: _workers,
+    TellWorker: _tell,
     Finished: _finished,
 }

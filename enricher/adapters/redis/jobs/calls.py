@@ -23,7 +23,9 @@ Keys, with the prefix ``jobs``:
     jobs:served             set of queues that workers have served
     jobs:workers            sorted set: workers by when they were last heard of
     jobs:worker:{name}      what a worker says of itself (JSON)
-    jobs:control            channel: ``cancel ID``, ``due MS``, ``queues``
+    jobs:schedules:paused   set of tasks
+    jobs:control            channel: ``cancel ID``, ``due MS``, ``queues``, ``told ORDER WORKER``
+    jobs:control:told:{name}  the order that a worker was given: ``quiet``, ``stop``
     jobs:control:run        the run that does the same with many jobs (JSON); ``:holder`` is who works on it,
                             ``:stop`` which one is to stop
     celery-task-meta-{id}   the result, string and channel, as Celery's clients read it

@@ -24,14 +24,15 @@ from enricher.job_store import Description, End, JobQueueSettings, Run
 from enricher.log import log
 from enricher.texts import text_of
 
-Found = Callable[[Sequence[Run], Sequence[Run], Sequence[Run]], None]
+Found = Callable[[Sequence[Run], Sequence[Run], Sequence[Run], str], None]
 
 
 class Leases:
     """Renews every third of a lease what ``held`` has.
 
     ``held`` is asked by another thread. ``found`` is called there with the runs that have begun elsewhere,
-    those whose jobs are gone from the store, and those that were cancelled. `turn` is to be called by the
+    those whose jobs are gone from the store, those that were cancelled, and the order that the worker was
+    given ("": none). `turn` is to be called by the
     loop from time to time.
     """
 
@@ -114,8 +115,8 @@ class Leases:
             arguments += (run.queue, run.id, run.number)
         reply = _call(client, RENEW, arguments)
         if any(reply):
-            lapsed, gone, cancelled = ([runs[at] for at in places] for places in reply)
-            self._found(lapsed, gone, cancelled)
+            lapsed, gone, cancelled = ([runs[at] for at in places] for places in reply[:3])
+            self._found(lapsed, gone, cancelled, reply[3].decode())
 
 
 def _call(client: Any, script: Script, arguments: Sequence[Any]) -> Any:

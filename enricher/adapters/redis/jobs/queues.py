@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from redis.asyncio import Redis
@@ -46,7 +47,12 @@ class RedisJobQueues:
         return RedisRunStore(self._client, key, kind, "the server of the jobs")
 
     def source(
-        self, runner: Runner, shares: Shares, *, description: Description = lambda: b"{}"
+        self,
+        runner: Runner,
+        shares: Shares,
+        *,
+        description: Description = lambda: b"{}",
+        end: Callable[[], None] = lambda: None,
     ) -> JobSource:
         apart = self._results is not self._client
         return JobSource(
@@ -58,5 +64,6 @@ class RedisJobQueues:
             clock=self._clock,
             backoff=self._backoff,
             description=description,
+            end=end,
             started=StartedResults(self._results, self._settings.result_ttl) if apart else None,
         )

@@ -11,6 +11,7 @@
                 ``max_deliveries`` deaths that nobody else can have caused; after an outage everybody gets
                 the time to renew first
     lapsed      a worker that was silent, and whose job has begun elsewhere, ends its own run of it
+    told        somebody has told it to be quiet: the script begins nothing for it; or to stop: it ends, too
     stopped     what can be ended is, and handed back; a thread cannot, and keeps its lease until it ends
 """
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -50,8 +51,8 @@ class JobSource:
     """Delivers runs for the routes ``{prefix}:{queue}``, as ``worker``.
 
     ``client`` says where Redis is; the source has connections of its own. ``shares`` divides free slots among
-    the queues. ``description`` says what others see of this worker. ``started`` shows the runs where
-    results have a server of their own.
+    the queues. ``description`` says what others see of this worker, ``end`` ends it. ``started`` shows the
+    runs where results have a server of their own.
     """
 
     name = "job queues"
@@ -67,9 +68,11 @@ class JobSource:
         clock: Clock,
         backoff: Backoff,
         description: Description = lambda: b"{}",
+        end: Callable[[], None] = lambda: None,
         started: StartedResults | None = None,
     ) -> None:
         self._client = client
+        self._end = end
         self._settings = settings
         # Whoever comes after this process under the same name is another worker.
         self._worker = worker = f"{worker}-{secrets.token_hex(2)}"
@@ -135,7 +138,8 @@ class JobSource:
             log.info("serving_jobs", queues=list(self._settings.queues), worker=self._worker)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._reader.run)
-                tasks.start_soon(listen, clients[2], self._settings, self._runner.cancel, self._wake.set)
+                heeds = self._runner.cancel, self._told, self._wake.set
+                tasks.start_soon(listen, clients[2], self._settings, *heeds)
                 if self._started is not None:
                     tasks.start_soon(self._started.run)
                 tasks.start_soon(self._look_after, clients[3], intake)
@@ -259,12 +263,25 @@ class JobSource:
             intake.set_aside(self._delivery(run), "poison", Poison(self._settings))
         return found
 
-    def _found(self, lapsed: Sequence[Run], gone: Sequence[Run], cancelled: Sequence[Run]) -> None:
+    def _told(self, worker: str, order: str) -> None:
+        if worker != self._worker:
+            return
+        self._wake.set()
+        if order == "stop":
+            self._end()
+
+    def _found(
+        self, lapsed: Sequence[Run], gone: Sequence[Run], cancelled: Sequence[Run], order: str
+    ) -> None:
         """By the thread of the leases."""
         with suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._heed, lapsed, gone, cancelled)
+            self._loop.call_soon_threadsafe(self._heed, lapsed, gone, cancelled, order)
 
-    def _heed(self, lapsed: Sequence[Run], gone: Sequence[Run], cancelled: Sequence[Run]) -> None:
+    def _heed(
+        self, lapsed: Sequence[Run], gone: Sequence[Run], cancelled: Sequence[Run], order: str
+    ) -> None:
+        if order == "stop":
+            self._end()
         for run in lapsed:
             if self._runner.lapse(run):
                 self._counts["lapsed"] += 1

@@ -104,11 +104,11 @@ local function read(queue, share)
   end
 end
 
-local queues = {}
+local queues, told = {}, redis.call('EXISTS', told_key(worker)) == 1
 for i = 6, #ARGV, 2 do
   local queue = ARGV[i]
   queues[#queues + 1] = {queue, tonumber(ARGV[i + 1])}
-  open[queue] = redis.call('SISMEMBER', PAUSED, queue) == 0
+  open[queue] = not told and redis.call('SISMEMBER', PAUSED, queue) == 0
   if open[queue] then move_due(queue) end
 end
 begin_again()

@@ -1,6 +1,7 @@
 -- Renews the leases of runs, and says that a worker is there. KEYS: prefix. ARGV: worker, its description (JSON),
 -- seconds for which it is known (three leases), then queue, id and number of each run.
--- Replies which of the runs have begun elsewhere, which are gone, and which were cancelled, counted from 0.
+-- Replies which of the runs have begun elsewhere, which are gone, and which were cancelled, counted from 0; and the
+-- order that the worker was given.
 local worker, now = ARGV[1], now_ms()
 local lapsed, gone, cancelled = {}, {}, {}
 
@@ -40,4 +41,5 @@ if heard and now - heard > lease * 2 / 3 then redis.call('SET', LATE, 1, 'PX', m
 redis.call('ZADD', PREFIX .. ':workers', now, worker)
 redis.call('ZREMRANGEBYSCORE', PREFIX .. ':workers', '-inf', now - 86400000)
 redis.call('SET', PREFIX .. ':worker:' .. worker, ARGV[2], 'EX', ARGV[3])
-return {lapsed, gone, cancelled}
+redis.call('EXPIRE', told_key(worker), ARGV[3])
+return {lapsed, gone, cancelled, redis.call('GET', told_key(worker)) or ''}

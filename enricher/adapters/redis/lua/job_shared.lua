@@ -8,6 +8,8 @@ local function job_key(id) return PREFIX .. ':job:' .. id end
 local function stream_of(queue) return PREFIX .. ':' .. queue end
 local function delayed_of(queue) return PREFIX .. ':' .. queue .. ':delayed' end
 local function limited_of(queue) return PREFIX .. ':' .. queue .. ':limited' end
+-- The order that a worker was given: it begins nothing while it has one.
+local function told_key(worker) return PREFIX .. ':control:told:' .. worker end
 local function unique_key(key) return PREFIX .. ':unique:' .. key end
 -- What is kept of a limit: what runs under it, what waits for a place, the last starts, when the next turn is.
 local function limit_key(kind, key) return PREFIX .. ':limit:' .. kind .. ':' .. key end
