@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from enricher.job_store import Call, FindStep, Progress, Run, StoreStep, StoreUnavailable
+from enricher.job_store import AddToLog, Call, FindStep, LogLine, Progress, Run, StoreStep, StoreUnavailable
 from enricher.jobs import BadArguments, RunLost, TimeLimitExceeded, Worker, WrongPlace, job
 from enricher.jobs.context import Job, running
 from enricher.jobs.threads import JobThreads
@@ -25,6 +25,7 @@ class Store:
         self.number = 1
         self.steps: dict[str, bytes] = {}
         self.progress: list[Any] = []
+        self.log: list[LogLine] = []
         self.away = False
         self.slow = asyncio.Event()
         self.slow.set()
@@ -42,6 +43,9 @@ class Store:
                 return run.number == self.number
             case Progress(run=run, progress=progress):
                 self.progress.append(msgspec.json.decode(progress))
+                return run.number == self.number
+            case AddToLog(run=run, lines=lines):
+                self.log += msgspec.json.Decoder(LogLine).decode_lines(lines)
                 return run.number == self.number
         raise AssertionError(call)
 
@@ -275,3 +279,17 @@ async def test_every_line_of_a_job_is_in_the_log_with_its_name(
     await in_thread(store, lambda: [job().log("imported a row", row=row) for row in range(20)])
     lines = [record.getMessage() for record in caplog.records]
     assert lines == [f"imported a row job='7' task='a.Task' row={row}" for row in range(20)]
+    assert [(line.text, line.fields) for line in store.log] == [
+        ("imported a row", {"row": row}) for row in range(20)
+    ]
+
+
+async def test_a_job_that_talks_more_than_is_kept_keeps_its_last_lines(store: Store) -> None:
+    store.slow.clear()
+    async with in_loop(store) as one:
+        for number in range(1000):
+            one.log("line", number=number, secret="redis://me:secret@host/0")
+        store.slow.set()
+    assert [line.fields["number"] for line in store.log][-100:] == list(range(900, 1000))
+    assert len(store.log) <= 200
+    assert "secret@" not in str(store.log)
