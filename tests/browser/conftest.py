@@ -25,6 +25,7 @@ from tests.rig import PATIENCE, until
 from tests.servers import Urls, free_port
 
 EVIL = "<img src=x onerror=alert(1)>"
+TALKS = "tests.jobs_app.limits.Talks"
 
 
 class Worker:
@@ -47,6 +48,7 @@ class Worker:
             "ENRICHER_MAIL__ENABLED": "true",
             "ENRICHER_JOBS__ENABLED": "true",
             "ENRICHER_JOBS__PACKAGES": "tests.jobs_app",
+            "ENRICHER_JOBS__HEALTH_URL": "http://127.0.0.1:9/",
         }
         command = [sys.executable, "-m", "enricher", "run", "--log-level", "warning"]
         self._process = subprocess.Popen(  # noqa: ASYNC220  the start itself takes a millisecond
@@ -66,9 +68,14 @@ class Worker:
 
     async def end(self, number: signal.Signals) -> None:
         if self._process is not None:
-            process, self._process = self._process, None
-            process.send_signal(number)
-            await asyncio.to_thread(process.wait, PATIENCE)
+            self._process.send_signal(number)
+            await self.ended()
+
+    async def ended(self) -> int:
+        """Wait until it has ended, of its own accord; returns the exit code."""
+        assert self._process is not None
+        process, self._process = self._process, None
+        return await asyncio.to_thread(process.wait, PATIENCE)
 
 
 async def _fill(worker: Worker) -> None:
@@ -86,10 +93,18 @@ async def _fill(worker: Worker) -> None:
         async with httpx.AsyncClient(base_url=worker.url) as client:
             for body in bodies:
                 assert (await client.post("/events", json=body)).status_code == 202
+            for job in ({"args": [2]}, {"args": [EVIL], "queue": "unserved"}):
+                answer = await client.post("/api/v1/enqueue", json={"task": TALKS, **job})
+                assert answer.status_code == 200
         found = database(worker.urls.mongo)
         await until(lambda: found["option_chains"].count_documents({}) >= 6, "chains")
         ended = {"status": {"$in": ["SUCCESS", "FAILURE"]}}
         await until(lambda: found["events"].count_documents(ended) == 3, "events")
+
+        async def failed() -> bool:
+            return bool(await redis.zcard("jobs:finished:failed") == 1)
+
+        await until(failed, "the job to fail")
 
         async def letters() -> bool:
             return int(await redis.llen("dlq:enrichment")) == 2
@@ -102,10 +117,15 @@ async def worker(urls: Urls) -> AsyncIterator[Worker]:
     found = Worker(urls)
     await found.start()
     try:
-        await _fill(found)
         yield found
     finally:
         await found.end(signal.SIGKILL)
+
+
+@pytest.fixture
+async def filled(worker: Worker) -> Worker:
+    await _fill(worker)
+    return worker
 
 
 @pytest.fixture
