@@ -74,7 +74,8 @@ def chain_prices(chain: Chain, cells: Fresh, contract: Contract, apart: float = 
     mids = _mids(calls), _mids(puts)
     narrow, wide = _narrow(mids, calls[2], puts[2])
     in_underlying = contract.price_unit == "underlying"
-    spot, no_spot = chain.spot, None
+    spot: Number | None = chain.spot
+    no_spot: str | None = None
     if spot is not None and (ends := _far(spot, cells.strikes)) is not None:
         spot, no_spot = None, doubts.SPOT_OUTSIDE.of(spot=spot, low=ends[0], high=ends[1])
     ahead = forward(
