@@ -4,7 +4,7 @@ The loop is one process and one task: hiredis reads the subscription off the bar
 `benchmarks.least` decodes, folds and encodes what has gathered (500 messages at most), motor sends one insert
 command per collection, and one script, packed by hiredis, claims, caches and publishes. It survives nothing:
 no outage, no refused document, no restart. Run as a process, ``python -m benchmarks.floor REDIS_URL
-MONGO_URL``, it answers like `benchmarks.worker`.
+MONGO_URL [analytics]``, it answers like `benchmarks.worker`.
 """
 
 from __future__ import annotations
@@ -137,9 +137,10 @@ async def connect(redis_url: str) -> Inbox:
     return inbox
 
 
-async def main(redis_url: str, mongo_url: str) -> None:
+async def main(redis_url: str, mongo_url: str, *analytics: str) -> None:
     """Serve until killed."""
-    inbox, landing, least = await connect(redis_url), Landing(redis_url, mongo_url), Least()
+    inbox, landing = await connect(redis_url), Landing(redis_url, mongo_url)
+    least = Least(analytics=bool(analytics))
     await landing.open()
     counts = {"processed": 0, "duplicate": 0, "dead": 0}
     answering = asyncio.create_task(answer(counts))
@@ -167,9 +168,9 @@ async def answer(counts: dict[str, int]) -> None:
 
 
 @contextmanager
-def tight_loop(redis_url: str, mongo_url: str) -> Iterator[Worker]:
+def tight_loop(redis_url: str, mongo_url: str, *analytics: str) -> Iterator[Worker]:
     """The loop as a process that is ready."""
-    command = module("benchmarks.floor", redis_url, mongo_url)
+    command = module("benchmarks.floor", redis_url, mongo_url, *analytics)
     with process(*command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         if child.stdout.readline() != b"ready\n":
@@ -179,12 +180,19 @@ def tight_loop(redis_url: str, mongo_url: str) -> Iterator[Worker]:
 
 # -- the part ------------------------------------------------------------------------------------------
 
-# kind, messages a round, products
-FULL = (("ticks", 10_000, 8), ("quotes", 10_000, 8), ("chains", 1_000, 8), ("mix", 10_000, 8))
-QUICK = (("ticks", 1_000, 8), ("quotes", 1_000, 8), ("chains", 100, 8), ("mix", 1_000, 8))
+# kind, whether chains are analysed, messages a round
+FULL = (
+    ("ticks", False, 10_000),
+    ("quotes", False, 10_000),
+    ("chains", False, 1_000),
+    ("chains", True, 1_000),
+    ("mix", False, 10_000),
+    ("mix", True, 10_000),
+)
+PRODUCTS = 8
 
 
-def compared(rounds: Sequence[Sequence[Message]]) -> tuple[list[float], list[float]]:
+def compared(rounds: Sequence[Sequence[Message]], *, analytics: bool) -> tuple[list[float], list[float]]:
     """CPU microseconds per message of the loop and of a worker, round by round; the first is not counted.
 
     Each has servers of its own, and they take turns, so that both see the machine in the same mood.
@@ -192,9 +200,10 @@ def compared(rounds: Sequence[Sequence[Message]]) -> tuple[list[float], list[flo
     with ExitStack() as stack:
         enter = stack.enter_context
         both = []
-        for start, without in ((tight_loop, ()), (worker, ("market.analytics=false",))):
+        told = ("analytics",) if analytics else ()
+        for start, options in ((tight_loop, told), (worker, (f"market.analytics={analytics}".lower(),))):
             redis, mongo = enter(redis_server()), enter(null_mongo())
-            both.append((redis.url, enter(start(redis.url, mongo.url, *without))))
+            both.append((redis.url, enter(start(redis.url, mongo.url, *options))))
         costs: tuple[list[float], list[float]] = ([], [])
         sent = 0
         for number, messages in enumerate(rounds):
@@ -211,14 +220,14 @@ def compared(rounds: Sequence[Sequence[Message]]) -> tuple[list[float], list[flo
     return costs
 
 
-def measured(kind: str, count: int, products: int, rounds: int) -> dict[str, Any]:
+def measured(kind: str, count: int, rounds: int, *, analytics: bool) -> dict[str, Any]:
     """One row: floor, ours and the multiple, which is the median of the rounds' own multiples."""
-    market = workload(kind, count * (rounds + 1), products)
-    floor, ours = compared([market[at : at + count] for at in range(0, len(market), count)])
+    market = workload(kind, count * (rounds + 1), PRODUCTS)
+    sent = [market[at : at + count] for at in range(0, len(market), count)]
+    floor, ours = compared(sent, analytics=analytics)
     multiples = [mine / least for mine, least in zip(ours, floor, strict=True)]
     return {
-        "workload": kind,
-        "products": products,
+        "workload": f"{kind}, with analytics" if analytics else kind,
         "messages": count,
         "floor_us": median(floor),
         "floor_spread": spread(floor),
@@ -230,17 +239,20 @@ def measured(kind: str, count: int, products: int, rounds: int) -> dict[str, Any
 
 
 def run(options: Options) -> list[Report]:
-    """A row per workload."""
-    columns = ["workload", "products", "messages", "floor_us", "floor_spread", "ours_us", "ours_spread"]
+    """A row per workload; ``floor.only`` takes those of one kind."""
+    columns = ["workload", "messages", "floor_us", "floor_spread", "ours_us", "ours_spread"]
     report = Report(
         "floor",
         "CPU per message beside the tightest loop with the same libraries",
         [*columns, "multiple", "multiple_spread"],
     )
-    for kind, count, products in QUICK if options.quick else FULL:
-        report.rows.append(measured(kind, count, products, options.rounds))
+    only = options.settings.get("floor.only")
+    for kind, analytics, count in FULL:
+        if only in (None, kind):
+            size = count // 10 if options.quick else count
+            report.rows.append(measured(kind, size, options.rounds, analytics=analytics))
     report.notes.append("us: user + system time per message, median; both run in turn in the same minutes")
-    report.notes.append("neither computes what `market.analytics` adds to a chain")
+    report.notes.append("the loop has the same formulas, and no bars, build-ups, walls or other expiries")
     return [report]
 
 

@@ -6,7 +6,7 @@ newest value of every cache, the quote surface. What one batch says about one ke
 
 It is the yardstick of part `floor`, not a worker: what is bad is only counted, nothing is loaded or
 retried, no bar, build-up or wall is computed, the surface is as of the end of a batch, and all of a batch
-fails or lands together.
+fails or lands together. With ``analytics`` a chain also goes through the formulas of `least_analytics`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from benchmarks.least_analytics import priced
 from benchmarks.least_parts import (
     MINUTE,
     WINDOWS,
@@ -41,7 +42,8 @@ CACHE_MS = "300000"
 class Least:
     """All products. Call `decode`, `enrich` and `settle` in this order for each batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, analytics: bool = False) -> None:
+        self.analytics = analytics
         self.bad = 0
         self.documents: dict[str, list[dict[str, Any]]] = {}
         self.claims: list[Any] = []
@@ -171,7 +173,7 @@ class Least:
     ) -> None:
         product, expiry = chain.product, chain.expiry
         identity = f"{us}:{product}:{expiry}#{digest(body)}"
-        numbers = analysed(chain)
+        numbers = analysed(chain) | (priced(chain, us) if self.analytics else {})
         message = appended(body, raw, {**numbers, "processed_at": text})
         where = f"{product}:{expiry}"
         ratios = {

@@ -50,6 +50,8 @@ class Leg(msgspec.Struct, gc=False):
     """What is needed of a leg."""
 
     strike: Amount
+    bid: Amount | None = None
+    ask: Amount | None = None
     last: Amount | None = None
     volume: Amount | None = None
     open_interest: Amount | None = None

@@ -84,7 +84,11 @@ PARTS: dict[str, Part] = {
         "benchmarks.events.compare",
         {"folder": "where the peer's environment is (python -m benchmarks.peers install)"},
     ),
-    "floor": Part("our cost as a multiple of the tightest loop with the same libraries", "benchmarks.floor"),
+    "floor": Part(
+        "our cost as a multiple of the tightest loop with the same libraries",
+        "benchmarks.floor",
+        {"only": "ticks, quotes, chains or mix"},
+    ),
     "overload": Part(
         "a tenth to ten times of capacity, per overload policy",
         "benchmarks.overload",
