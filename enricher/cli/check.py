@@ -14,10 +14,12 @@ from pymongo.errors import PyMongoError
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
+from enricher import __version__
 from enricher.adapters.mongo import COSTS, close_client, mongo_client
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.stream.group import WrongKey, check_key
 from enricher.assembly import planned, stores_documents
+from enricher.build_info import described
 from enricher.cli import logs
 from enricher.cli.check_growth import HEAD as GROWTH
 from enricher.cli.check_growth import Stored, ask_growth
@@ -248,6 +250,7 @@ def _report(
     verbose: bool,
 ) -> Iterator[str]:
     sources = sorted(set(settings.origins.values()))
+    yield f"enricher {__version__} on {described()}"
     yield f"Settings are valid ({', '.join(sources) if sources else 'all at their defaults'})."
     for server in servers:
         yield f"{server.name} at {server.url}: {server.says or 'unreachable'}"

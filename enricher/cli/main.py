@@ -88,8 +88,19 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
 
 
+def _say_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from enricher.build_info import described  # no other command needs it
+
+        click.echo(f"enricher, version {__version__}, {described()}")
+        ctx.exit()
+
+
 @click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="enricher")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_say_version,
+    help="Show the version and exit.",
+)  # fmt: skip
 def cli() -> None:
     """Turn a raw market feed into enriched, stored, cached and republished data.
 

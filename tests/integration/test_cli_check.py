@@ -10,6 +10,8 @@ import msgspec
 import pytest
 import redis
 
+from enricher import __version__
+from enricher.build_info import described
 from enricher.cli.main import exit_code
 from enricher.clock import wall_clock
 from enricher.events import PipelineRegistry
@@ -44,6 +46,7 @@ def test_with_both_servers_there_it_lists_routes_and_dead_letters(check: Check, 
     out, err = check()
     assert "2 dead letters in dlq:enrichment" in out
     assert "maxmemory-policy noeviction" in out
+    assert out.startswith(f"enricher {__version__} on {described()}\n")
     row = ["market:option_chain", "process_option_chain", "documents+live", "drop_oldest"]
     assert row_of(out, "market:option_chain") == row
     assert err == ""
