@@ -6,6 +6,7 @@ are msgspec's to check; its error path becomes ours (`enricher.messages.json_dec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -170,7 +171,7 @@ def parse_chain(body: bytes, flags: dict[str, str]) -> tuple[dict[str, Any], Cha
     A clean one has nothing but known fields, each in range; none nests, and every number and sum of numbers
     fits a 64-bit store. What holds for all of them by its types need not be looked for.
     """
-    raw, nines = object_in(body), b"99999" in body
+    raw, nines = object_in(body), b"99999" in body and may_hold_nines(body)
     if not nines:
         try:
             plain = msgspec.convert(raw, _PlainChain)
@@ -183,6 +184,14 @@ def parse_chain(body: bytes, flags: dict[str, str]) -> tuple[dict[str, Any], Cha
     return raw, read_chain(raw, flags, nines), False
 
 
+def may_hold_nines(body: bytes) -> bool:
+    """Whether a number in bytes with 99999 may be one of `doubts.NINES`, which may stand for no value.
+
+    Such a number begins with its nines, or has an exponent. In 0.99999, a delta, they only follow.
+    """
+    return _NINES.search(body) is not None
+
+
 def read_tick(body: bytes, flags: dict[str, str]) -> TickWire:
     """The tick in these bytes, or ``BadMessage``; a `CleanTick` when it could be read in one step.
 
@@ -190,7 +199,8 @@ def read_tick(body: bytes, flags: dict[str, str]) -> TickWire:
     surrogate pair, fields nobody knows, digits of what stands for no value, whatever is wrong) is read with
     more care.
     """
-    if b"\\" not in body and b"99999" not in body and body.isascii():
+    nines = b"99999" in body and may_hold_nines(body)
+    if not nines and b"\\" not in body and body.isascii():
         try:
             return _TICK.decode(body)
         except (msgspec.DecodeError, RecursionError):
@@ -245,8 +255,8 @@ def read(raw: dict[str, Any], kind: type[T]) -> T:
 def read_chain(raw: dict[str, Any], flags: dict[str, str], nines: bool = True) -> ChainWire:
     """The chain with every leg number that is none turned to None and flagged (`messages.leg_values`).
 
-    ``nines`` says whether 99999 may be in it, which may stand for no value. Raises ``BadMessage`` for wrong
-    types and for a strike that is negative or not finite.
+    ``nines`` is `may_hold_nines` of its bytes. Raises ``BadMessage`` for wrong types and for a strike that is
+    negative or not finite.
     """
     if not nines:
         try:
@@ -293,6 +303,7 @@ def check_prices(*prices: tuple[Number | None, str]) -> None:
 
 
 _TICK = msgspec.json.Decoder(CleanTick)
+_NINES = re.compile(rb"99999(?:(?<![\d.]99999)|\d*[eE])")
 
 
 def flag(flags: dict[str, str], field: str, reason: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from enricher.engine.effects import Insert, Publish, SetMember, Upsert
 from enricher.market.documents import BARS, CHAINS, QUOTES, TICKS
 from enricher.messages import doubts
+from enricher.messages.schema import may_hold_nines
 from tests.unit.test_market_state import OneLane
 
 PAGE = Path(__file__).parents[2] / "docs" / "doubts.md"
@@ -244,6 +245,16 @@ def test_nines_are_open_interest_beside_open_interest_of_their_size() -> None:
     message = nifty_chain(oi=10)
     message["calls"][2]["open_interest"] = 99999
     assert chain_of(OneLane("NIFTY"), message)["total_call_oi"] == 99999 + 120000
+
+
+def test_nines_are_found_however_they_are_written_and_not_in_a_fraction() -> None:
+    for nines in doubts.NINES:
+        for text in {orjson.dumps(nines), f"{nines:.2f}".encode(), f"{nines:.3e}".encode()}:
+            if b"99999" in text and float(text) in doubts.NINES:
+                assert may_hold_nines(b'{"bid":' + text + b"}"), text
+    for text in (b"0.99999", b"12.5999999", b"199999", b'"2026-11-20T10:00:00.999999+05:30"'):
+        assert not may_hold_nines(b'{"delta":' + text + b"}"), text
+    assert may_hold_nines(b'{"bid":9.99999e5}')
 
 
 QUOTE = {
