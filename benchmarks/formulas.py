@@ -35,7 +35,8 @@ from enricher.analytics.position_buildup import snapshot
 from enricher.analytics.price_analysis import analyse_prices
 from enricher.analytics.raw_svi import fit
 from enricher.analytics.staleness import NO_AGES, fresh
-from enricher.market.chain_enrichment import at_once, enriching
+from enricher.analytics.steps import at_once
+from enricher.market.chain_enrichment import enriching
 from enricher.market.products import Contracts
 from enricher.market.serialisation import analysis_fields
 from enricher.market.settings import MarketSettings

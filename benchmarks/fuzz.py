@@ -22,6 +22,7 @@ from benchmarks.fuzz_seeds import FILES
 from benchmarks.parts import Options
 from benchmarks.report import Report
 from benchmarks.workloads import workload
+from enricher.analytics.steps import at_once
 from enricher.assembly import planned
 from enricher.engine.router import Context, Route
 from enricher.errors import BadMessage, EnricherError
@@ -131,20 +132,12 @@ class Messages:
                 return True
             handled = route.handler(state, event, context)
             if not isinstance(handled, tuple):
-                handled = _returned(handled)
+                handled = at_once(handled)
             store.fold(state, handled[0])
         except BadMessage:
             return False
         store.show(state, _FUTURE_US)
         return True
-
-
-def _returned(steps: Any) -> Any:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
 
 
 class Files:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, exp, expm1, fsum, log, log1p, sqrt
+from operator import mul
 from typing import Final
 
 import msgspec
 
 from enricher.analytics.columns import Column
+from enricher.analytics.steps import Steps, at_once
 
 ASSUMPTION: Final = "dealers long calls, short puts"
 
@@ -134,6 +136,25 @@ def zero_gamma(
     forward: float,
     years: float,
 ) -> ZeroGamma:
+    """The root of net gamma exposure nearest to ``price``; `zero_gamma_steps` says how it is found."""
+    return at_once(
+        zero_gamma_steps(
+            strikes, call_ivs, put_ivs, call_oi, put_oi, price=price, forward=forward, years=years
+        )
+    )
+
+
+def zero_gamma_steps(
+    strikes: Sequence[float],
+    call_ivs: Column,
+    put_ivs: Column,
+    call_oi: Column,
+    put_oi: Column,
+    *,
+    price: float | None,
+    forward: float,
+    years: float,
+) -> Steps[ZeroGamma]:
     """The root of net gamma exposure nearest to ``price``, with gammas repriced and volatilities kept.
 
     Each option keeps its volatility (a decimal a year, sticky by strike) while the price moves to 10 % below
@@ -158,7 +179,7 @@ def zero_gamma(
     legs += 2 * len(even)
     if not terms:
         return ZeroGamma(None, None, legs if even else 0, "no_sign_change" if even else "no_gamma")
-    root = _nearest_root(terms)
+    root = yield from _nearest_root(terms)
     if root is None:
         return ZeroGamma(None, None, legs, "no_sign_change")
     moved, rising = root
@@ -187,14 +208,12 @@ def weighted_iv(call_iv: Column, put_iv: Column, call_weights: Column, put_weigh
 
     Legs without volatility or with a weight that is not positive are left out; None when none is left.
     """
-    above: list[float] = []
-    below: list[float] = []
-    for ivs, weights in ((call_iv, call_weights), (put_iv, put_weights)):
-        for iv, weight in zip(ivs, weights, strict=True):
-            if iv is not None and weight is not None and weight > 0:
-                above.append(iv * weight)
-                below.append(weight)
-    return fsum(above) / fsum(below) if below else None
+    known = [
+        (iv, weight)
+        for iv, weight in zip([*call_iv, *put_iv], [*call_weights, *put_weights], strict=True)
+        if iv is not None and weight is not None and weight > 0
+    ]
+    return fsum([iv * weight for iv, weight in known]) / fsum([w for _, w in known]) if known else None
 
 
 def _nearer(strike: float, than: float | None, price: float) -> bool:
@@ -202,11 +221,14 @@ def _nearer(strike: float, than: float | None, price: float) -> bool:
 
 
 def _weighed(values: Column, held: Column) -> tuple[float | None, int]:
-    products = [
-        value * amount
-        for value, amount in zip(values, held, strict=True)
-        if value is not None and amount is not None
-    ]
+    try:
+        products = list(map(mul, values, held))
+    except TypeError:  # some are unknown
+        products = [
+            value * amount
+            for value, amount in zip(values, held, strict=True)
+            if value is not None and amount is not None
+        ]
     return (fsum(products) if products else None), len(products)
 
 
@@ -256,7 +278,7 @@ def _net_and_rate(terms: list[_Term], x: float) -> tuple[float, float]:
     return net, 2 * rate
 
 
-def _nearest_root(terms: list[_Term]) -> tuple[float, bool] | None:
+def _nearest_root(terms: list[_Term]) -> Steps[tuple[float, bool] | None]:
     """The root nearest to x = 0 and whether the function rises there; None without a change of sign.
 
     Points where it is 0 but for rounding (between far strikes, where calls and puts cancel) are stepped over.
@@ -267,6 +289,7 @@ def _nearest_root(terms: list[_Term]) -> tuple[float, bool] | None:
     narrowest = sqrt(0.5) / max([slope for slope, _, _ in terms])
     steps = ceil(_REACH / min(max(narrowest / 2, _FINEST), _COARSEST))
     for step in range(1, steps + 1):
+        yield
         roots = []
         low, high = log1p(-step * _REACH / steps), log1p(step * _REACH / steps)
         lower = (low, _clean(_net(terms, low), noise))

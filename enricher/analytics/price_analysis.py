@@ -1,8 +1,8 @@
 """What the prices of one chain say: forward, volatilities and Greeks of every leg, smile, exposures, strip.
 
-`analyse_prices` gives all of it, unrounded, for a decoded chain and its contract. The mathematics stands in
-the modules imported here, each with a page in ``docs/formulas``. Nothing here looks at a clock or at another
-chain, but for ``unit_before``.
+`analyse_prices` gives all of it, unrounded, for a decoded chain and its contract, `analysis_steps` the same
+bit by bit. The mathematics stands in the modules imported here, each with a page in ``docs/formulas``.
+Nothing here looks at a clock or at another chain, but for ``unit_before``.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from enricher.analytics.chain_prices import ChainPrices, Chosen
 from enricher.analytics.columns import Side
 from enricher.analytics.contracts import Contract
 from enricher.analytics.dividend_lattice import Dividends, present_value
+from enricher.analytics.steps import Steps, at_once
 from enricher.messages.models import Chain
 
 UnitSetting = Literal["auto", "percent", "decimal"]
@@ -108,6 +109,18 @@ def analyse_prices(
     ``extras`` are computed besides.
     ArithmeticError or ValueError where numbers are beyond what doubles hold.
     """
+    return at_once(analysis_steps(chain, priced, contract, vendor_iv, unit_before, extras))
+
+
+def analysis_steps(
+    chain: Chain,
+    priced: ChainPrices,
+    contract: Contract,
+    vendor_iv: UnitSetting = "auto",
+    unit_before: prices.Unit | None = None,
+    extras: Collection[Extra] = (),
+) -> Steps[PriceAnalysis]:
+    """`analyse_prices` in steps, of which none takes a millisecond with 200 strikes."""
     cells, spot, ahead, t = priced.cells, priced.spot, priced.forward, priced.years
     strikes, calls, puts = cells.strikes, cells.calls, cells.puts
     call_priced, put_priced, discount = priced.calls, priced.puts, priced.discount
@@ -117,6 +130,7 @@ def analyse_prices(
         own_calls, own_puts = american.chain_greeks(*terms, spot)
     else:
         own_calls, own_puts = black76.chain_greeks(*terms, _moving(spot, priced, contract))
+    yield
     unit = _unit(vendor_iv, calls, puts, own_calls, own_puts, unit_before)
     nodes = volatility_smile.smile(
         strikes,
@@ -134,7 +148,17 @@ def analyse_prices(
         strip_forward = ahead.value
     elif priced.wide:
         strip_forward = variance.parity_forward(strikes, *priced.narrow, exp(contract.rate * max(t, 0.0)))
+    zero_gamma = yield from exposure.zero_gamma_steps(
+        strikes, own_calls.iv, own_puts.iv, calls.oi, puts.oi, price=spot, forward=f, years=t
+    )
+    yield
     quotes = quote_arbitrage.ChainQuotes(strikes, calls.bid, calls.ask, puts.bid, puts.ask)
+    arbitrage = quote_arbitrage.check_chain(quotes, discount, least=priced.tick, cap=_FINDINGS)
+    strip = variance.variance_strip(
+        strikes, calls.bid, calls.ask, puts.bid, puts.ask,
+        years=t, rate=contract.rate, forward=strip_forward,
+    )  # fmt: skip
+    yield
     return PriceAnalysis(
         years=t,
         discount=discount,
@@ -152,26 +176,15 @@ def analyse_prices(
         gamma_exposure=exposure.gamma_exposure(
             strikes, own_calls.gamma, own_puts.gamma, calls.oi, puts.oi, price=f, units=units
         ),
-        zero_gamma=exposure.zero_gamma(
-            strikes, own_calls.iv, own_puts.iv, calls.oi, puts.oi, price=spot, forward=f, years=t
-        ),
+        zero_gamma=zero_gamma,
         delta_exposure=exposure.exposure(own_calls.delta, own_puts.delta, calls.oi, puts.oi, units),
         vega_exposure=exposure.exposure(own_calls.vega, own_puts.vega, calls.oi, puts.oi, units),
         premium=exposure.exposure(call_priced[0], put_priced[0], calls.oi, puts.oi, units),
         oi_weighted_iv=exposure.weighted_iv(own_calls.iv, own_puts.iv, calls.oi, puts.oi),
         vega_weighted_iv=exposure.weighted_iv(own_calls.iv, own_puts.iv, own_calls.vega, own_puts.vega),
-        variance_swap=variance.variance_strip(
-            strikes,
-            calls.bid,
-            calls.ask,
-            puts.bid,
-            puts.ask,
-            years=t,
-            rate=contract.rate,
-            forward=strip_forward,
-        ),
+        variance_swap=strip,
         quotes=quotes,
-        arbitrage=quote_arbitrage.check_chain(quotes, discount, least=priced.tick, cap=_FINDINGS),
+        arbitrage=arbitrage,
         dividends=priced.dividends,
         second_order=None if "second_order" not in extras else second_order.second_order_analysis(
             strikes,

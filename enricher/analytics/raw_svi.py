@@ -13,13 +13,15 @@ Arbitrage-free SVI volatility surfaces, 2012.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from math import asinh, exp, inf, isfinite, log, sinh, sqrt
 from operator import mul
 from typing import Final
 
 import msgspec
+
+from enricher.analytics.steps import Steps, at_once
 
 LEAST_NODES: Final = 5
 STEEPEST_WING: Final = 2.0
@@ -35,7 +37,7 @@ _SETTLED_COST = 1e-6
 _GRID_POINTS = 100
 _DIP = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 4.0)
 
-Turns = Generator[None, None, "SviFit"]
+Turns = Steps["SviFit"]
 _Solution = tuple[float, list[float], float, float, float]  # cost, residuals, a, c, d
 
 
@@ -95,13 +97,7 @@ def fit(
     ks: Sequence[float], ws: Sequence[float], years: float, weights: Sequence[float] | None = None
 ) -> SviFit:
     """The raw SVI that is nearest to the nodes; `fit_steps` says what is fitted and how."""
-    turns = fit_steps(ks, ws, years, weights)
-    while True:
-        try:
-            next(turns)
-        except StopIteration as stop:
-            result: SviFit = stop.value
-            return result
+    return at_once(fit_steps(ks, ws, years, weights))
 
 
 def fit_steps(
@@ -284,7 +280,7 @@ def _in_square(yy: float, yz: float, zz: float, yw: float, zw: float, half: floa
     return solution
 
 
-def _coarse(problem: _Problem) -> Generator[None, None, tuple[float, float]]:
+def _coarse(problem: _Problem) -> Steps[tuple[float, float]]:
     """The best m and sigma of a coarse grid, on every so many-th node."""
     thin = -(-len(problem.ks) // _COARSE_NODES)
     if thin > 1:
@@ -304,7 +300,7 @@ def _coarse(problem: _Problem) -> Generator[None, None, tuple[float, float]]:
     return start
 
 
-def _refined(problem: _Problem, m: float, sigma: float) -> Generator[None, None, tuple[float, float]]:
+def _refined(problem: _Problem, m: float, sigma: float) -> Steps[tuple[float, float]]:
     """Levenberg-Marquardt in m and ln(sigma), from there to where the cost is least."""
     span, looked_at, damping = problem.span, 0, 1e-3
     low, high = problem.low - span, problem.high + span

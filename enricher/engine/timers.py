@@ -24,7 +24,7 @@ from enricher.log import log
 # Seconds between two looks.
 _LOOK_EVERY = 0.1
 # Seconds that a run of clock events may hold the loop.
-_HOLD = 0.002
+_HOLD = 0.001
 # Microseconds until a state that cannot have its clock event now is asked again.
 _SOON_US = 500_000
 # Microseconds by which a clock that runs must be off to have been set.

@@ -16,7 +16,7 @@ from enricher.clock import MINUTE, SECOND, render, to_date, to_millis
 from enricher.engine.effects import Effect, Insert, KeyClaim, Publish, SetClaim, SetKey
 from enricher.engine.router import Context
 from enricher.market.bars.rolling_windows import identity_key, order_key
-from enricher.market.chain_enrichment import at_once, enriching
+from enricher.market.chain_enrichment import enriching
 from enricher.market.documents import (
     CHAINS,
     QUOTES,
@@ -37,9 +37,6 @@ from enricher.market.zeros import OPTION_FIELDS, TICK_FIELDS, is_zeroed, zeroed,
 from enricher.messages.models import Chain, Quote, Tick
 
 Chained = tuple[ChainChange | None, Sequence[Effect]]
-
-AT_ONCE = 60
-"""Strikes of a chain that is enriched in one step: about 2 ms."""
 
 _SCALE = 50  # a price so many times that before it, or such a part of it, is looked at
 
@@ -167,12 +164,15 @@ class Handlers:
 
     def chain(
         self, state: ProductState, chain: Chain, context: Context
-    ) -> Chained | Generator[None, None, Chained]:
-        """Store the chain with its numbers, cache and publish it; one of many strikes in steps."""
-        steps = self._chain(state, chain, context)
-        return steps if len(chain.strikes) > AT_ONCE else at_once(steps)
+    ) -> Generator[None, None, Chained]:
+        """Store the chain with its numbers, cache and publish it, in steps.
+
+        A plain function that returns them: the routes of a lane whose handlers are all plain have no tasks.
+        """
+        return self._chain(state, chain, context)
 
     def _chain(self, state: ProductState, chain: Chain, context: Context) -> Generator[None, None, Chained]:
+        yield
         processed_us = to_millis(context.now_us)
         identity = chain.document_id(context.body)
         taken = snapshot(chain, identity)

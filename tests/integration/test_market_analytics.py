@@ -237,8 +237,8 @@ async def test_terms_of_a_product_come_from_its_table_and_are_echoed(urls: Urls)
     given = {**QUIET, "market.products": '{"HOUSE": {"like": "NIFTY", "rate": 0.01, "lot": 3}}'}
     async with running(*urls, given, clock=Clock(AT + SECOND)) as worker:
         await worker.take(CHAINS, smiling(product="HOUSE"), smiling(product="NOBODY"))
-        house, nobody = worker.published("option_chain")
-    terms = house["conventions"]
+        found = {chain["product"]: chain for chain in worker.published("option_chain")}
+    terms, nobody = found["HOUSE"]["conventions"], found["NOBODY"]
     assert (terms["contract"], terms["rate"], terms["lot"], terms["assumed"]) == ("HOUSE", 0.01, 3.0, False)
     assert (nobody["conventions"]["contract"], nobody["conventions"]["assumed"]) == ("default", True)
 

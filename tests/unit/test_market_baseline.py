@@ -8,9 +8,10 @@ import pytest
 
 from enricher.analytics.contracts import Contract
 from enricher.analytics.position_buildup import Snapshot, SnapshotHistory, snapshot
+from enricher.analytics.steps import at_once
 from enricher.clock import SECOND, render
 from enricher.config.loader import load
-from enricher.market.chain_enrichment import at_once, enriching
+from enricher.market.chain_enrichment import enriching
 from enricher.market.products import Contracts, ProductSettings
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState

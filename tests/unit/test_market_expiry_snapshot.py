@@ -15,8 +15,9 @@ from enricher.analytics.contracts import YEAR_US
 from enricher.analytics.position_buildup import snapshot
 from enricher.analytics.price_analysis import analyse_prices
 from enricher.analytics.staleness import fresh, leg_ages, reader
+from enricher.analytics.steps import at_once
 from enricher.clock import SECOND, event_us, render
-from enricher.market.chain_enrichment import at_once, enriching
+from enricher.market.chain_enrichment import enriching
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from enricher.analytics.position_buildup import snapshot
+from enricher.analytics.steps import at_once
 from enricher.clock import event_us
-from enricher.market.chain_enrichment import at_once, enriching
+from enricher.market.chain_enrichment import enriching
 from enricher.market.products import Contracts, ProductSettings
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Generator
 from datetime import date, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from enricher import load
 from enricher.analytics.position_buildup import Snapshot
+from enricher.analytics.steps import at_once
 from enricher.assembly import planned
 from enricher.clock import event_us
 from enricher.engine.effects import DropMembers, Effect, Insert, SetKey, SetMember
@@ -75,7 +77,8 @@ class OneLane:
         mark = self.state_store.seen(self.state, event, context)
         if mark is not None:
             return mark
-        change, effects = self.routes[kind].handler(self.state, event, context)
+        made = self.routes[kind].handler(self.state, event, context)
+        change, effects = at_once(made) if isinstance(made, Generator) else made
         self._land(effects)
         return self.state_store.fold(self.state, change)
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from enricher.analytics.position_buildup import snapshot
 from enricher.analytics.raw_svi import Svi, fit
+from enricher.analytics.steps import at_once
 from enricher.analytics.volatility_smile import Smile
 from enricher.clock import SECOND
-from enricher.market.chain_enrichment import at_once, enriching
+from enricher.market.chain_enrichment import enriching
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
 from enricher.market.surface.svi_scheduler import SviScheduler, fit_fields
@@ -47,7 +48,7 @@ def uninterrupted() -> SviScheduler:
 def step_by_step() -> SviScheduler:
     """SviScheduler whose every slice is over after one step or two."""
     ticks = count()
-    return SviScheduler(INTERVAL, timer=lambda: 0.0011 * next(ticks))
+    return SviScheduler(INTERVAL, timer=lambda: 0.0006 * next(ticks))
 
 
 def finished(fits: SviScheduler, now_us: int = 0) -> list[str]:

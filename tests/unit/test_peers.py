@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from benchmarks.peers.read_back import show_surface, window_of
 from benchmarks.peers.watch import Seen
 from benchmarks.workloads import workload
 from enricher import load
+from enricher.analytics.steps import at_once
 from enricher.assembly import planned
 from enricher.engine.effects import Insert, Publish, SetKey
 from enricher.engine.router import Context
@@ -46,7 +48,8 @@ class Enriched:
         route = self.routes[topic]
         context = Context(topic, body, now_us, 1, {})
         event = route.decode(body, context)
-        change, effects = route.handler(self.state, event, context)
+        made = route.handler(self.state, event, context)
+        change, effects = at_once(made) if isinstance(made, Generator) else made
         assert isinstance(route.state_store, MarketState)
         route.state_store.fold(self.state, change)
         return [*effects, *route.state_store.show(self.state, now_us)]

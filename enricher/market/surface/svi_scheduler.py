@@ -1,6 +1,6 @@
 """Fitting the SVI curve to the last smile of each expiry, a little at a time and off the path of messages.
 
-A fit takes milliseconds, so it is done on clock events in slices of at most two milliseconds; of the smiles
+A fit takes milliseconds, so it is done on clock events in slices of about a millisecond; of the smiles
 that came meanwhile only the last counts, and expiries take turns. What is fitted is a function of the smile
 alone: after a restart the last smiles are fitted again and give the same curves.
 """
@@ -16,7 +16,7 @@ from enricher.analytics.volatility_smile import Smile
 from enricher.market.serialisation import rounded
 
 NOT_FITTED: Final = "no curve has been fitted yet"
-_SLICE: Final = 0.002
+_SLICE: Final = 0.001
 _PARAMETERS: Final = ("a", "b", "rho", "m", "sigma")
 
 
@@ -57,7 +57,7 @@ class SviScheduler:
         return min((self._due_of(expiry) for expiry in self._wanted), default=None)
 
     def work(self, now_us: int) -> bool:
-        """Fit for up to two milliseconds; whether a fit was completed."""
+        """Fit for up to a millisecond; whether a fit was completed."""
         until, completed = self._timer() + _SLICE, False
         while True:
             if self._running is None:
