@@ -101,9 +101,8 @@ def implied_volatility(
     ``expired``, ``no_forward``, ``no_discount``, ``no_price``, ``below_intrinsic``, ``no_time_value``,
     ``above_maximum`` or ``far_strike``; with one it may be ``out_of_range``, outside [0.1 %, 1000 %].
     """
-    if blocked := _blocked(forward, years, discount):
-        return None, blocked
-    return _implied(kind, price, forward, strike, discount, sqrt(years), guess)
+    sigmas, reasons = solve_side(kind, [strike], [price], forward, years, discount, [guess])
+    return sigmas[0], reasons.get(0)
 
 
 def solve_side(
@@ -121,13 +120,40 @@ def solve_side(
     root = sqrt(years)
     sigmas: Column = [None] * len(strikes)
     reasons: dict[int, str] = {}
-    guess = None
-    for at, strike in enumerate(strikes):
-        if guesses is not None:
-            guess = guesses[at]
-        sigmas[at], reason = _implied(kind, prices[at], forward, strike, discount, root, guess)
-        if reason:
-            reasons[at] = reason
+    for at, (strike, price) in enumerate(zip(strikes, prices, strict=True)):
+        if price is None or not price < inf:
+            reasons[at] = "no_price"
+            continue
+        worth = price / discount
+        above = forward - strike
+        in_the_money = kind * above > 0
+        if above > 0:
+            small, ratio = strike, (above / strike if strike > 0 else inf)
+        else:
+            above = -above
+            small, ratio = forward, above / forward
+        value = worth - above if in_the_money else worth
+        noise = _NOISE * worth
+        if value <= noise:
+            reasons[at] = "no_time_value" if value >= -noise else "below_intrinsic"
+            continue
+        if value >= small - noise:
+            reasons[at] = "above_maximum"
+            continue
+        a = log1p(ratio)
+        if a > _FARTHEST:
+            reasons[at] = "far_strike"
+            continue
+        up = sqrt(1 + ratio)
+        beta = value / (small * up)
+        if not beta > 0:  # less than a double can hold
+            reasons[at] = "no_time_value"
+            continue
+        guess = guesses[at] if guesses is not None else None
+        sigma = total_volatility(beta, a, up, guess * root if guess else 0.0) / root
+        sigmas[at] = sigma
+        if not LEAST_SIGMA <= sigma <= MOST_SIGMA:
+            reasons[at] = "out_of_range"
     return sigmas, reasons
 
 
@@ -237,38 +263,3 @@ def _blocked(forward: float, years: float, discount: float) -> str | None:
     if not _LEAST < forward < _MOST:
         return "no_forward"
     return None if 1e-9 < discount < 1e9 and years < 1e5 else "no_discount"
-
-
-def _implied(
-    kind: int,
-    price: float | None,
-    forward: float,
-    strike: float,
-    discount: float,
-    root: float,
-    guess: float | None,
-) -> tuple[float | None, str | None]:
-    if price is None or not price < inf:
-        return None, "no_price"
-    worth = price / discount
-    above = forward - strike
-    if above > 0:
-        small, ratio = strike, (above / strike if strike > 0 else inf)
-    else:
-        small, ratio, above = forward, -above / forward, -above
-        kind = -kind
-    # From here on ``kind`` > 0 means in the money, and ``above`` is how far.
-    value = worth - above if kind > 0 else worth
-    if value <= _NOISE * worth:
-        return None, "no_time_value" if value >= -_NOISE * worth else "below_intrinsic"
-    if value >= small - _NOISE * worth:
-        return None, "above_maximum"
-    a = log1p(ratio)
-    if a > _FARTHEST:
-        return None, "far_strike"
-    up = sqrt(1 + ratio)
-    beta = value / (small * up)
-    if not beta > 0:  # less than a double can hold
-        return None, "no_time_value"
-    sigma = total_volatility(beta, a, up, guess * root if guess else 0.0) / root
-    return sigma, None if LEAST_SIGMA <= sigma <= MOST_SIGMA else "out_of_range"

@@ -5,7 +5,7 @@ A missing leg is None in every column. Prices are as sent; `analytics.chain_pric
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import fsum
 from typing import Final
 
@@ -51,12 +51,16 @@ def columns(chain: Chain) -> Columns:
     return Columns(strikes, _side(strikes, chain.call_at), _side(strikes, chain.put_at))
 
 
-def total(values: Iterable[Number | None]) -> Number | None:
+def total(values: Column) -> Number | None:
     """The sum of what is known, correctly rounded; None when nothing is. Whole numbers of 64 bits stay so."""
-    known = [value for value in values if value is not None]
+    known: Sequence[Number] = values  # type: ignore[assignment]
+    try:
+        amount = sum(known)
+    except TypeError:  # some are not
+        known = [value for value in values if value is not None]
+        amount = sum(known)
     if not known:
         return None
-    amount = sum(known)
     return amount if type(amount) is int and -INT64 <= amount < INT64 else fsum(known)
 
 

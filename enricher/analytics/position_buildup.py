@@ -81,13 +81,15 @@ def since_open(now: Snapshot, first: Snapshot | None, cells: Columns, half_tick:
     is that of this chain, and no leg has a label, for no earlier price is known.
     """
     calls, puts = cells.calls.oi_change, cells.puts.oi_change
-    sent = any(change is not None for change in calls) or any(change is not None for change in puts)
+    sent = calls.count(None) < len(calls) or puts.count(None) < len(puts)
     earlier = first is not None and first.event_us < now.event_us
     if not earlier and not sent:
         return None
     start = first if first is not None and earlier else Snapshot(now.event_us, {}, {})
-    call_before = _opening(now.calls, start.calls, cells.strikes, calls)
-    put_before = _opening(now.puts, start.puts, cells.strikes, puts)
+    call_before, put_before = start.calls, start.puts
+    if sent:
+        call_before = _opening(now.calls, call_before, cells.strikes, calls)
+        put_before = _opening(now.puts, put_before, cells.strikes, puts)
     call_labels, call_change = _side(now.calls, call_before, half_tick)
     put_labels, put_change = _side(now.puts, put_before, half_tick)
     return Buildup(start.event_us, call_labels, put_labels, call_change, put_change)

@@ -192,10 +192,9 @@ def _wing(outwards: range, bids: Column, mids: Sequence[float | None]) -> tuple[
 
 def weighted_prices(strikes: Sequence[float], prices: Sequence[float | None], growth: float) -> float:
     """The sum of dK / K^2 exp(RT) Q over options with these prices Q."""
-    last = len(strikes) - 1
-    parts = []
-    for at, (strike, price) in enumerate(zip(strikes, prices, strict=True)):
-        lower, upper = strikes[max(at - 1, 0)], strikes[min(at + 1, last)]
-        gap = upper - lower if at in {0, last} else (upper - lower) / 2
-        parts.append(gap / (strike * strike) * growth * (price or 0.0))
-    return fsum(parts)
+    inner = [(upper - lower) / 2 for lower, upper in zip(strikes, strikes[2:], strict=False)]
+    gaps = [strikes[1] - strikes[0], *inner, strikes[-1] - strikes[-2]]
+    return fsum([
+        gap / (strike * strike) * growth * (price or 0.0)
+        for gap, strike, price in zip(gaps, strikes, prices, strict=True)
+    ])  # fmt: skip
