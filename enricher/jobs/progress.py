@@ -103,7 +103,7 @@ def _line(run: Run, message: str, fields: Mapping[str, Any]) -> bytes:
     except Exception:  # noqa: BLE001  values may be anything, and a job does not fail of a line
         line = b""
     if not 0 < len(line) <= _LONGEST:
-        shown = {ascii(name): redact_text(ascii(fields[name])[:200]) for name in list(fields)[:10]}
+        shown = {ascii(name)[1:-1]: redact_text(ascii(fields[name])[:200]) for name in list(fields)[:10]}
         text = text.encode("utf-8", "replace").decode()[: _LONGEST // 2]
         line = msgspec.json.encode(LogLine(at, run.attempt, text, shown))
     return line + b"\n"

@@ -143,7 +143,7 @@ async def test_jobs_are_steered_from_their_screens(worker: Worker, browser: Brow
             await page.get_by_label(f"Pick job-{number}").check()
         await button("Cancel").click()
         await is_(2, "ZCARD", "jobs:finished:cancelled")
-        await page.get_by_label("a second").fill("1000")
+        await page.get_by_label("so many a second").fill("1000")
         await button("Cancel all").click()
         await expect(page.get_by_role("heading", name="Cancelled waiting jobs")).to_be_visible()
         await is_(6, "ZCARD", "jobs:finished:cancelled")
