@@ -128,6 +128,7 @@ async def test_jobs_are_steered_from_their_screens(worker: Worker, browser: Brow
         await is_(b"waiting", "HGET", key, "state")
         for name, state in (("Cancel", b"cancelled"), ("Retry", b"waiting")):
             await button(name).click()
+            await expect(page.locator("h1 .badge")).to_have_text(state.decode())
             await is_(state, "HGET", key, "state")
         await button("Delete").click()
         await page.wait_for_url("**/ui/jobs")
@@ -139,6 +140,8 @@ async def test_jobs_are_steered_from_their_screens(worker: Worker, browser: Brow
                 job = {"task": TALKS, "args": [number], "queue": "unserved", "id": f"job-{number}"}
                 assert (await client.post("/api/v1/enqueue", json=job)).status_code == 200
         await live(page, f"{worker.url}/ui/jobs?state=waiting&queue=unserved&args=[[")
+        await page.keyboard.press("/")
+        await expect(page.locator("#class")).to_be_focused()
         for number in (1, 2):
             await page.get_by_label(f"Pick job-{number}").check()
         await button("Cancel").click()

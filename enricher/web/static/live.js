@@ -114,7 +114,7 @@
   document.addEventListener("keydown", (event) => {
     if (event.target.matches("input, textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "/") {
-      const search = document.querySelector("main input");
+      const search = document.querySelector("main input:not([type=hidden])");
       if (search) { event.preventDefault(); search.focus(); }
     }
     const step = { "]": 1, "[": -1 }[event.key];
