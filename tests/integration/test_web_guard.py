@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -56,6 +57,12 @@ async def marked(redis_url: str, visits: httpx.AsyncClient, **headers: str) -> s
         plain.lpush(LIST, encode(dead_letter(task_id="1" * 32, body=b"{}")))
     (letter,) = (await visits.get("/api/v1/dead-letters", headers=headers)).json()["letters"]
     return f"dead-letters/0/{letter['mark']}"
+
+
+async def actions(visits: httpx.AsyncClient) -> list[str]:
+    """The path of every action there is."""
+    paths = (await visits.get("/api/v1/openapi.json")).json()["paths"]
+    return [re.sub(r"\{[^}]*\}", "x", path) for path, operations in paths.items() if "post" in operations]
 
 
 def letters(redis_url: str) -> int:
@@ -210,7 +217,19 @@ async def test_where_it_is_read_only_nothing_is_changed(redis_url: str) -> None:
         right = {guard.CSRF_HEADER: visits.cookies[guard.CSRF]}
         assert (await visits.post(f"/ui/{path}/discard", headers=right)).status_code == 403
         assert (await visits.post(f"/api/v1/{path}/discard", json={})).status_code == 403
+        for action in await actions(visits):
+            assert (await visits.post(action, json={})).status_code == 403, action
     assert letters(redis_url) == 1
+
+
+async def test_no_other_site_can_order_any_action(redis_url: str) -> None:
+    async with visitor(redis_url) as visits:
+        every = await actions(visits)
+        assert {"/api/v1/bulk", "/api/v1/workers/x/stop", "/api/v1/schedules/x/pause"} <= set(every)
+        for action in every:
+            for headers in ({"origin": "https://evil.example"}, {"origin": "null"}):
+                answer = await visits.post(action, json={}, headers=headers)
+                assert answer.status_code == 403, (action, answer.text)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:80", "[::]:80", "10.1.2.3:80", "desk.example:80"])
