@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from math import inf
 
 import msgspec
 
@@ -92,20 +94,26 @@ class _Staircase:
         self._prices = array("d")
         self._head = 0
 
-    def append(self, time: int, price: float) -> None:
-        """A price later than all others."""
-        times, prices = self._times, self._prices
-        while prices and prices[-1] <= price and len(prices) > self._head:
-            times.pop()
-            prices.pop()
-        times.append(time)
-        prices.append(price)
+    def extend(self, times: Sequence[int], prices: Sequence[float]) -> None:
+        """Prices later than all others, in the order of time."""
+        steps, top = list[int](), -inf
+        for at in range(len(prices) - 1, -1, -1):
+            if prices[at] > top:
+                top = prices[at]
+                steps.append(at)
+        end = len(self._prices)
+        while end > self._head and self._prices[end - 1] <= top:
+            end -= 1
+        del self._times[end:], self._prices[end:]
+        steps.reverse()
+        self._times.extend([times[at] for at in steps])
+        self._prices.extend([prices[at] for at in steps])
 
     def insert(self, time: int, price: float) -> None:
         times, prices, head = self._times, self._prices, self._head
         at = bisect_left(times, time, head)
         if at == len(times):
-            self.append(time, price)
+            self.extend((time,), (price,))
             return
         if prices[at] >= price:
             return
@@ -136,17 +144,19 @@ class TickWindow:
     """The ticks of one product from ``retention_us`` before the newest on, by event time.
 
     Ties of event time are ordered by order key, then by arrival. Adding in order is amortised
-    O(1); a late tick is a bisect and a block move of what is newer.
+    O(1); a late tick is a bisect and a block move of what is newer. What is added in order goes into the
+    columns only when they are asked for, many ticks at once.
     """
 
     __slots__ = (
-        "_events", "_head", "_high", "_idents", "_live", "_low", "_orders", "_prices", "newest",
+        "_added", "_events", "_head", "_high", "_idents", "_live", "_low", "_orders", "_prices", "newest",
         "retention_us",
     )  # fmt: skip
 
     def __init__(self, retention_us: int) -> None:
         self.retention_us = retention_us
         self.newest: int | None = None  # the latest event time
+        self._added: list[tuple[int, float, int, int, bool]] = []  # a row of the columns each
         self._events = array("q")
         self._prices = array("d")
         self._orders = array("q")
@@ -157,20 +167,24 @@ class TickWindow:
         self._head = 0
 
     def __len__(self) -> int:
+        self._settle()
         return len(self._events) - self._head
 
     @property
     def last_price(self) -> float | None:
         """The price of the last tick of all; None before the first."""
+        self._settle()
         return self._prices[-1] if self._prices else None
 
     def is_last(self, event_us: int, ident: int) -> bool:
         """Whether the last tick of all, by event time, order key and arrival, is this one."""
+        self._settle()
         return bool(self._events) and self._events[-1] == event_us and self._idents[-1] == ident
 
     @property
     def columns(self) -> tuple[array[int] | array[float], ...]:
         """Every array that holds ticks, for measuring memory."""
+        self._settle()
         own = (self._events, self._prices, self._orders, self._idents, self._live)
         return (*own, *self._high.columns, *self._low.columns)
 
@@ -181,37 +195,49 @@ class TickWindow:
         only remembered from before a restart. OverflowError for a price beyond a double.
         """
         price = price + 0.0  # a double, and no negative zero
-        events, newest = self._events, self.newest
+        newest = self.newest
         if newest is None or event_us > newest:
             self.newest = event_us
-            events.append(event_us)
-            self._prices.append(price)
-            self._orders.append(order)
-            self._idents.append(ident)
-            self._live.append(live)
-            self._high.append(event_us, price)
-            self._low.append(event_us, -price)
-            if events[self._head] < event_us - self.retention_us:
-                self._evict(event_us - self.retention_us)
-        else:
-            if event_us < newest - self.retention_us:
-                return False
-            low = bisect_left(events, event_us, self._head)
-            at = bisect_right(self._orders, order, low, bisect_right(events, event_us, low))
-            events.insert(at, event_us)
-            self._prices.insert(at, price)
-            self._orders.insert(at, order)
-            self._idents.insert(at, ident)
-            self._live.insert(at, live)
-            self._high.insert(event_us, price)
-            self._low.insert(event_us, -price)
+            self._added.append((event_us, price, order, ident, live))
+            return True
+        if event_us < newest - self.retention_us:
+            return False
+        self._settle()
+        events = self._events
+        low = bisect_left(events, event_us, self._head)
+        at = bisect_right(self._orders, order, low, bisect_right(events, event_us, low))
+        events.insert(at, event_us)
+        self._prices.insert(at, price)
+        self._orders.insert(at, order)
+        self._idents.insert(at, ident)
+        self._live.insert(at, live)
+        self._high.insert(event_us, price)
+        self._low.insert(event_us, -price)
         return True
+
+    def _settle(self) -> None:
+        """Put what was added in order into the columns, and let go of what is older than the retention."""
+        if not self._added:
+            return
+        events, prices, orders, idents, live = zip(*self._added, strict=True)
+        self._added = []
+        self._events.extend(events)
+        self._prices.extend(prices)
+        self._orders.extend(orders)
+        self._idents.extend(idents)
+        self._live.extend(live)
+        self._high.extend(events, prices)
+        self._low.extend(events, [-price for price in prices])
+        oldest = events[-1] - self.retention_us
+        if self._events[self._head] < oldest:
+            self._evict(oldest)
 
     def seen(self, event_us: int, ident: int) -> Folded | None:
         """How this identity was folded, None if it was not."""
         newest = self.newest
         if newest is None or event_us > newest:
             return None
+        self._settle()
         events = self._events
         low = bisect_left(events, event_us, self._head)
         if low == len(events) or events[low] != event_us:
@@ -229,6 +255,7 @@ class TickWindow:
         """
         if not 0 < span_us <= self.retention_us:
             raise ValueError(f"a span of {span_us} us; kept are {self.retention_us} us")
+        self._settle()
         events = self._events
         if not events:
             return None
