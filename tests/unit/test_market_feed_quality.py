@@ -6,11 +6,13 @@ import random
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from enricher.clock import SECOND, event_us
+from enricher.clock import SECOND, event_us, to_date
 from enricher.market.products import Contracts
 from enricher.market.quality.feed_quality import FeedWatch, Finding, WatchSettings
-from enricher.messages.models import TickId
+from enricher.messages.models import Tick, TickId
 
 NIFTY = Contracts().of("NIFTY")
 START = event_us("2025-10-14T10:00:00+05:30")[0]  # a Tuesday, while the market is open
@@ -293,3 +295,38 @@ def test_an_id_of_more_digits_than_a_feed_can_count_is_no_number() -> None:
     feed.tick(0, 1)
     assert feed.tick(1, 2**70) == []
     assert feed.tick(2, 2) == []
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([1, 1, 1, 1, 0, 2, -3]),  # from one id to the next
+            st.sampled_from([0.1, 0.1, 0.0, 0.2, -0.1, 7.0, 40.0, 20_000.0]),  # seconds
+            st.sampled_from([100.0, 100.5, 101.0, 106.0, 90.0]),
+        ),
+        max_size=12,
+    ),
+    st.lists(st.integers(1, 5), min_size=12, max_size=12),
+)
+def test_ticks_of_one_turn_say_what_they_say_one_after_the_other(
+    steps: list[tuple[int, float, float]], turns: list[int]
+) -> None:
+    one, many, ticks, moment, number = watch(), watch(), list[tuple[Tick, int]](), START, 10
+    for step, seconds, price in steps:
+        number, moment = number + step, moment + round(seconds * SECOND)
+        ticks.append((sent(moment, number, price), moment + 1000))
+    alone = [(found, us) for t, us in ticks for found in one.fold(t.event_us, us, t.tick_id, t.price)]
+    together = list[tuple[Finding, int]]()
+    while ticks:
+        size = turns.pop()
+        together += many.fold_all(ticks[:size])
+        del ticks[:size]
+    assert together == alone
+    assert all(getattr(many, name) == getattr(one, name) for name in FeedWatch.__slots__)
+
+
+def sent(moment_us: int, number: int, price: float) -> Tick:
+    return Tick(
+        product="NIFTY", timestamp="", event_us=moment_us, moment=to_date(moment_us), naive=False, ahead_us=0,
+        price=price, tick_id=number,
+    )  # fmt: skip

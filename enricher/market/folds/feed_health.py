@@ -30,14 +30,16 @@ _DAY_US: Final = 86_400 * SECOND
 class FeedHealth(Fold):
     """Every tick that arrives counts, a repeated one too: so it is given them before they are folded.
 
-    It counts from the first tick on. ``due_us`` is when the clock is to look whether the feed is silent.
+    It looks at them once a turn, and counts from the first one on. ``due_us`` is when the clock is to look
+    whether the feed is silent.
     """
 
-    __slots__ = ("_reported", "_shown_us", "_stale", "_stale_us", "_urgent", "watch")
+    __slots__ = ("_arrived", "_reported", "_shown_us", "_stale", "_stale_us", "_urgent", "watch")
 
     def __init__(self, product: Product) -> None:
         super().__init__(product)
         self.watch: FeedWatch | None = None
+        self._arrived: list[tuple[Tick, int]] = []
         self._stale_us = round(product.settings.watch.stale_after * SECOND)
         self._shown_us = 0
         self._urgent = True
@@ -46,24 +48,29 @@ class FeedHealth(Fold):
 
     def take(self, tick: Tick, received_us: int) -> None:
         """Count a tick in; one ahead of the clock, or without a price, is not for counting."""
-        watch, product = self.watch, self.product
-        if watch is None:
-            watch = FeedWatch(product.product, product.contract, received_us, product.settings.watch)
-            self.watch = watch
-        if tick.future or not tick.price or (tick.price in LIMITS and not tick.clean):
+        self._arrived.append((tick, received_us))
+
+    def _look(self) -> None:
+        """Look at the ticks that have arrived since the last look."""
+        (_, first_us), arrived, product = self._arrived[0], self._arrived, self.product
+        self._arrived = []
+        if self.watch is None:
+            self.watch = FeedWatch(product.product, product.contract, first_us, product.settings.watch)
+        counted = [(tick, us) for tick, us in arrived if (tick.clean and not tick.ahead_us) or _counts(tick)]
+        if not counted:
             return
-        findings = watch.fold(tick.event_us, received_us, tick.tick_id, tick.price)
-        for finding in findings:
+        for finding, received_us in self.watch.fold_all(counted):
             self._log(finding, received_us)
-        if findings:
             self._urgent = True
         if self._stale:
             self._stale, self._urgent = False, True
             log.info("feed_recovered", product=product.product)
         if self.due_us is None and product.contract.session_open is not None:
-            self.due_us = received_us + self._stale_us
+            self.due_us = counted[-1][1] + self._stale_us
 
     def show(self, now_us: int) -> Sequence[SetKey]:
+        if self._arrived:
+            self._look()
         if self.watch is None or (not self._urgent and now_us - self._shown_us < SHOW_EVERY_US):
             return ()
         self._urgent, self._shown_us = False, now_us
@@ -123,3 +130,7 @@ class FeedHealth(Fold):
             event_us=finding.event_us,
             more=left_out,
         )
+
+
+def _counts(tick: Tick) -> bool:
+    return bool(tick.price) and not tick.future and (tick.clean or tick.price not in LIMITS)

@@ -1,14 +1,15 @@
 """Whether a product's feed is whole: missing, repeated and disordered ticks, silence, and jumps of the price.
 
-`FeedWatch.fold` takes every tick that arrives, duplicates too, and returns what is wrong with it (almost
-always nothing); `FeedWatch.check` says whether the feed is silent while its market is open;
+`FeedWatch.fold_all` takes every tick that arrives, duplicates too, and returns what is wrong with them
+(almost always nothing); `FeedWatch.check` says whether the feed is silent while its market is open;
 `FeedWatch.payload` is the plain data for ``feed:health:{product}``. All times are microseconds since 1970
 UTC: ``event_us`` of the tick, ``received_us`` and ``now_us`` of the clock, which is handed in.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -16,7 +17,7 @@ from msgspec import Meta
 from enricher.analytics.contracts import Contract
 from enricher.clock import SECOND, render
 from enricher.config import PositiveSeconds, Section
-from enricher.messages.models import Number, TickId
+from enricher.messages.models import Number, Tick, TickId
 
 Kind = Literal[
     "gap", "repeated", "reused_id", "restarted_ids", "out_of_order", "silence", "price_jump", "stale"
@@ -51,9 +52,6 @@ class Finding(msgspec.Struct, frozen=True, gc=False):
     kind: Kind
     event_us: int
     amount: float
-
-
-_NOTHING: Final[tuple[Finding, ...]] = ()
 
 
 class FeedWatch:
@@ -95,31 +93,41 @@ class FeedWatch:
         self._gaps: list[tuple[int, int]] = []  # ids not seen yet, both ends included, ascending
         self._last_text: str | None = None
 
+    def fold_all(self, arrived: Sequence[tuple[Tick, int]]) -> list[tuple[Finding, int]]:
+        """Takes ticks in, each with its receipt, and says what is wrong with them, usually nothing."""
+        found: list[tuple[Finding, int]] = []
+        if not self._follows_well([tick for tick, _ in arrived]):
+            for tick, at_us in arrived:
+                found += [(each, at_us) for each in self.fold(tick.event_us, at_us, tick.tick_id, tick.price)]
+            return found
+        tick, self.heard_us = arrived[-1]
+        self.ticks += len(arrived)
+        self.newest_us, self.price, self.delay_us = tick.event_us, tick.price, self.heard_us - tick.event_us
+        self._highest, self._low = (self._highest or 0) + len(arrived), None
+        return found
+
+    def _follows_well(self, ticks: Sequence[Tick]) -> bool:
+        """Whether ticks come as nearly all do: each with the next id, soon after, at about the same price."""
+        newest, highest, before = self.newest_us, self._highest, self.price
+        if newest is None or highest is None:
+            return False
+        if [tick.tick_id for tick in ticks] != [*range(highest + 1, highest + 1 + len(ticks))]:
+            return False
+        times = [newest, *[tick.event_us for tick in ticks]]
+        prices = [before, *[tick.price for tick in ticks]]
+        least, last_us = min(prices), times[-1]
+        soon = last_us - newest < self._silence_us and last_us < self._session.end_us
+        return soon and max(prices) - least < self._settings.price_jump * least and times == sorted(times)
+
     def fold(self, event_us: int, received_us: int, tick_id: TickId, price: Number) -> tuple[Finding, ...]:
-        """Takes a tick in and says what is wrong with it; usually nothing."""
+        """Takes a tick in and says what is wrong with it."""
         self.ticks += 1
         self.heard_us = received_us
         self.delay_us = received_us - event_us
-        newest, before = self.newest_us, self.price
-        if newest is None:
+        if self.newest_us is None:
             self._begin(event_us, tick_id, price)
-            return _NOTHING
-        elapsed = event_us - newest
-        highest = self._highest
-        # The common case by far, free of calls: the next id, soon after, at about the same price.
-        if (
-            highest is not None
-            and tick_id == highest + 1
-            and 0 <= elapsed < self._silence_us
-            and abs(price - before) < self._settings.price_jump * before
-            and event_us < self._session.end_us
-        ):
-            self._highest = highest + 1
-            self._low = None
-            self.newest_us = event_us
-            self.price = price
-            return _NOTHING
-        return self._look(event_us, elapsed, tick_id, price)
+            return ()
+        return self._look(event_us, event_us - self.newest_us, tick_id, price)
 
     def check(self, now_us: int) -> Finding | None:
         """How long the feed has been silent, if it is stale; None otherwise."""
@@ -175,7 +183,7 @@ class FeedWatch:
         self._last_text = tick_id if isinstance(tick_id, str) else None
 
     def _look(self, event_us: int, elapsed: int, tick_id: TickId, price: Number) -> tuple[Finding, ...]:
-        """`fold` for a tick that may have something wrong with it; ``elapsed`` since the newest, in us."""
+        """What is wrong with a tick that is ``elapsed`` us newer than the newest."""
         findings: list[Finding] = []
         new_day = event_us >= self._session.end_us
         if new_day:
