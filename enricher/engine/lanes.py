@@ -21,6 +21,7 @@ from enricher.engine.router import HandlerKind, Route
 from enricher.engine.writer import CommitGroup
 
 _PURGE_AT = 64
+_NOTHING: deque[Delivery] = deque(maxlen=0)
 
 
 class Status(Enum):
@@ -65,7 +66,7 @@ class Lane:
     def __init__(self, group: LaneGroup, key: str | None) -> None:
         self.group = group
         self.key = key
-        self.queue: deque[Delivery] = deque()
+        self.queue = _NOTHING  # an empty deque takes 600 bytes, and most lanes are idle
         self.state: Any = None
         self.status = Status.IDLE
         self.unsettled = 0
@@ -81,6 +82,8 @@ class Lane:
 
     def add(self, delivery: Delivery) -> Step:
         delivery.lane = self
+        if self.queue is _NOTHING:
+            self.queue = deque()
         self.queue.append(delivery)
         return self.wake() if self.status is Status.IDLE else Step.NOTHING
 
@@ -174,6 +177,8 @@ class Lane:
         if self.status is not Status.RUNNING:
             return Step.NOTHING
         self.status = Status.IDLE
+        if not self.queue:
+            self.queue = _NOTHING
         return self.rest() if self.queue or self.state is None else Step.NOTHING
 
     def rest(self) -> Step:
@@ -188,7 +193,7 @@ class Lane:
         delivery.gone = False
         if delivery.backlog is not None:
             delivery.backlog.queued += 1
-        self.queue.appendleft(delivery)
+        self.queue = deque((delivery, *self.queue))
 
     def resume(self, due_us: int) -> Step:
         """The time that it was parked until has come."""

@@ -100,8 +100,8 @@ def fold_chain(
 ) -> None:
     """Fold a chain into a product's state; ``name`` is its digest and the ``_id`` of its document."""
     change = ChainChange(chain.event_us, chain, name, taken, name, known)
-    for step in state.steps[ChainChange]:
-        if step(change) is not None:
+    for at, step in state.steps[ChainChange]:
+        if step(state.folds[at], change) is not None:
             break
 
 

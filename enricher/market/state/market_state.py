@@ -120,8 +120,9 @@ class MarketState:
         if change.aside:
             state.identities.set_aside(change.event_us, change.identity)
             return change.aside
-        for step in state.steps[type(change)]:
-            label = step(change)
+        folds = state.folds
+        for at, step in state.steps[type(change)]:
+            label = step(folds[at], change)
             if label is not None:
                 return checked(label)
         return None
@@ -129,8 +130,9 @@ class MarketState:
     def show(self, state: ProductState, now_us: int) -> Sequence[Effect]:
         """What the folds of a product have to say after a turn."""
         effects: list[Effect] = []
-        for show in state.shown:
-            effects += show(now_us)
+        for at, show in state.shown:
+            fold = state.folds[at]
+            effects += harmless(fold.show, ())(now_us) if fold in state.own else show(fold, now_us)
         return effects
 
     def show_again(self, state: ProductState) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, tzinfo
+from functools import lru_cache
+from types import MethodType
 from typing import Any
 
 from enricher.analytics.contracts import Contract, Session
@@ -44,8 +46,15 @@ class ProductState:
     """One product, as its folds know it: its contract, the settings, its zone, and each other by name.
 
     Owned by the product's lane, touched by nobody else. ``own`` makes the folds of a host program, which come
-    last. ``feed_gaps`` are those of the ticks' feed by receipt, shared by all products.
+    last. ``feed_gaps`` are those of the ticks' feed by receipt, shared by all products. ``steps``, ``shown``
+    and ``timed`` are what folds do with a message of a kind, after a turn, and by the clock.
     """
+
+    __slots__ = (
+        "_session", "as_of", "bars", "baselines", "cache_ms", "chains", "checkpoint", "contract", "expiries",
+        "folds", "gaps", "health", "history", "identities", "own", "product", "quotes", "recent", "settings",
+        "shown", "steps", "surface", "timed", "volumes", "whole", "windows", "zone",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -103,25 +112,15 @@ class ProductState:
             *self.own,
             self.checkpoint,
         )
-        self.steps: dict[type, tuple[Step, ...]] = {
-            TickChange: self._methods("fold_tick"),
-            QuoteChange: self._methods("fold_quote"),
-            ChainChange: self._methods("fold_chain"),
-        }
-        # While messages are read back.
-        self.restoring = {
-            kind: tuple([forgiving(step) if _fold_of(step) in self.own else step for step in steps])
-            for kind, steps in self.steps.items()
-        }
-        self.shown = tuple(
-            [harmless(show, ()) if _fold_of(show) in self.own else show for show in self._methods("show")]
-        )
-        self.timed = tuple(method.__self__ for method in self._methods("on_time"))
+        kinds = tuple([type(fold) for fold in self.folds])
+        self.steps = _steps(kinds)
+        self.shown = _methods(kinds, "show")
+        self.timed = tuple([self.folds[at] for at, _ in _methods(kinds, "on_time")])
 
-    def _methods(self, name: str) -> tuple[Any, ...]:
-        """The method ``name`` of every fold that has one of its own."""
-        base = getattr(Fold, name)
-        return tuple(getattr(fold, name) for fold in self.folds if getattr(type(fold), name) is not base)
+    def restoring(self, kind: type) -> list[Step]:
+        """What folds a message of a ``kind`` that is read back."""
+        steps: list[Step] = [MethodType(step, self.folds[at]) for at, step in self.steps[kind]]
+        return [forgiving(step) if _fold_of(step) in self.own else step for step in steps]
 
     def session(self, moment_us: int) -> Session:
         """The local day of a moment, with the product's hours of trading."""
@@ -133,6 +132,22 @@ class ProductState:
     def day_start(self, moment_us: int) -> int:
         """Where the local day of a moment begins (microseconds)."""
         return self.session(moment_us).start_us
+
+
+@lru_cache
+def _methods(kinds: tuple[type[Fold], ...], name: str) -> tuple[tuple[int, Callable[..., Any]], ...]:
+    """The method ``name`` of the folds that have one of their own, each with its place: products share it."""
+    methods = [(at, getattr(kind, name)) for at, kind in enumerate(kinds)]
+    return tuple([(at, method) for at, method in methods if method is not getattr(Fold, name)])
+
+
+@lru_cache
+def _steps(kinds: tuple[type[Fold], ...]) -> dict[type, tuple[tuple[int, Callable[..., Any]], ...]]:
+    return {
+        TickChange: _methods(kinds, "fold_tick"),
+        QuoteChange: _methods(kinds, "fold_quote"),
+        ChainChange: _methods(kinds, "fold_chain"),
+    }
 
 
 def forgiving(step: Step) -> Step:

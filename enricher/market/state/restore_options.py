@@ -47,7 +47,7 @@ async def _restore_quotes(stored: Stored, state: ProductState, origin: int) -> N
     # Quotes from before the window are in no surface. A checkpoint may be ahead by what was refused since.
     since = origin - int(state.settings.quote_window * SECOND) - CHECKPOINT_US
     state.quotes.surface.partial = True
-    steps = state.restoring[QuoteChange]
+    steps = state.restoring(QuoteChange)
     async for documents in stored.since(QUOTES, state.product, since, origin):
         async for document in giving_way(documents):
             state.recent.add(QUOTES, document)
@@ -88,10 +88,10 @@ async def _restore_chains(stored: Stored, state: ProductState, origin: int, name
         else:
             state.identities.restored_chains.setdefault(event_us, set()).add(digest_of(document))
             folded.append((event_us, document))
-    needed = await _those_that_count(state, folded, named)
+    needed, steps = await _those_that_count(state, folded, named), state.restoring(ChainChange)
     async for _, document in giving_way(needed, _CHAINS_IN_ONE_PIECE):
         change = read(partial(_chain, state), document)
-        for step in state.restoring[ChainChange] if change is not None else ():
+        for step in steps if change is not None else ():
             if step(change) is not None:
                 break
     await _restore_earlier_history(stored, state, [event_us for event_us, _ in folded])

@@ -25,7 +25,7 @@ async def restore_ticks(stored: Stored, state: ProductState, origin: int) -> Non
     if state.settings.volume == "cumulative":
         await _restore_volume(stored, state, bound, origin)
     bars.complete_from(bound)
-    steps = state.restoring[TickChange]
+    steps = state.restoring(TickChange)
     further = [
         (max(since, 0), forgiving(fold.fold_tick))
         for fold in state.own
