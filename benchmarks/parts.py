@@ -55,7 +55,10 @@ PARTS: dict[str, Part] = {
     "cpu": Part(
         "CPU time per message and messages a second under flood",
         "benchmarks.cpu",
-        {"products": "a mix over so many alone (up to 50,000), instead of all workloads"},
+        {
+            "products": "a mix over so many alone (up to 50,000), instead of all workloads",
+            "shards": "the mix alone, by one process and by so many that share its keys",
+        },
     ),
     "latency": Part(
         "PUBLISH to the enriched channel at fixed rates; CPU when idle",
