@@ -24,7 +24,7 @@ from benchmarks.workloads import workload
 from enricher.market.feed.channels import UNDERLYING, Message
 
 MAIL = ("mail.enabled=true", "market.enabled=false")
-INTAKE, INTAKE_GROUP = "enricher:intake:worker-enricher", "worker-enricher"
+INTAKE = "enricher:intake:worker-enricher"
 BY_STREAM = (f"streams.intake={UNDERLYING}=stream",)
 
 
