@@ -113,6 +113,9 @@ class Enricher:
             )
             for warning in self.settings.mongo.warnings() if parts.stores else ():
                 log.warning("configuration_warning", reason=warning)
+            for listener in parts.listeners:
+                stack.callback(listener.close)
+                await listener.bind()
             await stack.enter_async_context(engine)
             figures.begin()
             engine.begin("retention", parts.retention.run)

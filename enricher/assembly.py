@@ -48,13 +48,14 @@ class Parts:
     """An engine, what goes on beside it, lines of its systems for the log, and what is closed after it.
 
     ``stores`` says that it needs MongoDB; else that is connected to once an effect for it is emitted.
-    ``app`` makes the ASGI app of all pages.
+    ``listeners`` are bound before the engine begins. ``app`` makes the ASGI app of all pages.
     """
 
     engine: Engine
     stores: bool
     retention: Retention
     summaries: Sequence[Summary]
+    listeners: Sequence[listening.Listener]
     closers: Sequence[Callable[[], Awaitable[None]]]
     app: Callable[[], Any]
 
@@ -128,13 +129,16 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
     # A request is compared with one page after the other: those that programs ask for come first.
     pages: list[Pages] = [
         *(plan.pages for plan in made),
-        lambda: listening.operations(settings.web, engine, made)(),
+        lambda: listening.operations(settings, engine, made)(),
         cache(
             lambda: listening.dashboard(
                 settings, engine, made, read, _letter_stores(known), runs, streams
             )()
         ),
     ]
+    listeners = (
+        listening.listeners(settings.web, pages, made, lambda: engine.stopping) if listens else []
+    )
     engine = Engine(
         routes,
         sources,
@@ -153,7 +157,7 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
         troubles=lambda: {topic: why for plan in made for topic, why in plan.troubles.items()},
         services=[
             *(service for plan in made for service in plan.services.items()),
-            *(listening.services(settings.web, pages, made, lambda: engine.stopping) if listens else ()),
+            *((each.name, each.serve) for each in listeners),
         ],
     )
     host.engine, host.reader = engine, reader
@@ -162,7 +166,7 @@ def build(settings: Settings, options: Options = NOTHING, *, listens: bool = Tru
     kept = settings.kept() if stores and known[DOCUMENTS] is reader else {}
     summaries = [plan.summary for plan in made if plan.summary is not None]
     app = partial(listening.app_of, pages, lambda: engine.stopping)
-    return Parts(engine, stores, Retention(documents, kept), summaries, host.closers, app)
+    return Parts(engine, stores, Retention(documents, kept), summaries, listeners, host.closers, app)
 
 
 def _tracing(settings: Settings) -> Tracing | None:

@@ -220,7 +220,10 @@ def _of_scaling(documents: Documents) -> Iterator[str]:
             yield f"an autoscaler has no Deployment {target}"
         elif "replicas" in known[target]["spec"]:
             yield f"{target} says how many there are, and so does its autoscaler"
-    services = {service["metadata"]["name"]: service["spec"] for service in of(documents, "Service")}
+    services = {
+        "{name}.{namespace}.svc".format(**service["metadata"]): service["spec"]
+        for service in of(documents, "Service")
+    }
     for trigger in (each for scaler in of(documents, "ScaledObject") for each in scaler["spec"]["triggers"]):
         url = urlsplit(trigger["metadata"]["url"])
         if url.hostname not in services or url.port != services[url.hostname]["ports"][0]["port"]:

@@ -236,7 +236,8 @@ class WebSettings(Section, frozen=True, kw_only=True):
     ``tokens`` {name: token} are asked for as ``Authorization: Bearer`` where there are any; without one only
     this machine may be listened to. ``hosts`` are the names by which it may be asked for (none: with tokens
     any, without those of this machine), ``read_only`` takes all actions away, ``open`` are the paths that
-    need no token. ``header_timeout`` and ``body_timeout`` bound how long a request may take to come in.
+    need no token by one of these names, an address or a private name. ``header_timeout`` and ``body_timeout``
+    bound how long a request may take to come in.
     """
 
     enabled: bool = False

@@ -15,6 +15,9 @@ from enricher.errors import SinkUnavailable
 from enricher.log import log
 from enricher.web.requests import Json
 
+ALWAYS = frozenset({"/livez", "/readyz", "/healthcheck", "/metrics", "/scale"})
+"""Paths that are answered also by a worker that stops."""
+
 
 def application(pages: Sequence[BaseRoute], stopping: Callable[[], bool]) -> App:
     """An ASGI app of ``pages``, which may be mounted in another one."""
@@ -31,14 +34,15 @@ def application(pages: Sequence[BaseRoute], stopping: Callable[[], bool]) -> App
 
 
 class App:
-    """Refuses requests while ``stopping``; a program that has ended answers no other."""
+    """Refuses requests while ``stopping``, but for what probes and scrapers ask to the very end."""
 
     def __init__(self, inner: Starlette, stopping: Callable[[], bool]) -> None:
         self._inner = inner
         self._stopping = stopping
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and self._stopping():
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        if scope["type"] == "http" and self._stopping() and path not in ALWAYS:
             headers = {"retry-after": "5"}
             refusal = Json({"detail": "the worker is stopping: try another one"}, 503, headers)
             await refusal(scope, receive, send)

@@ -1,14 +1,20 @@
 """Who may ask: tokens, the session of a browser, and that no other page asks in its name.
 
 A browser that has shown a token gets a session: a cookie that says who it is and until when, signed with the
-token. An action from a page carries the value of a second cookie, which other sites cannot read. Without
-tokens only names of this machine are answered to, whatever the name resolves to (DNS rebinding).
+token. An action from a page carries the value of a second cookie, which other sites cannot read. The names of
+both have the port in them, for a browser keeps one set of cookies for all ports of a host.
+
+A page of another site must not read anything by a name of its own that resolves to this machine (DNS
+rebinding). Without tokens only names of this machine are answered to. With tokens any name will do, for such
+a page has none; what needs none is told without one only by an address, or a name that nobody out there can
+have.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 import secrets
 import time
@@ -34,6 +40,9 @@ _DAY = 24 * 3600
 _SEPARATOR = "|"
 _CSRF_BYTES = 18
 _OURS = re.compile(r"[A-Za-z0-9_-]{24}")
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::(\d{0,5}))?", re.ASCII)
+# Names within a container's, a cluster's or a home's network. No public name ends like this.
+_PRIVATE = re.compile(r"[^.]+|.+\.(svc|svc\.cluster\.local|internal|local)")
 
 
 class NoSession(Refusal):
@@ -59,16 +68,17 @@ class Guard:
             return NOBODY
         if "authorization" in request.headers:
             return client_of(request, self._tokens)
-        name = self._in_session(request.cookies.get(SESSION, ""))
+        name = self._in_session(cookie(request, SESSION))
         if not name:
             raise NoSession
         return name
 
-    def guarded(self, route: Route) -> Route:
-        """A route that only those who may ask get an answer from."""
+    def guarded(self, route: Route, *, is_open: bool) -> Route:
+        """A route that only those who may ask get an answer from; an open one is also told to neighbours."""
 
         async def answer(request: Request) -> Response:
-            self.who(request)
+            if not (is_open and self._of_neighbour(request)):
+                self.who(request)
             return cast("Response", await route.endpoint(request))
 
         return Route(route.path, answer, methods=list(route.methods or ()))
@@ -86,7 +96,7 @@ class Guard:
         )
         if from_program and request.headers.get("content-type", "").startswith("application/json"):
             return
-        right = request.cookies.get(CSRF, "")
+        right = cookie(request, CSRF)
         if not right or not hmac.compare_digest(right.encode(), given.encode("utf-8", "replace")):
             raise Refusal(403, "the page is too old, or not of this app: load it again")
 
@@ -108,10 +118,17 @@ class Guard:
         return self._signed(found, int(time.time()) + _DAY) if found else ""
 
     def _check_host(self, request: Request) -> None:
-        host = request.headers.get("host", "").lower()
-        name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
-        if self._hosts and name.strip("[]") not in self._hosts:
-            raise Refusal(403, "a name of this app was expected as Host: see web.hosts")
+        if self._hosts and _host_of(request)[0] not in self._hosts:
+            raise _foreign()
+
+    def _of_neighbour(self, request: Request) -> bool:
+        """Whether the Host is one of ours, an address, or where others reach us a private name.
+
+        Without any it is no browser that asks.
+        """
+        name = _host_of(request)[0]
+        known = name in self._hosts or not name or _is_address(name)
+        return known or bool(self._tokens and _PRIVATE.fullmatch(name))
 
     def _in_session(self, value: str) -> str:
         said, _, rest = value.partition(_SEPARATOR)
@@ -128,10 +145,43 @@ class Guard:
         return f"{said}{_SEPARATOR}{seal}"
 
 
+def _foreign() -> Refusal:
+    return Refusal(403, "a name of this app was expected as Host: see web.hosts")
+
+
+def _host_of(request: Request) -> tuple[str, str]:
+    """The Host as its name, in small letters and without brackets, and its port, "" without one.
+
+    Raises `Refusal` (403) for what is neither.
+    """
+    found = _HOST.fullmatch(request.headers.get("host", "").lower())
+    if found is None:
+        raise _foreign()
+    return found[1].strip("[]"), found[2] or ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _named(request: Request, name: str) -> str:
+    port = _host_of(request)[1]
+    return f"{name}_{port}" if port else name
+
+
+def cookie(request: Request, name: str) -> str:
+    """The value of a cookie that `set_cookie` has set, "" without one."""
+    return request.cookies.get(_named(request, name), "")
+
+
 def set_cookie(request: Request, response: Response, name: str, value: str) -> None:
     """Set a cookie that no script reads and no other site sends; an empty value ends it."""
     response.set_cookie(
-        name,
+        _named(request, name),
         value,
         max_age=_DAY if value else 0,
         path=request.scope.get("root_path", "") or "/",
@@ -143,5 +193,5 @@ def set_cookie(request: Request, response: Response, name: str, value: str) -> N
 
 def csrf_of(request: Request) -> str:
     """The value that the actions of a page carry: that of the browser's cookie, else a new one."""
-    kept = request.cookies.get(CSRF, "")
+    kept = cookie(request, CSRF)
     return kept if _OURS.fullmatch(kept) else secrets.token_urlsafe(_CSRF_BYTES)

@@ -1,10 +1,9 @@
-"""Which addresses are listened on, with which pages: the services that the assembly begins."""
+"""Which addresses are listened on, with which pages."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -36,7 +35,7 @@ def app_of(pages: Sequence[Pages], stopping: Stopping) -> App:
     return application([route for each in pages for route in each()], stopping)
 
 
-def operations(settings: WebSettings, engine: Engine, made: Sequence[Plan]) -> Pages:
+def operations(settings: Settings, engine: Engine, made: Sequence[Plan]) -> Pages:
     """The pages for machines that every web app has; those not in ``web.open`` need a token."""
 
     def pages() -> Sequence[BaseRoute]:
@@ -44,11 +43,9 @@ def operations(settings: WebSettings, engine: Engine, made: Sequence[Plan]) -> P
         from enricher.web.operations import Operations
 
         asks = [plan.metrics for plan in made if plan.metrics is not None]
-        guarded = Guard(settings).guarded
-        return [
-            route if route.path in settings.open else guarded(route)
-            for route in Operations(engine, asks).routes()
-        ]
+        guard = Guard(settings.web)
+        of_worker = Operations(engine, asks, service=settings.service.name, instance=settings.instance)
+        return [guard.guarded(route, is_open=route.path in settings.web.open) for route in of_worker.routes()]
 
     return pages
 
@@ -102,10 +99,41 @@ def dashboard(
     return pages
 
 
-def services(
+class Listener:
+    """An address with its pages: `bind`, then `serve` until cancelled."""
+
+    def __init__(
+        self, address: str, pages: Sequence[Pages], settings: WebSettings, stopping: Stopping
+    ) -> None:
+        self.name = f"web on {address}"
+        self._address = parse(address)
+        self._pages = pages
+        self._settings = settings
+        self._stopping = stopping
+        self._socket: socket.socket | None = None
+
+    async def bind(self) -> None:
+        """Take the address before anything else begins. Raises `EnricherError` if somebody else has it."""
+        from enricher.web.server import bind
+
+        self._socket = await bind(self._address)
+
+    async def serve(self) -> None:
+        from enricher.web.server import serve
+
+        assert self._socket is not None  # noqa: S101  it is bound first
+        await serve(app_of(self._pages, self._stopping), self._socket, self._address, self._settings)
+
+    def close(self) -> None:
+        """Let go of the address, whether or not it was ever served."""
+        if self._socket is not None:
+            self._socket.close()
+
+
+def listeners(
     settings: WebSettings, own: Sequence[Pages], made: Sequence[Plan], stopping: Stopping
-) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
-    """A service for each address: that of the web app with all pages, and those of systems with their own.
+) -> list[Listener]:
+    """One for each address: that of the web app with all pages, and those of systems with their own.
 
     Raises `WrongSetting` where the packages of the extra ``web`` are missing.
     """
@@ -119,13 +147,4 @@ def services(
     if missing:
         expected = f"{missing[0]} to be installed for it: pip install 'enricher[web]'"
         raise WrongSetting("web.listen", next(iter(wanted)), expected)
-    return [
-        (f"web on {address}", partial(_serve, address, pages, settings, stopping))
-        for address, pages in wanted.items()
-    ]
-
-
-async def _serve(address: str, pages: Sequence[Pages], settings: WebSettings, stopping: Stopping) -> None:
-    from enricher.web.server import serve
-
-    await serve(app_of(pages, stopping), parse(address), settings)
+    return [Listener(address, pages, settings, stopping) for address, pages in wanted.items()]

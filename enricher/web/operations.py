@@ -1,5 +1,7 @@
 """What machines ask a worker: whether it lives, whether it is ready, its figures, how much waits.
 
+Each is answered also while the worker stops: it is not ready then, and its last figures can be scraped.
+
     /livez        the loop turns and nothing stands still; asks no server
     /readyz       connected, restored, not stopping; says what is missing
     /healthcheck  as /livez, under the name that Flower has for it
@@ -23,6 +25,8 @@ from starlette.routing import Route
 from enricher.engine.service import Engine
 from enricher.log import log
 from enricher.metrics import Kind, Metric, merged, of_engine, single
+from enricher.redaction import redact_text
+from enricher.web.calling import Readiness
 from enricher.web.exposition import CONTENT_TYPE, exposition
 from enricher.web.requests import Json
 
@@ -38,11 +42,13 @@ _WAITING = (
 
 
 class Operations:
-    """The pages of ``engine``; ``asks`` are for the figures of systems."""
+    """The pages of ``engine``; ``asks`` are for the figures of systems, the others say whose it is."""
 
-    def __init__(self, engine: Engine, asks: Sequence[Ask]) -> None:
+    def __init__(self, engine: Engine, asks: Sequence[Ask], *, service: str = "", instance: str = "") -> None:
         self._engine = engine
         self._asks = asks
+        self._service = service
+        self._instance = instance
 
     def routes(self) -> list[Route]:
         """The pages."""
@@ -58,7 +64,7 @@ class Operations:
         """200 while it lives, 503 with why not."""
         wrong = list(self._engine.stalled)
         if self._engine.failure is not None:
-            wrong.append(str(self._engine.failure))
+            wrong.append(redact_text(str(self._engine.failure)))
         return PlainTextResponse("\n".join(wrong) or "OK", 503 if wrong else 200)
 
     async def ready(self, _: Request) -> Response:
@@ -68,9 +74,15 @@ class Operations:
         missing |= {name: "not connected" for name, each in health["sources"].items() if not each["ready"]}
         if health["restoring"] is not None:
             missing["states"] = "restored {done} of {total}".format(**health["restoring"])
-        ready = self._engine.ready
-        answer = {"status": health["status"], "missing": missing, "stalled": health["stalled"]}
-        return Json(answer, 200 if ready else 503)
+        said = Readiness(
+            self._service,
+            self._instance,
+            health["status"],
+            {name: redact_text(str(why)) for name, why in missing.items()},
+            {topic: redact_text(why) for topic, why in health["troubles"].items()},
+            health["stalled"],
+        )
+        return Json(said, 200 if self._engine.ready else 503)
 
     async def metrics(self, _: Request) -> Response:
         """All figures in the text format of Prometheus."""
@@ -95,6 +107,8 @@ class Operations:
 
     async def _asked(self) -> list[Metric]:
         """What systems and sinks have to say; it takes no longer than the slowest of them."""
+        if self._engine.ended:
+            return []  # their connections are closed
         asks = [*self._asks, *filter(None, (getattr(sink, "metrics", None) for sink in self._engine.sinks))]
         found: list[Sequence[Metric]] = [()] * len(asks)
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -23,6 +26,7 @@ from enricher.config.listen import Address
 from enricher.errors import EnricherError
 from enricher.log import log
 from enricher.web.app import App
+from enricher.web.port_owner import owner
 from enricher.web.requests import THROWN_AWAY
 
 _MOST_HEADERS = 64 * 1024
@@ -31,6 +35,7 @@ _HEADERS_EXPECTED = "an address and headers of at most 65536 bytes together were
 _FILES = 200
 # Seconds that requests under way get when the server ends: the engine has been drained by then.
 _GRACE = 2
+_BACKLOG = 2048
 
 
 class CannotListen(EnricherError):
@@ -138,19 +143,48 @@ def _protocol(header_timeout: float, most: int) -> type[asyncio.Protocol]:
     return Protocol
 
 
-def _bind(address: Address) -> socket.socket:
-    """A socket that listens there. Raises OSError."""
+async def bind(address: Address) -> socket.socket:
+    """A socket that listens there. Raises `CannotListen`, which says who does."""
+    try:
+        return _bound(address)
+    except OSError as error:
+        why = error.strerror or str(error)
+        if error.errno == errno.EADDRINUSE and (found := await anyio.to_thread.run_sync(owner, address)):
+            why = f"{found} does; another address in the setting 'listen' would be free, or none"
+        raise CannotListen(f"cannot listen on {address}: {why}") from error
+
+
+def _bound(address: Address) -> socket.socket:
     if address.path:
-        Path(address.path).unlink(missing_ok=True)
+        _clear(address.path)
         bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        bound.bind(address.path)
     else:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((address.host, address.port))
+    try:
+        bound.bind(address.path or (address.host, address.port))
+        # Two may be bound to one address; of those that listen there is one.
+        bound.listen(_BACKLOG)
+    except OSError:
+        bound.close()
+        raise
     bound.setblocking(False)
     return bound
+
+
+def _clear(path: str) -> None:
+    """Remove the socket that a dead process has left there. Raises OSError for one that is in use."""
+    if not Path(path).is_socket():
+        return  # what else is there stays, and is in the way
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
+        asked.settimeout(1)
+        try:
+            asked.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink(missing_ok=True)
+        else:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def _most(settings: WebSettings) -> int:
@@ -166,14 +200,10 @@ def _most(settings: WebSettings) -> int:
     return most
 
 
-async def serve(app: App, address: Address, settings: WebSettings) -> None:
-    """Serve until cancelled; requests under way are then answered. Raises `CannotListen`."""
+async def serve(app: App, listening: socket.socket, address: Address, settings: WebSettings) -> None:
+    """Serve what comes to a socket until cancelled; requests under way are then answered."""
     # What uvicorn has to say of bad requests is theirs, who sent them, and may be a million lines.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    try:
-        listening = _bind(address)
-    except OSError as error:
-        raise CannotListen(f"cannot listen on {address}: {error.strerror or error}") from error
     config = uvicorn.Config(
         app,
         http=_protocol(settings.header_timeout, _most(settings)),
@@ -185,7 +215,7 @@ async def serve(app: App, address: Address, settings: WebSettings) -> None:
         server_header=False,
         timeout_keep_alive=int(settings.keep_alive),
         timeout_graceful_shutdown=_GRACE,
-        backlog=2048,
+        backlog=_BACKLOG,
     )
     server = _Server(config)
 

@@ -79,7 +79,7 @@ async def test_only_who_shows_a_token_gets_an_answer(redis_url: str) -> None:
             for action in ("/api/v1/dead-letters/stop", "/ui/dead-letters/stop"):
                 assert (await visits.post(action, json={})).status_code == 401
             assert (await visits.get("/api/v1/overview", headers=bearer(OTHER))).status_code == 200
-            assert (await visits.get("/metrics")).status_code == 200
+            assert (await visits.get("/metrics", headers=bearer(OTHER))).status_code == 200
             sent = await visits.get("/ui/overview")
             assert (sent.status_code, sent.headers["location"]) == (303, "/ui/log-in")
 
@@ -203,6 +203,19 @@ async def test_it_is_asked_for_by_its_own_names_alone(redis_url: str) -> None:
                 answer = await visits.get(path, headers={"host": name})
                 assert answer.status_code == (200 if good else 403), name
         assert (await visits.get("/ui/pulse", headers={"host": "evil.example"})).status_code == 403
+        probes = {"10.1.2.3:5555": True, "[2001:db8::1]:80": True, "": True}
+        odd = dict.fromkeys(("evil.local", "evil", "127.1", "a:b:c", "localhost:x"), False)
+        for name, good in (names | probes | odd).items():
+            answer = await visits.get("/metrics", headers={"host": name})
+            assert answer.status_code == (200 if good else 403), name
+    # Where others reach it, it is also asked for by names that only their network knows.
+    async with visitor(redis_url, **TOKENS) as visits:
+        private = ("prometheus", "worker.enricher.svc:5555", "worker.internal", "10.1.2.3")
+        for name in (*private, "evil.example", "svc.evil.example", "evil.svc.", ".svc"):
+            status = 200 if name in private else 401
+            assert (await visits.get("/readyz", headers={"host": name})).status_code == status, name
+            # Nobody but its own page has a session, and nobody out there a token.
+            assert (await visits.get("/api/v1/overview", headers={"host": name})).status_code == 401, name
     async with visitor(redis_url, **{"web.hosts": ["Desk.Example"], **TOKENS}) as visits:
         for name, status in (("desk.example", 200), ("DESK.example:443", 200), ("localhost", 403)):
             headers = {"host": name, **bearer(TOKEN)}
@@ -264,6 +277,22 @@ async def test_two_workers_in_one_program_each_under_its_path(redis_url: str) ->
         assert (await visits.get("/a/two/api/v1/overview", headers=stolen)).status_code == 401
         document = (await visits.get("/one/api/v1/openapi.json")).json()
         assert document["servers"] == [{"url": "/one"}]
+
+
+async def test_two_workers_on_ports_of_one_host_keep_their_sessions_apart(redis_url: str) -> None:
+    one, two = "http://localhost:5001", "http://localhost:5002"
+    async with AsyncExitStack() as stack:
+        app = (await stack.enter_async_context(worker(redis_url, **TOKENS))).asgi()
+        visits = await stack.enter_async_context(client(app, one))
+        for base in (one, two):  # a browser has one jar for both
+            assert (await visits.post(f"{base}/ui/log-in", data={"token": TOKEN})).status_code == 303
+            assert (await visits.get(f"{base}/ui/overview")).status_code == 200
+        assert (await visits.post(f"{two}/ui/log-out")).status_code == 303
+        assert (await visits.get(f"{two}/ui/overview")).status_code == 303
+        assert (await visits.get(f"{one}/ui/overview")).status_code == 200
+        path = await marked(redis_url, visits)
+        carried = {guard.CSRF_HEADER: visits.cookies[f"{guard.CSRF}_5001"]}
+        assert (await visits.post(f"/ui/{path}/discard", headers=carried)).status_code == 204
 
 
 async def test_passwords_are_on_no_screen_and_in_no_log(redis_url: str) -> None:

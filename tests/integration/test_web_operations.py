@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,9 +20,11 @@ from enricher import Enricher, load
 from enricher.job_store import Pause
 from enricher.jobs import connect
 from enricher.jobs.client import close, current
+from enricher.web.server import CannotListen
+from tests.integration.test_cli_check import exit_code
 from tests.jobs_app.limits import Answer, Fails
 from tests.rig import until
-from tests.servers import RedisProcess, Urls
+from tests.servers import RedisProcess, Urls, free_port
 
 
 @asynccontextmanager
@@ -26,7 +32,7 @@ async def app(**given: Any) -> AsyncIterator[tuple[httpx.AsyncClient, Enricher]]
     """The web app of a worker, mounted."""
     async with Enricher(load(overrides=given)) as enricher:
         transport = httpx.ASGITransport(app=enricher.asgi())
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             yield client, enricher
 
 
@@ -48,7 +54,9 @@ async def test_the_figures_of_a_market_are_those_of_its_counters(urls: Urls) -> 
     given = {"redis.url": urls.redis, "mongo.url": urls.mongo}
     async with app(**given) as (client, enricher):
         await enricher.wait_ready()
-        assert (await client.get("/readyz")).json() == {"status": "ready", "missing": {}, "stalled": []}
+        said = (await client.get("/readyz")).json()
+        assert (said.pop("service"), said.pop("instance")) == ("worker-enricher", enricher.instance)
+        assert said == {"status": "ready", "missing": {}, "troubles": {}, "stalled": []}
         assert (await client.get("/livez")).text == "OK"
         tick = b'{"tick_id": 1, "product": "NIFTY", "price": 21500.5, "timestamp": "2026-01-05T09:15:00Z"}'
         await enricher.submit("market:underlying", tick, committed=True)
@@ -76,6 +84,11 @@ async def test_the_figures_of_a_market_are_those_of_its_counters(urls: Urls) -> 
         assert found["enricher_mongo_slow_commands_total command=insert"] >= 0
         assert found["process_resident_memory_bytes"] > 1_000_000
         check_with_promtool(text)
+        # While it stops and when it has, the last figures can be had; nothing else can.
+        await enricher.stop()
+        assert samples((await client.get("/metrics")).text)[f"{of} status=processed"] == 1
+        assert [(await client.get(path)).status_code for path in ("/readyz", "/livez")] == [503, 200]
+        assert (await client.get("/ui/overview")).status_code == 503
 
 
 async def test_queues_and_tasks_are_counted(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,3 +134,35 @@ async def test_what_is_missing_is_said_and_the_figures_go_on(own_redis: RedisPro
         assert found["enricher_source_connected source=job queues"] == 0
         own_redis.start()
         await until(lambda: enricher.ready, "its return")
+
+
+async def test_an_address_that_is_taken_is_refused_with_who_has_it_before_anything_begins(
+    redis_url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "web.sock"
+    for listen in (f"127.0.0.1:{free_port()}", f"unix:{path}"):
+        given = {"redis.url": redis_url, "market.enabled": False, "jobs.packages": "tests.jobs_app"}
+        settings = {"web.listen": listen, "events.enabled": False, "events.listen": listen}
+        async with Enricher(load(overrides=given | settings)) as enricher:
+            await enricher.wait_ready()
+            with pytest.raises(CannotListen) as caught:
+                async with Enricher(load(overrides=given | {"web.listen": listen})):
+                    raise AssertionError("it began")
+            mine = f"pid {os.getpid()} ({Path(sys.executable).name}"
+            assert mine in str(caught.value)
+            assert f"another enricher, worker-enricher {enricher.instance}" in str(caught.value)
+            # The worker is asked itself: no Redis is needed to know how it is.
+            away = ["--redis-url", f"redis://127.0.0.1:{free_port()}", "--timeout", "5s"]
+            for more, code in (([], 0), (["--set", "service.name=other"], 1)):
+                asked = ["health", *away, "--set", f"web.listen={listen}", *more]
+                assert await asyncio.to_thread(exit_code, asked) == code
+    # What a dead worker has left is in nobody's way; what is no socket is not ours to remove.
+    assert path.is_socket()
+    async with Enricher(load(overrides=given | settings)):
+        pass
+    path.unlink()
+    path.write_text("a file")
+    with pytest.raises(CannotListen, match="in use"):
+        async with Enricher(load(overrides=given | settings)):
+            pass
+    assert path.read_text() == "a file"

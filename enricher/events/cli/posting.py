@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import socket
 import sys
 import time
 import uuid
@@ -18,9 +17,10 @@ import click
 import msgspec
 
 from enricher.config import Settings, redact
-from enricher.config.listen import Address, parse
+from enricher.config.listen import parse
 from enricher.errors import EnricherError
 from enricher.events.settings import EventSettings
+from enricher.web.calling import connection_to
 
 _TRIES = 6
 _TIMEOUT = 60.0
@@ -28,19 +28,6 @@ _TIMEOUT = 60.0
 
 class NotAccepted(EnricherError):
     """An event was refused, or nobody answered."""
-
-
-class _OverSocket(HTTPConnection):
-    """A connection to a socket of this machine's file system."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_TIMEOUT)
-        self.sock.connect(self._path)
 
 
 class Poster:
@@ -54,7 +41,10 @@ class Poster:
         listen = self._section.listen or settings.web.address
         if not url and not listen:
             raise click.UsageError("the settings name no address of a worker (web.listen): give --url")
-        self._where, self._path = self._connection(url) if url else (_to(parse(listen)), "/events")
+        if url:
+            self._where, self._path = self._connection(url)
+        else:
+            self._where, self._path = connection_to(parse(listen), _TIMEOUT), "/events"
         self._shown = redact(url) if url else listen
 
     @staticmethod
@@ -126,13 +116,6 @@ def bodies(files: tuple[str, ...], *, lines: bool) -> Iterator[tuple[str, bytes]
         for number, line in enumerate(data.splitlines(), 1):
             if line.strip():
                 yield f"{file}:{number}", line
-
-
-def _to(address: Address) -> HTTPConnection:
-    if address.path:
-        return _OverSocket(address.path)
-    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  who listens on all of them is here, too
-    return HTTPConnection(own.get(address.host, address.host), address.port, timeout=_TIMEOUT)
 
 
 def _id_in(said: bytes) -> str:
