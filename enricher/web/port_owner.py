@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 
@@ -32,10 +33,16 @@ def _processes(address: Address) -> Iterator[tuple[int, str]]:
     wanted = {f"socket:[{inode}]" for inode in (_unix(address.path) if address.path else _tcp(address.port))}
     for folder in _PROC.glob("[0-9]*") if wanted else ():
         try:
-            if any(str(each.readlink()) in wanted for each in (folder / "fd").iterdir()):
+            if not wanted.isdisjoint(_open_files(folder)):
                 yield int(folder.name), _command((folder / "cmdline").read_bytes())
         except OSError:
             continue  # it is another user's, or has gone
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    for each in (process / "fd").iterdir():
+        with suppress(OSError):  # it was closed meanwhile
+            yield str(each.readlink())
 
 
 def _tcp(port: int) -> Iterator[str]:
