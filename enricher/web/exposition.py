@@ -7,13 +7,15 @@ The format: https://prometheus.io/docs/instrumenting/exposition_formats/#text-ba
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from enricher.engine.stats import Histogram
 from enricher.metrics import Metric, buckets
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
+_EDGES = {edge: f'le="{edge!r}"}} ' for edge, _ in buckets(Histogram())}
 
 
 def exposition(metrics: Iterable[Metric]) -> bytes:
@@ -27,19 +29,21 @@ def _lines(metric: Metric) -> Iterator[str]:
     yield f"# HELP {name} {text}\n# TYPE {name} {metric.kind}\n"
     for labels, value in metric.samples:
         if isinstance(value, Histogram):
-            yield from _of_histogram(name, _labels(labels), value)
+            yield _of_histogram(name, _labels(tuple(labels.items())), value)
         elif not math.isnan(value):
-            given = _labels(labels)
+            given = _labels(tuple(labels.items()))
             yield f"{name}{{{given}}} {float(value)!r}\n" if given else f"{name} {float(value)!r}\n"
 
 
-def _of_histogram(name: str, labels: str, histogram: Histogram) -> Iterator[str]:
-    before = f"{labels}," if labels else ""
-    for edge, count in buckets(histogram):
-        yield f'{name}_bucket{{{before}le="{edge!r}"}} {count}\n'
-    yield f'{name}_bucket{{{before}le="+Inf"}} {histogram.total}\n'
-    yield f"{name}_sum{{{labels}}} {histogram.sum / 1e6!r}\n{name}_count{{{labels}}} {histogram.total}\n"
+def _of_histogram(name: str, labels: str, histogram: Histogram) -> str:
+    bucket = f"{name}_bucket{{{labels}," if labels else f"{name}_bucket{{"
+    lines = [f"{bucket}{_EDGES[edge]}{count}\n" for edge, count in buckets(histogram)]
+    total = histogram.total
+    lines.append(f'{bucket}le="+Inf"}} {total}\n{name}_sum{{{labels}}} {histogram.sum / 1e6!r}\n')
+    return f"{''.join(lines)}{name}_count{{{labels}}} {total}\n"
 
 
-def _labels(labels: Mapping[str, str]) -> str:
-    return ",".join(f'{name}="{value.translate(_ESCAPED)}"' for name, value in labels.items())
+# They are the same at every scrape.
+@lru_cache(maxsize=10_000)
+def _labels(pairs: tuple[tuple[str, str], ...]) -> str:
+    return ",".join(f'{name}="{value.translate(_ESCAPED)}"' for name, value in pairs)
