@@ -21,7 +21,7 @@ from enricher.log import log
 State = Literal["running", "done", "stopped"]
 
 _LOOKED = 1.0
-_LEASE = 5.0
+_LEASE = 3.0
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,7 +18,9 @@ import redis
 
 from enricher.jobs import connect
 from tests.checkers import absent
-from tests.integration.commands import Command, eventually
+from tests.integration import commands
+from tests.integration.commands import eventually
+from tests.integration.forks import command
 from tests.integration.worker import TICKS, database, iso
 from tests.jobs_app.orders import Order
 from tests.kubernetes import FOLDER, Document, built, container, environment, kubectl, workloads
@@ -28,7 +30,7 @@ from tests.servers import LOOPBACK, Urls, free_port
 STREAM, RECORD = "enricher:intake:worker-enricher", "published"
 
 
-class Pod(Command):
+class Pod:
     """The process of a pod, with the environment of the files; what only a cluster has is given."""
 
     def __init__(self, folder: Path, workload: Document, documents: list[Document], urls: Urls) -> None:
@@ -43,7 +45,10 @@ class Pod(Command):
             "ENRICHER_JOBS__PACKAGES": "tests.jobs_app",
             "ENRICHER_STREAMS__RECORD_EFFECTS": RECORD,
         }
-        super().__init__(folder, *self._its["args"], **environment(workload, documents) | here)
+        folder.mkdir(exist_ok=True)
+        self._log = folder / f"log-{self._port}"
+        given = commands.environment(**environment(workload, documents) | here)
+        self._process = command(self._its["args"], given, folder, self._log)
 
     def get(self, path: str) -> tuple[int, bytes]:
         """The answer to a request as the kubelet sends it, from another address than the pod's name."""
@@ -60,14 +65,19 @@ class Pod(Command):
         """Wait as the kubelet does: alive, then ready."""
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             path = self._its[probe]["httpGet"]["path"]
-            eventually(lambda path=path: self.get(path)[0] == 200, f"{path}:\n{self.out}{self.err}")
+            eventually(lambda path=path: self.get(path)[0] == 200, f"{path} in {self._log}")
         return self
 
     def terminated(self) -> None:
         """Ask it to end, as the kubelet does after preStop; it must by itself, within the grace period."""
-        asked = time.monotonic()
-        assert self.signal(signal.SIGTERM).end() == 0, self.out
-        assert time.monotonic() - asked < self._grace
+        self._process.send_signal(signal.SIGTERM)
+        assert self._process.wait(self._grace) == 0, self._log.read_text()
+
+    def __enter__(self) -> Pod:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
 
 
 class Load:
