@@ -16,11 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from enricher.config import WebSettings
 from enricher.events.documents import STATUSES, Document
 from enricher.events.intake import Busy, KeyConflict, Unavailable
 from enricher.events.settings import TASK, EventSettings
 from enricher.events.types import InvalidEvent
-from enricher.web.requests import Json, Refusal, body_of, client_of
+from enricher.web.requests import Json, Refusal, body_of, client_of, is_foreign
 
 _WINDOW = 300
 _LONGEST_KEY = 255
@@ -50,15 +51,13 @@ class Intake(Protocol):
 
 
 class Endpoints:
-    """POST and GET of /events. Who reads may use a token of ``readers`` as well."""
+    """POST and GET of /events. Who reads may use a token of the web app as well."""
 
-    def __init__(
-        self, intake: Intake, settings: EventSettings, readers: Mapping[str, str], body_timeout: float
-    ) -> None:
+    def __init__(self, intake: Intake, settings: EventSettings, web: WebSettings) -> None:
         self._intake = intake
         self._settings = settings
-        self._readers = {**readers, **settings.tokens} if settings.tokens else readers
-        self._body_timeout = body_timeout
+        self._readers = {**web.tokens, **settings.tokens} if settings.tokens else web.tokens
+        self._body_timeout = web.body_timeout
 
     def routes(self) -> list[BaseRoute]:
         """The pages, with and without a slash at the end: a POST must not be redirected."""
@@ -73,6 +72,8 @@ class Endpoints:
 
     async def post(self, request: Request) -> Response:
         """Accept an event: 202 once it is stored."""
+        if not (self._settings.tokens or self._settings.secrets) and is_foreign(request):
+            raise Refusal(403, "a page of another site sends this: without events.tokens that is refused")
         client = client_of(request, self._settings.tokens)
         key = request.headers.get("idempotency-key")
         if key is not None and not 0 < len(key) <= _LONGEST_KEY:
@@ -131,7 +132,6 @@ class Endpoints:
                 before = event["created_at"], event["id"]
             following = len(found) == wanted
         return Json({"events": shown, "next": cursor_of(*before) if following and before else None})
-
 
 def signer(request: Request, body: bytes, secrets: Mapping[str, str]) -> str:
     """The name of who signed a request: HMAC-SHA256 over ``{X-Timestamp}.{body}``, not older than 5 minutes.

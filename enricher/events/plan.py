@@ -116,8 +116,7 @@ def plan(events: EventSettings, host: Host) -> Plan:
     def pages() -> Sequence[BaseRoute]:
         from enricher.events.http import Endpoints
 
-        web = host.settings.web
-        return Endpoints(intake, events, web.tokens, web.body_timeout).routes()
+        return Endpoints(intake, events, host.settings.web).routes()
 
     sweep = Sweep(events, host, oldest, lambda: bool(figures().get("ready")))
     return Plan(

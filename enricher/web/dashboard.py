@@ -31,13 +31,18 @@ _MOST = 1_048_576
 _MOST_WATCHERS = 100
 
 _STATIC = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-_SAFE = {
+# What a program gets is nothing for the pages of other sites.
+_UNSHARED = {
     "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "cross-origin-resource-policy": "same-origin",
+}
+_SAFE = {
+    **_UNSHARED,
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
         "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ),
-    "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
@@ -97,7 +102,7 @@ class Dashboard:
 
     async def _answer(self, view: View, request: Request) -> Response:
         asked = self._asked(request, view.query, dict(request.query_params))
-        return Json(await view.answer(asked), headers={"cache-control": "no-store"})
+        return Json(await view.answer(asked), headers=_UNSHARED)
 
     async def _order(self, action: Action, request: Request) -> Response:
         who = self._guard.who(request)
@@ -107,6 +112,8 @@ class Dashboard:
             parameters = msgspec.json.decode(body or b"{}", type=action.body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Refusal(422, str(error)) from error
+        except RecursionError as error:
+            raise Refusal(422, "fewer levels of nesting were expected") from error
         return Json(await self._do(action, Asked(parameters, request.path_params, who)))
 
     async def _document(self, request: Request) -> Response:
@@ -189,6 +196,9 @@ class Dashboard:
 
     async def _follow(self, request: Request) -> Response:
         self._guard.who(request)
+        self._guard.check_page(request)
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
         if self._pulse.watchers >= _MOST_WATCHERS:
             raise Refusal(503, f"{_MOST_WATCHERS} pages watch already", retry_after="10")
         return Watched(self._pulse)

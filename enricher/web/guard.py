@@ -27,7 +27,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from enricher.config import WebSettings
-from enricher.web.requests import Refusal, client_of
+from enricher.web.requests import Refusal, client_of, is_foreign
 
 SESSION = "enricher_session"
 CSRF = "enricher_csrf"
@@ -103,9 +103,7 @@ class Guard:
     def check_page(self, request: Request) -> None:
         """Whether a page of ours sends this, or no page at all. Raises `Refusal` (403)."""
         self._check_host(request)
-        origin = request.headers.get("origin")
-        foreign = origin is not None and origin.partition("://")[2] != request.headers.get("host", "")
-        if foreign or request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        if is_foreign(request):
             raise Refusal(403, "a request of this app's own pages was expected, not of another site's")
 
     def log_in(self, request: Request, token: str) -> str:

@@ -61,6 +61,13 @@ async def body_of(request: Request, most: int, seconds: float) -> bytes:
     return b"".join(parts)
 
 
+def is_foreign(request: Request) -> bool:
+    """Whether a page of another site sends this; a program's request is no page's."""
+    origin = request.headers.get("origin")
+    foreign = origin is not None and origin.partition("://")[2] != request.headers.get("host", "")
+    return foreign or request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+
+
 def _too_large(most: int, found: str) -> Refusal:
     return Refusal(413, f"a body of at most {most} bytes was expected, got {found}", connection="close")
 

@@ -36,6 +36,8 @@ _FILES = 200
 # Seconds that requests under way get when the server ends: the engine has been drained by then.
 _GRACE = 2
 _BACKLOG = 2048
+# How long a client may leave an answer unread: Linux then ends the connection, and lets go of the answer.
+_UNREAD_MS = 60_000
 
 
 class CannotListen(EnricherError):
@@ -104,7 +106,8 @@ def _protocol(header_timeout: float, most: int) -> type[asyncio.Protocol]:
             if size > _MOST_HEADERS:
                 self._status, self._why = 431, _HEADERS_EXPECTED
                 raise ValueError(self._why)
-            if self.parser.get_http_version() not in ("1.1", "1.0"):
+            hosts = sum(name == b"host" for name, _ in self.headers)
+            if hosts > 1 or self.parser.get_http_version() not in ("1.1", "1.0"):
                 raise ValueError(self._why)
             super().on_headers_complete()
 
@@ -162,6 +165,8 @@ def _bound(address: Address) -> socket.socket:
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_MS)
     try:
         bound.bind(address.path or (address.host, address.port))
         # Two may be bound to one address; of those that listen there is one.

@@ -72,6 +72,9 @@ async def test_what_is_accepted_is_stored_and_processed(urls: Urls, path: str) -
         assert 'enricher_pipeline_attempts_total{type="Ticket",status="finished"} 1.0' in figures
         assert 'enricher_node_seconds_count{type="Ticket",node="Reply"} 1' in figures
         assert (await client.get("/events/nothing")).json() == {"detail": "Event with id nothing not found"}
+        # A page of another site in the browser of somebody who may reach it needs more than that.
+        for foreign in ({"origin": "https://evil.example"}, {"sec-fetch-site": "cross-site"}):
+            assert (await client.post(path, content=b'{"text": "x"}', headers=foreign)).status_code == 403
 
 
 async def test_events_are_listed_a_page_at_a_time(urls: Urls) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.requests import Request
 
-from enricher.web import guard, pulse, watched
+from enricher.web import guard, pulse, server, watched
 from enricher.web.shell import Shell
 from enricher.web.views import Done
 from tests.integration.test_web_guard import CSRF, worker
@@ -65,6 +68,19 @@ async def test_no_path_leads_out_and_no_text_becomes_a_header(redis_url: str) ->
         said = json.loads(toast.partition(b" ")[2])["toast"]
         assert said["kind"] == "bad"
         assert repr(EVIL)[:30] in said["text"]
+        json_stop = "POST /api/v1/dead-letters/stop HTTP/1.1\r\nContent-Type: application/json"
+        for head, sent, status in (
+            (json_stop, "[" * 50_000, 422),
+            (json_stop, '{"rate": ' + "9" * 5_000 + "}", 200),
+            ("GET /metrics HTTP/1.1\r\nHost: evil.example", "", 400),
+            ("HEAD /ui/pulse HTTP/1.1", "", 200),
+            ("GET /ui/pulse HTTP/1.1\r\nOrigin: http://evil.example", "", 403),
+            ("OPTIONS /ui/overview HTTP/1.1", "", 405),
+            ("TRACE /ui/overview HTTP/1.1", "", 405),
+            (f"GET /ui/overview HTTP/1.1\r\nCookie: {'a=b; ' * 14_000}", "", 431),
+        ):
+            start, text = await raw(port, head, sent)
+            assert start.startswith(b"HTTP/1.1 %d" % status), (head[:60], start)
     scope = {"type": "http", "root_path": "/x", "path": "/", "headers": [], "query_string": b""}
     shell = Shell([], service="x", read_only=False)
     answer = shell.done(Request(scope), Done(EVIL, to=f"jobs/{EVIL}?page=2"))
@@ -72,6 +88,28 @@ async def test_no_path_leads_out_and_no_text_becomes_a_header(redis_url: str) ->
     assert answer.headers["hx-redirect"].endswith("?page=2")
     toast_text = json.loads(shell.done(Request(scope), Done(EVIL)).headers["hx-trigger"])["toast"]["text"]
     assert toast_text == EVIL
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a connection that is not read")
+async def test_who_reads_no_answer_is_hung_up_on(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_UNREAD_MS", 300)
+    port = free_port()
+    async with worker(redis_url, **{"web.listen": f"127.0.0.1:{port}"}):
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", port))
+            request = f"GET /ui/static/lightweight-charts.js HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n"
+            client.sendall(request.encode() * 50)
+
+            def served() -> bool:
+                its = f":{client.getsockname()[1]:04X}"
+                lines = Path("/proc/net/tcp").read_text().splitlines()
+                return any(line.split()[2].endswith(its) for line in lines)
+
+            await until(served, "the connection")
+            await until(lambda: not served(), "its end")
 
 
 async def test_of_120_pages_that_watch_100_are_served_and_more_when_they_go(redis_url: str) -> None:
