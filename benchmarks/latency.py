@@ -113,7 +113,7 @@ def _loaded(
             settled(ours.figures, gone + told.sent)
             took = time.monotonic() - began
             used = {name: now_s - cpu[name] for name, now_s in _cpu(pids).items()}
-            found = _all_heard(heard)
+            found = all_heard(heard)
         if number:
             every.extend(found)
             p50.append((found.quantile(0.5) or 0) / 1000)
@@ -138,7 +138,7 @@ def _loaded(
     }
 
 
-def _all_heard(heard: Listener) -> Latencies:
+def all_heard(heard: Listener) -> Latencies:
     """Everything the listener has once nothing more comes: it may lag behind the worker's own count."""
     every = heard.report()
     while True:

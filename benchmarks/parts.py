@@ -142,6 +142,11 @@ PARTS: dict[str, Part] = {
         "benchmarks.fuzz",
         {"count": "how many (200,000; quick 2,000)", "seed": "of the mutations (7)"},
     ),
+    "web": Part(
+        "what watching pages and scrapes cost; every page with a million ticks and 100,000 letters and jobs",
+        "benchmarks.web",
+        {"rate": "messages a second (250)", "ticks": "that are stored (1,000,000; quick 10,000)"},
+    ),
     "walk": Part("the way of one message through the source: calls, changes of file", "benchmarks.walk"),
     "guard": Part("the engine's work per message, counted, against committed limits", "benchmarks.guard"),
 }
