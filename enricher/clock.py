@@ -24,7 +24,7 @@ _DAY = 86_400 * SECOND
 _EARLIEST = -718_797 * _DAY
 _LATEST = 2_932_532 * _DAY - 1
 _LONGEST_DATE = 10
-_SEPARATORS = frozenset("Tt _")
+_WRITTEN = frozenset(("-T", "-t", "- ", "-_"))  # fifth and eleventh character of a date and a time
 _ISO = re.compile(r"(?:\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d(?:-?\d)?)(?:[Tt _].*)?", re.ASCII | re.DOTALL)
 _EPOCH = re.compile(r"[1-9]\d{9}(?:\d{3}){0,3}(?:\.\d+)?", re.ASCII)
 
@@ -46,7 +46,7 @@ def event_us(text: str, zone: tzinfo = UTC) -> tuple[int, bool]:
 
 def read_moment(text: str, zone: tzinfo = UTC) -> tuple[int, bool, datetime]:
     """As `event_us`, and the same moment as an aware ``datetime``, in the zone it was written in."""
-    if text[10:11] in _SEPARATORS and text[4:5] == "-":  # as nearly all are: not by another call
+    if text[4:11:6] in _WRITTEN:  # as nearly all are: not by another call
         moment = datetime.fromisoformat(text)
     else:
         moment = from_text(text)
@@ -69,7 +69,7 @@ def from_text(text: str) -> datetime:
     ``datetime.fromisoformat`` alone takes any sign between date and time, and the milliseconds 1743090350654
     for a day of 1743.
     """
-    if text[10:11] in _SEPARATORS and text[4:5] == "-":
+    if text[4:11:6] in _WRITTEN:
         return datetime.fromisoformat(text)
     if _EPOCH.fullmatch(text):
         return since_1970(text, len(text.partition(".")[0]) - 10)

@@ -62,17 +62,17 @@ class Handlers:
         identity = tick.document_id(context.body)
         aside = "future" if tick.future else ""
         flags: dict[str, str] | None = None
-        price, high, low, latest = tick.price, tick.high, tick.low, state.windows.latest
+        price, high, low, windows = tick.price, tick.high, tick.low, state.windows
+        latest = windows.latest
         if (
             not tick.clean
             or (high and price > high)
             or (low and price < low)
             or (latest is not None and (price > latest.price * _SCALE or price * _SCALE < latest.price))
         ):
-            ticks = state.windows.ticks
-            flags, is_price = tick_doubts(tick, ticks.last_price, ticks.newest)
+            flags, is_price = tick_doubts(tick, windows.ticks.last_price, windows.ticks.newest)
             aside = aside or ("" if is_price else "no_price")
-        folded = not (aside or state.windows.is_late(tick.event_us))
+        folded = not (aside or windows.is_late(tick.event_us))
         claim = self.tick_claim(tick, identity)
         document = tick_document(tick, identity, processed_us, folded)
         if flags:
@@ -115,10 +115,10 @@ class Handlers:
             "timestamp": tick.timestamp,
             "processed_at": render(processed_us, tick.naive, zone),
         }
-        if tick.future:
-            message["flags"] = {**(flags or {}), "timestamp": AHEAD}
-        elif flags:
-            message["flags"] = flags
+        if flags or tick.ahead_us:
+            noted = {**(flags or {}), "timestamp": AHEAD} if tick.future else flags
+            if noted:
+                message["flags"] = noted
         return Publish("enriched:underlying", encode(message))
 
     def _stored_tick(

@@ -88,6 +88,7 @@ class Checkpoint(Fold):
             "bases": bases,
             "firsts": firsts,
             "gaps": [list(span) for span in product.gaps.spans],
+            "volumes": product.bars.volumes.kept(),
         }
 
     def restore(self, document: Mapping[str, Any]) -> set[str]:
@@ -97,6 +98,8 @@ class Checkpoint(Fold):
         self.last = Bounds(**numbers, volume=document.get("volume"))
         self.product.gaps.spans = [(int(low), int(high)) for low, high in document.get("gaps", ())]
         self.product.quotes.naive = bool(document.get("naive"))
+        if volumes := document.get("volumes"):
+            self.product.bars.volumes.restore(volumes)
         # The last of each expiry, the first of its day, and those that build-up is compared with.
         named = {*document.get("chains", {}).values(), *document.get("firsts", {}).values()}
         return named.union(*document.get("bases", {}).values())

@@ -10,6 +10,7 @@ from enricher.analytics.contracts import Contract
 from enricher.clock import SECOND, to_date, to_millis
 from enricher.engine.effects import Effect, Insert, Upsert
 from enricher.market.bars.bars import Bar, Bars
+from enricher.market.bars.volume_watch import VolumeWatch
 from enricher.market.documents import BARS, bar_document
 from enricher.market.folds.fold import Fold, Product, TickChange
 from enricher.market.folds.gaps import GAP
@@ -21,7 +22,7 @@ class ClosedBars(Fold):
     It comes before the windows, for a tick that is too late for everything was heard all the same.
     """
 
-    __slots__ = ("_clock_set_us", "_idle_us", "bars", "heard_us")
+    __slots__ = ("_clock_set_us", "_idle_us", "bars", "heard_us", "volumes")
 
     def __init__(self, product: Product) -> None:
         super().__init__(product)
@@ -34,6 +35,7 @@ class ClosedBars(Fold):
             bar_session(product.contract),
             product.day_start if settings.volume == "cumulative" else None,
         )
+        self.volumes = VolumeWatch(product.session, settings.volume == "cumulative")
         self.heard_us: int | None = None
         # Where the clock was set while bars were open: what to add for the one that they were begun by.
         self._clock_set_us = 0
@@ -41,7 +43,10 @@ class ClosedBars(Fold):
     def fold_tick(self, tick: TickChange) -> None:
         self.heard_us = heard_us = tick.received_us
         self.due_us = heard_us + self._idle_us
-        self.bars.fold(tick.event_us, tick.price, tick.order, tick.volume)
+        event_us, volume = tick.event_us, tick.volume
+        if volume is not None and event_us >= self.volumes.since_us:
+            self.volumes.take(event_us, volume)
+        self.bars.fold(event_us, tick.price, tick.order, volume)
 
     def begin(self, newest_us: int) -> int:
         """Where the earliest bar begins that a tick may still fold into as long as none is newer."""
@@ -87,7 +92,7 @@ class ClosedBars(Fold):
             document = bar_document(self.product.product, bar)
             if self.product.gaps.touch(bar.start_us, bar.end_us):
                 document["flags"] = {**document.get("flags", {}), "gap": GAP}
-            if (doubt := self.product.volumes.doubt(bar.start_us, bar.end_us)) is not None:
+            if (doubt := self.volumes.doubt(bar.start_us, bar.end_us)) is not None:
                 document.setdefault("flags", {}).setdefault("volume", doubt)
             document["processed_at"] = to_date(to_millis(now_us))
             # A first revision is a plain insert, many times cheaper than an upsert.

@@ -29,7 +29,6 @@ from enricher.market.folds.last_chains import LastChains
 from enricher.market.folds.newest_quotes import NewestQuotes
 from enricher.market.folds.product_summary import Whole
 from enricher.market.folds.surface_view import SurfaceView
-from enricher.market.folds.volume_watch import VolumeWatch
 from enricher.market.folds.windows import Windows
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings
@@ -75,7 +74,6 @@ class ProductState:
         self.recent = Recent()
         self.identities = Identities(self)
         self.gaps = Gaps(self, feed_gaps)
-        self.volumes = VolumeWatch(self)
         self.bars = ClosedBars(self)
         self.windows = Windows(self)
         self.baselines = Baselines(self)
@@ -98,7 +96,6 @@ class ProductState:
         self.folds: tuple[Fold, ...] = (
             self.identities,
             self.gaps,  # of what was heard before this tick
-            self.volumes,
             self.bars,  # a tick too late for the windows was heard all the same
             self.windows,  # ends a tick that is too late
             self.baselines,
