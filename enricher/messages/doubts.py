@@ -76,6 +76,7 @@ DAY_CROSSED: Final = Doubt("low", "above the day's high {high}")
 QUOTE_CROSSED: Final = Doubt("bid", "above the ask {ask}")
 QUOTE_IV: Final = Doubt("iv", "{iv} is no volatility")
 QUOTE_EXPIRED: Final = Doubt("expiry", "over before the quote's own time")
+SURFACE_UNITS: Final = Doubt("ivs", "sent in another unit, and shown in {unit}: {strikes}")
 VOLUME_CUMULATIVE: Final = Doubt("volume", "volume never falls: cumulative? (market.volume)")
 VOLUME_FELL: Final = Doubt("volume", "the volume of the day fell from {before} to {volume}")
 

@@ -59,6 +59,20 @@ def test_a_chain_has_one_spot(tmp_path: Path) -> None:
         chains(tmp_path, HEADER + NIFTY + NIFTY.replace("24900,25010", "25000,25011"))
 
 
+def test_an_expiry_that_may_be_two_days_is_read_by_the_order_of_the_time_format(tmp_path: Path) -> None:
+    text = HEADER + NIFTY.replace("25-Aug-2026", "05/08/2026")
+    with pytest.raises(BadRecord, match=r"day or month is first: give --time-format, with %d/%m/%Y"):
+        chains(tmp_path, text)
+    for order, day in (("%d/%m/%Y", "2026-08-05"), ("%m/%d/%Y", "2026-05-08")):
+        assert chains(tmp_path, text, time_format=order)[0]["expiry"] == day
+
+
+@pytest.mark.parametrize("strike", ["0", "-24900"])
+def test_a_strike_is_above_0(tmp_path: Path, strike: str) -> None:
+    with pytest.raises(BadRecord, match="line 2, column strikePrice: expected a strike above 0"):
+        chains(tmp_path, HEADER + NIFTY.replace("24900", strike))
+
+
 @pytest.mark.parametrize("spot", ["0", "", "NA"])
 def test_a_spot_of_zero_is_none_and_an_option_gives_it(tmp_path: Path, spot: str) -> None:
     text = HEADER + NIFTY.replace("25010", spot)

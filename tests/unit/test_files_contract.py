@@ -78,6 +78,7 @@ PACKINGS: dict[str, Callable[[bytes], bytes]] = {
     "xz": lzma.compress,
     "zstd": zstandard.ZstdCompressor().compress,
     "zip": lambda content: zipped({"__MACOSX/x": b"", "folder/": b"", "folder/data": content}),
+    "gzip in gzip": lambda content: gzip.compress(gzip.compress(content)),
     "gzip in zip": lambda content: zipped({"data.gz": gzip.compress(content)}),
     "UTF-8 with a mark": lambda content: content.decode().encode("utf-8-sig"),
     "UTF-16": lambda content: content.decode().encode("utf-16"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -9,7 +10,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from enricher.errors import EnricherError
-from enricher.market.files import BadRecord, Notes, OptionNeeded
+from enricher.market.cli.reading import all_records
+from enricher.market.files import BadRecord, Notes, OptionNeeded, Options
 from tests.vendor_files import legs, messages, written
 
 LEG = ("bid", "ask", "last", "iv", "open_interest", "volume")
@@ -116,12 +118,53 @@ def test_a_table_of_yfinance_is_read_with_what_it_does_not_say(tmp_path: Path) -
     assert notes.doubts == []
 
 
-def test_a_table_of_one_side_says_so(tmp_path: Path) -> None:
+def test_tables_of_calls_and_puts_are_one_chain_and_one_alone_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head, call, put = YFINANCE.splitlines(keepends=True)
+    calls, puts = (written(tmp_path, head + row, f"{at}.csv") for at, row in enumerate((call, put)))
+    told = Options(spot=641.0, timestamp="2026-08-13T20:00:00Z")
+    ((path, record),) = all_records((calls, puts), told)
+    chain = json.loads(record.body)
+    assert (path, chain["strikes"]) == (puts, [640, 645.5])
+    assert (len(chain["calls"]), len(chain["puts"])) == (1, 1)
+    assert capsys.readouterr().err == ""
+    assert [at for at, _ in all_records((calls, calls), told)] == [calls, calls]
+    assert "only calls are in it: the other table goes beside it" in capsys.readouterr().err
+
+
+def schwab(side: str, **fields: Any) -> dict[str, Any]:
+    """Layout: duncanmcdonald/Dealing-With-TDA-API-Options-Data, option_chain.json; -999 as in public reports
+    on the same answer of Schwab."""
+    row = {
+        "putCall": side, "symbol": f"MSFT_082126{side[0]}400", "bid": 9.9, "ask": 10.1, "last": 10.0,
+        "bidSize": 47, "askSize": 28, "totalVolume": 3860, "tradeTimeInLong": 1786651128405,
+        "quoteTimeInLong": 1786651199412, "volatility": 21.745,
+        "delta": 0.53, "gamma": 0.02, "theta": -0.2, "vega": 0.25, "openInterest": 7959,
+        "strikePrice": 400.0, "expirationDate": 1787342400000, "multiplier": 100.0, "nonStandard": False,
+    }  # fmt: skip
+    return row | fields
+
+
+def test_a_chain_of_schwab_is_as_old_as_its_newest_quote(tmp_path: Path) -> None:
+    none = {"volatility": "NaN", "delta": -999.0, "last": 0.0, "tradeTimeInLong": 0, "openInterest": 0}
+    other = schwab("CALL", nonStandard=True)
+    answer = {
+        "symbol": "MSFT", "status": "SUCCESS", "underlying": None, "underlyingPrice": 401.5,
+        "callExpDateMap": {"2026-08-21:8": {"400.0": [schwab("CALL"), other]}},
+        "putExpDateMap": {"2026-08-21:8": {"400.0": [schwab("PUT", **none)]}},
+    }  # fmt: skip
     notes = Notes()
-    text = "".join(YFINANCE.splitlines(keepends=True)[:2])
-    (chain,) = messages(written(tmp_path, text), notes, spot=641.0, timestamp="2026-08-13T20:00:00Z")
-    assert (len(chain["calls"]), chain["puts"]) == (1, [])
-    assert notes.doubts == ["only calls are in it: the chain has one side (join both tables)"]
+    (chain,) = messages(written(tmp_path, answer), notes)
+    assert (chain["product"], chain["expiry"], chain["spot_price"]) == ("MSFT", "2026-08-21", 401.5)
+    assert chain["timestamp"] == "2026-08-13T19:59:59.412000+00:00"
+    assert legs(chain, *LEG, "delta", "last_trade_time") == {
+        "C400": [9.9, 10.1, 10, 0.21745, 7959, 3860, 0.53, "2026-08-13T19:58:48.405000+00:00"],
+        "P400": [9.9, 10.1, None, None, 0, 3860, None, None],
+    }
+    assert notes.skipped == {"an option on something else than 100 shares (nonStandard)": 1}
+    with pytest.raises(EnricherError, match="there is no message in it, read as an option chain of Schwab"):
+        messages(written(tmp_path, answer | {"callExpDateMap": {}, "putExpDateMap": {}}))
 
 
 def test_the_answer_of_yahoo_has_spot_and_time(tmp_path: Path) -> None:

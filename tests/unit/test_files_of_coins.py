@@ -80,6 +80,25 @@ def test_tickers_of_deribit_by_name_become_a_chain(tmp_path: Path) -> None:
     assert chain == messages(written(tmp_path, list(rows.values())))[0]
 
 
+def test_a_table_of_tickers_has_a_snapshot_for_each_time_that_a_name_comes(tmp_path: Path) -> None:
+    """Layout: bottama/Deribit-Option-Data, csv_files/btc_option_data.csv."""
+    head = (
+        "underlying_price,underlying_index,timestamp,open_interest,mark_iv,last_price,instrument_name,"
+        "index_price,best_bid_price,best_ask_price,asks,stats.volume,greeks.vega,greeks.delta\n"
+    )
+    row = '101800,BTC-25SEP26,{},120.4,52.1,0.0615,BTC-25SEP26-{},101500,0.061,0,"[[0.2, 3]]",12.5,80,0.5\n'
+    index = row.replace("BTC-25SEP26,", "index_price,")
+    rows = [row.format(1786591500123, "100000-C"), index.format(1786591500124, "100000-P")]
+    later = rows[0].replace("500123", "560123")
+    first, second = messages(written(tmp_path, head + rows[0] + rows[1] + later))
+    assert (first["spot_price"], first["future_price"], first["price_unit"]) == (101500, 101800, "underlying")
+    assert (first["timestamp"], len(first["puts"])) == ("2026-08-13T03:25:00.124000+00:00", 1)
+    assert legs(first, *LEG, "delta")["C100000"] == [0.061, None, 0.0615, 0.521, 120.4, 12.5, 0.5]
+    assert (second["timestamp"], second["puts"]) == ("2026-08-13T03:26:00.123000+00:00", [])
+    (alone,) = messages(written(tmp_path, head + rows[1]))
+    assert "future_price" not in alone, "the index is no forward"
+
+
 def test_a_stream_of_tickers_becomes_quotes(tmp_path: Path) -> None:
     def notification(data: dict[str, Any]) -> dict[str, Any]:
         return {"jsonrpc": "2.0", "method": "subscription", "params": {"channel": "ticker.x", "data": data}}

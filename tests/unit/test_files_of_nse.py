@@ -52,6 +52,9 @@ def test_a_spot_that_is_not_known_is_asked_for(tmp_path: Path, spot: object) -> 
     assert messages(path, spot=25000.0)[0]["spot_price"] == 25000
     document["records"]["data"][0]["CE"]["underlyingValue"] = 25012
     assert messages(written(tmp_path, document))[0]["spot_price"] == 25012, "a leg may know it"
+    document["records"]["underlyingValue"], notes = 25500, Notes()
+    assert messages(written(tmp_path, document), notes)[0]["spot_price"] == 25500
+    assert notes.doubts == ["NIFTY has two prices, 25012 and 25500: the last one counts (--spot)"]
 
 
 def test_two_legs_of_one_place_that_differ_are_refused(tmp_path: Path) -> None:

@@ -132,6 +132,7 @@ def test_what_does_not_fit_is_named_by_its_place(tmp_path: Path, text: str, name
         ("time,bid,ask\n2026-08-13 09:15:00,1,2\n", "Give --price-column; the columns are time, bid, ask"),
         ("time,open,high,low,close\n2026-08-13 09:15:00,1,3,1,2\n", "this looks like bars"),
         ("timestamp,strike,last\n2026-08-13 09:15:00,1,3\n", "this looks like options .column strike."),
+        ("symbol,strike,option_type,bid\nN,1,CE,3\n", "this looks like options .column strike."),
         ("timestamp,mark_iv,last\n2026-08-13 09:15:00,1,3\n", "this looks like options .column mark_iv."),
         ("time,price,Price\n2026-08-13 09:15:00,1,3\n", "2 columns are price: give the number of one"),
     ],
@@ -173,8 +174,10 @@ def test_a_point_that_may_group_thousands_is_doubted_aloud(tmp_path: Path) -> No
 def test_rows_that_are_left_out_are_counted_and_guesses_told(tmp_path: Path) -> None:
     notes = Notes()
     text = "time;price\n2026-08-13 09:15:00;1\n;\n\ntime;price\n2026-08-13 09:15:01;2\n"
+    text += "2026-08-13 09:15:02;N/A\n"
     assert [price for _, price in ticks(tmp_path, text, notes)] == [1, 2]
-    assert notes.skipped == {"a row without any value": 1, "a header between rows": 1}
+    reasons = ("a row without any value", "a header between rows", "a row without a price")
+    assert notes.skipped == dict.fromkeys(reasons, 1)
     assert notes.guesses[1:] == [
         "delimiter ';', a header, decimal mark '.' (nothing tells another)",
         "times in column time, prices in price",

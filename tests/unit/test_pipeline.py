@@ -317,7 +317,7 @@ async def test_a_blocking_handler_that_times_out_does_not_hold_its_slot() -> Non
         return []
 
     rig = Rig(
-        Route(topic="t", handler=handler, blocking=True, timeout=0.02, retry=RetryPolicy(max_retries=0))
+        Route(topic="t", handler=handler, blocking=True, timeout=0.3, retry=RetryPolicy(max_retries=0))
     )
     async with rig.engine:
         rig.offer("t")

@@ -16,7 +16,7 @@ from enricher.cli.output import say, visible
 from enricher.clock import Zones
 from enricher.config import Settings
 from enricher.errors import EnricherError
-from enricher.market.cli.reading import layout_options, parse_date, records
+from enricher.market.cli.reading import all_records, layout_options, parse_date
 from enricher.market.feed.channels import OPTION_CHAIN
 from enricher.market.files import Options, recognise
 from enricher.market.products import Contracts
@@ -130,20 +130,20 @@ def newest(
     """The newest chain of each product and expiry in these files, and whether it is of a recording."""
     latest: dict[str, tuple[int, bytes, bool]] = {}
     unread = 0
-    for file in files:
-        format_ = recognise(file, reading)
-        if format_.holds == "ticks":
-            raise EnricherError(f"{file}: these are ticks; expected option chains or a recording")
-        for record in records(file, reading, explain=explain):
-            if record.topic not in topics:
-                continue
-            try:
-                series = peek_series(record.body)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                unread += 1
-                continue
-            if series not in latest or record.at_us >= latest[series][0]:
-                latest[series] = record.at_us, record.body, format_.holds == "messages"
+    holds = {file: recognise(file, reading).holds for file in files}
+    if "ticks" in holds.values():
+        ticks = next(file for file in files if holds[file] == "ticks")
+        raise EnricherError(f"{ticks}: these are ticks; expected option chains or a recording")
+    for file, record in all_records(files, reading, explain=explain):
+        if record.topic not in topics:
+            continue
+        try:
+            series = peek_series(record.body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            unread += 1
+            continue
+        if series not in latest or record.at_us >= latest[series][0]:
+            latest[series] = record.at_us, record.body, holds[file] == "messages"
     if unread:
         say(f"Warning: {unread:,} messages on the channel of chains are not chains, and were left out")
     return [(body, recorded) for _, body, recorded in latest.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,9 +15,11 @@ import click
 from enricher.cli.output import say, visible
 from enricher.config.types import zone_problem
 from enricher.market.feed.recording import NoSuchColumn, Recorded
-from enricher.market.files import FORMATS, Notes, OptionNeeded, Options, read
+from enricher.market.files import FORMATS, Notes, OptionNeeded, Options, read, recognise
+from enricher.market.files.chains import half, joined
 from enricher.market.files.numbers import PLAIN
 from enricher.market.files.times import EPOCHS
+from enricher.messages.models import peek_series
 
 F = TypeVar("F", bound=Callable[..., Any])
 KINDS = tuple(one.name for one in FORMATS if one.read is not None)
@@ -46,6 +48,34 @@ def records(
             say(f"Warning: {visible(doubt)}")
         for reason, rows in notes.skipped.items() if warn else ():
             say(f"{path}: {rows:,} rows left out: {reason}")
+
+
+def all_records(
+    files: Iterable[Path], options: Options, *, warn: bool = True, explain: bool = False
+) -> Iterator[tuple[Path, Recorded]]:
+    """The messages of all files, as by `records`, each with its file.
+
+    Tables of yfinance have calls or puts. Those of one expiry and moment are one chain, wherever they stand.
+    """
+    halves: dict[tuple[str, int], tuple[Path, Recorded]] = {}
+    for path in files:
+        may_be_half = recognise(path, options).name == "yfinance"
+        for record in records(path, options, warn=warn, explain=explain):
+            if not may_be_half or not half(record):
+                yield path, record
+                continue
+            key = peek_series(record.body), record.at_us
+            other = halves.pop(key, None)
+            if other is not None and half(other[1]) != half(record):
+                yield path, joined(other[1], record)
+                continue
+            halves[key] = path, record
+            if other is not None:
+                yield other
+    for path, record in halves.values():
+        if warn:
+            say(f"Warning: {path}: only {half(record)} are in it: the other table goes beside it")
+        yield path, record
 
 
 def parse_column(text: str | int) -> int | str:

@@ -19,7 +19,7 @@ from enricher.cli.signals import until_signal
 from enricher.clock import render
 from enricher.errors import EnricherError
 from enricher.market.cli.feed import positive_or_max
-from enricher.market.cli.reading import column, layout_options, parse_date, records
+from enricher.market.cli.reading import all_records, column, layout_options, parse_date
 from enricher.market.feed.publish import Published, redis_publisher, replay
 from enricher.market.files import Options
 
@@ -77,7 +77,7 @@ def command(
         url, timeout = settings.redis.url, settings.redis.socket_timeout
         async with redis_client(url, socket_timeout=timeout) as client:
             publish = redis_publisher(client)
-            messages = (record for file in files for record in records(file, reading, warn=False))
+            messages = (record for _, record in all_records(files, reading, warn=False))
             with progress_line(total) as shown:
 
                 def progress(done: Published) -> None:
@@ -101,15 +101,16 @@ def command(
 def count(reading: Options, files: tuple[Path, ...], explain: bool) -> tuple[Counter[str], int]:
     """How many messages there are per topic, and in all; says what each file holds."""
     counts: Counter[str] = Counter()
-    for file in files:
-        before, first_us, last_us = counts.total(), 0, 0
-        for record in records(file, reading, explain=explain):
-            first_us = first_us or record.at_us
-            last_us = record.at_us
-            counts[record.topic] += 1
-        number = counts.total() - before
+    held: Counter[Path] = Counter(dict.fromkeys(files, 0))
+    spans: dict[Path, tuple[int, int]] = {}
+    for file, record in all_records(files, reading, explain=explain):
+        counts[record.topic] += 1
+        held[file] += 1
+        spans[file] = spans.get(file, (record.at_us, 0))[0], record.at_us
+    for file, number in held.items():
+        first_us, last_us = spans.get(file, (0, 0))
         span = f", {render(first_us, False)} to {render(last_us, False)}" if last_us else ""
-        say(f"{file}: {number:,} messages{span}")
+        say(f"{file}: {number:,} messages{span}" if number else f"{file}: in a chain with another file")
     return counts, counts.total()
 
 

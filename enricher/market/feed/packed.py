@@ -99,7 +99,7 @@ def _zstd(path: Path, file: IO[bytes]) -> IO[bytes]:
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _PACKED: tuple[tuple[bytes, Callable[[Path, IO[bytes]], IO[bytes]]], ...] = (
-    (b"\x1f\x8b", lambda _, file: cast("IO[bytes]", gzip.GzipFile(fileobj=file))),
+    (b"\x1f\x8b", lambda _, file: cast("IO[bytes]", gzip.GzipFile(mode="rb", fileobj=file))),
     (b"\x28\xb5\x2f\xfd", _zstd),
     (b"BZh", lambda _, file: bz2.open(file)),  # noqa: SIM115 - whoever asks closes it
     (b"\xfd7zXZ\x00", lambda _, file: lzma.open(file)),  # noqa: SIM115

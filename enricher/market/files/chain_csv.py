@@ -29,7 +29,7 @@ from enricher.market.files.columns import (
 from enricher.market.files.contract import Format, Notes, OptionNeeded, Options
 from enricher.market.files.row import Row
 from enricher.market.files.source import Source
-from enricher.market.files.times import Times, day_first
+from enricher.market.files.times import Times, day_first, order_in
 from enricher.market.files.values import Cell, amount, iso_date, moment, number
 
 _LEG = {
@@ -106,6 +106,8 @@ class _Columns:
             raise needed(source, "price of the underlying", "--spot")
         self._marks = source.dialect.marks
         self._day_first = None if self._expiry is None else day_first(values(source, self._expiry))
+        if self._day_first is None:
+            self._day_first = order_in(options.time_format)
         self._legs = {side: _leg_columns(source, side, notes) for side, _ in _SIDES}
         given = list(_volatilities(source, self._legs))
         self._percent = not any(given) or max(given) >= _LEAST_PERCENT
@@ -123,7 +125,10 @@ class _Columns:
         expiry = self._options.expiry or ""
         if self._expiry is not None:
             expiry = iso_date(row[self._expiry], self._day_first)
-        return product, expiry, number(row[self.strike], self._marks)
+        strike = number(row[self.strike], self._marks)
+        if strike <= 0:
+            raise row[self.strike].error("a strike above 0")
+        return product, expiry, strike
 
     def add(self, chains: Chains, key: tuple[str, str, float], row: Row, when: tuple[str, int]) -> None:
         """The legs of a row to the chain of its product and expiry."""

@@ -87,3 +87,19 @@ class Chains:
 
     def __len__(self) -> int:
         return len(self._chains)
+
+
+def half(chain: Recorded) -> str | None:
+    """``calls`` or ``puts`` where a chain has only these."""
+    message = orjson.loads(chain.body)
+    sides = [side for side in ("calls", "puts") if message[side]]
+    return sides[0] if len(sides) == 1 else None
+
+
+def joined(one: Recorded, other: Recorded) -> Recorded:
+    """The chain of two halves of one moment."""
+    messages = [orjson.loads(one.body), orjson.loads(other.body)]
+    whole = {side: [leg for message in messages for leg in message[side]] for side in ("calls", "puts")}
+    strikes = sorted({strike for message in messages for strike in message["strikes"]})
+    body = orjson.dumps({**messages[0], "strikes": strikes, **whole})
+    return Recorded(one.at_us, one.topic, body)

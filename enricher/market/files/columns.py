@@ -28,6 +28,7 @@ VOLUMES = (
     "tradedquantity", "qty", "quantity", "size",
 )  # fmt: skip
 TICK_IDS = ("tickid",)
+_NAMES, _SHOWN = 30, 40  # of columns that an error shows, and their letters
 _PUNCTUATION = re.compile(r"[\W_]+")
 
 
@@ -115,7 +116,9 @@ def all_are(kind: Callable[[str], bool], cells: list[str]) -> bool:
 def needed(source: Source, what: str, option: str) -> OptionNeeded:
     """What to raise when no column is found."""
     dialect = source.dialect
-    known = ", ".join(dialect.header) if dialect.has_header else f"0 to {dialect.width - 1} (no header)"
+    names = [name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..." for name in dialect.header[:_NAMES]]
+    more = f" and {len(dialect.header) - _NAMES} more" if len(dialect.header) > _NAMES else ""
+    known = ", ".join(names) + more if dialect.has_header else f"0 to {dialect.width - 1} (no header)"
     return OptionNeeded(f"{source.path}: which column has the {what}? Give {option}; the columns are {known}")
 
 

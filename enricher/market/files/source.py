@@ -132,6 +132,9 @@ class Source:
 
     def root(self) -> Cell:
         """The same as a cell; raises BadRecord saying what is wrong with the JSON."""
+        if self.is_json_lines:
+            found = "JSON Lines: make each line a file of its own"
+            raise BadRecord(self.path, None, "file", "one JSON document", found)
         value, problem = self._document
         if problem is not None:
             raise problem

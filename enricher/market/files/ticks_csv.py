@@ -48,6 +48,12 @@ def _seen(source: Source) -> str | None:
 
 
 def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
+    strange = spelt(source, _OF_OPTIONS) if options.kind is None and options.price_column is None else None
+    if strange:
+        raise OptionNeeded(
+            f"{source.path}: this looks like options (column {strange}) in a layout that is not known; ticks "
+            "of an underlying are read with --kind csv-ticks"
+        )
     times = time_columns(source, options)
     if times is None:
         raise needed(source, "time", "--time-column")
@@ -62,6 +68,9 @@ def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
     rows_of: Counter[str] = Counter()
     marks = source.dialect.marks
     for row in source.rows():
+        if row[price].absent:
+            source.skip("a row without a price")
+            continue
         text, at_us = times.of(row)
         name = product.of(row)
         tick: dict[str, Any] = {
@@ -89,11 +98,6 @@ def _price(source: Source, options: Options, times: TimeColumns) -> Column:
             if columns.all_are(is_number, values(source, index)):
                 return index
         return first
-    if options.kind is None and (strange := spelt(source, _OF_OPTIONS)):
-        raise OptionNeeded(
-            f"{source.path}: this looks like options (column {strange}) in a layout that is not known; ticks "
-            "of an underlying are read with --kind csv-ticks"
-        )
     found = spelt(source, columns.PRICES)
     if found is None:
         raise needed(source, "price", "--price-column")

@@ -134,6 +134,12 @@ def joined(day: str, clock: str) -> str:
     return f"{day} {clock.zfill(len(clock) + 1) if _SHORT_CLOCK.fullmatch(clock) else clock}"
 
 
+def order_in(pattern: str | None) -> bool | None:
+    """Whether a `strptime` pattern has the day before the month; None where it has not both."""
+    at = [-1 if pattern is None else pattern.find(part) for part in ("%d", "%m")]
+    return None if -1 in at else at[0] < at[1]
+
+
 def day_first(texts: Iterable[str]) -> bool | None:
     """Whether dates like 13/08/2026 have the day first, by those with a number above 12; None if none has."""
     told: set[bool] = set()

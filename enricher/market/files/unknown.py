@@ -9,10 +9,11 @@ from enricher.market.files.source import Source
 
 _WORDS_OF_FAILURE = frozenset(
     (
-        "error", "errors", "error_type", "errorcode", "errormessage", "message", "msg", "code", "status",
+        "error", "errors", "error_type", "errorcode", "errormessage", "message", "msg", "code", "status", "s",
         "success", "fault", "detail", "reason",
     )
 )  # fmt: skip
+_ALL_IS_WELL = frozenset(("", "none", "null", "200", "ok", "success", "successful", "true"))
 _SHOWN = 80
 _KEYS = 12
 
@@ -22,7 +23,7 @@ def described(source: Source) -> str:
 
     Raises BadRecord where it begins as JSON and is none.
     """
-    unknown = "cannot tell what this is (--kind says it)"
+    unknown = "cannot tell what this is (--kind says it; of a table --delimiter what parts its cells)"
     first = source.first_line
     if first.startswith("<"):
         return f"HTML or XML, no data: it looks like a blocked or failed request ({_cut(first)})"
@@ -40,7 +41,9 @@ def described(source: Source) -> str:
     if isinstance(document, list):
         return f"{unknown}: a JSON list, whose first item is {_cut(_json(document[0]))}"
     if words := _words_of_failure(document):
-        return f"it looks like a blocked or failed request, which says {words}"
+        failed = not all(_is_well(*word) for word in words.items())
+        what = "a blocked or failed request" if failed else "an answer without data"
+        return f"it looks like {what}, which says {_cut(_json(words))}"
     return f"{unknown}: JSON, but not NSE's option chain (records.data); {_keys_of(document)}"
 
 
@@ -48,13 +51,19 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _words_of_failure(document: dict[str, Any]) -> str:
-    """What a document without rows says of an error, as it says it."""
+def _words_of_failure(document: dict[str, Any]) -> dict[str, Any]:
+    """What a document without rows says of an error, or of there being none."""
     found = {key: value for key, value in document.items() if key.casefold() in _WORDS_OF_FAILURE}
     data = [value for key, value in document.items() if key not in found]
-    if any(value and isinstance(value, list | dict) for value in data):
-        return ""
-    return _cut(_json(found)) if found else ""
+    return {} if any(value and isinstance(value, list | dict) for value in data) else found
+
+
+def _is_well(word: str, value: Any) -> bool:
+    """Whether a document says by this that nothing is wrong: ``"status": "SUCCESS"``, ``"error": false``."""
+    if isinstance(value, bool):
+        return value == (word.casefold() in {"success", "status", "s"})
+    text = str(value).strip().casefold()
+    return value in ([], {}) or text in _ALL_IS_WELL or not text.strip("0")  # 0, "00000"
 
 
 def _keys_of(found: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ clock, a little at a time; the surface is shown again when one is done.
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 from enricher.clock import SECOND, render, to_date, to_millis
@@ -58,7 +59,9 @@ class SurfaceView(Fold):
         expired = product.expiries.cutoff.expired
         text = text or render(event_us, naive, product.zone)
         spot, quotes = product.chains.spot, product.quotes.surface
-        payload = volatility_surface(quotes, product.product, text, spot, expired, event_us)
+        known = product.chains.known.values()
+        typical = {chain.expiry: median(chain.smile.iv) for chain in known if chain.smile.iv}
+        payload = volatility_surface(quotes, product.product, text, spot, expired, event_us, typical)
         if product.settings.analytics:
             payload |= self.cross_expiry.fields(self._shown_chains(expired), self.svi.done, event_us)
             self._drawn = payload

@@ -1,14 +1,16 @@
 """The volatility surface as vendors quote it: newest implied volatilities by expiry and strike.
 
-Volatilities are as sent, neither converted between percent and decimals nor computed here. Of two
-messages about one option the later event time counts, at equal times the larger digest, so the
+Volatilities are as sent, and not computed here; only those of one expiry that come in two units are shown in
+one. Of two messages about one option the later event time counts, at equal times the larger digest, so the
 order of arrival never shows. What is 5 to 60 s ahead of the clock is not for folding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, KeysView
+from collections.abc import Callable, Iterator, KeysView, Mapping
 from datetime import date, timedelta
+from math import fsum
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -16,12 +18,17 @@ import msgspec
 from enricher.analytics.contracts import Contract
 from enricher.clock import MINUTE
 from enricher.market.surface.expiry_surface import ExpirySurface, Latest, LatestChain
+from enricher.messages.doubts import SURFACE_UNITS
+from enricher.messages.leg_checks import few
 from enricher.messages.models import Chain, Number, OptionType, Quote
 from enricher.messages.schema import MOST_IV
 
 FRESH_US: Final = 5 * MINUTE
 _LAPSES_WITHIN_US: Final = 60 * MINUTE  # no state is kept for longer, and the next message will say it
 
+_APART: Final = 30.0  # times the typical one, no decimal is; a percentage is a hundred times
+
+_NOTHING_KNOWN: Final[Mapping[str, float]] = MappingProxyType({})
 OptionKey = tuple[str, Number, OptionType]  # (expiry, strike, option type)
 Expired = Callable[[str], bool]
 
@@ -174,15 +181,36 @@ def volatility_surface(
     spot: Number | None,
     expired: Expired,
     moment_us: int | None = None,
+    typical: Mapping[str, float] = _NOTHING_KNOWN,
 ) -> dict[str, Any]:
     """The payload of ``volatility_surface:{product}``: expiries and their strikes ascending.
 
     One volatility a strike: of call and put the one out of the money (the call above ``spot``,
     the put below), for it is the one people trade; their mean on the spot itself or when spot is
     unknown; the only one when there is one. ``avg_iv`` is the plain mean over the strikes to 6
-    decimals, not the volatility at the money.
+    decimals, not the volatility at the money. ``typical`` are volatilities computed here, decimals by expiry,
+    which tell percent from decimals where an expiry has both.
     """
-    return {"product": product, "timestamp": timestamp, "expiries": surface.rows(spot, expired, moment_us)}
+    rows = surface.rows(spot, expired, moment_us)
+    expiries = [in_one_unit(row, typical.get(row["expiry"])) for row in rows]
+    return {"product": product, "timestamp": timestamp, "expiries": expiries}
+
+
+def in_one_unit(row: dict[str, Any], typical: float | None) -> dict[str, Any]:
+    """The row of an expiry with the few volatilities in the unit of the many, which ``flags`` say."""
+    ivs: list[Number] = row["ivs"]
+    if not typical or max(ivs) < _APART * min(ivs):
+        return row
+    percent = [iv > _APART * typical for iv in ivs]
+    most = 2 * sum(percent) > len(ivs)
+    odd = [strike for strike, each in zip(row["strikes"], percent, strict=True) if each != most]
+    if not odd:
+        return row
+    times = 100.0 if most else 0.01
+    even = [iv if each == most else round(iv * times, 8) for iv, each in zip(ivs, percent, strict=True)]
+    flags: dict[str, str] = {}
+    SURFACE_UNITS.put(flags, unit="percent" if most else "decimals", strikes=few(odd))
+    return {**row, "ivs": even, "avg_iv": round(fsum(even) / len(even), 6), "flags": flags}
 
 
 def _member(strike: Number, iv: Number, expiry: str) -> str:

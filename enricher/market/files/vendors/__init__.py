@@ -16,6 +16,7 @@ from enricher.market.files.vendors import (
     okx,
     option_tape,
     polygon,
+    schwab,
     tradier,
     upstox,
     yahoo,
@@ -24,7 +25,7 @@ from enricher.market.files.vendors import (
 VENDORS: tuple[Format, ...] = (
     nse_chain.FORMAT, nse_export.FORMAT, bhavcopy.UDIFF, bhavcopy.OLD, option_tape.FORMAT, yahoo.TABLE,
     yahoo.ANSWER, kite.QUOTES, kite.TICKS, upstox.CHAIN, upstox.FEED, dhan.CHAIN, dhan.FEED, fyers.CHAIN,
-    fyers.SOCKET, angel.FORMAT, angel.QUOTES, deribit.FORMAT, binance.FORMAT, okx.FORMAT, cboe.FORMAT,
-    cboe_table.FORMAT, polygon.FORMAT, tradier.FORMAT,
+    fyers.SOCKET, angel.FORMAT, angel.QUOTES, deribit.FORMAT, deribit.TABLE, binance.FORMAT, okx.FORMAT,
+    cboe.FORMAT, cboe_table.FORMAT, polygon.FORMAT, tradier.FORMAT, schwab.FORMAT,
 )  # fmt: skip
 """In the order in which they are asked; no file is of two of them."""

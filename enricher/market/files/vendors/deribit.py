@@ -2,16 +2,18 @@
 
 Prices of options on coins are in coins, those on ``_USDC`` pairs in dollars; volatilities are percent. What
 is priced as the future of an expiry is ``underlying_price``; the index is ``index_price``, which summaries
-call ``estimated_delivery_price``.
+call ``estimated_delivery_price``. A table of tickers has their members as columns (``greeks.delta``); where a
+name comes again, the next snapshot begins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from enricher.market.feed.recording import Recorded
 from enricher.market.files.contract import Format, Notes, Options
+from enricher.market.files.row import Row
 from enricher.market.files.source import Source
 from enricher.market.files.values import Cell
 from enricher.market.files.vendors.fields import (
@@ -71,13 +73,15 @@ def _seen(source: Source) -> str | None:
 def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
     if source.is_json_lines:
         for value in source.objects():
-            yield from _document(source, value, options, notes)
+            yield from _chains(source, list(_rows(value)), options, notes)
     else:
-        yield from _document(source, source.root(), options, notes)
+        yield from _chains(source, list(_rows(source.root())), options, notes)
 
 
-def _document(source: Source, value: Cell, options: Options, notes: Notes) -> Iterator[Recorded]:
-    rows = list(_rows(value))
+def _chains(
+    source: Source, rows: list[Cell], options: Options, notes: Notes, table: bool = False
+) -> Iterator[Recorded]:
+    """The chains of some summaries or tickers; a ticker alone, but for one of a table, is a quote."""
     snapshot = Snapshot(source, options, notes, _TITLE, "units")
     for row in rows:
         name = str(part(row, "instrument_name").value)
@@ -88,10 +92,11 @@ def _document(source: Source, value: Cell, options: Options, notes: Notes) -> It
         ticker = "stats" in row.value
         leg = read_fields(row, _TICKER if ticker else _LEG)
         moment = when(part(row, "timestamp" if ticker else "creation_timestamp"), options, "epoch-ms")
-        future = price(part(row, "underlying_price"))
+        no_future = part(row, "underlying_index").value == "index_price"  # the price is that of the index
+        future = None if no_future else price(part(row, "underlying_price"))
         coin = "underlying" if "_" not in option.root else "quote"
         spot = price(part(row, "index_price" if ticker else "estimated_delivery_price"))
-        if ticker and len(rows) == 1:
+        if ticker and len(rows) == 1 and not table:
             yield quote(option, name, leg | {"price_unit": coin}, moment)
             return
         snapshot.saw(moment)
@@ -117,4 +122,30 @@ def _rows(value: Cell) -> Iterator[Cell]:
         yield from map(value.member, value.value)
 
 
+def _seen_table(source: Source) -> str | None:
+    columns = {"instrument_name", "best_bid_price", "mark_iv", "stats.volume"}
+    return "the columns instrument_name, best_bid_price" if columns <= {*source.names} else None
+
+
+def _read_table(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
+    rows: dict[str, Cell] = {}
+    for row in source.rows():
+        name = str(row["instrument_name"].value)
+        if name in rows:  # the next snapshot begins
+            yield from _chains(source, list(rows.values()), options, notes, table=True)
+            rows = {}
+        rows[name] = _nested(row, source.names)
+    yield from _chains(source, list(rows.values()), options, notes, table=True)
+
+
+def _nested(row: Row, names: Sequence[str]) -> Cell:
+    """A row as the JSON that it was made of."""
+    ticker: dict[str, Any] = {}
+    for name, value in zip(names, row.values, strict=True):
+        holder, _, last = name.rpartition(".")
+        (ticker.setdefault(holder, {}) if holder else ticker)[last] = value
+    return Cell(row.path, row.line, "row", ticker)
+
+
 FORMAT = Format("deribit", _TITLE, "messages", _seen, _read)
+TABLE = Format("deribit-table", "a table of Deribit's tickers", "chains", _seen_table, _read_table)

@@ -21,6 +21,8 @@ _LACKING = {
     "timestamp": ("time", "--time"),
 }
 
+_APART = 1.01  # times: prices of an underlying in one snapshot that differ by more are not of one moment
+
 Key = tuple[str, str]  # product and expiry
 
 
@@ -61,8 +63,14 @@ class Snapshot:
 
     def spot(self, product: str, value: float | None) -> None:
         """The price of the underlying; nothing where it is not known."""
-        if value is not None:
-            self._spots[product] = value
+        if value is None:
+            return
+        before = self._spots.setdefault(product, value)
+        if not 1 / _APART < value / before < _APART:
+            doubt = f"{product} has two prices, {before:.10g} and {value:.10g}: the last one counts (--spot)"
+            if doubt not in self._notes.doubts:
+                self._notes.doubt(doubt)
+        self._spots[product] = value
 
     def leg(self, option: OptionName, values: Mapping[str, Any], symbol: str | None, where: Cell) -> None:
         """One leg; raises BadRecord (at ``where``) if another one at its place says something else."""

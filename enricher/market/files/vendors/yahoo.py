@@ -36,16 +36,12 @@ def _seen_table(source: Source) -> str | None:
 
 def _read_table(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
     snapshot = Snapshot(source, options, notes, _TABLE, "contracts", ("spot", "timestamp"))
-    sides: set[str] = set()
     for row in source.rows():
         option, symbol = _option(row["contractSymbol"])
         leg = {name: read(cell) for name, (read, column) in _LEG.items() if (cell := row.get(column))}
         leg["iv"] = _volatility(row["impliedVolatility"])
         _add_trade(leg, row.get("lastTradeDate"), options)
-        sides.add(option.option_type)
         snapshot.leg(option, leg, symbol, row["contractSymbol"])
-    if len(sides) == 1:
-        notes.doubt(f"only {sides.pop().lower()}s are in it: the chain has one side (join both tables)")
     yield from snapshot.recorded()
 
 
