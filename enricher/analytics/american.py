@@ -8,17 +8,17 @@ of `black76.Greeks`: delta, gamma and theta on the forward, rho with spot and di
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from math import exp, log, sqrt
 from statistics import median
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from enricher.analytics import black76
 from enricher.analytics.black76 import Column, GreekColumns, Values
-from enricher.analytics.dividend_lattice import Dividends
-from enricher.analytics.early_premium import OfCash, Premium, of_yield
+from enricher.analytics.dividend_lattice import Dividends, present_value
+from enricher.analytics.early_premium import Premium, of_cash, of_yield
 from enricher.analytics.exercise_boundary import FINE, QUICK, Scheme
 from enricher.analytics.forward_price import Forward
 
@@ -30,9 +30,22 @@ _NOISE: Final = 1e-12
 _LEAST_LEFT: Final = 2e-5
 """Share of the strike that an option in the money must be worth beyond exercise to tell a volatility."""
 _MOST_STEPS: Final = 30
+_NEXT_TO_NOTHING: Final = 0.01  # of volatility
 _MOST_FORWARDS: Final = 6
 _AT_ONE_SIGMA: Final = QUICK._replace(step=0.0)
 _OF_SIGMA, _OF_RATE = 1e-3, 2e-4  # changes by which derivatives are taken
+
+
+T = TypeVar("T")
+
+
+def at_once(steps: Generator[None, None, T]) -> T:
+    """What a generator returns, without a turn for anybody in between."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False):
@@ -55,27 +68,35 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
         return exp(-self.rate * self.years)
 
 
-def terms_of(spot: float, forward: float, years: float, rate: float) -> Terms:
+def terms_of(
+    spot: float, forward: float, years: float, rate: float, dividends: Dividends = ()
+) -> Terms:
     """The terms that this forward implies; for a spot that is unknown (0) or too far off, one that fits."""
-    dividend_yield = rate - log(forward / spot) / years if spot > 0 else 0.0
-    if not abs(dividend_yield) <= MOST_YIELD:
+    paid = present_value(dividends, rate)
+    rest = spot - paid
+    dividend_yield = rate - log(forward / rest) / years if rest > 0 else 0.0
+    if not (rest > 0 and abs(dividend_yield) <= MOST_YIELD):
         dividend_yield = max(-MOST_YIELD, min(MOST_YIELD, dividend_yield))
-        spot = 0.0
-    if not spot > 0:
-        spot = forward * exp((dividend_yield - rate) * years)
-    return Terms(spot, spot, forward, years, rate, dividend_yield)
+        rest = forward * exp((dividend_yield - rate) * years)
+    return Terms(rest + paid, rest, forward, years, rate, dividend_yield, dividends)
 
 
 class Exercise:
-    """Calls or puts of one expiry. ArithmeticError where a negative rate makes two boundaries."""
+    """Calls or puts of one expiry, of which ``turn`` take half a millisecond.
 
-    __slots__ = ("_higher", "early", "kind", "terms")
+    ArithmeticError where a negative rate makes two boundaries.
+    """
+
+    __slots__ = ("_higher", "early", "kind", "terms", "turn")
 
     def __init__(self, kind: int, terms: Terms, scheme: Scheme = FINE) -> None:
         self.kind, self.terms = kind, terms
-        of = kind, terms.rest, terms.rate, terms.dividend_yield, terms.years
+        self.turn = 1 if terms.dividends else 4
+        of = terms.rest, terms.rate, terms.dividend_yield, terms.years
         self.early: Premium | None = (
-            OfCash(*of, terms.dividends) if terms.dividends else of_yield(*of, scheme)
+            of_cash(kind, terms.spot, *of, terms.dividends, scheme)
+            if terms.dividends
+            else of_yield(kind, *of, scheme)
         )
         self._higher: Premium | None = None
 
@@ -103,6 +124,8 @@ class Exercise:
             return european
         terms = self.terms
         paid = max(self.kind * (terms.spot - strike), 0.0)
+        if terms.dividends:  # waiting for an ex-date may pay more than exercising now
+            paid = max(paid, self.price(strike, _NEXT_TO_NOTHING))
         if paid > 0 and price <= paid + _LEAST_LEFT * strike:
             return None, "no_time_value" if price >= paid * (1 - _NOISE) else "below_intrinsic"
         low, high = 0.0, sigma
@@ -133,6 +156,12 @@ class Exercise:
 
         ``spot``, less dividends in cash, is for ``delta_spot``.
         """
+        return at_once(self.greeks_by_turns(strikes, sigmas, spot))
+
+    def greeks_by_turns(
+        self, strikes: Sequence[float], sigmas: Values, spot: float | None
+    ) -> Generator[None, None, GreekColumns]:
+        """The same, yielding where others may have a turn."""
         terms = self.terms
         side = black76.greeks_side(
             self.kind, strikes, sigmas, terms.forward, terms.years, terms.discount, terms.rate, spot
@@ -141,6 +170,8 @@ class Exercise:
             for at, (strike, sigma) in enumerate(zip(strikes, sigmas, strict=True)):
                 if sigma is not None and side.delta[at] is not None:
                     self._add(side, at, strike, sigma, self.early)
+                    if at % self.turn == 0:
+                        yield
         factor = terms.forward / spot if spot else None
         delta_spot: Column = [None if factor is None or d is None else d * factor for d in side.delta]
         return msgspec.structs.replace(side, delta_spot=delta_spot)
@@ -190,45 +221,60 @@ def chain_greeks(
     discount: float,
     rate: float,
     spot: float | None = None,
-) -> tuple[GreekColumns, GreekColumns]:
-    """As `black76.chain_greeks`, for American options on a stock at ``spot`` with the yield of the forward.
+    dividends: Dividends = (),
+) -> Generator[None, None, tuple[GreekColumns, GreekColumns]]:
+    """As `black76.chain_greeks`, for American options on a stock at ``spot``, and a few options at a time: it
+    yields where others may have a turn, and returns both sides.
 
-    Where a negative rate makes two boundaries the volatilities are None, for the reason ``negative_rate``.
+    What ``dividends`` in cash do not explain of the forward is a yield. Where a negative rate makes two
+    boundaries the volatilities are None, for the reason ``negative_rate``.
     """
-    spot = spot or None
+    terms = terms_of(spot or 0.0, forward, years, rate, dividends) if forward > 0 and years > 0 else None
+    moving = terms.rest if spot and terms else spot or None
     european = black76.chain_greeks(
-        strikes, call_prices, put_prices, forward, years, discount, rate, spot
+        strikes, call_prices, put_prices, forward, years, discount, rate, moving
     )
-    if not any(side.iv.count(None) < len(strikes) for side in european):
+    if terms is None or not any(side.iv.count(None) < len(strikes) for side in european):
         return european
-    terms = terms_of(spot or 0.0, forward, years, rate)
-    sides = []
-    for kind, prices, side in ((1, call_prices, european[0]), (-1, put_prices, european[1])):
-        try:
-            exercise = Exercise(kind, terms, QUICK)
-        except ArithmeticError:
-            known = dict.fromkeys(range(len(strikes)), TWO_BOUNDARIES) | side.reasons
-            none: Column = [None] * len(strikes)
-            sides.append(msgspec.structs.replace(
-                side, iv=none, delta=none, delta_spot=none, gamma=none, vega=none, theta=none, rho=none,
-                reasons=known,
-            ))  # fmt: skip
-            continue
-        if exercise.early is None:
-            sides.append(side)
-            continue
-        sigmas: Column = []
-        reasons: dict[int, str] = {}
-        for at, strike in enumerate(strikes):
-            found = side.iv[at], side.reasons.get(at)
-            sigma, reason = exercise.implied_volatility(prices[at], strike, found)
-            sigmas.append(sigma)
-            if reason is not None:
-                reasons[at] = reason
-        found_side = exercise.greeks(strikes, sigmas, spot)
-        found_side.reasons.update(reasons)
-        sides.append(found_side)
-    return sides[0], sides[1]
+    yield
+    calls = yield from _early(1, strikes, call_prices, european[0], terms, moving)
+    puts = yield from _early(-1, strikes, put_prices, european[1], terms, moving)
+    return calls, puts
+
+
+def _early(
+    kind: int,
+    strikes: Sequence[float],
+    prices: Values,
+    side: GreekColumns,
+    terms: Terms,
+    moving: float | None,
+) -> Generator[None, None, GreekColumns]:
+    """One side of a chain with what early exercise changes."""
+    try:
+        exercise = Exercise(kind, terms, QUICK)
+    except ArithmeticError:
+        known = dict.fromkeys(range(len(strikes)), TWO_BOUNDARIES) | side.reasons
+        none: Column = [None] * len(strikes)
+        return msgspec.structs.replace(
+            side, iv=none, delta=none, delta_spot=none, gamma=none, vega=none, theta=none, rho=none,
+            reasons=known,
+        )  # fmt: skip
+    if exercise.early is None:
+        return side
+    sigmas: Column = []
+    reasons: dict[int, str] = {}
+    for at, strike in enumerate(strikes):
+        found = side.iv[at], side.reasons.get(at)
+        sigma, reason = exercise.implied_volatility(prices[at], strike, found)
+        sigmas.append(sigma)
+        if reason is not None:
+            reasons[at] = reason
+        if at % exercise.turn == 0:
+            yield
+    found_side = yield from exercise.greeks_by_turns(strikes, sigmas, moving)
+    found_side.reasons.update(reasons)
+    return found_side
 
 
 def parity_forward(
@@ -239,6 +285,7 @@ def parity_forward(
     spot: float,
     years: float,
     rate: float,
+    dividends: Dividends = (),
 ) -> Forward:
     """The forward by parity without what early exercise adds to calls and puts; others stay as they are.
 
@@ -258,9 +305,9 @@ def parity_forward(
         sigma, _ = black76.implied_volatility(kind, price, ahead, middle, years, discount)
         if sigma is None:
             return european
-        terms = terms_of(spot, ahead, years, rate)
+        terms = terms_of(spot, ahead, years, rate, dividends)
         try:
-            calls, puts = (Exercise(kind, terms, _AT_ONE_SIGMA) for kind in (1, -1))
+            calls, puts = (Exercise(kind, terms, QUICK if dividends else _AT_ONE_SIGMA) for kind in (1, -1))
         except ArithmeticError:
             return european
         early_call, early_put = calls.premium(middle, sigma), puts.premium(middle, sigma)

@@ -89,7 +89,7 @@ def chain_prices(chain: Chain, cells: Fresh, contract: Contract, apart: float = 
         in_underlying=in_underlying,
     )
     if contract.exercise == "american" and not in_underlying:
-        ahead = american.parity_forward(ahead, cells.strikes, *narrow, spot or 0.0, t, contract.rate)
+        ahead = american.parity_forward(ahead, cells.strikes, *narrow, spot or 0.0, t, contract.rate, cash)
     voted = ahead.value is not None and ahead.source == "parity" and len(ahead.strikes) >= _VOTES
     if chain.future_price is not None:
         against = ahead if voted else None

@@ -1,8 +1,8 @@
 """What the right to exercise the options of one expiry early is worth, by strike and volatility.
 
 Two models: a stock with a dividend yield (`exercise_boundary`), and one that pays its dividends in cash
-(`dividend_lattice`). Amounts are in the unit of prices; derivatives are in ln of the stock's price (of its
-rest, where dividends are taken off). ``kind`` is +1 for calls, -1 for puts.
+(`dividend_lattice`; for whole chains `quick_dividends`). Amounts are in the unit of prices; derivatives are in
+ln of the stock's price (of its rest, where dividends are taken off). ``kind`` is +1 for calls, -1 for puts.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from enricher.analytics import dividend_lattice
 from enricher.analytics.dividend_lattice import Dividends, Early
 from enricher.analytics.exercise_boundary import FINE, EarlyExercise, Scheme, early_exercise
+from enricher.analytics.quick_dividends import CashCalls, matter_before
 
 _LEAST_SIGMA, _MOST_SIGMA = 1e-4, 100.0
 _NONE: Final = Early(0.0, 0.0, 0.0)
@@ -63,20 +64,78 @@ class OfYield:
         spot = self._spot
         return Early(spot * share, spot * (share - first), spot * (share - 2 * first + second))
 
-    def at(self, rate: float) -> Premium:
+    def at(self, rate: float) -> OfYield:
         early = self._early
         pair = (early.rate, rate) if self._kind > 0 else (rate, early.dividend_yield)
         scheme = self._scheme._replace(close=self._scheme.close / 10)
-        return OfYield(self._kind, self._spot, EarlyExercise(*pair, early.years, scheme, early), scheme)
+        near = EarlyExercise(*pair, early.years, scheme, early, early.delay)
+        return OfYield(self._kind, self._spot, near, scheme)
 
 
 def of_yield(
-    kind: int, spot: float, rate: float, dividend_yield: float, years: float, scheme: Scheme = FINE
+    kind: int,
+    spot: float,
+    rate: float,
+    dividend_yield: float,
+    years: float,
+    scheme: Scheme = FINE,
+    delay: float = 0.0,
 ) -> OfYield | None:
-    """None where nobody exercises early. ArithmeticError where a negative rate makes two boundaries."""
+    """None where nobody exercises early. ArithmeticError where a negative rate makes two boundaries.
+
+    With a ``delay`` nobody may before so many years.
+    """
     pair = (dividend_yield, rate) if kind > 0 else (rate, dividend_yield)
-    early = early_exercise(*pair, years, scheme)
+    early = early_exercise(*pair, years, scheme, delay)
     return None if early is None else OfYield(kind, spot, early, scheme)
+
+
+class CashPuts:
+    """Puts on a stock with dividends in cash, as of `quick_dividends`.
+
+    They are exercised ``after`` the last of them, or as with a yield on spot instead of them (``yields``).
+    """
+
+    __slots__ = ("_after", "_dividends", "_rate", "_yields")
+    finest = 1e-8
+
+    def __init__(
+        self, rate: float, dividends: Dividends, after: OfYield | None, yields: OfYield | None
+    ) -> None:
+        self._rate, self._dividends, self._after, self._yields = rate, dividends, after, yields
+
+    def premium(self, strike: float, sigma: float) -> float:
+        return self.slopes(strike, sigma).premium
+
+    def slopes(self, strike: float, sigma: float) -> Early:
+        found = self._after.slopes(strike, sigma) if self._after is not None else _NONE
+        if self._yields is None or not matter_before(strike, self._rate, self._dividends):
+            return found
+        return max(found, self._yields.slopes(strike, sigma))
+
+    def at(self, rate: float) -> Premium:
+        after, yields = (None if each is None else each.at(rate) for each in (self._after, self._yields))
+        return CashPuts(rate, self._dividends, after, yields)
+
+
+def of_cash(
+    kind: int,
+    spot: float,
+    rest: float,
+    rate: float,
+    dividend_yield: float,
+    years: float,
+    dividends: Dividends,
+    scheme: Scheme = FINE,
+) -> Premium:
+    """On a stock at ``spot`` that pays ``dividends``; schemes that interpolate take `quick_dividends`."""
+    if not scheme.step:
+        return OfCash(kind, rest, rate, dividend_yield, years, dividends)
+    if kind > 0:
+        return CashCalls(rest, rate, dividend_yield, years, dividends)
+    last, overall = dividends[-1][0], dividend_yield + log(spot / rest) / years
+    after = of_yield(kind, rest, rate, dividend_yield, years, scheme, last) if last < years else None
+    return CashPuts(rate, dividends, after, of_yield(kind, spot, rate, overall, years, scheme))
 
 
 class OfCash:

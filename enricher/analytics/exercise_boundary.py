@@ -50,11 +50,12 @@ class EarlyExercise:
     """The premium for early exercise of all puts of one expiry (of strike 1), by m and sigma.
 
     Boundaries are found as they are wanted, and kept. ``near`` is one with almost the same terms, to start
-    the search from.
+    the search from. With a ``delay`` one may exercise only after so many years, and then for ``years``.
     """
 
     __slots__ = (
-        "_boundaries", "_near", "_rows", "_scheme", "_start", "_times", "dividend_yield", "rate", "years"
+        "_boundaries", "_near", "_rows", "_scheme", "_start", "_times", "delay", "dividend_yield", "rate",
+        "years",
     )  # fmt: skip
 
     def __init__(
@@ -64,8 +65,9 @@ class EarlyExercise:
         years: float,
         scheme: Scheme = FINE,
         near: EarlyExercise | None = None,
+        delay: float = 0.0,
     ) -> None:
-        self.rate, self.dividend_yield, self.years = rate, dividend_yield, years
+        self.rate, self.dividend_yield, self.years, self.delay = rate, dividend_yield, years, delay
         self._scheme, self._near = scheme, near
         self._start = log(_limit(rate, dividend_yield))
         self._boundaries: dict[float, tuple[Nodes, Nodes]] = {}
@@ -73,7 +75,7 @@ class EarlyExercise:
         # weight, r e^(-r t), q e^(-q t), root of t, drift in t, e^(-r t)
         self._times = []
         for share, weight, _ in self._rows:
-            t = years * share
+            t = delay + years * share
             paid, lost = exp(-rate * t), dividend_yield * exp(-dividend_yield * t)
             drift = (rate - dividend_yield) * t
             self._times.append((0.5 * years * weight, rate * paid, lost, sqrt(t), drift, paid))
@@ -141,9 +143,9 @@ class EarlyExercise:
 
 
 def early_exercise(
-    rate: float, dividend_yield: float, years: float, scheme: Scheme = FINE
+    rate: float, dividend_yield: float, years: float, scheme: Scheme = FINE, delay: float = 0.0
 ) -> EarlyExercise | None:
-    """What puts of this expiry gain by it; None when they are never exercised early.
+    """What puts of this expiry gain by it, after a ``delay``; None when they are never exercised early.
 
     ArithmeticError for q < r < 0, where two boundaries enclose the prices at which one exercises.
     """
@@ -151,7 +153,7 @@ def early_exercise(
         return None
     if rate < 0:
         raise ArithmeticError("two boundaries")
-    return EarlyExercise(rate, dividend_yield, years, scheme)
+    return EarlyExercise(rate, dividend_yield, years - delay, scheme, delay=delay)
 
 
 def boundary_nodes(
@@ -228,9 +230,9 @@ def _weights(counts: tuple[int, int, int]) -> tuple[Nodes, list[list[Row]], list
     """
     count, inside, outside = counts
     ahead = [(1 + cos(pi * at / count)) / 2 for at in range(count)]
-    points = _gauss(inside)
+    points = gauss(inside)
     inner = [_places(count, x, points) for x in ahead]
-    return ahead, inner, _places(count, 1.0, _gauss(outside))
+    return ahead, inner, _places(count, 1.0, gauss(outside))
 
 
 def _places(count: int, x: float, points: Sequence[tuple[float, float]]) -> list[Row]:
@@ -251,7 +253,8 @@ def _counts(count: int, z: float) -> Nodes:
     return [part / whole for part in parts[:count]]
 
 
-def _gauss(count: int) -> list[tuple[float, float]]:
+@lru_cache(maxsize=4)
+def gauss(count: int) -> list[tuple[float, float]]:
     """Points and weights of Gauss and Legendre on [-1, 1]."""
     found = []
     for at in range(count):

@@ -68,8 +68,8 @@ def analysis_fields(
     flags: dict[str, str] = {}
     if (near := expiry_flag(analysis.years)) is not None:
         flags["years"] = near
-    if contract.exercise == "american" and analysis.dividends:
-        flags["model"] = "early exercise as if dividends in cash were paid all along"
+    if contract.exercise == "american" and len(analysis.dividends) > 1:
+        flags["model"] = "early exercise of several dividends in cash is an approximation"
     if ahead.reason is not None:
         flags["forward"] = ahead.reason
     if move.reason is not None:

@@ -10,6 +10,7 @@ import pytest
 import QuantLib as ql  # noqa: N813  (its usual name)
 
 from enricher.analytics import Contract, american_greeks, american_implied_volatility, american_price, analyse
+from enricher.analytics.american import at_once, chain_greeks, parity_forward
 from enricher.analytics.dividend_lattice import present_value
 from enricher.analytics.forward_price import forward
 from enricher.clock import event_us
@@ -82,6 +83,31 @@ def test_greeks_and_volatilities_are_those_of_a_grid(
     assert found.vega == pytest.approx((worth[0] - worth[1]) / 2, rel=0.02)
     solved = american_implied_volatility(price=grid.NPV(), strike=strike, kind=kind, **known)
     assert solved.value == pytest.approx(sigma, abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("days", "rate", "cash", "apart"),
+    [
+        (60, 0.04, [(45, 1.0)], 1e-3),
+        (20, 0.02, [(3, 0.6)], 1e-3),
+        (250, 0.03, [(40, 0.6), (130, 0.6), (220, 0.6)], 5e-3),
+    ],
+)
+def test_a_chain_gives_back_the_volatilities_of_a_grid_with_its_dividends(
+    days: int, rate: float, cash: Cash, apart: float
+) -> None:
+    strikes = [80.0, 90.0, 95.0, 100.0, 105.0, 110.0, 125.0]
+    years, paid = days / 365, tuple((day / 365, amount) for day, amount in cash)
+    ahead = (100 - present_value(paid, rate)) * exp(rate * years)
+    quotes = [[theirs(kind, k, days, 0.25, rate, cash).NPV() for k in strikes] for kind in ("call", "put")]
+    worth = present_value(paid, rate)
+    at_first = forward(strikes, *quotes, spot=100, years=years, rate=rate, dividends=worth)
+    found = parity_forward(at_first, strikes, *quotes, 100, years, rate, paid)
+    assert found.value == pytest.approx(ahead, rel=2e-4)
+    for side in at_once(chain_greeks(strikes, *quotes, ahead, years, exp(-rate * years), rate, 100, paid)):
+        told = [iv for iv, vega in zip(side.iv, side.vega, strict=True) if iv and vega and vega > 0.02]
+        assert len(told) >= 4
+        assert told == pytest.approx([0.25] * len(told), abs=apart)
 
 
 def test_a_call_is_exercised_early_for_a_dividend_that_outweighs_the_interest() -> None:

@@ -43,10 +43,11 @@ def flags(product: str, moment: str) -> dict[str, str]:
 def test_dividends_in_cash_are_told_and_how_early_exercise_counts_them() -> None:
     moment = "2025-06-10T12:00:00-04:00"
     assert "dividends" not in fields_of("SPY", moment)["conventions"]
-    told = fields_of("SPY", moment, dividends=(("2025-06-16", 1.5),))
-    assert told["conventions"]["dividends"] == [["2025-06-16", 1.5]]
+    assert "model" not in fields_of("SPY", moment, dividends=(("2025-06-16", 1.5),))["flags"]
+    told = fields_of("SPY", moment, dividends=(("2025-06-16", 1.5), ("2025-06-18", 0.5)))
+    assert told["conventions"]["dividends"] == [["2025-06-16", 1.5], ["2025-06-18", 0.5]]
     assert told["conventions"]["model"] == "black76_and_early_exercise"
-    assert told["flags"]["model"] == "early exercise as if dividends in cash were paid all along"
+    assert told["flags"]["model"] == "early exercise of several dividends in cash is an approximation"
     gone = fields_of("SPY", moment, dividends=(("2025-06-10", 1.5),))
     assert "model" not in gone["flags"]
     assert "dividends" not in gone["conventions"]
