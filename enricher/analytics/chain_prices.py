@@ -24,8 +24,6 @@ from enricher.messages.models import Chain, Number
 Prices = list[float | None]
 Chosen = tuple[Prices, list[prices.Source | None], dict[int, str]]
 
-APART: Final = 0.1
-"""The share by which spot, future and the forward of the options may differ."""
 _A_YEAR: Final = 0.5  # of which spot and forward may differ besides, for rates and yields nobody named
 _FAR: Final = 3.0  # times the highest strike, or a part of the lowest
 _VOTES: Final = 3  # strikes that outvote a price
@@ -58,13 +56,13 @@ class ChainPrices(msgspec.Struct, frozen=True):
     dividends: Dividends = ()
 
 
-def chain_prices(chain: Chain, cells: Fresh, contract: Contract, apart: float = APART) -> ChainPrices:
+def chain_prices(chain: Chain, cells: Fresh, contract: Contract) -> ChainPrices:
     """The prices of a chain whose ``cells`` have them as sent, without stale ones.
 
-    ``apart`` is the share by which spot, future and the forward of the options may differ before they
-    contradict each other: then the options count, for they are many.
+    Where spot, future and the forward of the options differ by more than ``contract.spot_apart`` the options
+    count, for they are many.
     """
-    expires = contract.expiry_us(chain.expiry)
+    apart, expires = contract.spot_apart, contract.expiry_us(chain.expiry)
     t = years(expires, chain.event_us)
     cash = contract.cash_dividends(chain.event_us, expires) if contract.dividends else ()
     paid = present_value(cash, contract.rate) if cash else 0.0

@@ -54,6 +54,9 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     from which the stock trades without it, YYYY-MM-DD; amount a unit of it). ``closed_weight`` is what a day
     without trading counts in trading time, of a day with it (`analytics.trading_time`). ``buildup_min_age``
     is the least age (seconds) of what its build-up is compared with, None for that of all products.
+    ``spot_apart`` is the share by which spot, future and the forward of the options may differ before they
+    contradict each other; within ``unit_within`` seconds a price a hundred times the one before is in another
+    unit.
     ``assumed`` marks the terms of a product that nobody has named. ValueError for a zone, a time of day, a
     rate, a date or a size that cannot be.
     """
@@ -82,6 +85,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     holidays: tuple[str, ...] = ()
     closed_weight: float = 0.0
     buildup_min_age: float | None = None
+    spot_apart: float = 0.1
+    unit_within: float = 300.0
     assumed: bool = False
 
     def __post_init__(self) -> None:
@@ -96,6 +101,8 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
         if self.dividend_yield is not None:
             number("dividend_yield", self.dividend_yield, RATE)
         number("closed_weight", self.closed_weight, SHARE)
+        number("spot_apart", self.spot_apart, AMOUNT)
+        number("unit_within", self.unit_within, AMOUNT)
         for day, amount in self.dividends:
             number("dividends", amount, AMOUNT)
             try:

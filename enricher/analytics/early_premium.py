@@ -1,8 +1,9 @@
 """What the right to exercise the options of one expiry early is worth, by strike and volatility.
 
 Two models: a stock with a dividend yield (`exercise_boundary`), and one that pays its dividends in cash
-(`dividend_lattice`; for whole chains `quick_dividends`). Amounts are in the unit of prices; derivatives are in
-ln of the stock's price (of its rest, where dividends are taken off). ``kind`` is +1 for calls, -1 for puts.
+(`dividend_lattice`; for whole chains `quick_dividends`). Amounts are in the unit of prices; derivatives are
+in ln of the stock's price (of its rest, where dividends are taken off). ``kind`` is +1 for calls and -1 for
+puts.
 """
 
 from __future__ import annotations

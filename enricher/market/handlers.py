@@ -70,7 +70,9 @@ class Handlers:
             or (low and price < low)
             or (latest is not None and (price > latest.price * _SCALE or price * _SCALE < latest.price))
         ):
-            flags, is_price = tick_doubts(tick, windows.ticks.last_price, windows.ticks.newest)
+            flags, is_price = tick_doubts(
+                tick, windows.ticks.last_price, windows.ticks.newest, state.contract.unit_within
+            )
             aside = aside or ("" if is_price else "no_price")
         folded = not (aside or windows.is_late(tick.event_us))
         claim = self.tick_claim(tick, identity)

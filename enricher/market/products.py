@@ -56,6 +56,8 @@ class ProductSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=
     holidays: tuple[str, ...] | None = None
     closed_weight: Annotated[float, Meta(ge=0, le=1)] | None = None
     buildup_min_age: Annotated[float, Meta(ge=0)] | None = None
+    spot_apart: Annotated[float, Meta(ge=0)] | None = None
+    unit_within: Annotated[float, Meta(ge=0)] | None = None
 
     def validate(self) -> Iterable[tuple[str, str]]:
         if self.like is not None and self.like not in SHIPPED:

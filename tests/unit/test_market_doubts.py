@@ -408,6 +408,16 @@ def test_cumulative_volumes_have_their_price_and_one_that_falls_is_flagged() -> 
     assert second["flags"]["volume"] == "the volume of the day fell from 1600 to 900"
 
 
+def test_a_product_says_how_far_its_spot_lies_from_the_forward_and_when_a_price_is_in_another_unit() -> None:
+    dear = {"market.products": {"NIFTY": {"spot_apart": 0.5, "unit_within": 0}}}
+    plain, told = (chain_of(OneLane("NIFTY", said), nifty_chain(spot_price=22000)) for said in ({}, dear))
+    assert "from the forward" in plain["flags"]["spot_price"]
+    assert "spot_price" not in told["flags"]
+    lane = OneLane("NIFTY", dear)
+    ticks(lane, [250, 25010, 25005])
+    assert orjson.loads(lane.keys["ohlc:NIFTY:1m"])["num_ticks"] == 3
+
+
 @pytest.mark.parametrize("factor", [100, 0.01])
 def test_a_tick_in_another_unit_moves_nothing_until_nobody_contradicts_it(factor: float) -> None:
     lane = OneLane("NIFTY")

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from enricher.clock import MINUTE
+from enricher.clock import SECOND
 from enricher.messages import doubts
 from enricher.messages.models import Number, Quote, Tick
 from enricher.messages.schema import MOST_IV
 
 _FAR: Final = 3.0
 _ABOUT: Final = 1.1
-_MINUTES: Final = 5 * MINUTE
 _DAY: Final = ("open", "high", "low", "close")
 _QUOTED: Final = ("bid", "ask", "last", "volume", "open_interest")
 
 
-def tick_doubts(tick: Tick, before: float | None, newest_us: int | None) -> tuple[dict[str, str], bool]:
+def tick_doubts(
+    tick: Tick, before: float | None, newest_us: int | None, within: float
+) -> tuple[dict[str, str], bool]:
     """{field: reason} of a tick, and whether its price is one.
 
-    ``before`` and ``newest_us`` are price and time of the newest tick that has one.
+    ``before`` and ``newest_us`` are price and time of the newest tick that has one. For ``within`` seconds a
+    price a hundred times that is in another unit.
 
     A price of 0, one a hundred times that of minutes ago, or one that stands for no value, is none: bars,
     windows and the latest price are without it. What only contradicts the day's range is a price all the
@@ -27,6 +29,7 @@ def tick_doubts(tick: Tick, before: float | None, newest_us: int | None) -> tupl
     """
     flags: dict[str, str] = dict(tick.flags or {})
     price, high, low = tick.price, tick.high, tick.low
+    soon = newest_us is not None and tick.event_us - newest_us < within * SECOND
     is_price = True
     if not price:
         doubts.TICK_ZERO.put(flags)
@@ -34,7 +37,7 @@ def tick_doubts(tick: Tick, before: float | None, newest_us: int | None) -> tupl
     elif price in doubts.LIMITS or (price in doubts.NINES and _far(price, before)):
         doubts.TICK_NO_VALUE.put(flags, value=price)
         is_price = False
-    elif newest_us is not None and tick.event_us - newest_us < _MINUTES and _hundredfold(price, before):
+    elif soon and _hundredfold(price, before):
         doubts.TICK_SCALE.put(flags, times=0.01 if price < (before or 0) else 100)
         is_price = False
     elif high and price > high:
