@@ -48,7 +48,7 @@ class Cell:
 
     __slots__ = (
         "bars", "close", "count", "day", "first_order", "first_traded", "first_us", "given_out", "high",
-        "last_order", "last_us", "low", "open", "peak", "start", "steps", "trades", "turnover",
+        "last_order", "last_us", "low", "open", "peak", "start", "steps", "traded", "turnover",
         "turnover_rest", "unpriced", "volume", "volume_rest",
     )  # fmt: skip
 
@@ -64,7 +64,8 @@ class Cell:
         self.last_us, self.last_order = -_NEVER, 0
         self.open = self.close = 0.0
         self.high, self.low = -inf, inf
-        self.count = self.trades = 0
+        self.count = 0
+        self.traded = False  # whether a tick was a trade, of whatever size
         # In whole numbers of 2^-64; what is none is summed in units of the smallest double.
         self.volume = self.turnover = self.volume_rest = self.turnover_rest = 0
         self.unpriced = False  # whether a trade's turnover is unknown
@@ -81,7 +82,7 @@ class Cell:
         self.count += 1
 
     def trade(self, price: float, size: Number) -> None:
-        self.trades += 1
+        self.traded = True
         turnover = price * size
         # Nearly every price and size is a whole number of 2^-64, which makes small integers.
         if isinstance(size, int):
@@ -122,7 +123,7 @@ class RunningBar:
         last = max(cells, key=_last_us)
         volume: Number | None = None
         vwap = None
-        if any(cell.trades for cell in cells):
+        if any(cell.traded for cell in cells):
             traded = _total([(cell.volume, cell.volume_rest) for cell in cells])
             whole = traded >> _ONE_BITS
             volume = whole if whole < _INT64 and whole << _ONE_BITS == traded else traded / _ONE

@@ -51,6 +51,7 @@ class Handlers:
         self.settings = settings
         self.cache_ms = settings.cache_ttl * 1000
         self._zeros = settings.unknown == "zero"
+        self._retention_us = settings.retention_us
 
     # -- ticks -------------------------------------------------------------------------------------
 
@@ -60,7 +61,7 @@ class Handlers:
         """Store the tick, claim it, publish it enriched."""
         processed_us = to_millis(context.now_us)
         identity = tick.document_id(context.body)
-        aside = "future" if tick.future else ""
+        aside = "future" if tick.ahead_us and tick.future else ""
         flags: dict[str, str] | None = None
         price, high, low, windows = tick.price, tick.high, tick.low, state.windows
         latest = windows.latest
@@ -74,7 +75,9 @@ class Handlers:
                 tick, windows.ticks.last_price, windows.ticks.newest, state.contract.unit_within
             )
             aside = aside or ("" if is_price else "no_price")
-        folded = not (aside or windows.is_late(tick.event_us))
+        # One that is too old for every window is folded into nothing.
+        newest = windows.ticks.newest
+        folded = not aside and (newest is None or tick.event_us >= newest - self._retention_us)
         claim = self.tick_claim(tick, identity)
         document = tick_document(tick, identity, processed_us, folded)
         if flags:

@@ -26,11 +26,6 @@ class Windows(Fold):
         self.latest: Tick | None = None
         self.naive = False
 
-    def is_late(self, event_us: int) -> bool:
-        """Whether a tick of this time is too old to fold into anything."""
-        newest = self.ticks.newest
-        return newest is not None and event_us < newest - self.ticks.retention_us
-
     def fold_tick(self, tick: TickChange) -> str | None:
         ticks, at_us, sent = self.ticks, tick.event_us, tick.sent
         newest = ticks.newest
