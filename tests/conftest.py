@@ -33,6 +33,7 @@ from tests.servers import MongoProcess, RedisProcess, SearchProcess, Urls, debia
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
+MARKET_CASES = REPOSITORY.parent / "shared" / "cases" / "market"
 PAGES_OF_WORKERS = sorted((REPOSITORY.parent / "shared").glob("*/004_1102cb4e45ad32d9.txt"))
 PAGES_OF_EVENTS = sorted((REPOSITORY.parent / "shared").glob("*/002_e21829d6299d05e4.txt"))
 
@@ -55,6 +56,7 @@ _OF_PAGES = ["integration/test_jobs_written_for_celery.py"]
 _OF_EVENTS = ["integration/test_events_written_for_fastapi.py"]
 collect_ignore = [
     *([] if REAL_DATA.is_dir() else _REAL_FILES),
+    *([] if MARKET_CASES.is_dir() else ["unit/test_market_cases.py"]),
     *([] if PAGES_OF_WORKERS else _OF_PAGES),
     *([] if PAGES_OF_EVENTS else _OF_EVENTS),
     *([] if shutil.which("chromium") else ["browser"]),
@@ -69,6 +71,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     reporter.write_line(f"Redis servers to test with: {found}")
     if not REAL_DATA.is_dir():
         reporter.write_line(f"no recorded exchange files in {REAL_DATA}: their tests are left out")
+    if not MARKET_CASES.is_dir():
+        reporter.write_line(f"no cases of desks in {MARKET_CASES}: their tests are left out")
     if not PAGES_OF_WORKERS:
         reporter.write_line("no page of workers for Celery beside the checkout: its tests are left out")
     if not PAGES_OF_EVENTS:
