@@ -8,10 +8,10 @@ of `black76.Greeks`: delta, gamma and theta on the forward, rho with spot and di
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from math import exp, log, sqrt
 from statistics import median
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -21,6 +21,7 @@ from enricher.analytics.dividend_lattice import Dividends, present_value
 from enricher.analytics.early_premium import Premium, of_cash, of_yield
 from enricher.analytics.exercise_boundary import FINE, QUICK, Scheme
 from enricher.analytics.forward_price import Forward
+from enricher.analytics.steps import Steps, at_once
 
 MOST_YIELD: Final = 0.5
 """Dividend yields that a forward may imply, a year and either way; beyond them it is the spot that is off."""
@@ -34,18 +35,6 @@ _NEXT_TO_NOTHING: Final = 0.01  # of volatility
 _MOST_FORWARDS: Final = 6
 _AT_ONE_SIGMA: Final = QUICK._replace(step=0.0)
 _OF_SIGMA, _OF_RATE = 1e-3, 2e-4  # changes by which derivatives are taken
-
-
-T = TypeVar("T")
-
-
-def at_once(steps: Generator[None, None, T]) -> T:
-    """What a generator returns, without a turn for anybody in between."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False):
@@ -156,12 +145,12 @@ class Exercise:
 
         ``spot``, less dividends in cash, is for ``delta_spot``.
         """
-        return at_once(self.greeks_by_turns(strikes, sigmas, spot))
+        return at_once(self.greek_steps(strikes, sigmas, spot))
 
-    def greeks_by_turns(
+    def greek_steps(
         self, strikes: Sequence[float], sigmas: Values, spot: float | None
-    ) -> Generator[None, None, GreekColumns]:
-        """The same, yielding where others may have a turn."""
+    ) -> Steps[GreekColumns]:
+        """The same in steps."""
         terms = self.terms
         side = black76.greeks_side(
             self.kind, strikes, sigmas, terms.forward, terms.years, terms.discount, terms.rate, spot
@@ -212,7 +201,7 @@ class Exercise:
         return terms.discount * terms.forward * sqrt(terms.years) * exp(-0.5 * d1 * d1) / 2.5066282746310002
 
 
-def chain_greeks(
+def greeks_steps(
     strikes: Sequence[float],
     call_prices: Values,
     put_prices: Values,
@@ -222,9 +211,8 @@ def chain_greeks(
     rate: float,
     spot: float | None = None,
     dividends: Dividends = (),
-) -> Generator[None, None, tuple[GreekColumns, GreekColumns]]:
-    """As `black76.chain_greeks`, for American options on a stock at ``spot``, and a few options at a time: it
-    yields where others may have a turn, and returns both sides.
+) -> Steps[tuple[GreekColumns, GreekColumns]]:
+    """As `black76.chain_greeks`, of American options on a stock at ``spot``, in steps of a few options.
 
     What ``dividends`` in cash do not explain of the forward is a yield. Where a negative rate makes two
     boundaries the volatilities are None, for the reason ``negative_rate``.
@@ -249,7 +237,7 @@ def _early(
     side: GreekColumns,
     terms: Terms,
     moving: float | None,
-) -> Generator[None, None, GreekColumns]:
+) -> Steps[GreekColumns]:
     """One side of a chain with what early exercise changes."""
     try:
         exercise = Exercise(kind, terms, QUICK)
@@ -272,7 +260,7 @@ def _early(
             reasons[at] = reason
         if at % exercise.turn == 0:
             yield
-    found_side = yield from exercise.greeks_by_turns(strikes, sigmas, moving)
+    found_side = yield from exercise.greek_steps(strikes, sigmas, moving)
     found_side.reasons.update(reasons)
     return found_side
 
@@ -307,7 +295,7 @@ def parity_forward(
             return european
         terms = terms_of(spot, ahead, years, rate, dividends)
         try:
-            calls, puts = (Exercise(kind, terms, QUICK if dividends else _AT_ONE_SIGMA) for kind in (1, -1))
+            calls, puts = (Exercise(kind, terms, _AT_ONE_SIGMA) for kind in (1, -1))
         except ArithmeticError:
             return european
         early_call, early_put = calls.premium(middle, sigma), puts.premium(middle, sigma)

@@ -129,8 +129,8 @@ def of_cash(
     dividends: Dividends,
     scheme: Scheme = FINE,
 ) -> Premium:
-    """On a stock at ``spot`` that pays ``dividends``; schemes that interpolate take `quick_dividends`."""
-    if not scheme.step:
+    """On a stock at ``spot`` that pays ``dividends``; any scheme but `FINE` takes `quick_dividends`."""
+    if scheme == FINE:
         return OfCash(kind, rest, rate, dividend_yield, years, dividends)
     if kind > 0:
         return CashCalls(rest, rate, dividend_yield, years, dividends)

@@ -127,7 +127,7 @@ def analysis_steps(
     f = ahead.value or _NO_FORWARD
     terms = strikes, call_priced[0], put_priced[0], f, t, discount, contract.rate
     if contract.exercise == "american":
-        own_calls, own_puts = american.at_once(american.chain_greeks(*terms, spot, priced.dividends))
+        own_calls, own_puts = yield from american.greeks_steps(*terms, spot, priced.dividends)
     else:
         own_calls, own_puts = black76.chain_greeks(*terms, _moving(spot, priced, contract))
     yield

@@ -19,11 +19,12 @@ from enricher.analytics import (
     greeks,
     price,
 )
-from enricher.analytics.american import Exercise, at_once, chain_greeks, parity_forward, terms_of
+from enricher.analytics.american import Exercise, greeks_steps, parity_forward, terms_of
 from enricher.analytics.contracts import Contract
 from enricher.analytics.exercise_boundary import QUICK
 from enricher.analytics.forward_price import Forward
 from enricher.analytics.forward_price import parity_forward as european_forward
+from enricher.analytics.steps import at_once
 
 TODAY = ql.Date(1, 1, 2025)
 COUNT = ql.Actual365Fixed()
@@ -179,7 +180,7 @@ def test_two_boundaries_are_refused_and_in_a_chain_they_have_a_reason() -> None:
             spot=100, strike=100, years=1, volatility=0.2, rate=-0.01, dividend_yield=-0.03, kind="put"
         )
     forward = 100 * exp(0.02)
-    calls, puts = at_once(chain_greeks([100.0], [9.0], [7.0], forward, 1.0, exp(0.01), -0.01, 100.0))
+    calls, puts = at_once(greeks_steps([100.0], [9.0], [7.0], forward, 1.0, exp(0.01), -0.01, 100.0))
     assert (calls.reasons, puts.iv, puts.reasons) == ({}, [None], {0: "negative_rate"})
     assert calls.iv[0] is not None
 
@@ -205,7 +206,7 @@ def test_a_chain_of_american_options_gives_back_its_forward_and_its_volatilities
     assert at_first.value is not None
     assert true - at_first.value > abs(ahead.value - true) * 20
     terms = ahead.value, years, exp(-rate * years), rate, 100
-    for side in at_once(chain_greeks(STRIKES, calls, puts, *terms)):
+    for side in at_once(greeks_steps(STRIKES, calls, puts, *terms)):
         # A leg that hardly depends on its volatility cannot tell it.
         told = [at for at, vega in enumerate(side.vega) if vega is not None and vega > 0.005]
         assert len(told) >= 4
@@ -215,7 +216,7 @@ def test_a_chain_of_american_options_gives_back_its_forward_and_its_volatilities
 
 def test_a_chain_can_stop_after_every_few_options() -> None:
     quotes = quoted(1, 90, 0.05, 0.02), quoted(-1, 90, 0.05, 0.02)
-    steps = chain_greeks(STRIKES, *quotes, 100 * exp(0.03 * 90 / 365), 90 / 365, 0.99, 0.05, 100)
+    steps = greeks_steps(STRIKES, *quotes, 100 * exp(0.03 * 90 / 365), 90 / 365, 0.99, 0.05, 100)
     assert len(list(steps)) >= len(STRIKES)
 
 

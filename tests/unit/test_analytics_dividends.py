@@ -10,9 +10,10 @@ import pytest
 import QuantLib as ql  # noqa: N813  (its usual name)
 
 from enricher.analytics import Contract, american_greeks, american_implied_volatility, american_price, analyse
-from enricher.analytics.american import at_once, chain_greeks, parity_forward
+from enricher.analytics.american import greeks_steps, parity_forward
 from enricher.analytics.dividend_lattice import present_value
 from enricher.analytics.forward_price import forward
+from enricher.analytics.steps import at_once
 from enricher.clock import event_us
 
 TODAY = ql.Date(1, 1, 2025)
@@ -104,7 +105,7 @@ def test_a_chain_gives_back_the_volatilities_of_a_grid_with_its_dividends(
     at_first = forward(strikes, *quotes, spot=100, years=years, rate=rate, dividends=worth)
     found = parity_forward(at_first, strikes, *quotes, 100, years, rate, paid)
     assert found.value == pytest.approx(ahead, rel=2e-4)
-    for side in at_once(chain_greeks(strikes, *quotes, ahead, years, exp(-rate * years), rate, 100, paid)):
+    for side in at_once(greeks_steps(strikes, *quotes, ahead, years, exp(-rate * years), rate, 100, paid)):
         told = [iv for iv, vega in zip(side.iv, side.vega, strict=True) if iv and vega and vega > 0.02]
         assert len(told) >= 4
         assert told == pytest.approx([0.25] * len(told), abs=apart)
