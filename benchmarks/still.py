@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from enricher.assembly import planned
-from enricher.config import PoolSettings
+from enricher.config import PoolSettings, WriterSettings
 from enricher.engine.effects import DEAD_LETTERS, DOCUMENTS, LIVE
 from enricher.engine.ports import Answer, Clock, Write
 from enricher.engine.router import Route
@@ -139,6 +139,8 @@ class Still:
             steady=clock,
             reader=NothingStored(),
             pool=limits,
+            # Messages that stand for lone ones follow each other at once here, and would wait for each other.
+            writer=WriterSettings(gather=0),
             slow_handler=3600.0,
         )
 

@@ -180,11 +180,12 @@ class PoolSettings(Section, frozen=True, kw_only=True):
 
 
 class WriterSettings(Section, frozen=True, kw_only=True):
-    """What one commit and one script carry, and how many batches are gathered ahead."""
+    """What one commit and one script carry, how many batches are gathered ahead, and what a commit waits."""
 
     max_batch: Annotated[int, Meta(ge=1, le=10_000)] = 500
     max_batch_bytes: ByteSize = 4_194_304
     backlog: Annotated[int, Meta(ge=1, le=100)] = 2
+    gather: Annotated[float, Meta(ge=0, le=1)] = 0.003
     script_messages: Annotated[int, Meta(ge=1, le=1_000)] = 100
     script_bytes: ByteSize = 262_144
 

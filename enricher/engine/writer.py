@@ -4,8 +4,8 @@ Of the durable ones those come last that are derived from the others, such as an
 
 Routes that name the same sinks share a `CommitGroup`. A group has two stages, each with one commit in flight,
 so batch k+1 may be in the durable sinks while batch k is in the visible ones, effects never overtake each
-other, and a slow sink of one group does not hold another. There is no timer: a stage takes what has
-gathered while it was busy, a lone write at once, a flood in large batches.
+other, and a slow sink of one group does not hold another. A stage takes what has gathered while it was busy:
+a lone write at once, a flood in large batches. Between the two it waits for company (`gathering`).
 
 An outage of a sink is nobody's fault: its `CircuitBreaker` repeats the commit for as long as it lasts.
 """
@@ -17,6 +17,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import accumulate
+from time import monotonic
 from typing import Any
 
 import anyio
@@ -24,6 +25,7 @@ import anyio
 from enricher.config import WriterSettings
 from enricher.engine.circuit_breaker import Batch, CircuitBreaker
 from enricher.engine.effects import EMITTED, SETTLED, Effect
+from enricher.engine.gathering import Gathering
 from enricher.engine.ports import Answer, Clock, Refused, Sink, Stored, Write, steady_clock
 from enricher.engine.retry import Backoff
 from enricher.engine.stalls import Waiting
@@ -54,6 +56,7 @@ class CommitGroup:
         self._writer = writer
         self._limits = writer.limits
         self._capacity = writer.limits.max_batch * writer.limits.backlog
+        self._gathering = Gathering(writer.limits.gather, writer.limits.max_batch)
         # What waits for the first stage, is in it, waits for the second, is in it.
         self._pending: Batch = []
         self._durable_batch: Batch = []
@@ -122,6 +125,8 @@ class CommitGroup:
             while not self._pending:
                 self._arrived.clear()
                 await self._arrived.wait()
+            if wait := self._gathering.begin(len(self._pending), monotonic()):
+                await asyncio.sleep(wait)
             self._durable_batch = self._take()
             self._writer.on_room()
             self._drop_stale()

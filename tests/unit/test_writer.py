@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def numbered(number: int) -> Write:
 class Running:
     """A writer on memory sinks, outside any pool."""
 
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, **limits: Any) -> None:
         self.stored, self.shown = MemoryDocuments(), MemoryLive()
         self.documents, self.live = Steered(self.stored), Steered(self.shown)
         self.stats, self.settled, self.refused = Stats(), list[Write](), list[tuple[Write, Refused]]()
@@ -85,6 +86,18 @@ async def test_a_lone_write_is_committed_at_once() -> None:
         run.writer.group(("documents", "live")).submit([numbered(1)])
         await run.settles(1)
     assert (run.documents.batches, run.live.batches) == ([1], [1])
+
+
+async def test_writes_that_come_often_share_a_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enricher.engine.writer.monotonic", lambda: 0.0)
+    async with Running(gather=0.1) as run:
+        group = run.writer.group(("documents", "live"))
+        for number in range(60):
+            group.submit([numbered(number)])
+            await turns(20)
+        await run.settles(60)
+    assert len(run.documents.batches) < 30
+    assert run.published == list(range(60))
 
 
 async def test_what_gathers_during_a_commit_makes_the_next_batch() -> None:
