@@ -4,21 +4,29 @@ Load comes from an open loop (`benchmarks.sender`) and is timed by a third proce
 latency counts from the moment at which a message was due, so that waiting is never hidden. Ticks and chains
 are published and timed; the quotes of a mix are load. The null sink shows our own share, the embedded
 default (bundled Valkey and Mongo-wire server, journaled writes) what a user meets.
+
+A lone tick is also compared with the least that anybody needs for it: an insert and a script that caches and
+publishes, one after the other, by a program that does nothing else. Both take turns on the same servers.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
+import orjson
+import pymongo
 
-from benchmarks.load import Listener, listener, sender
+from benchmarks.load import ENRICHED, Listener, listener, sender
 from benchmarks.measure import Latencies, counted, cpu_seconds, settled
 from benchmarks.parts import Options
 from benchmarks.report import Report, median, spread
 from benchmarks.servers import Server, Worker, document_server, null_mongo, redis_server, worker
+from benchmarks.wire import Wire, pack
+from benchmarks.workloads import workload
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -45,6 +53,9 @@ COLUMNS = [
     *("sink", "load", "timed", "p50_ms", "p99_ms", "p999_ms", "max_ms", "p99_spread"),
     *("us", "worker_pct", "sink_pct", "sender_p99_ms", "rss_mb", "lost"),
 ]
+BARE = "redis.call('SET', KEYS[1], ARGV[1], 'EX', 300) return redis.call('PUBLISH', KEYS[2], ARGV[1])"
+APART = 0.03  # seconds between two of those that are compared
+LONE = ["sink", "ticks", "bare_p50_ms", "ours_p50_ms", "multiple", "multiple_spread"]
 IDLE = ["sink", "seconds", "worker_pct", "redis_pct", "sink_pct", "rss_mb"]
 NOTES = [
     "timed: enriched messages heard; us: CPU microseconds of the worker per message, its idle share included",
@@ -55,15 +66,18 @@ NOTES = [
 def run(options: Options) -> list[Report]:
     """Latency per sink and load, and the CPU share when nothing comes."""
     report = Report("latency", "from PUBLISH to the enriched channel, milliseconds", COLUMNS, notes=NOTES)
+    lone = Report("lone", "a lone tick beside a bare insert and script, milliseconds", LONE)
     idle = Report("idle", "CPU while nothing comes, percent of one core", IDLE)
+    reports = [report, lone, idle]
     for name, sink in SINKS.items():
-        _one_sink(name, sink(), options, report, idle)
-    return [report, idle]
+        _one_sink(name, sink(), options, reports)
+    return reports
 
 
 def _one_sink(
-    name: str, sink: AbstractContextManager[Server], options: Options, report: Report, idle: Report
+    name: str, sink: AbstractContextManager[Server], options: Options, reports: Sequence[Report]
 ) -> None:
+    report, lone, idle = reports
     driver = "mongo.driver=" + options.settings.get("latency.driver", "motor")
     with (
         redis_server(durable=name == "embedded") as redis,
@@ -72,6 +86,7 @@ def _one_sink(
     ):
         pids = {"worker_pct": ours.pid, "redis_pct": redis.pid, "sink_pct": documents.pid}
         idle.rows.append({"sink": name, **_resting(pids, 1 if options.quick else 12), **_memory(ours)})
+        lone.rows.append({"sink": name, **lone_tick(redis.url, documents.url, options)})
         with listener(redis.url) as heard:
             for load in LOADS:
                 row = _loaded(redis.url, ours, pids, heard, load, options)
@@ -94,6 +109,49 @@ def _cpu(pids: dict[str, int]) -> dict[str, float]:
 
 def _memory(ours: Worker) -> dict[str, Any]:
     return {"rss_mb": round(ours.figures()["rss"] / 1e6, 1)}
+
+
+def lone_tick(redis_url: str, mongo_url: str, options: Options) -> dict[str, Any]:
+    """One row: medians of the bare way and of ours over all rounds but the first, which warms up."""
+    number = 5 if options.quick else 100
+    ticks = workload("ticks", number * (options.rounds + 1))
+    bare, ours = Latencies(), Latencies()
+    multiples = []
+    with (
+        pymongo.MongoClient[dict[str, Any]](mongo_url) as client,
+        Wire(redis_url) as wire,
+        Wire(redis_url) as hearing,
+    ):
+        collection = client.get_database("bare")["ticks"]
+        sha = wire.call("SCRIPT", "LOAD", BARE)
+        hearing.send(pack(("SUBSCRIBE", ENRICHED[0], "bare")))
+        while len(hearing.replies(wait=True)) < 2:
+            pass
+        for start in range(0, len(ticks), number):
+            both = Latencies(), Latencies()
+            for at, (topic, body) in enumerate(ticks[start : start + number], start):
+                began = time.perf_counter_ns()
+                collection.insert_one({"_id": at, **orjson.loads(body)})
+                wire.call("EVALSHA", sha, "2", f"bare:{at % 8}", "bare", body)
+                hearing.replies(wait=True)
+                both[0].record((time.perf_counter_ns() - began) // 1000)
+                time.sleep(APART)
+                began = time.perf_counter_ns()
+                wire.call("PUBLISH", topic, body)
+                hearing.replies(wait=True)
+                both[1].record((time.perf_counter_ns() - began) // 1000)
+                time.sleep(APART)
+            if start:
+                bare.extend(both[0])
+                ours.extend(both[1])
+                multiples.append((both[1].quantile(0.5) or 0) / (both[0].quantile(0.5) or 1))
+    return {
+        "ticks": ours.total,
+        "bare_p50_ms": bare.summary()["p50_ms"],
+        "ours_p50_ms": ours.summary()["p50_ms"],
+        "multiple": median(multiples, 2),
+        "multiple_spread": spread(multiples, 2),
+    }
 
 
 def _loaded(

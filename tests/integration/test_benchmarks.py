@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks import streams
 from benchmarks.formulas import run
+from benchmarks.latency import lone_tick
 from benchmarks.load import listener, sender, stamp_us
 from benchmarks.measure import null_counts, publish_all, settled
 from benchmarks.overload import MARK_US, Point, published
@@ -77,6 +78,10 @@ def test_the_null_server_is_sent_every_document_and_nothing_stays_running() -> N
         assert figures["cpu_s"] > 0
         assert figures["rss"] > 10_000_000
         assert settled(ours.figures, 288)["topics"] == figures["topics"]
+        lone = lone_tick(redis.url, mongo.url, Options(quick=True, rounds=1))
+        assert lone["ticks"] == 5
+        assert lone["bare_p50_ms"] > 0
+        assert lone["multiple"] > 0
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
