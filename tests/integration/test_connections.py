@@ -6,8 +6,9 @@ import asyncio
 import logging
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from socket import create_connection
 from typing import Any
 
 import pymongo
@@ -15,10 +16,13 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from enricher.adapters.mongo import close_client, mongo_client
+from enricher.adapters.mongo import Driver, MongoDocuments, close_client, mongo_client
 from enricher.adapters.redis.client import redis_client
 from enricher.app import Enricher, wall_clock
 from enricher.cli.main import exit_code
+from enricher.engine.effects import Insert
+from enricher.engine.ports import Write
+from enricher.errors import SinkUnavailable
 from tests.integration.test_market_contract import chain, quote, tick
 from tests.integration.worker import CHAINS, QUOTES, TICKS, Worker, encoded, running, worker_settings
 from tests.rig import PATIENCE, until
@@ -33,6 +37,7 @@ from tests.servers import (
 )
 
 SECRET = "cannot-be-guessed-17"
+DRIVERS: tuple[Driver, ...] = ("motor", "pymongo")
 # The bundled Valkey is built without TLS; Debian's redis-server has it.
 WITH_TLS = [binary for binary in [debian_redis_binary()] if binary is not None]
 QUICK = {
@@ -112,17 +117,23 @@ async def test_both_protocols_carry_the_same_work(
     assert spoken == {str(protocol)}
 
 
-@pytest.mark.parametrize("binary", WITH_TLS)
-async def test_tls_is_spoken_to_a_server_whose_certificate_is_trusted_and_to_no_other(
-    binary: Path, tmp_path: Path, mongo_database_url: str
-) -> None:
-    key, certificate, port = tmp_path / "key.pem", tmp_path / "certificate.pem", free_port()
-    subprocess.run(  # noqa: ASYNC221  a tenth of a second, before anything runs
+def certified(folder: Path) -> tuple[Path, Path]:
+    """A new key, and the certificate that a server on this host signs with it."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
          "-days", "2", "-subj", "/CN=localhost", "-addext", f"subjectAltName=IP:{LOOPBACK}",
          "-keyout", str(key), "-out", str(certificate)],
         check=True, capture_output=True,
     )  # fmt: skip
+    return key, certificate
+
+
+@pytest.mark.parametrize("binary", WITH_TLS)
+async def test_tls_is_spoken_to_a_server_whose_certificate_is_trusted_and_to_no_other(
+    binary: Path, tmp_path: Path, mongo_database_url: str
+) -> None:
+    (key, certificate), port = certified(tmp_path), free_port()
     tls = ("--tls-port", str(port), "--tls-auth-clients", "no")
     files = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key))
     with RedisProcess(tmp_path / "r", binary=binary, extra=(*tls, *files)):
@@ -176,7 +187,7 @@ async def test_dead_letters_go_to_a_redis_of_their_own_and_only_they_wait_for_it
 # -- ways to reach MongoDB -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("driver", ["motor", "pymongo"])
+@pytest.mark.parametrize("driver", DRIVERS)
 async def test_both_drivers_do_the_same_work(driver: str, redis_url: str, mongo_database_url: str) -> None:
     options = {"mongo.driver": driver}
     async with running(redis_url, mongo_database_url, options) as worker:
@@ -187,7 +198,7 @@ async def test_both_drivers_do_the_same_work(driver: str, redis_url: str, mongo_
     assert (window["num_ticks"], window["open"], window["close"]) == (2, 21503.45, 21600)
 
 
-@pytest.mark.parametrize("driver", ["motor", "pymongo"])
+@pytest.mark.parametrize("driver", DRIVERS)
 async def test_options_in_the_mongo_url_win(driver: Any, mongo_process: MongoProcess) -> None:
     url = mongo_process.url() + "&socketTimeoutMS=2500&appName=market"
     client = mongo_client(url, driver=driver, timeout=10)
@@ -197,6 +208,34 @@ async def test_options_in_the_mongo_url_win(driver: Any, mongo_process: MongoPro
         assert client.options.write_concern.document == {"w": "majority", "j": True}
     finally:
         await close_client(client)
+
+
+class MongoOverTls(MongoProcess):
+    """A server that speaks nothing but TLS."""
+
+    def answers(self) -> bool:
+        with suppress(OSError), create_connection((LOOPBACK, self.port), timeout=10):
+            return True
+        return False
+
+
+async def test_documents_of_any_size_go_over_tls_by_both_drivers(tmp_path: Path) -> None:
+    key, certificate = certified(tmp_path)
+    server = MongoOverTls(tmp_path / "m")
+    server.extra = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key))
+    large = [Write([Insert("c", {"_id": n, "text": "x" * 500_000})]) for n in range(8)]
+    with server:
+        url = f"{server.url()}&tls=true"
+        for driver in DRIVERS:
+            client = mongo_client(f"{url}&tlsCAFile={certificate}", driver=driver, timeout=PATIENCE)
+            sink = MongoDocuments(client, driver)
+            assert await sink.commit(large) == {}
+            assert len(await sink.find("c", {})) == 8
+            await close_client(client)
+        stranger = mongo_client(url, driver="pymongo", timeout=0.5)
+        with pytest.raises(SinkUnavailable, match="certificate"):
+            await MongoDocuments(stranger, "db").commit(large)
+        await close_client(stranger)
 
 
 @pytest.mark.parametrize(
