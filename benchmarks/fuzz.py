@@ -2,21 +2,29 @@
 
 Messages of the synthetic market go through decoding, handler and folds of a lane, as in a worker; files go
 through the door of `replay` and `analyse`. What is wrong with them is a `BadMessage` or an `EnricherError`;
-anything else is an uncaught exception. Mutations are of bytes (flipped, cut, doubled, spliced) and
-of words (numbers and texts that mean trouble in the place of others), up to 20 kB. Times are CPU of this one
-thread; one that is slow is taken again, for the least of three. Every finding is written to a folder.
+anything else is an uncaught exception. Mutations are of bytes (flipped, cut, doubled, spliced), of words
+(numbers and texts that mean trouble in the place of others), of members of JSON and of columns of tables
+(gone, doubled, exchanged, all in trouble), up to 20 kB; some files are packed then, or in another encoding.
+Times are CPU of this one thread; one that is slow is taken again, for the least of three. Every finding is
+written to a folder.
 """
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import logging
 import random
 import re
 import tempfile
 import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from benchmarks.fuzz_seeds import FILES
 from benchmarks.parts import Options
@@ -26,7 +34,7 @@ from enricher.analytics.steps import at_once
 from enricher.assembly import planned
 from enricher.engine.router import Context, Route
 from enricher.errors import BadMessage, EnricherError
-from enricher.market.files import Notes, read
+from enricher.market.files import FORMATS, Notes, read
 from enricher.market.files import Options as FileOptions
 from enricher.market.state.market_state import MarketState
 from enricher.systems import load
@@ -35,6 +43,8 @@ LARGEST = 20_000
 SLOW = 0.05
 _LANE = 400  # messages to one lane, then a new one
 _FUTURE_US = 4_102_444_800_000_000  # in 2100
+_TERMS = {"exercise": "american", "rate": 0.04, "dividends": [["2100-02-01", 1.5], ["2100-05-01", 1.5]]}
+_AMERICAN = {"default": _TERMS}
 _WORD = re.compile(rb'-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|"[^"\\]{0,40}"|true|false|null|[A-Za-z_]{2,20}')
 _TROUBLE = (
     b"0", b"-0", b"-1", b"1e308", b"-1e309", b"1e-320", b"99999", b"999999.99", b"2147483647", b"4294967295",
@@ -90,7 +100,95 @@ def _insert(data: bytes, _others: list[bytes], chance: random.Random) -> bytes:
     return data[:at] + chance.choice(_TROUBLE) + data[at:]
 
 
-_CHANGES = (*[_word] * 12, _flip, _flip, _insert, _insert, _cut, _double, _splice)
+def _member(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
+    """Of the JSON of a file, or of one of its lines."""
+    lines = data.split(b"\n") if data.count(b"\n{") else [data]
+    at = chance.randrange(len(lines))
+    try:
+        document = json.loads(lines[at])
+        trouble = json.loads(chance.choice(_TROUBLE))
+    except (ValueError, RecursionError):
+        return _word(data, others, chance)
+    places: list[tuple[Any, Any]] = []
+    todo = [document]
+    while todo:
+        holder = todo.pop()
+        keys: list[Any] = list(holder) if isinstance(holder, dict) else []
+        if isinstance(holder, list):
+            keys = list(range(len(holder)))
+        places += [(holder, key) for key in keys]
+        todo += [holder[key] for key in keys]
+    if not places:
+        return _insert(data, others, chance)
+    (holder, key), (other, twin) = chance.choice(places), chance.choice(places)
+    match chance.randrange(6):
+        case 0:
+            del holder[key]
+        case 1:
+            holder[key] = trouble
+        case 2:
+            holder[key] = json.loads(json.dumps(other[twin]))
+        case 3:
+            holder[key] = [holder[key]]
+        case 4 if isinstance(holder, list):
+            holder.append(holder[key])
+        case _:
+            for one, name in places:  # wherever it has this name
+                if name == key and isinstance(one, dict):
+                    one[name] = trouble
+    lines[at] = json.dumps(document).encode()
+    return b"\n".join(lines)
+
+
+def _column(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
+    lines = data.split(b"\n")
+    mark = max((b",", b";", b"\t", b"|"), key=lines[0].count)
+    rows = [line.split(mark) for line in lines]
+    width = len(rows[0])
+    if width < 2:
+        return _word(data, others, chance)
+    at, to, how = chance.randrange(width), chance.randrange(width), chance.randrange(5)
+    trouble = chance.choice(_TROUBLE)
+    for row in rows if chance.random() < 0.7 else [chance.choice(rows)]:
+        if len(row) <= max(at, to):
+            continue
+        match how:
+            case 0:
+                del row[at]
+            case 1:
+                row[at], row[to] = row[to], row[at]
+            case 2:
+                row.insert(to, row[at])
+            case 3:
+                row[at] = b""
+            case _ if row is not rows[0]:
+                row[at] = trouble
+    return b"\n".join(mark.join(row) for row in rows)
+
+
+_CHANGES = (
+    *[_word] * 10, *[_member] * 4, *[_column] * 3, _flip, _flip, _insert, _insert, _cut, _double, _splice
+)  # fmt: skip
+
+
+def _zipped(data: bytes) -> bytes:
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data", data)
+    return memory.getvalue()
+
+
+_WRAPS: tuple[Callable[[bytes], bytes], ...] = (
+    gzip.compress,
+    _zipped,
+    lambda data: gzip.compress(gzip.compress(data)),
+    lambda data: _zipped(gzip.compress(data)),
+    lambda data: data.decode("latin-1").encode("utf-16"),
+    lambda data: data.decode("latin-1").encode("utf-16-le"),
+    lambda data: b"\xef\xbb\xbf" + data,
+    lambda data: data.replace(b"\n", b"\r\n"),
+    lambda data: data.replace(b"\n", b"\r"),
+)
 
 
 class Messages:
@@ -107,6 +205,9 @@ class Messages:
         coin = json.loads(next(body for topic, body in self.seeds if topic.endswith("chain")))
         coin |= {"price_unit": "underlying", "oi_unit": "units", "future_price": coin["spot_price"] * 1.01}
         self.seeds.append(("market:option_chain", json.dumps(coin).encode()))
+        # A stock with two dividends until the expiry, and one whose volumes are of the day.
+        coin |= {"expiry": "2100-06-18", "timestamp": "2099-12-31T10:00:00-05:00", "price_unit": "quote"}
+        self.seeds += [("market:option_chain", json.dumps(coin).encode())] * 3
 
     def made(self, chance: random.Random) -> tuple[str, bytes]:
         """A topic and a mutated message; all of one product, as far as they still name it."""
@@ -116,7 +217,11 @@ class Messages:
     def run(self, topic: str, body: bytes) -> bool:
         """Whether it was accepted."""
         if self._taken % _LANE == 0:
-            told = {"market.buildup_min_age": 0.0, "market.extras": "second_order"}
+            volume = "cumulative" if self._taken % (2 * _LANE) else "trade"
+            told = {
+                "market.buildup_min_age": 0.0, "market.extras": "second_order", "market.volume": volume,
+                "market.products": _AMERICAN if self._taken % (3 * _LANE) == 0 else {},
+            }  # fmt: skip
             plan = planned(load(overrides=told))[0]
             self._routes = {route.topic: route for route in plan.routes}
             self._states: dict[str, Any] = {}
@@ -147,22 +252,32 @@ class Files:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "file"
-        self._told = (
-            FileOptions(),
-            FileOptions(
-                product="NIFTY", expiry="2026-08-18", spot=25010.0, timestamp="2026-08-13T10:00:00+05:30"
-            ),
-        )
+        given = FileOptions(
+            product="NIFTY", expiry="2026-08-18", spot=25010.0, timestamp="2026-08-13T10:00:00+05:30",
+            zone=ZoneInfo("Asia/Kolkata"),
+        )  # fmt: skip
+        self._told = {
+            "none": FileOptions(),
+            "given": given,
+            "decimal": replace(given, decimal=",", delimiter=";", header=True),
+            "format": replace(given, time_format="%d/%m/%Y %H:%M:%S", header=False, time_column=0),
+            "epoch": replace(given, time_format="epoch-ms", encoding="cp1252"),
+            **{one.name: replace(given, kind=one.name) for one in FORMATS if one.read is not None},
+        }
 
     def made(self, chance: random.Random) -> tuple[str, bytes]:
         """Which options it is read with, and a mutated file."""
-        return chance.choice("01"), mutated(chance.choice(FILES), FILES, chance)
+        content = mutated(chance.choice(FILES), FILES, chance)
+        if chance.random() < 0.1:
+            content = chance.choice(_WRAPS)(content)
+        told = list(self._told)
+        return chance.choice(told if chance.random() < 0.3 else told[:2]), content
 
     def run(self, options: str, body: bytes) -> bool:
         """Whether all of it was read."""
         self._path.write_bytes(body)
         try:
-            for _ in read(self._path, self._told[int(options)], Notes()):
+            for _ in read(self._path, self._told[options], Notes()):
                 pass
         except EnricherError:
             return False

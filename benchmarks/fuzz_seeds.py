@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 
 
 def _json(value: object) -> bytes:
@@ -70,7 +71,54 @@ _UDIFF = (
     b"119,25010.5,125,97500,650,1000,25000,90,F1,65\n"
 )
 
+def _both(of: Callable[[str], object]) -> list[object]:
+    return [of("C"), of("P")]
+
+
+_US = {"bid": 5.4, "ask": 5.6, "last": 5.5, "volume": 10, "strike": 640.0}
+_MORE = [
+    {"status": "success", "data": {
+        "NSE:NIFTY 50": {"instrument_token": 5, "last_price": 25010.5, "timestamp": "2026-08-13 09:15:01", "depth": {}},
+        **{f"NFO:NIFTY2681825000{side}E": {
+            "instrument_token": 6, "last_price": 130.5, "volume": 650, "oi": 6500, "timestamp": "2026-08-13 09:15:01",
+            "last_trade_time": "2026-08-13 09:14:00",
+            "depth": {"buy": [{"price": 130, "quantity": 65}], "sell": [{"price": 131, "quantity": 65}]},
+        } for side in "CP"},
+    }},
+    {"status": "success", "data": [{
+        "expiry": "2026-08-18", "strike_price": 25000.0, "underlying_key": "NSE_INDEX|Nifty 50", "underlying_spot_price": 25010.5,
+        **{f"{side}_options": {
+            "instrument_key": "NSE_FO|1", "option_greeks": {"vega": 5.5, "theta": -6.5, "gamma": 0.0, "delta": 0.5, "iv": 11.5},
+            "market_data": {"ltp": 130.5, "volume": 650, "oi": 6500.0, "bid_price": 130.0, "bid_qty": 65, "ask_price": 131, "ask_qty": 130},
+        } for side in ("call", "put")},
+    }]},
+    {"symbol": "MSFT", "status": "SUCCESS", "underlyingPrice": 401.5, **{f"{side}ExpDateMap": {"2026-08-21:8": {"400.0": [{
+        "symbol": "MSFT_1", "bid": 9.9, "ask": 10.1, "last": 10.0, "bidSize": 47, "askSize": 28, "totalVolume": 3860,
+        "tradeTimeInLong": 1786651128405, "quoteTimeInLong": 1786651199412, "volatility": 21.745, "delta": 0.53, "gamma": 0.02,
+        "theta": -0.2, "vega": 0.25, "openInterest": 7959, "strikePrice": 400.0, "nonStandard": False,
+    }]}} for side in ("call", "put")}},
+    {"options": {"option": _both(lambda side: {
+        **_US, "symbol": f"SPY260821{side}00640000", "root_symbol": "SPY", "underlying": "SPY", "expiration_date": "2026-08-21",
+        "option_type": {"C": "call", "P": "put"}[side], "open_interest": 100, "bidsize": 1, "asksize": 2, "trade_date": 1786651128405,
+        "bid_date": 1786651128405, "ask_date": 1786651128405, "greeks": {"mid_iv": 0.12, "delta": 0.5, "gamma": 0.1, "vega": 0.2, "theta": -0.1},
+    })}},
+    {"optionChain": {"error": None, "result": [{
+        "quote": {"regularMarketTime": 1786651128, "regularMarketPrice": 641.5},
+        "options": [{f"{name}s": [{
+            **_US, "contractSymbol": f"SPY260821{name[0].upper()}00640000", "lastPrice": 5.5, "openInterest": 100,
+            "impliedVolatility": 0.12, "lastTradeDate": 1786651128,
+        }] for name in ("call", "put")}],
+    }]}},
+]
+_DERIBIT_TABLE = (
+    b"underlying_price,underlying_index,timestamp,open_interest,mark_iv,last_price,instrument_name,index_price,best_bid_price,"
+    b"best_ask_price,asks,stats.volume,greeks.vega,greeks.delta\n"
+    b'101800,BTC-25SEP26,1786591500123,120.4,52.1,0.0615,BTC-25SEP26-100000-C,101500,0.061,0,"[[0.2, 3]]",12.5,80,0.5\n'
+    b"101800,index_price,1786591500124,120.4,52.1,0.0615,BTC-25SEP26-100000-P,101500,0.061,0.062,[],12.5,80,-0.5\n"
+)
+
 FILES: list[bytes] = [
+    *map(_json, _MORE), _DERIBIT_TABLE,
     b"time,price,volume\n2026-08-13T09:15:00,25010.5,75\n2026-08-13T09:15:01,25011.0,150\n",
     b"time;price;volume\n2026-08-13 09:15:00;25010,50;75\n2026-08-13 09:15:01;25011,00;150\n",
     b"Date\tTime\tLTP\tVol\n13-08-2026\t09:15:00\t25010.50\t75\n13-08-2026\t09:15:01\t25011\t80\n",
@@ -82,7 +130,7 @@ FILES: list[bytes] = [
     _CHAIN_CSV, _EXPORT, _UDIFF, _json(_NSE), _json(_BOOK), _json(_CBOE), _json([_KITE, _KITE]),
     b"\n".join([_json(_TICK)] * 3), b"\n".join([_json(_KITE)] * 3),
     b'1) "message"\n2) "market:underlying"\n3) "' + _json(_TICK).replace(b'"', b'\\"') + b'"\n',
-    b'{"at": 1786592700000000, "topic": "market:underlying", "body": ' + _json(_TICK) + b"}\n",
+    b'{"at": "2026-08-13T03:45:00+00:00", "topic": "market:underlying", "body": ' + _json(json.dumps(_TICK)) + b"}\n",
     _json({"records": {}}), b"{}", b"<!DOCTYPE html><html><body>Access denied</body></html>",
     _json({"code": "0", "msg": "", "data": [{"instId": "BTC-USD-260828-100000-C", "instType": "OPTION", "bidPx": "0.05",
                                             "askPx": "0.051", "last": "0.05", "oi": "100", "vol24h": "5", "ts": "1786600000000"}]}),
