@@ -112,6 +112,8 @@ def test_what_a_guess_cannot_know_is_told_by_an_option(
         ("time,price\n09:15:00,1\n", r"with its date \(--date-column\)"),
         ("date,price\n2026-08-13,1\n", r"not a date alone \(--time-column\)"),
         ("time,price\n1.78659E+12,1\n", "whose digits are all there"),
+        ("time,price\n46247.385416,1\n", "not the days of a spreadsheet"),
+        ("time,price\n2026-08-13 09:15:00,-37.63\n", "column price: expected a price that is not negative"),
         ("time,price\n2026-08-13 09:15:00,2_5012\n", "column price: expected a number, got '2_5012'"),
         ('time,price\n"2026-08-13 09:15:00,1\n', "expected CSV, got 'unexpected end of data'"),
         ("time,price\n\0\0\0\0,1\n", "line 2, column time"),
@@ -174,10 +176,10 @@ def test_a_point_that_may_group_thousands_is_doubted_aloud(tmp_path: Path) -> No
 def test_rows_that_are_left_out_are_counted_and_guesses_told(tmp_path: Path) -> None:
     notes = Notes()
     text = "time;price\n2026-08-13 09:15:00;1\n;\n\ntime;price\n2026-08-13 09:15:01;2\n"
-    text += "2026-08-13 09:15:02;N/A\n"
+    text += "2026-08-13 09:15:02;N/A\n2026-08-13 09:15:02;-1\n"
     assert [price for _, price in ticks(tmp_path, text, notes)] == [1, 2]
-    reasons = ("a row without any value", "a header between rows", "a row without a price")
-    assert notes.skipped == dict.fromkeys(reasons, 1)
+    reasons = {"a row without any value": 1, "a header between rows": 1, "a row without a price": 2}
+    assert notes.skipped == reasons
     assert notes.guesses[1:] == [
         "delimiter ';', a header, decimal mark '.' (nothing tells another)",
         "times in column time, prices in price",

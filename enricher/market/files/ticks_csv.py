@@ -27,7 +27,7 @@ from enricher.market.files.columns import (
     values,
 )
 from enricher.market.files.contract import Column, Format, Notes, OptionNeeded, Options
-from enricher.market.files.numbers import is_number
+from enricher.market.files.numbers import Marks, is_number
 from enricher.market.files.row import Row
 from enricher.market.files.source import Source
 from enricher.market.files.values import Cell, integer_or_text, number
@@ -39,6 +39,7 @@ _OF_OPTIONS = (
 # The name of an option: NIFTY26AUG25000CE, BTC-13FEB21-37500-C.
 _OPTION = re.compile(r".*\d(?:CE|PE|-?[CP])(?:\.[A-Z]+)?", re.ASCII | re.DOTALL)
 _OF_BARS = ("open", "high", "low")
+_NONE = "-1"  # what some vendors write for no price
 
 
 def _seen(source: Source) -> str | None:
@@ -68,7 +69,7 @@ def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
     rows_of: Counter[str] = Counter()
     marks = source.dialect.marks
     for row in source.rows():
-        if row[price].absent:
+        if row[price].absent or row[price].value == _NONE:
             source.skip("a row without a price")
             continue
         text, at_us = times.of(row)
@@ -76,7 +77,7 @@ def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
         tick: dict[str, Any] = {
             "type": "UNDERLYING",
             "product": name,
-            "price": number(row[price], marks),
+            "price": _of(row[price], marks),
             "timestamp": text,
             "tick_id": rows_of[name],
         }
@@ -87,6 +88,14 @@ def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
             size = row[volume]
             tick["volume"] = None if size.absent else number(size, marks)
         yield Recorded(at_us, UNDERLYING, orjson.dumps(tick))
+
+
+def _of(cell: Cell, marks: Marks) -> int | float:
+    """A price, which the feed refuses below 0."""
+    value = number(cell, marks)
+    if value < 0:
+        raise cell.error("a price that is not negative")
+    return value
 
 
 def _price(source: Source, options: Options, times: TimeColumns) -> Column:

@@ -48,6 +48,7 @@ _ONLY_CLOCK = re.compile(_CLOCK, re.ASCII)
 _EPOCH = re.compile(r"[1-9]\d{9}(?:\d{3}|\d{6}|\d{9})?(?:\.\d*)?", re.ASCII)
 _DIGITS = re.compile(r"-?\d{1,20}(?:\.\d*)?", re.ASCII)
 _ROUNDED = re.compile(r"\d(?:[.,]\d+)?[eE]\+?\d+", re.ASCII)
+_SERIAL = re.compile(r"[1-9]\d{4}\.\d+", re.ASCII)
 _SHORT_CLOCK = re.compile(r"\d{5}|\d{8}", re.ASCII)
 _FIRST_YEAR, _LAST_YEAR = 1971, 2199
 
@@ -218,6 +219,8 @@ def _day(found: re.Match[str], first: bool | None) -> tuple[int, int, int]:
 def _why_not(text: str) -> str:
     if is_date(text):
         return "a time, not a date alone (--time-column)"
+    if _SERIAL.fullmatch(text):
+        return "a time, not the days of a spreadsheet (have it write dates and times)"
     if is_clock(text):
         return "a time with its date (--date-column)"
     if _ROUNDED.fullmatch(text):
