@@ -35,6 +35,8 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _PARENTHESIS = re.compile(r"[()]|\\.", re.DOTALL)
 _ROUTE = re.compile(r"@[^:]*:")
 _END_OF_UNCLOSED = re.compile(r"[,;<\s]")
+_BETWEEN = re.compile(r"[^,;<]*")
+_CODED = re.compile(r"=\?[^?\s]+\?[bq]\?", re.IGNORECASE)
 _AROUND = re.compile(r"\s*([.@])\s*")
 MOST = 10_000
 # Words of one person: a member of a list may have a million, and lists of them hold up the collector.
@@ -68,7 +70,7 @@ def mailboxes(value: str, defects: Defects | None = None) -> tuple[Mailbox, ...]
     if simple is not None:
         return simple
     found: list[Mailbox] = []
-    for member in _members(value, defects):
+    for member in _with_surnames(_members(value, defects)):
         for one in _people(member, defects):
             if len(found) == MOST:
                 defects[TOO_MANY_ADDRESSES] = None
@@ -81,6 +83,8 @@ def _simple(value: str, defects: Defects) -> tuple[Mailbox, ...] | None:
     match = _SIMPLE.fullmatch(value) or _QUOTED_NAME.fullmatch(value)
     if match is not None:
         name, address, *bare = match.groups()
+        if "=?" in (address or bare[0]):
+            return None
         return (Mailbox(words(name or "", defects).strip(), address or bare[0]),)
     if '"' in value or "(" in value or ":" in value or "\\" in value or "=?" in value or len(value) > 20_000:
         return None
@@ -96,13 +100,32 @@ def _simple(value: str, defects: Defects) -> tuple[Mailbox, ...] | None:
 # -- cut into members ----------------------------------------------------------------------------------
 
 
-def _members(value: str, defects: Defects) -> Iterator[list[Token]]:
+def _with_surnames(members: Iterator[tuple[list[Token], str]]) -> Iterator[list[Token]]:
+    """The members of a list; ``Doe, John <j@d.example>`` without quotes is one."""
+    surname: list[Token] = []
+    for member, end in members:
+        if surname and member and member[0].kind != "angle" and any(one.kind == "angle" for one in member):
+            yield [*surname, Token("word", ","), member[0]._replace(gap=True), *member[1:]]
+            surname = []
+            continue
+        if surname:
+            yield surname
+        named = end == "," and all(one.kind == "word" and "@" not in one.text for one in member)
+        surname = member if named else []
+        if not named:
+            yield member
+    if surname:
+        yield surname
+
+
+def _members(value: str, defects: Defects) -> Iterator[tuple[list[Token], str]]:
+    """The members of a list, and what ends each."""
     member: list[Token] = []
     addressed = False  # whether an address is in it
     grouped = value.rfind(";")
     for token, at in _tokens(value):
         if token.kind in (",", ";"):
-            yield member
+            yield member, token.kind
             member, addressed = [], False
         elif len(member) >= _MOST_WORDS and ("@" not in token.text or len(member) == MOST):
             defects[TOO_MANY_ADDRESSES] = None
@@ -114,7 +137,7 @@ def _members(value: str, defects: Defects) -> Iterator[list[Token]]:
             member = []
         else:
             member.append(token._replace(kind="word"))
-    yield member
+    yield member, ""
 
 
 def _tokens(value: str) -> Iterator[tuple[Token, int]]:
@@ -153,8 +176,11 @@ def _tokens(value: str) -> Iterator[tuple[Token, int]]:
                 token, at = Token("angle", value[begin + 1 : close], gap), close + 1
             else:
                 end = _unclosed(value, at, again)
-                token, at = Token("angle", value[begin + 1 : end], gap), end
-                if not token.text.strip():
+                # What another bracket follows is no address, and nobody's: <boss@bank.example<x@evil.example>
+                inside = value[at:end]
+                named = inside.strip() and again >= 0 and _BETWEEN.fullmatch(value, end, again)
+                token, at = Token("word" if named else "angle", f"<{inside}" if named else inside, gap), end
+                if token.kind == "angle" and not token.text.strip():
                     gap = True
                     continue
         elif mark == "[":
@@ -197,7 +223,7 @@ def _unclosed(value: str, start: int, again: int) -> int:
 def _people(member: Sequence[Token], defects: Defects) -> list[Mailbox]:
     """The person that a member is; several only where it is addresses without a comma between them."""
     if any(token.kind == "angle" for token in member):
-        return [_person(names, angle, defects) for names, angle in _split(member)]
+        return [person(_name(names), angle, defects) for names, angle in _split(member)]
     return _without_angles(member, defects)
 
 
@@ -224,12 +250,12 @@ def _split(member: Sequence[Token]) -> list[tuple[list[Token], str]]:
     return found
 
 
-def _person(tokens: Sequence[Token], angle: str, defects: Defects) -> Mailbox:
-    address = _address(angle)
-    name = _name(tokens)
+def person(name: str, written: str, defects: Defects) -> Mailbox:
+    """Who is called ``name``, with the address in ``written``; what is none is part of the name."""
+    address = _address(written)
     if address is None:
         defects[INVALID_ADDRESS] = None
-        return Mailbox(words(f"{name} {angle.strip()}".strip(), defects), "")
+        return Mailbox(words(f"{name} {written.strip()}".strip(), defects), "")
     return Mailbox(words(name, defects).strip(), address)
 
 
@@ -239,7 +265,7 @@ def _without_angles(member: Sequence[Token], defects: Defects) -> list[Mailbox]:
     waiting: list[Token] = []
     people: list[tuple[list[Token], str]] = []
     for item in items:
-        if item.kind == "word" and _ADDRESS.fullmatch(item.text):
+        if item.kind == "word" and _is_address(item.text):
             people.append((waiting, item.text))
             waiting = []
         else:
@@ -271,7 +297,7 @@ def _items(member: Sequence[Token]) -> list[Token]:
     items = [
         run[0] if len(run) == 1 else Token("word", "".join(map(_written, run)), run[0].gap) for run in runs
     ]
-    if len(items) > 1 and any(item.text[:1] == "@" or item.text[-1:] == "@" for item in items):
+    if len(items) > 1 and any(item.text[:1] in "@." or item.text[-1:] == "@" for item in items):
         # RFC 5322 4.4: white space around the sign and the dots of an address.
         joined = _AROUND.sub(r"\1", " ".join(item.text for item in items))
         if _ADDRESS.fullmatch(joined) and "." in joined.rpartition("@")[2]:
@@ -288,13 +314,20 @@ def _name(tokens: Sequence[Token]) -> str:
     return "".join((" " if token.gap and n else "") + token.text for n, token in enumerate(named)).strip()
 
 
+def _is_address(text: str) -> bool:
+    """RFC 2047 5: no encoded word is in an address; who decodes it there is led to another one."""
+    return _ADDRESS.fullmatch(text) is not None and not _CODED.search(text)
+
+
 def _address(angle: str) -> str | None:
     """The address between angle brackets; empty for <>, None for what is none."""
     text = angle.strip()
     if text[:7].lower() == "mailto:":
         text = text[7:]
-    if not text or _ADDRESS.fullmatch(text):
+    if not text or _is_address(text):
         return text
+    if _CODED.search(text):
+        return None
     if "(" in text:
         text = without_comments(text).strip()
     if text.startswith("@"):

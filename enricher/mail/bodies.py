@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import islice
 
@@ -16,6 +17,8 @@ from enricher.mail.protection import of_text, protection, role
 # A mail has a few dozen; a hostile one is not to fill the memory of its readers.
 _MOST_PARTS = 1000
 _MOST_EVENTS = 100
+# How a page names its charset, where its part does not.
+_META = re.compile(rb"<meta\s[^>]*?charset\s*=\s*[\"']?([\w:-]+)", re.IGNORECASE)
 
 
 class Bodies:
@@ -56,7 +59,11 @@ class Bodies:
             filename = more.get("filename") or more.get("name")
         filename = filename or part.parameters.get("name") or None
         if kind in ("text/plain", "text/html") and disposition in ("", "inline"):
-            text, explained = to_text(part.data, part.parameters.get("charset"))
+            charset = part.parameters.get("charset")
+            if charset is None and kind == "text/html" and not part.data.isascii():
+                meta = _META.search(part.data[:1024])
+                charset = None if meta is None else meta[1].decode("ascii")
+            text, explained = to_text(part.data, charset)
             if not explained:
                 self._defects[UNDECODABLE] = None
             self._texts.setdefault(kind, []).append(text)

@@ -73,6 +73,7 @@ _MICROSOFT = re.compile(r"(?:x-)?(?:cp|win|windows|ms|ansi|ibm)[-_ ]?(\d{3,5})(?
 _WIDE = re.compile(r"utf-?(16|32)")
 
 _WORD = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
 _SURROGATES = re.compile(r"[\udc80-\udcff]")
 _FOREIGN = re.compile(rb"[^A-Za-z0-9+/]")
 _HIGH = bytes(range(128, 256))
@@ -185,7 +186,7 @@ def to_text(data: bytes, charset: str | None) -> tuple[str, bool]:
     try:
         return decode(data, "utf-8", "strict"), charset is None and data.isascii()
     except UnicodeDecodeError:
-        if name in (None, "utf-8"):
+        if name in (None, "utf-8") or _is_broken_utf_8(data):
             return _broken(data), False
         return _whole(decode(data, name, "replace")), False
 
@@ -205,12 +206,21 @@ def _is_narrow(data: bytes) -> bool:
     return 0 not in data and (data.isascii() or b" " in data)
 
 
+def _is_broken_utf_8(data: bytes) -> bool:
+    """Whether it is UTF-8 but for a few bytes, as no other charset looks."""
+    text = data[:10_000].decode("utf-8", "replace")
+    bad = text.count("\ufffd")
+    return len(text) - bad - len(data[:10_000].translate(None, _HIGH)) >= 4 * bad
+
+
 def _broken(data: bytes) -> str:
     """UTF-8 with bytes that are none, one U+FFFD each; or Windows-1252, where little speaks for UTF-8."""
     text = decode(data, "utf-8", "replace")
     bad = text.count("\ufffd")
     good = len(text) - bad - len(data.translate(None, _HIGH))
-    if good < bad and (good or 2 * len(_NO_WINDOWS.findall(data[:100_000])) < min(bad, 100_000)):
+    # Several in a row are one sequence that is none.
+    runs = bad - text.count("\ufffd\ufffd")
+    if 3 * good < runs and (good or 2 * len(_NO_WINDOWS.findall(data[:100_000])) < min(bad, 100_000)):
         return decode(data, "windows-1252", "strict")
     return text
 
@@ -220,8 +230,8 @@ def _whole(text: str) -> str:
     return text if is_text(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def plain(value: str, defects: Defects | None = None) -> str:
-    """A header's value on one line, its raw 8-bit bytes read as UTF-8 or Windows-1252.
+def plain(value: str, defects: Defects | None = None, charset: str | None = None) -> str:
+    """A header's value on one line, its raw 8-bit bytes read as UTF-8, as in ``charset`` or in Windows-1252.
 
     ``value`` is as `headers.read_header` leaves it: bytes above 127 are surrogates.
     """
@@ -232,9 +242,11 @@ def plain(value: str, defects: Defects | None = None) -> str:
         try:
             value = data.decode("utf-8")
         except UnicodeDecodeError:
-            value = to_text(data, "utf-8")[0]
+            value = _broken(data) if _is_broken_utf_8(data) else to_text(data, charset or "utf-8")[0]
             if defects is not None:
                 defects[UNDECODABLE] = None
+    elif charset and "\x1b" in value and codec(charset) == "iso-2022":
+        value = decode(value.encode(), "iso-2022", "replace")
     return value.strip(" \t")
 
 
@@ -258,7 +270,8 @@ def words(value: str, defects: Defects | None = None) -> str:
 
     def let_go() -> None:
         text, explained = to_text(held, charset)
-        out.append(text)
+        # A header is one line.
+        out.append(text if text.isprintable() else _CONTROLS.sub(" ", text))
         if not explained and defects is not None:
             defects[UNDECODABLE] = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+from enricher.mail.charsets import words
 from enricher.mail.comments import without_comments
 from enricher.mail.defects import INVALID_DATE, UNKNOWN_ZONE, Defects
 
@@ -30,11 +31,16 @@ _USUAL = re.compile(
     re.ASCII,
 )
 _TIME = re.compile(
-    r"(?<![\d:])(\d{1,2}):(\d\d)(?:[:.](\d\d))?(?:[.,](\d{1,9}))?(?:\s*([ap])\.?m\b\.?)?", re.IGNORECASE
+    r"(?<![\d:])(\d{1,2}):(\d{1,2})(?!\d)(?:[:.](\d{1,2})(?!\d))?(?:[.,](\d{1,9}))?(?:\s*([ap])\.?m\b\.?)?",
+    re.IGNORECASE,
 )
+# 10.00.00 and 10h00, where there is no time with colons.
+_POINTS = re.compile(r"(?<![\d.])(\d{1,2})(?:\.(?=\d\d\.\d\d(?![\d.]))|h(?=\d\d\b))(\d\d)(?:\.(\d\d))?()()")
+_DAY_FIRST = re.compile(r"(?<!\d)(\d{1,2})\.(\d{1,2})\.(\d{4})(?!\d)")
 _ISO = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:T|\s|$)", re.IGNORECASE)
 _COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)?", re.IGNORECASE)
 _OFFSET = re.compile(r"(?:\b(?:gmt|utc?|z)\s*)?([+-])\s*(\d{1,2}):?(\d\d)?(?!\d)", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+")
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 
 
@@ -61,13 +67,15 @@ def read_date(text: str, defects: Defects) -> datetime | None:
 
 def _any_date(text: str, defects: Defects) -> datetime:
     """Raises ValueError or OverflowError."""
-    text = text[:_LONGEST]
-    bare = without_comments(text)
+    text = words(text[:_LONGEST])
+    bare = _DAY_FIRST.sub(r"\3-\2-\1", without_comments(text))
     compact = _COMPACT.search(bare)
     if compact is not None:
         y, mo, d, h, mi, s = (part or "00" for part in compact.groups())
         bare = f"{y}-{mo}-{d}T{h}:{mi}:{s}{bare[compact.end():]}"
-    time = _TIME.search(bare)
+    time = _TIME.search(bare) or _POINTS.search(bare)
+    if time is None and len(_NUMBER.findall(_OFFSET.sub("", bare))) > (3 if _ISO.search(bare) else 2):
+        raise ValueError("a time that is not read")
     if time is None:
         before, clock, after = bare, timedelta(0), ""
     else:

@@ -12,8 +12,9 @@ or the fields of a mail that somebody has parsed, at least one of from, to, subj
     body, text or body_text; html or body_html
     attachments, headers             JSON: a list of {filename, content_type, size}; an object or pairs
 
-and may have ``message_id`` and ``thread_id``. All other fields are the handler's. Between stream and handler
-an entry is one JSON object; a value that is no UTF-8 text is ``{"base64": "..."}`` in it.
+and may have ``message_id`` and ``thread_id``. What has no field, and is in ``headers``, is read there. All
+other fields are the handler's. Between stream and handler an entry is one JSON object; a value that is no
+UTF-8 text is ``{"base64": "..."}`` in it.
 """
 
 from __future__ import annotations
@@ -46,12 +47,13 @@ _STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A mail as it came: its id, the message in bytes if there is one, and the other fields."""
+    """A mail as it came: its id, the message if there is one, the other fields. ``size`` is in bytes."""
 
     id: str
     message_id: str | None
     raw: bytes | None
     fields: dict[str, Any]
+    size: int = 0
 
 
 class _Named(msgspec.Struct):
@@ -74,12 +76,12 @@ def read_entry(body: bytes, _context: object = None) -> Entry:
     if RAW in fields:
         raw = raw_bytes(fields.pop(RAW))
         check_storable(fields)
-        return Entry(_identity(message_id, raw) or digest(raw), message_id or None, raw, fields)
+        return Entry(_identity(message_id, raw) or digest(raw), message_id or None, raw, fields, len(raw))
     if not any(name in fields for name in CONTENT):
         names = ", ".join(sorted(fields)) or "no fields"
         raise BadMessage("$", f"a field 'raw', or one of {', '.join(CONTENT)}", f"an entry with {names}")
     check_storable(fields)
-    return Entry(_identity(message_id, None) or digest(body), message_id or None, None, fields)
+    return Entry(_identity(message_id, None) or digest(body), message_id or None, None, fields, len(body))
 
 
 def identity_of(body: bytes) -> str | None:

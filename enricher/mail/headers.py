@@ -38,6 +38,10 @@ _USUAL = re.compile(
     re.IGNORECASE,
 )
 _ENVELOPE = ("From ", ">From ")
+# Letters of two bytes, without a mark before them.
+_WIDE = re.compile(rb"((?:[!-~]\0){4})|(?:\0[!-~]){4}")
+# Marks of the byte order, blanks and characters without width, as names have them that were copied.
+_UNSEEN = re.compile("[\ufeff\u00a0\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u2069\u3000]+")
 _BLANK_LINES = re.compile(rb"(?:[ \t]*\r?\n)+")
 _BLANK_LINE = re.compile(rb"\n\r*\n")
 _LONE_CR = re.compile(r"\r(?!\r*\n)([!-9;-~]+[ \t]*:)?")
@@ -56,6 +60,9 @@ def without_marks(raw: bytes) -> tuple[bytes, tuple[str, ...]]:
     defects: list[str] = []
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raw = raw.decode("utf-16", "replace").encode()
+        defects.append(BYTE_ORDER_MARK)
+    elif b"\0" in raw[:4] and (wide := _WIDE.match(raw)) is not None:
+        raw = raw.decode("utf-16-le" if wide[1] else "utf-16-be", "replace").encode()
         defects.append(BYTE_ORDER_MARK)
     elif raw.startswith(b"\xef\xbb\xbf"):
         raw = raw[3:]
@@ -160,6 +167,8 @@ class _Odd:
                 self._defects[OBSOLETE_HEADER] = None
             if not name.isascii():
                 self._defects[INVALID_HEADER] = None
+                seen = _UNSEEN.sub("", name.encode("utf-8", "surrogateescape").decode("utf-8", "ignore"))
+                name = seen if seen.isascii() and seen else name
             self._names.append(name)
             self._values.append([value])
             return True

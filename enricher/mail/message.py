@@ -15,9 +15,9 @@ from enricher.mail.bodies import Bodies
 from enricher.mail.charsets import plain, words
 from enricher.mail.dates import read_date
 from enricher.mail.defects import TOO_MANY_HEADERS, Defects
-from enricher.mail.headers import MOST_FIELDS, Fields
+from enricher.mail.headers import MOST_FIELDS
 from enricher.mail.html import read_html
-from enricher.mail.mime import take_apart
+from enricher.mail.mime import Apart, Part, take_apart
 from enricher.mail.models import Link, Mail, Mailbox
 from enricher.mail.reports import bounces, feedback
 from enricher.mail.threads import ids, thread_of
@@ -41,7 +41,7 @@ def parse_message(
     id, message_id = as_text(id), None if message_id is None else as_text(message_id)  # noqa: A001
     message = take_apart(raw)
     defects: Defects = dict.fromkeys(message.defects)
-    headers, values = _headers(message.headers, defects)
+    headers, values = _headers(message, b"\x1b" in raw, defects)
     bodies = Bodies(defects)
     bodies.read(message.parts)
     own_id = message_id or next(filter(None, values["message-id"]), None)
@@ -51,7 +51,9 @@ def parse_message(
     links: tuple[Link, ...] = ()
     if html is not None:
         html_text, links = read_html(html, defects)
-    from_, reply_to = _people(values["from"], defects), _people(values["reply-to"], defects)
+    from_, sender = _people(values["from"], defects), _people(values["sender"], defects)
+    reply_to = _people(values["reply-to"], defects)
+    subject = values["subject"][0] if values["subject"] else ""
     reports = any(part.kind.startswith("message/") for part in message.parts)
     return Mail(
         id=id,
@@ -60,8 +62,8 @@ def parse_message(
         in_reply_to=replied,
         references=references,
         date=read_date(values["date"][0], defects) if values["date"] else None,
-        subject=values["subject"][0] if values["subject"] else "",
-        sender=_people(values["sender"], defects),
+        subject=subject,
+        sender=sender,
         from_=from_,
         to=_people(values["to"], defects),
         cc=_people(values["cc"], defects),
@@ -77,7 +79,9 @@ def parse_message(
         events=tuple(bodies.events),
         bounces=bounces(message.parts) if reports else (),
         feedback=feedback(message.parts, defects) if reports else None,
-        warnings=tuple(warnings(from_, reply_to, links)),
+        warnings=tuple(
+            warnings(from_, sender, reply_to, (subject, *[one.filename for one in bodies.attachments]), links)
+        ),
         headers=headers,
         defects=tuple(defects),
         size=len(raw),
@@ -86,11 +90,14 @@ def parse_message(
     )
 
 
-def _headers(fields: Fields, defects: Defects) -> tuple[tuple[tuple[str, str], ...], dict[str, list[str]]]:
+def _headers(
+    message: Apart, escapes: bool, defects: Defects
+) -> tuple[tuple[tuple[str, str], ...], dict[str, list[str]]]:
     """Every header, decoded; and the values of those that a mail has, by name.
 
     Addresses are taken apart before their words are decoded: a decoded comma separates nobody.
     """
+    fields, charset = message.headers, None
     headers: list[tuple[str, str]] = []
     values: dict[str, list[str]] = {name: [] for name in _READ}
     if len(fields) > MOST_FIELDS:
@@ -98,7 +105,12 @@ def _headers(fields: Fields, defects: Defects) -> tuple[tuple[tuple[str, str], .
         fields = fields[:MOST_FIELDS]
     for name, value in fields:
         # Most values are one line of ASCII, and need no reading.
-        text = value.rstrip(" \t") if value.isascii() and "\n" not in value else plain(value, defects)
+        if value.isascii() and not escapes:
+            text = plain(value) if "\n" in value else value.rstrip(" \t")
+        else:
+            # Raw bytes are mostly in the charset of the text.
+            charset = charset or _charset(message.parts)
+            text = plain(value, defects, charset)
         low = name.lower()
         if low in values:
             values[low].append(text)
@@ -108,6 +120,10 @@ def _headers(fields: Fields, defects: Defects) -> tuple[tuple[tuple[str, str], .
         if low == "subject":
             values[low][-1] = text
     return tuple(headers), values
+
+
+def _charset(parts: Sequence[Part]) -> str:
+    return next((part.parameters["charset"] for part in parts if "charset" in part.parameters), "utf-8")
 
 
 def _people(values: Sequence[str], defects: Defects) -> tuple[Mailbox, ...]:

@@ -24,6 +24,7 @@ from enricher.mail.transfer import AS_THEY_ARE, decoded
 # After the end of a line, for which it can be searched quickly: no part begins with the first byte.
 _DASHES = re.compile(rb"\n--([^\n]*)")
 _MULTIPART = re.compile(r'(multipart/[\w-]+);\s+boundary="([!#-\[\]-~]+)"', re.ASCII)
+_AFTER_ENCODING = re.compile("[;,(]")
 _SPACE = re.compile(r"\s+")
 DEEPEST = 50
 _MOST_PARTS = 1000
@@ -127,7 +128,7 @@ class _Walk:
         kind, parameters = _content_type(about.get("content-type"), kind, defects)
         encoding = about.get("content-transfer-encoding", "").lower()
         if encoding not in AS_THEY_ARE and encoding not in ("quoted-printable", "base64"):
-            encoding = plain(encoding).partition(";")[0].partition("(")[0].strip(" \t\"'")
+            encoding = _AFTER_ENCODING.split(plain(encoding), maxsplit=1)[0].strip(" \t\"'")
         if kind.startswith("multipart/"):
             if self._opened(kind, parameters, encoding, body, defects):
                 self._defects.update(defects)
@@ -245,7 +246,7 @@ def _read_type(value: str) -> tuple[str, dict[str, str], tuple[str, ...]]:
     defects: Defects = {}
     kind, parameters = split(plain(value, defects), defects)
     if kind and kind.count("/") != 1:
-        kind = "text/plain"
+        kind = "multipart/mixed" if kind == "multipart" else "text/plain"
     return kind, parameters, tuple(defects)
 
 

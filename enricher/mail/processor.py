@@ -154,14 +154,15 @@ class Processor:
 
 async def read_mail(entry: Entry) -> Mail:
     """The mail of an entry. Raises `BadMessage`."""
+    if entry.size <= _AT_ONCE:
+        return _read(entry)
+    return await anyio.to_thread.run_sync(_read, entry)
+
+
+def _read(entry: Entry) -> Mail:
     if entry.raw is None:
         return mail_of_fields(entry.fields, id=entry.id, message_id=entry.message_id)
-    raw = entry.raw
-    if len(raw) <= _AT_ONCE:
-        return parse_message(raw, id=entry.id, message_id=entry.message_id, fields=entry.fields)
-    return await anyio.to_thread.run_sync(
-        lambda: parse_message(raw, id=entry.id, message_id=entry.message_id, fields=entry.fields)
-    )
+    return parse_message(entry.raw, id=entry.id, message_id=entry.message_id, fields=entry.fields)
 
 
 def load_handler(name: str) -> MailHandler:

@@ -6,8 +6,10 @@ import re
 from collections.abc import Sequence
 
 _ID = re.compile(r"<([^<>]*)>")
+_ONE = re.compile(r"<([^<>\s]+)>")
 _SPACE = re.compile(r"\s+")
-_BARE = re.compile(r"[^\s<>@,;\"()]+@[^\s<>@,;\"()]+")
+_BARE = re.compile(r"[^\s<>@,;\"()\[\]]+@[^\s<>@,;\"()\[\]]+")
+_RUN = re.compile(r"(?:<++[^<>]*+>++[\s,;]*+)++")
 # A mail has a few dozen; a hostile one is not to fill the memory of its readers.
 MOST_IDS = 1000
 _LONGEST = 500_000
@@ -18,7 +20,17 @@ def ids(value: str) -> tuple[str, ...]:
 
     Words are none: an id stands in brackets, or the header has nothing but ids. Of very many the last count.
     """
-    value = value[-_LONGEST:]
+    value = value[-_LONGEST:].strip().strip(",;")
+    if not value:
+        return ()
+    one = _ONE.fullmatch(value)
+    if one is not None:
+        return (one[1],)
+    if not _RUN.fullmatch(value) and (runs := list(_RUN.finditer(value))):
+        # Among words an address may stand in brackets, too: ids are those before all words, or after them.
+        value = "".join([run[0] for run in runs if run.start() == 0 or run.end() == len(value)])
+        if not value:
+            return ()
     found = [each for each in map(_id, _ID.findall(value)[-MOST_IDS:]) if each]
     if not found:
         bare = value.replace(",", " ").split()[-MOST_IDS:]

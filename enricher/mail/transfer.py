@@ -17,6 +17,8 @@ from enricher.mail.defects import (
 )
 
 AS_THEY_ARE = ("", "7bit", "8bit", "binary", "7-bit", "8-bit", "none")
+_QUOTED = ("quoted-printable", "x-quoted-printable", "quotedprintable", "q", "qp")
+_BASE64 = ("base64", "x-base64", "base-64", "b")
 _UUENCODED = ("x-uuencode", "uuencode", "uue", "x-uue")
 _WHITE = b" \t\r\n\x0b\x0c"
 _LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -29,9 +31,10 @@ def decoded(data: bytes, encoding: str, defects: Defects) -> bytes:
     """``data`` decoded; what no encoding explains stays as it is."""
     if encoding in AS_THEY_ARE:
         return data
-    if encoding == "quoted-printable":
+    encoding = encoding.replace(" ", "-").replace("_", "-")
+    if encoding in _QUOTED:
         return quoted_printable(data)
-    if encoding == "base64":
+    if encoding in _BASE64:
         return base64(data, defects)
     if encoding in _UUENCODED:
         return _uuencoded(data)

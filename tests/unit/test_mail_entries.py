@@ -167,6 +167,36 @@ def test_parsed_fields_make_the_same_kind_of_mail() -> None:
     assert (mail.fields, mail.defects, mail.raw, mail.size) == ({"tenant": "acme"}, (), None, None)
 
 
+def test_parsed_fields_are_read_as_a_message_is() -> None:
+    mail = parsed(
+        html='<p>Pay at <a href="https://evil.example">bank.example</a><script>x</script>',
+        headers={
+            "From": "boss@bank.example <x@evil.example>",
+            "Reply-To": "y@evil.example",
+            "Subject": "=?utf-8?q?gr=C3=BCn?=",
+            "Date": "Mon, 16 Feb 2026 10:00:00 +0100",
+            "In-Reply-To": "<1@x>",
+            "Authentication-Results": ["mx.example; spf=fail", "mx2.example; dkim=pass"],
+        },
+        attachments=[{"filename": "a\u202efdp.exe", "content_type": "application/pkcs7-signature; name=x"}],
+    )
+    assert (mail.html_text, mail.links[0].target) == ("Pay at bank.example", "https://evil.example")
+    assert mail.from_ == (Mailbox("boss@bank.example", "x@evil.example"),)
+    assert (mail.subject, mail.thread, mail.date) == ("grün", "1@x", datetime(2026, 2, 16, 9, tzinfo=UTC))
+    assert [(one.host, one.result) for one in mail.authentication] == [
+        ("mx.example", "fail"),
+        ("mx2.example", "pass"),
+    ]
+    assert mail.warnings == ("ReplyToDiffers", "AddressInName", "HiddenCharacters", "LinkTextDiffers")
+    assert (mail.attachments[0].role, mail.protection) == ("smime-signature", ("smime-signed",))
+
+
+def test_people_of_parsed_fields_have_addresses_or_none() -> None:
+    mail = parsed(to=[{"name": "=?utf-8?q?B=C3=BC?=", "address": "@b.example"}, {"email": "<a@b>"}, "x@y"])
+    assert mail.to == (Mailbox("Bü @b.example", ""), Mailbox("", "a@b"), Mailbox("", "x@y"))
+    assert mail.defects == ("InvalidAddressDefect",)
+
+
 @pytest.mark.parametrize(
     "text",
     [

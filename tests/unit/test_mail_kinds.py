@@ -51,6 +51,11 @@ def read(text: str | bytes) -> Mail:
         (f"{FROM}Subject:hi\r\n{MIXED}", None),
         (f"{FROM}Subject:\r\n hi\r\n{MIXED}", None),
         (f"{FROM}SUBJECT: hi\rX-A: b\r\n{MIXED}", "InvalidLineEndsDefect"),
+        (f"HTTP/1.1 200 OK\r\n{FROM}Subject: hi\r\n{MIXED}", "InvalidHeaderDefect"),
+        (f"{FROM}This is: no field\r\nSubject: hi\r\n{MIXED}", "InvalidHeaderDefect"),
+        (f"{FROM}Subject: hi\r\noops\r\ntwice\r\nReturn-Path: <a@b>\r\n{MIXED}", "InvalidHeaderDefect"),
+        (f"{FROM}\ufeffSubject: hi\r\n{MIXED}", "InvalidHeaderDefect"),
+        (f"\u200b{FROM}Subject\xa0: hi\r\n{MIXED}", "InvalidHeaderDefect"),
     ],
 )
 def test_a_header_is_read_on_whatever_stands_between_its_fields(head: str, defect: str | None) -> None:
@@ -67,8 +72,9 @@ def test_lines_end_as_they_like(ending: str) -> None:
     assert mail.defects == (() if ending == "\n" else ("InvalidLineEndsDefect",))
 
 
-def test_a_mail_in_utf_16_is_read() -> None:
-    mail = read(f"{FROM}Subject: grün\r\n\r\nbody".encode("utf-16"))
+@pytest.mark.parametrize("charset", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_a_mail_in_utf_16_is_read(charset: str) -> None:
+    mail = read(f"{FROM}Subject: grün\r\n\r\nbody".encode(charset))
     assert (mail.subject, mail.text, mail.defects) == ("grün", "body", ("ByteOrderMarkDefect",))
 
 
@@ -131,6 +137,18 @@ def test_a_boundary_is_found_however_it_is_written(written: str) -> None:
         ("Boss <boss@bank.example> <x@evil.example>", [("Boss <boss@bank.example>", "x@evil.example")]),
         ("x@evil.example (boss@bank.example)", [("boss@bank.example", "x@evil.example")]),
         ("=?utf-8?q?boss=40bank.example?= <x@evil.example>", [("boss@bank.example", "x@evil.example")]),
+        ("<boss@bank.example<x@evil.example>", [("<boss@bank.example", "x@evil.example")]),
+        ("<boss@bank.example <x@evil.example>", [("<boss@bank.example", "x@evil.example")]),
+        ('"boss@bank.example <x@evil.example>', [('"boss@bank.example', "x@evil.example")]),
+        ("boss@bank.example: <x@evil.example>", [("boss@bank.example:", "x@evil.example")]),
+        ("boss(x)@bank.example <x@evil.example>", [("boss@bank.example", "x@evil.example")]),
+        ("=?utf-8?q?Boss=0D=0AFrom:_x?= <x@evil.example>", [("Boss From: x", "x@evil.example")]),
+        ("Boss <=?utf-8?q?boss=40bank.example?=>", [("Boss boss@bank.example", "")]),
+        ("Boss <=?utf-8?q?x?=@evil.example>", [("Boss x@evil.example", "")]),
+        ("=?utf-8?q?x?=@evil.example", [("x@evil.example", "")]),
+        ("Doe, John <j@d.example>, Roe, J <r@d.ex>", [("Doe, John", "j@d.example"), ("Roe, J", "r@d.ex")]),
+        ("Doe, j@d.example, root", [("Doe", ""), ("", "j@d.example"), ("root", "")]),
+        ("a@a .example", [("", "a@a.example")]),
         ("=?utf-8?q?a=40a.example=2C?= <x@evil.example>", [("a@a.example,", "x@evil.example")]),
         ("=?utf-8?q?Doe, John?= <j@d.example>", [("Doe, John", "j@d.example")]),
         ("a@a.example b@b.example", [("", "a@a.example"), ("", "b@b.example")]),
@@ -203,6 +221,8 @@ RUSSIAN = "Привет мир"
         (b"plain \xff text", "plain \ufffd text"),
         (b"cut afte\xc3", "cut afte\ufffd"),
         (b"5 \xe2\x82", "5 \ufffd"),
+        (b"Gr\xc3\xbc\xc3\x9fe > Gr\xfc\xdfe, \xe4lter", "Grüße > Gr\ufffd\ufffde, \ufffdlter"),
+        (b"smile \xed\xa0\xbd\xed\xb8\x80 f\xc3\xbcr alle", "smile " + 6 * "\ufffd" + " für alle"),
         (b"na\xefve \x93x\x94", "naïve “x”"),
         (b"caf\xe9", "café"),
         (b"Stra\xdfe 5 \x80", "Straße 5 €"),
@@ -310,6 +330,26 @@ def test_charsets_are_byte_by_byte_those_of_the_standard() -> None:
     assert digest(others) == "7188dfd433219964"
 
 
+def test_utf_8_with_a_bad_byte_is_that_whatever_is_declared() -> None:
+    text = "中文很好的邮件内容"
+    for charset in ("utf-8", "gbk"):
+        assert to_text(text.encode(charset) + b"\xff", "gb2312") == (text + "\ufffd", False)
+
+
+@pytest.mark.parametrize("charset", ["gbk", "koi8-r", "iso-2022-jp"])
+def test_raw_bytes_of_a_header_are_in_the_charset_of_the_text(charset: str) -> None:
+    text = {"gbk": "中文邮件", "koi8-r": "Привет", "iso-2022-jp": "日本"}[charset]
+    head = f"Content-Type: text/plain; charset={charset}\r\nSubject: ".encode()
+    mail = read(head + text.encode(charset) + b"\r\n\r\n" + text.encode(charset))
+    assert (mail.subject, mail.text) == (text, text)
+
+
+def test_a_page_may_name_its_charset_itself() -> None:
+    page = b"<meta http-equiv=x content='text/html; charset=windows-1251'>" + "Привет".encode("cp1251")
+    mail = read(b"Content-Type: text/html\r\n\r\n" + page)
+    assert (mail.html_text, mail.defects) == ("Привет", ())
+
+
 def test_every_label_of_the_standard_is_known() -> None:
     for label, name in LABELS.items():
         # What the standard refuses for the sake of pages is read in mails.
@@ -376,6 +416,11 @@ FOUR = datetime(1995, 9, 20, 4, 19, tzinfo=UTC)
         "1995-09-20 06:19:00 +0200",
         "19950920T041900Z",
         "1995/09/20 04:19:00",
+        "20.09.1995 04:19:00",
+        "Wed, 20 Sep 1995 4:19:0 +0000",
+        "Wed, 20 Sep 1995 04.19.00 +0000",
+        "Wed, 20 Sep 1995 04h19 +0000",
+        "=?utf-8?q?Wed,_20_Sep_1995_04:19:00_+0000?=",
     ],
 )
 def test_a_date_is_read_with_its_zone(text: str) -> None:
@@ -397,6 +442,8 @@ def test_a_date_is_read_with_its_zone(text: str) -> None:
         ("Wed, 31 Feb 1995 04:19:00 +0000", None, "InvalidDateDefect"),
         ("Wed, 20 Sep 1995 25:19:00 +0000", None, "InvalidDateDefect"),
         ("Fri, 31 Dec 9999 23:59:59 -1200", None, "InvalidDateDefect"),
+        ("Wed, 20 Sep 1995 0419 +0000", None, "InvalidDateDefect"),
+        ("09/10/1995 04:19", None, "InvalidDateDefect"),
         ("yesterday", None, "InvalidDateDefect"),
         ("", None, "InvalidDateDefect"),
     ],
@@ -448,6 +495,8 @@ def test_other_transfer_encodings() -> None:
     found: dict[str, None] = {}
     assert decoded(b"hi\nbegin 644 a.txt\n#86)C\n \nend\n", "x-uuencode", found) == b"abc"
     assert not found
+    assert decoded(b"QUJD", "x-base64", found) == decoded(b"=41BC", "quoted printable", found) == b"ABC"
+    assert not found
     assert decoded(b"as it is", "rot13", found) == b"as it is"
     assert list(found) == ["UnknownTransferEncodingDefect"]
 
@@ -490,6 +539,10 @@ def test_parameters_are_read_in_every_spelling(value: str, expected: tuple[str, 
         ("Message from bob@b.example of Thursday", ()),
         ('Your message of "Thu, 1 Jan 2026" <1@x>', ("1@x",)),
         ("<Your message of Thursday>", ()),
+        ('"Ann" <ann@a.example>\'s message of Thursday <1@x>', ("1@x",)),
+        ("Message from Ann <ann@a.example> of Thursday", ()),
+        ("<1@x> (Ann's message of Thursday)", ("1@x",)),
+        ("<<1@x>>", ("1@x",)),
         ("<1@\r\n x> <2@x>", ("1@x", "2@x")),
         ("1@x, 2@x", ("1@x", "2@x")),
         ("<abc123>", ("abc123",)),
