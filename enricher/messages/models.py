@@ -92,7 +92,7 @@ class Tick(Event, frozen=True, kw_only=True):
         return f"{self.event_us}:{len(self.product)}:{self.product}{tail}"
 
 
-class Quote(Event, frozen=True, kw_only=True):
+class Quote(Event, frozen=True):
     """One option quote; ``raw`` is the message as sent, unknown fields too.
 
     ``flags`` says {field: reason} what was sent that is no number; None where every number is in range.
@@ -238,23 +238,24 @@ def decode_quote(
     _check_expiry(sent.expiry)
     us, naive, moment, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
     return Quote(
-        symbol=sent.symbol,
+        # By their places, for Python takes more than 15 names slowly.
+        sent.symbol,
+        sent.strike,
+        sent.expiry,
+        sent.option_type,
+        raw,
+        sent.bid,
+        sent.ask,
+        sent.last,
+        sent.volume,
+        sent.open_interest,
+        sent.delta,
+        sent.gamma,
+        sent.vega,
+        sent.theta,
+        sent.iv,
+        flags,
         product=sent.product,
-        strike=sent.strike,
-        expiry=sent.expiry,
-        option_type=sent.option_type,
-        bid=sent.bid,
-        ask=sent.ask,
-        last=sent.last,
-        volume=sent.volume,
-        open_interest=sent.open_interest,
-        delta=sent.delta,
-        gamma=sent.gamma,
-        vega=sent.vega,
-        theta=sent.theta,
-        iv=sent.iv,
-        raw=raw,
-        flags=flags,
         timestamp=sent.timestamp,
         event_us=us,
         moment=moment,
