@@ -94,8 +94,20 @@ class _Staircase:
         self._prices = array("d")
         self._head = 0
 
+    def append(self, time: int, price: float) -> None:
+        """A price later than all others."""
+        times, prices = self._times, self._prices
+        while len(prices) > self._head and prices[-1] <= price:
+            times.pop()
+            prices.pop()
+        times.append(time)
+        prices.append(price)
+
     def extend(self, times: Sequence[int], prices: Sequence[float]) -> None:
-        """Prices later than all others, in the order of time."""
+        """Prices later than all others, in the order of time: each as by `append`, and cheaper when many."""
+        if len(prices) == 1:
+            self.append(times[0], prices[0])
+            return
         steps, top = list[int](), -inf
         for at in range(len(prices) - 1, -1, -1):
             if prices[at] > top:
@@ -113,7 +125,7 @@ class _Staircase:
         times, prices, head = self._times, self._prices, self._head
         at = bisect_left(times, time, head)
         if at == len(times):
-            self.extend((time,), (price,))
+            self.append(time, price)
             return
         if prices[at] >= price:
             return

@@ -130,9 +130,12 @@ class MarketState:
     def show(self, state: ProductState, now_us: int) -> Sequence[Effect]:
         """What the folds of a product have to say after a turn."""
         effects: list[Effect] = []
+        folds, own = state.folds, state.own
         for at, show in state.shown:
-            fold = state.folds[at]
-            effects += harmless(fold.show, ())(now_us) if fold in state.own else show(fold, now_us)
+            if own and folds[at] in own:
+                effects += harmless(folds[at].show, ())(now_us)
+            else:
+                effects += show(folds[at], now_us)
         return effects
 
     def show_again(self, state: ProductState) -> None:
