@@ -148,5 +148,6 @@ PARTS: dict[str, Part] = {
         {"rate": "messages a second (250)", "ticks": "that are stored (1,000,000; quick 10,000)"},
     ),
     "walk": Part("the way of one message through the source: calls, changes of file", "benchmarks.walk"),
+    "state": Part("what the state of one product takes", "benchmarks.state"),
     "guard": Part("the engine's work per message, counted, against committed limits", "benchmarks.guard"),
 }

@@ -8,6 +8,7 @@ ranks are in per cent, 0 to 100; the values keep their own unit (a volatility as
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
 from math import isfinite
 from typing import Final
 
@@ -61,9 +62,9 @@ class DailySeries:
         self.least = least
         self._rows: dict[int, DayValue] = {}
         self._days: list[int] = []
-        self._fronts = Fronts(look_back, look_back)
+        self._fronts: Fronts | None = None  # with the first value: most products of many have none
         self._last: int | None = None
-        self._sorted: list[float] = []
+        self._sorted: Sequence[float] = ()
         self._sorted_for: int | None = None
 
     def __len__(self) -> int:
@@ -112,7 +113,7 @@ class DailySeries:
             return Standing(percentile, 100.0 * (value - low) / (high - low), days, low, high)
         return Standing(percentile, None, days, low, high, "flat_history")
 
-    def _before(self, day: int) -> list[float]:
+    def _before(self, day: int) -> Sequence[float]:
         """The values of the days that count for this one, ascending; kept until one of them changes."""
         if self._sorted_for != day:
             first, end = bisect_left(self._days, day - self.look_back), bisect_left(self._days, day)
@@ -121,6 +122,8 @@ class DailySeries:
         return self._sorted
 
     def _forget(self, day: int) -> None:
+        if self._fronts is None:
+            self._fronts = Fronts(self.look_back, self.look_back)
         self._fronts.touch(day)
         for stretch in self._fronts.unwanted(self._days):
             for gone in self._days[stretch]:

@@ -86,7 +86,7 @@ class Bars:
         # The cell that was found last, which is where most ticks belong.
         self._current: tuple[int, int, Cell | None] = (0, 0, None)
         self._next_end = _NEVER  # the earliest end among bars not yet given out
-        self._changed: set[BarKey] = set()  # given out, and folded into since
+        self._changed: dict[BarKey, None] = {}  # given out, and folded into since
         self._complete_from = -_NEVER
 
     def fold(self, event_us: int, price: Number, order: int, volume: Number | None = None) -> bool:
@@ -116,9 +116,9 @@ class Bars:
             elif self._volumes is None:
                 cell.trade(price, volume)
             else:
-                self._changed.update(self._volumes.take(cell, event_us, order, volume, price))
+                self._changed |= dict.fromkeys(self._volumes.take(cell, event_us, order, volume, price))
         if cell.given_out:
-            self._changed.update(cell.given_out)
+            self._changed |= dict.fromkeys(cell.given_out)
         return True
 
     def _cell(self, event_us: int) -> Cell | None:
@@ -244,7 +244,7 @@ class Bars:
             bar = self._bars.get(key)
             if bar is not None:
                 bar.give_out(key, revision, content)
-                self._changed.add(key)
+                self._changed[key] = None
 
     def __len__(self) -> int:
         return len(self._bars)

@@ -35,7 +35,7 @@ class History(Fold):
         self.series = {
             name: DailySeries(settings.history_days, settings.history_least) for name in MEASURES
         }
-        self._changed: set[int] = set()
+        self._changed: dict[int, None] = {}
 
     def fold_chain(self, change: ChainChange) -> None:
         if change.known is not None:
@@ -53,7 +53,7 @@ class History(Fold):
         day = self.product.session(event_us).day
         for name, value in values.items():
             if self.series[name].fold(day, event_us, value) is not None:
-                self._changed.add(day)
+                self._changed[day] = None
 
     def changed_days(self, now_us: int) -> list[Upsert]:
         """The days that have changed since this was last asked; ``event_us`` guards them."""
