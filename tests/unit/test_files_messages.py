@@ -113,7 +113,7 @@ FAILED = "looks like a blocked or failed request"
         ('{"jsonrpc":"2.0","outcome":[{"a":1}]}', "(records.data); its keys are jsonrpc, outcome"),
         ('[{"sym":"X","mark":1}]', 'a JSON list, whose first item is {"sym":"X","mark":1}'),
         ('{"mode":"full"}\n{"mode":"full"}', "JSON Lines, but no recording, which has at and topic"),
-        ('{"records":{"data":[]}}\n{"records":{"data":[]}}', "JSON Lines: make each line a file of its own"),
+        ('{"records":{"data":[]}}\n{"records":{"data":1}}', "line 2, $.records.data: expected a list"),
         ("Access Denied", "it begins with 'Access Denied'"),
         ("time^price\n", "of a table --delimiter what parts its cells"),
         ('{"records": {"data": [', "file.txt, line 1, column 23: expected JSON"),

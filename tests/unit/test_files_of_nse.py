@@ -10,7 +10,7 @@ import pytest
 
 from enricher.errors import EnricherError
 from enricher.market.files import BadRecord, Notes, OptionNeeded
-from tests.vendor_files import legs, messages, written
+from tests.vendor_files import legs, lines, messages, written
 
 
 def version_3(**changes: Any) -> dict[str, Any]:
@@ -40,6 +40,13 @@ def test_version_3_of_the_option_chain_has_other_names_for_bids_asks_and_expirie
     }
     assert legs(chain, "open_interest", "volume", "change_in_oi") == {"C24900": [1000.5, 0, -10]}
     assert notes.skipped == {"a leg that is not listed (no identifier)": 1}
+
+
+def test_a_log_of_answers_has_a_snapshot_in_every_line(tmp_path: Path) -> None:
+    later = version_3(timestamp="13-Aug-2026 11:33:00")
+    first, second = messages(written(tmp_path, lines(version_3(), later)))
+    assert (first["timestamp"], second["timestamp"]) == ("2026-08-13T11:30:00", "2026-08-13T11:33:00")
+    assert first["calls"][0]["bid"] == second["calls"][0]["bid"] == 189.5
 
 
 @pytest.mark.parametrize("spot", [None, 0])

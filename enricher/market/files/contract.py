@@ -75,7 +75,8 @@ class Format:
 
     ``name`` is that of ``--kind``, ``title`` how a sentence names it, ``holds`` what is in such files.
     ``seen`` says by what a file shows that it is one, None if it is not. ``read`` yields its messages;
-    without it the layout is refused, and ``missing`` says why.
+    without it the layout is refused, and ``missing`` says why. ``whole`` says that it is one JSON document:
+    of JSON Lines each line is read by itself.
     """
 
     name: str
@@ -84,3 +85,4 @@ class Format:
     seen: Callable[[Source], str | None]
     read: Callable[[Source, Options, Notes], Iterator[Recorded]] | None = None
     missing: str = ""
+    whole: bool = False

@@ -45,8 +45,10 @@ def read(path: Path, options: Options | None = None, notes: Notes | None = None)
         raise EnricherError(f"{path}: this looks like {found.title} ({why}), not read: {found.missing}")
     count = 0
     try:
-        for count, record in enumerate(found.read(source, options, notes), 1):  # noqa: B007
-            yield record
+        for part in source.documents() if found.whole else (source,):
+            for record in found.read(part, options, notes):
+                count += 1
+                yield record
     except BadRecord as error:
         if options.kind is not None and (other := _other(source, found)):
             raise EnricherError(f"{error}. {other}") from error

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
@@ -50,6 +51,7 @@ class Source:
         self.path = path
         self._delimiter, self._decimal, self._header = delimiter, decimal, header
         self._encoding = encoding
+        self._line: int | None = None
         self.skip: Callable[[str], None] = _unheard
         self.doubt: Callable[[str], None] = _unheard
 
@@ -132,13 +134,20 @@ class Source:
 
     def root(self) -> Cell:
         """The same as a cell; raises BadRecord saying what is wrong with the JSON."""
-        if self.is_json_lines:
-            found = "JSON Lines: make each line a file of its own"
-            raise BadRecord(self.path, None, "file", "one JSON document", found)
         value, problem = self._document
         if problem is not None:
             raise problem
-        return Cell(self.path, None, "$", value)
+        return Cell(self.path, self._line, "$", value)
+
+    def documents(self) -> Iterator[Source]:
+        """The file as one JSON document, or each line of JSON Lines as one."""
+        if not self.is_json_lines:
+            yield self
+            return
+        for cell in self.objects():
+            line = copy(self)
+            line._line, line._document, line.is_json_lines = cell.line, (cell.value, None), False
+            yield line
 
     @cached_property
     def sample(self) -> dict[str, Any]:

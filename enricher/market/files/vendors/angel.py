@@ -91,4 +91,4 @@ def _time(cell: Cell, options: Options) -> tuple[str, int] | None:
 
 
 FORMAT = Format("angel", _TITLE, "ticks", _seen, _read)
-QUOTES = Format("angel-quotes", _QUOTES, "chains", _seen_quotes, _read_quotes)
+QUOTES = Format("angel-quotes", _QUOTES, "chains", _seen_quotes, _read_quotes, whole=True)

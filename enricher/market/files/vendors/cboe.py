@@ -79,4 +79,4 @@ def _traded(cell: Cell) -> tuple[str, int] | None:
     return None if cell.absent else moment(cell, Times(zone=_NEW_YORK))
 
 
-FORMAT = Format("cboe", _TITLE, "chains", _seen, _read)
+FORMAT = Format("cboe", _TITLE, "chains", _seen, _read, whole=True)

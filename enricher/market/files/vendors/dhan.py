@@ -73,7 +73,7 @@ def _seen_feed(source: Source) -> str | None:
     return "the keys security_id, LTP, LTT" if known else None
 
 
-CHAIN = Format("dhan", _TITLE, "chains", _seen, _read)
+CHAIN = Format("dhan", _TITLE, "chains", _seen, _read, whole=True)
 FEED = Format(
     "dhan-feed", "the market feed of Dhan", "ticks", _seen_feed, None,
     "its times (LTT) have no date, and a security_id does not say what was traded",

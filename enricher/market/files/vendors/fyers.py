@@ -100,5 +100,5 @@ def _product(symbol: str) -> str:
     return index_of(name.removesuffix("-INDEX")) or name.rpartition("-")[0] or name
 
 
-CHAIN = Format("fyers-chain", _CHAIN, "chains", _seen_chain, _read_chain)
+CHAIN = Format("fyers-chain", _CHAIN, "chains", _seen_chain, _read_chain, whole=True)
 SOCKET = Format("fyers-socket", _SOCKET, "messages", _seen_socket, _read_socket)

@@ -100,4 +100,4 @@ def _quotes(document: dict[str, Any]) -> dict[str, Any]:
 
 
 TICKS = Format("kite-ticks", _TICKS, "ticks", _seen_ticks, _read_ticks)
-QUOTES = Format("kite-quotes", _QUOTES, "chains", _seen_quotes, _read_quotes)
+QUOTES = Format("kite-quotes", _QUOTES, "chains", _seen_quotes, _read_quotes, whole=True)

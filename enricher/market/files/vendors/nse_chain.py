@@ -68,4 +68,4 @@ def _values(leg: Cell) -> dict[str, Any]:
     return {name: _LEG[name][0](leg.member(key)) for name, key in keys.items() if key is not None}
 
 
-FORMAT = Format("nse", _TITLE, "chains", _seen, _read)
+FORMAT = Format("nse", _TITLE, "chains", _seen, _read, whole=True)

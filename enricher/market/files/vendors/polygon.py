@@ -64,4 +64,4 @@ def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
     yield from snapshot.recorded()
 
 
-FORMAT = Format("polygon", _TITLE, "chains", _seen, _read)
+FORMAT = Format("polygon", _TITLE, "chains", _seen, _read, whole=True)

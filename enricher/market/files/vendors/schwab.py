@@ -86,4 +86,4 @@ def _rows(side: Cell) -> Iterator[tuple[str, Cell]]:
                 yield iso_date(day), row
 
 
-FORMAT = Format("schwab", _TITLE, "chains", _seen, _read)
+FORMAT = Format("schwab", _TITLE, "chains", _seen, _read, whole=True)

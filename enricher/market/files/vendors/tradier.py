@@ -73,4 +73,4 @@ def _read(source: Source, options: Options, notes: Notes) -> Iterator[Recorded]:
     yield from snapshot.recorded()
 
 
-FORMAT = Format("tradier", _TITLE, "chains", _seen, _read)
+FORMAT = Format("tradier", _TITLE, "chains", _seen, _read, whole=True)

@@ -100,5 +100,5 @@ def _last(feed: Cell) -> Cell:
     raise feed.error("a price (ltpc)")
 
 
-CHAIN = Format("upstox-chain", _CHAIN, "chains", _seen_chain, _read_chain)
+CHAIN = Format("upstox-chain", _CHAIN, "chains", _seen_chain, _read_chain, whole=True)
 FEED = Format("upstox-feed", _FEED, "ticks", _seen_feed, _read_feed)

@@ -84,4 +84,4 @@ def _add_trade(leg: dict[str, Any], cell: Cell | None, options: Options, pattern
 
 
 TABLE = Format("yfinance", _TABLE, "chains", _seen_table, _read_table)
-ANSWER = Format("yahoo", _ANSWER, "chains", _seen_answer, _read_answer)
+ANSWER = Format("yahoo", _ANSWER, "chains", _seen_answer, _read_answer, whole=True)
