@@ -47,6 +47,8 @@ def test_a_log_of_answers_has_a_snapshot_in_every_line(tmp_path: Path) -> None:
     first, second = messages(written(tmp_path, lines(version_3(), later)))
     assert (first["timestamp"], second["timestamp"]) == ("2026-08-13T11:30:00", "2026-08-13T11:33:00")
     assert first["calls"][0]["bid"] == second["calls"][0]["bid"] == 189.5
+    with pytest.raises(OptionNeeded, match="--time is that of one answer, and every line here is one"):
+        messages(written(tmp_path, lines(version_3(), later)), timestamp="2026-08-13T11:30:00+05:30")
 
 
 @pytest.mark.parametrize("spot", [None, 0])

@@ -9,7 +9,7 @@ from enricher.errors import EnricherError
 from enricher.market.feed.packed import unreadable
 from enricher.market.feed.recording import BadRecord, Recorded
 from enricher.market.files import chain_csv, message_json, recording, redis_log, ticks_csv
-from enricher.market.files.contract import Format, Notes, Options
+from enricher.market.files.contract import Format, Notes, OptionNeeded, Options
 from enricher.market.files.source import Source
 from enricher.market.files.unknown import described
 from enricher.market.files.vendors import VENDORS
@@ -45,7 +45,9 @@ def read(path: Path, options: Options | None = None, notes: Notes | None = None)
         raise EnricherError(f"{path}: this looks like {found.title} ({why}), not read: {found.missing}")
     count = 0
     try:
-        for part in source.documents() if found.whole else (source,):
+        for number, part in enumerate(source.documents() if found.whole else (source,)):
+            if number and options.timestamp is not None:
+                raise OptionNeeded(f"{path}: --time is that of one answer, and every line here is one")
             for record in found.read(part, options, notes):
                 count += 1
                 yield record
