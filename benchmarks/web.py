@@ -183,9 +183,9 @@ def _linked(client: HTTPConnection) -> Iterator[str]:
     for path in todo:
         place, _, query = path.partition("?")
         asked = {name: value for name, value in parse_qsl(query) if value}
-        # One product, one job, one letter; of lists each state.
+        # One product, one job, one letter; of lists each state, and each filter.
         place = re.sub(r"(/ui/\w[\w-]*/)(\d/)?[^/]+", r"\1*", place)
-        kind = f"{place} {sorted(asked)} {asked.get('state', '')}"
+        kind = f"{place} {sorted(asked)} {asked.get('state', '') if len(asked) == 1 else ''}"
         if kind in kinds:
             continue
         kinds.add(kind)
