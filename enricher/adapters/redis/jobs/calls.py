@@ -25,6 +25,7 @@ Keys, with the prefix ``jobs``:
     jobs:worker:{name}      what a worker says of itself (JSON)
     jobs:schedules:paused   set of tasks
     jobs:control            channel: ``cancel ID``, ``due MS``, ``queues``, ``told ORDER WORKER``
+    jobs:control:gone       hash: of each queue how many entries wait whose job was cancelled or deleted
     jobs:control:told:{name}  the order that a worker was given: ``quiet``, ``stop``
     jobs:control:run        the run that does the same with many jobs (JSON); ``:holder`` is who works on it,
                             ``:stop`` which one is to stop

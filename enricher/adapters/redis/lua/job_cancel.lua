@@ -8,7 +8,7 @@ if state == 'running' then
   redis.call('HSET', key, 'cancelling', 1)
   redis.call('PUBLISH', PREFIX .. ':control', 'cancel ' .. id)
 elseif state == 'waiting' or state == 'scheduled' or state == 'retrying' then
-  -- Its entry stays: whoever reads it finds nothing to begin. Without one, a queue's lag would be unknown.
+  if state == 'waiting' then leave_entry(id, queue) end
   redis.call('ZREM', delayed_of(queue), id)
   forget_limits(id, queue, limits)
   redis.call('HSET', key, 'state', 'cancelled', 'finished', now)

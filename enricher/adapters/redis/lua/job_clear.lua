@@ -8,7 +8,7 @@ local stream, now, done, cancelled = stream_of(queue), now_ms(), 0, {}
 local function cancel(id)
   local key = job_key(id)
   local state, unique, limits = unpack(redis.call('HMGET', key, 'state', 'unique', 'limits'))
-  if state ~= 'waiting' then return end
+  if state ~= 'waiting' then return pass_over(queue) end
   forget_limits(id, queue, limits)
   redis.call('HSET', key, 'state', 'cancelled', 'finished', now)
   release_unique(id, unique)

@@ -1,10 +1,10 @@
 -- Removes a job that does not run. KEYS: prefix. ARGV: id.
--- Replies the state that it was in, false if there is no such job. The entry of one that waits stays: whoever reads
--- it finds nothing to begin. Without one, a queue's lag would be unknown.
+-- Replies the state that it was in, false if there is no such job.
 local id = ARGV[1]
 local key = job_key(id)
 local state, queue, unique, limits = unpack(redis.call('HMGET', key, 'state', 'queue', 'unique', 'limits'))
 if state and state ~= 'running' then
+  if state == 'waiting' then leave_entry(id, queue) end
   redis.call('ZREM', delayed_of(queue), id)
   redis.call('ZREM', PREFIX .. ':finished:' .. state, id)
   forget_limits(id, queue, limits)

@@ -21,6 +21,7 @@ local function begin(queue, entry, id, again)
   -- Cancelled or deleted meanwhile, or there twice: the entry has no job to begin.
   if not (state == 'waiting' or (state == 'running' and again and held == entry)) or not (task and payload) then
     drop(queue, entry)
+    if not again then pass_over(queue) end
     return false
   end
   if limits and not admitted(id, queue, entry, limits, now) then

@@ -5,15 +5,15 @@ for i, queue in ipairs(ARGV) do
   local stream, delayed = stream_of(queue), delayed_of(queue)
   local info = redis.call('EXISTS', stream) == 1 and group_info(redis.call('XINFO', 'GROUPS', stream), GROUP)
   local running = info and info.pending or 0
-  local waiting = redis.call('XLEN', stream) - running + redis.call('ZCARD', limited_of(queue))
-  -- Entries of jobs that were cancelled or deleted stay until somebody reads them.
+  local unread = redis.call('XLEN', stream) - running
+  local gone = math.min(tonumber(redis.call('HGET', GONE, queue) or '0'), unread)
+  local waiting = unread - gone + redis.call('ZCARD', limited_of(queue))
   local age, first = 0, info and '(' .. info['last-delivered-id'] or '-'
   for _, entry in ipairs(redis.call('XRANGE', stream, first, '+', 'COUNT', 100)) do
     if redis.call('HGET', job_key(entry[2][2]), 'state') == 'waiting' then
       age = now - tonumber(string.match(entry[1], '^%d+'))
       break
     end
-    waiting = waiting - 1
   end
   local scheduled, retrying = redis.call('ZCARD', delayed), 0
   -- What is delayed only its job can tell; many are not asked one by one.

@@ -24,4 +24,5 @@ for i = 3, #ARGV do
     restored = restored + 1
   end
 end
+if restored > 0 then redis.call('HDEL', GONE, queue) end
 return restored

@@ -41,6 +41,23 @@ end
 
 local function append(queue, id) return redis.call('XADD', stream_of(queue), '*', 'id', id) end
 
+-- By queue: entries that wait without a job, for it was cancelled or deleted. They stay until somebody reads them:
+-- without an entry, a queue's lag would be unknown.
+local GONE = PREFIX .. ':control:gone'
+
+-- A job waits no more; what keeps its place in the stream, if it has one there, stays.
+local function leave_entry(id, queue)
+  if not redis.call('ZSCORE', limited_of(queue), id) and not redis.call('ZSCORE', delayed_of(queue), id) then
+    redis.call('HINCRBY', GONE, queue, 1)
+  end
+end
+
+-- Such an entry was read.
+local function pass_over(queue)
+  local gone = tonumber(redis.call('HGET', GONE, queue) or '0')
+  if gone > 1 then redis.call('HINCRBY', GONE, queue, -1) elseif gone == 1 then redis.call('HDEL', GONE, queue) end
+end
+
 local function drop(queue, entry)
   redis.call('XACK', stream_of(queue), GROUP, entry)
   redis.call('XDEL', stream_of(queue), entry)
