@@ -15,6 +15,11 @@ from tests.browser.conftest import TALKS, Worker
 from tests.integration.worker import database
 from tests.rig import PATIENCE, until
 
+FOUR_PULSES = """new Promise((done) => {
+  let left = 4;
+  document.addEventListener("pulse", () => --left || done());
+})"""
+
 expect.set_options(timeout=PATIENCE * 1000)
 
 
@@ -133,6 +138,19 @@ async def test_jobs_are_steered_from_their_screens(worker: Worker, browser: Brow
         await button("Delete").click()
         await page.wait_for_url("**/ui/jobs")
         await is_(0, "EXISTS", key)
+
+        # What somebody reads stays open while the page goes on asking; what he does is shown all the same.
+        await live(page, f"{worker.url}/ui/enqueue?task={TALKS}&args=[1]")
+        await button("Enqueue").click()
+        await page.wait_for_url("**/ui/jobs/*")
+        await expect(page.locator("h1 .badge")).to_have_text("failed")
+        await page.locator("summary").click()
+        await page.evaluate(FOUR_PULSES)
+        await expect(page.locator("details[open] pre")).to_contain_text("not found in attempt 1")
+        await button("Retry").click()
+        await expect(page.locator("summary")).to_have_count(3)
+        await button("Delete").click()
+        await page.wait_for_url("**/ui/jobs")
 
         # Those that are picked, and all that match.
         async with httpx.AsyncClient(base_url=worker.url) as client:

@@ -65,13 +65,13 @@
     missed = is;
   };
 
-  // -- elements that ask again while they are looked at and nobody types in them
+  // -- elements that ask again while they are looked at, and nobody types or reads what he has opened in them
 
   const asked = new WeakMap();
-  const ask = (only = () => true) => {
+  const ask = (only = () => true, opened = "dialog[open], details[open]") => {
     for (const element of document.querySelectorAll("[data-every]")) {
       const busy = element.contains(document.activeElement) && document.activeElement.matches("input, textarea, select");
-      const open = element.querySelector("dialog[open]") || element.classList.contains("htmx-request");
+      const open = element.querySelector(opened) || element.classList.contains("htmx-request");
       if (!only(element) || busy || open || document.hidden) continue;
       asked.set(element, performance.now());
       htmx.trigger(element, "again");
@@ -81,7 +81,7 @@
     ask((element) => performance.now() - (asked.get(element) ?? 0) >= element.dataset.every * 1000 - 500),
   );
   document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
-  document.addEventListener("changed", () => ask());
+  document.addEventListener("changed", () => ask(undefined, "dialog[open]"));
 
   // -- messages of actions
 
