@@ -38,7 +38,9 @@ def success(run: Run, **more: Any) -> End:
 
 def renew(jobs: Jobs, worker: str, *runs: Run) -> list[list[int]]:
     parts = [part for run in runs for part in (run.queue, run.id, run.number)]
-    return jobs._run(RENEW, worker, "{}", 60, *parts)
+    *places, order = jobs._run(RENEW, worker, "{}", 60, *parts)
+    assert order == b""
+    return places
 
 
 def found_again(jobs: Jobs, worker: str, *runs: Run, reconnected: bool, idle_ms: int = 0) -> int:
