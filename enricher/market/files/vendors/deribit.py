@@ -139,11 +139,14 @@ def _read_table(source: Source, options: Options, notes: Notes) -> Iterator[Reco
 
 
 def _nested(row: Row, names: Sequence[str]) -> Cell:
-    """A row as the JSON that it was made of."""
-    ticker: dict[str, Any] = {}
-    for name, value in zip(names, row.values, strict=True):
+    """A row as the JSON that it was made of; members count before a column of their object's name."""
+    cells = dict(zip(names, row.values, strict=True))
+    ticker: dict[str, Any] = {name: value for name, value in cells.items() if "." not in name}
+    for name in cells.keys() - ticker.keys():
         holder, _, last = name.rpartition(".")
-        (ticker.setdefault(holder, {}) if holder else ticker)[last] = value
+        if not isinstance(ticker.get(holder), dict):
+            ticker[holder] = {}
+        ticker[holder][last] = cells[name]
     return Cell(row.path, row.line, "row", ticker)
 
 
