@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks import guard
 from benchmarks.guard import Case, Limits, broken_laws, judge, libraries, measure, python_version
+from benchmarks.state import kept
 from benchmarks.walk import changes, walk
 from enricher.engine.effects import Effect, SetKey
 from enricher.engine.router import Route
@@ -104,3 +105,8 @@ def test_the_way_of_a_tick_is_the_same_each_time_and_counts_changes_of_file() ->
     assert walk("ticks") == walk("ticks")  # the first has filled caches
     assert way[0] == "engine/ports.py"  # a delivery is made
     assert {"engine/pool.py", "market/routes.py"} <= set(way)
+
+
+def test_the_state_of_a_product_takes_no_more_memory_than_it_is_said_to() -> None:
+    total, files = kept(products=40, each=4)
+    assert files["market/state/product_state.py"] < sum(files.values()) < total < 20_000
