@@ -102,7 +102,9 @@ class _Reader:
         if "&" in text:
             text = unescape(text)
         if text:
-            words = " ".join(text.split())
+            # No white space but single blanks is printable.
+            plain = text.isprintable() and "  " not in text
+            words = text.strip() if plain else " ".join(text.split())
             before, after = " " if text[0].isspace() else "", " " if words and text[-1].isspace() else ""
             self.out.append(f"{before}{words}{after}")
 

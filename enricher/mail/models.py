@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -164,15 +165,14 @@ class Mail(msgspec.Struct, frozen=True, kw_only=True):
     def document(self) -> dict[str, Any]:
         """The mail as it is stored: all but ``raw``, under ``_id``."""
         plain: dict[str, Any] = {"_id": self.id}
-        for name, attribute in _STORED:
-            value = getattr(self, attribute)
-            if type(value) is tuple:
-                value = [_builtin(item) for item in value] if value else []
-            elif type(value) is dict:
-                value = dict(value)  # whoever is handed the mail may change its own
-            elif type(value) is Feedback:
-                value = _builtin(value)
-            plain[name] = value
+        plain.update(zip(_NAMES, _VALUES(self), strict=True))
+        for name in _LISTS:
+            value = plain[name]
+            plain[name] = [_builtin(item) for item in value] if value else []
+        plain["headers"] = list(map(list, self.headers))
+        plain["fields"] = dict(self.fields)  # whoever is handed the mail may change its own
+        if self.feedback is not None:
+            plain["feedback"] = _builtin(self.feedback)
         return plain
 
 
@@ -186,8 +186,7 @@ def _builtin(item: Any) -> Any:
     return item
 
 
-_STORED = tuple(
-    (field.encode_name, field.name)
-    for field in msgspec.structs.fields(Mail)
-    if field.name not in ("id", "raw")
-)
+_STORED = [field for field in msgspec.structs.fields(Mail) if field.name not in ("id", "raw")]
+_NAMES = [field.encode_name for field in _STORED]
+_VALUES = attrgetter(*(field.name for field in _STORED))
+_LISTS = [field.encode_name for field in _STORED if field.default == () and field.name != "headers"]

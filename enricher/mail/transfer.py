@@ -50,7 +50,12 @@ def quoted_printable(data: bytes) -> bytes:
 
 
 def _quoted_printable(data: bytes) -> bytes:
-    if b" \n" in data or b"\t\n" in data or b" \r" in data or b"\t\r" in data:
+    # One byte is found much faster than two.
+    if (
+        b" \n" in data
+        or (b"\r" in data and b" \r" in data)
+        or (b"\t" in data and (b"\t\n" in data or b"\t\r" in data))
+    ):
         data = b"".join(_lines_stripped(data))
     return binascii.a2b_qp(data)
 
