@@ -26,7 +26,6 @@ import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -40,7 +39,7 @@ import enricher
 from benchmarks.parts import Options
 from benchmarks.report import Report
 from benchmarks.still import START_US, Change, Still, StillLoop, messages, unchanged
-from enricher.engine import pipeline, timers, turns
+from enricher.engine import timers, turns
 from enricher.engine.effects import Insert, Publish, SetKey
 from enricher.engine.ports import Write
 from enricher.engine.router import Route
@@ -150,19 +149,16 @@ def _in_still(case: Case, change: Change, count: Counting) -> Figures:
             raise RuntimeError(f"{case.name}: not every message was processed: {dict(still.labels)}")
         return figures
 
-    return _run(loop, run())
+    # How long a handler took decides how many buckets of a histogram are filled, and when a turn ends.
+    with patch.object(turns, "perf_counter", loop.time), patch.object(timers, "perf_counter", loop.time):
+        return _run(loop, run())
 
 
 def _run(loop: StillLoop, work: Coroutine[Any, Any, T]) -> T:
     gc.collect()
     gc.disable()  # a collection may end generators, and that would be counted
     try:
-        # How long a handler took decides how many buckets of a histogram are filled, when a turn ends, and
-        # whether a chain needs a task.
-        with ExitStack() as patches:
-            for module in (pipeline, timers, turns):
-                patches.enter_context(patch.object(module, "perf_counter", loop.time))
-            return loop.run_until_complete(work)
+        return loop.run_until_complete(work)
     finally:
         gc.enable()
         loop.close()

@@ -147,6 +147,7 @@ PARTS: dict[str, Part] = {
         "benchmarks.web",
         {"rate": "messages a second (250)", "ticks": "that are stored (1,000,000; quick 10,000)"},
     ),
+    "stretch": Part("for how long one chain holds the event loop", "benchmarks.stretch"),
     "walk": Part("the way of one message through the source: calls, changes of file", "benchmarks.walk"),
     "state": Part("what the state of one product takes", "benchmarks.state"),
     "guard": Part("the engine's work per message, counted, against committed limits", "benchmarks.guard"),

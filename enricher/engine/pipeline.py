@@ -10,9 +10,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Generator, Iterable
 from functools import partial
-from time import perf_counter
 from types import GeneratorType
-from typing import Any, Final
+from typing import Any
 
 import anyio.lowlevel
 import msgspec
@@ -44,10 +43,6 @@ class RetryLater(msgspec.Struct, frozen=True):
     effects: tuple[Effect, ...] = ()
 
 
-INLINE: Final = 0.001
-"""Seconds that a generator of a handler has at first: what is done by then, as most is, needs no task."""
-_LARGE = 50_000  # bytes of a message that has taken long before, in decoding
-
 # A message that could not begin is for whoever gets it then.
 NOT_BEGUN = RetryLater(1.0, "")
 _OUTAGE_PAUSE = 1.0
@@ -76,7 +71,7 @@ class Pipeline:
         self._threads: dict[str | Slots, Threads] = {}
 
     def enrich(self, route: Route, delivery: Delivery, lane: Lane) -> Write | RetryLater | Unfinished:
-        """What comes of one message; the rest of it where the handler waits or its generator takes long."""
+        """What comes of one message; the rest of it where the handler waits or gave a generator."""
         delivery.attempts += 1
         topic, body, name = delivery.topic, delivery.body, delivery.id or ""
         context = Context(topic, body, delivery.received_us, delivery.attempts, self._clients, name)
@@ -96,13 +91,8 @@ class Pipeline:
                         return Write(delivery.ack(), delivery, lane, 0, "duplicate", True)
                     folded = True
                 outcome = call(lane.state, event, context)
-            if kind is not HandlerKind.PURE:
+            if kind is not HandlerKind.PURE or (type(outcome) is GeneratorType and state_store is not None):
                 return Unfinished(outcome, delivery, event, folded)
-            if type(outcome) is GeneratorType and state_store is not None:
-                steps = outcome
-                done, outcome = _run(steps, INLINE if len(delivery.body) < _LARGE else 0.0)
-                if not done:
-                    return Unfinished(steps, delivery, event, folded)
             return self._enriched(route, delivery, lane, event, outcome, folded)
         except BaseException as error:  # noqa: BLE001  a message may fail in any way; the others go on
             return self._failed(route, delivery, stage, error)
@@ -304,25 +294,14 @@ def _no_effects(returned: object, kind: str, name: str) -> TypeError:
     return TypeError(f"a {maker} returns a list of effects; that of {name!r} returned {shown}")
 
 
-def _run(steps: Generator[Any, Any, Any], seconds: float) -> tuple[bool, Any]:
-    """Run a generator for so many seconds and to its next yield: whether it has returned, and what."""
-    until = perf_counter() + seconds
-    while True:
-        try:
-            given = next(steps)
-        except StopIteration as stop:
-            return True, stop.value
-        if given is not None:
-            steps.close()
-            raise TypeError(f"a handler yields None and returns its effects; this one yielded {given!r}")
-        if perf_counter() >= until:
-            return False, None
-
-
-async def _stepwise(steps: Generator[Any, Any, Any]) -> Any:
+async def _stepwise(generator: Generator[Any, Any, Any]) -> Any:
     """Run a generator to its return value, giving the loop a turn at each yield."""
     while True:
-        done, outcome = _run(steps, 0.0)
-        if done:
-            return outcome
+        try:
+            given = next(generator)
+        except StopIteration as stop:
+            return stop.value
+        if given is not None:
+            generator.close()
+            raise TypeError(f"a handler yields None and returns its effects; this one yielded {given!r}")
         await anyio.lowlevel.checkpoint()

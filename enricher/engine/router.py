@@ -4,8 +4,7 @@ The kind of a handler is read off the function: a coroutine function may do I/O,
 the loop a turn at each ``yield None``, everything else is pure and runs inline; ``blocking=True`` runs it
 in a thread. With a state store the handler's first argument is the lane's state and it returns
 ``(change, effects)``; without one it returns ``effects``. A pure handler with state may also return, for a
-message that may hold the loop for long, a generator of what it returns otherwise: that gives the loop turns
-once it has run for `pipeline.INLINE` seconds.
+message that would hold the loop for long, a generator of what it returns otherwise.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -136,9 +137,7 @@ def test_the_route_enriches_with_what_is_set(analytics: bool) -> None:
     )
     state = ProductState("NIFTY", SPANS, Contracts().of("NIFTY"))
     for one in (chain(), chain(1, last=104, oi=12)):
-        change, effects = at_once(
-            route.handler(state, one, Context("", b"{}", START + 5 * MINUTE, 1, {}))
-        )
+        change, effects = route.handler(state, one, Context("", b"{}", START + 5 * MINUTE, 1, {}))
         route.state_store.fold(state, change)
     (stored,) = (effect.document for effect in effects if isinstance(effect, Insert))
     (shown,) = (orjson.loads(e.value) for e in effects if isinstance(e, SetKey) and "latest:chain" in e.key)
@@ -186,22 +185,29 @@ def routed(one: Chain) -> tuple[Any, int]:
         for route in planned(load())[0].routes
         if route.topic == "market:option_chain"
     )
-    state = ProductState("NIFTY", SPANS, Contracts().of("NIFTY"))
+    state = ProductState(one.product, SPANS, Contracts().of(one.product))
     found = route.handler(state, one, Context("", b"{}", START + 5 * MINUTE, 1, {}))
     steps = 1
-    while True:
+    while isinstance(found, Generator):
         try:
             next(found)
         except StopIteration as end:
             return end.value, steps
         steps += 1
+    return found, steps
 
 
-def test_a_chain_gives_others_turns_while_it_is_analysed() -> None:
-    for strikes in (21, 200):
-        (_, effects), steps = routed(of_strikes(strikes))
-        assert steps > 7
+def test_a_chain_of_more_than_a_few_strikes_gives_others_turns_while_it_is_analysed() -> None:
+    found = {strikes: routed(of_strikes(strikes)) for strikes in (21, 30, 31, 200)}
+    for (_, effects), _ in found.values():
         assert "smile" in effects[0].document
+    assert [steps for _, steps in found.values()][:2] == [1, 1]
+    assert min(found[31][1], found[200][1]) > 7
+
+
+def test_a_chain_of_american_options_gives_others_turns_however_few_they_are() -> None:
+    american = msgspec.structs.replace(of_strikes(5), product="SPY")
+    assert routed(american)[1] > 7
 
 
 def test_a_chain_enriched_in_steps_is_the_one_enriched_at_once() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 import pytest
 
-from enricher.engine import pipeline
 from enricher.engine.effects import Ack, DeadLetter, Effect, Insert, Publish
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route, Slots
@@ -444,10 +443,7 @@ async def after_steps(handler: InSteps, state_store: Sums, count: int) -> Rig:
     return rig
 
 
-async def test_a_message_that_goes_on_in_steps_gives_the_loop_turns_and_keeps_its_place(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(pipeline, "INLINE", 0.0)
+async def test_a_message_that_goes_on_in_steps_gives_the_loop_turns_and_keeps_its_place() -> None:
     handler, state_store = InSteps(), Sums()
     rig = await after_steps(handler, state_store, 9)
     assert rig.numbers("a") == list(range(9))
@@ -455,15 +451,6 @@ async def test_a_message_that_goes_on_in_steps_gives_the_loop_turns_and_keeps_it
     for first in range(0, 20, 4):
         steps = handler.at_step[first : first + 4]
         assert steps == sorted(set(steps))
-
-
-async def test_steps_that_take_no_time_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "INLINE", 60.0)
-    handler = InSteps()
-    rig = await after_steps(handler, Sums(), 1)
-    assert rig.numbers("a") == [0]
-    assert len(handler.at_step) == 4
-    assert len(set(handler.at_step)) == 1
 
 
 async def test_a_message_that_fails_between_its_steps_is_set_aside_and_the_others_go_on() -> None:
