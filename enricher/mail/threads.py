@@ -9,7 +9,8 @@ _ID = re.compile(r"<([^<>]*)>")
 _ONE = re.compile(r"<([^<>\s]+)>")
 _SPACE = re.compile(r"\s+")
 _BARE = re.compile(r"[^\s<>@,;\"()\[\]]+@[^\s<>@,;\"()\[\]]+")
-_RUN = re.compile(r"(?:<++[^<>]*+>++[\s,;]*+)++")
+# Of brackets without end each is looked at thrice, and not all that follow.
+_RUN = re.compile(r"(?:<{1,3}+[^<>]*+>{1,3}+[\s,;]*+)++")
 # A mail has a few dozen; a hostile one is not to fill the memory of its readers.
 MOST_IDS = 1000
 _LONGEST = 500_000

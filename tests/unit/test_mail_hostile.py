@@ -162,6 +162,10 @@ def test_what_is_only_odd_is_read_without_a_word() -> None:
     assert mail.defects == ("UndecodableBytesDefect",)
 
 
+def test_a_megabyte_of_brackets_is_looked_at_once() -> None:
+    assert parse_message(b"References: " + b"<" * 1_000_000 + b"\n\nhi").references == ()
+
+
 def test_a_megabyte_without_a_colon_is_looked_at_once() -> None:
     # From each of its characters anew it would be hours.
     assert "MissingHeaderBodySeparatorDefect" in read(b"a" * 1_000_000 + b"\n\nhi")
