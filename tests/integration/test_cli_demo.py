@@ -14,6 +14,12 @@ import pytest
 
 from enricher.embedded import read_endpoints
 from tests.integration.commands import ESCAPE, PATIENCE, ROOT, Command, environment
+from tests.servers import free_port
+
+
+def own_port() -> dict[str, str]:
+    """A port for a demo's dashboard: two that begin at once both find the usual one free."""
+    return {"ENRICHER_WEB__LISTEN": f"127.0.0.1:{free_port()}"}
 
 
 def until_flowing(demo: Command, pattern: str = r"out [1-9]") -> None:
@@ -77,7 +83,7 @@ def run_as_printed(command: str, folder: Path) -> str:
 
 @pytest.mark.parametrize("options", [(), ("--data-dir", "elsewhere", "--set", "dead_letters.store=stream")])
 def test_its_commands_run_as_they_are_printed(tmp_path: Path, options: tuple[str, ...]) -> None:
-    with Command(tmp_path, "demo", *options) as demo:
+    with Command(tmp_path, "demo", *options, **own_port()) as demo:
         until_flowing(demo, r"dead letters [1-9]")
         looking = commands(demo.out)
         assert len(looking) >= 5
@@ -106,8 +112,9 @@ def test_its_commands_run_as_they_are_printed(tmp_path: Path, options: tuple[str
 
 
 def test_the_picture_of_the_readme_is_made_by_a_script(tmp_path: Path) -> None:
+    program = (str(ROOT / "docs" / "picture.py"),)
     arguments = ("--seconds", "3", "--width", "100", "--height", "40", "--out", "demo.svg")
-    with Command(tmp_path, *arguments, program=(str(ROOT / "docs" / "picture.py"),)) as script:
+    with Command(tmp_path, *arguments, program=program, **own_port()) as script:
         assert script.end() == 0, script.err
     drawn = (tmp_path / "demo.svg").read_text(encoding="utf-8")
     assert drawn.startswith("<svg")
@@ -115,18 +122,18 @@ def test_the_picture_of_the_readme_is_made_by_a_script(tmp_path: Path) -> None:
 
 
 def test_killed_it_leaves_neither_server_nor_feed_behind_and_runs_again(tmp_path: Path) -> None:
-    with Command(tmp_path, "demo") as demo:
+    with Command(tmp_path, "demo", **own_port()) as demo:
         until_flowing(demo)
         children = psutil.Process(demo.process.pid).children(recursive=True)
         assert len(children) >= 3
         demo.signal(signal.SIGKILL).end()
         assert psutil.wait_procs(children, timeout=PATIENCE)[1] == []
-    with Command(tmp_path, "demo", "--for", "1s") as again:
+    with Command(tmp_path, "demo", "--for", "1s", **own_port()) as again:
         assert again.end() == 0, again.err
 
 
 def test_a_part_that_ends_by_itself_ends_the_demo_with_1_and_says_which(tmp_path: Path) -> None:
-    with Command(tmp_path, "demo") as demo:
+    with Command(tmp_path, "demo", **own_port()) as demo:
         until_flowing(demo)
         for child in psutil.Process(demo.process.pid).children(recursive=True):
             if "feed" in child.cmdline():
@@ -136,8 +143,8 @@ def test_a_part_that_ends_by_itself_ends_the_demo_with_1_and_says_which(tmp_path
 
 
 def test_a_folder_in_use_is_refused_with_1(tmp_path: Path) -> None:
-    with Command(tmp_path, "demo") as demo:
+    with Command(tmp_path, "demo", **own_port()) as demo:
         until_flowing(demo)
-        with Command(tmp_path, "demo", "--for", "1s") as second:
+        with Command(tmp_path, "demo", "--for", "1s", **own_port()) as second:
             assert second.end() == 1
             assert str(demo.process.pid) in second.err
