@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
@@ -31,6 +32,7 @@ class Watched(StreamingResponse):
                         await send(message)
                     if sent.cancelled_caught:
                         reading.cancel()
+                        await checkpoint_if_cancelled()  # nothing more is sent
 
                 await super().__call__(scope, receive, in_time)
         finally:
