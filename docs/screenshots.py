@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--theme", choices=("dark", "light"), default="dark")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     parser.add_argument("--chromium", default="/usr/bin/chromium")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=given.chromium, args=["--no-sandbox"])
         size = {"width": given.width, "height": 800}
