@@ -30,10 +30,11 @@ _PLAIN = re.compile(r"([!-9;-~]++):[ \t]*+([^\r\n]*+(?:\r?\n[ \t][^\r\n]*+)*)\r?
 _NO_FIELD = ("", "")
 _SHORT = 100_000  # characters at a time: other threads get their turn in between
 MOST_FIELDS = 1000
-_ANY = re.compile(r"([^\x00-\x20\x7f:]+)([ \t]*):[ \t]*(.*)", re.DOTALL)
+# No name is longer: a line may have many millions of characters.
+_ANY = re.compile(r"([^\x00-\x20\x7f:]{1,10000}+)([ \t]*):[ \t]*(.*)", re.DOTALL)
 # What no sentence begins with: names with a hyphen, and the usual ones without.
 _USUAL = re.compile(
-    r"(?:[A-Z][A-Z0-9]*(?:-[A-Z0-9]+)+|from|to|cc|bcc|subject|date|sender|received|comments|keywords|lines"
+    r"(?:[A-Z][A-Z0-9]{0,70}(?:-[A-Z0-9]{1,70}){1,20}|from|to|cc|bcc|subject|date|sender|received|comments|keywords|lines"
     r"|status|priority|importance|sensitivity|organi[sz]ation|precedence|newsgroups|path|xref)[ \t]*:",
     re.IGNORECASE,
 )
@@ -82,7 +83,7 @@ def first_field(raw: bytes) -> tuple[int, tuple[str, ...]]:
     """Where a message begins: after an mbox's ``From`` line, and after blank lines that fields follow."""
     start = 0
     defects: tuple[str, ...] = ()
-    blank = _BLANK_LINES.match(raw)
+    blank = _BLANK_LINES.match(raw, 0, _SHORT)
     if blank is not None and _USUAL.match(raw[blank.end() : blank.end() + 80].decode("latin-1")):
         start, defects = blank.end(), (LEADING_BLANK_LINES,)
     if raw.startswith((b"From ", b">From "), start):

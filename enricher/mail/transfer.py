@@ -6,6 +6,7 @@ What is cut or damaged is decoded as far as it goes. No call takes long: other t
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Iterator
 
 from enricher.mail.defects import (
@@ -93,12 +94,12 @@ def base64(data: bytes, defects: Defects) -> bytes:
     letters = compact.translate(None, _FOREIGN)
     if len(letters) != len(compact):
         defects[BASE64_CHARACTERS] = None
-    whole: list[bytes] = []
+    whole = bytearray()  # millions of pieces are not joined in one call
     for letter_run in _runs(letters, defects):
         for at in range(0, len(letter_run), _PIECE):
             piece = letter_run[at : at + _PIECE]
-            whole.append(binascii.a2b_base64(piece + b"=" * (-len(piece) % 4)))
-    return b"".join(whole)
+            whole += binascii.a2b_base64(piece + b"=" * (-len(piece) % 4))
+    return bytes(whole)
 
 
 def _runs(letters: bytes, defects: Defects) -> Iterator[bytes]:
@@ -124,19 +125,20 @@ def _runs(letters: bytes, defects: Defects) -> Iterator[bytes]:
 
 def _uuencoded(data: bytes) -> bytes:
     """The file between ``begin`` and ``end``; as it is where there is none."""
-    lines = iter(data.splitlines())
+    # Line by line, and not all of them in one call.
+    lines = (found.group() for found in re.finditer(rb"[^\r\n]+", data))
     if not any(line.startswith(b"begin ") for line in lines):
         return data
-    out: list[bytes] = []
+    out = bytearray()
     for line in lines:
         if line.strip() == b"end":
             break
         try:
-            out.append(binascii.a2b_uu(line))
+            out += binascii.a2b_uu(line)
         except binascii.Error:
             length = (((line[0] - 32) & 63) * 4 + 5) // 3  # too long a line, as some encoders write them
             try:
-                out.append(binascii.a2b_uu(line[:length]))
+                out += binascii.a2b_uu(line[:length])
             except binascii.Error:
                 continue
-    return b"".join(out)
+    return bytes(out)
