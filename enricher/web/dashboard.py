@@ -96,6 +96,7 @@ class Dashboard:
                 routes.append(
                     Route(f"/ui/{action.path}", partial(self._submitted, action), methods=["POST"])
                 )
+        routes.append(Route("/ui/{path:path}", self._screen(self._nothing), methods=["GET"]))
         return routes
 
     # -- programs ----------------------------------------------------------------------------------
@@ -140,6 +141,10 @@ class Dashboard:
             return response
 
         return handle
+
+    async def _nothing(self, request: Request) -> Response:
+        self._guard.who(request)
+        raise HTTPException(404, "There is no such page. A system has its pages where it is on.")
 
     def _refused(self, request: Request, status: int, detail: Any) -> Response:
         """What went wrong; who may see the menu still has it."""

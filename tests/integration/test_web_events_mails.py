@@ -65,6 +65,9 @@ async def test_an_event_is_shown_with_its_pipeline_and_run_again(urls: Urls) -> 
         assert EVIL not in text
         assert ESCAPED in text
         assert (await client.get("/ui/events/none")).status_code == 404
+        elsewhere = await client.get("/ui/elsewhere")
+        assert elsewhere.status_code == 404
+        assert 'href="/ui/events"' in elsewhere.text
         assert (await client.get("/api/v1/events", params={"before": "x"})).status_code == 422
 
 
