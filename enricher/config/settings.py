@@ -185,7 +185,7 @@ class WriterSettings(Section, frozen=True, kw_only=True):
     max_batch: Annotated[int, Meta(ge=1, le=10_000)] = 500
     max_batch_bytes: ByteSize = 4_194_304
     backlog: Annotated[int, Meta(ge=1, le=100)] = 2
-    gather: Annotated[float, Meta(ge=0, le=1)] = 0.002
+    gather: Annotated[float, Meta(ge=0, le=1)] = 0.0
     script_messages: Annotated[int, Meta(ge=1, le=1_000)] = 100
     script_bytes: ByteSize = 262_144
 
