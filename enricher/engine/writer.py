@@ -5,7 +5,8 @@ Of the durable ones those come last that are derived from the others, such as an
 Routes that name the same sinks share a `CommitGroup`. A group has two stages, each with one commit in flight,
 so batch k+1 may be in the durable sinks while batch k is in the visible ones, effects never overtake each
 other, and a slow sink of one group does not hold another. A stage takes what has gathered while it was busy:
-a lone write at once, a flood in large batches. Between the two it waits for company (`gathering`).
+a lone write at once, a flood in large batches. Between the two it waits for company where ``writer.gather``
+says how long (`gathering`).
 
 An outage of a sink is nobody's fault: its `CircuitBreaker` repeats the commit for as long as it lasts.
 """
