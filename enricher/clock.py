@@ -17,7 +17,6 @@ SECOND = 1_000_000
 MINUTE = 60 * SECOND
 
 _START = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _DAY = 86_400 * SECOND
 # A datetime shows the years 1 to 9999. The outermost are left free, for windows, ranges and zones reach
 # beyond a moment, and the first of year 1 is what some programs send for a time they do not know.
@@ -55,7 +54,8 @@ def read_moment(text: str, zone: tzinfo = UTC) -> tuple[int, bool, datetime]:
     naive = moment.tzinfo is None
     if naive:
         moment = moment.replace(tzinfo=zone)
-    us = (moment - _START) // _MICROSECOND
+    since = moment - _START
+    us = (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
     if not _EARLIEST <= us <= _LATEST:
         raise OutsideYears(f"outside the years 2 to 9998 in UTC: {text!r}")
     return us, naive, moment

@@ -76,6 +76,9 @@ def micros(moment: datetime) -> int:
 
 
 def tick_document(tick: Tick, identity: str, processed_us: int, folded: bool) -> dict[str, Any]:
+    volume, first, high, low, close, change = (
+        tick.volume, tick.open, tick.high, tick.low, tick.close, tick.change
+    )  # fmt: skip
     document: dict[str, Any] = {
         "_id": identity,
         "product": tick.product,
@@ -84,14 +87,17 @@ def tick_document(tick: Tick, identity: str, processed_us: int, folded: bool) ->
         "tick_id": tick.tick_id,
         "processed_at": to_date(processed_us),
         "event_us": tick.event_us,
-        "volume": tick.volume,
-        "open": tick.open,
-        "high": tick.high,
-        "low": tick.low,
-        "close": tick.close,
-        "change": tick.change,
+        "volume": volume,
+        "open": first,
+        "high": high,
+        "low": low,
+        "close": close,
+        "change": change,
     }
-    if None in document.values():
+    # One by one, for `in` compares each with None at length.
+    if (
+        volume is None or first is None or high is None or low is None or close is None or change is None
+    ):  # fmt: skip
         for name in _TICK_EXTRAS:
             if document[name] is None:
                 del document[name]

@@ -11,6 +11,9 @@ from datetime import tzinfo
 from functools import partial
 from typing import Any
 
+import msgspec
+from msgspec import UNSET, UnsetType
+
 from enricher.analytics.position_buildup import snapshot
 from enricher.analytics.steps import at_once
 from enricher.clock import MINUTE, SECOND, render, to_date, to_millis
@@ -35,7 +38,7 @@ from enricher.market.reasons import AHEAD
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
 from enricher.market.zeros import OPTION_FIELDS, TICK_FIELDS, is_zeroed, zeroed, zeroed_chain
-from enricher.messages.models import Chain, Quote, Tick
+from enricher.messages.models import Chain, Number, Quote, Tick
 
 Chained = tuple[ChainChange | None, Sequence[Effect]]
 
@@ -118,17 +121,10 @@ class Handlers:
     def publish_tick(
         self, tick: Tick, processed_us: int, zone: tzinfo, flags: Mapping[str, str] | None = None
     ) -> Publish:
-        message: dict[str, Any] = {
-            "type": "UNDERLYING_ENRICHED",
-            "product": tick.product,
-            "price": tick.price,
-            "timestamp": tick.timestamp,
-            "processed_at": render(processed_us, tick.naive, zone),
-        }
-        if flags or tick.ahead_us:
-            noted = {**(flags or {}), "timestamp": AHEAD} if tick.future else flags
-            if noted:
-                message["flags"] = noted
+        if tick.ahead_us and tick.future:
+            flags = {**(flags or {}), "timestamp": AHEAD}
+        text = render(processed_us, tick.naive, zone)
+        message = EnrichedTick(tick.product, tick.price, tick.timestamp, text, flags or UNSET)
         return Publish("enriched:underlying", encode(message))
 
     def _stored_tick(
@@ -244,6 +240,16 @@ class Handlers:
         if processed_us - before_us > OPTION_CLAIM_TTL * SECOND:
             return None
         return self.show_chain(chain, identity, sent_fields(document), before_us, zone)
+
+
+class EnrichedTick(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="UNDERLYING_ENRICHED"):
+    """What is published of a tick."""
+
+    product: str
+    price: Number
+    timestamp: str
+    processed_at: str
+    flags: Mapping[str, str] | UnsetType = UNSET
 
 
 _OURS = ("_id", "timestamp", "processed_at", "event_us", "folded")

@@ -65,7 +65,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         return self.ahead_us > FUTURE_US
 
 
-class Tick(Event, frozen=True, kw_only=True):
+class Tick(Event, frozen=True):
     """One price of an underlying. Numbers are as sent, int or float; absent ones are None.
 
     ``clean`` says that nothing was sent but known fields, whole numbers of at most 64 bits, plain text.
@@ -203,26 +203,26 @@ def decode_tick(body: bytes, *, zone: tzinfo = UTC, now_us: int, max_future_us: 
     if sent.product.isspace():
         raise _blank(sent.product, "product")
     us, naive, moment, ahead = _moment(sent.timestamp, zone, now_us, max_future_us)
-    tick = Tick(
-        clean=type(sent) is wire.CleanTick,
-        product=sent.product,
-        price=sent.price,
-        timestamp=sent.timestamp,
+    return Tick(
+        # By their places, for Python takes more than 15 names slowly.
+        sent.price,
+        type(sent) is wire.CleanTick,
         # An empty id names nothing: two such ticks of one moment would pass for one.
-        tick_id=None if sent.tick_id == "" else sent.tick_id,
-        volume=sent.volume,
-        open=sent.open,
-        high=sent.high,
-        low=sent.low,
-        close=sent.close,
-        change=sent.change,
+        None if sent.tick_id == "" else sent.tick_id,
+        sent.volume,
+        sent.open,
+        sent.high,
+        sent.low,
+        sent.close,
+        sent.change,
+        flags or None,
+        product=sent.product,
+        timestamp=sent.timestamp,
         event_us=us,
         moment=moment,
         naive=naive,
         ahead_us=ahead,
     )
-    # Python takes more than 15 names slowly, and nearly no tick has flags.
-    return msgspec.structs.replace(tick, flags=flags) if flags else tick
 
 
 def decode_quote(

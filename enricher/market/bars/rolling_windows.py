@@ -60,7 +60,9 @@ def order_key(tick_id: TickId) -> int:
         if len(digits) > _LONGEST_INT64:  # int() is quadratic, and refuses the very long
             return _TEXTS_FROM - 1 if digits == tick_id else _INT64_MIN
         tick_id = int(tick_id)
-    return max(_INT64_MIN, min(tick_id, _TEXTS_FROM - 1))
+    if _INT64_MIN <= tick_id < _TEXTS_FROM:
+        return tick_id
+    return _INT64_MIN if tick_id < 0 else _TEXTS_FROM - 1
 
 
 def _text_key(text: str) -> int:
