@@ -9,9 +9,9 @@ import sys
 
 from setuptools import setup
 
-# Volatilities and Greeks. All that a chain goes through would be many times the C, and functions that
+# Volatilities, Greeks, rounding. All that a chain goes through would be many times the C, and functions that
 # `enricher.analytics.by_strike` wraps have to stay as they are: mypyc says that keywords are positional only.
-MODULES = "black76 normalised_black"
+MODULES = "black76 normalised_black rounding"
 
 asked = os.environ.get("ENRICHER_COMPILE") == "1"
 # pip first asks what a build needs and what it will be called, when mypyc may not be there yet.

@@ -20,6 +20,7 @@ from enricher.analytics.oi_walls import losses, trading_range
 from enricher.analytics.percentile import Standing
 from enricher.analytics.position_buildup import Snapshot, buildup, since_open
 from enricher.analytics.price_analysis import analysis_steps
+from enricher.analytics.rounding import rounded_all
 from enricher.analytics.staleness import NO_AGES, Fresh, fresh, leg_ages, reader
 from enricher.clock import SECOND
 from enricher.market.documents import buildup_fields, chain_fields, wall_fields
@@ -33,7 +34,7 @@ from enricher.market.reasons import (
     explain_ratios,
     explain_times,
 )
-from enricher.market.serialisation import Fields, analysis_fields, rounded, rounded_all
+from enricher.market.serialisation import Fields, analysis_fields, rounded
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
 from enricher.market.surface.expiry_snapshot import ExpirySnapshot, expiry_snapshot

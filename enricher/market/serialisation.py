@@ -15,6 +15,7 @@ from enricher.analytics.contracts import Contract
 from enricher.analytics.exposure import ASSUMPTION, Exposure
 from enricher.analytics.price_analysis import PriceAnalysis, PricedSide
 from enricher.analytics.quote_arbitrage import Findings
+from enricher.analytics.rounding import LARGEST, WHOLE, rounded_all
 from enricher.analytics.second_order import SecondOrderAnalysis
 from enricher.analytics.trading_time import TradingTime
 from enricher.analytics.variance import Strip
@@ -25,36 +26,17 @@ from enricher.messages.models import Number
 Fields = dict[str, Any]
 
 MODELS = {"european": "black76", "american": "black76_and_early_exercise"}
-_LARGEST = 1.7976931348623157e308
-_WHOLE = 1.5 * 2.0**52  # added and taken away again, it leaves the nearest whole number of a float
-
 
 def rounded(value: float | None, digits: int = 6) -> float | None:
-    """The value as it is shown; None for what is unknown or not finite."""
-    # A 0 is added for the sake of -0.0, which it makes 0.0; whole numbers stay so.
-    return round(value, digits) + 0 if value is not None and -_LARGEST <= value <= _LARGEST else None
-
-
-def rounded_all(values: Sequence[float | None], digits: int = 6) -> list[float | None]:
-    """A column of floats as it is shown: every one as `rounded` shows it, in a quarter of the time.
-
-    A product that lies clear of the middle between two whole numbers tells which of them `round` would take
-    (below 1e12 it is wrong by less than 0.0001), and the quotient of whole numbers is then the very float;
-    only the others are left to `round`.
-    """
-    scale = 10.0**digits
-    shown: list[float | None] = []
-    for value in values:
-        if value is None:
-            shown.append(None)
-            continue
+    """The value as it is shown, as `rounded_all` shows a column; a whole number stays one."""
+    if type(value) is float:
+        scale = 10.0**digits
         times = value * scale
-        whole = times + _WHOLE - _WHOLE
+        whole = times + WHOLE - WHOLE
         if -1e12 < times < 1e12 and -0.499 < times - whole < 0.499:
-            shown.append(whole / scale)
-        else:
-            shown.append(rounded(value, digits))
-    return shown
+            return whole / scale
+    # A 0 is added for the sake of -0.0, which it makes 0.0; whole numbers stay so.
+    return round(value, digits) + 0 if value is not None and -LARGEST <= value <= LARGEST else None
 
 
 def analysis_fields(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
-from math import inf, nan
+from math import inf, isfinite, nan
 from typing import Any
 
 import bson
@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from enricher.analytics.chain_prices import chain_prices
 from enricher.analytics.columns import columns
 from enricher.analytics.price_analysis import PriceAnalysis, analyse_prices
+from enricher.analytics.rounding import rounded_all
 from enricher.analytics.staleness import NO_AGES, fresh
 from enricher.clock import event_us, render
 from enricher.market.products import Contracts, ProductSettings
-from enricher.market.serialisation import Fields, analysis_fields, rounded, rounded_all
+from enricher.market.serialisation import Fields, analysis_fields, rounded
 from tests.chains import made_chain
 
 
@@ -170,9 +171,15 @@ def test_what_is_not_finite_is_shown_as_unknown(number: float | None) -> None:
     assert rounded_all([1.23456789, number]) == [1.234568, None]
 
 
+def plainly(number: float | None, digits: int) -> float | None:
+    return None if number is None or not isfinite(number) else round(number, digits) + 0
+
+
 @given(st.lists(st.none() | st.floats(allow_nan=True)), st.integers(0, 10))
-def test_a_column_is_rounded_like_its_numbers(column: list[float | None], digits: int) -> None:
-    assert rounded_all(column, digits) == [rounded(number, digits) for number in column]
+def test_numbers_are_rounded_as_python_rounds_them(column: list[float | None], digits: int) -> None:
+    plain = [plainly(number, digits) for number in column]
+    assert list(map(repr, rounded_all(column, digits))) == list(map(repr, plain))
+    assert [repr(rounded(number, digits)) for number in column] == list(map(repr, plain))
 
 
 places = st.sampled_from([0.0, 0.5, 0.4999999, 1e-9])
@@ -183,7 +190,14 @@ def test_numbers_near_the_middle_of_two_steps_are_rounded_like_others(
     steps: list[int], digits: int, beside: float
 ) -> None:
     column: list[float | None] = [(step + beside) / 10**digits for step in steps]
-    assert rounded_all(column, digits) == [rounded(number, digits) for number in column]
+    plain = [plainly(number, digits) for number in column]
+    assert rounded_all(column, digits) == plain
+    assert [rounded(number, digits) for number in column] == plain
+
+
+@given(st.integers())
+def test_a_whole_number_is_shown_as_one(number: int) -> None:
+    assert repr(rounded(number)) == repr(number)
 
 
 def test_a_last_price_that_was_sent_as_a_whole_number_is_shown_as_one() -> None:

@@ -16,10 +16,11 @@ import msgspec
 
 from enricher.analytics import term_structure as term
 from enricher.analytics.calendar_spreads import Offers, calendar, offers
+from enricher.analytics.rounding import rounded_all
 from enricher.analytics.volatility_smile import Smile, volatility
 from enricher.clock import SECOND
 from enricher.market.reasons import BEYOND
-from enricher.market.serialisation import rounded, rounded_all
+from enricher.market.serialisation import rounded
 from enricher.market.surface.expiry_snapshot import ExpirySnapshot
 from enricher.market.surface.snapshot_at import SnapshotAt, at_money, snapshot_at, years_at
 from enricher.market.surface.svi_scheduler import curve
