@@ -21,17 +21,20 @@ from enricher.analytics.normalised_black import time_value, total_volatility
 
 Values = Sequence[float | None]
 Column = list[float | None]
+# strike, F - K, ln(F/K), its magnitude a, the smaller of F and K, e^(a/2)
+Ladder = list[tuple[float, float, float, float, float, float]]
 
 NEAR_EXPIRY_YEARS: Final = 300 / (365 * 86400)
 """Closer to expiry than this (5 minutes) every number is true to the formula and worth little."""
 LEAST_SIGMA: Final = 0.001
 MOST_SIGMA: Final = 10.0
 
-_R = sqrt(0.5)
-_C = 1 / sqrt(2 * pi)
-_NOISE = 64 * 2.0**-52  # what rounding leaves of a time value, as a share of the price
-_FARTHEST = 500.0  # |ln(F/K)| that still has a finite exponential
-_LEAST, _MOST = 1e-100, 1e100  # of forwards and strikes; products of them stay finite
+_R: Final = sqrt(0.5)
+_C: Final = 1 / sqrt(2 * pi)
+_NOISE: Final = 64 * 2.0**-52  # what rounding leaves of a time value, as a share of the price
+_FARTHEST: Final = 500.0  # |ln(F/K)| that still has a finite exponential
+_LEAST: Final = 1e-100  # of forwards and strikes; products of them stay finite
+_MOST: Final = 1e100
 
 
 class Greeks(msgspec.Struct, frozen=True):
@@ -117,43 +120,56 @@ def solve_side(
     """``implied_volatility`` of every price beside its strike, and {index: reason}."""
     if blocked := _blocked(forward, years, discount):
         return [None] * len(strikes), dict.fromkeys(range(len(strikes)), blocked)
+    return _solved(kind, _ladder(strikes, forward), prices, years, discount, guesses)
+
+
+def _ladder(strikes: Sequence[float], forward: float) -> Ladder:
+    """What calls and puts of a strike have in common, for a whole chain."""
+    rungs: Ladder = []
+    for strike in strikes:
+        above = forward - strike
+        if above > 0:
+            ratio = above / strike if strike > 0 else inf
+            a = x = log1p(ratio)
+            small = strike
+        else:
+            ratio = -above / forward
+            a = log1p(ratio)
+            x, small = -a, forward
+        rungs.append((strike, above, x, a, small, sqrt(1 + ratio)))
+    return rungs
+
+
+def _solved(
+    kind: int, ladder: Ladder, prices: Values, years: float, discount: float, guesses: Values | None
+) -> tuple[Column, dict[int, str]]:
+    """`solve_side` where there is a forward, a discount and time left."""
     root = sqrt(years)
-    sigmas: Column = [None] * len(strikes)
+    sigmas: Column = []
     reasons: dict[int, str] = {}
-    for at, (strike, price) in enumerate(zip(strikes, prices, strict=True)):
+    at = -1
+    for (_, above, _, a, small, up), price in zip(ladder, prices, strict=True):
+        at += 1
+        sigma = None
         if price is None or not price < inf:
             reasons[at] = "no_price"
-            continue
-        worth = price / discount
-        above = forward - strike
-        in_the_money = kind * above > 0
-        if above > 0:
-            small, ratio = strike, (above / strike if strike > 0 else inf)
         else:
-            above = -above
-            small, ratio = forward, above / forward
-        value = worth - above if in_the_money else worth
-        noise = _NOISE * worth
-        if value <= noise:
-            reasons[at] = "no_time_value" if value >= -noise else "below_intrinsic"
-            continue
-        if value >= small - noise:
-            reasons[at] = "above_maximum"
-            continue
-        a = log1p(ratio)
-        if a > _FARTHEST:
-            reasons[at] = "far_strike"
-            continue
-        up = sqrt(1 + ratio)
-        beta = value / (small * up)
-        if not beta > 0:  # less than a double can hold
-            reasons[at] = "no_time_value"
-            continue
-        guess = guesses[at] if guesses is not None else None
-        sigma = total_volatility(beta, a, up, guess * root if guess else 0.0) / root
-        sigmas[at] = sigma
-        if not LEAST_SIGMA <= sigma <= MOST_SIGMA:
-            reasons[at] = "out_of_range"
+            worth = price / discount
+            above *= kind
+            value = worth - above if above > 0 else worth
+            noise = _NOISE * worth
+            if noise < value < small - noise and a <= _FARTHEST and (beta := value / (small * up)) > 0:
+                guess = guesses[at] if guesses is not None else None
+                sigma = total_volatility(beta, a, up, guess * root if guess else 0.0) / root
+                if not LEAST_SIGMA <= sigma <= MOST_SIGMA:
+                    reasons[at] = "out_of_range"
+            elif value <= noise:
+                reasons[at] = "no_time_value" if value >= -noise else "below_intrinsic"
+            elif value >= small - noise:
+                reasons[at] = "above_maximum"
+            else:  # the time value of a near strike may be less than a double can hold
+                reasons[at] = "far_strike" if a > _FARTHEST else "no_time_value"
+        sigmas.append(sigma)
     return sigmas, reasons
 
 
@@ -196,29 +212,45 @@ def greeks_side(
     vega = D F phi(d1) sqrt(T)/100, theta = (-D F phi(d1) sigma/(2 sqrt(T)) + r price)/365,
     rho = +-K T D N(+-d2)/100.
     """
-    empty: Column = [None] * len(strikes)
+    if blocked := _blocked(forward, years, discount):
+        return _unknown(sigmas, blocked)
+    return _sensitivities(kind, _ladder(strikes, forward), sigmas, forward, years, discount, rate, spot)
+
+
+def _sensitivities(
+    kind: int,
+    ladder: Ladder,
+    sigmas: Values,
+    forward: float,
+    years: float,
+    discount: float,
+    rate: float,
+    spot: float | None,
+) -> GreekColumns:
+    """`greeks_side` where there is a forward, a discount and time left."""
+    empty: Column = [None] * len(ladder)
     delta, gamma, vega, theta, rho = empty[:], empty[:], empty[:], empty[:], empty[:]
     reasons: dict[int, str] = {}
-    blocked = _blocked(forward, years, discount)
-    root = 1.0 if blocked else sqrt(years)
+    root = sqrt(years)
     r, half = _R * kind, 0.5 * kind * discount
     of_phi, of_vega = discount * _C, forward * root / 100
     of_decay, of_rho = forward / (2 * root), years / 100
-    for at, strike in enumerate(strikes):
-        sigma = sigmas[at]
-        if blocked or sigma is None or not 1e-9 < sigma < 1e3 or not _LEAST < strike < _MOST:
-            reasons[at] = blocked or "no_volatility"
+    at = -1
+    for (strike, above, x, _, _, _), sigma in zip(ladder, sigmas, strict=True):
+        at += 1
+        if sigma is None or not 1e-9 < sigma < 1e3 or not _LEAST < strike < _MOST:
+            reasons[at] = "no_volatility"
             continue
         s = sigma * root
-        above = forward - strike
-        d1 = (log1p(above / strike) if above >= 0 else -log1p(-above / forward)) / s + 0.5 * s
+        d1 = x / s + 0.5 * s
         phi = of_phi * exp(-0.5 * d1 * d1)
         held = half * erfc(-r * d1)
         owed = half * strike * erfc(r * (s - d1))
         worth = held * forward - owed
         decay = (rate * worth - of_decay * phi * sigma) / 365
         if decay < 0:
-            left = worth - discount * kind * above if kind * above > 0 else worth
+            above *= kind
+            left = worth - discount * above if above > 0 else worth
             if decay < -left:
                 decay = -left if left > 0 else 0.0
         delta[at] = held
@@ -227,7 +259,7 @@ def greeks_side(
         theta[at] = decay
         rho[at] = of_rho * owed
     factor = forward / spot if spot else None
-    delta_spot = [None if factor is None or d is None else d * factor for d in delta]
+    delta_spot = empty if factor is None else [None if d is None else d * factor for d in delta]
     return GreekColumns(list(sigmas), delta, delta_spot, gamma, vega, theta, rho, reasons)
 
 
@@ -246,14 +278,25 @@ def chain_greeks(
 
     ``guesses`` are the volatilities of calls and puts that the last chain had at these strikes.
     """
+    blocked = _blocked(forward, years, discount)
+    ladder = [] if blocked else _ladder(strikes, forward)
     sides = []
     for kind, prices in ((1, call_prices), (-1, put_prices)):
         guessed = guesses[0 if kind > 0 else 1] if guesses else None
-        sigmas, reasons = solve_side(kind, strikes, prices, forward, years, discount, guessed)
-        side = greeks_side(kind, strikes, sigmas, forward, years, discount, rate, spot)
+        if blocked:
+            sides.append(_unknown([None] * len(strikes), blocked))
+            continue
+        sigmas, reasons = _solved(kind, ladder, prices, years, discount, guessed)
+        side = _sensitivities(kind, ladder, sigmas, forward, years, discount, rate, spot)
         side.reasons.update(reasons)
         sides.append(side)
     return sides[0], sides[1]
+
+
+def _unknown(sigmas: Values, reason: str) -> GreekColumns:
+    """The columns of a side of which nothing can be computed."""
+    nothing: list[Column] = [[None] * len(sigmas) for _ in range(6)]
+    return GreekColumns(list(sigmas), *nothing, dict.fromkeys(range(len(sigmas)), reason))
 
 
 def _blocked(forward: float, years: float, discount: float) -> str | None:

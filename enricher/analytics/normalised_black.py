@@ -11,16 +11,19 @@ derivatives.
 from __future__ import annotations
 
 from math import erfc, exp, inf, log, log1p, pi, sqrt
+from typing import Final
 
-_R = sqrt(0.5)
-_ROOT_2PI = sqrt(2 * pi)
-_C = 1 / _ROOT_2PI
-_TAIL = 1e9  # a/b beyond which 1/ln(b) is solved
-_SHORT = 0.01  # total volatility below which the two terms of b would cancel
-_FAR = 4.5  # h - t beyond which Mills' ratio is a quick continued fraction
-_CLOSE = 1e-4  # a step so small leaves an error of its fourth power
-_SURE = 9.0  # t - h beyond which N(t-h) is 1 in double precision
-_LARGEST_S = 1000.0
+_R: Final = sqrt(0.5)
+_ROOT_2PI: Final = sqrt(2 * pi)
+_C: Final = 1 / _ROOT_2PI
+_TAIL: Final = 1e9  # a/b beyond which 1/ln(b) is solved
+_SHORT: Final = 0.01  # total volatility below which the two terms of b would cancel
+_FAR: Final = 4.5  # h - t beyond which Mills' ratio is a quick continued fraction
+_CLOSE: Final = 1e-4  # a step so small leaves an error of its fourth power
+_NEAR: Final = 1e-5  # and one so small of its third
+_FLAT: Final = 1400.0  # h*h + t*t from which on phi(h) is 0
+_SURE: Final = 9.0  # t - h beyond which N(t-h) is 1 in double precision
+_LARGEST_S: Final = 1000.0
 
 
 def time_value(a: float, s: float) -> float:
@@ -47,6 +50,19 @@ def total_volatility(beta: float, a: float, up: float, s: float) -> float:
             0.00592472 + r * (0.0014125127 + r * 5.8467599e-05))))  # fmt: skip
         h = a / s
         s *= 1 + s * s / (24 + h * (5.015 + h * 7.565))
+    if s > _SHORT:
+        # From so near Halley's step is as good as one of fourth order: its error is the third power of this.
+        h, t = a / s, 0.5 * s
+        w = h * h + t * t
+        if w < _FLAT:
+            n = (beta - 0.5 * (erfc((h - t) * _R) / up - up * erfc((h + t) * _R))) / (_C * exp(-0.5 * w))
+            if abs(n) * (1 + w) < _NEAR * s:
+                return s + n / (1 + 0.5 * n * (h * h - t * t) / s)
+    return _by_householder(beta, a, up, s)
+
+
+def _by_householder(beta: float, a: float, up: float, s: float) -> float:
+    """s with b(s) = beta from a guess, by steps of fourth order; else by careful ones."""
     down = 1 / up
     for _ in range(6):
         h = a / s
