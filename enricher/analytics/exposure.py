@@ -10,7 +10,7 @@ sign: they are those of the holders of all open options.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, exp, expm1, fsum, log, log1p, sqrt
+from math import ceil, exp, expm1, fsum, inf, log, log1p, sqrt
 from operator import mul
 from typing import Final
 
@@ -23,13 +23,13 @@ ASSUMPTION: Final = "dealers long calls, short puts"
 
 _REACH = 0.10
 _FINEST, _COARSEST = 0.002, 0.005  # steps of the search, as shares of the price
-_REFINED = 1e-9
+_ARRIVED = 1e-13  # in ln(price)
+_LEAST_S = 1e-100  # total volatility; its square is no 0
 _NOISE = 1e-14  # of all weights: what rounding leaves where calls and puts cancel
 _TRIES = 40
 _EQUAL = 1e-9  # share by which what is computed of a call and a put may differ and be equal
 
-# (1 / s sqrt(2), so that d1 / sqrt(2) = x times it + constant, constant, signed weight) at x = ln(price)
-_Term = tuple[float, float, float]
+_Term = tuple[float, float, float]  # ln(F/K), -1/(2 s^2), signed weight: see `_net`
 
 
 class GammaExposure(msgspec.Struct, frozen=True, gc=False):
@@ -165,6 +165,8 @@ def zero_gamma_steps(
     """
     if price is None or years <= 0:
         return ZeroGamma(None, None, 0, "no_spot" if price is None else "expired")
+    if forward <= 0:
+        return ZeroGamma(None, None, 0, "no_gamma")
     even = {
         at
         for at, (held, held_put) in enumerate(zip(call_oi, put_oi, strict=True))
@@ -173,9 +175,10 @@ def zero_gamma_steps(
     if even:  # what rounding leaves of call and put would have roots of its own
         call_oi = [None if at in even else held for at, held in enumerate(call_oi)]
         put_oi = [None if at in even else held for at, held in enumerate(put_oi)]
+    ks = [log(forward / strike) if strike > 0 else None for strike in strikes]
     terms: list[_Term] = []
-    legs = _add_terms(terms, strikes, call_ivs, call_oi, 1.0, forward, years)
-    legs += _add_terms(terms, strikes, put_ivs, put_oi, -1.0, forward, years)
+    legs = _add_terms(terms, ks, call_ivs, call_oi, 1.0, sqrt(years))
+    legs += _add_terms(terms, ks, put_ivs, put_oi, -1.0, sqrt(years))
     legs += 2 * len(even)
     if not terms:
         return ZeroGamma(None, None, legs if even else 0, "no_sign_change" if even else "no_gamma")
@@ -236,45 +239,40 @@ def _alike(one: float | None, other: float | None) -> bool:
     return one is not None and other is not None and one > 0 and abs(one - other) <= _EQUAL * one
 
 
-def _add_terms(
-    terms: list[_Term],
-    strikes: Sequence[float],
-    ivs: Column,
-    held: Column,
-    sign: float,
-    forward: float,
-    years: float,
-) -> int:
-    """Adds the legs that have volatility and open interest; x = 0 is the present forward."""
-    root, count, sqrt_half = sqrt(years), 0, sqrt(0.5)
-    for strike, iv, amount in zip(strikes, ivs, held, strict=True):
-        if iv is None or amount is None or iv <= 0 or strike <= 0:
+def _add_terms(terms: list[_Term], ks: Column, ivs: Column, held: Column, sign: float, root: float) -> int:
+    """Adds the legs that have volatility and open interest; the number of those that could have."""
+    count = 0
+    for k, iv, amount in zip(ks, ivs, held, strict=True):
+        if k is None or iv is None or amount is None or iv <= 0:
             continue
         count += 1
-        if amount > 0:
-            s = iv * root
-            slope = sqrt_half / s
-            terms.append((slope, slope * log(forward / strike) + s * sqrt_half / 2, sign * amount / s))
+        s = iv * root
+        if amount > 0 and s > _LEAST_S:
+            terms.append((k, -0.5 / (s * s), sign * amount / s * exp(-0.5 * k - 0.125 * s * s)))
     return count
 
 
 def _net(terms: list[_Term], x: float) -> float:
-    """Net gamma exposure at ln(price) + x but for a positive factor."""
+    """Net gamma exposure at ln(price) + x but for a positive factor; x = 0 is the present forward.
+
+    With y = ln(F/K) + x, d1^2/2 is y^2/(2 s^2) + y/2 + s^2/8. The exponential of x/2 is common to all terms
+    and left out, what else does not depend on x is in the weights.
+    """
     net = 0.0
-    for slope, start, weight in terms:
-        d = x * slope + start
-        net += weight * exp(-d * d)
+    for k, g, weight in terms:
+        y = x + k
+        net += weight * exp(g * y * y)
     return net
 
 
 def _net_and_rate(terms: list[_Term], x: float) -> tuple[float, float]:
     """As `_net`, and its derivative."""
     net = rate = 0.0
-    for slope, start, weight in terms:
-        d = x * slope + start
-        part = weight * exp(-d * d)
+    for k, g, weight in terms:
+        y = x + k
+        part = weight * exp(g * y * y)
         net += part
-        rate -= part * d * slope
+        rate += part * g * y
     return net, 2 * rate
 
 
@@ -286,7 +284,7 @@ def _nearest_root(terms: list[_Term]) -> Steps[tuple[float, bool] | None]:
     noise = _NOISE * sum([abs(weight) for _, _, weight in terms])
     left = right = (0.0, _clean(_net(terms, 0.0), noise))
     undecided = right[1] == 0
-    narrowest = sqrt(0.5) / max([slope for slope, _, _ in terms])
+    narrowest = sqrt(-0.5 / min([g for _, g, _ in terms]))
     steps = ceil(_REACH / min(max(narrowest / 2, _FINEST), _COARSEST))
     for step in range(1, steps + 1):
         yield
@@ -321,6 +319,7 @@ def _root(terms: list[_Term], left: tuple[float, float], right: tuple[float, flo
     """The root between two points of unlike sign: Newton's steps from the secant, halves where they leave."""
     (low, at_low), (high, at_high) = left, right
     x = (low * at_high - high * at_low) / (at_high - at_low)
+    last = 0.0
     for _ in range(_TRIES):
         value, rate = _net_and_rate(terms, x)
         if value == 0:
@@ -329,11 +328,14 @@ def _root(terms: list[_Term], left: tuple[float, float], right: tuple[float, flo
             high = x
         else:
             low = x
-        # An end is x itself: a step too small to move it has arrived, too.
-        following = x - value / rate if rate else low - 1
-        if not low <= following <= high:
-            following = (low + high) / 2
-        if abs(following - x) < _REFINED:
-            return following
-        x = following
+        step = value / rate if rate else inf
+        if not low <= x - step <= high:
+            x, last = (low + high) / 2, 0.0
+            continue
+        x -= step  # which is an end where the step is too small to move it
+        # Each of Newton's steps is as the square of the one before, so the size of the next is known.
+        step = abs(step)
+        if step < _ARRIVED or (step < 1e-3 * last and step**3 < _ARRIVED * last * last):
+            return x
+        last = step
     return x
