@@ -278,14 +278,13 @@ def chain_greeks(
 
     ``guesses`` are the volatilities of calls and puts that the last chain had at these strikes.
     """
-    blocked = _blocked(forward, years, discount)
-    ladder = [] if blocked else _ladder(strikes, forward)
+    if blocked := _blocked(forward, years, discount):
+        none: Column = [None] * len(strikes)
+        return _unknown(none, blocked), _unknown(none, blocked)
+    ladder = _ladder(strikes, forward)
     sides = []
     for kind, prices in ((1, call_prices), (-1, put_prices)):
         guessed = guesses[0 if kind > 0 else 1] if guesses else None
-        if blocked:
-            sides.append(_unknown([None] * len(strikes), blocked))
-            continue
         sigmas, reasons = _solved(kind, ladder, prices, years, discount, guessed)
         side = _sensitivities(kind, ladder, sigmas, forward, years, discount, rate, spot)
         side.reasons.update(reasons)
@@ -295,8 +294,11 @@ def chain_greeks(
 
 def _unknown(sigmas: Values, reason: str) -> GreekColumns:
     """The columns of a side of which nothing can be computed."""
-    nothing: list[Column] = [[None] * len(sigmas) for _ in range(6)]
-    return GreekColumns(list(sigmas), *nothing, dict.fromkeys(range(len(sigmas)), reason))
+    unknown: Column = [None] * len(sigmas)
+    reasons = dict.fromkeys(range(len(sigmas)), reason)
+    return GreekColumns(
+        list(sigmas), unknown[:], unknown[:], unknown[:], unknown[:], unknown[:], unknown[:], reasons
+    )
 
 
 def _blocked(forward: float, years: float, discount: float) -> str | None:
