@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from operator import attrgetter
 from time import monotonic
 
@@ -121,8 +121,11 @@ class Backlog:
         return free
 
 
-Known = tuple[Route, Counter[str], Backlog | None, int]
-"""What is looked up for a topic once: route, counters, backlog, and the bytes of its largest message."""
+Known = tuple[Route | None, Counter[str], Backlog | None, int]
+"""What is looked up for a topic once: route, counters, backlog, and the bytes of its largest message.
+
+A topic without a route has no backlog either, and -1 bytes.
+"""
 
 
 class Admission:
@@ -158,22 +161,27 @@ class Admission:
         Those who made room are let go of at the end, many together. Keys are for the caller to read, of
         those that may go to their lanes only (a route that conflates by its key has read it).
         """
-        size = 0
+        size = number = most = 0
+        topic = route = backlog = counts = None
+        backlogs: set[Backlog | None] = set()
         bad: dict[int, BadMessage] = {}
         for delivery in deliveries:
+            if delivery.topic is not topic:  # what comes of one topic in a row is looked up and counted once
+                if counts is not None:
+                    counts["received"] += number
+                topic, number = delivery.topic, 0
+                route, counts, backlog, most = self._known.get(topic) or self._look_up(topic)
+                backlogs.add(backlog)
+            number += 1
             length = len(delivery.body)
             size += length
-            known = self._known.get(delivery.topic) or self._look_up(delivery.topic)
-            if known is None:
-                self._stats.count(UNKNOWN, "received")
-                bad[id(delivery)] = UnknownTopic(delivery.topic, self._router.topics)
-                continue
-            delivery.route, counts, delivery.backlog, most = known
-            counts["received"] += 1
+            delivery.route, delivery.backlog = route, backlog
             if length > most:
-                bad[id(delivery)] = BadMessage("$", f"at most {most} bytes", f"{length} bytes")
+                bad[id(delivery)] = self._why_not(delivery, most)
+        if counts is not None:
+            counts["received"] += number
         aside: list[tuple[Delivery, BadMessage]] = []
-        if not bad and len(deliveries) > 1 and self._admit_all(deliveries, size):
+        if not bad and len(deliveries) > 1 and self._admit_all(deliveries, size, backlogs):
             queued = [*deliveries]
         else:
             queued = []
@@ -187,15 +195,24 @@ class Admission:
             queued = [delivery for delivery in queued if not delivery.gone]
         return queued, aside
 
-    def _admit_all(self, deliveries: Sequence[Delivery], size: int) -> bool:
+    def _why_not(self, delivery: Delivery, most: int) -> BadMessage:
+        """Why no handler shall see a message."""
+        if delivery.route is None:
+            return UnknownTopic(delivery.topic, self._router.topics)
+        return BadMessage("$", f"at most {most} bytes", f"{len(delivery.body)} bytes")
+
+    def _admit_all(
+        self, deliveries: Sequence[Delivery], size: int, backlogs: Collection[Backlog | None]
+    ) -> bool:
         """Let all of these in, of ``size`` bytes together, if nothing has to be asked of a single one.
+
+        ``backlogs`` are those of their routes.
 
         So it is while there is room, or each that finds none displaces the oldest of its own route.
         """
         over = max(0, self.count + len(deliveries) - self._max_messages)
         if self.bytes + size > self._max_bytes or over > len(deliveries):
             return False
-        backlogs = {delivery.backlog for delivery in deliveries}
         displaced = Counter([delivery.backlog for delivery in deliveries[-over:]]) if over else {}
         if None in displaced or not all(backlog.queued for backlog in displaced):
             return False
@@ -203,8 +220,11 @@ class Admission:
             return False
         self.count += len(deliveries) - over
         self.bytes += size
-        for backlog in backlogs - {None}:
-            backlog.add_all([delivery for delivery in deliveries if delivery.backlog is backlog])
+        for backlog in backlogs:
+            if backlog is not None and len(backlogs) == 1:
+                backlog.add_all(deliveries)
+            elif backlog is not None:
+                backlog.add_all([delivery for delivery in deliveries if delivery.backlog is backlog])
         for backlog, number in displaced.items():
             self._crowded = True
             self.bytes -= backlog.drop_all(number)
@@ -227,8 +247,7 @@ class Admission:
 
     def admit_aside(self, delivery: Delivery) -> None:
         """Count a delivery in, without a look at the bounds, that is on its way to the dead letters."""
-        known = self._known.get(delivery.topic) or self._look_up(delivery.topic)
-        delivery.route = None if known is None else known[0]
+        delivery.route, *_ = self._known.get(delivery.topic) or self._look_up(delivery.topic)
         self._stats.count(counted_as(delivery), "received")
         self.count += 1
         self.bytes += len(delivery.body)
@@ -260,10 +279,10 @@ class Admission:
         if not self.count:
             self.empty.set()
 
-    def _look_up(self, topic: str) -> Known | None:
+    def _look_up(self, topic: str) -> Known:
         route = self._router.match(topic)
         if route is None:
-            return None
+            return None, self._stats.topic(UNKNOWN).counts, None, -1
         most = min(route.max_bytes or self._max_message_bytes, self._max_bytes)
         known = (route, self._stats.topic(route.topic).counts, self._backlogs.get(route.topic), most)
         if len(self._known) < _KNOWN:

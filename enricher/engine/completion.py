@@ -16,7 +16,7 @@ from enricher.log import log
 class Completion:
     """Counts what has left and lets it go; ``act`` takes the next step of a lane."""
 
-    def __init__(self, core: Core, admission: Admission, act: Callable[[Lane, Step], None]) -> None:
+    def __init__(self, core: Core, admission: Admission, act: Callable[[Lane, Step | None], None]) -> None:
         self._core = core
         self._admission = admission
         self._act = act
@@ -50,7 +50,7 @@ class Completion:
             delivery.settled(label)
         for lane, number in lanes.items():
             step = lane.settled(number)
-            if step is not Step.NOTHING:
+            if step is not None:
                 self._act(lane, step)
         if since_receipt:
             self._admission.release(size, len(since_receipt))

@@ -1,7 +1,7 @@
 """A lane: the queue of one key, the state that its messages fold into, and where it stands.
 
 A lane is data, and this file is all that changes it. Each transition returns the `Step` that is to be taken
-about the lane; who gives turns, loads states and keeps timers takes it and decides nothing.
+about the lane, or None; who gives turns, loads states and keeps timers takes it and decides nothing.
 
     idle ------> ready ------> running ---> idle       a turn
       |                           '-------> parked     a strict route's message waits for its retry
@@ -17,7 +17,7 @@ from enum import Enum, auto
 from typing import Any
 
 from enricher.engine.ports import Delivery, StateStore
-from enricher.engine.router import HandlerKind, Route
+from enricher.engine.router import Route
 from enricher.engine.writer import CommitGroup
 
 _PURGE_AT = 64
@@ -37,7 +37,6 @@ class Status(Enum):
 class Step(Enum):
     """What is to be done about a lane after a transition."""
 
-    NOTHING = auto()
     TURN = auto()
     """Queue it for a turn."""
     RUN = auto()
@@ -46,6 +45,10 @@ class Step(Enum):
     """Load its state."""
     FORGET = auto()
     """Nothing waits in it and it has no state: it may go."""
+
+
+# Python 3.11 takes as long to look up a member of an enum as to queue a message.
+_IDLE, _READY, _RUNNING, _LOADING, _PARKED = Status
 
 
 class Lane:
@@ -68,7 +71,7 @@ class Lane:
         self.key = key
         self.queue = _NOTHING  # an empty deque takes 600 bytes, and most lanes are idle
         self.state: Any = None
-        self.status = Status.IDLE
+        self.status = _IDLE
         self.unsettled = 0
         self.stale = False
         self.show_again = False
@@ -80,14 +83,14 @@ class Lane:
 
     # -- messages ----------------------------------------------------------------------------------
 
-    def add(self, delivery: Delivery) -> Step:
+    def add(self, delivery: Delivery) -> Step | None:
         delivery.lane = self
         if self.queue is _NOTHING:
             self.queue = deque()
         self.queue.append(delivery)
-        return self.wake() if self.status is Status.IDLE else Step.NOTHING
+        return self.wake() if self.status is _IDLE else None
 
-    def add_again(self, delivery: Delivery) -> Step:
+    def add_again(self, delivery: Delivery) -> Step | None:
         """Queue a message for another attempt."""
         delivery.gone = False
         if delivery.backlog is not None:
@@ -133,7 +136,7 @@ class Lane:
     def drop(self, number: int) -> None:
         """So many queued messages are gone; their places in the queue are cleared later."""
         self.dropped += number
-        if self.dropped == len(self.queue) and self.status is Status.READY:
+        if self.dropped == len(self.queue) and self.status is _READY:
             self.group.emptied()
         elif self.dropped > _PURGE_AT and self.dropped * 2 > len(self.queue):
             self.purge()
@@ -151,54 +154,54 @@ class Lane:
 
     # -- turns -------------------------------------------------------------------------------------
 
-    def wake(self) -> Step:
+    def wake(self) -> Step | None:
         """It has something to do: a turn, before that the loading of its state."""
         if self.stale:
             if self.unsettled:
-                self.status = Status.PARKED  # until what it has in flight is stored
-                return Step.NOTHING
+                self.status = _PARKED  # until what it has in flight is stored
+                return None
             self.stale, self.state = False, None
             self.waking |= self.show_again
         if self.state is None and self.cold:
-            self.status = Status.LOADING
+            self.status = _LOADING
             return Step.LOAD
-        self.status = Status.READY
+        self.status = _READY
         return Step.TURN
 
-    def begin(self) -> Step:
+    def begin(self) -> Step | None:
         if self.stale:
             return self.wake()
-        self.status = Status.RUNNING
+        self.status = _RUNNING
         return Step.RUN
 
-    def end(self, now_us: int) -> Step:
+    def end(self, now_us: int) -> Step | None:
         """Its turn has ended, at ``now_us`` by the steady clock."""
         self.touched_us = now_us
-        if self.status is not Status.RUNNING:
-            return Step.NOTHING
-        self.status = Status.IDLE
+        if self.status is not _RUNNING:
+            return None
+        self.status = _IDLE
         if not self.queue:
             self.queue = _NOTHING
-        return self.rest() if self.queue or self.state is None else Step.NOTHING
+        return self.rest() if self.queue or self.state is None else None
 
-    def rest(self) -> Step:
+    def rest(self) -> Step | None:
         """It is idle: what next?"""
         if self.queue:
             return self.wake()
-        return Step.FORGET if self.state is None else Step.NOTHING
+        return Step.FORGET if self.state is None else None
 
     def park(self, delivery: Delivery, due_us: int) -> None:
         """The message at its head is tried again at ``due_us``, and all others wait behind it."""
-        self.status, self.resume_us = Status.PARKED, due_us
+        self.status, self.resume_us = _PARKED, due_us
         delivery.gone = False
         if delivery.backlog is not None:
             delivery.backlog.queued += 1
         self.queue = deque((delivery, *self.queue))
 
-    def resume(self, due_us: int) -> Step:
+    def resume(self, due_us: int) -> Step | None:
         """The time that it was parked until has come."""
         if self.resume_us != due_us:
-            return Step.NOTHING
+            return None
         self.resume_us = None
         return self.wake()
 
@@ -209,15 +212,15 @@ class Lane:
         """Whether the state has to be loaded before the next turn."""
         return self.state is None and self.key is not None and self.group.state_store is not None
 
-    def restore(self) -> Step:
+    def restore(self) -> Step | None:
         """Load the state whether or not a message waits, because something was left unfinished."""
         self.waking = True
-        return self.wake() if self.status is Status.IDLE else Step.NOTHING
+        return self.wake() if self.status is _IDLE else None
 
     def loaded(self, state: Any, now_us: int) -> None:
         """The state is there; None where what asked for it has been dropped meanwhile. `rest` comes next."""
         self.state = state
-        self.status, self.waking, self.touched_us = Status.IDLE, False, now_us
+        self.status, self.waking, self.touched_us = _IDLE, False, now_us
         self.purge()
 
     def distrust(self) -> None:
@@ -229,7 +232,7 @@ class Lane:
         again, self.show_again = self.show_again, False
         return again
 
-    def evict(self) -> Step:
+    def evict(self) -> Step | None:
         self.state = None
         return Step.FORGET
 
@@ -253,25 +256,25 @@ class Lane:
         """So many of its writes are on their way."""
         self.unsettled += number
 
-    def settled(self, number: int = 1) -> Step:
+    def settled(self, number: int = 1) -> Step | None:
         self.unsettled -= number
-        return self._reload() if self.stale else Step.NOTHING
+        return self._reload() if self.stale else None
 
-    def refused(self, *, folded: bool) -> Step:
+    def refused(self, *, folded: bool) -> Step | None:
         """One of them is a message's that no sink will take; ``folded``: the state holds it."""
         self.unsettled -= 1
         if folded:
             self.stale = self.show_again = True
-        return self._reload() if self.stale else Step.NOTHING
+        return self._reload() if self.stale else None
 
-    def _reload(self) -> Step:
+    def _reload(self) -> Step | None:
         """Load a stale state anew once nothing of the lane is in flight, unless a retry holds it."""
         if self.unsettled or self.resume_us is not None:
-            return Step.NOTHING
-        if self.status is Status.PARKED:
-            self.status = Status.IDLE
-        idle = self.status is Status.IDLE
-        return self.wake() if idle and (self.queue or self.show_again) else Step.NOTHING
+            return None
+        if self.status is _PARKED:
+            self.status = _IDLE
+        idle = self.status is _IDLE
+        return self.wake() if idle and (self.queue or self.show_again) else None
 
 
 class Share:
@@ -312,7 +315,7 @@ class LaneGroup:
         self.priority = first.priority
         self.max_concurrency = first.max_concurrency
         # Pure handlers never wait, so their turns need no task of their own.
-        self.inline = all(route.kind is HandlerKind.PURE for route in routes)
+        self.inline = all(route.inline for route in routes)
         self.lanes: dict[str | None, Lane] = {}
         self.ready: deque[Lane] = deque()
         self.running: set[Lane] = set()
@@ -356,6 +359,6 @@ class LaneGroup:
             if lane.queue:
                 self.ready.append(lane)
                 continue
-            lane.status = Status.IDLE
+            lane.status = _IDLE
             if lane.state is None:
                 self.forget(lane)

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Awaitable, Generator, Iterable
 from functools import partial
 from types import GeneratorType
-from typing import Any
+from typing import Any, final
 
 import anyio.lowlevel
 import msgspec
@@ -48,6 +48,7 @@ NOT_BEGUN = RetryLater(1.0, "")
 _OUTAGE_PAUSE = 1.0
 
 
+@final
 class Unfinished(msgspec.Struct, frozen=True):
     """A message whose handler has more to do than the loop should wait for: ``work`` is the rest of it."""
 
@@ -75,11 +76,13 @@ class Pipeline:
         delivery.attempts += 1
         topic, body, name = delivery.topic, delivery.body, delivery.id or ""
         context = Context(topic, body, delivery.received_us, delivery.attempts, self._clients, name)
-        stage, folded, state_store, kind = "decode", False, route.state_store, route.kind
+        stage, folded, state_store = "decode", False, route.state_store
         try:
             event = route.decode(body, context)
             stage = "enrich"
-            call = route.handler if kind is not HandlerKind.BLOCKING else partial(self._in_thread, route)
+            call: Any = route.handler
+            if not route.inline and route.kind is HandlerKind.BLOCKING:
+                call = partial(self._in_thread, route)
             if state_store is None:
                 outcome: Any = call(event, context)
             else:
@@ -91,7 +94,7 @@ class Pipeline:
                         return Write(delivery.ack(), delivery, lane, 0, "duplicate", True)
                     folded = True
                 outcome = call(lane.state, event, context)
-            if kind is not HandlerKind.PURE or (type(outcome) is GeneratorType and state_store is not None):
+            if not route.inline or (type(outcome) is GeneratorType and state_store is not None):
                 return Unfinished(outcome, delivery, event, folded)
             return self._enriched(route, delivery, lane, event, outcome, folded)
         except BaseException as error:  # noqa: BLE001  a message may fail in any way; the others go on

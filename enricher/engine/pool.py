@@ -14,7 +14,6 @@ import anyio
 from enricher.engine.admission import Admission, counted_as, read_key
 from enricher.engine.completion import Completion
 from enricher.engine.effects import DEAD_LETTERS, Effect
-from enricher.engine.lanes import Step
 from enricher.engine.pipeline import NOT_BEGUN
 from enricher.engine.pool_parts import Core
 from enricher.engine.ports import Delivery, Write
@@ -64,7 +63,7 @@ class Pool:
             group = groups[route.lane_group]
             lane = group.lanes.get(key) or group.lane(key)
             step = lane.add(delivery)
-            if step is not Step.NOTHING:
+            if step is not None:
                 self._turns.act(lane, step)
         for delivery, why in aside:
             self._core.writer.submit(self._core.pipeline.dead(delivery, "receive", why))

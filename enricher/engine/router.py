@@ -124,6 +124,8 @@ class Route:
                          "none", where a source of one's own brings them
     ``max_bytes``        bytes of one message; a longer one is a dead letter; 0: as the pool's limit says
     ``on_dead``          called with body, stage and error of each message that becomes a dead letter
+
+    ``kind`` is read off the handler; ``inline`` says that it is pure.
     """
 
     topic: str
@@ -150,6 +152,7 @@ class Route:
     max_bytes: int = 0
     on_dead: Callable[[bytes, str, str], object] | None = None
     kind: HandlerKind = field(init=False)
+    inline: bool = field(init=False)
     lane_group: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -188,11 +191,12 @@ class Route:
             raise ConfigError(where, "key", None, "a key function, since the route has a state store")
         set_ = object.__setattr__
         set_(self, "kind", kind)
+        set_(self, "inline", kind is HandlerKind.PURE)
         set_(self, "name", self.name or getattr(self.handler, "__name__", self.topic))
         set_(self, "lane_group", self.state_store.name if self.state_store is not None else self.topic)
         if self.retry is None:
-            inline = kind in (HandlerKind.PURE, HandlerKind.GENERATOR)
-            set_(self, "retry", NO_RETRY if inline else IO_RETRY)
+            plain = kind in (HandlerKind.PURE, HandlerKind.GENERATOR)
+            set_(self, "retry", NO_RETRY if plain else IO_RETRY)
 
     @property
     def policy(self) -> RetryPolicy:

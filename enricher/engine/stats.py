@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 # Four buckets per power of two from 1 us to 2^42 us (51 days): quantiles are right within 25 %, and beyond
@@ -36,13 +36,13 @@ class Histogram:
             if us > self.max:
                 self.max = us
 
-    def record_all(self, durations: Iterable[int]) -> None:
+    def record_all(self, durations: Sequence[int]) -> None:
         """Add many: sorted once, they are counted bucket by bucket and not one by one."""
-        ascending = sorted(durations)
-        if len(ascending) <= 1:
-            for only in ascending:
+        if len(durations) <= 1:
+            for only in durations:
                 self.record(only)
             return
+        ascending = sorted(durations)
         at, many = 0, len(ascending)
         while at < many:
             index = _bucket(ascending[at])

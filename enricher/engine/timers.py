@@ -42,7 +42,7 @@ class Timers:
     """
 
     def __init__(
-        self, core: Core, act: Callable[[Lane, Step], None], enqueue: Callable[[Delivery], None]
+        self, core: Core, act: Callable[[Lane, Step | None], None], enqueue: Callable[[Delivery], None]
     ) -> None:
         self.deferred: dict[int, Delivery] = {}
         self._core = core

@@ -57,8 +57,8 @@ class Turns:
         self._done = asyncio.Event()
         self._tasks: anyio.abc.TaskGroup | None = None
 
-    def act(self, lane: Lane, step: Step) -> None:
-        """Take the step that a transition of ``lane`` has returned."""
+    def act(self, lane: Lane, step: Step | None) -> None:
+        """Take the step that a transition of ``lane`` has returned, if it has."""
         if step is Step.TURN:
             self._scheduler.queue(lane)
             self._wake.set()
@@ -168,7 +168,7 @@ class Turns:
         rest: Unfinished | None = None
         for delivery in lane.take_all(room, commit_group.room_bytes):
             result = enrich(delivery.route, delivery, lane)
-            if isinstance(result, Unfinished):
+            if type(result) is Unfinished:
                 rest = result
                 break
             now = perf_counter()
@@ -277,7 +277,7 @@ class Turns:
 
     def _end(self, lane: Lane, served: int) -> None:
         step = lane.end(self._core.steady())
-        if step is not Step.NOTHING:
+        if step is not None:
             self.act(lane, step)
         self._scheduler.end(lane, served)
         self._wake.set()

@@ -49,7 +49,7 @@ def restored() -> Lane:
     assert lane.rest() is Step.TURN
     assert lane.begin() is Step.RUN
     assert lane.take() is not None
-    assert lane.end(0) is Step.NOTHING
+    assert lane.end(0) is None
     return lane
 
 
@@ -59,7 +59,7 @@ def message(number: int) -> Delivery:
 
 def test_a_lane_has_one_turn_for_all_that_gathers_and_goes_when_it_is_empty() -> None:
     lane = stateless()
-    assert [lane.add(message(n)) for n in range(3)] == [Step.TURN, Step.NOTHING, Step.NOTHING]
+    assert [lane.add(message(n)) for n in range(3)] == [Step.TURN, None, None]
     assert lane.begin() is Step.RUN
     assert lane.take() is not None
     assert lane.end(5) is Step.TURN
@@ -88,10 +88,10 @@ def test_what_asked_for_a_load_may_be_dropped_meanwhile() -> None:
 def test_a_refused_fold_loads_the_state_anew_once_nothing_is_in_flight() -> None:
     lane = restored()
     lane.sent(3)
-    assert lane.refused(folded=True) is Step.NOTHING
-    assert lane.add(message(1)) is Step.NOTHING  # parked
+    assert lane.refused(folded=True) is None
+    assert lane.add(message(1)) is None  # parked
     assert lane.status is Status.PARKED
-    assert lane.settled() is Step.NOTHING
+    assert lane.settled() is None
     assert lane.settled() is Step.LOAD
     assert lane.waking
     assert lane.state is None
@@ -104,7 +104,7 @@ def test_a_refused_fold_loads_the_state_anew_once_nothing_is_in_flight() -> None
 def test_a_refused_message_that_was_not_folded_changes_nothing() -> None:
     lane = restored()
     lane.sent()
-    assert lane.refused(folded=False) is Step.NOTHING
+    assert lane.refused(folded=False) is None
     assert not lane.stale
 
 
@@ -123,10 +123,10 @@ def test_nothing_but_its_time_wakes_a_parked_lane() -> None:
     assert delivery is not None
     lane.sent()
     lane.park(delivery, 100)
-    assert lane.end(0) is Step.NOTHING
-    assert lane.refused(folded=True) is Step.NOTHING
-    assert lane.add(message(2)) is Step.NOTHING
-    assert lane.resume(99) is Step.NOTHING
+    assert lane.end(0) is None
+    assert lane.refused(folded=True) is None
+    assert lane.add(message(2)) is None
+    assert lane.resume(99) is None
     assert lane.resume(100) is Step.LOAD
     assert [d.body for d in lane.queue] == [b"1", b"2"]
 
