@@ -1,7 +1,8 @@
 """The volatility surface of a product as it is shown and stored, with the SVI curves fitted to its smiles.
 
-It is drawn as of the last chain, before anything later moves what it is made of. Curves are fitted by the
-clock, a little at a time; the surface is shown again when one is done.
+It is as of the last chain: what vendors quote is drawn before anything later moves it, what is computed from
+chains when it is shown. Curves are fitted by the clock, a little at a time; the surface is shown again when
+one is done.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from enricher.market.documents import SURFACES, encode_large
 from enricher.market.folds.fold import ChainChange, Fold, Product
 from enricher.market.surface.cross_expiry import CrossExpiry
 from enricher.market.surface.expiry_snapshot import ExpirySnapshot
-from enricher.market.surface.surface import Expired, volatility_surface
+from enricher.market.surface.surface import volatility_surface
 from enricher.market.surface.svi_scheduler import SviScheduler, curve
 
 
@@ -32,9 +33,9 @@ class SurfaceView(Fold):
         self.cross_expiry = CrossExpiry()
         self.svi = SviScheduler(int(settings.svi_interval * SECOND) if settings.analytics else 0)
         self._interval_us = int(settings.surface_interval * SECOND)
-        # The surface as it was drawn last, for a curve that is done later; what of it is still to be shown.
+        # The surface as it was shown last, for a curve that is done later; what is drawn of the next one.
         self._drawn: dict[str, Any] | None = None
-        self._undisplayed: tuple[int, bytes] | None = None
+        self._undisplayed: tuple[int, dict[str, Any]] | None = None
         self._stored = -1  # the last interval of which a surface was stored
 
     def fold_chain(self, change: ChainChange) -> None:
@@ -51,25 +52,24 @@ class SurfaceView(Fold):
         self.wanted = (chains.newest_text, naive, chains.newest_us)
 
     def draw(self) -> None:
-        """Draw the surface that is wanted, before anything else moves it."""
+        """Draw what vendors quote of the surface that is wanted, before anything else moves it."""
         if self.wanted is None:
             return
         text, naive, event_us = self.wanted
         self.wanted, product = None, self.product
-        expired = product.expiries.cutoff.expired
         text = text or render(event_us, naive, product.zone)
-        spot, quotes = product.chains.spot, product.quotes.surface
         known = product.chains.known.values()
         typical = {chain.expiry: median(chain.smile.iv) for chain in known if chain.smile.iv}
-        payload = volatility_surface(quotes, product.product, text, spot, expired, event_us, typical)
-        if product.settings.analytics:
-            payload |= self.cross_expiry.fields(self._shown_chains(expired), self.svi.done, event_us)
-            self._drawn = payload
-        self._undisplayed = (event_us, encode_large(payload))
+        payload = volatility_surface(
+            product.quotes.surface, product.product, text, product.chains.spot,
+            product.expiries.cutoff.expired, event_us, typical,
+        )  # fmt: skip
+        self._undisplayed = (event_us, payload)
 
-    def _shown_chains(self, expired: Expired) -> list[ExpirySnapshot]:
+    def _shown_chains(self) -> list[ExpirySnapshot]:
         """The last chains that the surface shows the smiles of, by expiry."""
         chains, counts = self.product.chains, self.product.quotes.surface.counts
+        expired = self.product.expiries.cutoff.expired
         return [
             known
             for expiry, known in sorted(chains.known.items())
@@ -83,7 +83,10 @@ class SurfaceView(Fold):
             return []
         event_us, payload = self._undisplayed
         self._undisplayed = None
-        return [self._key(payload, event_us), *self._document(event_us, now_us)]
+        if self.product.settings.analytics:
+            payload |= self.cross_expiry.fields(self._shown_chains(), self.svi.done, event_us)
+            self._drawn = payload
+        return [self._key(encode_large(payload), event_us), *self._document(event_us, now_us)]
 
     def _document(self, event_us: int, now_us: int) -> list[Insert]:
         """The first surface of every interval of event time is stored; doing it twice is harmless."""
