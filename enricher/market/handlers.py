@@ -161,7 +161,7 @@ class Handlers:
             QUOTES, document, partial(_stored_option, visible, processed_us, OPTION_CLAIM_TTL * SECOND)
         )
         change = None
-        if storable(context.body, quote.raw):
+        if quote.clean or storable(context.body, quote.raw):
             aside = "future" if future else ""
             change = QuoteChange(quote.event_us, quote, identity.rpartition("#")[2], aside)
         return change, (insert, *visible)

@@ -96,6 +96,7 @@ class Quote(Event, frozen=True):
     """One option quote; ``raw`` is the message as sent, unknown fields too.
 
     ``flags`` says {field: reason} what was sent that is no number; None where every number is in range.
+    ``clean`` says that nothing was sent but known fields, in range, whose whole numbers fit 64 bits.
     """
 
     symbol: str
@@ -114,6 +115,7 @@ class Quote(Event, frozen=True):
     theta: Number | None = None
     iv: Number | None = None
     flags: dict[str, str] | None = None
+    clean: bool = False
 
     def document_id(self, body: bytes) -> str:
         """What makes it this quote, as one text: symbol, moment and digest of the bytes."""
@@ -229,8 +231,7 @@ def decode_quote(
     body: bytes, *, zone: tzinfo = UTC, now_us: int, max_future_us: int = MAX_FUTURE_US
 ) -> Quote:
     """The option quote in these bytes, or ``BadMessage``."""
-    raw = parse(body)
-    sent, flags = wire.read_quote(raw)
+    raw, sent, flags, clean = wire.parse_quote(body)
     if sent.product.isspace():
         raise _blank(sent.product, "product")
     if sent.symbol.isspace():
@@ -255,6 +256,7 @@ def decode_quote(
         sent.theta,
         sent.iv,
         flags,
+        clean,
         product=sent.product,
         timestamp=sent.timestamp,
         event_us=us,

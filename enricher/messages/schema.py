@@ -96,6 +96,14 @@ class _CleanQuote(QuoteWire, frozen=True, gc=False):
     iv: _Volatility | None = None
 
 
+class _PlainQuote(_CleanQuote, frozen=True, gc=False, forbid_unknown_fields=True):
+    type: str | None = None
+    delta: _Signed | None = None
+    gamma: _Signed | None = None
+    vega: _Signed | None = None
+    theta: _Signed | None = None
+
+
 class _CleanLeg(Leg, frozen=True, gc=False):
     strike: _Amount
     bid: _Traded | None = None
@@ -214,19 +222,26 @@ def read_tick(body: bytes, flags: dict[str, str]) -> TickWire:
     return sent
 
 
-def read_quote(raw: dict[str, Any]) -> tuple[QuoteWire, dict[str, str] | None]:
-    """The quote in this object, or ``BadMessage``; None beside it where all its numbers are in range.
+def parse_quote(body: bytes) -> tuple[dict[str, Any], QuoteWire, dict[str, str] | None, bool]:
+    """The JSON object in these bytes, the quote in it, its flags, and whether it is clean.
 
-    Else {field: reason} of what is no number, and others may stand for no value.
+    A clean one has nothing but known fields, each of them in range and fit for a 64-bit store. Flags are None
+    where all numbers are in range, else {field: reason} of what is no number, and others may stand for no
+    value.
     """
+    raw = object_in(body)
     try:
-        return msgspec.convert(raw, _CleanQuote), None
+        return raw, msgspec.convert(raw, _PlainQuote), None, True
+    except msgspec.ValidationError:
+        check_depth(raw, body)
+    try:
+        return raw, msgspec.convert(raw, _CleanQuote), None, False
     except msgspec.ValidationError:
         pass
     flags: dict[str, str] = {}
     sent = _read_numbers(raw, QuoteWire, _QUOTE_NUMBERS, flags)
     check_prices((sent.strike, "strike"), (sent.bid, "bid"), (sent.ask, "ask"), (sent.last, "last"))
-    return sent, flags
+    return raw, sent, flags, False
 
 
 _TICK_NUMBERS: Final = ("volume", "open", "high", "low", "close", "change")
