@@ -27,6 +27,12 @@ def quote(
     return decode_quote(body, now_us=2**60), digest(body)
 
 
+def member(surface: QuoteSurface, quote: Quote, digest: str) -> bytes | None:
+    """What the option of a quote has in the sorted set from then on; None where that is as before."""
+    moved = surface.fold_quote(quote, digest)
+    return None if moved is None else moved.member(quote.expiry)
+
+
 def fold_chain(surface: QuoteSurface, calls: dict[float, Any], at: int = 0, expiry: str = NEAR) -> bool:
     legs = [{"strike": strike, "iv": iv} for strike, iv in calls.items()]
     message = {"product": "N", "expiry": expiry, "spot_price": 100, "calls": legs, "puts": []}
@@ -136,32 +142,40 @@ def test_an_older_chain_changes_nothing() -> None:
 
 def test_a_quote_adds_its_member_and_replaces_its_own_old_one() -> None:
     surface = QuoteSurface()
-    assert surface.fold_quote(*quote(100, 0.2)) == '{"strike":100,"iv":0.2,"expiry":"2025-10-30"}'
-    second = surface.fold_quote(*quote(100, 0.3, at=1))
+    assert member(surface, *quote(100, 0.2)) == b'{"strike":100,"iv":0.2,"expiry":"2025-10-30"}'
+    second = member(surface, *quote(100, 0.3, at=1))
     assert second is not None
     assert json.loads(second) == {"strike": 100, "iv": 0.3, "expiry": NEAR}
     assert surface.fold_quote(*quote(100, 0.4, at=0)) is None
     assert surface.fold_quote(*quote(100, 0.3, at=2)) is None
-    assert surface.fold_quote(*quote(100, None, at=3)) == ""
+    assert member(surface, *quote(100, None, at=3)) == b""
+
+
+def test_a_member_is_written_as_its_quote_was() -> None:
+    surface = QuoteSurface()
+    assert member(surface, *quote(100, 1)) == b'{"strike":100,"iv":1,"expiry":"2025-10-30"}'
+    assert member(surface, *quote(100, 1.0, at=1)) == b'{"strike":100,"iv":1.0,"expiry":"2025-10-30"}'
+    assert member(surface, *quote(100.0, 1.0, at=2)) == b'{"strike":100.0,"iv":1.0,"expiry":"2025-10-30"}'
+    assert surface.fold_quote(*quote(100.0, 1.0, at=3)) is None
 
 
 def test_an_option_leaves_a_member_that_call_and_put_share_also_when_it_has_none_after_it() -> None:
     surface = QuoteSurface()
-    assert surface.fold_quote(*quote(100, 0.2, "CALL")) == surface.fold_quote(*quote(100, 0.2, "PUT"))
-    assert surface.fold_quote(*quote(100, None, "CALL", at=1)) == ""
+    assert member(surface, *quote(100, 0.2, "CALL")) == member(surface, *quote(100, 0.2, "PUT"))
+    assert member(surface, *quote(100, None, "CALL", at=1)) == b""
 
 
 def test_what_has_expired_leaves_the_surface_and_the_set() -> None:
     surface = QuoteSurface()
     surface.fold_quote(*quote(100, 0.2))
-    kept = surface.fold_quote(*quote(100, 0.2, expiry=FAR))
+    kept = member(surface, *quote(100, 0.2, expiry=FAR))
     fold_chain(surface, {100: 0.1})
     after = cutoff(Contracts().of("N"), event_us("2025-10-31T00:00:00")[0]).expired
     assert [found["expiry"] for found in payload(surface)] == [NEAR, FAR]
     found = volatility_surface(surface, "N", "t", 100, after)["expiries"]
     assert [expiry["expiry"] for expiry in found] == [FAR]
     surface.drop_expired(after)
-    assert [text for _, text, _ in surface.standing()] == [kept]
+    assert [latest.member(expiry) for (expiry, _, _), latest in surface.standing()] == [kept]
 
 
 @pytest.mark.parametrize(
@@ -220,13 +234,14 @@ feeds = st.lists(
 def test_the_set_follows_the_changes_and_the_order_of_arrival_never_shows(
     feed: list[tuple[int, float | None, str, int]], rng: Any
 ) -> None:
-    def mirrored(order: list[tuple[int, float | None, str, int]]) -> dict[tuple[int, str], str]:
-        surface, members = QuoteSurface(), dict[tuple[int, str], str]()
+    def mirrored(order: list[tuple[int, float | None, str, int]]) -> dict[tuple[int, str], bytes]:
+        surface, members = QuoteSurface(), dict[tuple[int, str], bytes]()
         for strike, iv, option_type, at in order:
-            member = surface.fold_quote(*quote(strike, iv, option_type, at))
-            if member is not None:
-                members[strike, option_type] = member
-        standing = {(strike, kind): text for (_, strike, kind), text, _ in surface.standing() if text}
+            moved = member(surface, *quote(strike, iv, option_type, at))
+            if moved is not None:
+                members[strike, option_type] = moved
+        stood = ((key, latest.member(NEAR)) for key, latest in surface.standing())
+        standing = {(strike, kind): text for (_, strike, kind), text in stood if text}
         found = {option: text for option, text in members.items() if text}
         assert found == standing
         return found

@@ -7,10 +7,12 @@ so both are folded here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from enricher.clock import SECOND
 from enricher.engine.effects import DropMembers, Effect, SetMember
 from enricher.market.folds.fold import ChainChange, Fold, Product, QuoteChange
+from enricher.market.surface.expiry_surface import Latest
 from enricher.market.surface.surface import OptionKey, QuoteSurface
 from enricher.messages.models import Number
 
@@ -20,13 +22,13 @@ _NOTHING: tuple[Effect, ...] = ()
 class NewestQuotes(Fold):
     """``naive`` says whether quotes and chains write their times without an offset, as ticks need not."""
 
-    __slots__ = ("_dropped_before", "_members", "naive", "surface")
+    __slots__ = ("_dropped_before", "_moved", "naive", "surface")
 
     def __init__(self, product: Product) -> None:
         super().__init__(product)
         self.surface = QuoteSurface(int(product.settings.quote_window * SECOND))
         self.naive = False
-        self._members: dict[OptionKey, tuple[str, int]] = {}
+        self._moved: dict[OptionKey, Latest] = {}
         self._dropped_before = ""  # the date up to which the sorted set was told what has expired
 
     def fold_quote(self, change: QuoteChange) -> None:
@@ -36,9 +38,9 @@ class NewestQuotes(Fold):
             if product.surface.wanted is not None:
                 # The surface is as of the last chain: what comes after it in the same turn is not in it.
                 product.surface.draw()
-        member = surface.fold_quote(quote, change.identity)
-        if member is not None:
-            self._members[quote.expiry, quote.strike, quote.option_type] = (member, change.event_us)
+        moved = surface.fold_quote(quote, change.identity)
+        if moved is not None:
+            self._moved[quote.expiry, quote.strike, quote.option_type] = moved
         newest = surface.newest_us
         if newest is not None and newest >= product.expiries.cutoff.until_us and not change.restored:
             product.expiries.pass_by_quote(quote.naive)
@@ -61,31 +63,32 @@ class NewestQuotes(Fold):
         if newest != expiries.newest_us:
             expiries.hear(newest, now_us)
         before = expiries.cutoff.before
-        if before == self._dropped_before and not self._members:
+        if before == self._dropped_before and not self._moved:
             return _NOTHING
         key, effects = f"iv_surface:{self.product.product}", list[Effect]()
         if before != self._dropped_before:
             # Whether or not a member moves: the sorted set may hold what an earlier process put there.
             self._dropped_before = before
             effects.append(DropMembers(key, before))
-        for (expiry, strike, option_type), (member, event_us) in self._members.items():
+        for (expiry, strike, option_type), quote in self._moved.items():
             if expiries.cutoff.expired(expiry):
                 continue
-            other = "PUT" if option_type == "CALL" else "CALL"
             where = f"{expiry}|{strike_text(strike)}"
-            field, twin = f"{where}|{option_type}", f"{where}|{other}"
-            effects.append(SetMember(key, field, twin, member.encode(), float(strike), event_us))
-        self._members.clear()
+            field, twin = f"{where}|CALL", f"{where}|PUT"
+            if option_type == "PUT":
+                field, twin = twin, field
+            effects.append(SetMember(key, field, twin, quote.member(expiry), float(strike), quote.event_us))
+        self._moved.clear()
         return effects
 
     def restored(self, received_us: int) -> None:
         # Documents of quotes and chains do not say how their times were written.
         self.naive = self.naive or self.product.windows.naive
         # Some of these may never have reached the sorted set, and would not as long as they do not move.
-        for key, text, event_us in self.surface.standing():
-            self._members[key] = (text, event_us)
+        self._moved.update(self.surface.standing())
 
 
+@lru_cache(maxsize=4096)
 def strike_text(strike: Number) -> str:
     """One text for one strike: 21000 for 21000 and 21000.0, else the shortest that reads back."""
     return repr(float(strike) + 0.0).removesuffix(".0")

@@ -7,24 +7,38 @@ chain, a quote that has grown too old, spot gone past.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator
-from heapq import heappop, heappush
+from collections.abc import Iterable
 from math import fsum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from enricher.messages.models import Number, OptionType
 
+_NEVER: Final = 2**63
+
 
 class Latest(msgspec.Struct, frozen=True, gc=False):
-    """The newest quote of an option: ``iv`` is None unless usable, ``member`` its text in the sorted set
-    ``iv_surface:{product}``, "" for none."""
+    """The newest quote of an option: ``strike`` as it was sent, ``iv`` None unless usable."""
 
     event_us: int
     digest: str
     iv: Number | None
-    member: str
+    strike: Number
+
+    def member(self, expiry: str) -> bytes:
+        """Its text in the sorted set ``iv_surface:{product}``, empty for none."""
+        if self.iv is None:
+            return b""
+        return msgspec.json.encode({"strike": self.strike, "iv": self.iv, "expiry": expiry})
+
+    def says_as(self, other: Latest) -> bool:
+        """Whether its member is that of another quote of its option: of 1 and 1.0 each has its own text."""
+        return (
+            self.iv == other.iv
+            and type(self.iv) is type(other.iv)
+            and (self.iv is None or type(self.strike) is type(other.strike))
+        )
 
 
 class LatestChain(msgspec.Struct, frozen=True):
@@ -36,44 +50,47 @@ class LatestChain(msgspec.Struct, frozen=True):
 
 
 class ExpirySurface:
-    """The quotes and the chain of one expiry."""
+    """The quotes and the chain of one expiry; ``calls`` and ``puts`` are the newest quotes by strike."""
 
-    __slots__ = ("_aging", "_before", "_changed", "_chosen", "_counts", "_row", "_spot", "_strikes",
-                 "_watched", "chain", "quotes")  # fmt: skip
+    __slots__ = ("_before", "_changed", "_chosen", "_counts", "_oldest_us", "_row", "_since_us", "_spot",
+                 "_strikes", "calls", "chain", "puts")  # fmt: skip
 
     def __init__(self) -> None:
-        self.quotes: dict[tuple[Number, OptionType], Latest] = {}
+        self.calls: dict[Number, Latest] = {}
+        self.puts: dict[Number, Latest] = {}
         # The quotes before those, for a surface of a moment that lies between the two.
         self._before: dict[tuple[Number, OptionType], Latest] = {}
         self.chain: LatestChain | None = None
         self._chosen: dict[Number, Number] = {}
         self._strikes: list[Number] = []
         self._changed: dict[Number, None] = {}  # a set that is empty takes three times the memory
-        # One alarm a strike: when the oldest of its quotes that count grows too old.
-        self._aging: list[tuple[int, Number]] = []
-        self._watched: dict[Number, int] = {}
+        # No quote that counts is older than the one, and none was when the row was drawn than the other.
+        self._oldest_us = _NEVER
+        self._since_us = -_NEVER
         self._counts = False  # whether the chain did when the row was drawn
         self._spot: Number | None = None
         self._row: dict[str, Any] | None = None
 
-    def take_quote(self, strike: Number, option_type: OptionType, latest: Latest) -> None:
-        """Put the newer quote of an option in the place of its last one."""
-        key = strike, option_type
-        if self.chain is not None and key in self.quotes:
-            self._before[key] = self.quotes[key]
-        self.quotes[key] = latest
-        self._changed[strike] = None
-        if latest.iv is not None:
-            held = self._watched.get(strike)
-            if held is None or latest.event_us < held:
-                self._watch(strike, latest.event_us)
+    def quotes(self, option_type: OptionType) -> dict[Number, Latest]:
+        return self.calls if option_type == "CALL" else self.puts
 
-    def take_earlier(self, strike: Number, option_type: OptionType, late: Latest) -> None:
+    def take_quote(self, option_type: OptionType, latest: Latest, before: Latest | None) -> None:
+        """Put the newer quote of an option in the place of the one before."""
+        strike = latest.strike
+        if before is not None and self.chain is not None:
+            self._before[strike, option_type] = before
+        (self.calls if option_type == "CALL" else self.puts)[strike] = latest
+        self._changed[strike] = None
+        if latest.event_us < self._oldest_us and latest.iv is not None:
+            self._oldest_us = latest.event_us
+
+    def take_earlier(self, option_type: OptionType, late: Latest) -> None:
         """Take in a quote that is older than the last one of its option."""
-        before = self._before.get((strike, option_type))
+        key = late.strike, option_type
+        before = self._before.get(key)
         if before is None or (before.event_us, before.digest) < (late.event_us, late.digest):
-            self._before[strike, option_type] = late
-            self._changed[strike] = None
+            self._before[key] = late
+            self._changed[late.strike] = None
 
     def take_chain(self, chain: LatestChain) -> None:
         """Put a newer chain in the place of the last one."""
@@ -94,7 +111,9 @@ class ExpirySurface:
             self._counts = counts
             if self.chain is not None:
                 self._touch(self.chain)
-        self._age(since_us)
+        if since_us >= self._oldest_us:
+            self._age(since_us)
+        self._since_us = since_us
         if spot != self._spot:
             self._changed |= dict.fromkeys(self._passed(spot))
             self._spot = spot
@@ -111,31 +130,17 @@ class ExpirySurface:
         for ivs in chain.ivs.values():
             self._changed |= dict.fromkeys(ivs)
 
-    def _watch(self, strike: Number, event_us: int) -> None:
-        self._watched[strike] = event_us
-        heappush(self._aging, (event_us, strike))
-
     def _age(self, since_us: int) -> None:
-        aging = self._aging
-        while aging and aging[0][0] <= since_us:
-            event_us, strike = heappop(aging)
-            if self._watched.get(strike) != event_us:
-                continue
-            del self._watched[strike]
-            self._changed[strike] = None
-            young = [
-                quote.event_us
-                for quote in self._quotes_at(strike)
-                if quote.iv is not None and quote.event_us > since_us
-            ]
-            if young:
-                self._watch(strike, min(young))
-
-    def _quotes_at(self, strike: Number) -> Iterator[Latest]:
-        for option_type in ("CALL", "PUT"):
-            quote = self.quotes.get((strike, option_type))
-            if quote is not None:
-                yield quote
+        """Look again at the strikes that have a quote which is too old now and was not."""
+        self._oldest_us = _NEVER
+        for quotes in (self.calls, self.puts):
+            for strike, quote in quotes.items():
+                if quote.iv is None:
+                    continue
+                if quote.event_us > since_us:
+                    self._oldest_us = min(self._oldest_us, quote.event_us)
+                elif quote.event_us > self._since_us:
+                    self._changed[strike] = None
 
     def _passed(self, spot: Number | None) -> Iterable[Number]:
         """The strikes that lie on another side of spot than before."""
@@ -146,8 +151,8 @@ class ExpirySurface:
         return self._strikes[bisect_left(self._strikes, low) : bisect_right(self._strikes, high)]
 
     def _choose(self, strike: Number, since_us: int, until_us: int) -> None:
-        call = self._of(strike, "CALL", since_us, until_us)
-        put = self._of(strike, "PUT", since_us, until_us)
+        call = self._of(strike, "CALL", self.calls, since_us, until_us)
+        put = self._of(strike, "PUT", self.puts, since_us, until_us)
         spot = self._spot
         if call is None or put is None:
             iv = put if call is None else call
@@ -164,12 +169,19 @@ class ExpirySurface:
             del self._chosen[strike]
             del self._strikes[bisect_left(self._strikes, strike)]
 
-    def _of(self, strike: Number, option_type: OptionType, since_us: int, until_us: int) -> Number | None:
+    def _of(
+        self,
+        strike: Number,
+        option_type: OptionType,
+        quotes: dict[Number, Latest],
+        since_us: int,
+        until_us: int,
+    ) -> Number | None:
         """Of quote and leg the later counts, at equal times the leg."""
         leg, chain = None, self.chain
         if chain is not None and self._counts:
             leg = chain.ivs[option_type].get(strike)
-        quote = self.quotes.get((strike, option_type))
+        quote = quotes.get(strike)
         if quote is not None and quote.event_us > until_us:
             quote = self._before.get((strike, option_type))
             if quote is not None and quote.event_us > until_us:

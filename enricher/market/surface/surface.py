@@ -83,30 +83,32 @@ class QuoteSurface:
         self._expiries: dict[str, ExpirySurface] = {}
 
     def __len__(self) -> int:
-        return sum(len(expiry.quotes) for expiry in self._expiries.values())
+        return sum(len(expiry.calls) + len(expiry.puts) for expiry in self._expiries.values())
 
-    def fold_quote(self, quote: Quote, digest: str) -> str | None:
-        """Takes a quote in: the text that its option has in the sorted set from now on, "" for none.
+    def fold_quote(self, quote: Quote, digest: str) -> Latest | None:
+        """Takes a quote in: what its option has in the sorted set from now on.
 
         None where that is as before: for a quote that is not newer, or that says the same.
         """
         expiry, option_type = self._expiries.get(quote.expiry) or self._new(quote.expiry), quote.option_type
-        before = expiry.quotes.get((quote.strike, option_type))
-        iv = quote.iv
+        strike, iv, event_us = quote.strike, quote.iv, quote.event_us
+        before = expiry.quotes(option_type).get(strike)
         if iv is not None and not 0 < iv <= MOST_IV:
             iv = None
-        if before and (quote.event_us, digest) <= (before.event_us, before.digest):
+        if before is not None and type(before.strike) is type(strike):
+            strike = before.strike  # one number is enough for all quotes of an option
+        latest = Latest(event_us, digest, iv, strike)
+        if before is not None and (event_us, digest) <= (before.event_us, before.digest):
             if digest != before.digest:
-                expiry.take_earlier(quote.strike, option_type, Latest(quote.event_us, digest, iv, ""))
+                expiry.take_earlier(option_type, latest)
             return None
-        member = "" if iv is None else _member(quote.strike, iv, quote.expiry)
-        expiry.take_quote(quote.strike, option_type, Latest(quote.event_us, digest, iv, member))
-        if self.newest_us is None or quote.event_us > self.newest_us:
-            self.newest_us = quote.event_us
+        expiry.take_quote(option_type, latest, before)
+        if self.newest_us is None or event_us > self.newest_us:
+            self.newest_us = event_us
         if before is None:
             # Of one that has none, and had none that is known, nothing is said unless it may have had one.
-            return member if member or self.partial else None
-        return None if member == before.member else member
+            return latest if iv is not None or self.partial else None
+        return None if latest.says_as(before) else latest
 
     def fold_chain(self, chain: Chain, digest: str) -> bool:
         """Takes the volatilities of a chain's legs in; False for a chain that is not newer."""
@@ -134,11 +136,13 @@ class QuoteSurface:
         for expiry in [name for name in self._expiries if expired(name)]:
             del self._expiries[expiry]
 
-    def standing(self) -> Iterator[tuple[OptionKey, str, int]]:
-        """Of every option its member's text (empty without a usable volatility) and event time."""
+    def standing(self) -> Iterator[tuple[OptionKey, Latest]]:
+        """The newest quote of every option."""
+        kinds: tuple[OptionType, OptionType] = ("CALL", "PUT")
         for name, expiry in self._expiries.items():
-            for (strike, option_type), quote in expiry.quotes.items():
-                yield (name, strike, option_type), quote.member, quote.event_us
+            for option_type in kinds:
+                for strike, quote in expiry.quotes(option_type).items():
+                    yield (name, strike, option_type), quote
 
     def rows(
         self, spot: Number | None, expired: Expired, moment_us: int | None = None
@@ -211,7 +215,3 @@ def in_one_unit(row: dict[str, Any], typical: float | None) -> dict[str, Any]:
     flags: dict[str, str] = {}
     SURFACE_UNITS.put(flags, unit="percent" if most else "decimals", strikes=few(odd))
     return {**row, "ivs": even, "avg_iv": round(fsum(even) / len(even), 6), "flags": flags}
-
-
-def _member(strike: Number, iv: Number, expiry: str) -> str:
-    return msgspec.json.encode({"strike": strike, "iv": iv, "expiry": expiry}).decode()
