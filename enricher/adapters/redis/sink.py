@@ -8,7 +8,6 @@ Redis is never held for long.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
@@ -66,28 +65,28 @@ def packed_entry(fields: Mapping[bytes, bytes]) -> bytes:
     return b"".join((b"\xdd", len(parts).to_bytes(4, "big"), *texts))
 
 
-def _set_key(e: SetKey) -> tuple[Part, ...]:
-    if e.version is None:
-        return ("S", e.key, e.value, e.ttl_ms)
-    return ("V", e.key, e.value, e.ttl_ms, e.version)
-
-
-_SEEN = 2
-# Each effect's rank and its arguments, which `commit.lua` describes. An acknowledgement is asked before any
-# claim, for a write that is no longer ours must not leave one. What somebody sees comes last (_SEEN): a write
-# that is refused on the way has shown nobody anything.
-_ARGUMENTS: dict[type[Effect], tuple[int, Callable[[Any], tuple[Part, ...]]]] = {
-    Ack: (-1, lambda e: ("A", e.stream, e.group, e.id)),
-    KeyClaim: (0, lambda e: ("K", e.key, e.value, e.ttl_s)),
-    SetClaim: (0, lambda e: ("M", e.key, e.member, e.ttl_s)),
-    SetKey: (1, _set_key),
-    SetMember: (1, lambda e: ("Z", e.key, e.field, e.twin, e.member, e.score, e.version)),
-    DropMembers: (1, lambda e: ("X", e.key, e.before)),
-    Publish: (_SEEN, lambda e: ("P", e.channel, e.message)),
-    Append: (_SEEN, lambda e: ("E", e.stream, e.max_length, packed_entry(e.fields))),
-    Delay: (_SEEN, lambda e: ("L", e.key, e.delay_ms, e.place, packed_entry(e.fields))),
+_FENCE, _ACK, _CLAIM, _STATE, _SEEN = range(5)
+_Known = tuple[int, str, Callable[[Any], tuple[Part, ...]]]
+# Each effect's rank, its letter and its arguments, which `commit.lua` describes. An acknowledgement is asked
+# before any claim, for a write that is no longer ours must not leave one. What somebody sees comes last
+# (_SEEN): a write that is refused on the way has shown nobody anything.
+_KNOWN: dict[type[Effect], _Known] = {
+    Ack: (_ACK, "A", lambda e: (e.stream, e.group, e.id)),
+    KeyClaim: (_CLAIM, "K", lambda e: (e.key, e.value, e.ttl_s)),
+    SetClaim: (_CLAIM, "M", lambda e: (e.key, e.member, e.ttl_s)),
+    SetKey: (_STATE, "S", lambda e: (e.key, e.value, e.ttl_ms)),
+    SetMember: (_STATE, "Z", lambda e: (e.key, e.field, e.twin, e.member, e.score, e.version)),
+    DropMembers: (_STATE, "X", lambda e: (e.key, e.before)),
+    Publish: (_SEEN, "P", lambda e: (e.channel, e.message)),
+    Append: (_SEEN, "E", lambda e: (e.stream, e.max_length, packed_entry(e.fields))),
+    Delay: (_SEEN, "L", lambda e: (e.key, e.delay_ms, e.place, packed_entry(e.fields))),
 }
-_by_rank = itemgetter(0)
+_SET_NEWEST: _Known = (_STATE, "V", lambda e: (e.key, e.value, e.ttl_ms, e.version))
+
+
+def _rank(effect: Effect) -> int:
+    known = _KNOWN.get(type(effect))
+    return _SEEN if known is None else known[0]
 
 
 _INFO: Sequence[tuple[str, str, str, Kind]] = (
@@ -179,29 +178,15 @@ class RedisLive:
         arguments: list[Part] = []
         indices: list[int] = []
         size = 0
-        fence: tuple[Part, ...] = () if self._fence is None else ("F", *self._fence())
+        fence = None if self._fence is None else self._fence()
         for index, write in enumerate(writes):
-            effects: list[tuple[int, tuple[Part, ...]]] = []
-            for effect in write.effects:
-                kind = type(effect)
-                known = _ARGUMENTS.get(kind)
-                if known is None:
-                    if effect.sink == LIVE:
-                        raise TypeError(f"the Redis sink cannot write {kind.__name__}")
-                elif kind is SetKey:
-                    if newest[effect.key] is effect:  # type: ignore[attr-defined]
-                        effects.append((1, _set_key(effect)))
-                elif kind is not Ack or write.label != "dead":
-                    effects.append((known[0], known[1](effect)))
-            if not effects:
+            word, parts = _packed(write, write.effects, newest)
+            if not word:
                 continue
-            if len(effects) > 1:
-                effects.sort(key=_by_rank)
-            if fence and write.stateful:
-                effects.insert(0, (-2, fence))
-            arguments.append(len(effects))
-            for _, parts in effects:
-                arguments += parts
+            if fence is not None and write.stateful:
+                word, parts = "F" + word, [*fence, *parts]
+            arguments.append(word)
+            arguments += parts
             size += write.body_size
             indices.append(index)
             if len(indices) >= self._script_messages or size >= self._script_bytes:
@@ -216,12 +201,12 @@ class RedisLive:
     ) -> None:
         """Assignments that were not sent in favour of one that was refused with its write."""
         written = [write for index, write in enumerate(writes) if index not in refused]
-        missing = [
-            effect for key, effect in _last_of_each_key(written).items() if newest[key] is not effect
-        ]
+        missing = {
+            key: effect for key, effect in _last_of_each_key(written).items() if newest[key] is not effect
+        }
         if missing:
-            arguments = [part for effect in missing for part in (1, *_set_key(effect))]
-            await self._run(writes, [_Call(arguments, list(range(len(missing))))])
+            left_out = [Write((effect,)) for effect in missing.values()]
+            await self._run(left_out, self._calls(left_out, missing))
 
     async def _run(self, writes: Sequence[Write], calls: Sequence[_Call]) -> dict[int, Answer]:
         """The script's answers for the writes that were not simply written; all calls travel at once."""
@@ -237,6 +222,8 @@ class RedisLive:
             self._idle.append(connection)
         answers: dict[int, Answer] = {}
         for call, replies in zip(calls, results, strict=True):
+            if not any(replies):
+                continue
             for index, reply in zip(call.indices, replies, strict=True):
                 if reply:
                     answers[index] = await self._answer(writes[index], reply)
@@ -275,7 +262,7 @@ def _own_timeout(client: Redis) -> float | None:
 
 def _take_out(write: Write, seen: int) -> None:
     """Take out of ``write`` its first effects that somebody has ``seen``: once is enough."""
-    shown = [e for e in write.effects if type(e) in _ARGUMENTS and _ARGUMENTS[type(e)][0] == _SEEN]
+    shown = [effect for effect in write.effects if type(effect) in _KNOWN and _rank(effect) == _SEEN]
     gone = {id(effect) for effect in shown[:seen]}
     write.effects = [effect for effect in write.effects if id(effect) not in gone]
 
@@ -287,10 +274,35 @@ def _last_of_each_key(writes: Sequence[Write]) -> dict[str, SetKey]:
     older than one already there would be refused anyway.
     """
     last: dict[str, SetKey] = {}
-    for write in writes:
-        for effect in write.effects:
-            if type(effect) is SetKey:
-                earlier = last.get(effect.key)
-                if earlier is None or (effect.version or 0) >= (earlier.version or 0):
-                    last[effect.key] = effect
+    for effect in [effect for write in writes for effect in write.effects if type(effect) is SetKey]:
+        earlier = last.get(effect.key)
+        if earlier is None or (effect.version or 0) >= (earlier.version or 0):
+            last[effect.key] = effect
     return last
+
+
+def _packed(
+    write: Write, effects: Sequence[Effect], newest: Mapping[str, SetKey]
+) -> tuple[str, list[Part]]:
+    """The visible ones of ``effects``, those of ``write``: a letter for each, and what they take."""
+    word, highest = "", _FENCE
+    parts: list[Part] = []
+    for effect in effects:
+        known = _KNOWN.get(type(effect))
+        if known is None:
+            if effect.sink == LIVE:
+                raise TypeError(f"the Redis sink cannot write {type(effect).__name__}")
+            continue
+        rank, letter, arguments = known
+        if type(effect) is SetKey:
+            if newest[effect.key] is not effect:
+                continue
+            if effect.version is not None:
+                _, letter, arguments = _SET_NEWEST
+        elif rank == _ACK and write.label == "dead":
+            continue
+        if rank < highest:
+            return _packed(write, sorted(effects, key=_rank), newest)
+        word, highest = word + letter, rank
+        parts += arguments(effect)
+    return word, parts

@@ -1,8 +1,8 @@
 -- Lands the visible effects of some writes. One call is atomic, each write in it stands for itself:
 -- an error in one is reported for that one and the others go on.
 --
--- ARGV is a flat list. ARGV[1] is the number of writes; each write is: the number of its effects, then
--- the effects: fence, acknowledgement and claims first. Every effect starts with its letter:
+-- ARGV is a flat list. ARGV[1] is the number of writes; each write is: a word with a letter per effect, then
+-- what the effects take, in this order: fence, acknowledgement and claims first. By its letter an effect takes:
 --   F key number               go on only if `key` holds `number`; else somebody else does this work now,
 --                              and nothing of the write lands
 --   A stream group id          acknowledge, after all the others; if somebody has done so before, nothing
@@ -161,14 +161,13 @@ local function publish(channel, message)
   end
 end
 
-local SIZES = {F = 3, A = 4, K = 4, M = 4, S = 4, V = 5, Z = 7, X = 3, P = 3, E = 4, L = 5}
+local SIZES = {F = 2, A = 3, K = 3, M = 3, S = 3, V = 4, Z = 6, X = 2, P = 2, E = 3, L = 4}
 
-local function land(effects)
+local function land(word)
   local claimed = true
   local acks = {}
-  for _ = 1, effects do
-    local kind = ARGV[at]
-    local a, b, c, d, e, f = select(2, take(SIZES[kind]))
+  for kind in string.gmatch(word, '.') do
+    local a, b, c, d, e, f = take(SIZES[kind])
     if RECORD and (kind == 'K' or kind == 'M') then identity = a .. ' ' .. b end
     if kind == 'K' then claimed = claim_value(a, b, c) and claimed
     elseif kind == 'M' then claimed = claim_member(a, b, c) and claimed
@@ -191,15 +190,23 @@ local function land(effects)
   return claimed
 end
 
+-- How many arguments the effects of a word take: most writes have the same few words.
+local lengths = {}
+local function length(word)
+  local total = 0
+  for kind in string.gmatch(word, '.') do total = total + SIZES[kind] end
+  lengths[word] = total
+  return total
+end
+
 local replies = {}
 for number = 1, tonumber(ARGV[1]) do
-  local effects = tonumber(ARGV[at])
+  local word = ARGV[at]
   at = at + 1
   -- Where the next write starts, should this one fail half way.
-  local after = at
-  for _ = 1, effects do after = after + SIZES[ARGV[after]] end
+  local after = at + (lengths[word] or length(word))
   undo, identity, seen = {}, '', 0
-  local fine, result = pcall(land, effects)
+  local fine, result = pcall(land, word)
   at = after
   if fine then
     replies[number] = result and '' or '='
