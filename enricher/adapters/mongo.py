@@ -1,6 +1,6 @@
 """The durable sink: documents in MongoDB, through motor or PyMongo's own asyncio client.
 
-Beside `mongo_asyncio` and what listens for slow commands this is the only file that knows a MongoDB driver.
+Beside `mongo_lean` and what listens for slow commands this is the only file that knows a MongoDB driver.
 Both drivers have the same calls, so one adapter serves both; motor is past its end of life, and ``driver =
 "pymongo"`` is all it takes to leave it. That is also the faster way: motor needs a thread for each commit.
 
@@ -30,7 +30,6 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
-from enricher.adapters.mongo_asyncio import LeanPool, run_command
 from enricher.adapters.mongo_commands import (
     BAD_INDEX,
     COLLECTION_EXISTS,
@@ -46,6 +45,7 @@ from enricher.adapters.mongo_commands import (
     refused,
     without_refused,
 )
+from enricher.adapters.mongo_lean import LeanPool, run_blocking, run_command
 from enricher.adapters.mongo_numbers import PLAIN
 from enricher.adapters.mongo_slow import SlowCommands
 from enricher.engine.effects import DOCUMENTS, Insert
@@ -300,8 +300,7 @@ class MongoDocuments:
 def _in_turn(
     database: Any, first: Sequence[Command], last: Sequence[Command], writes: Sequence[Write]
 ) -> list[tuple[Effects, dict[str, Any]]]:
-    options = database.codec_options
-    done = [(effects, database.command(body, codec_options=options)) for body, effects in first]
+    done = [(effects, run_blocking(database, body)) for body, effects in first]
     for body, effects in without_refused(last, done, writes) if last else ():
-        done.append((effects, database.command(body, codec_options=options)))
+        done.append((effects, run_blocking(database, body)))
     return done

@@ -1,4 +1,4 @@
-"""PyMongo's asyncio client without what it spends on waiting for each reply.
+"""PyMongo's clients without what they spend on each command, and the asyncio one on waiting for its reply.
 
 Servers, connections, TLS, users, compression, failover and errors are PyMongo's business. Its own way to wait
 for a reply makes three tasks, and `Database.command` looks for a session, a reason to try again and a
@@ -18,6 +18,7 @@ from typing import Any
 from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.pool import AsyncConnection, Pool
+from pymongo.database import Database
 from pymongo.errors import ProtocolError, _OperationCancelled
 from pymongo.message import _UNPACK_REPLY, _OpMsg
 
@@ -91,4 +92,16 @@ async def run_command(
         return reply
     async with await client._conn_for_writes(None, next(iter(command))) as connection:
         reply = await connection.command(database, command, codec_options=options, client=client)
+    return reply
+
+
+def run_blocking(database: Database[Any], command: dict[str, Any]) -> dict[str, Any]:
+    """The same through the client of ``database`` that blocks (motor has one behind its own)."""
+    client, options = database.client, database.codec_options
+    reply: dict[str, Any]
+    if client.options.timeout is not None:
+        reply = database.command(command, codec_options=options)
+        return reply
+    with client._conn_for_writes(None, next(iter(command))) as connection:
+        reply = connection.command(database.name, command, codec_options=options, client=client)
     return reply
