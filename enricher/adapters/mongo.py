@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from inspect import iscoroutinefunction
 from typing import Any, Literal
@@ -45,7 +44,7 @@ from enricher.adapters.mongo_commands import (
     refused,
     without_refused,
 )
-from enricher.adapters.mongo_lean import LeanPool, run_blocking, run_command
+from enricher.adapters.mongo_lean import CommandThreads, LeanPool, run_blocking, run_command
 from enricher.adapters.mongo_numbers import PLAIN
 from enricher.adapters.mongo_slow import SlowCommands
 from enricher.engine.effects import DOCUMENTS, Insert
@@ -149,7 +148,7 @@ class MongoDocuments:
         # Under motor there is a client that blocks, and its database (`delegate`) does our commands.
         self._client = client
         self._blocking = None if isinstance(client, AsyncMongoClient) else self._database.delegate
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="enricher-mongo")
+        self._threads = CommandThreads(_THREADS)
         concern = self._database.write_concern.document
         self._unordered = {"ordered": False, **({"writeConcern": concern} if concern else {})}
 
@@ -225,8 +224,9 @@ class MongoDocuments:
         if self._blocking is not None:
             # Motor would take a thread for each. One does them in turn: a trip to a thread and back costs
             # more than a small insert, and a large one keeps the server busy by itself.
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, _in_turn, self._blocking, first, last, writes)
+            done: list[tuple[Effects, dict[str, Any]]]
+            done = await self._threads.run(_in_turn, self._blocking, first, last, writes)
+            return done
         client, name, options = self._client, self._database.name, self._database.codec_options
         done = [(effects, await run_command(client, name, body, options)) for body, effects in first]
         for body, effects in without_refused(last, done, writes) if last else ():
@@ -294,7 +294,7 @@ class MongoDocuments:
             raise unavailable(self.name, error) or error from error
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False)
+        self._threads.close()
 
 
 def _in_turn(

@@ -25,7 +25,8 @@ class Completion:
         """A batch is committed: count it and let its messages go."""
         stats, now_us = self._core.stats, self._core.clock()
         claimed = {id(batch[index]) for index, answer in answers.items() if isinstance(answer, Claimed)}
-        lanes, labels = defaultdict[Lane, int](int), defaultdict[tuple[str, str], int](int)
+        lanes: defaultdict[Lane, int] = defaultdict(int)
+        labels: defaultdict[tuple[str, str], int] = defaultdict(int)
         since_receipt: list[int] = []
         since_event: list[int] = []
         size = 0

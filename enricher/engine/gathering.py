@@ -26,6 +26,8 @@ class Gathering:
 
     def begin(self, writes: int, now: float) -> float:
         """How long the commit of these writes, and of those that come meanwhile, waits before it begins."""
+        if not self._gather:
+            return 0.0
         since = max(now - self._began, 0.0)
         gap = min(since / (writes or 1), self._gather * _COMMITS)
         self._gap += (gap - self._gap) / _COMMITS

@@ -29,12 +29,14 @@ class Histogram:
 
     def record(self, us: int) -> None:
         """Add one duration; negative ones (a clock that was set back) count as 0."""
-        self.counts[_bucket(us)] += 1
         self.total += 1
-        if us > 0:
-            self.sum += us
-            if us > self.max:
-                self.max = us
+        if us <= 0:
+            self.counts[0] += 1
+            return
+        self.counts[_bucket(us)] += 1
+        self.sum += us
+        if us > self.max:
+            self.max = us
 
     def record_all(self, durations: Sequence[int]) -> None:
         """Add many: sorted once, they are counted bucket by bucket and not one by one."""

@@ -158,7 +158,7 @@ class Turns:
         core, commit_group = self._core, lane.group.commit_group
         enrich, slow = core.pipeline.enrich, self._slow
         writes: list[Write] = []
-        handled = defaultdict[str, list[int]](list)
+        handled: defaultdict[str, list[int]] = defaultdict(list)
         began = before = perf_counter()
         over = began + core.limits.time_slice
         room = min(core.limits.max_batch, commit_group.room)

@@ -1,0 +1,56 @@
+"""The threads of motor's blocking client: few, kept, and none waits for who has given up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from enricher.adapters.mongo_lean import CommandThreads
+
+
+async def test_what_a_function_returns_or_raises_comes_back() -> None:
+    threads = CommandThreads(2)
+    assert await threads.run(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        await threads.run(divmod, 7, 0)
+    assert await threads.run(divmod, 9, 2) == (4, 1)
+    threads.close()
+
+
+async def test_one_thread_serves_what_comes_one_after_the_other_and_the_limit_holds() -> None:
+    threads, gate = CommandThreads(2), threading.Event()
+    first = {await threads.run(threading.get_ident) for _ in range(5)}
+    assert len(first) == 1
+    waiting = [asyncio.create_task(threads.run(_after, gate)) for _ in range(5)]
+    await asyncio.sleep(0)
+    gate.set()
+    assert len(set(await asyncio.gather(*waiting)) | first) == 2
+    threads.close()
+
+
+async def test_what_is_given_up_ends_by_itself_and_its_thread_goes_on() -> None:
+    threads, gate = CommandThreads(1), threading.Event()
+    given_up = asyncio.create_task(threads.run(_after, gate))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    gate.set()
+    assert await threads.run(divmod, 7, 2) == (3, 1)
+    threads.close()
+
+
+async def test_a_closed_one_leaves_no_thread_behind() -> None:
+    threads = CommandThreads(1)
+    ident = await threads.run(threading.get_ident)
+    (thread,) = [each for each in threading.enumerate() if each.ident == ident]
+    threads.close()
+    await asyncio.to_thread(thread.join, 5)
+    assert not thread.is_alive()
+
+
+def _after(gate: threading.Event) -> int:
+    gate.wait(5)
+    return threading.get_ident()
