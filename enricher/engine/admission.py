@@ -152,6 +152,7 @@ class Admission:
         }
         # Whether anybody was let go, and how many by topic and label.
         self._crowded = False
+        self._reads = 0  # that found no room for all of their messages
         self._gone: Counter[tuple[str, str]] = Counter()
         self._next_line: dict[str, float] = {}
 
@@ -208,26 +209,34 @@ class Admission:
 
         ``backlogs`` are those of their routes.
 
-        So it is while there is room, or each that finds none displaces the oldest of its own route.
+        So it is while there is room, or each that finds none displaces the oldest of its own route. The room
+        that there is goes to messages spread over the read: a read often begins with a large message, whose
+        route would be kept more often than others if its first messages had it.
         """
-        over = max(0, self.count + len(deliveries) - self._max_messages)
-        if self.bytes + size > self._max_bytes or over > len(deliveries):
-            return False
-        displaced = Counter([delivery.backlog for delivery in deliveries[-over:]]) if over else {}
-        if None in displaced or not all(backlog.queued for backlog in displaced):
+        number = len(deliveries)
+        room = min(self._max_messages - self.count, number)
+        if self.bytes + size > self._max_bytes or room < 0:
             return False
         if any(backlog is not None and backlog.conflate for backlog in backlogs):
             return False
-        self.count += len(deliveries) - over
+        if room < number and not all(backlog is not None and backlog.queued for backlog in backlogs):
+            return False
+        arrived: dict[Backlog | None, list[Delivery]] = {backlog: [] for backlog in backlogs}
+        for delivery in deliveries:
+            arrived[delivery.backlog].append(delivery)
+        self.count += room
         self.bytes += size
-        for backlog in backlogs:
-            if backlog is not None and len(backlogs) == 1:
-                backlog.add_all(deliveries)
-            elif backlog is not None:
-                backlog.add_all([delivery for delivery in deliveries if delivery.backlog is backlog])
-        for backlog, number in displaced.items():
+        for backlog, those in arrived.items():
+            if backlog is not None:
+                backlog.add_all(those)
+        if room < number:
             self._crowded = True
-            self.bytes -= backlog.drop_all(number)
+            self._reads += 1
+            first = self._reads % (number // room) if room else 0
+            spared = Counter([deliveries[first + at * number // room].backlog for at in range(room)])
+            for backlog, those in arrived.items():
+                if backlog is not None:
+                    self.bytes -= backlog.drop_all(len(those) - spared[backlog])
         return True
 
     def _admit_one(self, delivery: Delivery) -> bool:
@@ -336,7 +345,8 @@ class Admission:
                     continue
                 for delivery in gone:
                     delivery.body = b""
-                    delivery.settled(label)
+                    if type(delivery) is not Delivery:  # a plain one has nobody to tell
+                        delivery.settled(label)
                 for lane, number in Counter(map(_lane, gone)).items():
                     if lane is not None:
                         lane.drop(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from hypothesis import given
@@ -153,6 +154,23 @@ def test_of_routes_that_flood_none_displaces_another() -> None:
     }
 
 
+def test_the_first_of_a_read_has_no_better_chance_than_the_others() -> None:
+    """Where a read ends inside a large message, the next one begins with it."""
+    admission, _ = gate(max_messages=100)
+    kept = Counter[str]()
+    queued = [*many("flood", 95), *many("rare", 5)]
+    admission.admit(queued)
+    for _ in range(100):
+        for delivery in [d for d in queued if not d.gone][:5]:
+            delivery.gone = True
+            kept[delivery.topic] += 1
+            taken(delivery.backlog, delivery)
+            admission.release(len(delivery.body))
+        read = [*many("rare", 1), *many("flood", 19)]
+        queued += admission.admit(read)[0]
+    assert 0.03 < kept["rare"] / kept.total() < 0.07
+
+
 def test_a_flood_of_one_route_does_not_shut_out_another_that_has_nothing_queued() -> None:
     admission, stats = gate(max_messages=100)
     flood, rare = many("flood", 100), many("rare", 2)
@@ -188,6 +206,7 @@ class Described:
         self.max_messages, self.max_bytes = max_messages, max_bytes
         self.queued: list[Told] = []
         self.aside: list[Told] = []
+        self.reads = 0
 
     def admit(self, new: Told) -> None:
         if (new.topic == "unknown" or len(new.body) > 100) and not self.full(new):
@@ -204,6 +223,23 @@ class Described:
             new.ends.append("dropped")
         else:
             self.queued.append(new)
+
+    def admit_read(self, read: list[Told]) -> None:
+        """One after the other; but the room that there is goes to messages spread over the read."""
+        room = self.max_messages - len(self.queued) - len(self.aside)
+        plain = all(d.topic in ("flood", "rare") and self.of(d.topic) and len(d.body) <= 100 for d in read)
+        fits = sum(len(d.body) for d in (*self.queued, *self.aside, *read)) <= self.max_bytes
+        if not (len(read) > 1 and 0 <= room < len(read) and plain and fits):
+            for new in read:
+                self.admit(new)
+            return
+        self.reads += 1
+        first = self.reads % (len(read) // room) if room else 0
+        spared = {first + math.floor(number * len(read) / room) for number in range(room)}
+        self.queued += read
+        for at, new in enumerate(read):
+            if at not in spared:
+                self.let_go(self.of(new.topic)[0], "dropped")
 
     def full(self, new: Told) -> bool:
         held = [*self.queued, *self.aside]
@@ -225,7 +261,7 @@ class Described:
     st.integers(1, 40),
     st.lists(st.tuples(st.lists(MESSAGES, max_size=12), st.integers(0, 3)), max_size=8),
 )
-def test_what_is_read_at_once_is_judged_as_described_for_one_after_the_other(
+def test_what_is_read_at_once_is_judged_as_described(
     max_messages: int, max_bytes: int, reads: list[tuple[list[tuple[str, bytes]], int]]
 ) -> None:
     """In between some are taken, the oldest first."""
@@ -237,8 +273,7 @@ def test_what_is_read_at_once_is_judged_as_described_for_one_after_the_other(
         every += told
         expected += same
         queued = [d for d in [*queued, *admission.admit(told)[0]] if not d.gone]
-        for delivery in same:
-            described.admit(delivery)
+        described.admit_read(same)
         for delivery, twin in zip(queued[:number], described.queued[:number], strict=True):
             delivery.ends.append("taken")
             twin.ends.append("taken")

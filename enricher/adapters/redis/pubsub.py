@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import attrgetter
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -30,6 +31,8 @@ from enricher.texts import as_text
 _SLICE = 0.002
 # Channels whose names are remembered.
 _KNOWN = 10_000
+
+_topic_of = attrgetter("topic")
 
 
 class Gap(msgspec.Struct, frozen=True):
@@ -171,33 +174,42 @@ class PubSubSource:
         if self._connection.works:
             self.last_good_us = now
             self._good = monotonic()
-        topics, heard = self._topics, self.last_message_us
-        deliveries: list[Delivery] = []
+        topics, deliveries = self._topics, list[Delivery]()
         try:
-            for reply in replies:
-                kind = reply[0] if type(reply) is list else _kind(reply)
-                if kind == b"message":
-                    _, channel, body = reply
-                elif kind == b"pmessage":
-                    _, pattern, channel, body = reply
-                    if self._is_repeated(channel, pattern):
-                        continue
-                else:
-                    continue
-                topic = topics.get(channel) or self._topic(channel)
-                if topic == self._canary_channel:
-                    self.canary_us = now
-                    continue
-                heard[topic] = now
-                deliveries.append(Delivery(topic, body, now))
+            try:
+                # Of a flood nearly all is this: messages of channels that were heard before.
+                deliveries = [Delivery(topics[c], body, now) for k, c, body in replies if k == b"message"]
+            except (KeyError, TypeError, ValueError):
+                for reply in replies:
+                    self._hear(reply, now, deliveries)
         finally:  # an error among the replies takes nothing from those before it
+            self.last_message_us.update(dict.fromkeys(map(_topic_of, deliveries), now))
             if self._keeps is not None:
                 deliveries = [d for d in deliveries if self._keeps(d.topic, d.body)]
             intake.offer_all(deliveries)
 
+    def _hear(self, reply: Any, now: int, deliveries: list[Delivery]) -> None:
+        """Add the message that a reply is, if it is one. Raises an error reply."""
+        kind = _kind(reply)
+        if kind == b"message":
+            _, channel, body = reply
+        elif kind == b"pmessage":
+            _, pattern, channel, body = reply
+            if self._is_repeated(channel, pattern):
+                return
+        else:
+            return
+        topic = self._topics.get(channel) or self._topic(channel)
+        if topic == self._canary_channel:
+            self.canary_us = now
+        else:
+            deliveries.append(Delivery(topic, body, now))
+
     def _topic(self, channel: bytes) -> str:
         """The channel's name as text. A pattern may match channels without end: so many are remembered."""
         topic = as_text(channel)
+        if topic == self._canary_channel:
+            return topic
         if len(self._topics) >= _KNOWN:
             self._topics.clear()
             self.last_message_us.clear()
