@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from enricher.config import PoolSettings
-from enricher.engine.admission import Admission, Backlog
+from enricher.engine.admission import Admission
+from enricher.engine.backlog import Backlog
 from enricher.engine.ports import Delivery
 from enricher.engine.router import Overload, Route, Router
 from enricher.engine.stats import Stats
