@@ -1,8 +1,9 @@
 """The durable sink: documents in MongoDB, through motor or PyMongo's own asyncio client.
 
-Beside `mongo_lean` and what listens for slow commands this is the only file that knows a MongoDB driver.
-Both drivers have the same calls, so one adapter serves both; motor is past its end of life, and ``driver =
-"pymongo"`` is all it takes to leave it. That is also the faster way: motor needs a thread for each commit.
+Beside `mongo_lean`, `mongo_encoded` and what listens for slow commands this is the only file that knows a
+MongoDB driver. Both drivers have the same calls, so one adapter serves both; motor is past its end of life,
+and ``driver = "pymongo"`` is all it takes to leave it. That is also the faster way: motor needs a thread for
+each commit.
 
 One batched insert costs this process about 8 us a document and a single one 350 us, so a commit is one
 unordered insert per collection. ``_id`` comes from the message's identity: done again it is a
@@ -44,6 +45,7 @@ from enricher.adapters.mongo_commands import (
     refused,
     without_refused,
 )
+from enricher.adapters.mongo_encoded import encoded
 from enricher.adapters.mongo_lean import CommandThreads, LeanPool, run_blocking, run_command
 from enricher.adapters.mongo_numbers import PLAIN
 from enricher.adapters.mongo_slow import SlowCommands
@@ -187,6 +189,11 @@ class MongoDocuments:
             except PyMongoError as error:
                 raise unavailable(self.name, error) or error from error
             self._to_make.clear()
+
+    def prepare(self, write: Write) -> None:
+        """Encode the documents that ``write`` inserts."""
+        options = self._database.codec_options
+        write.effects = [encoded(e, options) if type(e) is Insert else e for e in write.effects]
 
     async def commit(self, writes: Sequence[Write]) -> Mapping[int, Answer]:
         """Write the documents: per collection one unordered insert and one unordered update.

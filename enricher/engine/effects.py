@@ -49,7 +49,7 @@ class Insert(Effect, frozen=True, gc=False):
 
     sink: ClassVar[str] = DOCUMENTS
     collection: str
-    document: dict[str, Any]
+    document: Mapping[str, Any]
     stored: Callable[[Mapping[str, Any]], Sequence[Effect] | None] | None = None
 
 

@@ -46,6 +46,8 @@ class RetryLater(msgspec.Struct, frozen=True):
 # A message that could not begin is for whoever gets it then.
 NOT_BEGUN = RetryLater(1.0, "")
 _OUTAGE_PAUSE = 1.0
+# Bytes of a message from which on its write is given to the sinks that can prepare it.
+_LARGE = 4096
 
 
 @final
@@ -156,6 +158,9 @@ class Pipeline:
             done = (*done, *acks)
         event_us = getattr(event, "event_us", 0)
         write = Write(done, delivery, lane, event_us, "processed", state_store is not None)
+        if len(delivery.body) >= _LARGE:
+            for prepare in commit_group.prepare:
+                prepare(write)
         if state_store is None or folded:
             return write
         try:

@@ -252,10 +252,11 @@ class Sink(Protocol):
 
     ``durable`` sinks are written before the others; those of them with a true ``derived`` after the rest,
     what these have taken. A coroutine method `metrics` of one gives figures of its own
-    (`enricher.metrics.Metric`). `commit` answers only for writes that were not simply
-    written (by index), raises `SinkUnavailable` when the server is to blame and `WriteRefused`, `TypeError`
-    or `ValueError` when a write is, and must be harmless when repeated. What any other error means is found
-    out, see `enricher.engine.circuit_breaker`.
+    (`enricher.metrics.Metric`). A plain method `prepare` of a durable one is given the write of each large
+    message as soon as it is made, and may encode what would else be kept as objects. `commit` answers only
+    for writes that were not simply written (by index), raises `SinkUnavailable` when the server is to blame
+    and `WriteRefused`, `TypeError` or `ValueError` when a write is, and must be harmless when repeated. What
+    any other error means is found out, see `enricher.engine.circuit_breaker`.
     """
 
     name: str

@@ -51,6 +51,10 @@ class CommitGroup:
         self.commits = 0
         breakers = [writer.breakers[name] for name in sorted(names)]
         durable = [breaker for breaker in breakers if breaker.sink.durable]
+        self.prepare: Sequence[Callable[[Write], None]] = [
+            breaker.sink.prepare for breaker in durable if hasattr(breaker.sink, "prepare")
+        ]
+        """What is called for the write of each large message when it is made."""
         self._derived = [breaker for breaker in durable if getattr(breaker.sink, "derived", False)]
         self._durable = [breaker for breaker in durable if breaker not in self._derived]
         self._visible = [breaker for breaker in breakers if not breaker.sink.durable]

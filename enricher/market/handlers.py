@@ -198,6 +198,7 @@ class Handlers:
             Insert(CHAINS, document, partial(self._stored_chain, chain, identity, processed_us, state.zone)),
             *self.show_chain(chain, identity, fields, processed_us, state.zone),
         )
+        yield  # for the document is encoded at once
         if not (chain.clean or storable(context.body, document)):
             return None, effects
         change = ChainChange(

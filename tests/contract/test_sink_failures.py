@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -252,6 +253,28 @@ async def through_gate(sink: MongoDocuments, batch: list[Write]) -> dict[int, An
     return dict(await CircuitBreaker(sink, QUICK, Clock(), Stats()).commit(batch))
 
 
+def prepared(sink: MongoDocuments, batch: list[Write]) -> list[Write]:
+    for write in batch:
+        sink.prepare(write)
+    return batch
+
+
+async def test_what_was_encoded_early_is_stored_and_handed_back_as_anything_else(
+    documents: MongoDocuments,
+) -> None:
+    legs = [{"strike": 1.5, "oi": 2**40, "iv": None}]
+    value = {"at": datetime(2026, 7, 1, tzinfo=UTC), "legs": legs, "": "ä"}
+    plain, early = ({"value": value, "_id": n} for n in range(2))
+    claim = KeyClaim("k", 1, 60)
+    batch = [*writes(Insert("c", plain, stored_again)), Write([Insert("c", early, stored_again), claim])]
+    batch[1:] = prepared(documents, batch[1:])
+    assert await documents.commit(batch) == {}
+    assert batch[1].effects[1] is claim
+    assert await documents.find("c", {}, sort=[("_id", 1)]) == [plain, early]
+    again = await documents.commit(prepared(documents, writes(Insert("c", early, stored_again))))
+    assert again == {0: Stored(early)}
+
+
 @pytest.mark.parametrize("kind", [Insert, Upsert])
 @pytest.mark.parametrize(
     ("value", "path", "error_type"),
@@ -262,10 +285,18 @@ async def through_gate(sink: MongoDocuments, batch: list[Write]) -> dict[int, An
         ({"a": {1, 2}}, "$.value.a", "InvalidDocument"),
     ],
 )
+@pytest.mark.parametrize("early", [False, True])
 async def test_what_cannot_be_encoded_is_refused_alone_with_its_path(
-    documents: MongoDocuments, kind: type[Insert] | type[Upsert], value: Any, path: str, error_type: str
+    documents: MongoDocuments,
+    kind: type[Insert] | type[Upsert],
+    value: Any,
+    path: str,
+    error_type: str,
+    early: bool,
 ) -> None:
     batch = writes(*(kind("c", {"_id": n, "value": value if n == 3 else n}) for n in range(8)))
+    if early:
+        prepared(documents, batch)
     answers = await through_gate(documents, batch)
     assert list(answers) == [3]
     assert (answers[3].error_type, answers[3].path) == (error_type, path)
@@ -283,9 +314,13 @@ async def test_a_document_without_an_id_is_refused_for_a_server_would_name_it_an
     assert [found["_id"] for found in await documents.find("c", {})] == [1]
 
 
-async def test_a_document_that_is_too_large_is_refused_alone(documents: MongoDocuments) -> None:
+@pytest.mark.parametrize("early", [False, True])
+async def test_a_document_that_is_too_large_is_refused_alone(documents: MongoDocuments, early: bool) -> None:
     huge = Insert("c", {"_id": 1, "text": "x" * (16 * 1024 * 1024 + 1000)})
-    answers = await through_gate(documents, writes(Insert("c", {"_id": 0}), huge, Insert("c", {"_id": 2})))
+    batch = writes(Insert("c", {"_id": 0}), huge, Insert("c", {"_id": 2}))
+    if early:
+        prepared(documents, batch)
+    answers = await through_gate(documents, batch)
     assert list(answers) == [1]
     assert isinstance(answers[1], Refused)
     assert sorted(d["_id"] for d in await documents.find("c", {})) == [0, 2]

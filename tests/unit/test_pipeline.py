@@ -11,11 +11,12 @@ import anyio
 import pytest
 
 from enricher.engine.effects import Ack, DeadLetter, Effect, Insert, Publish
+from enricher.engine.ports import Write
 from enricher.engine.retry import RetryPolicy
 from enricher.engine.router import Context, Route, Slots
 from enricher.engine.threads import NotBegun, Threads
 from enricher.errors import BadMessage, SinkUnavailable
-from tests.rig import NOW_US, Rig, Sums, Told, echo, key_of, message, turns, until
+from tests.rig import NOW_US, Rig, Steered, Sums, Told, echo, key_of, message, turns, until
 
 
 def one_letter(rig: Rig) -> DeadLetter:
@@ -37,6 +38,19 @@ async def test_a_handler_sees_the_message_and_the_clock_at_receipt() -> None:
         await rig.drained()
     assert (seen[0].topic, seen[0].body, seen[0].attempt) == ("t", message("a", 1), 1)
     assert seen[0].now_us == NOW_US
+
+
+async def test_sinks_that_can_prepare_are_given_the_write_of_a_large_message_when_it_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[Write] = []
+    monkeypatch.setattr(Steered, "prepare", lambda sink, write: given.append(write), raising=False)
+    rig = Rig(Route(topic="t", handler=echo))
+    async with rig.engine:
+        rig.offer("t", number=1)
+        large = rig.offer("t", number=2, text="x" * 10_000)
+        await rig.drained()
+    assert [write.delivery for write in given] == [large]
 
 
 async def test_an_undecodable_message_is_set_aside_whole_with_its_bytes() -> None:

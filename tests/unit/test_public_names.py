@@ -83,7 +83,7 @@ def test_only_the_sink_of_documents_knows_a_mongodb_driver() -> None:
         if (isinstance(node, ast.ImportFrom) and (node.module or "").startswith(drivers))
         or (isinstance(node, ast.Import) and any(a.name.startswith(drivers) for a in node.names))
     }
-    files = ("mongo.py", "mongo_lean.py", "mongo_numbers.py", "mongo_slow.py")
+    files = ("mongo.py", "mongo_encoded.py", "mongo_lean.py", "mongo_numbers.py", "mongo_slow.py")
     assert knowing == {f"adapters/{file}" for file in files}
 
 
