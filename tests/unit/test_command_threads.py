@@ -20,13 +20,11 @@ async def test_what_a_function_returns_or_raises_comes_back() -> None:
 
 
 async def test_one_thread_serves_what_comes_one_after_the_other_and_the_limit_holds() -> None:
-    threads, gate = CommandThreads(2), threading.Event()
+    threads, both = CommandThreads(2), threading.Barrier(2)
     first = {await threads.run(threading.get_ident) for _ in range(5)}
     assert len(first) == 1
-    waiting = [asyncio.create_task(threads.run(_after, gate)) for _ in range(5)]
-    await asyncio.sleep(0)
-    gate.set()
-    assert len(set(await asyncio.gather(*waiting)) | first) == 2
+    waiting = [threads.run(lambda: (both.wait(5), threading.get_ident())) for _ in range(4)]
+    assert len({ident for _, ident in await asyncio.gather(*waiting)} | first) == 2
     threads.close()
 
 
