@@ -211,12 +211,18 @@ def weighted_iv(call_iv: Column, put_iv: Column, call_weights: Column, put_weigh
 
     Legs without volatility or with a weight that is not positive are left out; None when none is left.
     """
-    known = [
-        (iv, weight)
-        for iv, weight in zip([*call_iv, *put_iv], [*call_weights, *put_weights], strict=True)
-        if iv is not None and weight is not None and weight > 0
-    ]
-    return fsum([iv * weight for iv, weight in known]) / fsum([w for _, w in known]) if known else None
+    ivs: Sequence[float] = [*call_iv, *put_iv]  # type: ignore[list-item]
+    weights: Sequence[float] = [*call_weights, *put_weights]  # type: ignore[list-item]
+    try:
+        products, least = list(map(mul, ivs, weights)), min(weights, default=0)
+    except TypeError:  # some are unknown
+        least = -1
+    if least < 0:
+        legs = zip(ivs, weights, strict=True)
+        known = [(iv, weight) for iv, weight in legs if iv is not None and weight is not None and weight > 0]
+        products, weights = [iv * weight for iv, weight in known], [weight for _, weight in known]
+    whole = fsum(weights)
+    return fsum(products) / whole if whole else None
 
 
 def _nearer(strike: float, than: float | None, price: float) -> bool:

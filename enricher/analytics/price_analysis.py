@@ -154,10 +154,9 @@ def analysis_steps(
     yield
     quotes = quote_arbitrage.ChainQuotes(strikes, calls.bid, calls.ask, puts.bid, puts.ask)
     arbitrage = quote_arbitrage.check_chain(quotes, discount, least=priced.tick, cap=_FINDINGS)
-    strip = variance.variance_strip(
-        strikes, calls.bid, calls.ask, puts.bid, puts.ask,
-        years=t, rate=contract.rate, forward=strip_forward,
-    )  # fmt: skip
+    strip = variance.strip_by_mids(
+        strikes, calls.bid, puts.bid, *priced.mids, t, contract.rate, strip_forward
+    )
     yield
     return PriceAnalysis(
         years=t,

@@ -88,18 +88,18 @@ def volatility_unit(vendor: Column, own: Column | None = None, before: Unit | No
     the unit the product had ``before``, at first percent from 3 on. So a unit once known changes only on
     clear evidence.
     """
-    usable = [(at, value) for at, value in enumerate(vendor) if value is not None and 0 < value < inf]
-    if not usable:
-        return None
     if own is not None:
-        ratios = []
-        for at, value in usable:
-            computed = own[at]
-            if computed is not None and computed > 0:
-                ratios.append(value / computed)
+        ratios = [
+            value / ours
+            for value, ours in zip(vendor, own, strict=True)
+            if value and ours and 0 < value < inf and ours > 0
+        ]
         if len(ratios) >= _EVIDENCE:
             return "percent" if median(ratios) > _APART else "decimal"
-    middle = median(value for _, value in usable)
+    usable = [value for value in vendor if value is not None and 0 < value < inf]
+    if not usable:
+        return None
+    middle = median(usable)
     if middle > PERCENT_FROM:
         return "percent"
     if middle < DECIMAL_BELOW:
@@ -135,8 +135,8 @@ def as_decimals(vendor: Column, unit: Unit, own: Column | None = None) -> Decima
     low, high = wrong / _NEAR_UNIT, wrong * _NEAR_UNIT
     odd = [
         at
-        for at, value in enumerate(values)
-        if value and (ours := own[at]) and low < value / ours < high and _LEAST_OWN < ours < _MOST_OWN
+        for at, (value, ours) in enumerate(zip(values, own, strict=True))
+        if value and ours and low < value / ours < high and _LEAST_OWN < ours < _MOST_OWN
     ]
     if not odd:
         return _in_range(values)

@@ -7,8 +7,9 @@ strikes; years are ACT/365, rates continuously compounded decimals, volatilities
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from math import exp, fsum, sqrt
+from math import exp, fsum, inf, sqrt
 from operator import attrgetter
 from typing import Final, Literal
 
@@ -83,23 +84,35 @@ def variance_strip(
     is unknown or crossed is left out and ends nothing. dK is half the gap between the neighbours that count,
     at both ends the one gap there is.
     """
+    mids = _mids(call_bids, call_asks), _mids(put_bids, put_asks)
+    return strip_by_mids(strikes, call_bids, put_bids, *mids, years, rate, forward)
+
+
+def strip_by_mids(
+    strikes: Sequence[float],
+    call_bids: Column,
+    put_bids: Column,
+    calls: Column,
+    puts: Column,
+    years: float,
+    rate: float,
+    forward: float | None,
+) -> Strip:
+    """`variance_strip` where the mids are known already."""
     if years <= 0:
         return Strip(years, reason="expired")
     growth = exp(rate * years)
-    calls = _mids(strikes, call_bids, call_asks)
-    puts = _mids(strikes, put_bids, put_asks)
+    if strikes and strikes[0] <= 0:  # the strip divides by strikes
+        calls, puts = [None, *calls[1:]], [None, *puts[1:]]
     if forward is None:
         forward = parity_forward(strikes, calls, puts, growth)
         if forward is None:
             return Strip(years, reason="no_parity_pair")
-    below = [
-        at
-        for at, (strike, call, put) in enumerate(zip(strikes, calls, puts, strict=True))
-        if call is not None and put is not None and strike <= forward
-    ]
-    if not below:
+    middle = bisect_right(strikes, forward) - 1
+    while middle >= 0 and (calls[middle] is None or puts[middle] is None):
+        middle -= 1
+    if middle < 0:
         return Strip(years, forward, reason="no_strike_below_forward")
-    middle = below[-1]
     k0 = strikes[middle]
     down, put_wing = _wing(range(middle - 1, -1, -1), put_bids, puts)
     up, call_wing = _wing(range(middle + 1, len(strikes)), call_bids, calls)
@@ -133,15 +146,12 @@ def parity_forward(
     strikes: Sequence[float], call_mids: Column, put_mids: Column, growth: float
 ) -> float | None:
     """The forward at the strike of least |C - P|, K + exp(RT) (C - P); None without a pair of mids."""
-    pairs = [
-        (strike, call - put)
-        for strike, call, put in zip(strikes, call_mids, put_mids, strict=True)
-        if call is not None and put is not None
-    ]
-    if not pairs:
-        return None
-    strike, difference = min(pairs, key=lambda pair: abs(pair[1]))
-    return strike + growth * difference
+    forward, least = None, inf
+    for strike, call, put in zip(strikes, call_mids, put_mids, strict=True):
+        if call is not None and put is not None and abs(call - put) < least:
+            least = abs(call - put)
+            forward = strike + growth * (call - put)
+    return forward
 
 
 def constant_maturity(strips: Sequence[Strip], years: float = THIRTY_DAYS) -> ConstantMaturity:
@@ -165,11 +175,10 @@ def constant_maturity(strips: Sequence[Strip], years: float = THIRTY_DAYS) -> Co
     return ConstantMaturity(sqrt(variance), before.years, after.years, truncated, reason)
 
 
-def _mids(strikes: Sequence[float], bids: Column, asks: Column) -> list[float | None]:
-    """The mids that may count; a strike of 0 has none, for the strip divides by it."""
+def _mids(bids: Column, asks: Column) -> list[float | None]:
     return [
-        None if bid is None or ask is None or not 0 < bid <= ask or strike <= 0 else (bid + ask) / 2
-        for strike, bid, ask in zip(strikes, bids, asks, strict=True)
+        None if bid is None or ask is None or not 0 < bid <= ask else (bid + ask) / 2
+        for bid, ask in zip(bids, asks, strict=True)
     ]
 
 

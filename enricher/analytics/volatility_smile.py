@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from math import erfc, exp, inf, log, sqrt
+from operator import mul
 from typing import Final
 
 import msgspec
@@ -181,12 +182,12 @@ def _iv_at_delta(smile: Smile, d1s: Sequence[float], d1: float) -> Reasoned:
     """
     if smile.reason is not None:
         return None, smile.reason
-    crossed = [at for at in range(1, len(d1s)) if (d1s[at - 1] >= d1) != (d1s[at] >= d1)]
-    if not crossed:
+    sides = [at_node >= d1 for at_node in d1s]
+    at = sides.count(sides[0])
+    if at == len(sides):
         return (smile.iv[-1], None) if d1s[-1] == d1 else (None, "not_bracketed")
-    if len(crossed) > 1:
+    if sides[0] in sides[at:]:
         return None, "ambiguous"
-    at = crossed[0]
     before, here = _normal(d1s[at - 1]), _normal(d1s[at])
     share = (_normal(d1) - before) / (here - before)
     return smile.iv[at - 1] + share * (smile.iv[at] - smile.iv[at - 1]), None
@@ -200,9 +201,10 @@ def _average(smile: Smile, d1s: Sequence[float]) -> float | None:
     """F, D and sqrt(T) are common to all vegas of an expiry, so phi(d1) alone weighs."""
     if not d1s:
         return None
-    largest = min([d1 * d1 for d1 in d1s])  # divided out, so that not all vegas of a far wing are 0
-    vegas = [exp(0.5 * (largest - d1 * d1)) for d1 in d1s]
-    return sum([vega * iv for vega, iv in zip(vegas, smile.iv, strict=True)]) / sum(vegas)
+    squares = list(map(mul, d1s, d1s))
+    largest = min(squares)  # divided out, so that not all vegas of a far wing are 0
+    vegas = [exp(0.5 * (largest - square)) for square in squares]
+    return sum(map(mul, vegas, smile.iv)) / sum(vegas)
 
 
 def _slope(smile: Smile) -> Reasoned:
