@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from enricher.analytics.chain_analysis import ChainAnalysis, analyse, buildup
     from enricher.analytics.chain_numbers import MaxPain
     from enricher.analytics.contracts import Contract
-    from enricher.analytics.exposure import Exposure, GammaExposure, ZeroGamma
+    from enricher.analytics.exposure import Exposure, GammaExposure
     from enricher.analytics.forward_price import ExpectedMove, Forward
+    from enricher.analytics.gamma_flip import ZeroGamma
     from enricher.analytics.india_vix import IndiaStrip
     from enricher.analytics.oi_walls import TradingRange, Wall
     from enricher.analytics.option_pricing import (
@@ -73,8 +74,9 @@ else:
             "enricher.analytics.chain_analysis": "ChainAnalysis analyse buildup",
             "enricher.analytics.chain_numbers": "MaxPain",
             "enricher.analytics.contracts": "Contract",
-            "enricher.analytics.exposure": "Exposure GammaExposure ZeroGamma",
+            "enricher.analytics.exposure": "Exposure GammaExposure",
             "enricher.analytics.forward_price": "ExpectedMove Forward",
+            "enricher.analytics.gamma_flip": "ZeroGamma",
             "enricher.analytics.india_vix": "IndiaStrip",
             "enricher.analytics.oi_walls": "TradingRange Wall",
             "enricher.analytics.option_pricing": (

@@ -31,6 +31,7 @@ from enricher.analytics.chain_prices import ChainPrices, Chosen
 from enricher.analytics.columns import Side
 from enricher.analytics.contracts import Contract
 from enricher.analytics.dividend_lattice import Dividends, present_value
+from enricher.analytics.gamma_flip import ZeroGamma, zero_gamma_steps
 from enricher.analytics.steps import Steps, at_once
 from enricher.messages.models import Chain
 
@@ -80,7 +81,7 @@ class PriceAnalysis(msgspec.Struct, frozen=True, kw_only=True):
     smile: volatility_smile.Smile
     smile_measures: volatility_smile.SmileMeasures
     gamma_exposure: exposure.GammaExposure
-    zero_gamma: exposure.ZeroGamma
+    zero_gamma: ZeroGamma
     delta_exposure: exposure.Exposure
     vega_exposure: exposure.Exposure
     premium: exposure.Exposure
@@ -148,7 +149,7 @@ def analysis_steps(
         strip_forward = ahead.value
     elif priced.wide:
         strip_forward = variance.parity_forward(strikes, *priced.narrow, exp(contract.rate * max(t, 0.0)))
-    zero_gamma = yield from exposure.zero_gamma_steps(
+    zero_gamma = yield from zero_gamma_steps(
         strikes, own_calls.iv, own_puts.iv, calls.oi, puts.oi, price=spot, forward=f, years=t
     )
     yield

@@ -204,7 +204,8 @@ def _average(smile: Smile, d1s: Sequence[float]) -> float | None:
     squares = list(map(mul, d1s, d1s))
     largest = min(squares)  # divided out, so that not all vegas of a far wing are 0
     vegas = [exp(0.5 * (largest - square)) for square in squares]
-    return sum(map(mul, vegas, smile.iv)) / sum(vegas)
+    whole: float = sum(map(mul, vegas, smile.iv))
+    return whole / sum(vegas)
 
 
 def _slope(smile: Smile) -> Reasoned:

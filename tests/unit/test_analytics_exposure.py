@@ -9,7 +9,8 @@ import QuantLib as ql  # noqa: N813  (its usual name)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enricher.analytics.exposure import Exposure, ZeroGamma, exposure, gamma_exposure, weighted_iv, zero_gamma
+from enricher.analytics.exposure import Exposure, exposure, gamma_exposure, weighted_iv, zero_gamma
+from enricher.analytics.gamma_flip import ZeroGamma
 
 FORWARD, YEARS, DISCOUNT = 100.0, 0.05, 0.99
 STRIKES = [float(strike) for strike in range(80, 121, 5)]
