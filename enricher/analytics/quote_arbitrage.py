@@ -160,6 +160,8 @@ def _butterflies(
     if len(offered) < 2:
         return
     hull = lower_hull(offered)
+    if len(hull) == len(strikes):  # as those of a calm market are
+        return
     at, last = 1, len(hull) - 1
     (left, left_ask), (right, right_ask) = hull[0], hull[1]
     for strike, bid in zip(strikes, bids, strict=True):
@@ -215,11 +217,16 @@ def _parity(
 def lower_hull(points: Points) -> Points:
     """The corners of the largest convex function that is nowhere above the points."""
     hull: Points = []
+    corners = 0
+    x1 = y1 = x2 = y2 = 0.0  # the last two corners
     for x, y in points:
-        while len(hull) > 1:
-            (x1, y1), (x2, y2) = hull[-2], hull[-1]
-            if (y2 - y1) * (x - x2) < (y - y2) * (x2 - x1):
-                break
+        while corners > 1 and (y2 - y1) * (x - x2) >= (y - y2) * (x2 - x1):
             hull.pop()
+            corners -= 1
+            x2, y2 = x1, y1
+            if corners > 1:
+                x1, y1 = hull[-2]
         hull.append((x, y))
+        corners += 1
+        x1, y1, x2, y2 = x2, y2, x, y
     return hull
