@@ -9,9 +9,11 @@ import sys
 
 from setuptools import setup
 
-# Volatilities, Greeks, rounding. All that a chain goes through would be many times the C, and functions that
-# `enricher.analytics.by_strike` wraps have to stay as they are: mypyc says that keywords are positional only.
-MODULES = "black76 normalised_black rounding"
+# What computes with every leg of a chain. Not here: what gains nothing, and functions that
+# `enricher.analytics.by_strike` wraps, for mypyc drops their annotations and docstrings.
+MODULES = (
+    "black76 chain_prices gamma_flip normalised_black oi_walls price_analysis prices quote_arbitrage rounding"
+)
 
 asked = os.environ.get("ENRICHER_COMPILE") == "1"
 # pip first asks what a build needs and what it will be called, when mypyc may not be there yet.

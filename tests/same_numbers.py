@@ -34,9 +34,10 @@ def figures() -> Any:
     for strikes in (1, 5, 21, 60):
         market = SyntheticMarket(4, strikes=strikes, seed=strikes)
         for number, product in enumerate(market.products):
-            body = orjson.dumps(market.chain(product, START_US + number * 7_000_000))
-            found += [analyse(body, contract=contract, extras=EXTRAS) for contract in CONTRACTS]
+            chain = market.chain(product, START_US + number * 7_000_000)
+            found += [analyse(orjson.dumps(chain), contract=each, extras=EXTRAS) for each in CONTRACTS]
             found.append(svi(found[-1].smile))
+            found.append(analyse(orjson.dumps(odd(chain)), contract=CONTRACTS[1], extras=EXTRAS))
     found += [
         american_greeks(
             spot=100.0, strike=strike, years=0.5, volatility=0.3, rate=0.05, dividends=paid, kind="put"
@@ -45,6 +46,15 @@ def figures() -> Any:
         for paid in ((), ((0.2, 1.5),))
     ]
     return msgspec.to_builtins(found, str_keys=True)
+
+
+def odd(chain: dict[str, Any]) -> dict[str, Any]:
+    """The same chain with strikes in whole numbers, and quotes that are missing, 0, crossed or arbitrage."""
+    for legs in (chain["calls"], chain["puts"]):
+        for at, leg in enumerate(legs):
+            leg["strike"] = int(leg["strike"])
+            leg |= ({}, {"bid": None}, {"bid": 0}, {"bid": 900.0}, {"bid": 90, "ask": 95})[at % 5]
+    return {**chain, "strikes": [leg["strike"] for leg in chain["calls"]]}
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:

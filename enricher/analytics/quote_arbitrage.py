@@ -15,12 +15,15 @@ from operator import attrgetter, neg
 from typing import Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from enricher.analytics.columns import Column
+from enricher.messages.models import Number
 
 Kind = Literal["vertical_below_zero", "vertical_above_width", "butterfly", "parity", "calendar"]
 Option = Literal["call", "put"]
 Points = list[tuple[float, float]]
+Values = Sequence[float | None]
 
 CAP: Final = 20
 ROUNDING: Final = 1e-9  # of the highest strike: less is what rounding leaves where quotes just touch
@@ -86,7 +89,17 @@ def check_chain(
     _butterflies("put", strikes, put_bids, put_asks, least, findings)
     columns = call_bids, call_asks, put_bids, put_asks
     _parity(strikes, columns, discount, forward_bid, forward_ask, least, findings)
-    return largest(findings, cap)
+    return _as_sent(largest(findings, cap), strikes) if findings else Findings((), 0)
+
+
+def _as_sent(found: Findings, strikes: Sequence[Number]) -> Findings:
+    """Whole strikes as whole numbers, which are doubles where this module is compiled."""
+    sent = dict(zip(strikes, strikes, strict=True))
+    listed = [
+        replace(each, strikes=tuple([None if strike is None else sent[strike] for strike in each.strikes]))
+        for each in found.listed
+    ]
+    return Findings(tuple(listed), found.count)
 
 
 def largest(findings: Iterable[Finding], cap: int = CAP) -> Findings:
@@ -95,7 +108,7 @@ def largest(findings: Iterable[Finding], cap: int = CAP) -> Findings:
     return Findings(tuple(ordered[:cap]), len(ordered))
 
 
-def usable(bids: Column, asks: Column) -> tuple[list[float], list[float]]:
+def usable(bids: Values, asks: Values) -> tuple[list[float], list[float]]:
     """Prices that somebody stands by: -inf for no bid and inf for no ask, so that no sum with them pays."""
     sold: list[float] = []
     bought: list[float] = []
