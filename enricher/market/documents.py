@@ -110,13 +110,11 @@ def tick_document(tick: Tick, identity: str, processed_us: int, folded: bool) ->
 
 def quote_document(quote: Quote, identity: str, processed_us: int) -> dict[str, Any]:
     """The document of a quote: every field as sent, unknown ones too, but for our own names."""
-    document = {
-        **quote.raw,
-        "_id": identity,
-        "timestamp": quote.moment,
-        "processed_at": to_date(processed_us),
-        "event_us": quote.event_us,
-    }
+    document = quote.raw.copy()
+    document["_id"] = identity
+    document["timestamp"] = quote.moment
+    document["processed_at"] = to_date(processed_us)
+    document["event_us"] = quote.event_us
     if quote.future:
         document["folded"] = False
     elif "folded" in document:

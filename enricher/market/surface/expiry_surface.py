@@ -71,9 +71,6 @@ class ExpirySurface:
         self._spot: Number | None = None
         self._row: dict[str, Any] | None = None
 
-    def quotes(self, option_type: OptionType) -> dict[Number, Latest]:
-        return self.calls if option_type == "CALL" else self.puts
-
     def take_quote(self, option_type: OptionType, latest: Latest, before: Latest | None) -> None:
         """Put the newer quote of an option in the place of the one before."""
         strike = latest.strike

@@ -92,7 +92,8 @@ class QuoteSurface:
         """
         expiry, option_type = self._expiries.get(quote.expiry) or self._new(quote.expiry), quote.option_type
         strike, iv, event_us = quote.strike, quote.iv, quote.event_us
-        before = expiry.quotes(option_type).get(strike)
+        quotes = expiry.calls if option_type == "CALL" else expiry.puts
+        before = quotes.get(strike)
         if iv is not None and not 0 < iv <= MOST_IV:
             iv = None
         if before is not None and type(before.strike) is type(strike):
@@ -138,11 +139,11 @@ class QuoteSurface:
 
     def standing(self) -> Iterator[tuple[OptionKey, Latest]]:
         """The newest quote of every option."""
-        kinds: tuple[OptionType, OptionType] = ("CALL", "PUT")
         for name, expiry in self._expiries.items():
-            for option_type in kinds:
-                for strike, quote in expiry.quotes(option_type).items():
-                    yield (name, strike, option_type), quote
+            for strike, quote in expiry.calls.items():
+                yield (name, strike, "CALL"), quote
+            for strike, quote in expiry.puts.items():
+                yield (name, strike, "PUT"), quote
 
     def rows(
         self, spot: Number | None, expired: Expired, moment_us: int | None = None
