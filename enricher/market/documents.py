@@ -121,7 +121,7 @@ def quote_document(quote: Quote, identity: str, processed_us: int) -> dict[str, 
         del document["folded"]  # which would say of it that it moved nothing
     if ZEROED in document:
         # It would say of the quote's numbers that nobody knows them. (`pop` would be a call for every quote.)
-        del document[ZEROED]  # noqa: RUF051
+        del document[ZEROED]
     return document
 
 

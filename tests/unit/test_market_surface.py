@@ -290,12 +290,12 @@ def test_quotes_in_another_unit_than_the_legs_are_shown_in_that_of_the_most(time
     fold_chain(surface, {100: 0.2 * times, 110: 0.21 * times, 120: 0.25 * times, 130: 1.5 * times})
     surface.fold_quote(*quote(110, 21.5 / times, at=SECOND))
     args = surface, "N", "t", 100, never, START + SECOND
-    (row,) = volatility_surface(*args, {NEAR: 0.2})["expiries"]
+    (row,) = volatility_surface(*args, {NEAR: 0.2}.get)["expiries"]
     assert row["ivs"] == pytest.approx([0.2 * times, 0.215 * times, 0.25 * times, 1.5 * times])
     assert row["avg_iv"] == pytest.approx(2.165 * times / 4)
     unit = "decimals" if times == 1 else "percent"
     assert row["flags"] == {"ivs": f"sent in another unit, and shown in {unit}: 110"}
-    for unknown in ({}, {FAR: 0.2}):
-        (plain,) = volatility_surface(*args, unknown)["expiries"]
+    for unknown in (dict[str, float](), {FAR: 0.2}):
+        (plain,) = volatility_surface(*args, unknown.get)["expiries"]
         assert plain["ivs"][1] == 21.5 / times
         assert "flags" not in plain

@@ -58,13 +58,15 @@ class SurfaceView(Fold):
         text, naive, event_us = self.wanted
         self.wanted, product = None, self.product
         text = text or render(event_us, naive, product.zone)
-        known = product.chains.known.values()
-        typical = {chain.expiry: median(chain.smile.iv) for chain in known if chain.smile.iv}
         payload = volatility_surface(
             product.quotes.surface, product.product, text, product.chains.spot,
-            product.expiries.cutoff.expired, event_us, typical,
+            product.expiries.cutoff.expired, event_us, self._typical,
         )  # fmt: skip
         self._undisplayed = (event_us, payload)
+
+    def _typical(self, expiry: str) -> float | None:
+        known = self.product.chains.known.get(expiry)
+        return median(known.smile.iv) if known is not None and known.smile.iv else None
 
     def _shown_chains(self) -> list[ExpirySnapshot]:
         """The last chains that the surface shows the smiles of, by expiry."""

@@ -49,6 +49,9 @@ class LatestChain(msgspec.Struct, frozen=True):
     ivs: dict[OptionType, dict[Number, Number]]
 
 
+_NO_LEGS: Final = LatestChain(-_NEVER, "", {"CALL": {}, "PUT": {}})
+
+
 class ExpirySurface:
     """The quotes and the chain of one expiry; ``calls`` and ``puts`` are the newest quotes by strike."""
 
@@ -115,8 +118,9 @@ class ExpirySurface:
             self._changed |= dict.fromkeys(self._passed(spot))
             self._spot = spot
         if self._changed:
+            legs = self.chain if self._counts and self.chain is not None else _NO_LEGS
             for strike in self._changed:
-                self._choose(strike, since_us, until_us)
+                self._choose(strike, legs, since_us, until_us)
             if not later:  # else it is looked at again: something may have been too new
                 self._changed.clear()
                 self._before.clear()
@@ -147,9 +151,15 @@ class ExpirySurface:
         low, high = (before, spot) if before < spot else (spot, before)
         return self._strikes[bisect_left(self._strikes, low) : bisect_right(self._strikes, high)]
 
-    def _choose(self, strike: Number, since_us: int, until_us: int) -> None:
-        call = self._of(strike, "CALL", self.calls, since_us, until_us)
-        put = self._of(strike, "PUT", self.puts, since_us, until_us)
+    def _choose(self, strike: Number, legs: LatestChain, since_us: int, until_us: int) -> None:
+        call, put = legs.ivs["CALL"].get(strike), legs.ivs["PUT"].get(strike)
+        # Of quote and leg the later counts, at equal times the leg.
+        quote = self.calls.get(strike)
+        if quote is not None and (call is None or quote.event_us > legs.event_us):
+            call = self._quoted(quote, "CALL", call, legs, since_us, until_us)
+        quote = self.puts.get(strike)
+        if quote is not None and (put is None or quote.event_us > legs.event_us):
+            put = self._quoted(quote, "PUT", put, legs, since_us, until_us)
         spot = self._spot
         if call is None or put is None:
             iv = put if call is None else call
@@ -166,28 +176,22 @@ class ExpirySurface:
             del self._chosen[strike]
             del self._strikes[bisect_left(self._strikes, strike)]
 
-    def _of(
+    def _quoted(
         self,
-        strike: Number,
+        newest: Latest,
         option_type: OptionType,
-        quotes: dict[Number, Latest],
+        leg: Number | None,
+        legs: LatestChain,
         since_us: int,
         until_us: int,
     ) -> Number | None:
-        """Of quote and leg the later counts, at equal times the leg."""
-        leg, chain = None, self.chain
-        if chain is not None and self._counts:
-            leg = chain.ivs[option_type].get(strike)
-        quote = quotes.get(strike)
-        if quote is not None and quote.event_us > until_us:
-            quote = self._before.get((strike, option_type))
-            if quote is not None and quote.event_us > until_us:
-                quote = None
-        if quote is None or quote.iv is None or quote.event_us <= since_us:
+        """The volatility of an option whose ``newest`` quote is later than its leg, or has none beside it."""
+        quote: Latest | None = newest
+        if newest.event_us > until_us:
+            quote = self._before.get((newest.strike, option_type))
+        if quote is None or quote.iv is None or not since_us < quote.event_us <= until_us:
             return leg
-        if leg is None or chain is None or quote.event_us > chain.event_us:
-            return quote.iv
-        return leg
+        return quote.iv if leg is None or quote.event_us > legs.event_us else leg
 
     def _drawn(self) -> dict[str, Any] | None:
         strikes = self._strikes

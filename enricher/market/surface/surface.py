@@ -7,10 +7,9 @@ order of arrival never shows. What is 5 to 60 s ahead of the clock is not for fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, KeysView, Mapping
+from collections.abc import Callable, Iterator, KeysView
 from datetime import date, timedelta
 from math import fsum
-from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -28,9 +27,13 @@ _LAPSES_WITHIN_US: Final = 60 * MINUTE  # no state is kept for longer, and the n
 
 _APART: Final = 30.0  # times the typical one, no decimal is; a percentage is a hundred times
 
-_NOTHING_KNOWN: Final[Mapping[str, float]] = MappingProxyType({})
 OptionKey = tuple[str, Number, OptionType]  # (expiry, strike, option type)
 Expired = Callable[[str], bool]
+Typical = Callable[[str], float | None]
+
+
+def unknown(expiry: str) -> None:
+    """No volatility of our own is known of any expiry."""
 
 
 class Cutoff(msgspec.Struct, frozen=True, gc=False):
@@ -186,27 +189,28 @@ def volatility_surface(
     spot: Number | None,
     expired: Expired,
     moment_us: int | None = None,
-    typical: Mapping[str, float] = _NOTHING_KNOWN,
+    typical: Typical = unknown,
 ) -> dict[str, Any]:
     """The payload of ``volatility_surface:{product}``: expiries and their strikes ascending.
 
     One volatility a strike: of call and put the one out of the money (the call above ``spot``,
     the put below), for it is the one people trade; their mean on the spot itself or when spot is
     unknown; the only one when there is one. ``avg_iv`` is the plain mean over the strikes to 6
-    decimals, not the volatility at the money. ``typical`` are volatilities computed here, decimals by expiry,
-    which tell percent from decimals where an expiry has both.
+    decimals, not the volatility at the money. ``typical`` gives a volatility computed here, a decimal, of an
+    expiry: it tells percent from decimals where that has both.
     """
     rows = surface.rows(spot, expired, moment_us)
-    expiries = [in_one_unit(row, typical.get(row["expiry"])) for row in rows]
+    expiries = [in_one_unit(row, typical) for row in rows]
     return {"product": product, "timestamp": timestamp, "expiries": expiries}
 
 
-def in_one_unit(row: dict[str, Any], typical: float | None) -> dict[str, Any]:
+def in_one_unit(row: dict[str, Any], typical: Typical) -> dict[str, Any]:
     """The row of an expiry with the few volatilities in the unit of the many, which ``flags`` say."""
     ivs: list[Number] = row["ivs"]
-    if not typical or max(ivs) < _APART * min(ivs):
+    usual = typical(row["expiry"]) if max(ivs) >= _APART * min(ivs) else None
+    if not usual:
         return row
-    percent = [iv > _APART * typical for iv in ivs]
+    percent = [iv > _APART * usual for iv in ivs]
     most = 2 * sum(percent) > len(ivs)
     odd = [strike for strike, each in zip(row["strikes"], percent, strict=True) if each != most]
     if not odd:
