@@ -160,7 +160,7 @@ class Pool:
         """Return when everything that was accepted is committed.
 
         Retries that wait in memory are not waited for, unless they hold back a strict lane. What is held
-        becomes dead letters.
+        becomes dead letters. What states have put off is handed to the writer.
         """
         timers = self._turns.timers
         timers.let_go()
@@ -168,6 +168,7 @@ class Pool:
             self._admission.empty.clear()
             with anyio.move_on_after(0.05):
                 await self._admission.empty.wait()
+        self._turns.show_held()
 
     def left(self) -> tuple[Counter[str], Counter[str]]:
         """What `leftover` would say now; nothing changes. Another thread may ask while the loop stands."""

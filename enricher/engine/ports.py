@@ -305,6 +305,8 @@ class StateStore(Protocol[S]):
                                     message was refused, and what was shown meanwhile was dropped
     ``clock_set(state, step_us)``   the wall clock was set by so much: what the state remembers as a time of
                                     that clock has to move along
+    ``held(state, now_us)``         effects that wait for their time, a sequence for each write: asked at a
+                                    stop, and nothing is asked after it
     ``on_gap(topic, from_us, to_us)``   see `Engine.missed`
     """
 

@@ -141,6 +141,15 @@ class Turns:
         finally:
             self._done.set()
 
+    def show_held(self) -> None:
+        """Hand over what states have put off, for at a stop nobody asks them again."""
+        for group in self._scheduler.groups:
+            if (held := getattr(group.state_store, "held", None)) is None:
+                continue
+            for lane in group.lanes.values():
+                if lane.state is not None and not lane.stale:
+                    _show(lane, held, self._core)
+
     def end(self) -> None:
         """Handle nothing any more."""
         self.ended = True
@@ -286,7 +295,7 @@ class Turns:
 def _show(lane: Lane, unshown: Callable[[Any, int], Any], core: Core) -> None:
     try:
         shown = unshown(lane.state, core.clock())
-        writes = [Write(effects, owner=lane, label="unshown", stateful=True) for effects in shown]
+        writes = [Write(effects, owner=lane, label="unshown", stateful=True) for effects in shown if effects]
     except Exception as error:  # noqa: BLE001  one key's state must not end the engine
         distrust(lane, "unshown", error, core.stats)
         return

@@ -106,8 +106,10 @@ async def test_exposures_follow_from_the_published_greeks_and_open_interest(urls
 
 
 async def test_two_expiries_around_thirty_days_give_volatilities_to_thirty_days(urls: Urls) -> None:
-    async with running(*urls, QUIET, clock=Clock(AT + 10 * SECOND)) as worker:
+    clock = Clock(AT + 10 * SECOND)
+    async with running(*urls, QUIET, clock=clock) as worker:
         await worker.take(CHAINS, smiling(AT))
+        clock.advance(1)
         await worker.take(CHAINS, smiling(AT + SECOND, "2025-07-31", bump=0.02))
         near, far = worker.published("option_chain")
         surface = await worker.cached("volatility_surface:NIFTY")

@@ -210,6 +210,34 @@ async def test_a_start_shows_only_what_was_not_and_only_the_last_of_it(shown: bo
     assert "ohlc:NIFTY:1m" not in after.shown.keys
 
 
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("apart_us", [0, 1000])
+async def test_a_surface_that_waits_is_shown_at_a_stop_and_after_a_kill(killed: bool, apart_us: int) -> None:
+    before = rig_over()
+    at = before.clock.now_us - SECOND
+    async with before.engine:
+        for number, expiry in enumerate(("2099-06-26", "2099-07-31")):
+            calls = [leg(strike, "CALL", 100, 5, 10.0, iv=0.2) for strike in (21000, 21500)]
+            hand_in(before, CHAINS, chain(at + number * apart_us, expiry=expiry, calls=calls))
+            await before.drained()
+        keys = dict(before.shown.keys)
+        assert expiries_of(keys) == ["2099-06-26"]
+    assert expiries_of(before.shown.keys) == ["2099-06-26", "2099-07-31"]
+    if killed:
+        before.shown.keys = keys
+        before.shown.versions["volatility_surface:NIFTY"] = at
+        after = rig_over(before)
+        async with after.engine as engine:
+            await engine.wait_ready()
+            await until(lambda: not engine.writer.unfinished)
+        assert expiries_of(after.shown.keys) == ["2099-06-26", "2099-07-31"]
+
+
+def expiries_of(keys: Mapping[str, bytes]) -> list[str]:
+    """The expiries on the surface that is shown."""
+    return [row["expiry"] for row in json.loads(keys["volatility_surface:NIFTY"])["expiries"]]
+
+
 @pytest.mark.parametrize(("hours", "shown"), [(0.5, MOST), (48, 0)])
 async def test_a_weekend_is_not_published(hours: float, shown: int) -> None:
     before = rig_over()

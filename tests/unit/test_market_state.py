@@ -14,13 +14,14 @@ from enricher import load
 from enricher.analytics.position_buildup import Snapshot
 from enricher.analytics.steps import at_once
 from enricher.assembly import planned
-from enricher.clock import event_us
+from enricher.clock import SECOND, event_us
 from enricher.engine.effects import DropMembers, Effect, Insert, SetKey, SetMember
 from enricher.engine.ports import Folded
 from enricher.engine.router import Context, Route
 from enricher.errors import BadMessage
 from enricher.market.bars.rolling_windows import order_key
 from enricher.market.folds import ChainChange
+from enricher.market.folds.surface_view import SHOW_EVERY_US
 from enricher.market.state.market_state import MarketState
 from enricher.market.state.product_state import ProductState
 from enricher.market.surface.expiry_snapshot import ExpirySnapshot
@@ -68,6 +69,7 @@ class OneLane:
         assert isinstance(state_store, MarketState)
         self.state_store = state_store
         self.state = state_store.new(product)
+        self.now_us = NOW_US
         self.keys: dict[str, bytes] = {}
         self.said: list[Effect] = []
 
@@ -82,8 +84,10 @@ class OneLane:
         self._land(effects)
         return self.state_store.fold(self.state, change)
 
-    def settle(self) -> list[Effect]:
-        effects = list(self.state_store.show(self.state, NOW_US))
+    def settle(self, apart_us: int = SECOND) -> list[Effect]:
+        """The end of a turn; the next one is so much later."""
+        effects = list(self.state_store.show(self.state, self.now_us))
+        self.now_us += apart_us
         self._land(effects)
         return effects
 
@@ -120,6 +124,51 @@ def test_the_surface_is_as_of_the_last_chain_whatever_came_after_it_in_its_turn(
     surface = orjson.loads(one_turn["volatility_surface:N"])
     assert surface["timestamp"].endswith("15:06:06+00:00")
     assert surface["expiries"][0]["ivs"] == [0.16, 0.3]
+
+
+def surfaces(effects: Any) -> list[str]:
+    """The times of the surfaces among these effects."""
+    keys = [e for e in effects if isinstance(e, SetKey) and e.key == "volatility_surface:N"]
+    return [orjson.loads(e.value)["timestamp"][17:19] for e in keys]
+
+
+def test_of_chains_that_come_together_the_first_and_the_last_are_shown() -> None:
+    lane, shown_us = OneLane(settings={"market.svi_interval": 0.0}), NOW_US
+    for at in (3, 4, 5):
+        lane.take("option_chain", body("option_chain", at, iv=0.2))
+        assert surfaces(lane.settle(apart_us=10_000)) == ["03"][: at == 3]
+        lane.take("option_quote", body("option_quote", at, iv=0.4 + at / 100))
+    assert lane.state_store.due(lane.state) == shown_us + SHOW_EVERY_US
+    assert lane.state_store.on_time(lane.state, shown_us + SHOW_EVERY_US - 1) == []
+    (last,) = lane.state_store.on_time(lane.state, shown_us + SHOW_EVERY_US)
+    assert surfaces([last]) == ["05"]
+    # As of the chain: the quote that came after it is not in it.
+    assert isinstance(last, SetKey)
+    assert orjson.loads(last.value)["expiries"][0]["ivs"] == [0.2, 0.44]
+    assert lane.state_store.due(lane.state) is None
+
+
+def test_a_surface_that_waits_is_shown_at_a_stop_and_by_the_next_turn_after_its_time() -> None:
+    lane = OneLane()
+    for at in (3, 4):
+        lane.take("option_chain", body("option_chain", at, iv=0.2))
+        lane.settle(apart_us=0)
+    assert [surfaces(effects) for effects in lane.state_store.held(lane.state, NOW_US)] == [["04"]]
+    assert [*map(list, lane.state_store.held(lane.state, NOW_US))] == [[]]
+    lane.take("option_chain", body("option_chain", 5, iv=0.2))
+    assert surfaces(lane.settle(apart_us=SHOW_EVERY_US)) == []
+    lane.take("option_quote", body("option_quote", 5, iv=0.2))
+    assert surfaces(lane.settle()) == ["05"]
+
+
+def test_the_first_surface_of_an_interval_waits_for_nothing_and_is_stored() -> None:
+    lane, stored = OneLane(settings={"market.surface_interval": 2.0}), []
+    for at in (4, 5, 6, 7):
+        lane.take("option_chain", body("option_chain", at, iv=0.2))
+        effects = lane.settle(apart_us=0)
+        stored += [e.document["timestamp"].second for e in effects if isinstance(e, Insert)]
+        assert surfaces(effects) == ([f"{at:02d}"] if at % 2 == 0 else [])
+    assert stored == [4, 6]
 
 
 @pytest.mark.parametrize("restarted", [False, True])

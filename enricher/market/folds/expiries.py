@@ -23,8 +23,8 @@ class Expiries(Fold):
         self.newest_us = self._heard_us = 0
 
     def fold_chain(self, change: ChainChange) -> None:
-        if change.event_us >= self.cutoff.until_us and not change.restored:
-            self.pass_time()
+        if change.event_us >= self.cutoff.until_us and not change.restored and self.pass_time():
+            self.product.surface.want(change.chain.naive)
 
     def pass_by_quote(self, naive: bool) -> None:
         """Let expire what has by a quote, which came after the last chain."""

@@ -89,11 +89,12 @@ class MarketState:
             if state.chains.newest_us:
                 state.surface.want(state.quotes.naive)
                 state.whole.wanted = state.surface.wanted
-            caches += state.surface.show(now_us)
+            # It may have waited for its time, behind a surface of the same moment that was shown.
+            surface = aged(state.surface.show_now(now_us), now_us - last_us, behind_us=0)
             # Only cached: whether it was published is not known.
             for show in (state.whole.show, *(harmless(fold.show, ()) for fold in state.own)):
                 caches += [effect for effect in show(now_us) if isinstance(effect, SetKey)]
-            writes.append(tuple(aged(caches, now_us - last_us)))
+            writes.append((*surface, *aged(caches, now_us - last_us)))
         return writes
 
     def seen(self, state: ProductState, event: Tick | Quote | Chain, context: Context) -> Folded | None:
@@ -142,6 +143,10 @@ class MarketState:
         """Have the next `show` say everything, whatever was shown."""
         for fold in state.folds:
             fold.show_again()
+
+    def held(self, state: ProductState, now_us: int) -> Sequence[Sequence[Effect]]:
+        """What was put off: a surface that came soon after another."""
+        return [state.surface.show_now(now_us)]
 
     def due(self, state: ProductState) -> int | None:
         """When the first of the folds wants to be asked by the clock."""

@@ -59,7 +59,7 @@ class Recent:
         return sorted(last, key=lambda stored: stored[0])[-MOST:]
 
 
-def aged(effects: Iterable[Effect], age_us: int) -> Iterator[Effect]:
+def aged(effects: Iterable[Effect], age_us: int, behind_us: int = 1) -> Iterator[Effect]:
     """The effects with what is left of a cache's lifetime, and no cache that was set at the time anew.
 
     A version that is a microsecond older gives way to the one that may be there. An age below 0 is that of a
@@ -70,5 +70,5 @@ def aged(effects: Iterable[Effect], age_us: int) -> Iterator[Effect]:
         if not isinstance(effect, SetKey):
             yield effect
         elif (ttl_ms := effect.ttl_ms - age_us // 1000) > 0:
-            version = None if effect.version is None else effect.version - 1
+            version = None if effect.version is None else effect.version - behind_us
             yield SetKey(effect.key, effect.value, ttl_ms, version)

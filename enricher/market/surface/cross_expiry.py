@@ -33,11 +33,17 @@ _CAP = 10
 _INCOMPARABLE = {"term": None, "calendar": None, "flags": {"term": BEYOND, "calendar": BEYOND}}
 
 
-class Row(msgspec.Struct, frozen=True):
-    """What counts of one expiry, and what others can be traded against."""
+class Row(msgspec.Struct):
+    """What counts of one expiry, and what others can be traded against, once that is asked for."""
 
     seen: SnapshotAt
-    offers: Offers
+    made: Offers | None = None
+
+    @property
+    def offers(self) -> Offers:
+        if self.made is None:
+            self.made = offers(self.seen.quotes)
+        return self.made
 
 
 class Joined(msgspec.Struct, frozen=True):
@@ -79,7 +85,7 @@ class CrossExpiry:
             and all(row.of is snapshot for row, snapshot in zip(shown.rows, known, strict=True))
         ):
             return shown
-        return _joined([snapshot_at(snapshot, now_us) for snapshot in known], now_us)
+        return _joined([row.seen for row in self._as_of(known, now_us)], now_us)
 
     def fields(
         self, known: Sequence[ExpirySnapshot], curves: Mapping[str, dict[str, Any]], now_us: int | None = None
@@ -100,6 +106,7 @@ class CrossExpiry:
 
     def _together(self, known: Sequence[ExpirySnapshot], now_us: int) -> dict[str, Any]:
         rows = self._as_of(known, now_us)
+        self._seen = {last.expiry: self._seen[last.expiry] for last in known}
         self._shown = shown = _joined([row.seen for row in rows], now_us)
         smiling = pairwise(row for row in rows if row.seen.smile.reason is None)
         quoted = _near_pairs([row for row in rows if row.seen.of.forward and row.offers.any])
@@ -117,16 +124,14 @@ class CrossExpiry:
 
     def _as_of(self, known: Sequence[ExpirySnapshot], now_us: int) -> list[Row]:
         """What still counts of each; the same object for as long as nothing more has grown stale."""
-        kept: dict[str, tuple[int, Row]] = {}
+        rows: list[Row] = []
         for last in known:
             held = self._seen.get(last.expiry)
             # By identity: a chain that is corrected keeps its time and says something else.
             if held is None or held[1].seen.of is not last or not held[0] <= now_us <= held[1].seen.until_us:
-                left = snapshot_at(last, now_us)
-                held = (now_us, Row(left, offers(left.quotes)))
-            kept[last.expiry] = held
-        self._seen = kept
-        return [row for _, row in kept.values()]
+                held = self._seen[last.expiry] = (now_us, Row(snapshot_at(last, now_us)))
+            rows.append(held[1])
+        return rows
 
 
 def _joined(rows: list[SnapshotAt], now_us: int) -> Joined:
