@@ -38,7 +38,7 @@ from enricher.market.reasons import AHEAD
 from enricher.market.settings import MarketSettings
 from enricher.market.state.product_state import ProductState
 from enricher.market.zeros import OPTION_FIELDS, TICK_FIELDS, is_zeroed, zeroed, zeroed_chain
-from enricher.messages.models import Chain, Number, Quote, Tick
+from enricher.messages.models import Chain, Event, Number, Quote, Tick
 
 Chained = tuple[ChainChange | None, Sequence[Effect]]
 
@@ -194,9 +194,18 @@ class Handlers:
         future = chain.future
         if future:
             document["folded"] = False
+        # What is kept until the commit, without the legs.
+        sent = Event(
+            product=chain.product,
+            timestamp=chain.timestamp,
+            event_us=chain.event_us,
+            moment=chain.moment,
+            naive=chain.naive,
+            ahead_us=chain.ahead_us,
+        )
         effects = (
-            Insert(CHAINS, document, partial(self._stored_chain, chain, identity, processed_us, state.zone)),
-            *self.show_chain(chain, identity, fields, processed_us, state.zone),
+            Insert(CHAINS, document, partial(self._stored_chain, sent, identity, processed_us, state.zone)),
+            *self.show_chain(sent, identity, fields, processed_us, state.zone),
         )
         yield  # for the document is encoded at once
         if not (chain.clean or storable(context.body, document)):
@@ -208,39 +217,39 @@ class Handlers:
         return change, effects
 
     def show_chain(
-        self, chain: Chain, identity: str, fields: Mapping[str, Any], processed_us: int, zone: tzinfo
+        self, sent: Event, identity: str, fields: Mapping[str, Any], processed_us: int, zone: tzinfo
     ) -> tuple[Effect, ...]:
         message = encode_large(
-            {**fields, "timestamp": chain.timestamp, "processed_at": render(processed_us, chain.naive, zone)}
+            {**fields, "timestamp": sent.timestamp, "processed_at": render(processed_us, sent.naive, zone)}
         )
-        claim = SetClaim(f"claims:option_chain:{chain.event_us // MINUTE}", identity, OPTION_CLAIM_TTL)
+        claim = SetClaim(f"claims:option_chain:{sent.event_us // MINUTE}", identity, OPTION_CLAIM_TTL)
         publish = Publish("enriched:option_chain", message)
-        if chain.future:
+        if sent.future:
             return (claim, publish)
         ratios = {
             "pcr_oi": fields["pcr_oi"],
             "pcr_volume": fields["pcr_volume"],
-            "timestamp": chain.timestamp,
+            "timestamp": sent.timestamp,
         }
         if None in ratios.values() or "zeroed" in fields:
             unknown = [name for name in ratios if ratios[name] is None or is_zeroed(fields, name)]
             if unknown:
                 ratios["flags"] = {name: fields["flags"].get(name) for name in unknown}
-        where = f"{chain.product}:{chain.expiry}"
+        where = f"{fields['product']}:{fields['expiry']}"
         return (
             claim,
-            SetKey(f"latest:chain:{where}", message, self.cache_ms, chain.event_us),
-            SetKey(f"latest:pcr:{where}", encode(ratios), self.cache_ms, chain.event_us),
+            SetKey(f"latest:chain:{where}", message, self.cache_ms, sent.event_us),
+            SetKey(f"latest:pcr:{where}", encode(ratios), self.cache_ms, sent.event_us),
             publish,
         )
 
     def _stored_chain(
-        self, chain: Chain, identity: str, processed_us: int, zone: tzinfo, document: Mapping[str, Any]
+        self, sent: Event, identity: str, processed_us: int, zone: tzinfo, document: Mapping[str, Any]
     ) -> Sequence[Effect] | None:
         before_us = micros(document["processed_at"])
         if processed_us - before_us > OPTION_CLAIM_TTL * SECOND:
             return None
-        return self.show_chain(chain, identity, sent_fields(document), before_us, zone)
+        return self.show_chain(sent, identity, sent_fields(document), before_us, zone)
 
 
 class EnrichedTick(msgspec.Struct, frozen=True, gc=False, tag_field="type", tag="UNDERLYING_ENRICHED"):

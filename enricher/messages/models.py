@@ -22,7 +22,7 @@ from enricher.messages.json_decoding import parse, shown
 from enricher.messages.leg import OI_UNITS, PRICE_UNITS, Leg, Number, OiUnit, PriceUnit
 from enricher.messages.leg_checks import flag_strangers, side, union
 
-__all__ = ["Chain", "Leg", "Number", "Quote", "Tick", "decode_chain", "decode_quote"]
+__all__ = ["Chain", "Event", "Leg", "Number", "Quote", "Tick", "decode_chain", "decode_quote"]
 __all__ += ["decode_tick", "digest", "peek_product", "peek_series", "peek_symbol"]
 
 FUTURE_US: Final = 5 * SECOND
