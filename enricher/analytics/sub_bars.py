@@ -5,7 +5,7 @@ Sums of sizes and turnovers are exact, so that the order of ticks cannot show in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import inf, isfinite
 from operator import attrgetter
 from typing import Final
@@ -80,6 +80,25 @@ class Cell:
         if price < self.low:
             self.low = price
         self.count += 1
+
+    def add_run(self, events: Sequence[int], prices: Sequence[float], order: int) -> None:
+        """As `add` does ticks in the order of time, newer than all before; ``order`` is that of the last."""
+        if not self.count:
+            self.first_us, self.open = events[0], prices[0]
+        self.last_us, self.last_order, self.close = events[-1], order, prices[-1]
+        self.high, self.low = max(self.high, *prices), min(self.low, *prices)
+        self.count += len(events)
+
+    def trade_run(self, prices: Sequence[float], sizes: Sequence[int]) -> None:
+        """As `trade` does with each price and size."""
+        turnovers = [price * size * _FINE for price, size in zip(prices, sizes, strict=True)]
+        if all(map(float.is_integer, turnovers)):
+            self.traded = True
+            self.volume += sum(sizes) << _FINE_BITS
+            self.turnover += sum(map(int, turnovers))
+        else:
+            for price, size in zip(prices, sizes, strict=True):
+                self.trade(price, size)
 
     def trade(self, price: float, size: Number) -> None:
         self.traded = True

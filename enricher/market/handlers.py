@@ -71,20 +71,20 @@ class Handlers:
         identity = tick.document_id(context.body)
         aside = "future" if tick.ahead_us and tick.future else ""
         flags: dict[str, str] | None = None
-        price, high, low, windows = tick.price, tick.high, tick.low, state.windows
-        latest = windows.latest
+        price, high, low = tick.price, tick.high, tick.low
+        last = state.last or state.windows.latest
+        newest = state.windows.ticks.newest if last is None else last.event_us
         if (
             not tick.clean
             or (high and price > high)
             or (low and price < low)
-            or (latest is not None and (price > latest.price * _SCALE or price * _SCALE < latest.price))
+            or (last is not None and (price > last.price * _SCALE or price * _SCALE < last.price))
         ):
             flags, is_price = tick_doubts(
-                tick, windows.ticks.last_price, windows.ticks.newest, state.contract.unit_within
+                tick, state.windows.ticks.last_price, newest, state.contract.unit_within
             )
             aside = aside or ("" if is_price else "no_price")
         # One that is too old for every window is folded into nothing.
-        newest = windows.ticks.newest
         folded = not aside and (newest is None or tick.event_us >= newest - self._retention_us)
         claim = self.tick_claim(tick, identity)
         document = tick_document(tick, identity, processed_us, folded)

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+from copy import copy
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from enricher import load
 from enricher.analytics.position_buildup import Snapshot
 from enricher.analytics.steps import at_once
 from enricher.assembly import planned
-from enricher.clock import SECOND, event_us
-from enricher.engine.effects import DropMembers, Effect, Insert, SetKey, SetMember
+from enricher.clock import SECOND, event_us, render
+from enricher.engine.effects import DropMembers, Effect, Insert, Publish, SetKey, SetMember, Upsert
 from enricher.engine.ports import Folded
 from enricher.engine.router import Context, Route
 from enricher.errors import BadMessage
 from enricher.market.bars.rolling_windows import order_key
+from enricher.market.documents import BARS, TICKS
 from enricher.market.folds import ChainChange
 from enricher.market.folds.surface_view import SHOW_EVERY_US
+from enricher.market.state import product_state
 from enricher.market.state.market_state import MarketState
 from enricher.market.state.product_state import ProductState
 from enricher.market.surface.expiry_snapshot import ExpirySnapshot
@@ -450,3 +457,56 @@ def test_bars_are_final_when_nothing_was_heard_for_a_while_however_the_clock_is_
         final[minute] = [e.document["window_minutes"] for e in effects if isinstance(e, Insert)]
     found = {minute: minutes for minute, minutes in final.items() if minutes}
     assert found == {1: [1], 4: [5], 9: [15]}
+
+
+@lru_cache
+def lane_with(volume: str) -> OneLane:
+    return OneLane(settings={"market.volume": volume})
+
+
+ticks_in_order = st.lists(
+    st.tuples(
+        # seconds after the one before: seldom before it
+        st.integers(0, 20).flatmap(lambda kind: st.integers(-200, 0) if not kind else st.integers(0, 40)),
+        st.sampled_from([100, 100.25, 101.5, 99, 0, 10_000]),
+        st.one_of(st.none(), st.integers(0, 90), st.sampled_from([2**31 - 1, 0.5, 1e-300])),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@given(ticks_in_order, st.lists(st.integers(1, 15), min_size=40, max_size=40), st.booleans())
+def test_ticks_say_the_same_one_by_one_and_in_turns(
+    sent: list[tuple[int, float, float | None]], lengths: list[int], cumulative: bool
+) -> None:
+    """In whatever order, some twice, with prices and volumes that are none, over many bars."""
+    at, bodies = 0, list[bytes]()
+    for number, (seconds, price, volume) in enumerate(sent):
+        at += seconds
+        stamp = render(NOW_US - 7200 * SECOND + at * SECOND, naive=False)
+        tick = {"product": "N", "timestamp": stamp, "price": price, "volume": volume, "tick_id": number % 38}
+        bodies.append(orjson.dumps(tick))
+
+    def run(lengths: Iterable[int]) -> tuple[Any, ...]:
+        lane = copy(lane_with("cumulative" if cumulative else "trade"))
+        lane.state, lane.keys, lane.said = lane.state_store.new("N"), {}, []
+        marks, turns = [], iter(lengths)
+        for at in range(0, len(bodies), 15):  # and then nothing comes for so long that bars are closed
+            waiting = bodies[at : at + 15]
+            while waiting:
+                length = next(turns)
+                marks += [lane.take("underlying", tick) for tick in waiting[:length]]
+                waiting = waiting[length:]
+                lane.settle()
+            assert lane.state.bars.bars.newest == lane.state.windows.ticks.newest
+            lane._land(lane.state_store.on_time(lane.state, NOW_US + 7200 * SECOND))
+        ticks = [e.document for e in lane.said if isinstance(e, Insert) and e.collection == TICKS]
+        written = [e for e in lane.said if isinstance(e, Insert | Upsert) and e.collection == BARS]
+        # The sooner a bar is given out, the more often it is revised, and the less is known of volumes.
+        told = {"revision": 0, "flags": {}, "processed_at": None}
+        bars = {e.document["_id"]: e.document | told for e in written}
+        return marks, ticks, bars, [e for e in lane.said if isinstance(e, Publish)], lane.keys
+
+    with patch.object(product_state, "_MANY", 2):
+        assert run(lengths) == run([1] * len(bodies))

@@ -8,6 +8,7 @@ Only aggregates are kept, no ticks.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Final
@@ -24,6 +25,7 @@ from enricher.messages.models import Number
 LARGEST_VOLUME: Final = 1e100
 """A volume beyond it is none."""
 
+_FIRST_LIMIT: Final = min(limit for limit in LIMITS if limit > 0)
 _NEVER: Final = 2**63
 
 
@@ -44,6 +46,14 @@ class Bar(msgspec.Struct, frozen=True, gc=False):
     def end_us(self) -> int:
         """The first moment after the bar."""
         return self.start_us + self.minutes * MINUTE if self.until_us is None else self.until_us
+
+
+def _sizes(volumes: Sequence[Number | None]) -> list[int] | None:
+    """The volumes where all are plain whole numbers, nothing where no tick has one; None for all others."""
+    sizes = [volume for volume in volumes if type(volume) is int]
+    if len(sizes) < len(volumes):
+        return None if any(volume is not None for volume in volumes) else []
+    return sizes if min(sizes) >= 0 and max(sizes) < _FIRST_LIMIT else None
 
 
 class Bars:
@@ -120,6 +130,29 @@ class Bars:
         if cell.given_out:
             self._changed |= dict.fromkeys(cell.given_out)
         return True
+
+    def fold_run(
+        self,
+        events: Sequence[int],
+        prices: Sequence[float],
+        orders: Sequence[int],
+        volumes: Sequence[Number | None],
+    ) -> None:
+        """Folds ticks as `fold` does, cheaper when many: times ascend, the first newer than all before."""
+        sizes = _sizes(volumes) if self._volumes is None else None
+        at, count = 0, len(events)
+        while at < count:
+            start, end, cell = self._current
+            to = bisect_left(events, end, at)
+            if sizes is None or cell is None or cell.given_out or not start <= events[at] < end:
+                self.fold(events[at], prices[at], orders[at], volumes[at])
+                at += 1
+                continue
+            self.newest = events[to - 1]
+            cell.add_run(events[at:to], prices[at:to], orders[to - 1])
+            if sizes:
+                cell.trade_run(prices[at:to], sizes[at:to])
+            at = to
 
     def _cell(self, event_us: int) -> Cell | None:
         """The cell of this moment; None if no bar there is complete."""

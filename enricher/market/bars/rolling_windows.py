@@ -229,6 +229,11 @@ class TickWindow:
         self._low.insert(event_us, -price)
         return True
 
+    def add_run(self, ticks: Sequence[tuple[int, float, int, int, bool]]) -> None:
+        """Fold ticks in, each with what `add` takes: times ascend, the first is newer than all before."""
+        self._added += ticks
+        self.newest = ticks[-1][0]
+
     def _settle(self) -> None:
         """Put what was added in order into the columns, and let go of what is older than the retention."""
         if not self._added:

@@ -48,6 +48,20 @@ class ClosedBars(Fold):
             self.volumes.take(event_us, volume)
         self.bars.fold(event_us, tick.price, tick.order, volume)
 
+    def fold_run(self, ticks: Sequence[TickChange]) -> None:
+        """Take ticks in whose event times ascend, the first of them newer than all before."""
+        self.heard_us = heard_us = ticks[-1].received_us
+        self.due_us = heard_us + self._idle_us
+        events = [tick.event_us for tick in ticks]
+        prices = [tick.price + 0.0 for tick in ticks]
+        orders = [tick.order for tick in ticks]
+        volumes = [tick.volume for tick in ticks]
+        if events[-1] >= self.volumes.since_us:
+            for event_us, volume in zip(events, volumes, strict=True):
+                if volume is not None and event_us >= self.volumes.since_us:
+                    self.volumes.take(event_us, volume)
+        self.bars.fold_run(events, prices, orders, volumes)
+
     def begin(self, newest_us: int) -> int:
         """Where the earliest bar begins that a tick may still fold into as long as none is newer."""
         return self.bars.begin(newest_us - self.bars.retention_us)

@@ -53,6 +53,11 @@ class Gaps(Fold):
             self._end(to_us, tick.event_us, received_us)
         self.set_us = 0
 
+    @property
+    def pending(self) -> bool:
+        """Whether a gap of the feed has not been taken in yet: ticks have to come one by one."""
+        return self.passed < len(self._feed)
+
     def begin(self) -> None:
         """The next gap, if there is one, began: something may be missing after the newest tick.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from enricher.clock import MINUTE, render, to_date
@@ -36,6 +37,13 @@ class Windows(Fold):
         if sent is not None:
             self.changed = True
         return None
+
+    def fold_run(self, ticks: Sequence[TickChange]) -> None:
+        """Take ticks in whose event times ascend, the first of them newer than all before."""
+        self.ticks.add_run(
+            [(tick.event_us, tick.price + 0.0, tick.order, tick.identity, True) for tick in ticks]
+        )
+        self.latest, self.naive, self.changed = ticks[-1].sent, ticks[-1].naive, True
 
     def show_tick(self, tick: Tick, identity: int) -> None:
         """Have the windows shown, and this tick if it is the last of those folded."""

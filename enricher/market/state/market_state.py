@@ -19,7 +19,7 @@ from enricher.market.folds.configured import fold_of
 from enricher.market.folds.fold import ChainChange, QuoteChange, TickChange
 from enricher.market.products import Contracts
 from enricher.market.settings import MarketSettings
-from enricher.market.state.product_state import Makes, ProductState, checked, harmless
+from enricher.market.state.product_state import Makes, ProductState, harmless
 from enricher.market.state.recent import aged
 from enricher.market.state.restore import Restore
 from enricher.messages.json_decoding import shown
@@ -108,7 +108,10 @@ class MarketState:
         if isinstance(event, Tick):
             if self._settings.analytics:
                 state.health.take(event, context.now_us)
-            return state.identities.seen_tick(event, context.body)
+            last, identities = state.last, state.identities
+            if last is not None and event.event_us > last.event_us and not identities.aside:
+                return None
+            return identities.seen_tick(event, context.body)
         return state.identities.seen_option(event, context.body)
 
     def fold(self, state: ProductState, change: TickChange | QuoteChange | ChainChange | None) -> str | None:
@@ -121,15 +124,11 @@ class MarketState:
         if change.aside:
             state.identities.set_aside(change.event_us, change.identity)
             return change.aside
-        folds = state.folds
-        for at, step in state.steps[type(change)]:
-            label = step(folds[at], change)
-            if label is not None:
-                return checked(label)
-        return None
+        return state.fold(change)
 
     def show(self, state: ProductState, now_us: int) -> Sequence[Effect]:
         """What the folds of a product have to say after a turn."""
+        state.settle()
         effects: list[Effect] = []
         folds, own = state.folds, state.own
         for at, show in state.shown:

@@ -37,6 +37,8 @@ from enricher.texts import trace_of
 
 Step = Callable[[Any], str | None]
 
+_MANY = 8  # ticks are folded faster together
+
 Makes = Callable[["ProductState"], Fold]
 """A class of folds, or whatever else makes one for a product."""
 
@@ -47,12 +49,16 @@ class ProductState:
     Owned by the product's lane, touched by nobody else. ``own`` makes the folds of a host program, which come
     last. ``feed_gaps`` are those of the ticks' feed by receipt, shared by all products. ``steps``, ``shown``
     and ``timed`` are what folds do with a message of a kind, after a turn, and by the clock.
+
+    ``last`` is the newest tick by event time, None while that is one that was read back. Ticks that come in
+    order are gathered, and folded together when `show`, or anybody, asks for bars or windows.
     """
 
     __slots__ = (
-        "_session", "as_of", "bars", "baselines", "cache_ms", "chains", "checkpoint", "contract", "expiries",
-        "folds", "gaps", "health", "history", "identities", "own", "product", "quotes", "recent", "settings",
-        "shown", "steps", "surface", "timed", "volumes", "whole", "windows", "zone",
+        "_bars", "_gathers", "_run", "_session", "_windows", "as_of", "baselines", "cache_ms", "chains",
+        "checkpoint", "contract", "expiries", "folds", "gaps", "health", "history", "identities", "last",
+        "own", "product", "quotes", "recent", "settings", "shown", "steps", "surface", "timed", "whole",
+        "zone",
     )  # fmt: skip
 
     def __init__(
@@ -74,8 +80,10 @@ class ProductState:
         self.recent = Recent()
         self.identities = Identities(self)
         self.gaps = Gaps(self, feed_gaps)
-        self.bars = ClosedBars(self)
-        self.windows = Windows(self)
+        self._bars = ClosedBars(self)
+        self._windows = Windows(self)
+        self.last: TickChange | None = None
+        self._run: list[TickChange] = []
         self.baselines = Baselines(self)
         self.history = History(self)
         self.as_of = AsOf(self)
@@ -96,8 +104,8 @@ class ProductState:
         self.folds: tuple[Fold, ...] = (
             self.identities,
             self.gaps,  # of what was heard before this tick
-            self.bars,  # a tick too late for the windows was heard all the same
-            self.windows,  # ends a tick that is too late
+            self._bars,  # a tick too late for the windows was heard all the same
+            self._windows,  # ends a tick that is too late
             self.baselines,
             *((self.history, self.as_of) if priced else ()),
             self.quotes,  # ends a chain that its expiry has a newer one of
@@ -113,6 +121,55 @@ class ProductState:
         self.steps = _steps(kinds)
         self.shown = _methods(kinds, "show")
         self.timed = tuple([self.folds[at] for at, _ in _methods(kinds, "on_time")])
+        # A fold of a program may have a word to say about each tick.
+        self._gathers = all(type(fold).fold_tick is Fold.fold_tick for fold in self.own)
+
+    @property
+    def bars(self) -> ClosedBars:
+        """The bars, with all ticks that have come."""
+        if self._run:
+            self.settle()
+        return self._bars
+
+    @property
+    def windows(self) -> Windows:
+        """The rolling windows, with all ticks that have come."""
+        if self._run:
+            self.settle()
+        return self._windows
+
+    def fold(self, change: TickChange | QuoteChange | ChainChange) -> str | None:
+        """Have the folds take a message in, or gather it; the word of the one that ended it."""
+        if type(change) is TickChange:
+            last = self.last
+            run = self._run
+            if last is not None and change.event_us > last.event_us and (run or not self.gaps.pending):
+                run.append(change)
+                self.last = change
+                return None
+            self.settle()
+        folds = self.folds
+        for at, step in self.steps[type(change)]:
+            label = step(folds[at], change)
+            if label is not None:
+                return checked(label)
+        if type(change) is TickChange and self._gathers and change.sent is self._windows.latest:
+            self.last = change
+        return None
+
+    def settle(self) -> None:
+        """Fold the ticks that have gathered."""
+        run = self._run
+        if not run:
+            return
+        self._run = []
+        if len(run) >= _MANY:
+            self._bars.fold_run(run)
+            self._windows.fold_run(run)
+            return
+        for tick in run:
+            self._bars.fold_tick(tick)
+            self._windows.fold_tick(tick)
 
     def restoring(self, kind: type) -> list[Step]:
         """What folds a message of a ``kind`` that is read back."""
