@@ -93,7 +93,7 @@ class Handlers:
         if self._zeros:
             document = zeroed(document, TICK_FIELDS)
         effects = (
-            Insert(TICKS, document, partial(self._stored_tick, tick, claim, processed_us, state.zone)),
+            Insert(TICKS, document, _StoredTick(self, tick, claim, processed_us, state.zone)),
             claim,
             self.publish_tick(tick, processed_us, state.zone, flags),
         )
@@ -127,14 +127,6 @@ class Handlers:
         message = EnrichedTick(tick.product, tick.price, tick.timestamp, text, flags or UNSET)
         return Publish("enriched:underlying", encode(message))
 
-    def _stored_tick(
-        self, tick: Tick, claim: Effect, processed_us: int, zone: tzinfo, document: Mapping[str, Any]
-    ) -> Sequence[Effect] | None:
-        before_us = micros(document["processed_at"])
-        if processed_us - before_us > self.settings.claim_ttl * SECOND:
-            return None  # long after: its claim has gone, and so has the occasion
-        return (claim, self.publish_tick(tick, before_us, zone, document.get("flags")))
-
     # -- quotes ------------------------------------------------------------------------------------
 
     def quote(
@@ -157,9 +149,7 @@ class Handlers:
                 document["flags"] = flags
         if self._zeros:
             document = zeroed(document, OPTION_FIELDS)
-        insert = Insert(
-            QUOTES, document, partial(_stored_option, visible, processed_us, OPTION_CLAIM_TTL * SECOND)
-        )
+        insert = Insert(QUOTES, document, _StoredQuote(visible, processed_us))
         change = None
         if quote.clean or storable(context.body, quote.raw):
             aside = "future" if future else ""
@@ -271,8 +261,29 @@ def sent_fields(document: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name not in _OURS}
 
 
-def _stored_option(
-    visible: Sequence[Effect], processed_us: int, ttl_us: int, document: Mapping[str, Any]
-) -> Sequence[Effect] | None:
-    long_after = processed_us - micros(document["processed_at"]) > ttl_us
-    return None if long_after else visible
+# What `Insert.stored` asks: effects of a document that was there already. They are structs, for the garbage
+# collector looks at every partial, and there is one for each message in flight.
+
+
+class _StoredTick(msgspec.Struct, frozen=True, gc=False):
+    handlers: Handlers
+    tick: Tick
+    claim: Effect
+    processed_us: int
+    zone: tzinfo
+
+    def __call__(self, document: Mapping[str, Any]) -> Sequence[Effect] | None:
+        before_us = micros(document["processed_at"])
+        if self.processed_us - before_us > self.handlers.settings.claim_ttl * SECOND:
+            return None  # long after: its claim has gone, and so has the occasion
+        publish = self.handlers.publish_tick(self.tick, before_us, self.zone, document.get("flags"))
+        return (self.claim, publish)
+
+
+class _StoredQuote(msgspec.Struct, frozen=True, gc=False):
+    visible: Sequence[Effect]
+    processed_us: int
+
+    def __call__(self, document: Mapping[str, Any]) -> Sequence[Effect] | None:
+        long_after = self.processed_us - micros(document["processed_at"]) > OPTION_CLAIM_TTL * SECOND
+        return None if long_after else self.visible
