@@ -25,9 +25,12 @@ from pymongo.asynchronous.pool import AsyncConnection, Pool
 from pymongo.database import Database
 from pymongo.errors import ProtocolError, _OperationCancelled
 from pymongo.message import _UNPACK_REPLY, _OpMsg
+from pymongo.synchronous.pool import Connection
 
 # Seconds after which it is looked whether PyMongo has given up the server meanwhile, as its own way does.
 _LOOK = 0.5
+# Seconds after its last command in which a connection is used without a look at it.
+_KEPT = 1.0
 
 
 class _Connection(AsyncConnection):
@@ -99,16 +102,54 @@ async def run_command(
     return reply
 
 
-def run_blocking(database: Database[Any], command: dict[str, Any]) -> dict[str, Any]:
-    """The same through the client of ``database`` that blocks (motor has one behind its own)."""
-    client, options = database.client, database.codec_options
-    reply: dict[str, Any]
-    if client.options.timeout is not None:
-        reply = database.command(command, codec_options=options)
+class BlockingCommands:
+    """Commands, from any thread, through the client of ``database`` that blocks: motor has one inside.
+
+    While commands come within a second of each other a connection is kept between them: choosing a server and
+    taking a connection out of its pool cost as much as the command. PyMongo does not look either whether one
+    that was used so lately still stands. What fails gives its connection back, with why.
+    """
+
+    def __init__(self, database: Database[Any]) -> None:
+        self._database = database
+        # What keeps a connection out of its pool, and the connection.
+        self._kept: list[tuple[Any, Connection]] = []
+
+    def run(self, command: dict[str, Any]) -> dict[str, Any]:
+        """The same as `run_command`."""
+        database, client = self._database, self._database.client
+        options, name = database.codec_options, database.name
+        reply: dict[str, Any]
+        if client.options.timeout is not None:
+            reply = database.command(command, codec_options=options)
+            return reply
+        checkout, connection = self._take(next(iter(command)))
+        try:
+            reply = connection.command(name, command, codec_options=options, client=client)
+        except BaseException as error:
+            checkout.__exit__(type(error), error, error.__traceback__)
+            raise
+        connection.update_last_checkin_time()
+        self._kept.append((checkout, connection))
         return reply
-    with client._conn_for_writes(None, next(iter(command))) as connection:
-        reply = connection.command(database.name, command, codec_options=options, client=client)
-    return reply
+
+    def _take(self, operation: str) -> tuple[Any, Connection]:
+        # Taking out of a list is one step, so that no two threads get the same.
+        with suppress(IndexError):
+            while True:
+                checkout, connection = self._kept.pop()
+                stale = connection.pool_gen.stale(connection.generation, connection.service_id)
+                if not stale and connection.idle_time_seconds() < _KEPT:
+                    return checkout, connection
+                checkout.__exit__(None, None, None)
+        checkout = self._database.client._conn_for_writes(None, operation)
+        return checkout, checkout.__enter__()
+
+    def close(self) -> None:
+        """Give back what is kept."""
+        with suppress(IndexError):
+            while True:
+                self._kept.pop()[0].__exit__(None, None, None)
 
 
 _Call = tuple[AbstractEventLoop, "Future[Any]", Callable[..., Any], tuple[Any, ...]]
