@@ -118,6 +118,12 @@ def to_date(us: int) -> datetime:
     return _START + timedelta(microseconds=us)
 
 
+@lru_cache(maxsize=256)
+def span_us(seconds: float) -> int:
+    """Seconds of a setting in microseconds: one integer for all products, of which there may be many."""
+    return int(seconds * SECOND)
+
+
 def to_millis(us: int) -> int:
     """The moment cut to whole milliseconds, still counted in microseconds.
 

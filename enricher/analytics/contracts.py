@@ -132,7 +132,7 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
     def session(self, moment_us: int) -> Session:
         """The local day that a moment belongs to, with its hours of trading."""
         local = to_date(moment_us).astimezone(ZoneInfo(self.zone))
-        return self._session_of(local.date())
+        return _session_of(self, local.date())
 
     def lot_of(self, expiry: str) -> float:
         """Units of the underlying in one contract of this expiry."""
@@ -180,20 +180,22 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
             "currency": self.currency,
         }
 
-    def _session_of(self, day: date) -> Session:
-        text, after = day.isoformat(), (day + timedelta(days=1)).isoformat()
-        opens = closes = None
-        trading = day.weekday() in self.weekdays and text not in self.holidays
-        if trading and self.session_open is not None and self.session_close is not None:
-            opens = _instant(text, self.session_open, self.zone)
-            closes = _instant(text, self.session_close, self.zone)
-        start, end = _instant(text, "00:00", self.zone), _instant(after, "00:00", self.zone)
-        return Session(day.toordinal(), start, end, opens, closes)
-
 
 def years(expiry_us: int, moment_us: int) -> float:
     """Time to expiry in years, ACT/365: 365 days of 86,400 s; zero or less once expired."""
     return (expiry_us - moment_us) / YEAR_US
+
+
+@lru_cache(maxsize=1024)
+def _session_of(contract: Contract, day: date) -> Session:
+    text, after = day.isoformat(), (day + timedelta(days=1)).isoformat()
+    opens = closes = None
+    trading = day.weekday() in contract.weekdays and text not in contract.holidays
+    if trading and contract.session_open is not None and contract.session_close is not None:
+        opens = _instant(text, contract.session_open, contract.zone)
+        closes = _instant(text, contract.session_close, contract.zone)
+    start, end = _instant(text, "00:00", contract.zone), _instant(after, "00:00", contract.zone)
+    return Session(day.toordinal(), start, end, opens, closes)
 
 
 @lru_cache(maxsize=256)

@@ -59,7 +59,7 @@ class Cell:
         self.peak: Number = -1
         self.steps: VolumeSteps | None = None
         self.first_traded: tuple[int, int, Number] | None = None
-        self.given_out: list[BarKey] = []  # those that were given out, which another tick revises
+        self.given_out: tuple[BarKey, ...] = ()  # those that were given out, which another tick revises
         self.first_us, self.first_order = _NEVER, 0
         self.last_us, self.last_order = -_NEVER, 0
         self.open = self.close = 0.0
@@ -124,9 +124,9 @@ class RunningBar:
 
     __slots__ = ("cells", "end", "given", "revision")
 
-    def __init__(self, end: int) -> None:
+    def __init__(self, end: int, *cells: Cell) -> None:
         self.end = end  # the first moment after it
-        self.cells: list[Cell] = []
+        self.cells = list(cells)
         self.revision: int | None = None  # None until given out
         self.given: Content | None = None  # as it was given out last
 
@@ -134,7 +134,7 @@ class RunningBar:
         self.revision, self.given = revision, content
         for cell in self.cells:
             if key not in cell.given_out:
-                cell.given_out.append(key)
+                cell.given_out += (key,)
 
     def content(self) -> Content:
         cells = self.cells

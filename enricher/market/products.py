@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Annotated, Any, Final
 
@@ -134,7 +135,13 @@ class Contracts:
         entry_class = _CLASSES.get(name.exchange, DEFAULT)
         if entry_class == "DERIBIT" and _PAIR.search(name.text):
             entry_class = "DERIBIT_USDC"
-        return msgspec.structs.replace(self._table[entry_class], assumed=True)
+        return _assumed(self._table[entry_class])
+
+
+@lru_cache(maxsize=64)
+def _assumed(contract: Contract) -> Contract:
+    """The terms for a product that nobody named: one object for all of them."""
+    return msgspec.structs.replace(contract, assumed=True)
 
 
 def _is_date(text: str) -> bool:

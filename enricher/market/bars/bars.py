@@ -27,6 +27,7 @@ LARGEST_VOLUME: Final = 1e100
 
 _FIRST_LIMIT: Final = min(limit for limit in LIMITS if limit > 0)
 _NEVER: Final = 2**63
+_NONE: Final = (0, 0, None)
 
 
 class Bar(msgspec.Struct, frozen=True, gc=False):
@@ -71,6 +72,11 @@ class Bars:
     minutes after the opening, from that one.
     """
 
+    __slots__ = (
+        "_bars", "_cells", "_changed", "_complete_from", "_current", "_day_of", "_next_end", "_volumes",
+        "lateness_us", "newest", "retention_us", "session", "windows",
+    )  # fmt: skip
+
     def __init__(
         self,
         windows: Sequence[int],
@@ -94,7 +100,7 @@ class Bars:
         self._bars: dict[BarKey, RunningBar] = {}
         self._cells: dict[tuple[int, ...], Cell] = {}
         # The cell that was found last, which is where most ticks belong.
-        self._current: tuple[int, int, Cell | None] = (0, 0, None)
+        self._current: tuple[int, int, Cell | None] = _NONE
         self._next_end = _NEVER  # the earliest end among bars not yet given out
         self._changed: dict[BarKey, None] = {}  # given out, and folded into since
         self._complete_from = -_NEVER
@@ -195,11 +201,12 @@ class Bars:
         """Make a new cell part of a bar, which may be new too, or given out already."""
         bar = self._bars.get(key)
         if bar is None:
-            bar = self._bars[key] = RunningBar(until)
+            bar = self._bars[key] = RunningBar(until, cell)
             self._next_end = min(self._next_end, until)
-        elif bar.revision is not None:
-            cell.given_out.append(key)
-        bar.cells.append(cell)
+        else:
+            if bar.revision is not None:
+                cell.given_out += (key,)
+            bar.cells.append(cell)
         cell.bars += 1
 
     def _content(self, bar: RunningBar) -> Content:
@@ -293,4 +300,4 @@ class Bars:
             self._volumes.forget(cell for cell in self._cells.values() if not cell.bars)
         self._cells = {starts: cell for starts, cell in self._cells.items() if cell.bars}
         if self._current[2] is not None and not self._current[2].bars:
-            self._current = (0, 0, None)
+            self._current = _NONE

@@ -24,6 +24,7 @@ _LONGEST_INT64 = 20
 _LONGEST_NUMBER = 18  # digits at the end of a text that count as its number: all below 2^60
 _NUMBER_BITS = (20, 44, 60)  # of the 60 bits of a key that its number takes
 _TEXT_BITS = 60
+_NO_TIMES = array("q")
 
 
 class Window(msgspec.Struct, frozen=True, gc=False):
@@ -171,13 +172,8 @@ class TickWindow:
         self.retention_us = retention_us
         self.newest: int | None = None  # the latest event time
         self._added: list[tuple[int, float, int, int, bool]] = []  # a row of the columns each
-        self._events = array("q")
-        self._prices = array("d")
-        self._orders = array("q")
-        self._idents = array("q")
-        self._live = array("b")
-        self._high = _Staircase()
-        self._low = _Staircase()  # of negated prices
+        # Of many products most have no ticks, and seven empty arrays would be most of what they take.
+        self._events = _NO_TIMES
         self._head = 0
 
     def __len__(self) -> int:
@@ -188,7 +184,7 @@ class TickWindow:
     def last_price(self) -> float | None:
         """The price of the last tick of all; None before the first."""
         self._settle()
-        return self._prices[-1] if self._prices else None
+        return self._prices[-1] if self._events else None
 
     def is_last(self, event_us: int, ident: int) -> bool:
         """Whether the last tick of all, by event time, order key and arrival, is this one."""
@@ -199,6 +195,8 @@ class TickWindow:
     def columns(self) -> tuple[array[int] | array[float], ...]:
         """Every array that holds ticks, for measuring memory."""
         self._settle()
+        if self._events is _NO_TIMES:
+            return ()
         own = (self._events, self._prices, self._orders, self._idents, self._live)
         return (*own, *self._high.columns, *self._low.columns)
 
@@ -238,6 +236,8 @@ class TickWindow:
         """Put what was added in order into the columns, and let go of what is older than the retention."""
         if not self._added:
             return
+        if self._events is _NO_TIMES:
+            self._begin()
         events, prices, orders, idents, live = zip(*self._added, strict=True)
         self._added = []
         self._events.extend(events)
@@ -250,6 +250,15 @@ class TickWindow:
         oldest = events[-1] - self.retention_us
         if self._events[self._head] < oldest:
             self._evict(oldest)
+
+    def _begin(self) -> None:
+        self._events = array("q")
+        self._prices = array("d")
+        self._orders = array("q")
+        self._idents = array("q")
+        self._live = array("b")
+        self._high = _Staircase()
+        self._low = _Staircase()  # of negated prices
 
     def seen(self, event_us: int, ident: int) -> Folded | None:
         """How this identity was folded, None if it was not."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from enricher.analytics.as_of import Timeline
 from enricher.analytics.contracts import Session
-from enricher.clock import SECOND
+from enricher.clock import span_us
 from enricher.market.folds.fold import ChainChange, Fold, Product
 from enricher.market.surface.expiry_snapshot import ExpirySnapshot, to_join
 
@@ -25,8 +25,8 @@ class AsOf(Fold):
     def __init__(self, product: Product) -> None:
         super().__init__(product)
         self.by_expiry: dict[str, Timeline[ExpirySnapshot]] = {}
-        self._window_us = int(product.settings.expiry_window * SECOND)
-        self._quote_us = int(product.settings.quote_window * SECOND)
+        self._window_us = span_us(product.settings.expiry_window)
+        self._quote_us = span_us(product.settings.quote_window)
 
     def fold_chain(self, change: ChainChange) -> None:
         if change.known is None:

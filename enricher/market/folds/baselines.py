@@ -8,7 +8,7 @@ import msgspec
 
 from enricher.analytics.as_of import JUMP_US
 from enricher.analytics.position_buildup import Snapshot, SnapshotHistory
-from enricher.clock import SECOND
+from enricher.clock import SECOND, span_us
 from enricher.market.folds.fold import ChainChange, Fold, Product
 
 _DAYS_KEPT = 8
@@ -34,12 +34,12 @@ class Baselines(Fold):
     def __init__(self, product: Product) -> None:
         super().__init__(product)
         own = product.contract.buildup_min_age
-        self.least_us = int((product.settings.buildup_min_age if own is None else own) * SECOND)
+        self.least_us = span_us(product.settings.buildup_min_age if own is None else own)
         self.snapshots: dict[str, SnapshotHistory] = {}
         # By expiry and local day, those of the days heard of last.
         self.firsts: dict[str, dict[int, First]] = {}
         # The expiries of the past of which nothing has come since that was seen.
-        self._past: set[str] = set()
+        self._past: frozenset[str] = frozenset()
         self._pruned_us = 0
 
     @property
@@ -65,7 +65,7 @@ class Baselines(Fold):
         days[day] = first
         if len(days) > _DAYS_KEPT:
             del days[next(iter(days))]
-        self._past.discard(expiry)
+        self._past -= {expiry}
         self.product.checkpoint.cover(change.event_us)
 
     def before(self, expiry: str, event_us: int) -> Snapshot | None:
@@ -89,7 +89,7 @@ class Baselines(Fold):
                 for by_expiry in (self.product.as_of.by_expiry, self.snapshots, self.firsts):
                     by_expiry.pop(expiry, None)
         self._pruned_us = newest_us
-        self._past = {expiry for expiry in self.snapshots if past(expiry)}
+        self._past = frozenset(expiry for expiry in self.snapshots if past(expiry))
 
     def identities(self) -> tuple[dict[str, list[str]], dict[str, str]]:
         """The documents of all snapshots by expiry, with the firsts of earlier days, and those of the first

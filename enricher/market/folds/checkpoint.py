@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from enricher.clock import SECOND
+from enricher.clock import SECOND, span_us
 from enricher.engine.effects import Effect, Upsert
 from enricher.market.documents import STATE
 from enricher.market.folds.fold import ChainChange, Fold, Product
@@ -33,6 +33,9 @@ class Bounds(msgspec.Struct, frozen=True, gc=False):
     volume: Number | None = None
 
 
+_NOWHERE: Final = Bounds()
+
+
 class Checkpoint(Fold):
     """``last`` are the bounds that were written last; ``wanted`` says that new ones are, however near."""
 
@@ -40,8 +43,8 @@ class Checkpoint(Fold):
 
     def __init__(self, product: Product) -> None:
         super().__init__(product)
-        self._quote_us = int(product.settings.quote_window * SECOND)
-        self.last = Bounds()
+        self._quote_us = span_us(product.settings.quote_window)
+        self.last = _NOWHERE
         self.wanted = False
 
     def cover(self, event_us: int) -> None:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from enricher.analytics.bar_boundaries import Opening
 from enricher.analytics.contracts import Contract
-from enricher.clock import SECOND, to_date, to_millis
+from enricher.clock import span_us, to_date, to_millis
 from enricher.engine.effects import Effect, Insert, Upsert
 from enricher.market.bars.bars import Bar, Bars
 from enricher.market.bars.volume_watch import VolumeWatch
@@ -27,10 +27,10 @@ class ClosedBars(Fold):
     def __init__(self, product: Product) -> None:
         super().__init__(product)
         settings = product.settings
-        self._idle_us = int(settings.idle_close * SECOND)
+        self._idle_us = span_us(settings.idle_close)
         self.bars = Bars(
             settings.windows,
-            int(settings.lateness * SECOND),
+            span_us(settings.lateness),
             settings.retention_us,
             bar_session(product.contract),
             product.day_start if settings.volume == "cumulative" else None,

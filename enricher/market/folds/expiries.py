@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from enricher.clock import SECOND
+from enricher.clock import span_us
 from enricher.engine.effects import Effect
 from enricher.market.folds.fold import ChainChange, Fold, Product
 from enricher.market.surface.surface import Cutoff, cutoff
@@ -17,7 +17,7 @@ class Expiries(Fold):
 
     def __init__(self, product: Product) -> None:
         super().__init__(product)
-        self._quote_us = int(product.settings.quote_window * SECOND)
+        self._quote_us = span_us(product.settings.quote_window)
         self.cutoff = Cutoff()
         # The time of the newest quote or chain, and when it had been received, by the clock.
         self.newest_us = self._heard_us = 0

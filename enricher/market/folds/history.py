@@ -12,7 +12,7 @@ from typing import Any
 from enricher.analytics.as_of import Timeline
 from enricher.analytics.percentile import DailySeries
 from enricher.analytics.prices import Unit
-from enricher.clock import SECOND, to_date, to_millis
+from enricher.clock import span_us, to_date, to_millis
 from enricher.engine.effects import Upsert
 from enricher.market.documents import HISTORY
 from enricher.market.folds.fold import ChainChange, Fold, Product
@@ -26,16 +26,27 @@ _UNITS_KEPT = 32
 class History(Fold):
     """A series for each of `MEASURES`; ``units`` are those of the vendor's volatilities, by event time."""
 
-    __slots__ = ("_changed", "series", "units")
+    __slots__ = ("_changed", "_series", "_units")
 
     def __init__(self, product: Product) -> None:
         super().__init__(product)
-        settings = product.settings
-        self.units: Timeline[Unit] = Timeline(0, int(settings.quote_window * SECOND), _UNITS_KEPT)
-        self.series = {
-            name: DailySeries(settings.history_days, settings.history_least) for name in MEASURES
-        }
+        # With the first chain: of many products most have none.
+        self._units: Timeline[Unit] | None = None
+        self._series: dict[str, DailySeries] | None = None
         self._changed: dict[int, None] = {}
+
+    @property
+    def units(self) -> Timeline[Unit]:
+        if self._units is None:
+            self._units = Timeline(0, span_us(self.product.settings.quote_window), _UNITS_KEPT)
+        return self._units
+
+    @property
+    def series(self) -> dict[str, DailySeries]:
+        if self._series is None:
+            days, least = self.product.settings.history_days, self.product.settings.history_least
+            self._series = {name: DailySeries(days, least) for name in MEASURES}
+        return self._series
 
     def fold_chain(self, change: ChainChange) -> None:
         if change.known is not None:

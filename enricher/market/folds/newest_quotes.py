@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from enricher.clock import SECOND
+from enricher.clock import span_us
 from enricher.engine.effects import DropMembers, Effect, SetMember
 from enricher.market.folds.fold import ChainChange, Fold, Product, QuoteChange
 from enricher.market.surface.expiry_surface import Latest
@@ -26,7 +26,7 @@ class NewestQuotes(Fold):
 
     def __init__(self, product: Product) -> None:
         super().__init__(product)
-        self.surface = QuoteSurface(int(product.settings.quote_window * SECOND))
+        self.surface = QuoteSurface(span_us(product.settings.quote_window))
         self.naive = False
         self._moved: dict[OptionKey, Latest] = {}
         self._dropped_before = ""  # the date up to which the sorted set was told what has expired

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from enricher.analytics.oi_walls import WallSide, walls
-from enricher.clock import MINUTE, SECOND, render
+from enricher.clock import MINUTE, render, span_us
 from enricher.engine.effects import Effect, Publish, SetClaim, SetKey
 from enricher.market.documents import encode_large, wall_fields
 from enricher.market.folds.fold import ChainChange, Fold, Product
@@ -37,7 +37,7 @@ class Whole(Fold):
     def __init__(self, product: Product) -> None:
         super().__init__(product)
         self._interest = StrikeInterest()
-        self._window_us = int(product.settings.expiry_window * SECOND)
+        self._window_us = span_us(product.settings.expiry_window)
         self.wanted: tuple[str, bool, int] | None = None
 
     def fold_chain(self, change: ChainChange) -> None:

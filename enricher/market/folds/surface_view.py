@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any, Final
 
-from enricher.clock import SECOND, render, to_date, to_millis
+from enricher.clock import SECOND, render, span_us, to_date, to_millis
 from enricher.engine.effects import Effect, Insert, SetKey
 from enricher.market.documents import SURFACES, encode_large
 from enricher.market.folds.fold import ChainChange, Fold, Product
@@ -36,8 +36,8 @@ class SurfaceView(Fold):
         settings = product.settings
         self.wanted: tuple[str, bool, int] | None = None
         self.cross_expiry = CrossExpiry()
-        self.svi = SviScheduler(int(settings.svi_interval * SECOND) if settings.analytics else 0)
-        self._interval_us = int(settings.surface_interval * SECOND)
+        self.svi = SviScheduler(span_us(settings.svi_interval) if settings.analytics else 0)
+        self._interval_us = span_us(settings.surface_interval)
         # What vendors quote, and as of when: what is to be shown; what was, for a curve that is done later.
         self._undisplayed: tuple[int, dict[str, Any]] | None = None
         self._displayed: tuple[int, dict[str, Any]] | None = None

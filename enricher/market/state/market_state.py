@@ -149,9 +149,9 @@ class MarketState:
 
     def due(self, state: ProductState) -> int | None:
         """When the first of the folds wants to be asked by the clock."""
-        due_us: int | None = None
-        for fold in state.timed:
-            wanted = fold.due_us
+        due_us, folds = None, state.folds
+        for at, _ in state.timed:
+            wanted = folds[at].due_us
             if wanted is not None and (due_us is None or wanted < due_us):
                 due_us = wanted
         return due_us
@@ -159,7 +159,8 @@ class MarketState:
     def on_time(self, state: ProductState, now_us: int) -> Sequence[Effect]:
         """What the folds have to say whose time has come."""
         effects: list[Effect] = []
-        for fold in state.timed:
+        for at, _ in state.timed:
+            fold = state.folds[at]
             if fold.due_us is not None and fold.due_us <= now_us:
                 if fold not in state.own:
                     effects += fold.on_time(now_us)

@@ -120,7 +120,7 @@ class ProductState:
         kinds = tuple([type(fold) for fold in self.folds])
         self.steps = _steps(kinds)
         self.shown = _methods(kinds, "show")
-        self.timed = tuple([self.folds[at] for at, _ in _methods(kinds, "on_time")])
+        self.timed = _methods(kinds, "on_time")
         # A fold of a program may have a word to say about each tick.
         self._gathers = all(type(fold).fold_tick is Fold.fold_tick for fold in self.own)
 
