@@ -22,8 +22,8 @@ from enricher.messages.models import Chain, Leg, Number
 Label = Literal[
     "long_buildup", "short_buildup", "short_covering", "long_unwinding", "neutral"
 ]  # fmt: skip
-LastAndInterest = tuple[Number | None, Number | None]
-_NOTHING: Final[LastAndInterest] = (None, None)
+Held = tuple[Sequence[Number | None], Sequence[Number | None]]
+_NOTHING: Final[tuple[Number | None, Number | None]] = (None, None)
 _event_us: Final = attrgetter("event_us")
 
 # The exchange refreshes open interest only every few minutes: nearer snapshots show no change.
@@ -31,12 +31,28 @@ BASELINE_AGE_US: Final = 3 * MINUTE
 HISTORY_STEP_US: Final = 30 * SECOND
 
 
-class Snapshot(msgspec.Struct, frozen=True):
-    """One chain, stored under ``identity``, reduced to (last, open interest) by strike; None is unknown."""
+class Taken(msgspec.Struct, frozen=True, gc=False):
+    """Last and open interest of one side, by strike: columns, for many are kept for long. None is unknown."""
+
+    strikes: tuple[Number, ...] = ()
+    last: tuple[Number | None, ...] = ()
+    interest: tuple[Number | None, ...] = ()
+
+    def of(self, strikes: Sequence[Number]) -> Held:
+        """Both columns at these strikes."""
+        if strikes == self.strikes:
+            return self.last, self.interest
+        rows = dict(zip(self.strikes, zip(self.last, self.interest, strict=True), strict=True))
+        found = [rows.get(strike, _NOTHING) for strike in strikes]
+        return [last for last, _ in found], [interest for _, interest in found]
+
+
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
+    """What is kept of one chain, which is stored under ``identity``."""
 
     event_us: int
-    calls: Mapping[Number, LastAndInterest]
-    puts: Mapping[Number, LastAndInterest]
+    calls: Taken = Taken()
+    puts: Taken = Taken()
     identity: str = ""
 
 
@@ -56,7 +72,7 @@ class Buildup(msgspec.Struct, frozen=True):
 
 def snapshot(chain: Chain, identity: str = "") -> Snapshot:
     """What later build-up needs of a chain; ``identity`` is the ``_id`` it is stored under."""
-    return Snapshot(chain.event_us, _reduced(chain.call_at), _reduced(chain.put_at), identity)
+    return Snapshot(chain.event_us, _taken(chain, chain.call_at), _taken(chain, chain.put_at), identity)
 
 
 def buildup(now: Snapshot, before: Snapshot, half_tick: float) -> Buildup:
@@ -68,8 +84,8 @@ def buildup(now: Snapshot, before: Snapshot, half_tick: float) -> Buildup:
     """
     if before.event_us >= now.event_us:
         raise ValueError(f"a baseline of {before.event_us} us is not before {now.event_us} us")
-    calls, call_change = _side(now.calls, before.calls, half_tick)
-    puts, put_change = _side(now.puts, before.puts, half_tick)
+    calls, call_change = _side(now.calls, before.calls.of(now.calls.strikes), half_tick)
+    puts, put_change = _side(now.puts, before.puts.of(now.puts.strikes), half_tick)
     return Buildup(before.event_us, calls, puts, call_change, put_change)
 
 
@@ -85,8 +101,9 @@ def since_open(now: Snapshot, first: Snapshot | None, cells: Columns, half_tick:
     earlier = first is not None and first.event_us < now.event_us
     if not earlier and not sent:
         return None
-    start = first if first is not None and earlier else Snapshot(now.event_us, {}, {})
-    call_before, put_before = start.calls, start.puts
+    start = first if first is not None and earlier else Snapshot(now.event_us)
+    call_before = start.calls.of(now.calls.strikes)
+    put_before = start.puts.of(now.puts.strikes)
     if sent:
         call_before = _opening(now.calls, call_before, cells.strikes, calls)
         put_before = _opening(now.puts, put_before, cells.strikes, puts)
@@ -96,18 +113,16 @@ def since_open(now: Snapshot, first: Snapshot | None, cells: Columns, half_tick:
 
 
 def _opening(
-    now: Mapping[Number, LastAndInterest],
-    first: Mapping[Number, LastAndInterest],
-    strikes: Sequence[Number],
-    changes: Sequence[Number | None],
-) -> dict[Number, LastAndInterest]:
+    now: Taken, first: Held, strikes: Sequence[Number], changes: Sequence[Number | None]
+) -> Held:
     """One side as it stood before the day, as far as that is known."""
-    before = dict(first)
-    for strike, change in zip(strikes, changes, strict=True):
-        held = now.get(strike, (None, None))[1]
-        if change is not None and held is not None:
-            before[strike] = (first.get(strike, (None, None))[0], held - change)
-    return before
+    change_at = dict(zip(strikes, changes, strict=True))
+    last, interest = first
+    before = [
+        held if now_held is None or (change := change_at.get(strike)) is None else now_held - change
+        for strike, now_held, held in zip(now.strikes, now.interest, interest, strict=True)
+    ]
+    return last, before
 
 
 class SnapshotHistory:
@@ -158,17 +173,22 @@ class SnapshotHistory:
         return len(self._kept)
 
 
-def _reduced(legs: Mapping[Number, Leg]) -> dict[Number, LastAndInterest]:
-    return {strike: (leg.last, leg.open_interest) for strike, leg in legs.items()}
+def _taken(chain: Chain, legs: Mapping[Number, Leg]) -> Taken:
+    strikes = chain.strikes if len(legs) == len(chain.strikes) else tuple(sorted(legs))
+    return Taken(
+        strikes,
+        tuple([legs[strike].last for strike in strikes]),
+        tuple([legs[strike].open_interest for strike in strikes]),
+    )
 
 
 def _side(
-    now: Mapping[Number, LastAndInterest], before: Mapping[Number, LastAndInterest], half_tick: float
+    now: Taken, before: Held, half_tick: float
 ) -> tuple[dict[Number, Label | None], Number | None]:
     labels: dict[Number, Label | None] = {}
     changes: list[Number] = []
-    for strike, (last, oi) in now.items():
-        last_before, oi_before = before.get(strike, _NOTHING)
+    rows = zip(now.strikes, now.last, now.interest, *before, strict=True)
+    for strike, last, oi, last_before, oi_before in rows:
         label: Label | None = None
         if oi is not None and oi_before is not None:
             interest = oi - oi_before

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from enricher.analytics.chain_numbers import chain_numbers
-from enricher.analytics.position_buildup import Buildup, Snapshot, SnapshotHistory, buildup, snapshot
+from enricher.analytics.position_buildup import Buildup, Snapshot, SnapshotHistory, Taken, buildup, snapshot
 from enricher.clock import MINUTE, SECOND
 from enricher.market.documents import chain_fields
 from enricher.messages.models import Chain, Number, decode_chain
@@ -16,10 +16,14 @@ from enricher.messages.models import Chain, Number, decode_chain
 HALF_TICK = 0.025
 
 
+def side(legs: dict[Number, tuple[Number | None, Number | None]]) -> Taken:
+    return Taken(tuple(legs), *zip(*legs.values(), strict=True))
+
+
 def label_of(
     now: tuple[Number | None, Number | None], before: tuple[Number | None, Number | None]
 ) -> str | None:
-    found = buildup(Snapshot(1, {100: now}, {}), Snapshot(0, {100: before}, {}), HALF_TICK)
+    found = buildup(Snapshot(1, side({100: now})), Snapshot(0, side({100: before})), HALF_TICK)
     return found.calls[100]
 
 
@@ -51,8 +55,8 @@ def test_a_leg_is_labelled_by_the_signs_of_both_changes(
 
 
 def test_the_sides_sum_the_changes_of_legs_known_twice() -> None:
-    now = Snapshot(9, {100: (1, 10), 110: (1, 7), 120: (1, 5)}, {100: (1, None)})
-    before = Snapshot(4, {100: (1, 4), 110: (None, 8)}, {100: (1, 3)})
+    now = Snapshot(9, side({100: (1, 10), 110: (1, 7), 120: (1, 5)}), side({100: (1, None)}))
+    before = Snapshot(4, side({100: (1, 4), 110: (None, 8)}), side({100: (1, 3)}))
     assert buildup(now, before, HALF_TICK) == Buildup(
         since_us=4,
         calls={100: "neutral", 110: None, 120: None},
@@ -64,7 +68,7 @@ def test_the_sides_sum_the_changes_of_legs_known_twice() -> None:
 
 def test_a_baseline_must_be_earlier() -> None:
     with pytest.raises(ValueError, match="not before"):
-        buildup(Snapshot(5, {}, {}), Snapshot(5, {}, {}), HALF_TICK)
+        buildup(Snapshot(5), Snapshot(5), HALF_TICK)
 
 
 def test_strikes_are_matched_as_numbers_however_they_are_written() -> None:
@@ -98,7 +102,7 @@ def moved(taken: Snapshot, by_us: int) -> Snapshot:
 
 
 def taken(at_us: int) -> Snapshot:
-    return Snapshot(at_us, {}, {})
+    return Snapshot(at_us)
 
 
 def test_the_baseline_is_the_newest_that_is_old_enough() -> None:
