@@ -17,6 +17,7 @@ from enricher.analytics.columns import Column
 
 Source = Literal["mid", "last"]
 Unit = Literal["percent", "decimal"]
+Values = Sequence[float | None]
 
 MAX_AGE: Final = 300.0
 """Seconds after which a quote or a trade is stale."""
@@ -80,7 +81,7 @@ def choose(
     return prices, sources, flags
 
 
-def volatility_unit(vendor: Column, own: Column | None = None, before: Unit | None = None) -> Unit | None:
+def volatility_unit(vendor: Values, own: Values | None = None, before: Unit | None = None) -> Unit | None:
     """Whether the volatilities a vendor sent in one chain are percent or decimals; None if it sent none.
 
     ``own`` are the decimals computed here at the same places: from three of them on their ratio decides
@@ -120,7 +121,7 @@ class Decimals(msgspec.Struct, frozen=True, gc=False):
     beyond: Sequence[int] = ()
 
 
-def as_decimals(vendor: Column, unit: Unit, own: Column | None = None) -> Decimals:
+def as_decimals(vendor: Values, unit: Unit, own: Values | None = None) -> Decimals:
     """The vendor's volatilities as decimals; None for what is 0, negative or beyond 0.1 to 1000 %.
 
     ``own`` are those computed here at the same places. Where one of 1 to 300 % says that a value in the
