@@ -46,7 +46,7 @@ from enricher.adapters.mongo_commands import (
     without_refused,
 )
 from enricher.adapters.mongo_encoded import encoded
-from enricher.adapters.mongo_lean import BlockingCommands, CommandThreads, LeanPool, run_command
+from enricher.adapters.mongo_lean import BlockingCommands, Commands, CommandThreads, LeanPool
 from enricher.adapters.mongo_numbers import PLAIN
 from enricher.adapters.mongo_slow import SlowCommands
 from enricher.engine.effects import DOCUMENTS, Insert
@@ -148,9 +148,10 @@ class MongoDocuments:
         self._to_make = {*collections, *(collection for collection, _ in indexes)}
         self._making = asyncio.Lock()
         # Under motor there is a client that blocks, and its database (`delegate`) does our commands.
-        self._client = client
-        asynchronous = isinstance(client, AsyncMongoClient)
-        self._blocking = None if asynchronous else BlockingCommands(self._database.delegate)
+        if isinstance(client, AsyncMongoClient):
+            self._commands: Commands | BlockingCommands = Commands(client, database, options)
+        else:
+            self._commands = BlockingCommands(self._database.delegate)
         self._threads = CommandThreads(_THREADS)
         concern = self._database.write_concern.document
         self._unordered = {"ordered": False, **({"writeConcern": concern} if concern else {})}
@@ -229,16 +230,16 @@ class MongoDocuments:
         self, first: Sequence[Command], last: Sequence[Command], writes: Sequence[Write]
     ) -> list[tuple[Effects, dict[str, Any]]]:
         """The effects of each command and its reply, in order. Raises the first failure."""
-        if self._blocking is not None:
+        commands = self._commands
+        if isinstance(commands, BlockingCommands):
             # Motor would take a thread for each. One does them in turn: a trip to a thread and back costs
             # more than a small insert, and a large one keeps the server busy by itself.
             done: list[tuple[Effects, dict[str, Any]]]
-            done = await self._threads.run(_in_turn, self._blocking, first, last, writes)
+            done = await self._threads.run(_in_turn, commands, first, last, writes)
             return done
-        client, name, options = self._client, self._database.name, self._database.codec_options
-        done = [(effects, await run_command(client, name, body, options)) for body, effects in first]
+        done = [(effects, await commands.run(body)) for body, effects in first]
         for body, effects in without_refused(last, done, writes) if last else ():
-            done.append((effects, await run_command(client, name, body, options)))
+            done.append((effects, await commands.run(body)))
         return done
 
     async def _look_at_stored(self, duplicates: Effects, answers: dict[int, Answer]) -> None:
@@ -303,8 +304,10 @@ class MongoDocuments:
 
     async def close(self) -> None:
         self._threads.close()
-        if self._blocking is not None:
-            self._blocking.close()
+        if isinstance(self._commands, Commands):
+            await self._commands.close()
+        else:
+            self._commands.close()
 
 
 def _in_turn(

@@ -89,34 +89,60 @@ class LeanPool(Pool):
         return connection
 
 
-async def run_command(
-    client: AsyncMongoClient[Any], database: str, command: dict[str, Any], options: CodecOptions[Any]
-) -> dict[str, Any]:
-    """The reply of the primary to ``command``. It is never repeated; raises what `Database.command` does."""
-    reply: dict[str, Any]
-    if client.options.timeout is not None:  # `timeoutMS` bounds all of it: PyMongo counts down
-        reply = await client[database].command(command, codec_options=options)
-        return reply
-    async with await client._conn_for_writes(None, next(iter(command))) as connection:
-        reply = await connection.command(database, command, codec_options=options, client=client)
-    return reply
-
-
-class BlockingCommands:
-    """Commands, from any thread, through the client of ``database`` that blocks: motor has one inside.
+class Commands:
+    """Commands to the primary through PyMongo's asyncio ``client``.
 
     While commands come within a second of each other a connection is kept between them: choosing a server and
     taking a connection out of its pool cost as much as the command. PyMongo does not look either whether one
     that was used so lately still stands. What fails gives its connection back, with why.
     """
 
+    def __init__(self, client: AsyncMongoClient[Any], database: str, options: CodecOptions[Any]) -> None:
+        self._client, self._name, self._options = client, database, options
+        # What keeps a connection out of its pool, and the connection.
+        self._kept: list[tuple[Any, AsyncConnection]] = []
+
+    async def run(self, command: dict[str, Any]) -> dict[str, Any]:
+        """The reply to ``command``. It is never repeated; raises what `Database.command` does."""
+        client, name, options = self._client, self._name, self._options
+        reply: dict[str, Any]
+        if client.options.timeout is not None:  # `timeoutMS` bounds all of it: PyMongo counts down
+            reply = await client[name].command(command, codec_options=options)
+            return reply
+        checkout, connection = await self._take(next(iter(command)))
+        try:
+            reply = await connection.command(name, command, codec_options=options, client=client)
+        except BaseException as error:
+            await checkout.__aexit__(type(error), error, error.__traceback__)
+            raise
+        connection.update_last_checkin_time()
+        self._kept.append((checkout, connection))
+        return reply
+
+    async def _take(self, operation: str) -> tuple[Any, AsyncConnection]:
+        while self._kept:
+            checkout, connection = self._kept.pop()
+            if _fresh(connection):
+                return checkout, connection
+            await checkout.__aexit__(None, None, None)
+        checkout = await self._client._conn_for_writes(None, operation)
+        return checkout, await checkout.__aenter__()
+
+    async def close(self) -> None:
+        """Give back what is kept."""
+        while self._kept:
+            await self._kept.pop()[0].__aexit__(None, None, None)
+
+
+class BlockingCommands:
+    """The same through the client of ``database`` that blocks (motor has one inside), from any thread."""
+
     def __init__(self, database: Database[Any]) -> None:
         self._database = database
-        # What keeps a connection out of its pool, and the connection.
         self._kept: list[tuple[Any, Connection]] = []
 
     def run(self, command: dict[str, Any]) -> dict[str, Any]:
-        """The same as `run_command`."""
+        """The reply to ``command``, as `Commands.run`."""
         database, client = self._database, self._database.client
         options, name = database.codec_options, database.name
         reply: dict[str, Any]
@@ -138,8 +164,7 @@ class BlockingCommands:
         with suppress(IndexError):
             while True:
                 checkout, connection = self._kept.pop()
-                stale = connection.pool_gen.stale(connection.generation, connection.service_id)
-                if not stale and connection.idle_time_seconds() < _KEPT:
+                if _fresh(connection):
                     return checkout, connection
                 checkout.__exit__(None, None, None)
         checkout = self._database.client._conn_for_writes(None, operation)
@@ -150,6 +175,12 @@ class BlockingCommands:
         with suppress(IndexError):
             while True:
                 self._kept.pop()[0].__exit__(None, None, None)
+
+
+def _fresh(connection: AsyncConnection | Connection) -> bool:
+    """Whether a connection may be used without a look at it."""
+    stale = connection.pool_gen.stale(connection.generation, connection.service_id)
+    return not stale and connection.idle_time_seconds() < _KEPT
 
 
 _Call = tuple[AbstractEventLoop, "Future[Any]", Callable[..., Any], tuple[Any, ...]]
