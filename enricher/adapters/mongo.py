@@ -57,8 +57,8 @@ from enricher.metrics import Metric
 
 Driver = Literal["motor", "pymongo"]
 COSTS: Mapping[Driver, str] = {
-    "motor": "a thread for each commit; pymongo takes up to a fifth less CPU",
-    "pymongo": "no threads, up to a fifth less CPU than motor",
+    "motor": "a thread for each commit; pymongo takes up to a tenth less CPU",
+    "pymongo": "no threads, up to a tenth less CPU than motor",
 }
 """What a commit takes with each driver, for people to read."""
 
