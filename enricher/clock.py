@@ -43,7 +43,7 @@ def event_us(text: str, zone: tzinfo = UTC) -> tuple[int, bool]:
     return us, naive
 
 
-@lru_cache(maxsize=64)  # the messages of one broadcast share their time
+@lru_cache(maxsize=512)  # the messages of one broadcast share their time
 def read_moment(text: str, zone: tzinfo = UTC) -> tuple[int, bool, datetime]:
     """As `event_us`, and the same moment as an aware ``datetime``, in the zone it was written in."""
     if text[4:11:6] in _WRITTEN:  # as nearly all are: not by another call

@@ -88,7 +88,7 @@ class NewestQuotes(Fold):
         self._moved.update(self.surface.standing())
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def strike_text(strike: Number) -> str:
     """One text for one strike: 21000 for 21000 and 21000.0, else the shortest that reads back."""
     return repr(float(strike) + 0.0).removesuffix(".0")

@@ -109,7 +109,8 @@ class CrossExpiry:
         self._seen = {last.expiry: self._seen[last.expiry] for last in known}
         self._shown = shown = _joined([row.seen for row in rows], now_us)
         smiling = pairwise(row for row in rows if row.seen.smile.reason is None)
-        quoted = _near_pairs([row for row in rows if row.seen.of.forward and row.offers.any])
+        alone = len(rows) == 1  # and has nobody to be traded against
+        quoted = _near_pairs([row for row in rows if not alone and row.seen.of.forward and row.offers.any])
         self._smiling, falls, fall_count = _compared(self._smiling, smiling, _falls)
         self._quoted, findings, count = _compared(self._quoted, quoted, _executable)
         return {

@@ -6,7 +6,7 @@ chain, a quote that has grown too old, spot gone past.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from math import fsum
 from typing import Any, Final
@@ -55,7 +55,7 @@ _NO_LEGS: Final = LatestChain(-_NEVER, "", {"CALL": {}, "PUT": {}})
 class ExpirySurface:
     """The quotes and the chain of one expiry; ``calls`` and ``puts`` are the newest quotes by strike."""
 
-    __slots__ = ("_before", "_changed", "_chosen", "_counts", "_oldest_us", "_row", "_since_us", "_spot",
+    __slots__ = ("_before", "_changed", "_counts", "_ivs", "_oldest_us", "_row", "_since_us", "_spot",
                  "_strikes", "calls", "chain", "puts")  # fmt: skip
 
     def __init__(self) -> None:
@@ -64,8 +64,8 @@ class ExpirySurface:
         # The quotes before those, for a surface of a moment that lies between the two.
         self._before: dict[tuple[Number, OptionType], Latest] = {}
         self.chain: LatestChain | None = None
-        self._chosen: dict[Number, Number] = {}
         self._strikes: list[Number] = []
+        self._ivs: list[Number] = []
         self._changed: dict[Number, None] = {}  # a set that is empty takes three times the memory
         # No quote that counts is older than the one, and none was when the row was drawn than the other.
         self._oldest_us = _NEVER
@@ -167,14 +167,16 @@ class ExpirySurface:
             iv = call / 2 + put / 2
         else:
             iv = call if strike > spot else put
-        known = strike in self._chosen
-        if iv is not None:
-            self._chosen[strike] = iv
-            if not known:
-                insort(self._strikes, strike)
+        at = bisect_left(self._strikes, strike)
+        known = at < len(self._strikes) and self._strikes[at] == strike
+        if iv is None:
+            if known:
+                del self._strikes[at], self._ivs[at]
         elif known:
-            del self._chosen[strike]
-            del self._strikes[bisect_left(self._strikes, strike)]
+            self._ivs[at] = iv
+        else:
+            self._strikes.insert(at, strike)
+            self._ivs.insert(at, iv)
 
     def _quoted(
         self,
@@ -194,9 +196,7 @@ class ExpirySurface:
         return quote.iv if leg is None or quote.event_us > legs.event_us else leg
 
     def _drawn(self) -> dict[str, Any] | None:
-        strikes = self._strikes
-        if not strikes:
+        if not self._strikes:
             return None
-        ivs = [self._chosen[strike] for strike in strikes]
-        count = len(ivs)
-        return {"strikes": strikes[:], "ivs": ivs, "avg_iv": round(fsum([iv / count for iv in ivs]), 6)}
+        ivs, count = self._ivs[:], len(self._ivs)
+        return {"strikes": self._strikes[:], "ivs": ivs, "avg_iv": round(fsum([iv / count for iv in ivs]), 6)}

@@ -9,6 +9,8 @@ from enricher.messages.models import Number
 
 Held = dict[Number, Number]
 
+_ANEW = 2  # expiries, of which one that changes is half or more: adding all anew costs no more
+
 
 class StrikeInterest:
     """The sums of calls and of puts, kept: a new chain costs its own strikes, not those of all expiries.
@@ -36,8 +38,12 @@ class StrikeInterest:
         if not (kept and self._are_whole()):
             self._calls, self._puts = {}, {}
             self._add(rows, 1)
-        self._rows = now
-        return self._calls, self._puts
+        found = self._calls, self._puts
+        if len(rows) > _ANEW:
+            self._rows = now
+        else:
+            self._calls, self._puts = {}, {}
+        return found
 
     def _are_whole(self) -> bool:
         return type(sum(self._calls.values())) is int and type(sum(self._puts.values())) is int
