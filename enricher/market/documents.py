@@ -181,7 +181,7 @@ def chain_fields(
 
 
 def wall_fields(walls: tuple[Wall, ...]) -> list[dict[str, Any]]:
-    return [{"strike": w.strike, "amount": w.amount, "share": round(w.share, 4)} for w in walls]
+    return [{"strike": w.strike, "amount": w.amount, "share": rounded(w.share, 4)} for w in walls]
 
 
 def buildup_fields(chain: Chain, change: Buildup) -> dict[str, Any]:
