@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
@@ -13,6 +14,7 @@ from enricher.market.folds.fold import ChainChange, Fold, Product
 
 _DAYS_KEPT = 8
 _PAST_KEPT = 32  # expiries
+_NONE: Final[frozenset[str]] = frozenset()  # each would take 216 bytes
 
 
 class First(msgspec.Struct, frozen=True):
@@ -39,7 +41,7 @@ class Baselines(Fold):
         # By expiry and local day, those of the days heard of last.
         self.firsts: dict[str, dict[int, First]] = {}
         # The expiries of the past of which nothing has come since that was seen.
-        self._past: frozenset[str] = frozenset()
+        self._past = _NONE
         self._pruned_us = 0
 
     @property
@@ -65,7 +67,8 @@ class Baselines(Fold):
         days[day] = first
         if len(days) > _DAYS_KEPT:
             del days[next(iter(days))]
-        self._past -= {expiry}
+        if expiry in self._past:
+            self._past -= {expiry}
         self.product.checkpoint.cover(change.event_us)
 
     def before(self, expiry: str, event_us: int) -> Snapshot | None:
@@ -89,7 +92,7 @@ class Baselines(Fold):
                 for by_expiry in (self.product.as_of.by_expiry, self.snapshots, self.firsts):
                     by_expiry.pop(expiry, None)
         self._pruned_us = newest_us
-        self._past = frozenset(expiry for expiry in self.snapshots if past(expiry))
+        self._past = frozenset(expiry for expiry in self.snapshots if past(expiry)) or _NONE
 
     def identities(self) -> tuple[dict[str, list[str]], dict[str, str]]:
         """The documents of all snapshots by expiry, with the firsts of earlier days, and those of the first
