@@ -30,7 +30,9 @@ from pymongo.synchronous.pool import Connection
 # Seconds after which it is looked whether PyMongo has given up the server meanwhile, as its own way does.
 _LOOK = 0.5
 # Seconds after its last command in which a connection is used without a look at it.
-_KEPT = 1.0
+_UNSEEN = 1.0
+# Connections that a client may have at once from which on some are kept.
+_ENOUGH = 32
 
 
 class _Connection(AsyncConnection):
@@ -92,9 +94,9 @@ class LeanPool(Pool):
 class Commands:
     """Commands to the primary through PyMongo's asyncio ``client``.
 
-    While commands come within a second of each other a connection is kept between them: choosing a server and
-    taking a connection out of its pool cost as much as the command. PyMongo does not look either whether one
-    that was used so lately still stands. What fails gives its connection back, with why.
+    A connection is kept from one command to the next: choosing a server and taking a connection out of its
+    pool cost as much as the command. It is used by the rules of the pool (`_stands`). What fails gives it
+    back, with why.
     """
 
     def __init__(self, client: AsyncMongoClient[Any], database: str, options: CodecOptions[Any]) -> None:
@@ -116,14 +118,18 @@ class Commands:
             await checkout.__aexit__(type(error), error, error.__traceback__)
             raise
         connection.update_last_checkin_time()
-        self._kept.append((checkout, connection))
+        if _may_keep(connection):
+            self._kept.append((checkout, connection))
+        else:
+            await checkout.__aexit__(None, None, None)
         return reply
 
     async def _take(self, operation: str) -> tuple[Any, AsyncConnection]:
         while self._kept:
             checkout, connection = self._kept.pop()
-            if _fresh(connection):
+            if _stands(connection):
                 return checkout, connection
+            await connection.close_conn(None)
             await checkout.__aexit__(None, None, None)
         checkout = await self._client._conn_for_writes(None, operation)
         return checkout, await checkout.__aenter__()
@@ -156,7 +162,10 @@ class BlockingCommands:
             checkout.__exit__(type(error), error, error.__traceback__)
             raise
         connection.update_last_checkin_time()
-        self._kept.append((checkout, connection))
+        if _may_keep(connection):
+            self._kept.append((checkout, connection))
+        else:
+            checkout.__exit__(None, None, None)
         return reply
 
     def _take(self, operation: str) -> tuple[Any, Connection]:
@@ -164,8 +173,9 @@ class BlockingCommands:
         with suppress(IndexError):
             while True:
                 checkout, connection = self._kept.pop()
-                if _fresh(connection):
+                if _stands(connection):
                     return checkout, connection
+                connection.close_conn(None)
                 checkout.__exit__(None, None, None)
         checkout = self._database.client._conn_for_writes(None, operation)
         return checkout, checkout.__enter__()
@@ -177,10 +187,17 @@ class BlockingCommands:
                 self._kept.pop()[0].__exit__(None, None, None)
 
 
-def _fresh(connection: AsyncConnection | Connection) -> bool:
-    """Whether a connection may be used without a look at it."""
-    stale = connection.pool_gen.stale(connection.generation, connection.service_id)
-    return not stale and connection.idle_time_seconds() < _KEPT
+def _may_keep(connection: AsyncConnection | Connection) -> bool:
+    """Whether there are connections enough for everybody else who uses the client."""
+    return connection.opts.max_pool_size >= _ENOUGH
+
+
+def _stands(connection: AsyncConnection | Connection) -> bool:
+    """Whether a connection may be used again: as a pool does, it looks only after some time."""
+    idle, most = connection.idle_time_seconds(), connection.opts.max_idle_time_seconds
+    if connection.pool_gen.stale(connection.generation, connection.service_id):
+        return False
+    return (most is None or idle <= most) and (idle <= _UNSEEN or not connection.conn_closed())
 
 
 _Call = tuple[AbstractEventLoop, "Future[Any]", Callable[..., Any], tuple[Any, ...]]

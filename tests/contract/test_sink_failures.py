@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import anyio
 import pymongo
 import pytest
 from redis.asyncio import Redis
@@ -336,6 +338,33 @@ async def test_a_violated_index_other_than_the_id_is_a_refusal(
     answers = await documents.commit(batch)
     assert {i: type(a) for i, a in answers.items()} == {2: Refused}
     assert [d["_id"] for d in await documents.find("c", {}, sort=[("_id", 1)])] == [0, 1]
+
+
+async def test_a_connection_that_was_lost_while_nobody_wrote_is_replaced_without_a_word(
+    documents: MongoDocuments, driver: Driver
+) -> None:
+    assert await documents.commit(writes(Insert("c", {"_id": 1}))) == {}
+    ((_, connection),) = documents._commands._kept
+    lost: Any = connection.conn.get_conn
+    if driver == "motor":
+        lost.shutdown(socket.SHUT_RDWR)
+    else:
+        lost.transport.abort()
+    connection.last_checkin_time -= 2
+    assert await documents.commit(writes(Insert("c", {"_id": 2}))) == {}
+    assert len(await documents.find("c", {})) == 2
+
+
+async def test_of_few_connections_none_is_kept_from_others(
+    driver: Driver, mongo_url: str, mongo_database: str
+) -> None:
+    one = f"{mongo_url}{'&' if '?' in mongo_url else '/?'}maxPoolSize=1"
+    client = mongo_client(one, driver=driver, timeout=PATIENCE)
+    sink = MongoDocuments(client, mongo_database)
+    with anyio.fail_after(PATIENCE):
+        assert await sink.commit(writes(Insert("c", {"_id": 1}))) == {}
+        assert len(await sink.find("c", {})) == 1
+    await close_client(client)
 
 
 async def test_indexes_are_made_at_opening_and_left_alone_when_they_differ(
