@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Generator, Iterable
 from copy import copy
 from datetime import date, timedelta
@@ -464,36 +465,27 @@ def lane_with(volume: str) -> OneLane:
     return OneLane(settings={"market.volume": volume})
 
 
-ticks_in_order = st.lists(
-    st.tuples(
-        # seconds after the one before: seldom before it
-        st.integers(0, 20).flatmap(lambda kind: st.integers(-200, 0) if not kind else st.integers(0, 40)),
-        st.sampled_from([100, 100.25, 101.5, 99, 0, 10_000]),
-        st.one_of(st.none(), st.integers(0, 90), st.sampled_from([2**31 - 1, 0.5, 1e-300])),
-    ),
-    min_size=1,
-    max_size=40,
-)
-
-
-@given(ticks_in_order, st.lists(st.integers(1, 15), min_size=40, max_size=40), st.booleans())
-def test_ticks_say_the_same_one_by_one_and_in_turns(
-    sent: list[tuple[int, float, float | None]], lengths: list[int], cumulative: bool
-) -> None:
-    """In whatever order, some twice, with prices and volumes that are none, over many bars."""
+@given(st.randoms(use_true_random=True), st.booleans())
+def test_ticks_say_the_same_one_by_one_and_in_turns(draw: random.Random, cumulative: bool) -> None:
+    """Most in order, some late or twice, some with a price or volume that is none, over many bars."""
     at, bodies = 0, list[bytes]()
-    for number, (seconds, price, volume) in enumerate(sent):
-        at += seconds
-        stamp = render(NOW_US - 7200 * SECOND + at * SECOND, naive=False)
-        tick = {"product": "N", "timestamp": stamp, "price": price, "volume": volume, "tick_id": number % 38}
+    for _ in range(60):
+        at += draw.choices([draw.randint(1, 15), 0, -draw.randint(1, 150)], [20, 2, 1])[0]
+        tick = {
+            "product": "N",
+            "timestamp": render(NOW_US - 7200 * SECOND + at * SECOND, naive=False),
+            "price": draw.choices([draw.randint(396, 404) / 4, 0, 10_000], [40, 1, 1])[0],
+            "volume": draw.choices([draw.randint(0, 90), 0.5, None, 2**31 - 1], [40, 1, 1, 1])[0],
+            "tick_id": draw.randint(0, 9),
+        }
         bodies.append(orjson.dumps(tick))
 
     def run(lengths: Iterable[int]) -> tuple[Any, ...]:
         lane = copy(lane_with("cumulative" if cumulative else "trade"))
         lane.state, lane.keys, lane.said = lane.state_store.new("N"), {}, []
         marks, turns = [], iter(lengths)
-        for at in range(0, len(bodies), 15):  # and then nothing comes for so long that bars are closed
-            waiting = bodies[at : at + 15]
+        for at in range(0, len(bodies), 12):  # and then nothing comes for so long that bars are closed
+            waiting = bodies[at : at + 12]
             while waiting:
                 length = next(turns)
                 marks += [lane.take("underlying", tick) for tick in waiting[:length]]
@@ -509,4 +501,4 @@ def test_ticks_say_the_same_one_by_one_and_in_turns(
         return marks, ticks, bars, [e for e in lane.said if isinstance(e, Publish)], lane.keys
 
     with patch.object(product_state, "_MANY", 2):
-        assert run(lengths) == run([1] * len(bodies))
+        assert run([draw.randint(1, 9) for _ in bodies]) == run([1] * len(bodies))
