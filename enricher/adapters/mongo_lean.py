@@ -17,7 +17,7 @@ from asyncio import AbstractEventLoop, Future, TimerHandle
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient
@@ -26,6 +26,7 @@ from pymongo.database import Database
 from pymongo.errors import ProtocolError, _OperationCancelled
 from pymongo.message import _UNPACK_REPLY, _OpMsg
 from pymongo.synchronous.pool import Connection
+from pymongo.topology_description import TopologyDescription
 
 # Seconds after which it is looked whether PyMongo has given up the server meanwhile, as its own way does.
 _LOOK = 0.5
@@ -91,18 +92,25 @@ class LeanPool(Pool):
         return connection
 
 
+class _Held(NamedTuple):
+    """A connection, what keeps it out of its pool, and what was known of the servers when it was chosen."""
+
+    connection: Any
+    checkout: Any
+    servers: TopologyDescription
+
+
 class Commands:
     """Commands to the primary through PyMongo's asyncio ``client``.
 
     A connection is kept from one command to the next: choosing a server and taking a connection out of its
-    pool cost as much as the command. It is used by the rules of the pool (`_stands`). What fails gives it
-    back, with why.
+    pool cost as much as the command. It is used by the rules of the pool (`_stands`), and as long as nothing
+    new is known of the servers: another may be the primary by then. What fails gives it back, with why.
     """
 
     def __init__(self, client: AsyncMongoClient[Any], database: str, options: CodecOptions[Any]) -> None:
         self._client, self._name, self._options = client, database, options
-        # What keeps a connection out of its pool, and the connection.
-        self._kept: list[tuple[Any, AsyncConnection]] = []
+        self._kept: list[_Held] = []
 
     async def run(self, command: dict[str, Any]) -> dict[str, Any]:
         """The reply to ``command``. It is never repeated; raises what `Database.command` does."""
@@ -111,33 +119,35 @@ class Commands:
         if client.options.timeout is not None:  # `timeoutMS` bounds all of it: PyMongo counts down
             reply = await client[name].command(command, codec_options=options)
             return reply
-        checkout, connection = await self._take(next(iter(command)))
+        held = await self._take(next(iter(command)))
         try:
-            reply = await connection.command(name, command, codec_options=options, client=client)
+            reply = await held.connection.command(name, command, codec_options=options, client=client)
         except BaseException as error:
-            await checkout.__aexit__(type(error), error, error.__traceback__)
+            await held.checkout.__aexit__(type(error), error, error.__traceback__)
             raise
-        connection.update_last_checkin_time()
-        if _may_keep(connection):
-            self._kept.append((checkout, connection))
+        if _may_keep(held.connection):
+            self._kept.append(held)
         else:
-            await checkout.__aexit__(None, None, None)
+            await held.checkout.__aexit__(None, None, None)
         return reply
 
-    async def _take(self, operation: str) -> tuple[Any, AsyncConnection]:
+    async def _take(self, operation: str) -> _Held:
+        servers = self._client.topology_description
         while self._kept:
-            checkout, connection = self._kept.pop()
-            if _stands(connection):
-                return checkout, connection
-            await connection.close_conn(None)
-            await checkout.__aexit__(None, None, None)
+            held = self._kept.pop()
+            stands = _stands(held.connection)
+            if stands and held.servers is servers:
+                return held
+            if not stands:
+                await held.connection.close_conn(None)
+            await held.checkout.__aexit__(None, None, None)
         checkout = await self._client._conn_for_writes(None, operation)
-        return checkout, await checkout.__aenter__()
+        return _Held(await checkout.__aenter__(), checkout, servers)
 
     async def close(self) -> None:
         """Give back what is kept."""
         while self._kept:
-            await self._kept.pop()[0].__aexit__(None, None, None)
+            await self._kept.pop().checkout.__aexit__(None, None, None)
 
 
 class BlockingCommands:
@@ -145,7 +155,7 @@ class BlockingCommands:
 
     def __init__(self, database: Database[Any]) -> None:
         self._database = database
-        self._kept: list[tuple[Any, Connection]] = []
+        self._kept: list[_Held] = []
 
     def run(self, command: dict[str, Any]) -> dict[str, Any]:
         """The reply to ``command``, as `Commands.run`."""
@@ -155,40 +165,43 @@ class BlockingCommands:
         if client.options.timeout is not None:
             reply = database.command(command, codec_options=options)
             return reply
-        checkout, connection = self._take(next(iter(command)))
+        held = self._take(next(iter(command)))
         try:
-            reply = connection.command(name, command, codec_options=options, client=client)
+            reply = held.connection.command(name, command, codec_options=options, client=client)
         except BaseException as error:
-            checkout.__exit__(type(error), error, error.__traceback__)
+            held.checkout.__exit__(type(error), error, error.__traceback__)
             raise
-        connection.update_last_checkin_time()
-        if _may_keep(connection):
-            self._kept.append((checkout, connection))
+        if _may_keep(held.connection):
+            self._kept.append(held)
         else:
-            checkout.__exit__(None, None, None)
+            held.checkout.__exit__(None, None, None)
         return reply
 
-    def _take(self, operation: str) -> tuple[Any, Connection]:
+    def _take(self, operation: str) -> _Held:
+        servers = self._database.client.topology_description
         # Taking out of a list is one step, so that no two threads get the same.
         with suppress(IndexError):
             while True:
-                checkout, connection = self._kept.pop()
-                if _stands(connection):
-                    return checkout, connection
-                connection.close_conn(None)
-                checkout.__exit__(None, None, None)
+                held = self._kept.pop()
+                stands = _stands(held.connection)
+                if stands and held.servers is servers:
+                    return held
+                if not stands:
+                    held.connection.close_conn(None)
+                held.checkout.__exit__(None, None, None)
         checkout = self._database.client._conn_for_writes(None, operation)
-        return checkout, checkout.__enter__()
+        return _Held(checkout.__enter__(), checkout, servers)
 
     def close(self) -> None:
         """Give back what is kept."""
         with suppress(IndexError):
             while True:
-                self._kept.pop()[0].__exit__(None, None, None)
+                self._kept.pop().checkout.__exit__(None, None, None)
 
 
 def _may_keep(connection: AsyncConnection | Connection) -> bool:
-    """Whether there are connections enough for everybody else who uses the client."""
+    """Whether there are connections enough for everybody else who uses the client; it was used now."""
+    connection.update_last_checkin_time()
     return connection.opts.max_pool_size >= _ENOUGH
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -344,15 +345,29 @@ async def test_a_connection_that_was_lost_while_nobody_wrote_is_replaced_without
     documents: MongoDocuments, driver: Driver
 ) -> None:
     assert await documents.commit(writes(Insert("c", {"_id": 1}))) == {}
-    ((_, connection),) = documents._commands._kept
-    lost: Any = connection.conn.get_conn
+    (kept,) = documents._commands._kept
+    lost: Any = kept.connection.conn.get_conn
     if driver == "motor":
         lost.shutdown(socket.SHUT_RDWR)
     else:
         lost.transport.abort()
-    connection.last_checkin_time -= 2
+    kept.connection.last_checkin_time -= 2
     assert await documents.commit(writes(Insert("c", {"_id": 2}))) == {}
     assert len(await documents.find("c", {})) == 2
+
+
+async def test_a_server_is_chosen_anew_when_more_is_known_of_the_servers(documents: MongoDocuments) -> None:
+    async def insert(number: int) -> Any:
+        assert await documents.commit(writes(Insert("c", {"_id": number}))) == {}
+        (kept,) = documents._commands._kept
+        return kept
+
+    first = await insert(1)
+    known = documents._database.client.topology_description
+    kept = documents._commands._kept[0] = first._replace(servers=known)
+    assert await insert(2) is kept
+    documents._commands._kept[0] = kept._replace(servers=copy(known))
+    assert (await insert(3)).checkout is not kept.checkout
 
 
 async def test_of_few_connections_none_is_kept_from_others(
