@@ -7,7 +7,7 @@ ranks are in per cent, 0 to 100; the values keep their own unit (a volatility as
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from math import isfinite
 from typing import Final
@@ -60,8 +60,8 @@ class DailySeries:
             raise ValueError(f"look_back {look_back} and least {least} must be at least 1 day")
         self.look_back = look_back
         self.least = least
-        self._rows: dict[int, DayValue] = {}
         self._days: list[int] = []
+        self._rows: list[DayValue] = []  # one for each of the days
         self._fronts: Fronts | None = None  # with the first value: most products of many have none
         self._last: int | None = None
         self._sorted: Sequence[float] = ()
@@ -78,13 +78,15 @@ class DailySeries:
         """
         if value is None or not isfinite(value):
             return None
-        before = self._rows.get(day)
-        if before is not None:
-            if (event_us, value) <= (before.event_us, before.value):
-                return None
+        row, before = DayValue(day, event_us, value), self.of(day)
+        at = bisect_left(self._days, day)
+        if before is None:
+            self._days.insert(at, day)
+            self._rows.insert(at, row)
+        elif (event_us, value) <= (before.event_us, before.value):
+            return None
         else:
-            insort(self._days, day)
-        row = self._rows[day] = DayValue(day, event_us, value)
+            self._rows[at] = row
         if self._sorted_for is not None and day < self._sorted_for:
             self._sorted_for = None
         if day != self._last:
@@ -93,11 +95,12 @@ class DailySeries:
         return row
 
     def of(self, day: int) -> DayValue | None:
-        return self._rows.get(day)
+        at = bisect_left(self._days, day)
+        return self._rows[at] if at < len(self._days) and self._days[at] == day else None
 
     def rows(self) -> list[DayValue]:
         """All rows kept, by day."""
-        return [self._rows[day] for day in self._days]
+        return [*self._rows]
 
     def standing(self, day: int, value: float | None) -> Standing:
         """Where ``value`` stands on ``day`` among the days before it."""
@@ -117,7 +120,7 @@ class DailySeries:
         """The values of the days that count for this one, ascending; kept until one of them changes."""
         if self._sorted_for != day:
             first, end = bisect_left(self._days, day - self.look_back), bisect_left(self._days, day)
-            self._sorted = sorted(self._rows[past].value for past in self._days[first:end])
+            self._sorted = sorted([row.value for row in self._rows[first:end]])
             self._sorted_for = day
         return self._sorted
 
@@ -126,7 +129,6 @@ class DailySeries:
             self._fronts = Fronts(self.look_back, self.look_back)
         self._fronts.touch(day)
         for stretch in self._fronts.unwanted(self._days):
-            for gone in self._days[stretch]:
-                del self._rows[gone]
+            del self._rows[stretch]
             del self._days[stretch]
             self._sorted_for = None
