@@ -227,24 +227,30 @@ class TickWindow:
         self._low.insert(event_us, -price)
         return True
 
-    def add_run(self, ticks: Sequence[tuple[int, float, int, int, bool]]) -> None:
-        """Fold ticks in, each with what `add` takes: times ascend, the first is newer than all before."""
-        self._added += ticks
-        self.newest = ticks[-1][0]
+    def add_run(self, events: list[int], prices: list[float], orders: list[int], idents: list[int]) -> None:
+        """Folds live ticks in as `add` does: times ascend, the first is newer than all before."""
+        self._settle()
+        self.newest = events[-1]
+        self._append(events, prices, orders, idents, b"\1" * len(events))
 
     def _settle(self) -> None:
         """Put what was added in order into the columns, and let go of what is older than the retention."""
         if not self._added:
             return
-        if self._events is _NO_TIMES:
-            self._begin()
         events, prices, orders, idents, live = zip(*self._added, strict=True)
         self._added = []
-        self._events.extend(events)
-        self._prices.extend(prices)
-        self._orders.extend(orders)
-        self._idents.extend(idents)
-        self._live.extend(live)
+        self._append(list(events), list(prices), list(orders), list(idents), bytes(live))
+
+    def _append(
+        self, events: list[int], prices: list[float], orders: list[int], idents: list[int], live: bytes
+    ) -> None:
+        if self._events is _NO_TIMES:
+            self._begin()
+        self._events.fromlist(events)
+        self._prices.fromlist(prices)
+        self._orders.fromlist(orders)
+        self._idents.fromlist(idents)
+        self._live.frombytes(live)
         self._high.extend(events, prices)
         self._low.extend(events, [-price for price in prices])
         oldest = events[-1] - self.retention_us

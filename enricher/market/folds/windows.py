@@ -41,7 +41,10 @@ class Windows(Fold):
     def fold_run(self, ticks: Sequence[TickChange]) -> None:
         """Take ticks in whose event times ascend, the first of them newer than all before."""
         self.ticks.add_run(
-            [(tick.event_us, tick.price + 0.0, tick.order, tick.identity, True) for tick in ticks]
+            [tick.event_us for tick in ticks],
+            [tick.price + 0.0 for tick in ticks],
+            [tick.order for tick in ticks],
+            [tick.identity for tick in ticks],
         )
         self.latest, self.naive, self.changed = ticks[-1].sent, ticks[-1].naive, True
 
