@@ -245,7 +245,8 @@ class CommandThreads:
 
     def close(self) -> None:
         """Let the threads end that have nothing to do, the others when they have done it."""
-        for _ in range(self._begun):
+        begun, self._begun = self._begun, 0
+        for _ in range(begun):
             self._calls.put(None)
 
     def _work(self) -> None:

@@ -40,13 +40,15 @@ async def test_what_is_given_up_ends_by_itself_and_its_thread_goes_on() -> None:
     threads.close()
 
 
-async def test_a_closed_one_leaves_no_thread_behind() -> None:
+async def test_a_closed_one_leaves_no_thread_behind_and_begins_another_if_need_be() -> None:
     threads = CommandThreads(1)
     ident = await threads.run(threading.get_ident)
     (thread,) = [each for each in threading.enumerate() if each.ident == ident]
     threads.close()
     await asyncio.to_thread(thread.join, 5)
     assert not thread.is_alive()
+    assert await threads.run(divmod, 7, 2) == (3, 1)
+    threads.close()
 
 
 def _after(gate: threading.Event) -> int:
