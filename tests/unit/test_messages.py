@@ -381,6 +381,27 @@ def test_a_chain_is_not_clean_with_unknown_fields_or_numbers_that_may_outgrow_64
     assert not chain(chain_fields(**changes)).clean
 
 
+@pytest.mark.parametrize(
+    ("changes", "clean"),
+    [
+        ({}, True),
+        ({"type": "QUOTE", "bid": None, "delta": -2, "gamma": -0.5}, True),
+        ({"extra": 1}, False),
+        ({"a\0b": 1}, False),
+        ({"type": {"a": 1}}, False),
+        ({"strike": 2**63}, False),
+        ({"theta": 2**70}, False),
+        ({"volume": 2**31}, False),
+        ({"open_interest": -1}, False),
+        ({"last": "-"}, False),
+    ],
+)
+def test_a_quote_is_clean_with_known_fields_in_range_alone(changes: dict[str, Any], clean: bool) -> None:
+    event = quote(quote_fields(**changes))
+    assert event.clean is clean
+    assert storable(encoded(quote_fields()), event.raw) or not clean
+
+
 @pytest.mark.parametrize("nested", ["calls", "top"])
 def test_a_chain_that_nests_too_deep_is_bad_wherever_it_does(nested: str) -> None:
     deep: Any = 1
