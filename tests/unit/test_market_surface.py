@@ -29,8 +29,8 @@ def quote(
 
 def member(surface: QuoteSurface, quote: Quote, digest: str) -> bytes | None:
     """What the option of a quote has in the sorted set from then on; None where that is as before."""
-    moved = surface.fold_quote(quote, digest)
-    return None if moved is None else moved.member(quote.expiry)
+    latest, moved = surface.fold_quote(quote, digest)
+    return latest.member(quote.expiry) if moved else None
 
 
 def fold_chain(surface: QuoteSurface, calls: dict[float, Any], at: int = 0, expiry: str = NEAR) -> bool:
@@ -85,7 +85,7 @@ def test_an_option_in_the_money_counts_when_it_is_the_only_one() -> None:
 def test_unusable_volatilities_are_left_out() -> None:
     surface = QuoteSurface()
     for strike, iv in ((90, None), (100, 0), (110, -0.1), (120, 10**400)):
-        assert surface.fold_quote(*quote(strike, iv)) is None
+        assert member(surface, *quote(strike, iv)) is None
     fold_chain(surface, {90: None, 100: 0, 110: -1})
     assert payload(surface) == []
     assert payload(QuoteSurface()) == []
@@ -146,8 +146,8 @@ def test_a_quote_adds_its_member_and_replaces_its_own_old_one() -> None:
     second = member(surface, *quote(100, 0.3, at=1))
     assert second is not None
     assert json.loads(second) == {"strike": 100, "iv": 0.3, "expiry": NEAR}
-    assert surface.fold_quote(*quote(100, 0.4, at=0)) is None
-    assert surface.fold_quote(*quote(100, 0.3, at=2)) is None
+    assert member(surface, *quote(100, 0.4, at=0)) is None
+    assert member(surface, *quote(100, 0.3, at=2)) is None
     assert member(surface, *quote(100, None, at=3)) == b""
 
 
@@ -156,7 +156,7 @@ def test_a_member_is_written_as_its_quote_was() -> None:
     assert member(surface, *quote(100, 1)) == b'{"strike":100,"iv":1,"expiry":"2025-10-30"}'
     assert member(surface, *quote(100, 1.0, at=1)) == b'{"strike":100,"iv":1.0,"expiry":"2025-10-30"}'
     assert member(surface, *quote(100.0, 1.0, at=2)) == b'{"strike":100.0,"iv":1.0,"expiry":"2025-10-30"}'
-    assert surface.fold_quote(*quote(100.0, 1.0, at=3)) is None
+    assert member(surface, *quote(100.0, 1.0, at=3)) is None
 
 
 def test_an_option_leaves_a_member_that_call_and_put_share_also_when_it_has_none_after_it() -> None:

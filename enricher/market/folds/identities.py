@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from enricher.engine.ports import Folded
 from enricher.market.bars.rolling_windows import identity_key
-from enricher.market.folds.fold import ChainChange, Fold, Product, QuoteChange
+from enricher.market.folds.fold import ChainChange, Fold, Product
+from enricher.market.surface.expiry_surface import Latest
 from enricher.messages.models import Chain, Quote, Tick, digest
 
 _ASIDE_KEPT = 1000
@@ -22,14 +23,10 @@ class Identities(Fold):
 
     def __init__(self, product: Product) -> None:
         super().__init__(product)
-        self.recent_quotes: dict[str, tuple[int, str]] = {}
+        self.recent_quotes: dict[str, Latest] = {}  # as `NewestQuotes` takes them in
         self.recent_chains: dict[str, tuple[int, str]] = {}
         self.restored_chains: dict[int, set[str]] = {}
         self.aside: dict[tuple[int, int | str], None] = {}
-
-    def fold_quote(self, change: QuoteChange) -> None:
-        if not change.restored:
-            self.recent_quotes[change.quote.symbol] = (change.event_us, change.identity)
 
     def fold_chain(self, change: ChainChange) -> None:
         if not change.restored:
@@ -47,11 +44,13 @@ class Identities(Fold):
         if self.aside and (at_us, digest(body)) in self.aside:
             return Folded.RESTORED
         if isinstance(event, Quote):
-            last, restored = self.recent_quotes.get(event.symbol), None
-        else:
-            last, restored = self.recent_chains.get(event.expiry), self.restored_chains.get(at_us)
-        if last is not None and last[0] == at_us and last[1] == digest(body):
+            quote = self.recent_quotes.get(event.symbol)
+            here = quote is not None and quote.event_us == at_us and quote.digest == digest(body)
+            return Folded.HERE if here else None
+        chain = self.recent_chains.get(event.expiry)
+        if chain is not None and chain[0] == at_us and chain[1] == digest(body):
             return Folded.HERE
+        restored = self.restored_chains.get(at_us)
         return Folded.RESTORED if restored and digest(body) in restored else None
 
     def seen_tick(self, tick: Tick, body: bytes) -> Folded | None:
@@ -71,7 +70,7 @@ class Identities(Fold):
 
     def forget(self, oldest_us: int) -> None:
         """Let go of quotes and restored chains from before a moment."""
-        for symbol in [name for name, (event_us, _) in self.recent_quotes.items() if event_us < oldest_us]:
+        for symbol in [name for name, last in self.recent_quotes.items() if last.event_us < oldest_us]:
             del self.recent_quotes[symbol]
         for event_us in [event_us for event_us in self.restored_chains if event_us < oldest_us]:
             del self.restored_chains[event_us]

@@ -38,9 +38,11 @@ class NewestQuotes(Fold):
             if product.surface.wanted is not None:
                 # The surface is as of the last chain: what comes after it in the same turn is not in it.
                 product.surface.draw()
-        moved = surface.fold_quote(quote, change.identity)
-        if moved is not None:
-            self._moved[quote.expiry, quote.strike, quote.option_type] = moved
+        latest, moved = surface.fold_quote(quote, change.identity)
+        if moved:
+            self._moved[quote.expiry, quote.strike, quote.option_type] = latest
+        if not change.restored:
+            product.identities.recent_quotes[quote.symbol] = latest
         newest = surface.newest_us
         if newest is not None and newest >= product.expiries.cutoff.until_us and not change.restored:
             product.expiries.pass_by_quote(quote.naive)

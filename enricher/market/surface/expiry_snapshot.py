@@ -165,12 +165,12 @@ def to_join(snapshot: ExpirySnapshot, identity: str) -> ExpirySnapshot:
 _NO_QUOTES: Final = ChainQuotes([], [], [], [], [])
 
 
-def _smile(strikes: Sequence[float], ivs: Sequence[float], forward: float | None, t: float) -> Smile:
+def _smile(strikes: list[float], ivs: list[float], forward: float | None, t: float) -> Smile:
     if t <= 0 or not forward or not strikes:
         reason = "expired" if t <= 0 else "no_forward" if not forward else "no_nodes"
         return Smile(forward, t, [], [], [], [], {}, reason)
     ks = [log(strike / forward) for strike in strikes]
-    return Smile(forward, t, list(strikes), ks, [iv * iv * t for iv in ivs], list(ivs), {}, None)
+    return Smile(forward, t, strikes, ks, [iv * iv * t for iv in ivs], ivs, {}, None)
 
 
 def _moments(

@@ -88,10 +88,10 @@ class QuoteSurface:
     def __len__(self) -> int:
         return sum(len(expiry.calls) + len(expiry.puts) for expiry in self._expiries.values())
 
-    def fold_quote(self, quote: Quote, digest: str) -> Latest | None:
-        """Takes a quote in: what its option has in the sorted set from now on.
+    def fold_quote(self, quote: Quote, digest: str) -> tuple[Latest, bool]:
+        """Takes a quote in; True beside it where its option has another member in the sorted set from now on.
 
-        None where that is as before: for a quote that is not newer, or that says the same.
+        That is not so for a quote that is not newer, or that says the same.
         """
         expiry, option_type = self._expiries.get(quote.expiry) or self._new(quote.expiry), quote.option_type
         strike, iv, event_us = quote.strike, quote.iv, quote.event_us
@@ -105,14 +105,14 @@ class QuoteSurface:
         if before is not None and (event_us, digest) <= (before.event_us, before.digest):
             if digest != before.digest:
                 expiry.take_earlier(option_type, latest)
-            return None
+            return latest, False
         expiry.take_quote(option_type, latest, before)
         if self.newest_us is None or event_us > self.newest_us:
             self.newest_us = event_us
         if before is None:
             # Of one that has none, and had none that is known, nothing is said unless it may have had one.
-            return latest if iv is not None or self.partial else None
-        return None if latest.says_as(before) else latest
+            return latest, iv is not None or self.partial
+        return latest, not latest.says_as(before)
 
     def fold_chain(self, chain: Chain, digest: str) -> bool:
         """Takes the volatilities of a chain's legs in; False for a chain that is not newer."""
