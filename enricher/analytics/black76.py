@@ -272,20 +272,15 @@ def chain_greeks(
     discount: float,
     rate: float,
     spot: float | None = None,
-    guesses: tuple[Values, Values] | None = None,
 ) -> tuple[GreekColumns, GreekColumns]:
-    """Volatilities and Greeks of all calls and all puts, each leg from its own price.
-
-    ``guesses`` are the volatilities of calls and puts that the last chain had at these strikes.
-    """
+    """Volatilities and Greeks of all calls and all puts, each leg from its own price."""
     if blocked := _blocked(forward, years, discount):
         none: Column = [None] * len(strikes)
         return _unknown(none, blocked), _unknown(none, blocked)
     ladder = _ladder(strikes, forward)
     sides = []
     for kind, prices in ((1, call_prices), (-1, put_prices)):
-        guessed = guesses[0 if kind > 0 else 1] if guesses else None
-        sigmas, reasons = _solved(kind, ladder, prices, years, discount, guessed)
+        sigmas, reasons = _solved(kind, ladder, prices, years, discount, None)
         side = _sensitivities(kind, ladder, sigmas, forward, years, discount, rate, spot)
         side.reasons.update(reasons)
         sides.append(side)
