@@ -9,7 +9,7 @@ import sys
 
 from setuptools import setup
 
-# What computes with every leg of a chain. Not here: what gains nothing, and functions that
+# What computes with every leg of a chain. Not here: what gains little, and functions that
 # `enricher.analytics.by_strike` wraps, for mypyc drops their annotations and docstrings.
 MODULES = (
     "black76 chain_prices gamma_flip normalised_black oi_walls price_analysis prices quote_arbitrage rounding"
