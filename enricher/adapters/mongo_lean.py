@@ -111,6 +111,7 @@ class Commands:
     def __init__(self, client: AsyncMongoClient[Any], database: str, options: CodecOptions[Any]) -> None:
         self._client, self._name, self._options = client, database, options
         self._kept: list[_Held] = []
+        self._closed = False
 
     async def run(self, command: dict[str, Any]) -> dict[str, Any]:
         """The reply to ``command``. It is never repeated; raises what `Database.command` does."""
@@ -125,10 +126,12 @@ class Commands:
         except BaseException as error:
             await held.checkout.__aexit__(type(error), error, error.__traceback__)
             raise
-        if _may_keep(held.connection):
-            self._kept.append(held)
-        else:
+        if not _may_keep(held.connection):
             await held.checkout.__aexit__(None, None, None)
+            return reply
+        self._kept.append(held)
+        if self._closed:  # while the command ran
+            await self.close()
         return reply
 
     async def _take(self, operation: str) -> _Held:
@@ -145,7 +148,8 @@ class Commands:
         return _Held(await checkout.__aenter__(), checkout, servers)
 
     async def close(self) -> None:
-        """Give back what is kept."""
+        """Give back what is kept; nothing is kept any more."""
+        self._closed = True
         while self._kept:
             await self._kept.pop().checkout.__aexit__(None, None, None)
 
@@ -156,6 +160,7 @@ class BlockingCommands:
     def __init__(self, database: Database[Any]) -> None:
         self._database = database
         self._kept: list[_Held] = []
+        self._closed = False
 
     def run(self, command: dict[str, Any]) -> dict[str, Any]:
         """The reply to ``command``, as `Commands.run`."""
@@ -171,10 +176,12 @@ class BlockingCommands:
         except BaseException as error:
             held.checkout.__exit__(type(error), error, error.__traceback__)
             raise
-        if _may_keep(held.connection):
-            self._kept.append(held)
-        else:
+        if not _may_keep(held.connection):
             held.checkout.__exit__(None, None, None)
+            return reply
+        self._kept.append(held)
+        if self._closed:  # while the command ran
+            self.close()
         return reply
 
     def _take(self, operation: str) -> _Held:
@@ -193,7 +200,8 @@ class BlockingCommands:
         return _Held(checkout.__enter__(), checkout, servers)
 
     def close(self) -> None:
-        """Give back what is kept."""
+        """Give back what is kept; nothing is kept any more."""
+        self._closed = True
         with suppress(IndexError):
             while True:
                 self._kept.pop().checkout.__exit__(None, None, None)
@@ -202,7 +210,8 @@ class BlockingCommands:
 def _may_keep(connection: AsyncConnection | Connection) -> bool:
     """Whether there are connections enough for everybody else who uses the client; it was used now."""
     connection.update_last_checkin_time()
-    return connection.opts.max_pool_size >= _ENOUGH
+    most: float | None = connection.opts.max_pool_size
+    return not most or most >= _ENOUGH  # 0 and None are no limit
 
 
 def _stands(connection: AsyncConnection | Connection) -> bool:
@@ -238,10 +247,7 @@ class CommandThreads:
             # It ends with the process, however long a server takes to answer.
             threading.Thread(target=self._work, name="enricher-mongo", daemon=True).start()
         self._calls.put((loop, outcome, function, arguments))
-        try:
-            return await outcome
-        finally:
-            self._under_way -= 1
+        return await outcome
 
     def close(self) -> None:
         """Let the threads end that have nothing to do, the others when they have done it."""
@@ -251,26 +257,30 @@ class CommandThreads:
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
-            _do(*call)
+            self._do(*call)
             del call  # nothing may keep what is committed alive until the next command
 
+    def _do(
+        self,
+        loop: AbstractEventLoop,
+        outcome: Future[Any],
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+    ) -> None:
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            try:
+                result = function(*arguments)
+            except BaseException as error:  # noqa: BLE001  it is raised where the outcome is awaited
+                loop.call_soon_threadsafe(self._settle, outcome, None, error)
+            else:
+                loop.call_soon_threadsafe(self._settle, outcome, result, None)
 
-def _do(
-    loop: AbstractEventLoop, outcome: Future[Any], function: Callable[..., Any], arguments: tuple[Any, ...]
-) -> None:
-    with suppress(RuntimeError):  # the loop has ended meanwhile
-        try:
-            result = function(*arguments)
-        except BaseException as error:  # noqa: BLE001  it is raised where the outcome is awaited
-            loop.call_soon_threadsafe(_settle, outcome, None, error)
+    def _settle(self, outcome: Future[Any], result: Any, error: BaseException | None) -> None:
+        # Here, since what was given up keeps its thread until it ends.
+        self._under_way -= 1
+        if outcome.done():  # given up
+            return
+        if error is None:
+            outcome.set_result(result)
         else:
-            loop.call_soon_threadsafe(_settle, outcome, result, None)
-
-
-def _settle(outcome: Future[Any], result: Any, error: BaseException | None) -> None:
-    if outcome.done():  # given up
-        return
-    if error is None:
-        outcome.set_result(result)
-    else:
-        outcome.set_exception(error)
+            outcome.set_exception(error)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import anyio
 import pymongo
 import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
@@ -380,6 +381,30 @@ async def test_of_few_connections_none_is_kept_from_others(
         assert await sink.commit(writes(Insert("c", {"_id": 1}))) == {}
         assert len(await sink.find("c", {})) == 1
     await close_client(client)
+
+
+@pytest.mark.parametrize("most", [None, 0])
+async def test_a_programs_own_client_may_have_connections_without_limit(
+    driver: Driver, mongo_url: str, mongo_database: str, most: int | None
+) -> None:
+    make: Any = AsyncIOMotorClient if driver == "motor" else pymongo.AsyncMongoClient
+    client = make(mongo_url, maxPoolSize=most)
+    sink = MongoDocuments(client, mongo_database)
+    assert await sink.commit(writes(Insert("c", {"_id": 1}))) == {}
+    assert len(sink._commands._kept) == 1
+    await close_client(client)
+
+
+async def test_closed_while_a_command_runs_it_keeps_no_connection(documents: MongoDocuments) -> None:
+    await documents.commit(writes(Insert("c", {"_id": 0})))
+    commands = documents._commands
+    many = asyncio.create_task(documents.commit(writes(*(Insert("c", {"_id": n}) for n in range(1, 3000)))))
+    await until(lambda: not commands._kept)
+    await documents.close()
+    assert await many == {}
+    assert not commands._kept
+    assert await documents.commit(writes(Insert("c", {"_id": 3000}))) == {}
+    assert not commands._kept
 
 
 async def test_indexes_are_made_at_opening_and_left_alone_when_they_differ(

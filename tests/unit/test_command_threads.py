@@ -40,6 +40,18 @@ async def test_what_is_given_up_ends_by_itself_and_its_thread_goes_on() -> None:
     threads.close()
 
 
+async def test_what_is_given_up_and_hangs_keeps_nobody_waiting() -> None:
+    threads, gate = CommandThreads(2), threading.Event()
+    given_up = asyncio.create_task(threads.run(_after, gate))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    assert await asyncio.wait_for(threads.run(divmod, 7, 2), 2) == (3, 1)
+    gate.set()
+    threads.close()
+
+
 async def test_a_closed_one_leaves_no_thread_behind_and_begins_another_if_need_be() -> None:
     threads = CommandThreads(1)
     ident = await threads.run(threading.get_ident)
