@@ -460,6 +460,21 @@ def test_bars_are_final_when_nothing_was_heard_for_a_while_however_the_clock_is_
     assert found == {1: [1], 4: [5], 9: [15]}
 
 
+@pytest.mark.parametrize("hour", [3_600_000_000, -3_600_000_000])
+def test_a_surface_and_its_curves_wait_no_longer_when_the_clock_is_set(hour: int) -> None:
+    lane = OneLane(settings={"market.svi_interval": 10.0})
+    lane.take("option_chain", body("option_chain", 3, iv=0.2))
+    lane.settle(apart_us=0)
+    lane.state_store.on_time(lane.state, NOW_US)  # a curve is fitted
+    lane.state_store.held(lane.state, NOW_US)
+    lane.take("option_chain", body("option_chain", 4, iv=0.2))
+    assert surfaces(lane.settle(apart_us=0)) == []
+    lane.state_store.clock_set(lane.state, hour)
+    assert lane.state_store.due(lane.state) == NOW_US + hour + SHOW_EVERY_US
+    assert "04" in surfaces(lane.state_store.on_time(lane.state, NOW_US + hour + SHOW_EVERY_US))
+    assert lane.state.surface.due_us == NOW_US + hour + 10_000_000
+
+
 @lru_cache
 def lane_with(volume: str) -> OneLane:
     return OneLane(settings={"market.volume": volume})

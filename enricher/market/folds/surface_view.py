@@ -137,8 +137,9 @@ class SurfaceView(Fold):
         return self.show(now_us)
 
     def clock_set(self, step_us: int) -> None:
-        """Curves mind a clock that was set themselves."""
+        super().clock_set(step_us)
         self._shown_us += step_us
+        self.svi.clock_set(step_us)
 
     def restored(self, received_us: int) -> None:
         self.wanted = None

@@ -50,6 +50,11 @@ class SviScheduler:
         self._last_us.pop(expiry, None)
         self.done.pop(expiry, None)
 
+    def clock_set(self, step_us: int) -> None:
+        """The clock was set: fits were begun as long ago as before."""
+        for expiry in self._last_us:
+            self._last_us[expiry] += step_us
+
     def due(self) -> int | None:
         """The moment of the clock (microseconds) at which there is something to do; None for nothing."""
         if self._running is not None:
