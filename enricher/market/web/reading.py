@@ -220,16 +220,12 @@ class Reading:
 
     async def expiries(self, product: str) -> list[str]:
         """The expiries of which something is known, the nearest first."""
-
-        async def load() -> list[str]:
-            drawn, known = await self.surface(product), await self.checkpoint(product) or {}
-            contract, newest_us = self.contracts.of(product), int(known.get("options_us", 0))
-            named = {str(row["expiry"]) for name in ("expiries", "smiles") for row in drawn.get(name, ())}
-            chains = known.get("chains") or {}
-            named |= {expiry for expiry in chains if contract.expiry_us(expiry) > newest_us}
-            return sorted(named) or sorted(chains)[-1:]
-
-        return await self.held.get(("expiries", product), 3, load)
+        drawn, known = await self.surface(product), await self.checkpoint(product) or {}
+        contract, newest_us = self.contracts.of(product), int(known.get("options_us", 0))
+        named = {str(row["expiry"]) for name in ("expiries", "smiles") for row in drawn.get(name, ())}
+        chains = known.get("chains") or {}
+        named |= {expiry for expiry in chains if contract.expiry_us(expiry) > newest_us}
+        return sorted(named) or sorted(chains)[-1:]
 
     async def chain(self, product: str, expiry: str) -> Document | None:
         """The newest chain of an expiry."""
