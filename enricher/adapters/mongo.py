@@ -30,6 +30,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
+from enricher.adapters.command_threads import CommandThreads
 from enricher.adapters.mongo_commands import (
     BAD_INDEX,
     COLLECTION_EXISTS,
@@ -46,7 +47,7 @@ from enricher.adapters.mongo_commands import (
     without_refused,
 )
 from enricher.adapters.mongo_encoded import encoded
-from enricher.adapters.mongo_lean import BlockingCommands, Commands, CommandThreads, LeanPool
+from enricher.adapters.mongo_lean import BlockingCommands, Commands, LeanPool
 from enricher.adapters.mongo_numbers import PLAIN
 from enricher.adapters.mongo_slow import SlowCommands
 from enricher.engine.effects import DOCUMENTS, Insert
