@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
-from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import anyio
 import pymongo
 import pytest
-from motor.motor_asyncio import AsyncIOMotorClient
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from enricher.adapters.mongo import MongoDocuments, close_client, mongo_client
+from enricher.adapters.mongo import Driver, MongoDocuments, close_client, mongo_client
 from enricher.adapters.mongo_slow import SlowCommands
 from enricher.adapters.redis.client import redis_client
 from enricher.adapters.redis.sink import RedisLive
@@ -31,7 +27,6 @@ from tests.rig import PATIENCE, QUICK, Clock, until
 from tests.servers import FaultyProxy, MongoProcess, RedisProcess
 
 NOW = 1_750_000_000_000_000
-Driver = Literal["motor", "pymongo"]
 
 
 @pytest.fixture
@@ -236,19 +231,6 @@ async def test_a_lost_reply_does_not_publish_twice(live: WatchedRedis) -> None:
 # -- MongoDB -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["motor", "pymongo"])
-def driver(request: pytest.FixtureRequest) -> Driver:
-    found: Driver = request.param
-    return found
-
-
-@pytest.fixture
-async def documents(driver: Driver, mongo_url: str, mongo_database: str) -> AsyncIterator[MongoDocuments]:
-    client = mongo_client(mongo_url, driver=driver, timeout=PATIENCE)
-    yield MongoDocuments(client, mongo_database)
-    await close_client(client)
-
-
 def stored_again(document: Any) -> list[Any]:
     return []
 
@@ -340,71 +322,6 @@ async def test_a_violated_index_other_than_the_id_is_a_refusal(
     answers = await documents.commit(batch)
     assert {i: type(a) for i, a in answers.items()} == {2: Refused}
     assert [d["_id"] for d in await documents.find("c", {}, sort=[("_id", 1)])] == [0, 1]
-
-
-async def test_a_connection_that_was_lost_while_nobody_wrote_is_replaced_without_a_word(
-    documents: MongoDocuments, driver: Driver
-) -> None:
-    assert await documents.commit(writes(Insert("c", {"_id": 1}))) == {}
-    (kept,) = documents._commands._kept
-    lost: Any = kept.connection.conn.get_conn
-    if driver == "motor":
-        lost.shutdown(socket.SHUT_RDWR)
-    else:
-        lost.transport.abort()
-    kept.connection.last_checkin_time -= 2
-    assert await documents.commit(writes(Insert("c", {"_id": 2}))) == {}
-    assert len(await documents.find("c", {})) == 2
-
-
-async def test_a_server_is_chosen_anew_when_more_is_known_of_the_servers(documents: MongoDocuments) -> None:
-    async def insert(number: int) -> Any:
-        assert await documents.commit(writes(Insert("c", {"_id": number}))) == {}
-        (kept,) = documents._commands._kept
-        return kept
-
-    first = await insert(1)
-    known = documents._database.client.topology_description
-    kept = documents._commands._kept[0] = first._replace(servers=known)
-    assert await insert(2) is kept
-    documents._commands._kept[0] = kept._replace(servers=copy(known))
-    assert (await insert(3)).checkout is not kept.checkout
-
-
-async def test_of_few_connections_none_is_kept_from_others(
-    driver: Driver, mongo_url: str, mongo_database: str
-) -> None:
-    one = f"{mongo_url}{'&' if '?' in mongo_url else '/?'}maxPoolSize=1"
-    client = mongo_client(one, driver=driver, timeout=PATIENCE)
-    sink = MongoDocuments(client, mongo_database)
-    with anyio.fail_after(PATIENCE):
-        assert await sink.commit(writes(Insert("c", {"_id": 1}))) == {}
-        assert len(await sink.find("c", {})) == 1
-    await close_client(client)
-
-
-@pytest.mark.parametrize("most", [None, 0])
-async def test_a_programs_own_client_may_have_connections_without_limit(
-    driver: Driver, mongo_url: str, mongo_database: str, most: int | None
-) -> None:
-    make: Any = AsyncIOMotorClient if driver == "motor" else pymongo.AsyncMongoClient
-    client = make(mongo_url, maxPoolSize=most)
-    sink = MongoDocuments(client, mongo_database)
-    assert await sink.commit(writes(Insert("c", {"_id": 1}))) == {}
-    assert len(sink._commands._kept) == 1
-    await close_client(client)
-
-
-async def test_closed_while_a_command_runs_it_keeps_no_connection(documents: MongoDocuments) -> None:
-    await documents.commit(writes(Insert("c", {"_id": 0})))
-    commands = documents._commands
-    many = asyncio.create_task(documents.commit(writes(*(Insert("c", {"_id": n}) for n in range(1, 3000)))))
-    await until(lambda: not commands._kept)
-    await documents.close()
-    assert await many == {}
-    assert not commands._kept
-    assert await documents.commit(writes(Insert("c", {"_id": 3000}))) == {}
-    assert not commands._kept
 
 
 async def test_indexes_are_made_at_opening_and_left_alone_when_they_differ(
